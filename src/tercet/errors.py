@@ -1,0 +1,130 @@
+"""What went wrong, sorted by what the member must do next.
+
+A `RequestError` is an answer: every member would give the same one, and the member goes on. `Unavailable` is an answer too, but a
+write may have happened. `StorageFailure` and `InvariantViolation` stop the member: a log that cannot be trusted promises nothing.
+Only a `RequestError` may come out of applying an entry; with anything else members could answer differently.
+
+Codes and texts are etcd's, byte for byte: its clients recognise an error by its text (api/v3rpc/rpctypes in etcd).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """gRPC status codes (https://grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class TercetError(Exception):
+    """Root of what tercet raises on purpose."""
+
+
+class StatusError(TercetError):
+    """An error that travels to a client as a gRPC status."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class RequestError(StatusError):
+    """The request asks for what cannot be; every member would say the same."""
+
+
+class Unavailable(StatusError):
+    """No leader, no quorum, too late or too busy; a write may or may not have happened."""
+
+
+class StorageFailure(TercetError):
+    """The disk broke a promise (failed fsync, wrong checksum, damage before the tail): the member stops. Name file and offset."""
+
+
+class ConfigError(TercetError):
+    """A flag, variable, file or data directory that the member cannot start with; one line, for the operator."""
+
+
+class InvariantViolation(TercetError):
+    """Our own bug: the member stops rather than spread it."""
+
+
+def require(condition: bool, text: str, *state: object) -> None:
+    """Assert what we computed ourselves, also under `python -O`. Raises InvariantViolation with the state in the text."""
+    if not condition:
+        raise InvariantViolation(f"{text}: {', '.join(map(repr, state))}" if state else text)
+
+
+def _invalid(text: str) -> RequestError:
+    return RequestError(Code.INVALID_ARGUMENT, text)
+
+
+def _precondition(text: str) -> RequestError:
+    return RequestError(Code.FAILED_PRECONDITION, text)
+
+
+# One instance each is enough: they carry no state, and a hot path may answer with one without building it.
+EMPTY_KEY = _invalid("etcdserver: key is not provided")
+KEY_NOT_FOUND = _invalid("etcdserver: key not found")
+VALUE_PROVIDED = _invalid("etcdserver: value is provided")
+LEASE_PROVIDED = _invalid("etcdserver: lease is provided")
+TOO_MANY_OPS = _invalid("etcdserver: too many operations in txn request")
+DUPLICATE_KEY = _invalid("etcdserver: duplicate key given in txn request")
+INVALID_SORT_OPTION = _invalid("etcdserver: invalid sort option")
+INVALID_CLIENT_API_VERSION = _invalid("etcdserver: invalid client api version")
+REQUEST_TOO_LARGE = _invalid("etcdserver: request is too large")
+BAD_MEMBER_URLS = _invalid("etcdserver: given member URLs are invalid")
+COMPACTED = RequestError(Code.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")
+FUTURE_REVISION = RequestError(Code.OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")
+TOO_LARGE_LEASE_TTL = RequestError(Code.OUT_OF_RANGE, "etcdserver: too large lease TTL")
+NO_SPACE = RequestError(Code.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")
+CORRUPT = RequestError(Code.DATA_LOSS, "etcdserver: corrupt cluster")
+LEASE_NOT_FOUND = RequestError(Code.NOT_FOUND, "etcdserver: requested lease not found")
+LEASE_EXISTS = _precondition("etcdserver: lease already exists")
+MEMBER_NOT_FOUND = RequestError(Code.NOT_FOUND, "etcdserver: member not found")
+MEMBER_EXISTS = _precondition("etcdserver: member ID already exist")
+PEER_URL_EXISTS = _precondition("etcdserver: Peer URLs already exists")
+NOT_ENOUGH_STARTED = RequestError(
+    Code.UNKNOWN, "etcdserver: re-configuration failed due to not enough started members"
+)
+LEARNER_ONLY = _precondition("etcdserver: can only promote a learner member")
+LEARNER_NOT_READY = _precondition("etcdserver: can only promote a learner member which is in sync with leader")
+TOO_MANY_LEARNERS = _precondition("etcdserver: too many learner members in cluster")
+NOT_LEADER = _precondition("etcdserver: not leader")
+NOT_CAPABLE = _precondition("etcdserver: not capable")
+NOT_SUPPORTED_FOR_LEARNER = _precondition("etcdserver: rpc not supported for learner")
+BAD_LEADER_TRANSFEREE = _precondition("etcdserver: bad leader transferee")
+TOO_MANY_REQUESTS = Unavailable(Code.UNKNOWN, "etcdserver: too many requests")
+NO_LEADER = Unavailable(Code.UNAVAILABLE, "etcdserver: no leader")
+LEADER_CHANGED = Unavailable(Code.UNAVAILABLE, "etcdserver: leader changed")
+STOPPED = Unavailable(Code.UNAVAILABLE, "etcdserver: server stopped")
+TIMEOUT = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out")
+TIMEOUT_LEADER_FAILURE = Unavailable(
+    Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to previous leader failure"
+)
+TIMEOUT_CONNECTION_LOST = Unavailable(
+    Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to connection lost"
+)
+UNHEALTHY = Unavailable(Code.UNAVAILABLE, "etcdserver: unhealthy cluster")
+TIMEOUT_LEADER_TRANSFER = Unavailable(
+    Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long"
+)
+PROPOSAL_DROPPED = Unavailable(Code.UNKNOWN, "raft proposal dropped")
