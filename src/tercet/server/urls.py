@@ -1,7 +1,8 @@
 """The URLs of listeners and of members: what etcd accepts in a flag, in its words when it does not.
 
 A URL here is a scheme and an address: `http://10.0.0.1:2379`, `https://host:2380`, `unix://name:1`, `unixs:/run/etcd.sock`.
-There is no path on TCP, and the text is kept as it was given, because URLs are compared, hashed into member IDs and printed as text.
+There is no path on TCP, and the text is kept as it was given, because URLs are compared, hashed into member IDs and printed as
+text.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def _split_authority(text: str, rest: str) -> tuple[str, str]:
         raise ValueError(f'parse "{text}": invalid character "{bad[0]}" in host name')
     if host.startswith("[") and "]" not in host:
         raise ValueError(f"parse \"{text}\": missing ']' in host")
-    port = host.rpartition("]")[2] if host.startswith("[") else host[host.find(":") :] if ":" in host else ""
-    if port and not re.fullmatch(r":\d*", port) and not re.fullmatch(r"(:.*)?:\d*", port):
+    port = host.rpartition("]")[2] if host.startswith("[") else ":" + host.rpartition(":")[2] if ":" in host else ""
+    if port and not re.fullmatch(r":[0-9]*", port):
         raise ValueError(f'parse "{text}": invalid port "{port}" after host')
     return host, slash + path
 

@@ -1,0 +1,72 @@
+"""Feature gates: switches of single behaviours, named in one flag as `--feature-gates=A=true,B=false`.
+
+AllAlpha and AllBeta set every gate of that stage that is not named itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    name: str
+    stage: str
+    default: bool
+    help: str
+    is_used: bool = True
+
+
+GATES: tuple[Gate, ...] = (
+    Gate("AllAlpha", "ALPHA", False, "Sets every alpha gate that is not named itself."),
+    Gate("AllBeta", "BETA", False, "Sets every beta gate that is not named itself."),
+    Gate("CompactHashCheck", "ALPHA", False, "The leader compares hashes of compacted revisions with its followers.", False),
+    Gate("FastLeaseKeepAlive", "BETA", True, "The leader answers lease keep-alives without a round of its peers."),
+    Gate("InitialCorruptCheck", "ALPHA", False, "Compare hashes with the peers before serving anything.", False),
+    Gate("LeaseCheckpoint", "ALPHA", False, "Write the remaining lifetime of long leases to the log from time to time."),
+    Gate("LeaseCheckpointPersist", "ALPHA", False, "Keep checkpointed lifetimes over a restart; needs LeaseCheckpoint."),
+    Gate("PriorityRequest", "ALPHA", False, "Lease revocations pass at a larger apply lag than other requests.", False),
+    Gate("SetMemberLocalAddr", "ALPHA", False, "Dial peers from the first advertised address that is not loopback.", False),
+    Gate(
+        "StopGRPCServiceOnDefrag", "ALPHA", False, "Report NOT_SERVING to gRPC health checks during a defragmentation.", False
+    ),
+    Gate("TxnModeWriteWithSharedBuffer", "BETA", True, "Reads inside a write transaction share its buffer.", False),
+)
+_BY_NAME: Mapping[str, Gate] = {gate.name: gate for gate in GATES}
+_STAGES = {"AllAlpha": "ALPHA", "AllBeta": "BETA"}
+
+
+def parse_gates(text: str) -> Mapping[str, bool]:
+    """The gates named in `A=true,B=false`. Raises ValueError with etcd's text."""
+    named: dict[str, bool] = {}
+    for part in text.split(","):
+        if not part:
+            continue
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise ValueError(f"missing bool value for {name}")
+        if value not in _BOOLS:
+            raise ValueError(f'invalid value of {name}={value}, err: strconv.ParseBool: parsing "{value}": invalid syntax')
+        named[name] = _BOOLS[value]
+    for name in named:
+        if name not in _BY_NAME:
+            raise ValueError(f"unrecognized feature gate: {name}")
+    return MappingProxyType(named)
+
+
+_BOOLS = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+
+def resolve_gates(named: Mapping[str, bool]) -> Mapping[str, bool]:
+    """Every gate's value: named itself, or by its stage, or its default."""
+    values: dict[str, bool] = {}
+    for gate in GATES:
+        stage_gate = next((name for name, stage in _STAGES.items() if stage == gate.stage and gate.name not in _STAGES), "")
+        by_stage = named.get(stage_gate, gate.default)
+        values[gate.name] = named.get(gate.name, by_stage)
+    return MappingProxyType(values)
