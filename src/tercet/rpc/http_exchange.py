@@ -1,0 +1,128 @@
+"""A plain HTTP request over HTTP/2 on a port that also speaks gRPC: collected, handed to the http handler, answered.
+
+The handler is `await http_handler(method, path, headers, body)` and returns (status, headers, body), where the body is
+bytes or, for an answer that is made while it is sent, an async iterator of bytes. Not a hot path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from tercet.rpc.http2 import Header, Headers, HTTP2Error
+
+if TYPE_CHECKING:
+    from tercet.rpc.server_connection import ServerConnection
+
+logger = logging.getLogger(__name__)
+
+HttpResponse = tuple[int, Sequence[tuple[bytes, bytes]], bytes | AsyncIterator[bytes]]
+HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[HttpResponse]]
+
+_CHUNK_BYTES: Final = 64 << 10
+
+
+class HttpExchange:
+    """One request and its answer; the same doors as a call has towards its connection."""
+
+    __slots__ = ("_body", "_headers", "_room", "_task", "connection", "finished", "request_ended", "stream_id")
+
+    def __init__(self, connection: ServerConnection, stream_id: int, headers: Headers) -> None:
+        self.connection = connection
+        self.stream_id = stream_id
+        self.finished = False
+        self.request_ended = False
+        self._headers = headers
+        self._body = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    def feed(self, data: bytes, ended: bool) -> None:
+        if self.finished or self._task is not None:
+            return
+        self._body += data
+        self.request_ended = ended
+        if len(self._body) > self.connection.server.options.max_message_bytes:
+            self._body.clear()
+            self.refuse(413, b"request body too large\n")
+        elif ended:
+            self._task = self.connection.loop.create_task(self._serve())
+
+    def refuse(self, status: int, text: bytes, *more: Header) -> None:
+        """Answer at once, without asking the handler."""
+        self.finished = True
+        fields = (*more, (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)))
+        try:
+            self._send_head(status, fields)
+            self.connection.session.send_data(self.stream_id, text, end_stream=True)
+        except HTTP2Error:
+            return  # the stream is gone
+        self.connection.touch()
+        self._ended()
+
+    def abandoned(self) -> None:
+        """The client is gone."""
+        self.finished = True
+        self.wake()
+        if self._task is not None:
+            self._task.cancel()
+
+    def wake(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    async def _serve(self) -> None:
+        handler = self.connection.server.http_handler
+        if handler is None:
+            self.refuse(404, b"404 page not found\n")
+            return
+        pseudo = dict(self._headers)
+        method, path = pseudo[b":method"], pseudo.get(b":path", b"*")
+        try:
+            status, fields, body = await handler(method, path, self._headers, bytes(self._body))
+            self._send_head(status, fields)
+            if method != b"HEAD":
+                await self._send_body(body)
+            self.connection.session.end_stream(self.stream_id)
+            self.connection.touch()
+        except HTTP2Error:
+            pass  # the client went away meanwhile
+        except Exception:
+            logger.exception("HTTP %s %s failed", method.decode("latin-1"), path.decode("latin-1"))
+            self._break_off()
+        self.finished = True
+
+    def _send_head(self, status: int, fields: Sequence[Header]) -> None:
+        # HTTP/2 forbids the fields that speak of the connection itself.
+        kept = [(name.lower(), value) for name, value in fields if name.lower() not in (b"connection", b"transfer-encoding")]
+        self.connection.session.send_response(self.stream_id, ((b":status", b"%d" % status), *kept))
+
+    async def _send_body(self, body: bytes | AsyncIterator[bytes]) -> None:
+        if isinstance(body, bytes):
+            for start in range(0, len(body), _CHUNK_BYTES):
+                await self._send(body[start : start + _CHUNK_BYTES])
+        else:
+            async for part in body:
+                await self._send(part)
+
+    async def _send(self, part: bytes) -> None:
+        connection = self.connection
+        connection.send_message(self.stream_id, part)
+        while not self.finished and not connection.has_room(self.stream_id):
+            self._room = connection.loop.create_future()
+            connection.wait_for_room(self)
+            await self._room
+
+    def _break_off(self) -> None:
+        """An error that came too late for a status, or had none: 500 if nothing was sent, else a reset."""
+        try:
+            self.refuse(500, b"internal error\n")
+        except HTTP2Error:
+            self.connection.reset(self.stream_id)
+
+    def _ended(self) -> None:
+        if not self.request_ended:
+            self.connection.reset_when_sent(self.stream_id)

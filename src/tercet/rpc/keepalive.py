@@ -1,0 +1,87 @@
+"""Is the peer still there, and does it ask us too often?
+
+`Pinger` asks: after `interval_seconds` without a byte from the peer it sends a PING, and calls the peer dead if nothing at
+all is heard within `timeout_seconds`. `PingPolicy` answers: a client that pings more often than it was allowed to loses its
+connection with GOAWAY ENHANCE_YOUR_CALM `too_many_pings`. Source: grpc-go internal/transport/http2_server.go (handlePing,
+keepalive), and its defaults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Pinged(Protocol):
+    """A connection as this file sees it."""
+
+    loop: asyncio.AbstractEventLoop
+    last_heard: float
+
+    def ping(self) -> None: ...
+    def peer_is_dead(self) -> None: ...
+
+
+class Pinger:
+    """Sleeps for as long as the peer cannot have been silent for an interval; costs nothing while it talks."""
+
+    __slots__ = ("_connection", "_interval_seconds", "_timeout_seconds", "_timer")
+
+    def __init__(self, connection: Pinged, interval_seconds: float, timeout_seconds: float) -> None:
+        self._connection = connection
+        self._interval_seconds = interval_seconds
+        self._timeout_seconds = timeout_seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._timer = self._connection.loop.call_later(self._interval_seconds, self._ask)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ask(self) -> None:
+        connection = self._connection
+        quiet_since = connection.last_heard
+        due = quiet_since + self._interval_seconds
+        # 1 ms of grace: a timer may fire a grain of the clock early, and would ask itself the same question at once.
+        if due > connection.loop.time() + 0.001:
+            self._timer = connection.loop.call_at(due, self._ask)
+            return
+        connection.ping()
+        self._timer = connection.loop.call_later(self._timeout_seconds, self._judge, quiet_since)
+
+    def _judge(self, quiet_since: float) -> None:
+        connection = self._connection
+        if connection.last_heard == quiet_since:
+            self._timer = None
+            connection.peer_is_dead()
+            return
+        self._timer = connection.loop.call_at(connection.last_heard + self._interval_seconds, self._ask)
+
+
+_STRIKES_MAX = 2
+_IDLE_SECONDS = 2 * 3600.0
+
+
+@dataclass(slots=True)
+class PingPolicy:
+    """Counts a client's pings that came too early; data that we sent since the last one forgives all."""
+
+    min_interval_seconds: float
+    permit_without_calls: bool
+    strikes: int = 0
+    last_ping: float = float("-inf")
+
+    def is_abuse(self, now: float, *, has_calls: bool, spoke: bool) -> bool:
+        """Count one ping. `spoke`: we sent an answer since the last ping (clients measure bandwidth with pings then)."""
+        since_last, self.last_ping = now - self.last_ping, now
+        if spoke:
+            self.strikes = 0
+            return False
+        allowed_after = self.min_interval_seconds if has_calls or self.permit_without_calls else _IDLE_SECONDS
+        if since_last < allowed_after:
+            self.strikes += 1
+        return self.strikes > _STRIKES_MAX

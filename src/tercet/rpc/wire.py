@@ -1,0 +1,160 @@
+"""gRPC's own bytes inside HTTP/2: message frames, grpc-message, grpc-timeout, grpc-encoding.
+
+A message is   compressed flag (1 byte) | length (4 bytes, big endian) | message.   DATA frames cut this sequence anywhere.
+What is malformed is refused with grpc-go's code and text (rpc_util.go, http_util.go), since clients compare texts.
+
+Pure functions and one small parser; no I/O. Memory is bounded: a length above the limit is refused before its bytes are
+kept, and decompression stops at the limit. Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import struct
+import zlib
+from collections.abc import Callable
+
+from tercet.errors import Code, StatusError
+
+Decompress = Callable[[bytes, int], bytes]
+
+_PREFIX = struct.Struct(">BI").pack
+PREFIX_BYTES = 5
+
+
+def frame(message: bytes) -> bytes:
+    """One message as it travels, uncompressed."""
+    return _PREFIX(0, len(message)) + message
+
+
+def message_too_large(size: int, limit: int) -> StatusError:
+    return StatusError(Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({size} vs. {limit})")
+
+
+class MessageReader:
+    """Cuts one stream's DATA into messages. Holds at most one incomplete message of `max_message_bytes`."""
+
+    __slots__ = ("_buffer", "_decompress", "_max_message_bytes", "_needed")
+
+    def __init__(self, max_message_bytes: int, decompress: Decompress | None = None) -> None:
+        self._buffer = bytearray()
+        self._needed = PREFIX_BYTES
+        self._max_message_bytes = max_message_bytes
+        self._decompress = decompress
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held of a message that is not complete yet; not 0 at the end of a stream means that it was cut short."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that `data` completes. Raises StatusError for a frame that gRPC does not allow."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[bytes] = []
+        start = 0
+        while len(buffer) - start >= self._needed:
+            if self._needed == PREFIX_BYTES:
+                # The prefix alone decides whether the rest may be kept at all.
+                length = int.from_bytes(buffer[start + 1 : start + PREFIX_BYTES], "big")
+                self._check_prefix(buffer[start], length)
+                self._needed = PREFIX_BYTES + length
+                if len(buffer) - start < self._needed:
+                    break
+            message = bytes(memoryview(buffer)[start + PREFIX_BYTES : start + self._needed])
+            if buffer[start]:
+                message = self._expand(message)
+            messages.append(message)
+            start += self._needed
+            self._needed = PREFIX_BYTES
+        del buffer[:start]
+        return messages
+
+    def _check_prefix(self, flag: int, length: int) -> None:
+        if flag == 1 and self._decompress is None:
+            raise StatusError(Code.INTERNAL, "grpc: compressed flag set with identity or empty encoding")
+        if flag > 1:
+            raise StatusError(Code.INTERNAL, f"grpc: received unexpected payload format {flag}")
+        if length > self._max_message_bytes:
+            raise message_too_large(length, self._max_message_bytes)
+
+    def _expand(self, message: bytes) -> bytes:
+        assert self._decompress is not None  # _check_prefix refused the flag otherwise
+        return self._decompress(message, self._max_message_bytes)
+
+
+def gunzip(data: bytes, limit: int) -> bytes:
+    """Decompress one message, never to more than `limit` bytes. Raises StatusError."""
+    engine = zlib.decompressobj(wbits=31)
+    try:
+        message = engine.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise StatusError(Code.INTERNAL, f"grpc: failed to decompress the received message: {error}") from error
+    if len(message) > limit:
+        raise StatusError(Code.RESOURCE_EXHAUSTED, f"grpc: message after decompression larger than max {limit}")
+    if not engine.eof:
+        raise StatusError(Code.INTERNAL, "grpc: failed to decompress the received message: unexpected EOF")
+    return message
+
+
+def decompressor(encoding: bytes) -> Decompress | None:
+    """What undoes `grpc-encoding`; None for identity. Raises StatusError for an encoding that is not known."""
+    if encoding == b"gzip":
+        return gunzip
+    if encoding in (b"", b"identity"):
+        return None
+    name = encoding.decode("latin-1")
+    raise StatusError(Code.UNIMPLEMENTED, f'grpc: Decompressor is not installed for grpc-encoding "{name}"')
+
+
+_UNSAFE = re.compile(rb"[^ -$&-~]")  # all but printable ASCII, and the percent sign itself
+_ESCAPED = re.compile(rb"%([0-9a-fA-F]{2})")
+
+
+def encode_grpc_message(text: str) -> bytes:
+    """A status text as the value of grpc-message: UTF-8, percent-encoded where not printable ASCII."""
+    return _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], text.encode("utf-8", "replace"))
+
+
+def decode_grpc_message(value: bytes) -> str:
+    """Undo `encode_grpc_message`; what is not valid stays as it is: a text about an error must not be lost."""
+    return _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), value).decode("utf-8", "replace")
+
+
+_SECONDS_PER_UNIT = {ord("H"): 3600.0, ord("M"): 60.0, ord("S"): 1.0, ord("m"): 1e-3, ord("u"): 1e-6, ord("n"): 1e-9}
+_TIMEOUT_SECONDS_MAX = 1e9  # further away than any clock of ours goes
+
+
+def parse_timeout(value: bytes) -> float:
+    """Seconds from a grpc-timeout. Raises StatusError as grpc-go words it."""
+    unit = _SECONDS_PER_UNIT.get(value[-1]) if value else None
+    digits = value[:-1]
+    if unit is None or not digits.isdigit() or len(digits) > 8:
+        name = value.decode("latin-1")
+        raise StatusError(Code.INTERNAL, f'malformed grpc-timeout: transport: timeout string is not valid: "{name}"')
+    return min(int(digits) * unit, _TIMEOUT_SECONDS_MAX)
+
+
+def format_timeout(seconds: float) -> bytes:
+    """A grpc-timeout of at most 8 digits, never later than asked by more than one unit."""
+    if seconds < 99:
+        return b"%du" % max(1, round(seconds * 1e6))
+    if seconds < 99_999:
+        return b"%dm" % round(seconds * 1e3)
+    return b"%dS" % min(99_999_999, round(seconds))
+
+
+def encode_binary(value: bytes) -> bytes:
+    """The value of a `-bin` header; unpadded, as grpc-go sends it."""
+    return base64.b64encode(value).rstrip(b"=")
+
+
+def decode_binary(name: bytes, value: bytes) -> bytes:
+    """The bytes of a `-bin` header, padded or not. Raises StatusError."""
+    try:
+        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+    except binascii.Error as error:
+        text = f'malformed binary metadata "{value.decode("latin-1")}" in header "{name.decode("latin-1")}": {error}'
+        raise StatusError(Code.INTERNAL, text) from error
