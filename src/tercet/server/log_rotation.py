@@ -1,4 +1,4 @@
-"""A log file that is set aside when it is full, under a name with the time: `etcd.log` becomes `etcd-2026-11-23T06-49-21.502.log`.
+"""A log file that is set aside when full, under a name with the time: `etcd.log` becomes `etcd-2026-11-23T06-49-21.502.log`.
 
 Old files are deleted by age and by number, and packed with gzip if asked. Both happen in a thread: packing 100 MB takes longer
 than a heartbeat may.

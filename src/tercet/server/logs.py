@@ -1,6 +1,6 @@
 """The log, in the shape that etcd's has: one JSON object a line, so that what collects etcd's logs collects ours.
 
-    {"level":"info","ts":"2026-11-23T06:49:21.502000Z","caller":"server/member.py:140","msg":"ready to serve client requests","id":"8e9e"}
+    {"level":"info","ts":"2026-11-23T06:49:21.502000Z","caller":"server/member.py:140","msg":"elected","id":"8e9e"}
 
 It is the standard logging module with a formatter and handlers. A line's own fields go in through `fields`:
 
