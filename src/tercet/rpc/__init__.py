@@ -3,6 +3,11 @@
 Unary calls are plain callbacks, streams are coroutines; every connection is flushed once per loop turn; every queue is bounded.
 """
 
+from tercet.rpc.channel import Channel, ChannelOptions
+from tercet.rpc.client_call import RpcError
+from tercet.rpc.client_stream import ClientStream
+from tercet.rpc.client_unary import ClientUnary, UnaryCallback
+from tercet.rpc.connection import TrafficCount
 from tercet.rpc.headers import Metadata
 from tercet.rpc.http_exchange import HttpHandler, HttpResponse
 from tercet.rpc.methods import (
@@ -18,13 +23,17 @@ from tercet.rpc.methods import (
     unary_async,
     unmarshal,
 )
-from tercet.rpc.server import Server, ServerOptions, TrafficCount
+from tercet.rpc.server import Server, ServerOptions
 from tercet.rpc.server_connection import Peer, ServerConnection
 from tercet.rpc.server_stream import ServerStream, StreamOver
 from tercet.rpc.unary_call import UnaryCall
 
 __all__ = [
     "DURATION_BOUNDS",
+    "Channel",
+    "ChannelOptions",
+    "ClientStream",
+    "ClientUnary",
     "Handler",
     "HttpHandler",
     "HttpResponse",
@@ -32,6 +41,7 @@ __all__ = [
     "Metadata",
     "Method",
     "Peer",
+    "RpcError",
     "Server",
     "ServerConnection",
     "ServerOptions",
@@ -39,6 +49,7 @@ __all__ = [
     "StreamOver",
     "TrafficCount",
     "UnaryCall",
+    "UnaryCallback",
     "bidi_stream",
     "client_stream",
     "malformed_request",

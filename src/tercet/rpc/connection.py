@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from tercet.rpc import http2
@@ -26,11 +27,12 @@ _WRITE_BUFFER_BYTES = 512 << 10
 SEND_QUEUE_BYTES = 256 << 10
 
 
-class Traffic(Protocol):
-    """Where bytes are counted, for all connections of a server or a client together."""
+@dataclass(slots=True)
+class TrafficCount:
+    """Bytes to and from the transport, below TLS; all connections of a server share one count."""
 
-    bytes_in: int
-    bytes_out: int
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 class Waiting(Protocol):
@@ -58,7 +60,7 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, traffic: Traffic) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, traffic: TrafficCount) -> None:
         self.loop = loop
         self.session = session
         self.traffic = traffic
@@ -141,10 +143,6 @@ class Connection(asyncio.Protocol):
         if self._senders:
             self._wake_senders()
         self.flushed()
-
-    def send_message(self, stream_id: int, framed: bytes) -> None:
-        self.session.send_data(stream_id, framed)
-        self.touch()
 
     def has_room(self, stream_id: int) -> bool:
         return self.session.queued_body_size(stream_id) < SEND_QUEUE_BYTES

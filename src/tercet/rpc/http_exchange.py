@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from tercet.rpc.flow import Outlet
 from tercet.rpc.http2 import Header, Headers, HTTP2Error
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _CHUNK_BYTES: Final = 64 << 10
 class HttpExchange:
     """One request and its answer; the same doors as a call has towards its connection."""
 
-    __slots__ = ("_body", "_headers", "_room", "_task", "connection", "finished", "request_ended", "stream_id")
+    __slots__ = ("_body", "_headers", "_outlet", "_task", "connection", "finished", "request_ended", "stream_id")
 
     def __init__(self, connection: ServerConnection, stream_id: int, headers: Headers) -> None:
         self.connection = connection
@@ -37,7 +38,7 @@ class HttpExchange:
         self._headers = headers
         self._body = bytearray()
         self._task: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._outlet = Outlet(connection, stream_id)
 
     def feed(self, data: bytes, ended: bool) -> None:
         if self.finished or self._task is not None:
@@ -65,14 +66,9 @@ class HttpExchange:
     def abandoned(self) -> None:
         """The client is gone."""
         self.finished = True
-        self.wake()
+        self._outlet.close()
         if self._task is not None:
             self._task.cancel()
-
-    def wake(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
 
     async def _serve(self) -> None:
         handler = self.connection.server.http_handler
@@ -109,12 +105,9 @@ class HttpExchange:
                 await self._send(part)
 
     async def _send(self, part: bytes) -> None:
-        connection = self.connection
-        connection.send_message(self.stream_id, part)
-        while not self.finished and not connection.has_room(self.stream_id):
-            self._room = connection.loop.create_future()
-            connection.wait_for_room(self)
-            await self._room
+        self.connection.session.send_data(self.stream_id, part)
+        self.connection.touch()
+        await self._outlet.room()
 
     def _break_off(self) -> None:
         """An error that came too late for a status, or had none: 500 if nothing was sent, else a reset."""

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tercet.rpc.connection import TrafficCount
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import Headers
 from tercet.rpc.http_exchange import HttpHandler
@@ -35,14 +36,6 @@ class ServerOptions:
     measure_durations: bool = False  # --metrics=extensive
 
 
-@dataclass(slots=True)
-class TrafficCount:
-    """Bytes on the wire, below TLS's and above TCP's own."""
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
 class Server:
     """Methods, options and what all connections share. Belongs to the loop it was made in."""
 
@@ -60,9 +53,9 @@ class Server:
         self.traffic = TrafficCount()
         self.connections: set[ServerConnection] = set()
         self.deadlines = Deadlines(self.loop)
-        # Header blocks of plain unary requests and what they ask for: a client sends the same block over and over, and
-        # comparing it whole is cheaper than reading it. Blocks with a deadline vary, and are not kept.
-        self.known_heads: dict[Headers, Method] = {}
+        # Header blocks of plain unary requests, the method they call and the timeout they set. A client sends the same
+        # block over and over, and to compare it whole is cheaper than to read it.
+        self.known_heads: dict[Headers, tuple[Method, float | None]] = {}
         self._services = {method.service for method in self.methods.values()}
         self._draining = False
         self._all_lost: asyncio.Future[None] | None = None
@@ -100,10 +93,10 @@ class Server:
         if not self.connections and self._all_lost is not None and not self._all_lost.done():
             self._all_lost.set_result(None)
 
-    def learn_head(self, headers: Headers, method: Method) -> None:
+    def learn_head(self, headers: Headers, method: Method, timeout_seconds: float | None) -> None:
         if len(self.known_heads) >= _KNOWN_HEADS_MAX:
             self.known_heads.clear()
-        self.known_heads[headers] = method
+        self.known_heads[headers] = (method, timeout_seconds)
 
     def why_unknown(self, path: bytes) -> str:
         """grpc-go's words for a path that has no method."""

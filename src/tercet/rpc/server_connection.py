@@ -151,11 +151,15 @@ class ServerConnection(Connection):
                 if call is not None:
                     call.feed(event.data, event.end_stream)
             elif isinstance(event, RequestReceived):
-                method = known_heads.get(event.headers)
-                if method is not None and not event.end_stream:
+                head = known_heads.get(event.headers)
+                if head is not None and not event.end_stream:
+                    method, seconds = head
                     stream_id = event.stream_id
                     method.started += 1
-                    calls[stream_id] = UnaryCall(self, stream_id, method, event.headers)
+                    calls[stream_id] = unary = UnaryCall(self, stream_id, method, event.headers)
+                    if seconds is not None:
+                        unary.deadline = self.loop.time() + seconds
+                        self.server.deadlines.add(unary, unary.deadline)
                 else:
                     self._open(event.stream_id, event.headers, event.end_stream)
             elif isinstance(event, StreamClosed):
@@ -215,8 +219,10 @@ class ServerConnection(Connection):
         else:
             call = ServerStream(self, stream_id, method, headers, decompress)
         self._admit(call, method, seconds)
-        if method.is_unary and seconds is None and decompress is None and method.duration_counts is None:
-            self.server.learn_head(headers, method)
+        # A timeout that is counted down to the microsecond will not come again: its block is not worth remembering.
+        is_common = timeout is None or len(timeout) < 6 or timeout[-4:-1] == b"000"
+        if is_common and method.is_unary and decompress is None and method.duration_counts is None:
+            self.server.learn_head(headers, method, seconds)
         if ended:
             call.feed(b"", True)
 

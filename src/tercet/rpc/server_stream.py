@@ -15,10 +15,10 @@ not taken make `send` wait.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tercet.errors import Code, StatusError
+from tercet.rpc.flow import Inbox, Outlet
 from tercet.rpc.headers import RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.methods import Method
@@ -27,11 +27,6 @@ from tercet.rpc.wire import Decompress, MessageReader, frame
 
 if TYPE_CHECKING:
     from tercet.rpc.server_connection import ServerConnection
-
-# Requests that wait for the handler; above this the client is granted no more window. A message counts with what Python
-# adds to it.
-_INBOX_BYTES: Final = 256 << 10
-_MESSAGE_OVERHEAD_BYTES: Final = 64
 
 _NO_MESSAGE = "cardinality violation: received no request message from non-client-streaming RPC"
 
@@ -44,18 +39,15 @@ class StreamOver(StatusError):
 
 
 class ServerStream(ServerCall):
-    __slots__ = ("_inbox", "_inbox_bytes", "_news", "_reader", "_room", "_task", "_throttled")
+    __slots__ = ("_inbox", "_outlet", "_reader", "_task")
 
     def __init__(
         self, connection: ServerConnection, stream_id: int, method: Method, headers: Headers, decompress: Decompress | None
     ) -> None:
         super().__init__(connection, stream_id, method, headers)
         self._reader = MessageReader(connection.server.options.max_message_bytes, decompress)
-        self._inbox: deque[bytes] = deque()
-        self._inbox_bytes = 0
-        self._throttled = False
-        self._news: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._inbox = Inbox(connection, stream_id)
+        self._outlet = Outlet(connection, stream_id)
         self._task: asyncio.Task[None] | None = None
 
     # For handlers
@@ -71,18 +63,9 @@ class ServerStream(ServerCall):
 
     async def receive(self) -> bytes | None:
         """The next request, None after the last. One caller at a time. Raises StreamOver."""
-        while not self._inbox:
-            if self.finished:
-                raise StreamOver
-            if self.request_ended:
-                return None
-            self._news = self.connection.loop.create_future()
-            await self._news
-        message = self._inbox.popleft()
-        self._inbox_bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
-        if self._throttled and self._inbox_bytes <= _INBOX_BYTES // 2:
-            self._throttled = False
-            self.connection.throttle(self.stream_id, shut=False)
+        message = await self._inbox.take()
+        if message is None and self.finished:
+            raise StreamOver
         return message
 
     async def receive_one(self) -> bytes:
@@ -116,7 +99,7 @@ class ServerStream(ServerCall):
         connection.spoke = True
         if not connection.touched:
             connection.touch()
-        return connection.has_room(self.stream_id)
+        return self._outlet.has_room
 
     async def send(self, message: bytes) -> None:
         """Send one answer; returns when the next one may be sent. Raises StreamOver."""
@@ -125,12 +108,7 @@ class ServerStream(ServerCall):
 
     async def drained(self) -> None:
         """Wait until the client has taken enough of what was sent. Raises StreamOver, so that no sender goes on for ever."""
-        while not self.finished and not self.connection.has_room(self.stream_id):
-            if self._room is None:
-                self._room = self.connection.loop.create_future()
-                self.connection.wait_for_room(self)
-            # Several may wait for the same room; one that is cancelled must not take it from the others.
-            await asyncio.shield(self._room)
+        await self._outlet.room()
         if self.finished:
             raise StreamOver
 
@@ -168,32 +146,16 @@ class ServerStream(ServerCall):
             return
         self.request_ended = ended
         self.method.received += len(messages)
-        self._inbox += messages
-        self._inbox_bytes += sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages)
-        if self._inbox_bytes > _INBOX_BYTES and not self._throttled and not ended:
-            self._throttled = True
-            self.connection.throttle(self.stream_id, shut=True)
-        self._tell_receiver()
-
-    def wake(self) -> None:
-        """There is room to send."""
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        self._inbox.put(messages)
+        if ended:
+            self._inbox.end()
 
     def finish(self, code: int) -> None:
         super().finish(code)
-        self._inbox.clear()
-        self.connection.forget_sender(self)
-        self.wake()
-        self._tell_receiver()
+        self._inbox.drop()
+        self._outlet.close()
 
     def cancelled(self) -> None:
         super().cancelled()
         if self._task is not None:
             self._task.cancel()
-
-    def _tell_receiver(self) -> None:
-        news, self._news = self._news, None
-        if news is not None and not news.done():
-            news.set_result(None)

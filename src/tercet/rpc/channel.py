@@ -1,0 +1,339 @@
+"""A client's connection to one server.
+
+    channel = Channel("127.0.0.1", 2379)
+    await channel.connect()
+    reply = await channel.unary("/etcdserverpb.KV/Put", request, timeout=5)
+    channel.start_unary("/etcdserverpb.KV/Put", request, callback)      # hot: all calls of a loop turn leave in one write
+
+One channel is one connection: it is not made again when lost, and names are not resolved again; whoever holds several endpoints
+decides that. A lost connection ends its calls with UNAVAILABLE, and `on_lost(reason)` is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as tls
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tercet.errors import Code
+from tercet.rpc import http2
+from tercet.rpc.client_call import ClientCall, RpcError
+from tercet.rpc.client_stream import ClientStream
+from tercet.rpc.client_unary import ClientUnary, UnaryCallback
+from tercet.rpc.connection import Connection, TrafficCount
+from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.headers import Metadata, encode_metadata
+from tercet.rpc.http2 import (
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    Header,
+    Headers,
+    HTTP2Error,
+    ResponseReceived,
+    SettingsReceived,
+    StreamClosed,
+    TrailersReceived,
+)
+from tercet.rpc.keepalive import Pinger
+from tercet.rpc.wire import format_timeout, frame
+
+_OK = (b"grpc-status", b"0")
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """`keepalive_interval_seconds` 0: no pings. A server may hang up on pings more often than it allows (etcd: 5 s)."""
+
+    connect_timeout_seconds: float = 5.0
+    max_message_bytes: int = 0x7FFFFFFF
+    keepalive_interval_seconds: float = 0.0
+    keepalive_timeout_seconds: float = 20.0
+    user_agent: str = "tercet"
+
+
+class ClientConnection(Connection):
+    """The protocol object below a Channel: hands events to calls."""
+
+    __slots__ = ("_on_lost", "_pinger", "calls", "deadlines", "going_away", "lost", "max_message_bytes", "ready", "reason")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: ChannelOptions, on_lost: Callable[[str], object]) -> None:
+        super().__init__(loop, http2.client_session(), TrafficCount())
+        self.calls: dict[int, ClientCall] = {}
+        self.deadlines = Deadlines(loop)
+        self.max_message_bytes = options.max_message_bytes
+        self.ready: asyncio.Future[None] = loop.create_future()  # the server's SETTINGS came: it speaks HTTP/2
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self.reason = ""
+        self.going_away = False
+        self._on_lost = on_lost
+        self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
+        if options.keepalive_interval_seconds > 0:
+            self._pinger.start()
+
+    def handle(self, events: Iterable[Event]) -> None:
+        calls = self.calls
+        for event in events:
+            if isinstance(event, DataReceived):
+                call = calls.get(event.stream_id)
+                if call is not None:
+                    call.feed(event.data)
+            elif isinstance(event, ResponseReceived):
+                call = calls.get(event.stream_id)
+                if call is not None:
+                    call.headers = event.headers
+                    if event.end_stream:
+                        call.finish_by(event.headers)
+            elif isinstance(event, TrailersReceived):
+                call = calls.get(event.stream_id)
+                if call is not None:
+                    if event.headers[0] == _OK:
+                        call.trailers = event.headers
+                        call.finish(0, "")
+                    else:
+                        call.finish_by(event.headers)
+            elif isinstance(event, StreamClosed):
+                call = calls.get(event.stream_id)
+                if call is not None:
+                    call.stream_closed(event.error_code)
+            else:
+                self._handle_rare(event)
+
+    def _handle_rare(self, event: Event) -> None:
+        if isinstance(event, SettingsReceived):
+            if not self.ready.done():
+                self.ready.set_result(None)
+        elif isinstance(event, GoAwayReceived):
+            self.going_away = True
+            text = event.debug_data.decode("utf-8", "replace")
+            self.reason = f"server sent GOAWAY, code {event.error_code}" + (f", debug data: {text}" if text else "")
+            # The engine ends the calls that the server has not looked at; the others may still be answered.
+            self.touch()
+        elif isinstance(event, ConnectionClosed):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._pinger.stop()
+        self.reason = self.reason or (f"error reading from server: {exc or 'EOF'}")
+        for call in tuple(self.calls.values()):
+            call.finish(Code.UNAVAILABLE, self.reason)
+        self.deadlines.close()
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError(self.reason))
+        if not self.lost.done():
+            self.lost.set_result(None)
+            self._on_lost(self.reason)
+
+    def ping(self) -> None:
+        try:
+            self.session.ping()
+        except HTTP2Error:
+            return  # going down already
+        self.touch()
+
+    def peer_is_dead(self) -> None:
+        self.reason = "keepalive ping failed to receive ACK within timeout"
+        self.abort()
+
+
+class Channel:
+    """Calls to one server over one connection."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        ssl: tls.SSLContext | None = None,
+        authority: str | None = None,
+        server_hostname: str | None = None,
+        unix_path: str | None = None,
+        options: ChannelOptions | None = None,
+        on_lost: Callable[[str], object] | None = None,
+    ) -> None:
+        """`ssl` must offer ALPN h2; `authority` (default host:port) names the server to itself.
+
+        `server_hostname` (default `host`) is what its certificate must say. With `unix_path` host and port only serve as names.
+        """
+        self._host = host
+        self._port = port
+        self._ssl = ssl
+        self._server_hostname = server_hostname
+        self._unix_path = unix_path
+        self._options = options or ChannelOptions()
+        self._on_lost = on_lost or (lambda reason: None)
+        name = f"[{host}]" if ":" in host else host
+        self._authority = (authority or f"{name}:{port}").encode("ascii")
+        self._connection: ClientConnection | None = None
+        self._heads: dict[str, Headers] = {}
+
+    async def connect(self) -> None:
+        """Connect, and wait until the server speaks HTTP/2. Raises RpcError (UNAVAILABLE)."""
+        loop = asyncio.get_running_loop()
+        connection = ClientConnection(loop, self._options, self._on_lost)
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_seconds):
+                await self._open_transport(loop, connection)
+                await connection.ready
+        except (OSError, TimeoutError) as error:  # a certificate that does not verify is an OSError too
+            self._discard(connection)
+            text = "timed out" if isinstance(error, TimeoutError) and not str(error) else str(error)
+            raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True) from error
+        except BaseException:
+            self._discard(connection)
+            raise
+        self._connection = connection
+
+    async def _open_transport(self, loop: asyncio.AbstractEventLoop, connection: ClientConnection) -> None:
+        name = (self._server_hostname or self._host) if self._ssl else None
+        transport: asyncio.BaseTransport
+        if self._unix_path is not None:
+            transport, _ = await loop.create_unix_connection(
+                lambda: connection, self._unix_path, ssl=self._ssl, server_hostname=name
+            )
+        else:
+            transport, _ = await loop.create_connection(
+                lambda: connection, self._host, self._port, ssl=self._ssl, server_hostname=name
+            )
+        if self._ssl and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+            raise ConnectionError("the server does not offer HTTP/2 (ALPN h2)")
+
+    @staticmethod
+    def _discard(connection: ClientConnection) -> None:
+        """Of a connection that did not come to be nothing may stay: no transport, no timer, no unread exception."""
+        connection._on_lost = lambda reason: None
+        if hasattr(connection, "transport"):
+            connection.abort()
+        connection._pinger.stop()
+        connection.ready.cancel()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a new call can be started: connected, and not told to go away."""
+        connection = self._connection
+        return connection is not None and not connection.is_closing and not connection.going_away
+
+    @property
+    def traffic(self) -> TrafficCount:
+        """Bytes of the present connection."""
+        return TrafficCount() if self._connection is None else self._connection.traffic
+
+    @property
+    def open_calls(self) -> int:
+        return 0 if self._connection is None else len(self._connection.calls)
+
+    def start_unary(
+        self,
+        path: str,
+        message: bytes,
+        callback: UnaryCallback,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> ClientUnary:
+        """Send a request; later, never before this returns, `callback(code, text, message)` is called, exactly once.
+
+        timeout: seconds, told to the server and kept here. Returns the call, to `cancel()` it.
+        """
+        connection = self._connected()
+        headers = self._heads.get(path) or self._learn_head(path)
+        if timeout is not None or metadata:
+            headers = self._full_head(headers, timeout, metadata)
+        call = ClientUnary(connection, callback)
+        session = connection.session
+        try:
+            call.stream_id = stream_id = session.send_request(headers)
+            session.send_data(stream_id, frame(message), end_stream=True)
+        except HTTP2Error as error:
+            self._fail_later(call, error)
+            return call
+        connection.calls[stream_id] = call
+        if timeout is not None:
+            call.deadline = connection.loop.time() + timeout
+            connection.deadlines.add(call, call.deadline)
+        if not connection.touched:
+            connection.touch()
+        return call
+
+    async def unary(self, path: str, message: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
+        """One call, one answer. Cancelling the task cancels the call. Raises RpcError."""
+        done: asyncio.Future[tuple[int, str, bytes]] = asyncio.get_running_loop().create_future()
+
+        def ended(code: int, text: str, reply: bytes) -> None:
+            if not done.done():
+                done.set_result((code, text, reply))
+
+        call = self.start_unary(path, message, ended, timeout, metadata)
+        try:
+            code, text, reply = await done
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if code:
+            raise RpcError(Code(code), text, unprocessed=call.unprocessed)
+        return reply
+
+    def stream(self, path: str, timeout: float | None = None, metadata: Metadata = ()) -> ClientStream:
+        """Start a streaming call of any kind. Errors show when it is used."""
+        connection = self._connected()
+        headers = self._full_head(self._heads.get(path) or self._learn_head(path), timeout, metadata)
+        call = ClientStream(connection)
+        try:
+            call.opened(connection.session.send_request(headers))
+        except HTTP2Error as error:
+            call.opened(0)
+            self._fail_later(call, error)
+            return call
+        connection.calls[call.stream_id] = call
+        if timeout is not None:
+            call.deadline = connection.loop.time() + timeout
+            connection.deadlines.add(call, call.deadline)
+        connection.touch()
+        return call
+
+    async def close(self) -> None:
+        """End all calls with CANCELLED, tell the server, close."""
+        connection = self._connection
+        if connection is None:
+            return
+        connection._on_lost = lambda reason: None
+        for call in tuple(connection.calls.values()):
+            call.finish(Code.CANCELLED, "the client connection is closing")
+        connection.goaway(http2.NO_ERROR, b"")
+        await asyncio.wait((connection.lost,), timeout=1.0)
+        if not connection.lost.done():
+            connection.transport.abort()  # the server does not take what we have to say
+
+    def _connected(self) -> ClientConnection:
+        if self._connection is None:
+            raise RpcError(Code.UNAVAILABLE, "not connected", unprocessed=True)
+        return self._connection
+
+    def _fail_later(self, call: ClientCall, error: HTTP2Error) -> None:
+        connection = call.connection
+        call.unprocessed = True
+        call.stream_id = 0
+        text = connection.reason or f"the connection is closing: {error}"
+        connection.loop.call_soon(call.finish, Code.UNAVAILABLE, text)
+
+    def _learn_head(self, path: str) -> Headers:
+        head: Headers = (
+            (b":method", b"POST"),
+            (b":scheme", b"https" if self._ssl else b"http"),
+            (b":path", path.encode("ascii")),
+            (b":authority", self._authority),
+            (b"content-type", b"application/grpc"),
+            (b"user-agent", self._options.user_agent.encode("ascii")),
+            (b"te", b"trailers"),
+        )
+        self._heads[path] = head
+        return head
+
+    @staticmethod
+    def _full_head(head: Headers, timeout: float | None, metadata: Metadata) -> Headers:
+        more: list[Header] = encode_metadata(metadata)
+        if timeout is not None:
+            more.append((b"grpc-timeout", format_timeout(timeout)))
+        return (*head, *more)

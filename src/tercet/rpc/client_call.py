@@ -1,0 +1,123 @@
+"""What every call of a client has in common: it ends exactly once, by the server's status, its deadline, `cancel`, or a loss.
+
+Statuses that no server sent are worded and coded as grpc-go does it (http2_client.go, http_util.go).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tercet.errors import Code, StatusError
+from tercet.rpc import http2
+from tercet.rpc.headers import code_of_http_status
+from tercet.rpc.http2 import Headers
+from tercet.rpc.wire import decode_grpc_message
+
+if TYPE_CHECKING:
+    from tercet.rpc.channel import ClientConnection
+
+
+class RpcError(StatusError):
+    """A call ended with another status than OK.
+
+    `unprocessed`: the server is known not to have looked at the call, so that any call may be sent again; False means unknown.
+    """
+
+    def __init__(self, code: Code, message: str, *, unprocessed: bool = False) -> None:
+        super().__init__(code, message)
+        self.unprocessed = unprocessed
+
+
+_CODE_OF_RESET: Final = {
+    0x3: Code.RESOURCE_EXHAUSTED,  # FLOW_CONTROL_ERROR
+    http2.REFUSED_STREAM: Code.UNAVAILABLE,
+    http2.CANCEL: Code.CANCELLED,
+    http2.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
+    0xC: Code.PERMISSION_DENIED,  # INADEQUATE_SECURITY
+}
+
+
+class ClientCall:
+    """One call. `headers` and `trailers` are the server's, as they came; None until then."""
+
+    __slots__ = ("connection", "deadline", "finished", "headers", "stream_id", "trailers", "unprocessed")
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.stream_id = 0
+        self.deadline: float | None = None
+        self.finished = False
+        self.unprocessed = False
+        self.headers: Headers | None = None
+        self.trailers: Headers | None = None
+
+    # To be said by the two kinds of calls.
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the answer."""
+        raise NotImplementedError
+
+    def ended(self, code: int, text: str) -> None:
+        """The call is over, and forgotten by its connection."""
+        raise NotImplementedError
+
+    # For callers
+
+    def cancel(self) -> None:
+        """End the call here and now; the server is told."""
+        self._give_up(Code.CANCELLED, "context canceled")
+
+    # For the connection
+
+    def expire(self) -> None:
+        self._give_up(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+
+    def finish(self, code: int, text: str) -> None:
+        """End the call, once."""
+        if self.finished:
+            return
+        self.finished = True
+        connection = self.connection
+        connection.calls.pop(self.stream_id, None)
+        if self.deadline is not None:
+            connection.deadlines.discard(self)
+        self.ended(code, text)
+
+    def finish_by(self, trailers: Headers) -> None:
+        """End the call with what the server says."""
+        self.trailers = trailers
+        status = message = None
+        for name, value in trailers:
+            if name == b"grpc-status":
+                status = value
+            elif name == b"grpc-message":
+                message = value
+        if status is None:
+            self._finish_without_status()
+        elif status == b"0":
+            self.finish(0, "")
+        else:
+            code = int(status) if status.isdigit() and int(status) < len(Code) else Code.UNKNOWN
+            self.finish(code, decode_grpc_message(message or b""))
+
+    def stream_closed(self, error_code: int) -> None:
+        """The stream ended without a status."""
+        if error_code == http2.NO_ERROR:
+            self._finish_without_status()
+            return
+        self.unprocessed = error_code == http2.REFUSED_STREAM
+        code = _CODE_OF_RESET.get(error_code, Code.INTERNAL)
+        self.finish(code, f"stream terminated by RST_STREAM with error code: {error_code}")
+
+    def _finish_without_status(self) -> None:
+        status = dict(self.headers or ()).get(b":status", b"")
+        if status in (b"", b"200"):
+            self.finish(Code.INTERNAL, "server closed the stream without sending trailers")
+        else:
+            text = f"unexpected HTTP status code received from server: {status.decode('latin-1')}"
+            self.finish(code_of_http_status(status), text)
+
+    def _give_up(self, code: Code, text: str) -> None:
+        if not self.finished:
+            self.connection.reset(self.stream_id, http2.CANCEL)
+            self.finish(code, text)

@@ -1,0 +1,115 @@
+"""A streaming call of a client.
+
+    async with channel.stream("/etcdserverpb.Watch/Watch") as stream:
+        await stream.send(request)            # waits while the server does not read
+        async for message in stream: ...      # ends with OK; raises RpcError for any other end
+
+What is not received shuts the stream's window, so that a slow reader costs bounded memory. Leaving the block cancels the call.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from tercet.errors import Code, StatusError
+from tercet.rpc.client_call import ClientCall, RpcError
+from tercet.rpc.flow import Inbox, Outlet
+from tercet.rpc.http2 import HTTP2Error
+from tercet.rpc.wire import MessageReader, frame
+
+if TYPE_CHECKING:
+    from tercet.rpc.channel import ClientConnection
+
+
+class ClientStream(ClientCall):
+    __slots__ = ("_error", "_half_closed", "_inbox", "_outlet", "_reader")
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__(connection)
+        self._reader = MessageReader(connection.max_message_bytes)
+        self._half_closed = False
+        self._error: RpcError | None = None
+
+    def opened(self, stream_id: int) -> None:
+        """The connection has given the call its stream."""
+        self.stream_id = stream_id
+        self._inbox = Inbox(self.connection, stream_id)
+        self._outlet = Outlet(self.connection, stream_id)
+
+    # For callers
+
+    def __aiter__(self) -> ClientStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def __aenter__(self) -> ClientStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    async def receive(self) -> bytes | None:
+        """The next message, None when the server has ended the call with OK. One caller at a time. Raises RpcError."""
+        message = await self._inbox.take()
+        if message is None and self._error is not None:
+            raise self._error
+        return message
+
+    def send_now(self, message: bytes) -> bool:
+        """Queue one message; False when the sender should wait for `drained` before the next. Raises RpcError."""
+        if self.finished:
+            raise self._error or RpcError(Code.INTERNAL, "the call has ended")
+        if self._half_closed:
+            raise RpcError(Code.INTERNAL, "send after half_close")
+        try:
+            self.connection.session.send_data(self.stream_id, frame(message))
+        except HTTP2Error as error:
+            raise RpcError(Code.UNAVAILABLE, f"the stream is closing: {error}") from error
+        self.connection.touch()
+        return self._outlet.has_room
+
+    async def send(self, message: bytes) -> None:
+        """Send one message; returns when the next one may be sent. Raises RpcError if the call is over."""
+        if not self.send_now(message):
+            await self.drained()
+
+    async def drained(self) -> None:
+        """Wait until the server has taken enough of what was sent. Raises RpcError if the call is over."""
+        await self._outlet.room()
+        if self.finished:
+            raise self._error or RpcError(Code.INTERNAL, "the call has ended")
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+        if self._half_closed or self.finished:
+            return
+        self._half_closed = True
+        try:
+            self.connection.session.end_stream(self.stream_id)
+        except HTTP2Error:
+            return  # the stream is gone; its end is on the way
+        self.connection.touch()
+
+    # For the connection
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._inbox.put(self._reader.feed(data))
+        except StatusError as error:
+            self._give_up(error.code, error.message)
+
+    def ended(self, code: int, text: str) -> None:
+        if code == 0 and self._reader.buffered_bytes:
+            code, text = Code.INTERNAL, "unexpected EOF"
+        if code:
+            self._error = RpcError(Code(code), text, unprocessed=self.unprocessed)
+        self._inbox.end()
+        self._outlet.close()

@@ -1,0 +1,83 @@
+"""A unary call of a client: a callback, no coroutine, no task. The hot path of the load generator."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from tercet.errors import Code, StatusError
+from tercet.rpc.client_call import ClientCall
+from tercet.rpc.http2 import Headers
+from tercet.rpc.wire import MessageReader
+
+if TYPE_CHECKING:
+    from tercet.rpc.channel import ClientConnection
+
+logger = logging.getLogger(__name__)
+
+UnaryCallback = Callable[[int, str, bytes], object]
+
+_unpack_prefix = Struct(">BI").unpack_from
+
+
+class ClientUnary(ClientCall):
+    """Ends by one `callback(code, text, message)`, never from within the function that started it."""
+
+    __slots__ = ("_callback", "_data")
+
+    def __init__(self, connection: ClientConnection, callback: UnaryCallback) -> None:
+        # Sets the fields of ClientCall itself: a call less for every request.
+        self.connection = connection
+        self.stream_id = 0
+        self.deadline: float | None = None
+        self.finished = False
+        self.unprocessed = False
+        self.headers: Headers | None = None
+        self.trailers: Headers | None = None
+        self._callback = callback
+        self._data: bytes | bytearray = b""
+
+    def feed(self, data: bytes) -> None:
+        held = self._data
+        if not held:
+            self._data = data
+            return
+        if isinstance(held, bytes):
+            held = self._data = bytearray(held)
+        held += data
+        if len(held) > self.connection.max_message_bytes + 5:
+            self._give_up(
+                Code.RESOURCE_EXHAUSTED,
+                f"grpc: received message larger than max ({len(held) - 5} vs. {self.connection.max_message_bytes})",
+            )
+
+    def ended(self, code: int, text: str) -> None:
+        message = b""
+        if code == 0:
+            try:
+                message = self._message()
+            except StatusError as error:
+                code, text = error.code, error.message
+        try:
+            self._callback(code, text, message)
+        except Exception:
+            logger.exception("the callback of a call failed")
+
+    def _message(self) -> bytes:
+        """The only message of the answer. Raises StatusError if that is not what came."""
+        data = self._data
+        if len(data) >= 5:
+            flag, length = _unpack_prefix(data)
+            if flag == 0 and length == len(data) - 5:
+                return bytes(data[5:])
+        reader = MessageReader(self.connection.max_message_bytes)
+        messages = reader.feed(bytes(data))
+        if len(messages) == 1 and not reader.buffered_bytes:
+            return messages[0]
+        if len(messages) > 1:
+            raise StatusError(Code.INTERNAL, "cardinality violation: received multiple messages for non-server-streaming RPC")
+        if reader.buffered_bytes:
+            raise StatusError(Code.INTERNAL, "unexpected EOF")
+        raise StatusError(Code.INTERNAL, "cardinality violation: received no response message from non-server-streaming RPC")

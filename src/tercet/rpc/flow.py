@@ -1,0 +1,104 @@
+"""The two ends of a stream's flow control, as somebody waits at them: messages that came in, and room for those that go out.
+
+`Inbox` shuts the stream's window while more waits in it than a slow reader should cost us; what the peer was already allowed
+to send still fits. `Outlet` makes a sender wait while the peer does not take what was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from tercet.rpc.connection import Connection
+
+_INBOX_BYTES: Final = 256 << 10
+_MESSAGE_OVERHEAD_BYTES: Final = 64  # what Python adds to a message; a flood of empty ones must count too
+
+
+class Inbox:
+    """Messages in order, for one reader at a time."""
+
+    __slots__ = ("_bytes", "_connection", "_ended", "_messages", "_news", "_shut", "_stream_id")
+
+    def __init__(self, connection: Connection, stream_id: int) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+        self._messages: deque[bytes] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._shut = False
+        self._news: asyncio.Future[None] | None = None
+
+    def put(self, messages: list[bytes]) -> None:
+        self._messages += messages
+        self._bytes += sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages)
+        if self._bytes > _INBOX_BYTES and not self._shut:
+            self._shut = True
+            self._connection.throttle(self._stream_id, shut=True)
+        self._tell()
+
+    def end(self) -> None:
+        """Nothing will follow; what is there can still be taken."""
+        self._ended = True
+        self._tell()
+
+    def drop(self) -> None:
+        """Nothing will be taken any more."""
+        self._messages.clear()
+        self.end()
+
+    async def take(self) -> bytes | None:
+        """The next message, None after the last."""
+        while not self._messages:
+            if self._ended:
+                return None
+            self._news = self._connection.loop.create_future()
+            await self._news
+        message = self._messages.popleft()
+        self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
+        if self._shut and self._bytes <= _INBOX_BYTES // 2:
+            self._shut = False
+            if not self._ended:
+                self._connection.throttle(self._stream_id, shut=False)
+        return message
+
+    def _tell(self) -> None:
+        news, self._news = self._news, None
+        if news is not None and not news.done():
+            news.set_result(None)
+
+
+class Outlet:
+    """Room to send on one stream, for any number of senders."""
+
+    __slots__ = ("_closed", "_connection", "_room", "stream_id")
+
+    def __init__(self, connection: Connection, stream_id: int) -> None:
+        self._connection = connection
+        self.stream_id = stream_id
+        self._closed = False
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def has_room(self) -> bool:
+        return self._connection.has_room(self.stream_id)
+
+    async def room(self) -> None:
+        """Return when there is room, or when there is nothing to wait for because the stream is over."""
+        while not self._closed and not self.has_room:
+            if self._room is None:
+                self._room = self._connection.loop.create_future()
+                self._connection.wait_for_room(self)
+            # Several may wait for the same room: one that is cancelled must not cancel it for the others.
+            await asyncio.shield(self._room)
+
+    def wake(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def close(self) -> None:
+        self._closed = True
+        self._connection.forget_sender(self)
+        self.wake()
