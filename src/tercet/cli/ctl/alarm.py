@@ -1,0 +1,46 @@
+"""alarm list and disarm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tercet.cli.ctl.command import Command
+from tercet.cli.ctl.errors import bad_arguments
+from tercet.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from tercet.cli.ctl.session import Session
+
+
+async def _list(session: Session, arguments: list[str]) -> None:
+    if arguments:
+        raise bad_arguments("alarm list command accepts no arguments")
+    printer = session.open()
+    async with session.client() as client:
+        printer.alarm(await client.maintenance.alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)))
+
+
+async def _disarm(session: Session, arguments: list[str]) -> None:
+    """All of them, one request each; what is printed is what was disarmed."""
+    if arguments:
+        raise bad_arguments("alarm disarm command accepts no arguments")
+    printer = session.open()
+    async with session.client() as client:
+        raised = await client.maintenance.alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET))
+        result = rpc_pb2.AlarmResponse(header=raised.header)
+        for alarm in raised.alarms:
+            request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
+            answer = await client.maintenance.alarm(request)
+            result.header.CopyFrom(answer.header)
+            result.alarms.extend(answer.alarms)
+    printer.alarm(result)
+
+
+ALARM = Command(
+    "alarm",
+    "Alarm related commands",
+    commands=(
+        Command("list", "Lists all alarms", run=_list, examples=("tercetctl alarm list",)),
+        Command("disarm", "Disarms all alarms", run=_disarm, examples=("tercetctl alarm disarm",)),
+    ),
+)

@@ -1,0 +1,163 @@
+"""Which command is meant, and how is it explained? The tree of commands, found by name or unambiguous prefix.
+
+Flags may stand before, between and after the words of a command: `tercetctl --endpoints a:1 mem li -w json`.
+Source: the behaviour of etcdctl's command library (prefix matching on, suggestions for a misspelt command).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from tercet.cli.ctl.flags import Flag
+
+if TYPE_CHECKING:
+    from tercet.cli.ctl.session import Session
+
+Run = Callable[["Session", list[str]], Awaitable[None]]
+
+HELP_FLAG = Flag("help", "bool", False, "help for this command", short="h")
+
+
+class UnknownCommand(Exception):
+    """No command of that name; the text names those that may be meant."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command or group. A group has no `run`; its `flags` hold for all commands in it."""
+
+    name: str
+    summary: str
+    usage: str = ""  # what follows the name: "[options] <key> [range_end]"
+    flags: tuple[Flag, ...] = ()
+    run: Run | None = None
+    commands: tuple[Command, ...] = ()
+    description: str = ""
+    examples: tuple[str, ...] = ()
+
+    def child(self, word: str) -> Command | None:
+        """The sub-command called `word`, or the only one that begins with it."""
+        for command in self.commands:
+            if command.name == word:
+                return command
+        near = [command for command in self.commands if word and command.name.startswith(word)]
+        return near[0] if len(near) == 1 else None
+
+    def leaves(self, path: str = "") -> Iterator[tuple[str, Command]]:
+        """All commands that do something, with their full names, in order."""
+        for command in sorted(self.commands, key=lambda command: command.name):
+            name = f"{path} {command.name}".strip()
+            if command.run is not None:
+                yield name, command
+            yield from command.leaves(name)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The command that a line means: the way to it from the root (root first), and what is left of the line."""
+
+    path: tuple[Command, ...]
+    arguments: list[str]
+
+    @property
+    def command(self) -> Command:
+        return self.path[-1]
+
+    @property
+    def title(self) -> str:
+        return " ".join(command.name for command in self.path)
+
+    @property
+    def flags(self) -> list[Flag]:
+        return [HELP_FLAG, *(flag for command in reversed(self.path) for flag in command.flags)]
+
+
+def find(root: Command, arguments: Sequence[str]) -> Found:
+    """Follow the command words of a line. Raises UnknownCommand."""
+    valued = _flags_with_values(root)
+    path, rest = [root], list(arguments)
+    at = 0
+    while at < len(rest):
+        word = rest[at]
+        if word == "--":
+            break
+        if word.startswith("-") and word != "-":
+            at += 2 if word in valued else 1
+            continue
+        child = path[-1].child(word)
+        if child is None:
+            if not path[-1].commands:
+                break
+            if path[-1] is root or path[-1].run is None:
+                raise UnknownCommand(unknown(path, word))
+            break
+        path.append(child)
+        del rest[at]
+    return Found(tuple(path), rest)
+
+
+def unknown(path: Sequence[Command], word: str) -> str:
+    """etcdctl's text for a command that is not there, with up to three that are near."""
+    title = " ".join(command.name for command in path)
+    names = [command.name for command in path[-1].commands]
+    near = [name for name in names if word and name.startswith(word)] or get_close_matches(word, names, n=3, cutoff=0.5)
+    meant = "".join(f"\t{name}\n" for name in near)
+    hint = f"\n\nDid you mean this?\n{meant}" if near else ""
+    return f'unknown command "{word}" for "{title}"{hint}\nRun \'{title} --help\' for usage.'
+
+
+def _flags_with_values(root: Command) -> set[str]:
+    """The words after which a value follows, as in `-w json`, over all commands: a flag means the same everywhere."""
+    words: set[str] = set()
+    for command in (root, *_descendants(root)):
+        for flag in command.flags:
+            if flag.takes_value:
+                words |= {f"--{flag.name}", f"-{flag.short}"} if flag.short else {f"--{flag.name}"}
+    return words
+
+
+def _descendants(command: Command) -> Iterator[Command]:
+    for child in command.commands:
+        yield child
+        yield from _descendants(child)
+
+
+def help_text(found: Found) -> str:
+    """The page that --help prints."""
+    command, root = found.command, found.path[0]
+    sections = [("NAME", f"{found.title} - {command.summary}")]
+    words = command.usage or ("<command> [flags]" if command.commands else "[flags]")
+    sections.append(("USAGE", f"{found.title} {words}"))
+    if command.description:
+        sections.append(("DESCRIPTION", command.description))
+    if command.examples:
+        sections.append(("EXAMPLES", "\n".join(command.examples)))
+    if command.commands:
+        leaves = [(name, leaf.summary) for name, leaf in command.leaves()]
+        sections.append(("COMMANDS", _columns(leaves)))
+    own = [HELP_FLAG, *(flag for part in found.path[1:] for flag in part.flags)]
+    sections.append(("OPTIONS", _flag_lines(own)))
+    sections.append(("GLOBAL OPTIONS", _flag_lines(root.flags)))
+    return "\n\n".join(f"{head}:\n" + _indent(body) for head, body in sections) + "\n"
+
+
+def _flag_lines(flags: Sequence[Flag]) -> str:
+    rows = []
+    for flag in sorted(flags, key=lambda flag: flag.name):
+        shown = flag.show(flag.default)
+        default = f"[={shown}]" if flag.kind == "bool" else f'="{shown}"' if flag.kind == "string" else f"={shown}"
+        head = f"-{flag.short}, " if flag.short else "    "
+        rows.append((f"{head}--{flag.name}{default}", flag.help))
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(left) for left, _ in rows)
+    return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in rows)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())

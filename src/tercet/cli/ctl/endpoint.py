@@ -1,0 +1,123 @@
+"""endpoint health, status and hashkv: ask each endpoint for itself, all at once, and show the answers in the order given."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from tercet.cli.ctl.command import Command
+from tercet.cli.ctl.errors import CommandError, Exit
+from tercet.cli.ctl.flags import Flag
+from tercet.cli.ctl.output import EndpointHash, EndpointHealth, EndpointStatus
+from tercet.client import Health, check_health
+from tercet.errors import StatusError
+from tercet.proto import rpc_pb2
+from tercet.server.durations import format_duration
+
+if TYPE_CHECKING:
+    from tercet.cli.ctl.session import Session
+
+
+async def chosen_endpoints(session: Session) -> list[str]:
+    """Those of --endpoints, or with --cluster all client URLs that the members themselves give."""
+    if not session.values.bool("cluster"):
+        return session.endpoints()
+    try:
+        async with session.client() as client:
+            members = await client.cluster.member_list(rpc_pb2.MemberListRequest(linearizable=True))
+    except StatusError as error:
+        text = f"failed to fetch endpoints from etcd cluster member list: {error.message}"
+        raise CommandError(Exit.ERROR, text) from error
+    return [url for member in members.members for url in member.clientURLs]
+
+
+async def _health(session: Session, _: list[str]) -> None:
+    printer = session.open()
+    results = await asyncio.gather(*(_health_of(session, endpoint) for endpoint in await chosen_endpoints(session)))
+    printer.endpoint_health(results)
+    if not all(result.health for result in results):
+        raise CommandError(Exit.ERROR, "unhealthy cluster")
+
+
+async def _health_of(session: Session, endpoint: str) -> EndpointHealth:
+    began = time.perf_counter_ns()
+    try:
+        async with session.client([endpoint]) as client:
+            found = await check_health(client)
+    except StatusError as error:
+        found = Health(False, time.perf_counter_ns() - began, error.message)
+    return EndpointHealth(endpoint, found.is_healthy, format_duration(found.took_nanoseconds), found.error)
+
+
+async def _status(session: Session, _: list[str]) -> None:
+    printer = session.open()
+    endpoints = await chosen_endpoints(session)
+    answers = await asyncio.gather(*(_status_of(session, endpoint) for endpoint in endpoints))
+    printer.endpoint_status([answer for answer in answers if answer is not None])
+    if None in answers:
+        raise CommandError(Exit.ERROR)
+
+
+async def _status_of(session: Session, endpoint: str) -> EndpointStatus | None:
+    try:
+        async with session.client([endpoint]) as client:
+            return EndpointStatus(endpoint, await client.maintenance.status(rpc_pb2.StatusRequest()))
+    except StatusError as error:
+        session.warn(f"Failed to get the status of endpoint {endpoint} ({error.message})")
+        return None
+
+
+async def _hashkv(session: Session, _: list[str]) -> None:
+    printer = session.open()
+    endpoints = await chosen_endpoints(session)
+    answers = await asyncio.gather(*(_hash_of(session, endpoint) for endpoint in endpoints))
+    printer.endpoint_hash([answer for answer in answers if isinstance(answer, EndpointHash)])
+    failures = [answer for answer in answers if isinstance(answer, StatusError)]
+    if failures:
+        raise CommandError(Exit.ERROR, failures[-1].message)
+
+
+async def _hash_of(session: Session, endpoint: str) -> EndpointHash | StatusError:
+    request = rpc_pb2.HashKVRequest(revision=session.values.int("rev"))
+    try:
+        async with session.client([endpoint]) as client:
+            return EndpointHash(endpoint, await client.maintenance.hash_kv(request))
+    except StatusError as error:
+        session.warn(f"Failed to get the hash of endpoint {endpoint} ({error.message})")
+        return error
+
+
+CLUSTER_FLAG = Flag("cluster", "bool", False, "use all endpoints from the cluster member list")
+
+ENDPOINT = Command(
+    "endpoint",
+    "Endpoint related commands",
+    flags=(CLUSTER_FLAG,),
+    commands=(
+        Command(
+            "health",
+            "Checks the healthiness of endpoints specified in `--endpoints` flag",
+            run=_health,
+            examples=("tercetctl endpoint health", "tercetctl endpoint health --cluster -w table"),
+        ),
+        Command(
+            "status",
+            "Prints out the status of endpoints specified in `--endpoints` flag",
+            run=_status,
+            description=(
+                "In the simple format the items of a line are: endpoint, ID, version, storage version, db size, in use,\n"
+                "percentage not in use, quota, is leader, is learner, raft term, raft index, raft applied index, errors,\n"
+                "downgrade target version, downgrade enabled."
+            ),
+            examples=("tercetctl endpoint status --cluster -w table",),
+        ),
+        Command(
+            "hashkv",
+            "Prints the KV history hash for each endpoint in --endpoints",
+            flags=(Flag("rev", "int", 0, "maximum revision to hash (default: latest revision)"),),
+            run=_hashkv,
+            examples=("tercetctl endpoint hashkv --cluster --rev 1000",),
+        ),
+    ),
+)

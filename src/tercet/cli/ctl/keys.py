@@ -1,0 +1,240 @@
+"""put, get and del: from command line to request, also for the lines of a txn, and the commands themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from tercet.cli.ctl.command import Command
+from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
+from tercet.cli.ctl.flags import Flag, Values
+from tercet.cli.ctl.go_text import GoSyntaxError, parse_int, quote
+from tercet.cli.ctl.output import Printer, SimplePrinter
+from tercet.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from tercet.cli.ctl.session import Session
+
+Sort = rpc_pb2.RangeRequest.SortTarget
+_SORT_TARGETS = {
+    "": Sort.KEY,
+    "KEY": Sort.KEY,
+    "CREATE": Sort.CREATE,
+    "MODIFY": Sort.MOD,
+    "VALUE": Sort.VALUE,
+    "VERSION": Sort.VERSION,
+}
+_SORT_ORDERS = {"": rpc_pb2.RangeRequest.NONE, "ASCEND": rpc_pb2.RangeRequest.ASCEND, "DESCEND": rpc_pb2.RangeRequest.DESCEND}
+_DELETE_PAUSE_SECONDS = 2
+_ALL_FROM = b"\0"  # as range_end: no end; as key: before all keys
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The first key behind all that begin with `prefix`: `a` to `b`, `a\\xff` to `b`; `\\0` when there is none."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else _ALL_FROM
+
+
+def put_request(values: Values, arguments: list[str], stdin: bytes | None) -> rpc_pb2.PutRequest:
+    """stdin: the value, if it is not among the arguments; None where there is no stdin to read."""
+    ignore_value = values.bool("ignore-value")
+    if not arguments:
+        raise bad_arguments(_PUT_ARGUMENTS)
+    if ignore_value and len(arguments) > 1:
+        raise bad_arguments("put command needs only 1 argument when 'ignore-value' is set")
+    value = b""
+    if not ignore_value:
+        given = os.fsencode(arguments[1]) if len(arguments) > 1 else stdin
+        if given is None or (len(arguments) == 1 and not given):
+            raise bad_arguments(_PUT_ARGUMENTS)
+        value = given
+    return rpc_pb2.PutRequest(
+        key=os.fsencode(arguments[0]),
+        value=value,
+        lease=_lease(values.string("lease")),
+        prev_kv=values.bool("prev-kv"),
+        ignore_value=ignore_value,
+        ignore_lease=values.bool("ignore-lease"),
+    )
+
+
+def range_request(values: Values, arguments: list[str]) -> rpc_pb2.RangeRequest:
+    if not arguments:
+        raise bad_arguments("get command needs one argument as key and an optional argument as range_end")
+    _refuse_prefix_and_from_key(values)
+    if values.bool("keys-only") and values.bool("count-only"):
+        raise bad_arguments("`--keys-only` and `--count-only` cannot be set at the same time, choose one")
+    consistency = values.string("consistency")
+    if consistency not in ("l", "s"):
+        raise CommandError(Exit.BAD_FEATURE, f"unknown consistency flag {quote(consistency.encode())}")
+    key, range_end = _key_range(values, arguments)
+    order, target = _sort(values)
+    return rpc_pb2.RangeRequest(
+        key=key,
+        range_end=range_end,
+        limit=values.int("limit"),
+        revision=max(values.int("rev"), 0),
+        sort_order=order,
+        sort_target=target,
+        serializable=consistency == "s",
+        keys_only=values.bool("keys-only"),
+        count_only=values.bool("count-only"),
+        min_create_revision=values.int("min-create-rev"),
+        max_create_revision=values.int("max-create-rev"),
+        min_mod_revision=values.int("min-mod-rev"),
+        max_mod_revision=values.int("max-mod-rev"),
+    )
+
+
+def delete_request(values: Values, arguments: list[str]) -> rpc_pb2.DeleteRangeRequest:
+    if len(arguments) not in (1, 2):
+        raise bad_arguments("del command needs one argument as key and an optional argument as range_end")
+    _refuse_prefix_and_from_key(values)
+    key, range_end = _key_range(values, arguments)
+    return rpc_pb2.DeleteRangeRequest(key=key, range_end=range_end, prev_kv=values.bool("prev-kv"))
+
+
+def _lease(text: str) -> int:
+    try:
+        return parse_int(text, 16)
+    except GoSyntaxError as error:
+        raise bad_arguments(f"bad lease ID ({error}), expecting ID in Hex") from error
+
+
+def _sort(values: Values) -> tuple[rpc_pb2.RangeRequest.SortOrder.ValueType, rpc_pb2.RangeRequest.SortTarget.ValueType]:
+    order_text, target_text = values.string("order"), values.string("sort-by")
+    order, target = _SORT_ORDERS.get(order_text.upper()), _SORT_TARGETS.get(target_text.upper())
+    if order is None:
+        raise CommandError(Exit.BAD_FEATURE, f"bad sort order {order_text}")
+    if target is None:
+        raise CommandError(Exit.BAD_FEATURE, f"bad sort target {target_text}")
+    if target == Sort.KEY and order == rpc_pb2.RangeRequest.ASCEND:
+        order = rpc_pb2.RangeRequest.NONE  # keys come in this order anyway; asked for it, a server reads all before it limits
+    return order, target
+
+
+def _refuse_prefix_and_from_key(values: Values) -> None:
+    if values.bool("prefix") and values.bool("from-key"):
+        raise bad_arguments("`--prefix` and `--from-key` cannot be set at the same time, choose one")
+
+
+def _key_range(values: Values, arguments: list[str]) -> tuple[bytes, bytes]:
+    """Key and range_end; an empty key with --prefix or --from-key means all keys."""
+    key = os.fsencode(arguments[0])
+    prefix, from_key = values.bool("prefix"), values.bool("from-key")
+    if not prefix and not from_key:
+        return key, os.fsencode(arguments[1]) if len(arguments) > 1 else b""
+    if len(arguments) > 1:
+        raise bad_arguments("too many arguments, only accept one argument when `--prefix` or `--from-key` is set")
+    if from_key or not key:
+        return key or _ALL_FROM, _ALL_FROM
+    return key, prefix_end(key)
+
+
+async def pause_before_range(session: Session, values: Values, arguments: list[str]) -> None:
+    """A forgotten flag turns `del a b` (two keys, the user thinks) into a range: leave a moment to stop it."""
+    if len(arguments) > 1 and not values.bool("range"):
+        start, end = (quote(os.fsencode(argument)) for argument in arguments[:2])
+        session.warn(
+            f"Warning: Keys between {start} and {end} will be deleted. Please interrupt the command within next "
+            f"{_DELETE_PAUSE_SECONDS} seconds to cancel. You can provide `--range` flag to avoid the delay."
+        )
+        await asyncio.sleep(_DELETE_PAUSE_SECONDS)
+
+
+async def _put(session: Session, arguments: list[str]) -> None:
+    reads_stdin = len(arguments) == 1 and not session.values.bool("ignore-value")
+    request = put_request(session.values, arguments, session.stdin.read() if reads_stdin else None)
+    printer = session.open()
+    async with session.client() as client:
+        printer.put(await client.kv.put(request))
+
+
+async def _get(session: Session, arguments: list[str]) -> None:
+    request = range_request(session.values, arguments)
+    printer = session.open()
+    async with session.client() as client:
+        call = client.kv.range_stream if session.values.bool("stream") else client.kv.range
+        response = await call(request)
+    _check_display(session.values, printer)
+    printer.get(response)
+
+
+def _check_display(values: Values, printer: Printer) -> None:
+    if values.bool("count-only") and printer.name != "fields":
+        raise bad_arguments("--count-only is only for `--write-out=fields`")
+    if values.bool("print-value-only"):
+        if not isinstance(printer, SimplePrinter):
+            raise bad_arguments("print-value-only is only for `--write-out=simple`")
+        printer.value_only = True
+
+
+async def _delete(session: Session, arguments: list[str]) -> None:
+    request = delete_request(session.values, arguments)
+    await pause_before_range(session, session.values, arguments)
+    printer = session.open()
+    async with session.client() as client:
+        printer.delete(await client.kv.delete_range(request))
+
+
+_PUT_ARGUMENTS = "put command needs 1 argument and input from stdin or 2 arguments"
+
+PUT = Command(
+    "put",
+    "Puts the given key into the store",
+    "[options] <key> <value>   (<value> can also be given from stdin)",
+    (
+        Flag("lease", "string", "0", "lease ID (in hexadecimal) to attach to the key"),
+        Flag("prev-kv", "bool", False, "return the previous key-value pair before modification"),
+        Flag("ignore-value", "bool", False, "updates the key using its current value"),
+        Flag("ignore-lease", "bool", False, "updates the key using its current lease"),
+    ),
+    _put,
+    description="A value that begins with '-' would be read as a flag; put '--' before it.",
+    examples=("tercetctl put greeting hello", "tercetctl put offset -- -5", "tercetctl put config < config.json"),
+)
+
+GET = Command(
+    "get",
+    "Gets the key or a range of keys",
+    "[options] <key> [range_end]",
+    (
+        Flag("consistency", "string", "l", "Linearizable(l) or Serializable(s)"),
+        Flag("order", "string", "", "Order of results; ASCEND or DESCEND (ASCEND by default)"),
+        Flag("sort-by", "string", "", "Sort target; CREATE, KEY, MODIFY, VALUE, or VERSION"),
+        Flag("limit", "int", 0, "Maximum number of results"),
+        Flag("prefix", "bool", False, "Get keys with matching prefix"),
+        Flag("from-key", "bool", False, "Get keys that are greater than or equal to the given key using byte compare"),
+        Flag("rev", "int", 0, "Specify the kv revision"),
+        Flag("keys-only", "bool", False, "Get only the keys"),
+        Flag("count-only", "bool", False, "Get only the count"),
+        Flag("print-value-only", "bool", False, 'Only write values when using the "simple" output format'),
+        Flag("min-create-rev", "int", 0, "Leave out keys created before this revision"),
+        Flag("max-create-rev", "int", 0, "Leave out keys created after this revision"),
+        Flag("min-mod-rev", "int", 0, "Leave out keys modified before this revision"),
+        Flag("max-mod-rev", "int", 0, "Leave out keys modified after this revision"),
+        Flag("stream", "bool", False, "Receive the range in parts (RangeStream)"),
+    ),
+    _get,
+    examples=(
+        "tercetctl get greeting",
+        "tercetctl get --prefix config/",
+        "tercetctl get --prefix '' --keys-only --limit 10",
+        "tercetctl get greeting --rev 4 -w fields",
+    ),
+)
+
+DELETE = Command(
+    "del",
+    "Removes the specified key or range of keys [key, range_end)",
+    "[options] <key> [range_end]",
+    (
+        Flag("prefix", "bool", False, "delete keys with matching prefix"),
+        Flag("prev-kv", "bool", False, "return deleted key-value pairs"),
+        Flag("from-key", "bool", False, "delete keys that are greater than or equal to the given key using byte compare"),
+        Flag("range", "bool", False, "delete the range without the delay"),
+    ),
+    _delete,
+    examples=("tercetctl del greeting", "tercetctl del --prefix config/", "tercetctl del --range a m"),
+)

@@ -1,0 +1,209 @@
+"""One run of tercetctl: the global flags and variables, the printer they choose and the clients they describe.
+
+A flag wins over nothing: when a flag and its variable are both set, the command stops, as in etcdctl, since the user may have
+forgotten the variable.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
+from tercet.cli.ctl.flags import Flag, Values
+from tercet.cli.ctl.output import Printer, make_printer
+from tercet.client import Client, Limits, TLSFiles
+from tercet.errors import Code, ConfigError, StatusError
+
+SECOND = 10**9
+
+GLOBAL_FLAGS = (
+    Flag("endpoints", "list", ["127.0.0.1:2379"], "gRPC endpoints, separated by commas"),
+    Flag("write-out", "string", "simple", "set the output format (fields, json, protobuf, simple, table)", short="w"),
+    Flag("hex", "bool", False, "print byte strings as hex encoded strings"),
+    Flag("debug", "bool", False, "show the settings in effect, on stderr"),
+    Flag("dial-timeout", "duration", 2 * SECOND, "dial timeout for client connections"),
+    Flag("command-timeout", "duration", 5 * SECOND, "timeout for short running command (excluding dial timeout)"),
+    Flag("keepalive-time", "duration", 2 * SECOND, "keepalive time for client connections"),
+    Flag("keepalive-timeout", "duration", 6 * SECOND, "keepalive timeout for client connections"),
+    Flag("max-request-bytes", "int", 0, "largest request that is sent; 0 means 2 MiB"),
+    Flag("max-recv-bytes", "int", 0, "largest response that is accepted; 0 means 2 GiB"),
+    Flag("insecure-transport", "bool", True, "disable transport security for client connections"),
+    Flag("insecure-skip-tls-verify", "bool", False, "skip server certificate verification (CAUTION: for testing only)"),
+    Flag("insecure-discovery", "bool", True, "accept insecure SRV records describing cluster endpoints"),
+    Flag("cert", "string", "", "identify secure client using this TLS certificate file"),
+    Flag("key", "string", "", "identify secure client using this TLS key file"),
+    Flag("cacert", "string", "", "verify certificates of TLS-enabled secure servers using this CA bundle"),
+    Flag("auth-jwt-token", "string", "", "JWT token for authentication (instead of --user and --password)"),
+    Flag("user", "string", "", "username[:password] for authentication (prompt if password is not supplied)"),
+    Flag("password", "string", "", "password for authentication (if given, --user does not include the password)"),
+    Flag("discovery-srv", "string", "", "domain name to query for SRV records describing cluster endpoints", short="d"),
+    Flag("discovery-srv-name", "string", "", "service name to query when using DNS discovery"),
+)
+_PREFIX = "ETCDCTL_"
+_OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"}
+_GO_CODE_NAMES = {Code.OK: "OK", Code.CANCELLED: "Canceled"}
+
+
+class Session:
+    """What a command works with. `open` comes first; it reads the variables and checks the settings."""
+
+    printer: Printer
+
+    def __init__(
+        self,
+        values: Values,
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: BinaryIO | None = None,
+        out: BinaryIO | None = None,
+        err: BinaryIO | None = None,
+    ) -> None:
+        self.values = values
+        self.stdin = stdin or sys.stdin.buffer
+        self.out = out or sys.stdout.buffer
+        self.err = err or sys.stderr.buffer
+        self._environment = os.environ if environment is None else environment
+        self._tls: TLSFiles | None = None
+        self._user = ("", "")
+
+    @property
+    def command_timeout(self) -> float:
+        """Seconds one request may take."""
+        return self.values.int("command-timeout") / SECOND
+
+    def open(self) -> Printer:
+        """Settle on the settings. Raises CommandError: a variable in conflict (1), a bad format (4), bad TLS files (128)."""
+        self._read_environment()
+        if self.values.bool("debug"):
+            self._show_settings()
+        self._check()
+        self.printer = make_printer(self.values.string("write-out"), self.out, self.err, is_hex=self.values.bool("hex"))
+        self._tls = self._tls_files()
+        self._user = self._credentials()
+        return self.printer
+
+    def endpoints(self) -> list[str]:
+        return self.values.list("endpoints")
+
+    def client(self, endpoints: Sequence[str] | None = None) -> Client:
+        """A client of these endpoints (all that were given, otherwise). Raises CommandError, exit 128."""
+        user, password = self._user
+        try:
+            return Client(
+                self.endpoints() if endpoints is None else endpoints,
+                tls=self._tls,
+                user=user,
+                password=password,
+                token=self.values.string("auth-jwt-token"),
+                timeout=self.command_timeout,
+                limits=self._limits(),
+                on_failure=self.log_failure,
+            )
+        except ConfigError as error:
+            raise bad_arguments(str(error)) from error
+
+    def _limits(self) -> Limits:
+        values = self.values
+        return Limits(
+            dial_timeout_seconds=values.int("dial-timeout") / SECOND,
+            request_bytes_max=values.int("max-request-bytes") or Limits.request_bytes_max,
+            response_bytes_max=values.int("max-recv-bytes") or Limits.response_bytes_max,
+            keepalive_seconds=values.int("keepalive-time") / SECOND,
+            keepalive_timeout_seconds=values.int("keepalive-timeout") / SECOND,
+        )
+
+    def log_failure(self, endpoint: str, attempt: int, error: StatusError) -> None:
+        """The warning that precedes the error of a failed call."""
+        self._log(
+            "warn",
+            "retrying of unary invoker failed",
+            logger="etcd-client",
+            target=f"etcd-endpoints://{endpoint}",
+            attempt=attempt,
+            error=f"rpc error: code = {go_code_name(error.code)} desc = {error.message}",
+        )
+
+    def warn(self, text: str) -> None:
+        self.err.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        self.err.flush()
+
+    def _read_environment(self) -> None:
+        """Set from `ETCDCTL_*` what no flag has set."""
+        known = {_variable(name): flag for name, flag in self.values.flags.items() if name in _GLOBAL_NAMES}
+        for variable, flag in known.items():
+            text = self._environment.get(variable, "")
+            if not text:
+                continue
+            if flag.name in self.values.changed:
+                self._log("fatal", _CONFLICT, **{"environment-variable": variable})
+                raise CommandError(Exit.ERROR)
+            try:
+                self.values.set(flag.name, flag.parse(text))
+            except ValueError as error:
+                self._log("warn", "invalid environment variable is ignored", variable=f"{variable}={text}", error=str(error))
+        for variable, text in sorted(self._environment.items()):
+            is_ours = variable in _OTHER_VARIABLES or (variable in known and text)
+            if variable.startswith(_PREFIX) and not is_ours:
+                self._log("warn", "unrecognized environment variable", **{"environment-variable": f"{variable}={text}"})
+
+    def _show_settings(self) -> None:
+        for name in sorted(_GLOBAL_NAMES):
+            shown = "***" if name in _SECRETS and self.values.string(name) else self.values.shown(name)
+            self.warn(f"{_variable(name)}={shown}")
+
+    def _check(self) -> None:
+        for name in ("cert", "key", "cacert"):
+            if name in self.values.changed and not self.values.string(name):
+                raise bad_arguments(f"empty string is passed to --{name} option")
+        if self.values.string("discovery-srv"):
+            raise CommandError(Exit.BAD_FEATURE, "--discovery-srv is not supported; give the members with --endpoints")
+        if not self.values.list("endpoints"):
+            raise bad_arguments("no endpoints given")
+
+    def _tls_files(self) -> TLSFiles | None:
+        """What the flags say about TLS; None when it is used only for https endpoints, with the system's authorities."""
+        values = self.values
+        files = TLSFiles(
+            cacert=values.string("cacert"),
+            cert=values.string("cert"),
+            key=values.string("key"),
+            insecure_skip_verify=values.bool("insecure-skip-tls-verify"),
+        )
+        if files == TLSFiles() and values.bool("insecure-transport"):
+            return None
+        return files
+
+    def _credentials(self) -> tuple[str, str]:
+        user, password = self.values.string("user"), self.values.string("password")
+        if not user or "password" in self.values.changed:
+            return user, password
+        name, colon, given = user.partition(":")
+        return name, given if colon else getpass.getpass("Password: ")
+
+    def _log(self, level: str, message: str, **fields: str | int) -> None:
+        now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+        self.warn(json.dumps({"level": level, "ts": now, "msg": message, **fields}, separators=(",", ":"), ensure_ascii=False))
+
+
+_GLOBAL_NAMES = frozenset(flag.name for flag in GLOBAL_FLAGS)
+_SECRETS = frozenset({"password", "user", "auth-jwt-token"})
+_CONFLICT = (
+    "conflicting environment variable is shadowed by corresponding command-line flag "
+    "(either unset environment variable or disable flag))"
+)
+
+
+def _variable(flag_name: str) -> str:
+    return _PREFIX + flag_name.upper().replace("-", "_")
+
+
+def go_code_name(code: Code) -> str:
+    """`OutOfRange`, as Go's gRPC library spells a status code."""
+    return _GO_CODE_NAMES.get(code) or code.name.title().replace("_", "")

@@ -1,0 +1,75 @@
+"""`tercet`: runs a member with etcd's flags, or one of the sub-commands that etcd does not have.
+
+    tercet --name n1 --data-dir /var/lib/etcd ...     a member, as a unit file for etcd starts it
+    tercet up                                         a whole cluster with TLS on this host
+    tercet bench put                                  a load generator
+    tercet sim                                        the simulator
+Only the first word decides, so that no flag of etcd can be taken for a sub-command. Each is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_COMMANDS = {
+    "up": "run a cluster with TLS on this host, until Ctrl-C",
+    "bench": "generate load and show throughput and latencies",
+    "sim": "run the simulator: many clusters, broken on purpose, by a seed",
+    "version": "print the versions of tercet and of the etcd it behaves like",
+    "help": "print this page",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code is etcd's for a member, click's for the sub-commands."""
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    first = line[0] if line else ""
+    if first == "version":
+        return _print_version()
+    if first == "help":
+        return main([*line[1:2], "--help"])
+    if first in _COMMANDS:
+        return _run_click(first, line[1:])
+    if first in ("-h", "--help", "-help"):
+        sys.stdout.write(_commands_help())
+    from tercet.server.main import main as server_main
+
+    return server_main(line)
+
+
+def _print_version() -> int:
+    from tercet import __version__
+    from tercet.version import ETCD_VERSION
+
+    sys.stdout.write(f"tercet version: {__version__}\netcd version: {ETCD_VERSION}\n")
+    return 0
+
+
+def _commands_help() -> str:
+    rows = "".join(f"  tercet {name:<8} {summary}\n" for name, summary in _COMMANDS.items())
+    return f"Sub-commands (`tercet COMMAND --help` tells more):\n\n{rows}\nWithout one, tercet runs a member with etcd's flags:\n\n"
+
+
+def _run_click(name: str, line: list[str]) -> int:
+    import click
+
+    command: click.Command
+    if name == "up":
+        from tercet.cli.up import command
+    elif name == "bench":
+        from tercet.cli.bench import command
+    else:
+        from tercet.cli.simulate import command
+    try:
+        result = command.main(args=line, prog_name=f"tercet {name}", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

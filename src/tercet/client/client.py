@@ -1,0 +1,173 @@
+"""etcd's API as typed calls: `await client.kv.put(rpc_pb2.PutRequest(key=b"a", value=b"1"))`.
+
+What a failed call means is not hidden: a read is repeated on another member while there is time; a write only if it is known
+that no member has looked at it. Every error is a StatusError with etcd's code and text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+
+from tercet.client import methods
+from tercet.client.connector import Connector, Limits, Unreachable
+from tercet.client.methods import AnswerT, EncodableT, Method
+from tercet.client.services import KV, Cluster, Maintenance
+from tercet.client.tls import TLSFiles
+from tercet.errors import Code, ConfigError, StatusError
+from tercet.proto import rpc_pb2
+from tercet.rpc import Channel, Metadata, RpcError
+
+_RETRY_PAUSE_SECONDS = 0.025
+_RETRY_PAUSE_SECONDS_MAX = 1.0
+_STALE_TOKEN = frozenset({"etcdserver: invalid auth token", "etcdserver: revision of auth store is old"})
+_AUTH_IS_OFF = "etcdserver: authentication is not enabled"
+
+OnFailure = Callable[[str, int, StatusError], None]
+
+
+class AuthenticationError(StatusError):
+    """The user's name or password is not accepted."""
+
+
+class Client:
+    """A client of one cluster. Use it with `async with`, or close it.
+
+    endpoints: `host:port` or URLs; the first that answers is used, the next when it fails.
+    tls: files or a context for endpoints with TLS; None: the system's authorities, and only for `https://` endpoints.
+    timeout: seconds a call may take, dialling and repetitions included, unless the call says otherwise.
+    on_failure: told of each failed call: endpoint, attempts before the last, error.
+    Raises ConfigError for endpoints or files that cannot be used.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        tls: TLSFiles | ssl.SSLContext | None = None,
+        user: str = "",
+        password: str = "",
+        token: str = "",
+        timeout: float = 5.0,
+        limits: Limits | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._connector = Connector(endpoints, tls, self._limits)
+        self._credentials = (user, password)
+        if not (token.isascii() and token.isprintable()):
+            raise ConfigError("the token holds characters that no token can hold")
+        self._token = token
+        self._authenticating = asyncio.Lock()
+        self._timeout = timeout
+        self._on_failure = on_failure
+        self.kv = KV(self)
+        self.cluster = Cluster(self)
+        self.maintenance = Maintenance(self)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._connector.close()
+
+    async def call(
+        self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None, wait: bool = False
+    ) -> AnswerT:
+        """One unary call. timeout: seconds, None for the client's own. wait: once sent, the answer may take any time.
+
+        Raises StatusError.
+        """
+        patience = self._timeout if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + patience
+        body = request.SerializeToString()
+        if len(body) > self._limits.request_bytes_max:
+            text = f"trying to send message larger than max ({len(body)} vs. {self._limits.request_bytes_max})"
+            raise StatusError(Code.RESOURCE_EXHAUSTED, text)
+
+        async def attempt(channel: Channel) -> AnswerT:
+            left = None if wait else deadline - asyncio.get_running_loop().time()
+            return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._metadata()))
+
+        return await self._repeat(attempt, deadline, repeatable=method.repeatable)
+
+    async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
+        """A range received in parts (RangeStream), put together: the header and count of the last part, the keys of all."""
+        patience = self._timeout if timeout is None else timeout
+        deadline = asyncio.get_running_loop().time() + patience
+
+        async def attempt(channel: Channel) -> rpc_pb2.RangeResponse:
+            whole = rpc_pb2.RangeResponse()
+            left = deadline - asyncio.get_running_loop().time()
+            stream = channel.stream(methods.RANGE_STREAM.path, timeout=left, metadata=self._metadata())
+            await stream.send(request.SerializeToString())
+            stream.half_close()
+            async for message in stream:
+                whole.MergeFrom(methods.RANGE_STREAM.decode(message).range_response)
+            return whole
+
+        return await self._repeat(attempt, deadline, repeatable=True)
+
+    async def _repeat(self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, repeatable: bool) -> AnswerT:
+        """Try until it is done, cannot be repeated, or the time is up."""
+        failures = 0
+        renewed = False
+        while True:
+            endpoint = self._connector.endpoint
+            try:
+                channel = await self._connector.connected(deadline)
+                endpoint = self._connector.endpoint
+                if self._credentials[0] and not self._token:
+                    await self._authenticate(channel, deadline)
+                return await attempt(channel)
+            except Unreachable as error:
+                self._report(error.endpoint.text, failures, StatusError(error.code, error.reason))
+                raise
+            except RpcError as error:
+                if error.message in _STALE_TOKEN and self._credentials[0] and not renewed:
+                    renewed, self._token = True, ""
+                    continue
+                is_lost = error.code is Code.UNAVAILABLE
+                if is_lost:
+                    await self._connector.drop(channel)
+                pause = min(_RETRY_PAUSE_SECONDS * 2**failures, _RETRY_PAUSE_SECONDS_MAX) * random.uniform(0.9, 1.1)
+                in_time = asyncio.get_running_loop().time() + pause < deadline
+                if not (is_lost and in_time and (repeatable or error.unprocessed)):
+                    self._report(endpoint.text, failures, error)
+                    raise
+                failures += 1
+                await asyncio.sleep(pause)
+
+    async def _authenticate(self, channel: Channel, deadline: float) -> None:
+        """Get a token for the user. A cluster without auth is used without one. Raises AuthenticationError, RpcError."""
+        async with self._authenticating:
+            if self._token or not self._credentials[0]:
+                return
+            user, password = self._credentials
+            request = rpc_pb2.AuthenticateRequest(name=user, password=password)
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                body = await channel.unary(methods.AUTHENTICATE.path, request.SerializeToString(), timeout=left)
+            except RpcError as error:
+                if error.message == _AUTH_IS_OFF:
+                    self._credentials = ("", "")
+                    return
+                if error.code is Code.UNAVAILABLE:
+                    raise
+                raise AuthenticationError(error.code, error.message) from error
+            self._token = methods.AUTHENTICATE.decode(body).token
+
+    def _metadata(self) -> Metadata:
+        return [("token", self._token)] if self._token else ()
+
+    def _report(self, endpoint: str, failures: int, error: StatusError) -> None:
+        if self._on_failure is not None:
+            self._on_failure(endpoint, failures, error)

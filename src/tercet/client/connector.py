@@ -1,0 +1,137 @@
+"""Which member do we talk to? One connection at a time, to the first endpoint that answers; the next one when it fails.
+
+    connector = Connector(endpoints, tls)        channel, endpoint = await connector.connected(deadline)
+Where no endpoint answers, all are tried again, with a growing pause, until the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tercet.client.endpoint import Endpoint, parse_endpoint
+from tercet.client.tls import TLSFiles
+from tercet.errors import Code, ConfigError, StatusError
+from tercet.rpc import Channel, ChannelOptions, RpcError
+
+_PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS_MAX = 1.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client allows. A keepalive below 10 s is raised to that: servers hang up on those who ask more often."""
+
+    dial_timeout_seconds: float = 2.0
+    request_bytes_max: int = 2 << 20
+    response_bytes_max: int = 0x7FFFFFFF
+    keepalive_seconds: float = 10.0
+    keepalive_timeout_seconds: float = 6.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keepalive_seconds", max(self.keepalive_seconds, 10.0))
+
+
+class Unreachable(StatusError):
+    """No endpoint answered: nothing was sent, so even a write may be repeated. `reason` is what the last attempt met."""
+
+    def __init__(self, code: Code, message: str, endpoint: Endpoint, reason: str) -> None:
+        super().__init__(code, message)
+        self.endpoint = endpoint
+        self.reason = reason
+
+
+class Connector:
+    """Holds the connection. Safe to be used by many tasks."""
+
+    def __init__(self, endpoints: Sequence[str], tls: TLSFiles | ssl.SSLContext | None, limits: Limits) -> None:
+        """Raises ConfigError for endpoints or TLS files that cannot be used."""
+        if not endpoints:
+            raise ConfigError("no endpoints given")
+        self._endpoints = [parse_endpoint(text) for text in endpoints]
+        self._given_tls = tls.context() if isinstance(tls, TLSFiles) else tls
+        self._default_tls: ssl.SSLContext | None = None
+        self._limits = limits
+        self._at = 0
+        self._channel: Channel | None = None
+        self._dialing = asyncio.Lock()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The one in use, or to be tried next."""
+        return self._endpoints[self._at]
+
+    async def connected(self, deadline: float) -> Channel:
+        """A channel that was open a moment ago. `deadline` is in the loop's time. Raises Unreachable."""
+        channel = self._channel
+        if channel is not None and channel.is_usable:
+            return channel
+        async with self._dialing:
+            if self._channel is None or not self._channel.is_usable:
+                self._channel = await self._dial_until(deadline)
+            return self._channel
+
+    async def drop(self, channel: Channel) -> None:
+        """This channel failed: use the next endpoint from now on, unless another task has moved on already."""
+        if channel is self._channel:
+            self._channel = None
+            self._at = (self._at + 1) % len(self._endpoints)
+            await channel.close()
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def _dial_until(self, deadline: float) -> Channel:
+        loop = asyncio.get_running_loop()
+        pause = _PAUSE_SECONDS
+        while True:
+            failures: list[BaseException] = []
+            for _ in self._endpoints:
+                try:
+                    return await self._dial(min(self._limits.dial_timeout_seconds, deadline - loop.time()))
+                except RpcError as error:
+                    failures.append(error.__cause__ or error)
+                    endpoint = self.endpoint
+                    self._at = (self._at + 1) % len(self._endpoints)
+            reason = _reason(failures[-1])
+            if all(isinstance(failure, ssl.SSLError) for failure in failures):
+                # Certificates do not become good by waiting.
+                raise Unreachable(Code.UNAVAILABLE, reason, endpoint, reason)
+            if loop.time() + pause >= deadline:
+                raise Unreachable(Code.DEADLINE_EXCEEDED, "context deadline exceeded", endpoint, reason)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+    async def _dial(self, timeout: float) -> Channel:
+        endpoint = self.endpoint
+        options = ChannelOptions(
+            connect_timeout_seconds=max(timeout, 0.001),
+            max_message_bytes=self._limits.response_bytes_max,
+            keepalive_interval_seconds=self._limits.keepalive_seconds,
+            keepalive_timeout_seconds=self._limits.keepalive_timeout_seconds,
+        )
+        channel = Channel(endpoint.host, endpoint.port, ssl=self._tls_for(endpoint), options=options)
+        await channel.connect()
+        return channel
+
+    def _tls_for(self, endpoint: Endpoint) -> ssl.SSLContext | None:
+        if endpoint.secure is False:
+            return None
+        if self._given_tls is not None or endpoint.secure is None:
+            return self._given_tls
+        self._default_tls = self._default_tls or TLSFiles().context()
+        return self._default_tls
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"authentication handshake failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"authentication handshake failed: {error.reason or error}"
+    if isinstance(error, TimeoutError):
+        return "connection timed out"
+    return str(error)

@@ -1,0 +1,70 @@
+"""TLS as a client needs it: whom to trust (`cacert`), and what to show (`cert`, `key`).
+
+Texts of refusals are those of Go's crypto/tls where etcdctl's users know them.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from tercet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TLSFiles:
+    """PEM files, empty where there is none. `insecure_skip_verify` trusts any server: for tests only."""
+
+    cacert: str = ""
+    cert: str = ""
+    key: str = ""
+    insecure_skip_verify: bool = False
+
+    def context(self) -> ssl.SSLContext:
+        """For connections to members. Raises ConfigError naming what is wrong with which file."""
+        if bool(self.cert) != bool(self.key):
+            raise ConfigError(f"KeyFile and CertFile must both be present[key: {self.key}, cert: {self.cert}]")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        if self.cacert:
+            self._trust(context)
+        elif not self.insecure_skip_verify:
+            context.load_default_certs()
+        if self.cert:
+            self._show(context)
+        if self.insecure_skip_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def _trust(self, context: ssl.SSLContext) -> None:
+        pem = _read_pem(self.cacert, "CERTIFICATE")
+        try:
+            context.load_verify_locations(cadata=pem)
+        except ssl.SSLError as error:
+            raise ConfigError(f"tls: cannot read the certificates in {self.cacert}: {error.reason}") from error
+
+    def _show(self, context: ssl.SSLContext) -> None:
+        _read_pem(self.cert, "CERTIFICATE")
+        _read_pem(self.key, "PRIVATE KEY")
+        try:
+            # A key under a passphrase would make OpenSSL ask on the terminal; none is given, so that it is refused instead.
+            context.load_cert_chain(self.cert, self.key, password="")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise ConfigError("tls: private key does not match public key") from error
+            raise ConfigError(f"tls: cannot use {self.cert} with {self.key}: {error.reason}") from error
+
+
+def _read_pem(path: str, kind: str) -> str:
+    what = "key" if kind == "PRIVATE KEY" else "certificate"
+    try:
+        text = Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"open {path}: {reason}") from error
+    if f"{kind}-----" not in text:
+        raise ConfigError(f"tls: failed to find any PEM data in {what} input")
+    return text

@@ -1,0 +1,35 @@
+"""Secrets on disk: a private key is never readable by others, not even for the moment between creation and chmod.
+
+A file is made under a temporary name with O_EXCL and its final mode, then renamed over the old one: whoever reads it sees the
+old file or the new one, and a link planted under the temporary name is refused instead of followed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+KEY_MODE = 0o600
+CERTIFICATE_MODE = 0o644
+
+
+def write(path: Path, content: bytes, *, mode: int) -> None:
+    """Put `content` at `path`, whole or not at all. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # what a run that was killed left behind under the same process id
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def close_to_others(path: Path) -> None:
+    """A key that somebody copied here with a loose mode is closed before it is used again."""
+    if path.stat().st_mode & 0o077:
+        path.chmod(KEY_MODE)
