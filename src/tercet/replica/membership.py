@@ -1,0 +1,266 @@
+"""Who is in the cluster: ids, peer URLs, names, client URLs, learners; who was removed for ever; the cluster's version.
+
+Changed only by applying log entries, so that all members agree at the same index. Kept in the backend's buckets `members`,
+`members_removed` and `cluster` in etcd's own JSON, and carried a second time in a snapshot's v2 JSON for members of 3.5 and 3.6.
+
+Source: etcd server/etcdserver/api/membership. A change that does not fit is not an error of the log: the entry counts, raft is told of
+no change, and whoever asked gets the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from tercet import errors
+from tercet.errors import RequestError
+from tercet.raft.types import ConfChange, ConfChangeType
+from tercet.storage.interfaces import Backend, Bucket, ReadView
+
+_CLUSTER_VERSION_KEY = b"clusterVersion"
+_DOWNGRADE_KEY = b"downgrade"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member. `name` and `client_urls` are empty until it has started and published itself."""
+
+    id: int
+    peer_urls: tuple[str, ...]
+    name: str = ""
+    client_urls: tuple[str, ...] = ()
+    is_learner: bool = False
+
+    @property
+    def is_started(self) -> bool:
+        return bool(self.name)
+
+    def to_json(self) -> dict[str, Any]:
+        """etcd's JSON form: id as a number, empty attributes left out."""
+        out: dict[str, Any] = {"id": self.id, "peerURLs": list(self.peer_urls)}
+        if self.is_learner:
+            out["isLearner"] = True
+        if self.name:
+            out["name"] = self.name
+        if self.client_urls:
+            out["clientURLs"] = list(self.client_urls)
+        return out
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Member:
+        """Raises ValueError for what is no member's JSON."""
+        try:
+            return cls(
+                id=int(raw["id"]),
+                peer_urls=tuple(raw.get("peerURLs") or ()),
+                name=raw.get("name") or "",
+                client_urls=tuple(raw.get("clientURLs") or ()),
+                is_learner=bool(raw.get("isLearner")),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a member: {raw!r}") from error
+
+
+def hex_id(member_id: int) -> str:
+    """A member's id as etcd writes it: lower-case hex without padding."""
+    return f"{member_id:x}"
+
+
+def change_context(member: Member, *, is_promote: bool = False) -> bytes:
+    """The context of a ConfChange: the member's JSON, which tells the appliers what raft itself does not need to know."""
+    raw = member.to_json()
+    if is_promote:
+        raw = {"id": member.id, "peerURLs": None, "isPromote": True}
+    return json.dumps(raw, separators=(",", ":")).encode()
+
+
+class Membership:
+    """The cluster's members as of the last applied entry."""
+
+    def __init__(self, backend: Backend | ReadView, *, max_learners: int = 1) -> None:
+        """backend: a ReadView shows the members as they were; such a Membership must not be changed."""
+        self._source = backend
+        self._max_learners = max_learners
+        self.members: dict[int, Member] = {}
+        self.removed: set[int] = set()
+        self.cluster_version: str | None = None
+        self._load()
+
+    def _load(self) -> None:
+        for _, value in self._source.scan(Bucket.MEMBERS):
+            member = Member.from_json(json.loads(value))
+            self.members[member.id] = member
+        self.removed = {int(key, 16) for key, _ in self._source.scan(Bucket.MEMBERS_REMOVED)}
+        version = self._source.get(Bucket.CLUSTER, _CLUSTER_VERSION_KEY)
+        self.cluster_version = version.decode() if version else None
+
+    @property
+    def _backend(self) -> Backend:
+        return cast(Backend, self._source)
+
+    # --- views
+
+    def sorted(self) -> list[Member]:
+        """All members by ascending id, the order of every list that etcd shows."""
+        return [self.members[member_id] for member_id in sorted(self.members)]
+
+    def voters(self) -> list[Member]:
+        return [member for member in self.sorted() if not member.is_learner]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [member.to_json() for member in self.sorted()]
+
+    # --- changes, at apply
+
+    def validate(self, change: ConfChange) -> RequestError | None:
+        """Why `change` may not happen now, by the same rules and in the same order on every member; None if it may."""
+        member_id = change.node_id
+        if member_id in self.removed:
+            return errors.MEMBER_NOT_FOUND
+        known = self.members.get(member_id)
+        if change.type in (ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE):
+            return self._validate_addition(change, known)
+        if known is None:
+            return errors.MEMBER_NOT_FOUND
+        if change.type == ConfChangeType.UPDATE_NODE:
+            return self._validate_urls(Member.from_json(json.loads(change.context)))
+        return None
+
+    def _validate_addition(self, change: ConfChange, known: Member | None) -> RequestError | None:
+        raw = json.loads(change.context)
+        if raw.get("isPromote"):
+            if known is None:
+                return errors.MEMBER_NOT_FOUND
+            return None if known.is_learner else errors.LEARNER_ONLY
+        if known is not None:
+            return errors.MEMBER_EXISTS
+        member = Member.from_json(raw)
+        if (wrong := self._validate_urls(member)) is not None:
+            return wrong
+        learners = sum(one.is_learner for one in self.members.values())
+        if change.type == ConfChangeType.ADD_LEARNER_NODE and learners + 1 > self._max_learners:
+            return errors.TOO_MANY_LEARNERS
+        return None
+
+    def _validate_urls(self, member: Member) -> RequestError | None:
+        taken = {url for one in self.members.values() if one.id != member.id for url in one.peer_urls}
+        return errors.PEER_URL_EXISTS if taken.intersection(member.peer_urls) else None
+
+    def apply(self, change: ConfChange) -> Member | None:
+        """Carry out a change that `validate` found good. Returns the member added, updated or promoted; None for a removal."""
+        if change.type == ConfChangeType.REMOVE_NODE:
+            self._remove(change.node_id)
+            return None
+        raw = json.loads(change.context)
+        known = self.members.get(change.node_id)
+        if raw.get("isPromote"):
+            member = replace(self.members[change.node_id], is_learner=False)
+        elif known is not None:
+            member = replace(known, peer_urls=tuple(raw.get("peerURLs") or ()))
+        else:
+            member = replace(Member.from_json(raw), is_learner=change.type == ConfChangeType.ADD_LEARNER_NODE)
+        self._save(member)
+        return member
+
+    def set_attributes(self, member_id: int, name: str, client_urls: Iterable[str]) -> None:
+        """A member has published itself. One that is gone, or not here yet, is ignored, as in etcd."""
+        known = self.members.get(member_id)
+        if known is not None:
+            self._save(replace(known, name=name, client_urls=tuple(client_urls)))
+
+    def set_cluster_version(self, version: str) -> None:
+        self.cluster_version = version
+        self._backend.put(Bucket.CLUSTER, _CLUSTER_VERSION_KEY, version.encode())
+
+    def set_downgrade(self, enabled: bool, version: str) -> None:
+        raw = {"target-version": version, "enabled": enabled}
+        self._backend.put(Bucket.CLUSTER, _DOWNGRADE_KEY, json.dumps(raw, separators=(",", ":")).encode())
+
+    def _save(self, member: Member) -> None:
+        self.members[member.id] = member
+        value = json.dumps(member.to_json(), separators=(",", ":")).encode()
+        self._backend.put(Bucket.MEMBERS, hex_id(member.id).encode(), value)
+
+    def _remove(self, member_id: int) -> None:
+        self.members.pop(member_id, None)
+        self.removed.add(member_id)
+        self._backend.delete(Bucket.MEMBERS, hex_id(member_id).encode())
+        self._backend.put(Bucket.MEMBERS_REMOVED, hex_id(member_id).encode(), b"removed")
+
+    # --- the v2 form
+
+    def apply_v2(self, path: str, value: str) -> None:
+        """A request in the form of 3.4 and 3.5: a member's attributes or the cluster's version. Others meant the v2 store: nothing."""
+        parts = path.strip("/").split("/")
+        if parts == ["0", "version"]:
+            self.set_cluster_version(value)
+        elif len(parts) == 4 and parts[:2] == ["0", "members"] and parts[3] == "attributes":
+            raw = json.loads(value)
+            self.set_attributes(int(parts[2], 16), raw.get("name") or "", raw.get("clientURLs") or ())
+
+    def to_v2_json(self) -> bytes:
+        """The `data` of a snapshot: the v2 store's tree, which members of 3.5 take for the truth of membership."""
+        children = [_v2_member(member) for member in self.sorted()]
+        removed = [_v2_file(f"/0/removed_members/{hex_id(one)}", "") for one in sorted(self.removed)]
+        zero = [_v2_directory("/0/members", children), _v2_directory("/0/removed_members", removed)]
+        if self.cluster_version:
+            zero.append(_v2_file("/0/version", self.cluster_version))
+        root = _v2_directory("/", [_v2_directory("/0", zero), _v2_directory("/1", [])])
+        return json.dumps({"Root": root, "CurrentVersion": 2}, separators=(",", ":")).encode()
+
+    def merge_v2_json(self, data: bytes) -> None:
+        """Fill in what a 3.5 sender's database lacks (etcd before 3.5.20 leaves attributes out of the `members` bucket)."""
+        if not data:
+            return
+        root = json.loads(data).get("Root") or {}
+        zero = _v2_child(root, "/0")
+        for node in (_v2_child(zero, "/0/members").get("Children") or {}).values():
+            self._merge_v2_member(node)
+        version = _v2_child(zero, "/0/version").get("Value")
+        if version and self.cluster_version is None:
+            self.set_cluster_version(version)
+
+    def _merge_v2_member(self, node: dict[str, Any]) -> None:
+        path = node["Path"]
+        member_id = int(path.rsplit("/", 1)[1], 16)
+        if member_id in self.removed:
+            return
+        raft_attributes = json.loads(_v2_child(node, f"{path}/raftAttributes").get("Value") or "{}")
+        attributes = json.loads(_v2_child(node, f"{path}/attributes").get("Value") or "{}")
+        known = self.members.get(member_id) or Member(member_id, tuple(raft_attributes.get("peerURLs") or ()))
+        self._save(
+            replace(
+                known,
+                name=attributes.get("name") or known.name,
+                client_urls=tuple(attributes.get("clientURLs") or known.client_urls),
+                is_learner=bool(raft_attributes.get("isLearner", known.is_learner)),
+            )
+        )
+
+
+def _v2_file(path: str, value: str) -> dict[str, Any]:
+    return {"Path": path, "Value": value}
+
+
+def _v2_directory(path: str, children: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"Path": path, "Children": {child["Path"].rsplit("/", 1)[1]: child for child in children}}
+
+
+def _v2_child(node: dict[str, Any], path: str) -> dict[str, Any]:
+    children = node.get("Children") or {}
+    child: dict[str, Any] = children.get(path.rsplit("/", 1)[1]) or {}
+    return child
+
+
+def _v2_member(member: Member) -> dict[str, Any]:
+    path = f"/0/members/{hex_id(member.id)}"
+    raft_attributes: dict[str, Any] = {"peerURLs": list(member.peer_urls)}
+    if member.is_learner:
+        raft_attributes["isLearner"] = True
+    files = [_v2_file(f"{path}/raftAttributes", json.dumps(raft_attributes, separators=(",", ":")))]
+    if member.is_started:
+        attributes = {"name": member.name, "clientURLs": list(member.client_urls)}
+        files.append(_v2_file(f"{path}/attributes", json.dumps(attributes, separators=(",", ":"))))
+    return _v2_directory(path, files)

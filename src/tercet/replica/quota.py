@@ -1,0 +1,52 @@
+"""How much may the backend grow? Measured on each member for itself, before a request is proposed and again when it is applied.
+
+Source: etcd server/storage/quota.go. A request that would pass the quota is refused and raises the NOSPACE alarm, which then binds all
+members; requests without cost (reads, deletes) always pass, so that there is a way back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tercet.proto import rpc_pb2
+from tercet.storage.interfaces import Backend
+
+DEFAULT_BYTES: Final = 2 * 1024**3
+_KEY_OVERHEAD_BYTES: Final = 256
+_LEASE_BYTES: Final = 64
+
+
+class Quota:
+    """--quota-backend-bytes: 0 means the default, negative means no quota."""
+
+    def __init__(self, backend: Backend, quota_bytes: int) -> None:
+        self._backend = backend
+        self.limit_bytes = DEFAULT_BYTES if quota_bytes == 0 else quota_bytes
+
+    def allows(self, cost_bytes: int) -> bool:
+        """Whether a request of this cost fits beside what the file holds. Cost 0 always fits."""
+        return cost_bytes == 0 or self.limit_bytes < 0 or self._backend.size() + cost_bytes < self.limit_bytes
+
+
+def put_cost(request: rpc_pb2.PutRequest) -> int:
+    return _KEY_OVERHEAD_BYTES + len(request.key) + len(request.value)
+
+
+def lease_cost(request: rpc_pb2.LeaseGrantRequest) -> int:
+    return _LEASE_BYTES
+
+
+def txn_cost(request: rpc_pb2.TxnRequest) -> int:
+    """The larger of the two branches: only one of them will be written."""
+    return max(_operations_cost(request.success), _operations_cost(request.failure))
+
+
+def _operations_cost(operations: object) -> int:
+    total = 0
+    for operation in operations:  # type: ignore[attr-defined]
+        kind = operation.WhichOneof("request")
+        if kind == "request_put":
+            total += put_cost(operation.request_put)
+        elif kind == "request_txn":
+            total += txn_cost(operation.request_txn)
+    return total

@@ -1,0 +1,352 @@
+"""One member of the replicated state machine: what comes in goes to raft, what raft decides is carried out, in a safe order.
+
+    propose / read / step / tick  ->  (end of the turn) flush  ->  raft  ->  Ready  ->  disk, peers, state machine  ->  callbacks
+
+Everything of a turn of the loop is gathered and carried out once: one append to the log, one message to each follower, one read-index
+round. The object only passes things on; the ideas live beside it: proposals.py, reads.py, state_machine.py, membership.py,
+checkpoint.py, snapshots.py.
+
+Sans-I/O: the log store, the transport, the clock and the scheduling of `flush` are injected. The simulator runs this very object.
+
+Must never: answer a client before its entry is applied; let a promise out before it is durable (raft holds those back until
+`persisted`); apply an entry twice (the backend keeps the applied index in the same commit as the data).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol
+
+from tercet import errors
+from tercet.errors import RequestError, StatusError
+from tercet.proto import rpc_pb2
+from tercet.raft.codec import decode_conf_change, encode_conf_change
+from tercet.raft import Raft
+from tercet.raft.ready import Ready
+from tercet.raft.types import NO_MEMBER, ConfChange, ConfChangeType, Entry, EntryType, Message
+from tercet.replica.checkpoint import Checkpoints
+from tercet.replica.membership import Member
+from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
+from tercet.replica.quota import Quota
+from tercet.replica.reads import ReadCallback, Reads
+from tercet.replica.requests import RequestIds, decode_request
+from tercet.replica.snapshots import Snapshots
+from tercet.replica.state_machine import StateMachine
+from tercet.storage.interfaces import LogStore
+
+log = logging.getLogger(__name__)
+
+_NORMAL: Final = int(EntryType.NORMAL)
+
+
+class Transport(Protocol):
+    """How messages leave. `send` never blocks and may lose anything: raft repeats what matters."""
+
+    def send(self, messages: list[Message]) -> None: ...
+
+
+class Owner(Protocol):
+    """Whoever runs a replica: the server, or the simulator."""
+
+    def schedule_flush(self) -> None:
+        """Call `Replica.flush` at the end of this turn. Asked once a turn."""
+        ...
+
+    def schedule_compaction(self) -> None:
+        """Call `Replica.compact_some` now and then, with pauses, until it says that nothing is left."""
+        ...
+
+    def member_changed(self, member: Member) -> None:
+        """A member was added, or its peer URLs changed."""
+        ...
+
+    def member_removed(self, member_id: int) -> None: ...
+
+    def leader_changed(self, leader_id: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Limits of one replica; the defaults are etcd's."""
+
+    request_timeout_seconds: float = 7.0
+    election_timeout_seconds: float = 1.0
+    request_bytes_max: int = 1_572_864
+    snapshot_entries: int = 10_000
+    catch_up_entries: int = 5_000
+    quota_bytes: int = 0
+
+
+class Replica:
+    """One member's share of the replicated state machine. All methods are called on one thread; none of them waits."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        log_store: LogStore,
+        transport: Transport,
+        machine: StateMachine,
+        owner: Owner,
+        *,
+        clock: Callable[[], float],
+        now_ms: int,
+        options: Options,
+    ) -> None:
+        self.raft = raft
+        self.machine = machine
+        self.quota = Quota(machine.backend, options.quota_bytes)
+        self.applied_index = machine.backend.applied_index
+        self.applied_term = 0
+        self._data_index = 0  # a received database may be ahead of its description: data up to here is in it already
+        self.leader_id = int(NO_MEMBER)
+        self.leader_changes_seen = 0
+        self.is_stopped = False
+        self._options = options
+        self._log_store = log_store
+        self._transport = transport
+        self._owner = owner
+        self._clock = clock
+        self._flush_is_scheduled = False
+        self._alarm_proposed_at = float("-inf")
+        self._compaction_waiters: list[Callable[[], None]] = []
+        machine.on_compaction = owner.schedule_compaction
+        self._elected_at = self._lost_at = 0.0
+        ids = RequestIds(raft.id, now_ms)
+        timeout = options.request_timeout_seconds
+        self.proposals = Proposals(ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
+        self.reads = Reads(ids, clock=clock, timeout_seconds=timeout)
+        self.checkpoints = Checkpoints(raft, log_store, machine.backend, options.snapshot_entries, options.catch_up_entries)
+        self.snapshots = Snapshots(machine, clock=clock)
+        raft.snapshot_source = self.snapshots.offer
+
+    # --- what comes in
+
+    def propose(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> None:
+        """Have a request applied on every member; `then` hears the outcome of its apply here.
+
+        field: the request's field in InternalRaftRequest; body: its encoding; message: the same, parsed.
+        Raises RequestError (too large) or Unavailable (this member is too far behind); then `then` is never called.
+        """
+        if self.raft.commit_index - self.applied_index > PENDING_APPLY_MAX:
+            raise errors.TOO_MANY_REQUESTS
+        self.proposals.add(field, body, message, then)
+        if not self._flush_is_scheduled:
+            self._schedule_flush()
+
+    def propose_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> None:
+        """Propose a change of membership; `then` hears b"" or the reason why it was refused when the entry is applied.
+
+        `change.id` must be a fresh request id: it tells two proposals of the same change apart.
+        """
+        data = encode_conf_change(change)
+        self.proposals.wait_for(data, "", change, then)
+        if not self.raft.propose_conf_change(change):
+            self.proposals.waiting.pop(data)
+            then(errors.NO_LEADER)
+            return
+        self._schedule_flush()
+
+    def read(self, then: ReadCallback) -> None:
+        """Call `then(None)` when local state holds every write that was acknowledged before now; or with an error."""
+        if self.reads.add(then):
+            self._schedule_flush()
+
+    def step(self, message: Message) -> None:
+        """A message from a peer."""
+        self.raft.step(message)
+        if not self._flush_is_scheduled:
+            self._schedule_flush()
+
+    def tick(self) -> None:
+        """One heartbeat interval has passed."""
+        self.raft.tick()
+        self.reads.tick(self.raft)
+        self.proposals.expire(
+            leader_elected_at=self._elected_at,
+            leader_lost_at=self._lost_at - 2 * self._options.election_timeout_seconds,
+            leader_is_reachable=bool(self.leader_id),
+        )
+        self._schedule_flush()
+
+    def transfer_leadership(self, target: int) -> None:
+        """Begin to hand the lead to `target`; proposals are refused meanwhile."""
+        self.raft.transfer_leadership(target)
+        self._schedule_flush()
+
+    def raise_no_space(self) -> None:
+        """This member's quota is reached: have the alarm raised, which then binds every member."""
+        if self.machine.alarms.no_space or self._clock() - self._alarm_proposed_at < self._options.request_timeout_seconds:
+            return
+        self._alarm_proposed_at = self._clock()
+        alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.raft.id, alarm=rpc_pb2.NOSPACE)
+        self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
+
+    def when_compacted(self, then: Callable[[], None]) -> None:
+        """Call `then` once nothing is left to remove of what compactions so far have superseded, and the removal is durable."""
+        self._compaction_waiters.append(then)
+        self._owner.schedule_compaction()
+
+    def compact_some(self, limit: int) -> bool:
+        """Remove up to `limit` superseded revisions from the backend. Returns whether there is more to do."""
+        if self.is_stopped:
+            return False
+        if self.machine.store.compaction_step(limit):
+            return True
+        waiters, self._compaction_waiters = self._compaction_waiters, []
+        if waiters:
+            self.machine.backend.commit(then=partial(_call_all, waiters))
+        return False
+
+    def stop(self, error: StatusError = errors.STOPPED) -> None:
+        """Answer everybody who still waits; nothing is carried out from here on."""
+        self.is_stopped = True
+        self.proposals.fail_all(error)
+        self.reads.fail_all(error)
+
+    def schedule(self) -> None:
+        """Something was told to raft directly: see to it at the end of this turn."""
+        self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
+        if not self._flush_is_scheduled:
+            self._flush_is_scheduled = True
+            self._owner.schedule_flush()
+
+    # --- what goes out
+
+    def flush(self) -> None:
+        """Carry out all that this turn has gathered."""
+        self._flush_is_scheduled = False
+        if self.is_stopped:
+            return
+        raft = self.raft
+        self.proposals.submit(raft)
+        self.reads.submit(raft)
+        while raft.has_ready() and not self.is_stopped:
+            self._carry_out(raft.take_ready())
+            self._notice_leader()
+        self.reads.submit(raft)
+        if raft.has_ready():
+            self._schedule_flush()
+
+    def _carry_out(self, ready: Ready) -> None:
+        """Speak at once where that is safe; promise only what is on disk; apply what a quorum has."""
+        if ready.messages:
+            self._transport.send(ready.messages)
+        if ready.snapshot is not None:
+            self._install(ready)
+        elif ready.entries or ready.hard_state is not None:
+            then = partial(self._persisted, ready.number) if ready.must_sync else _nothing
+            self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync)
+        if ready.committed:
+            self._apply(ready.committed)
+        if ready.read_states:
+            self.reads.confirmed(ready.read_states, self.applied_index)
+
+    def _persisted(self, number: int) -> None:
+        self.raft.persisted(number)
+        # Not at the end of the turn: acknowledgements and commits are what everybody waits for.
+        self.flush()
+
+    def _apply(self, entries: list[Entry]) -> None:
+        waiting = self.proposals.waiting
+        handlers = self.machine.handlers
+        for entry in entries:
+            data = entry.data
+            if entry.type != _NORMAL:
+                self._apply_change(entry)
+                continue
+            if not data or entry.index <= self._data_index:
+                continue  # a new leader's first entry only proves that all before it is committed
+            waiter = waiting.pop(data, None)
+            if waiter is None:
+                field, message = decode_request(data)
+            else:
+                field, message = waiter.field, waiter.message
+            outcome: Outcome
+            try:
+                outcome = handlers[field](message)
+            except RequestError as error:
+                outcome = error
+            if field == "alarm":
+                handlers = self.machine.handlers
+            if waiter is not None:
+                waiter.then(outcome)
+        self._advance(entries[-1].index, entries[-1].term)
+        if not self.quota.allows(1):
+            self.raise_no_space()
+
+    def _advance(self, index: int, term: int) -> None:
+        """All entries up to `index` are in the state machine."""
+        self.applied_index, self.applied_term = index, term
+        self.machine.backend.applied(index, term)
+        self.raft.applied_to(index)
+        self.reads.applied(index)
+        self.checkpoints.applied(index, term)
+
+    def _apply_change(self, entry: Entry) -> None:
+        """A change of membership takes effect here, when it is applied, on every member at the same index."""
+        change = decode_conf_change(entry.data)
+        membership = self.machine.membership
+        refusal = membership.validate(change)
+        if refusal is None:
+            member = membership.apply(change)
+            conf_state = self.raft.apply_conf_change(change)
+            self.machine.save_conf_state(conf_state)
+            if member is None:
+                self._owner.member_removed(change.node_id)
+            else:
+                self._owner.member_changed(member)
+        else:
+            # Raft must still hear of it: it waits for the change that it let into the log.
+            self.raft.apply_conf_change(ConfChange(ConfChangeType.UPDATE_NODE, node_id=NO_MEMBER))
+        waiter = self.proposals.waiting.pop(entry.data, None)
+        if waiter is not None:
+            waiter.then(b"" if refusal is None else refusal)
+
+    def _install(self, ready: Ready) -> None:
+        """Replace the whole state by a snapshot's. First the backend, then the log's mark, then raft's promise to the leader."""
+        snapshot = ready.snapshot
+        assert snapshot is not None
+        before = set(self.machine.membership.members)
+        self._data_index = self.snapshots.install(snapshot)
+        self.applied_index, self.applied_term = snapshot.index, snapshot.term
+        self.machine.save_conf_state(snapshot.conf_state)
+        if ready.hard_state is not None:
+            self._log_store.append(ready.hard_state, (), then=_nothing)
+        self._log_store.save_snapshot(snapshot, then=partial(self._persisted, ready.number))
+        self.checkpoints.installed(snapshot.index)
+        self.raft.applied_to(snapshot.index)
+        self.reads.applied(snapshot.index)
+        for member_id in sorted(before - set(self.machine.membership.members)):
+            self._owner.member_removed(member_id)
+        for member in self.machine.membership.sorted():
+            self._owner.member_changed(member)
+        log.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
+
+    def _notice_leader(self) -> None:
+        leader_id = self.raft.leader_id
+        if leader_id == self.leader_id:
+            return
+        now = self._clock()
+        if leader_id:
+            self._elected_at = now
+            self.leader_changes_seen += 1
+            self.reads.leader_changed(self.raft)
+            self._schedule_flush()
+        else:
+            self._lost_at = now
+        self.leader_id = leader_id
+        self._owner.leader_changed(leader_id)
+
+
+def _nothing() -> None:
+    """A commit index alone is no promise: nobody waits for it to be durable."""
+
+
+def _call_all(waiters: list[Callable[[], None]]) -> None:
+    for then in waiters:
+        then()

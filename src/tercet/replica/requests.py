@@ -1,0 +1,98 @@
+"""How a client's request becomes the data of a log entry, and back: etcd's InternalRaftRequest, with a request id that no member reuses.
+
+Fast code (bench put): the four hot requests are pasted, not built. A client's encoded PutRequest is already field 4 of the entry; only
+the tag, the length and the header with the request id go around it. `tests/replica/test_requests.py` holds the paste against protobuf.
+
+Must never emit a shape that a peer cannot parse: an unknown entry stops every member that reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError, Message
+
+from tercet.proto import internal_pb2
+from tercet.raft.types import encode_varint
+
+_HEADER_TAG: Final = encode_varint(100 << 3 | 2)
+_LENGTH_DELIMITED: Final = 2
+
+# The field of InternalRaftRequest for each request that is proposed, by the field's name.
+FIELD_TAGS: Final[dict[str, bytes]] = {
+    field.name: encode_varint(field.number << 3 | _LENGTH_DELIMITED)
+    for field in internal_pb2.InternalRaftRequest.DESCRIPTOR.fields
+    if field.message_type is not None and field.name != "header"
+}
+_FIELD_NAMES: Final = tuple(FIELD_TAGS)
+_PUT_TAG: Final = FIELD_TAGS["put"][0]
+_InternalRaftRequest = internal_pb2.InternalRaftRequest
+
+
+class RequestIds:
+    """Ids unique over members and restarts: 16 bits of member id, 40 bits of start time in ms, an 8-bit counter that carries on.
+
+    Source: etcd pkg/idutil. The encoded form is kept nearly ready, since only its lowest 14 bits change from call to call.
+    """
+
+    __slots__ = ("_high_bytes", "_next")
+
+    def __init__(self, member_id: int, now_ms: int) -> None:
+        self._next = (member_id & 0xFFFF) << 48 | (now_ms & (1 << 40) - 1) << 8
+        self._high_bytes = b""
+
+    def next(self) -> int:
+        """A fresh id; never 0."""
+        self._next = (self._next + 1) & (1 << 64) - 1
+        return self._next
+
+    def next_header(self) -> bytes:
+        """A fresh id as the encoded `header` field, to be pasted behind a request."""
+        number = self._next = (self._next + 1) & (1 << 64) - 1
+        low = number & 0x3FFF
+        if low == 0 or not self._high_bytes:
+            self._high_bytes = encode_varint(number >> 14)
+        varint = bytes((low & 0x7F | 0x80, low >> 7 | 0x80)) + self._high_bytes
+        return b"%b%c\x08%b" % (_HEADER_TAG, len(varint) + 1, varint)
+
+
+def encode_request(field: str, body: bytes, ids: RequestIds) -> bytes:
+    """Entry data for `body`, the encoding of the message that belongs in `field` of InternalRaftRequest."""
+    return FIELD_TAGS[field] + encode_varint(len(body)) + body + ids.next_header()
+
+
+def encode_request_slowly(field: str, body: bytes, request_id: int) -> bytes:
+    """The plain twin of `encode_request`, for its test."""
+    request = internal_pb2.InternalRaftRequest()
+    getattr(request, field).MergeFromString(body)
+    getattr(request, field).SetInParent()
+    request.header.ID = request_id
+    return request.SerializeToString()
+
+
+def decode_request(data: bytes) -> tuple[str, Message]:
+    """(field name, message) of an entry's data.
+
+    Members of 3.4 and 3.5 write two requests in the older form; they come back as field `v2`.
+    Raises ValueError for data of neither form: no member may guess what it means.
+    """
+    try:
+        request = _InternalRaftRequest.FromString(data)
+    except DecodeError:
+        return "v2", _decode_v2(data)
+    if data[0] == _PUT_TAG:
+        return "put", request.put
+    for name in _FIELD_NAMES:
+        if request.HasField(name):
+            return name, getattr(request, name)
+    raise ValueError(f"a log entry holds a request of a kind that this version does not know: {data[:32].hex()}")
+
+
+def _decode_v2(data: bytes) -> Message:
+    try:
+        request = internal_pb2.Request.FromString(data)
+    except DecodeError as error:
+        raise ValueError(f"a log entry holds neither form of request: {data[:32].hex()}") from error
+    if not request.Path:
+        raise ValueError(f"a log entry holds a v2 request without a path: {data[:32].hex()}")
+    return request

@@ -1,0 +1,57 @@
+"""What this member answers to the questions that members ask one another beside replication (peer/member_endpoints.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tercet.errors import NO_LEADER
+from tercet.peer import NotPrimaryLessor
+from tercet.proto import rpc_pb2
+from tercet.replica.replica import Replica
+from tercet.services.cluster import ClusterService
+from tercet.services.headers import Headers
+from tercet.services.maintenance import MaintenanceService, storage_version
+from tercet.version import ETCD_VERSION
+
+
+class PeerApi:
+    """Implements `peer.MemberApi` over the services that clients use."""
+
+    def __init__(self, replica: Replica, headers: Headers, cluster: ClusterService, maintenance: MaintenanceService) -> None:
+        self._replica = replica
+        self._headers = headers
+        self._cluster = cluster
+        self._maintenance = maintenance
+
+    def members(self) -> Sequence[dict[str, Any]]:
+        return self._replica.machine.membership.to_json()
+
+    def versions(self) -> dict[str, str]:
+        return versions(self._replica)
+
+    def downgrade_enabled(self) -> bool:
+        return False
+
+    async def promote(self, id: int, authorization: str) -> Sequence[dict[str, Any]]:
+        if not self._replica.raft.is_leader:
+            raise NO_LEADER
+        await self._cluster.promote_here(id)
+        return self.members()
+
+    async def hash_kv(self, revision: int) -> rpc_pb2.HashKVResponse:
+        response = await self._maintenance.hash_at(revision)
+        response.MergeFromString(self._headers.current())
+        return response
+
+    async def renew_lease(self, id: int) -> rpc_pb2.LeaseKeepAliveResponse:
+        raise NotPrimaryLessor
+
+    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> rpc_pb2.LeaseTimeToLiveResponse:
+        raise NotPrimaryLessor
+
+
+def versions(replica: Replica) -> dict[str, str]:
+    """The object that /version shows, to clients and to peers."""
+    cluster = replica.machine.membership.cluster_version or "not_decided"
+    return {"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "storage": storage_version(ETCD_VERSION)}

@@ -1,0 +1,248 @@
+"""One member at work: the replica on the event loop, between the disk, the peers and the clock.
+
+It owns what the replica asks an owner for (`replica.Owner`) and what the transport tells an owner (`peer.Handler`), and turns both into
+plain calls. Everything that a turn of the loop brings is gathered; one `flush` at its end carries it out.
+
+Must never go on after a failure of storage or an invariant: `fail` stops all promises at once and ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tercet.bolt import BoltFile, measure, view_source
+from tercet import errors
+from tercet.errors import StorageFailure
+from tercet.mvcc import AutoCompaction
+from tercet.peer import Transport, snapshot_path
+from tercet.proto import rpc_pb2
+from tercet.raft import Raft
+from tercet.raft.types import Message, MessageType
+from tercet.replica.membership import Member, hex_id
+from tercet.replica.proposals import Outcome
+from tercet.replica.replica import Options, Replica
+from tercet.replica.state_machine import StateMachine
+from tercet.storage.interfaces import Bucket, LogStore, ReadView
+
+log = logging.getLogger(__name__)
+
+_PEER_CHUNK_BYTES: Final = 256 * 1024
+_LATE_TICKS_MAX: Final = 3
+
+
+class RunningMember:
+    """Owner of a replica and handler of a transport. `on_failure` is told once, when the member can no longer be trusted."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        log_store: LogStore,
+        machine: StateMachine,
+        *,
+        options: Options,
+        snapshot_directory: Path,
+        tick_seconds: float,
+        compaction_limit: int,
+        compaction_pause_seconds: float,
+        on_failure: Callable[[BaseException], None],
+        on_removed: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._snapshot_directory = snapshot_directory
+        self._tick_seconds = tick_seconds
+        self._compaction_limit = compaction_limit
+        self._compaction_pause_seconds = compaction_pause_seconds
+        self._on_failure = on_failure
+        self._on_removed = on_removed
+        self._has_failed = False
+        self._compaction_is_scheduled = False
+        self._tick_handle: asyncio.TimerHandle | None = None
+        self._tick_due = 0.0
+        self.longest_turn_seconds = 0.0
+        self.auto_compaction: AutoCompaction | None = None
+        self.transport: Transport | None = None
+        self.replica = Replica(
+            raft,
+            log_store,
+            self,
+            machine,
+            self,
+            clock=self._loop.time,
+            now_ms=int(time.time() * 1000),
+            options=options,
+        )
+
+    def start(self, transport: Transport, *, skip_ticks: int) -> None:
+        """Begin to tick. skip_ticks: election ticks that need not be waited for at start."""
+        self.transport = transport
+        for _ in range(skip_ticks):
+            self.replica.raft.tick()
+        self._tick_due = self._loop.time() + self._tick_seconds
+        self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
+        self.replica.flush()
+
+    def stop(self) -> None:
+        """No more ticks and promises; everybody who waits is answered."""
+        if self._tick_handle is not None:
+            self._tick_handle.cancel()
+        self.replica.stop()
+        self.replica.snapshots.close()
+
+    def fail(self, error: BaseException) -> None:
+        """Storage or an invariant is broken: stop at once, and say why, once."""
+        if self._has_failed:
+            return
+        self._has_failed = True
+        self.stop()
+        self._on_failure(error)
+
+    # --- time
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        late = now - self._tick_due
+        self.longest_turn_seconds = max(self.longest_turn_seconds, late)
+        # Ticks that a long turn swallowed are dropped: raft would otherwise see a leader silent that only we did not hear.
+        self._tick_due = max(self._tick_due + self._tick_seconds, now + self._tick_seconds / 2)
+        self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
+        self._guard(self.replica.tick)
+        self._guard(self._compact_automatically)
+
+    def _compact_automatically(self) -> None:
+        policy, store = self.auto_compaction, self.replica.machine.store
+        now = self._loop.time()
+        if policy is None or now < policy.next_seconds:
+            return
+        revision = policy.due(now, store.revision)
+        if revision is None or not self.replica.raft.is_leader:
+            return
+        request = rpc_pb2.CompactionRequest(revision=revision)
+        self.replica.propose("compaction", request.SerializeToString(), request, partial(self._compacted, policy, revision))
+
+    def _compacted(self, policy: AutoCompaction, revision: int, outcome: Outcome) -> None:
+        if isinstance(outcome, bytes) or outcome is errors.COMPACTED:
+            policy.compacted(self._loop.time(), revision)
+            log.info("finished auto compaction at revision %d", revision)
+        else:
+            log.warning("failed auto compaction at revision %d: %s", revision, outcome)
+
+    # --- what the replica asks for
+
+    def schedule_flush(self) -> None:
+        self._loop.call_soon(self._guard, self.replica.flush)
+
+    def schedule_compaction(self) -> None:
+        if not self._compaction_is_scheduled:
+            self._compaction_is_scheduled = True
+            self._loop.call_soon(self._guard, self._compact_some)
+
+    def _compact_some(self) -> None:
+        if self.replica.compact_some(self._compaction_limit):
+            self._loop.call_later(self._compaction_pause_seconds, self._guard, self._compact_some)
+        else:
+            self._compaction_is_scheduled = False
+
+    def send(self, messages: list[Message]) -> None:
+        if self.transport is not None:
+            self.transport.send(messages)
+
+    def member_changed(self, member: Member) -> None:
+        if self.transport is None or member.id == self.replica.raft.id:
+            return
+        if self.transport.has_peer(member.id):
+            self.transport.update_peer(member.id, member.peer_urls)
+        else:
+            self.transport.add_peer(member.id, member.peer_urls)
+
+    def member_removed(self, member_id: int) -> None:
+        if member_id == self.replica.raft.id:
+            # The others still need our acknowledgement of this very entry: stop a moment later, as etcd does.
+            self._loop.call_later(1.0, self._on_removed)
+        elif self.transport is not None:
+            self.transport.remove_peer(member_id)
+
+    def leader_changed(self, leader_id: int) -> None:
+        own, term = hex_id(self.replica.raft.id), self.replica.raft.term
+        if leader_id == self.replica.raft.id:
+            log.info("%s became leader at term %d", own, term)
+        elif leader_id:
+            log.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)
+        else:
+            log.info("raft.node: %s lost its leader at term %d", own, term)
+
+    # --- what the transport tells
+
+    def receive(self, message: Message) -> None:
+        if message.type == MessageType.SNAP and message.snapshot is not None:
+            # Its database is in place; raft decides now whether it is wanted.
+            index = message.snapshot.index
+            self.replica.snapshots.received(index, ReceivedFile(snapshot_path(self._snapshot_directory, index)))
+        self._guard(self.replica.step, message)
+
+    def report_unreachable(self, id: int) -> None:
+        self.replica.raft.report_unreachable(id)
+
+    def report_snapshot(self, id: int, ok: bool) -> None:
+        self.replica.checkpoints.is_sending = False
+        self.replica.raft.report_snapshot(id, ok)
+        self.replica.schedule()
+
+    def removed(self) -> None:
+        self._on_removed()
+
+    def is_removed(self, id: int) -> bool:
+        return id in self.replica.machine.membership.removed
+
+    def snapshot_wanted(self, message: Message) -> None:
+        """Raft sends a snapshot: its database goes with it, from the view that raft's description was made of."""
+        assert self.transport is not None and message.snapshot is not None
+        view = self.replica.snapshots.take(message.snapshot.index)
+        if view is None:
+            self.report_snapshot(message.to, False)
+            return
+        self.replica.checkpoints.is_sending = True
+        log.info("sending the database at index %d to %s", message.snapshot.index, hex_id(message.to))
+        self.transport.send_snapshot(message, self._database(view))
+
+    async def _database(self, view: ReadView) -> AsyncIterator[bytes]:
+        """The view as the bytes of a bbolt file; each chunk is made in a thread while the last one travels."""
+        try:
+            image = await self._loop.run_in_executor(None, measure, view_source(view))
+            chunks = image.chunks(_PEER_CHUNK_BYTES)
+            while chunk := await self._loop.run_in_executor(None, partial(next, chunks, b"")):
+                yield chunk
+        finally:
+            view.close()
+
+    def _guard(self, work: Callable[..., object], *arguments: object) -> None:
+        try:
+            work(*arguments)
+        except Exception as error:
+            self.fail(error)
+
+
+class ReceivedFile:
+    """A bbolt file from a peer. Buckets that this version does not know are left out, as they would be by etcd."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
+        known = {bucket.value: bucket for bucket in Bucket}
+        try:
+            with BoltFile(self._path) as file:
+                for name in file.buckets():
+                    if name in known:
+                        for key, value in file.items(name):
+                            yield known[name], key, value
+        except FileNotFoundError as error:
+            raise StorageFailure(f"{self._path}: the received database is gone") from error
+
+    def discard(self) -> None:
+        self._path.unlink(missing_ok=True)

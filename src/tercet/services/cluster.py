@@ -1,0 +1,192 @@
+"""The Cluster service: who the members are, and changing that one member at a time.
+
+The checks that protect the quorum are made here, by the member that got the request (they look at connections, which differ from member
+to member); the checks that all members must agree on are made when the change is applied (replica/membership.py).
+
+Source: etcd server/etcdserver/server.go (mayAddMember, mayRemoveMember, mayPromote), --strict-reconfig-check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from tercet import errors
+from tercet.peer.identity import member_id as compute_member_id
+from tercet.proto import rpc_pb2
+from tercet.raft.types import ConfChange, ConfChangeType
+from tercet.replica.membership import Member, change_context
+from tercet.replica.replica import Replica
+from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
+from tercet.services.headers import Headers
+from tercet.services.waiting import read_index, settle
+
+CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
+LEARNER_READY_SHARE: Final = 0.9
+
+
+class Connections(Protocol):
+    """What the peer transport knows of the others."""
+
+    def connected_seconds(self, member_id: int) -> float:
+        """For how long a member has been connected without a break; 0 if it is not."""
+        ...
+
+    async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
+        """Ask the leader to promote a learner. Returns the members' JSON; raises StatusError."""
+        ...
+
+
+class ClusterService:
+    """etcdserverpb.Cluster on one member."""
+
+    def __init__(self, replica: Replica, headers: Headers, connections: Connections, *, strict: bool) -> None:
+        self._replica = replica
+        self._headers = headers
+        self._connections = connections
+        self._strict = strict
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "/etcdserverpb.Cluster/MemberList": unary_async(self.member_list),
+            "/etcdserverpb.Cluster/MemberAdd": unary_async(self.member_add),
+            "/etcdserverpb.Cluster/MemberRemove": unary_async(self.member_remove),
+            "/etcdserverpb.Cluster/MemberUpdate": unary_async(self.member_update),
+            "/etcdserverpb.Cluster/MemberPromote": unary_async(self.member_promote),
+        }
+
+    async def member_list(self, call: UnaryCall, body: bytes) -> bytes:
+        if unmarshal(rpc_pb2.MemberListRequest.FromString, body).linearizable:
+            await read_index(self._replica)
+        return self._header() + rpc_pb2.MemberListResponse(members=self._members()).SerializeToString()
+
+    async def member_add(self, call: UnaryCall, body: bytes) -> bytes:
+        request = unmarshal(rpc_pb2.MemberAddRequest.FromString, body)
+        urls = check_peer_urls(list(request.peerURLs))
+        if self._strict:
+            self._check_addition(is_learner=request.isLearner)
+        member_id = compute_member_id(urls, unix_seconds=int(time.time()))
+        member = Member(member_id, tuple(urls), is_learner=request.isLearner)
+        kind = ConfChangeType.ADD_LEARNER_NODE if request.isLearner else ConfChangeType.ADD_NODE
+        await self._change(kind, member_id, change_context(member))
+        added = self._replica.machine.membership.members.get(member_id, member)
+        response = rpc_pb2.MemberAddResponse(member=to_wire(added), members=self._members())
+        return self._header() + response.SerializeToString()
+
+    async def member_remove(self, call: UnaryCall, body: bytes) -> bytes:
+        request = unmarshal(rpc_pb2.MemberRemoveRequest.FromString, body)
+        if self._strict:
+            self._check_removal(request.ID)
+        await self._change(ConfChangeType.REMOVE_NODE, request.ID, b"")
+        return self._header() + rpc_pb2.MemberRemoveResponse(members=self._members()).SerializeToString()
+
+    async def member_update(self, call: UnaryCall, body: bytes) -> bytes:
+        request = unmarshal(rpc_pb2.MemberUpdateRequest.FromString, body)
+        member = Member(request.ID, tuple(request.peerURLs))
+        await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member))
+        return self._header() + rpc_pb2.MemberUpdateResponse(members=self._members()).SerializeToString()
+
+    async def member_promote(self, call: UnaryCall, body: bytes) -> bytes:
+        request = unmarshal(rpc_pb2.MemberPromoteRequest.FromString, body)
+        if self._replica.raft.is_leader:
+            await self.promote_here(request.ID)
+            members = self._members()
+        else:
+            raw = await self._connections.forward_promote(request.ID)
+            members = [to_wire(Member.from_json(one)) for one in raw]
+        return self._header() + rpc_pb2.MemberPromoteResponse(members=members).SerializeToString()
+
+    async def promote_here(self, member_id: int) -> None:
+        """Promote a learner; only the leader knows how far it has come. Raises RequestError."""
+        raft = self._replica.raft
+        member = self._replica.machine.membership.members.get(member_id)
+        if member is None:
+            raise errors.MEMBER_NOT_FOUND
+        if not member.is_learner:
+            raise errors.LEARNER_ONLY
+        progress = raft.progress(member_id)
+        if progress is None or progress.match < LEARNER_READY_SHARE * raft.log.last_index:
+            raise errors.LEARNER_NOT_READY
+        if self._strict:
+            voters = self._replica.machine.membership.voters()
+            if sum(one.is_started for one in voters) + 1 < (len(voters) + 1) // 2 + 1:
+                raise errors.NOT_ENOUGH_STARTED
+        await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True))
+
+    async def _change(self, kind: ConfChangeType, member_id: int, context: bytes) -> None:
+        """Propose one change and wait until it is applied here."""
+        change = ConfChange(kind, node_id=member_id, id=self._replica.proposals.ids.next(), context=context)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._replica.propose_change(change, settle(future))
+        await future
+
+    # --- the quorum's protection
+
+    def _check_addition(self, *, is_learner: bool) -> None:
+        voters = self._replica.machine.membership.voters()
+        quorum = (len(voters) + 1) // 2 + 1
+        started = sum(one.is_started for one in voters)
+        if not is_learner and started < quorum and not (len(voters) == 1 and started == 1):
+            raise errors.NOT_ENOUGH_STARTED
+        if len(voters) > 1 and self._connected(voters) < quorum:
+            raise errors.UNHEALTHY
+
+    def _check_removal(self, member_id: int) -> None:
+        membership = self._replica.machine.membership
+        member = membership.members.get(member_id)
+        if member is None or member.is_learner:
+            return
+        others = [one for one in membership.voters() if one.id != member_id]
+        quorum = len(others) // 2 + 1
+        if sum(one.is_started for one in others) < quorum:
+            raise errors.NOT_ENOUGH_STARTED
+        if not self._is_connected(member_id):
+            return
+        if self._connected(membership.voters()) - 1 < quorum:
+            raise errors.UNHEALTHY
+
+    def _connected(self, members: list[Member]) -> int:
+        return sum(self._is_connected(one.id) for one in members)
+
+    def _is_connected(self, member_id: int) -> bool:
+        is_self = member_id == self._replica.raft.id
+        return is_self or self._connections.connected_seconds(member_id) >= CONNECTED_SECONDS_MIN
+
+    # --- encoding
+
+    def _header(self) -> bytes:
+        return self._headers.encode(0)  # member calls answer without a revision, as etcd's do
+
+    def _members(self) -> list[rpc_pb2.Member]:
+        return [to_wire(member) for member in self._replica.machine.membership.sorted()]
+
+
+def to_wire(member: Member) -> rpc_pb2.Member:
+    return rpc_pb2.Member(
+        ID=member.id,
+        name=member.name,
+        peerURLs=member.peer_urls,
+        clientURLs=member.client_urls,
+        isLearner=member.is_learner,
+    )
+
+
+def check_peer_urls(urls: list[str]) -> list[str]:
+    """The URLs of a member to add, trimmed and sorted. Raises RequestError for what cannot be dialled (etcd pkg/types.NewURLs)."""
+    if not urls:
+        raise errors.BAD_MEMBER_URLS
+    cleaned = [url.strip() for url in urls]
+    for url in cleaned:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise errors.BAD_MEMBER_URLS from error
+        if parts.scheme not in ("http", "https", "unix", "unixs"):
+            raise errors.BAD_MEMBER_URLS
+        if parts.scheme in ("http", "https") and (port is None or parts.path):
+            raise errors.BAD_MEMBER_URLS
+    return sorted(cleaned)
+

@@ -1,0 +1,142 @@
+"""The KV service: Range, RangeStream, Put, DeleteRange, Txn, Compact.
+
+Each method decodes, checks what can be checked without state (mvcc/check.py, in the order in which etcd finds fault), and hands on: a
+write to the log, a read to the read index or, serializable, straight to the store. Answers are pasted from encoded parts.
+
+Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from tercet import errors
+from tercet.errors import RequestError, StatusError, Unavailable
+from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only, is_serializable
+from tercet.proto import rpc_pb2
+from tercet.replica.proposals import Outcome
+from tercet.replica.quota import put_cost, txn_cost
+from tercet.replica.replica import Replica
+from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
+from tercet.services.headers import Headers
+from tercet.services.waiting import read_index
+
+_PutRequest: Final = rpc_pb2.PutRequest
+_RangeRequest: Final = rpc_pb2.RangeRequest
+
+
+class KvService:
+    """etcdserverpb.KV on one member."""
+
+    def __init__(self, replica: Replica, headers: Headers, *, txn_ops_max: int, request_bytes_max: int) -> None:
+        self._replica = replica
+        self._headers = headers
+        self._txn_ops_max = txn_ops_max
+        self._chunk_bytes = request_bytes_max
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "/etcdserverpb.KV/Range": unary(self.range),
+            "/etcdserverpb.KV/RangeStream": server_stream(self.range_stream),
+            "/etcdserverpb.KV/Put": unary(self.put),
+            "/etcdserverpb.KV/DeleteRange": unary(self.delete_range),
+            "/etcdserverpb.KV/Txn": unary(self.txn),
+            "/etcdserverpb.KV/Compact": unary(self.compact),
+        }
+
+    # --- writes
+
+    def put(self, call: UnaryCall, body: bytes) -> None:
+        try:
+            request = _PutRequest.FromString(body)
+            if not self._replica.quota.allows(put_cost(request)):
+                self._replica.raise_no_space()
+                raise errors.NO_SPACE
+            check_put(request)
+            self._replica.propose("put", body, request, partial(self._written, call))
+        except (DecodeError, RequestError, Unavailable) as error:
+            refuse(call, error)
+
+    def delete_range(self, call: UnaryCall, body: bytes) -> None:
+        try:
+            request = rpc_pb2.DeleteRangeRequest.FromString(body)
+            check_delete(request)
+            self._replica.propose("delete_range", body, request, partial(self._written, call))
+        except (DecodeError, RequestError, Unavailable) as error:
+            refuse(call, error)
+
+    def txn(self, call: UnaryCall, body: bytes) -> None:
+        try:
+            request = rpc_pb2.TxnRequest.FromString(body)
+            if not self._replica.quota.allows(txn_cost(request)):
+                self._replica.raise_no_space()
+                raise errors.NO_SPACE
+            check_txn(request, self._txn_ops_max)
+            if is_read_only(request):
+                self._read(call, partial(self._replica.machine.store.txn, request), serializable=is_serializable(request))
+            else:
+                self._replica.propose("txn", body, request, partial(self._written, call))
+        except (DecodeError, RequestError, Unavailable) as error:
+            refuse(call, error)
+
+    def compact(self, call: UnaryCall, body: bytes) -> None:
+        try:
+            request = rpc_pb2.CompactionRequest.FromString(body)
+            then = self._compacted if request.physical else self._written
+            self._replica.propose("compaction", body, request, partial(then, call))
+        except (DecodeError, RequestError, Unavailable) as error:
+            refuse(call, error)
+
+    def _written(self, call: UnaryCall, outcome: Outcome) -> None:
+        if isinstance(outcome, bytes):
+            call.reply(self._headers.current() + outcome)
+        else:
+            call.fail(outcome.code, outcome.message)
+
+    def _compacted(self, call: UnaryCall, outcome: Outcome) -> None:
+        """`physical` asks for an answer only when the space is free again."""
+        self._replica.when_compacted(partial(self._written, call, outcome))
+
+    # --- reads
+
+    def range(self, call: UnaryCall, body: bytes) -> None:
+        try:
+            request = _RangeRequest.FromString(body)
+            check_range(request)
+        except (DecodeError, RequestError) as error:
+            refuse(call, error)
+            return
+        self._read(call, partial(self._replica.machine.store.range, request), serializable=request.serializable)
+
+    def _read(self, call: UnaryCall, read: Callable[[], bytes], *, serializable: bool) -> None:
+        if serializable:
+            self._answer(call, read, None)
+        else:
+            self._replica.read(partial(self._answer, call, read))
+
+    def _answer(self, call: UnaryCall, read: Callable[[], bytes], error: StatusError | None) -> None:
+        try:
+            if error is not None:
+                raise error
+            call.reply(self._headers.current() + read())
+        except StatusError as refusal:
+            call.fail(refusal.code, refusal.message)
+
+    async def range_stream(self, stream: ServerStream) -> None:
+        """KV.RangeStream (3.7): a Range in chunks, all read at the revision of the first."""
+        request = unmarshal(_RangeRequest.FromString, await stream.receive_one())
+        check_range_stream(request)
+        if not request.serializable:
+            await read_index(self._replica)
+        header = self._headers.current()
+        for chunk in self._replica.machine.store.range_stream(request, header=header, bytes_max=self._chunk_bytes):
+            await stream.send(chunk)
+
+
+def refuse(call: UnaryCall, error: Exception) -> None:
+    """Answer with the status that `error` stands for."""
+    call.fail_with(malformed_request(error) if isinstance(error, DecodeError) else error)

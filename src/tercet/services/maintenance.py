@@ -1,0 +1,164 @@
+"""The Maintenance service: status, hashes, defragmentation, alarms, snapshots, leadership transfer.
+
+Whatever walks the whole store runs in a thread over a point-in-time view, so that no turn of the loop grows long.
+
+Source: etcd server/etcdserver/api/v3rpc/maintenance.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from tercet import errors
+from tercet.bolt import measure, view_source
+from tercet.mvcc import hash_all, hash_kv
+from tercet.proto import rpc_pb2
+from tercet.replica.replica import Replica
+from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
+from tercet.services.headers import Headers
+from tercet.services.waiting import open_view, propose
+from tercet.storage.interfaces import ReadView
+
+SNAPSHOT_CHUNK_BYTES: Final = 32_768
+_TRANSFER_POLL_SECONDS: Final = 0.05
+Result = TypeVar("Result")
+
+
+class MaintenanceService:
+    """etcdserverpb.Maintenance on one member."""
+
+    def __init__(self, replica: Replica, headers: Headers, *, version: str, timeout_seconds: float) -> None:
+        self._replica = replica
+        self._headers = headers
+        self._version = version
+        self._timeout_seconds = timeout_seconds
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "/etcdserverpb.Maintenance/Status": unary_async(self.status),
+            "/etcdserverpb.Maintenance/Alarm": unary_async(self.alarm),
+            "/etcdserverpb.Maintenance/Hash": unary_async(self.hash),
+            "/etcdserverpb.Maintenance/HashKV": unary_async(self.hash_kv),
+            "/etcdserverpb.Maintenance/Defragment": unary_async(self.defragment),
+            "/etcdserverpb.Maintenance/MoveLeader": unary_async(self.move_leader),
+            "/etcdserverpb.Maintenance/Snapshot": server_stream(self.snapshot),
+        }
+
+    async def status(self, call: UnaryCall, body: bytes) -> bytes:
+        unmarshal(rpc_pb2.StatusRequest.FromString, body)
+        replica = self._replica
+        raft, backend = replica.raft, replica.machine.backend
+        problems = [f"memberID:{alarm.memberID} alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}" for alarm in replica.machine.alarms.list()]
+        if not raft.leader_id:
+            problems.insert(0, errors.NO_LEADER.message)
+        response = rpc_pb2.StatusResponse(
+            version=self._version,
+            dbSize=backend.size(),
+            dbSizeInUse=backend.size_in_use(),
+            leader=raft.leader_id,
+            raftIndex=raft.commit_index,
+            raftTerm=raft.term,
+            raftAppliedIndex=replica.applied_index,
+            errors=problems,
+            isLearner=raft.id in raft.conf_state.learners,
+            storageVersion=storage_version(self._version),
+            dbSizeQuota=replica.quota.limit_bytes,
+            downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
+        )
+        return self._headers.current() + response.SerializeToString()
+
+    async def alarm(self, call: UnaryCall, body: bytes) -> bytes:
+        request = unmarshal(rpc_pb2.AlarmRequest.FromString, body)
+        if request.action not in rpc_pb2.AlarmRequest.AlarmAction.values():
+            raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
+        outcome = await propose(self._replica, "alarm", request)
+        return self._headers.current() + outcome
+
+    async def hash(self, call: UnaryCall, body: bytes) -> bytes:
+        unmarshal(rpc_pb2.HashRequest.FromString, body)
+        value = await self._over_view(hash_all)
+        return self._headers.current() + rpc_pb2.HashResponse(hash=value).SerializeToString()
+
+    async def hash_kv(self, call: UnaryCall, body: bytes) -> bytes:
+        request = unmarshal(rpc_pb2.HashKVRequest.FromString, body)
+        response = await self.hash_at(request.revision)
+        return self._headers.current() + response.SerializeToString()
+
+    async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
+        """HashKV's answer without its header; revision 0 means the current one. Raises RequestError."""
+        store = self._replica.machine.store
+        at, compacted = store.hash_revision(revision), store.compact_revision
+        taken = await self._over_view(lambda view: hash_kv(view, at, compacted))
+        return rpc_pb2.HashKVResponse(hash=taken.hash, compact_revision=taken.compact_revision, hash_revision=taken.revision)
+
+    async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
+        unmarshal(rpc_pb2.DefragmentRequest.FromString, body)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._replica.machine.backend.defragment(lambda: done.done() or done.set_result(None))
+        await done
+        return b""
+
+    async def move_leader(self, call: UnaryCall, body: bytes) -> bytes:
+        target = unmarshal(rpc_pb2.MoveLeaderRequest.FromString, body).targetID
+        raft = self._replica.raft
+        if not raft.is_leader:
+            raise errors.NOT_LEADER
+        if target not in raft.conf_state.voters:
+            raise errors.BAD_LEADER_TRANSFEREE
+        await transfer_leadership(self._replica, target, self._timeout_seconds)
+        return b""
+
+    async def snapshot(self, stream: ServerStream) -> None:
+        """The whole store as a bbolt file in chunks, then its SHA-256: what `etcdctl snapshot save` writes down."""
+        unmarshal(rpc_pb2.SnapshotRequest.FromString, await stream.receive_one())
+        view = await open_view(self._replica)
+        digest = hashlib.sha256()
+        loop = asyncio.get_running_loop()
+        version = storage_version(self._version)
+        try:
+            image = await loop.run_in_executor(None, measure, view_source(view))
+            remaining, chunks = image.size, image.chunks(SNAPSHOT_CHUNK_BYTES)
+            while blob := await loop.run_in_executor(None, _next_chunk, chunks):
+                digest.update(blob)
+                remaining -= len(blob)
+                await stream.send(rpc_pb2.SnapshotResponse(remaining_bytes=remaining, blob=blob, version=version).SerializeToString())
+        finally:
+            view.close()
+        await stream.send(rpc_pb2.SnapshotResponse(blob=digest.digest(), version=version).SerializeToString())
+
+    async def _over_view(self, work: Callable[[ReadView], Result]) -> Result:
+        """Run `work` in a thread over a view of all that is applied now."""
+        view = await open_view(self._replica)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, work, view)
+        finally:
+            view.close()
+
+
+def _next_chunk(chunks: Iterator[bytes]) -> bytes:
+    return next(chunks, b"")
+
+
+def storage_version(version: str) -> str:
+    """The version of the storage schema: the server's major and minor."""
+    major, minor, *_ = version.split(".")
+    return f"{major}.{minor}.0"
+
+
+async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:
+    """Hand the lead to `target` and wait until it has it. Raises Unavailable if that takes too long."""
+    raft = replica.raft
+    if target == raft.id:
+        return
+    replica.transfer_leadership(target)
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + timeout_seconds
+    while raft.leader_id != target:
+        if loop.time() > give_up_at:
+            raise errors.TIMEOUT_LEADER_TRANSFER
+        await asyncio.sleep(_TRANSFER_POLL_SECONDS)
+
+

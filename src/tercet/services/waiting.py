@@ -1,0 +1,65 @@
+"""The bridge from callbacks to coroutines, for the calls that are rare or slow enough to deserve one.
+
+The hot methods never come here: they are plain functions from request to callback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tercet.errors import StatusError
+from tercet.replica.proposals import Outcome
+from tercet.replica.replica import Replica
+from tercet.storage.interfaces import ReadView
+
+async def read_index(replica: Replica) -> None:
+    """Wait until local state is linearizable. Raises Unavailable."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: StatusError | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    replica.read(done)
+    await future
+
+
+async def propose(replica: Replica, field: str, message: Any) -> bytes:
+    """Propose a request and wait for its apply. Returns the response's body without its header; raises StatusError."""
+    future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    replica.propose(field, message.SerializeToString(), message, settle(future))
+    return await future
+
+
+def settle(future: asyncio.Future[bytes]) -> Callable[[Outcome], None]:
+    """A proposal's callback that fulfils `future`."""
+
+    def done(outcome: Outcome) -> None:
+        if future.done():
+            return
+        if isinstance(outcome, bytes):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+
+    return done
+
+
+async def open_view(replica: Replica) -> ReadView:
+    """A point-in-time view of the backend; the caller closes it."""
+    future: asyncio.Future[ReadView] = asyncio.get_running_loop().create_future()
+
+    def opened(view: ReadView) -> None:
+        if future.done():
+            view.close()
+        else:
+            future.set_result(view)
+
+    replica.machine.backend.view(opened)
+    return await future

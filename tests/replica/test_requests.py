@@ -1,0 +1,51 @@
+"""Entry data: the pasted form is what protobuf would write, and what comes out is what went in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.proto import internal_pb2, rpc_pb2
+from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, encode_request, encode_request_slowly
+
+keys = st.binary(min_size=0, max_size=300)
+
+
+@given(key=keys, value=keys, lease=st.integers(-(2**63), 2**63 - 1), member_id=st.integers(1, 2**64 - 1), now=st.integers(0, 2**45))
+def test_pasted_put_equals_protobufs(key: bytes, value: bytes, lease: int, member_id: int, now: int) -> None:
+    body = rpc_pb2.PutRequest(key=key, value=value, lease=lease).SerializeToString()
+    pasted = encode_request("put", body, RequestIds(member_id, now))
+    request_id = RequestIds(member_id, now).next()
+    assert pasted == encode_request_slowly("put", body, request_id)
+
+
+def test_ids_stay_right_while_the_cached_bytes_change() -> None:
+    one, two = RequestIds(0xABCD, 1_700_000_000_000), RequestIds(0xABCD, 1_700_000_000_000)
+    for _ in range(40_000):  # more than twice round the 14 bits that are not cached
+        header = internal_pb2.InternalRaftRequest.FromString(one.next_header()).header
+        assert header.ID == two.next()
+
+
+def test_ids_carry_the_member_in_front() -> None:
+    assert RequestIds(0x1234_5678_9ABC_DEF0, 0).next() >> 48 == 0xDEF0
+
+
+@pytest.mark.parametrize("field", sorted(set(FIELD_TAGS) - {"v2"}))
+def test_every_field_is_told_apart(field: str) -> None:
+    data = encode_request(field, b"", RequestIds(7, 7))
+    name, message = decode_request(data)
+    assert name == field
+    assert message.DESCRIPTOR is internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name[field].message_type
+
+
+def test_the_older_form_of_attributes_is_read() -> None:
+    old = internal_pb2.Request(ID=5, Method="PUT", Path="/0/version", Val="3.5.0")
+    name, message = decode_request(old.SerializeToString())
+    assert (name, message.Path, message.Val) == ("v2", "/0/version", "3.5.0")
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\xfa\x01\x00", b"\x08\x01"])
+def test_an_entry_of_neither_form_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="log entry"):
+        decode_request(data)

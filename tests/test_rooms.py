@@ -1,0 +1,115 @@
+"""The rules of the house that a machine can see: imports point down, modules say what they are for, files stay small."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tercet"
+
+# What each room may import, beside itself and the ground floor. Whatever is not here is above.
+GROUND = {"errors", "version", "proto"}
+BELOW: dict[str, set[str]] = {
+    "raft": set(),
+    "rpc": set(),
+    "storage": {"raft"},
+    "bolt": {"storage", "raft"},
+    "peer": {"raft"},
+    "mvcc": {"storage", "raft"},
+    "lease": {"storage", "raft"},
+    "replica": {"raft", "storage", "mvcc", "lease"},
+    "http": {"rpc"},
+    "services": {"replica", "mvcc", "lease", "storage", "bolt", "peer", "raft", "rpc"},
+    "server": {"services", "http", "replica", "mvcc", "lease", "storage", "bolt", "peer", "raft", "rpc"},
+    "client": {"rpc"},
+    "pki": set(),
+    "bench": {"client", "rpc", "pki"},
+    "sim": {"replica", "mvcc", "lease", "storage", "bolt", "raft"},
+    "cli": {"client", "server", "pki", "bench", "sim", "rpc"},
+}
+# Rooms whose code may know an event loop; the rest is told what happens.
+WITH_A_LOOP = {"rpc", "peer", "http", "services", "server", "client", "bench", "cli", "storage"}
+LINES_MAX = 500
+
+
+def modules() -> Iterator[Path]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        if not path.name.endswith("_pb2.py"):
+            yield path
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0] if len(parts) > 1 else parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            if node.module == "tercet":
+                yield from (f"tercet.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("room", sorted(BELOW))
+def test_imports_point_down(room: str) -> None:
+    allowed = BELOW[room] | GROUND | {room}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules()
+        if room_of(path) == room
+        for name in imports(path)
+        if name.startswith("tercet.") and name.split(".")[1] not in allowed and not name.split(".")[1].startswith("__")
+    ]
+    assert not wrong
+
+
+def test_every_room_is_on_the_plan() -> None:
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert rooms == set(BELOW) | {"proto"}
+
+
+def test_the_core_knows_no_loop() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules()
+        if room_of(path) not in WITH_A_LOOP
+        for name in imports(path)
+        if name.split(".")[0] in ("asyncio", "uvloop", "threading", "socket")
+    ]
+    assert not wrong
+
+
+def test_the_core_knows_no_clock_and_no_chance() -> None:
+    pattern = re.compile(r"\btime\.(time|monotonic|perf_counter)\(|\brandom\.(random|randint|choice)\(|os\.urandom\(")
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if room_of(path) in ("raft", "replica", "mvcc", "lease") and pattern.search(path.read_text())
+    ]
+    assert not wrong
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [str(path.relative_to(ROOT)) for path in modules() if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not silent
+
+
+def test_no_file_outgrows_its_idea() -> None:
+    large = {str(path.relative_to(ROOT)): count for path in modules() if (count := len(path.read_text().splitlines())) > LINES_MAX}
+    assert not large
+
+
+def test_architecture_names_what_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    named = re.findall(r"`([a-z_]+/[a-z_0-9]+\.py)`", text)
+    assert len(named) > 20
+    missing = [name for name in named if not (SOURCE / name).exists() and not (ROOT / name).exists()]
+    assert not missing
