@@ -1,1 +1,41 @@
-""""""
+"""What the log means for keys and values: revisions, ranges, transactions, compaction, hashes.
+
+`Store` is the door: requests in, encoded answers out, over any storage Backend. `check` refuses malformed requests before
+they are proposed. Nothing here waits, reads a clock or knows of other members.
+"""
+
+from tercet.mvcc.auto_compaction import AutoCompaction, make_auto_compaction
+from tercet.mvcc.check import (
+    check_delete,
+    check_put,
+    check_range,
+    check_range_stream,
+    check_txn,
+    is_read_only,
+    is_serializable,
+    writes_pairs,
+)
+from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
+from tercet.mvcc.loading import Loaded
+from tercet.mvcc.store import Change, Leases, Store
+
+__all__ = [
+    "AutoCompaction",
+    "Change",
+    "CompactionHashes",
+    "KVHash",
+    "Leases",
+    "Loaded",
+    "Store",
+    "check_delete",
+    "check_put",
+    "check_range",
+    "check_range_stream",
+    "check_txn",
+    "hash_all",
+    "hash_kv",
+    "is_read_only",
+    "is_serializable",
+    "make_auto_compaction",
+    "writes_pairs",
+]

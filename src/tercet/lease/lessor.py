@@ -1,0 +1,165 @@
+"""Which leases are there, and which keys do they hold? The part that every member applies from the log, alike.
+
+A lease is granted, checkpointed and revoked by entries; keys are attached and detached by the Puts and deletes of the
+store. Only the lease itself is stored (bucket `lease`): a key's lease is in its KeyValue, and the store attaches it again
+when it is opened. When a lease runs out is not decided here. A clock (the leader's) follows `listener` and proposes a
+revoke like any other client; so leases end by the log alone, and a wrong clock can be early or late but not inconsistent.
+
+Invariants: `leased` and the keys of the leases say the same; a key belongs to one lease at most.
+Source: etcd server/lease/lessor.go, by its behaviour. Departs in: no clock here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from google.protobuf.message import DecodeError
+
+from tercet.errors import LEASE_EXISTS, LEASE_NOT_FOUND, TOO_LARGE_LEASE_TTL, StorageFailure, require
+from tercet.proto import stored_pb2
+from tercet.storage.interfaces import Backend, Bucket
+
+TTL_SECONDS_MAX: Final = 9_000_000_000
+_UINT64: Final = (1 << 64) - 1
+
+
+class Lease:
+    """`ttl_seconds` is what it was granted; `remaining_seconds` what a checkpoint left of it, 0 for no checkpoint."""
+
+    __slots__ = ("id", "keys", "remaining_seconds", "ttl_seconds")
+
+    def __init__(self, id: int, ttl_seconds: int, remaining_seconds: int = 0) -> None:
+        self.id = id
+        self.ttl_seconds = ttl_seconds
+        self.remaining_seconds = remaining_seconds
+        self.keys: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        return f"Lease({self.id:x} {self.ttl_seconds}s {len(self.keys)} keys)"
+
+
+class Listener(Protocol):
+    """A clock that decides when leases are to end."""
+
+    def granted(self, lease: Lease) -> None: ...
+    def checkpointed(self, lease: Lease) -> None: ...
+    def revoked(self, lease: Lease) -> None: ...
+
+
+class Lessor:
+    """All leases of a member.
+
+    ttl_seconds_min: a shorter lease is granted this long; no lease may run out faster than a leader can be replaced.
+    """
+
+    __slots__ = ("_backend", "_leased", "_leases", "_ttl_seconds_min", "listener")
+
+    def __init__(self, backend: Backend, *, ttl_seconds_min: int) -> None:
+        self._backend = backend
+        self._ttl_seconds_min = ttl_seconds_min
+        self._leases: dict[int, Lease] = {}
+        self._leased: dict[bytes, int] = {}
+        self.listener: Listener | None = None
+        for stored_key, stored in backend.scan(Bucket.LEASE):
+            lease = _decode(stored_key, stored, ttl_seconds_min)
+            self._leases[lease.id] = lease
+
+    # Entries of the log.
+
+    def grant(self, lease_id: int, ttl_seconds: int) -> Lease:
+        """A new lease; what was granted may be longer than asked.
+
+        lease_id: not 0; where a client gave none, the proposer chose one. Raises TOO_LARGE_LEASE_TTL or LEASE_EXISTS.
+        """
+        if lease_id == 0:
+            raise LEASE_NOT_FOUND
+        if ttl_seconds > TTL_SECONDS_MAX:
+            raise TOO_LARGE_LEASE_TTL
+        if lease_id in self._leases:
+            raise LEASE_EXISTS
+        lease = Lease(lease_id, max(ttl_seconds, self._ttl_seconds_min))
+        self._leases[lease_id] = lease
+        self._persist(lease)
+        if self.listener is not None:
+            self.listener.granted(lease)
+        return lease
+
+    def revoke(self, lease_id: int, delete_keys: Callable[[list[bytes]], None]) -> None:
+        """End a lease. `delete_keys` (Store.delete_keys) is given its keys in order, and must detach them.
+
+        Raises LEASE_NOT_FOUND.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise LEASE_NOT_FOUND
+        delete_keys(sorted(lease.keys))
+        require(not lease.keys, "a revoked lease still holds keys", lease)
+        del self._leases[lease_id]
+        self._backend.delete(Bucket.LEASE, bucket_key(lease_id))
+        if self.listener is not None:
+            self.listener.revoked(lease)
+
+    def checkpoint(self, lease_id: int, remaining_seconds: int) -> None:
+        """What is left of a lease, so that a new leader does not start it afresh; 0 or less: all of it.
+
+        A lease that was revoked meanwhile is passed over.
+        """
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return
+        lease.remaining_seconds = max(0, remaining_seconds)
+        self._persist(lease)
+        if self.listener is not None:
+            self.listener.checkpointed(lease)
+
+    # Keys, for the store (mvcc.Leases).
+
+    @property
+    def leased(self) -> Mapping[bytes, int]:
+        return self._leased
+
+    def lease_exists(self, lease_id: int) -> bool:
+        return lease_id in self._leases
+
+    def attach(self, key: bytes, lease_id: int) -> None:
+        """`key`, held by no lease, is held by this one. A lease that is not there (a restored store may name it) holds nothing."""
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            lease.keys.add(key)
+            self._leased[key] = lease_id
+
+    def detach(self, key: bytes) -> None:
+        lease_id = self._leased.pop(key, None)
+        if lease_id is not None:
+            self._leases[lease_id].keys.discard(key)
+
+    # Questions.
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._leases.values())
+
+    def get(self, lease_id: int) -> Lease | None:
+        return self._leases.get(lease_id)
+
+    def _persist(self, lease: Lease) -> None:
+        stored = stored_pb2.Lease(ID=lease.id, TTL=lease.ttl_seconds, RemainingTTL=lease.remaining_seconds)
+        self._backend.put(Bucket.LEASE, bucket_key(lease.id), stored.SerializeToString(deterministic=True))
+
+
+def bucket_key(lease_id: int) -> bytes:
+    """8 bytes, big endian; a negative id as its two's complement."""
+    return (lease_id & _UINT64).to_bytes(8, "big")
+
+
+def _decode(stored_key: bytes, stored: bytes, ttl_seconds_min: int) -> Lease:
+    try:
+        record = stored_pb2.Lease.FromString(stored)
+    except DecodeError as error:
+        raise StorageFailure(f"backend, bucket lease, {stored_key.hex()}: not a lease") from error
+    if bucket_key(record.ID) != stored_key or record.ID == 0:
+        raise StorageFailure(f"backend, bucket lease, {stored_key.hex()}: filed under another id than {record.ID}")
+    return Lease(record.ID, max(record.TTL, ttl_seconds_min), max(0, record.RemainingTTL))

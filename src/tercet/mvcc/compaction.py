@@ -1,0 +1,40 @@
+"""How is history forgotten without stopping the member? In slices, each of a bounded number of keys and deletions.
+
+A compaction counts from the moment it is applied: reads below it are refused, and what they could have seen is removed
+when there is time. Only keys with a past have anything to remove, so the work is a list of those. A newer compaction takes
+over the work of one that is not finished. `scheduledCompactRev` and `finishedCompactRev` in the backend tell a member that
+starts whether to go on.
+Source: etcd server/storage/mvcc/kvstore_compaction.go. Departs in: walks the index, not the bucket.
+"""
+
+from __future__ import annotations
+
+from tercet.mvcc.key_index import KeyIndex
+from tercet.storage.interfaces import Backend, Bucket
+
+
+class Compaction:
+    """The removal of what lies below one revision."""
+
+    __slots__ = ("_backend", "_index", "_keys", "revision")
+
+    def __init__(self, index: KeyIndex, backend: Backend, revision: int) -> None:
+        self.revision = revision
+        self._index = index
+        self._backend = backend
+        # Keys that get a past later have nothing to remove: the one revision they had is the newest at or below ours.
+        self._keys = list(index.past)
+        self._keys.reverse()  # taken from the end, oldest first
+
+    def step(self, limit: int) -> bool:
+        """Look at `limit` keys or remove `limit` revisions, whichever comes first. True: there is more to do."""
+        keys, backend, index, revision = self._keys, self._backend, self._index, self.revision
+        deletions = limit
+        for _ in range(min(limit, len(keys))):
+            for filed_as in (gone := index.forget(keys[-1], revision, deletions)):
+                backend.delete(Bucket.KEY, filed_as)
+            deletions -= len(gone)
+            if deletions == 0:
+                return True  # this key may have more
+            keys.pop()
+        return bool(keys)

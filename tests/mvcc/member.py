@@ -1,0 +1,58 @@
+"""The key-value part of a member, as small as it can be: check, apply, paste the header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from tercet.errors import RequestError
+from tercet.lease import Lessor
+from tercet.mvcc import Store, check_delete, check_put, check_range, check_txn
+from tercet.mvcc.encoding import paste_field, varint
+from tercet.proto import rpc_pb2
+from tests.mvcc.dict_backend import DictBackend
+
+MAX_TXN_OPS = 128
+ANSWERS: dict[type[Message], type[Any]] = {
+    rpc_pb2.PutRequest: rpc_pb2.PutResponse,
+    rpc_pb2.RangeRequest: rpc_pb2.RangeResponse,
+    rpc_pb2.DeleteRangeRequest: rpc_pb2.DeleteRangeResponse,
+    rpc_pb2.TxnRequest: rpc_pb2.TxnResponse,
+    rpc_pb2.CompactionRequest: rpc_pb2.CompactionResponse,
+    rpc_pb2.LeaseGrantRequest: rpc_pb2.LeaseGrantResponse,
+    rpc_pb2.LeaseRevokeRequest: rpc_pb2.LeaseRevokeResponse,
+}
+
+
+class Member:
+    def __init__(self, backend: DictBackend | None = None) -> None:
+        self.backend = backend or DictBackend()
+        self.lessor = Lessor(self.backend, ttl_seconds_min=2)
+        self.store = Store(self.backend, leases=self.lessor)
+
+    def call(self, request: Message) -> Any:
+        """The answer, or (code, text)."""
+        try:
+            body = self._body(request)
+        except RequestError as error:
+            return int(error.code), error.message
+        header = paste_field(1, b"\x18" + varint(self.store.revision))
+        return ANSWERS[type(request)].FromString(header + body)
+
+    def _body(self, request: Any) -> bytes:
+        handlers: dict[type[Message], Callable[[Any], bytes]] = {
+            rpc_pb2.PutRequest: lambda it: check_put(it) or self.store.put(it),
+            rpc_pb2.RangeRequest: lambda it: check_range(it) or self.store.range(it),
+            rpc_pb2.DeleteRangeRequest: lambda it: check_delete(it) or self.store.delete_range(it),
+            rpc_pb2.TxnRequest: lambda it: check_txn(it, MAX_TXN_OPS) or self.store.txn(it),
+            rpc_pb2.CompactionRequest: lambda it: self.store.compact(it.revision) or b"",
+            rpc_pb2.LeaseGrantRequest: self._grant,
+            rpc_pb2.LeaseRevokeRequest: lambda it: self.lessor.revoke(it.ID, self.store.delete_keys) or b"",
+        }
+        return handlers[type(request)](request)
+
+    def _grant(self, request: rpc_pb2.LeaseGrantRequest) -> bytes:
+        lease = self.lessor.grant(request.ID, request.TTL)
+        return rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_seconds).SerializeToString()
