@@ -1,0 +1,243 @@
+"""Questions to other members outside of replication: before there is a transport, and for what only the leader can do.
+
+A question goes to a list of peer URLs in their order, and the first good answer wins. Nothing here retries over time: the
+caller knows how long it may go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from tercet import errors
+from tercet.errors import TercetError
+from tercet.peer.headers import parse_id
+from tercet.peer.http_client import Answer, HttpClient
+from tercet.peer.member_endpoints import MemberJson, NotPrimaryLessor
+from tercet.peer.urls import parse_origin
+from tercet.proto import internal_pb2, rpc_pb2
+
+
+class NoAnswer(TercetError):
+    """No member gave a usable answer; the text says what each one said instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """A cluster as one of its members sees it. `members`: the JSON of /members."""
+
+    cluster_id: int
+    members: list[MemberJson]
+
+
+class PeerClient:
+    """An async context manager: `async with PeerClient(tls) as peers`. `timeout` is for each request to each URL."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None, *, timeout: float = 5.0) -> None:
+        self._client = HttpClient(tls, dial_timeout=timeout)
+        self._timeout = timeout
+
+    async def __aenter__(self) -> PeerClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def members(self, urls: Sequence[str]) -> ClusterView:
+        """GET /members. Raises NoAnswer. An answer without members or without a cluster id does not count."""
+        complaints: list[str] = []
+        for url in urls:
+            try:
+                answer = await self._get(url, "/members")
+                members = _parse_members(answer)
+                cluster = parse_id(answer.headers.get("x-etcd-cluster-id"))
+            except (OSError, ValueError) as error:
+                complaints.append(f"{url}: {error}")
+                continue
+            if members and cluster:
+                return ClusterView(cluster, members)
+            complaints.append(f"{url}: no members, or no cluster id")
+        raise NoAnswer("could not retrieve cluster information from the given URLs: " + _join(complaints))
+
+    async def versions(self, urls: Sequence[str]) -> dict[str, str]:
+        """GET /version of one member, by any of its URLs: etcdserver, etcdcluster, and what else it tells. Raises NoAnswer."""
+        complaints: list[str] = []
+        for url in urls:
+            try:
+                answer = await self._get(url, "/version")
+                fields = _expect_json(answer, dict)
+            except (OSError, ValueError) as error:
+                complaints.append(f"{url}: {error}")
+                continue
+            return {str(name): value for name, value in fields.items() if isinstance(value, str)}
+        raise NoAnswer("no version: " + _join(complaints))
+
+    async def versions_of(self, members: Mapping[int, Sequence[str]]) -> dict[int, dict[str, str] | None]:
+        """`versions` of many members at once; None for one that gave none."""
+
+        async def one(urls: Sequence[str]) -> dict[str, str] | None:
+            try:
+                return await self.versions(urls)
+            except NoAnswer:
+                return None
+
+        answers = await asyncio.gather(*(one(urls) for urls in members.values()))
+        return dict(zip(members, answers, strict=True))
+
+    async def downgrade_enabled(self, urls: Sequence[str]) -> bool:
+        """GET /downgrade/enabled. Raises NoAnswer."""
+        complaints: list[str] = []
+        for url in urls:
+            try:
+                answer = await self._get(url, "/downgrade/enabled")
+            except (OSError, ValueError) as error:
+                complaints.append(f"{url}: {error}")
+                continue
+            if answer.status == 200 and answer.text in ("true", "false"):
+                return answer.text == "true"
+            complaints.append(f"{url}: status {answer.status} {answer.text[:80]}")
+        raise NoAnswer("no downgrade status: " + _join(complaints))
+
+    async def hash_kv(self, url: str, revision: int, cluster_id: int) -> rpc_pb2.HashKVResponse:
+        """GET /members/hashkv of one member. Raises RequestError (compacted, future revision), NoAnswer."""
+        body = json.dumps({"revision": revision}, separators=(",", ":")).encode()
+        headers = [("X-Etcd-Cluster-ID", f"{cluster_id:x}"), ("Content-Type", "application/json")]
+        try:
+            answer = await self._client.request(
+                parse_origin(url), "GET", "/members/hashkv", headers, body, timeout=self._timeout
+            )
+            for known in (errors.COMPACTED, errors.FUTURE_REVISION):
+                if answer.status == 400 and answer.text in known.message:
+                    raise known
+            return _parse_hash_kv(_expect_json(answer, dict))
+        except (OSError, ValueError, TypeError) as error:
+            raise NoAnswer(f"no hash from {url}: {error}") from error
+
+    async def promote(self, urls: Sequence[str], id: int, authorization: str = "") -> list[MemberJson]:
+        """POST /members/promote/<id>, to the leader. Raises StatusError with etcd's code and text, NoAnswer."""
+        headers = [("Authorization", authorization)] if authorization else []
+        complaints: list[str] = []
+        for url in urls:
+            try:
+                answer = await self._post(url, f"/members/promote/{id}", b"", headers)
+                if answer.status == 200:
+                    return _parse_members(answer)
+            except (OSError, ValueError) as error:
+                complaints.append(f"{url}: {error}")
+                continue
+            for status, part, known in (
+                (412, errors.LEARNER_NOT_READY.message, errors.LEARNER_NOT_READY),
+                (412, errors.LEARNER_ONLY.message, errors.LEARNER_ONLY),
+                (404, "membership: ID not found", errors.MEMBER_NOT_FOUND),
+            ):
+                if answer.status == status and part in answer.text:
+                    raise known
+            complaints.append(f"{url}: status {answer.status} {answer.text[:200]}")
+        raise NoAnswer("learner not promoted: " + _join(complaints))
+
+    async def renew_lease(self, urls: Sequence[str], id: int) -> rpc_pb2.LeaseKeepAliveResponse:
+        """POST /leases, to the leader. Raises LEASE_NOT_FOUND, TIMEOUT, NotPrimaryLessor, NoAnswer."""
+        body = rpc_pb2.LeaseKeepAliveRequest(ID=id).SerializeToString()
+        answer = await self._lease(urls, "/leases", body)
+        try:
+            return rpc_pb2.LeaseKeepAliveResponse.FromString(answer)
+        except DecodeError as error:
+            raise NoAnswer(f"lease {id:x}: the answer cannot be read") from error
+
+    async def lease_time_to_live(
+        self, urls: Sequence[str], request: rpc_pb2.LeaseTimeToLiveRequest
+    ) -> rpc_pb2.LeaseTimeToLiveResponse:
+        """POST /leases/internal, to the leader. Raises as `renew_lease` does."""
+        body = internal_pb2.LeaseInternalRequest(LeaseTimeToLiveRequest=request).SerializeToString()
+        answer = await self._lease(urls, "/leases/internal", body)
+        try:
+            return internal_pb2.LeaseInternalResponse.FromString(answer).LeaseTimeToLiveResponse
+        except DecodeError as error:
+            raise NoAnswer(f"lease {request.ID:x}: the answer cannot be read") from error
+
+    async def _lease(self, urls: Sequence[str], path: str, body: bytes) -> bytes:
+        complaints: list[str] = []
+        for url in urls:
+            try:
+                answer = await self._post(url, path, body, [("Content-Type", "application/protobuf")])
+            except (OSError, ValueError) as error:
+                complaints.append(f"{url}: {error}")
+                continue
+            if answer.status == 200:
+                return answer.body
+            if answer.status == 404 and "lease not found" in answer.text:
+                raise errors.LEASE_NOT_FOUND
+            if answer.status == 408:
+                raise errors.TIMEOUT
+            if "not a primary lessor" in answer.text:
+                raise NotPrimaryLessor
+            complaints.append(f"{url}: status {answer.status} {answer.text[:200]}")
+        raise NoAnswer("the lease could not be forwarded: " + _join(complaints))
+
+    async def _get(self, url: str, path: str) -> Answer:
+        return await self._client.request(parse_origin(url), "GET", path, [], timeout=self._timeout)
+
+    async def _post(self, url: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> Answer:
+        return await self._client.request(parse_origin(url), "POST", path, headers, body, timeout=self._timeout)
+
+
+def _expect_json(answer: Answer, kind: type[Any]) -> Any:
+    """Raises ValueError."""
+    if answer.status != 200:
+        raise ValueError(f"status {answer.status} {answer.text[:200]}")
+    try:
+        value = json.loads(answer.body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, kind):
+        raise ValueError(f"unexpected JSON: {answer.text[:80]}")
+    return value
+
+
+def _parse_members(answer: Answer) -> list[MemberJson]:
+    """Members with an id and URLs, and the other fields of the right type. Raises ValueError."""
+    members: list[MemberJson] = _expect_json(answer, list)
+    for member in members:
+        if not isinstance(member, dict):
+            raise ValueError("a member is not an object")
+        number = member.get("id")
+        if type(number) is not int or not 0 < number < 1 << 64:
+            raise ValueError(f"bad member id {number!r}")
+        for name in ("peerURLs", "clientURLs"):
+            urls = member.get(name) or []
+            if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+                raise ValueError(f"bad {name} of member {number:x}")
+            if name in member or name == "peerURLs":
+                member[name] = urls
+        if not isinstance(member.get("name", ""), str) or not isinstance(member.get("isLearner", False), bool):
+            raise ValueError(f"bad name or isLearner of member {number:x}")
+    return members
+
+
+def _parse_hash_kv(fields: dict[str, Any]) -> rpc_pb2.HashKVResponse:
+    """Raises ValueError, TypeError."""
+    header = fields.get("header") or {}
+    if not isinstance(header, dict):
+        raise ValueError("bad header")
+    return rpc_pb2.HashKVResponse(
+        header=rpc_pb2.ResponseHeader(
+            **{name: header.get(name, 0) for name in ("cluster_id", "member_id", "revision", "raft_term")}
+        ),
+        hash=fields.get("hash", 0),
+        compact_revision=fields.get("compact_revision", 0),
+        hash_revision=fields.get("hash_revision", 0),
+    )
+
+
+def _join(complaints: Sequence[str]) -> str:
+    return "; ".join(complaints) or "no URLs"

@@ -1,0 +1,323 @@
+"""Requests to a peer: HTTP/1.1 by h11, one request a connection at a time, connections kept and used again.
+
+`HttpClient.request` is for what has an answer; `HttpClient.open_stream` for the GET whose answer never ends: it reads the
+head and hands the connection on. A listener closes an idle connection after 5 s, so one that was kept may die just as it is
+used: such a request is sent once more on a fresh connection, which for every request here is harmless.
+
+Everything a peer may do wrong ends as `ConnectionError`, `TimeoutError` or another OSError, in one line that names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Final, cast
+
+import h11
+
+from tercet.peer.headers import Headers
+from tercet.peer.urls import Origin
+
+USER_AGENT: Final = "tercet"
+_RESPONSE_BYTES_MAX: Final = 4 << 20
+_IDLE_SECONDS_MAX: Final = 4.0  # below the 5 s after which a listener cuts an idle connection
+_IDLE_CONNECTIONS_MAX: Final = 4  # an origin
+_WRITE_STALL_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`headers` have lower-case names; of a repeated one the first counts."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as a text for people and for comparison: without the newline that ends etcd's errors."""
+        return self.body.decode("utf-8", "replace").removesuffix("\n")
+
+
+class HttpClient:
+    """The connections of one member to its peers. Closing it closes them, in use or idle."""
+
+    def __init__(self, tls: ssl.SSLContext | None = None, *, dial_timeout: float = 2.0) -> None:
+        self._tls = tls
+        self._dial_timeout = dial_timeout
+        self._idle: dict[Origin, list[ClientConnection]] = {}
+        self._open: set[ClientConnection] = set()
+        self._closed = False
+
+    async def request(
+        self,
+        origin: Origin,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes] = b"",
+        *,
+        timeout: float,
+    ) -> Answer:
+        """One request and its answer. `timeout` bounds the wait for the answer once the body is out, and the body's stalls.
+
+        A body from an iterator is sent chunked, and is never sent twice. Raises OSError (ConnectionError, TimeoutError).
+        """
+        while True:
+            connection, kept = await self._acquire(origin)
+            try:
+                answer = await connection.exchange(origin, method, path, headers, body, timeout)
+            except ConnectionError:
+                connection.abort()
+                if kept and isinstance(body, bytes) and not connection.has_answered:
+                    continue
+                raise
+            except BaseException:
+                connection.abort()
+                raise
+            self._release(origin, connection)
+            return answer
+
+    async def open_stream(self, origin: Origin, path: str, headers: Headers) -> tuple[Answer, asyncio.Transport, bytes]:
+        """A GET whose 200 has no end: its head, the connection (now the caller's), and what of the body came with the head.
+
+        With any other status the answer is complete and the connection closed.
+        """
+        connection = await self._dial(origin)
+        try:
+            answer = await connection.exchange(origin, "GET", path, headers, b"", self._dial_timeout, stream=True)
+            if answer.status != 200:
+                connection.abort()
+                return answer, connection.transport, b""
+            return answer, *connection.detach()
+        except BaseException:
+            connection.abort()
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        for connection in list(self._open):
+            connection.abort()
+        await asyncio.sleep(0)  # the transports report their end on the next turn
+        self._idle.clear()
+
+    async def _acquire(self, origin: Origin) -> tuple[ClientConnection, bool]:
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable:
+                connection.keep(None)
+                return connection, True
+        return await self._dial(origin), False
+
+    def _release(self, origin: Origin, connection: ClientConnection) -> None:
+        idle = self._idle.setdefault(origin, [])
+        if self._closed or not connection.is_usable or len(idle) >= _IDLE_CONNECTIONS_MAX:
+            connection.abort()
+            return
+        idle.append(connection)
+        connection.keep(_IDLE_SECONDS_MAX)
+
+    async def _dial(self, origin: Origin) -> ClientConnection:
+        if self._closed:
+            raise ConnectionError("the client is closed")
+        if origin.tls and self._tls is None:
+            raise ConnectionError(f"https://{origin.authority} needs TLS, and no certificates are configured for it")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._dial_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: ClientConnection(self._open),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
+                )
+        except TimeoutError:
+            raise TimeoutError(f"no connection to {origin.authority} within {self._dial_timeout:g} s") from None
+        except ssl.CertificateError as error:  # also a ValueError, which would escape the callers' except clauses
+            raise ConnectionError(f"certificate of {origin.authority}: {error.verify_message}") from error
+        except UnicodeError as error:
+            raise ConnectionError(f"bad host name in {origin.authority}: {error}") from error
+        if self._is_closed():
+            connection.abort()
+            raise ConnectionError("the client is closed")
+        return connection
+
+    def _is_closed(self) -> bool:
+        return self._closed  # a call, since it may have become true during a wait, which mypy does not see
+
+
+class ClientConnection(asyncio.Protocol):
+    """One connection; `exchange` one request at a time."""
+
+    def __init__(self, register: set[ClientConnection]) -> None:
+        self._register = register
+        self._http = h11.Connection(h11.CLIENT)
+        self._loop = asyncio.get_running_loop()
+        self._lost: str | None = None
+        self._waiter: asyncio.Future[None] | None = None  # for bytes
+        self._drained: asyncio.Future[None] | None = None  # for room to write
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._busy = False
+        self.has_answered = False  # a byte of an answer to the present request has come
+        self.transport: asyncio.Transport
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._register.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.has_answered = True
+        if not self._busy:  # an answer to nothing
+            self.abort()
+            return
+        self._http.receive_data(data)
+        # The bytes wait in h11 until the request's coroutine takes them; it asks for more by resuming.
+        self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        if self._busy:
+            self._http.receive_data(b"")
+        self._lost = self._lost or "the peer closed the connection"
+        self._wake()
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = str(error) if error is not None else self._lost or "the connection was lost"
+        self._register.discard(self)
+        self.keep(None)
+        self.resume_writing()
+        self._wake()
+
+    # For HttpClient
+
+    @property
+    def is_usable(self) -> bool:
+        return self._lost is None and not self.transport.is_closing() and self._http.our_state is h11.IDLE
+
+    def keep(self, seconds: float | None) -> None:
+        """Close the connection after so long without use; None: it is in use."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = self._loop.call_later(seconds, self.abort) if seconds is not None else None
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the connection up to its stream, with what h11 has read beyond the head."""
+        self._register.discard(self)
+        rest, _ = self._http.trailing_data
+        if self._lost is None and not self.transport.is_closing():
+            self.transport.resume_reading()
+        return self.transport, bytes(rest)
+
+    async def exchange(
+        self,
+        origin: Origin,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes | AsyncIterator[bytes],
+        timeout: float,
+        *,
+        stream: bool = False,
+    ) -> Answer:
+        """Send the request, read the answer; with `stream`, only the head of a 200."""
+        self._busy = True
+        self.has_answered = False
+        all_headers = [("Host", origin.authority), ("User-Agent", USER_AGENT), *headers]
+        try:
+            if isinstance(body, bytes):
+                if body or method == "POST":
+                    all_headers.append(("Content-Length", str(len(body))))
+                out = self._http.send(h11.Request(method=method, target=path, headers=all_headers)) or b""
+                out += (self._http.send(h11.Data(data=body)) or b"") if body else b""
+                self.transport.write(out + (self._http.send(h11.EndOfMessage()) or b""))
+            else:
+                all_headers.append(("Transfer-Encoding", "chunked"))
+                self.transport.write(self._http.send(h11.Request(method=method, target=path, headers=all_headers)) or b"")
+                await self._send_chunks(body)
+            return await self._read_answer(timeout, stream)
+        except h11.ProtocolError as error:
+            raise ConnectionError(f"not an HTTP answer from {origin.authority}: {error}") from error
+
+    async def _send_chunks(self, body: AsyncIterator[bytes]) -> None:
+        async for chunk in body:
+            if self._lost is not None and not self.has_answered:
+                raise ConnectionResetError(self._lost)
+            if self.has_answered:  # a refusal before the end: the rest would be thrown away
+                return
+            if chunk:
+                self.transport.write(self._http.send(h11.Data(data=chunk)) or b"")
+            if self._drained is not None:
+                try:
+                    async with asyncio.timeout(_WRITE_STALL_SECONDS):
+                        await self._drained
+                except TimeoutError:
+                    raise TimeoutError(f"the peer took nothing for {_WRITE_STALL_SECONDS:g} s") from None
+        self.transport.write(self._http.send(h11.EndOfMessage()) or b"")
+
+    async def _read_answer(self, timeout: float, stream: bool) -> Answer:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._read_events(stream)
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {timeout:g} s") from None
+
+    async def _read_events(self, stream: bool) -> Answer:
+        status = 0
+        headers: dict[str, str] = {}
+        body = bytearray()
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                await self._more()
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+                for name, value in event.headers:
+                    headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+                if stream and status == 200:
+                    if headers.get("transfer-encoding", "").lower() != "chunked":
+                        raise ConnectionError("the body of a stream is not chunked")
+                    return Answer(status, headers, b"")
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > _RESPONSE_BYTES_MAX:
+                    raise ConnectionError(f"an answer of more than {_RESPONSE_BYTES_MAX} bytes")
+            elif isinstance(event, h11.EndOfMessage):
+                break
+            elif isinstance(event, h11.ConnectionClosed):
+                raise ConnectionResetError(self._lost or "the peer closed the connection")
+        self._busy = False
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        if self._lost is None and not self.transport.is_closing():
+            self.transport.resume_reading()  # to notice when an idle connection is closed
+        return Answer(status, headers, bytes(body))
+
+    async def _more(self) -> None:
+        if self._lost is not None:
+            raise ConnectionResetError(self._lost)
+        self._waiter = self._loop.create_future()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+        await self._waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

@@ -1,0 +1,391 @@
+"""One connection to the peer listener, from the first byte to the answer: HTTP/1.1 by h11, bodies read as they come.
+
+The application is one coroutine function, Request -> Response. It decides before the body is read, so that a refused
+request costs no memory; it reads the body through `Body`, which stops the socket while nobody takes bytes out. A
+`StreamResponse` ends HTTP: the head is sent, and the connection belongs to another protocol from then on.
+
+Bounds: the head of a request is at most 16 KiB; a body is buffered up to 256 KiB ahead of its reader; 5 s without a byte
+that we wait for, or without one taken that we sent, end the connection. Source of the deadlines: etcd's
+--raft-read-timeout, --raft-write-timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, cast
+
+import h11
+
+from tercet.peer.headers import Headers
+
+log = logging.getLogger(__name__)
+
+IO_TIMEOUT_SECONDS: Final = 5.0
+CONNECTIONS_MAX: Final = 1024  # beside the streams, of which a member has two
+_BODY_AHEAD_BYTES: Final = 256 << 10
+_DISCARD_BYTES_MAX: Final = 256 << 10  # of a refused body: more than this is not read just to keep a connection
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_NO_SNIFF: Final = ("X-Content-Type-Options", "nosniff")
+
+
+class BodyError(Exception):
+    """The body broke off, was malformed, or is larger than it may be."""
+
+
+@dataclass(slots=True)
+class Request:
+    """`headers` have lower-case names; of a repeated one the first counts, as in Go."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Body
+
+
+@dataclass(slots=True)
+class Response:
+    status: int
+    body: bytes = b""
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class StreamResponse:
+    """200, a chunked body without end, and the protocol that writes it."""
+
+    headers: Headers
+    take: Callable[[asyncio.Transport], asyncio.BaseProtocol]
+
+
+Application = Callable[[Request], Awaitable[Response | StreamResponse]]
+
+
+def text_response(status: int, text: str, headers: Headers | None = None) -> Response:
+    """An error as Go's http.Error writes it; etcd's peers compare such texts."""
+    return Response(status, f"{text}\n".encode(), [_TEXT, _NO_SNIFF, *(headers or [])])
+
+
+def json_response(body: bytes, headers: Headers | None = None) -> Response:
+    return Response(200, body, [("Content-Type", "application/json"), *(headers or [])])
+
+
+class Body:
+    """What follows a request's head."""
+
+    __slots__ = ("_buffered", "_chunks", "_ended", "_error", "_on_need", "_waiter")
+
+    def __init__(self, on_need: Callable[[], None]) -> None:
+        self._on_need = on_need
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._ended = False
+        self._error: str | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self._buffered >= _BODY_AHEAD_BYTES
+
+    async def chunk(self) -> bytes:
+        """The next piece; empty at the end. Raises BodyError."""
+        while not self._chunks:
+            if self._error is not None:
+                raise BodyError(self._error)
+            if self._ended:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._on_need()
+            await self._waiter
+        chunk = self._chunks.popleft()
+        self._buffered -= len(chunk)
+        return chunk
+
+    async def read(self, bytes_max: int) -> bytes:
+        """All of it. Raises BodyError, also once it turns out to be longer than `bytes_max`."""
+        chunks: list[bytes] = []
+        total = 0
+        while chunk := await self.chunk():
+            total += len(chunk)
+            if total > bytes_max:
+                raise BodyError(f"body is over {bytes_max} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+        self._wake()
+
+    def end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def fail(self, reason: str) -> None:
+        self._error = self._error or reason
+        self._wake()
+
+    def discard(self) -> int:
+        """Forget what nobody read. Returns how much it was."""
+        dropped, self._buffered = self._buffered, 0
+        self._chunks.clear()
+        return dropped
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class ServerConnection(asyncio.Protocol):
+    """See the module. `connections` is the listener's register of open ones, kept up to date here."""
+
+    def __init__(
+        self,
+        application: Application,
+        connections: set[ServerConnection],
+        admit: Callable[[asyncio.BaseTransport], str | None] | None = None,
+    ) -> None:
+        self._application = application
+        self._connections = connections
+        self._admit = admit
+        self._http = h11.Connection(h11.SERVER)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._body: Body | None = None
+        self._discarding = 0  # > 0: the answer is out, and this much more of the body may be thrown away
+        self._paused = False  # we do not read: the body's reader is behind, or the peer does not take our answer
+        self._blocked = False  # the peer does not take our answer
+        self._heard = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        reason = self._admit(transport) if self._admit is not None else None
+        if len(self._connections) >= CONNECTIONS_MAX:
+            reason = f"{CONNECTIONS_MAX} are open"
+        if reason is not None:
+            log.warning("refused a connection to the peer listener from %s: %s", _address(transport), reason)
+            self._transport.abort()
+            return
+        self._connections.add(self)
+        self._timer = self._loop.call_later(IO_TIMEOUT_SECONDS, self._check_deadline)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        try:
+            self._http.receive_data(data)
+        except h11.RemoteProtocolError:  # bytes after the peer said it would send none
+            self._abort()
+            return
+        self._advance()
+
+    def eof_received(self) -> bool:
+        self._http.receive_data(b"")
+        self._advance()
+        return True  # half-closed: a peer that has said all may still wait for its answer
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._heard = self._loop.time()
+        self._pause_reading()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._heard = self._loop.time()
+        self._advance()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._detach()
+        if self._body is not None:
+            self._body.fail("the connection was lost")
+        if self._task is not None:
+            self._task.cancel()
+
+    # What is left for the listener
+
+    async def close(self) -> None:
+        """Cut the connection and wait until its request is no longer worked on."""
+        self._abort()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    # Inside
+
+    def _advance(self) -> None:
+        """Take what h11 has understood, until it wants more bytes or we want a pause."""
+        while self._transport is not None and not self._blocked:
+            if self._body is not None and self._body.is_full:
+                self._pause_reading()
+                return
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                self._refuse_malformed(error)
+                return
+            if event is h11.NEED_DATA:
+                self._resume_reading()
+                return
+            if event is h11.PAUSED:  # the next request waits until this one is answered
+                self._pause_reading()
+                return
+            if isinstance(event, h11.Request):
+                self._begin(event)
+            elif isinstance(event, h11.Data):
+                self._take_body(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                self._end_of_body()
+            elif isinstance(event, h11.ConnectionClosed):
+                self._transport.close()
+                return
+
+    def _begin(self, event: h11.Request) -> None:
+        headers: dict[str, str] = {}
+        for name, value in event.headers:
+            headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        path = event.target.decode("latin-1").split("?", 1)[0]
+        self._body = Body(self._body_needed)
+        request = Request(event.method.decode("latin-1"), path, headers, self._body)
+        self._task = self._loop.create_task(self._respond(request), name=f"peer {request.method} {path}"[:80])
+
+    def _take_body(self, data: bytes) -> None:
+        if not self._discarding:
+            if self._body is not None:
+                self._body.feed(data)
+            return
+        self._discarding -= len(data)
+        if self._discarding <= 0:
+            self._abort()
+
+    def _end_of_body(self) -> None:
+        if self._body is not None:
+            self._body.end()
+        if self._discarding:
+            self._next_request()
+
+    def _body_needed(self) -> None:
+        if self._transport is None:
+            return
+        if self._http.they_are_waiting_for_100_continue:
+            self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue")))
+        # Only later: `Body.chunk` has to see its waiter before the bytes can wake it, and may itself run inside _advance.
+        self._loop.call_soon(self._advance)
+
+    async def _respond(self, request: Request) -> None:
+        try:
+            response = await self._application(request)
+        except BodyError:
+            response = text_response(400, "Bad Request")
+        except Exception as error:
+            log.error("%s %s on the peer listener failed: %s: %s", request.method, request.path, type(error).__name__, error)
+            response = text_response(500, "Internal Server Error")
+        if self._transport is None:
+            return
+        if isinstance(response, StreamResponse):
+            self._become_stream(response)
+        else:
+            self._answer(request, response)
+
+    def _answer(self, request: Request, response: Response) -> None:
+        if self._http.our_state is not h11.SEND_RESPONSE:  # the request turned out malformed, and is refused already
+            return
+        headers = [*response.headers, ("Date", formatdate(usegmt=True))]
+        if response.status != HTTPStatus.NO_CONTENT:
+            headers.append(("Content-Length", str(len(response.body))))
+        reason = HTTPStatus(response.status).phrase
+        out = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
+        if response.body and request.method != "HEAD":
+            out += self._http.send(h11.Data(data=response.body)) or b""
+        out += self._http.send(h11.EndOfMessage()) or b""
+        self._write(out)
+        if self._http.their_state is h11.SEND_BODY:
+            self._discarding = max(1, _DISCARD_BYTES_MAX - (self._body.discard() if self._body is not None else 0))
+            self._advance()
+        else:
+            self._next_request()
+
+    def _next_request(self) -> None:
+        self._task = None
+        self._body = None
+        self._discarding = 0
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._advance()
+        elif self._transport is not None:
+            self._transport.close()
+
+    def _become_stream(self, response: StreamResponse) -> None:
+        transport = cast(asyncio.Transport, self._transport)
+        headers = [*response.headers, ("Date", formatdate(usegmt=True)), ("Transfer-Encoding", "chunked")]
+        self._write(self._http.send(h11.Response(status_code=200, headers=headers, reason="OK")))
+        self._detach()
+        self._resume_reading_of(transport)
+        transport.set_protocol(response.take(transport))
+
+    def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
+        if self._body is not None and self._http.our_state is h11.SEND_RESPONSE:
+            self._pause_reading()
+            self._body.fail(f"malformed: {error}")  # its reader knows what to answer
+            return
+        if self._http.our_state is h11.IDLE:
+            text = b"400 Bad Request"
+            headers = [_TEXT, ("Connection", "close"), ("Content-Length", str(len(text)))]
+            out = self._http.send(h11.Response(status_code=error.error_status_hint, headers=headers, reason=b"Bad Request"))
+            self._write((out or b"") + (self._http.send(h11.Data(data=text)) or b""))
+        if self._transport is not None:
+            self._transport.close()
+
+    def _check_deadline(self) -> None:
+        now = self._loop.time()
+        quiet = now - self._heard
+        at_work = self._task is not None and (self._body is None or self._http.their_state is not h11.SEND_BODY)
+        if not self._blocked and (at_work or self._paused):
+            self._heard, quiet = now, 0.0  # it is our turn, not the peer's
+        if quiet >= IO_TIMEOUT_SECONDS:
+            self._abort()
+        else:
+            self._timer = self._loop.call_later(IO_TIMEOUT_SECONDS - quiet, self._check_deadline)
+
+    def _pause_reading(self) -> None:
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None:
+            self._resume_reading_of(self._transport)
+
+    def _resume_reading_of(self, transport: asyncio.Transport) -> None:
+        if self._paused and not transport.is_closing():
+            self._paused = False
+            self._heard = self._loop.time()
+            transport.resume_reading()
+
+    def _write(self, data: bytes | None) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _detach(self) -> None:
+        """From here on the connection is not ours: it is lost, or has become a stream."""
+        self._transport = None
+        self._connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "?"

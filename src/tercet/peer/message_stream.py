@@ -1,0 +1,71 @@
+"""The general stream: any message, as `u64 BE length` and raftpb.Message.
+
+    00000000 00000002 0808      the link heartbeat: type 8, from nobody to nobody
+    00000000 00000015 0804...   a MsgAppResp
+
+Stateless, so a message may be left out at any point. Source: etcd server/etcdserver/api/rafthttp/message.go.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from tercet.peer.codec import decode_message, encode_message
+from tercet.peer.frames import MESSAGE_BYTES_MAX, FrameBuffer, FrameError, is_link_heartbeat, pack_u64, unpack_u64_from
+from tercet.raft.types import Message
+
+HEARTBEAT: Final = bytes.fromhex("00000000000000020808")
+
+
+class MessageEncoder:
+    """Messages in, the bytes of the stream out."""
+
+    __slots__ = ()
+
+    heartbeat: Final = HEARTBEAT
+
+    def encode(self, message: Message) -> bytes:
+        body = encode_message(message)
+        return pack_u64(len(body)) + body
+
+
+class MessageDecoder:
+    """The bytes of the stream in, in any pieces; messages out."""
+
+    __slots__ = ("_buffer", "_bytes_max")
+
+    def __init__(self, bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+        self._buffer = FrameBuffer()
+        self._bytes_max = bytes_max
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes, link heartbeats left out. Raises FrameError."""
+        messages: list[Message] = []
+        buffer = self._buffer.add(data)
+        position, end = 0, len(buffer)
+        needed = 8
+        while end - position >= 8:
+            size = unpack_u64_from(buffer, position)[0]
+            if size > self._bytes_max:
+                raise FrameError(f"a message of {size} bytes is over the limit of {self._bytes_max}")
+            stop = position + 8 + size
+            if stop > end:
+                needed = 8 + size
+                break
+            message = parse_message(buffer[position + 8 : stop])
+            if not is_link_heartbeat(message):
+                messages.append(message)
+            position = stop
+        if buffer:
+            self._buffer.keep(buffer[position:], needed)
+        return messages
+
+
+def parse_message(data: bytes) -> Message:
+    """A raftpb.Message from the wire. Raises FrameError."""
+    try:
+        return decode_message(data)
+    except (DecodeError, ValueError) as error:
+        raise FrameError(f"not a raft message: {error}") from error

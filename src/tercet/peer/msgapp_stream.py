@@ -1,0 +1,196 @@
+"""The append stream (etcd's msgapp v2): what a leader says all day, without saying again what both ends know.
+
+One byte of type, then:
+
+    0                                                            link heartbeat
+    1  u64 count, count x (u64 size, raftpb.Entry), u64 commit   entries that follow the last ones sent in this term
+    2  u64 size, raftpb.Message                                  any MsgApp, complete; the two ends agree on (term, index) by it
+
+Both ends keep (term, index) of the last entry that went by, from (0, 0) on each new stream, so the first append is a type 2.
+Sending is one join over wire forms that exist already; a receiver keeps each entry's slice as its wire form, ready for its log.
+
+Measured with 300-byte entries, a hundred a frame: 0.15 us an entry out, 1.0 us an entry in (0.3 of it protobuf, 0.3 the
+Entry). An encoder must see each message that is sent and none that is not: to drop one, drop it before. Source: etcd
+server/etcdserver/api/rafthttp/msgappv2_codec.go. Departs in: frames are bounded, and entries of a type 1 must follow one
+another.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from tercet.peer.codec import encode_message
+from tercet.peer.frames import MESSAGE_BYTES_MAX, FrameBuffer, FrameError, is_link_heartbeat, pack_u64, unpack_u64_from
+from tercet.peer.message_stream import parse_message
+from tercet.proto import raft_pb2
+from tercet.raft.types import Entry, Message, MessageType
+
+_HEARTBEAT: Final = 0
+_ENTRIES: Final = 1
+_MESSAGE: Final = 2
+
+# What an entry costs the receiver beside its bytes: a frame of a million tiny entries must hit the bound as a large one does.
+_ENTRY_OVERHEAD_BYTES: Final = 256
+
+_parse_entry: Final = raft_pb2.Entry.FromString
+
+
+class MsgAppEncoder:
+    """MsgApp messages in, the bytes of the stream out."""
+
+    __slots__ = ("_index", "_term")
+
+    heartbeat: Final = bytes((_HEARTBEAT,))
+
+    def __init__(self) -> None:
+        self._term = 0
+        self._index = 0
+
+    def encode(self, message: Message) -> bytes:
+        entries = message.entries
+        if message.index == self._index and message.term == message.log_term == self._term:
+            parts = [b"\x01", pack_u64(len(entries))]
+            for entry in entries:
+                wire = entry.wire
+                parts.append(pack_u64(len(wire)))
+                parts.append(wire)
+            parts.append(pack_u64(message.commit))
+            self._index += len(entries)
+            return b"".join(parts)
+        body = encode_message(message)
+        self._term = message.term
+        self._index = entries[-1].index if entries else message.index
+        return b"\x02" + pack_u64(len(body)) + body
+
+
+class MsgAppDecoder:
+    """The bytes of the stream in, in any pieces; MsgApp messages from `remote` to `own` out."""
+
+    __slots__ = (
+        "_buffer",
+        "_bytes_max",
+        "_entries",
+        "_frame_bytes",
+        "_in_entries",
+        "_index",
+        "_left",
+        "_own",
+        "_remote",
+        "_term",
+    )
+
+    def __init__(self, *, remote: int, own: int, bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+        self._remote = remote
+        self._own = own
+        self._bytes_max = bytes_max
+        self._buffer = FrameBuffer()
+        self._term = 0
+        self._index = 0
+        # A type 1 frame that has begun: its entries so far, how many are missing, what they cost.
+        self._in_entries = False
+        self._entries: list[Entry] = []
+        self._left = 0
+        self._frame_bytes = 0
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that `data` completes, link heartbeats left out. Raises FrameError."""
+        messages: list[Message] = []
+        buffer = self._buffer.add(data)
+        if not buffer:
+            return messages
+        position, end = 0, len(buffer)
+        needed = 1
+        while position < end or self._in_entries:
+            if self._in_entries:
+                position, needed = self._take_entries(buffer, position, messages)
+                if needed:
+                    break
+                needed = 1
+                continue
+            kind = buffer[position]
+            if kind == _HEARTBEAT:
+                position += 1
+                continue
+            if kind not in (_ENTRIES, _MESSAGE):
+                raise FrameError(f"unknown type {kind} of a frame")
+            needed = 9
+            if end - position < needed:
+                break
+            number = unpack_u64_from(buffer, position + 1)[0]
+            if kind == _ENTRIES:
+                self._begin_entries(number)
+                position += 9
+                continue
+            if number > self._bytes_max:
+                raise FrameError(f"a message of {number} bytes is over the limit of {self._bytes_max}")
+            needed = 9 + number
+            if end - position < needed:
+                break
+            self._take_message(buffer[position + 9 : position + needed], messages)
+            position += needed
+            needed = 1
+        self._buffer.keep(buffer[position:], needed)
+        return messages
+
+    def _begin_entries(self, count: int) -> None:
+        if count * (8 + _ENTRY_OVERHEAD_BYTES) > self._bytes_max:
+            raise FrameError(f"{count} entries in a frame are over the limit of {self._bytes_max} bytes")
+        self._in_entries = True
+        self._entries = []
+        self._left = count
+        self._frame_bytes = 0
+
+    def _take_entries(self, buffer: bytes, position: int, messages: list[Message]) -> tuple[int, int]:
+        """As many entries as are there. Returns the new position and what the next step needs (0: the frame is complete)."""
+        end = len(buffer)
+        entries = self._entries
+        left = self._left
+        index = self._index + len(entries)
+        start = position
+        needed = 0
+        try:
+            while left:
+                if end - position < 8:
+                    needed = 8
+                    break
+                size = unpack_u64_from(buffer, position)[0]
+                stop = position + 8 + size
+                if stop > end:
+                    needed = 8 + size
+                    break
+                wire = buffer[position + 8 : stop]
+                parsed = _parse_entry(wire)
+                index += 1
+                if parsed.Index != index:
+                    raise FrameError(f"entry {parsed.Index} where {index} follows")
+                entries.append(Entry(parsed.Term, index, parsed.Data, parsed.Type, wire))
+                position = stop
+                left -= 1
+        except DecodeError as error:
+            raise FrameError(f"not a log entry: {error}") from error
+        self._frame_bytes += position - start + (self._left - left) * _ENTRY_OVERHEAD_BYTES
+        self._left = left
+        if self._frame_bytes + needed > self._bytes_max:
+            raise FrameError(f"a frame of entries is over the limit of {self._bytes_max} bytes")
+        if needed:
+            return position, needed
+        if end - position < 8:
+            return position, 8
+        commit = unpack_u64_from(buffer, position)[0]
+        messages.append(Message(MessageType.APP, self._own, self._remote, self._term, self._term, self._index, entries, commit))
+        self._index = index
+        self._in_entries = False
+        self._entries = []
+        return position + 8, 0
+
+    def _take_message(self, body: bytes, messages: list[Message]) -> None:
+        message = parse_message(body)
+        if is_link_heartbeat(message):
+            return
+        if message.type != MessageType.APP:
+            raise FrameError(f"message of type {message.type} on the append stream")
+        self._term = message.term
+        self._index = message.entries[-1].index if message.entries else message.index
+        messages.append(message)

@@ -1,0 +1,71 @@
+"""Messages to a member without streams: one POST each, four at a time.
+
+Used before the first stream is up, after the last one broke, and for members known by address alone. At most 64 messages
+and 64 MiB wait; the rest is dropped and reported, so that a member that is down for an hour costs nothing but its four
+dials.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from tercet.peer.codec import encode_message
+from tercet.peer.context import Context
+from tercet.peer.post import check_answer
+from tercet.peer.status import PeerStatus
+from tercet.peer.tasks import Tasks
+from tercet.peer.urls import UrlPicker
+from tercet.raft.types import Message
+
+
+class Pipeline:
+    """See the module. `tasks` is its member's, who ends them."""
+
+    __slots__ = ("_context", "_picker", "_queue", "_queued_bytes", "_status", "_tasks", "_workers")
+
+    def __init__(self, context: Context, status: PeerStatus, picker: UrlPicker, tasks: Tasks) -> None:
+        self._context = context
+        self._status = status
+        self._picker = picker
+        self._tasks = tasks
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._workers = 0
+
+    def send(self, message: Message) -> bool:
+        """False: the queue is full, the message is dropped."""
+        limits = self._context.limits
+        if len(self._queue) >= limits.pipeline_messages_max or self._queued_bytes > limits.pipeline_bytes_max:
+            return False
+        body = encode_message(message)
+        self._queue.append(body)
+        self._queued_bytes += len(body)
+        if self._workers < limits.pipeline_workers:
+            self._workers += 1
+            self._tasks.spawn(self._work(), f"pipeline to {self._status.id:x}")
+        return True
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                body = self._queue.popleft()
+                self._queued_bytes -= len(body)
+                await self._post(body)
+        finally:
+            self._workers -= 1
+
+    async def _post(self, body: bytes) -> None:
+        origin = self._picker.pick()
+        headers = [*self._context.identity.request_headers(), ("Content-Type", "application/protobuf")]
+        try:
+            answer = await self._context.client.request(
+                origin, "POST", "/raft", headers, body, timeout=self._context.limits.post_timeout
+            )
+            check_answer(answer, self._status.id, self._context)
+        except OSError as error:
+            self._status.sent_failures += 1
+            self._status.complain("pipeline out", f"{origin.authority}: {error}")
+            self._picker.unreachable(origin)
+            self._context.unreachable(self._status.id)
+        else:
+            self._status.sent_bytes += len(body)

@@ -1,0 +1,37 @@
+"""What the answer to a POST of a message or a snapshot means, and who has to know."""
+
+from __future__ import annotations
+
+import json
+
+from tercet.peer.context import Context
+from tercet.peer.http_client import Answer
+
+
+class Refused(ConnectionError):
+    """The peer answered, and did not take it."""
+
+
+def check_answer(answer: Answer, to: int, context: Context) -> None:
+    """Raises Refused unless it is 204. 403 and 410 from our own cluster say that we are out of it.
+
+    Departs from etcd, which takes each 403 for that: since 3.5 a member also answers 403 to a message for somebody else
+    (its address was somebody else's before), and that is no reason to stop.
+    """
+    if answer.status == 204:
+        return
+    if answer.status == 412:
+        raise Refused(f"ignored by the peer: {answer.text}")
+    own_cluster = f"{context.identity.cluster_id:x}"
+    is_ours = answer.headers.get("x-etcd-cluster-id", own_cluster) == own_cluster
+    if answer.status in (403, 410) and is_ours and not _is_mismatch(answer.body):
+        context.removed_by(to)
+    raise Refused(f"status {answer.status} {answer.text}")
+
+
+def _is_mismatch(body: bytes) -> bool:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and "mismatch member" in str(answer.get("message"))

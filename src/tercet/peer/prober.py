@@ -1,0 +1,69 @@
+"""How long is the way to a member, and do our clocks agree? GET /raft/probing, every 4 s.
+
+    {"OK":true,"Now":"2024-05-01T12:00:00.123456789Z"}
+
+The other clock is read halfway through the round trip. Nothing depends on the result: it is for metrics and for the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from datetime import datetime
+from typing import Final
+
+from tercet.peer.context import Context, log
+from tercet.peer.http_client import Answer
+from tercet.peer.status import PeerStatus
+from tercet.peer.urls import UrlPicker
+
+_DRIFT_SECONDS_MAX: Final = 1.0
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+def probe_answer(now_ns: int) -> bytes:
+    """What /raft/probing answers at `now_ns` since the epoch."""
+    seconds, fraction = divmod(now_ns, 1_000_000_000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    digits = f".{fraction:09d}".rstrip("0") if fraction else ""
+    return b'{"OK":true,"Now":"%bZ"}\n' % (text + digits).encode()
+
+
+def parse_probe(body: bytes) -> float | None:
+    """The other member's clock, in seconds since the epoch; None if this is no healthy answer."""
+    try:
+        answer = json.loads(body)
+        match = _TIME.fullmatch(answer["Now"]) if answer["OK"] is True else None
+        if match is None:
+            return None
+        whole = datetime.fromisoformat(match[1] + match[3]).timestamp()
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return whole + int((match[2] or "0").ljust(9, "0")) / 1e9
+
+
+async def probe_for_ever(context: Context, status: PeerStatus, picker: UrlPicker) -> None:
+    """Until cancelled. A probe that fails says nothing: the streams notice first, and they have log lines of their own."""
+    drifting = False
+    while True:
+        origin = picker.pick()
+        wall, began = time.time(), time.perf_counter()
+        try:
+            answer = await context.client.request(origin, "GET", "/raft/probing", [], timeout=context.limits.probe_interval)
+        except OSError:
+            status.rtt = status.clock_drift = None
+        else:
+            _note(answer, status, rtt=time.perf_counter() - began, began=wall)
+        is_drifting = status.clock_drift is not None and abs(status.clock_drift) > _DRIFT_SECONDS_MAX
+        if is_drifting and not drifting:
+            log.warning("the clock of peer %x differs from ours by %.3f s", status.id, status.clock_drift)
+        drifting = is_drifting
+        await asyncio.sleep(context.limits.probe_interval)
+
+
+def _note(answer: Answer, status: PeerStatus, *, rtt: float, began: float) -> None:
+    theirs = parse_probe(answer.body) if answer.status == 200 else None
+    status.rtt = rtt if theirs is not None else None
+    status.clock_drift = theirs - (began + rtt / 2) if theirs is not None else None

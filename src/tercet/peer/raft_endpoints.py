@@ -1,0 +1,207 @@
+"""/raft and what is below it: the requests by which members replicate, with etcd's checks in etcd's order and words.
+
+    POST /raft                        one message
+    POST /raft/snapshot               a MsgSnap and its database
+    GET  /raft/stream/message/<id>    the general stream, to <id>
+    GET  /raft/stream/msgapp/<id>     the append stream, to <id>
+    GET  /raft/probing                are you there, and what time is it?
+
+Order matters: a member of another cluster must hear that its cluster is wrong before it hears that it is unknown or
+removed, since from "removed" it would conclude that it has to stop for good.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+
+from tercet.peer.context import Context
+from tercet.peer.frames import FrameError
+from tercet.peer.headers import Headers, is_compatible, parse_id
+from tercet.peer.http_server import BodyError, Request, Response, StreamResponse, text_response
+from tercet.peer.message_stream import parse_message
+from tercet.peer.peer import Peer
+from tercet.peer.prober import probe_answer
+from tercet.peer.snapshot_receiver import BodyReader, read_envelope, save_database
+from tercet.raft.types import Message, MessageType
+
+log = logging.getLogger("tercet.peer")
+
+_STREAMS: Final = "/raft/stream/"
+_RECEPTIONS_MAX: Final = 16  # of snapshots at one moment, as a sender's bound
+
+
+class Directory(Protocol):
+    """Who is known here."""
+
+    def peer(self, id: int) -> Peer | None: ...
+
+    def add_remote(self, id: int, urls: Sequence[str]) -> None: ...
+
+
+class RaftEndpoints:
+    """Answers requests under /raft."""
+
+    def __init__(self, context: Context, directory: Directory) -> None:
+        self._context = context
+        self._directory = directory
+        self._cluster: Headers = [("X-Etcd-Cluster-ID", f"{context.identity.cluster_id:x}")]
+        self._posts_bytes = 0
+        self._receptions = 0
+        self.snapshots_received = 0
+        self.snapshots_failed = 0
+
+    async def answer(self, request: Request) -> Response | StreamResponse | None:
+        """None: this path is not one of ours."""
+        path = request.path
+        if path == "/raft":
+            return await self._post(request, self._message)
+        if path == "/raft/snapshot":
+            return await self._post(request, self._snapshot)
+        if path.startswith(_STREAMS):
+            return self._stream(request)
+        if path == "/raft/probing":
+            return Response(200, probe_answer(time.time_ns()), [("Content-Type", "text/plain; charset=utf-8")])
+        return None
+
+    async def _post(self, request: Request, take: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
+        if request.method != "POST":
+            return method_not_allowed("POST")
+        refusal = self._wrong_cluster(request)
+        if refusal is None:
+            self._learn_remote(request, parse_id(request.headers.get("x-server-from")))
+            refusal = await take(request)
+        refusal.headers.extend(self._cluster)
+        return refusal
+
+    def _wrong_cluster(self, request: Request) -> Response | None:
+        """The checks that all of /raft but probing shares."""
+        identity = self._context.identity
+        sender = request.headers.get("x-server-from", "?")[:16]
+        if not is_compatible(request.headers, identity.version):
+            log.warning("request from %s of an incompatible version %s", sender, request.headers.get("x-server-version"))
+            return text_response(412, "incompatible version")
+        if request.headers.get("x-etcd-cluster-id") != f"{identity.cluster_id:x}":
+            log.warning("request from %s of another cluster %s", sender, request.headers.get("x-etcd-cluster-id"))
+            return text_response(412, "cluster ID mismatch")
+        return None
+
+    def _learn_remote(self, request: Request, sender: int | None) -> None:
+        urls = request.headers.get("x-peerurls")
+        if sender is not None and urls:
+            self._directory.add_remote(sender, urls.split(","))
+
+    async def _message(self, request: Request) -> Response:
+        try:
+            body = await self._read_post(request)
+        except BodyError as error:
+            log.warning("no raft message in a request: %s", error)
+            return text_response(400, "error reading raft message")
+        try:
+            message = parse_message(body)
+        except FrameError as error:
+            log.warning("%s", error)
+            return text_response(400, "error unmarshalling raft message")
+        try:
+            reason = self._context.accept(message)
+        except Exception as error:
+            log.error("a raft message failed: %s: %s", type(error).__name__, error)
+            return text_response(500, "error processing raft message")
+        if reason is not None:
+            return _forbidden(reason, message)
+        peer = self._directory.peer(message.from_)
+        if peer is not None:
+            peer.status.received_bytes += len(body)
+        return Response(204)
+
+    async def _read_post(self, request: Request) -> bytes:
+        """The body; all that are being read share one bound. Raises BodyError."""
+        limits = self._context.limits
+        chunks: list[bytes] = []
+        total = 0
+        try:
+            while chunk := await request.body.chunk():
+                total += len(chunk)
+                self._posts_bytes += len(chunk)
+                if total > limits.post_bytes_max or self._posts_bytes > limits.posts_bytes_max:
+                    raise BodyError(f"a message of {total} bytes and more is too large now")
+                chunks.append(chunk)
+        finally:
+            self._posts_bytes -= total
+        return b"".join(chunks)
+
+    async def _snapshot(self, request: Request) -> Response:
+        reader = BodyReader(request.body)
+        try:
+            message = parse_message(await read_envelope(reader, self._context.limits.envelope_bytes_max))
+        except (BodyError, FrameError) as error:
+            return self._snapshot_failed(400, f"failed to decode raft message ({error})")
+        if message.type != MessageType.SNAP or message.snapshot is None:
+            return self._snapshot_failed(400, "wrong raft message type")
+        reason = self._context.why_refused(message)  # before its database fills our disk
+        if reason is not None:
+            return _forbidden(reason, message)
+        if self._receptions >= _RECEPTIONS_MAX:
+            return self._snapshot_failed(500, "failed to save KV snapshot (too many at a time)")
+        self._receptions += 1
+        try:
+            size = await save_database(reader, self._context.snapshot_directory, message.snapshot.index)
+        except (BodyError, OSError) as error:
+            return self._snapshot_failed(500, f"failed to save KV snapshot ({error})")
+        finally:
+            self._receptions -= 1
+        self.snapshots_received += 1
+        log.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, size)
+        reason = self._context.accept(message)
+        return _forbidden(reason, message) if reason is not None else Response(204)
+
+    def _snapshot_failed(self, status: int, text: str) -> Response:
+        self.snapshots_failed += 1
+        log.warning("a snapshot was not received: %s", text)
+        return text_response(status, text)
+
+    def _stream(self, request: Request) -> Response | StreamResponse:
+        if request.method != "GET":
+            return method_not_allowed("GET")
+        own: Headers = [("X-Server-Version", self._context.identity.version), *self._cluster]
+        refusal = self._wrong_cluster(request)
+        if refusal is None:
+            found = self._find_stream(request)
+            if not isinstance(found, Response):
+                peer, kind = found
+                return StreamResponse(own, lambda transport: peer.attach(kind, transport))
+            refusal = found
+        refusal.headers.extend(own)
+        return refusal
+
+    def _find_stream(self, request: Request) -> tuple[Peer, str] | Response:
+        kind, slash, id_text = request.path[len(_STREAMS) :].partition("/")
+        if kind not in ("message", "msgapp") or not slash or "/" in id_text:
+            return text_response(404, "invalid path")
+        sender = parse_id(id_text)
+        if sender is None:
+            return text_response(404, "invalid from")
+        if self._context.is_removed(sender):
+            log.warning("stream request from %x, which has been removed", sender)
+            return text_response(410, "removed member")
+        peer = self._directory.peer(sender)
+        if peer is None:
+            self._learn_remote(request, sender)
+            return text_response(404, "error sender not found")
+        if request.headers.get("x-raft-to") != f"{self._context.identity.id:x}":
+            log.warning("stream request from %x for another member %s", sender, request.headers.get("x-raft-to"))
+            return text_response(412, "to field mismatch")
+        return peer, kind
+
+
+def method_not_allowed(*allowed: str) -> Response:
+    return text_response(405, "Method Not Allowed", [("Allow", ", ".join(allowed))])
+
+
+def _forbidden(reason: str, message: Message) -> Response:
+    log.warning("%s: from %x to %x", reason, message.from_, message.to)
+    body = json.dumps({"message": reason}, separators=(",", ":")).encode()
+    return Response(403, body, [("Content-Type", "application/json")])

@@ -1,0 +1,134 @@
+"""The other end of a snapshot: its database goes to a file as it arrives, and the message to raft only when that file is safe.
+
+The file is written under a temporary name, fsynced, renamed to `%016x.snap.db` (the snapshot's index), and the directory is
+fsynced: a power cut leaves the whole database or none. Writing happens in a thread, a mebibyte at a time; the socket waits
+meanwhile, so that memory stays bounded whatever the sender does.
+
+A second snapshot at the same index finds the first one's file and leaves it alone: the owner may be opening it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final, ParamSpec, TypeVar
+
+from tercet.peer.frames import unpack_u64_from
+from tercet.peer.http_server import Body, BodyError
+
+log = logging.getLogger("tercet.peer")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WRITE_BYTES: Final = 1 << 20
+_TEMPORARY_PREFIX: Final = "tmp-snap-"
+
+
+def snapshot_path(directory: Path, index: int) -> Path:
+    """Where the database of the snapshot at `index` waits for its owner."""
+    return directory / f"{index:016x}.snap.db"
+
+
+def remove_stale(directory: Path) -> None:
+    """Delete what transfers that a crash cut short left behind."""
+    for path in directory.glob(f"{_TEMPORARY_PREFIX}*"):
+        path.unlink(missing_ok=True)
+        log.info("removed the rest of a broken snapshot transfer: %s", path.name)
+
+
+class BodyReader:
+    """A body read by length first, then to its end."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._rest = b""
+
+    async def exactly(self, size: int) -> bytes:
+        """Raises BodyError if the body ends before."""
+        parts = [self._rest]
+        total = len(self._rest)
+        while total < size:
+            chunk = await self._body.chunk()
+            if not chunk:
+                raise BodyError("unexpected EOF")
+            parts.append(chunk)
+            total += len(chunk)
+        joined = b"".join(parts)
+        self._rest = joined[size:]
+        return joined[:size]
+
+    async def piece(self) -> bytes:
+        """About a mebibyte; empty at the end."""
+        parts = [self._rest]
+        total = len(self._rest)
+        self._rest = b""
+        while total < _WRITE_BYTES:
+            chunk = await self._body.chunk()
+            if not chunk:
+                break
+            parts.append(chunk)
+            total += len(chunk)
+        return b"".join(parts)
+
+
+async def read_envelope(reader: BodyReader, bytes_max: int) -> bytes:
+    """The encoded message in front of the database. Raises BodyError."""
+    size: int = unpack_u64_from(await reader.exactly(8))[0]
+    if size > bytes_max:
+        raise BodyError(f"the message in front of the database is {size} bytes, over the limit of {bytes_max}")
+    return await reader.exactly(size)
+
+
+async def save_database(reader: BodyReader, directory: Path, index: int) -> int:
+    """Bring the rest of the body into its file. Returns its size. Raises BodyError, OSError; then nothing is left behind."""
+    file = await _in_thread(_create, directory)
+    try:
+        size = 0
+        while piece := await reader.piece():
+            await _in_thread(file.write, piece)
+            size += len(piece)
+        if not size:
+            raise BodyError("a snapshot without a database")
+        await _in_thread(_finish, file, snapshot_path(directory, index))
+    finally:  # not awaited: also a cancelled reception cleans up
+        with suppress(OSError):
+            file.close()
+        Path(file.name).unlink(missing_ok=True)
+    return size
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
+    """Run it in a thread; a cancelled caller still waits for its end, since the file must not be closed under a write."""
+    future = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise
+
+
+def _create(directory: Path) -> BinaryIO:
+    descriptor, name = tempfile.mkstemp(dir=directory, prefix=_TEMPORARY_PREFIX)
+    os.close(descriptor)
+    return open(name, "wb")
+
+
+def _finish(file: BinaryIO, target: Path) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    if target.exists():
+        return
+    os.rename(file.name, target)
+    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

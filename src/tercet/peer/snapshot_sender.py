@@ -1,0 +1,78 @@
+"""A member too far behind for the log gets the whole database: one POST, the MsgSnap in front and the file behind it.
+
+    u64 BE length, raftpb.Message (MsgSnap), the bytes of a bbolt file to the end of the body
+
+The owner provides the file as an async iterator, so it need not exist anywhere as a whole. The iterator is always closed
+here, also when nothing was sent: it may hold a view of the database open.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Final
+
+from tercet.peer.codec import encode_message
+from tercet.peer.context import Context
+from tercet.peer.frames import pack_u64
+from tercet.peer.post import check_answer
+from tercet.peer.status import PeerStatus
+from tercet.peer.urls import UrlPicker
+from tercet.raft.types import Message
+
+log = logging.getLogger("tercet.peer")
+
+_PIECE_BYTES: Final = 256 << 10  # small pieces of the owner's are joined up to this: one chunk, one write
+
+
+async def send_snapshot(
+    message: Message, database: AsyncIterator[bytes], context: Context, status: PeerStatus, picker: UrlPicker
+) -> None:
+    """Send, and report to raft how it went. Never raises but when cancelled."""
+    origin = picker.pick()
+    headers = [*context.identity.request_headers(), ("Content-Type", "application/octet-stream")]
+    index = message.snapshot.index if message.snapshot is not None else 0
+    log.info("sending the snapshot at %d to peer %x", index, status.id)
+    ok = False
+    try:
+        async with aclosing(_body(message, database)) as body:
+            answer = await context.client.request(
+                origin, "POST", "/raft/snapshot", headers, body, timeout=context.limits.snapshot_timeout
+            )
+        check_answer(answer, status.id, context)
+        ok = True
+    except Exception as error:  # the owner's iterator may fail in its own ways; raft has to know in each case
+        log.warning("the snapshot at %d to peer %x failed: %s", index, status.id, error or type(error).__name__)
+        picker.unreachable(origin)
+        context.unreachable(status.id)
+    else:
+        log.info("sent the snapshot at %d to peer %x", index, status.id)
+    finally:
+        await close_database(database)
+        if ok:
+            status.snapshots_sent += 1
+        else:
+            status.snapshots_failed += 1
+        context.snapshot_sent(status.id, ok)
+
+
+async def close_database(database: AsyncIterator[bytes]) -> None:
+    """Let go of what an iterator that nobody will read holds open."""
+    close = getattr(database, "aclose", None)
+    if close is not None:
+        await close()
+
+
+async def _body(message: Message, database: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    envelope = encode_message(message)
+    waiting = [pack_u64(len(envelope)), envelope]
+    waiting_bytes = 8 + len(envelope)
+    async for piece in database:
+        waiting.append(piece)
+        waiting_bytes += len(piece)
+        if waiting_bytes >= _PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting, waiting_bytes = [], 0
+    if waiting_bytes:
+        yield b"".join(waiting)

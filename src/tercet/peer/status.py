@@ -1,0 +1,71 @@
+"""Is a member connected, since when, and how does the line to it do?
+
+A member is active while at least one of the four streams that join the pair is up. Its coming and going is one log line
+each, however often a dial fails in between: a peer that is down for an hour is dialled some 70,000 times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+log = logging.getLogger("tercet.peer")
+
+
+class PeerStatus:
+    """One member as seen from here. The numbers are plain integers, read when somebody asks for metrics."""
+
+    __slots__ = (
+        "_complaints",
+        "_links",
+        "_loop",
+        "active_since",
+        "clock_drift",
+        "disconnects",
+        "id",
+        "received_bytes",
+        "received_failures",
+        "rtt",
+        "sent_bytes",
+        "sent_failures",
+        "snapshots_failed",
+        "snapshots_sent",
+    )
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self._loop = asyncio.get_running_loop()
+        self._links: dict[str, int] = {}
+        self._complaints: dict[str, str] = {}
+        self.active_since: float | None = None  # loop.time()
+        self.rtt: float | None = None  # seconds, of the last probe
+        self.clock_drift: float | None = None  # seconds that its clock is ahead of ours
+        self.sent_bytes = 0
+        self.received_bytes = 0
+        self.sent_failures = 0
+        self.received_failures = 0
+        self.disconnects = 0
+        self.snapshots_sent = 0
+        self.snapshots_failed = 0
+
+    def link_up(self, link: str) -> None:
+        if not self._links:
+            self.active_since = self._loop.time()
+            log.info("peer %x became active (%s)", self.id, link)
+        self._links[link] = self._links.get(link, 0) + 1
+        self._complaints.clear()
+
+    def link_down(self, link: str, reason: str) -> None:
+        count = self._links.pop(link, 0) - 1
+        if count > 0:
+            self._links[link] = count
+        elif not self._links and self.active_since is not None:
+            self.active_since = None
+            self.disconnects += 1
+            log.warning("peer %x became inactive (%s: %s)", self.id, link, reason)
+
+    def complain(self, link: str, text: str) -> None:
+        """Log why a link does not come up, when that is news."""
+        if text != self._complaints.get(link):
+            self._complaints[link] = text
+            log.warning("peer %x: %s: %s", self.id, link, text)

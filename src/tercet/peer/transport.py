@@ -1,0 +1,247 @@
+"""The members' line to each other: one object a member, that sends raft's messages and hands over what comes in.
+
+    leader                                         follower
+    transport.send([MsgApp...])  --- stream --->   handler.receive(MsgApp)
+    handler.receive(MsgAppResp)  <-- stream ----   transport.send([MsgAppResp])
+
+`send` never waits and keeps nothing beyond its bounds: what cannot go is dropped and reported, since raft repeats itself.
+Everything runs on one event loop; every task belongs to this object and is over when `close` returns.
+
+etcd's own members are peers like any other: bytes, headers and answers are theirs (server/etcdserver/api/rafthttp).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from tercet.peer.context import Context, Handler, Limits
+from tercet.peer.headers import Identity
+from tercet.peer.http_client import HttpClient
+from tercet.peer.http_server import IO_TIMEOUT_SECONDS, Request, Response, ServerConnection, StreamResponse, text_response
+from tercet.peer.member_endpoints import MemberApi, MemberEndpoints
+from tercet.peer.peer import Peer, Remote
+from tercet.peer.raft_endpoints import RaftEndpoints
+from tercet.peer.snapshot_receiver import remove_stale
+from tercet.peer.snapshot_sender import close_database
+from tercet.peer.status import PeerStatus
+from tercet.peer.stream_writer import StreamWriter
+from tercet.peer.tasks import Tasks
+from tercet.peer.urls import parse_origin
+from tercet.raft.types import Message, MessageType
+
+log = logging.getLogger("tercet.peer")
+
+_APP_RESP: Final = MessageType.APP_RESP
+_SNAP: Final = MessageType.SNAP
+
+
+class Transport:
+    """Made inside a running loop.
+
+    api: answers /members, /version and the like; without it the listener only knows /raft.
+    snapshot_directory: where a received database waits for its owner, as `%016x.snap.db`.
+    server_tls, client_tls: contexts for https peer URLs; the client's holds this member's certificate, if peers ask for one.
+    admit: called with each accepted connection (after its TLS handshake); a text refuses it.
+    dial_timeout: seconds; etcd uses one second more than an election timeout.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        handler: Handler,
+        *,
+        snapshot_directory: Path,
+        api: MemberApi | None = None,
+        server_tls: ssl.SSLContext | None = None,
+        client_tls: ssl.SSLContext | None = None,
+        admit: Callable[[asyncio.BaseTransport], str | None] | None = None,
+        dial_timeout: float = 2.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self._client = HttpClient(client_tls, dial_timeout=dial_timeout)
+        self._context = Context(identity, handler, self._client, snapshot_directory, limits or Limits())
+        self._raft_endpoints = RaftEndpoints(self._context, self)
+        self._member_endpoints = MemberEndpoints(identity.cluster_id, api) if api is not None else None
+        self._server_tls = server_tls
+        self._admit = admit
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[ServerConnection] = set()
+        self._peers: dict[int, Peer] = {}
+        self._remotes: dict[int, Remote] = {}
+        self._tasks = Tasks()
+        self._snapshots = 0
+        self._closed = False
+
+    # Listening
+
+    async def serve(self, *urls: str) -> list[tuple[str, int]]:
+        """Listen on these peer URLs (http or https; port 0 picks one). Returns the bound addresses.
+
+        Raises ValueError for a bad URL or an https one without `server_tls`, OSError when the address is not to be had.
+        """
+        origins = [parse_origin(url) for url in urls]
+        if any(origin.tls for origin in origins) and self._server_tls is None:
+            raise ValueError("an https peer URL needs a certificate and a key")
+        remove_stale(self._context.snapshot_directory)
+        loop = asyncio.get_running_loop()
+        bound: list[tuple[str, int]] = []
+        for origin in origins:
+            server = await loop.create_server(
+                lambda: ServerConnection(self._answer, self._connections, self._admit),
+                origin.host,
+                origin.port,
+                ssl=self._server_tls if origin.tls else None,
+                ssl_handshake_timeout=IO_TIMEOUT_SECONDS if origin.tls else None,
+                ssl_shutdown_timeout=1.0 if origin.tls else None,
+                backlog=128,
+            )
+            self._servers.append(server)
+            bound.extend(socket.getsockname()[:2] for socket in server.sockets)
+        return bound
+
+    # Who is known
+
+    def add_peer(self, id: int, urls: Sequence[str]) -> None:
+        """A member of the configuration: dial its streams, probe it. Known already: nothing. Raises ValueError for bad URLs."""
+        if self._closed or id == self._context.identity.id or id in self._peers:
+            return
+        self._peers[id] = Peer(id, urls, self._context)
+        remote = self._remotes.pop(id, None)
+        if remote is not None:
+            self._retire(remote)
+
+    def update_peer(self, id: int, urls: Sequence[str]) -> None:
+        """Its URLs changed; streams that are up stay up. Raises ValueError for bad URLs, KeyError for an unknown id."""
+        self._peers[id].update(urls)
+
+    def remove_peer(self, id: int) -> None:
+        """It left the configuration: what is written to it may still leave, nothing more."""
+        for known in (self._peers, self._remotes):
+            gone = known.pop(id, None)
+            if gone is not None:
+                self._retire(gone)
+
+    def add_remote(self, id: int, urls: Sequence[str]) -> None:
+        """A member known by address only: it gets answers by POST until `add_peer` names it.
+
+        Bad URLs are logged, not raised: a stranger may have sent them.
+        """
+        if self._closed or not id or id == self._context.identity.id or id in self._peers or id in self._remotes:
+            return
+        if len(self._remotes) >= self._context.limits.remotes_max or self._context.is_removed(id):
+            return
+        try:
+            self._remotes[id] = Remote(id, urls, self._context)
+        except ValueError as error:
+            log.warning("member %x cannot be answered: %s", id, error)
+
+    def peer(self, id: int) -> Peer | None:
+        return self._peers.get(id)
+
+    @property
+    def peers(self) -> list[int]:
+        """The ids added by `add_peer`, ascending."""
+        return sorted(self._peers)
+
+    def active_since(self, id: int) -> float | None:
+        """loop.time() of the moment since which a member has been connected without a break; None: it is not."""
+        peer = self._peers.get(id)
+        return peer.status.active_since if peer is not None else None
+
+    def status(self, id: int) -> PeerStatus | None:
+        """Counters, round trip and clock drift of a member; live."""
+        known = self._peers.get(id) or self._remotes.get(id)
+        return known.status if known is not None else None
+
+    # Sending
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Take a turn's messages on their way: one write a stream. Messages to unknown or removed members are dropped."""
+        touched: list[StreamWriter] = []
+        for message in strip_redundant(messages):
+            target: Remote | None = self._peers.get(message.to) or self._remotes.get(message.to)
+            if target is None:
+                continue
+            if message.type == _SNAP:
+                self._context.snapshot_wanted(message)
+                continue
+            writer = target.send(message)
+            if writer is not None and writer not in touched:
+                touched.append(writer)
+        for writer in touched:
+            writer.flush()
+
+    def send_snapshot(self, message: Message, database: AsyncIterator[bytes]) -> None:
+        """Send a MsgSnap and the database it speaks of; `report_snapshot` tells how it went. `database` is always closed."""
+        target = self._peers.get(message.to) or self._remotes.get(message.to)
+        if target is None or self._closed or self._snapshots >= self._context.limits.snapshots_max:
+            self._tasks.spawn(close_database(database), "letting go of a snapshot")
+            self._context.snapshot_sent(message.to, False)
+            return
+        self._snapshots += 1
+        self._tasks.spawn(self._send_snapshot(target, message, database), f"snapshot to {message.to:x}")
+
+    @property
+    def snapshots_in_flight(self) -> int:
+        """How many databases are being sent; while there are any, the log they continue must be kept."""
+        return self._snapshots
+
+    # The end
+
+    async def close(self) -> None:
+        """Stop listening, dialling and sending. Returns when nothing of it runs any more: a second at most."""
+        self._closed = True
+        self._context.close()
+        for server in self._servers:
+            server.close()
+        known: list[Remote] = [*self._peers.values(), *self._remotes.values()]
+        self._peers.clear()
+        self._remotes.clear()
+        for one in known:
+            one.stop()
+        await asyncio.gather(*(connection.close() for connection in list(self._connections)))
+        await self._tasks.close()
+        await asyncio.gather(*(one.wait_stopped() for one in known))
+        await self._client.close()
+
+    def _retire(self, remote: Remote) -> None:
+        remote.stop()
+        self._tasks.spawn(remote.wait_stopped(), f"farewell to {remote.id:x}")
+
+    async def _send_snapshot(self, target: Remote, message: Message, database: AsyncIterator[bytes]) -> None:
+        try:
+            await target.send_snapshot(message, database)
+        finally:
+            self._snapshots -= 1
+
+    async def _answer(self, request: Request) -> Response | StreamResponse:
+        answer: Response | StreamResponse | None = await self._raft_endpoints.answer(request)
+        if answer is None and self._member_endpoints is not None:
+            answer = await self._member_endpoints.answer(request)
+        return answer if answer is not None else text_response(404, "404 page not found")
+
+
+def strip_redundant(messages: Iterable[Message]) -> list[Message]:
+    """Leave out each acknowledgement of appends that a later one of the same batch to the same member includes.
+
+    Rejections stay: they carry a hint, and no other message says the same.
+    """
+    batch = list(messages)
+    if len(batch) < 2:
+        return batch
+    kept: list[Message] = []
+    acknowledged: set[tuple[int, int]] = set()
+    for message in reversed(batch):
+        if message.type == _APP_RESP and not message.reject:
+            key = (message.to, message.term)
+            if key in acknowledged:
+                continue
+            acknowledged.add(key)
+        kept.append(message)
+    kept.reverse()
+    return kept
