@@ -1,14 +1,14 @@
 """The nouns of consensus: entries, messages, configurations. Named as in etcd's raftpb, where they meet a wire or a disk.
 
 Plain objects without protobuf: the core imports nothing, and an entry is parsed and built once a member at 30,000 a second.
-`Entry.wire` is the entry's raftpb encoding. It is made once, where the entry is born, and then reused in the write-ahead log and
-in every message that carries the entry.
+`Entry.wire` is the entry's raftpb encoding. It is made once, where the entry is born, and then reused in the write-ahead log
+and in every message that carries the entry.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Final, NamedTuple, NewType
 
 Term = NewType("Term", int)
@@ -25,7 +25,7 @@ class EntryType(IntEnum):
 
 
 class MessageType(IntEnum):
-    """raftpb.MessageType. HUP, BEAT, UNREACHABLE, SNAP_STATUS and CHECK_QUORUM never travel."""
+    """raftpb.MessageType. HUP, BEAT, UNREACHABLE, SNAP_STATUS, CHECK_QUORUM and STORAGE_* never travel."""
 
     HUP = 0
     BEAT = 1
@@ -46,6 +46,10 @@ class MessageType(IntEnum):
     READ_INDEX_RESP = 16
     PRE_VOTE = 17
     PRE_VOTE_RESP = 18
+    STORAGE_APPEND = 19
+    STORAGE_APPEND_RESP = 20
+    STORAGE_APPLY = 21
+    STORAGE_APPLY_RESP = 22
     FORGET_LEADER = 23
 
 
@@ -60,6 +64,15 @@ class ConfChangeTransition(IntEnum):
     AUTO = 0
     JOINT_IMPLICIT = 1
     JOINT_EXPLICIT = 2
+
+
+class Role(Enum):
+    """What a member is in its term (paper §5.1). A pre-candidate has asked, but has not yet moved its term (thesis §9.6)."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
 
 
 def encode_varint(value: int) -> bytes:

@@ -1,0 +1,256 @@
+"""Our nouns to and from raftpb bytes, as they stand in messages, in the write-ahead log and in snapshots.
+
+Written as etcd 3.7 writes them: only what is set, in the order of field numbers. Read in any form, also etcd's up to 3.6, which
+spells out zeros and puts an empty snapshot into every message. An entry is never encoded again: its wire form is pasted.
+
+A `Message` is read here field by field, since protobuf's objects cost more than a microsecond an entry to look into; what is
+not simple (snapshots, strange fields) goes through protobuf. Bad bytes raise MalformedMessage and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from google.protobuf.message import DecodeError
+
+from tercet.errors import TercetError
+from tercet.proto import raft_pb2
+from tercet.raft.entry_batch import read_entries
+from tercet.raft.types import (
+    ConfChange,
+    ConfChangeTransition,
+    ConfChangeType,
+    ConfChangeV2,
+    ConfState,
+    Entry,
+    EntryType,
+    HardState,
+    Message,
+    MessageType,
+    Snapshot,
+    encode_varint,
+)
+
+_TYPES: Final = {int(kind): kind for kind in MessageType}
+
+
+class MalformedMessage(TercetError):
+    """Bytes that are not what they are said to be. Whose fault it is, the reader knows: a peer, a disk, a file."""
+
+
+def encode_message(message: Message) -> bytes:
+    """raftpb.Message; entries are pasted from their wire form."""
+    parts = [b"\x08", encode_varint(message.type)]
+    for tag, number in (
+        (b"\x10", message.to),
+        (b"\x18", message.from_),
+        (b"\x20", message.term),
+        (b"\x28", message.log_term),
+        (b"\x30", message.index),
+    ):
+        if number:
+            parts += (tag, encode_varint(number))
+    for entry in message.entries:
+        wire = entry.wire
+        parts += (b"\x3a", encode_varint(len(wire)), wire)
+    if message.commit:
+        parts += (b"\x40", encode_varint(message.commit))
+    if message.snapshot is not None:
+        snapshot = encode_snapshot(message.snapshot)
+        parts += (b"\x4a", encode_varint(len(snapshot)), snapshot)
+    if message.reject:
+        parts.append(b"\x50\x01")
+    if message.reject_hint:
+        parts += (b"\x58", encode_varint(message.reject_hint))
+    if message.context:
+        parts += (b"\x62", encode_varint(len(message.context)), message.context)
+    return b"".join(parts)
+
+
+def decode_message(data: bytes) -> Message:
+    """raftpb.Message, in any form. A type that we do not know reads as HUP, which `step` drops. Raises MalformedMessage."""
+    message = _read_simple(data)
+    return message if message is not None else decode_message_plain(data)
+
+
+def decode_message_plain(data: bytes) -> Message:
+    """The slow twin: everything through protobuf."""
+    try:
+        raw = raft_pb2.Message.FromString(data)
+    except DecodeError as error:
+        raise MalformedMessage(f"raft message of {len(data)} bytes: {error}") from error
+    return Message(
+        _TYPES[raw.type],
+        to=raw.to,
+        from_=getattr(raw, "from"),
+        term=raw.term,
+        log_term=raw.logTerm,
+        index=raw.index,
+        entries=[Entry(raw.Term, raw.Index, raw.Data, raw.Type, raw.SerializeToString()) for raw in raw.entries],
+        commit=raw.commit,
+        snapshot=_snapshot(raw.snapshot) if raw.snapshot.metadata.index else None,
+        reject=raw.reject,
+        reject_hint=raw.rejectHint,
+        context=raw.context,
+    )
+
+
+def decode_entry(data: bytes) -> Entry:
+    """raftpb.Entry; `data` is kept as its wire form. Raises MalformedMessage."""
+    try:
+        raw = raft_pb2.Entry.FromString(data)
+    except DecodeError as error:
+        raise MalformedMessage(f"raft entry of {len(data)} bytes: {error}") from error
+    return Entry(raw.Term, raw.Index, raw.Data, raw.Type, data)
+
+
+def decode_entries(wires: list[bytes], *, term: int, index: int) -> list[Entry]:
+    """Entries that probably are of `term` and begin at `index`; right in any case, fast if so. Raises MalformedMessage."""
+    return read_entries(wires, term=term, first_index=index, plain=decode_entry)
+
+
+def encode_hard_state(state: HardState) -> bytes:
+    """raftpb.HardState with all its fields, as every version of etcd expects it in its log."""
+    return b"".join(
+        (b"\x08", encode_varint(state.term), b"\x10", encode_varint(state.vote), b"\x18", encode_varint(state.commit))
+    )
+
+
+def decode_hard_state(data: bytes) -> HardState:
+    """Raises MalformedMessage."""
+    try:
+        raw = raft_pb2.HardState.FromString(data)
+    except DecodeError as error:
+        raise MalformedMessage(f"hard state of {len(data)} bytes: {error}") from error
+    return HardState(raw.term, raw.vote, raw.commit)
+
+
+def encode_conf_state(conf: ConfState) -> bytes:
+    return _raw_conf_state(conf).SerializeToString(deterministic=True)
+
+
+def decode_conf_state(data: bytes) -> ConfState:
+    """Raises MalformedMessage."""
+    try:
+        return _conf_state(raft_pb2.ConfState.FromString(data))
+    except DecodeError as error:
+        raise MalformedMessage(f"configuration of {len(data)} bytes: {error}") from error
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    raw = raft_pb2.Snapshot(
+        data=snapshot.data or None,
+        metadata=raft_pb2.SnapshotMetadata(
+            conf_state=_raw_conf_state(snapshot.conf_state), index=snapshot.index, term=snapshot.term
+        ),
+    )
+    return raw.SerializeToString(deterministic=True)
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Raises MalformedMessage."""
+    try:
+        return _snapshot(raft_pb2.Snapshot.FromString(data))
+    except DecodeError as error:
+        raise MalformedMessage(f"snapshot of {len(data)} bytes: {error}") from error
+
+
+def encode_conf_change(change: ConfChange | ConfChangeV2) -> bytes:
+    """The data of an entry of type CONF_CHANGE or CONF_CHANGE_V2, by the kind of `change`."""
+    if isinstance(change, ConfChange):
+        kind = cast("raft_pb2.ConfChangeType.ValueType", int(change.type))
+        raw = raft_pb2.ConfChange(id=change.id, type=kind, node_id=change.node_id, context=change.context or None)
+        return raw.SerializeToString(deterministic=True)
+    raw_v2 = raft_pb2.ConfChangeV2(context=change.context or None)
+    if change.transition:
+        raw_v2.transition = cast("raft_pb2.ConfChangeTransition.ValueType", int(change.transition))
+    for change_type, member in change.changes:
+        raw_v2.changes.add(type=cast("raft_pb2.ConfChangeType.ValueType", int(change_type)), node_id=member)
+    return raw_v2.SerializeToString(deterministic=True)
+
+
+def decode_conf_change(entry: Entry) -> ConfChange | ConfChangeV2:
+    """The change in an entry of type CONF_CHANGE or CONF_CHANGE_V2. Raises MalformedMessage."""
+    try:
+        if entry.type == EntryType.CONF_CHANGE:
+            raw = raft_pb2.ConfChange.FromString(entry.data)
+            return ConfChange(ConfChangeType(raw.type), raw.node_id, raw.id, raw.context)
+        if entry.type == EntryType.CONF_CHANGE_V2:
+            raw_v2 = raft_pb2.ConfChangeV2.FromString(entry.data)
+            changes = tuple((ConfChangeType(change.type), change.node_id) for change in raw_v2.changes)
+            return ConfChangeV2(changes, ConfChangeTransition(raw_v2.transition), raw_v2.context)
+    except DecodeError as error:
+        raise MalformedMessage(f"change of configuration of {len(entry.data)} bytes: {error}") from error
+    raise MalformedMessage(f"an entry of type {entry.type} holds no change of configuration")
+
+
+def _read_simple(data: bytes) -> Message | None:
+    """A message of integers, entries and a context; None for anything else, right or wrong."""
+    numbers = [0] * 12
+    wires: list[bytes] = []
+    context = b""
+    position, end = 0, len(data)
+    try:
+        while position < end:
+            tag = data[position]
+            value = data[position + 1]
+            position += 2
+            if value >= 0x80:
+                value &= 0x7F
+                shift = 7
+                while True:
+                    byte = data[position]
+                    position += 1
+                    value |= (byte & 0x7F) << shift
+                    if byte < 0x80:
+                        break
+                    shift += 7
+                if shift > 56:  # ten bytes and more hold what is beyond 63 bits: protobuf knows what to make of it
+                    return None
+            if tag == 0x3A:
+                position += value
+                wires.append(data[position - value : position])
+            elif tag == 0x62:
+                position += value
+                context = data[position - value : position]
+            elif tag == 0x4A and data[position : position + value] in _EMPTY_SNAPSHOTS:
+                position += value
+            elif tag & 7 == 0 and 0 < tag >> 3 < 12 and tag >> 3 not in (7, 9):
+                numbers[tag >> 3] = value
+            else:
+                return None
+    except IndexError:
+        return None
+    kind = _TYPES.get(numbers[1])
+    if position != end or kind is None:
+        return None
+    _, _, to, from_, term, log_term, index, _, commit, _, reject, reject_hint = numbers
+    # The first entries after a leader change are of an older term; all others of the message's own.
+    entries = read_entries(wires, term=term, first_index=index + 1, plain=decode_entry) if wires else []
+    return Message(kind, to, from_, term, log_term, index, entries, commit, None, bool(reject), reject_hint, context)
+
+
+_EMPTY_SNAPSHOTS: Final = (b"", bytes.fromhex("12080a02280010001800"))
+
+
+def _snapshot(raw: raft_pb2.Snapshot) -> Snapshot:
+    metadata = raw.metadata
+    return Snapshot(metadata.index, metadata.term, _conf_state(metadata.conf_state), raw.data)
+
+
+def _conf_state(raw: raft_pb2.ConfState) -> ConfState:
+    """Sorted: the order on the wire says nothing, and equal configurations should be equal."""
+    parts = (raw.voters, raw.learners, raw.voters_outgoing, raw.learners_next)
+    voters, learners, voters_outgoing, learners_next = (tuple(sorted(part)) for part in parts)
+    return ConfState(voters, learners, voters_outgoing, learners_next, raw.auto_leave)
+
+
+def _raw_conf_state(conf: ConfState) -> raft_pb2.ConfState:
+    """`auto_leave` is always written, as etcd does."""
+    return raft_pb2.ConfState(
+        voters=conf.voters,
+        learners=conf.learners,
+        voters_outgoing=conf.voters_outgoing,
+        learners_next=conf.learners_next,
+        auto_leave=conf.auto_leave,
+    )

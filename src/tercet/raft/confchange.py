@@ -1,0 +1,142 @@
+"""Which configuration follows from a change of membership?
+
+A configuration is a `ConfState`: who votes, who only learns, and, while a joint change runs, who voted before
+(`voters_outgoing`) and who of these will be a learner after it (`learners_next`). Changing one voter at a time keeps any two
+majorities overlapping; changing more goes through the joint configuration, where both majorities must agree (paper §6, thesis
+§4.3):
+    (1 2 3)  -- remove 3, add 4 -->  (1 2 4)&&(1 2 3)  -- leave -->  (1 2 4)
+
+Pure functions from configuration to configuration; each result has passed `check`.
+Source: etcd raft confchange/confchange.go. Departs in: progress is not touched here (tracker.py follows the result).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tercet.errors import Code, InvariantViolation, RequestError, require
+from tercet.raft.types import NO_MEMBER, ConfChange, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState
+
+Change = tuple[ConfChangeType, int]
+
+
+class ConfChangeRefused(RequestError):
+    """The change does not fit the configuration. Every member says so at the same entry, and none changes anything."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Code.FAILED_PRECONDITION, f"raft: {text}")
+
+
+def changed(conf: ConfState, change: ConfChange | ConfChangeV2) -> ConfState:
+    """The configuration after `change`. Raises ConfChangeRefused."""
+    if isinstance(change, ConfChange):
+        return simple(conf, [(change.type, change.node_id)])
+    if leaves_joint(change):
+        return leave_joint(conf)
+    if change.transition is not ConfChangeTransition.AUTO or len(change.changes) > 1:
+        return enter_joint(conf, change.changes, auto_leave=change.transition is not ConfChangeTransition.JOINT_EXPLICIT)
+    return simple(conf, change.changes)
+
+
+def leaves_joint(change: ConfChange | ConfChangeV2) -> bool:
+    """Is this the empty change that ends a joint configuration?"""
+    return isinstance(change, ConfChangeV2) and not change.changes and change.transition is ConfChangeTransition.AUTO
+
+
+def simple(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> ConfState:
+    """Apply changes that move at most one voter."""
+    if conf.voters_outgoing:
+        raise ConfChangeRefused("a simple change while a joint one runs")
+    after = _applied(conf, changes)
+    if len(set(conf.voters) ^ set(after.voters)) > 1:
+        raise ConfChangeRefused("more than one voter changed without a joint configuration")
+    return after
+
+
+def enter_joint(conf: ConfState, changes: list[Change] | tuple[Change, ...], *, auto_leave: bool) -> ConfState:
+    """Apply changes to the incoming half; the voters of now become the outgoing half."""
+    if conf.voters_outgoing:
+        raise ConfChangeRefused("a joint change while another one runs")
+    if not conf.voters:
+        raise ConfChangeRefused("a configuration without voters cannot become joint")
+    return _applied(replace(conf, voters_outgoing=conf.voters, auto_leave=auto_leave), changes)
+
+
+def leave_joint(conf: ConfState) -> ConfState:
+    """Let the outgoing half go; demoted voters become learners now."""
+    if not conf.voters_outgoing:
+        raise ConfChangeRefused("no joint configuration to leave")
+    return _checked(ConfState(voters=conf.voters, learners=_sorted({*conf.learners, *conf.learners_next})))
+
+
+def check(conf: ConfState) -> None:
+    """What holds for every configuration. Raises InvariantViolation."""
+    voters, outgoing, learners, later = map(set, (conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next))
+    require(not learners & (voters | outgoing), "a voter is also a learner", conf)
+    require(later <= outgoing, "a member waits to become a learner but is not an outgoing voter", conf)
+    require(not later & (voters | learners), "a member waits to become a learner but has another part already", conf)
+    require(bool(outgoing) or not (later or conf.auto_leave), "traces of a joint configuration outside of one", conf)
+    require(NO_MEMBER not in voters | outgoing | learners, "a member without an id", conf)
+    parts = (conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next)
+    require(all(len(set(part)) == len(part) for part in parts), "a member stands twice in one part", conf)
+
+
+def is_sound(conf: ConfState) -> bool:
+    """The same of a configuration that was received: one with voters that breaks no rule."""
+    try:
+        check(conf)
+    except InvariantViolation:
+        return False
+    return bool(conf.voters)
+
+
+def members(conf: ConfState) -> tuple[int, ...]:
+    """Everyone in the configuration, in whatever part, by id."""
+    return _sorted({*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next})
+
+
+def _applied(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> ConfState:
+    for kind, member in changes:
+        # etcd sets the id of a change that its membership rules refuse to zero: the entry stays, its effect goes.
+        if member != NO_MEMBER and kind is not ConfChangeType.UPDATE_NODE:
+            conf = _EFFECTS[kind](conf, member)
+    if not conf.voters:
+        raise ConfChangeRefused("removed all voters")
+    return _checked(conf)
+
+
+def _with_voter(conf: ConfState, member: int) -> ConfState:
+    conf = _without(conf, member)
+    return replace(conf, voters=_sorted({*conf.voters, member}))
+
+
+def _with_learner(conf: ConfState, member: int) -> ConfState:
+    if member in conf.learners:
+        return conf
+    conf = _without(conf, member)
+    if member in conf.voters_outgoing:  # still votes with the old half: it becomes a learner on leaving
+        return replace(conf, learners_next=_sorted({*conf.learners_next, member}))
+    return replace(conf, learners=_sorted({*conf.learners, member}))
+
+
+def _without(conf: ConfState, member: int) -> ConfState:
+    voters, learners, later = (
+        tuple(other for other in part if other != member) for part in (conf.voters, conf.learners, conf.learners_next)
+    )
+    return replace(conf, voters=voters, learners=learners, learners_next=later)
+
+
+_EFFECTS = {
+    ConfChangeType.ADD_NODE: _with_voter,
+    ConfChangeType.ADD_LEARNER_NODE: _with_learner,
+    ConfChangeType.REMOVE_NODE: _without,
+}
+
+
+def _checked(conf: ConfState) -> ConfState:
+    check(conf)
+    return conf
+
+
+def _sorted(ids: set[int]) -> tuple[int, ...]:
+    return tuple(sorted(ids))

@@ -1,0 +1,67 @@
+"""What is a majority, and have we got one?
+
+Three voters have stored up to 7, 5 and 9: two of them, a majority, hold 7, so 7 is what the group holds.
+    quorum_index([7, 5, 9]) == 7
+While a joint change runs there are two groups, and everything needs a majority of both (paper §6): the smaller of two indices,
+the worse of two results. An empty second group asks for nothing; an empty first group holds nothing and elects nobody.
+
+Pure arithmetic, small enough to be tested over all cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+
+
+class VoteResult(Enum):
+    PENDING = "pending"
+    WON = "won"
+    LOST = "lost"
+
+
+def majority(count: int) -> int:
+    """How many of `count` voters are more than half of them."""
+    return count // 2 + 1
+
+
+def quorum_index(indexes: Sequence[int]) -> int:
+    """The highest index that a majority of voters has reached; `indexes` holds one number a voter."""
+    if not indexes:
+        return 0
+    return sorted(indexes)[(len(indexes) - 1) // 2]  # this voter and all behind it in the list are a majority
+
+
+def joint_index(incoming: Sequence[int], outgoing: Sequence[int]) -> int:
+    """The highest index that a majority of each group has reached."""
+    index = quorum_index(incoming)
+    return min(index, quorum_index(outgoing)) if outgoing else index
+
+
+def vote_result(voters: Iterable[int], votes: Mapping[int, bool]) -> VoteResult:
+    """How the vote of one group stands; `votes` may miss voters and may hold strangers, who do not count."""
+    granted = missing = total = 0
+    for voter in voters:
+        total += 1
+        vote = votes.get(voter)
+        if vote is None:
+            missing += 1
+        elif vote:
+            granted += 1
+    needed = majority(total)
+    if granted >= needed:
+        return VoteResult.WON
+    return VoteResult.PENDING if granted + missing >= needed else VoteResult.LOST
+
+
+def joint_vote_result(incoming: Sequence[int], outgoing: Sequence[int], votes: Mapping[int, bool]) -> VoteResult:
+    """How the vote stands where both groups must agree: lost as soon as one has lost."""
+    first = vote_result(incoming, votes)
+    if not outgoing:
+        return first
+    second = vote_result(outgoing, votes)
+    if first is second:
+        return first
+    if VoteResult.LOST in (first, second):
+        return VoteResult.LOST
+    return VoteResult.PENDING

@@ -1,0 +1,84 @@
+"""Who is in the configuration, and what do their answers add up to?
+
+Joins the configuration with one `Progress` a member (our own included) and puts the questions of quorum.py to them.
+
+Invariant: `peers` has exactly the members of the configuration as keys, in rising order, so that all visits are in that order.
+Source: etcd raft tracker/tracker.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tercet.raft import confchange
+from tercet.raft.progress import Progress
+from tercet.raft.quorum import VoteResult, joint_index, joint_vote_result
+from tercet.raft.types import ConfState
+
+
+class Tracker:
+    """The configuration with everyone's progress."""
+
+    __slots__ = ("_inflight_max", "conf_state", "peers")
+
+    def __init__(self, conf_state: ConfState, *, last_index: int, inflight_max: int) -> None:
+        self._inflight_max = inflight_max
+        self.peers: dict[int, Progress] = {}
+        self.adopt(conf_state, last_index=last_index)
+
+    def adopt(self, conf_state: ConfState, *, last_index: int) -> None:
+        """Follow a change of configuration: whoever stays keeps its progress.
+
+        A new member is probed at our last entry. It counts as active, or the next quorum check could fail before it was ever
+        asked.
+        """
+        self.conf_state = conf_state
+        known = self.peers
+        self.peers = {}
+        for member in confchange.members(conf_state):
+            progress = known.get(member) or Progress(
+                next=max(last_index, 1), inflight_max=self._inflight_max, recent_active=True
+            )
+            progress.is_learner = member in conf_state.learners
+            self.peers[member] = progress
+
+    def reset(self, *, last_index: int) -> None:
+        """Forget what is known of everyone: a new term has begun."""
+        for member, progress in self.peers.items():
+            self.peers[member] = Progress(next=last_index + 1, inflight_max=self._inflight_max, is_learner=progress.is_learner)
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """Everyone whose vote counts, of either half, by id."""
+        conf = self.conf_state
+        return tuple(sorted({*conf.voters, *conf.voters_outgoing})) if conf.voters_outgoing else conf.voters
+
+    def is_voter(self, member: int) -> bool:
+        return member in self.conf_state.voters or member in self.conf_state.voters_outgoing
+
+    def is_only_voter(self, member: int) -> bool:
+        return self.conf_state.voters == (member,) and not self.conf_state.voters_outgoing
+
+    def committed_index(self) -> int:
+        """The highest index that a quorum of voters holds on disk."""
+        peers, conf = self.peers, self.conf_state
+        return joint_index(
+            [peers[voter].match for voter in conf.voters], [peers[voter].match for voter in conf.voters_outgoing]
+        )
+
+    def reached_index(self, reached: Mapping[int, int]) -> int:
+        """The highest number that a quorum of voters has reached, of numbers that rise; a voter without one stands at 0."""
+        conf = self.conf_state
+        return joint_index(
+            [reached.get(voter, 0) for voter in conf.voters], [reached.get(voter, 0) for voter in conf.voters_outgoing]
+        )
+
+    def vote_result(self, votes: Mapping[int, bool]) -> VoteResult:
+        return joint_vote_result(self.conf_state.voters, self.conf_state.voters_outgoing, votes)
+
+    def quorum_active(self, self_id: int) -> bool:
+        """Was a quorum of voters heard from since the last call? We always hear ourselves."""
+        heard = {member: progress.recent_active or member == self_id for member, progress in self.peers.items()}
+        for progress in self.peers.values():
+            progress.recent_active = False
+        return self.vote_result(heard) is VoteResult.WON
