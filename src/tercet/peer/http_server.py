@@ -150,10 +150,12 @@ class ServerConnection(asyncio.Protocol):
         application: Application,
         connections: set[ServerConnection],
         admit: Callable[[asyncio.BaseTransport], str | None] | None = None,
+        io_timeout: float = IO_TIMEOUT_SECONDS,
     ) -> None:
         self._application = application
         self._connections = connections
         self._admit = admit
+        self._io_timeout = io_timeout
         self._http = h11.Connection(h11.SERVER)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -177,7 +179,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self._connections.add(self)
-        self._timer = self._loop.call_later(IO_TIMEOUT_SECONDS, self._check_deadline)
+        self._timer = self._loop.call_later(self._io_timeout, self._check_deadline)
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -350,10 +352,10 @@ class ServerConnection(asyncio.Protocol):
         at_work = self._task is not None and (self._body is None or self._http.their_state is not h11.SEND_BODY)
         if not self._blocked and (at_work or self._paused):
             self._heard, quiet = now, 0.0  # it is our turn, not the peer's
-        if quiet >= IO_TIMEOUT_SECONDS:
+        if quiet >= self._io_timeout:
             self._abort()
         else:
-            self._timer = self._loop.call_later(IO_TIMEOUT_SECONDS - quiet, self._check_deadline)
+            self._timer = self._loop.call_later(self._io_timeout - quiet, self._check_deadline)
 
     def _pause_reading(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from tercet.peer.codec import decode_message, encode_message
 from tercet.peer.frames import MESSAGE_BYTES_MAX, FrameBuffer, FrameError, is_link_heartbeat, pack_u64, unpack_u64_from
+from tercet.raft.codec import MalformedMessage, decode_message, encode_message
 from tercet.raft.types import Message
 
 HEARTBEAT: Final = bytes.fromhex("00000000000000020808")
@@ -67,5 +65,5 @@ def parse_message(data: bytes) -> Message:
     """A raftpb.Message from the wire. Raises FrameError."""
     try:
         return decode_message(data)
-    except (DecodeError, ValueError) as error:
-        raise FrameError(f"not a raft message: {error}") from error
+    except MalformedMessage as error:
+        raise FrameError(str(error)) from error

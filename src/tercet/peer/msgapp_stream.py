@@ -19,13 +19,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from tercet.peer.codec import encode_message
 from tercet.peer.frames import MESSAGE_BYTES_MAX, FrameBuffer, FrameError, is_link_heartbeat, pack_u64, unpack_u64_from
 from tercet.peer.message_stream import parse_message
-from tercet.proto import raft_pb2
-from tercet.raft.types import Entry, Message, MessageType
+from tercet.raft.codec import MalformedMessage, decode_entries, encode_message
+from tercet.raft.types import Message, MessageType
 
 _HEARTBEAT: Final = 0
 _ENTRIES: Final = 1
@@ -33,8 +30,6 @@ _MESSAGE: Final = 2
 
 # What an entry costs the receiver beside its bytes: a frame of a million tiny entries must hit the bound as a large one does.
 _ENTRY_OVERHEAD_BYTES: Final = 256
-
-_parse_entry: Final = raft_pb2.Entry.FromString
 
 
 class MsgAppEncoder:
@@ -71,7 +66,6 @@ class MsgAppDecoder:
     __slots__ = (
         "_buffer",
         "_bytes_max",
-        "_entries",
         "_frame_bytes",
         "_in_entries",
         "_index",
@@ -79,6 +73,7 @@ class MsgAppDecoder:
         "_own",
         "_remote",
         "_term",
+        "_wires",
     )
 
     def __init__(self, *, remote: int, own: int, bytes_max: int = MESSAGE_BYTES_MAX) -> None:
@@ -88,9 +83,9 @@ class MsgAppDecoder:
         self._buffer = FrameBuffer()
         self._term = 0
         self._index = 0
-        # A type 1 frame that has begun: its entries so far, how many are missing, what they cost.
+        # A type 1 frame that has begun: its entries' bytes so far, how many are missing, what they cost.
         self._in_entries = False
-        self._entries: list[Entry] = []
+        self._wires: list[bytes] = []
         self._left = 0
         self._frame_bytes = 0
 
@@ -138,52 +133,55 @@ class MsgAppDecoder:
         if count * (8 + _ENTRY_OVERHEAD_BYTES) > self._bytes_max:
             raise FrameError(f"{count} entries in a frame are over the limit of {self._bytes_max} bytes")
         self._in_entries = True
-        self._entries = []
+        self._wires = []
         self._left = count
-        self._frame_bytes = 0
+        self._frame_bytes = count * _ENTRY_OVERHEAD_BYTES
 
     def _take_entries(self, buffer: bytes, position: int, messages: list[Message]) -> tuple[int, int]:
         """As many entries as are there. Returns the new position and what the next step needs (0: the frame is complete)."""
         end = len(buffer)
-        entries = self._entries
+        wires = self._wires
         left = self._left
-        index = self._index + len(entries)
         start = position
         needed = 0
-        try:
-            while left:
-                if end - position < 8:
-                    needed = 8
-                    break
-                size = unpack_u64_from(buffer, position)[0]
-                stop = position + 8 + size
-                if stop > end:
-                    needed = 8 + size
-                    break
-                wire = buffer[position + 8 : stop]
-                parsed = _parse_entry(wire)
-                index += 1
-                if parsed.Index != index:
-                    raise FrameError(f"entry {parsed.Index} where {index} follows")
-                entries.append(Entry(parsed.Term, index, parsed.Data, parsed.Type, wire))
-                position = stop
-                left -= 1
-        except DecodeError as error:
-            raise FrameError(f"not a log entry: {error}") from error
-        self._frame_bytes += position - start + (self._left - left) * _ENTRY_OVERHEAD_BYTES
+        while left:
+            if end - position < 8:
+                needed = 8
+                break
+            size = unpack_u64_from(buffer, position)[0]
+            stop = position + 8 + size
+            if stop > end:
+                needed = 8 + size
+                break
+            wires.append(buffer[position + 8 : stop])
+            position = stop
+            left -= 1
         self._left = left
+        self._frame_bytes += position - start
         if self._frame_bytes + needed > self._bytes_max:
             raise FrameError(f"a frame of entries is over the limit of {self._bytes_max} bytes")
         if needed:
             return position, needed
         if end - position < 8:
             return position, 8
-        commit = unpack_u64_from(buffer, position)[0]
-        messages.append(Message(MessageType.APP, self._own, self._remote, self._term, self._term, self._index, entries, commit))
-        self._index = index
-        self._in_entries = False
-        self._entries = []
+        self._end_entries(unpack_u64_from(buffer, position)[0], messages)
         return position + 8, 0
+
+    def _end_entries(self, commit: int, messages: list[Message]) -> None:
+        term, index = self._term, self._index
+        try:
+            entries = decode_entries(self._wires, term=term, index=index + 1)
+        except MalformedMessage as error:
+            raise FrameError(str(error)) from error
+        last = index
+        for entry in entries:
+            last += 1
+            if entry.index != last:
+                raise FrameError(f"entry {entry.index} where {last} follows")
+        messages.append(Message(MessageType.APP, self._own, self._remote, term, term, index, entries, commit))
+        self._index = last
+        self._in_entries = False
+        self._wires = []
 
     def _take_message(self, body: bytes, messages: list[Message]) -> None:
         message = parse_message(body)

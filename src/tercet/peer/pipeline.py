@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 
-from tercet.peer.codec import encode_message
 from tercet.peer.context import Context
 from tercet.peer.post import check_answer
 from tercet.peer.status import PeerStatus
 from tercet.peer.tasks import Tasks
 from tercet.peer.urls import UrlPicker
+from tercet.raft.codec import encode_message
 from tercet.raft.types import Message
 
 

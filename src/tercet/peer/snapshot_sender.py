@@ -13,12 +13,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
-from tercet.peer.codec import encode_message
 from tercet.peer.context import Context
 from tercet.peer.frames import pack_u64
 from tercet.peer.post import check_answer
 from tercet.peer.status import PeerStatus
 from tercet.peer.urls import UrlPicker
+from tercet.raft.codec import encode_message
 from tercet.raft.types import Message
 
 log = logging.getLogger("tercet.peer")
