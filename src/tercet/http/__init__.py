@@ -1,1 +1,23 @@
-""""""
+"""Plain HTTP beside gRPC: health, version, metrics, debugging. HTTP/1.1 comes through `HttpProtocol`, HTTP/2 through the gRPC
+server; both call `Routes.handle`.
+
+What it tells about the member it asks of `Probes`; it knows neither consensus nor storage.
+"""
+
+from tercet.http.health import HealthCounters, Probes
+from tercet.http.messages import Headers, HttpHandler, Response
+from tercet.http.protocol import HttpLimits, HttpProtocol
+from tercet.http.routes import Access, Routes, Versions
+
+__all__ = [
+    "Access",
+    "Headers",
+    "HealthCounters",
+    "HttpHandler",
+    "HttpLimits",
+    "HttpProtocol",
+    "Probes",
+    "Response",
+    "Routes",
+    "Versions",
+]

@@ -1,0 +1,33 @@
+"""/debug/vars: what Go's expvar page shows, with the numbers that a Python process has in their place."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import sys
+from collections.abc import Mapping
+
+RaftStatus = Mapping[str, object]
+"""id, term, vote, commit, lead, raftState, applied, progress, leadtransferee: ids as hexadecimal text."""
+
+
+def debug_vars(raft_status: RaftStatus) -> bytes:
+    values = {
+        "cmdline": sys.orig_argv,
+        "file_descriptor_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "memstats": _memory(),
+        "raft.status": raft_status,
+    }
+    rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(value, separators=(',', ':'))}" for name, value in values.items())
+    return f"{{\n{rows}\n}}\n".encode()
+
+
+def _memory() -> dict[str, int]:
+    """Alloc: bytes resident; Sys: bytes mapped; NumGC: collections of all generations."""
+    page = resource.getpagesize()
+    with open("/proc/self/statm", encoding="ascii") as file:
+        mapped, resident = (int(number) * page for number in file.read().split()[:2])
+    collections = sum(int(generation["collections"]) for generation in gc.get_stats())
+    return {"Alloc": resident, "Sys": mapped, "NumGC": collections, "NumThread": len(os.listdir("/proc/self/task"))}

@@ -1,0 +1,154 @@
+"""Is the member well? /health as etcd 3.3 began it, /livez and /readyz as Kubernetes asks.
+
+/livez: would a restart help? /readyz: can it serve now? A member without a leader is alive and not ready; one that is out of
+space is alive and ready, and /health names the alarm.
+
+Source: etcd server/etcdserver/api/etcdhttp/health.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from tercet.errors import TIMEOUT, StatusError
+from tercet.http.messages import TEXT, Response, error, plain
+
+_log = logging.getLogger(__name__)
+Query = Mapping[str, Sequence[str]]
+Check = Callable[[], Awaitable[None]]
+
+
+class Probes(Protocol):
+    """What the member can be asked."""
+
+    async def linearizable_read(self) -> None:
+        """Read one key with the agreement of a quorum. Raises StatusError."""
+
+    async def serializable_read(self) -> None:
+        """Read one key here. Raises StatusError."""
+
+    def alarms(self) -> Iterable[str]:
+        """Names of the alarms that are on: NOSPACE, CORRUPT."""
+
+    def has_leader(self) -> bool: ...
+
+    def is_learner(self) -> bool: ...
+
+
+class CheckFailed(Exception):
+    """The reason, for the one who asked."""
+
+
+class HealthCounters:
+    """Plain numbers, read when /metrics is scraped."""
+
+    __slots__ = ("checks", "failures", "state", "successes")
+
+    def __init__(self) -> None:
+        self.successes = 0
+        self.failures = 0
+        self.state: dict[tuple[str, str], int] = {}
+        """(livez or readyz, check): 1 if it passed last time."""
+        self.checks: dict[tuple[str, str, str], int] = {}
+        """(livez or readyz, check, success or error): how often."""
+
+    def record(self, kind: str, check: str, *, ok: bool) -> None:
+        self.state[kind, check] = int(ok)
+        key = (kind, check, "success" if ok else "error")
+        self.checks[key] = self.checks.get(key, 0) + 1
+
+
+class Health:
+    """timeout_seconds: how long a read may take before the answer is that it failed."""
+
+    def __init__(self, probes: Probes, *, timeout_seconds: float = 7.0) -> None:
+        self._probes = probes
+        self._timeout_seconds = timeout_seconds
+        self.counters = HealthCounters()
+        serializable, linearizable = self._serializable_read, self._linearizable_read
+        self._checks: dict[str, dict[str, Check]] = {
+            "livez": {"serializable_read": serializable},
+            "readyz": {
+                "data_corruption": self._data_corruption,
+                "serializable_read": serializable,
+                "linearizable_read": linearizable,
+                "non_learner": self._non_learner,
+            },
+        }
+
+    async def health(self, query: Query) -> Response:
+        """GET /health[?serializable=true][&exclude=ALARM]."""
+        serializable = query.get("serializable", [""])[0] == "true"
+        reason = await self._sickness(frozenset(query.get("exclude", ())), serializable=serializable)
+        body = json.dumps({"health": "false" if reason else "true", "reason": reason}, separators=(",", ":")).encode()
+        if reason:
+            self.counters.failures += 1
+            _log.warning("serving /health false", extra={"fields": {"reason": reason}})
+            return error(503, body)
+        self.counters.successes += 1
+        return plain(200, body)
+
+    async def _sickness(self, excluded: frozenset[str], *, serializable: bool) -> str:
+        for alarm in self._probes.alarms():
+            if alarm not in excluded:
+                return f"ALARM {alarm}"
+        if not serializable and not self._probes.has_leader():
+            return "RAFT NO LEADER"
+        try:
+            await (self._serializable_read() if serializable else self._linearizable_read())
+        except CheckFailed as failed:
+            return f"RANGE ERROR:{failed}"
+        return ""
+
+    def has(self, path: str) -> bool:
+        """Is `path` one of /livez, /readyz, or one of their checks?"""
+        kind, _, name = path[1:].partition("/")
+        return kind in self._checks and path != f"/{kind}/" and (not name or name in self._checks[kind])
+
+    async def check(self, path: str, query: Query) -> Response:
+        """GET of a path that `has`. All checks of the path run, one after the other."""
+        kind, _, name = path[1:].partition("/")
+        names = [name] if name else [check for check in self._checks[kind] if check not in query.get("exclude", ())]
+        lines = [await self._run(kind, check) for check in names]
+        report = "".join(lines).encode()
+        if any(line.startswith("[-]") for line in lines):
+            _log.error("health check failed", extra={"fields": {"path": path, "reason": report.decode(), "status-code": 503}})
+            return error(503, report)
+        head = [(b"Content-Type", TEXT), (b"X-Content-Type-Options", b"nosniff")]
+        return 200, head, (report if "verbose" in query else b"") + b"ok\n"
+
+    async def _run(self, kind: str, check: str) -> str:
+        try:
+            await self._checks[kind][check]()
+        except CheckFailed as failed:
+            self.counters.record(kind, check, ok=False)
+            return f"[-]{check} failed: {failed}\n"
+        self.counters.record(kind, check, ok=True)
+        return f"[+]{check} ok\n"
+
+    async def _serializable_read(self) -> None:
+        await self._read(self._probes.serializable_read)
+
+    async def _linearizable_read(self) -> None:
+        await self._read(self._probes.linearizable_read)
+
+    async def _read(self, read: Check) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await read()
+        except TimeoutError as late:
+            raise CheckFailed(TIMEOUT.message) from late
+        except StatusError as refused:
+            raise CheckFailed(refused.message) from refused
+
+    async def _data_corruption(self) -> None:
+        if "CORRUPT" in self._probes.alarms():
+            raise CheckFailed("alarm activated: CORRUPT")
+
+    async def _non_learner(self) -> None:
+        if self._probes.is_learner():
+            raise CheckFailed("not supported for learner")

@@ -1,0 +1,48 @@
+"""Requests and responses as plain data: what both HTTP/1.1 and HTTP/2 can carry.
+
+Header names of a request are lower case; HTTP/2's `:authority` stands for `host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+Headers = Sequence[tuple[bytes, bytes]]
+Response = tuple[int, Headers, bytes | AsyncIterator[bytes]]
+HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[Response]]
+"""(method, path with query, headers, body) -> (status, headers, body)."""
+
+TEXT = b"text/plain; charset=utf-8"
+JSON = b"application/json"
+
+
+def header(headers: Headers, name: bytes) -> bytes:
+    """The first value under a lower-case name; b"" without one."""
+    return next((value for key, value in headers if key == name), b"")
+
+
+def host_of(headers: Headers) -> str:
+    """The name that the client called the server by, without the port."""
+    authority = (header(headers, b":authority") or header(headers, b"host")).decode("latin-1")
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    name, colon, _port = authority.rpartition(":")
+    return name if colon and ":" not in name else authority
+
+
+def plain(status: int, body: bytes) -> Response:
+    return status, [(b"Content-Type", TEXT)], body
+
+
+def error(status: int, text: bytes, *more: tuple[bytes, bytes]) -> Response:
+    """As Go's http.Error: text, a line end, and no guessing at the type."""
+    return status, [*more, (b"Content-Type", TEXT), (b"X-Content-Type-Options", b"nosniff")], text + b"\n"
+
+
+def not_found() -> Response:
+    return error(404, b"404 page not found")
+
+
+def only_get(method: bytes) -> Response | None:
+    """The refusal of another method; None for GET."""
+    return None if method == b"GET" else error(405, b"Method Not Allowed", (b"Allow", b"GET"))

@@ -1,0 +1,177 @@
+"""Which path answers what, and who may ask: the same for HTTP/1.1 and HTTP/2.
+
+On plain HTTP the Host header must be one that --host-whitelist names, so that a web page cannot reach a member by pointing its
+own name at it (CVE-2018-5702); --cors says which pages' scripts may read an answer.
+
+Source: etcd server/embed/serve.go, server/etcdserver/api/etcdhttp.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+from urllib.parse import parse_qs, quote, unquote
+
+from tercet.http.debug_vars import RaftStatus, debug_vars
+from tercet.http.health import Health
+from tercet.http.messages import (
+    JSON,
+    Headers,
+    HttpHandler,
+    Response,
+    error,
+    header,
+    host_of,
+    not_found,
+    only_get,
+)
+
+_CORS_METHODS = (b"Access-Control-Allow-Methods", b"POST, GET, OPTIONS, PUT, DELETE")
+_CORS_HEADERS = (b"Access-Control-Allow-Headers", b"accept, content-type, authorization")
+_QUERY_FIELDS_MAX = 100
+_QUERY_SAFE = "/~!$&'()*+,;=:@%?"
+_UNKNOWN_HOST = """
+The Host header of this request is not one that this member answers to over plain HTTP.
+
+Either use TLS, where every host name is accepted, or add the name to the accepted ones:
+    --host-whitelist "{host}"
+
+This keeps web pages from reaching the member under a name of their own ("DNS rebinding", CVE-2018-5702).
+"""
+
+
+class Versions(NamedTuple):
+    """As /version shows them; cluster and storage are "" while not known."""
+
+    server: str
+    cluster: str
+    storage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """cors: allowed origins; hosts: allowed Host names on plain HTTP. `*` or nothing allows all."""
+
+    cors: frozenset[str] = frozenset("*")
+    hosts: frozenset[str] = frozenset("*")
+
+    def origin(self, asked: str) -> str:
+        """What to allow in the answer; "" for nothing."""
+        if not self.cors or "*" in self.cors:
+            return "*"
+        return asked if asked in self.cors else ""
+
+    def admits(self, host: str) -> bool:
+        return not self.hosts or "*" in self.hosts or host in self.hosts
+
+
+class Routes:
+    """metrics: (Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body).
+
+    gateway: answers /v3/, if there is one.
+    metrics_only: the listener of --listen-metrics-urls: health and metrics alone, no rules about hosts and origins.
+    """
+
+    def __init__(
+        self,
+        health: Health,
+        *,
+        metrics: Callable[[bytes, bytes], tuple[bytes, bytes, bytes]],
+        versions: Callable[[], Versions],
+        raft_status: Callable[[], RaftStatus],
+        access: Access | None = None,
+        gateway: HttpHandler | None = None,
+        metrics_only: bool = False,
+    ) -> None:
+        self._health = health
+        self._metrics = metrics
+        self._versions = versions
+        self._raft_status = raft_status
+        self._access = None if metrics_only else access or Access()
+        self._gateway = gateway
+
+    async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes, *, is_secure: bool = True) -> Response:
+        """One request. is_secure: it came over TLS."""
+        if self._access is None:
+            return await self._route(method, target, headers, body)
+        host = host_of(headers)
+        if not is_secure and not self._access.admits(host):
+            return error(421, _UNKNOWN_HOST.format(host=host).encode())
+        origin = self._access.origin(header(headers, b"origin").decode("latin-1"))
+        allowed = [_CORS_METHODS, (b"Access-Control-Allow-Origin", origin.encode("latin-1")), _CORS_HEADERS] if origin else []
+        if method == b"OPTIONS":
+            return 200, allowed, b""
+        status, fields, answer = await self._route(method, target, headers, body)
+        return status, [*allowed, *fields], answer
+
+    async def handle_plain(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
+        """One request that came without TLS."""
+        return await self.handle(method, target, headers, body, is_secure=False)
+
+    async def _route(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
+        raw_path, _, raw_query = target.decode("latin-1").partition("?")
+        path = unquote(raw_path)
+        clean = _clean(path)
+        if clean != path and method != b"CONNECT":
+            return _moved(method, clean, raw_query)
+        if path == "/metrics":
+            return self._scrape(headers)
+        if path == "/health" or self._health.has(path):
+            return only_get(method) or await self._ask(path, raw_query)
+        if self._access is None:
+            return not_found()
+        if path == "/version":
+            return only_get(method) or self._version()
+        if path == "/debug/vars":
+            return only_get(method) or self._debug_vars()
+        if self._gateway is not None and path.startswith(("/v3/", "/v3beta/")):
+            return await self._gateway(method, target.replace(b"/v3beta/", b"/v3/", 1), headers, body)
+        return not_found()
+
+    async def _ask(self, path: str, raw_query: str) -> Response:
+        try:
+            query = parse_qs(raw_query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX)
+        except ValueError:
+            return error(400, b"too many query parameters")
+        if path == "/health":
+            return await self._health.health(query)
+        return await self._health.check(path, query)
+
+    def _version(self) -> Response:
+        versions = self._versions()
+        shown = {
+            "etcdserver": versions.server,
+            "etcdcluster": versions.cluster or "not_decided",
+            "storage": versions.storage or "unknown",
+        }
+        return 200, [(b"Content-Type", JSON)], json.dumps(shown, separators=(",", ":")).encode()
+
+    def _scrape(self, headers: Headers) -> Response:
+        kind, encoding, body = self._metrics(header(headers, b"accept"), header(headers, b"accept-encoding"))
+        fields = [(b"Content-Type", kind)]
+        if encoding:
+            fields.insert(0, (b"Content-Encoding", encoding))
+        return 200, fields, body
+
+    def _debug_vars(self) -> Response:
+        return 200, [(b"Content-Type", b"application/json; charset=utf-8")], debug_vars(self._raft_status())
+
+
+def _clean(path: str) -> str:
+    """The path without empty, `.` and `..` segments, as Go's mux wants it."""
+    if not path.startswith("/"):
+        path = "/" + path
+    clean = posixpath.normpath(path)
+    clean = "/" + clean.lstrip("/")
+    return clean + "/" if path.endswith("/") and clean != "/" else clean
+
+
+def _moved(method: bytes, path: str, raw_query: str) -> Response:
+    location = quote(path, safe="/~!$&'()*+,;=:@") + (f"?{quote(raw_query, safe=_QUERY_SAFE)}" if raw_query else "")
+    body = f'<a href="{escape(location)}">Moved Permanently</a>.\n\n'
+    fields = [(b"Content-Type", b"text/html; charset=utf-8"), (b"Location", location.encode("ascii"))]
+    return 301, fields, body.encode("ascii") if method in (b"GET", b"HEAD") else b""
