@@ -39,7 +39,7 @@ from tercet.rpc.keepalive import Pinger, PingPolicy
 from tercet.rpc.methods import Method
 from tercet.rpc.server_stream import ServerStream
 from tercet.rpc.unary_call import UnaryCall
-from tercet.rpc.wire import decompressor, parse_timeout
+from tercet.rpc.wire import Decompress, decompressor, parse_timeout
 
 if TYPE_CHECKING:
     from tercet.rpc.server import Server
@@ -183,42 +183,42 @@ class ServerConnection(Connection):
 
     def _open(self, stream_id: int, headers: Headers, ended: bool) -> None:
         """A request whose head was not seen before: read it."""
-        fields = dict(headers)
-        content_type = fields.get(b"content-type", b"")
+        path = content_type = verb = encoding = b""
+        timeout: bytes | None = None
+        for name, value in headers:
+            if name == b":path":
+                path = value
+            elif name == b"content-type":
+                content_type = value
+            elif name == b"grpc-timeout":
+                timeout = value
+            elif name == b":method":
+                verb = value
+            elif name == b"grpc-encoding":
+                encoding = value
         if not content_type.startswith(b"application/grpc"):
             exchange = HttpExchange(self, stream_id, headers)
             self.calls[stream_id] = exchange
             if ended:
                 exchange.feed(b"", True)
             return
-        if fields[b":method"] != b"POST":
-            name = fields[b":method"].decode("latin-1")
-            text = f'Received a HEADERS frame with :method "{name}" which should be POST'
+        method = self.server.methods.get(path)
+        if verb != b"POST":
+            text = f'Received a HEADERS frame with :method "{verb.decode("latin-1")}" which should be POST'
             self._refuse(stream_id, b"405", Code.INTERNAL, text, ended)
             return
-        path = fields.get(b":path", b"")
-        method = self.server.methods.get(path)
         if method is None:
             self._refuse(stream_id, b"200", Code.UNIMPLEMENTED, self.server.why_unknown(path), ended)
             return
+        status = b"400"
         try:
-            timeout = fields.get(b"grpc-timeout")
             seconds = None if timeout is None else parse_timeout(timeout)
+            status = b"200"
+            decompress = decompressor(encoding) if encoding else None
         except StatusError as error:
-            self._refuse(stream_id, b"400", error.code, error.message, ended)
+            self._refuse(stream_id, status, error.code, error.message, ended)
             return
-        try:
-            decompress = decompressor(fields.get(b"grpc-encoding", b""))
-        except StatusError as error:
-            self._refuse(stream_id, b"200", error.code, error.message, ended)
-            return
-        call: UnaryCall | ServerStream
-        if method.is_unary:
-            call = UnaryCall(self, stream_id, method, headers)
-            call.decompress = decompress
-        else:
-            call = ServerStream(self, stream_id, method, headers, decompress)
-        self._admit(call, method, seconds)
+        call = self._admit(stream_id, headers, method, seconds, decompress)
         # A timeout that is counted down to the microsecond will not come again: its block is not worth remembering.
         is_common = timeout is None or len(timeout) < 6 or timeout[-4:-1] == b"000"
         if is_common and method.is_unary and decompress is None and method.duration_counts is None:
@@ -226,16 +226,24 @@ class ServerConnection(Connection):
         if ended:
             call.feed(b"", True)
 
-    def _admit(self, call: UnaryCall | ServerStream, method: Method, timeout_seconds: float | None) -> None:
-        self.calls[call.stream_id] = call
+    def _admit(
+        self, stream_id: int, headers: Headers, method: Method, timeout_seconds: float | None, decompress: Decompress | None
+    ) -> UnaryCall | ServerStream:
+        call: UnaryCall | ServerStream
+        if method.is_unary:
+            call = UnaryCall(self, stream_id, method, headers)
+            call.decompress = decompress
+        else:
+            call = ServerStream(self, stream_id, method, headers, decompress)
+            call.start()
+        self.calls[stream_id] = call
         method.started += 1
         if method.duration_counts is not None:
             call.began(self.loop.time())
         if timeout_seconds is not None:
             call.deadline = self.loop.time() + timeout_seconds
             self.server.deadlines.add(call, call.deadline)
-        if isinstance(call, ServerStream):
-            call.start()
+        return call
 
     def _refuse(self, stream_id: int, status: bytes, code: Code, text: str, ended: bool) -> None:
         """Answer what is no call of ours by headers alone."""

@@ -61,12 +61,14 @@ class UnaryCall(ServerCall):
         if len(message) > _SMALL_REPLY_BYTES and connection.replies_fill_memory():
             self.fail(Code.RESOURCE_EXHAUSTED, "too many replies wait for this client to read them")
             return
+        # What `finish` does, without the calls: the request is complete here, or nobody would answer it.
+        self.finished = True
         method = self.method
-        if self.deadline is None and method.duration_counts is None:
-            self.finished = True
-            method.handled[0] += 1
-        else:
-            self.finish(0)
+        method.handled[0] += 1
+        if self.deadline is not None:
+            connection.server.deadlines.discard(self)
+        if method.duration_counts is not None:
+            method.observe(connection.loop.time() - self._began)
         session = connection.session
         stream_id = self.stream_id
         try:
