@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
 
 _COMMANDS = {
     "up": "run a cluster with TLS on this host, until Ctrl-C",
@@ -19,6 +21,8 @@ _COMMANDS = {
     "version": "print the versions of tercet and of the etcd it behaves like",
     "help": "print this page",
 }
+
+_COMMAND_MODULES = {"up": "tercet.cli.up", "bench": "tercet.cli.bench", "sim": "tercet.cli.simulate"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,13 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print_version()
     if first == "help":
         return main([*line[1:2], "--help"])
-    if first in _COMMANDS:
+    if first in _COMMAND_MODULES:
         return _run_click(first, line[1:])
     if first in ("-h", "--help", "-help"):
         sys.stdout.write(_commands_help())
+    elif first and not first.startswith("-"):
+        _suggest(first)
     from tercet.server.main import main as server_main
 
     return server_main(line)
+
+
+def _suggest(word: str) -> None:
+    """A word that is no sub-command is refused by the server, which knows only flags; so the hint comes from here."""
+    near = get_close_matches(word, _COMMANDS, n=1)
+    if near:
+        sys.stderr.write(f"tercet: there is no command {word!r}; did you mean `tercet {near[0]}`?\n")
 
 
 def _print_version() -> int:
@@ -48,19 +61,13 @@ def _print_version() -> int:
 
 def _commands_help() -> str:
     rows = "".join(f"  tercet {name:<8} {summary}\n" for name, summary in _COMMANDS.items())
-    return f"Sub-commands (`tercet COMMAND --help` tells more):\n\n{rows}\nWithout one, tercet runs a member with etcd's flags:\n\n"
+    return f"Sub-commands (`tercet COMMAND --help` tells more):\n\n{rows}\nWithout one, a member runs, with etcd's flags:\n\n"
 
 
 def _run_click(name: str, line: list[str]) -> int:
     import click
 
-    command: click.Command
-    if name == "up":
-        from tercet.cli.up import command
-    elif name == "bench":
-        from tercet.cli.bench import command
-    else:
-        from tercet.cli.simulate import command
+    command: click.Command = import_module(_COMMAND_MODULES[name]).command
     try:
         result = command.main(args=line, prog_name=f"tercet {name}", standalone_mode=False)
     except click.ClickException as error:
