@@ -1,4 +1,4 @@
-"""Which address of this host would its default route use?"""
+"""Addresses of hosts: the one that this host's default route uses, and the one behind a name."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def default_host() -> str:
             return ""
         address = probe.getsockname()
     return str(address[0])
+
+
+def resolve(host: str) -> str:
+    """The first address of a host name, an IPv4 one if there is one. May wait for DNS. Raises OSError."""
+    found = sorted(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), key=lambda entry: entry[0] != socket.AF_INET)
+    return str(found[0][4][0])
