@@ -51,9 +51,9 @@ class HealthCounters:
     def __init__(self) -> None:
         self.successes = 0
         self.failures = 0
-        self.state: dict[tuple[str, str], int] = {}
+        self.state: dict[tuple[str, ...], int] = {}
         """(livez or readyz, check): 1 if it passed last time."""
-        self.checks: dict[tuple[str, str, str], int] = {}
+        self.checks: dict[tuple[str, ...], int] = {}
         """(livez or readyz, check, success or error): how often."""
 
     def record(self, kind: str, check: str, *, ok: bool) -> None:
