@@ -12,8 +12,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+from tercet.server.metric_families import Family, Labels, cumulative
 from tercet.server.metric_table import Metric
-from tercet.server.metrics import Family, Labels, cumulative
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _GZIP_LEVEL = 1  # a scrape is mostly repetition: level 1 makes it a tenth, at a third of the time of level 6
