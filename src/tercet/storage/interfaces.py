@@ -1,7 +1,7 @@
 """What the rooms above may ask of a disk. Production and the simulator each bring their own.
 
-Three doors: a `FileSystem` (for the write-ahead log and snapshot files), a `LogStore` (append, then be told when it is durable) and
-a `Backend` (buckets of sorted keys, committed now and then together with the index of the last applied entry).
+Three doors: a `FileSystem` (for the write-ahead log and snapshot files), a `LogStore` (append, then be told when it is durable)
+and a `Backend` (buckets of sorted keys, committed now and then together with the index of the last applied entry).
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class ReadView(Protocol):
 class Backend(Protocol):
     """Buckets of sorted keys. Written from one thread only; a write is visible to the next read, durable only after a commit.
 
-    What is put between two calls of `applied` belongs to one entry or batch of entries: a commit holds all of it or none, together
-    with the index given, so that replay after a crash applies each entry exactly once.
+    What is put between two calls of `applied` belongs to one entry or batch of entries: a commit holds all of it or none,
+    together with the index given, so that replay after a crash applies each entry exactly once.
     """
 
     def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...

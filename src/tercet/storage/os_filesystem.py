@@ -1,0 +1,133 @@
+"""The operating system's disk, behind the door of `FileSystem`.
+
+Every failure of the system leaves here as a `StorageFailure` that names path, action and offset: whoever keeps promises on this
+disk must stop, and the operator must know where to look. A short write is continued, never taken for a whole one.
+
+What this file must never do: retry a failed fsync. Linux marks the pages clean after the failure, so that a second fsync would
+succeed over data that is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from tercet.errors import StorageFailure
+
+FILE_MODE: Final = 0o600
+DIRECTORY_MODE: Final = 0o700
+
+
+def storage_failure(action: str, path: str, error: OSError) -> StorageFailure:
+    """The one form in which an error of the system is told."""
+    return StorageFailure(f"{action} {path}: {error.strerror or error}")
+
+
+class OsFile:
+    """One open file descriptor; see `interfaces.File`."""
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self._fd = fd
+
+    def pwrite(self, data: bytes, offset: int) -> None:
+        try:
+            written = os.pwrite(self._fd, data, offset)
+            while written < len(data):
+                written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+        except OSError as error:
+            raise storage_failure(f"write {len(data)} bytes at offset {offset} of", self.path, error) from error
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Up to `count` bytes; fewer only at the end of the file."""
+        try:
+            data = os.pread(self._fd, count, offset)
+            while len(data) < count:
+                more = os.pread(self._fd, count - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise storage_failure(f"read {count} bytes at offset {offset} of", self.path, error) from error
+        return data
+
+    def datasync(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise storage_failure("fdatasync", self.path, error) from error
+
+    def allocate(self, size: int) -> None:
+        """Reserve `size` bytes, so that writing them cannot run out of space; what was never written reads as zeros."""
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+        except OSError as error:
+            raise storage_failure(f"reserve {size} bytes for", self.path, error) from error
+
+    def truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise storage_failure(f"truncate to {size} bytes", self.path, error) from error
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class OsFileSystem:
+    """See `interfaces.FileSystem`."""
+
+    def open(self, path: str, *, create: bool = False) -> OsFile:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        try:
+            return OsFile(path, os.open(path, flags, FILE_MODE))
+        except OSError as error:
+            raise storage_failure("open", path, error) from error
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(path)
+
+    def list(self, directory: str) -> list[str]:
+        try:
+            return sorted(os.listdir(directory))
+        except OSError as error:
+            raise storage_failure("list", directory, error) from error
+
+    def make_directory(self, path: str) -> None:
+        """Existing is fine; the parent must exist."""
+        try:
+            os.mkdir(path, DIRECTORY_MODE)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise StorageFailure(f"make directory {path}: a file is in its place") from None
+        except OSError as error:
+            raise storage_failure("make directory", path, error) from error
+
+    def rename(self, old: str, new: str) -> None:
+        try:
+            os.rename(old, new)
+        except OSError as error:
+            raise storage_failure(f"rename {old} to", new, error) from error
+
+    def remove(self, path: str) -> None:
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise storage_failure("remove", path, error) from error
+
+    def sync_directory(self, path: str) -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise storage_failure("fsync directory", path, error) from error

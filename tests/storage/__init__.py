@@ -1,0 +1,1 @@
+"""Tests of the disk: what was promised is there again, whatever happened in between."""

@@ -1,0 +1,185 @@
+"""The log store between loop and disk: order, group commit, and silence after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from tercet.errors import StorageFailure
+from tercet.raft.types import ConfState, Entry, HardState, Snapshot
+from tercet.storage.log_store import ThreadedLogStore
+from tercet.storage.simulated_filesystem import SimulatedFileSystem
+from tercet.storage.wal import WAL
+from tercet.storage.wal_recovery import Recovered
+
+SEGMENT_BYTES = 16 << 10
+
+
+class GatedFileSystem(SimulatedFileSystem):
+    """An fdatasync returns only when the gate is open: a slow disk, without a clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def use_power(self, action: str) -> None:
+        if action.startswith("fdatasync"):
+            assert self.gate.wait(timeout=10)
+        super().use_power(action)
+
+
+def run(test: Callable[[GatedFileSystem, WAL], Coroutine[Any, Any, None]]) -> GatedFileSystem:
+    fs = GatedFileSystem()
+    wal = WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES)
+    asyncio.run(asyncio.wait_for(test(fs, wal), timeout=20))
+    return fs
+
+
+def recovered(fs: SimulatedFileSystem) -> Recovered:
+    return WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)[1]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_then_runs_on_the_loop_in_order_and_only_when_durable() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never)
+        done: list[tuple[int, bool]] = []
+
+        def note(index: int) -> None:
+            done.append((index, threading.current_thread() is threading.main_thread()))
+
+        fs.gate.clear()
+        for index in range(1, 51):
+            store.append(HardState(1, 1, 0), [Entry(1, index)], then=partial(note, index))
+        await asyncio.sleep(0.02)
+        assert done == []
+        syncs = fs.syncs
+        fs.gate.set()
+        await until(lambda: len(done) == 50)
+        assert done == [(index, True) for index in range(1, 51)]
+        assert fs.syncs - syncs <= 6, "what waits is one batch (and a segment may be made meanwhile)"
+        store.close()
+
+    assert [entry.index for entry in recovered(run(test)).entries] == list(range(1, 51))
+
+
+def test_a_commit_index_rides_along() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never)
+        done: list[str] = []
+        store.append(HardState(1, 1, 0), [Entry(1, 1)], then=lambda: done.append("entry"))
+        store.append(HardState(1, 1, 1), (), then=lambda: done.append("commit"), sync=False)
+        await until(lambda: len(done) == 2)
+        await until(lambda: wal.newest_segment == 0 and len(fs.list("wal")) == 2)
+        syncs = fs.syncs
+        store.append(HardState(1, 1, 1), (), then=lambda: done.append("alone"), sync=False)
+        await until(lambda: len(done) == 3)
+        assert fs.syncs == syncs, "nothing to promise, nothing to wait for"
+        store.append(None, [Entry(1, 2)], then=lambda: done.append("next"))
+        await until(lambda: len(done) == 4)
+        assert done == ["entry", "commit", "alone", "next"]
+        store.append(HardState(1, 1, 2), (), then=lambda: done.append("last"), sync=False)
+        store.close()
+        assert done[-1] == "last"
+
+    assert recovered(run(test)).hard_state == HardState(1, 1, 2)
+
+
+def test_a_failed_fsync_is_told_once_and_nothing_is_acknowledged_again() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        failures: list[Exception] = []
+        done: list[str] = []
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append)
+        fs.gate.clear()
+        store.append(None, [Entry(1, 1)], then=lambda: done.append("first"))
+        store.append(None, [Entry(1, 2)], then=lambda: done.append("second"))
+        fs.fail_syncs = True
+        fs.gate.set()
+        await until(lambda: bool(failures))
+        fs.fail_syncs = False
+        store.append(None, [Entry(1, 3)], then=lambda: done.append("third"))
+        store.append(HardState(1, 1, 1), (), then=lambda: done.append("commit"), sync=False)
+        store.save_snapshot(Snapshot(1, 1, ConfState()), then=lambda: done.append("mark"))
+        await asyncio.sleep(0.02)
+        store.close()
+        assert done == []
+        assert len(failures) == 1
+        assert isinstance(failures[0], StorageFailure)
+        assert "fdatasync" in str(failures[0])
+
+    run(test)
+
+
+def test_d21_a_full_disk_is_told_and_ends_the_log() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        failures: list[Exception] = []
+        acknowledged: list[int] = []
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append)
+        await until(lambda: len(fs.list("wal")) == 2)
+        fs.space_left = 0
+        for index in range(1, 101):
+            store.append(None, [Entry(1, index, bytes(1000))], then=partial(acknowledged.append, index))
+            while not failures and acknowledged[-1:] != [index]:
+                await asyncio.sleep(0)
+        store.close()
+        assert "No space left" in str(failures[0])
+        fs.space_left = None
+        found = recovered(fs)
+        assert len(found.entries) >= len(acknowledged) >= 10
+        assert acknowledged == list(range(1, len(acknowledged) + 1))
+
+    run(test)
+
+
+def test_segments_come_and_go_in_the_background() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never)
+        done: list[int] = []
+        for index in range(1, 101):
+            store.append(HardState(1, 1, index), [Entry(1, index, bytes(1000))], then=lambda: done.append(1))
+            await asyncio.sleep(0)
+        store.save_snapshot(Snapshot(90, 1, ConfState(voters=(1,))), then=lambda: done.append(1))
+        await until(lambda: len(done) == 101)
+        before = len(wal.segments)
+        store.release(80)
+        await until(lambda: len(wal.segments) < before)
+        store.close()
+
+    found = recovered(run(test))
+    assert found.snapshot is not None
+    assert [entry.index for entry in found.entries] == list(range(91, 101))
+
+
+def test_an_error_in_one_then_does_not_take_the_others_with_it() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        loop = asyncio.get_running_loop()
+        reported: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        store = ThreadedLogStore(wal, loop, on_failure=_never)
+        done: list[int] = []
+        fs.gate.clear()
+        store.append(None, [Entry(1, 1)], then=lambda: done.append(1))
+        store.append(None, [Entry(1, 2)], then=_fails)
+        store.append(None, [Entry(1, 3)], then=lambda: done.append(3))
+        fs.gate.set()
+        await until(lambda: done == [1, 3])
+        assert len(reported) == 1
+        store.close()
+
+    run(test)
+
+
+def _never(error: Exception) -> None:
+    raise AssertionError(error)
+
+
+def _fails() -> None:
+    raise ValueError("a bug above")

@@ -1,0 +1,337 @@
+"""The write-ahead log on a disk that forgets: what `sync` promised is there again, and nothing else is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tercet.errors import StorageFailure
+from tercet.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from tercet.storage.os_filesystem import OsFileSystem
+from tercet.storage.simulated_filesystem import SimulatedFileSystem
+from tercet.storage.wal import WAL
+from tercet.storage.wal_recovery import Recovered
+
+SEGMENT_BYTES = 8192
+SALT = b"saltsalt"
+
+
+def entries(first: int, count: int, *, term: int = 1, size: int = 50) -> list[Entry]:
+    return [Entry(term, index, bytes((index % 256,)) * size) for index in range(first, first + count)]
+
+
+def create(fs: SimulatedFileSystem) -> WAL:
+    return WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES, salt=SALT)
+
+
+def reopen(fs: SimulatedFileSystem) -> tuple[WAL, Recovered]:
+    return WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)
+
+
+def mark(index: int, term: int = 1) -> Snapshot:
+    return Snapshot(index, term, ConfState(voters=(1, 2, 3), learners=(4,)), b"{}")
+
+
+def test_all_that_was_synced_comes_back() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    log = [*entries(1, 3), Entry(1, 4, b"change", EntryType.CONF_CHANGE), Entry(2, 5)]
+    wal.append(HardState(1, 2, 0), log[:2])
+    wal.append(None, log[2:])
+    wal.append(HardState(2, 0, 4), ())
+    wal.sync()
+    fs.crash(Random(0))
+    _, found = reopen(fs)
+    assert found == Recovered(b"whose", HardState(2, 0, 4), None, log, None)
+    assert [entry.wire for entry in found.entries] == [entry.wire for entry in log]
+
+
+def test_an_empty_log_is_a_log() -> None:
+    fs = SimulatedFileSystem()
+    assert not WAL.exists(fs, "wal")
+    create(fs)
+    fs.crash(Random(0))
+    assert WAL.exists(fs, "wal")
+    assert reopen(fs)[1] == Recovered(b"whose", HardState(), None, [], None)
+
+
+def test_create_refuses_to_bury_a_log() -> None:
+    fs = SimulatedFileSystem()
+    create(fs)
+    with pytest.raises(StorageFailure, match="exists already in wal"):
+        create(fs)
+
+
+def test_opening_nothing_says_where() -> None:
+    with pytest.raises(StorageFailure, match="no write-ahead log in nowhere"):
+        WAL.open(SimulatedFileSystem(), "nowhere")
+
+
+def test_an_entry_with_a_known_index_replaces_all_behind_it() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(HardState(1, 1, 1), entries(1, 9))
+    wal.sync()
+    wal.append(HardState(2, 0, 1), entries(4, 2, term=2))
+    wal.sync()
+    assert reopen(fs)[1].entries == entries(1, 3) + entries(4, 2, term=2)
+
+
+def test_entries_start_behind_the_newest_mark() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(HardState(1, 1, 6), entries(1, 8))
+    wal.save_snapshot(mark(3))
+    wal.save_snapshot(mark(5))
+    wal.sync()
+    found = reopen(fs)[1]
+    assert found.snapshot == mark(5)
+    assert found.entries == entries(6, 3)
+
+
+def test_a_mark_beyond_the_log_replaces_it() -> None:
+    """A snapshot came from the leader: the entries before it are another log's, and those that follow begin behind it."""
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(HardState(1, 1, 2), entries(1, 4))
+    wal.save_snapshot(mark(100, term=3))
+    wal.sync()
+    found = reopen(fs)[1]
+    assert (found.snapshot, found.entries) == (mark(100, term=3), [])
+    assert found.hard_state == HardState(3, 0, 100), "a snapshot proves a commit and a term, but no vote"
+    wal, _ = reopen(fs)
+    wal.append(None, entries(101, 2, term=3))
+    wal.sync()
+    assert reopen(fs)[1].entries == entries(101, 2, term=3)
+
+
+def test_a_mark_of_another_history_replaces_the_entries() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(HardState(1, 1, 0), entries(1, 9, term=1))
+    wal.save_snapshot(mark(5, term=2))
+    wal.sync()
+    found = reopen(fs)[1]
+    assert (found.snapshot, found.entries) == (mark(5, term=2), [])
+
+
+def test_segments_are_released_only_behind_a_durable_mark() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    for first in range(1, 400, 4):
+        wal.append(HardState(1, 1, first), entries(first, 4))
+        wal.sync()
+        wal.prepare_next()
+    before = len(wal.segments)
+    assert before >= 4
+    wal.release(300)
+    assert len(wal.segments) == before, "no mark yet: everything is needed"
+    wal.save_snapshot(mark(200))
+    wal.release(300)
+    assert len(wal.segments) == before, "the mark is not durable yet"
+    wal.sync()
+    wal.release(150)
+    kept_for_followers = len(wal.segments)
+    assert kept_for_followers < before
+    wal.release(300)
+    assert len(wal.segments) < kept_for_followers
+    wal.close()
+    fs.crash(Random(1))
+    found = reopen(fs)[1]
+    assert found.snapshot == mark(200)
+    assert found.entries == entries(201, 200)
+
+
+def test_a_spare_segment_is_used_after_reopening() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.prepare_next()
+    wal, _ = reopen(fs)
+    names = fs.list("wal")
+    assert len(names) == 2
+    wal.append(None, entries(1, 60, size=100))
+    wal.sync()
+    wal.append(None, entries(61, 9, size=100))
+    wal.sync()
+    assert fs.list("wal") == names
+    assert reopen(fs)[1].entries == entries(1, 69, size=100)
+
+
+def test_a_record_larger_than_a_segment_has_one_for_itself() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    big = Entry(1, 1, b"x" * (3 * SEGMENT_BYTES))
+    wal.append(None, [big])
+    wal.sync()
+    wal.append(None, entries(2, 1))
+    wal.sync()
+    assert reopen(fs)[1].entries == [big, *entries(2, 1)]
+
+
+def test_a_commit_index_never_runs_ahead_of_the_entries_in_a_new_segment() -> None:
+    """The head of a segment repeats the state: not the one of the batch that is still to be written behind it."""
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(HardState(1, 1, 1), entries(1, 60, size=100))
+    wal.sync()
+    wal.append(HardState(1, 1, 120), entries(61, 60, size=100))
+    fs.calls_left = 7  # enough to write the new segment, not to sync it
+    with pytest.raises(StorageFailure):
+        wal.sync()
+    for seed in range(64):
+        copy = _after_crash(fs, seed)
+        found = reopen(copy)[1]
+        assert found.hard_state.commit <= len(found.entries)
+
+
+def test_after_a_failure_the_log_stays_stopped() -> None:
+    """A second fsync would succeed over pages that the first one dropped."""
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(None, entries(1, 1))
+    fs.fail_syncs = True
+    with pytest.raises(StorageFailure, match="fdatasync wal/"):
+        wal.sync()
+    fs.fail_syncs = False
+    wal.append(None, entries(2, 1))
+    with pytest.raises(StorageFailure, match=r"is stopped: fdatasync wal/"):
+        wal.sync()
+    fs.crash(Random(0))
+    assert reopen(fs)[1].entries == []
+
+
+def test_a_missing_segment_is_refused() -> None:
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    for first in range(1, 400, 4):
+        wal.append(None, entries(first, 4))
+        wal.sync()
+    assert len(wal.segments) >= 3
+    fs.remove(wal.segments[1])
+    with pytest.raises(StorageFailure, match=r"0000000000000001\.wal is missing"):
+        reopen(fs)
+
+
+def test_segments_of_another_log_are_refused() -> None:
+    fs = SimulatedFileSystem()
+    for directory, salt in (("wal", SALT), ("other", b"another!")):
+        wal = WAL.create(fs, directory, b"whose", segment_bytes=SEGMENT_BYTES, salt=salt)
+        for first in range(1, 200, 4):
+            wal.append(None, entries(first, 4))
+            wal.sync()
+    fs.rename("other/0000000000000001.wal", "wal/0000000000000001.wal")
+    with pytest.raises(StorageFailure, match=r"0000000000000001.wal at offset 0"):
+        reopen(fs)
+
+
+def test_on_the_real_disk(tmp_path: Path) -> None:
+    fs = OsFileSystem()
+    directory = str(tmp_path / "wal")
+    wal = WAL.create(fs, directory, b"whose", segment_bytes=1 << 20)
+    wal.prepare_next()
+    written: list[Entry] = []
+    for first in range(1, 2001, 100):
+        batch = entries(first, 100, size=1000)
+        wal.append(HardState(1, 1, first), batch)
+        wal.sync()
+        written += batch
+    wal.save_snapshot(mark(1500))
+    wal.close()
+    assert len(wal.segments) > 1
+    wal, found = WAL.open(fs, directory, segment_bytes=1 << 20)
+    assert found.entries == written[1500:]
+    wal.release(1500)
+    wal.close()
+    wal, found = WAL.open(fs, directory, segment_bytes=1 << 20)
+    wal.close()
+    assert found.entries == written[1500:]
+    assert found.repaired is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_any_cut_of_any_history(seed: int) -> None:
+    """Random writing, the power cut at a random call, three lives in a row: no promise is lost, nothing is invented."""
+    random = Random(seed)
+    fs = SimulatedFileSystem()
+    life = _Life(create(fs))
+    for _ in range(3):
+        fs.calls_left = random.randrange(1, 120)
+        with pytest.raises(StorageFailure, match="power is off"):
+            life.go_on(random)
+        fs.crash(random)
+        life.wal, found = reopen(fs)
+        life.check(found)
+
+
+class _Life:
+    """What was asked of the log, and the states that a crash may leave: the last promised one, and each begun since then."""
+
+    def __init__(self, wal: WAL) -> None:
+        self.wal = wal
+        self.state = HardState(1, 0, 0)
+        self.snapshot: Snapshot | None = None
+        self.log: list[Entry] = []  # from index 1 on, whatever snapshots there are
+        self.possible: list[tuple[HardState, Snapshot | None, list[Entry]]] = [(HardState(), None, [])]
+
+    def go_on(self, random: Random) -> None:
+        while True:
+            self.do_something(random)
+
+    def do_something(self, random: Random) -> None:
+        match random.randrange(8):
+            case 0:
+                if self.state.commit > 0:
+                    index = random.randint(max(1, self.snapshot.index if self.snapshot else 1), self.state.commit)
+                    self.snapshot = mark(index, self.log[index - 1].term)
+                    self.wal.save_snapshot(self.snapshot)
+                    self._now_possible()
+                    self._sync()
+            case 1:
+                self.wal.prepare_next()
+            case 2:
+                self.wal.release(random.randint(0, len(self.log)))
+            case 3:
+                term = self.state.term + 1
+                self.state = HardState(term, random.randint(0, 3), self.state.commit)
+                self._append(random.randint(self.state.commit, len(self.log)) + 1, random)
+            case _:
+                self._append(len(self.log) + 1, random)
+
+    def _append(self, first: int, random: Random) -> None:
+        batch = entries(first, random.randint(0, 9), term=self.state.term, size=random.choice((1, 50, 700)))
+        if batch:
+            self.log = self.log[: first - 1] + batch
+        self.state = self.state._replace(commit=max(self.state.commit, random.randint(0, len(self.log))))
+        self.wal.append(self.state, batch)
+        self._now_possible()
+        self._sync()
+
+    def _now_possible(self) -> None:
+        self.possible.append((self.state, self.snapshot, list(self.log)))
+
+    def _sync(self) -> None:
+        self.wal.sync()
+        self.possible = self.possible[-1:]
+
+    def check(self, found: Recovered) -> None:
+        base = found.snapshot.index if found.snapshot else 0
+        for state, snapshot, log in self.possible:
+            if (found.hard_state, found.snapshot, found.entries) == (state, snapshot, log[base:]):
+                self.state = state if state.term else HardState(1, 0, 0)
+                self.snapshot, self.log = snapshot, log
+                self.possible = [(state, snapshot, log)]
+                return
+        raise AssertionError(f"found {found}, but possible was only {self.possible}")
+
+
+def _after_crash(fs: SimulatedFileSystem, seed: int) -> SimulatedFileSystem:
+    """One of the disks that a power cut now may leave; `fs` itself stays as it is."""
+    twin = copy.deepcopy(fs)
+    twin.crash(Random(seed))
+    return twin
