@@ -21,12 +21,12 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from tercet import errors
-from tercet.errors import RequestError, StatusError
+from tercet.errors import Code, RequestError, StatusError, StorageFailure
 from tercet.proto import rpc_pb2
-from tercet.raft.codec import decode_conf_change, encode_conf_change
-from tercet.raft import Raft
+from tercet.raft.codec import conf_change_in, encode_conf_change
+from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.ready import Ready
-from tercet.raft.types import NO_MEMBER, ConfChange, ConfChangeType, Entry, EntryType, Message
+from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message
 from tercet.replica.checkpoint import Checkpoints
 from tercet.replica.membership import Member
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
@@ -247,9 +247,10 @@ class Replica:
             self.reads.confirmed(ready.read_states, self.applied_index)
 
     def _persisted(self, number: int) -> None:
+        """One fdatasync may cover several Readys: what follows from all of them is carried out once, at the end of the turn."""
         self.raft.persisted(number)
-        # Not at the end of the turn: acknowledgements and commits are what everybody waits for.
-        self.flush()
+        if not self._flush_is_scheduled:
+            self._schedule_flush()
 
     def _apply(self, entries: list[Entry]) -> None:
         waiting = self.proposals.waiting
@@ -289,20 +290,22 @@ class Replica:
 
     def _apply_change(self, entry: Entry) -> None:
         """A change of membership takes effect here, when it is applied, on every member at the same index."""
-        change = decode_conf_change(entry.data)
+        change = conf_change_in(entry)
+        if not isinstance(change, ConfChange):
+            raise StorageFailure("the log holds a joint configuration change, which no member of etcd proposes or applies")
         membership = self.machine.membership
         refusal = membership.validate(change)
         if refusal is None:
+            try:
+                self.machine.save_conf_state(self.raft.apply_conf_change(change))
+            except ConfChangeRefused as error:
+                refusal = RequestError(Code.UNKNOWN, str(error))
+        if refusal is None:
             member = membership.apply(change)
-            conf_state = self.raft.apply_conf_change(change)
-            self.machine.save_conf_state(conf_state)
             if member is None:
                 self._owner.member_removed(change.node_id)
             else:
                 self._owner.member_changed(member)
-        else:
-            # Raft must still hear of it: it waits for the change that it let into the log.
-            self.raft.apply_conf_change(ConfChange(ConfChangeType.UPDATE_NODE, node_id=NO_MEMBER))
         waiter = self.proposals.waiting.pop(entry.data, None)
         if waiter is not None:
             waiter.then(b"" if refusal is None else refusal)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tercet.errors import ConfigError
-from tercet.peer.identity import cluster_id, member_id
+from tercet.peer import ClusterView, NoAnswer, cluster_id, member_id
 from tercet.replica.membership import Member, hex_id
 from tercet.server.cluster_text import parse_initial_cluster
 from tercet.server.server_config import ServerConfig
@@ -27,8 +27,8 @@ from tercet.server.server_config import ServerConfig
 RESOLVE_SECONDS_MAX: Final = 30.0
 
 InitialCluster = Mapping[str, tuple[str, ...]]
-FetchMembers = Callable[[list[str]], Awaitable[tuple[int, list[dict[str, Any]]]]]
-"""Ask peer URLs for (cluster id, members' JSON); the first good answer wins. Raises OSError when none answers."""
+FetchMembers = Callable[[list[str]], Awaitable[ClusterView]]
+"""Ask peer URLs for the cluster's members; the first good answer wins. Raises NoAnswer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ async def found(name: str, cluster: InitialCluster, token: str, fetch: FetchMemb
     urls = [url for member in origin.others for url in member.peer_urls]
     if urls:
         try:
-            _, known = await fetch(urls)
-        except OSError:
+            view = await fetch(urls)
+        except NoAnswer:
             return origin  # nobody is up yet: the common case
-        refuse_forgetful(own.id, known)
+        refuse_forgetful(own.id, view.members)
     return origin
 
 
@@ -80,16 +80,16 @@ async def join(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Origi
     own_urls = cluster[name]
     urls = sorted(url for one, its in cluster.items() if one != name for url in its)
     try:
-        its_id, raw = await fetch(urls)
-    except OSError as error:
+        view = await fetch(urls)
+    except NoAnswer as error:
         raise ConfigError(
             "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"
         ) from error
-    existing = [Member.from_json(one) for one in raw]
-    own = await _match(own_urls, cluster, existing, its_id)
-    refuse_forgetful(own.id, raw)
+    existing = [Member.from_json(one) for one in view.members]
+    own = await _match(own_urls, cluster, existing, view.cluster_id)
+    refuse_forgetful(own.id, view.members)
     members = tuple(replace(member, name=name) if member.id == own.id else member for member in existing)
-    return Origin(own.id, its_id, members, is_founder=False)
+    return Origin(own.id, view.cluster_id, members, is_founder=False)
 
 
 def refuse_forgetful(own_id: int, members: Iterable[dict[str, Any]]) -> None:

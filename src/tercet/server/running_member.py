@@ -78,11 +78,11 @@ class RunningMember:
             options=options,
         )
 
-    def start(self, transport: Transport, *, skip_ticks: int) -> None:
-        """Begin to tick. skip_ticks: election ticks that need not be waited for at start."""
+    def start(self, transport: Transport) -> None:
+        """Begin to tick."""
         self.transport = transport
-        for _ in range(skip_ticks):
-            self.replica.raft.tick()
+        for member in self.replica.machine.membership.sorted():
+            self.member_changed(member)
         self._tick_due = self._loop.time() + self._tick_seconds
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
         self.replica.flush()
@@ -93,6 +93,14 @@ class RunningMember:
             self._tick_handle.cancel()
         self.replica.stop()
         self.replica.snapshots.close()
+
+    @property
+    def has_failed(self) -> bool:
+        return self._has_failed
+
+    def now(self) -> float:
+        """The clock of the loop, by which connections are dated."""
+        return self._loop.time()
 
     def fail(self, error: BaseException) -> None:
         """Storage or an invariant is broken: stop at once, and say why, once."""
@@ -155,10 +163,10 @@ class RunningMember:
     def member_changed(self, member: Member) -> None:
         if self.transport is None or member.id == self.replica.raft.id:
             return
-        if self.transport.has_peer(member.id):
-            self.transport.update_peer(member.id, member.peer_urls)
-        else:
+        if self.transport.peer(member.id) is None:
             self.transport.add_peer(member.id, member.peer_urls)
+        else:
+            self.transport.update_peer(member.id, member.peer_urls)
 
     def member_removed(self, member_id: int) -> None:
         if member_id == self.replica.raft.id:
@@ -189,7 +197,7 @@ class RunningMember:
         self.replica.raft.report_unreachable(id)
 
     def report_snapshot(self, id: int, ok: bool) -> None:
-        self.replica.checkpoints.is_sending = False
+        self.replica.checkpoints.is_sending = self.transport is not None and self.transport.snapshots_in_flight > 0
         self.replica.raft.report_snapshot(id, ok)
         self.replica.schedule()
 

@@ -1,0 +1,33 @@
+"""What the Cluster service wants to know of the other members: for how long they have been reachable, and the leader's help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tercet import errors
+from tercet.peer import PeerClient
+from tercet.replica.replica import Replica
+from tercet.server.running_member import RunningMember
+
+
+class PeerConnections:
+    """Implements `services.cluster.Connections` over the transport."""
+
+    def __init__(self, member: RunningMember, client: PeerClient) -> None:
+        self._member = member
+        self._client = client
+
+    @property
+    def _replica(self) -> Replica:
+        return self._member.replica
+
+    def connected_seconds(self, member_id: int) -> float:
+        transport = self._member.transport
+        since = transport.active_since(member_id) if transport is not None else None
+        return 0.0 if since is None else self._member.now() - since
+
+    async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
+        leader = self._replica.machine.membership.members.get(self._replica.raft.leader_id)
+        if leader is None:
+            raise errors.NO_LEADER
+        return await self._client.promote(leader.peer_urls, member_id)

@@ -1,0 +1,103 @@
+"""A member as a process: read the configuration, run until a signal or a failure, leave with the exit code that etcd would have.
+
+Source: etcd server/etcdmain/etcd.go, for exit codes, signals and the lines that scripts look for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import uvloop
+
+from tercet.errors import ConfigError, StorageFailure
+from tercet.server import logs
+from tercet.server.config import load
+from tercet.server.logs import fields
+from tercet.server.refusal import StartRefused
+from tercet.server.server_config import ServerConfig
+from tercet.server.server import MemberServer
+
+log = logging.getLogger(__name__)
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# A thread that comes back from fdatasync should not wait 5 ms (the default) for the loop to give way.
+_SWITCH_SECONDS: Final = 0.0005
+# The bulk of a member's data is not tracked by the collector, so what is left can be collected rarely: a request's objects die by
+# reference counting.
+_GC_THRESHOLDS: Final = (50_000, 50, 100)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a member with etcd's flags. arguments: the words after the program's name. Returns the exit code."""
+    try:
+        loaded = load(arguments, os.environ)
+        logs.configure(loaded.settings)
+    except StartRefused as refusal:
+        return logs.report(refusal)
+    except ConfigError as error:
+        print(f"tercet: {error}", file=sys.stderr)
+        return 1
+    logs.write_lines(loaded.lines)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(*_GC_THRESHOLDS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ended_by = runner.run(_run(loaded.config))
+    if isinstance(ended_by, signal.Signals):
+        # Die of the signal that ended us, so that the parent sees it; PID 1 has no default action to die of.
+        if os.getpid() != 1:
+            signal.signal(ended_by, signal.SIG_DFL)
+            os.kill(os.getpid(), ended_by)
+        return 0
+    return ended_by
+
+
+async def _run(config: ServerConfig) -> int | signal.Signals:
+    """Until the member ends: the signal that ended it, or an exit code."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int | signal.Signals] = loop.create_future()
+
+    def end(reason: int | signal.Signals) -> None:
+        if not ended.done():
+            ended.set_result(reason)
+
+    def on_failure(error: BaseException) -> None:
+        detail = None if isinstance(error, StorageFailure | OSError) else error
+        log.critical("the member cannot go on: %s", error, exc_info=detail)
+        end(1)
+
+    def on_removed() -> None:
+        log.warning("server error", extra=fields(error="the member has been permanently removed from the cluster"))
+        log.warning("data-dir used by this member must be removed")
+        end(0)
+
+    server = MemberServer(config, on_failure=on_failure, on_removed=on_removed)
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            for number in _SIGNALS:
+                loop.add_signal_handler(number, _received, number, end)
+            gc.collect()
+            gc.freeze()
+            await ended
+    except (ConfigError, StorageFailure) as error:
+        log.critical("discovery failed", extra=fields(error=str(error)))
+        end(1)
+    finally:
+        starting.cancel()
+        await server.stop()
+    return ended.result()
+
+
+def _received(number: signal.Signals, end: object) -> None:
+    log.info("received signal; shutting down", extra=fields(signal=signal.strsignal(number) or number.name))
+    assert callable(end)
+    end(number)
