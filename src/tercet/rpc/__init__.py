@@ -5,7 +5,7 @@ Unary calls are plain callbacks, streams are coroutines; every connection is flu
 
 from tercet.rpc.channel import Channel, ChannelOptions
 from tercet.rpc.client_call import RpcError
-from tercet.rpc.client_stream import ClientStream
+from tercet.rpc.client_streaming import ClientStream
 from tercet.rpc.client_unary import ClientUnary, UnaryCallback
 from tercet.rpc.connection import TrafficCount
 from tercet.rpc.headers import Metadata
@@ -25,7 +25,7 @@ from tercet.rpc.methods import (
 )
 from tercet.rpc.server import Server, ServerOptions
 from tercet.rpc.server_connection import Peer, ServerConnection
-from tercet.rpc.server_stream import ServerStream, StreamOver
+from tercet.rpc.server_streaming import ServerStream, StreamOver
 from tercet.rpc.unary_call import UnaryCall
 
 __all__ = [

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tercet.errors import Code
 from tercet.rpc import http2
 from tercet.rpc.client_call import ClientCall, RpcError
-from tercet.rpc.client_stream import ClientStream
+from tercet.rpc.client_streaming import ClientStream
 from tercet.rpc.client_unary import ClientUnary, UnaryCallback
 from tercet.rpc.connection import Connection, TrafficCount
 from tercet.rpc.deadlines import Deadlines

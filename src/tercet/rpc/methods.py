@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tercet.errors import Code, StatusError
 
 if TYPE_CHECKING:
-    from tercet.rpc.server_stream import ServerStream
+    from tercet.rpc.server_streaming import ServerStream
     from tercet.rpc.unary_call import UnaryCall
 
 logger = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from tercet.rpc.http2 import (
 from tercet.rpc.http_exchange import HttpExchange
 from tercet.rpc.keepalive import Pinger, PingPolicy
 from tercet.rpc.methods import Method
-from tercet.rpc.server_stream import ServerStream
+from tercet.rpc.server_streaming import ServerStream
 from tercet.rpc.unary_call import UnaryCall
 from tercet.rpc.wire import Decompress, decompressor, parse_timeout
 
@@ -258,8 +258,12 @@ class ServerConnection(Connection):
 
     # Replies that wait for their reader
 
-    def replies_fill_memory(self) -> bool:
-        return self.session.queued_body_size() > _REPLY_QUEUE_BYTES_MAX
+    def has_room_for_replies(self) -> bool:
+        """Asked before a large reply is queued: no flush within a turn would notice how much has come together."""
+        queued = self.session.queued_body_size()
+        if queued > _REPLY_QUEUE_BYTES:
+            self.backlogged = True
+        return queued <= _REPLY_QUEUE_BYTES_MAX
 
     def _defer(self, call: UnaryCall, message: bytes) -> None:
         if self._deferred_bytes > _DEFERRED_BYTES_MAX:
@@ -292,16 +296,16 @@ class ServerConnection(Connection):
 
     def _catch_up(self) -> None:
         """Dispatch some of the requests that were kept; the flush of their replies asks for more."""
+        self.backlogged = False
         for _ in range(min(_DEFERRED_PER_TURN, len(self._deferred))):
+            if self.backlogged:
+                break  # by a reply just given
             call, message = self._deferred.popleft()
             self._deferred_bytes -= len(message) + _DEFERRED_OVERHEAD_BYTES
             if not call.finished:
-                try:
-                    call.method.call(call, message)
-                except Exception as error:
-                    call.fail_with(error)
-        self.backlogged = bool(self._deferred)
-        if self.backlogged:
+                self.dispatch(call, message)
+        if self._deferred:
+            self.backlogged = True  # newer requests must not overtake those that wait
             self.touch()
 
     # Streams that we ended and the client did not

@@ -58,7 +58,7 @@ class UnaryCall(ServerCall):
         if self.finished:
             return
         connection = self.connection
-        if len(message) > _SMALL_REPLY_BYTES and connection.replies_fill_memory():
+        if len(message) > _SMALL_REPLY_BYTES and not connection.has_room_for_replies():
             self.fail(Code.RESOURCE_EXHAUSTED, "too many replies wait for this client to read them")
             return
         # What `finish` does, without the calls: the request is complete here, or nobody would answer it.

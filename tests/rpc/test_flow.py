@@ -1,0 +1,271 @@
+"""Readers that do not read: whoever sends waits, memory stays bounded, and nobody else is slowed down."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tercet.errors import Code
+from tercet.rpc import Channel, RpcError, ServerStream, StreamOver, UnaryCall, bidi_stream, server_stream, unary
+from tests.rpc import raw
+from tests.rpc.harness import run, serving, until
+from tests.rpc.raw import RawPeer, frame, request_block
+
+MEGABYTE = bytes(1 << 20)
+
+
+def one_message(stream_id: int, path: bytes, body: bytes = b"") -> bytes:
+    """A complete unary or server-streaming request."""
+    data = b"\0" + len(body).to_bytes(4, "big") + body
+    return frame(raw.HEADERS, 4, stream_id, request_block(path)) + frame(raw.DATA, 1, stream_id, data)
+
+
+@pytest.mark.parametrize("reads_tcp", [True, False])
+def test_streams_that_are_not_read_make_their_senders_wait(reads_tcp: bool) -> None:
+    """20 streams of 1 MB messages, as in etcd issue 15402; windows shut (reads_tcp), or the whole socket left alone."""
+    sent = [0]
+
+    async def flood(stream: ServerStream) -> None:
+        while True:
+            await stream.send(MEGABYTE)
+            sent[0] += 1
+
+    async def main() -> None:
+        async with serving({"/test.Test/Flood": server_stream(flood)}) as (server, port):
+            window = b"" if reads_tcp else frame(raw.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0")
+            initial = b"\0\x04\x7f\0\0\0" if not reads_tcp else b""
+            slow = await RawPeer.connect(port, raw.PREFACE + frame(raw.SETTINGS, 0, 0, initial) + window)
+            if not reads_tcp:
+                slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            for number in range(20):
+                slow.send(one_message(1 + 2 * number, b"/test.Test/Flood"))
+            await until(lambda: server.methods[b"/test.Test/Flood"].started == 20)
+            await asyncio.sleep(0.2)
+            (connection,) = server.connections
+            assert connection.session.queued_body_size() < 30 << 20
+            assert connection.transport.get_write_buffer_size() < 2 << 20
+            after = sent[0]
+            good = Channel("127.0.0.1", port)
+            await good.connect()
+            for _ in range(100):
+                assert await good.unary("/test.Test/Echo", b"x") == b"x"
+            assert sent[0] == after, "the senders went on although nobody read"
+            await good.close()
+            slow.writer.transport.abort()
+            await until(lambda: server.methods[b"/test.Test/Flood"].handled[Code.CANCELLED] == 20)
+
+    run(main())
+
+
+def test_unary_replies_that_are_not_read() -> None:
+    """A client that asks for much and reads nothing: its further requests wait, then TCP tells it to stop."""
+
+    def large(call: UnaryCall, message: bytes) -> None:
+        call.reply(MEGABYTE)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Large": unary(large)}) as (server, port):
+            method = server.methods[b"/test.Test/Large"]
+            slow = await RawPeer.connect(port)
+            for number in range(1000):
+                slow.send(one_message(1 + 2 * number, b"/test.Test/Large"))
+            await until(lambda: method.started == 1000)
+            (connection,) = server.connections
+            assert connection.session.queued_body_size() < 12 << 20
+            assert method.handled[0] < 20
+            # Now it reads: everything comes.
+            got = 0
+            slow.send(frame(raw.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0"))
+            slow.send(frame(raw.SETTINGS, 0, 0, b"\0\x04\x7f\xff\xff\xff"))
+            while got < 1000 << 20:
+                kind, _, _, payload = await slow.next_frame()
+                assert kind != -1
+                got += len(payload) if kind == raw.DATA else 0
+            assert method.handled[0] == 1000
+            slow.close()
+
+    run(main())
+
+
+def test_requests_of_a_stream_that_its_handler_does_not_take() -> None:
+    """The client's send waits; when the handler takes them, all messages come in order."""
+    go = asyncio.Event()
+    taken: list[bytes] = []
+
+    async def late(stream: ServerStream) -> None:
+        await go.wait()
+        async for message in stream:
+            taken.append(message)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Late": bidi_stream(late)}) as (_, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            stream = channel.stream("/test.Test/Late")
+            sent = 0
+
+            async def sender() -> None:
+                nonlocal sent
+                for number in range(200):
+                    await stream.send(number.to_bytes(4, "big") * 25_000)
+                    sent += 1
+                stream.half_close()
+
+            task = asyncio.create_task(sender())
+            await asyncio.sleep(0.2)
+            assert sent * 100_000 < 3 << 20
+            assert await channel.unary("/test.Test/Echo", MEGABYTE) == MEGABYTE
+            go.set()
+            await task
+            assert await stream.receive() is None
+            assert taken == [number.to_bytes(4, "big") * 25_000 for number in range(200)]
+            await channel.close()
+
+    run(main())
+
+
+def test_a_flood_of_empty_messages_counts() -> None:
+    async def never(stream: ServerStream) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Never": bidi_stream(never)}) as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            stream = channel.stream("/test.Test/Never")
+
+            async def flood() -> None:
+                while True:
+                    for _ in range(1000):
+                        stream.send_now(b"")
+                    await stream.drained()
+                    await asyncio.sleep(0)
+
+            task = asyncio.create_task(flood())
+            method = server.methods[b"/test.Test/Never"]
+            window_full = (1 << 20) // 5
+            await until(lambda: method.received == window_full)
+            await asyncio.sleep(0.1)
+            assert method.received == window_full
+            task.cancel()
+            await channel.close()
+
+    run(main())
+
+
+def test_answers_that_a_client_does_not_take() -> None:
+    async def flood(stream: ServerStream) -> None:
+        for number in range(300):
+            await stream.send(b"%06d" % number * 10_000)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Flood": server_stream(flood)}) as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            stream = channel.stream("/test.Test/Flood")
+            await stream.send(b"")
+            stream.half_close()
+            await asyncio.sleep(0.2)
+            assert server.methods[b"/test.Test/Flood"].sent < 60
+            assert channel.traffic.bytes_in < 3 << 20
+            assert [message[:6] async for message in stream] == [b"%06d" % number for number in range(300)]
+            await channel.close()
+
+    run(main())
+
+
+def test_a_sender_outside_the_handler_is_told_that_the_call_is_over() -> None:
+    streams: list[ServerStream] = []
+
+    async def keep(stream: ServerStream) -> None:
+        streams.append(stream)
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Keep": bidi_stream(keep)}) as (_, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            call = channel.stream("/test.Test/Keep")
+            await until(lambda: bool(streams))
+            (stream,) = streams
+            assert stream.send_now(b"small")
+            for _ in range(4):
+                stream.send_now(MEGABYTE)
+            waiting = [asyncio.create_task(stream.drained()) for _ in range(3)]
+            await asyncio.sleep(0.02)
+            waiting[0].cancel()
+            await asyncio.sleep(0.02)
+            assert not waiting[1].done()
+            call.cancel()
+            for task in waiting[1:]:
+                with pytest.raises(StreamOver):
+                    await asyncio.wait_for(task, 2)
+            assert not stream.send_now(b"late")
+            with pytest.raises(StreamOver):
+                await stream.send(b"late")
+            with pytest.raises(StreamOver):
+                await stream.receive()
+            await channel.close()
+
+    run(main())
+
+
+def test_too_many_incomplete_requests() -> None:
+    """Requests that never end may not fill memory: beyond 64 MiB on one connection they are refused."""
+
+    async def main() -> None:
+        async with serving() as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            assert channel._connection is not None
+            session = channel._connection.session
+            head = channel._learn_head("/test.Test/Echo")
+            for _ in range(80):
+                stream_id = session.send_request(head)
+                session.send_data(stream_id, b"\0" + (1 << 20).to_bytes(4, "big") + MEGABYTE[:-1])
+                channel._connection.touch()
+            await until(lambda: server.methods[b"/test.Test/Echo"].handled[Code.RESOURCE_EXHAUSTED] >= 12)
+            (connection,) = server.connections
+            assert connection.incomplete_bytes <= 64 << 20
+            await channel.close()
+            await until(lambda: not server.connections)
+            assert connection.incomplete_bytes == 0
+
+    run(main())
+
+
+def test_a_small_window_still_gets_everything() -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            peer = await RawPeer.connect(port, raw.PREFACE + frame(raw.SETTINGS, 0, 0, b"\0\x04\0\0\0\x0a"))
+            peer.send(one_message(1, b"/test.Test/Echo", bytes(range(100))))
+            body = b""
+            while len(body) < 105:
+                body += await peer.expect(raw.DATA)
+                peer.send(frame(raw.WINDOW_UPDATE, 0, 1, b"\0\0\0\x07"))
+            assert body[5:] == bytes(range(100))
+            assert await peer.expect(raw.HEADERS)
+            peer.close()
+
+    run(main())
+
+
+def test_an_unread_call_can_be_cancelled() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            stream = channel.stream("/test.Test/Hold", timeout=0.1)
+
+            async def send_for_ever() -> None:
+                while True:
+                    await stream.send(MEGABYTE)
+
+            with pytest.raises(RpcError) as error:
+                await send_for_ever()
+            assert error.value.code is Code.DEADLINE_EXCEEDED
+            await until(lambda: not server.open_calls())
+            await channel.close()
+
+    run(main())

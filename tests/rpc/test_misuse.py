@@ -1,0 +1,324 @@
+"""Peers that break the rules: each loses its own call or connection, and a well-behaved client beside it notices nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import cast
+
+import pytest
+
+from tercet.errors import Code
+from tercet.rpc import Channel, ServerConnection, ServerOptions, http2
+from tests.rpc import raw
+from tests.rpc.harness import run, serving, until
+from tests.rpc.raw import Asker, Misuse, RawPeer, frame, grpc_head, request_block
+
+ECHO = b"/test.Test/Echo"
+
+
+def message(body: bytes, flag: int = 0, length: int | None = None) -> bytes:
+    return struct.pack(">BI", flag, len(body) if length is None else length) + body
+
+
+def data_on_stream_0(peer: RawPeer) -> None:
+    peer.send(frame(raw.DATA, 0, 0, b"data on stream 0"))
+
+
+def oversize_frame(peer: RawPeer) -> None:
+    peer.send(b"\xff\xff\xff" + bytes((raw.DATA, 0)) + (1).to_bytes(4, "big") + bytes(20_000))
+
+
+def unknown_stream(peer: RawPeer) -> None:
+    peer.send(frame(raw.DATA, 1, 7, b"x"))
+
+
+def even_stream(peer: RawPeer) -> None:
+    peer.send(frame(raw.HEADERS, 4, 2, request_block(ECHO)))
+
+
+def broken_hpack(peer: RawPeer) -> None:
+    peer.send(frame(raw.HEADERS, 4, 1, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"))
+
+
+def header_bomb(peer: RawPeer) -> None:
+    """A small block that names one large field 4,000 times over: HPACK's own amplification."""
+    block = request_block(ECHO) + b"\x40\x01a" + b"\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 4000
+    peer.send(frame(raw.HEADERS, 4, 1, block))
+
+
+def endless_headers(peer: RawPeer) -> None:
+    peer.send(frame(raw.HEADERS, 0, 1, request_block(ECHO)))
+    for _ in range(2000):
+        peer.send(frame(raw.CONTINUATION, 0, 1, raw.literal(b"a", b"b" * 100) * 10))
+
+
+def reset_flood(peer: RawPeer) -> None:
+    block = request_block(b"/test.Test/Silent")
+    for stream_id in range(1, 60_000, 2):
+        peer.send(frame(raw.HEADERS, 4, stream_id, block) + frame(raw.RST_STREAM, 0, stream_id, bytes(4)))
+
+
+def ping_flood_unread(peer: RawPeer) -> None:
+    peer.send(frame(raw.PING, 0, 0, bytes(8)) * 20_000)
+
+
+def settings_flood(peer: RawPeer) -> None:
+    peer.send(frame(raw.SETTINGS, 0, 0, bytes(6)) * 20_000)
+
+
+def window_overflow(peer: RawPeer) -> None:
+    peer.send(frame(raw.WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff") * 2)
+
+
+def http1_after_preface(peer: RawPeer) -> None:
+    peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        data_on_stream_0,
+        oversize_frame,
+        unknown_stream,
+        even_stream,
+        broken_hpack,
+        header_bomb,
+        endless_headers,
+        reset_flood,
+        ping_flood_unread,
+        settings_flood,
+        window_overflow,
+        http1_after_preface,
+    ],
+)
+def test_misuse_of_http2_costs_only_its_own_connection(misuse: Misuse) -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            good = Channel("127.0.0.1", port)
+            await good.connect()
+            stream = good.stream("/test.Test/Chat")
+            await stream.send(b"before")
+            assert await stream.receive() == b"BEFORE"
+            bad = await RawPeer.connect(port)
+            await bad.expect(raw.SETTINGS)
+            misuse(bad)
+            await bad.frames_until_the_end()
+            bad.close()
+            await until(lambda: len(server.connections) == 1)
+            await stream.send(b"after")
+            assert await stream.receive() == b"AFTER"
+            assert await good.unary("/test.Test/Echo", b"alive") == b"alive"
+            await good.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "hello", [b"\x16\x03\x01\x02\x00garbage" * 10, b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"]
+)
+def test_garbage_for_a_preface(hello: bytes) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            bad = await RawPeer.connect(port, hello)
+            await bad.frames_until_the_end()
+            bad.close()
+
+    run(main())
+
+
+def test_half_a_frame_and_then_nothing() -> None:
+    """Slow and vanished peers keep nothing but their connection, and leave nothing behind."""
+
+    async def main() -> None:
+        async with serving() as (server, port):
+            hello = raw.PREFACE + frame(raw.SETTINGS, 0, 0)
+            request = frame(raw.HEADERS, 4, 1, request_block(ECHO)) + frame(raw.DATA, 0, 1, message(b"12345678")[:9])
+            for cut in (3, 24, 30, 33, 60, len(hello) + len(request)):
+                peer = await RawPeer.connect(port, (hello + request)[:cut])
+                await until(lambda: bool(server.connections))
+                await asyncio.sleep(0.01)
+                peer.writer.transport.abort()
+                await until(lambda: not server.connections)
+            assert server.open_calls() == 0
+
+    run(main())
+
+
+def test_requests_split_over_packets_and_several_in_one() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            hello = raw.PREFACE + frame(raw.SETTINGS, 0, 0)
+            requests = b"".join(
+                frame(raw.HEADERS, 4, stream_id, request_block(ECHO))
+                + frame(raw.DATA, 1, stream_id, message(b"%05d" % stream_id))
+                for stream_id in range(1, 40, 2)
+            )
+            for step in (1, 7, len(requests)):
+                peer = await RawPeer.connect(port, hello)
+                for start in range(0, len(requests), step):
+                    peer.send(requests[start : start + step])
+                    if step < 100:
+                        await asyncio.sleep(0)
+                bodies = {await peer.expect(raw.DATA) for _ in range(20)}
+                assert bodies == {message(b"%05d" % number) for number in range(1, 40, 2)}
+                peer.close()
+            assert server.methods[ECHO].handled[0] == 60
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("parts", "code", "text"),
+    [
+        ((), b"13", b"cardinality violation: received no request message from non-client-streaming RPC"),
+        ((b"",), b"13", b"cardinality violation: received no request message from non-client-streaming RPC"),
+        ((message(b"ab", length=3),), b"13", b"unexpected EOF"),
+        ((b"\0\0\0",), b"13", b"unexpected EOF"),
+        ((message(b"ab") + message(b"cd"),), b"13", b"received multiple request messages"),
+        ((message(b"ab", flag=1),), b"13", b"grpc: compressed flag set with identity or empty encoding"),
+        ((message(b"ab", flag=2),), b"13", b"grpc: received unexpected payload format 2"),
+        ((message(b"", length=0xFFFFFFFF),), b"8", b"grpc: received message larger than max (4294967295 vs. 2097152)"),
+    ],
+)
+def test_malformed_messages(parts: tuple[bytes, ...], code: bytes, text: bytes) -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(grpc_head(ECHO), *parts)
+            assert answer.headers[b"grpc-status"] == code
+            assert text in answer.headers[b"grpc-message"]
+            good = await asker.ask(grpc_head(ECHO), message(b"alive"))
+            assert (good.body, good.trailers) == (message(b"alive"), {b"grpc-status": b"0"})
+            assert server.methods[ECHO].handled[int(code)] == 1
+            asker.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("parts", [(message(b"abc")[:4], message(b"abc")[4:]), (message(b"abc"), b""), (b"", message(b"abc"))])
+def test_well_formed_messages_in_odd_frames(parts: tuple[bytes, ...]) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(grpc_head(ECHO), *parts)
+            assert answer.body == message(b"abc")
+            asker.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code", "text"),
+    [
+        (grpc_head(ECHO, method=b"GET"), b"405", b"13", b'Received a HEADERS frame with :method "GET" which should be POST'),
+        (grpc_head(ECHO, (b"grpc-timeout", b"5x")), b"400", b"13", b"malformed grpc-timeout"),
+        (grpc_head(ECHO, (b"grpc-timeout", b"123456789S")), b"400", b"13", b"malformed grpc-timeout"),
+        (grpc_head(ECHO, (b"grpc-timeout", b"")), b"400", b"13", b"malformed grpc-timeout"),
+        (grpc_head(ECHO, (b"grpc-encoding", b"br")), b"200", b"12", b'not installed for grpc-encoding "br"'),
+        (grpc_head(b"/Echo"), b"200", b"12", b'malformed method name: "/Echo"'),
+        (grpc_head(b"/test.Test/"), b"200", b"12", b"unknown method  for service test.Test"),
+    ],
+)
+def test_requests_that_are_no_calls(head: http2.Headers, status: bytes, code: bytes, text: bytes) -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(head, message(b"x"))
+            assert (answer.headers[b":status"], answer.headers[b"grpc-status"]) == (status, code)
+            assert text in answer.headers[b"grpc-message"]
+            assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
+            asker.close()
+
+    run(main())
+
+
+def test_malformed_binary_metadata_is_the_callers_error() -> None:
+    async def main() -> None:
+        async with serving() as (_, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(grpc_head(b"/test.Test/Metadata", (b"x-bin", b"!!!")), message(b""))
+            assert answer.headers[b"grpc-status"] == b"13"
+            assert b'malformed binary metadata "!!!" in header "x-bin"' in answer.headers[b"grpc-message"]
+            asker.close()
+
+    run(main())
+
+
+def test_concurrent_streams_are_limited() -> None:
+    async def main() -> None:
+        async with serving(options=ServerOptions(max_concurrent_streams=3)) as (server, port):
+            # One that heeds the limit: its further calls wait.
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            slow = [asyncio.create_task(channel.unary("/test.Test/Slow", b"0.02")) for _ in range(10)]
+            await until(lambda: server.methods[b"/test.Test/Slow"].started == 3)
+            assert await asyncio.gather(*slow) == [b"done"] * 10
+            await channel.close()
+            # One that does not know of it yet: refused.
+            peer = await RawPeer.connect(port)
+            await peer.expect(raw.SETTINGS)
+            open_stream = [frame(raw.HEADERS, 4, number, request_block(b"/test.Test/Silent")) for number in range(1, 12, 2)]
+            peer.send(b"".join(open_stream[:5]))
+            for _ in range(2):
+                assert int.from_bytes(await peer.expect(raw.RST_STREAM), "big") == http2.REFUSED_STREAM
+            assert server.methods[b"/test.Test/Silent"].started == 3
+            # One that has acknowledged it, and goes on: cut off.
+            peer.send(frame(raw.SETTINGS, 1, 0) + open_stream[5])
+            assert b"max concurrent streams exceeded" in await peer.expect(raw.GOAWAY)
+            await peer.frames_until_the_end()
+            assert server.methods[b"/test.Test/Silent"].handled[Code.CANCELLED] == 3
+            peer.close()
+
+    run(main())
+
+
+def test_plain_http_beside_grpc() -> None:
+    async def answer(
+        method: bytes, path: bytes, headers: http2.Headers, body: bytes
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        if path == b"/crash":
+            raise ZeroDivisionError
+        return 202, [(b"Content-Type", b"application/json"), (b"Connection", b"close")], method + b" " + path + b" " + body
+
+    async def main() -> None:
+        async with serving(http_handler=answer) as (_, port):
+            asker = await Asker.connect(port)
+            got = await asker.ask(grpc_head(b"/health", method=b"GET", content_type=b""))
+            assert (got.headers[b":status"], got.body) == (b"202", b"GET /health ")
+            got = await asker.ask(grpc_head(b"/v3/kv/put", content_type=b"application/json"), b"{}" * 100_000, b"!")
+            assert got.body == b"POST /v3/kv/put " + b"{}" * 100_000 + b"!"
+            assert b"connection" not in got.headers
+            assert (await asker.ask(grpc_head(b"/crash", content_type=b"x/y"))).headers[b":status"] == b"500"
+            got = await asker.ask(grpc_head(b"/v3", content_type=b"x/y"), *[bytes(1 << 20)] * 3)
+            assert got.headers[b":status"] == b"413"
+            assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
+            asker.close()
+
+    run(main())
+
+
+def test_a_connection_whose_first_bytes_were_read_by_a_sniffing_listener() -> None:
+    """The listener looks at the first bytes, then hands the transport over with them."""
+
+    async def main() -> None:
+        async with serving() as (server, _):
+
+            class Sniffer(asyncio.Protocol):
+                def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                    self.transport = cast(asyncio.Transport, transport)
+
+                def data_received(self, data: bytes) -> None:
+                    assert data.startswith(b"PRI * HTTP/2.0")
+                    protocol: ServerConnection = server.protocol(data)
+                    self.transport.set_protocol(protocol)
+                    protocol.connection_made(self.transport)
+
+            listener = await asyncio.get_running_loop().create_server(Sniffer, "127.0.0.1", 0)
+            channel = Channel("127.0.0.1", listener.sockets[0].getsockname()[1])
+            await channel.connect()
+            assert await channel.unary("/test.Test/Echo", b"through") == b"through"
+            await channel.close()
+            listener.close()
+
+    run(main())
