@@ -169,18 +169,31 @@ def encode_conf_change(change: ConfChange | ConfChangeV2) -> bytes:
     return raw_v2.SerializeToString(deterministic=True)
 
 
-def decode_conf_change(entry: Entry) -> ConfChange | ConfChangeV2:
-    """The change in an entry of type CONF_CHANGE or CONF_CHANGE_V2. Raises MalformedMessage."""
+def decode_conf_change(data: bytes) -> ConfChange:
+    """The data of an entry of type CONF_CHANGE. Raises MalformedMessage."""
     try:
-        if entry.type == EntryType.CONF_CHANGE:
-            raw = raft_pb2.ConfChange.FromString(entry.data)
-            return ConfChange(ConfChangeType(raw.type), raw.node_id, raw.id, raw.context)
-        if entry.type == EntryType.CONF_CHANGE_V2:
-            raw_v2 = raft_pb2.ConfChangeV2.FromString(entry.data)
-            changes = tuple((ConfChangeType(change.type), change.node_id) for change in raw_v2.changes)
-            return ConfChangeV2(changes, ConfChangeTransition(raw_v2.transition), raw_v2.context)
+        raw = raft_pb2.ConfChange.FromString(data)
     except DecodeError as error:
-        raise MalformedMessage(f"change of configuration of {len(entry.data)} bytes: {error}") from error
+        raise MalformedMessage(f"change of configuration of {len(data)} bytes: {error}") from error
+    return ConfChange(ConfChangeType(raw.type), raw.node_id, raw.id, raw.context)
+
+
+def decode_conf_change_v2(data: bytes) -> ConfChangeV2:
+    """The data of an entry of type CONF_CHANGE_V2. Raises MalformedMessage."""
+    try:
+        raw = raft_pb2.ConfChangeV2.FromString(data)
+    except DecodeError as error:
+        raise MalformedMessage(f"change of configuration of {len(data)} bytes: {error}") from error
+    changes = tuple((ConfChangeType(change.type), change.node_id) for change in raw.changes)
+    return ConfChangeV2(changes, ConfChangeTransition(raw.transition), raw.context)
+
+
+def conf_change_in(entry: Entry) -> ConfChange | ConfChangeV2:
+    """The change that an entry holds, by the entry's type. Raises MalformedMessage."""
+    if entry.type == EntryType.CONF_CHANGE:
+        return decode_conf_change(entry.data)
+    if entry.type == EntryType.CONF_CHANGE_V2:
+        return decode_conf_change_v2(entry.data)
     raise MalformedMessage(f"an entry of type {entry.type} holds no change of configuration")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tercet.raft import confchange, follower, reads, replication
-from tercet.raft.codec import MalformedMessage, decode_conf_change, encode_conf_change
+from tercet.raft.codec import MalformedMessage, conf_change_in, encode_conf_change
 from tercet.raft.entry_batch import make_entries
 from tercet.raft.types import (
     NO_MEMBER,
@@ -142,7 +142,7 @@ def _on_proposal(raft: Raft, message: Message) -> None:
         _append(raft, make_entries(raft.term, index, [entry.data for entry in proposed]))
         return
     try:
-        changes = [decode_conf_change(entry) if entry.type else None for entry in proposed]
+        changes = [conf_change_in(entry) if entry.type else None for entry in proposed]
     except MalformedMessage:
         return
     entries: list[Entry] = []

@@ -110,6 +110,8 @@ class Progress:
 
     def back_off(self, *, rejected: int, hint: int) -> bool:
         """It refused an append behind `rejected`; `hint` is where it may agree. False for an answer that time has overtaken."""
+        if self.state is ProgressState.SNAPSHOT:
+            return False
         if self.state is ProgressState.REPLICATE:
             if rejected <= self.match:
                 return False

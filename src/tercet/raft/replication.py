@@ -175,6 +175,8 @@ def _acknowledge(raft: Raft, progress: Progress, message: Message) -> None:
         progress.free_inflight(index)
     elif progress.state is ProgressState.PROBE or progress.match + 1 >= raft.log.first_index:
         progress.become_replicate()
+    elif progress.match >= progress.pending_snapshot:
+        progress.become_probe()  # it has the snapshot, but our log begins even later by now: it needs another one
     raft.appends_due = True
     advance_commit(raft)
     if message.from_ == raft.leader_transferee and progress.match == raft.log.last_index:
