@@ -1,7 +1,7 @@
 """`tercet up`: a cluster with TLS on this host with one command, in the foreground until Ctrl-C.
 
 Makes certificates, starts the members as child processes, waits until all are healthy and says how to talk to them. A member
-that dies takes the others down with it, in order, and its last words are shown: a cluster that limps unnoticed helps nobody here.
+that dies takes the others down with it, in order, and its last words are shown: a cluster that limps unnoticed helps nobody.
 """
 
 from __future__ import annotations

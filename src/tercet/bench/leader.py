@@ -1,0 +1,35 @@
+"""Which of these members leads? Comparable load goes to the leader: a follower would pass each write on."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+
+from tercet.client import Client
+from tercet.errors import StatusError, TercetError
+from tercet.proto import rpc_pb2
+
+
+class NoLeader(TercetError):
+    """None of the endpoints leads."""
+
+
+async def find_leader(endpoints: Sequence[str], tls: ssl.SSLContext | None, *, timeout: float = 10.0) -> str:
+    """The leader's endpoint, waiting for an election up to `timeout` seconds. Raises NoLeader."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        reason = "none of them leads"
+        for endpoint in endpoints:
+            try:
+                async with Client([endpoint], tls=tls, timeout=2.0) as client:
+                    status = await client.maintenance.status(rpc_pb2.StatusRequest())
+            except StatusError as error:
+                reason = f"{endpoint}: {error.message}"
+                continue
+            if status.leader == status.header.member_id:
+                return endpoint
+        if loop.time() > deadline:
+            raise NoLeader(f"no leader among {', '.join(endpoints)}: {reason}")
+        await asyncio.sleep(0.1)
