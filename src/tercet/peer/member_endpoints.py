@@ -117,18 +117,18 @@ class MemberEndpoints:
     async def _hash_kv(self, request: Request) -> Response:
         theirs = request.headers.get("x-etcd-cluster-id")
         if theirs is not None and theirs != self._cluster_id:
-            return text_response(412, "cluster ID mismatch", self._cluster)
+            return text_response(412, "cluster ID mismatch")
         try:
             revision = json.loads(await request.body.read(_BODY_BYTES_MAX))["revision"]
             if type(revision) is not int or not -(1 << 63) <= revision < 1 << 63:
                 raise ValueError(revision)
         except (ValueError, KeyError, TypeError, RecursionError):
-            return text_response(400, "error unmarshalling request", self._cluster)
+            return text_response(400, "error unmarshalling request")
         try:
             answer = await self._api.hash_kv(revision)
         except StatusError as error:
             # The store's own texts, without the prefix that gRPC clients get.
-            return text_response(400, error.message.removeprefix("etcdserver: "), self._cluster)
+            return text_response(400, error.message.removeprefix("etcdserver: "))
         return json_response(encode_hash_kv(answer), self._cluster)
 
     async def _renew_lease(self, request: Request) -> Response:

@@ -36,7 +36,8 @@ async def send_snapshot(
     log.info("sending the snapshot at %d to peer %x", index, status.id)
     ok = False
     try:
-        async with aclosing(_body(message, database)) as body:
+        first = await anext(database, b"")  # before the dial: a generator that never began would never let go of its view
+        async with aclosing(_body(message, first, database)) as body:
             answer = await context.client.request(
                 origin, "POST", "/raft/snapshot", headers, body, timeout=context.limits.snapshot_timeout
             )
@@ -49,7 +50,7 @@ async def send_snapshot(
     else:
         log.info("sent the snapshot at %d to peer %x", index, status.id)
     finally:
-        await close_database(database)
+        await _close(database)
         if ok:
             status.snapshots_sent += 1
         else:
@@ -57,17 +58,22 @@ async def send_snapshot(
         context.snapshot_sent(status.id, ok)
 
 
-async def close_database(database: AsyncIterator[bytes]) -> None:
-    """Let go of what an iterator that nobody will read holds open."""
+async def discard_database(database: AsyncIterator[bytes]) -> None:
+    """Let go of what an iterator that nobody will read holds open: begun and ended, so that its `finally` runs."""
+    await anext(database, b"")
+    await _close(database)
+
+
+async def _close(database: AsyncIterator[bytes]) -> None:
     close = getattr(database, "aclose", None)
     if close is not None:
         await close()
 
 
-async def _body(message: Message, database: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _body(message: Message, first: bytes, database: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     envelope = encode_message(message)
-    waiting = [pack_u64(len(envelope)), envelope]
-    waiting_bytes = 8 + len(envelope)
+    waiting = [pack_u64(len(envelope)), envelope, first]
+    waiting_bytes = 8 + len(envelope) + len(first)
     async for piece in database:
         waiting.append(piece)
         waiting_bytes += len(piece)

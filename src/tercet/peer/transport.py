@@ -27,7 +27,7 @@ from tercet.peer.member_endpoints import MemberApi, MemberEndpoints
 from tercet.peer.peer import Peer, Remote
 from tercet.peer.raft_endpoints import RaftEndpoints
 from tercet.peer.snapshot_receiver import remove_stale
-from tercet.peer.snapshot_sender import close_database
+from tercet.peer.snapshot_sender import discard_database
 from tercet.peer.status import PeerStatus
 from tercet.peer.stream_writer import StreamWriter
 from tercet.peer.tasks import Tasks
@@ -180,7 +180,7 @@ class Transport:
         """Send a MsgSnap and the database it speaks of; `report_snapshot` tells how it went. `database` is always closed."""
         target = self._peers.get(message.to) or self._remotes.get(message.to)
         if target is None or self._closed or self._snapshots >= self._context.limits.snapshots_max:
-            self._tasks.spawn(close_database(database), "letting go of a snapshot")
+            self._tasks.spawn(discard_database(database), "letting go of a snapshot")
             self._context.snapshot_sent(message.to, False)
             return
         self._snapshots += 1

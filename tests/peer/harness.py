@@ -1,0 +1,178 @@
+"""What the tests of this room share: a loop that tolerates no leftovers, members that only take notes, and raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tercet.peer import Identity, Limits, MemberApi, Transport
+from tercet.raft.types import Entry, Message, MessageType
+
+CLUSTER = 0xC5D79B23ABC0F662
+VERSION = "3.7.1"
+
+
+def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 15.0) -> None:
+    """Run it under uvloop. It may leave no task behind, and nothing may reach the loop's exception handler."""
+
+    async def main() -> None:
+        unheard: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+        async with asyncio.timeout(seconds):
+            await scenario
+        await asyncio.sleep(0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, left
+        assert not unheard, unheard
+
+    uvloop.run(main())
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to hold"
+        await asyncio.sleep(0.005)
+
+
+class Notes:
+    """The owner of a transport that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.wanted: list[Message] = []
+        self.unreachable: list[int] = []
+        self.snapshots: list[tuple[int, bool]] = []
+        self.removals = 0
+        self.gone: set[int] = set()
+
+    def receive(self, message: Message) -> None:
+        self.messages.append(message)
+
+    def snapshot_wanted(self, message: Message) -> None:
+        self.wanted.append(message)
+
+    def report_unreachable(self, id: int) -> None:
+        self.unreachable.append(id)
+
+    def report_snapshot(self, id: int, ok: bool) -> None:
+        self.snapshots.append((id, ok))
+
+    def removed(self) -> None:
+        self.removals += 1
+
+    def is_removed(self, id: int) -> bool:
+        return id in self.gone
+
+
+class Member:
+    """A transport that listens, and its notes."""
+
+    def __init__(self, transport: Transport, notes: Notes, url: str, identity: Identity) -> None:
+        self.transport = transport
+        self.notes = notes
+        self.url = url
+        self.id = identity.id
+        self.port = int(url.rsplit(":", 1)[1])
+
+    async def is_joined_to(self, id: int) -> None:
+        """Both streams to that member are up, so that nothing goes by POST."""
+        peer = self.transport.peer(id)
+        assert peer is not None
+        await until(lambda: peer._message_writer is not None and peer._msgapp_writer is not None)
+
+
+@asynccontextmanager
+async def member(
+    id: int,
+    directory: Path,
+    *,
+    port: int = 0,
+    version: str = VERSION,
+    cluster: int = CLUSTER,
+    limits: Limits | None = None,
+    api: MemberApi | None = None,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+) -> AsyncIterator[Member]:
+    """`tls`: the server's context and the client's."""
+    scheme = "https" if tls else "http"
+    notes = Notes()
+    identity = Identity(id, cluster, version, (f"{scheme}://127.0.0.1:1",))
+    directory.mkdir(exist_ok=True)
+    transport = Transport(
+        identity,
+        notes,
+        snapshot_directory=directory,
+        api=api,
+        server_tls=tls[0] if tls else None,
+        client_tls=tls[1] if tls else None,
+        limits=limits,
+    )
+    try:
+        [(host, bound)] = await transport.serve(f"{scheme}://127.0.0.1:{port}")
+        yield Member(transport, notes, f"{scheme}://{host}:{bound}", identity)
+    finally:
+        await transport.close()
+
+
+@asynccontextmanager
+async def pair(directory: Path, **options: Any) -> AsyncIterator[tuple[Member, Member]]:
+    """Members 1 and 2, joined by all four streams."""
+    async with member(1, directory / "1", **options) as one, member(2, directory / "2", **options) as two:
+        one.transport.add_peer(2, [two.url])
+        two.transport.add_peer(1, [one.url])
+        await one.is_joined_to(2)
+        await two.is_joined_to(1)
+        yield one, two
+
+
+async def exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:
+    """Send raw bytes, return one response: to the end of its Content-Length, else to the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(request)
+        if half_close:
+            writer.write_eof()
+        head = await reader.readuntil(b"\r\n\r\n")
+        status, headers, _ = split(head)
+        length = "0" if status == 204 else headers.get("content-length")
+        return head + (await reader.read() if length is None else await reader.readexactly(int(length)))
+    except (ConnectionResetError, asyncio.IncompleteReadError):
+        return b""
+    finally:
+        writer.close()
+
+
+def request(method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:
+    """The bytes of a request."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: x"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    if body or method == "POST":
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def split(response: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (lower-case names), body."""
+    head, _, body = response.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return int(status.split(" ")[1]), {name.lower(): value for name, value in headers.items()}, body
+
+
+def entries(first: int, count: int, *, term: int = 3, size: int = 300) -> list[Entry]:
+    return [Entry(term, index, index.to_bytes(8, "big") * (size // 8)) for index in range(first, first + count)]
+
+
+def append(index: int, count: int, *, to: int = 2, from_: int = 1, term: int = 3, size: int = 300) -> Message:
+    """A leader's MsgApp with `count` entries after `index`, in the middle of its term."""
+    following = entries(index + 1, count, term=term, size=size)
+    return Message(MessageType.APP, to, from_, term, term, index, following, index)
