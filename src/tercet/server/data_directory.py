@@ -32,7 +32,11 @@ from tercet.replica.membership import Member, change_context, hex_id
 from tercet.replica.state_machine import StateMachine, conf_state_in
 from tercet.server.origin import Origin, founders, initial_cluster
 from tercet.server.server_config import ServerConfig
-from tercet.storage import WAL, Backend, LmdbBackend, OsFileSystem, Recovered
+from tercet.storage.interfaces import Backend
+from tercet.storage.lmdb_backend import LmdbBackend
+from tercet.storage.os_filesystem import OsFileSystem
+from tercet.storage.wal import WAL
+from tercet.storage.wal_recovery import Recovered
 
 log = logging.getLogger(__name__)
 

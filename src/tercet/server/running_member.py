@@ -33,7 +33,6 @@ from tercet.storage.interfaces import Bucket, LogStore, ReadView
 log = logging.getLogger(__name__)
 
 _PEER_CHUNK_BYTES: Final = 256 * 1024
-_LATE_TICKS_MAX: Final = 3
 
 
 class RunningMember:
@@ -64,7 +63,6 @@ class RunningMember:
         self._compaction_is_scheduled = False
         self._tick_handle: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
-        self.longest_turn_seconds = 0.0
         self.auto_compaction: AutoCompaction | None = None
         self.transport: Transport | None = None
         self.replica = Replica(
@@ -114,8 +112,6 @@ class RunningMember:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        late = now - self._tick_due
-        self.longest_turn_seconds = max(self.longest_turn_seconds, late)
         # Ticks that a long turn swallowed are dropped: raft would otherwise see a leader silent that only we did not hear.
         self._tick_due = max(self._tick_due + self._tick_seconds, now + self._tick_seconds / 2)
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)

@@ -25,13 +25,16 @@ from tercet.server.client_door import ClientDoor, make_health
 from tercet.server.cluster_text import check_founders, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
+from tercet.server import logs
 from tercet.server.logs import fields
-from tercet.server.metrics import Metrics
+from tercet.server.loop_watch import LoopWatch
+from tercet.server.member_metrics import MemberMetrics
 from tercet.server.origin import Origin, found, initial_cluster, join
 from tercet.server.peer_api import PeerApi
 from tercet.server.publication import monitor_cluster_version, publish
 from tercet.server.running_member import RunningMember
 from tercet.server.server_config import ServerConfig
+from tercet.server.start_checks import check_listeners
 from tercet.server.systemd import notify_ready
 from tercet.server.tls import PEER_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls_files import peer_tls
@@ -40,7 +43,8 @@ from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
-from tercet.storage import DirectoryLock, ThreadedLogStore
+from tercet.storage.directory_lock import DirectoryLock
+from tercet.storage.log_store import ThreadedLogStore
 from tercet.version import ETCD_VERSION
 
 log = logging.getLogger(__name__)
@@ -70,6 +74,7 @@ class MemberServer:
         paths = Paths.of(config)
         paths.create()
         await self._lock(paths)
+        logs.write_lines(check_listeners(config))
         door = ClientDoor(config)
         self._closing.callback(door.close_sockets)
         dialer = ClientTls(peer_tls(config)).context() if peer_tls(config).cert else None
@@ -77,7 +82,12 @@ class MemberServer:
         self._closing.push_async_callback(client.close)
         origin = await self._find_origin(paths, client)
         opened = open_member(config, paths, origin)
-        member = self._make_member(opened, paths)
+        metrics = MemberMetrics(config)
+        member = self._make_member(opened, paths, metrics)
+        loop_watch = LoopWatch()
+        loop_watch.start()
+        self._closing.callback(loop_watch.stop)
+        metrics.watch_member(member, loop_watch)
         log.info(
             "starting an etcd server",
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
@@ -99,7 +109,9 @@ class MemberServer:
         handlers: dict[str, Handler] = {}
         for service in (kv, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
-        await door.open(member, handlers, make_health(member, config), lambda a, b: (b'text/plain', b'', b''))
+        health = make_health(member, config)
+        metrics.watch_health(health)
+        metrics.watch_server(await door.open(member, handlers, health, metrics.scrape))
         self._closing.push_async_callback(self._leave, member, door)
         log.info("ready to serve client requests")
         log.info("notifying init daemon")
@@ -140,10 +152,12 @@ class MemberServer:
         check_founders(config, named, socket.gethostbyname)
         return await found(config.name, members, config.initial_cluster_token, client.members)
 
-    def _make_member(self, opened: Opened, paths: Paths) -> RunningMember:
+    def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> RunningMember:
         config = self._config
         self._closing.callback(opened.backend.close)
-        log_store = ThreadedLogStore(opened.wal, asyncio.get_running_loop(), on_failure=self._fail)
+        log_store = ThreadedLogStore(
+            opened.wal, asyncio.get_running_loop(), on_failure=self._fail, observe_sync=metrics.fsync_seconds.observe
+        )
         self._closing.callback(log_store.close)
         options = Options(
             request_timeout_seconds=config.request_timeout_seconds,

@@ -1,0 +1,111 @@
+"""The metrics of a running member: each a question to the object that knows, asked only when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tercet.http.health import Health
+from tercet.peer import PeerStatus
+from tercet.proto import rpc_pb2
+from tercet.replica.membership import hex_id
+from tercet.replica.replica import Replica
+from tercet.rpc import Server
+from tercet.server import grpc_metrics
+from tercet.server.common_metrics import register_health, register_process, register_versions
+from tercet.server.exposition import exposition
+from tercet.server.loop_watch import LoopWatch
+from tercet.server.metric_families import Labels
+from tercet.server.metrics import Metrics
+from tercet.server.running_member import RunningMember
+from tercet.server.server_config import ServerConfig
+
+
+class MemberMetrics:
+    """All metrics of one member, and the page that shows them."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.metrics = Metrics()
+        self.fsync_seconds = self.metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
+        self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
+        register_process(self.metrics)
+        register_versions(self.metrics, config.feature_gates)
+
+    def scrape(self, accept: bytes, accept_encoding: bytes) -> tuple[bytes, bytes, bytes]:
+        """The page of /metrics: (content type, content encoding or b"", body)."""
+        return exposition(self.metrics.families(), accept_encoding)
+
+    def watch_member(self, member: RunningMember, loop_watch: LoopWatch) -> None:
+        replica, metrics = member.replica, self.metrics
+        raft, backend = replica.raft, replica.machine.backend
+        metrics.read("tercet_loop_turn_longest_seconds", lambda: loop_watch.longest_seconds)
+        metrics.show("etcd_server_id", hex_id(raft.id))
+        metrics.read("etcd_server_has_leader", lambda: int(bool(raft.leader_id)))
+        metrics.read("etcd_server_is_leader", lambda: int(raft.is_leader))
+        metrics.read("etcd_server_is_learner", lambda: int(raft.id in raft.conf_state.learners))
+        metrics.read("etcd_server_leader_changes_seen_total", lambda: replica.leader_changes_seen)
+        metrics.read("etcd_server_proposals_committed_total", lambda: raft.commit_index)
+        metrics.read("etcd_server_proposals_applied_total", lambda: replica.applied_index)
+        metrics.read("etcd_server_proposals_pending", lambda: len(replica.proposals.waiting))
+        metrics.read("etcd_server_proposals_failed_total", lambda: replica.proposals.failed)
+        metrics.read("etcd_server_read_indexes_failed_total", lambda: replica.reads.failed)
+        metrics.read("etcd_server_quota_backend_bytes", lambda: replica.quota.limit_bytes)
+        metrics.read("etcd_mvcc_db_total_size_in_bytes", backend.size)
+        metrics.read("etcd_mvcc_db_total_size_in_use_in_bytes", backend.size_in_use)
+        metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.machine.store.revision)
+        metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.machine.store.compact_revision)
+        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.machine.store.index.current))
+        metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
+        metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
+        self._watch_peers(member)
+
+    def _watch_peers(self, member: RunningMember) -> None:
+        own = hex_id(member.replica.raft.id)
+
+        def by_peer(value: Callable[[PeerStatus], float]) -> Callable[[], dict[Labels, float]]:
+            return lambda: {(hex_id(status.id),): value(status) for status in _statuses(member)}
+
+        def by_pair(value: Callable[[PeerStatus], float]) -> Callable[[], dict[Labels, float]]:
+            return lambda: {(own, hex_id(status.id)): value(status) for status in _statuses(member)}
+
+        read = self.metrics.read_labelled
+        read("etcd_network_known_peers", by_pair(lambda status: 1))
+        read("etcd_network_active_peers", by_pair(lambda status: int(status.active_since is not None)))
+        read("etcd_network_disconnected_peers_total", by_pair(lambda status: status.disconnects))
+        read("etcd_network_peer_sent_bytes_total", by_peer(lambda status: status.sent_bytes))
+        read("etcd_network_peer_received_bytes_total", by_peer(lambda status: status.received_bytes))
+        read("etcd_network_peer_sent_failures_total", by_peer(lambda status: status.sent_failures))
+        read("etcd_network_peer_received_failures_total", by_peer(lambda status: status.received_failures))
+        read("etcd_network_snapshot_send_success", by_peer(lambda status: status.snapshots_sent))
+        read("etcd_network_snapshot_send_failures", by_peer(lambda status: status.snapshots_failed))
+
+    def watch_health(self, health: Health) -> None:
+        register_health(self.metrics, health.counters)
+
+    def watch_server(self, server: Server) -> None:
+        metrics, servers = self.metrics, [server]
+        metrics.read("etcd_network_client_grpc_received_bytes_total", lambda: server.traffic.bytes_in)
+        metrics.read("etcd_network_client_grpc_sent_bytes_total", lambda: server.traffic.bytes_out)
+        metrics.read_labelled("grpc_server_started_total", lambda: grpc_metrics.started(servers))
+        metrics.read_labelled("grpc_server_handled_total", lambda: grpc_metrics.handled(servers))
+        metrics.read_labelled("grpc_server_msg_received_total", lambda: grpc_metrics.received(servers))
+        metrics.read_labelled("grpc_server_msg_sent_total", lambda: grpc_metrics.sent(servers))
+        if server.options.measure_durations:
+            metrics.read_buckets("grpc_server_handling_seconds", lambda: grpc_metrics.durations(servers))
+
+
+def _statuses(member: RunningMember) -> list[PeerStatus]:
+    transport = member.transport
+    if transport is None:
+        return []
+    return [status for peer in transport.peers if (status := transport.status(peer)) is not None]
+
+
+def _cluster_version(replica: Replica) -> dict[Labels, float]:
+    version = replica.machine.membership.cluster_version
+    return {(".".join(version.split(".")[:2]),): 1} if version else {}
+
+
+def _alarms(replica: Replica) -> dict[Labels, float]:
+    return {
+        (hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.machine.alarms.list()
+    }
