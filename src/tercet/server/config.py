@@ -139,12 +139,12 @@ def _renamed(values: dict[str, Value], lines: list[Line]) -> dict[str, Value]:
             renamed[retired.now] = value
         elif retired.gate:
             gates[retired.gate] = bool(value)
-    today = {name: value for name, value in values.items() if name in FLAGS}
-    for name in sorted(today):
-        if not FLAGS[name].is_used and today[name] != FLAGS[name].parse(FLAGS[name].default):
+    merged = renamed | {name: value for name, value in values.items() if name in FLAGS}
+    for name in sorted(merged):
+        if not FLAGS[name].is_used and merged[name] != FLAGS[name].parse(FLAGS[name].default):
             lines.append(warn("flag is accepted and has no effect in this version", flag=name))
-    named = today.get("feature-gates", {})
-    return renamed | today | {"feature-gates": gates | dict(named)}  # type: ignore[arg-type]
+    named = merged.get("feature-gates", {})
+    return merged | {"feature-gates": gates | dict(named)}  # type: ignore[arg-type]
 
 
 def _settings(values: Mapping[str, Any]) -> LogSettings:

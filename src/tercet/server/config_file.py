@@ -92,7 +92,8 @@ def _load(path: str) -> Any:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"error converting YAML to JSON: yaml: {line}{error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"error converting YAML to JSON: yaml: {str(error) or 'nested too deeply'}") from error
+        reason = " ".join(str(error).split()) or "nested too deeply"
+        raise ConfigError(f"error converting YAML to JSON: yaml: {reason}") from error
 
 
 def _leaves(

