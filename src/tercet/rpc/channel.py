@@ -115,7 +115,7 @@ class ClientConnection(Connection):
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self.closing = True
         self._pinger.stop()
         self.reason = self.reason or (f"error reading from server: {exc or 'EOF'}")
         for call in tuple(self.calls.values()):
@@ -126,6 +126,11 @@ class ClientConnection(Connection):
         if not self.lost.done():
             self.lost.set_result(None)
             self._on_lost(self.reason)
+
+    def fail_later(self, call: ClientCall, error: str) -> None:
+        """End a call that could not be started, when its starter has returned."""
+        call.unprocessed = True
+        self.loop.call_soon(call.finish, Code.UNAVAILABLE, self.reason or f"the connection is closing: {error}")
 
     def ping(self) -> None:
         try:
@@ -214,7 +219,7 @@ class Channel:
     def is_usable(self) -> bool:
         """Whether a new call can be started: connected, and not told to go away."""
         connection = self._connection
-        return connection is not None and not connection.is_closing and not connection.going_away
+        return connection is not None and not connection.closing and not connection.going_away
 
     @property
     def traffic(self) -> TrafficCount:
@@ -235,7 +240,7 @@ class Channel:
     ) -> ClientUnary:
         """Send a request; later, never before this returns, `callback(code, text, message)` is called, exactly once.
 
-        timeout: seconds, told to the server and kept here. Returns the call, to `cancel()` it.
+        timeout: seconds, told to the server and kept here. Returns the call, to `cancel()` it. Raises RpcError if unconnected.
         """
         connection = self._connected()
         headers = self._heads.get(path) or self._learn_head(path)
@@ -247,7 +252,7 @@ class Channel:
             call.stream_id = stream_id = session.send_request(headers)
             session.send_data(stream_id, frame(message), end_stream=True)
         except HTTP2Error as error:
-            self._fail_later(call, error)
+            connection.fail_later(call, str(error))
             return call
         connection.calls[stream_id] = call
         if timeout is not None:
@@ -276,7 +281,7 @@ class Channel:
         return reply
 
     def stream(self, path: str, timeout: float | None = None, metadata: Metadata = ()) -> ClientStream:
-        """Start a streaming call of any kind. Errors show when it is used."""
+        """Start a streaming call of any kind; its errors show when it is used. Raises RpcError when not connected."""
         connection = self._connected()
         headers = self._full_head(self._heads.get(path) or self._learn_head(path), timeout, metadata)
         call = ClientStream(connection)
@@ -284,7 +289,7 @@ class Channel:
             call.opened(connection.session.send_request(headers))
         except HTTP2Error as error:
             call.opened(0)
-            self._fail_later(call, error)
+            connection.fail_later(call, str(error))
             return call
         connection.calls[call.stream_id] = call
         if timeout is not None:
@@ -307,16 +312,11 @@ class Channel:
             connection.transport.abort()  # the server does not take what we have to say
 
     def _connected(self) -> ClientConnection:
-        if self._connection is None:
-            raise RpcError(Code.UNAVAILABLE, "not connected", unprocessed=True)
-        return self._connection
-
-    def _fail_later(self, call: ClientCall, error: HTTP2Error) -> None:
-        connection = call.connection
-        call.unprocessed = True
-        call.stream_id = 0
-        text = connection.reason or f"the connection is closing: {error}"
-        connection.loop.call_soon(call.finish, Code.UNAVAILABLE, text)
+        connection = self._connection
+        if connection is None or connection.closing:
+            reason = "not connected" if connection is None else connection.reason or "the connection is closing"
+            raise RpcError(Code.UNAVAILABLE, reason, unprocessed=True)
+        return connection
 
     def _learn_head(self, path: str) -> Headers:
         head: Headers = (

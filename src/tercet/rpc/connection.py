@@ -47,8 +47,8 @@ class Connection(asyncio.Protocol):
     """The part of a connection that servers and clients share."""
 
     __slots__ = (
-        "_closing",
         "_senders",
+        "closing",
         "last_heard",
         "loop",
         "session",
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self.touched = False  # something waits to be flushed, and a flush is on its way
         self.write_paused = False
         self.last_heard = 0.0
-        self._closing = False
+        self.closing = False
         self._senders: set[Waiting] = set()
 
     # What subclasses say.
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hand the transport what the session can send, and tell those who waited for it."""
-        if self._closing:
+        if self.closing:
             return
         session = self.session
         try:
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
 
     def goaway(self, error_code: int, text: bytes) -> None:
         """Tell the peer why, and close once that has been written."""
-        if self._closing:
+        if self.closing:
             return
         try:
             self.session.send_goaway(error_code, debug_data=text)
@@ -193,15 +193,11 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what was handed to the transport."""
-        if not self._closing:
-            self._closing = True
+        if not self.closing:
+            self.closing = True
             self.transport.close()
 
     def abort(self) -> None:
-        if not self._closing:
-            self._closing = True
+        if not self.closing:
+            self.closing = True
             self.transport.abort()
-
-    @property
-    def is_closing(self) -> bool:
-        return self._closing

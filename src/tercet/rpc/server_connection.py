@@ -117,7 +117,7 @@ class ServerConnection(Connection):
             self.data_received(first)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._closing = True
+        self.closing = True
         self._pinger.stop()
         self.server.lost(self)
         calls, self.calls = self.calls, {}
@@ -356,7 +356,7 @@ class ServerConnection(Connection):
         Two GOAWAYs, a round trip apart: the first names no stream as the last, so that a request that is on its way is
         still served.
         """
-        if self._draining or self._closing:
+        if self._draining or self.closing:
             return
         self._draining = True
         try:

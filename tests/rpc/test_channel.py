@@ -1,0 +1,284 @@
+"""Our client against grpcio's server: all kinds, deadlines, cancellation, errors, size limits, losses."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import pytest
+
+from tercet.errors import Code
+from tercet.rpc import Channel, ChannelOptions, RpcError
+from tests.rpc.harness import run, until
+
+
+class Judge(grpc.GenericRpcHandler):
+    """A grpcio server with a method of every kind."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Any] = {}
+        self.cancelled = threading.Event()
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        name = details.method.rpartition("/")[2].lower()
+        self.seen["metadata"] = details.invocation_metadata
+        if name in ("echo", "fail", "hang"):
+            return grpc.unary_unary_rpc_method_handler(getattr(self, name))
+        if name == "join":
+            return grpc.stream_unary_rpc_method_handler(self.join)
+        if name in ("count", "quiet"):
+            return grpc.unary_stream_rpc_method_handler(getattr(self, name))
+        if name == "chat":
+            return grpc.stream_stream_rpc_method_handler(self.chat)
+        return None
+
+    def echo(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.seen["timeout"] = context.time_remaining()
+        return request
+
+    def fail(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.DATA_LOSS, "50% of Zürich\n")
+        raise AssertionError
+
+    def hang(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.add_callback(self.cancelled.set)
+        self.cancelled.wait(5)
+        return b"too late"
+
+    def join(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        return b"+".join(requests)
+
+    def count(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        for number in range(int(request)):
+            yield b"%d" % number
+
+    def quiet(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        context.add_callback(self.cancelled.set)
+        yield b"first"
+        self.cancelled.wait(5)
+
+    def chat(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        for request in requests:
+            yield request.upper()
+
+
+def with_judge(test: Callable[[Channel, Judge], Any], options: ChannelOptions | None = None) -> None:
+    judge = Judge()
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=8),
+        handlers=(judge,),
+        options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+
+    async def main() -> None:
+        channel = Channel("127.0.0.1", port, options=options)
+        await channel.connect()
+        await test(channel, judge)
+        await channel.close()
+        assert channel.open_calls == 0
+
+    try:
+        run(main())
+    finally:
+        judge.cancelled.set()
+        server.stop(0).wait()
+
+
+def test_all_four_kinds() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        assert await channel.unary("/t.T/Echo", b"hello") == b"hello"
+        assert await channel.unary("/t.T/Echo", b"") == b""
+        join = channel.stream("/t.T/Join")
+        for part in (b"a", b"b", b"c"):
+            await join.send(part)
+        join.half_close()
+        assert [message async for message in join] == [b"a+b+c"]
+        count = channel.stream("/t.T/Count")
+        await count.send(b"500")
+        count.half_close()
+        assert [message async for message in count] == [b"%d" % number for number in range(500)]
+        async with channel.stream("/t.T/Chat") as chat:
+            for word in (b"one", b"two"):
+                await chat.send(word)
+                assert await chat.receive() == word.upper()
+
+    with_judge(client)
+
+
+def test_callbacks_in_one_turn_and_never_from_within_start() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        done: list[tuple[int, int, str, bytes]] = []
+        for number in range(200):
+            channel.start_unary(
+                "/t.T/Echo", b"%d" % number, lambda code, text, reply, n=number: done.append((n, code, text, reply))
+            )
+        assert not done
+        await until(lambda: len(done) == 200)
+        assert sorted(done) == [(number, 0, "", b"%d" % number) for number in range(200)]
+
+    with_judge(client)
+
+
+def test_metadata_and_deadline_reach_the_server() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        await channel.unary("/t.T/Echo", b"", timeout=7, metadata=[("token", "abc"), ("raw-bin", b"\0\xff")])
+        seen = {pair.key: pair.value for pair in judge.seen["metadata"]}
+        assert (seen["token"], seen["raw-bin"]) == ("abc", b"\0\xff")
+        assert 6 < judge.seen["timeout"] <= 7
+        with pytest.raises(ValueError, match="printable ASCII"):
+            await channel.unary("/t.T/Echo", b"", metadata=[("token", "a\nb")])
+
+    with_judge(client)
+
+
+@pytest.mark.parametrize("path", ["/t.T/Fail", "/t.T/Missing"])
+def test_errors(path: str) -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        with pytest.raises(RpcError) as error:
+            await channel.unary(path, b"")
+        expected = (Code.DATA_LOSS, "50% of Zürich\n") if path == "/t.T/Fail" else (Code.UNIMPLEMENTED, "Method not found!")
+        assert (error.value.code, error.value.message) == expected
+        stream = channel.stream(path)
+        await stream.send(b"")
+        stream.half_close()
+        with pytest.raises(RpcError) as error:
+            await stream.receive()
+        assert (error.value.code, error.value.message) == expected
+        assert await channel.unary("/t.T/Echo", b"alive") == b"alive"
+
+    with_judge(client)
+
+
+def test_deadlines_are_kept_locally() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(RpcError) as error:
+            await channel.unary("/t.T/Hang", b"", timeout=0.1)
+        assert (error.value.code, error.value.message) == (Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        assert 0.09 < asyncio.get_running_loop().time() - started < 1
+        assert await asyncio.to_thread(judge.cancelled.wait, 3)
+
+    with_judge(client)
+
+
+def test_cancellation_reaches_the_server() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        stream = channel.stream("/t.T/Quiet")
+        await stream.send(b"")
+        assert await stream.receive() == b"first"
+        stream.cancel()
+        with pytest.raises(RpcError) as error:
+            await stream.receive()
+        assert error.value.code is Code.CANCELLED
+        assert await asyncio.to_thread(judge.cancelled.wait, 3)
+        judge.cancelled.clear()
+        task = asyncio.create_task(channel.unary("/t.T/Hang", b""))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(judge.cancelled.wait, 3)
+
+    with_judge(client)
+
+
+def test_large_messages_both_ways() -> None:
+    whole = bytes(range(256)) * (20 * 4096)
+
+    async def client(channel: Channel, judge: Judge) -> None:
+        assert await channel.unary("/t.T/Echo", whole) == whole
+        chat = channel.stream("/t.T/Chat")
+
+        async def talk() -> None:
+            for _ in range(5):
+                await chat.send(whole[: 4 << 20])
+            chat.half_close()
+
+        talking = asyncio.create_task(talk())
+        assert [message async for message in chat] == [whole[: 4 << 20].upper()] * 5
+        await talking
+
+    with_judge(client)
+
+
+def test_the_limit_on_answers() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        assert await channel.unary("/t.T/Echo", bytes(100_000)) == bytes(100_000)
+        for size in (100_001, 5_000_000):
+            with pytest.raises(RpcError) as error:
+                await channel.unary("/t.T/Echo", bytes(size))
+            assert error.value.code is Code.RESOURCE_EXHAUSTED
+            assert "grpc: received message larger than max" in error.value.message
+        chat = channel.stream("/t.T/Chat")
+        await chat.send(bytes(200_000))
+        with pytest.raises(RpcError) as error:
+            await chat.receive()
+        assert error.value.message == "grpc: received message larger than max (200000 vs. 100000)"
+
+    with_judge(client, ChannelOptions(max_message_bytes=100_000))
+
+
+def test_a_lost_server_ends_all_calls_and_says_so() -> None:
+    async def main() -> None:
+        lost: list[str] = []
+        peers: list[asyncio.BaseTransport] = []
+
+        class Vanishing(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                peers.append(transport)
+                transport.write(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))  # type: ignore[attr-defined]
+
+        listener = await asyncio.get_running_loop().create_server(Vanishing, "127.0.0.1", 0)
+        channel = Channel("127.0.0.1", listener.sockets[0].getsockname()[1], on_lost=lost.append)
+        await channel.connect()
+        assert channel.is_usable
+        unary = asyncio.create_task(channel.unary("/t.T/Echo", b""))
+        stream = channel.stream("/t.T/Chat")
+        await asyncio.sleep(0.02)
+        peers[0].abort()  # type: ignore[attr-defined]
+        for waiting in (unary, asyncio.create_task(stream.receive())):
+            with pytest.raises(RpcError) as error:
+                await waiting
+            assert error.value.code is Code.UNAVAILABLE
+            assert error.value.message.startswith("error reading from server")
+            assert not error.value.unprocessed
+        assert len(lost) == 1
+        assert not channel.is_usable
+        with pytest.raises(RpcError) as error:
+            await channel.unary("/t.T/Echo", b"")
+        assert (error.value.code, error.value.unprocessed) == (Code.UNAVAILABLE, True)
+        listener.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
+def test_servers_that_are_none(answer: bytes | None) -> None:
+    """Nobody there, one that says nothing, one that speaks something else: UNAVAILABLE within the time allowed."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer or b"")
+            await reader.read()
+            writer.close()
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        if answer is None:
+            listener.close()
+            await listener.wait_closed()
+        channel = Channel("127.0.0.1", port, options=ChannelOptions(connect_timeout_seconds=0.2))
+        with pytest.raises(RpcError, match="connection error") as error:
+            await channel.connect()
+        assert (error.value.code, error.value.unprocessed) == (Code.UNAVAILABLE, True)
+        with pytest.raises(RpcError, match="not connected"):
+            channel.start_unary("/t.T/Echo", b"", lambda *_: None)
+        listener.close()
+
+    run(main())
