@@ -103,7 +103,9 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_no_file_outgrows_its_idea() -> None:
-    large = {str(path.relative_to(ROOT)): count for path in modules() if (count := len(path.read_text().splitlines())) > LINES_MAX}
+    large = {
+        str(path.relative_to(ROOT)): count for path in modules() if (count := len(path.read_text().splitlines())) > LINES_MAX
+    }
     assert not large
 
 

@@ -1,8 +1,9 @@
 """What went wrong, sorted by what the member must do next.
 
-A `RequestError` is an answer: every member would give the same one, and the member goes on. `Unavailable` is an answer too, but a
-write may have happened. `StorageFailure` and `InvariantViolation` stop the member: a log that cannot be trusted promises nothing.
-Only a `RequestError` may come out of applying an entry; with anything else members could answer differently.
+A `RequestError` is an answer: every member would give the same one, and the member goes on. `Unavailable` is an answer too,
+but a write may have happened. `StorageFailure` and `InvariantViolation` stop the member: a log that cannot be trusted
+promises nothing. Only a `RequestError` may come out of applying an entry; with anything else members could answer
+differently.
 
 Codes and texts are etcd's, byte for byte: its clients recognise an error by its text (api/v3rpc/rpctypes in etcd).
 """
@@ -56,7 +57,9 @@ class Unavailable(StatusError):
 
 
 class StorageFailure(TercetError):
-    """The disk broke a promise (failed fsync, wrong checksum, damage before the tail): the member stops. Name file and offset."""
+    """The disk broke a promise (failed fsync, wrong checksum, damage before the tail): the member stops. Name file and
+    offset.
+    """
 
 
 class ConfigError(TercetError):
@@ -102,9 +105,7 @@ LEASE_EXISTS = _precondition("etcdserver: lease already exists")
 MEMBER_NOT_FOUND = RequestError(Code.NOT_FOUND, "etcdserver: member not found")
 MEMBER_EXISTS = _precondition("etcdserver: member ID already exist")
 PEER_URL_EXISTS = _precondition("etcdserver: Peer URLs already exists")
-NOT_ENOUGH_STARTED = RequestError(
-    Code.UNKNOWN, "etcdserver: re-configuration failed due to not enough started members"
-)
+NOT_ENOUGH_STARTED = RequestError(Code.UNKNOWN, "etcdserver: re-configuration failed due to not enough started members")
 LEARNER_ONLY = _precondition("etcdserver: can only promote a learner member")
 LEARNER_NOT_READY = _precondition("etcdserver: can only promote a learner member which is in sync with leader")
 TOO_MANY_LEARNERS = _precondition("etcdserver: too many learner members in cluster")
@@ -117,14 +118,8 @@ NO_LEADER = Unavailable(Code.UNAVAILABLE, "etcdserver: no leader")
 LEADER_CHANGED = Unavailable(Code.UNAVAILABLE, "etcdserver: leader changed")
 STOPPED = Unavailable(Code.UNAVAILABLE, "etcdserver: server stopped")
 TIMEOUT = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out")
-TIMEOUT_LEADER_FAILURE = Unavailable(
-    Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to previous leader failure"
-)
-TIMEOUT_CONNECTION_LOST = Unavailable(
-    Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to connection lost"
-)
+TIMEOUT_LEADER_FAILURE = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to previous leader failure")
+TIMEOUT_CONNECTION_LOST = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to connection lost")
 UNHEALTHY = Unavailable(Code.UNAVAILABLE, "etcdserver: unhealthy cluster")
-TIMEOUT_LEADER_TRANSFER = Unavailable(
-    Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long"
-)
+TIMEOUT_LEADER_TRANSFER = Unavailable(Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long")
 PROPOSAL_DROPPED = Unavailable(Code.UNKNOWN, "raft proposal dropped")

@@ -12,7 +12,9 @@ from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, enco
 keys = st.binary(min_size=0, max_size=300)
 
 
-@given(key=keys, value=keys, lease=st.integers(-(2**63), 2**63 - 1), member_id=st.integers(1, 2**64 - 1), now=st.integers(0, 2**45))
+@given(
+    key=keys, value=keys, lease=st.integers(-(2**63), 2**63 - 1), member_id=st.integers(1, 2**64 - 1), now=st.integers(0, 2**45)
+)
 def test_pasted_put_equals_protobufs(key: bytes, value: bytes, lease: int, member_id: int, now: int) -> None:
     body = rpc_pb2.PutRequest(key=key, value=value, lease=lease).SerializeToString()
     pasted = encode_request("put", body, RequestIds(member_id, now))
@@ -24,7 +26,7 @@ def test_ids_stay_right_while_the_cached_bytes_change() -> None:
     one, two = RequestIds(0xABCD, 1_700_000_000_000), RequestIds(0xABCD, 1_700_000_000_000)
     for _ in range(40_000):  # more than twice round the 14 bits that are not cached
         header = internal_pb2.InternalRaftRequest.FromString(one.next_header()).header
-        assert header.ID == two.next()
+        assert two.next() == header.ID
 
 
 def test_ids_carry_the_member_in_front() -> None:

@@ -1,7 +1,7 @@
 """Which alarms stand: a replicated set of (member id, type), and what it forbids.
 
-Source: semantics of etcd's alarm store (server/etcdserver/api/v3alarm): activating twice answers the same, deactivating what is not
-there answers nothing, and the rules that an alarm switches on are worked out anew from those that are left.
+Source: semantics of etcd's alarm store (server/etcdserver/api/v3alarm): activating twice answers the same, deactivating what
+is not there answers nothing, and the rules that an alarm switches on are worked out anew from those that are left.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Alarms:
     def _has(self, alarm: int) -> bool:
         return any(kind == alarm for _, kind in self._active)
 
-    def list(self, alarm: int = rpc_pb2.NONE) -> list[rpc_pb2.AlarmMember]:
+    def standing(self, alarm: int = rpc_pb2.NONE) -> list[rpc_pb2.AlarmMember]:
         """All alarms, or those of one type."""
         return [
             rpc_pb2.AlarmMember(memberID=member_id, alarm=kind)  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ class Alarms:
     def apply(self, request: rpc_pb2.AlarmRequest) -> list[rpc_pb2.AlarmMember]:
         """Carry out one AlarmRequest. Returns the alarms that the response names."""
         if request.action == rpc_pb2.AlarmRequest.GET:
-            return self.list(request.alarm)
+            return self.standing(request.alarm)
         if request.alarm == rpc_pb2.NONE:
             return []
         alarm = rpc_pb2.AlarmMember(memberID=request.memberID, alarm=request.alarm)

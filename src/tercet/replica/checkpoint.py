@@ -1,9 +1,10 @@
 """When may the log start later? Behind a point that the backend holds durably, and not sooner than slow followers can bear.
 
-Every `snapshot_entries` applied entries:  backend commits  ->  the log records the point  ->  segments before it go, and raft forgets
-all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot.
+Every `snapshot_entries` applied entries:  backend commits  ->  the log records the point  ->  segments before it go, and raft
+forgets all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot.
 
-Each arrow waits for durability on its left: a power cut between any two leaves a log that still reaches back to the backend's state.
+Each arrow waits for durability on its left: a power cut between any two leaves a log that still reaches back to the backend's
+state.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from tercet.raft import Raft
 from tercet.raft.types import Snapshot
 from tercet.storage.interfaces import Backend, LogStore
 
-# While a snapshot travels, the entries after it are kept for its receiver; but a link that never finishes may not fill the memory.
+# While a snapshot travels, the entries after it are kept for its receiver; but a link that never finishes may not fill the
+# memory.
 KEPT_WHILE_SENDING_MAX: Final = 200_000
 
 

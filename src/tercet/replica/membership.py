@@ -1,10 +1,11 @@
 """Who is in the cluster: ids, peer URLs, names, client URLs, learners; who was removed for ever; the cluster's version.
 
 Changed only by applying log entries, so that all members agree at the same index. Kept in the backend's buckets `members`,
-`members_removed` and `cluster` in etcd's own JSON, and carried a second time in a snapshot's v2 JSON for members of 3.5 and 3.6.
+`members_removed` and `cluster` in etcd's own JSON, and carried a second time in a snapshot's v2 JSON for members of 3.5 and
+3.6.
 
-Source: etcd server/etcdserver/api/membership. A change that does not fit is not an error of the log: the entry counts, raft is told of
-no change, and whoever asked gets the reason.
+Source: etcd server/etcdserver/api/membership. A change that does not fit is not an error of the log: the entry counts, raft
+is told of no change, and whoever asked gets the reason.
 """
 
 from __future__ import annotations
@@ -192,7 +193,9 @@ class Membership:
     # --- the v2 form
 
     def apply_v2(self, path: str, value: str) -> None:
-        """A request in the form of 3.4 and 3.5: a member's attributes or the cluster's version. Others meant the v2 store: nothing."""
+        """A request in the form of 3.4 and 3.5: a member's attributes or the cluster's version. Others meant the v2 store:
+        nothing.
+        """
         parts = path.strip("/").split("/")
         if parts == ["0", "version"]:
             self.set_cluster_version(value)

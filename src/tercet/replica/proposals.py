@@ -1,10 +1,12 @@
 """From a client's request to an entry of the log, and from the applied entry back to whoever waits for it.
 
-A proposal waits in three places: in `_queue` until this turn ends (all of a turn become one append) or until a leader is known; in the
-log; and in `waiting` until its entry is applied here. The key of `waiting` is the entry's data itself: it holds a request id that no
-other request has, on the leader it is the very same object, and so nobody has to parse an entry to find its waiter.
+A proposal waits in three places: in `_queue` until this turn ends (all of a turn become one append) or until a leader is
+known; in the log; and in `waiting` until its entry is applied here. The key of `waiting` is the entry's data itself: it holds
+a request id that no other request has, on the leader it is the very same object, and so nobody has to parse an entry to find
+its waiter.
 
-Must never answer "not done": a forwarded proposal may be applied after the client stopped waiting, and there is no deduplication.
+Must never answer "not done": a forwarded proposal may be applied after the client stopped waiting, and there is no
+deduplication.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ NEVER_PROPOSED: Final = Unavailable(Code.DEADLINE_EXCEEDED, "context deadline ex
 
 
 class Waiter:
-    """Someone who waits for an entry to be applied. `message` is the parsed request, so that applying here need not parse it again."""
+    """Someone who waits for an entry to be applied. `message` is the parsed request, so that applying here need not parse it
+    again.
+    """
 
     __slots__ = ("deadline", "field", "is_proposed", "message", "proposed_at", "then")
 

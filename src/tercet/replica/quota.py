@@ -1,7 +1,7 @@
 """How much may the backend grow? Measured on each member for itself, before a request is proposed and again when it is applied.
 
-Source: etcd server/storage/quota.go. A request that would pass the quota is refused and raises the NOSPACE alarm, which then binds all
-members; requests without cost (reads, deletes) always pass, so that there is a way back.
+Source: etcd server/storage/quota.go. A request that would pass the quota is refused and raises the NOSPACE alarm, which then
+binds all members; requests without cost (reads, deletes) always pass, so that there is a way back.
 """
 
 from __future__ import annotations

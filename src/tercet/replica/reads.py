@@ -1,8 +1,8 @@
 """When may a read be answered from this member's own state, so that it sees every write acknowledged before it began?
 
-ReadIndex (raft thesis §6.4): ask the leader for its commit index; the leader makes sure that it still leads; once this member has
-applied that far, it may answer. All reads that arrive while a round is on its way form the next round, so a busy member pays for
-one exchange with the quorum, not for one a read.
+ReadIndex (raft thesis §6.4): ask the leader for its commit index; the leader makes sure that it still leads; once this member
+has applied that far, it may answer. All reads that arrive while a round is on its way form the next round, so a busy member
+pays for one exchange with the quorum, not for one a read.
 
 A round serves only reads that were queued before it was sent; never one that came later (the index could be too old for it).
 Each round has a fresh context, also when it repeats a lost one: an answer to an earlier try proves nothing about now.

@@ -1,12 +1,14 @@
 """One member of the replicated state machine: what comes in goes to raft, what raft decides is carried out, in a safe order.
 
-    propose / read / step / tick  ->  (end of the turn) flush  ->  raft  ->  Ready  ->  disk, peers, state machine  ->  callbacks
+    propose / read / step / tick  ->  (end of the turn) flush  ->  raft  ->  Ready  ->  disk, peers, state machine  ->
+    callbacks
 
-Everything of a turn of the loop is gathered and carried out once: one append to the log, one message to each follower, one read-index
-round. The object only passes things on; the ideas live beside it: proposals.py, reads.py, state_machine.py, membership.py,
-checkpoint.py, snapshots.py.
+Everything of a turn of the loop is gathered and carried out once: one append to the log, one message to each follower, one
+read-index round. The object only passes things on; the ideas live beside it: proposals.py, reads.py, state_machine.py,
+membership.py, checkpoint.py, snapshots.py.
 
-Sans-I/O: the log store, the transport, the clock and the scheduling of `flush` are injected. The simulator runs this very object.
+Sans-I/O: the log store, the transport, the clock and the scheduling of `flush` are injected. The simulator runs this very
+object.
 
 Must never: answer a client before its entry is applied; let a promise out before it is durable (raft holds those back until
 `persisted`); apply an entry twice (the backend keeps the applied index in the same commit as the data).
@@ -23,8 +25,8 @@ from typing import Any, Final, Protocol
 from tercet import errors
 from tercet.errors import Code, RequestError, StatusError, StorageFailure
 from tercet.proto import rpc_pb2
-from tercet.raft.codec import conf_change_in, encode_conf_change
 from tercet.raft import ConfChangeRefused, Raft
+from tercet.raft.codec import conf_change_in, encode_conf_change
 from tercet.raft.ready import Ready
 from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message
 from tercet.replica.checkpoint import Checkpoints
@@ -311,7 +313,8 @@ class Replica:
             waiter.then(b"" if refusal is None else refusal)
 
     def _install(self, ready: Ready) -> None:
-        """Replace the whole state by a snapshot's. First the backend, then the log's mark, then raft's promise to the leader."""
+        """Replace the whole state by a snapshot's. First the backend, then the log's mark, then raft's promise to the leader.
+        """
         snapshot = ready.snapshot
         assert snapshot is not None
         before = set(self.machine.membership.members)

@@ -1,7 +1,9 @@
-"""How a client's request becomes the data of a log entry, and back: etcd's InternalRaftRequest, with a request id that no member reuses.
+"""How a client's request becomes the data of a log entry, and back: etcd's InternalRaftRequest, with a request id that no
+member reuses.
 
-Fast code (bench put): the four hot requests are pasted, not built. A client's encoded PutRequest is already field 4 of the entry; only
-the tag, the length and the header with the request id go around it. `tests/replica/test_requests.py` holds the paste against protobuf.
+Fast code (bench put): the four hot requests are pasted, not built. A client's encoded PutRequest is already field 4 of the
+entry; only the tag, the length and the header with the request id go around it. `tests/replica/test_requests.py` holds the
+paste against protobuf.
 
 Must never emit a shape that a peer cannot parse: an unknown entry stops every member that reads it.
 """
@@ -24,13 +26,13 @@ FIELD_TAGS: Final[dict[str, bytes]] = {
     for field in internal_pb2.InternalRaftRequest.DESCRIPTOR.fields
     if field.message_type is not None and field.name != "header"
 }
-_FIELD_NAMES: Final = tuple(FIELD_TAGS)
 _PUT_TAG: Final = FIELD_TAGS["put"][0]
 _InternalRaftRequest = internal_pb2.InternalRaftRequest
 
 
 class RequestIds:
-    """Ids unique over members and restarts: 16 bits of member id, 40 bits of start time in ms, an 8-bit counter that carries on.
+    """Ids unique over members and restarts: 16 bits of member id, 40 bits of start time in ms, an 8-bit counter that carries
+    on.
 
     Source: etcd pkg/idutil. The encoded form is kept nearly ready, since only its lowest 14 bits change from call to call.
     """
@@ -82,9 +84,9 @@ def decode_request(data: bytes) -> tuple[str, Message]:
         return "v2", _decode_v2(data)
     if data[0] == _PUT_TAG:
         return "put", request.put
-    for name in _FIELD_NAMES:
-        if request.HasField(name):
-            return name, getattr(request, name)
+    for field, value in request.ListFields():
+        if field.name in FIELD_TAGS:
+            return field.name, value
     raise ValueError(f"a log entry holds a request of a kind that this version does not know: {data[:32].hex()}")
 
 

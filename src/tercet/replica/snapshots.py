@@ -1,7 +1,8 @@
 """The whole state in one piece: offered to a follower that the log cannot reach any more, and installed where one arrives.
 
-Raft sends only a description (index, term, configuration); the database itself travels beside it, read from a point-in-time view. The
-view tells its own index, so description and database always agree: raft's question is answered with "not now" until the view is open.
+Raft sends only a description (index, term, configuration); the database itself travels beside it, read from a point-in-time
+view. The view tells its own index, so description and database always agree: raft's question is answered with "not now" until
+the view is open.
 
 A view pins the pages that it shows. One that nobody came for is closed after VIEW_SECONDS_MAX.
 """
@@ -66,7 +67,9 @@ class Snapshots:
         self._offered = (described, view, self._clock())
 
     def take(self, index: int) -> ReadView | None:
-        """The view that goes with the description at `index`; whoever takes it closes it. None if it has been closed as stale."""
+        """The view that goes with the description at `index`; whoever takes it closes it. None if it has been closed as
+        stale.
+        """
         for position, (described, view, _) in enumerate(self._leaving):
             if described.index == index:
                 del self._leaving[position]
@@ -98,14 +101,15 @@ class Snapshots:
     def received(self, index: int, database: ReceivedDatabase) -> None:
         """The database that belongs to the snapshot at `index` is here; raft has yet to decide whether it is wanted.
 
-        Only those that can no longer be wanted are dropped: two snapshots in quick succession must not take each other's file away
-        before it is read (etcd #18055).
+        Only those that can no longer be wanted are dropped: two snapshots in quick succession must not take each other's file
+        away before it is read (etcd #18055).
         """
         self._discard(self._machine.backend.applied_index)
         self._received[index] = database
 
     def install(self, snapshot: Snapshot) -> int:
-        """Make the state machine what `snapshot` says, durably. Returns the index that the database itself has reached (>= snapshot.index).
+        """Make the state machine what `snapshot` says, durably. Returns the index that the database itself has reached (>=
+        snapshot.index).
 
         Raises StorageFailure if the database is damaged or was never received.
         """

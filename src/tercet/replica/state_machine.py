@@ -1,7 +1,9 @@
-"""What the log means: every kind of request that an entry may carry, applied to the store, the leases, the alarms and the membership.
+"""What the log means: every kind of request that an entry may carry, applied to the store, the leases, the alarms and the
+membership.
 
-Deterministic: the same entries give the same state and the same answers on every member, so nothing here asks a clock, chance or the
-local disk. Only a RequestError may come out of an apply; anything else would let members answer differently and stops the member.
+Deterministic: the same entries give the same state and the same answers on every member, so nothing here asks a clock, chance
+or the local disk. Only a RequestError may come out of an apply; anything else would let members answer differently and stops
+the member.
 
 One exception is etcd's: the quota is measured locally. It never changes what is written, only what the client hears (quota.py).
 """
@@ -28,7 +30,14 @@ CONF_STATE_KEY: Final = b"confState"
 Handler = Callable[[Any], bytes]
 
 # Requests that change nothing, whoever answers them: a member that did not ask may pass over them.
-_READ_ONLY: Final = ("auth_status", "auth_user_get", "auth_user_list", "auth_role_get", "auth_role_list", "downgrade_version_test")
+_READ_ONLY: Final = (
+    "auth_status",
+    "auth_user_get",
+    "auth_user_list",
+    "auth_role_get",
+    "auth_role_list",
+    "downgrade_version_test",
+)
 
 
 def conf_state_in(source: Backend | ReadView) -> ConfState:
@@ -65,8 +74,8 @@ class StateMachine:
     def install(self, items: Iterable[tuple[Bucket, bytes, bytes]] | None, snapshot: Snapshot) -> int:
         """Become the state that a snapshot describes, durably, before returning. The old state is gone.
 
-        Returns the index that the database had reached when it was read: its sender may have applied more than it announced, and
-        entries up to there must not be applied again.
+        Returns the index that the database had reached when it was read: its sender may have applied more than it announced,
+        and entries up to there must not be applied again.
         Raises StorageFailure if there is no database for this snapshot or it is damaged.
         """
         if items is None:
@@ -185,7 +194,9 @@ def _refuse(error: errors.RequestError) -> Handler:
 
 
 def _unsupported(field: str) -> Handler:
-    """An entry that changes state in a way this version does not keep: going on would be to differ from the others in silence."""
+    """An entry that changes state in a way this version does not keep: going on would be to differ from the others in
+    silence.
+    """
 
     def stop(request: object) -> bytes:
         raise StorageFailure(f"the log holds a request that this version cannot apply ({field}): upgrade this member")

@@ -1,7 +1,7 @@
 """Where clients come in: the sockets of --listen-client-urls and its siblings, gRPC and HTTP behind each.
 
-Sockets are bound at once, so that a port in use is told before anything else happens; they are served only when the member is ready,
-and until then the kernel lets clients wait.
+Sockets are bound at once, so that a port in use is told before anything else happens; they are served only when the member is
+ready, and until then the kernel lets clients wait.
 """
 
 from __future__ import annotations

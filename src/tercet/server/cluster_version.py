@@ -1,7 +1,7 @@
 """Which version do all members speak? The leader asks each for its own and writes the smallest down, through the log.
 
-Members of different versions can form one cluster; the cluster's version says what all of them understand. It rises only when every
-member answered, and never falls without a downgrade.
+Members of different versions can form one cluster; the cluster's version says what all of them understand. It rises only when
+every member answered, and never falls without a downgrade.
 
 Source: etcd server/etcdserver/version/monitor.go, adapters and cluster_util.go (decideClusterVersion).
 """

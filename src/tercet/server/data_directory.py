@@ -1,4 +1,5 @@
-"""Everything of a member that survives it: the lock, the log and the backend, opened in the one order that cannot lose anything.
+"""Everything of a member that survives it: the lock, the log and the backend, opened in the one order that cannot lose
+anything.
 
     <data-dir>/lock                 held while a process uses the directory
     <data-dir>/member/wal/          the write-ahead log (or --wal-dir)
@@ -154,9 +155,7 @@ def _restore(config: ServerConfig, wal: WAL, recovered: Recovered, backend: Back
     mark = recovered.snapshot.index if recovered.snapshot else 0
     last = recovered.entries[-1].index if recovered.entries else mark
     if applied < mark:
-        raise StorageFailure(
-            f"database file ({backend.path} index {applied}) does not match with snapshot (index {mark})"
-        )
+        raise StorageFailure(f"database file ({backend.path} index {applied}) does not match with snapshot (index {mark})")
     conf_state = conf_state_in(backend)
     if applied > last:
         term = backend.applied_term

@@ -1,4 +1,5 @@
-"""A member as a process: read the configuration, run until a signal or a failure, leave with the exit code that etcd would have.
+"""A member as a process: read the configuration, run until a signal or a failure, leave with the exit code that etcd would
+have.
 
 Source: etcd server/etcdmain/etcd.go, for exit codes, signals and the lines that scripts look for.
 """
@@ -11,8 +12,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import uvloop
 
@@ -21,16 +22,16 @@ from tercet.server import logs
 from tercet.server.config import load
 from tercet.server.logs import fields
 from tercet.server.refusal import StartRefused
-from tercet.server.server_config import ServerConfig
 from tercet.server.server import MemberServer
+from tercet.server.server_config import ServerConfig
 
 log = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # A thread that comes back from fdatasync should not wait 5 ms (the default) for the loop to give way.
 _SWITCH_SECONDS: Final = 0.0005
-# The bulk of a member's data is not tracked by the collector, so what is left can be collected rarely: a request's objects die by
-# reference counting.
+# The bulk of a member's data is not tracked by the collector, so what is left can be collected rarely: a request's objects
+# die by reference counting.
 _GC_THRESHOLDS: Final = (50_000, 50, 100)
 
 
@@ -80,7 +81,8 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
     server = MemberServer(config, on_failure=on_failure, on_removed=on_removed)
     starting = asyncio.ensure_future(server.start())
     try:
-        await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {starting, ended}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
             for number in _SIGNALS:
@@ -97,7 +99,6 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
     return ended.result()
 
 
-def _received(number: signal.Signals, end: object) -> None:
+def _received(number: signal.Signals, end: Callable[[signal.Signals], None]) -> None:
     log.info("received signal; shutting down", extra=fields(signal=signal.strsignal(number) or number.name))
-    assert callable(end)
     end(number)

@@ -106,6 +106,4 @@ def _cluster_version(replica: Replica) -> dict[Labels, float]:
 
 
 def _alarms(replica: Replica) -> dict[Labels, float]:
-    return {
-        (hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.machine.alarms.list()
-    }
+    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.machine.alarms.standing()}

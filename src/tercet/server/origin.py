@@ -1,7 +1,7 @@
 """Who is this member, on its first start: one of the founders of a new cluster, or a newcomer to one that runs?
 
-Ids are never chosen freely: a founder's follows from its peer URLs and the cluster's token, a newcomer's is told by the cluster that
-added it. A restart asks none of this; the log's head says whose log it is.
+Ids are never chosen freely: a founder's follows from its peer URLs and the cluster's token, a newcomer's is told by the
+cluster that added it. A restart asks none of this; the log's head says whose log it is.
 
 Must refuse a member whose id the cluster already knows as started: its disk is empty, so it has forgotten its votes and what it
 acknowledged (etcd #3504, #10254). It has to be removed and added again under a new id.

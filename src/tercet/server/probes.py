@@ -27,7 +27,7 @@ class MemberProbes:
         self._replica.machine.store.range(_ONE_KEY)
 
     def alarms(self) -> Iterable[str]:
-        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.machine.alarms.list()]
+        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.machine.alarms.standing()]
 
     def has_leader(self) -> bool:
         return bool(self._replica.raft.leader_id)

@@ -1,7 +1,7 @@
 """One member at work: the replica on the event loop, between the disk, the peers and the clock.
 
-It owns what the replica asks an owner for (`replica.Owner`) and what the transport tells an owner (`peer.Handler`), and turns both into
-plain calls. Everything that a turn of the loop brings is gathered; one `flush` at its end carries it out.
+It owns what the replica asks an owner for (`replica.Owner`) and what the transport tells an owner (`peer.Handler`), and turns
+both into plain calls. Everything that a turn of the loop brings is gathered; one `flush` at its end carries it out.
 
 Must never go on after a failure of storage or an invariant: `fail` stops all promises at once and ends the process.
 """
@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tercet.bolt import BoltFile, measure, view_source
 from tercet import errors
+from tercet.bolt import BoltFile, measure, view_source
 from tercet.errors import StorageFailure
 from tercet.mvcc import AutoCompaction
 from tercet.peer import Transport, snapshot_path
@@ -205,7 +205,8 @@ class RunningMember:
 
     def snapshot_wanted(self, message: Message) -> None:
         """Raft sends a snapshot: its database goes with it, from the view that raft's description was made of."""
-        assert self.transport is not None and message.snapshot is not None
+        assert self.transport is not None
+        assert message.snapshot is not None
         view = self.replica.snapshots.take(message.snapshot.index)
         if view is None:
             self.report_snapshot(message.to, False)

@@ -21,11 +21,11 @@ from tercet.peer import Identity, PeerClient, Transport
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options
 from tercet.rpc import Handler
+from tercet.server import logs
 from tercet.server.client_door import ClientDoor, make_health
 from tercet.server.cluster_text import check_founders, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
-from tercet.server import logs
 from tercet.server.logs import fields
 from tercet.server.loop_watch import LoopWatch
 from tercet.server.member_metrics import MemberMetrics
@@ -93,9 +93,7 @@ class MemberServer:
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
         )
         headers = Headers(member.replica, cluster_id=opened.cluster_id, member_id=opened.member_id)
-        cluster = ClusterService(
-            member.replica, headers, PeerConnections(member, client), strict=config.strict_reconfig_check
-        )
+        cluster = ClusterService(member.replica, headers, PeerConnections(member, client), strict=config.strict_reconfig_check)
         maintenance = MaintenanceService(
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
@@ -103,9 +101,7 @@ class MemberServer:
         await self._connect(opened, member, origin, api, paths)
         self._begin_tasks(member, client)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
-        kv = KvService(
-            member.replica, headers, txn_ops_max=config.max_txn_ops, request_bytes_max=config.max_request_bytes
-        )
+        kv = KvService(member.replica, headers, txn_ops_max=config.max_txn_ops, request_bytes_max=config.max_request_bytes)
         handlers: dict[str, Handler] = {}
         for service in (kv, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
@@ -191,9 +187,7 @@ class MemberServer:
         self._member.stop()
         self._on_failure(error)
 
-    async def _connect(
-        self, opened: Opened, member: RunningMember, origin: Origin | None, api: PeerApi, paths: Paths
-    ) -> None:
+    async def _connect(self, opened: Opened, member: RunningMember, origin: Origin | None, api: PeerApi, paths: Paths) -> None:
         """Listen to the peers and dial them; from here on the member takes part."""
         config, files = self._config, peer_tls(self._config)
         identity = Identity(

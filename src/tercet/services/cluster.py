@@ -1,7 +1,7 @@
 """The Cluster service: who the members are, and changing that one member at a time.
 
-The checks that protect the quorum are made here, by the member that got the request (they look at connections, which differ from member
-to member); the checks that all members must agree on are made when the change is applied (replica/membership.py).
+The checks that protect the quorum are made here, by the member that got the request (they look at connections, which differ
+from member to member); the checks that all members must agree on are made when the change is applied (replica/membership.py).
 
 Source: etcd server/etcdserver/server.go (mayAddMember, mayRemoveMember, mayPromote), --strict-reconfig-check.
 """
@@ -174,7 +174,9 @@ def to_wire(member: Member) -> rpc_pb2.Member:
 
 
 def check_peer_urls(urls: list[str]) -> list[str]:
-    """The URLs of a member to add, trimmed and sorted. Raises RequestError for what cannot be dialled (etcd pkg/types.NewURLs)."""
+    """The URLs of a member to add, trimmed and sorted. Raises RequestError for what cannot be dialled (etcd
+    pkg/types.NewURLs).
+    """
     if not urls:
         raise errors.BAD_MEMBER_URLS
     cleaned = [url.strip() for url in urls]
@@ -189,4 +191,3 @@ def check_peer_urls(urls: list[str]) -> list[str]:
         if parts.scheme in ("http", "https") and (port is None or parts.path):
             raise errors.BAD_MEMBER_URLS
     return sorted(cleaned)
-

@@ -1,7 +1,7 @@
 """The header that every response begins with: who answered, at which revision, in which term.
 
-A response is pasted from its header (field 1) and the body that the state machine encoded; protobuf reads concatenated fields as one
-message. Three of the header's four numbers rarely change, so only the revision is encoded on every call.
+A response is pasted from its header (field 1) and the body that the state machine encoded; protobuf reads concatenated fields
+as one message. Three of the header's four numbers rarely change, so only the revision is encoded on every call.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The KV service: Range, RangeStream, Put, DeleteRange, Txn, Compact.
 
-Each method decodes, checks what can be checked without state (mvcc/check.py, in the order in which etcd finds fault), and hands on: a
-write to the log, a read to the read index or, serializable, straight to the store. Answers are pasted from encoded parts.
+Each method decodes, checks what can be checked without state (mvcc/check.py, in the order in which etcd finds fault), and
+hands on: a write to the log, a read to the read index or, serializable, straight to the store. Answers are pasted from
+encoded parts.
 
 Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, TypeVar
 
 from tercet import errors
@@ -51,7 +52,9 @@ class MaintenanceService:
         unmarshal(rpc_pb2.StatusRequest.FromString, body)
         replica = self._replica
         raft, backend = replica.raft, replica.machine.backend
-        problems = [f"memberID:{alarm.memberID} alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}" for alarm in replica.machine.alarms.list()]
+        problems = [
+            f"memberID:{alarm.memberID} alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}" for alarm in replica.machine.alarms.standing()
+        ]
         if not raft.leader_id:
             problems.insert(0, errors.NO_LEADER.message)
         response = rpc_pb2.StatusResponse(
@@ -97,7 +100,7 @@ class MaintenanceService:
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.DefragmentRequest.FromString, body)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._replica.machine.backend.defragment(lambda: done.done() or done.set_result(None))
+        self._replica.machine.backend.defragment(partial(_settle, done))
         await done
         return b""
 
@@ -124,7 +127,9 @@ class MaintenanceService:
             while blob := await loop.run_in_executor(None, _next_chunk, chunks):
                 digest.update(blob)
                 remaining -= len(blob)
-                await stream.send(rpc_pb2.SnapshotResponse(remaining_bytes=remaining, blob=blob, version=version).SerializeToString())
+                await stream.send(
+                    rpc_pb2.SnapshotResponse(remaining_bytes=remaining, blob=blob, version=version).SerializeToString()
+                )
         finally:
             view.close()
         await stream.send(rpc_pb2.SnapshotResponse(blob=digest.digest(), version=version).SerializeToString())
@@ -136,6 +141,11 @@ class MaintenanceService:
             return await asyncio.get_running_loop().run_in_executor(None, work, view)
         finally:
             view.close()
+
+
+def _settle(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 def _next_chunk(chunks: Iterator[bytes]) -> bytes:
@@ -160,5 +170,3 @@ async def transfer_leadership(replica: Replica, target: int, timeout_seconds: fl
         if loop.time() > give_up_at:
             raise errors.TIMEOUT_LEADER_TRANSFER
         await asyncio.sleep(_TRANSFER_POLL_SECONDS)
-
-

@@ -14,6 +14,7 @@ from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
 from tercet.storage.interfaces import ReadView
 
+
 async def read_index(replica: Replica) -> None:
     """Wait until local state is linearizable. Raises Unavailable."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -6,10 +6,11 @@ and a `Backend` (buckets of sorted keys, committed now and then together with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Protocol
 
+from tercet.errors import StorageFailure
 from tercet.raft.types import Entry, HardState, Snapshot
 
 
@@ -26,6 +27,9 @@ class Bucket(Enum):
     MEMBERS = b"members"
     MEMBERS_REMOVED = b"members_removed"
     CLUSTER = b"cluster"
+
+    # Each is one object; Enum's own hash is a Python function and would cost 0.1 us on every put and get.
+    __hash__ = object.__hash__
 
 
 class File(Protocol):
@@ -108,6 +112,16 @@ class Backend(Protocol):
         """The index that the newest *durable* commit holds: entries up to it need no replay."""
         ...
 
+    @property
+    def applied_term(self) -> int:
+        """The term that belongs to `applied_index`."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Where it is kept, for messages."""
+        ...
+
     def commit(self, then: Callable[[], None] | None = None) -> None:
         """Begin to make durable all that `applied` has closed; `then` runs on the caller's thread when it is."""
         ...
@@ -118,6 +132,25 @@ class Backend(Protocol):
 
     def view(self, then: Callable[[ReadView], None]) -> None:
         """A point in time that holds all that has been `applied` so far, handed over when it can be opened."""
+        ...
+
+    def open_view_seconds(self) -> list[float]:
+        """How old each open view is: an old one keeps the file from reusing its pages."""
+        ...
+
+    def defragment(self, then: Callable[[], None], *, failed: Callable[[StorageFailure], None] | None = None) -> None:
+        """Give unused space back to the disk, in the background; one of `then` and `failed` runs when that is over.
+
+        A failure (no room for the copy) leaves everything as it was. Without `failed` it is logged, and `then` runs.
+        """
+        ...
+
+    def replace(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> tuple[int, int]:
+        """Become `items`, durably and in one step: a crash leaves the old content or the new one. Nothing put before counts.
+
+        Returns the index and term that the content stands for: its own `consistent_index` and `term` if they are ahead of those
+        given. What `items` raises leaves the old content in place.
+        """
         ...
 
     def size(self) -> int:
