@@ -123,7 +123,7 @@ class Lessor:
         return lease_id in self._leases
 
     def attach(self, key: bytes, lease_id: int) -> None:
-        """`key`, held by no lease, is held by this one. A lease that is not there (a restored store may name it) holds nothing."""
+        """`key`, held by no lease, is held by this one. A lease that is gone (a restored store may name it) holds none."""
         lease = self._leases.get(lease_id)
         if lease is not None:
             lease.keys.add(key)

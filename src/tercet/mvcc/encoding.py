@@ -12,7 +12,7 @@ know the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from tercet.proto import kv_pb2
@@ -99,13 +99,15 @@ def paste_field(number: int, message: bytes) -> bytes:
     return bytes((number << 3 | 2,)) + varint(len(message)) + message
 
 
-def paste_pairs(number: int, pairs: Iterable[bytes]) -> bytes:
-    """Stored pairs as a repeated field `number` (< 16) of an answer, in order."""
+def paste_pairs(number: int, pairs: Sequence[bytes], tail: bytes = b"") -> bytes:
+    """Stored pairs as a repeated field `number` (< 16) of an answer, in order, then `tail`; copied once: they may be big."""
     tag = bytes((number << 3 | 2,))
     try:
-        return b"".join([part for pair in pairs for part in (tag, _VARINTS[len(pair)], pair)])
+        parts = [part for pair in pairs for part in (tag, _VARINTS[len(pair)], pair)]
     except IndexError:  # a pair of 16 KiB or more
-        return b"".join([part for pair in pairs for part in (tag, varint(len(pair)), pair)])
+        parts = [part for pair in pairs for part in (tag, varint(len(pair)), pair)]
+    parts.append(tail)
+    return b"".join(parts)
 
 
 def strip_pair(pair: bytes, *, lease: bool) -> bytes:

@@ -37,28 +37,27 @@ def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Call
     """CRC-32C over the entries of bucket `key` up to `revision`: their keys, then their pairs, in order.
 
     view: taken when `compact_revision` was the last compaction, and revision >= compact_revision.
-    An entry at or below the compaction counts only if it is the newest of its key (up to `revision`) and no tombstone,
-    unless no key lives at `revision`; a tombstone at the compaction never counts.
+    An entry at or below the compaction counts only if it is the newest of its key up to `revision`, and no tombstone.
+    Where no key lives at `revision`, those count that the compaction keeps: etcd counts what is still there, which is the
+    same once it is done.
     """
     end = revision_key(revision + 1, 0)
-    kept = _kept(view, end, pause) if compact_revision >= 0 else set()
+    kept: set[bytes] = set()
+    if compact_revision >= 0:
+        kept = _living(view, end, pause) or _living(view, revision_key(compact_revision + 1, 0), pause)
 
     def parts() -> Iterator[bytes]:
         yield b"key"
         for filed_as, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
-            main = main_of(filed_as)
-            if main <= compact_revision:
-                if kept and filed_as not in kept:
-                    continue
-                if main == compact_revision and is_tombstone(filed_as):
-                    continue
+            if main_of(filed_as) <= compact_revision and filed_as not in kept:
+                continue
             yield filed_as
             yield pair
 
     return KVHash(_checksum(parts()), revision, compact_revision)
 
 
-def _kept(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[bytes]:
+def _living(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[bytes]:
     """Where the pairs that lived just before `end` are filed."""
     newest: dict[bytes, bytes] = {}
     for filed_as, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):

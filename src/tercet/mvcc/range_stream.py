@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tercet.errors import COMPACTED
+from tercet.errors import COMPACTED, require
 from tercet.mvcc.encoding import paste_field, paste_pairs
 from tercet.mvcc.ranges import bounds, count_field, strip
 from tercet.proto import rpc_pb2
@@ -51,6 +51,7 @@ def _messages(
         pairs = store.ranges.fetch([filed_as for _, filed_as in found]) if found else []
         chunk = paste_pairs(2, strip(request, pairs) if request.keys_only else pairs)
         left -= len(found)
+        require(bool(found) or not left, "a range ends before its count", revision, left)
         if not left:
             yield paste_field(1, header + chunk + more + count_field(count))
             return

@@ -13,11 +13,11 @@ are unstable).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
-from tercet.errors import COMPACTED, FUTURE_REVISION, require
+from tercet.errors import COMPACTED, FUTURE_REVISION, InvariantViolation, require
 from tercet.mvcc.encoding import key_of, paste_pairs, revision_key, strip_pair, varint
 from tercet.mvcc.key_index import KeyIndex
 from tercet.proto import kv_pb2, rpc_pb2
@@ -59,42 +59,40 @@ class Ranges:
 
     def answer(self, request: rpc_pb2.RangeRequest, now: int, compacted: int) -> bytes:
         """The body of a RangeResponse, without its header. Raises FUTURE_REVISION or COMPACTED."""
-        revision = read_revision(request.revision, now, compacted)
+        asked = request.revision
+        revision = now if asked <= 0 else read_revision(asked, now, compacted)
         if request.count_only:
             return count_field(self.count(*bounds(request.key, request.range_end), revision, now))
         if request.keys_only or _is_filtered(request):
             return self._answer_dressed(request, revision, now)
-        if not request.range_end:
-            return self._answer_one(request.key, revision, now)
+        if not request.range_end:  # the hottest read: one key, nothing else asked
+            key = request.key
+            pair = self.pair(key) if revision == now else self.pair_at(key, revision)
+            return _ONE_PAIR + varint(len(pair)) + pair + _COUNT_ONE if pair is not None else b""
         if _is_sorted(request):
             return self._answer_dressed(request, revision, now)
         limit = request.limit
         filed_as, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if limit > 0 else 0)
         if 0 < limit < len(filed_as):
-            return paste_pairs(2, self.fetch(filed_as[:limit])) + _MORE + count_field(count)
-        return paste_pairs(2, self.fetch(filed_as)) + count_field(count)
-
-    def _answer_one(self, key: bytes, revision: int, now: int) -> bytes:
-        """The hottest read: one key, nothing else asked."""
-        pair = self.pair(key) if revision == now else self.pair_at(key, revision)
-        return _ONE_PAIR + varint(len(pair)) + pair + _COUNT_ONE if pair is not None else b""
+            return paste_pairs(2, self.fetch(filed_as[:limit]), _MORE + count_field(count))
+        return paste_pairs(2, self.fetch(filed_as), count_field(count))
 
     def pair(self, key: bytes) -> bytes | None:
         """The pair of `key` now, encoded."""
         entry = self._index.current.get(key)
-        return None if entry is None else self._fetch_one(entry[:17])
+        if entry is None:
+            return None
+        return self._backend.get(Bucket.KEY, entry[:17]) or self._lost(entry[:17])
 
     def pair_at(self, key: bytes, revision: int) -> bytes | None:
         """The pair that `key` had at `revision`, encoded; `revision` must not be compacted."""
         filed_as = self._index.at(key, revision)
-        return None if filed_as is None else self._fetch_one(filed_as)
+        if filed_as is None:
+            return None
+        return self._backend.get(Bucket.KEY, filed_as) or self._lost(filed_as)
 
-    def _fetch_one(self, filed_as: bytes) -> bytes:
-        pair = self._backend.get(Bucket.KEY, filed_as)
-        if pair is None:
-            require(False, "the index knows a revision that the backend does not have", filed_as.hex())
-            raise AssertionError
-        return pair
+    def _lost(self, filed_as: bytes) -> NoReturn:
+        raise InvariantViolation(f"the index knows a revision that the backend does not have: {filed_as.hex()}")
 
     def fetch(self, filed_as: list[bytes]) -> list[bytes]:
         """The encoded pairs, in the order asked."""
@@ -149,10 +147,10 @@ class Ranges:
             del pairs[limit:]
         if request.keys_only:
             pairs = strip(request, pairs)
-        return paste_pairs(2, pairs) + (_MORE if more else b"") + count_field(count)
+        return paste_pairs(2, pairs, (_MORE if more else b"") + count_field(count))
 
 
-def strip(request: rpc_pb2.RangeRequest, pairs: Iterable[bytes]) -> list[bytes]:
+def strip(request: rpc_pb2.RangeRequest, pairs: Sequence[bytes]) -> list[bytes]:
     """What `keys_only` leaves of pairs; their leases go too, unless they were sorted by value."""
     return [strip_pair(pair, lease=request.sort_target == _Request.VALUE) for pair in pairs]
 

@@ -1,0 +1,169 @@
+"""What is refused at the door; the numbers are those of the reference of etcd's semantics."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.message import Message
+
+from tercet.errors import (
+    DUPLICATE_KEY,
+    EMPTY_KEY,
+    INVALID_SORT_OPTION,
+    KEY_NOT_FOUND,
+    LEASE_PROVIDED,
+    TOO_MANY_OPS,
+    VALUE_PROVIDED,
+    RequestError,
+)
+from tercet.mvcc import (
+    check_delete,
+    check_put,
+    check_range,
+    check_range_stream,
+    check_txn,
+    is_read_only,
+    is_serializable,
+    writes_pairs,
+)
+from tercet.mvcc.check import STREAM_FILTERED, STREAM_SORTED
+from tercet.proto import rpc_pb2
+
+Range, Put, Delete, Txn, Op = (
+    rpc_pb2.RangeRequest,
+    rpc_pb2.PutRequest,
+    rpc_pb2.DeleteRangeRequest,
+    rpc_pb2.TxnRequest,
+    rpc_pb2.RequestOp,
+)
+
+
+def put(key: bytes) -> rpc_pb2.RequestOp:
+    return Op(request_put=Put(key=key))
+
+
+def delete(key: bytes, range_end: bytes = b"") -> rpc_pb2.RequestOp:
+    return Op(request_delete_range=Delete(key=key, range_end=range_end))
+
+
+def nested(*success: rpc_pb2.RequestOp, failure: tuple[rpc_pb2.RequestOp, ...] = ()) -> rpc_pb2.RequestOp:
+    return Op(request_txn=Txn(success=success, failure=failure))
+
+
+@pytest.mark.parametrize(
+    ("check", "request_", "error"),
+    [
+        (check_range, Range(), EMPTY_KEY),
+        (check_range, Range(sort_order=9), EMPTY_KEY),
+        (check_range, Range(key=b"k", sort_order=3), INVALID_SORT_OPTION),
+        (check_range, Range(key=b"k", sort_target=5), INVALID_SORT_OPTION),
+        (check_range, Range(key=b"k", sort_order=-1), INVALID_SORT_OPTION),
+        (check_range_stream, Range(), EMPTY_KEY),
+        (check_range_stream, Range(key=b"k", sort_target=9), INVALID_SORT_OPTION),
+        (check_range_stream, Range(key=b"k", sort_order=Range.DESCEND), STREAM_SORTED),
+        (check_range_stream, Range(key=b"k", sort_order=Range.ASCEND, sort_target=Range.MOD), STREAM_SORTED),
+        (check_range_stream, Range(key=b"k", min_mod_revision=1), STREAM_FILTERED),
+        (check_range_stream, Range(key=b"k", max_create_revision=-1, sort_order=Range.DESCEND), STREAM_SORTED),
+        (check_put, Put(ignore_value=True, value=b"v"), EMPTY_KEY),
+        (check_put, Put(key=b"k", ignore_value=True, value=b"v", ignore_lease=True, lease=1), VALUE_PROVIDED),
+        (check_put, Put(key=b"k", ignore_lease=True, lease=1), LEASE_PROVIDED),
+        (check_delete, Delete(range_end=b"x"), EMPTY_KEY),
+    ],
+)
+def test_the_first_fault_is_told(check: object, request_: Message, error: RequestError) -> None:
+    with pytest.raises(RequestError) as caught:
+        check(request_)  # type: ignore[operator]
+    assert caught.value is error
+
+
+def test_a_stream_may_name_the_order_it_has_anyway() -> None:
+    check_range_stream(Range(key=b"k", sort_order=Range.ASCEND, sort_target=Range.KEY))
+    check_range_stream(Range(key=b"k", sort_order=Range.NONE, sort_target=Range.MOD))
+
+
+@pytest.mark.parametrize(
+    ("ops", "collides"),
+    [
+        ([put(b"k"), put(b"k")], True),  # T20
+        ([put(b"k"), put(b"l")], False),
+        ([put(b"k"), delete(b"k")], True),  # T21
+        ([delete(b"a", b"z"), put(b"k")], True),
+        ([delete(b"a", b"k"), put(b"k")], False),
+        ([delete(b"k", b"k\0"), put(b"k")], True),
+        ([delete(b"a", b"c"), delete(b"b", b"d"), delete(b"x"), put(b"cc")], True),
+        ([delete(b"a", b"z"), delete(b"b", b"c"), put(b"k")], True),
+        ([delete(b"k"), delete(b"k"), delete(b"a", b"z")], False),  # T22
+        ([nested(put(b"k")), put(b"k")], True),  # T24
+        ([nested(put(b"k")), delete(b"k")], True),
+        ([nested(put(b"k")), nested(put(b"k"))], True),
+        ([nested(put(b"k"), failure=(put(b"k"),))], False),
+        ([nested(put(b"k"), failure=(put(b"k"),)), nested(failure=(put(b"k"),))], True),
+        ([nested(nested(put(b"k"))), put(b"k")], True),
+        ([nested(delete(b"k")), put(b"k")], True),  # T25
+        ([nested(delete(b"k")), nested(put(b"k"))], True),
+        ([nested(put(b"k")), nested(delete(b"k"))], False),
+        ([delete(b"a", b"\0"), put(b"k")], False),  # T26
+        ([delete(b"k", b"\0"), put(b"k")], False),
+        ([delete(b"k", b"a"), put(b"k")], False),
+    ],
+)
+def test_keys_claimed_twice(ops: list[rpc_pb2.RequestOp], collides: bool) -> None:
+    for request in (Txn(success=ops), Txn(failure=ops)):
+        if collides:
+            with pytest.raises(RequestError) as caught:
+                check_txn(request, 128)
+            assert caught.value is DUPLICATE_KEY
+        else:
+            check_txn(request, 128)
+
+
+def test_branches_do_not_collide() -> None:
+    check_txn(Txn(success=[put(b"k")], failure=[put(b"k")]), 128)  # T23
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "allowed"),
+    [(1, 127, True), (1, 128, False), (64, 64, True), (64, 65, False), (128, 0, True), (129, 0, False)],
+)
+def test_operations_are_counted_along_the_nesting(outer: int, inner: int, allowed: bool) -> None:
+    ops = [delete(b"k")] * (outer - 1) + [nested(*[delete(b"k")] * inner)]
+    if allowed:
+        check_txn(Txn(success=ops), 128)
+    else:
+        with pytest.raises(RequestError) as caught:
+            check_txn(Txn(success=ops), 128)
+        assert caught.value is TOO_MANY_OPS
+
+
+def test_the_order_of_a_txns_checks() -> None:
+    compare = rpc_pb2.Compare()
+    for request, error in [
+        (Txn(compare=[compare] * 200), TOO_MANY_OPS),
+        (Txn(compare=[compare], success=[Op()]), EMPTY_KEY),
+        (Txn(success=[put(b""), Op()]), EMPTY_KEY),
+        (Txn(success=[Op()], failure=[put(b"")]), KEY_NOT_FOUND),
+        (Txn(success=[put(b"k"), put(b"k")], failure=[put(b"")]), EMPTY_KEY),
+        (Txn(success=[Op(request_range=Range(key=b"k", sort_target=9))]), INVALID_SORT_OPTION),
+    ]:
+        with pytest.raises(RequestError) as caught:
+            check_txn(request, 128)
+        assert caught.value is error
+
+
+def test_a_txn_with_many_claims_is_checked_quickly() -> None:
+    ops = [delete(b"%05d" % number, b"%05d~" % number) for number in range(0, 20_000, 2)]
+    ops += [put(b"%05d" % number) for number in range(1, 20_000, 2)]
+    check_txn(Txn(success=ops), 20_000)
+
+
+def test_what_kind_of_txn_it_is() -> None:
+    read = Op(request_range=Range(key=b"k"))
+    local = Op(request_range=Range(key=b"k", serializable=True))
+    assert is_read_only(Txn())
+    assert is_serializable(Txn())
+    assert is_read_only(Txn(success=[read]))
+    assert not is_serializable(Txn(success=[local], failure=[read]))
+    assert is_serializable(Txn(success=[local], failure=[local]))
+    assert not is_read_only(Txn(failure=[delete(b"k")]))
+    assert not is_read_only(Txn(success=[nested(read)]))  # T12
+    assert writes_pairs(Txn(failure=[nested(put(b"k"))]))
+    assert not writes_pairs(Txn(success=[delete(b"k"), nested(read)]))

@@ -1,0 +1,134 @@
+"""Lives of keys, written as in the head of key_index: numbers are puts, `x` behind one marks a delete."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.mvcc.encoding import main_of, revision_key, varint
+from tercet.mvcc.key_index import RECORD_BYTES, KeyIndex
+
+
+def live(index: KeyIndex, key: bytes, life: str) -> None:
+    for event in life.split():
+        main = int(event.rstrip("x"))
+        if event.endswith("x"):
+            index.delete(key, revision_key(main, 0))
+        else:
+            index.put(key, revision_key(main, 0), varint(main))
+    index.check()
+
+
+def left(index: KeyIndex, key: bytes) -> str:
+    """What the index still knows of `key`."""
+    records = index.past.get(key, b"")
+    events = []
+    for at in range(0, len(records), RECORD_BYTES):
+        events.append(f"{main_of(records[at : at + 8])}{'x' if records[at + 17 : at + 18] == b't' else ''}")
+    if key in index.current:
+        events.append(str(main_of(index.current[key])))
+    return " ".join(events)
+
+
+@pytest.mark.parametrize(
+    ("life", "compacted", "remains"),
+    [
+        ("2 4 5x 9", 4, "4 5x 9"),  # as in the head of the module
+        ("2 4 5x 9", 2, "2 4 5x 9"),
+        ("2 4 5x 9", 3, "2 4 5x 9"),
+        ("2 4 5x 9", 5, "5x 9"),  # a tombstone exactly there stays for watchers
+        ("2 4 5x 9", 6, "9"),
+        ("2 4 5x 9", 9, "9"),
+        ("2 3 4", 4, "4"),
+        ("2 3 4", 3, "3 4"),
+        ("2 3 4", 100, "4"),
+        ("2 3x", 2, "2 3x"),
+        ("2 3x", 3, "3x"),
+        ("2 3x", 4, ""),
+        ("2 3x 4 5x", 3, "3x 4 5x"),
+        ("2 3x 4 5x", 4, "4 5x"),
+        ("2 3x 4 5x", 5, "5x"),
+        ("7", 3, "7"),
+    ],
+)
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_compaction_keeps_what_a_reader_can_ask_for(life: str, compacted: int, remains: str, limit: int) -> None:
+    index = KeyIndex()
+    live(index, b"k", life)
+    before = left(index, b"k").split()
+    dropped: list[str] = []
+    while gone := index.forget(b"k", compacted, limit):
+        assert len(gone) <= limit
+        dropped += [f"{main_of(filed_as)}{'x' if filed_as.endswith(b't') else ''}" for filed_as in gone]
+    assert left(index, b"k") == remains
+    assert [*dropped, *remains.split()] == before
+    index.check()
+
+
+def test_a_tombstone_that_was_kept_goes_with_the_next_compaction() -> None:
+    index = KeyIndex()
+    live(index, b"k", "2 3x")
+    index.forget(b"k", 3, 1000)
+    assert left(index, b"k") == "3x"
+    assert index.forget(b"k", 4, 1000) == [revision_key(3, 0) + b"t"]
+    assert (left(index, b"k"), len(index.dead)) == ("", 0)
+
+
+def test_versions_and_create_revisions_restart_with_a_generation() -> None:
+    index = KeyIndex()
+    live(index, b"k", "2 4")
+    assert (index.create_revision(b"k"), index.mod_revision(b"k"), index.version(b"k")) == (2, 4, 2)
+    live(index, b"k", "5x")
+    assert (index.create_revision(b"k"), index.mod_revision(b"k"), index.version(b"k")) == (0, 0, 0)
+    live(index, b"k", "300 301 302")
+    assert (index.create_revision(b"k"), index.mod_revision(b"k"), index.version(b"k")) == (300, 302, 3)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=120))
+def test_every_past_revision_is_found(steps: list[tuple[int, bool]]) -> None:
+    """A long life too, which is kept in a bytearray."""
+    index, alive, main = KeyIndex(), False, 1
+    expected: dict[int, int | None] = {}
+    newest: int | None = None
+    for gap, delete in steps:
+        for passed in range(main, main + gap):
+            expected[passed] = newest
+        main += gap
+        if delete and alive:
+            index.delete(b"k", revision_key(main, 0))
+            alive, newest = False, None
+        else:
+            index.put(b"k", revision_key(main, 0), varint(main))
+            alive, newest = True, main
+        expected[main] = newest
+    index.check()
+    for revision, filed in expected.items():
+        assert index.at(b"k", revision) == (None if filed is None else revision_key(filed, 0))
+
+
+def test_a_delete_of_many_is_a_delete_of_each() -> None:
+    one, many = KeyIndex(), KeyIndex()
+    keys = [b"%03d" % number for number in range(300)]
+    for index in (one, many):
+        for main, key in enumerate(keys, 2):
+            index.put(key, revision_key(main, 0), varint(main))
+    doomed = keys[50:250]
+    tombstones = [revision_key(500, sub) for sub in range(len(doomed))]
+    many.delete_many(doomed, tombstones)
+    for key, tombstone in zip(doomed, tombstones, strict=True):
+        one.delete(key, tombstone)
+    many.check()
+    assert (many.current, many.past) == (one.current, one.past)
+    assert many.count(b"", None) == 100
+
+
+def test_ranges_are_half_open() -> None:
+    index = KeyIndex()
+    for main, key in enumerate([b"a", b"b", b"c"], 2):
+        index.put(key, revision_key(main, 0), varint(main))
+    assert list(index.keys(b"a", b"c")) == [b"a", b"b"]
+    assert list(index.keys(b"b", None)) == [b"b", b"c"]
+    assert list(index.keys(b"a", None, reverse=True)) == [b"c", b"b", b"a"]
+    assert (index.count(b"c", b"a"), list(index.keys(b"c", b"a"))) == (0, [])
+    assert (index.count(b"a", b"c"), index.count(b"", None)) == (2, 3)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tercet.errors import COMPACTED, FUTURE_REVISION, RequestError
+from tercet.mvcc import Store
+from tercet.mvcc.encoding import paste_field, varint
+from tercet.proto import rpc_pb2
+from tests.mvcc.dict_backend import DictBackend
+
+
+@pytest.fixture
+def store() -> Store:
+    store = Store(DictBackend())
+    for number in range(1000):
+        store.put(rpc_pb2.PutRequest(key=b"k/%04d" % number, value=b"v" * 100))
+    return store
+
+
+def stream(store: Store, bytes_max: int = 1 << 20, **options: Any) -> Iterator[rpc_pb2.RangeResponse]:
+    request = rpc_pb2.RangeRequest(**{"key": b"\0", "range_end": b"\0", **options})
+    header = paste_field(1, b"\x18" + varint(store.revision))
+    messages = store.range_stream(request, header=header, bytes_max=bytes_max)
+    return (rpc_pb2.RangeStreamResponse.FromString(message).range_response for message in messages)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"limit": 7},
+        {"limit": 10},
+        {"limit": 11},
+        {"limit": 1000},
+        {"limit": 2000},
+        {"keys_only": True},
+        {"count_only": True},
+        {"key": b"k/0500", "range_end": b""},
+        {"key": b"none", "range_end": b""},
+        {"revision": 500},
+        {"revision": 500, "limit": 100, "keys_only": True},
+        {"revision": 1},
+    ],
+)
+def test_s2_s5_all_messages_merged_are_the_answer_of_a_range(store: Store, options: dict[str, Any]) -> None:
+    merged = rpc_pb2.RangeResponse()
+    chunks = list(stream(store, bytes_max=4000, **options))
+    for chunk in chunks[:-1]:
+        assert chunk.kvs
+        assert (chunk.HasField("header"), chunk.more, chunk.count) == (False, False, 0)
+    for chunk in chunks:
+        merged.MergeFrom(chunk)
+    request = rpc_pb2.RangeRequest(**{"key": b"\0", "range_end": b"\0", **options})
+    expected = rpc_pb2.RangeResponse.FromString(store.range(request))
+    expected.header.revision = store.revision
+    assert merged == expected
+
+
+def test_s3_what_is_written_meanwhile_is_not_seen(store: Store) -> None:
+    chunks = stream(store)
+    first = next(chunks)
+    store.put(rpc_pb2.PutRequest(key=b"k/0500", value=b"late"))
+    store.put(rpc_pb2.PutRequest(key=b"k/0500x", value=b"late"))
+    store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"k/0600", range_end=b"k/0700"))
+    rest = list(chunks)
+    kvs = [*first.kvs, *(kv for chunk in rest for kv in chunk.kvs)]
+    assert [kv.key for kv in kvs] == [b"k/%04d" % number for number in range(1000)]
+    assert {kv.value for kv in kvs} == {b"v" * 100}
+    assert (rest[-1].header.revision, rest[-1].count, rest[-1].more) == (1001, 1000, False)
+
+
+def test_s4_messages_grow_to_the_size_aimed_at(store: Store) -> None:
+    assert [len(chunk.kvs) for chunk in stream(store, bytes_max=1 << 20)] == [10, 20, 40, 80, 160, 320, 370]
+    sizes = [len(chunk.kvs) for chunk in stream(store, bytes_max=10_000)]
+    assert (sizes[:5], sum(sizes)) == ([10, 20, 40, 80, 80], 1000)
+    assert [len(chunk.kvs) for chunk in stream(store, bytes_max=50)][:6] == [10, 5, 2, 1, 1, 1]
+
+
+def test_s6_a_compaction_that_overtakes_ends_it(store: Store) -> None:
+    chunks = stream(store, revision=500)
+    next(chunks)
+    store.compact(500)
+    next(chunks)
+    store.compact(501)
+    with pytest.raises(RequestError) as caught:
+        next(chunks)
+    assert caught.value is COMPACTED
+
+
+def test_a_revision_that_cannot_be_read_is_refused_at_once(store: Store) -> None:
+    store.compact(10)
+    for revision, error in [(2000, FUTURE_REVISION), (9, COMPACTED)]:
+        with pytest.raises(RequestError) as caught:
+            stream(store, revision=revision)
+        assert caught.value is error

@@ -1,0 +1,326 @@
+"""One test a line of the reference of etcd's semantics (M, P, R, T, D): random histories would not say which line broke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, RequestError
+from tercet.mvcc import Change, Store
+from tercet.mvcc.encoding import revision_key
+from tercet.proto import kv_pb2, rpc_pb2
+from tercet.storage.interfaces import Bucket
+from tests.mvcc.dict_backend import DictBackend
+from tests.mvcc.member import Member
+
+Range, Put, Delete, Txn, Op, Compare = (
+    rpc_pb2.RangeRequest,
+    rpc_pb2.PutRequest,
+    rpc_pb2.DeleteRangeRequest,
+    rpc_pb2.TxnRequest,
+    rpc_pb2.RequestOp,
+    rpc_pb2.Compare,
+)
+
+
+@pytest.fixture
+def member() -> Member:
+    return Member()
+
+
+def put(member: Member, key: bytes, value: bytes = b"v", **options: Any) -> Any:
+    return member.call(Put(key=key, value=value, **options))
+
+
+def get(member: Member, key: bytes, range_end: bytes = b"", **options: Any) -> Any:
+    return member.call(Range(key=key, range_end=range_end, **options))
+
+
+def refused(error: RequestError) -> tuple[int, str]:
+    return int(error.code), error.message
+
+
+def test_m1_an_empty_store_is_at_1(member: Member) -> None:
+    assert get(member, b"k").header.revision == 1
+    assert put(member, b"k").header.revision == 2
+
+
+def test_m2_changes_of_one_request_share_a_revision_and_are_filed_in_order(member: Member) -> None:
+    member.call(Txn(success=[Op(request_put=Put(key=key)) for key in (b"b", b"a", b"c")]))
+    filed = [(key, kv_pb2.KeyValue.FromString(pair).key) for key, pair in member.backend.scan(Bucket.KEY)]
+    assert filed == [(revision_key(2, sub), key) for sub, key in enumerate([b"b", b"a", b"c"])]
+
+
+def test_m3_m4_create_mod_and_version(member: Member) -> None:
+    put(member, b"k")
+    put(member, b"k")
+    assert get(member, b"k").kvs == [kv_pb2.KeyValue(key=b"k", create_revision=2, mod_revision=3, version=2, value=b"v")]
+    member.call(Delete(key=b"k"))
+    put(member, b"k")
+    assert get(member, b"k").kvs == [kv_pb2.KeyValue(key=b"k", create_revision=5, mod_revision=5, version=1, value=b"v")]
+
+
+def test_m5_what_changes_nothing_consumes_nothing(member: Member) -> None:
+    member.call(Delete(key=b"\0", range_end=b"\0"))
+    member.call(Txn(success=[Op(request_delete_range=Delete(key=b"k")), Op(request_txn=Txn())]))
+    member.call(rpc_pb2.LeaseGrantRequest(ID=7, TTL=10))
+    member.call(rpc_pb2.LeaseRevokeRequest(ID=7))
+    assert member.store.revision == 1
+
+
+def test_m6_a_revoke_is_one_revision_in_key_order(member: Member) -> None:
+    member.call(rpc_pb2.LeaseGrantRequest(ID=7, TTL=10))
+    for key in (b"c", b"a", b"b"):
+        put(member, key, lease=7)
+    assert member.call(rpc_pb2.LeaseRevokeRequest(ID=7)).header.revision == 5
+    deleted = [kv_pb2.KeyValue.FromString(pair).key for key, pair in member.backend.scan(Bucket.KEY, revision_key(5, 0))]
+    assert deleted == [b"a", b"b", b"c"]
+    assert get(member, b"\0", b"\0").count == 0
+
+
+def test_p1_prev_kv(member: Member) -> None:
+    assert not put(member, b"k", b"1", prev_kv=True).HasField("prev_kv")
+    assert put(member, b"k", b"2", prev_kv=True).prev_kv.value == b"1"
+
+
+def test_p2_to_p4_leases_and_what_is_kept(member: Member) -> None:
+    for lease in (7, -3):
+        member.call(rpc_pb2.LeaseGrantRequest(ID=lease, TTL=10))
+    assert put(member, b"k", lease=99, ignore_value=True, value=b"") == refused(LEASE_NOT_FOUND)  # before the key is missed
+    assert put(member, b"k", b"", ignore_value=True) == refused(KEY_NOT_FOUND)
+    assert put(member, b"k", ignore_lease=True) == refused(KEY_NOT_FOUND)
+    assert member.store.revision == 1
+    put(member, b"k", b"1", lease=7)
+    put(member, b"k", b"2", ignore_lease=True)
+    assert (get(member, b"k").kvs[0].value, get(member, b"k").kvs[0].lease) == (b"2", 7)
+    put(member, b"k", b"", ignore_value=True, lease=-3)  # moves
+    assert (get(member, b"k").kvs[0].value, dict(member.lessor.leased)) == (b"2", {b"k": -3})
+    put(member, b"k", b"", ignore_value=True)  # lets go
+    assert (get(member, b"k").kvs[0].lease, dict(member.lessor.leased)) == (0, {})
+    put(member, b"k", b"", ignore_value=True, ignore_lease=True)
+    assert get(member, b"k").kvs[0].version == 5
+
+
+def test_r1_to_r5_the_shape_of_a_range(member: Member) -> None:
+    for key in (b"\0", b"a", b"a\0", b"b", b"\xff"):
+        put(member, key)
+    found = {
+        name: [kv.key for kv in get(member, *name).kvs] for name in [(b"a", b""), (b"a", b"\0"), (b"\0", b"\0"), (b"a", b"b")]
+    }
+    assert found == {
+        (b"a", b""): [b"a"],
+        (b"a", b"\0"): [b"a", b"a\0", b"b", b"\xff"],
+        (b"\0", b"\0"): [b"\0", b"a", b"a\0", b"b", b"\xff"],
+        (b"a", b"b"): [b"a", b"a\0"],
+    }
+    assert get(member, b"b", b"a").count == get(member, b"b", b"b").count == 0
+
+
+def test_r7_r8_limit_more_and_count(member: Member) -> None:
+    for key in (b"a", b"b", b"c"):
+        put(member, key)
+    for limit, keys, more in [(0, 3, False), (-1, 3, False), (2, 2, True), (3, 3, False), (4, 3, False)]:
+        answer = get(member, b"\0", b"\0", limit=limit)
+        assert (len(answer.kvs), answer.more, answer.count) == (keys, more, 3)
+    filtered = get(member, b"\0", b"\0", limit=1, min_mod_revision=3)
+    assert ([kv.key for kv in filtered.kvs], filtered.more, filtered.count) == ([b"b"], True, 3)  # R12
+    assert not get(member, b"\0", b"\0", limit=1, min_mod_revision=4).more
+
+
+def test_r9_to_r11_counts_and_keys_only(member: Member) -> None:
+    member.call(rpc_pb2.LeaseGrantRequest(ID=7, TTL=10))
+    put(member, b"a", b"2", lease=7)
+    put(member, b"b", b"1")
+    counted = get(member, b"\0", b"\0", count_only=True, limit=1, max_mod_revision=-1)
+    assert (list(counted.kvs), counted.more, counted.count) == ([], False, 2)
+    bare = get(member, b"\0", b"\0", keys_only=True).kvs
+    assert [(kv.key, kv.value, kv.lease, kv.version) for kv in bare] == [(b"a", b"", 0, 1), (b"b", b"", 0, 1)]
+    by_value = get(member, b"\0", b"\0", keys_only=True, sort_target=Range.VALUE).kvs
+    assert [(kv.key, kv.value, kv.lease) for kv in by_value] == [(b"b", b"", 0), (b"a", b"", 7)]
+
+
+def test_r14_a_target_without_an_order_sorts_what_the_limit_let_through(member: Member) -> None:
+    for key in (b"s/d", b"s/a", b"s/b", b"s/c"):
+        put(member, key)
+    for order, first in [(Range.NONE, b"s/a"), (Range.ASCEND, b"s/d"), (Range.DESCEND, b"s/c")]:
+        answer = get(member, b"s/", b"s0", sort_target=Range.MOD, sort_order=order, limit=1)
+        assert ([kv.key for kv in answer.kvs], answer.more) == ([first], True)
+    assert [kv.key for kv in get(member, b"s/", b"s0", sort_order=Range.DESCEND, limit=2).kvs] == [b"s/d", b"s/c"]
+
+
+def test_r15_ties_keep_the_order_of_keys(member: Member) -> None:
+    keys = [b"%02d" % number for number in range(30)]
+    for key in reversed(keys):
+        put(member, key)
+    for order in (Range.ASCEND, Range.DESCEND):
+        assert [kv.key for kv in get(member, b"\0", b"\0", sort_order=order, sort_target=Range.VERSION).kvs] == keys
+
+
+def test_r16_r17_reads_of_the_past(member: Member) -> None:
+    put(member, b"k", b"1")
+    put(member, b"k", b"2")
+    member.call(Delete(key=b"k"))
+    assert [get(member, b"k", revision=at).count for at in (1, 2, 3, 4, 0, -9)] == [0, 1, 1, 0, 0, 0]
+    assert get(member, b"k", revision=2).kvs[0] == kv_pb2.KeyValue(
+        key=b"k", create_revision=2, mod_revision=2, version=1, value=b"1"
+    )
+    assert get(member, b"k", revision=5) == refused(FUTURE_REVISION)
+    member.store.compact(3)
+    assert get(member, b"k", revision=2, count_only=True) == refused(COMPACTED)
+    assert get(member, b"k", revision=3).kvs[0].value == b"2"
+    assert get(member, b"k", revision=3).header.revision == 4
+
+
+@pytest.mark.parametrize("writes", [10, 3000])
+def test_a_page_of_the_past_is_counted_right(member: Member, writes: int) -> None:
+    """Once corrected by what changed since, once (much has changed) by a walk."""
+    for number in range(1000):
+        put(member, b"k/%04d" % number)
+    at = member.store.revision
+    for number in range(writes):
+        put(member, b"k/%04d" % (number * 7 % 2000))
+        put(member, b"outside/%d" % number)
+        member.call(Delete(key=b"k/%04d" % (number * 11 % 2000)))
+    for start in (0, 500):
+        answer = get(member, b"k/%04d" % start, b"k0", revision=at, limit=5)
+        assert [kv.key for kv in answer.kvs] == [b"k/%04d" % (start + number) for number in range(5)]
+        assert (answer.count, answer.more) == (1000 - start, True)
+
+
+@pytest.mark.parametrize(
+    ("target", "result", "holds"),
+    [
+        (Compare.VERSION, Compare.EQUAL, True),
+        (Compare.CREATE, Compare.EQUAL, True),
+        (Compare.MOD, Compare.NOT_EQUAL, False),
+        (Compare.LEASE, Compare.LESS, False),
+        (Compare.VALUE, Compare.EQUAL, False),
+        (Compare.VALUE, Compare.NOT_EQUAL, False),
+        (9, Compare.EQUAL, True),
+        (9, Compare.GREATER, False),
+        (Compare.MOD, 9, True),
+    ],
+)
+@pytest.mark.parametrize("range_end", [b"", b"\0"])
+def test_t2_t4_an_absent_key_is_zero_but_has_no_value(
+    member: Member, target: int, result: int, holds: bool, range_end: bytes
+) -> None:
+    compare = Compare(key=b"k", range_end=range_end, target=target, result=result)  # type: ignore[arg-type]
+    assert member.call(Txn(compare=[compare])).succeeded is holds
+
+
+def test_t5_every_key_of_a_range_must_hold(member: Member) -> None:
+    put(member, b"a", b"1")
+    put(member, b"b", b"2")
+    for value, holds in [(b"0", True), (b"1", False)]:
+        compare = Compare(key=b"a", range_end=b"\0", target=Compare.VALUE, result=Compare.GREATER, value=value)
+        assert member.call(Txn(compare=[compare])).succeeded is holds
+
+
+def test_t6_t7_t8_compares_see_before_and_operations_see_each_other(member: Member) -> None:
+    absent = Compare(key=b"a", target=Compare.VERSION, version=0)
+    inner = Txn(compare=[absent], success=[Op(request_range=Range(key=b"\0", range_end=b"\0"))])
+    answer = member.call(
+        Txn(
+            success=[
+                Op(request_put=Put(key=b"a")),
+                Op(request_txn=inner),
+                Op(request_put=Put(key=b"b")),
+                Op(request_range=Range(key=b"a", range_end=b"\0", count_only=True)),
+            ]
+        )
+    )
+    nested = answer.responses[1].response_txn
+    assert (nested.succeeded, nested.responses[0].response_range.count) == (True, 1)
+    assert answer.responses[3].response_range.count == 2
+    assert {kv.mod_revision for kv in get(member, b"a", b"\0").kvs} == {2}
+
+
+def test_t9_nothing_is_written_by_a_txn_that_is_refused(member: Member) -> None:
+    put(member, b"k")
+    for last, error in [
+        (Op(request_range=Range(key=b"k", revision=3)), FUTURE_REVISION),  # T11: its own revision is in the future
+        (Op(request_range=Range(key=b"k", revision=-5)), COMPACTED),
+        (Op(request_put=Put(key=b"l", lease=9)), LEASE_NOT_FOUND),
+        (Op(request_put=Put(key=b"l", ignore_value=True)), KEY_NOT_FOUND),
+    ]:
+        request = Txn(success=[Op(request_put=Put(key=b"a")), last], failure=[Op(request_put=Put(key=b"l", lease=9))])
+        assert member.call(request) == refused(error)
+        assert (member.store.revision, get(member, b"\0", b"\0").count) == (2, 1)
+    fine = [Op(request_range=Range(key=b"k", revision=revision)) for revision in (-1, 0, 2)]
+    assert len(member.call(Txn(success=fine)).responses) == 3
+
+
+def test_t10_inner_headers_tell_only_the_revision(member: Member) -> None:
+    read, write = Op(request_range=Range(key=b"k")), Op(request_put=Put(key=b"k"))
+    answer = member.call(Txn(success=[read, Op(request_txn=Txn(success=[read])), write, read]))
+    inner = [getattr(response, response.WhichOneof("response")).header for response in answer.responses]
+    assert [header.revision for header in inner] == [1, 0, 2, 2]
+    assert answer.responses[1].response_txn.HasField("header")
+    assert answer.responses[1].response_txn.responses[0].response_range.header.revision == 1
+
+
+def test_t26_a_key_deleted_and_put_in_one_revision(member: Member) -> None:
+    put(member, b"k", b"1")
+    member.call(Txn(success=[Op(request_delete_range=Delete(key=b"a", range_end=b"\0")), Op(request_put=Put(key=b"k"))]))
+    assert get(member, b"k").kvs[0] == kv_pb2.KeyValue(key=b"k", create_revision=3, mod_revision=3, version=1)
+    member.call(Txn(success=[Op(request_put=Put(key=b"k")), Op(request_delete_range=Delete(key=b"a", range_end=b"\0"))]))
+    assert get(member, b"k").count == 0
+    for _ in range(2):  # before and after a restart
+        assert [get(member, b"k", revision=at).count for at in (1, 2, 3, 4)] == [0, 1, 1, 0]
+        member = Member(member.backend.reopened())
+
+
+def test_a_put_that_keeps_what_its_txn_deleted_is_refused(member: Member) -> None:
+    """Real etcd ends here."""
+    put(member, b"k")
+    request = Txn(
+        success=[
+            Op(request_delete_range=Delete(key=b"a", range_end=b"\0")),
+            Op(request_txn=Txn(success=[Op(request_put=Put(key=b"k", ignore_value=True))])),
+        ]
+    )
+    assert member.call(request) == refused(KEY_NOT_FOUND)
+    assert get(member, b"k").count == 1
+
+
+def test_an_operation_of_no_kind_in_the_log_does_nothing() -> None:
+    store = Store(DictBackend())
+    body = store.txn(Txn(success=[Op(), Op(request_put=Put(key=b"k"))]))
+    responses = rpc_pb2.TxnResponse.FromString(body).responses
+    assert [response.WhichOneof("response") for response in responses] == [None, "response_put"]
+
+
+def test_d1_to_d4_deletes(member: Member) -> None:
+    member.call(rpc_pb2.LeaseGrantRequest(ID=7, TTL=10))
+    for key in (b"b", b"a", b"c"):
+        put(member, key, lease=7)
+    answer = member.call(Delete(key=b"a", range_end=b"c", prev_kv=True))
+    assert (answer.deleted, [kv.key for kv in answer.prev_kvs], answer.header.revision) == (2, [b"a", b"b"], 5)
+    assert list(member.lessor.leased) == [b"c"]
+    stones = list(member.backend.scan(Bucket.KEY, revision_key(5, 0)))
+    assert stones == [(revision_key(5, 0) + b"t", b"\n\1a"), (revision_key(5, 1) + b"t", b"\n\1b")]
+    again = member.call(Delete(key=b"a", range_end=b"c"))
+    assert (again.deleted, again.header.revision) == (0, 5)
+
+
+def test_a_listener_hears_each_change_once_and_in_order() -> None:
+    store = Store(DictBackend())
+    heard: list[list[Change]] = []
+    store.listener = lambda changes: heard.append(list(changes))
+    store.put(Put(key=b"a", value=b"1"))
+    store.delete_range(Delete(key=b"x"))
+    store.txn(
+        Txn(
+            success=[
+                Op(request_put=Put(key=b"b")),
+                Op(request_delete_range=Delete(key=b"a", range_end=b"b")),
+                Op(request_put=Put(key=b"c")),
+            ]
+        )
+    )
+    plain = [[(change.revision, change.sub, change.key, change.is_delete) for change in changes] for changes in heard]
+    assert plain == [[(2, 0, b"a", False)], [(3, 0, b"b", False), (3, 1, b"a", True), (3, 2, b"c", False)]]
+    assert kv_pb2.KeyValue.FromString(heard[0][0].pair).value == b"1"
+    assert kv_pb2.KeyValue.FromString(heard[1][1].pair) == kv_pb2.KeyValue(key=b"a", mod_revision=3)  # W10
