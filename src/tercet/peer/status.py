@@ -53,7 +53,7 @@ class PeerStatus:
             self.active_since = self._loop.time()
             log.info("peer %x became active (%s)", self.id, link)
         self._links[link] = self._links.get(link, 0) + 1
-        self._complaints.clear()
+        self._complaints.pop(link, None)
 
     def link_down(self, link: str, reason: str) -> None:
         count = self._links.pop(link, 0) - 1

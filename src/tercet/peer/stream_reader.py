@@ -56,6 +56,7 @@ class StreamReader:
                 if reason is None:
                     await self._read(transport, first)
                 else:
+                    transport.abort()
                     self._status.complain(f"{self._kind} in", f"{origin.authority}: {reason}")
             except OSError as error:
                 self._status.complain(f"{self._kind} in", f"{origin.authority}: {error}")

@@ -1,0 +1,322 @@
+"""Questions between members: our client and our listener, each against the other and against etcd 3.5.1."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet import errors
+from tercet.errors import StatusError
+from tercet.peer import MemberJson, NoAnswer, NotPrimaryLessor, PeerClient
+from tercet.proto import internal_pb2, rpc_pb2
+from tests.peer.harness import CLUSTER, Member, exchange, member, request, run, split
+from tests.peer.real_etcd import Etcd, etcd
+
+_MEMBERS: list[MemberJson] = [
+    {"id": 7, "peerURLs": ["http://a:1"], "name": "n7", "clientURLs": ["http://a:2"]},
+    {"id": 2**64 - 1, "peerURLs": ["http://b:1"], "isLearner": True},
+]
+
+
+class Api:
+    """Answers, or raises `error`."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.asked: list[object] = []
+
+    def members(self) -> Sequence[MemberJson]:
+        return _MEMBERS
+
+    def versions(self) -> dict[str, str]:
+        return {"etcdserver": "3.7.1", "etcdcluster": "3.7.0", "storage": "3.7.0"}
+
+    def downgrade_enabled(self) -> bool:
+        return False
+
+    async def promote(self, id: int, authorization: str) -> Sequence[MemberJson]:
+        self._note((id, authorization))
+        return _MEMBERS
+
+    async def hash_kv(self, revision: int) -> rpc_pb2.HashKVResponse:
+        self._note(revision)
+        header = rpc_pb2.ResponseHeader(cluster_id=CLUSTER, member_id=2**64 - 1, revision=revision, raft_term=4)
+        return rpc_pb2.HashKVResponse(header=header, hash=2**32 - 1, compact_revision=-1, hash_revision=revision)
+
+    async def renew_lease(self, id: int) -> rpc_pb2.LeaseKeepAliveResponse:
+        self._note(id)
+        return rpc_pb2.LeaseKeepAliveResponse(ID=id, TTL=30)
+
+    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> rpc_pb2.LeaseTimeToLiveResponse:
+        self._note(request)
+        return rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=29, grantedTTL=30, keys=[b"k"] if request.keys else [])
+
+    def _note(self, asked: object) -> None:
+        self.asked.append(asked)
+        if self.error is not None:
+            raise self.error
+
+
+def ask(directory: Path, questions: Callable[[Member, Api, PeerClient], Coroutine[Any, Any, None]]) -> None:
+    """Run them against a member with an `Api`."""
+
+    async def scenario() -> None:
+        api = Api()
+        async with member(7, directory / "7", api=api) as one, PeerClient(timeout=1.0) as client:
+            await questions(one, api, client)
+
+    run(scenario())
+
+
+def test_every_question_has_its_answer(tmp_path: Path) -> None:
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        urls = ["http://127.0.0.1:1", one.url]  # the first good answer wins
+        view = await client.members(urls)
+        assert (view.cluster_id, view.members) == (CLUSTER, _MEMBERS)
+        assert await client.versions(urls) == api.versions()
+        assert await client.downgrade_enabled(urls) is False
+        assert await client.promote(urls, 7, "token") == _MEMBERS
+        answer = await client.hash_kv(one.url, 12, CLUSTER)
+        assert answer == await api.hash_kv(12)
+        assert (await client.renew_lease(urls, 2**62)).TTL == 30
+        live = await client.lease_time_to_live(urls, rpc_pb2.LeaseTimeToLiveRequest(ID=5, keys=True))
+        assert (live.ID, live.TTL, live.grantedTTL, list(live.keys)) == (5, 29, 30, [b"k"])
+        assert (7, "token") in api.asked
+        several = await client.versions_of({1: ["http://127.0.0.1:1"], 7: urls})
+        assert several == {1: None, 7: api.versions()}
+
+    ask(tmp_path, questions)
+
+
+def test_how_answers_look(tmp_path: Path) -> None:
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        _, headers, body = split(await exchange(one.port, request("GET", "/members")))
+        assert (headers["content-type"], headers["x-etcd-cluster-id"]) == ("application/json", f"{CLUSTER:x}")
+        assert body.endswith(b'{"id":18446744073709551615,"peerURLs":["http://b:1"],"isLearner":true}]\n')
+        _, headers, body = split(await exchange(one.port, request("GET", "/version")))
+        assert body == b'{"etcdserver":"3.7.1","etcdcluster":"3.7.0","storage":"3.7.0"}'
+        assert "x-etcd-cluster-id" not in headers
+        _, _, body = split(await exchange(one.port, request("GET", "/members/hashkv", {}, b'{"revision":12}')))
+        header = f'{{"cluster_id":{CLUSTER},"member_id":18446744073709551615,"revision":12,"raft_term":4}}'
+        assert body.decode() == f'{{"header":{header},"hash":4294967295,"compact_revision":-1,"hash_revision":12}}'
+
+    ask(tmp_path, questions)
+
+
+# Name of the call, what the owner raises, what travels, what the asking side raises.
+_REFUSALS: list[tuple[str, Exception, int, str, type[Exception] | StatusError]] = [
+    ("promote", errors.MEMBER_NOT_FOUND, 404, "membership: ID not found", errors.MEMBER_NOT_FOUND),
+    ("promote", errors.LEARNER_NOT_READY, 412, errors.LEARNER_NOT_READY.message, errors.LEARNER_NOT_READY),
+    ("promote", errors.LEARNER_ONLY, 412, errors.LEARNER_ONLY.message, errors.LEARNER_ONLY),
+    ("promote", errors.NO_LEADER, 500, "etcdserver: no leader", NoAnswer),
+    ("hash", errors.COMPACTED, 400, "mvcc: required revision has been compacted", errors.COMPACTED),
+    ("hash", errors.FUTURE_REVISION, 400, "mvcc: required revision is a future revision", errors.FUTURE_REVISION),
+    ("renew", errors.LEASE_NOT_FOUND, 404, "lease not found", errors.LEASE_NOT_FOUND),
+    ("renew", errors.TIMEOUT, 408, "waiting for node to catch up its applied index has timed out", errors.TIMEOUT),
+    ("renew", NotPrimaryLessor(), 400, "not a primary lessor", NotPrimaryLessor),
+    ("live", errors.LEASE_NOT_FOUND, 404, "lease not found", errors.LEASE_NOT_FOUND),
+    ("live", NotPrimaryLessor(), 500, "not a primary lessor", NotPrimaryLessor),
+    ("live", RuntimeError("broken"), 500, "Internal Server Error", NoAnswer),
+]
+
+
+@pytest.mark.parametrize(("call", "raised", "status", "text", "arrives"), _REFUSALS)
+def test_refusals_arrive_as_what_they_were(
+    call: str, raised: Exception, status: int, text: str, arrives: type[Exception] | StatusError, tmp_path: Path
+) -> None:
+    raw = {
+        "promote": request("POST", "/members/promote/9"),
+        "hash": request("GET", "/members/hashkv", {}, b'{"revision":5}'),
+        "renew": request("POST", "/leases", {}, rpc_pb2.LeaseKeepAliveRequest(ID=5).SerializeToString()),
+        "live": request("POST", "/leases/internal", {}, b"\x0a\x02\x08\x05"),
+    }
+
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        api.error = raised
+        answer = split(await exchange(one.port, raw[call]))
+        assert (answer[0], answer[2].decode()) == (status, f"{text}\n")
+        calls = {
+            "promote": lambda: client.promote([one.url], 9),
+            "hash": lambda: client.hash_kv(one.url, 5, CLUSTER),
+            "renew": lambda: client.renew_lease([one.url], 5),
+            "live": lambda: client.lease_time_to_live([one.url], rpc_pb2.LeaseTimeToLiveRequest(ID=5)),
+        }
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is checked below
+            await calls[call]()
+        assert caught.value is arrives or (isinstance(arrives, type) and isinstance(caught.value, arrives))
+
+    ask(tmp_path, questions)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status", "text"),
+    [
+        ("POST", "/members/promote/x", {}, b"", 404, b"member x not found in cluster\n"),
+        ("POST", "/members/promote/18446744073709551616", {}, b"", 404, b"member 18446744073709551616 not found in cluster\n"),
+        ("GET", "/members/promote/1", {}, b"", 405, b"Method Not Allowed\n"),
+        ("GET", "/members/hashkv", {"X-Etcd-Cluster-ID": "1"}, b'{"revision":1}', 412, b"cluster ID mismatch\n"),
+        ("GET", "/members/hashkv", {}, b"", 400, b"error unmarshalling request\n"),
+        ("GET", "/members/hashkv", {}, b"[]", 400, b"error unmarshalling request\n"),
+        ("GET", "/members/hashkv", {}, b"[" * 60_000, 400, b"error unmarshalling request\n"),
+        ("GET", "/members/hashkv", {}, b'{"revision":"1"}', 400, b"error unmarshalling request\n"),
+        ("GET", "/members/hashkv", {}, b'{"revision":9223372036854775808}', 400, b"error unmarshalling request\n"),
+        ("GET", "/leases", {}, b"", 405, b"Method Not Allowed\n"),
+        ("POST", "/leases", {}, b"\xff", 400, b"error unmarshalling request\n"),
+        ("POST", "/leases", {}, bytes(70_000), 400, b"error reading body: body is over 65536 bytes\n"),
+        ("POST", "/leases/internal", {}, b"\xff", 400, b"error unmarshalling request\n"),
+        ("POST", "/version", {}, b"", 405, b"Method Not Allowed\n"),
+        ("GET", "/members/", {}, b"", 404, b"404 page not found\n"),
+    ],
+)
+def test_wrong_questions(
+    method: str, path: str, headers: dict[str, str], body: bytes, status: int, text: bytes, tmp_path: Path
+) -> None:
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        answer = split(await exchange(one.port, request(method, path, headers, body)))
+        assert (answer[0], answer[2]) == (status, text)
+        assert api.asked == []
+
+    ask(tmp_path, questions)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"[1]",
+        b'[{"id":0,"peerURLs":[]}]',
+        b'[{"id":"7","peerURLs":[]}]',
+        b'[{"id":18446744073709551616}]',
+        b'[{"id":7,"peerURLs":"http://a:1"}]',
+        b'[{"id":7,"peerURLs":[1]}]',
+        b'[{"id":7,"name":[]}]',
+        b'[{"id":7,"isLearner":1}]',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_cluster_that_answers_nonsense_has_not_answered(body: bytes) -> None:
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: ab\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with PeerClient(timeout=1.0) as client:
+            for question in (client.members, client.versions, client.downgrade_enabled):
+                if question == client.versions and body == b"{}":
+                    continue
+                with pytest.raises(NoAnswer):
+                    await question([url])
+            with pytest.raises(NoAnswer):
+                await client.members(["nonsense", "https://127.0.0.1:1"])
+        server.close()
+        await asyncio.sleep(0.02)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("behaviour", ["endless", "silent", "not http", "closes"])
+def test_an_answer_that_does_not_come_ends_in_time_and_memory(behaviour: str) -> None:
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if behaviour == "endless":
+                writer.write(b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: ab\r\n\r\n")
+                for _ in range(200):
+                    writer.write(bytes(1 << 16))
+            elif behaviour == "not http":
+                writer.write(b"\x15\x03\x01\x00\x02\x02\x46")
+            elif behaviour == "closes":
+                writer.close()
+            with suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with PeerClient(timeout=0.3) as client:
+            with pytest.raises(NoAnswer) as caught:
+                await client.members([url])
+            assert "\n" not in str(caught.value)
+        server.close()
+        await asyncio.sleep(0.02)
+
+    run(scenario(), seconds=3)
+
+
+def test_a_kept_connection_that_the_listener_closed_is_replaced(tmp_path: Path) -> None:
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        for _ in range(3):
+            await client.versions([one.url])
+            assert len(one.transport._connections) == 1  # the same one
+            [connection] = one.transport._connections
+            connection._abort()  # and the next request may not have seen it yet
+
+    ask(tmp_path, questions)
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with etcd(tmp_path_factory.mktemp("judge")) as running:
+        yield running
+
+
+def test_etcd_answers_our_client(judge: Etcd) -> None:
+    async def scenario() -> None:
+        async with PeerClient(timeout=3.0) as client:
+            urls = [judge.peer_url]
+            view = await client.members(urls)
+            assert view.cluster_id == judge.cluster_id
+            assert [one["id"] for one in view.members] == [judge.id]
+            assert view.members[0]["clientURLs"] == [judge.client_url]
+            assert (await client.versions(urls))["etcdserver"] == "3.5.1"
+            assert await client.downgrade_enabled(urls) is False
+            judge.ctl("put", "a", "b")
+            hashed = judge.ctl("put", "a", "c")["header"]["revision"]
+            answer = await client.hash_kv(judge.peer_url, hashed, judge.cluster_id)
+            assert answer.hash != 0
+            with pytest.raises(StatusError) as caught:
+                await client.hash_kv(judge.peer_url, 10**9, judge.cluster_id)
+            assert caught.value is errors.FUTURE_REVISION
+            with pytest.raises(StatusError) as caught:
+                await client.promote(urls, 12345)
+            assert caught.value is errors.MEMBER_NOT_FOUND
+            with pytest.raises(StatusError) as caught:
+                await client.renew_lease(urls, 12345)
+            assert caught.value is errors.LEASE_NOT_FOUND
+            lease = judge.ctl("lease", "grant", "60")["ID"]
+            assert (await client.renew_lease(urls, lease)).TTL == 60
+            live = await client.lease_time_to_live(urls, rpc_pb2.LeaseTimeToLiveRequest(ID=lease))
+            assert (live.ID, live.grantedTTL) == (lease, 60)
+            with pytest.raises(StatusError) as caught:
+                await client.lease_time_to_live(urls, rpc_pb2.LeaseTimeToLiveRequest(ID=12345))
+            assert caught.value is errors.LEASE_NOT_FOUND
+
+    run(scenario())
+
+
+def test_lease_answers_are_wrapped_as_etcd_wraps_them(judge: Etcd, tmp_path: Path) -> None:
+    lease = judge.ctl("lease", "grant", "60")["ID"]
+    asked = internal_pb2.LeaseInternalRequest(LeaseTimeToLiveRequest=rpc_pb2.LeaseTimeToLiveRequest(ID=lease))
+
+    async def questions(one: Member, api: Api, client: PeerClient) -> None:
+        raw = request("POST", "/leases/internal", {}, asked.SerializeToString())
+        answers = [split(await exchange(port, raw)) for port in (one.port, judge.peer_port)]
+        bodies = [internal_pb2.LeaseInternalResponse.FromString(body) for _, _, body in answers]
+        assert [body.LeaseTimeToLiveResponse.ID for body in bodies] == [lease, lease]
+        assert {headers["content-type"] for _, headers, _ in answers} == {"application/protobuf"}
+        members = json.loads(split(await exchange(judge.peer_port, request("GET", "/members")))[2])
+        assert set(members[0]) == set(_MEMBERS[0])
+
+    ask(tmp_path, questions)

@@ -1,0 +1,237 @@
+"""A database from one member to another: whole or not at all, in bounded memory, and raft hears how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tercet.peer import Limits, snapshot_path, snapshot_receiver
+from tercet.raft.codec import encode_message
+from tercet.raft.types import ConfState, Message, MessageType, Snapshot
+from tests.peer.harness import CLUSTER, append, exchange, member, request, run, split, until
+
+INDEX = 0x1234
+
+
+def snapshot(to: int = 2, index: int = INDEX) -> Message:
+    described = Snapshot(index, 3, ConfState((1, 2)), b'{"Root":{}}')
+    return Message(MessageType.SNAP, to, 1, 3, snapshot=described)
+
+
+class Database:
+    """An async generator with a `finally`, as one over a view of the store has."""
+
+    def __init__(self, pieces: list[bytes], error: Exception | None = None) -> None:
+        self.pieces = pieces
+        self.error = error
+        self.is_released = False
+
+    async def __call__(self) -> AsyncIterator[bytes]:
+        try:
+            for piece in self.pieces:
+                yield piece
+                await asyncio.sleep(0)
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.is_released = True
+
+
+def headers(**changes: str) -> dict[str, str]:
+    return {
+        "X-Server-From": "1",
+        "X-Server-Version": "3.7.1",
+        "X-Min-Cluster-Version": "3.0.0",
+        "X-Etcd-Cluster-ID": f"{CLUSTER:x}",
+    } | changes
+
+
+def test_raft_asks_the_owner_and_the_owner_sends(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_remote(2, [two.url])
+            one.transport.send([snapshot()])
+            assert one.notes.wanted == []  # never from inside `send`
+            await until(lambda: one.notes.wanted)
+            pieces = [os.urandom(1000) for _ in range(3000)]
+            database = Database(pieces)
+            one.transport.send_snapshot(one.notes.wanted[0], database())
+            assert one.transport.snapshots_in_flight == 1
+            await until(lambda: one.notes.snapshots)
+            assert one.notes.snapshots == [(2, True)]
+            assert two.notes.messages == [snapshot()]
+            assert snapshot_path(tmp_path / "2", INDEX).read_bytes() == b"".join(pieces)
+            assert os.listdir(tmp_path / "2") == ["0000000000001234.snap.db"]
+            assert database.is_released
+            assert one.transport.snapshots_in_flight == 0
+
+    run(scenario())
+
+
+def test_the_second_at_an_index_leaves_the_first_ones_file(tmp_path: Path) -> None:
+    """The owner may be opening it."""
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_remote(2, [two.url])
+            for content in (b"first", b"second"):
+                one.transport.send_snapshot(snapshot(), Database([content])())
+                await until(lambda: not one.transport.snapshots_in_flight)
+            await until(lambda: len(one.notes.snapshots) == 2)
+            assert len(two.notes.messages) == 2
+            assert snapshot_path(tmp_path / "2", INDEX).read_bytes() == b"first"
+            assert len(os.listdir(tmp_path / "2")) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fault", ["nobody there", "iterator fails", "empty", "receiver refuses", "unknown member"])
+def test_a_failure_is_reported_and_leaves_nothing(fault: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            if fault != "unknown member":
+                one.transport.add_remote(2, ["http://127.0.0.1:1" if fault == "nobody there" else two.url])
+            if fault == "receiver refuses":
+                two.notes.gone.add(1)
+            pieces = [] if fault == "empty" else [bytes(1 << 20)] * 5
+            database = Database(pieces, OSError("page 7") if fault == "iterator fails" else None)
+            one.transport.send_snapshot(snapshot(), database())
+            await until(lambda: one.notes.snapshots and database.is_released)
+            assert one.notes.snapshots == [(2, False)]
+            assert two.notes.messages == []
+            await until(lambda: os.listdir(tmp_path / "2") == [])
+            assert one.notes.removals == (1 if fault == "receiver refuses" else 0)
+            assert one.notes.unreachable == ([] if fault == "unknown member" else [2])
+
+    run(scenario())
+
+
+def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=Limits(snapshots_max=2)) as one:
+            hole = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+            one.transport.add_remote(2, [f"http://127.0.0.1:{hole.sockets[0].getsockname()[1]}"])
+            databases = [Database([bytes(100)]) for _ in range(3)]
+            for database in databases:
+                one.transport.send_snapshot(snapshot(), database())
+            await until(lambda: one.notes.snapshots and databases[2].is_released)
+            assert one.notes.snapshots == [(2, False)]
+            assert one.transport.snapshots_in_flight == 2
+            await one.transport.close()
+            assert all(database.is_released for database in databases)
+            assert one.transport.snapshots_in_flight == 0
+            hole.close()
+
+    run(scenario())
+
+
+def test_a_broken_transfer_leaves_no_file(tmp_path: Path) -> None:
+    """The sender dies in the middle, stalls, or cheats with the coding."""
+
+    async def scenario() -> None:
+        envelope = encode_message(snapshot())
+        start = struct.pack(">Q", len(envelope)) + envelope + bytes(3 << 20)
+        async with member(2, tmp_path / "2", limits=Limits(io_timeout=0.3)) as two:
+            for end in ("close", "stall", "garbage"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
+                head = request("POST", "/raft/snapshot", headers(**{"Transfer-Encoding": "chunked"}))
+                head = head.replace(b"Content-Length: 0\r\n", b"")
+                writer.write(head + b"%x\r\n%b\r\n" % (len(start), start))
+                await writer.drain()
+                await until(lambda: os.listdir(tmp_path / "2"))
+                if end == "close":
+                    writer.close()
+                elif end == "garbage":
+                    writer.write(b"zz\r\n")
+                    assert b" 500 " in await reader.readline()
+                await until(lambda: not os.listdir(tmp_path / "2"))
+                writer.close()
+            assert two.notes.messages == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (struct.pack(">Q", 2**64 - 1), b"failed to decode raft message (the message in front of the database is 18446744"),
+        (struct.pack(">Q", 3) + b"\xff\xff\xff", b"failed to decode raft message ("),
+        (struct.pack(">Q", 100) + b"\x08", b"failed to decode raft message (unexpected EOF)"),
+        (struct.pack(">Q", 2) + b"\x08\x07", b"wrong raft message type"),
+    ],
+)  # fmt: skip
+def test_bad_envelopes(body: bytes, answer: bytes, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(2, tmp_path / "2") as two:
+            status, _, text = split(await exchange(two.port, request("POST", "/raft/snapshot", headers(), body)))
+            assert status == 400
+            assert text.startswith(answer)
+
+    run(scenario())
+
+
+def test_a_disk_that_is_full_is_told_to_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(snapshot_receiver, "_finish", full)
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_remote(2, [two.url])
+            one.transport.send_snapshot(snapshot(), Database([b"db"])())
+            await until(lambda: one.notes.snapshots)
+            assert one.notes.snapshots == [(2, False)]
+            assert os.listdir(tmp_path / "2") == []
+            assert two.notes.messages == []
+
+    run(scenario())
+
+
+def test_stale_transfers_are_removed_at_start(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        directory = tmp_path / "2"
+        directory.mkdir()
+        (directory / "tmp-snap-abc").write_bytes(b"half")
+        (directory / "0000000000000005.snap.db").write_bytes(b"whole")
+        async with member(2, directory):
+            assert os.listdir(directory) == ["0000000000000005.snap.db"]
+
+    run(scenario())
+
+
+def test_memory_stays_bounded_while_a_large_database_passes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        piece = bytes(1 << 20)
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_remote(2, [two.url])
+            tracemalloc.start()
+            one.transport.send_snapshot(snapshot(), Database([piece] * 96)())
+            await until(lambda: one.notes.snapshots)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert one.notes.snapshots == [(2, True)]
+            assert snapshot_path(tmp_path / "2", INDEX).stat().st_size == 96 << 20
+            assert peak < 24 << 20
+            assert two.notes.messages == [snapshot()]
+
+    run(scenario())
+
+
+def test_messages_flow_beside_a_snapshot(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_remote(2, [two.url])
+            one.transport.send_snapshot(snapshot(), Database([bytes(1 << 20)] * 20)())
+            one.transport.send([append(0, 1)])
+            await until(lambda: two.notes.messages)
+            assert two.notes.messages[0].type == MessageType.APP
+            await until(lambda: one.notes.snapshots)
+
+    run(scenario())

@@ -1,0 +1,457 @@
+"""Two members and the line between them: both streams, POST, reconnection, removal, TLS, and bounds that hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from tercet.peer import Limits
+from tercet.peer.msgapp_stream import MsgAppDecoder
+from tercet.peer.transport import strip_redundant
+from tercet.raft.types import Message, MessageType
+from tests.peer.harness import CLUSTER, Member, append, exchange, member, pair, request, run, until
+from tests.peer.tls import contexts
+
+QUICK = Limits(io_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
+
+
+def heartbeat(to: int, from_: int, term: int = 3) -> Message:
+    return Message(MessageType.HEARTBEAT, to, from_, term)
+
+
+def test_messages_travel_both_ways(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as (one, two):
+            sent = [append(0, 2), append(2, 3), heartbeat(2, 1), append(5, 0)]
+            one.transport.send(sent)
+            two.transport.send([Message(MessageType.APP_RESP, 1, 2, 3, index=5)])
+            await until(lambda: len(two.notes.messages) == 4 and one.notes.messages)
+            # The two streams keep no order between them, but each keeps its own.
+            assert [message for message in two.notes.messages if message.type == MessageType.APP] == sent[:2] + sent[3:]
+            assert one.notes.messages[0].index == 5
+            assert one.notes.unreachable == two.notes.unreachable == []
+
+    run(scenario())
+
+
+def test_the_appends_of_a_turn_leave_in_one_chunk(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one:
+            one.transport.add_peer(2, ["http://127.0.0.1:1"])
+            reader, writer = await _dial(one, "msgapp")
+            one.transport.send([append(0, 5), append(5, 5), append(10, 5)])
+            size = int((await reader.readuntil(b"\r\n")).strip(), 16)
+            decoder = MsgAppDecoder(remote=1, own=2)
+            assert len(decoder.feed(await reader.readexactly(size))) == 3
+            writer.close()
+
+    run(scenario())
+
+
+def test_before_any_stream_messages_go_by_post(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_peer(2, [two.url])  # which does not know member 1, and so dials nothing
+            sent = [append(index, 1) for index in range(10)]
+            one.transport.send(sent)
+            await until(lambda: len(two.notes.messages) == 10)
+            assert sorted(message.index for message in two.notes.messages) == list(range(10))
+            assert one.transport.active_since(2) is None
+            two.transport.send([heartbeat(1, 2)])  # member 1 gave its address along: it is a remote
+            await until(lambda: two.transport.status(1) is not None)
+
+    run(scenario())
+
+
+def test_a_peer_that_comes_back_is_found_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=QUICK) as one:
+            async with member(2, tmp_path / "2", limits=QUICK) as two:
+                port = two.port
+                one.transport.add_peer(2, [two.url])
+                two.transport.add_peer(1, [one.url])
+                await one.is_joined_to(2)
+                assert one.transport.active_since(2) is not None
+            await until(lambda: one.transport.active_since(2) is None)
+            assert 2 in one.notes.unreachable
+            one.transport.send([heartbeat(2, 1)])  # lost, and reported
+            reports = len(one.notes.unreachable)
+            await until(lambda: len(one.notes.unreachable) > reports)
+            async with member(2, tmp_path / "2", port=port, limits=QUICK) as two:
+                two.transport.add_peer(1, [one.url])
+                await one.is_joined_to(2)
+                one.transport.send([append(0, 1)])
+                await until(lambda: two.notes.messages)
+                status = one.transport.status(2)
+                assert status is not None
+                assert status.disconnects == 1
+
+    run(scenario())
+
+
+def test_a_member_with_several_urls_is_found_at_the_working_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=QUICK) as one, member(2, tmp_path / "2", limits=QUICK) as two:
+            one.transport.add_peer(2, ["http://127.0.0.1:1", two.url])
+            two.transport.add_peer(1, ["http://127.0.0.1:1"])
+            await until(lambda: one.transport.active_since(2) is not None)  # dialled by 1 at the second URL
+            assert two.transport.peer(1) is not None
+            two.transport.update_peer(1, [one.url])
+            await one.is_joined_to(2)
+
+    run(scenario())
+
+
+def test_a_quiet_stream_lives_by_its_heartbeats(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path, limits=QUICK) as (one, two):
+            since = one.transport.active_since(2)
+            await asyncio.sleep(QUICK.io_timeout * 2.5)
+            assert one.transport.active_since(2) == since
+            assert one.notes.messages == two.notes.messages == []
+            assert one.notes.unreachable == []
+
+    run(scenario())
+
+
+def test_round_trips_and_clocks_are_measured(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path, limits=QUICK) as (one, _):
+            status = one.transport.status(2)
+            assert status is not None
+            await until(lambda: status.rtt is not None)
+            assert status.rtt is not None
+            assert status.clock_drift is not None
+            assert 0 < status.rtt < 1
+            assert abs(status.clock_drift) < 1
+
+    run(scenario())
+
+
+def test_a_silent_responder_is_left_and_dialled_again(tmp_path: Path) -> None:
+    """It answers the dial, and then says nothing: no bytes, no heartbeat, no end."""
+
+    async def scenario() -> None:
+        dials = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal dials
+            if b"/raft/stream/" in await reader.readuntil(b"\r\n\r\n"):
+                dials += 1
+                writer.write(b"HTTP/1.1 200 OK\r\nX-Server-Version: 3.5.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await reader.read()
+            writer.close()
+
+        async with member(1, tmp_path / "1", limits=QUICK) as one:
+            server = await asyncio.start_server(answer, "127.0.0.1", 0)
+            one.transport.add_peer(2, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+            await until(lambda: dials == 4)
+            one.transport.remove_peer(2)
+            await until(lambda: one.transport.peer(2) is None)
+            server.close()
+            await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("head", "removed"),
+    [
+        (f"410 Gone\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 1),
+        (f"403 Forbidden\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 1),
+        ("410 Gone\r\nX-Etcd-Cluster-ID: 1234", 0),
+        (f"412 Precondition Failed\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 0),
+        (f"404 Not Found\r\nX-Etcd-Cluster-ID: {CLUSTER:x}", 0),
+        ("500 Oops", 0),
+        ("200 OK\r\nX-Server-Version: 2.0.0\r\nTransfer-Encoding: chunked", 0),
+        ("200 OK\r\nX-Server-Version: 3.7.1", 0),
+    ],
+)
+def test_what_an_answer_to_the_dial_means(head: str, removed: int, tmp_path: Path) -> None:
+    """Only our own cluster can put us out, and says so once, however often it is asked."""
+
+    async def scenario() -> None:
+        dials = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal dials
+            dials += b"/raft/stream/" in await reader.readuntil(b"\r\n\r\n")
+            end = "\r\n\r\n" if "chunked" in head else "\r\nContent-Length: 4\r\n\r\ntext"
+            writer.write(f"HTTP/1.1 {head}{end}".encode())
+            await reader.read()
+            writer.close()
+
+        async with member(1, tmp_path / "1", limits=QUICK) as one:
+            server = await asyncio.start_server(answer, "127.0.0.1", 0)
+            one.transport.add_peer(2, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+            await until(lambda: dials >= 6)
+            assert one.notes.removals == removed
+            assert one.transport.active_since(2) is None
+            one.transport.remove_peer(2)
+            server.close()
+            await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("answer", "removals"),
+    [
+        ('403 Forbidden\r\nContent-Length: 56\r\n\r\n{"message":"cannot process message from removed member"}', 1),
+        ('403 Forbidden\r\nContent-Length: 57\r\n\r\n{"message":"cannot process message to mismatch member"}  ', 0),
+        ("412 Precondition Failed\r\nContent-Length: 20\r\n\r\ncluster ID mismatch\n", 0),
+        ("500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", 0),
+        ("204 No Content\r\n\r\n", None),
+    ],
+)
+def test_what_an_answer_to_a_post_means(answer: str, removals: int | None, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        posts = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal posts
+            posts += (await reader.readuntil(b"\r\n\r\n")).startswith(b"POST /raft ")
+            writer.write(f"HTTP/1.1 {answer}".encode())
+            await reader.read()
+            writer.close()
+
+        async with member(1, tmp_path / "1", limits=QUICK) as one:
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            one.transport.add_remote(2, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+            one.transport.send([heartbeat(2, 1)])
+            await until(lambda: posts == 1 and one.notes.unreachable == ([] if removals is None else [2]))
+            assert one.notes.removals == (removals or 0)
+            await one.transport.close()
+            server.close()
+            await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
+def test_a_removed_peer_still_gets_what_was_written(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as (one, two):
+            one.transport.send([append(0, 50)])
+            one.transport.remove_peer(2)
+            one.notes.gone.add(2)
+            await until(lambda: two.notes.messages)
+            await until(lambda: two.notes.removals)  # told 410 by the next dial
+            one.transport.send([heartbeat(2, 1)])
+            two.transport.remove_peer(1)
+            assert two.notes.removals == 1
+            assert len(two.notes.messages) == 1
+
+    run(scenario())
+
+
+def test_what_a_removed_member_sends_is_not_heard(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with pair(tmp_path) as (one, two):
+            two.notes.gone.add(1)
+            one.transport.send([heartbeat(2, 1)])
+            two.transport.send([heartbeat(1, 2)])
+            await until(lambda: one.notes.messages)
+            await asyncio.sleep(0.05)
+            assert two.notes.messages == []
+
+    run(scenario())
+
+
+def test_a_new_stream_replaces_the_old_one(tmp_path: Path) -> None:
+    """A storm of reconnections leaves one stream of each kind, not a thousand."""
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one:
+            one.transport.add_peer(2, ["http://127.0.0.1:1"])
+            lines = [await _dial(one, "msgapp") for _ in range(100)]
+            ended = await asyncio.gather(*(reader.read() for reader, _ in lines[:-1]), return_exceptions=True)
+            assert len(ended) == 99  # each one was closed by the member
+            one.transport.send([append(0, 1)])
+            reader, _ = lines[-1]
+            assert b"\x02" in await reader.readuntil(b"\r\n\x02")
+            for _, writer in lines:
+                writer.close()
+
+    run(scenario())
+
+
+async def _dial(one: Member, kind: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Dial a stream to `one` as member 2, by hand."""
+    headers = {"X-Server-Version": "3.5.1", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": f"{CLUSTER:x}"}
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    writer.write(request("GET", f"/raft/stream/{kind}/2", headers | {"X-Raft-To": "1"}))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+    return reader, writer
+
+
+async def _dial_and_do_not_read(one: Member, kind: str) -> asyncio.StreamWriter:
+    _, writer = await _dial(one, kind)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    return writer
+
+
+def test_a_peer_that_does_not_read_costs_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+    limits = Limits(stream_bytes_max=8 << 20)
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=limits) as one:
+            one.transport.add_peer(2, ["http://127.0.0.1:1"])
+            writer = await _dial_and_do_not_read(one, "msgapp")
+            peer = one.transport.peer(2)
+            assert peer is not None
+            stream = peer._msgapp_writer
+            assert stream is not None
+            size = 256 << 10
+            for index in range(300):  # 75 MiB
+                one.transport.send([append(index, 1, size=size)])
+                await asyncio.sleep(0)
+            assert stream._transport.get_write_buffer_size() <= limits.stream_bytes_max + 2 * size
+            assert one.notes.unreachable[0] == 2
+            status = one.transport.status(2)
+            assert status is not None
+            assert status.sent_failures > 200
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_peer_that_does_not_read_costs_a_bounded_number_of_messages(tmp_path: Path) -> None:
+    limits = Limits(stream_messages_max=50)
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=limits) as one:
+            one.transport.add_peer(2, ["http://127.0.0.1:1"])
+            writer = await _dial_and_do_not_read(one, "message")
+            while not one.notes.unreachable:
+                one.transport.send([append(0, 1, size=64 << 10)])
+                await asyncio.sleep(0)
+            peer = one.transport.peer(2)
+            assert peer is not None
+            assert peer._message_writer is not None
+            assert peer._message_writer._queued == 50
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=QUICK) as one:
+            one.transport.add_peer(2, ["http://127.0.0.1:1"])
+            writer = await _dial_and_do_not_read(one, "message")
+            peer = one.transport.peer(2)
+            assert peer is not None
+            one.transport.send([append(0, 1, size=16 << 20)])
+            assert peer._message_writer is not None
+            await until(lambda: peer._message_writer is None, seconds=4 * QUICK.io_timeout)
+            await until(lambda: one.notes.unreachable == [2])
+            assert one.transport.active_since(2) is None
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
+    """Nobody listens, or somebody accepts and never answers: in both cases at most 64 messages and so many bytes wait."""
+    limits = Limits(pipeline_bytes_max=1 << 20, post_timeout=0.05)
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=limits) as one:
+            hole = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+            port = hole.sockets[0].getsockname()[1]
+            one.transport.add_remote(2, [f"http://127.0.0.1:{port}"])
+            remote = one.transport._remotes[2]
+            for _ in range(200):
+                one.transport.send([heartbeat(2, 1)])
+            assert len(remote._pipeline._queue) == 64
+            await until(lambda: not remote._pipeline._workers)
+            for _ in range(100):
+                one.transport.send([append(0, 1, size=128 << 10)])
+            assert remote._pipeline._queued_bytes <= (1 << 20) + (130 << 10)
+            await until(lambda: not remote._pipeline._workers)
+            assert remote.status.sent_failures == 300
+            hole.close()
+
+    run(scenario(), seconds=20)
+
+
+def test_an_outage_is_two_lines_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="tercet.peer")
+
+    async def scenario() -> None:
+        async with pair(tmp_path, limits=QUICK) as (one, two):
+            await two.transport.close()
+            caplog.clear()
+            await asyncio.sleep(0.5)  # some forty dials
+            lines = [record.getMessage() for record in caplog.records if "peer 2" in record.getMessage()]
+            assert len(lines) <= 4, lines
+            assert all("\n" not in line for line in lines)
+            assert not [record for record in caplog.records if record.exc_info]
+            assert one.notes.removals == 0
+
+    run(scenario())
+
+
+def test_acknowledgements_that_a_later_one_includes_are_left_out() -> None:
+    def ack(index: int, *, to: int = 1, reject: bool = False) -> Message:
+        return Message(MessageType.APP_RESP, to, 2, 3, index=index, reject=reject)
+
+    batch = [ack(1), heartbeat(1, 2), ack(2), ack(9, reject=True), ack(3, to=4), ack(5)]
+    assert strip_redundant(batch) == [batch[1], batch[3], batch[4], batch[5]]
+    assert strip_redundant(iter([ack(1)])) == [ack(1)]
+
+
+@pytest.mark.parametrize("client_certificate", [True, False])
+def test_mutual_tls(client_certificate: bool, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server, client = contexts(tmp_path, client_certificate=client_certificate)
+        async with (
+            member(1, tmp_path / "1", tls=(server, client), limits=QUICK) as one,
+            member(2, tmp_path / "2", tls=(server, client), limits=QUICK) as two,
+        ):
+            one.transport.add_peer(2, [two.url])
+            two.transport.add_peer(1, [one.url])
+            if client_certificate:
+                await one.is_joined_to(2)
+                one.transport.send([append(0, 1000)])
+                await until(lambda: two.notes.messages)
+                assert two.notes.messages == [append(0, 1000)]
+            else:
+                await asyncio.sleep(0.3)
+                assert one.transport.active_since(2) is None
+
+    run(scenario())
+
+
+def test_plain_and_encrypted_peers_do_not_mix(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server, client = contexts(tmp_path, client_certificate=True)
+        async with (
+            member(1, tmp_path / "1", limits=QUICK) as one,
+            member(2, tmp_path / "2", tls=(server, client), limits=QUICK) as two,
+        ):
+            one.transport.add_peer(2, [two.url])  # https, and 1 has no certificates
+            two.transport.add_peer(1, [one.url.replace("http:", "https:")])
+            await asyncio.sleep(0.2)
+            assert one.transport.active_since(2) is None
+            assert two.transport.active_since(1) is None
+            with pytest.raises(ValueError, match="certificate"):
+                await one.transport.serve("https://127.0.0.1:0")
+            answer = await exchange(two.port, request("GET", "/raft/probing"))
+            assert answer == b""
+
+    run(scenario())
+
+
+def test_admission_is_asked_of_each_connection(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one:
+            one.transport._admit = lambda transport: "not today"
+            assert await exchange(one.port, request("GET", "/raft/probing")) == b""
+            one.transport._admit = lambda transport: None
+            assert (await exchange(one.port, request("GET", "/raft/probing"))).startswith(b"HTTP/1.1 200 ")
+
+    run(scenario())
