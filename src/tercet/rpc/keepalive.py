@@ -51,15 +51,22 @@ class Pinger:
             self._timer = connection.loop.call_at(due, self._ask)
             return
         connection.ping()
-        self._timer = connection.loop.call_later(self._timeout_seconds, self._judge, quiet_since)
+        self._judge_after(quiet_since, self._timeout_seconds)
 
-    def _judge(self, quiet_since: float) -> None:
+    def _judge_after(self, quiet_since: float, left_seconds: float) -> None:
+        # In steps of the interval, since a timeout may be longer: a peer that answers is asked again after the interval.
+        step = min(left_seconds, self._interval_seconds)
+        self._timer = self._connection.loop.call_later(step, self._judge, quiet_since, left_seconds - step)
+
+    def _judge(self, quiet_since: float, left_seconds: float) -> None:
         connection = self._connection
-        if connection.last_heard == quiet_since:
+        if connection.last_heard != quiet_since:
+            self._timer = connection.loop.call_at(connection.last_heard + self._interval_seconds, self._ask)
+        elif left_seconds > 0:
+            self._judge_after(quiet_since, left_seconds)
+        else:
             self._timer = None
             connection.peer_is_dead()
-            return
-        self._timer = connection.loop.call_at(connection.last_heard + self._interval_seconds, self._ask)
 
 
 _STRIKES_MAX = 2

@@ -57,7 +57,7 @@ class Server:
         # block over and over, and to compare it whole is cheaper than to read it.
         self.known_heads: dict[Headers, tuple[Method, float | None]] = {}
         self._services = {method.service for method in self.methods.values()}
-        self._draining = False
+        self.draining = False
         self._all_lost: asyncio.Future[None] | None = None
 
     def protocol(self, first_chunk: bytes = b"") -> ServerConnection:
@@ -69,7 +69,7 @@ class Server:
 
         Stop listening first. Connections that come nevertheless are drained at once.
         """
-        self._draining = True
+        self.draining = True
         for connection in tuple(self.connections):
             connection.drain()
         if self.connections:

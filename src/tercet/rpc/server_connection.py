@@ -74,6 +74,7 @@ class ServerConnection(Connection):
         "_ping_policy",
         "_pinger",
         "_reading_paused",
+        "_said_last_goaway",
         "backlogged",
         "calls",
         "incomplete_bytes",
@@ -96,6 +97,7 @@ class ServerConnection(Connection):
         self._reading_paused = False
         self._half_open: set[int] = set()
         self._draining = False
+        self._said_last_goaway = False
         self._ping_policy = PingPolicy(options.keepalive_min_seconds, options.keepalive_permit_without_calls)
         self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
 
@@ -115,6 +117,8 @@ class ServerConnection(Connection):
         if self._first_chunk:
             first, self._first_chunk = self._first_chunk, b""
             self.data_received(first)
+        if self.server.draining:
+            self.drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -286,6 +290,7 @@ class ServerConnection(Connection):
         if self._half_open:
             self._close_half_open()
         if self._draining and not self.calls:
+            self._send_last_goaway()
             self.close()
 
     def resume_writing(self) -> None:
@@ -336,7 +341,7 @@ class ServerConnection(Connection):
                 self.goaway(http2.ENHANCE_YOUR_CALM, b"too_many_pings")
         elif isinstance(event, PingAcknowledged):
             if event.opaque_data == _DRAIN_PING and self._draining:
-                self._send_final_goaway()
+                self._send_last_goaway()
         elif isinstance(event, ConnectionClosed):
             self.close()
 
@@ -353,26 +358,32 @@ class ServerConnection(Connection):
     def drain(self) -> None:
         """Ask the client to go elsewhere, finish what it has asked, close.
 
-        Two GOAWAYs, a round trip apart: the first names no stream as the last, so that a request that is on its way is
-        still served.
+        Two GOAWAYs, a round trip apart: the first names no stream as the last, so that a request that is on its way is still
+        served. The second names the last that was: the client knows then that all later ones may be sent again.
         """
         if self._draining or self.closing:
             return
         self._draining = True
+        if not self.calls:
+            self._send_last_goaway()
+            return
         try:
             self.session.send_shutdown_notice()
+            self.flush()  # pings overtake: this one must follow, so that its answer says that the notice has been read
             self.session.ping(_DRAIN_PING)
         except HTTP2Error:
-            self.close()
-            return
-        self.flush()
+            return  # the session has ended, and says so by an event
+        self.touch()
 
-    def _send_final_goaway(self) -> None:
+    def _send_last_goaway(self) -> None:
+        if self._said_last_goaway:
+            return
+        self._said_last_goaway = True
         try:
             self.session.send_goaway(http2.NO_ERROR)
         except HTTP2Error:
-            return  # the session ended by itself: no call was open
-        self.touch()
+            return
+        self.flush()
 
 
 def _address(peername: object) -> str:

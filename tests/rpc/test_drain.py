@@ -1,0 +1,135 @@
+"""Shutting down: what was asked is answered, what comes later is sent elsewhere, what does not end is cut."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc.aio
+import pytest
+
+from tercet.errors import Code
+from tercet.rpc import Channel, RpcError, Server
+from tests.rpc import raw
+from tests.rpc.harness import METHODS, run, serving, until
+from tests.rpc.raw import RawPeer, frame, request_block
+
+
+def test_open_calls_are_finished_and_new_ones_refused() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            idle = Channel("127.0.0.1", port)
+            await idle.connect()
+            call = asyncio.create_task(channel.unary("/test.Test/Slow", b"0.2"))
+            await until(lambda: server.open_calls() == 1)
+            drained = asyncio.create_task(server.drain(5))
+            await until(lambda: not channel.is_usable)
+            with pytest.raises(RpcError) as error:
+                await channel.unary("/test.Test/Echo", b"")
+            assert (error.value.code, error.value.unprocessed) == (Code.UNAVAILABLE, True)
+            assert not call.done()
+            assert await call == b"done"
+            await drained
+            assert not server.connections
+            await until(lambda: not idle.is_usable)
+
+
+def test_an_idle_client_learns_which_of_its_calls_were_seen() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            peer = await RawPeer.connect(port)
+            peer.send(frame(raw.HEADERS, 4, 1, request_block(b"/test.Test/Echo")) + frame(raw.DATA, 1, 1, bytes(5)))
+            await peer.expect(raw.DATA)
+            await server.drain(2)
+            assert int.from_bytes((await peer.expect(raw.GOAWAY))[:4], "big") == 1
+            await peer.frames_until_the_end()
+            peer.close()
+
+    run(main())
+
+
+def test_a_request_that_crosses_the_first_goaway_is_still_served() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            peer = await RawPeer.connect(port)
+            peer.send(frame(raw.HEADERS, 4, 1, request_block(b"/test.Test/Hold")))
+            await peer.expect(raw.HEADERS)
+            drained = asyncio.create_task(server.drain(2))
+            first = await peer.expect(raw.GOAWAY)
+            assert int.from_bytes(first[:4], "big") == 0x7FFFFFFF
+            ping = await peer.expect(raw.PING)
+            peer.send(frame(raw.HEADERS, 4, 3, request_block(b"/test.Test/Echo")) + frame(raw.DATA, 1, 3, bytes(5)))
+            assert await peer.expect(raw.DATA) == bytes(5)
+            peer.send(frame(raw.PING, 1, 0, ping))
+            second = await peer.expect(raw.GOAWAY)
+            assert int.from_bytes(second[:4], "big") == 3
+            peer.send(frame(raw.HEADERS, 4, 5, request_block(b"/test.Test/Echo")) + frame(raw.DATA, 1, 5, bytes(5)))
+            peer.send(frame(raw.DATA, 1, 1, b""))  # the held stream ends
+            await peer.frames_until_the_end()
+            await drained
+            assert server.methods[b"/test.Test/Echo"].started == 1
+            peer.close()
+
+    run(main())
+
+
+def test_what_does_not_end_is_cut() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            stream = channel.stream("/test.Test/Hold")
+            await until(lambda: server.open_calls() == 1)
+            started = asyncio.get_running_loop().time()
+            await server.drain(0.1)
+            assert 0.09 < asyncio.get_running_loop().time() - started < 1
+            with pytest.raises(RpcError) as error:
+                await stream.receive()
+            assert error.value.code is Code.UNAVAILABLE
+            await until(lambda: server.methods[b"/test.Test/Hold"].handled[Code.CANCELLED] == 1)
+
+    run(main())
+
+
+def test_grpcio_takes_its_calls_elsewhere() -> None:
+    """A real client sees the GOAWAY, finishes what is open and reconnects by itself: no call fails."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        old, new = Server(METHODS), Server(METHODS)
+        listener = await loop.create_server(old.protocol, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            slow = asyncio.ensure_future(channel.unary_unary("/test.Test/Slow")(b"0.3"))
+            await until(lambda: old.open_calls() == 1)
+            listener.close()
+            drained = asyncio.create_task(old.drain(5))
+            await asyncio.sleep(0.05)
+            listener = await loop.create_server(new.protocol, "127.0.0.1", port)
+            assert await channel.unary_unary("/test.Test/Echo")(b"x", wait_for_ready=True, timeout=5) == b"x"
+            assert await slow == b"done"
+            await drained
+            assert new.methods[b"/test.Test/Echo"].handled[Code.OK] == 1
+        listener.close()
+        new.close()
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_connections_that_come_while_draining_are_drained_at_once() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            first = Channel("127.0.0.1", port)
+            await first.connect()
+            call = asyncio.create_task(first.unary("/test.Test/Slow", b"0.2"))
+            await until(lambda: server.open_calls() == 1)
+            drained = asyncio.create_task(server.drain(5))
+            await asyncio.sleep(0)
+            second = Channel("127.0.0.1", port)
+            await second.connect()
+            await until(lambda: not second.is_usable)
+            assert await call == b"done"
+            await drained
+
+    run(main())

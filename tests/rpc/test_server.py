@@ -1,0 +1,195 @@
+"""What the rest of the program reads from a server: counters, durations, deadlines, known heads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tercet.errors import Code
+from tercet.rpc import Channel, Handler, Kind, RpcError, Server, ServerOptions, ServerStream, UnaryCall, server_stream, unary
+from tercet.rpc.deadlines import Deadlines
+from tests.rpc.harness import METHODS, run, serving, until
+from tests.rpc.raw import Asker, grpc_head
+
+
+def test_counters_start_at_zero_and_count_by_method_and_code() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            assert {method.path for method in server.methods.values()} == {path.encode() for path in METHODS}
+            assert all(method.started == sum(method.handled) == 0 for method in server.methods.values())
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            for _ in range(3):
+                await channel.unary("/test.Test/Echo", b"x")
+            with pytest.raises(RpcError):
+                await channel.unary("/test.Test/Refuse", b"x")
+            chat = channel.stream("/test.Test/Chat")
+            for _ in range(2):
+                await chat.send(b"x")
+                await chat.receive()
+            chat.half_close()
+            assert await chat.receive() is None
+            with pytest.raises(RpcError):
+                await channel.unary("/test.Test/Nothing", b"x")
+            echo, refuse, talk = (server.methods[b"/test.Test/" + name] for name in (b"Echo", b"Refuse", b"Chat"))
+            assert (echo.kind, echo.service, echo.name) == (Kind.UNARY, "test.Test", "Echo")
+            assert (echo.started, echo.handled[0], echo.messages_received, echo.messages_sent) == (3, 3, 3, 3)
+            assert (refuse.started, refuse.handled[Code.NOT_FOUND], refuse.messages_sent) == (1, 1, 0)
+            assert (talk.started, talk.handled[0], talk.messages_received, talk.messages_sent) == (1, 1, 2, 2)
+            assert server.traffic.bytes_in > 100
+            assert server.traffic.bytes_out > 100
+            await channel.close()
+
+    run(main())
+
+
+def test_durations_are_measured_when_asked_for() -> None:
+    async def main() -> None:
+        async with serving(options=ServerOptions(measure_durations=True)) as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            await channel.unary("/test.Test/Slow", b"0.03")
+            await channel.unary("/test.Test/Echo", b"")
+            slow, echo = server.methods[b"/test.Test/Slow"], server.methods[b"/test.Test/Echo"]
+            assert slow.duration_counts is not None
+            assert echo.duration_counts is not None
+            assert sum(slow.duration_counts[3:7]) == 1  # between 0.025 and 0.5 s
+            assert 0.029 <= slow.duration_sum < 0.5
+            assert sum(echo.duration_counts) == 1
+            await channel.close()
+
+    run(main())
+
+
+def test_an_answer_counts_once_whatever_comes_after_it() -> None:
+    calls: list[UnaryCall] = []
+
+    def twice(call: UnaryCall, message: bytes) -> None:
+        call.reply(b"first")
+        call.reply(b"second")
+        call.fail(Code.INTERNAL, "third")
+        call.fail_with(RuntimeError("fourth"))
+        calls.append(call)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Twice": unary(twice)}) as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            assert await channel.unary("/test.Test/Twice", b"", timeout=0.1) == b"first"
+            await asyncio.sleep(0.15)
+            assert sum(server.methods[b"/test.Test/Twice"].handled) == 1
+            await channel.close()
+
+    run(main())
+
+
+def test_late_replies_to_calls_that_are_gone_do_nothing() -> None:
+    calls: list[UnaryCall] = []
+
+    async def main() -> None:
+        async with serving({"/test.Test/Later": unary(lambda call, message: calls.append(call))}) as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            cancelled = channel.start_unary("/test.Test/Later", b"", lambda *_: None)
+            await until(lambda: len(calls) == 1)
+            cancelled.cancel()
+            await until(lambda: calls[0].finished)
+            calls[0].reply(b"late")
+            channel.start_unary("/test.Test/Later", b"", lambda *_: None)
+            await until(lambda: len(calls) == 2)
+            await channel.close()
+            await until(lambda: not server.connections)
+            calls[1].reply(b"later still")
+            assert server.methods[b"/test.Test/Later"].handled[Code.CANCELLED] == 2
+
+    run(main())
+
+
+def test_deadlines_varied_and_repeated_all_expire() -> None:
+    """Blocks with a round timeout are remembered, others not; both kinds are kept to."""
+
+    async def main() -> None:
+        async with serving() as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            started = asyncio.get_running_loop().time()
+
+            async def expire(timeout: float) -> None:
+                with pytest.raises(RpcError) as error:
+                    await channel.unary("/test.Test/Silent", b"", timeout=timeout)
+                assert error.value.code is Code.DEADLINE_EXCEEDED
+                assert timeout <= asyncio.get_running_loop().time() - started + 0.002 < timeout + 0.3
+
+            await asyncio.gather(*(expire(timeout) for timeout in [0.1] * 50 + [0.05 + 0.0012345 * n for n in range(50)]))
+            await until(lambda: sum(server.methods[b"/test.Test/Silent"].handled) == 100)
+            assert len(server.deadlines) == 0
+            assert 0 < len(server.known_heads) < 60
+            await channel.close()
+
+    run(main())
+
+
+def test_the_server_keeps_deadlines_by_itself() -> None:
+    """A client that waits on although its own deadline has passed gets the status."""
+
+    async def sleep(stream: ServerStream) -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        async with serving({"/test.Test/Sleep": server_stream(sleep)}) as (server, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(grpc_head(b"/test.Test/Silent", (b"grpc-timeout", b"50m")), bytes(5))
+            assert answer.headers[b"grpc-status"] == b"4"
+            assert answer.headers[b"grpc-message"] == b"context deadline exceeded"
+            answer = await asker.ask(grpc_head(b"/test.Test/Sleep", (b"grpc-timeout", b"50m")), bytes(5))
+            assert (answer.headers | answer.trailers)[b"grpc-status"] == b"4"
+            assert server.methods[b"/test.Test/Sleep"].handled[Code.DEADLINE_EXCEEDED] == 1
+            asker.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", ["svc/Method", "/svc", "/a/b/c", ""])
+def test_paths_that_are_none(path: str) -> None:
+    async def main() -> None:
+        methods: dict[str, Handler] = {path: unary(lambda call, message: None)}
+        with pytest.raises(ValueError, match="/service/method"):
+            Server(methods)
+
+    run(main())
+
+
+class _Expiring:
+    def __init__(self, log: list[_Expiring]) -> None:
+        self._log = log
+
+    def expire(self) -> None:
+        self._log.append(self)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(min_value=0, max_value=0.05), st.booleans()), max_size=40), st.integers())
+def test_every_deadline_that_is_not_discarded_comes_once_and_not_early(plan: list[tuple[float, bool]], seed: int) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        deadlines, log, start = Deadlines(loop), list[_Expiring](), loop.time()
+        calls = [(_Expiring(log), delay, keep) for delay, keep in plan]
+        for call, delay, _ in calls:
+            deadlines.add(call, start + delay)
+        random.Random(seed).shuffle(calls)
+        for call, _, keep in calls:
+            if not keep:
+                deadlines.discard(call)
+        kept = {call for call, _, keep in calls if keep}
+        while len(deadlines):
+            for call, delay, _ in calls:
+                assert call not in log or loop.time() - start >= delay - 0.002
+            await asyncio.sleep(0.005)
+        assert len(log) == len(kept)
+        assert set(log) == kept
+
+    run(main())

@@ -1,0 +1,141 @@
+"""gRPC's bytes: what is encoded comes back, however it is cut; what is malformed is refused in grpc-go's words."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.errors import Code, StatusError
+from tercet.rpc import headers, unmarshal
+from tercet.rpc.wire import (
+    MessageReader,
+    decode_binary,
+    decode_grpc_message,
+    decompressor,
+    encode_binary,
+    encode_grpc_message,
+    format_timeout,
+    frame,
+    gunzip,
+    parse_timeout,
+)
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(min_value=0)), st.booleans())
+def test_messages_survive_any_cut(messages: list[bytes], cuts: list[int], compressed: bool) -> None:
+    if compressed:
+        packed = [gzip.compress(message) for message in messages]
+        data = b"".join(b"\1" + len(message).to_bytes(4, "big") + message for message in packed)
+    else:
+        data = b"".join(map(frame, messages))
+    reader = MessageReader(1000, gunzip)
+    got = [message for piece in pieces(data, cuts) for message in reader.feed(piece)]
+    assert got == messages
+    assert reader.buffered_bytes == 0
+
+
+@given(st.binary(max_size=100), st.lists(st.integers(min_value=0)))
+def test_any_bytes_are_messages_or_refused(data: bytes, cuts: list[int]) -> None:
+    """Cut or whole, the same: the same messages first, then the same refusal or none."""
+
+    def read(parts: list[bytes]) -> tuple[list[bytes], str]:
+        reader, got = MessageReader(50, gunzip), []
+        try:
+            for part in parts:
+                got += reader.feed(part)
+        except StatusError as error:
+            return [], str(error)
+        return got, ""
+
+    assert read(pieces(data, cuts)) == read([data])
+
+
+def test_an_announced_length_above_the_limit_is_refused_before_its_bytes_come() -> None:
+    reader = MessageReader(10)
+    assert reader.feed(frame(bytes(10))) == [bytes(10)]
+    with pytest.raises(StatusError, match=r"grpc: received message larger than max \(11 vs. 10\)") as error:
+        reader.feed(b"\0\0\0\0\x0b")
+    assert error.value.code is Code.RESOURCE_EXHAUSTED
+
+
+def test_what_gzip_can_get_wrong() -> None:
+    packed = gzip.compress(b"x" * 1000)
+    assert gunzip(packed, 1000) == b"x" * 1000
+    with pytest.raises(StatusError, match="after decompression larger than max 999"):
+        gunzip(packed, 999)
+    with pytest.raises(StatusError, match="failed to decompress"):
+        gunzip(packed[:-9], 1000)
+    with pytest.raises(StatusError, match="failed to decompress"):
+        gunzip(b"not gzip", 1000)
+
+
+@given(st.text())
+def test_status_texts_survive(text: str) -> None:
+    wire = encode_grpc_message(text)
+    assert all(0x20 <= byte <= 0x7E for byte in wire)
+    assert decode_grpc_message(wire) == text.encode("utf-8", "replace").decode()
+
+
+@given(st.binary())
+def test_any_status_text_can_be_shown(wire: bytes) -> None:
+    decode_grpc_message(wire).encode("utf-8")
+
+
+def test_status_texts_as_grpc_go_escapes_them() -> None:
+    assert encode_grpc_message("a b%c\n€~") == b"a b%25c%0A%E2%82%AC~"
+    assert decode_grpc_message(b"50%") == "50%"
+
+
+@given(st.floats(min_value=1e-6, max_value=1e7))
+def test_timeouts_survive(seconds: float) -> None:
+    assert parse_timeout(format_timeout(seconds)) == pytest.approx(seconds, rel=1e-4, abs=1e-6)
+
+
+@given(st.integers(min_value=0, max_value=99_999_999), st.sampled_from("HMSmun"))
+def test_every_well_formed_timeout_is_understood(value: int, unit: str) -> None:
+    scale = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}[unit]
+    assert parse_timeout(f"{value}{unit}".encode()) == pytest.approx(value * scale)
+
+
+@pytest.mark.parametrize("value", [b"", b"S", b"5", b"5s", b"-5S", b"1.5S", b"123456789S", b"5 S", "５S".encode()])
+def test_every_other_timeout_is_refused(value: bytes) -> None:
+    with pytest.raises(StatusError, match="malformed grpc-timeout"):
+        parse_timeout(value)
+
+
+@given(st.binary())
+def test_binary_metadata_survives_padded_or_not(value: bytes) -> None:
+    assert decode_binary(b"x-bin", encode_binary(value)) == value
+    assert decode_binary(b"x-bin", base64.b64encode(value)) == value
+
+
+def test_encodings() -> None:
+    assert decompressor(b"identity") is None
+    assert decompressor(b"gzip") is gunzip
+    with pytest.raises(StatusError, match='Decompressor is not installed for grpc-encoding "zstd"'):
+        decompressor(b"zstd")
+
+
+def test_trailers_are_kept_but_not_without_end() -> None:
+    assert headers.status_trailers(5, "x") is headers.status_trailers(5, "x")
+    for number in range(2000):
+        headers.status_trailers(2, f"unique {number}")
+    assert len(headers._trailers) <= 512
+    assert headers.status_trailers(5, "x") == ((b"grpc-status", b"5"), (b"grpc-message", b"x"))
+
+
+def test_a_request_that_cannot_be_parsed() -> None:
+    assert unmarshal(lambda message: message.decode(), b"ok") == "ok"
+    with pytest.raises(StatusError, match="grpc: error unmarshalling request: proto: ") as error:
+        unmarshal(lambda message: message.decode(), b"\xff")
+    assert error.value.code is Code.INTERNAL
