@@ -21,18 +21,16 @@ async def _list(session: Session, arguments: list[str]) -> None:
 
 
 async def _disarm(session: Session, arguments: list[str]) -> None:
-    """All of them, one request each; what is printed is what was disarmed."""
+    """All of them, one request each; what is printed is what was disarmed, without a header, as the answers are several."""
     if arguments:
         raise bad_arguments("alarm disarm command accepts no arguments")
     printer = session.open()
     async with session.client() as client:
         raised = await client.maintenance.alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET))
-        result = rpc_pb2.AlarmResponse(header=raised.header)
+        result = rpc_pb2.AlarmResponse()
         for alarm in raised.alarms:
             request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
-            answer = await client.maintenance.alarm(request)
-            result.header.CopyFrom(answer.header)
-            result.alarms.extend(answer.alarms)
+            result.alarms.extend((await client.maintenance.alarm(request)).alarms)
     printer.alarm(result)
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session
 
 _LITERAL = r'"(?:[^"\\]|\\.)*"|`[^`]*`'
-_KEY = re.compile(rf"\s*({_LITERAL})\)")
-_OPERATOR = re.compile(r"\s*(\S+)")
-_VALUE = re.compile(rf"\s*({_LITERAL})")
+_KEY = re.compile(rf"\s*({_LITERAL})")
+_OPERATOR = re.compile(r"\)\s+(\S+)")
+_VALUE = re.compile(rf"\s+({_LITERAL})")
 _WORD = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^'"\s]\S*)""")
 _RESULTS = {
     "=": rpc_pb2.Compare.EQUAL,

@@ -1,0 +1,27 @@
+"""The pair of servers that the tests of tercetctl share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cli.etcd_pair import ADVERTISED, etcd
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Endpoints of the two, as `host:port`."""
+
+    theirs: str
+    ours: str
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        places: list[Path] = [tmp_path_factory.mktemp(name) for name in ("theirs", "ours")]
+        yield Pair(*(stack.enter_context(etcd(place, advertise=ADVERTISED)) for place in places))

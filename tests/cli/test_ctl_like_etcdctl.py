@@ -1,0 +1,418 @@
+"""tercetctl against etcdctl 3.5.1: same commands, servers with the same identity, so outputs must be the same to the byte.
+
+Where etcdctl 3.7 prints something else than 3.5.1, the case carries a function that turns the one into the other; those
+functions, and the tests marked with a version, are the whole list of differences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cli.conftest import Pair
+from tests.cli.etcd_pair import ADVERTISED, run_ours, run_theirs
+
+Words = list[str | bytes]
+
+
+def boxed(out: bytes) -> bytes:
+    """[3.7] Tables are drawn with box-drawing characters."""
+    lines = out.decode().splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("+")]
+    for number, corners in zip(rules, ("┌┬┐", "├┼┤", "└┴┘"), strict=True):
+        left, middle, right = tuple(corners)
+        lines[number] = lines[number][1:-1].replace("-", "─").replace("+", middle).join((left, right))
+    body = [line if number in rules else line.replace("|", "│") for number, line in enumerate(lines)]
+    return ("\n".join(body) + "\n").encode()
+
+
+def without_zero_revision(out: bytes) -> bytes:
+    """[3.6] The fields format leaves out a revision of 0."""
+    return out.replace(b'"Revision" : 0\n', b"")
+
+
+def hash_revision(out: bytes) -> bytes:
+    """[3.6] hashkv also shows the revision, which a 3.5 server does not tell."""
+    if out.startswith(b'"'):
+        return re.sub(rb'("Hash" : \d+\n)', rb'\1"HashRevision" : 0\n', out)
+    return re.sub(rb"\n", b", 0\n", out)
+
+
+def urls_key(out: bytes) -> bytes:
+    """[3.7] `clientURLs` is spelled as everywhere else, with --hex too."""
+    return out.replace(b"clientURLS", b"clientURLs")
+
+
+def ids_in_hex(out: bytes) -> bytes:
+    """[3.6] The fields format honours --hex: IDs in hexadecimal, leases with sixteen digits."""
+    out = re.sub(rb'("(?:ClusterID|MemberID|ID)" : )(\d+)', lambda found: found[1] + b"%x" % int(found[2]), out)
+    return re.sub(rb'("\w*Lease" : )(\d+)', lambda found: found[1] + b"%016x" % int(found[2]), out)
+
+
+def both(*changes: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    def change(out: bytes) -> bytes:
+        for one in changes:
+            out = one(out)
+        return out
+
+    return change
+
+
+@dataclass(frozen=True)
+class Case:
+    """Command lines to run one after the other; `changed` is what 3.7 made of 3.5.1's output."""
+
+    lines: list[Words]
+    stdin: bytes = b""
+    changed: Callable[[bytes], bytes] = bytes
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+def in_all(*words: str | bytes, formats: str = "simple fields json protobuf table bogus") -> list[Words]:
+    return [[*words, "-w", name] for name in formats.split()]
+
+
+KEYS: list[Words] = [
+    ["put", "foo", "bar"],
+    ["put", "foo", "bar2", "--prev-kv"],
+    ["put", "lines", "two\nlines"],
+    ["put", "k<&>", '"quoted\\'],
+    ["put", b"k\x01\xff\xc3\xa9", b"\x02\xe2\x80\x8b\xf0\x9f\x98\x80\xed\xa0\x80\xc2\xa0"],
+    ["put", "empty", ""],
+    ["put", "ignored", "extra", "argument"],
+    ["get", "foo"],
+    ["get", "missing"],
+    *in_all("get", "", "--prefix", formats="simple fields json protobuf"),
+    ["get", "", "--from-key", "--hex"],
+    ["get", "foo", "--hex", "-w", "json"],
+    ["get", "f", "k"],
+    ["get", "f", "k", "ignored"],
+    ["get", "k", "--prefix", "--keys-only"],
+    ["get", "k", "--prefix", "--print-value-only"],
+    ["get", "k", "--prefix", "--count-only", "-w", "fields"],
+    ["get", "", "--prefix", "--limit", "2"],
+    ["get", "", "--prefix", "--limit=2", "-w=json"],
+    ["get", "", "--prefix", "--sort-by", "modify", "--order", "DESCEND"],
+    ["get", "", "--prefix", "--sort-by=VERSION"],
+    ["get", "", "--prefix", "--sort-by=KEY", "--order=ascend"],
+    ["get", "", "--prefix", "--sort-by=CREATE", "--order=descend", "--limit=1"],
+    ["get", "foo", "--rev", "2"],
+    ["get", "foo", "--rev=-5"],
+    ["get", "foo", "--consistency", "s"],
+    ["get", "--prefix=false", "foo"],
+    ["get", "foo", "-wjson", "-w", "fields"],
+    ["--hex", "get", "foo"],
+    ["get", "--", "foo"],
+    ["put", "dash", "--", "-1"],
+    ["get", "dash"],
+    ["g", "dash"],
+    ["get", "foo", "--command-timeout=1h1m", "--dial-timeout", "1.5s"],
+    *in_all("put", "foo", "bar3", "--prev-kv"),
+    ["put", "foo", "--ignore-value"],
+    ["put", "foo", "again", "--ignore-lease"],
+    ["del", "ignored"],
+    ["del", "ignored"],
+    ["del", "k", "--prefix", "--prev-kv"],
+    *in_all("del", "foo", "--prev-kv"),
+    ["del", "z", "--from-key"],
+    ["del", "", "--prefix"],
+]
+
+REFUSALS: list[Words] = [
+    ["put"],
+    ["put", "a"],
+    ["put", "-w", "bogus"],
+    ["put", "", "x"],
+    ["put", "f", "x", "--lease", "zz"],
+    ["put", "f", "x", "--lease", "99999999999999999"],
+    ["put", "f", "x", "--lease", "1234"],
+    ["put", "nokey", "--ignore-value"],
+    ["put", "nokey", "x", "--ignore-value"],
+    ["put", "nokey", "x", "--ignore-lease"],
+    ["get"],
+    ["get", ""],
+    ["get", "a", "b", "--prefix"],
+    ["get", "a", "b", "--from-key"],
+    ["get", "a", "--prefix", "--from-key"],
+    ["get", "a", "--keys-only", "--count-only"],
+    ["get", "a", "--count-only"],
+    ["get", "a", "--count-only", "-w", "json"],
+    ["get", "a", "--print-value-only", "-w", "json"],
+    ["get", "a", "--order", "foo"],
+    ["get", "a", "--sort-by", "foo"],
+    ["get", "a", "--consistency", "x"],
+    ["get", "a", "--consistency", "x", "-w", "bogus"],
+    ["get", "a", "--rev", "100000"],
+    ["get", "a", "--cert", ""],
+    ["get", "a", "--cacert", "/nonexistent"],
+    ["get", "a", "--cert", "/nonexistent"],
+    ["get", "a", "--cert", "/etc/hostname", "--key", "/etc/hostname"],
+    ["del"],
+    ["del", "a", "b", "c"],
+    ["del", "a", "--prefix", "--from-key"],
+    ["del", "a", "z", "--prefix"],
+    ["compaction"],
+    ["compaction", "x"],
+    ["compaction", "1", "2"],
+    ["compaction", "100000"],
+    ["alarm", "list", "x"],
+    ["alarm", "disarm", "x"],
+    ["move-leader"],
+    ["move-leader", "zz"],
+    ["move-leader", "1"],
+    ["endpoint", "hashkv", "--rev", "100000"],
+    ["txn", "x"],
+    ["txn", "-w", "bogus"],
+]
+
+# 3.5.1 prints the usage on stdout before the error, for a mistake in the flags.
+MISTAKES: list[Words] = [
+    ["get", "x", "--bogus"],
+    ["get", "x", "--limit"],
+    ["get", "x", "--limit", "x"],
+    ["get", "x", "--limit=99999999999999999999"],
+    ["get", "x", "--limit="],
+    ["get", "x", "--prefix=zz"],
+    ["get", "x", "-d"],
+    ["get", "x", "-lx"],
+    ["put", "x", "-1"],
+    ["get", "x", "--dial-timeout", "3"],
+    ["get", "x", "--dial-timeout", "3x"],
+    ["get", "x", "--dial-timeout", "soon"],
+    ["get", "x", "--hex=maybe"],
+    ["version", "--bogus"],
+    ["bogus"],
+]
+
+TXNS: list[bytes] = [
+    b'mod("foo") > "0"\n\nput tk "a b"\nget tk\ndel zz\n\nput tk no\n\n',
+    b'value("tk") = "a b"\nver("tk") < "9"\nversion("tk") > "0"\n\nput tk c --prev-kv\nget tk\ndel foo --prev-kv\n\n\n',
+    b'create("tk") != "0"\nc("tk") > "0"\nm("tk") > "0"\nval("tk") != "x"\n\nget tk -- \n\n\n',
+    b"\n\n\n",
+    b"  \n \n\n",
+    b'\nget "" --prefix\nget tk --keys-only\nget tk --print-value-only\nget a z --limit 1\n\n\n',
+    b'\nput "a\\tb" "c d\\\\t"\nget "a\\x09b"\nput \xed\x82\xa4 "\\u1234 \\xff\\101"\nget \xed\x82\xa4\n\n\n',
+    b'val(`tk`) = "c"   trailing\n\np short form\ng short\n\n\n',
+    b'mod("none")="0"\n\n\n\n',
+    b'bogus("foo") > "0"\n\n\n\n',
+    b'mod(foo) > "0"\n\n\n\n',
+    b'mod("foo") > 0\n\n\n\n',
+    b'mod("foo" > 0\n\n\n\n',
+    b'mod("foo") > "x"\n\n\n\n',
+    b'mod("\\q") > "1"\n\n\n\n',
+    b"hello\n\n\n\n",
+    b"\nput z 1\nput z 2\n\n\n",
+    b"\nput z\n\n\n",
+    b"\nget\n\n\n",
+    b"\nbogus tk\n\n\n",
+    b"\nget tk --bogus\n\n\n",
+    b"\nget tk -w json\n\n\n",
+    b"\nget tk --consistency x\n\n\n",
+    b"\ndel a --prefix --from-key\n\n\n",
+    b"\nget a\n\nput never",
+    b"",
+]
+
+CLUSTER = [
+    Case([["version", "x"]], changed=lambda out: out.replace(b"3.5.1", b"3.7.1").replace(b"3.5\n", b"3.7\n") + VERSION_LINE),
+    Case([["member", "list"], ["mem", "li"], ["member", "list", "x"], ["member", "list", "--hex"]]),
+    Case([["member", "list", "-w", "json"]]),
+    Case([["member", "list", "-w", "fields"]], changed=without_zero_revision),
+    Case([["member", "list", "-w", "table"], ["member", "list", "-w", "table", "--hex"]], changed=boxed),
+    Case([["member", "list", "-w", "json", "--hex"]], changed=urls_key),
+    Case([["member", "list", "-w", "fields", "--hex"]], changed=both(without_zero_revision, ids_in_hex)),
+    Case([["get", "", "--prefix", "-w", "fields", "--hex"]], changed=ids_in_hex),
+    Case(
+        [["endpoint", "hashkv"], ["endpoint", "hashkv", "--rev", "5"], ["endpoint", "hashkv", "-w", "fields"]],
+        changed=hash_revision,
+    ),
+    Case([["endpoint", "hashkv", "-w", "json"], ["endpoint", "hashkv", "-w", "protobuf"]]),
+    Case([["alarm", "list"], *in_all("alarm", "list", formats="json protobuf table fields")]),
+    Case([["alarm", "disarm"], ["alarm", "disarm", "-w", "json"]]),
+    Case([["get", "foo"]], variables=(("ETCDCTL_WRITE_OUT", "json"),)),
+    Case([["get", "foo"]], variables=(("ETCDCTL_HEX", "true"), ("ETCDCTL_COMMAND_TIMEOUT", "3s"))),
+    Case([["get", "foo"]], variables=(("ETCDCTL_HEX", "maybe"),)),
+    Case([["get", "foo", "--hex"]], variables=(("ETCDCTL_HEX", "true"),)),
+    Case(
+        [
+            ["get", "foo", "--user", "root:x"],
+            ["get", "foo", "--user", "root", "--password", "x"],
+            ["get", "foo", "--password", "x"],
+        ]
+    ),
+    Case([["compaction", "5"], ["compaction", "5"], ["compaction", "7", "--physical"], ["get", "foo", "--rev", "2"]]),
+]
+VERSION_LINE = b"tercet version: 0.1.0\n"
+
+
+def check(pair: Pair, case: Case) -> None:
+    for words in case.lines:
+        theirs = run_theirs(pair.theirs, words, case.stdin, **dict(case.variables))
+        ours = run_ours(pair.ours, words, case.stdin, **dict(case.variables))
+        assert ours.out.replace(pair.ours.encode(), b"EP") == case.changed(theirs.out).replace(pair.theirs.encode(), b"EP"), (
+            words
+        )
+        assert (ours.error, ours.code) == (theirs.error, theirs.code), words
+
+
+def test_keys(pair: Pair) -> None:
+    check(pair, Case(KEYS))
+
+
+def test_value_from_stdin(pair: Pair) -> None:
+    check(pair, Case([["put", "piped"], ["get", "piped", "-w", "fields"]], stdin=b"two\nlines\xff\n"))
+
+
+def test_refusals(pair: Pair) -> None:
+    check(pair, Case(REFUSALS))
+
+
+@pytest.mark.parametrize("flags", [[], ["-w", "fields"], ["-w", "json"], ["--hex", "-i"]])
+def test_txns(pair: Pair, flags: Words) -> None:
+    for stdin in TXNS:
+        check(pair, Case([["txn", *flags]], stdin))
+
+
+def test_single_quotes_in_a_txn(pair: Pair) -> None:
+    """3.5.1 cuts a word in single quotes at the number of words in the line; here it is what stands between the quotes."""
+    run_ours(pair.ours, ["txn"], b"\nput quoted 'c d\\t'\nget quoted\n\n\n")
+    run_theirs(pair.theirs, ["put", "quoted", "c d\\t"])
+    check(pair, Case([["get", "quoted"]]))
+
+
+def test_txn_protobuf_and_table(pair: Pair) -> None:
+    for name in ("protobuf", "table"):
+        check(pair, Case([["txn", "-w", name]], TXNS[0]))
+
+
+@pytest.mark.parametrize("case", CLUSTER, ids=lambda case: " ".join(map(str, case.lines[0])))
+def test_cluster(pair: Pair, case: Case) -> None:
+    check(pair, Case([["put", "foo", "bar"]]))
+    check(pair, case)
+
+
+@pytest.mark.parametrize("words", MISTAKES, ids=lambda words: " ".join(map(str, words)))
+def test_mistakes_in_flags(pair: Pair, words: Words) -> None:
+    theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+    assert (ours.error, ours.code) == (theirs.error.replace("etcdctl", "tercetctl"), theirs.code)
+    assert ours.out == b""
+
+
+def test_warnings_come_with_failed_calls(pair: Pair) -> None:
+    """The log line before the error; its time, target and source line differ."""
+    words: Words = ["get", "foo", "--rev", "100000"]
+    theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+    wanted = re.compile(r'"msg":"retrying of unary invoker failed".*"attempt":0,"error":"([^"]*)"')
+    found = [wanted.search(outcome.err) for outcome in (theirs, ours)]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0][1] == found[1][1]
+
+
+def test_unknown_variables_are_warned_of(pair: Pair) -> None:
+    for variables in ({"ETCDCTL_BOGUS": "3"}, {"ETCDCTL_CERT": ""}):
+        outcomes = run_theirs(pair.theirs, ["get", "x"], **variables), run_ours(pair.ours, ["get", "x"], **variables)
+        warnings = [re.findall(r'"msg":"(unrec[^"]*)".*"environment-variable":"([^"]*)"', outcome.err) for outcome in outcomes]
+        assert warnings[0] == warnings[1] != []
+
+
+class TestEndpoints:
+    """Health and status tell times and indexes, which differ from run to run."""
+
+    def test_health(self, pair: Pair) -> None:
+        for name in ("simple", "json", "fields"):
+            words: Words = ["endpoint", "health", "-w", name]
+            theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+            assert _without_times(ours.out, pair.ours) == _without_times(theirs.out, pair.theirs)
+            assert ours.code == theirs.code == 0
+
+    def test_health_of_some_that_are_down(self, pair: Pair) -> None:
+        words: Words = ["endpoint", "health", "--endpoints=127.0.0.1:1", "--command-timeout=300ms"]
+        for more in ([], ["-w", "json"], ["-w", "fields"]):
+            theirs, ours = run_theirs(pair.theirs, [*words, *more]), run_ours(pair.ours, [*words, *more])
+            assert _without_times(ours.out, pair.ours) == _without_times(theirs.out, pair.theirs)
+            unhealthy = [[line for line in outcome.err.splitlines() if "unhealthy" in line] for outcome in (theirs, ours)]
+            assert unhealthy[0] == unhealthy[1] != []
+            assert ours.code == theirs.code == 1
+
+    def test_status(self, pair: Pair) -> None:
+        """[3.6] Storage version, size in use, its percentage and quota; [3.7] downgrade. The rest is as in 3.5.1."""
+        theirs = run_theirs(pair.theirs, ["endpoint", "status"]).out.decode().rstrip("\n").split(", ")
+        ours = run_ours(pair.ours, ["endpoint", "status"]).out.decode().rstrip("\n").split(", ")
+        assert ours[1:3] + ours[4:5] + ours[8:11] == theirs[1:4] + theirs[4:7]
+        assert (ours[0], theirs[0], ours[3], ours[7]) == (pair.ours, pair.theirs, "", "0 B")
+        assert re.fullmatch(r"\d+%", ours[6])
+        assert ours[13:] == ["", "", "false"]
+
+    def test_status_json(self, pair: Pair) -> None:
+        pattern = rb'"(raftIndex|raftAppliedIndex|dbSizeInUse|dbSize)":\d+'
+        outs = [
+            re.sub(pattern, rb'"\1":N', outcome.out).replace(endpoint.encode(), b"EP")
+            for outcome, endpoint in (
+                (run_theirs(pair.theirs, ["endpoint", "status", "-w", "json"]), pair.theirs),
+                (run_ours(pair.ours, ["endpoint", "status", "-w", "json"]), pair.ours),
+            )
+        ]
+        assert outs[0] == outs[1]
+
+    def test_status_of_some_that_are_down(self, pair: Pair) -> None:
+        words: Words = ["endpoint", "status", "--endpoints=127.0.0.1:1", "--command-timeout=300ms"]
+        theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+        failed = "Failed to get the status of endpoint 127.0.0.1:1 (context deadline exceeded)"
+        assert failed in theirs.err
+        assert failed in ours.err
+        assert (theirs.error, theirs.code) == (ours.error, ours.code)
+
+    def test_cluster_asks_the_members(self, pair: Pair) -> None:
+        """The advertised address leads nowhere here, and both say so of the same one."""
+        words: Words = ["endpoint", "health", "--cluster", "--command-timeout=300ms"]
+        theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+        assert f"{ADVERTISED} is unhealthy: failed to commit proposal: context deadline exceeded" in theirs.err
+        assert f"{ADVERTISED} is unhealthy: failed to commit proposal: context deadline exceeded" in ours.err
+        assert (theirs.error, theirs.code) == (ours.error, ours.code)
+
+    def test_defrag(self, pair: Pair) -> None:
+        """[3.6] The time it took is told."""
+        theirs, ours = run_theirs(pair.theirs, ["defrag"]), run_ours(pair.ours, ["defrag"])
+        wanted = theirs.out.decode().replace(pair.theirs, pair.ours).rstrip("\n")
+        assert re.fullmatch(re.escape(wanted) + r"\. took [0-9.]+(m|µ)?s\n", ours.out.decode())
+
+
+def _without_times(out: bytes, endpoint: str) -> str:
+    text = out.decode().replace(endpoint, "EP")
+    return re.sub(r"\d+(\.\d+)?(m|µ)?s\b", "TIME", text)
+
+
+def test_a_range_is_not_deleted_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[3.6] Without --range a moment is left to interrupt; 3.5.1 deletes at once and does not know the flag."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("tercet.cli.ctl.keys.asyncio.sleep", sleep)
+    theirs, ours = run_theirs(pair.theirs, ["del", "a", "c"]), run_ours(pair.ours, ["del", "a", "c"])
+    assert (ours.out, ours.code) == (theirs.out, theirs.code)
+    assert slept == [2]
+    assert 'Warning: Keys between "a" and "c" will be deleted.' in ours.err
+    assert "You can provide `--range` flag to avoid the delay." in ours.err
+    run_theirs(pair.theirs, ["del", "a", "c"])
+    assert run_ours(pair.ours, ["del", "a", "c", "--range"]).code == 0
+    assert slept == [2]
+
+
+def test_debug_shows_the_settings(pair: Pair) -> None:
+    theirs, ours = run_theirs(pair.theirs, ["get", "x", "--debug"]), run_ours(pair.ours, ["get", "x", "--debug"])
+    shown = [
+        {line for line in outcome.err.replace(endpoint, "EP").splitlines() if line.startswith("ETCDCTL_")}
+        for outcome, endpoint in ((theirs, pair.theirs), (ours, pair.ours))
+    ]
+    assert shown[0] <= shown[1]
+    assert {line.partition("=")[0] for line in shown[1] - shown[0]} == {
+        "ETCDCTL_AUTH_JWT_TOKEN",  # [3.7]
+        "ETCDCTL_MAX_RECV_BYTES",  # [3.6]
+        "ETCDCTL_MAX_REQUEST_BYTES",  # [3.6]
+    }
