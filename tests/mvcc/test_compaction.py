@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import google_crc32c
 import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, RequestError
@@ -125,6 +126,17 @@ def test_writes_and_reads_go_on_meanwhile() -> None:
     at = store.compact_revision
     answer = rpc_pb2.RangeResponse.FromString(store.range(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=at)))
     assert (answer.count, {kv.value for kv in answer.kvs}) == (1500, {b"v"})
+
+
+def test_n21_where_nothing_lives_any_more_the_hash_covers_what_compaction_keeps() -> None:
+    store = filled(4, 2)
+    store.compact(4)
+    store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"\0", range_end=b"\0"))
+    hashes = [hash_kv(store.backend.snapshot(), 6, 4).hash]  # type: ignore[attr-defined]
+    finish(store)
+    assert filed(store) == ["3", "4", "5", "6x", "6x"]
+    hashes.append(google_crc32c.value(b"key" + b"".join(key + pair for key, pair in store.backend.scan(Bucket.KEY))))
+    assert hashes[0] == hashes[1]
 
 
 def test_n23_which_revisions_have_a_hash() -> None:
