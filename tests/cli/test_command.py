@@ -1,0 +1,112 @@
+"""From words to a command: flags anywhere, prefixes, suggestions, help."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.cli.ctl.command import UnknownCommand, find
+from tercet.cli.ctl.flags import FlagError, parse
+from tercet.cli.tercetctl import ROOT
+from tests.cli.etcd_pair import run_ours
+
+
+@pytest.mark.parametrize(
+    ("line", "title", "arguments"),
+    [
+        ("get a", "tercetctl get", ["a"]),
+        ("g a", "tercetctl get", ["a"]),
+        ("--endpoints x get a", "tercetctl get", ["a"]),
+        ("-w json get a", "tercetctl get", ["a"]),
+        ("--hex get a", "tercetctl get", ["a"]),
+        ("--rev 5 get a --limit 3", "tercetctl get", ["a"]),
+        ("get -- --prefix", "tercetctl get", ["--prefix"]),
+        ("get - x", "tercetctl get", ["-", "x"]),
+        ("endpoint --cluster health", "tercetctl endpoint health", []),
+        ("en he", "tercetctl endpoint health", []),
+        ("mem li extra", "tercetctl member list", ["extra"]),
+    ],
+)
+def test_find(line: str, title: str, arguments: list[str]) -> None:
+    found = find(ROOT, line.split())
+    _, positional = parse(found.flags, found.arguments)
+    assert (found.title, positional) == (title, arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"), [("gte a", "get"), ("endpoint helth", "health"), ("endpoint h", "hashkv"), ("d", "del")]
+)
+def test_unknown_commands_suggest(line: str, hint: str) -> None:
+    with pytest.raises(UnknownCommand, match=rf"unknown command .*\n\nDid you mean this\?\n(\t.*\n)*\t{hint}\n"):
+        find(ROOT, line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("get a --keysonly", "--keys-only"),
+        ("get a --prefx", "--prefix"),
+        ("put a b --pre", "--prev-kv"),
+        ("get -limit 5", "--limit"),
+    ],
+)
+def test_wrong_flags_suggest_the_right_one(line: str, hint: str) -> None:
+    found = find(ROOT, line.split())
+    with pytest.raises(FlagError, match=f"Did you mean {hint}[?]"):
+        parse(found.flags, found.arguments)
+
+
+LINE = "--endpoints a,b --endpoints=c --hex=0 -wjson --command-timeout 1m1.5s --hex"
+
+
+def test_values() -> None:
+    found = find(ROOT, [])
+    values, _ = parse(found.flags, LINE.split())
+    assert values.list("endpoints") == ["a", "b", "c"]
+    assert values.bool("hex") is True
+    assert values.string("write-out") == "json"
+    assert values.int("command-timeout") == 61_500_000_000
+    assert values.shown("command-timeout") == "1m1.5s"
+
+
+@pytest.mark.parametrize("line", [[], ["--help"], ["help"], ["-h"], ["endpoint"], ["help", "endpoint"]])
+def test_help_names_the_commands(line: list[str]) -> None:
+    outcome = run_ours(None, line)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    for word in (b"COMMANDS:", b"health", b"hashkv", b"--endpoints=[127.0.0.1:2379]", b"OPTIONS:"):
+        assert word in outcome.out
+
+
+@pytest.mark.parametrize("line", [["help", "put"], ["put", "--help"], ["put", "-h"], ["--help", "put"], ["pu", "x", "-h"]])
+def test_help_of_a_command_has_examples(line: list[str]) -> None:
+    outcome = run_ours(None, line)
+    assert outcome.code == 0
+    assert b"EXAMPLES:\n  tercetctl put greeting hello\n" in outcome.out
+    assert b"--prev-kv[=false]" in outcome.out
+
+
+def test_every_command_explains_itself() -> None:
+    for name, command in ROOT.leaves():
+        assert command.summary, name
+        assert all(flag.help for flag in command.flags), name
+        assert all(example.find("tercetctl ") >= 0 for example in command.examples), name
+
+
+def test_bad_endpoints() -> None:
+    for endpoint, text in (("nowhere", "does not have the form host:port"), ("ftp://a:1", "scheme ftp is not supported")):
+        outcome = run_ours(endpoint, ["get", "a"])
+        assert text in outcome.error
+        assert outcome.code == 128
+    assert run_ours("a:99999", ["get", "a"]).code == 128
+
+
+def test_discovery_is_refused() -> None:
+    outcome = run_ours("127.0.0.1:1", ["get", "a", "--discovery-srv", "example.com"])
+    assert "--discovery-srv is not supported" in outcome.error
+    assert outcome.code == 4
+
+
+def test_large_requests_are_refused_here() -> None:
+    outcome = run_ours("127.0.0.1:1", ["put", "a", "b" * 1000, "--max-request-bytes", "100"])
+    assert "trying to send message larger than max" in outcome.error
+    assert outcome.code == 1
