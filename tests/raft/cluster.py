@@ -90,14 +90,14 @@ class Member:
     def make_snapshot(self) -> Snapshot | None:
         index = self.raft.applied_index
         term = self.raft.log.term(index)
-        assert term is not None
+        if term is None:  # another snapshot is being installed
+            return None
         return Snapshot(index, term, self.raft.conf_state, b" ".join(self.applied))
 
     def compact(self, *, keep: int = 0) -> None:
         """Snapshot what is applied, and drop the log behind it but `keep` entries."""
         snapshot = self.make_snapshot()
-        assert snapshot is not None
-        if snapshot.index > self.disk.snapshot.index and not self.writes:
+        if snapshot is not None and snapshot.index > self.disk.snapshot.index and not self.writes:
             self.disk.compact(snapshot)
             self.raft.compact(max(snapshot.index - keep, self.raft.log.snapshot_index))
 
@@ -127,7 +127,7 @@ class Member:
 
     def apply(self, entry: Entry) -> None:
         if entry.type != EntryType.NORMAL:
-            self.raft.apply_conf_change(conf_change_in(entry))
+            self.raft.apply_conf_change(self.cluster.judge(self.raft.conf_state, conf_change_in(entry)))
         elif entry.data:
             self.applied.append(entry.data)
         self.raft.applied_to(entry.index)
@@ -261,6 +261,10 @@ class Cluster:
 
     def watch(self, member: Member) -> None:
         self.witness.observe(member.raft)
+
+    def judge(self, conf_state: ConfState, change: ConfChange | ConfChangeV2) -> ConfChange | ConfChangeV2:
+        """What the owner makes of a change that is being applied; everybody judges alike."""
+        return change
 
     def notice(self, member: Member, ready: Ready) -> None:
         """For those who keep a transcript."""

@@ -1,7 +1,7 @@
 """Chance against consensus: messages lost, repeated and out of order, disks that stall, crashes, changes of membership.
 
-First act: anything may break and nothing may be wrong; every invariant is checked after every event. Second act: faults stop, and
-the members agree within a bound.
+First act: anything may break and nothing may be wrong; every invariant is checked after every event. Second act: faults stop,
+and the members agree within a bound.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import pytest
 
 from tercet.raft import (
     ConfChange,
-    ConfChangeRefused,
     ConfChangeTransition,
     ConfChangeType,
     ConfChangeV2,
-    Entry,
+    ConfState,
+    Message,
     MessageType,
     confchange,
 )
@@ -40,6 +40,15 @@ class Chaos(Cluster):
     def answer_read(self, member: Member, context: bytes, index: int) -> None:
         super().answer_read(member, context, index)
         self.answered += 1
+
+    def judge(self, conf_state: ConfState, change: ConfChange | ConfChangeV2) -> ConfChange | ConfChangeV2:
+        """No change from two voters to one: if the one does not hear of its commit, it asks the other, who may know more and be
+        unable to stand. It is a limit of changes that count when applied, and why nobody should remove down to one.
+        """
+        after = confchange.changed(conf_state, change)
+        if len(conf_state.voters) > 1 and len(after.voters) == 1 and not confchange.leaves_joint(change):
+            return ConfChange(ConfChangeType.UPDATE_NODE, 0)
+        return change
 
     def event(self) -> None:
         """One thing happens somewhere."""
@@ -83,6 +92,20 @@ class Chaos(Cluster):
             del self.network[position]
         if fate < 0.9:
             self.deliver(message)
+        else:
+            self.report(message, arrived=False)
+
+    def deliver(self, message: Message) -> None:
+        receiver = self.members[message.to]
+        arrived = receiver.is_up and not {message.from_, message.to} & self.cut
+        super().deliver(message)
+        self.report(message, arrived=arrived)
+
+    def report(self, message: Message, *, arrived: bool) -> None:
+        """Of a snapshot the transport always says whether it has arrived."""
+        if message.type is MessageType.SNAP and self.members[message.from_].is_up:
+            self[message.from_].report_snapshot(message.to, arrived)
+            self.touch(message.from_)
 
     def work_disk(self, member: Member) -> None:
         if member.writes:
@@ -113,8 +136,7 @@ class Chaos(Cluster):
         change: ConfChange | ConfChangeV2 = ConfChange(self.random.choice(kinds), target)
         if self.random.random() < 0.3:
             changes = tuple(
-                (self.random.choice(kinds), self.random.randrange(1, IDS_MAX + 1))
-                for _ in range(self.random.randrange(4))
+                (self.random.choice(kinds), self.random.randrange(1, IDS_MAX + 1)) for _ in range(self.random.randrange(4))
             )
             change = ConfChangeV2(changes, self.random.choice(list(ConfChangeTransition)))
         self.propose_conf_change(member.id, change)
@@ -147,7 +169,7 @@ class Chaos(Cluster):
         if leader is None or self.network or leader.raft.commit_index != leader.raft.log.last_index:
             return False
         conf = leader.raft.conf_state
-        if conf.voters_outgoing and conf.auto_leave:
+        if (conf.voters_outgoing and conf.auto_leave) or leader.raft.leader_transferee:
             return False
         return all(
             self.members[member].applied == leader.applied and self[member].commit_index == leader.raft.commit_index

@@ -72,7 +72,7 @@ class RaftLog:
         """
         require(low > self.snapshot_index, "the entries asked for are compacted", low, self)
         start = low - self.snapshot_index - 1
-        stop = min(high - self.snapshot_index - 1, len(self._entries))
+        stop = max(start, min(high - self.snapshot_index - 1, len(self._entries)))
         if max_bytes is None:
             return self._entries[start:stop]
         taken: list[Entry] = []

@@ -57,7 +57,7 @@ class Tracker:
         return member in self.conf_state.voters or member in self.conf_state.voters_outgoing
 
     def is_only_voter(self, member: int) -> bool:
-        return self.conf_state.voters == (member,) and not self.conf_state.voters_outgoing
+        return self.voters == (member,)
 
     def committed_index(self) -> int:
         """The highest index that a quorum of voters holds on disk."""
