@@ -1,0 +1,87 @@
+"""Certificates for tests, made in a moment: a CA and what it signs."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+@dataclass(frozen=True)
+class Pair:
+    cert: str
+    key: str
+    serial: int
+
+
+class Authority:
+    def __init__(self, directory: Path, name: str = "ca") -> None:
+        self.directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        self._certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(_name(name))
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.path = str(directory / f"{name}.crt")
+        Path(self.path).write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+
+    def sign(self, file: str, cn: str, *sans: str, days: float = 1, password: bytes | None = None) -> Pair:
+        """cert and key in files named `file`. sans: IP addresses and host names."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        names: list[x509.GeneralName] = []
+        for san in sans:
+            names.append(x509.IPAddress(ipaddress.ip_address(san)) if san[0].isdigit() else x509.DNSName(san))
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(cn))
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=2))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+            )
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        secret: serialization.KeySerializationEncryption = serialization.NoEncryption()
+        if password:
+            secret = serialization.BestAvailableEncryption(password)
+        pair = Pair(str(self.directory / f"{file}.crt"), str(self.directory / f"{file}.key"), certificate.serial_number)
+        Path(pair.key).write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+        Path(pair.cert).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return pair
+
+    def revoke(self, *serials: int, der: bool = False) -> str:
+        """The path of a CRL."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._certificate.subject)
+        builder = builder.last_update(now).next_update(now + timedelta(days=1))
+        for serial in serials:
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(revoked)
+        path = self.directory / "revoked.crl"
+        form = serialization.Encoding.DER if der else serialization.Encoding.PEM
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(form))
+        return str(path)

@@ -1,0 +1,120 @@
+"""--initial-cluster and the checks of a first start, as etcd 3.5.1 makes them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tercet.errors import ConfigError
+from tercet.server.cluster_text import check_founders, check_no_discovery, parse_initial_cluster
+from tercet.server.start_checks import check_listeners
+from tests.server.configured import ETCD, config
+
+CLUSTER = "--initial-cluster"
+ADVERTISE = "--initial-advertise-peer-urls"
+
+
+def resolve(host: str) -> str:
+    if host == "nowhere.invalid":
+        raise OSError("no such host")
+    return {"one": "127.0.0.1", "two": "127.0.0.2"}.get(host, host)
+
+
+def our_error(*arguments: str) -> str:
+    found = config(*arguments)
+    try:
+        check_listeners(found)
+        check_founders(found, parse_initial_cluster(found.initial_cluster), resolve)
+    except ConfigError as error:
+        return str(error)
+    raise AssertionError("nothing is wrong")
+
+
+def their_error(directory: Path, *arguments: str) -> str:
+    done = subprocess.run([ETCD, *arguments], cwd=directory, capture_output=True, text=True, timeout=3, check=False)
+    assert done.returncode == 1
+    entries = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    error = str(next(entry["error"] for entry in entries if entry["msg"] == "discovery failed"))
+    return re.sub(r"127\.0\.0\.1:\d{4,5}: K", "127.0.0.1:0: K", error)  # the free port that it got
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [CLUSTER, "y=http://127.0.0.1:1"],
+        [CLUSTER, ""],
+        [CLUSTER, "x=http://127.0.0.1:1"],
+        [CLUSTER, "x=http://127.0.0.1:1", ADVERTISE, "http://127.0.0.1:1,http://127.0.0.1:2"],
+        [CLUSTER, "x=http://127.0.0.1:1,x=http://127.0.0.1:2", ADVERTISE, "http://127.0.0.1:1"],
+        [CLUSTER, "x=http://127.0.0.1:1,y=http://127.0.0.1:1", ADVERTISE, "http://127.0.0.1:1"],
+        [CLUSTER, "x=http://127.0.0.1:3", ADVERTISE, "http://127.0.0.1:1"],
+        [CLUSTER, "x=foo"],
+        [CLUSTER, "x"],
+        [CLUSTER, "x=http://127.0.0.1:1/path"],
+        ["--listen-peer-urls", "https://127.0.0.1:0"],
+        ["--listen-client-urls", "https://127.0.0.1:0", "--advertise-client-urls", "https://127.0.0.1:1"],
+        ["--cipher-suites", "TLS_NOTHING"],
+    ],
+)
+def test_same_words_as_etcd(arguments: list[str], tmp_path: Path) -> None:
+    """Ports 0 are bound by etcd before it looks at these flags; its peers and clients get free ones."""
+    arguments = ["--name", "x", "--data-dir", str(tmp_path / "data"), *arguments]
+    for flag, value in (
+        ("--listen-peer-urls", "http://127.0.0.1:0"),
+        ("--listen-client-urls", "http://127.0.0.1:0"),
+        ("--advertise-client-urls", "http://127.0.0.1:9"),
+    ):
+        if flag not in arguments:
+            arguments += [flag, value]
+    assert our_error(*arguments) == their_error(tmp_path, *arguments)
+
+
+def test_a_member_may_have_several_urls_and_empty_parts_are_skipped() -> None:
+    found = parse_initial_cluster(",b=http://127.0.0.1:3,a=http://127.0.0.1:2,,a=http://127.0.0.1:1,")
+    texts = {name: [url.text for url in urls] for name, urls in found.items()}
+    assert texts == {"b": ["http://127.0.0.1:3"], "a": ["http://127.0.0.1:1", "http://127.0.0.1:2"]}
+
+
+def test_two_names_of_one_address_are_the_same_place() -> None:
+    found = config("--name", "x", CLUSTER, "x=http://one:1", ADVERTISE, "http://127.0.0.1:1")
+    check_founders(found, parse_initial_cluster(found.initial_cluster), resolve)
+
+
+@pytest.mark.parametrize("host", ["two", "nowhere.invalid"])
+def test_two_names_of_two_addresses_are_not(host: str) -> None:
+    error = our_error("--name", "x", CLUSTER, f"x=http://{host}:1", ADVERTISE, "http://127.0.0.1:1")
+    assert error.startswith(f"--initial-cluster has x=http://{host}:1 but missing from ")
+
+
+@pytest.mark.parametrize("flag", ["--discovery", "--discovery-srv"])
+def test_nobody_founds_a_cluster_alone_that_was_to_be_discovered(flag: str) -> None:
+    found = config(flag, "http://example.com/1", "--name", "x")
+    with pytest.raises(ConfigError, match=f"{flag} is not supported"):
+        check_no_discovery(found)
+    with pytest.raises(ConfigError, match="couldn't find local name"):
+        check_founders(found, parse_initial_cluster(found.initial_cluster), resolve)
+
+
+def test_certificates_that_are_not_used_are_named() -> None:
+    found = config("--cert-file", "c", "--key-file", "k", "--client-cert-auth", "--peer-cert-file", "c", "--peer-key-file", "k")
+    warned = [(dict(line.fields), line.message.partition(";")[0]) for line in check_listeners(found)]
+    files = "scheme is HTTP while key and cert files are present"
+    assert warned == [
+        ({"peer-url": "http://localhost:2380"}, files),
+        ({"client-url": "http://localhost:2379"}, files),
+        ({"client-url": "http://localhost:2379"}, "scheme is HTTP while --client-cert-auth is enabled"),
+    ]
+
+
+def test_metrics_over_tls_need_a_certificate() -> None:
+    with pytest.raises(ConfigError, match="must be provided for metrics secure url"):
+        check_listeners(config("--listen-metrics-urls", "https://127.0.0.1:1"))
+
+
+def test_a_certificate_without_its_key_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"KeyFile and CertFile must both be present\[key: , cert: c\]"):
+        check_listeners(config("--cert-file", "c"))

@@ -1,0 +1,39 @@
+"""READY=1, to sockets with a path and without one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tercet.server.systemd import notify_ready
+
+
+def received(address: str, environ_value: str) -> bytes:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(5)
+        assert notify_ready({"NOTIFY_SOCKET": environ_value})
+        return manager.recv(100)
+
+
+def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
+    path = str(tmp_path / "notify")
+    assert received(path, path) == b"READY=1"
+
+
+def test_a_socket_outside_the_file_system() -> None:
+    name = f"tercet-test-{os.getpid()}"
+    assert received("\0" + name, "@" + name) == b"READY=1"
+
+
+def test_without_a_manager_nothing_happens() -> None:
+    assert not notify_ready({})
+    assert not notify_ready({"NOTIFY_SOCKET": ""})
+
+
+def test_a_manager_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        notify_ready({"NOTIFY_SOCKET": str(tmp_path / "none")})
