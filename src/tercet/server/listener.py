@@ -307,8 +307,8 @@ def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     error = context.get("exception")
     if isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):
         transport = context.get("transport")
-        if isinstance(transport, asyncio.BaseTransport):
-            _log_rejected("client", transport, str(error))
+        if transport is not None:
+            _log_rejected("client", cast(asyncio.BaseTransport, transport), str(error))
         else:
             _log.warning("rejected connection", extra=fields(error=str(error)))
         return

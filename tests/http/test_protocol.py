@@ -1,0 +1,224 @@
+"""HTTP/1.1 byte by byte: what a client may do, and what it may not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from tercet.http import Headers, HttpHandler, HttpLimits, HttpProtocol, Response
+from tests.http.member import make_routes, served
+
+LIMITS = HttpLimits(head_bytes=4096, body_bytes=10_000, ahead_bytes=2_000, read_seconds=0.5, write_seconds=0.5)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with served(make_routes()[0], limits=LIMITS) as found:
+        yield found
+
+
+def talk(port: int, *chunks: bytes, pause: float = 0.0, shut: bool = False) -> bytes:
+    """Everything the server says until it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        for chunk in chunks:
+            client.sendall(chunk)
+            time.sleep(pause)
+        if shut:
+            client.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while part := client.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+GET = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def test_a_connection_serves_one_request_after_the_other(port: int) -> None:
+    answer = talk(port, GET, GET, LAST, pause=0.02)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert answer.count(b"HTTP/1.1 404 Not Found\r\n") == 1
+
+
+def test_requests_sent_ahead_are_answered_in_order(port: int) -> None:
+    answer = talk(port, GET * 200 + LAST)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 200
+    assert answer.endswith(b"404 page not found\n")
+
+
+def test_any_split_of_a_request_is_the_same_request(port: int) -> None:
+    answer = talk(port, *(LAST[at : at + 1] for at in range(len(LAST))))
+    assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+
+
+def test_http_1_0_is_answered_and_closed(port: int) -> None:
+    answer = talk(port, b"GET /version HTTP/1.0\r\n\r\n")
+    assert b" 200 OK\r\n" in answer
+    assert answer.endswith(b'"storage":"3.7.0"}')
+
+
+def test_who_shuts_its_side_still_gets_the_answer(port: int) -> None:
+    assert b" 200 OK\r\n" in talk(port, GET, shut=True)
+
+
+def test_a_body_is_read_and_a_head_has_none(port: int) -> None:
+    posted = b"POST /version HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello" + LAST
+    assert talk(port, posted).count(b"HTTP/1.1 4") == 2
+    chunked = b"POST /version HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + LAST
+    assert talk(port, chunked).count(b"HTTP/1.1 4") == 2
+    head = talk(port, b"HEAD /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert head.endswith(b"\r\n\r\n")
+
+
+def test_a_client_that_asks_to_go_on_is_told_so(port: int) -> None:
+    begin = b"POST /version HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    answer = talk(port, begin, b"ok", pause=0.05)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 405 ")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"garbage\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 8000, 431),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b"a" * 20_000, 413),
+    ],
+)
+def test_what_is_refused(port: int, request_bytes: bytes, status: int) -> None:
+    answer = talk(port, request_bytes, shut=True)
+    assert int(answer.split(b" ")[1]) == status
+    assert b"Connection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET / HT", b"\x16\x03\x01\x02\x00", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"]
+)
+def test_who_leaves_in_the_middle_gets_no_answer(port: int, begun: bytes) -> None:
+    assert talk(port, begun, shut=True) == b""
+
+
+def test_who_says_nothing_is_let_go(port: int) -> None:
+    started = time.monotonic()
+    assert talk(port, b"GET / HT") == b""
+    assert time.monotonic() - started < 3
+
+
+def with_handler(handler: HttpHandler, scenario: Callable[[int], object], limits: HttpLimits = LIMITS) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: HttpProtocol(handler, limits), "127.0.0.1", 0)
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(scenario, server.sockets[0].getsockname()[1])
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_may_come_in_parts() -> None:
+    async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"one\n"
+            yield b"two\n"
+
+        return 200, [(b"Content-Type", b"text/plain")], parts()
+
+    def scenario(port: int) -> None:
+        answer = talk(port, LAST)
+        assert b"Transfer-Encoding: chunked" in answer.replace(b"transfer-encoding", b"Transfer-Encoding")
+        assert answer.endswith(b"4\r\none\n\r\n4\r\ntwo\n\r\n0\r\n\r\n")
+
+    with_handler(handler, scenario)
+
+
+def test_a_handler_that_fails_is_a_500_and_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
+        raise RuntimeError("inner details")
+
+    def scenario(port: int) -> None:
+        answer = talk(port, LAST)
+        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert b"inner details" not in answer
+
+    with_handler(handler, scenario)
+    assert "HTTP GET /nope failed" in caplog.text
+
+
+def test_a_request_whose_client_is_gone_is_cancelled() -> None:
+    ended: list[str] = []
+
+    async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
+        ended.append("began")
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return 200, [], b""
+
+    def scenario(port: int) -> None:
+        client = socket.create_connection(("127.0.0.1", port))
+        client.sendall(GET)
+        _until(lambda: ended == ["began"])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close with a reset
+        client.close()
+        _until(lambda: ended == ["began", "cancelled"])
+
+    with_handler(handler, scenario)
+
+
+def test_a_client_that_does_not_read_does_not_fill_memory() -> None:
+    sent: list[int] = []
+
+    async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
+        async def parts() -> AsyncIterator[bytes]:
+            for count in range(10_000):
+                sent.append(count)
+                yield b"x" * 65536
+
+        return 200, [], parts()
+
+    def scenario(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(GET)
+            time.sleep(1.0)  # longer than it may take to make room
+            first = len(sent)
+            time.sleep(0.2)
+            assert len(sent) == first
+
+    with_handler(handler, scenario)
+    assert len(sent) < 1000
+
+
+def test_reading_stops_while_a_request_is_in_work() -> None:
+    release = asyncio.Event()
+
+    async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
+        await release.wait()
+        return 200, [], b""
+
+    def scenario(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                client.sendall(GET * 1_000_000)
+
+    with_handler(handler, scenario)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,0 +1,69 @@
+"""The same request to etcd 3.5.1 and to our routes: same status, headers and body, where 3.7 says the same as 3.5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tercet.http import Access
+from tests.http.etcd import Answer, fetch, running_etcd
+from tests.http.member import make_routes, served
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_etcd(tmp_path_factory.mktemp("etcd"), "--host-whitelist", "127.0.0.1,good.example") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[str]:
+    routes, _ = make_routes(access=Access(hosts=frozenset(("127.0.0.1", "good.example"))))
+    with served(routes) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def head(answer: Answer) -> tuple[int, dict[str, str]]:
+    return answer.status, answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/health?serializable=true&exclude=NOSPACE", "/nope", "/", "/version/", "/debug/pprof/"]
+)
+def test_same_answer(etcd: str, ours: str, method: str, path: str) -> None:
+    assert fetch(ours + path, method) == fetch(etcd + path, method)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "HEAD"])
+@pytest.mark.parametrize("path", ["/version", "/debug/vars", "/metrics"])
+def test_same_head_where_bodies_differ(etcd: str, ours: str, method: str, path: str) -> None:
+    assert head(fetch(ours + path, method)) == head(fetch(etcd + path, method))
+
+
+@pytest.mark.parametrize("path", ["//version", "/./version", "/a/../version?x=1", "/version/..", "//nope/"])
+def test_same_redirect(etcd: str, ours: str, path: str) -> None:
+    assert fetch(ours + path) == fetch(etcd + path)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:2379", "good.example", "good.example:1", "GOOD.example", "[::1]:5"]
+)
+def test_same_verdict_on_a_host(etcd: str, ours: str, host: str) -> None:
+    assert head(fetch(f"{ours}/health", headers={"Host": host})) == head(fetch(f"{etcd}/health", headers={"Host": host}))
+
+
+def test_versions_have_the_same_shape(etcd: str, ours: str) -> None:
+    theirs, own = (json.loads(fetch(f"{url}/version").body) for url in (etcd, ours))
+    assert own == {"etcdserver": "3.7.1", "etcdcluster": "3.7.0", "storage": "3.7.0"}
+    assert set(own) - set(theirs) == {"storage"}  # new in 3.6
+
+
+def test_debug_vars_have_the_same_shape(etcd: str, ours: str) -> None:
+    theirs, own = (fetch(f"{url}/debug/vars").body for url in (etcd, ours))
+    assert set(json.loads(own)) == set(json.loads(theirs))
+    assert own.startswith(b'{\n"cmdline": [')
+    assert own.endswith(b"\n}\n")
+    assert json.loads(own)["memstats"]["Alloc"] > 0

@@ -1,0 +1,216 @@
+"""Counted values and the page that shows them."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from tercet.http import HealthCounters
+from tercet.rpc import Server, ServerOptions, unary
+from tercet.server.common_metrics import register_health, register_process, register_versions
+from tercet.server.exposition import exposition, go_float, text
+from tercet.server.feature_gates import resolve_gates
+from tercet.server.loop_watch import LoopWatch
+from tercet.server.metric_table import METRICS
+from tercet.server.metrics import Metrics
+
+
+def page(metrics: Metrics) -> str:
+    return text(metrics.families())
+
+
+def test_counters_and_gauges_keep_etcds_names_and_types() -> None:
+    metrics = Metrics()
+    metrics.read("etcd_server_health_success", lambda: 3)
+    metrics.read("etcd_server_proposals_committed_total", lambda: 2_000_000)
+    assert page(metrics) == (
+        "# HELP etcd_server_health_success Times that /health was good.\n"
+        "# TYPE etcd_server_health_success counter\n"
+        "etcd_server_health_success 3\n"
+        "# HELP etcd_server_proposals_committed_total Index of the last committed entry.\n"
+        "# TYPE etcd_server_proposals_committed_total gauge\n"
+        "etcd_server_proposals_committed_total 2e+06\n"
+    )
+
+
+def test_histograms_are_cumulative() -> None:
+    metrics = Metrics()
+    fsync = metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
+    for seconds in (0.0005, 0.001, 0.0011, 5.0, 100.0):
+        fsync.observe(seconds)
+    lines = page(metrics).splitlines()[2:]
+    assert lines[:2] == [
+        'etcd_disk_wal_fsync_duration_seconds_bucket{le="0.001"} 2',
+        'etcd_disk_wal_fsync_duration_seconds_bucket{le="0.002"} 3',
+    ]
+    assert lines[13:] == [
+        'etcd_disk_wal_fsync_duration_seconds_bucket{le="8.192"} 4',
+        'etcd_disk_wal_fsync_duration_seconds_bucket{le="+Inf"} 5',
+        "etcd_disk_wal_fsync_duration_seconds_sum 105.0026",
+        "etcd_disk_wal_fsync_duration_seconds_count 5",
+    ]
+    assert fsync.count == 5
+
+
+def test_labels_are_sorted_and_quoted() -> None:
+    metrics = Metrics()
+    metrics.counts("grpc_server_started_total")["unary", 'a"b\\c\nd', "Put"] = 1
+    assert page(metrics).splitlines()[2] == (
+        'grpc_server_started_total{grpc_method="Put",grpc_service="a\\"b\\\\c\\nd",grpc_type="unary"} 1'
+    )
+
+
+def test_labelled_histograms_appear_when_first_used() -> None:
+    metrics = Metrics()
+    trips = metrics.histograms("etcd_network_peer_round_trip_time_seconds")
+    assert page(metrics) == ""
+    trips.of("b").observe(0.1)
+    trips.of("a").observe(0.00015)
+    assert trips.of("a") is trips.of("a")
+    found = page(metrics)
+    assert 'etcd_network_peer_round_trip_time_seconds_bucket{To="a",le="0.0002"} 1' in found
+    assert found.index('{To="a"') < found.index('{To="b"')
+
+
+def test_only_what_the_table_names_can_be_registered() -> None:
+    metrics = Metrics()
+    with pytest.raises(KeyError):
+        metrics.read("etcd_typo", lambda: 0)
+    with pytest.raises(KeyError):
+        metrics.read("etcd_disk_wal_fsync_duration_seconds", lambda: 0)
+    with pytest.raises(KeyError):
+        metrics.histogram("etcd_server_has_leader")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (True, "1"),
+        (20480, "20480"),
+        (999_999, "999999"),
+        (1_000_000, "1e+06"),
+        (1_048_576, "1.048576e+06"),
+        (-2.5e9, "-2.5e+09"),
+        (0.1, "0.1"),
+        (0.0001, "0.0001"),
+        (0.00001, "1e-05"),
+        (1.25e-7, "1.25e-07"),
+        (1e21, "1e+21"),
+        (1795425007.25, "1.79542500725e+09"),
+        (float("inf"), "+Inf"),
+        (float("-inf"), "-Inf"),
+        (float("nan"), "NaN"),
+    ],
+)
+def test_numbers_as_go_writes_them(value: float, shown: str) -> None:
+    assert go_float(value) == shown
+
+
+@given(st.floats(allow_nan=False))
+def test_a_number_survives_being_written(value: float) -> None:
+    assert float(go_float(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [(b"gzip", True), (b"deflate, gzip;q=0.5", True), (b"gzip;q=0", False), (b"", False), (b"xgzip", False)],
+)
+def test_gzip_for_who_asks(accepted: bytes, packed: bool) -> None:
+    metrics = Metrics()
+    metrics.read("etcd_server_has_leader", lambda: 1)
+    kind, encoding, body = exposition(metrics.families(), accepted)
+    assert kind == b"text/plain; version=0.0.4; charset=utf-8"
+    assert encoding == (b"gzip" if packed else b"")
+    assert (gzip.decompress(body) if packed else body).endswith(b"etcd_server_has_leader 1\n")
+
+
+async def everything() -> Metrics:
+    metrics = Metrics()
+    server = Server({"/etcdserverpb.KV/Put": unary(lambda call, message: None)}, options=ServerOptions(measure_durations=True))
+    method = server.methods[b"/etcdserverpb.KV/Put"]
+    method.started, method.handled[0], method.handled[14] = 3, 1, 1
+    method.observe(0.3)
+    metrics.watch_rpc(server)
+    metrics.watch_rpc(Server({"/etcdserverpb.KV/Put": unary(lambda call, message: None)}))
+    register_process(metrics)
+    register_versions(metrics, resolve_gates({}))
+    register_health(metrics, HealthCounters())
+    metrics.histogram("etcd_disk_wal_fsync_duration_seconds").observe(0.004)
+    return metrics
+
+
+def test_prometheus_own_parser_reads_the_page() -> None:
+    metrics = asyncio.run(everything())
+    families = {family.name: family for family in text_string_to_metric_families(page(metrics))}
+    handled = {
+        sample.labels["grpc_code"]: sample.value
+        for sample in families["grpc_server_handled"].samples
+        if sample.labels["grpc_method"] == "Put"
+    }
+    assert (handled["OK"], handled["Unavailable"], handled["InvalidArgument"], len(handled)) == (1, 1, 0, 17)
+    assert families["process_resident_memory_bytes"].samples[0].value > 1e6
+    assert families["etcd_server_version"].samples[0].labels == {"server_version": "3.7.1"}
+    assert families["grpc_server_handling_seconds"].type == "histogram"
+    assert families["os_fd_used"].samples[0].value > 2
+
+
+def test_a_program_that_embeds_a_member_gets_the_same_numbers() -> None:
+    metrics = asyncio.run(everything())
+    registry = metrics.registry()
+    assert registry.get_sample_value("etcd_disk_wal_fsync_duration_seconds_bucket", {"le": "0.004"}) == 1
+    labels = {"grpc_type": "unary", "grpc_service": "etcdserverpb.KV", "grpc_method": "Put"}
+    assert registry.get_sample_value("grpc_server_started_total", labels) == 3
+
+
+def test_scrapes_are_counted() -> None:
+    metrics = Metrics()
+    assert metrics.scrape(b"", b"")[2] == b""
+    assert b'promhttp_metric_handler_requests_total{code="200"} 1' in metrics.scrape(b"", b"")[2]
+
+
+def test_a_long_turn_of_the_loop_is_seen() -> None:
+    async def scenario() -> float:
+        watch = LoopWatch()
+        watch.start()
+        await asyncio.sleep(0.03)
+        time.sleep(0.1)
+        await asyncio.sleep(0.02)
+        watch.stop()
+        return watch.longest_seconds
+
+    assert 0.08 < asyncio.run(scenario()) < 5
+
+
+def test_types_and_buckets_are_those_of_a_running_etcd(etcd_page: str) -> None:
+    """Of every metric that both have."""
+    theirs = {family.name: family for family in text_string_to_metric_families(etcd_page)}
+    compared = 0
+    for name, metric in METRICS.items():
+        family = theirs.get(name.removesuffix("_total") if metric.kind == "counter" else name)
+        if family is None:
+            continue
+        compared += 1
+        assert f"# TYPE {name} {metric.kind}\n" in etcd_page
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        assert labels == set(metric.labels) or not metric.labels
+        if metric.kind == "histogram":
+            bounds = {sample.labels["le"] for sample in family.samples if "le" in sample.labels}
+            assert {float(bound) for bound in bounds} == {*metric.bounds, float("inf")}
+    assert compared > 60
+
+
+@pytest.fixture(scope="module")
+def etcd_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.http.etcd import fetch, running_etcd
+
+    directory: Path = tmp_path_factory.mktemp("etcd")
+    with running_etcd(directory, "--metrics", "extensive") as url:
+        return fetch(f"{url}/metrics").body.decode()
