@@ -29,7 +29,7 @@ from typing import Any, Final
 from sortedcontainers import SortedList
 
 from tercet.errors import require
-from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, decode_varint, revision_bound
+from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, decode_varint, revision_bound, varint
 
 RECORD_BYTES: Final = REVISION_BYTES + 1
 LIVE: Final = b"\0"
@@ -107,6 +107,11 @@ class KeyIndex:
     def mod_revision(self, key: bytes) -> int:
         entry = self.current.get(key)
         return 0 if entry is None else int.from_bytes(entry[:8], "big")
+
+    def describe(self, key: bytes) -> tuple[bytes, bytes, int]:
+        """Create revision and mod revision (varints) and version of a living key."""
+        entry = self.current[key]
+        return entry[25:], varint(int.from_bytes(entry[:8], "big")), int.from_bytes(entry[17:25], "big")
 
     def count(self, start: bytes, end: bytes | None) -> int:
         """Living keys in [start, end); None: no end. No walk."""
