@@ -88,6 +88,7 @@ def test_a_client_that_asks_to_go_on_is_told_so(port: int) -> None:
     ("request_bytes", "status"),
     [
         (b"garbage\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
@@ -101,9 +102,7 @@ def test_what_is_refused(port: int, request_bytes: bytes, status: int) -> None:
     assert b"Connection: close\r\n" in answer
 
 
-@pytest.mark.parametrize(
-    "begun", [b"", b"GET / HT", b"\x16\x03\x01\x02\x00", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"]
-)
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
 def test_who_leaves_in_the_middle_gets_no_answer(port: int, begun: bytes) -> None:
     assert talk(port, begun, shut=True) == b""
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,14 +37,20 @@ def _root_logger_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
-def record(message: str = "m", *, level: int = logging.INFO, name: str = "tercet.server", **named: object) -> logging.LogRecord:
+def record(
+    message: str = "m",
+    named: Mapping[str, object] | None = None,
+    *,
+    level: int = logging.INFO,
+    name: str = "tercet.server",
+) -> logging.LogRecord:
     made = logging.LogRecord(name, level, "/x/server/member.py", 140, message, (), None)
     made.__dict__.update(fields(named))
     return made
 
 
 def test_a_line_is_one_json_object_in_etcds_order() -> None:
-    line = JsonFormatter().format(record("ready", **{"local-member-id": "8e9e", "took": timedelta(milliseconds=1500)}))
+    line = JsonFormatter().format(record("ready", {"local-member-id": "8e9e", "took": timedelta(milliseconds=1500)}))
     found = json.loads(line)
     assert list(found) == ["level", "ts", "caller", "msg", "local-member-id", "took"]
     assert found["caller"] == "server/member.py:140"
@@ -54,7 +60,7 @@ def test_a_line_is_one_json_object_in_etcds_order() -> None:
 
 def test_any_value_can_be_a_field() -> None:
     values = {"a": b"\xff", "b": {2, 1}, "c": Path("/x"), "d": [timedelta(0)], "e": "line\nend", "f": None, "g": object}
-    found = json.loads(JsonFormatter().format(record("m", **values)))
+    found = json.loads(JsonFormatter().format(record("m", values)))
     assert (found["a"], found["b"], found["c"], found["d"], found["e"], found["f"]) == (
         "\ufffd",
         [1, 2],
@@ -103,7 +109,7 @@ def test_levels_have_etcds_names(level: int, name: str) -> None:
 
 
 def test_console_lines() -> None:
-    columns = ConsoleFormatter().format(record("ready", id=7)).split("\t")
+    columns = ConsoleFormatter().format(record("ready", {"id": 7})).split("\t")
     assert columns[1:] == ["info", "server/member.py:140", "ready", '{"id": 7}']
 
 
