@@ -156,7 +156,7 @@ def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
 
 
 def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
-    """Its raft drops the message, which is of an old term; what counts is that it took envelope and file apart as we meant them."""
+    """Its raft drops the message, which is of an old term; what counts is that it took the two apart as we meant."""
 
     async def scenario() -> None:
         pieces = [bytes((n,)) * 100_000 for n in range(30)]

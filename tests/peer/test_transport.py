@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,41 @@ def test_what_an_answer_to_a_post_means(answer: str, removals: int | None, tmp_p
     run(scenario())
 
 
+def test_a_stranger_cannot_put_us_out(tmp_path: Path) -> None:
+    """It introduced itself; it has an address that answers 410 to everything; raft had to answer it."""
+
+    async def scenario() -> None:
+        async def gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+            await reader.read()
+            writer.close()
+
+        async with member(1, tmp_path / "1", limits=QUICK) as one:
+            server = await asyncio.start_server(gone, "127.0.0.1", 0)
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            one.transport.learn_remote(2, [url])
+            one.transport.send([heartbeat(2, 1)])
+            await until(lambda: one.notes.unreachable == [2])
+            assert one.notes.removals == 0
+            one.transport.add_peer(2, [url])  # now the configuration names it
+            await until(lambda: one.notes.removals == 1)
+            await one.transport.close()
+            server.close()
+            await asyncio.sleep(0.05)
+
+    run(scenario())
+
+
+def test_a_snapshot_for_nobody_has_failed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one:
+            one.transport.send([Message(MessageType.SNAP, 9, 1, 3), heartbeat(9, 1), heartbeat(0, 1)])
+            await until(lambda: one.notes.snapshots == [(9, False)])
+
+    run(scenario())
+
+
 def test_a_removed_peer_still_gets_what_was_written(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path) as (one, two):
@@ -278,28 +314,30 @@ def test_a_new_stream_replaces_the_old_one(tmp_path: Path) -> None:
     run(scenario())
 
 
-async def _dial(one: Member, kind: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _dial(one: Member, kind: str, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Dial a stream to `one` as member 2, by hand."""
     headers = {"X-Server-Version": "3.5.1", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": f"{CLUSTER:x}"}
-    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port, ssl=tls)
     writer.write(request("GET", f"/raft/stream/{kind}/2", headers | {"X-Raft-To": "1"}))
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
     return reader, writer
 
 
-async def _dial_and_do_not_read(one: Member, kind: str) -> asyncio.StreamWriter:
-    _, writer = await _dial(one, kind)
+async def _dial_and_do_not_read(one: Member, kind: str, tls: ssl.SSLContext | None = None) -> asyncio.StreamWriter:
+    _, writer = await _dial(one, kind, tls)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     return writer
 
 
-def test_a_peer_that_does_not_read_costs_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_peer_that_does_not_read_costs_a_bounded_number_of_bytes(encrypted: bool, tmp_path: Path) -> None:
     limits = Limits(stream_bytes_max=8 << 20)
 
     async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=limits) as one:
+        tls = contexts(tmp_path, client_certificate=True) if encrypted else None
+        async with member(1, tmp_path / "1", limits=limits, tls=tls) as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
-            writer = await _dial_and_do_not_read(one, "msgapp")
+            writer = await _dial_and_do_not_read(one, "msgapp", tls[1] if tls else None)
             peer = one.transport.peer(2)
             assert peer is not None
             stream = peer._msgapp_writer

@@ -83,6 +83,7 @@ class Context:
         self._handler = handler
         self._unreachable: set[int] = set()
         self._removed = False
+        self.strangers: set[int] = set()  # remotes that introduced themselves: answered, but not believed
         self._closed = False
 
     def accept(self, message: Message) -> str | None:
@@ -115,8 +116,8 @@ class Context:
         self.loop.call_soon(self._tell_snapshot_sent, id, ok)
 
     def removed_by(self, id: int) -> None:
-        """`id` answered that this member is out of the cluster."""
-        if not self._removed and not self._closed:
+        """`id` answered that this member is out of the cluster. A stranger may say so for ever."""
+        if not self._removed and not self._closed and id not in self.strangers:
             self._removed = True
             log.critical("the member has been permanently removed from the cluster (%x says so)", id)
             self._handler.removed()

@@ -39,7 +39,7 @@ class Directory(Protocol):
 
     def peer(self, id: int) -> Peer | None: ...
 
-    def add_remote(self, id: int, urls: Sequence[str]) -> None: ...
+    def learn_remote(self, id: int, urls: Sequence[str]) -> None: ...
 
 
 class RaftEndpoints:
@@ -82,17 +82,19 @@ class RaftEndpoints:
         identity = self._context.identity
         sender = request.headers.get("x-server-from", "?")[:16]
         if not is_compatible(request.headers, identity.version):
-            log.warning("request from %s of an incompatible version %s", sender, request.headers.get("x-server-version"))
+            log.warning(
+                "request from %s of an incompatible version %s", sender, request.headers.get("x-server-version", "")[:20]
+            )
             return text_response(412, "incompatible version")
         if request.headers.get("x-etcd-cluster-id") != f"{identity.cluster_id:x}":
-            log.warning("request from %s of another cluster %s", sender, request.headers.get("x-etcd-cluster-id"))
+            log.warning("request from %s of another cluster %s", sender, request.headers.get("x-etcd-cluster-id", "")[:20])
             return text_response(412, "cluster ID mismatch")
         return None
 
     def _learn_remote(self, request: Request, sender: int | None) -> None:
         urls = request.headers.get("x-peerurls")
         if sender is not None and urls:
-            self._directory.add_remote(sender, urls.split(","))
+            self._directory.learn_remote(sender, urls.split(","))
 
     async def _message(self, request: Request) -> Response:
         try:
@@ -192,7 +194,7 @@ class RaftEndpoints:
             self._learn_remote(request, sender)
             return text_response(404, "error sender not found")
         if request.headers.get("x-raft-to") != f"{self._context.identity.id:x}":
-            log.warning("stream request from %x for another member %s", sender, request.headers.get("x-raft-to"))
+            log.warning("stream request from %x for another member %s", sender, request.headers.get("x-raft-to", "")[:20])
             return text_response(412, "to field mismatch")
         return peer, kind
 

@@ -111,6 +111,7 @@ class Transport:
         if self._closed or id == self._context.identity.id or id in self._peers:
             return
         self._peers[id] = Peer(id, urls, self._context)
+        self._context.strangers.discard(id)
         remote = self._remotes.pop(id, None)
         if remote is not None:
             self._retire(remote)
@@ -123,22 +124,21 @@ class Transport:
         """It left the configuration: what is written to it may still leave, nothing more."""
         for known in (self._peers, self._remotes):
             gone = known.pop(id, None)
+            self._context.strangers.discard(id)
             if gone is not None:
                 self._retire(gone)
 
     def add_remote(self, id: int, urls: Sequence[str]) -> None:
-        """A member known by address only: it gets answers by POST until `add_peer` names it.
+        """A member known by address only: it is answered by POST until `add_peer` names it. Bad URLs are logged, not raised."""
+        self._context.strangers.discard(id)
+        self._add_remote(id, urls)
 
-        Bad URLs are logged, not raised: a stranger may have sent them.
-        """
-        if self._closed or not id or id == self._context.identity.id or id in self._peers or id in self._remotes:
-            return
-        if len(self._remotes) >= self._context.limits.remotes_max or self._context.is_removed(id):
-            return
-        try:
-            self._remotes[id] = Remote(id, urls, self._context)
-        except ValueError as error:
-            log.warning("member %x cannot be answered: %s", id, error)
+    def learn_remote(self, id: int, urls: Sequence[str]) -> None:
+        """`add_remote` for one that introduced itself. It is not believed when it says that this member has been removed."""
+        if id not in self._peers and id not in self._remotes:
+            self._add_remote(id, urls)
+            if id in self._remotes:
+                self._context.strangers.add(id)
 
     def peer(self, id: int) -> Peer | None:
         return self._peers.get(id)
@@ -166,6 +166,8 @@ class Transport:
         for message in strip_redundant(messages):
             target: Remote | None = self._peers.get(message.to) or self._remotes.get(message.to)
             if target is None:
+                if message.type == _SNAP:
+                    self._context.snapshot_sent(message.to, False)
                 continue
             if message.type == _SNAP:
                 self._context.snapshot_wanted(message)
@@ -208,6 +210,16 @@ class Transport:
         await self._tasks.close()
         await asyncio.gather(*(one.wait_stopped() for one in known))
         await self._client.close()
+
+    def _add_remote(self, id: int, urls: Sequence[str]) -> None:
+        if self._closed or not id or id == self._context.identity.id or id in self._peers or id in self._remotes:
+            return
+        if len(self._remotes) >= self._context.limits.remotes_max or self._context.is_removed(id):
+            return
+        try:
+            self._remotes[id] = Remote(id, urls, self._context)
+        except ValueError as error:
+            log.warning("member %x cannot be answered: %s", id, error)
 
     def _retire(self, remote: Remote) -> None:
         remote.stop()
