@@ -1,0 +1,131 @@
+"""What do the clients of a simulated cluster do? They ask, wait, give up, ask somebody else; and write down what they saw.
+
+A few keys and many clients, so that operations meet. Every value is put by one operation only: whoever reads it proves
+which. What got no answer may have happened: the history says so, and nobody repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final, Protocol
+
+from tercet.errors import Code, RequestError, StatusError
+from tercet.sim.clock import MICROSECONDS, TICK, Clock
+from tercet.sim.history import Kind, Operation
+from tercet.sim.requests import Done
+from tercet.sim.trace import Trace
+
+PATIENCE: Final = 4 * MICROSECONDS
+_KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE] * 2
+
+
+class Server(Protocol):
+    """A member, as a client sees it."""
+
+    id: int
+
+    def request(self, operation: Operation, done: Done) -> bool:
+        """Returns whether it was accepted; if not, nothing has happened and `done` is not called."""
+        ...
+
+
+class Clients:
+    """All clients of one simulation."""
+
+    def __init__(self, clock: Clock, random: Random, trace: Trace, servers: Sequence[Server], *, count: int, keys: int) -> None:
+        self.history: list[Operation] = []
+        self.answered = 0
+        self._clock = clock
+        self._random = random
+        self._trace = trace
+        self._servers = servers
+        self._count = count
+        self._keys = [b"key-%d" % number for number in range(keys)]
+        self._seen: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
+        self._values = 0
+        self._is_stopped = True
+        self._running = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody waits for an answer."""
+        return self._running == 0
+
+    def start(self) -> None:
+        """Each client begins, at a moment of its own."""
+        self._is_stopped = False
+        for client in range(self._count):
+            self._think(client, self._servers[client % len(self._servers)])
+
+    def stop(self) -> None:
+        """No new operations; those that run may still be answered."""
+        self._is_stopped = True
+
+    def read_everything(self) -> None:
+        """Read every key through every member, so that a loss shows even where nobody would have looked again."""
+        for server in self._servers:
+            for key in self._keys:
+                self._ask(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
+
+    def _think(self, client: int, server: Server) -> None:
+        self._clock.after(self._random.randint(0, 4 * TICK), lambda: self._act(client, server))
+
+    def _act(self, client: int, server: Server) -> None:
+        if self._is_stopped:
+            return
+        if self._random.random() < 0.2:
+            server = self._random.choice(self._servers)
+        if not self._ask(client, server, self._choose(client)):
+            self._think(client, self._random.choice(self._servers))
+
+    def _choose(self, client: int) -> Operation:
+        random = self._random
+        key = random.choice(self._keys)
+        operation = Operation(client, random.choice(_KINDS), key, self._clock.now)
+        if operation.kind in (Kind.PUT, Kind.CAS):
+            self._values += 1
+            operation.value = b"%d" % self._values
+        if operation.kind is Kind.CAS:
+            operation.expected = self._seen[key] if random.random() < 0.9 else None
+        return operation
+
+    def _ask(self, client: int, server: Server, operation: Operation) -> bool:
+        """Returns whether the server took it. From then on the operation is part of the history."""
+        is_over = False
+
+        def over(error: StatusError | None) -> None:
+            nonlocal is_over
+            if is_over:
+                return  # an answer after the client's patience: nobody is there to hear it
+            is_over = True
+            self._running -= 1
+            self._note(server, operation, error)
+            if client >= 0:
+                self._think(client, server if error is None else self._random.choice(self._servers))
+
+        if not server.request(operation, over):
+            return False
+        self._running += 1
+        self.history.append(operation)
+        if self._trace.is_on:
+            self._trace(f"c{client}", f"asks {server.id}: {operation}")
+        self._clock.after(PATIENCE, lambda: over(_GAVE_UP))
+        return True
+
+    def _note(self, server: Server, operation: Operation, error: StatusError | None) -> None:
+        if error is None:
+            operation.returned = self._clock.now
+            self.answered += 1
+            if operation.kind is Kind.GET:
+                self._seen[operation.key] = operation.found
+            elif operation.took_effect:
+                self._seen[operation.key] = operation.value
+        elif isinstance(error, RequestError):
+            # None of these operations can be wrong in itself: an answer like that is a finding.
+            raise error
+        if self._trace.is_on:
+            self._trace(f"c{operation.client}", f"hears from {server.id}: {operation if error is None else error}")
+
+
+_GAVE_UP: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client gave up")

@@ -1,0 +1,110 @@
+"""What can a network do to a message? Lose it, delay it, double it, let later ones pass it; cut two members apart, in one
+direction or in both.
+
+Links are worse than TCP on purpose: raft must not need order. One promise of TCP is kept: a forwarded proposal comes once,
+since nobody can tell a second one from another client's wish. Every message is copied on its way, so that nobody shares
+memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from random import Random
+from typing import NamedTuple
+
+from tercet.raft.types import Message, MessageType
+from tercet.sim.clock import MICROSECONDS, MILLISECOND, Clock
+from tercet.sim.faults import Faults
+from tercet.sim.trace import Trace, describe
+from tercet.storage.interfaces import Bucket
+
+
+class Parcel(NamedTuple):
+    """A message and, with a snapshot, the database that travels beside it."""
+
+    message: Message
+    database: list[tuple[Bucket, bytes, bytes]] | None = None
+
+
+class Network:
+    """All links of one cluster. `deliver` is called when a parcel arrives; `lost` when one that carries a database does not."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        trace: Trace,
+        *,
+        deliver: Callable[[Parcel], None],
+        lost: Callable[[Parcel], None],
+    ) -> None:
+        self.faults = Faults()
+        self._clock = clock
+        self._random = random
+        self._trace = trace
+        self._deliver = deliver
+        self._lost = lost
+        self._cut: set[tuple[int, int]] = set()
+
+    @property
+    def is_cut(self) -> bool:
+        return bool(self._cut)
+
+    def send(self, parcel: Parcel) -> None:
+        """Put a parcel on its way; it may arrive once, twice or never."""
+        chance = self._random.random
+        if (parcel.message.from_, parcel.message.to) in self._cut or chance() < self.faults.drop:
+            self._lose(parcel)
+            return
+        self._clock.after(self._latency(), lambda: self._arrive(parcel))
+        if chance() < self.faults.duplicate and parcel.database is None and parcel.message.type != MessageType.PROP:
+            self._clock.after(self._latency(), lambda: self._arrive(parcel))
+
+    def cut(self, members: list[int]) -> None:
+        """Cut the members in two groups, in one direction or both; or only some pairs, who still have friends in common."""
+        random = self._random
+        shuffled = members[:]
+        random.shuffle(shuffled)
+        size = random.randint(1, len(members) - 1)
+        pairs = [(a, b) for a in shuffled[:size] for b in shuffled[size:]]
+        if random.random() < 0.4:
+            pairs = random.sample(pairs, random.randint(1, len(pairs)))
+        direction = random.choice(("both", "both", "there", "back"))
+        if direction != "back":
+            self._cut.update(pairs)
+        if direction != "there":
+            self._cut.update((b, a) for a, b in pairs)
+        self._trace_cuts()
+
+    def cut_off(self, member: int, others: Iterable[int]) -> None:
+        """Cut one member off from all others."""
+        for other in others:
+            self._cut.update(((member, other), (other, member)))
+        self._trace_cuts()
+
+    def mend(self) -> None:
+        """All links work again; what was under way when they broke may still be lost."""
+        self._cut.clear()
+        self._trace("net", "mended")
+
+    def _trace_cuts(self) -> None:
+        self._trace("net", f"cut {' '.join(f'{a}>{b}' for a, b in sorted(self._cut))}")
+
+    def _latency(self) -> int:
+        if self.faults.delay and self._random.random() < self.faults.delay:
+            return self._random.randint(MILLISECOND, 3 * MICROSECONDS)
+        return self._random.randint(MILLISECOND // 5, 8 * MILLISECOND)
+
+    def _arrive(self, parcel: Parcel) -> None:
+        message = parcel.message
+        if (message.from_, message.to) in self._cut:
+            self._lose(parcel)
+            return
+        self._deliver(Parcel(replace(message, entries=message.entries[:]), parcel.database))
+
+    def _lose(self, parcel: Parcel) -> None:
+        if self._trace.is_on and parcel.message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
+            self._trace("net", f"loses {describe(parcel.message)}")
+        if parcel.database is not None:
+            self._lost(parcel)

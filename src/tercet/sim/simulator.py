@@ -1,0 +1,202 @@
+"""Does a whole cluster keep its promises, whatever happens to it? One seed is one run, and always the same run.
+
+First act: anything may break, and nothing may be wrong; after every event the invariants of raft and the agreement of the
+members are checked. Second act: the faults stop, and the members must agree within a bound. Then the clients' history is
+judged.
+
+    sim = Simulator(8274, members=3, faults=Faults(drop=0.05))
+    sim.run(ticks=400); sim.heal(); sim.run_until(sim.converged, ticks_max=200); sim.judge()
+`play` does all of this for a seed that also chooses the faults: it is what `tercet sim --seed 8274` runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from traceback import format_exception
+
+from tercet.errors import TercetError
+from tercet.sim.agreement import Agreement, check_same_state
+from tercet.sim.clients import Clients
+from tercet.sim.clock import TICK, Clock
+from tercet.sim.faults import Faults
+from tercet.sim.history import Operation, Undecided
+from tercet.sim.linearizability import check_linearizable
+from tercet.sim.member import SimulatedMember, World
+from tercet.sim.nemesis import Nemesis
+from tercet.sim.network import Network, Parcel
+from tercet.sim.revisions import check_revisions
+from tercet.sim.trace import Trace
+
+CLIENTS = 4
+KEYS = 3
+SECOND_ACT_TICKS = 300
+
+
+class NotConverged(TercetError):
+    """With nothing broken any more, the cluster did not come together in time."""
+
+
+class Simulator:
+    """A cluster, its clients and its enemy, in virtual time. All chance comes from `seed`."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        members: int = 3,
+        faults: Faults | None = None,
+        clients: int = CLIENTS,
+        keys: int = KEYS,
+        member_type: type[SimulatedMember] = SimulatedMember,
+        write_trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.faults = Faults() if faults is None else faults
+        self.clock = Clock()
+        self.trace = Trace(self.clock, write_trace)
+        self.agreement = Agreement()
+        self.events = 0
+        self.network = Network(
+            self.clock, self._random("network"), self.trace, deliver=self._deliver, lost=self._lost_on_the_way
+        )
+        ids = range(1, members + 1)
+        world = World(self.clock, self.network, self.trace, lambda: self.nemesis.faults, self._after_event, ids)
+        self.members = [member_type(member_id, self._random(f"member {member_id}"), world) for member_id in ids]
+        self.nemesis = Nemesis(self.clock, self._random("nemesis"), self.faults, self.network, self.members)
+        self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
+        for member in self.members:
+            member.start()
+        self.clients.start()
+        self.nemesis.start()
+
+    @property
+    def history(self) -> list[Operation]:
+        """All operations that a member accepted, in order of their calls."""
+        return self.clients.history
+
+    def run(self, ticks: int) -> None:
+        """Let so much time pass. Raises whatever is found to be wrong."""
+        self.clock.run_until(self.clock.now + ticks * TICK)
+
+    def run_until(self, condition: Callable[[], bool], *, ticks_max: int) -> None:
+        """Let time pass until `condition` holds. Raises NotConverged if it takes too long."""
+        for _ in range(ticks_max):
+            if condition():
+                return
+            self.run(ticks=1)
+        if not condition():
+            name = getattr(condition, "__name__", "condition")
+            raise NotConverged(f"{name} not reached in {ticks_max} ticks: {self.state()}")
+
+    def heal(self) -> None:
+        """Begin the second act: nothing breaks any more, and clients ask nothing new."""
+        self.trace("sim", "second act")
+        self.nemesis.stop()
+        self.clients.stop()
+
+    def converged(self) -> bool:
+        """One leader whom all follow, everything applied everywhere, nobody waiting."""
+        replicas = [member.replica for member in self.members]
+        first = replicas[0]
+        if first is None or not first.raft.leader_id or not self.clients.is_idle:
+            return False
+        committed = max(replica.raft.log.last_index for replica in replicas if replica)
+        return all(
+            replica is not None and replica.raft.leader_id == first.raft.leader_id and replica.applied_index == committed
+            for replica in replicas
+        )
+
+    def answered(self) -> bool:
+        """No client waits."""
+        return self.clients.is_idle
+
+    def judge(self) -> None:
+        """Read everything once more, and decide whether what was told to the clients can be true. Call it when converged.
+
+        Raises HistoryViolation, InvariantViolation, NotConverged, or Undecided.
+        """
+        reads = len(self.history)
+        self.clients.read_everything()
+        self.run_until(self.answered, ticks_max=SECOND_ACT_TICKS)
+        silent = [str(operation) for operation in self.history[reads:] if operation.returned is None]
+        if silent:
+            raise NotConverged(f"no answer though nothing is broken: {silent[0]}")
+        check_same_state(self.members)
+        check_revisions(self.history)
+        check_linearizable(self.history)
+
+    def state(self) -> str:
+        """Where everybody stands, for a person."""
+        lines = []
+        for member in self.members:
+            if member.replica is None:
+                lines.append(f"{member.id}: down")
+                continue
+            raft = member.replica.raft
+            lines.append(
+                f"{member.id}: {raft.role.name} of term {raft.term}, leader {raft.leader_id}, {raft.log}, "
+                f"committed {raft.commit_index}, applied {member.replica.applied_index}"
+            )
+        return "; ".join(lines)
+
+    def _random(self, purpose: str) -> Random:
+        """One stream of chance for each purpose: a change in one does not disturb what the others do."""
+        return Random(f"{self.seed} {purpose}")
+
+    def _deliver(self, parcel: Parcel) -> None:
+        receiver = self.members[parcel.message.to - 1]
+        if parcel.database is not None:
+            self.members[parcel.message.from_ - 1].database_sent(parcel, ok=receiver.is_up)
+        receiver.receive(parcel)
+
+    def _lost_on_the_way(self, parcel: Parcel) -> None:
+        self.members[parcel.message.from_ - 1].database_sent(parcel, ok=False)
+
+    def _after_event(self, member: SimulatedMember) -> None:
+        self.events += 1
+        self.agreement.check(member)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a seed's run ended. `failure` is None where nothing was wrong. Plain data: it travels between processes."""
+
+    seed: int
+    failure: str | None = None
+    traceback: str = ""
+    is_undecided: bool = False
+    answered: int = 0
+    events: int = 0
+    terms: int = 0
+
+
+def play(
+    seed: int,
+    *,
+    ticks: int,
+    members: int | None = None,
+    member_type: type[SimulatedMember] = SimulatedMember,
+    write_trace: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Run both acts and the judgement. The seed also draws the faults and, where `members` is None, the size of the cluster."""
+    random = Random(f"{seed} plot")
+    size = random.choice((3, 3, 3, 3, 5, 1)) if members is None else members
+    outcome = Outcome(seed)
+    sim = Simulator(seed, members=size, faults=Faults.drawn(random), member_type=member_type, write_trace=write_trace)
+    try:
+        sim.run(ticks)
+        sim.heal()
+        sim.run_until(sim.converged, ticks_max=SECOND_ACT_TICKS)
+        sim.judge()
+    except Undecided:
+        outcome.is_undecided = True
+    except Exception as failure:
+        sim.trace("sim", f"FAILED: {failure}")
+        outcome.failure = f"{type(failure).__name__}: {failure}"
+        outcome.traceback = "".join(format_exception(failure))
+    outcome.answered = sim.clients.answered
+    outcome.events = sim.events
+    outcome.terms = len(sim.agreement.witness.leaders)
+    return outcome
