@@ -26,7 +26,9 @@ PATHS: dict[type[Message], str] = {
     rpc_pb2.LeaseGrantRequest: "/etcdserverpb.Lease/LeaseGrant",
     rpc_pb2.LeaseRevokeRequest: "/etcdserverpb.Lease/LeaseRevoke",
     rpc_pb2.HashKVRequest: "/etcdserverpb.Maintenance/HashKV",
+    rpc_pb2.HashRequest: "/etcdserverpb.Maintenance/Hash",
 }
+HASHES = {rpc_pb2.HashKVRequest: rpc_pb2.HashKVResponse, rpc_pb2.HashRequest: rpc_pb2.HashResponse}
 ETCD = Path(sysconfig.get_path("scripts")) / "etcd"
 
 
@@ -36,7 +38,7 @@ class Etcd:
 
     def call(self, request: Message) -> Any:
         """The answer with a header that tells only the revision, or (code, text)."""
-        answer_type = ANSWERS.get(type(request), rpc_pb2.HashKVResponse)
+        answer_type = {**ANSWERS, **HASHES}[type(request)]
         method = self._channel.unary_unary(
             PATHS[type(request)],
             request_serializer=lambda it: it.SerializeToString(),
@@ -48,6 +50,15 @@ class Etcd:
             return error.code().value[0], error.details()
         answer.header.CopyFrom(rpc_pb2.ResponseHeader(revision=answer.header.revision))
         return answer
+
+    def snapshot(self) -> bytes:
+        """The database file, without the digest at its end."""
+        method = self._channel.unary_stream(
+            "/etcdserverpb.Maintenance/Snapshot",
+            request_serializer=lambda it: it.SerializeToString(),
+            response_deserializer=rpc_pb2.SnapshotResponse.FromString,
+        )
+        return b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=20))[:-32]
 
 
 @contextlib.contextmanager

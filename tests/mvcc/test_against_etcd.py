@@ -10,15 +10,18 @@ Where 3.7, which we follow, differs from 3.5.1, the difference is named here and
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
 
+from tercet.bolt import BoltFile
 from tercet.errors import RequestError
-from tercet.mvcc import Store, hash_kv, txn
+from tercet.mvcc import Store, hash_all, hash_kv, txn
 from tercet.mvcc.encoding import revision_key
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
+from tests.mvcc.dict_backend import DictBackend
 from tests.mvcc.etcd import Etcd, running_etcd
 from tests.mvcc.histories import Histories
 from tests.mvcc.member import Member
@@ -151,3 +154,28 @@ def test_operations_are_counted_alike(twins: Twins, shape: str, outer: int, inne
     if shape == "wide":
         nested = rpc_pb2.RequestOp(request_txn=rpc_pb2.TxnRequest(failure=[delete] * inner))
     twins.call(rpc_pb2.TxnRequest(success=[delete] * (outer - 1) + [nested]))
+
+
+def test_etcds_database_is_a_store_of_ours(twins: Twins, tmp_path: Path) -> None:
+    """Byte for byte what we have, and opened as it is; both hashes are those that etcd tells of itself."""
+    twins.call(rpc_pb2.PutRequest(key=b"last", value=b"v" * 1000))
+    while twins.member.store.compaction_step():
+        pass
+    (tmp_path / "db").write_bytes(twins.etcd.snapshot())
+    theirs = DictBackend()
+    with BoltFile(tmp_path / "db") as file:
+        assert set(file.buckets()) == {bucket.value for bucket in Bucket}
+        for bucket in Bucket:
+            for key, value in file.items(bucket.value):
+                theirs.put(bucket, key, value)
+    for bucket in (Bucket.KEY, Bucket.LEASE):
+        kept = revision_key(twins.member.store.compact_revision, 0)[:8]  # C3: we keep a tombstone exactly there
+        ours = [item for item in twins.member.backend.scan(bucket) if not (item[0][:8] == kept and item[0].endswith(b"t"))]
+        assert list(theirs.scan(bucket)) == ours
+    for name in (b"scheduledCompactRev", b"finishedCompactRev"):
+        assert theirs.get(Bucket.META, name) == twins.member.backend.get(Bucket.META, name)
+    assert hash_all(theirs.snapshot()) == twins.etcd.call(rpc_pb2.HashRequest()).hash
+    twins.member = Member(theirs)
+    twins.compare_hash()
+    twins.call(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0"))
+    twins.call(rpc_pb2.PutRequest(key=b"last", ignore_value=True, prev_kv=True))
