@@ -1,5 +1,33 @@
 """What survives a power cut: the write-ahead log, the backend, and the disk behind both.
 
-The doors are in interfaces.py; production opens them with `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`, the simulator with
-`SimulatedFileSystem`, `WAL` and `MemoryBackend`. Import these by their modules: who needs the memory ones should not load LMDB.
+The doors are in interfaces.py. Production opens them with `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`, the simulator
+with `SimulatedFileSystem`, `WAL` and `MemoryBackend`.
 """
+
+from tercet.storage.directory_lock import DirectoryLock
+from tercet.storage.interfaces import Backend, Bucket, File, FileSystem, LogStore, ReadView
+from tercet.storage.lmdb_backend import LmdbBackend
+from tercet.storage.lmdb_view import ViewClosed
+from tercet.storage.log_store import ThreadedLogStore
+from tercet.storage.memory_backend import MemoryBackend
+from tercet.storage.os_filesystem import OsFileSystem
+from tercet.storage.simulated_filesystem import SimulatedFileSystem
+from tercet.storage.wal import WAL, Recovered
+
+__all__ = [
+    "WAL",
+    "Backend",
+    "Bucket",
+    "DirectoryLock",
+    "File",
+    "FileSystem",
+    "LmdbBackend",
+    "LogStore",
+    "MemoryBackend",
+    "OsFileSystem",
+    "ReadView",
+    "Recovered",
+    "SimulatedFileSystem",
+    "ThreadedLogStore",
+    "ViewClosed",
+]

@@ -1,0 +1,75 @@
+"""A whole new file from a stream of records: how the content of a received snapshot becomes a generation of the database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Final
+
+from tercet.errors import StorageFailure
+from tercet.storage.interfaces import Bucket
+from tercet.storage.lmdb_file import CONSISTENT_INDEX, TERM, Changes, LmdbFile, remove_generation
+from tercet.storage.lmdb_writer import LmdbWriter
+from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, with_change
+
+Item = tuple[Bucket, bytes, bytes]
+
+SLICE_ITEMS: Final = 2500
+PART_BYTES: Final = 32 << 20  # committed at a time: what LMDB holds in memory until then
+
+
+def receive(
+    writer: LmdbWriter, directory: str, items: Iterable[Item], point: tuple[int, int], *, map_bytes: int
+) -> tuple[LmdbFile, tuple[int, int]]:
+    """A file that holds `items`, durable, under a name that does not count yet; and the point (index, term) that it stands for.
+
+    The point is the one given, or the items' own if that is ahead. Whatever `items` raises removes the file and goes on.
+    """
+    path = os.path.join(directory, "received.tmp")
+    remove_generation(path)
+    unsafe = LmdbFile(path, map_bytes=map_bytes, sync=False)
+    try:
+        point = _fill(writer, unsafe, items, point)
+        writer.do(unsafe.sync)
+    except BaseException:
+        writer.do(unsafe.abort)
+        unsafe.close()
+        remove_generation(path)
+        raise
+    unsafe.close()
+    return LmdbFile(path, map_bytes=map_bytes), point
+
+
+def _fill(writer: LmdbWriter, file: LmdbFile, items: Iterable[Item], point: tuple[int, int]) -> tuple[int, int]:
+    source = iter(items)
+    packs: dict[tuple[Bucket, bytes], bytes] = {}
+    own = {CONSISTENT_INDEX: 0, TERM: 0}
+    pending = 0
+    while part := list(islice(source, SLICE_ITEMS)):
+        for bucket, key, value in part:
+            pending += len(key) + len(value)
+            if len(key) > KEY_BYTES_MAX:
+                pack = with_change(pack_key(key), packs.get((bucket, pack_key(key))), key, value)
+                packs[bucket, pack_key(key)] = pack or b""
+            elif bucket is Bucket.META and key in own:
+                own[key] = int.from_bytes(value, "big")
+            elif not key:
+                raise StorageFailure(f"a record of bucket {bucket.name} has no key")
+        writer.do(partial(file.write, _by_bucket(part)))
+        if pending > PART_BYTES:
+            writer.do(file.commit_part)
+            pending = 0
+    writer.do(partial(file.write, [(bucket, [(key, pack)], ()) for (bucket, key), pack in packs.items()]))
+    point = max(point, (own[CONSISTENT_INDEX], own[TERM]))
+    writer.do(partial(file.commit, *point))
+    return point
+
+
+def _by_bucket(part: list[Item]) -> list[Changes]:
+    changes: list[Changes] = []
+    for bucket, items in groupby(part, key=itemgetter(0)):
+        changes.append((bucket, [(key, value) for _, key, value in items if len(key) <= KEY_BYTES_MAX], ()))
+    return changes

@@ -1,0 +1,90 @@
+"""A point in time of the whole backend, on an LMDB read transaction of its own.
+
+Opening one costs a microsecond and copies nothing, but the pages it can see are not reused while it is open: the file grows
+instead. So its age is known (`seconds`) and bounded: one that is older than allowed refuses to go on, and lets go.
+
+May be used from any one thread at a time. Note what that costs: LMDB's binding gives up Python's global lock for each record
+read. Beside a busy loop each record then waits for its turn, so that a long scan is several times faster, and kinder, as short
+slices on the loop itself than in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any
+
+import lmdb
+
+from tercet.errors import TercetError
+from tercet.storage.interfaces import Bucket
+from tercet.storage.lmdb_file import LmdbFile, chunks, lmdb_failure, unpacked
+from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, unpack
+
+
+class ViewClosed(TercetError):
+    """The view was closed, or was open for longer than it may be."""
+
+
+class LmdbView:
+    """See `interfaces.ReadView`."""
+
+    def __init__(self, file: LmdbFile, *, seconds_max: float, on_close: Callable[[LmdbView], None]) -> None:
+        self._file = file
+        self._seconds_max = seconds_max
+        self._on_close = on_close
+        self._since = monotonic()
+        self._txn: Any = file.begin()
+        file.views.add(self)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been open."""
+        return monotonic() - self._since
+
+    def get(self, bucket: Bucket, key: bytes) -> bytes | None:
+        txn = self._transaction()
+        stored = key if len(key) <= KEY_BYTES_MAX else pack_key(key)
+        try:
+            value: bytes | None = txn.get(stored, None, self._file.tables[bucket])
+        except lmdb.Error as error:
+            raise lmdb_failure(self._file.path, error) from error
+        if stored is not key and value is not None:
+            return unpack(stored, value).get(key)
+        return value
+
+    def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """start <= key < end, ascending; end None: to the last one."""
+        return unpacked(self._stored(bucket, start), start, end)
+
+    def copy(self, path: str) -> None:
+        """Write what this view shows to an LMDB file of its own, compact, without holding up any other thread."""
+        try:
+            self._file.env.copy(path, compact=True, txn=self._transaction())
+        except lmdb.Error as error:
+            raise lmdb_failure(path, error) from error
+
+    def close(self) -> None:
+        txn, self._txn = self._txn, None
+        if txn is not None:
+            txn.abort()
+            self._file.views.discard(self)
+            self._file.close_if_unused()
+            self._on_close(self)
+
+    def _stored(self, bucket: Bucket, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        first = start if len(start) <= KEY_BYTES_MAX else pack_key(start)
+        try:
+            for chunk in chunks(self._transaction(), self._file.tables[bucket], first):
+                yield from chunk
+                self._transaction()
+        except lmdb.Error as error:
+            raise lmdb_failure(self._file.path, error) from error
+
+    def _transaction(self) -> Any:
+        if self._txn is None:
+            raise ViewClosed("the view of the database is closed")
+        if self.seconds > self._seconds_max:
+            self.close()
+            raise ViewClosed(f"the view of the database was open for more than {self._seconds_max:g} s")
+        return self._txn
