@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tercet.peer.prober import parse_probe, probe_answer
 from tercet.raft.codec import encode_message
 from tercet.raft.types import ConfState, Message, MessageType, Snapshot
 from tests.peer.harness import CLUSTER, append, exchange, member, request, run, split, until
-from tests.peer.real_etcd import Etcd, etcd
+from tests.peer.real_etcd import Etcd
 
 OWN = 7
 _FROM_REMOVED = b'{"message":"cannot process message from removed member"}'
@@ -59,12 +58,6 @@ _CASES = [
     ("unknown path", "GET", "/raft/nothing", {}, b"", 404, b"404 page not found\n"),
     ("slash", "GET", "/members/", {}, b"", 404, b"404 page not found\n"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with etcd(tmp_path_factory.mktemp("judge")) as running:
-        yield running
 
 
 def test_refusals_are_etcds(judge: Etcd, tmp_path: Path) -> None:

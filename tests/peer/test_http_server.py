@@ -13,6 +13,7 @@ import pytest
 from tercet.peer import Limits
 from tercet.raft.codec import encode_message
 from tests.peer.harness import CLUSTER, Notes, append, exchange, member, request, run, split, until
+from tests.peer.test_member_questions import Api
 
 HEADERS = {"X-Server-Version": "3.7.1", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": f"{CLUSTER:x}"}
 QUICK = Limits(io_timeout=0.3)
@@ -175,15 +176,19 @@ def test_all_messages_being_received_share_one_bound(tmp_path: Path) -> None:
 
 
 def test_a_client_that_takes_no_answers_is_not_served_for_ever(tmp_path: Path) -> None:
+    class Talkative(Api):
+        def versions(self) -> dict[str, str]:
+            return {"etcdserver": "3" * 100_000}
+
     async def scenario() -> None:
-        async with member(2, tmp_path / "2", limits=QUICK) as two:
+        async with member(2, tmp_path / "2", limits=QUICK, api=Talkative()) as two:
             narrow = socket.socket()
             narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             narrow.setblocking(False)
             await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", two.port))
             reader, writer = await asyncio.open_connection(sock=narrow)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            ask = request("GET", "/raft/probing") * 1000
+            ask = request("GET", "/version") * 1000
             with pytest.raises(OSError):  # noqa: PT011
                 await write_on(writer, ask)
             await until(lambda: not two.transport._connections)

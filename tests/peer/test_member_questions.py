@@ -16,7 +16,7 @@ from tercet.errors import StatusError
 from tercet.peer import MemberJson, NoAnswer, NotPrimaryLessor, PeerClient
 from tercet.proto import internal_pb2, rpc_pb2
 from tests.peer.harness import CLUSTER, Member, exchange, member, request, run, split
-from tests.peer.real_etcd import Etcd, etcd
+from tests.peer.real_etcd import Etcd
 
 _MEMBERS: list[MemberJson] = [
     {"id": 7, "peerURLs": ["http://a:1"], "name": "n7", "clientURLs": ["http://a:2"]},
@@ -264,12 +264,6 @@ def test_a_kept_connection_that_the_listener_closed_is_replaced(tmp_path: Path) 
             connection._abort()  # and the next request may not have seen it yet
 
     ask(tmp_path, questions)
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with etcd(tmp_path_factory.mktemp("judge")) as running:
-        yield running
 
 
 def test_etcd_answers_our_client(judge: Etcd) -> None:

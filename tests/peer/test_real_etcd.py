@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 
 from tercet.bolt import BoltFile
 from tercet.peer import Identity, Limits, PeerClient, Transport, snapshot_path
@@ -62,7 +61,7 @@ class Follower(Notes):
 
 
 @contextmanager
-def judge(directory: Path, *flags: str) -> Iterator[Etcd]:
+def leader(directory: Path, *flags: str) -> Iterator[Etcd]:
     with etcd(directory, "--heartbeat-interval", "50", "--election-timeout", "1000", *flags) as running:
         yield running
 
@@ -131,7 +130,7 @@ def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:
             await asyncio.to_thread(real.ctl, "member", "remove", own)
             await until(lambda: follower.removals == 1)
 
-    with judge(tmp_path) as real:
+    with leader(tmp_path) as real:
         run(scenario(), seconds=20)
 
 
@@ -151,7 +150,7 @@ def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
             await until(lambda: follower.data and put_of(follower.data[-1]) == (b"after", b"z"))
             assert follower.last > message.snapshot.index
 
-    with judge(tmp_path, "--snapshot-count", "100") as real:
+    with leader(tmp_path, "--snapshot-count", "100") as real:
         run(scenario(), seconds=20)
 
 
@@ -177,23 +176,22 @@ def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
         assert stored.read_bytes() == b"".join(pieces)
         await transport.close()
 
-    with judge(tmp_path) as real:
+    with leader(tmp_path) as real:
         run(scenario(), seconds=20)
 
 
-@pytest.mark.parametrize("fault", ["listener restarts", "other cluster"])
-def test_a_real_member_and_a_broken_line(fault: str, tmp_path: Path) -> None:
+def test_a_real_member_and_a_broken_line(tmp_path: Path) -> None:
+    """Cut streams come back; one that says it belongs to another cluster is ignored, and does not take itself for removed."""
+
     async def scenario() -> None:
         async with joined(real, tmp_path / "snap") as follower:
             peer = follower.transport.peer(real.id)
             await until(lambda: peer._message_writer and peer._msgapp_writer)
-            if fault == "listener restarts":
-                first = peer._message_writer
-                peer._message_writer.close("test")
-                peer._msgapp_writer.close("test")
-                await until(lambda: peer._message_writer not in (None, first) and peer._msgapp_writer)
-                await asyncio.to_thread(real.ctl, "put", "after", "z")
-                return
+            first = peer._message_writer
+            peer._message_writer.close("test")
+            peer._msgapp_writer.close("test")
+            await until(lambda: peer._message_writer not in (None, first) and peer._msgapp_writer)
+
             stranger = Notes()
             identity = Identity(follower.id, real.cluster_id + 1, "3.7.1", ("http://127.0.0.1:1",))
             other = Transport(identity, stranger, snapshot_directory=tmp_path)
@@ -205,5 +203,5 @@ def test_a_real_member_and_a_broken_line(fault: str, tmp_path: Path) -> None:
             await other.close()
             await asyncio.to_thread(real.ctl, "put", "after", "z")
 
-    with judge(tmp_path) as real:
+    with leader(tmp_path) as real:
         run(scenario(), seconds=20)

@@ -110,7 +110,7 @@ def test_a_quiet_stream_lives_by_its_heartbeats(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path, limits=QUICK) as (one, two):
             since = one.transport.active_since(2)
-            await asyncio.sleep(QUICK.io_timeout * 2.5)
+            await asyncio.sleep(QUICK.io_timeout * 1.7)
             assert one.transport.active_since(2) == since
             assert one.notes.messages == two.notes.messages == []
             assert one.notes.unreachable == []
