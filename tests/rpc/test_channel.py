@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tercet.errors import Code
+from tercet.errors import Code, InvariantViolation
 from tercet.rpc import Channel, ChannelOptions, RpcError
 from tests.rpc.harness import run, until
 
@@ -222,6 +222,18 @@ def test_the_limit_on_answers() -> None:
         assert error.value.message == "grpc: received message larger than max (200000 vs. 100000)"
 
     with_judge(client, ChannelOptions(max_message_bytes=100_000))
+
+
+def test_a_channel_can_be_connected_again() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        await channel.close()
+        assert not channel.is_usable
+        await channel.connect()
+        assert await channel.unary("/t.T/Echo", b"again", timeout=1) == b"again"
+        with pytest.raises(InvariantViolation, match="connected twice"):
+            await channel.connect()
+
+    with_judge(client)
 
 
 def test_a_lost_server_ends_all_calls_and_says_so() -> None:

@@ -233,6 +233,22 @@ def test_requests_that_are_no_calls(head: http2.Headers, status: bytes, code: by
     run(main())
 
 
+def test_a_path_as_long_as_a_header_block_may_be() -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(grpc_head(b"/test.Test/" + b"\xff" * 60_000), message(b"x"))
+            assert answer.headers[b"grpc-status"] == b"12"
+            assert len(answer.headers[b"grpc-message"]) <= 6 * 4096 + 100
+            for number in range(100):  # what is remembered of heads stays small
+                head = grpc_head(ECHO, (b"padding", b"%05d" % number * 10_000))
+                assert (await asker.ask(head, message(b"x"))).body == message(b"x")
+            assert len(server.known_heads) == 0
+            asker.close()
+
+    run(main())
+
+
 def test_malformed_binary_metadata_is_the_callers_error() -> None:
     async def main() -> None:
         async with serving() as (_, port):

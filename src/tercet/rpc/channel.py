@@ -16,7 +16,7 @@ import ssl as tls
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tercet.errors import Code
+from tercet.errors import Code, require
 from tercet.rpc import http2
 from tercet.rpc.client_call import ClientCall, RpcError
 from tercet.rpc.client_streaming import ClientStream
@@ -41,6 +41,7 @@ from tercet.rpc.keepalive import Pinger
 from tercet.rpc.wire import format_timeout, frame
 
 _OK = (b"grpc-status", b"0")
+_TIMED_HEADS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +175,11 @@ class Channel:
         self._authority = (authority or f"{name}:{port}").encode("ascii")
         self._connection: ClientConnection | None = None
         self._heads: dict[str, Headers] = {}
+        self._timed_heads: dict[tuple[str, float], Headers] = {}
 
     async def connect(self) -> None:
-        """Connect, and wait until the server speaks HTTP/2. Raises RpcError (UNAVAILABLE)."""
+        """Connect (again, after a loss), and wait until the server speaks HTTP/2. Raises RpcError (UNAVAILABLE)."""
+        require(self._connection is None or self._connection.closing, "a channel is connected twice")
         loop = asyncio.get_running_loop()
         connection = ClientConnection(loop, self._options, self._on_lost)
         try:
@@ -244,8 +247,10 @@ class Channel:
         """
         connection = self._connected()
         headers = self._heads.get(path) or self._learn_head(path)
-        if timeout is not None or metadata:
+        if metadata:
             headers = self._full_head(headers, timeout, metadata)
+        elif timeout is not None:
+            headers = self._timed_heads.get((path, timeout)) or self._learn_timed_head(path, headers, timeout)
         call = ClientUnary(connection, callback)
         session = connection.session
         try:
@@ -329,6 +334,12 @@ class Channel:
             (b"te", b"trailers"),
         )
         self._heads[path] = head
+        return head
+
+    def _learn_timed_head(self, path: str, head: Headers, timeout: float) -> Headers:
+        if len(self._timed_heads) >= _TIMED_HEADS_MAX:
+            self._timed_heads.clear()
+        self._timed_heads[path, timeout] = head = self._full_head(head, timeout, ())
         return head
 
     @staticmethod

@@ -13,6 +13,7 @@ Never raises into the event loop: a peer that breaks HTTP/2 loses its connection
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -22,6 +23,12 @@ from tercet.rpc.http2 import Event, HTTP2Error, Session
 
 _FLUSH_BYTES = 256 << 10
 _WRITE_BUFFER_BYTES = 512 << 10
+
+# What a read fills, and the session has understood and copied before the next: one for all connections of a thread's loop.
+# Without it uvloop makes a new buffer of this size for every read under TLS, and a lone call costs 75 us of CPU instead of
+# 38.
+_READ_BYTES = 256 << 10
+_thread = threading.local()
 
 # A stream may have this much queued before its sender has to wait, and goes on when half of it has left.
 SEND_QUEUE_BYTES = 256 << 10
@@ -43,10 +50,11 @@ class Waiting(Protocol):
     def wake(self) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """The part of a connection that servers and clients share."""
 
     __slots__ = (
+        "_buffer",
         "_senders",
         "closing",
         "last_heard",
@@ -68,6 +76,7 @@ class Connection(asyncio.Protocol):
         self.write_paused = False
         self.last_heard = 0.0
         self.closing = False
+        self._buffer = _reading_buffer()
         self._senders: set[Waiting] = set()
 
     # What subclasses say.
@@ -79,7 +88,7 @@ class Connection(asyncio.Protocol):
     def flushed(self) -> None:
         """All that can leave now has left."""
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -87,7 +96,15 @@ class Connection(asyncio.Protocol):
         self.last_heard = self.loop.time()
         self.flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(memoryview(self._buffer)[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self.closing:
+            return
         self.traffic.bytes_in += len(data)
         self.last_heard = self.loop.time()
         session = self.session
@@ -121,7 +138,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hand the transport what the session can send, and tell those who waited for it."""
-        if self.closing:
+        if self.closing or self.transport.is_closing():
             return
         session = self.session
         try:
@@ -201,3 +218,10 @@ class Connection(asyncio.Protocol):
         if not self.closing:
             self.closing = True
             self.transport.abort()
+
+
+def _reading_buffer() -> bytearray:
+    buffer: bytearray | None = getattr(_thread, "buffer", None)
+    if buffer is None:
+        buffer = _thread.buffer = bytearray(_READ_BYTES)
+    return buffer

@@ -18,6 +18,7 @@ OK_TRAILERS: Final[Headers] = ((b"grpc-status", b"0"),)
 _RESERVED = frozenset((b"content-type", b"te", b"user-agent", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"))
 
 _TRAILERS_KEPT_MAX = 512
+_TEXT_CHARACTERS_MAX = 4096  # a header block has bounds, and so have those who read the text
 _trailers: dict[tuple[int, str], Headers] = {}
 
 
@@ -25,6 +26,7 @@ def status_trailers(code: int, text: str) -> Headers:
     """The trailers of a call that ended with `code`; kept, since a busy server sends the same few errors over and over."""
     known = _trailers.get((code, text))
     if known is None:
+        text = text[:_TEXT_CHARACTERS_MAX]
         known = ((b"grpc-status", b"%d" % code), (b"grpc-message", encode_grpc_message(text)))
         if len(_trailers) >= _TRAILERS_KEPT_MAX:
             _trailers.clear()  # texts with numbers in them would fill it for good

@@ -21,6 +21,7 @@ from tercet.rpc.methods import Handler, Method, table
 from tercet.rpc.server_connection import ServerConnection
 
 _KNOWN_HEADS_MAX = 1024
+_KNOWN_HEAD_BYTES_MAX = 2048  # room for a token; together they may not become a place to store things in
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ class Server:
             self._all_lost.set_result(None)
 
     def learn_head(self, headers: Headers, method: Method, timeout_seconds: float | None) -> None:
+        if sum(len(name) + len(value) for name, value in headers) > _KNOWN_HEAD_BYTES_MAX:
+            return
         if len(self.known_heads) >= _KNOWN_HEADS_MAX:
             self.known_heads.clear()
         self.known_heads[headers] = (method, timeout_seconds)

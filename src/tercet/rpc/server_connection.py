@@ -107,7 +107,7 @@ class ServerConnection(Connection):
             self._peer = Peer(_address(self.transport.get_extra_info("peername")), _common_name(self.transport))
         return self._peer
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -138,7 +138,7 @@ class ServerConnection(Connection):
         for event in events:
             if isinstance(event, DataReceived):
                 call = calls.get(event.stream_id)
-                if type(call) is UnaryCall and event.end_stream and call._reader is None and not call.finished:
+                if type(call) is UnaryCall and event.end_stream and call.reader is None and not call.finished:
                     data = event.data
                     if len(data) >= 5:
                         flag, length = _unpack_prefix(data)
@@ -294,7 +294,7 @@ class ServerConnection(Connection):
             self.close()
 
     def resume_writing(self) -> None:
-        if self._reading_paused:
+        if self._reading_paused and not self.transport.is_closing():
             self._reading_paused = False
             self.transport.resume_reading()
         super().resume_writing()

@@ -37,7 +37,7 @@ _TOO_MANY_INCOMPLETE = StatusError(Code.RESOURCE_EXHAUSTED, "too many incomplete
 
 
 class UnaryCall(ServerCall):
-    __slots__ = ("_held_bytes", "_message", "_reader", "decompress")
+    __slots__ = ("_held_bytes", "_message", "decompress", "reader")
 
     def __init__(self, connection: ServerConnection, stream_id: int, method: Method, headers: Headers) -> None:
         # Sets the fields of ServerCall itself: a call less for every request.
@@ -50,7 +50,7 @@ class UnaryCall(ServerCall):
         self.finished = False
         self.request_ended = False
         self._headers_sent = False
-        self._reader: MessageReader | None = None
+        self.reader: MessageReader | None = None
         self.decompress: Decompress | None = None
 
     def reply(self, message: bytes) -> None:
@@ -95,9 +95,9 @@ class UnaryCall(ServerCall):
             self.connection.dispatch(self, message)
 
     def _collect(self, data: bytes, ended: bool) -> bytes | None:
-        reader = self._reader
+        reader = self.reader
         if reader is None:
-            reader = self._reader = MessageReader(self.connection.server.options.max_message_bytes, self.decompress)
+            reader = self.reader = MessageReader(self.connection.server.options.max_message_bytes, self.decompress)
             self._message: bytes | None = None
             self._held_bytes = 0
         self._hold(len(data))
@@ -115,7 +115,7 @@ class UnaryCall(ServerCall):
         return self._message
 
     def finish(self, code: int) -> None:
-        if self._reader is not None:
+        if self.reader is not None:
             self._hold(-self._held_bytes)
         super().finish(code)
 
