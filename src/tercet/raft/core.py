@@ -318,7 +318,7 @@ class Raft:
             or self._entries_handed_out < self.log.last_index
             or self._committed_handed_out < min(self.commit_index, self.promises.stable_index)
             or self.promises.has_kept
-            or self._hard_state() != self._hard_state_handed_out
+            or (self.term, self.voted_for, self.commit_index) != self._hard_state_handed_out
         )
 
     def take_ready(self) -> Ready:
