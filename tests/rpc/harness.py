@@ -124,8 +124,7 @@ async def serving(
     finally:
         listener.close()
         server.close()
-        await asyncio.sleep(0.01)
-        assert not server.connections
+        await until(lambda: not server.connections)
         assert not len(server.deadlines)
 
 
