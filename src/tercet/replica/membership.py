@@ -149,6 +149,12 @@ class Membership:
         taken = {url for one in self.members.values() if one.id != member.id for url in one.peer_urls}
         return errors.PEER_URL_EXISTS if taken.intersection(member.peer_urls) else None
 
+    def has_effect_of(self, change: ConfChange) -> bool:
+        """Whether the members are as `change` would have left them: for changes that a received database includes already."""
+        if change.type == ConfChangeType.REMOVE_NODE:
+            return change.node_id in self.removed
+        return change.node_id in self.members
+
     def apply(self, change: ConfChange) -> Member | None:
         """Carry out a change that `validate` found good. Returns the member added, updated or promoted; None for a removal."""
         if change.type == ConfChangeType.REMOVE_NODE:

@@ -101,8 +101,9 @@ class Replica:
         self.machine = machine
         self.quota = Quota(machine.backend, options.quota_bytes)
         self.applied_index = machine.backend.applied_index
-        self.applied_term = 0
-        self._data_index = 0  # a received database may be ahead of its description: data up to here is in it already
+        self.applied_term = machine.backend.applied_term
+        # A received database may be ahead of its description: data up to this (index, term) is in it already.
+        self._data_point = (0, 0)
         self.leader_id = int(NO_MEMBER)
         self.leader_changes_seen = 0
         self.is_stopped = False
@@ -195,7 +196,10 @@ class Replica:
         """Remove up to `limit` superseded revisions from the backend. Returns whether there is more to do."""
         if self.is_stopped:
             return False
-        if self.machine.store.compaction_step(limit):
+        more = self.machine.store.compaction_step(limit)
+        # What it removed belongs to no entry: closed here, so that it is committed also on a member that is idle.
+        self._close(self.applied_index, self.applied_term)
+        if more:
             return True
         waiters, self._compaction_waiters = self._compaction_waiters, []
         if waiters:
@@ -262,7 +266,7 @@ class Replica:
             if entry.type != _NORMAL:
                 self._apply_change(entry)
                 continue
-            if not data or entry.index <= self._data_index:
+            if not data or entry.index <= self._data_point[0]:
                 continue  # a new leader's first entry only proves that all before it is committed
             waiter = waiting.pop(data, None)
             if waiter is None:
@@ -285,10 +289,14 @@ class Replica:
     def _advance(self, index: int, term: int) -> None:
         """All entries up to `index` are in the state machine."""
         self.applied_index, self.applied_term = index, term
-        self.machine.backend.applied(index, term)
+        self._close(index, term)
         self.raft.applied_to(index)
         self.reads.applied(index)
         self.checkpoints.applied(index, term)
+
+    def _close(self, index: int, term: int) -> None:
+        """Let the backend commit what has been put so far; never with an index behind what the data already holds."""
+        self.machine.backend.applied(*max((index, term), self._data_point))
 
     def _apply_change(self, entry: Entry) -> None:
         """A change of membership takes effect here, when it is applied, on every member at the same index."""
@@ -296,6 +304,10 @@ class Replica:
         if not isinstance(change, ConfChange):
             raise StorageFailure("the log holds a joint configuration change, which no member of etcd proposes or applies")
         membership = self.machine.membership
+        if entry.index <= self._data_point[0]:
+            if membership.has_effect_of(change):
+                self.raft.apply_conf_change(change)
+            return
         refusal = membership.validate(change)
         if refusal is None:
             try:
@@ -313,14 +325,15 @@ class Replica:
             waiter.then(b"" if refusal is None else refusal)
 
     def _install(self, ready: Ready) -> None:
-        """Replace the whole state by a snapshot's. First the backend, then the log's mark, then raft's promise to the leader.
-        """
+        """Replace the whole state by a snapshot's. First the backend, then the log's mark, then raft's promise to the leader."""
         snapshot = ready.snapshot
         assert snapshot is not None
         before = set(self.machine.membership.members)
-        self._data_index = self.snapshots.install(snapshot)
+        self._data_point = self.snapshots.install(snapshot)
         self.applied_index, self.applied_term = snapshot.index, snapshot.term
-        self.machine.save_conf_state(snapshot.conf_state)
+        if self._data_point[0] == snapshot.index:  # otherwise the database's own is later, and goes with its data
+            self.machine.save_conf_state(snapshot.conf_state)
+        self._close(snapshot.index, snapshot.term)
         if ready.hard_state is not None:
             self._log_store.append(ready.hard_state, (), then=_nothing)
         self._log_store.save_snapshot(snapshot, then=partial(self._persisted, ready.number))

@@ -34,6 +34,7 @@ class RequestIds:
     """Ids unique over members and restarts: 16 bits of member id, 40 bits of start time in ms, an 8-bit counter that carries
     on.
 
+    now_ms: since 1970; at least 64, so that no id is so small that the fast encoding would be a longer one than protobuf's.
     Source: etcd pkg/idutil. The encoded form is kept nearly ready, since only its lowest 14 bits change from call to call.
     """
 

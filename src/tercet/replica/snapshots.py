@@ -107,15 +107,15 @@ class Snapshots:
         self._discard(self._machine.backend.applied_index)
         self._received[index] = database
 
-    def install(self, snapshot: Snapshot) -> int:
-        """Make the state machine what `snapshot` says, durably. Returns the index that the database itself has reached (>=
-        snapshot.index).
+    def install(self, snapshot: Snapshot) -> tuple[int, int]:
+        """Make the state machine what `snapshot` says, durably. Returns the (index, term) that the database itself has
+        reached, the snapshot's or later.
 
         Raises StorageFailure if the database is damaged or was never received.
         """
-        index = self._machine.install(self._received.get(snapshot.index), snapshot)
-        self._discard(index)
-        return index
+        point = self._machine.install(self._received.get(snapshot.index), snapshot)
+        self._discard(point[0])
+        return point
 
     def _discard(self, up_to: int) -> None:
         for index in [index for index in self._received if index <= up_to]:

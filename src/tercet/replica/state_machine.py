@@ -71,19 +71,19 @@ class StateMachine:
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()
 
-    def install(self, items: Iterable[tuple[Bucket, bytes, bytes]] | None, snapshot: Snapshot) -> int:
+    def install(self, items: Iterable[tuple[Bucket, bytes, bytes]] | None, snapshot: Snapshot) -> tuple[int, int]:
         """Become the state that a snapshot describes, durably, before returning. The old state is gone.
 
-        Returns the index that the database had reached when it was read: its sender may have applied more than it announced,
-        and entries up to there must not be applied again.
+        Returns the (index, term) that the database had reached when it was read: its sender may have applied more than it
+        announced, and entries up to there must not be applied again.
         Raises StorageFailure if there is no database for this snapshot or it is damaged.
         """
         if items is None:
             raise StorageFailure(f"no database was received for the snapshot at index {snapshot.index}")
-        index, term = self.backend.replace(items, index=snapshot.index, term=snapshot.term)
+        point = self.backend.replace(items, index=snapshot.index, term=snapshot.term)
         self.load()
         self.membership.merge_v2_json(snapshot.data)
-        return index
+        return point
 
     def save_conf_state(self, conf_state: ConfState) -> None:
         """Keep raft's configuration beside the data that it was applied with; a restart begins from both."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
 
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
 from tercet.http.protocol import HttpProtocol
 from tercet.http.routes import Access, Routes, Versions
 from tercet.rpc import Handler, Server, ServerOptions
+from tercet.server.auto_tls import with_self_signed
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.logs import fields
 from tercet.server.peer_api import versions
@@ -35,7 +38,8 @@ _GRPC_OVERHEAD_BYTES = 512 * 1024
 class ClientDoor:
     """Listeners for clients, for HTTP alone, and for metrics. Raises ConfigError where an address is not to be had."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, self_signed: Path) -> None:
+        """self_signed: where --auto-tls keeps what it makes."""
         self._config = config
         self._client_addresses: list[Address] = []
         self._http_addresses: list[Address] = []
@@ -43,6 +47,9 @@ class ClientDoor:
         self._listeners: list[Listener] = []
         self._server: Server | None = None
         files = client_tls(config)
+        if config.auto_tls and files.is_empty:
+            years = config.self_signed_cert_validity
+            files = with_self_signed(files, str(self_signed), config.listen_client_urls, years=years)
         self._tls = ServerTls(files) if not files.is_empty else None
         try:
             self._client_addresses = self._bind(config.listen_client_urls)
@@ -63,7 +70,7 @@ class ClientDoor:
         server = self._server = Server(handlers, options=_server_options(config), http_handler=routes.handle)
         plain, secure = _http(routes, is_secure=False), _http(routes, is_secure=True)
         with_http = not self._http_addresses
-        both = Services(server.protocol, plain if with_http else None, secure if with_http else None)
+        both = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
         await self._listen(self._client_addresses, both)
         await self._listen(self._http_addresses, Services(None, plain, secure))
         for_metrics = _http(self._routes(member, scrape, health, metrics_only=True), is_secure=True)

@@ -20,6 +20,7 @@ import uvloop
 from tercet.errors import ConfigError, StorageFailure
 from tercet.server import logs
 from tercet.server.config import load
+from tercet.server.listener import log_loop_error
 from tercet.server.logs import fields
 from tercet.server.refusal import StartRefused
 from tercet.server.server import MemberServer
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 async def _run(config: ServerConfig) -> int | signal.Signals:
     """Until the member ends: the signal that ended it, or an exit code."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_error)
     ended: asyncio.Future[int | signal.Signals] = loop.create_future()
 
     def end(reason: int | signal.Signals) -> None:

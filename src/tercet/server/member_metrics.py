@@ -9,10 +9,7 @@ from tercet.peer import PeerStatus
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
-from tercet.rpc import Server
-from tercet.server import grpc_metrics
 from tercet.server.common_metrics import register_health, register_process, register_versions
-from tercet.server.exposition import exposition
 from tercet.server.loop_watch import LoopWatch
 from tercet.server.metric_families import Labels
 from tercet.server.metrics import Metrics
@@ -21,7 +18,7 @@ from tercet.server.server_config import ServerConfig
 
 
 class MemberMetrics:
-    """All metrics of one member, and the page that shows them."""
+    """All metrics of one member."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.metrics = Metrics()
@@ -29,10 +26,6 @@ class MemberMetrics:
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
         register_process(self.metrics)
         register_versions(self.metrics, config.feature_gates)
-
-    def scrape(self, accept: bytes, accept_encoding: bytes) -> tuple[bytes, bytes, bytes]:
-        """The page of /metrics: (content type, content encoding or b"", body)."""
-        return exposition(self.metrics.families(), accept_encoding)
 
     def watch_member(self, member: RunningMember, loop_watch: LoopWatch) -> None:
         replica, metrics = member.replica, self.metrics
@@ -80,17 +73,6 @@ class MemberMetrics:
 
     def watch_health(self, health: Health) -> None:
         register_health(self.metrics, health.counters)
-
-    def watch_server(self, server: Server) -> None:
-        metrics, servers = self.metrics, [server]
-        metrics.read("etcd_network_client_grpc_received_bytes_total", lambda: server.traffic.bytes_in)
-        metrics.read("etcd_network_client_grpc_sent_bytes_total", lambda: server.traffic.bytes_out)
-        metrics.read_labelled("grpc_server_started_total", lambda: grpc_metrics.started(servers))
-        metrics.read_labelled("grpc_server_handled_total", lambda: grpc_metrics.handled(servers))
-        metrics.read_labelled("grpc_server_msg_received_total", lambda: grpc_metrics.received(servers))
-        metrics.read_labelled("grpc_server_msg_sent_total", lambda: grpc_metrics.sent(servers))
-        if server.options.measure_durations:
-            metrics.read_buckets("grpc_server_handling_seconds", lambda: grpc_metrics.durations(servers))
 
 
 def _statuses(member: RunningMember) -> list[PeerStatus]:

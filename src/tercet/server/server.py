@@ -22,6 +22,7 @@ from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options
 from tercet.rpc import Handler
 from tercet.server import logs
+from tercet.server.auto_tls import with_self_signed
 from tercet.server.client_door import ClientDoor, make_health
 from tercet.server.cluster_text import check_founders, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.server.connections import PeerConnections
@@ -31,13 +32,14 @@ from tercet.server.loop_watch import LoopWatch
 from tercet.server.member_metrics import MemberMetrics
 from tercet.server.origin import Origin, found, initial_cluster, join
 from tercet.server.peer_api import PeerApi
+from tercet.server.peer_certificates import PeerCheck
 from tercet.server.publication import monitor_cluster_version, publish
 from tercet.server.running_member import RunningMember
 from tercet.server.server_config import ServerConfig
 from tercet.server.start_checks import check_listeners
 from tercet.server.systemd import notify_ready
 from tercet.server.tls import PEER_PROTOCOLS, ClientTls, ServerTls
-from tercet.server.tls_files import peer_tls
+from tercet.server.tls_files import TlsFiles, peer_tls
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
@@ -67,6 +69,7 @@ class MemberServer:
         self._on_removed = on_removed
         self._closing = AsyncExitStack()  # what has been started, to be stopped in reverse
         self._stopping = False
+        self._member: RunningMember | None = None
 
     async def start(self) -> None:
         """Raises ConfigError or StorageFailure if the member cannot start."""
@@ -75,14 +78,14 @@ class MemberServer:
         paths.create()
         await self._lock(paths)
         logs.write_lines(check_listeners(config))
-        door = ClientDoor(config)
+        door = ClientDoor(config, paths.data / "fixtures" / "client")
         self._closing.callback(door.close_sockets)
-        dialer = ClientTls(peer_tls(config)).context() if peer_tls(config).cert else None
-        client = PeerClient(dialer)
+        peer_files = self._peer_files(paths)
+        client = PeerClient(ClientTls(peer_files).context() if not peer_files.is_empty else None)
         self._closing.push_async_callback(client.close)
         origin = await self._find_origin(paths, client)
-        opened = open_member(config, paths, origin)
         metrics = MemberMetrics(config)
+        opened = open_member(config, paths, origin, on_failure=self._fail, observe_commit=metrics.commit_seconds.observe)
         member = self._make_member(opened, paths, metrics)
         loop_watch = LoopWatch()
         loop_watch.start()
@@ -98,7 +101,7 @@ class MemberServer:
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
         api = PeerApi(member.replica, headers, cluster, maintenance)
-        await self._connect(opened, member, origin, api, paths)
+        await self._connect(opened, member, origin, api, paths, peer_files)
         self._begin_tasks(member, client)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
         kv = KvService(member.replica, headers, txn_ops_max=config.max_txn_ops, request_bytes_max=config.max_request_bytes)
@@ -107,7 +110,7 @@ class MemberServer:
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
-        metrics.watch_server(await door.open(member, handlers, health, metrics.scrape))
+        metrics.metrics.watch_rpc(await door.open(member, handlers, health, metrics.metrics.scrape))
         self._closing.push_async_callback(self._leave, member, door)
         log.info("ready to serve client requests")
         log.info("notifying init daemon")
@@ -127,12 +130,16 @@ class MemberServer:
     async def _lock(self, paths: Paths) -> None:
         lock = DirectoryLock(paths.data)
         self._closing.callback(lock.release)
-        waited = 0.0
-        while not lock.try_acquire():
-            if waited == 10.0:
-                log.info("data directory %s is used by another process, or taking too long", paths.data)
-            await asyncio.sleep(0.5)
-            waited += 0.5
+        taken = fields(path=lock.path)
+        await lock.wait(on_slow=lambda: log.info("db file is flocked by another process, or taking too long", extra=taken))
+
+    def _peer_files(self, paths: Paths) -> TlsFiles:
+        config = self._config
+        files = peer_tls(config)
+        if config.peer_auto_tls and files.is_empty:
+            directory = str(paths.data / "fixtures" / "peer")
+            files = with_self_signed(files, directory, config.listen_peer_urls, years=config.self_signed_cert_validity)
+        return files
 
     async def _find_origin(self, paths: Paths, client: PeerClient) -> Origin | None:
         """Who we are, if this is a first start; None for a restart."""
@@ -184,12 +191,21 @@ class MemberServer:
         return member
 
     def _fail(self, error: BaseException) -> None:
-        self._member.stop()
+        if self._member is not None:
+            self._member.stop()
         self._on_failure(error)
 
-    async def _connect(self, opened: Opened, member: RunningMember, origin: Origin | None, api: PeerApi, paths: Paths) -> None:
+    async def _connect(
+        self,
+        opened: Opened,
+        member: RunningMember,
+        origin: Origin | None,
+        api: PeerApi,
+        paths: Paths,
+        files: TlsFiles,
+    ) -> None:
         """Listen to the peers and dial them; from here on the member takes part."""
-        config, files = self._config, peer_tls(self._config)
+        config = self._config
         identity = Identity(
             id=opened.member_id,
             cluster_id=opened.cluster_id,
@@ -201,8 +217,9 @@ class MemberServer:
             member,
             snapshot_directory=paths.snapshots,
             api=api,
-            server_tls=ServerTls(files, PEER_PROTOCOLS).context if files.cert else None,
-            client_tls=ClientTls(files).context() if files.cert else None,
+            server_tls=None if files.is_empty else ServerTls(files, PEER_PROTOCOLS).context,
+            client_tls=None if files.is_empty else ClientTls(files).context(),
+            admit=_admission(files),
             dial_timeout=1 + config.election_timeout / 1000,
         )
         self._closing.push_async_callback(transport.close)
@@ -243,6 +260,19 @@ class MemberServer:
             await transfer_leadership(member.replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
             log.warning("leadership transfer failed: %s", error)
+
+
+def _admission(files: TlsFiles) -> Callable[[asyncio.BaseTransport], str | None] | None:
+    """The rules about peers' certificates that a handshake does not check: revocation, allowed names."""
+    if files.is_empty:
+        return None
+    check = PeerCheck(files)
+
+    def admit(transport: asyncio.BaseTransport) -> str | None:
+        connection = transport.get_extra_info("ssl_object")
+        return (check.reason(connection) or None) if connection is not None else None
+
+    return admit
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

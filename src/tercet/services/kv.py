@@ -9,6 +9,7 @@ Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -23,6 +24,7 @@ from tercet.replica.proposals import Outcome
 from tercet.replica.quota import put_cost, txn_cost
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
+from tercet.services import long_range
 from tercet.services.headers import Headers
 from tercet.services.waiting import read_index
 
@@ -111,13 +113,30 @@ class KvService:
         except (DecodeError, RequestError) as error:
             refuse(call, error)
             return
-        self._read(call, partial(self._replica.machine.store.range, request), serializable=request.serializable)
+        store = self._replica.machine.store
+        if request.range_end and long_range.is_long(store, request):
+            self._read_long(call, request)
+        else:
+            self._read(call, partial(store.range, request), serializable=request.serializable)
 
     def _read(self, call: UnaryCall, read: Callable[[], bytes], *, serializable: bool) -> None:
         if serializable:
             self._answer(call, read, None)
         else:
             self._replica.read(partial(self._answer, call, read))
+
+    def _read_long(self, call: UnaryCall, request: rpc_pb2.RangeRequest) -> None:
+        def begin(error: StatusError | None) -> None:
+            if error is not None:
+                call.fail(error.code, error.message)
+            else:
+                answering = long_range.answer(call, self._replica.machine.store, self._headers, request)
+                call.on_cancel = asyncio.get_running_loop().create_task(answering).cancel  # which also keeps the task alive
+
+        if request.serializable:
+            begin(None)
+        else:
+            self._replica.read(begin)
 
     def _answer(self, call: UnaryCall, read: Callable[[], bytes], error: StatusError | None) -> None:
         try:

@@ -52,9 +52,8 @@ class MaintenanceService:
         unmarshal(rpc_pb2.StatusRequest.FromString, body)
         replica = self._replica
         raft, backend = replica.raft, replica.machine.backend
-        problems = [
-            f"memberID:{alarm.memberID} alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}" for alarm in replica.machine.alarms.standing()
-        ]
+        alarms = replica.machine.alarms.standing()
+        problems = [f"memberID:{one.memberID} alarm:{rpc_pb2.AlarmType.Name(one.alarm)}" for one in alarms]
         if not raft.leader_id:
             problems.insert(0, errors.NO_LEADER.message)
         response = rpc_pb2.StatusResponse(
