@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -29,13 +29,15 @@ Result = TypeVar("Result")
 TEST_SECONDS = 20.0
 
 
-def run(test: Coroutine[Any, Any, Result]) -> Result:
-    """Run a test under uvloop, as the members do; a hang fails within TEST_SECONDS."""
+def run(
+    test: Coroutine[Any, Any, Result], loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+) -> Result:
+    """Run a test under uvloop, as the members do, or another loop; a hang fails within TEST_SECONDS."""
 
     async def bounded() -> Result:
         return await asyncio.wait_for(test, TEST_SECONDS)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(bounded())
 
 

@@ -96,11 +96,11 @@ class Connection(asyncio.BufferedProtocol):
         self.last_heard = self.loop.time()
         self.flush()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(memoryview(self._buffer)[:nbytes])
+        self.data_received(self._buffer[:nbytes])
 
     def data_received(self, data: bytes | memoryview) -> None:
         if self.closing:
@@ -220,8 +220,10 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.abort()
 
 
-def _reading_buffer() -> bytearray:
-    buffer: bytearray | None = getattr(_thread, "buffer", None)
+def _reading_buffer() -> memoryview:
+    # A view, not the bytearray itself: asyncio's TLS fills what is left of a buffer by `buffer[offset:]`, which of a
+    # bytearray is a copy.
+    buffer: memoryview | None = getattr(_thread, "buffer", None)
     if buffer is None:
-        buffer = _thread.buffer = bytearray(_READ_BYTES)
+        buffer = _thread.buffer = memoryview(bytearray(_READ_BYTES))
     return buffer

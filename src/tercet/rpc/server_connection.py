@@ -4,6 +4,10 @@ The hot path is `handle`: a HEADERS frame whose exact block was seen before make
 whole message calls the handler. Everything else (streams, deadlines, compression, odd framing, refusals, plain HTTP) goes
 through `_open` and `feed`.
 
+The benchmark that pays for the odd form of `handle` and of UnaryCall: `h2load -n 200000 -c 4 -m 64 -d BODY -H 'content-type:
+application/grpc' -H 'te: trailers' http://HOST:PORT/SERVICE/METHOD`, where BODY is five zero bytes; 110,000 to 136,000 empty
+calls/s on two cores shared with h2load, of which the HTTP/2 engine takes two thirds. `UnaryCall.feed` is its plain twin.
+
 Memory is bounded for clients that ask and do not read: when `_REPLY_QUEUE_BYTES` wait to be taken, requests are kept
 undispatched (`_deferred`), when too many of those wait they are refused, and a transport that is stuck is not read from at
 all.
