@@ -9,9 +9,9 @@
 Reads look into active, sealed and the file, in this order. The write-ahead log makes commits lazy: what a crash takes from the
 buffers is applied again from the log, and exactly once, since a commit holds whole entries and the index up to which they go.
 
-Defragmentation and the reception of a snapshot build a new file beside this one and end in one step, a rename: see lmdb_file.py
-for the directory. A defragmentation copies while commits go on. What they put meanwhile is also kept in a journal, and the commit
-that writes the journal to the copy is the one that goes over to it.
+Defragmentation and the reception of a snapshot build a new file beside this one and end in one step, a rename (the directory:
+lmdb_file.py). A defragmentation copies while commits go on; the commit that ends it writes what they put meanwhile to the copy,
+and goes over to that (lmdb_defragmentation.py).
 
 What this file must never do: commit what was put after the last `applied`, or commit less than what was put before it.
 """
@@ -39,11 +39,11 @@ from tercet.storage.lmdb_file import (
     Changes,
     LmdbFile,
     chunks,
+    discard_unfinished,
     generation_path,
     lmdb_failure,
     open_newest,
     promote,
-    remove_generation,
     unpacked,
 )
 from tercet.storage.lmdb_rebuild import receive
@@ -437,6 +437,8 @@ class LmdbBackend:
         self._generation += 1
         self._renew_reading()
         self._writer.start(old.retire, _log_failure)  # to remove and unmap a large file takes its time
+        if self._loop is None:
+            self._writer.wait()
 
     def _next_path(self) -> str:
         return generation_path(self._path, self._generation + 1)
@@ -473,7 +475,7 @@ class LmdbBackend:
         defragmentation.source.views.discard(defragmentation)
         defragmentation.source.close_if_unused()
         if self._defragmentation is not defragmentation or self._closed:
-            remove_generation(defragmentation.path)  # abandoned meanwhile
+            discard_unfinished(defragmentation.path)  # abandoned meanwhile
             return
         if failure is None:
             try:
@@ -482,7 +484,7 @@ class LmdbBackend:
                 failure = error
         if failure is not None:
             self._defragmentation = None
-            remove_generation(defragmentation.path)
+            discard_unfinished(defragmentation.path)
             defragmentation.tell_failure(failure)
             return
         self._commit_wanted = True
@@ -492,7 +494,7 @@ class LmdbBackend:
         self._defragmentation = None
         if defragmentation.copy is not None:
             defragmentation.copy.close()
-            remove_generation(defragmentation.path)
+            discard_unfinished(defragmentation.path)
         self._run(defragmentation.thens())
 
 

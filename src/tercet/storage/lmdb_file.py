@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -229,6 +230,12 @@ def remove_generation(path: str) -> None:
             pass
         except OSError as error:
             raise storage_failure("remove", name, error) from error
+
+
+def discard_unfinished(path: str) -> None:
+    """Remove what came to nothing. If even that fails, the next start does it: there is a better error to tell."""
+    with suppress(StorageFailure):
+        remove_generation(path)
 
 
 def sync_directory(path: str) -> None:

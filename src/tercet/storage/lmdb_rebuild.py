@@ -11,7 +11,7 @@ from typing import Final
 
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket
-from tercet.storage.lmdb_file import CONSISTENT_INDEX, TERM, Changes, LmdbFile, remove_generation
+from tercet.storage.lmdb_file import CONSISTENT_INDEX, TERM, Changes, LmdbFile, discard_unfinished, remove_generation
 from tercet.storage.lmdb_writer import LmdbWriter
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, with_change
 
@@ -37,7 +37,7 @@ def receive(
     except BaseException:
         writer.do(unsafe.abort)
         unsafe.close()
-        remove_generation(path)
+        discard_unfinished(path)
         raise
     unsafe.close()
     return LmdbFile(path, map_bytes=map_bytes), point

@@ -1,0 +1,284 @@
+"""D03 to D05 (defragmentation and its leftovers), D20 (power lost in a commit), D21 (disk full), D36 (options), on LMDB."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tercet.errors import StorageFailure
+from tercet.storage.interfaces import Bucket
+from tercet.storage.lmdb_backend import LmdbBackend
+from tests.storage.backend_victim import KEPT, key_of, value_of
+
+PAGE = 4096
+SECTOR = 512
+
+
+def fill(backend: LmdbBackend, first: int, last: int) -> None:
+    for index in range(first, last + 1):
+        backend.put(Bucket.KEY, key_of(index), value_of(index))
+        backend.applied(index, 1)
+
+
+def content(backend: LmdbBackend) -> dict[bytes, bytes]:
+    return dict(backend.scan(Bucket.KEY))
+
+
+def entries(first: int, last: int) -> dict[bytes, bytes]:
+    return {key_of(index): value_of(index) for index in range(first, last + 1)}
+
+
+def data_file(directory: Path) -> Path:
+    (path,) = directory.glob("*.lmdb")
+    return path
+
+
+@pytest.mark.parametrize("mode", ["commit", "defragment"])
+def test_d20_d03_killed_in_the_middle(tmp_path: Path, mode: str) -> None:
+    """kill -9, four lives in a row: what was told durable is there, each entry whole, applied once, and nothing beyond."""
+    random = Random(mode)
+    durable = 0
+    for _ in range(4):
+        told = _run_and_kill(tmp_path / "db", mode, random.uniform(0.02, 0.2))
+        durable = max(durable, told)
+        backend = LmdbBackend(str(tmp_path / "db"))
+        index = backend.applied_index
+        assert index >= durable
+        assert content(backend) == entries(max(1, index - KEPT + 1), index)
+        assert len(os.listdir(tmp_path / "db")) == 2, "one generation and its lock"
+        backend.close()
+    assert durable > 100
+
+
+def test_d20_any_mixture_of_the_pages_of_a_commit(tmp_path: Path) -> None:
+    """Pages of an unfinished commit reach the disk in any mixture of sectors, the root last: the state before it is whole."""
+    directory = tmp_path / "db"
+    backend = LmdbBackend(str(directory))
+    fill(backend, 1, 300)
+    backend.commit_now()
+    fill(backend, 301, 310)
+    backend.commit_now()
+    before = data_file(directory).read_bytes()
+    for index in range(1, 200, 3):
+        backend.delete(Bucket.KEY, key_of(index))
+    fill(backend, 311, 400)
+    backend.commit_now()
+    backend.close()
+    after = data_file(directory).read_bytes()
+    for seed in range(30):
+        random = Random(seed)
+        mixed = bytearray(before.ljust(len(after), b"\0"))
+        for at in range(2 * PAGE, len(after), SECTOR):
+            if random.random() < 0.5:
+                mixed[at : at + SECTOR] = after[at : at + SECTOR]
+        victim = tmp_path / f"crash-{seed}"
+        victim.mkdir()
+        (victim / data_file(directory).name).write_bytes(mixed)
+        found = LmdbBackend(str(victim))
+        assert found.applied_index == 310
+        assert content(found) == entries(1, 310)
+        fill(found, 311, 500)
+        found.commit_now()
+        found.close()
+        again = LmdbBackend(str(victim))
+        assert content(again) == entries(1, 500)
+        again.close()
+        shutil.rmtree(victim)
+
+
+def test_d20_commits_that_a_crash_takes_back_are_applied_again_once(tmp_path: Path) -> None:
+    """The backend is behind the log by what it had not committed, and says by how much."""
+    directory = tmp_path / "db"
+    backend = LmdbBackend(str(directory))
+    fill(backend, 1, 100)
+    backend.commit_now()
+    fill(backend, 101, 150)
+    shutil.copytree(directory, tmp_path / "crashed")
+    backend.close()
+    found = LmdbBackend(str(tmp_path / "crashed"))
+    assert (found.applied_index, content(found)) == (100, entries(1, 100))
+    fill(found, found.applied_index + 1, 150)
+    assert content(found) == entries(1, 150)
+    found.close()
+
+
+def test_d03_a_crash_before_the_old_file_is_removed(tmp_path: Path) -> None:
+    """Two generations: the newer one is whole, and holds all that was applied, so the older one goes."""
+    directory = tmp_path / "db"
+    backend = LmdbBackend(str(directory))
+    fill(backend, 1, 100)
+    backend.commit_now()
+    old = data_file(directory)
+    saved = old.read_bytes()
+    fill(backend, 101, 200)
+    backend.defragment(lambda: None)
+    backend.close()
+    assert data_file(directory) != old
+    old.write_bytes(saved)
+    found = LmdbBackend(str(directory))
+    assert (found.applied_index, content(found)) == (200, entries(1, 200))
+    assert not old.exists()
+    found.close()
+
+
+def test_d03_what_is_put_during_the_copy_is_in_the_new_file_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop(), batch_operations=50, batch_seconds=0.001)
+        fill(backend, 1, 3000)
+        done = asyncio.Event()
+        old = data_file(tmp_path / "db")
+        backend.defragment(done.set)
+        index = 3000
+        while not done.is_set():
+            index += 1
+            backend.delete(Bucket.KEY, key_of(index - 3000))
+            fill(backend, index, index)
+            assert backend.get(Bucket.KEY, key_of(index)) == value_of(index)
+            assert backend.get(Bucket.KEY, key_of(index - 3000)) is None
+            await asyncio.sleep(0)
+        assert index > 3005
+        assert data_file(tmp_path / "db") != old
+        assert content(backend) == entries(index - 2999, index)
+        backend.close()
+        found = LmdbBackend(str(tmp_path / "db"))
+        assert (found.applied_index, content(found)) == (index, entries(index - 2999, index))
+        found.close()
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+@pytest.mark.parametrize("name", ["defragmented-1.tmp", "received.tmp", "first.tmp"])
+def test_d04_leftovers_of_an_earlier_attempt_are_in_nobodys_way(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / "db"
+    backend = LmdbBackend(str(directory))
+    fill(backend, 1, 50)
+    backend.close()
+    for leftover in (name, name + "-lock"):
+        (directory / leftover).write_bytes(b"half a copy")
+    backend = LmdbBackend(str(directory))
+    assert content(backend) == entries(1, 50)
+    backend.defragment(lambda: None)
+    backend.replace([(Bucket.KEY, b"k", b"v")], index=90, term=2)
+    backend.defragment(lambda: None)
+    assert content(backend) == {b"k": b"v"}
+    assert len(os.listdir(directory)) == 2
+    backend.close()
+
+
+def test_d04_a_defragmentation_without_room_changes_nothing(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop())
+        fill(backend, 1, 50)
+        (tmp_path / "db" / "defragmented-1.tmp").mkdir()  # the copy cannot be written there
+        failures: list[StorageFailure] = []
+        backend.defragment(lambda: None, failed=failures.append)
+        while not failures:
+            await asyncio.sleep(0.001)
+        (tmp_path / "db" / "defragmented-1.tmp").rmdir()
+        assert "defragmented-1.tmp" in str(failures[0])
+        done = asyncio.Event()
+        backend.defragment(done.set)
+        await done.wait()
+        assert content(backend) == entries(1, 50)
+        backend.close()
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_d05_a_snapshot_arrives_during_a_defragmentation(tmp_path: Path) -> None:
+    """The snapshot wins, both are told, and no trace of the other file is left."""
+
+    async def test() -> None:
+        backend = LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop())
+        for at_once in (True, False):
+            fill(backend, 1, 2000)
+            done = asyncio.Event()
+            backend.defragment(done.set)
+            if not at_once:
+                await asyncio.sleep(0.002)
+            items = [(Bucket.KEY, key_of(index), b"new") for index in range(20)]
+            assert backend.replace(iter(items), index=5000, term=7) == (5000, 7)
+            await done.wait()
+            assert content(backend) == {key_of(index): b"new" for index in range(20)}
+            backend.put(Bucket.KEY, b"behind", b"it")
+            backend.applied(5001, 7)
+            done = asyncio.Event()
+            backend.commit(done.set)
+            await done.wait()
+            assert content(backend)[b"behind"] == b"it"
+        backend.close()
+        assert len(os.listdir(tmp_path / "db")) == 2
+
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_d21_a_full_disk_stops_the_backend_and_leaves_the_last_commit(tmp_path: Path) -> None:
+    victim = _start(tmp_path / "db", "full")
+    out, err = victim.communicate(timeout=20)
+    *told, last = out.decode().splitlines()
+    assert last.startswith(f"failed database {tmp_path}")
+    assert "StorageFailure" in err.decode(), "applying goes no further"
+    durable = max(map(int, told))
+    backend = LmdbBackend(str(tmp_path / "db"))
+    assert backend.applied_index == durable > 0
+    assert content(backend) == entries(1, durable)
+    fill(backend, durable + 1, durable + 500)
+    backend.commit_now()
+    backend.close()
+
+
+def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_path: Path) -> None:
+    backend = LmdbBackend(str(tmp_path / "db"), map_bytes=1 << 38)
+    fill(backend, 1, 10)
+    backend.defragment(lambda: None)
+    assert backend._file.env.info()["map_size"] == 1 << 38
+    backend.replace([], index=20, term=1)
+    assert backend._file.env.info()["map_size"] == 1 << 38
+    backend.close()
+
+
+def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "0000000000000003.lmdb").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StorageFailure, match=r"0000000000000003\.lmdb"):
+        LmdbBackend(str(tmp_path / "db"))
+
+
+def _run_and_kill(directory: Path, mode: str, seconds: float) -> int:
+    """Let the victim run until it has told something, and so long more; returns the last index that it said was durable."""
+    victim = _start(directory, mode)
+    try:
+        assert victim.stdout is not None
+        first = victim.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            victim.wait(seconds)
+    finally:
+        victim.kill()
+        rest, err = victim.communicate()
+    lines = (first + rest).decode().splitlines()
+    assert lines, err.decode()
+    return int(lines[-1]) if (first + rest).endswith(b"\n") else int(lines[-2])
+
+
+def _start(directory: Path, mode: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.storage.backend_victim", str(directory), mode]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Each backend that a test opens is closed: its thread would outlive the test."""
+    import threading
+
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("tercet-")]
+    assert left == []

@@ -1,0 +1,72 @@
+"""One holder a directory, also across processes; who waits is told once that it takes long."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tercet.errors import StorageFailure
+from tercet.storage.directory_lock import DirectoryLock
+
+
+def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tercet.storage.directory_lock import DirectoryLock;"
+        "print(DirectoryLock(sys.argv[1]).try_acquire() and 'held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        lock = DirectoryLock(tmp_path)
+        assert not lock.try_acquire()
+        told: list[str] = []
+
+        async def wait() -> None:
+            waiting = asyncio.create_task(lock.wait(on_slow=lambda: told.append("slow"), slow_seconds=0.15))
+            while not told:
+                await asyncio.sleep(0.01)
+            assert not waiting.done()
+            holder.kill()  # however it ends, the system lets go
+            await waiting
+
+        asyncio.run(asyncio.wait_for(wait(), 10))
+        assert told == ["slow"]
+        assert lock.is_held
+        lock.release()
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_two_locks_of_one_process_exclude_each_other_too(tmp_path: Path) -> None:
+    first, second = DirectoryLock(tmp_path), DirectoryLock(str(tmp_path))
+    first.acquire(on_slow=lambda: pytest.fail("nobody holds it"))
+    assert first.try_acquire(), "held is held"
+    assert not second.try_acquire()
+    first.release()
+    first.release()
+    assert second.try_acquire()
+    second.release()
+
+
+def test_a_wait_can_be_cancelled(tmp_path: Path) -> None:
+    first, second = DirectoryLock(tmp_path), DirectoryLock(tmp_path)
+    assert first.try_acquire()
+
+    async def wait() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(second.wait(on_slow=lambda: None), 0.05)
+
+    asyncio.run(wait())
+    first.release()
+    assert not second.is_held
+
+
+def test_a_missing_directory_is_a_storage_failure(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailure, match="missing/lock: No such file"):
+        DirectoryLock(tmp_path / "missing").try_acquire()

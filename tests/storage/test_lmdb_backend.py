@@ -1,0 +1,313 @@
+"""The LMDB backend on a running loop: when it commits, what is read meanwhile, who is told what."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tercet.errors import StorageFailure
+from tercet.storage.interfaces import Bucket, ReadView
+from tercet.storage.lmdb_backend import SLICE_OPERATIONS, LmdbBackend
+from tercet.storage.lmdb_view import LmdbView, ViewClosed
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(test(), timeout=20)
+
+    asyncio.run(bounded())
+
+
+def make(tmp_path: Path, **options: Any) -> LmdbBackend:
+    return LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop(), **options)
+
+
+async def committed(backend: LmdbBackend) -> None:
+    done = asyncio.Event()
+    backend.commit(done.set)
+    await done.wait()
+
+
+async def open_view(backend: LmdbBackend) -> LmdbView:
+    views: asyncio.Queue[ReadView] = asyncio.Queue()
+    backend.view(views.put_nowait)
+    view = await views.get()
+    assert isinstance(view, LmdbView)
+    return view
+
+
+def key(number: int) -> bytes:
+    return b"%08d" % number
+
+
+def test_a_commit_follows_by_itself_after_the_batch_time(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path, batch_seconds=0.01)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(1, 1)
+        assert backend.applied_index == 0
+        while backend.applied_index == 0:
+            await asyncio.sleep(0.001)
+        backend.applied(2, 1)  # an entry that changes nothing: its index is committed too
+        while backend.applied_index == 1:
+            await asyncio.sleep(0.001)
+        backend.close()
+
+    run(test)
+
+
+def test_a_commit_follows_at_once_after_the_batch_operations(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path, batch_seconds=3600, batch_operations=10)
+        for number in range(10):
+            assert backend.applied_index == 0
+            backend.put(Bucket.KEY, key(number), b"v")
+            backend.applied(number + 1, 1)
+        while backend.applied_index != 10:
+            await asyncio.sleep(0.001)
+        backend.close()
+
+    run(test)
+
+
+def test_reads_see_every_write_whatever_a_commit_is_doing(tmp_path: Path) -> None:
+    """Buffers and file change their roles several times, between any two reads."""
+
+    async def test() -> None:
+        backend = make(tmp_path, batch_seconds=0, batch_operations=200)
+        random = Random(1)
+        model: dict[bytes, bytes] = {}
+        for index in range(1, 1500):
+            for _ in range(random.randint(0, 9)):
+                name = key(random.randint(0, 400))
+                if random.random() < 0.3:
+                    backend.delete(Bucket.LEASE, name)
+                    model.pop(name, None)
+                else:
+                    backend.put(Bucket.LEASE, name, b"%d" % index)
+                    model[name] = b"%d" % index
+            backend.applied(index, 1)
+            name = key(random.randint(0, 400))
+            assert backend.get(Bucket.LEASE, name) == model.get(name)
+            if index % 50 == 0:
+                assert list(backend.scan(Bucket.LEASE)) == sorted(model.items())
+                await asyncio.sleep(random.choice((0, 0.001)))
+            elif index % 3 == 0:
+                await asyncio.sleep(0)
+        await committed(backend)
+        assert list(backend.scan(Bucket.LEASE)) == sorted(model.items())
+        assert backend.applied_index == 1499
+        backend.close()
+
+    run(test)
+
+
+def test_a_large_commit_is_flushed_in_slices_of_a_turn(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path, batch_seconds=3600, batch_operations=1 << 30)
+        turns = 0
+        done = asyncio.Event()
+        for number in range(4 * SLICE_OPERATIONS):
+            backend.put(Bucket.KEY, key(number), b"v")
+        backend.applied(1, 1)
+        backend.commit(done.set)
+        while not done.is_set():
+            backend.put(Bucket.META, b"turns", b"%d" % turns)
+            backend.applied(1, 1)
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 4
+        assert backend.get(Bucket.META, b"turns") == b"%d" % (turns - 1)
+        backend.close()
+
+    run(test)
+
+
+def test_commit_now_finishes_what_is_on_its_way(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path, batch_seconds=3600)
+        order: list[str] = []
+        for number in range(3 * SLICE_OPERATIONS):
+            backend.put(Bucket.KEY, key(number), b"v")
+        backend.applied(1, 1)
+        backend.commit(lambda: order.append("first"))
+        backend.put(Bucket.KEY, b"second", b"v")
+        backend.applied(2, 1)
+        backend.commit(lambda: order.append("second"))
+        backend.commit_now()
+        assert backend.applied_index == 2
+        await asyncio.sleep(0)
+        assert order == ["first", "second"]
+        backend.close()
+
+    run(test)
+
+
+def test_everything_closed_is_durable_after_close(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(9, 4)
+        backend.close()
+        backend.close()
+        found = make(tmp_path)
+        assert (found.applied_index, found.applied_term, found.get(Bucket.KEY, b"k")) == (9, 4, b"v")
+        found.close()
+
+    run(test)
+
+
+def test_an_entry_that_was_not_closed_is_not_there_after_close(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(9, 4)
+        backend.put(Bucket.KEY, b"half", b"v")
+        backend.close()
+        found = make(tmp_path)
+        assert found.get(Bucket.KEY, b"half") is None
+        found.close()
+
+    run(test)
+
+
+def test_a_view_is_a_point_in_time_for_any_thread(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        for number in range(1000):
+            backend.put(Bucket.KEY, key(number), b"old")
+        backend.applied(1, 1)
+        view = await open_view(backend)
+        for number in range(1000):
+            backend.put(Bucket.KEY, key(number), b"new")
+        backend.applied(2, 1)
+        await committed(backend)
+        found: list[list[tuple[bytes, bytes]]] = []
+        thread = threading.Thread(target=lambda: found.append(list(view.scan(Bucket.KEY, key(10), key(900)))))
+        thread.start()
+        while thread.is_alive():
+            await asyncio.sleep(0.001)
+        assert found == [[(key(number), b"old") for number in range(10, 900)]]
+        assert len(backend.open_view_seconds()) == 1
+        view.close()
+        assert backend.open_view_seconds() == []
+        with pytest.raises(ViewClosed):
+            view.get(Bucket.KEY, key(1))
+        backend.close()
+
+    run(test)
+
+
+def test_a_view_outlives_a_defragmentation_and_a_replacement(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        backend.put(Bucket.KEY, b"k", b"old")
+        backend.applied(1, 1)
+        first = await open_view(backend)
+        done = asyncio.Event()
+        backend.defragment(done.set)
+        await done.wait()
+        second = await open_view(backend)
+        backend.replace([(Bucket.KEY, b"k", b"new")], index=5, term=1)
+        assert [view.get(Bucket.KEY, b"k") for view in (first, second)] == [b"old", b"old"]
+        assert backend.get(Bucket.KEY, b"k") == b"new"
+        first.close()
+        second.close()
+        backend.close()
+
+    run(test)
+
+
+def test_a_view_that_is_too_old_lets_go(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path, view_seconds_max=0.0)
+        view = await open_view(backend)
+        with pytest.raises(ViewClosed, match="open for more than 0 s"):
+            list(view.scan(Bucket.KEY))
+        assert backend.open_view_seconds() == []
+        backend.close()
+
+    run(test)
+
+
+def test_a_view_can_be_copied_to_a_file(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(3, 1)
+        view = await open_view(backend)
+        (tmp_path / "copy").mkdir()
+        view.copy(str(tmp_path / "copy" / "0000000000000000.lmdb"))
+        view.close()
+        backend.close()
+        copy = LmdbBackend(str(tmp_path / "copy"))
+        assert (copy.applied_index, copy.get(Bucket.KEY, b"k")) == (3, b"v")
+        copy.close()
+
+    run(test)
+
+
+def test_defragmentation_gives_space_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        for number in range(5000):
+            backend.put(Bucket.KEY, key(number), b"v" * 200)
+        backend.applied(1, 1)
+        await committed(backend)
+        full = backend.size()
+        assert full >= backend.size_in_use() > 5000 * 200
+        for number in range(4500):
+            backend.delete(Bucket.KEY, key(number))
+        backend.applied(2, 1)
+        await committed(backend)
+        assert backend.size_in_use() < full / 4 < backend.size()
+        both: list[int] = []
+        backend.defragment(lambda: both.append(1))
+        backend.defragment(lambda: both.append(2))
+        while len(both) < 2:
+            await asyncio.sleep(0.001)
+        assert backend.size() < full / 4
+        assert len(list(backend.scan(Bucket.KEY))) == 500
+        backend.close()
+
+    run(test)
+
+
+def test_after_a_failure_nothing_is_applied_any_more(tmp_path: Path) -> None:
+    async def test() -> None:
+        failures: list[Exception] = []
+        backend = make(tmp_path, on_failure=failures.append, map_bytes=1 << 20)
+        told: list[int] = []
+        backend.put(Bucket.KEY, b"k", b"v" * (2 << 20))  # more than the map can hold
+        backend.applied(1, 1)
+        backend.commit(lambda: told.append(1))
+        while not failures:
+            await asyncio.sleep(0.001)
+        with pytest.raises(StorageFailure, match="MDB_MAP_FULL"):
+            backend.applied(2, 1)
+        with pytest.raises(StorageFailure, match="MDB_MAP_FULL"):
+            backend.commit()
+        backend.close()
+        assert len(failures) == 1
+        assert told == []
+
+    run(test)
+
+
+def test_commits_are_observed(tmp_path: Path) -> None:
+    async def test() -> None:
+        seconds: list[float] = []
+        backend = make(tmp_path, observe_commit=seconds.append)
+        backend.applied(1, 1)
+        await committed(backend)
+        assert len(seconds) == 1
+        assert 0 < seconds[0] < 10
+        backend.close()
+
+    run(test)
