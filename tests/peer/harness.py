@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,36 @@ async def pair(directory: Path, **options: Any) -> AsyncIterator[tuple[Member, M
         await one.is_joined_to(2)
         await two.is_joined_to(1)
         yield one, two
+
+
+@asynccontextmanager
+async def fake(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """A listener that does what `answer` says with each connection, and then waits for its end. Its URL."""
+    lines: set[asyncio.StreamWriter] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.add(writer)
+        try:
+            await answer(reader, writer)
+            await reader.read()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            lines.discard(writer)
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in lines:
+            writer.transport.abort()
+        await until(lambda: not lines)
+
+
+async def hole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """For `fake`: accept, and never say a word."""
 
 
 async def exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:

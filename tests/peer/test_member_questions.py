@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tercet import errors
 from tercet.errors import StatusError
 from tercet.peer import MemberJson, NoAnswer, NotPrimaryLessor, PeerClient
 from tercet.proto import internal_pb2, rpc_pb2
-from tests.peer.harness import CLUSTER, Member, exchange, member, request, run, split
+from tests.peer.harness import CLUSTER, Member, exchange, fake, member, request, run, split
 from tests.peer.real_etcd import Etcd
 
 _MEMBERS: list[MemberJson] = [
@@ -210,9 +209,7 @@ def test_a_cluster_that_answers_nonsense_has_not_answered(body: bytes) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: ab\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             writer.close()
 
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with PeerClient(timeout=1.0) as client:
+        async with fake(answer) as url, PeerClient(timeout=1.0) as client:
             for question in (client.members, client.versions, client.downgrade_enabled):
                 if question == client.versions and body == b"{}":
                     continue
@@ -220,8 +217,6 @@ def test_a_cluster_that_answers_nonsense_has_not_answered(body: bytes) -> None:
                     await question([url])
             with pytest.raises(NoAnswer):
                 await client.members(["nonsense", "https://127.0.0.1:1"])
-        server.close()
-        await asyncio.sleep(0.02)
 
     run(scenario())
 
@@ -239,18 +234,11 @@ def test_an_answer_that_does_not_come_ends_in_time_and_memory(behaviour: str) ->
                 writer.write(b"\x15\x03\x01\x00\x02\x02\x46")
             elif behaviour == "closes":
                 writer.close()
-            with suppress(ConnectionResetError):
-                await reader.read()
-            writer.close()
 
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with PeerClient(timeout=0.3) as client:
+        async with fake(answer) as url, PeerClient(timeout=0.3) as client:
             with pytest.raises(NoAnswer) as caught:
                 await client.members([url])
             assert "\n" not in str(caught.value)
-        server.close()
-        await asyncio.sleep(0.02)
 
     run(scenario(), seconds=3)
 

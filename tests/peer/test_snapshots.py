@@ -14,7 +14,7 @@ import pytest
 from tercet.peer import Limits, snapshot_path, snapshot_receiver
 from tercet.raft.codec import encode_message
 from tercet.raft.types import ConfState, Message, MessageType, Snapshot
-from tests.peer.harness import CLUSTER, append, exchange, member, request, run, split, until
+from tests.peer.harness import CLUSTER, append, exchange, fake, hole, member, request, run, split, until
 
 INDEX = 0x1234
 
@@ -114,9 +114,8 @@ def test_a_failure_is_reported_and_leaves_nothing(fault: str, tmp_path: Path) ->
 
 def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=Limits(snapshots_max=2)) as one:
-            hole = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-            one.transport.add_remote(2, [f"http://127.0.0.1:{hole.sockets[0].getsockname()[1]}"])
+        async with member(1, tmp_path / "1", limits=Limits(snapshots_max=2)) as one, fake(hole) as url:
+            one.transport.add_remote(2, [url])
             databases = [Database([bytes(100)]) for _ in range(3)]
             for database in databases:
                 one.transport.send_snapshot(snapshot(), database())
@@ -126,7 +125,6 @@ def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
             await one.transport.close()
             assert all(database.is_released for database in databases)
             assert one.transport.snapshots_in_flight == 0
-            hole.close()
 
     run(scenario())
 

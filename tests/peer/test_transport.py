@@ -13,7 +13,7 @@ from tercet.peer import Limits
 from tercet.peer.msgapp_stream import MsgAppDecoder
 from tercet.peer.transport import strip_redundant
 from tercet.raft.types import Message, MessageType
-from tests.peer.harness import CLUSTER, Member, append, exchange, member, pair, request, run, until
+from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, member, pair, request, run, until
 from tests.peer.tls import contexts
 
 QUICK = Limits(io_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
@@ -143,17 +143,11 @@ def test_a_silent_responder_is_left_and_dialled_again(tmp_path: Path) -> None:
             if b"/raft/stream/" in await reader.readuntil(b"\r\n\r\n"):
                 dials += 1
                 writer.write(b"HTTP/1.1 200 OK\r\nX-Server-Version: 3.5.1\r\nTransfer-Encoding: chunked\r\n\r\n")
-            await reader.read()
-            writer.close()
 
-        async with member(1, tmp_path / "1", limits=QUICK) as one:
-            server = await asyncio.start_server(answer, "127.0.0.1", 0)
-            one.transport.add_peer(2, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        async with member(1, tmp_path / "1", limits=QUICK) as one, fake(answer) as url:
+            one.transport.add_peer(2, [url])
             await until(lambda: dials == 4)
             one.transport.remove_peer(2)
-            await until(lambda: one.transport.peer(2) is None)
-            server.close()
-            await asyncio.sleep(0.05)
 
     run(scenario())
 
@@ -182,18 +176,12 @@ def test_what_an_answer_to_the_dial_means(head: str, removed: int, tmp_path: Pat
             dials += b"/raft/stream/" in await reader.readuntil(b"\r\n\r\n")
             end = "\r\n\r\n" if "chunked" in head else "\r\nContent-Length: 4\r\n\r\ntext"
             writer.write(f"HTTP/1.1 {head}{end}".encode())
-            await reader.read()
-            writer.close()
 
-        async with member(1, tmp_path / "1", limits=QUICK) as one:
-            server = await asyncio.start_server(answer, "127.0.0.1", 0)
-            one.transport.add_peer(2, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        async with member(1, tmp_path / "1", limits=QUICK) as one, fake(answer) as url:
+            one.transport.add_peer(2, [url])
             await until(lambda: dials >= 6)
             assert one.notes.removals == removed
             assert one.transport.active_since(2) is None
-            one.transport.remove_peer(2)
-            server.close()
-            await asyncio.sleep(0.05)
 
     run(scenario())
 
@@ -216,18 +204,12 @@ def test_what_an_answer_to_a_post_means(answer: str, removals: int | None, tmp_p
             nonlocal posts
             posts += (await reader.readuntil(b"\r\n\r\n")).startswith(b"POST /raft ")
             writer.write(f"HTTP/1.1 {answer}".encode())
-            await reader.read()
-            writer.close()
 
-        async with member(1, tmp_path / "1", limits=QUICK) as one:
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            one.transport.add_remote(2, [f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"])
+        async with member(1, tmp_path / "1", limits=QUICK) as one, fake(serve) as url:
+            one.transport.add_remote(2, [url])
             one.transport.send([heartbeat(2, 1)])
             await until(lambda: posts == 1 and one.notes.unreachable == ([] if removals is None else [2]))
             assert one.notes.removals == (removals or 0)
-            await one.transport.close()
-            server.close()
-            await asyncio.sleep(0.05)
 
     run(scenario())
 
@@ -239,21 +221,14 @@ def test_a_stranger_cannot_put_us_out(tmp_path: Path) -> None:
         async def gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
-            await reader.read()
-            writer.close()
 
-        async with member(1, tmp_path / "1", limits=QUICK) as one:
-            server = await asyncio.start_server(gone, "127.0.0.1", 0)
-            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with member(1, tmp_path / "1", limits=QUICK) as one, fake(gone) as url:
             one.transport.learn_remote(2, [url])
             one.transport.send([heartbeat(2, 1)])
             await until(lambda: one.notes.unreachable == [2])
             assert one.notes.removals == 0
             one.transport.add_peer(2, [url])  # now the configuration names it
             await until(lambda: one.notes.removals == 1)
-            await one.transport.close()
-            server.close()
-            await asyncio.sleep(0.05)
 
     run(scenario())
 
@@ -397,10 +372,8 @@ def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
     limits = Limits(pipeline_bytes_max=1 << 20, post_timeout=0.05)
 
     async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=limits) as one:
-            hole = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-            port = hole.sockets[0].getsockname()[1]
-            one.transport.add_remote(2, [f"http://127.0.0.1:{port}"])
+        async with member(1, tmp_path / "1", limits=limits) as one, fake(hole) as url:
+            one.transport.add_remote(2, [url])
             remote = one.transport._remotes[2]
             for _ in range(200):
                 one.transport.send([heartbeat(2, 1)])
@@ -411,7 +384,6 @@ def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
             assert remote._pipeline._queued_bytes <= (1 << 20) + (130 << 10)
             await until(lambda: not remote._pipeline._workers)
             assert remote.status.sent_failures == 300
-            hole.close()
 
     run(scenario(), seconds=20)
 

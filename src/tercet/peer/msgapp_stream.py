@@ -9,10 +9,10 @@ One byte of type, then:
 Both ends keep (term, index) of the last entry that went by, from (0, 0) on each new stream, so the first append is a type 2.
 Sending is one join over wire forms that exist already; a receiver keeps each entry's slice as its wire form, ready for its log.
 
-Measured with 300-byte entries, a hundred a frame: 0.15 us an entry out, 1.0 us an entry in (0.3 of it protobuf, 0.3 the
-Entry). An encoder must see each message that is sent and none that is not: to drop one, drop it before. Source: etcd
-server/etcdserver/api/rafthttp/msgappv2_codec.go. Departs in: frames are bounded, and entries of a type 1 must follow one
-another.
+Measured through two transports, 256-byte entries: a hundred a message cost 0.3 us each to send and 1.0 us to receive; one
+alone costs 1.4 us to send (and the kernel's 5 us for the write) and 6 us to receive. An encoder must see each message that
+is sent and none that is not: to drop one, drop it before. Source: etcd server/etcdserver/api/rafthttp/msgappv2_codec.go.
+Departs in: frames are bounded, and entries of a type 1 must follow one another.
 """
 
 from __future__ import annotations
