@@ -6,7 +6,8 @@ binds all members; requests without cost (reads, deletes) always pass, so that t
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Backend
@@ -26,6 +27,12 @@ class Quota:
     def allows(self, cost_bytes: int) -> bool:
         """Whether a request of this cost fits beside what the file holds. Cost 0 always fits."""
         return cost_bytes == 0 or self.limit_bytes < 0 or self._backend.size() + cost_bytes < self.limit_bytes
+
+
+def request_cost(field: str, message: Any) -> int:
+    """The cost of a request by its field in InternalRaftRequest; 0 for those that need no space."""
+    cost = _COSTS.get(field)
+    return cost(message) if cost is not None else 0
 
 
 def put_cost(request: rpc_pb2.PutRequest) -> int:
@@ -50,3 +57,6 @@ def _operations_cost(operations: object) -> int:
         elif kind == "request_txn":
             total += txn_cost(operation.request_txn)
     return total
+
+
+_COSTS: Final[dict[str, Callable[[Any], int]]] = {"put": put_cost, "txn": txn_cost, "lease_grant": lease_cost}

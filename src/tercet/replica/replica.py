@@ -32,7 +32,7 @@ from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message
 from tercet.replica.checkpoint import Checkpoints
 from tercet.replica.membership import Member
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
-from tercet.replica.quota import Quota
+from tercet.replica.quota import Quota, request_cost
 from tercet.replica.reads import ReadCallback, Reads
 from tercet.replica.requests import RequestIds, decode_request
 from tercet.replica.snapshots import Snapshots
@@ -261,6 +261,7 @@ class Replica:
     def _apply(self, entries: list[Entry]) -> None:
         waiting = self.proposals.waiting
         handlers = self.machine.handlers
+        is_full = not self.quota.allows(1)
         for entry in entries:
             data = entry.data
             if entry.type != _NORMAL:
@@ -280,11 +281,13 @@ class Replica:
                 outcome = error
             if field == "alarm":
                 handlers = self.machine.handlers
+            if is_full and request_cost(field, message):
+                # What other members have room for is written here too; but whoever asked learns that the end is reached.
+                self.raise_no_space()
+                outcome = errors.NO_SPACE
             if waiter is not None:
                 waiter.then(outcome)
         self._advance(entries[-1].index, entries[-1].term)
-        if not self.quota.allows(1):
-            self.raise_no_space()
 
     def _advance(self, index: int, term: int) -> None:
         """All entries up to `index` are in the state machine."""
@@ -325,7 +328,7 @@ class Replica:
             waiter.then(b"" if refusal is None else refusal)
 
     def _install(self, ready: Ready) -> None:
-        """Replace the whole state by a snapshot's. First the backend, then the log's mark, then raft's promise to the leader."""
+        """Replace the whole state by a snapshot's: first the backend, then the log's mark, then raft's promise to the leader."""
         snapshot = ready.snapshot
         assert snapshot is not None
         before = set(self.machine.membership.members)

@@ -27,6 +27,7 @@ from tercet.server.client_door import ClientDoor, make_health
 from tercet.server.cluster_text import check_founders, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
+from tercet.server.listener import open_addresses
 from tercet.server.logs import fields
 from tercet.server.loop_watch import LoopWatch
 from tercet.server.member_metrics import MemberMetrics
@@ -78,6 +79,8 @@ class MemberServer:
         paths.create()
         await self._lock(paths)
         logs.write_lines(check_listeners(config))
+        for address in open_addresses(config.listen_peer_urls):
+            address.socket.close()  # bound again by the transport; a port in use should be told before anything is written
         door = ClientDoor(config, paths.data / "fixtures" / "client")
         self._closing.callback(door.close_sockets)
         peer_files = self._peer_files(paths)
