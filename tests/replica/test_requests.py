@@ -13,7 +13,11 @@ keys = st.binary(min_size=0, max_size=300)
 
 
 @given(
-    key=keys, value=keys, lease=st.integers(-(2**63), 2**63 - 1), member_id=st.integers(1, 2**64 - 1), now=st.integers(2**10, 2**45)
+    key=keys,
+    value=keys,
+    lease=st.integers(-(2**63), 2**63 - 1),
+    member_id=st.integers(1, 2**64 - 1),
+    now=st.integers(2**10, 2**40 - 1),
 )
 def test_pasted_put_equals_protobufs(key: bytes, value: bytes, lease: int, member_id: int, now: int) -> None:
     body = rpc_pb2.PutRequest(key=key, value=value, lease=lease).SerializeToString()

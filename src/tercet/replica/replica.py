@@ -328,7 +328,7 @@ class Replica:
             waiter.then(b"" if refusal is None else refusal)
 
     def _install(self, ready: Ready) -> None:
-        """Replace the whole state by a snapshot's: first the backend, then the log's mark, then raft's promise to the leader."""
+        """Become a snapshot's state: first the backend, then the log's mark, then raft's promise to the leader."""
         snapshot = ready.snapshot
         assert snapshot is not None
         before = set(self.machine.membership.members)
