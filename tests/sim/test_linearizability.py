@@ -135,11 +135,11 @@ def operations(draw: st.DrawFn) -> Operation:
     )
 
 
-@given(st.lists(operations(), max_size=6))
+@given(st.lists(operations(), max_size=5))
 @example([put(0, 9, b"1"), put(0, 9, b"1"), delete(0, 9), delete(0, 9)])
 @example([put(0, 9, b"1"), put(0, 9, b"2"), delete(0, 9), delete(0, 9)])
 @example([put(0, None, b"1"), cas(0, None, None, b"2"), delete(1, 2), delete(3, 4)])
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_agrees_with_the_plain_search(history: list[Operation]) -> None:
     try:
         check_linearizable(history)

@@ -162,8 +162,7 @@ class SimulatedLogStore:
     def _finish(self) -> None:
         if self._failed:
             return
-        if self._random.random() < self._faults().failed_sync:
-            self._disk.files.fail_syncs = True
+        self._disk.files.fail_syncs = self._random.random() < self._faults().failed_sync
         try:
             self._write()
             if self._random.random() < 0.5:
@@ -172,6 +171,8 @@ class SimulatedLogStore:
             self._failed = True
             self._on_failure(failure)
             return
+        finally:
+            self._disk.files.fail_syncs = False
         done, self._in_flight = self._in_flight, []
         if self._queue:
             self._begin()

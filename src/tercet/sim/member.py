@@ -39,7 +39,7 @@ _COMPACTION_LIMIT: Final = 20
 _LOG_DIRECTORY: Final = "wal"
 
 # Small numbers, so that a run of a minute sees checkpoints, compacted logs and snapshots.
-OPTIONS: Final = Options(request_timeout_seconds=3.0, snapshot_entries=40, catch_up_entries=15)
+OPTIONS: Final = Options(request_timeout_seconds=3.0, snapshot_entries=25, catch_up_entries=3)
 
 
 class World(NamedTuple):
@@ -255,11 +255,17 @@ class SimulatedMember:
         heard of any more. A voter that forgot would now vote again.
         """
         if self._random.random() < self._world.faults().crash_after_vote:
-            self._plan(self._random.randint(0, 5 * MILLISECOND), self.crash)
-            self._world.clock.after(10 * MILLISECOND, partial(self._cut_off, candidate))
+            self._plan(self._random.randint(0, 5 * MILLISECOND), self._crash_unless_over)
+            self._world.clock.after(10 * MILLISECOND, partial(self._cut_off_unless_over, candidate))
 
-    def _cut_off(self, member_id: int) -> None:
-        if self._world.faults().crash_after_vote:  # the second act may have begun meanwhile
+    # The second act may begin between the plan and its moment.
+
+    def _crash_unless_over(self) -> None:
+        if self._world.faults().crash_after_vote:
+            self.crash()
+
+    def _cut_off_unless_over(self, member_id: int) -> None:
+        if self._world.faults().crash_after_vote:
             self._world.network.cut_off(member_id, self._world.founders)
 
     def _send_snapshot(self, message: Message, snapshot: Snapshot) -> None:
@@ -306,6 +312,8 @@ class SimulatedMember:
     def _recover(self) -> tuple[WAL, Raft, StateMachine]:
         if WAL.exists(self._disk, _LOG_DIRECTORY):
             wal, recovered = WAL.open(self._disk, _LOG_DIRECTORY, segment_bytes=SEGMENT_BYTES)
+            if recovered.repaired:
+                self._world.trace(self.id, f"repaired its log: {recovered.repaired}")
         else:
             salt = self._random.randbytes(8)
             wal = WAL.create(self._disk, _LOG_DIRECTORY, b"%d" % self.id, segment_bytes=SEGMENT_BYTES, salt=salt)

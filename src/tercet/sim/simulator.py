@@ -58,6 +58,7 @@ class Simulator:
         self.trace = Trace(self.clock, write_trace)
         self.agreement = Agreement()
         self.events = 0
+        self._roles: dict[int, str] = {}  # for the trace
         self.network = Network(
             self.clock, self._random("network"), self.trace, deliver=self._deliver, lost=self._lost_on_the_way
         )
@@ -156,7 +157,18 @@ class Simulator:
 
     def _after_event(self, member: SimulatedMember) -> None:
         self.events += 1
+        if self.trace.is_on:
+            self._trace_role(member)
         self.agreement.check(member)
+
+    def _trace_role(self, member: SimulatedMember) -> None:
+        if member.replica is None:
+            return
+        raft = member.replica.raft
+        role = f"{raft.role.name} of term {raft.term}"
+        if self._roles.get(member.id) != role:
+            self._roles[member.id] = role
+            self.trace(member.id, f"is {role}")
 
 
 @dataclass(slots=True)

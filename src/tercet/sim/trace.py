@@ -1,6 +1,6 @@
 """What happened, line by line, for a person: time in seconds, who, what.
 
-    1.2043  2  becomes CANDIDATE in term 3
+    1.2043    2  is CANDIDATE of term 3
 Off by default: callers look at `is_on` before they build a line.
 """
 

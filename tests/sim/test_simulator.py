@@ -1,0 +1,263 @@
+"""The simulator plays clusters that hold, finds planted bugs in those that do not, and plays a seed the same way every time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+import pytest
+from click.testing import CliRunner
+
+from tercet.cli.simulate import command
+from tercet.errors import InvariantViolation
+from tercet.raft import Raft
+from tercet.raft.types import Entry, HardState
+from tercet.replica.reads import ReadCallback
+from tercet.replica.replica import Replica
+from tercet.replica.state_machine import StateMachine
+from tercet.sim.disk import SimulatedLogStore
+from tercet.sim.faults import ELECTION_STORM, NONE, Faults
+from tercet.sim.member import SimulatedMember
+from tercet.sim.simulator import NotConverged, Outcome, Simulator, play
+from tercet.storage.memory_backend import MemoryBackend
+from tercet.storage.wal import WAL
+
+TICKS = 300
+
+
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_seeds_hold(first: int) -> None:
+    """Whatever these seeds throw at a cluster, every promise is kept."""
+    outcomes = [play(seed, ticks=TICKS) for seed in range(first, first + 10)]
+    failed = [f"tercet sim --seed {one.seed} --ticks {TICKS} --trace: {one.failure}" for one in outcomes if one.failure]
+    assert failed == []
+    assert sum(outcome.answered for outcome in outcomes) > 1000
+
+
+def test_with_faults_of_ones_choice() -> None:
+    sim = Simulator(8274, members=3, faults=Faults(drop=0.05, cut=0.02, crash=0.02, slow_sync=0.1))
+    sim.run(ticks=200)
+    sim.heal()
+    sim.run_until(sim.converged, ticks_max=200)
+    sim.judge()
+    assert sim.clients.answered > 50
+
+
+def test_without_faults_one_leader_serves_everybody() -> None:
+    sim = Simulator(1, faults=NONE)
+    sim.run(ticks=200)
+    assert len(sim.agreement.witness.leaders) == 1
+    silent = [operation for operation in sim.history if operation.returned is None and operation.called < sim.clock.now - 10**6]
+    assert silent == []
+
+
+def test_a_seed_is_a_run() -> None:
+    """Twice in this process, and once in one that hashes strings differently."""
+    program = "import sys; from tests.sim.test_simulator import trace_checksum; print(trace_checksum(3))"
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    here = trace_checksum(3)
+    assert here == trace_checksum(3)
+    assert here == int(elsewhere.stdout)
+    assert here != trace_checksum(4)
+
+
+def trace_checksum(seed: int) -> int:
+    checksum = 0
+
+    def write(line: str) -> None:
+        nonlocal checksum
+        checksum = crc32(line.encode(), checksum)
+
+    outcome = play(seed, ticks=TICKS, write_trace=write)
+    assert outcome.failure is None
+    return checksum
+
+
+def test_the_rare_things_happen() -> None:
+    """Seeds that never see a snapshot or a torn log would prove little."""
+    lines: list[str] = []
+    for seed in range(6):
+        play(seed, ticks=TICKS, members=3, write_trace=lines.append)
+    text = "\n".join(lines)
+    plots = (
+        "SNAP(",
+        "loses power while it starts",
+        "freezes",
+        "goes on",
+        "crashes",
+        "cut ",
+        "repaired",
+        "TIMEOUT_NOW",
+        "rejects",
+    )
+    assert [plot for plot in plots if plot not in text] == []
+
+
+def test_a_cluster_that_cannot_come_together_is_a_finding() -> None:
+    class Deaf(SimulatedMember):
+        """Hears nothing from anybody."""
+
+        def receive(self, parcel: object) -> None:
+            pass
+
+    sim = Simulator(1, faults=NONE, member_type=Deaf)
+    with pytest.raises(NotConverged, match="converged not reached in 50 ticks: 1: PRE_CANDIDATE"):
+        sim.run_until(sim.converged, ticks_max=50)
+
+
+# Planted bugs: each changes one promise of a production object.
+
+
+class EarlyLogStore(SimulatedLogStore):
+    """Says that a batch is durable when it has only been handed over."""
+
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Callable[[], None], sync: bool = True
+    ) -> None:
+        super().append(hard_state, entries, then=lambda: None, sync=sync)
+        self._plan(0, then)
+
+
+class AcknowledgesBeforeFsync(SimulatedMember):
+    def make_log_store(self, wal: WAL) -> SimulatedLogStore:
+        return self.with_class(super().make_log_store(wal), EarlyLogStore)
+
+    def with_class(self, store: SimulatedLogStore, kind: type[SimulatedLogStore]) -> SimulatedLogStore:
+        store.__class__ = kind
+        return store
+
+
+class VotelessLogStore(SimulatedLogStore):
+    """Writes the term, but not whom it voted for."""
+
+    def append(
+        self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Callable[[], None], sync: bool = True
+    ) -> None:
+        forgetful = None if hard_state is None else hard_state._replace(vote=0)
+        super().append(forgetful, entries, then=then, sync=sync)
+
+
+class ForgetsItsVote(AcknowledgesBeforeFsync):
+    def make_log_store(self, wal: WAL) -> SimulatedLogStore:
+        return self.with_class(SimulatedMember.make_log_store(self, wal), VotelessLogStore)
+
+
+class HastyReplica(Replica):
+    """Answers reads from what it happens to hold."""
+
+    def read(self, then: ReadCallback) -> None:
+        then(None)
+
+
+class ReadsWithoutReadIndex(SimulatedMember):
+    def make_replica(self, raft: Raft, log_store: SimulatedLogStore, machine: StateMachine) -> Replica:
+        replica = super().make_replica(raft, log_store, machine)
+        replica.__class__ = HastyReplica
+        return replica
+
+
+class ModestBackend(MemoryBackend):
+    """Holds two entries more than it owns up to."""
+
+    @property
+    def applied_index(self) -> int:
+        return max(0, super().applied_index - 2)
+
+
+class AppliesTwiceAfterRestart(SimulatedMember):
+    def make_backend(self) -> MemoryBackend:
+        return ModestBackend()
+
+
+def first_failure(member_type: type[SimulatedMember], seeds: range) -> Outcome:
+    for seed in seeds:
+        outcome = play(seed, ticks=TICKS, member_type=member_type)
+        if outcome.failure is not None:
+            return outcome
+    raise AssertionError(f"{member_type.__name__}: not found with seeds {seeds}")
+
+
+def test_acknowledging_before_fsync_is_found() -> None:
+    outcome = first_failure(AcknowledgesBeforeFsync, range(15))
+    assert outcome.failure is not None
+    assert "Violation" in outcome.failure or "its disk has lost entries" in outcome.failure
+
+
+def test_reading_without_read_index_is_found() -> None:
+    outcome = first_failure(ReadsWithoutReadIndex, range(10))
+    assert outcome.failure is not None
+    assert outcome.failure.startswith("HistoryViolation")
+
+
+def test_applying_twice_after_a_restart_is_found() -> None:
+    outcome = first_failure(AppliesTwiceAfterRestart, range(10))
+    assert outcome.failure is not None
+    assert "another revision at index" in outcome.failure
+
+
+def test_forgetting_a_vote_is_found() -> None:
+    for seed in range(30):
+        sim = Simulator(seed, faults=ELECTION_STORM, member_type=ForgetsItsVote)
+        try:
+            sim.run(ticks=TICKS)
+        except InvariantViolation as violation:
+            found = str(violation).split(":")[0]
+            break
+    else:
+        found = "nothing"
+    assert found in ("two leaders in one term", "one position, two entries")
+
+
+# The command.
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command, arguments)
+    return result.exit_code, result.output
+
+
+def test_command_plays_many() -> None:
+    code, output = run("--seeds", "0-2", "--ticks", "60")
+    assert code == 0
+    assert "3 seeds in" in output
+    assert "0 failed" in output
+
+
+def test_command_traces_one() -> None:
+    code, output = run("--seed", "5", "--ticks", "50", "--members", "3", "--trace")
+    assert code == 0
+    assert "starts life 1" in output
+    assert "the history is linearizable" in output
+
+
+def test_command_names_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(seed: int, *, ticks: int, members: int | None) -> Outcome:
+        return Outcome(seed, failure="InvariantViolation: two leaders" if seed == 7 else None)
+
+    monkeypatch.setattr("tercet.cli.simulate.play", broken)
+    code, output = run("--seeds", "6-8", "--members", "5")
+    assert code == 1
+    assert "replay: tercet sim --seed 7 --ticks 300 --members 5 --trace\n" in output
+    assert "1 failed" in output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--seed", "1", "--seeds", "0-1"),
+        ("--seeds", "5-1"),
+        ("--seeds", "all"),
+        ("--seeds", "0-1", "--trace"),
+    ],
+)
+def test_command_refuses(arguments: tuple[str, ...]) -> None:
+    code, output = run(*arguments)
+    assert code == 2
+    assert "Error:" in output
