@@ -1,0 +1,97 @@
+"""kill -9 under load: nothing acknowledged is lost, nothing is applied twice, and whoever was killed comes back."""
+
+from __future__ import annotations
+
+import time
+
+from tests.cluster.conftest import Planned
+from tests.cluster.processes import QUICK
+from tests.cluster.writers import Load, check_agreement
+
+# Checkpoints, trimming of the log and snapshots to followers happen every few hundred entries.
+SMALL_LOG = (*QUICK, "--snapshot-count=200", "--snapshot-catchup-entries=100")
+
+
+def test_followers_and_leaders_are_killed_one_after_the_other(plan: Planned) -> None:
+    cluster = plan(flags=SMALL_LOG).start()
+    with Load(cluster) as load:
+        load.wait_for(100)
+        for victim_leads in (False, True, True):
+            leader = cluster.leader()
+            victim = leader if victim_leads else cluster.others(leader)[0]
+            victim.kill()
+            load.wait_for(100)
+            victim.restart()
+            load.wait_for(50)
+    load.check(cluster)
+
+
+def test_all_members_are_killed_at_once(plan: Planned) -> None:
+    cluster = plan(flags=SMALL_LOG).start()
+    with Load(cluster) as load:
+        for _ in range(2):
+            load.wait_for(100)
+            for member in cluster.members:
+                member.process.kill()  # type: ignore[union-attr]
+            for member in cluster.members:
+                member.kill()
+            cluster.start()
+        load.wait_for(20)
+    load.check(cluster)
+
+
+def test_one_member_alone_is_killed_right_after_the_answer(plan: Planned) -> None:
+    """etcd #14370: a cluster of one answered before its log was durable."""
+    cluster = plan(["n1"], SMALL_LOG).start()
+    member = cluster["n1"]
+    for number in range(4):
+        key = b"last/%d" % number
+        for filler in range(100 * number):
+            member.client.put(b"filler", b"%d" % filler)
+        answer = member.client.put(key, b"promised")
+        member.kill()
+        member.restart()
+        found = member.client.range(key)
+        assert [pair.value for pair in found.kvs] == [b"promised"]
+        assert found.kvs[0].mod_revision == answer.header.revision == found.header.revision
+
+
+def test_entries_between_apply_and_commit_are_applied_exactly_once(plan: Planned) -> None:
+    """etcd #13766: the backend held an entry's effect but not its index, so the entry was applied again after a crash.
+
+    The backend commits every few milliseconds here, so that kills fall before, into and after its commits.
+    """
+    cluster = plan(flags=(*SMALL_LOG, "--backend-batch-interval=3ms")).start()
+    with Load(cluster) as load:
+        for round_number in range(3):
+            load.wait_for(30)
+            for member in cluster.members:
+                time.sleep(0.01 * round_number)
+                member.process.kill()  # type: ignore[union-attr]
+            for member in cluster.members:
+                member.kill()
+            cluster.start()
+    load.check(cluster)
+    applied = sum(len(cluster["n1"].client.all(writer.prefix)) for writer in load.writers)
+    assert check_agreement(cluster.members).header.revision == 1 + applied
+
+
+def test_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -> None:
+    """etcd #17780, #6633: the newest revision was a tombstone; after compaction and a crash nothing in the file spoke of it any
+    more, and the store's revision went back.
+    """
+    cluster = plan(["n1"], SMALL_LOG).start()
+    member = cluster["n1"]
+    member.client.put(b"a", b"1")
+    member.client.put(b"b", b"1")
+    deleted = member.client.delete(b"b").header.revision
+    member.client.compact(deleted)
+    for _ in range(2):
+        member.kill()
+        member.restart()
+        found = member.client.range(b"a")
+        assert found.header.revision == deleted
+        assert found.kvs[0].value == b"1"
+        assert member.client.get(b"b") is None
+        assert member.client.range(b"a", revision=deleted).kvs[0].value == b"1"
+    assert member.client.put(b"c", b"1").header.revision == deleted + 1
