@@ -23,7 +23,7 @@ from tercet.raft import (
 )
 from tests.raft.cluster import Cluster, Member
 
-SEEDS = range(int(os.environ.get("TERCET_RAFT_SEEDS", "60")))
+SEEDS = range(int(os.environ.get("TERCET_RAFT_SEEDS", "40")))
 EVENTS = 1500
 IDS_MAX = 6
 

@@ -70,7 +70,7 @@ def newcomer() -> Raft:
 
 
 @pytest.mark.parametrize("start", [leader, follower, candidate, pre_candidate, newcomer])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(messages=st.lists(MESSAGE, min_size=1, max_size=8))
 def test_any_messages_are_survived(start: object, messages: list[Message]) -> None:
     assert callable(start)

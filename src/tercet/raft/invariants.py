@@ -29,6 +29,7 @@ class View(NamedTuple):
     leader_id: int
     role: Role
     commit_index: int
+    commit_term: int
     applied_index: int
     stable_index: int
     first_index: int
@@ -45,6 +46,7 @@ def view(raft: Raft) -> View:
         raft.leader_id,
         raft.role,
         raft.commit_index,
+        log.term(raft.commit_index) or 0,
         raft.applied_index,
         raft.stable_index,
         log.first_index,
@@ -94,6 +96,8 @@ def check_step(before: View, after: View) -> None:
     if before.role is Role.LEADER:
         require(after.last_index >= before.last_index, "a leader cut its own log", before, after)
         require(after.role in (Role.LEADER, Role.FOLLOWER), "a leader stood against itself", before, after)
+        if after.role is Role.LEADER and after.commit_index > before.commit_index:  # paper §5.4.2
+            require(after.commit_term == after.term, "counted copies of an entry of an older term", before, after)
     if before.leader_id != NO_MEMBER:
         require(after.leader_id in (NO_MEMBER, before.leader_id), "two leaders in one term", before, after)
 

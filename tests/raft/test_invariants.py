@@ -1,0 +1,125 @@
+"""The watchman himself: each invariant speaks when its rule is broken."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.errors import InvariantViolation
+from tercet.raft import Entry, Role
+from tercet.raft.invariants import View, Witness, check_state, check_step, view
+from tests.raft.cluster import Cluster
+
+
+def cluster() -> Cluster:
+    it = Cluster.of(3)
+    it.elect(1)
+    it.propose(1, b"a")
+    it.run()
+    return it
+
+
+@pytest.mark.parametrize(
+    ("member", "broken"),
+    [
+        (2, {"commit_index": 9}),
+        (2, {"applied_index": 9}),
+        (2, {"term": 0}),
+        (2, {"leader_id": 2}),
+        (2, {"role": Role.CANDIDATE}),
+        (1, {"term": 2}),
+        (1, {"leader_transferee": 9}),
+        (1, {"role": Role.FOLLOWER}),
+    ],
+)
+def test_a_state_that_cannot_be(member: int, broken: dict[str, object]) -> None:
+    raft = cluster()[member]
+    check_state(raft)
+    for name, value in broken.items():
+        setattr(raft, name, value)
+    with pytest.raises(InvariantViolation):
+        check_state(raft)
+
+
+def test_progress_that_cannot_be() -> None:
+    raft = cluster()[1]
+    raft.tracker.peers[2].match = 3
+    with pytest.raises(InvariantViolation, match="impossible progress"):
+        check_state(raft)
+
+
+LEADER = View(1, 2, 1, 1, Role.LEADER, 5, 2, 4, 6, 1, 6, 2)
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        (LEADER._replace(term=1), "term went back"),
+        (LEADER._replace(commit_index=4), "commit was taken back"),
+        (LEADER._replace(applied_index=3), "unapplied"),
+        (LEADER._replace(first_index=0), "came back"),
+        (LEADER._replace(voted_for=2), "voted twice"),
+        (LEADER._replace(last_index=5), "cut its own log"),
+        (LEADER._replace(role=Role.CANDIDATE), "against itself"),
+        (LEADER._replace(role=Role.FOLLOWER, leader_id=2), "two leaders"),
+        (LEADER._replace(commit_index=6, commit_term=1), "older term"),
+    ],
+)
+def test_a_step_that_cannot_be(after: View, text: str) -> None:
+    check_step(LEADER, LEADER)
+    with pytest.raises(InvariantViolation, match=text):
+        check_step(LEADER, after)
+
+
+def test_two_leaders_in_one_term() -> None:
+    witness, first, second = Witness(), cluster(), Cluster.of(3)
+    witness.observe(first[1])
+    second.elect(2)
+    with pytest.raises(InvariantViolation, match="two"):
+        witness.observe(second[2])
+
+
+def test_one_position_with_two_entries() -> None:
+    witness, it = Witness(), cluster()
+    witness.observe(it[1])
+    it[2].log.truncate(1)
+    it[2].log.append([Entry(1, 2, b"b")])
+    with pytest.raises(InvariantViolation, match="one position"):
+        witness.observe(it[2])
+
+
+def test_two_entries_committed_at_one_index() -> None:
+    witness, it = Witness(), cluster()
+    witness.observe(it[1])
+    it[2].log.truncate(1)
+    it[2].term = 2
+    it[2].log.append([Entry(2, 2, b"a")])
+    with pytest.raises(InvariantViolation, match="two entries committed"):
+        witness.observe(it[2])
+
+
+def test_a_leader_without_a_committed_entry() -> None:
+    witness, it, other = Witness(), cluster(), Cluster.of(3, pre_vote=False)
+    witness.observe(it[1])
+    other.campaign(2)
+    other.network.clear()
+    other.elect(2)
+    other[2].log.truncate(0)
+    other[2].log.append([Entry(2, 1)])
+    other[2].commit_index = other[2].applied_index = 0
+    other[2].promises.stable_index = 0
+    for progress in other[2].tracker.peers.values():
+        progress.match, progress.next = 0, 1
+    with pytest.raises(InvariantViolation, match="lacks a committed entry"):
+        witness.observe(other[2])
+
+
+def test_a_stale_read() -> None:
+    witness = Witness()
+    witness.check_read(5, 5)
+    with pytest.raises(InvariantViolation, match="stale read"):
+        witness.check_read(4, 5)
+
+
+def test_view_is_what_is_there() -> None:
+    raft = cluster()[1]
+    assert view(raft) == View(1, 1, 1, 1, Role.LEADER, 2, 1, 2, 2, 1, 2, 1)
