@@ -112,34 +112,24 @@ def _send_appends(raft: Raft, member: int, progress: Progress) -> None:
 
 
 def _send_append(raft: Raft, member: int, progress: Progress, *, force: bool) -> bool:
-    """Send one append if it says anything new, or is asked for. False: nothing more can be sent."""
+    """Send one append if it says anything new, or is asked for. True: there is more."""
     if progress.is_paused:
         return False
     log = raft.log
+    last_index, commit = log.last_index, raft.commit_index
+    has_entries = progress.next <= last_index and not (progress.state is ProgressState.REPLICATE and progress.is_full)
+    if not (has_entries or force or progress.can_raise_commit(commit)):
+        return False
     before = progress.next - 1
     before_term = log.term(before)
     if before_term is None:
         _send_snapshot(raft, member, progress)
         return False
-    if progress.state is ProgressState.REPLICATE and progress.is_full:
-        entries = []
-    else:
-        entries = log.entries(progress.next, log.last_index + 1, raft.config.max_message_bytes)
-    if not entries and not force and not progress.can_raise_commit(raft.commit_index):
-        return False
-    raft.send(
-        Message(
-            MessageType.APP,
-            to=member,
-            log_term=before_term,
-            index=before,
-            entries=entries,
-            commit=raft.commit_index,
-        )
-    )
+    entries = log.entries(progress.next, last_index + 1, raft.config.max_message_bytes) if has_entries else []
+    raft.send(Message(MessageType.APP, to=member, log_term=before_term, index=before, entries=entries, commit=commit))
     progress.sent(len(entries))
-    progress.sent_commit = raft.commit_index
-    return True
+    progress.sent_commit = commit
+    return has_entries and progress.next <= last_index
 
 
 def _send_snapshot(raft: Raft, member: int, progress: Progress) -> None:
