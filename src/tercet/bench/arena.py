@@ -109,5 +109,5 @@ async def running(system: System, directory: Path, *, tls: bool = False) -> Asyn
         leader = await find_leader(cluster.plan.client_urls, files.context() if files else None)
         yield Running(cluster, leader)
     finally:
-        await cluster.stop()
+        await cluster.kill()  # an orderly end would wait for a new leader, and the data goes anyway
         shutil.rmtree(directory, ignore_errors=True)

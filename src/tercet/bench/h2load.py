@@ -37,7 +37,7 @@ async def run(shot: Shot) -> float:
         process = await asyncio.create_subprocess_exec(
             "h2load",
             f"--duration={max(round(shot.seconds), 1)}",
-            f"--warm-up-time={max(round(shot.warmup), 1)}",
+            f"--warm-up-time={round(shot.warmup)}",
             f"--clients={shot.connections}",
             f"--max-concurrent-streams={shot.streams}",
             f"--data={body.name}",
@@ -55,6 +55,6 @@ async def run(shot: Shot) -> float:
             raise
     text = out.decode("utf-8", "replace")
     rate, done = _RATE.search(text), _DONE.search(text)
-    if process.returncode or rate is None or done is None or int(done[2]):
+    if process.returncode or rate is None or done is None or not int(done[1]) or int(done[2]):
         raise LoadFailed(f"h2load failed: {text.strip()[-400:]}")
     return float(rate[1])

@@ -11,7 +11,6 @@ should that one be killed, the kernel stops the members (PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -26,7 +25,26 @@ from tercet.pki import ClusterCertificates
 
 STOP_SECONDS = 15.0
 _LOG_TAIL_BYTES = 16 << 10
-_PR_SET_PDEATHSIG = 1
+# Runs first in the child: asks the kernel to end it when this process is gone, then becomes the program. In a process of
+# its own and not between fork and exec (`preexec_fn`), where a lock that another thread held would never be released.
+_DIE_WITH_PARENT = (
+    sys.executable,
+    "-IS",
+    "-c",
+    """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+parent, program = int(sys.argv[1]), sys.argv[2:]
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() != parent:
+    sys.exit("started by a process that is gone")
+try:
+    os.execvp(program[0], program)
+except OSError as error:
+    sys.exit(f"cannot run {program[0]}: {error}")
+""",
+)
 
 
 class MemberDied(TercetError):
@@ -156,6 +174,8 @@ class LocalCluster:
         member.log.parent.mkdir(parents=True, exist_ok=True)
         with member.log.open("ab") as log:
             self.processes[member.name] = await asyncio.create_subprocess_exec(
+                *_DIE_WITH_PARENT,
+                str(os.getpid()),
                 *self.program,
                 *self.plan.flags(member),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -163,7 +183,6 @@ class LocalCluster:
                 stderr=log,
                 env=_environment(),
                 start_new_session=True,
-                preexec_fn=_die_with_parent() if sys.platform == "linux" else None,
             )
 
     def pid(self, member: Member) -> int:
@@ -259,16 +278,3 @@ def log_tail(path: Path, lines: int = 12) -> str:
 def _environment() -> dict[str, str]:
     """Ours without etcd's variables: one that is set for this shell would be in conflict with a member's flags."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-
-
-def _die_with_parent() -> Callable[[], None]:
-    """For the child, between fork and exec: have the kernel end it when this process is gone."""
-    libc = ctypes.CDLL(None)
-    parent = os.getpid()
-
-    def ask_kernel() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it went away before we asked
-            os._exit(1)
-
-    return ask_kernel

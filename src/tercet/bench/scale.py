@@ -2,8 +2,8 @@
 
     python -m tercet.bench.scale                      1,000,000 keys of 100 bytes, in tercet and in etcd, one after the other
     python -m tercet.bench.scale --keys 100000        ten times quicker
-Each system: three fresh members, loaded through the leader with transactions of 100 puts; then the resident memory of each member,
-a range of 10,000 keys, and all members killed at once and started again, until all are healthy.
+Each system: three fresh members, loaded through the leader with transactions of 100 puts; then the resident memory of each
+member, a range of 10,000 keys, and all members killed at once and started again, until all are healthy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BATCH = 100
 _BATCHES_IN_FLIGHT = 16
 _RANGE_KEYS = 10_000
 _RANGE_TIMES = 5
-_SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS = 2.0
 
 Told = Callable[[str, float], None]
 """Hears which step is under way and how much of it is done, from 0 to 1."""

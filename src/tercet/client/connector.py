@@ -56,6 +56,7 @@ class Connector:
         self._limits = limits
         self._at = 0
         self._channel: Channel | None = None
+        self._retired: list[Channel] = []
         self._dialing = asyncio.Lock()
 
     @property
@@ -74,15 +75,23 @@ class Connector:
             return self._channel
 
     async def drop(self, channel: Channel) -> None:
-        """This channel failed: use the next endpoint from now on, unless another task has moved on already."""
+        """This channel failed a call: use the next endpoint from now on, unless another task has moved on already.
+
+        Other calls may still be answered over it (a member without a leader serves serializable reads): it ends with the last.
+        """
         if channel is self._channel:
             self._channel = None
             self._at = (self._at + 1) % len(self._endpoints)
-            await channel.close()
+            self._retired.append(channel)
+        idle = [retired for retired in self._retired if not retired.open_calls]
+        self._retired = [retired for retired in self._retired if retired.open_calls]
+        for one in idle:
+            await one.close()
 
     async def close(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
+        channels = [*self._retired, *([self._channel] if self._channel else [])]
+        self._channel, self._retired = None, []
+        for channel in channels:
             await channel.close()
 
     async def _dial_until(self, deadline: float) -> Channel:

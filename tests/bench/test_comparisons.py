@@ -1,0 +1,134 @@
+"""The comparisons, with etcd on both sides and little to do: what they print must be what was measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tercet.bench import compare, h2load, requests, scale
+from tercet.bench.arena import System, etcd_system, free_ports, plan, tercet_system
+from tercet.bench.compare import WORKLOADS, Rate, Settings, as_markdown, summarize
+from tercet.bench.load import Extent, LoadFailed
+from tercet.errors import ConfigError
+from tercet.rpc import UnaryCall
+from tests.cli.etcd_pair import binary
+from tests.client.member import member, run
+
+
+def test_medians_and_ratios() -> None:
+    baseline, ours = System("etcd", ()), System("tercet", ())
+    work = WORKLOADS[:1]
+    results = {
+        work[0].name: {
+            "etcd": [Rate(100.0, 0.004), Rate(900.0, 0.001), Rate(200.0, 0.002)],
+            "tercet": [Rate(600.0, 0.001), Rate(500.0, None), Rate(1.0, 0.003)],
+        }
+    }
+    lines = summarize(results, work, baseline, ours)
+    assert lines[0].ratio == 2.5
+    assert as_markdown(lines, baseline, ours).splitlines() == [
+        "| workload (3 members) | etcd | tercet | ratio | aim |",
+        "| --- | --: | --: | --: | --: |",
+        "| put, 1 in flight | 200/s (p99 2.00 ms) | 500/s (p99 2.00 ms) | 2.50 | 1.3 |",
+    ]
+
+
+def test_the_workloads_are_those_of_the_aims() -> None:
+    assert [(work.in_flight, work.aim, work.tls) for work in WORKLOADS] == [
+        (1, 1.3, False),
+        (32, 2.0, False),
+        (256, 2.0, False),
+        (256, 1.2, False),
+        (256, 1.0, False),
+        (256, 4.0, True),
+        (256, 4.0, True),
+    ]
+    assert [work.connections for work in WORKLOADS] == [1, 1, 4, 4, 4, 4, 4]
+
+
+def test_compare(tmp_path: Path) -> None:
+    line = ["--quick", "--seconds", "0.3", "--only", "put, 32", "-w", "json"]
+    line += ["--tercet-program", binary("etcd"), "--data-dir", str(tmp_path / "bench")]
+    result = CliRunner().invoke(compare.command, line)
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert found["workload"] == "put, 32 in flight"
+    assert found["baseline_per_second"] > 50
+    assert found["per_second"] > 50
+    assert found["ratio"] == pytest.approx(found["per_second"] / found["baseline_per_second"], rel=0.01)
+    assert not list((tmp_path / "bench").iterdir())  # nothing is left behind
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
+def test_h2load_is_an_independent_judge() -> None:
+    async def test() -> None:
+        bodies: set[bytes] = set()
+
+        def answer(call: UnaryCall, message: bytes) -> None:
+            bodies.add(message)
+            call.reply(b"")
+
+        async with member({requests.PUT_PATH: answer}) as up:
+            url = f"http://{up.endpoint}{requests.PUT_PATH}"
+            rate = await h2load.run(h2load.Shot(url, b"message", connections=2, streams=4, seconds=1, warmup=0))
+            assert bodies == {b"message"}
+            assert 0 < rate <= len(up.asked)
+        with pytest.raises(LoadFailed, match="h2load failed"):
+            await h2load.run(h2load.Shot(url, b"message", connections=1, streams=1, seconds=1, warmup=0))
+
+    run(test())
+
+
+def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "_SETTLE_SECONDS", 0.0)
+    line = ["--keys", "1050", "-w", "json", "--tercet-program", binary("etcd"), "--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(scale.command, line)
+    assert result.exit_code == 0, result.output
+    found = {entry["name"]: entry for entry in json.loads(result.stdout)}
+    assert list(found) == [
+        "resident memory, leader",
+        "resident memory, largest member",
+        "restart of all members until healthy",
+        "range of 1,050 keys",
+        "loading, 100 puts a transaction",
+    ]
+    assert 5 < found["resident memory, leader"]["ours"] <= found["resident memory, largest member"]["ours"]
+    assert all(entry["ours"] > 0 and entry["baseline"] > 0 for entry in found.values())
+
+
+def test_mistakes_are_told() -> None:
+    runner = CliRunner()
+    assert "no workload contains that; there are: put, 1 in flight;" in runner.invoke(compare.command, ["--only", "x"]).stderr
+    assert "Did you mean one of: '--only', '--rounds'" in runner.invoke(compare.command, ["--round", "3"]).stderr
+    failed = runner.invoke(compare.command, ["--etcd-program", "/nonexistent"])
+    assert failed.exit_code == 1
+    assert "cannot run /nonexistent" in failed.stderr
+
+
+def test_a_member_that_dies_ends_the_comparison(tmp_path: Path) -> None:
+    line = ["--quick", "--only", "put, 1", "--data-dir", str(tmp_path), "--etcd-program", binary("etcd")]
+    result = CliRunner().invoke(compare.command, [*line, "--tercet-program", "false", "--seconds", "0.2"])
+    assert result.exit_code == 1
+    assert "ended: exit code 1; its log is" in result.stderr
+
+
+def test_members_are_told_apart(tmp_path: Path) -> None:
+    made = plan(tmp_path, tercet_system(), tls=True)
+    assert len({port for member in made.members for port in (member.client_port, member.peer_port)}) == 6
+    flags = made.flags(made.members[1])
+    assert "--name=n2" in flags
+    assert made.client_url(made.members[1]).startswith("https://")
+    assert made.peer_url(made.members[1]).startswith("http://")
+    assert not [flag for flag in flags if "client-cert-auth" in flag]
+    assert len(set(free_ports(20))) == 20
+
+
+def test_an_etcd_is_found_and_named() -> None:
+    assert etcd_system().name == "etcd 3.5.1"
+    assert Settings(1, Extent(seconds=1.0), Path("x")).generator == "tercet"
+    with pytest.raises(ConfigError, match="cannot run"):
+        etcd_system(["/nonexistent"])

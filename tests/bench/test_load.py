@@ -1,0 +1,166 @@
+"""The generator counts what it did, stops when it should, and says when it could not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from array import array
+from itertools import cycle, islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.bench import load, requests
+from tercet.bench.latency import Measurement
+from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.errors import Code, ConfigError
+from tercet.proto import rpc_pb2
+from tercet.rpc import UnaryCall
+from tests.client.member import Answer, member, run
+
+PUT = requests.PUT_PATH
+KEYS = requests.Keys(space=10, size=4)
+
+
+def done(call: UnaryCall, _: bytes) -> None:
+    call.reply(b"")
+
+
+async def measure(answer: Answer, extent: Extent, *, clients: int = 8, connections: int = 2) -> tuple[Measurement, int]:
+    """The measurement, and how many requests the member saw."""
+    async with member({PUT: answer}) as up:
+        channels = await open_channels([up.endpoint], connections, None)
+        try:
+            measured = await Load(PUT, requests.puts(KEYS, 8), extent).run(channels, clients)
+        finally:
+            await close_channels(channels)
+        return measured, len(up.asked)
+
+
+def test_exactly_as_many_requests_as_asked_for() -> None:
+    measured, seen = run(measure(done, Extent(total=500)))
+    assert measured.requests == seen == 500
+    assert not measured.errors
+    assert list(measured.latencies) == sorted(measured.latencies)
+    assert 0 < measured.latencies[0] <= measured.seconds
+    assert measured.cpu_seconds > 0
+
+
+def test_fewer_requests_than_clients() -> None:
+    measured, seen = run(measure(done, Extent(total=3)))
+    assert measured.requests == seen == 3
+
+
+def test_a_duration_is_kept_and_the_warmup_not_counted() -> None:
+    measured, seen = run(measure(done, Extent(seconds=0.2, warmup=0.2)))
+    assert 0.19 < measured.seconds < 0.5
+    assert 0 < measured.requests < seen
+
+
+def test_the_number_in_flight_is_kept() -> None:
+    waiting: list[UnaryCall] = []
+    most = 0
+
+    def later(call: UnaryCall, _: bytes) -> None:
+        nonlocal most
+        waiting.append(call)
+        most = max(most, len(waiting))
+        asyncio.get_running_loop().call_later(0.001, lambda: done(waiting.pop(0), b""))
+
+    measured, _ = run(measure(later, Extent(total=200), clients=16))
+    assert measured.requests == 200
+    assert most == 16
+
+
+def test_errors_are_counted_apart() -> None:
+    numbers = cycle(range(2))
+
+    def sometimes(call: UnaryCall, _: bytes) -> None:
+        call.fail(Code.RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded") if next(numbers) else call.reply(b"")
+
+    measured, _ = run(measure(sometimes, Extent(total=100)))
+    assert (measured.requests, measured.failed) == (50, 50)
+    assert measured.errors == {"etcdserver: mvcc: database space exceeded": 50}
+    assert "failed: 50 x etcdserver: mvcc: database space exceeded" in measured.as_text()
+
+
+def test_a_member_that_refuses_everything_is_a_failed_run() -> None:
+    def refuse(call: UnaryCall, _: bytes) -> None:
+        call.fail(Code.UNAVAILABLE, "etcdserver: no leader")
+
+    with pytest.raises(LoadFailed, match="no request succeeded: etcdserver: no leader"):
+        run(measure(refuse, Extent(total=20)))
+
+
+def test_a_lost_connection_ends_its_requests() -> None:
+    def hang_up(call: UnaryCall, _: bytes) -> None:
+        call.connection.abort()
+
+    with pytest.raises(LoadFailed, match="no request succeeded"):
+        run(measure(hang_up, Extent(total=10_000)))
+
+
+def test_a_silent_member_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_STALL_SECONDS", 0.3)
+    with pytest.raises(LoadFailed, match="no answer for 0 s to any of 8 requests"):
+        run(measure(lambda call, _: None, Extent(seconds=5)))
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(LoadFailed, match=r"127.0.0.1:1: connection error"):
+        run(open_channels(["127.0.0.1:1"], 1, None))
+
+
+@given(st.lists(st.floats(0, 100), min_size=1), st.floats(0, 100))
+def test_a_percentile_is_not_exceeded_by_that_many(latencies: list[float], percent: float) -> None:
+    measured = Measurement(1.0, array("d", sorted(latencies)), {}, 0.0)
+    value = measured.percentile(percent)
+    assert value in measured.latencies
+    assert sum(latency <= value for latency in latencies) * 100 >= percent * len(latencies) - 1e-6
+    assert measured.percentile(0) == min(latencies)
+    assert measured.percentile(100) == max(latencies)
+
+
+def test_a_run_without_answers_has_no_latencies() -> None:
+    empty = Measurement(1.0, array("d"), {}, 0.0)
+    assert (empty.percentile(99), empty.mean, empty.per_second, empty.cpu_per_request) == (0.0, 0.0, 0.0, 0.0)
+
+
+class TestRequests:
+    def test_puts_have_the_sizes_asked_for(self) -> None:
+        keys = requests.Keys(space=1000, size=20)
+        decoded = [rpc_pb2.PutRequest.FromString(body) for body in islice(requests.puts(keys, 300), 1500)]
+        assert {(len(put.key), len(put.value)) for put in decoded} == {(20, 300)}
+        assert len({put.key for put in decoded}) == 1000
+
+    def test_ranges_say_their_consistency(self) -> None:
+        for serializable in (False, True):
+            body = next(requests.ranges(KEYS, serializable=serializable))
+            assert rpc_pb2.RangeRequest.FromString(body).serializable is serializable
+
+    def test_a_txn_names_no_key_twice(self) -> None:
+        for body in islice(requests.txns(KEYS, 8, 10), 5):
+            keys = [part.request_put.key for part in rpc_pb2.TxnRequest.FromString(body).success]
+            assert len(set(keys)) == len(keys) == 10
+        with pytest.raises(ConfigError, match="raise --key-space"):
+            next(requests.txns(KEYS, 8, 11))
+
+    @given(st.integers(1, 500), st.integers(1, 100))
+    def test_filling_puts_every_key_once(self, space: int, batch: int) -> None:
+        keys = requests.Keys(space=space, size=4)
+        found = [
+            part.request_put.key
+            for body in requests.filling(keys, 1, batch)
+            for part in rpc_pb2.TxnRequest.FromString(body).success
+        ]
+        assert found == [keys.key(number) for number in range(space)]
+
+    def test_large_values_are_not_all_held(self) -> None:
+        bodies = list(islice(requests.puts(requests.Keys(space=10_000, size=8), 1 << 20), 200))
+        assert len({id(body) for body in bodies}) <= 64
+
+    def test_keys_must_fit(self) -> None:
+        with pytest.raises(ConfigError, match="1001 keys do not fit into 3 bytes"):
+            requests.Keys(space=1001, size=3)
+        assert len(requests.Keys(space=1000, size=3).sample(5000, random.Random(1))) == 1000

@@ -1,0 +1,120 @@
+"""The program `tercet`: which word leads where, and what its sub-commands say."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import pytest
+
+from tercet import __version__
+from tercet.cli import tercet
+from tercet.proto import rpc_pb2
+from tercet.version import ETCD_VERSION
+from tests.cli.conftest import Pair
+from tests.cli.etcd_pair import run_ours
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines that reached the server, in its place."""
+    lines: list[list[str]] = []
+
+    def main(line: list[str]) -> int:
+        lines.append(line)
+        return 7
+
+    module = types.ModuleType("tercet.server.main")
+    module.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tercet.server.main", module)
+    return lines
+
+
+@pytest.mark.parametrize("line", [[], ["--name", "up"], ["-name=up"], ["--data-dir", "bench"], ["--version"]])
+def test_a_member_is_run_unless_the_first_word_is_a_command(served: list[list[str]], line: list[str]) -> None:
+    assert tercet.main(line) == 7
+    assert served == [line]
+
+
+def test_a_misspelt_command_is_hinted_at(served: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tercet.main(["bnech", "put"]) == 7
+    assert "did you mean `tercet bench`?" in capsys.readouterr().err
+    assert served == [["bnech", "put"]]
+
+
+@pytest.mark.parametrize("line", [["--help"], ["-h"], ["help"]])
+def test_help_shows_commands_and_then_the_servers_flags(
+    served: list[list[str]], capsys: pytest.CaptureFixture[str], line: list[str]
+) -> None:
+    tercet.main(line)
+    out = capsys.readouterr().out
+    for name in ("up", "bench", "sim", "version"):
+        assert f"  tercet {name} " in out
+    assert len(served) == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tercet.main(["version"]) == 0
+    assert capsys.readouterr().out == f"tercet version: {__version__}\netcd version: {ETCD_VERSION}\n"
+
+
+@pytest.mark.parametrize(("line", "text"), [(["help", "up"], "--data-dir DIR"), (["bench", "--help"], "tercet bench range")])
+def test_help_of_commands(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
+    assert tercet.main(line) == 0
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (["up", "--memebrs", "3"], "Did you mean '--members'?"),
+        (["bench", "putt"], "No such command 'putt'."),
+        (["bench", "put", "--total", "1", "--duration", "1"], "--total and --duration cannot be given together"),
+        (["bench", "put", "--clients", "0"], "x>=1"),
+        (["up", "--program", "/nonexistent/etcd"], "cannot run /nonexistent/etcd"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
+    assert tercet.main(line) == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (["put", "--endpoints", "127.0.0.1:1"], "127.0.0.1:1: connection error"),
+        (["put", "--endpoints", "nowhere"], 'endpoint "nowhere" does not have the form host:port'),
+        (["put", "--cert", "/nonexistent"], "KeyFile and CertFile must both be present"),
+        (["put", "--key-space", "1000", "--key-size", "2"], "1000 keys do not fit into 2 bytes"),
+        (["txn", "--key-space", "3", "--operations", "5"], "raise --key-space"),
+    ],
+)
+def test_a_bench_that_cannot_run(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
+    assert tercet.main(["bench", *line]) == 1
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (["put", "--total", "300", "--clients", "8"], 100),
+        (["txn", "--total", "50", "--operations", "4", "--target-leader"], 100),
+        (["range", "--total", "300", "--clients", "8", "--connections", "2", "--consistency", "s"], 100),
+        (["put", "--duration", "0.2", "--warmup", "0.1"], 100),
+    ],
+)
+def test_bench(pair: Pair, capsys: pytest.CaptureFixture[str], words: list[str], keys: int) -> None:
+    run_ours(pair.ours, ["del", "", "--prefix"])
+    line = ["bench", *words, "--endpoints", pair.ours, "--key-space", str(keys), "-w", "json", "--value-size=10"]
+    assert tercet.main(line) == 0
+    found = json.loads(capsys.readouterr().out)
+    if "--total" in words:
+        assert found["requests"] == int(words[words.index("--total") + 1])
+    latency = found["latency_seconds"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"] <= latency["max"]
+    stored = rpc_pb2.RangeResponse.FromString(run_ours(pair.ours, ["get", "", "--prefix", "-w", "protobuf"]).out)
+    assert 0 < stored.count <= keys
+    assert {(len(kv.key), len(kv.value)) for kv in stored.kvs} == {(16, 10)}
+    if words[0] == "range":
+        assert stored.count == keys  # all were put before
