@@ -339,7 +339,10 @@ class Replica:
         self._close(snapshot.index, snapshot.term)
         if ready.hard_state is not None:
             self._log_store.append(ready.hard_state, (), then=_nothing)
-        self._log_store.save_snapshot(snapshot, then=partial(self._persisted, ready.number))
+        persisted = partial(self._persisted, ready.number)
+        self._log_store.save_snapshot(snapshot, then=_nothing if ready.entries else persisted)
+        if ready.entries:  # what follows the snapshot came in the same turn
+            self._log_store.append(None, ready.entries, then=persisted)
         self.checkpoints.installed(snapshot.index)
         self.raft.applied_to(snapshot.index)
         self.reads.applied(snapshot.index)
