@@ -120,6 +120,7 @@ class LmdbBackend:
         self._timer: TimerHandle | None = None
         self._defragmentation: Defragmentation | None = None
         self._defragmentations = 0
+        self._copying: set[Defragmentation] = set()  # also those that were abandoned
         self._failure: Exception | None = None
         self._closed = False
 
@@ -223,11 +224,12 @@ class LmdbBackend:
         if self._closed:
             return
         self._closed = True
-        defragmentation = self._defragmentation
-        if defragmentation is not None:
-            self._abandon(defragmentation)
+        if self._defragmentation is not None:
+            self._abandon(self._defragmentation)
+        for defragmentation in list(self._copying):
             if defragmentation.thread is not None:
                 defragmentation.thread.join()
+            self._copied(defragmentation, None)
         try:
             if self._failure is None and self._operations == self._closed_operations:
                 self.commit_now()
@@ -255,6 +257,7 @@ class LmdbBackend:
         merge_into(defragmentation.journal, self._sealed)  # being committed: the copy may begin before or after that
         self._file.views.add(defragmentation)  # the file stays open while it is copied
         self._defragmentation = defragmentation
+        self._copying.add(defragmentation)
         if self._loop is None:
             self._copied(defragmentation, defragmentation.make_copy())
         else:
@@ -472,9 +475,12 @@ class LmdbBackend:
             self._loop.call_soon_threadsafe(self._copied, defragmentation, failure)
 
     def _copied(self, defragmentation: Defragmentation, failure: StorageFailure | None) -> None:
+        if defragmentation not in self._copying:
+            return  # the backend was closed meanwhile
+        self._copying.discard(defragmentation)
         defragmentation.source.views.discard(defragmentation)
         defragmentation.source.close_if_unused()
-        if self._defragmentation is not defragmentation or self._closed:
+        if self._defragmentation is not defragmentation:
             discard_unfinished(defragmentation.path)  # abandoned meanwhile
             return
         if failure is None:
