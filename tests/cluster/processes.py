@@ -11,6 +11,7 @@ free when it returns.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import random
 import shutil
@@ -201,6 +202,16 @@ class Member:
             f"{self.name} says {text!r}",
             seconds=seconds,
         )
+
+    def reason(self) -> str:
+        """The one line of this life's log that says why it ended, with its error; and no traceback beside it."""
+        said = self.said()
+        assert "Traceback" not in said, said
+        assert "stacktrace" not in said, said
+        fatal = [line for line in said.splitlines() if not line.startswith("{") or json.loads(line)["level"] == "fatal"]
+        assert len(fatal) == 1, said
+        line = fatal[0]
+        return " ".join(map(str, json.loads(line).values())) if line.startswith("{") else line
 
     def http(self, path: str, port: int | None = None) -> tuple[int, str]:
         """GET from the client port (or another one). Returns status and body."""

@@ -107,6 +107,8 @@ def open_member(
             raise ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
         wal = WAL.create(OsFileSystem(), str(paths.wal), metadata.SerializeToString())
         recovered = Recovered(b"", HardState(), None, [], None)
+    for received in paths.snapshots.glob("*.snap.db"):
+        received.unlink(missing_ok=True)  # a crash came between its reception and its use: its sender will send a newer one
     backend = LmdbBackend(
         str(paths.database),
         loop=asyncio.get_running_loop(),

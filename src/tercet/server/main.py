@@ -81,14 +81,15 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
         end(0)
 
     server = MemberServer(config, on_failure=on_failure, on_removed=on_removed)
+    # From the first moment on: a start may take as long as it takes for a quorum to come together.
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, _received, number, end)
     starting = asyncio.ensure_future(server.start())
     try:
         either: set[asyncio.Future[Any]] = {starting, ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            for number in _SIGNALS:
-                loop.add_signal_handler(number, _received, number, end)
             gc.collect()
             gc.freeze()
             await ended
@@ -97,6 +98,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
         end(1)
     finally:
         starting.cancel()
+        await asyncio.wait([starting])
         await server.stop()
     return ended.result()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 from tercet.errors import StatusError
 from tercet.proto import internal_pb2
@@ -19,6 +20,10 @@ from tercet.version import ETCD_VERSION
 
 log = logging.getLogger(__name__)
 
+# Not the timeout of a client's request: an entry that reaches a member inside a snapshot never answers who proposed it, and
+# a member that comes back by one should not wait long for that. To say the same twice does no harm.
+_PUBLISH_SECONDS: Final = 1.0
+
 FetchVersion = Callable[[Member], Awaitable[str | None]]
 """A member's own version, or None if it does not answer."""
 
@@ -29,7 +34,10 @@ async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> No
     request = internal_pb2.ClusterMemberAttrSetRequest(member_ID=replica.raft.id, member_attributes=attributes)
     while True:
         try:
-            await propose(replica, "cluster_member_attr_set", request)
+            async with asyncio.timeout(_PUBLISH_SECONDS):
+                await propose(replica, "cluster_member_attr_set", request)
+        except TimeoutError:
+            continue
         except StatusError as error:
             log.warning("failed to publish local member to cluster through raft: %s", error)
             await asyncio.sleep(0.1)
