@@ -81,7 +81,7 @@ def test_messages_do_not_share_memory() -> None:
 
 def test_a_cut_link_loses_both_ways_until_mended_and_tells_of_databases() -> None:
     post = Post(NONE)
-    post.network.cut_off(2, [1, 2, 3])
+    post.network.cut_off(2)
     post.send(5)
     post.send(5, from_=2, to=3)
     post.send(5, from_=1, to=3)
@@ -97,7 +97,7 @@ def test_a_cut_link_loses_both_ways_until_mended_and_tells_of_databases() -> Non
 def test_a_cut_also_loses_what_is_under_way() -> None:
     post = Post(NONE)
     post.network.send(Parcel(Message(MessageType.APP, from_=1, to=2)))
-    post.network.cut_off(2, [1, 3])
+    post.network.cut_off(2)
     post.clock.run_until(MICROSECONDS)
     assert post.arrived == []
 

@@ -6,7 +6,7 @@ which. What got no answer may have happened: the history says so, and nobody rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -62,9 +62,9 @@ class Clients:
         """No new operations; those that run may still be answered."""
         self._is_stopped = True
 
-    def read_everything(self) -> None:
-        """Read every key through every member, so that a loss shows even where nobody would have looked again."""
-        for server in self._servers:
+    def read_everything(self, servers: Iterable[Server]) -> None:
+        """Read every key through each of `servers`, so that a loss shows even where nobody would have looked again."""
+        for server in servers:
             for key in self._keys:
                 self._ask(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
 
@@ -85,7 +85,8 @@ class Clients:
         operation = Operation(client, random.choice(_KINDS), key, self._clock.now)
         if operation.kind in (Kind.PUT, Kind.CAS):
             self._values += 1
-            operation.value = b"%d" % self._values
+            # Now and then longer than a sector, so that a power cut can tear it.
+            operation.value = b"%d" % self._values + b"." * random.choice((0, 0, 0, 1000))
         if operation.kind is Kind.CAS:
             operation.expected = self._seen[key] if random.random() < 0.9 else None
         return operation

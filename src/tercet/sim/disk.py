@@ -125,6 +125,7 @@ class SimulatedLogStore:
         self._in_flight: list[_Item] = []
         self._riders: list[_Item] = []
         self._failed = False
+        self.when_writing: Callable[[int], None] | None = None  # told, once a write has begun, how long it will take
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> None:
         if sync or self._in_flight:
@@ -157,7 +158,10 @@ class SimulatedLogStore:
 
     def _begin(self) -> None:
         self._in_flight, self._queue = self._queue, []
-        self._plan(self._latency(), self._finish)
+        latency = self._latency()
+        self._plan(latency, self._finish)
+        if self.when_writing is not None:
+            self.when_writing(latency)
 
     def _finish(self) -> None:
         if self._failed:

@@ -31,6 +31,7 @@ class Faults:
     failed_sync: float = 0.001  # of an fsync: it fails, and the member with it
     transfer: float = 0.005  # leadership is asked to move
     compact: float = 0.02  # superseded revisions are given up
+    reconfigure: float = 0.01  # somebody asks for a change of membership
 
     @classmethod
     def drawn(cls, random: Random) -> Faults:

@@ -57,4 +57,4 @@ class Undecided(TercetError):
 
 
 def _text(value: bytes | None) -> str:
-    return "nothing" if value is None else value.decode("utf-8", "backslashreplace")
+    return "nothing" if value is None else value.rstrip(b".").decode("utf-8", "backslashreplace")

@@ -16,14 +16,15 @@ from tercet import errors
 from tercet.errors import StatusError, StorageFailure
 from tercet.proto import rpc_pb2
 from tercet.raft import Raft, RaftConfig
-from tercet.raft.types import HardState, Message, MessageType, Snapshot
-from tercet.replica.membership import Member
+from tercet.raft.types import ConfChange, ConfChangeType, HardState, Message, MessageType, Snapshot
+from tercet.replica.membership import Member, change_context
+from tercet.replica.proposals import Outcome
 from tercet.replica.recovery import is_blank, restore, write_founding
 from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine
-from tercet.sim.clock import MILLISECOND, TICK, Clock
+from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK, Clock
 from tercet.sim.disk import SEGMENT_BYTES, Disk, PowerCut, SimulatedLogStore
-from tercet.sim.faults import Faults
+from tercet.sim.faults import NONE, Faults
 from tercet.sim.history import Operation
 from tercet.sim.network import Network, Parcel
 from tercet.sim.requests import Done, submit
@@ -51,6 +52,10 @@ class World(NamedTuple):
     faults: Callable[[], Faults]
     after_event: Callable[[SimulatedMember], None]
     founders: Sequence[int]
+    added: Callable[[int], None]
+    """A member learned that there is one of this id."""
+    refused: Callable[[int], None]
+    """A member that was removed tried to talk to one who knows."""
 
 
 class SimulatedMember:
@@ -61,6 +66,7 @@ class SimulatedMember:
         self.life = 0
         self.replica: Replica | None = None
         self.is_paused = False
+        self.is_removed = False
         self.backend = self.make_backend()
         self._random = random
         self._world = world
@@ -78,7 +84,9 @@ class SimulatedMember:
     # --- lives
 
     def start(self) -> None:
-        """Come up from what the disk holds. The power may fail in the middle of that, too."""
+        """Come up from what the disk holds. The power may fail in the middle of that, too. One that was removed stays away."""
+        if self.is_removed or self.is_up:
+            return
         self.life += 1
         if self._world.faults().crash and self._random.random() < 0.1:
             self._disk.syncs_left = self._random.randrange(4)
@@ -128,11 +136,18 @@ class SimulatedMember:
         for done in waiting:
             done(errors.STOPPED)
         if self._random.random() < self._world.faults().quick_restart:
-            self._world.clock.after(self._random.randint(MILLISECOND, 500 * MILLISECOND), self._return)
+            self._world.clock.after(self._random.randint(MILLISECOND, 500 * MILLISECOND), self.start)
 
-    def _return(self) -> None:
-        if self.replica is None:
-            self.start()
+    def crash_in_write(self) -> None:
+        """Crash while the log's next write is on its way to the disk."""
+        if self._log_store is not None:
+            self._log_store.when_writing = self._crash_within
+
+    def leave(self) -> None:
+        """Removed from the cluster: stop for good."""
+        self._world.trace(self.id, "leaves")
+        self.is_removed = True
+        self.crash()
 
     def pause(self) -> None:
         """Freeze: nothing is heard, said or written until `resume`, which finds all that came meanwhile."""
@@ -186,6 +201,25 @@ class SimulatedMember:
         if self.replica is not None:
             self._plan(0, lambda: self.replica.transfer_leadership(target) if self.replica else None)
 
+    def leave_soon(self) -> None:
+        """A second from now: the others may still need its acknowledgement of its own removal, and etcd waits as long."""
+        self._plan(MICROSECONDS, self.leave)
+
+    def propose_change(self, kind: ConfChangeType, member: Member, *, is_promote: bool = False) -> None:
+        """Ask for a change of membership, as an operator would through this member."""
+        if self.replica is not None:
+            self._plan(0, partial(self._propose_change, kind, member, is_promote))
+
+    def _propose_change(self, kind: ConfChangeType, member: Member, is_promote: bool) -> None:
+        assert self.replica is not None
+        self._world.trace(self.id, f"is asked to {kind.name} {member.id}")
+        context = b"" if kind is ConfChangeType.REMOVE_NODE else change_context(member, is_promote=is_promote)
+        change = ConfChange(kind, member.id, id=self.replica.proposals.ids.next(), context=context)
+        self.replica.propose_change(change, self._change_answered)
+
+    def _change_answered(self, outcome: Outcome) -> None:
+        self._world.trace(self.id, "changed the membership" if isinstance(outcome, bytes) else f"refuses: {outcome}")
+
     def compact(self, back: int) -> None:
         """Propose to give up all revisions but the newest `back`."""
         if self.replica is not None:
@@ -214,6 +248,9 @@ class SimulatedMember:
     def _receive(self, parcel: Parcel) -> None:
         assert self.replica is not None
         message = parcel.message
+        if message.from_ in self.replica.machine.membership.removed:
+            self._world.refused(message.from_)
+            return
         trace = self._world.trace
         if trace.is_on and message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
             trace(self.id, f"hears {describe(message)}")
@@ -255,18 +292,21 @@ class SimulatedMember:
         heard of any more. A voter that forgot would now vote again.
         """
         if self._random.random() < self._world.faults().crash_after_vote:
-            self._plan(self._random.randint(0, 5 * MILLISECOND), self._crash_unless_over)
+            self._crash_within(5 * MILLISECOND)
             self._world.clock.after(10 * MILLISECOND, partial(self._cut_off_unless_over, candidate))
 
     # The second act may begin between the plan and its moment.
 
+    def _crash_within(self, microseconds: int) -> None:
+        self._plan(self._random.randint(0, microseconds), self._crash_unless_over)
+
     def _crash_unless_over(self) -> None:
-        if self._world.faults().crash_after_vote:
+        if self._world.faults() is not NONE:
             self.crash()
 
     def _cut_off_unless_over(self, member_id: int) -> None:
-        if self._world.faults().crash_after_vote:
-            self._world.network.cut_off(member_id, self._world.founders)
+        if self._world.faults() is not NONE:
+            self._world.network.cut_off(member_id)
 
     def _send_snapshot(self, message: Message, snapshot: Snapshot) -> None:
         assert self.replica is not None
@@ -299,10 +339,11 @@ class SimulatedMember:
             self._compaction_is_planned = False
 
     def member_changed(self, member: Member) -> None:
-        pass
+        self._world.added(member.id)
 
     def member_removed(self, member_id: int) -> None:
-        pass
+        if member_id == self.id:
+            self.leave_soon()
 
     def leader_changed(self, leader_id: int) -> None:
         self._world.trace(self.id, f"follows {leader_id or 'nobody'}")
@@ -318,7 +359,7 @@ class SimulatedMember:
             salt = self._random.randbytes(8)
             wal = WAL.create(self._disk, _LOG_DIRECTORY, b"%d" % self.id, segment_bytes=SEGMENT_BYTES, salt=salt)
             recovered = Recovered(b"", HardState(), None, [], None)
-        if is_blank(recovered):
+        if is_blank(recovered) and self.id in self._world.founders:
             members = [Member(founder, (f"http://{founder}:2380",)) for founder in self._world.founders]
             recovered = write_founding(wal, members)
         machine = StateMachine(self.backend)

@@ -1,16 +1,21 @@
-"""Who breaks things, and when? Once a tick it throws its dice: links are cut and mended, members crash, return, freeze and
-go on.
+"""Who breaks things, and when? Once a tick it throws its dice: links are cut and mended, members crash, return, freeze and go
+on, and somebody wants another cluster than the one there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
+from tercet.raft.types import ConfChangeType
+from tercet.replica.membership import Member
 from tercet.sim.clock import TICK, Clock
 from tercet.sim.faults import NONE, Faults
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
+
+MEMBERS_MAX: Final = 5
 
 
 class Nemesis:
@@ -24,6 +29,7 @@ class Nemesis:
         self._random = random
         self._network = network
         self._members = members
+        self._newest_id = len(members)
         network.faults = faults
 
     def start(self) -> None:
@@ -49,6 +55,25 @@ class Nemesis:
             self._network.cut([member.id for member in self._members])
         for member in self._members:
             self._trouble(member)
+        if self._happens(self.faults.reconfigure):
+            self._reconfigure(self._random.choice(self._members))
+
+    def _reconfigure(self, operator: SimulatedMember) -> None:
+        """Ask `operator` for a change that an operator could want, given what this member knows: it may be long out of date."""
+        if operator.replica is None:
+            return
+        random = self._random
+        members = operator.replica.machine.membership.sorted()
+        learners = [member for member in members if member.is_learner]
+        if learners and random.random() < 0.6:
+            operator.propose_change(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
+        elif len(members) < 3 or (len(members) < MEMBERS_MAX and random.random() < 0.5):
+            self._newest_id += 1
+            kind = random.choice((ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE))
+            newcomer = Member(self._newest_id, (f"http://{self._newest_id}:2380",), is_learner=kind != ConfChangeType.ADD_NODE)
+            operator.propose_change(kind, newcomer)
+        else:
+            operator.propose_change(ConfChangeType.REMOVE_NODE, random.choice(members))
 
     def _trouble(self, member: SimulatedMember) -> None:
         faults = self.faults
@@ -59,7 +84,7 @@ class Nemesis:
             if self._happens(faults.resume):
                 member.resume()
         elif self._happens(faults.crash):
-            member.crash()
+            self._random.choice((member.crash, member.crash_in_write))()
         elif self._happens(faults.pause):
             member.pause()
         elif self._happens(faults.transfer):

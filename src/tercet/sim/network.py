@@ -8,7 +8,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import NamedTuple
@@ -46,15 +46,16 @@ class Network:
         self._deliver = deliver
         self._lost = lost
         self._cut: set[tuple[int, int]] = set()
+        self._cut_off: set[int] = set()
 
     @property
     def is_cut(self) -> bool:
-        return bool(self._cut)
+        return bool(self._cut or self._cut_off)
 
     def send(self, parcel: Parcel) -> None:
         """Put a parcel on its way; it may arrive once, twice or never."""
         chance = self._random.random
-        if (parcel.message.from_, parcel.message.to) in self._cut or chance() < self.faults.drop:
+        if self._is_broken(parcel.message) or chance() < self.faults.drop:
             self._lose(parcel)
             return
         self._clock.after(self._latency(), lambda: self._arrive(parcel))
@@ -77,19 +78,25 @@ class Network:
             self._cut.update((b, a) for a, b in pairs)
         self._trace_cuts()
 
-    def cut_off(self, member: int, others: Iterable[int]) -> None:
+    def cut_off(self, member: int) -> None:
         """Cut one member off from all others."""
-        for other in others:
-            self._cut.update(((member, other), (other, member)))
+        self._cut_off.add(member)
         self._trace_cuts()
 
     def mend(self) -> None:
         """All links work again; what was under way when they broke may still be lost."""
         self._cut.clear()
+        self._cut_off.clear()
         self._trace("net", "mended")
 
     def _trace_cuts(self) -> None:
-        self._trace("net", f"cut {' '.join(f'{a}>{b}' for a, b in sorted(self._cut))}")
+        links = [f"{a}>{b}" for a, b in sorted(self._cut)] + [f"{member} off" for member in sorted(self._cut_off)]
+        self._trace("net", f"cut {' '.join(links)}")
+
+    def _is_broken(self, message: Message) -> bool:
+        if (message.from_, message.to) in self._cut:
+            return True
+        return bool(self._cut_off) and (message.from_ in self._cut_off or message.to in self._cut_off)
 
     def _latency(self) -> int:
         if self.faults.delay and self._random.random() < self.faults.delay:
@@ -98,7 +105,7 @@ class Network:
 
     def _arrive(self, parcel: Parcel) -> None:
         message = parcel.message
-        if (message.from_, message.to) in self._cut:
+        if self._is_broken(message):
             self._lose(parcel)
             return
         self._deliver(Parcel(replace(message, entries=message.entries[:]), parcel.database))

@@ -62,9 +62,22 @@ class Simulator:
         self.network = Network(
             self.clock, self._random("network"), self.trace, deliver=self._deliver, lost=self._lost_on_the_way
         )
-        ids = range(1, members + 1)
-        world = World(self.clock, self.network, self.trace, lambda: self.nemesis.faults, self._after_event, ids)
-        self.members = [member_type(member_id, self._random(f"member {member_id}"), world) for member_id in ids]
+        self._world = World(
+            self.clock,
+            self.network,
+            self.trace,
+            lambda: self.nemesis.faults,
+            self._after_event,
+            founders=range(1, members + 1),
+            added=self._ensure_member,
+            refused=self._refused,
+        )
+        self._member_type = member_type
+        self.members: list[SimulatedMember] = []
+        """All that ever were; those who have been removed stay away."""
+        self._by_id: dict[int, SimulatedMember] = {}
+        for member_id in self._world.founders:
+            self._create_member(member_id)
         self.nemesis = Nemesis(self.clock, self._random("nemesis"), self.faults, self.network, self.members)
         self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
         for member in self.members:
@@ -99,15 +112,25 @@ class Simulator:
 
     def converged(self) -> bool:
         """One leader whom all follow, everything applied everywhere, nobody waiting."""
-        replicas = [member.replica for member in self.members]
-        first = replicas[0]
-        if first is None or not first.raft.leader_id or not self.clients.is_idle:
+        replicas = [member.replica for member in self.present()]
+        leader = next((replica.raft for replica in replicas if replica and replica.raft.is_leader), None)
+        if leader is None or not self.clients.is_idle:
             return False
-        committed = max(replica.raft.log.last_index for replica in replicas if replica)
         return all(
-            replica is not None and replica.raft.leader_id == first.raft.leader_id and replica.applied_index == committed
+            replica is not None
+            and replica.raft.leader_id == leader.id
+            and replica.raft.term == leader.term
+            and replica.applied_index == leader.log.last_index
             for replica in replicas
         )
+
+    def present(self) -> list[SimulatedMember]:
+        """The members of the newest configuration that anybody has applied."""
+        running = [member.replica for member in self.members if member.replica is not None]
+        if not running:
+            return self.members
+        newest = max(running, key=lambda replica: replica.applied_index)
+        return [self._by_id[member_id] for member_id in newest.machine.membership.members if member_id in self._by_id]
 
     def answered(self) -> bool:
         """No client waits."""
@@ -119,12 +142,13 @@ class Simulator:
         Raises HistoryViolation, InvariantViolation, NotConverged, or Undecided.
         """
         reads = len(self.history)
-        self.clients.read_everything()
+        present = self.present()
+        self.clients.read_everything(present)
         self.run_until(self.answered, ticks_max=SECOND_ACT_TICKS)
         silent = [str(operation) for operation in self.history[reads:] if operation.returned is None]
         if silent:
             raise NotConverged(f"no answer though nothing is broken: {silent[0]}")
-        check_same_state(self.members)
+        check_same_state(present)
         check_revisions(self.history)
         check_linearizable(self.history)
 
@@ -147,13 +171,29 @@ class Simulator:
         return Random(f"{self.seed} {purpose}")
 
     def _deliver(self, parcel: Parcel) -> None:
-        receiver = self.members[parcel.message.to - 1]
+        receiver = self._by_id.get(parcel.message.to)
         if parcel.database is not None:
-            self.members[parcel.message.from_ - 1].database_sent(parcel, ok=receiver.is_up)
-        receiver.receive(parcel)
+            arrived = receiver is not None and receiver.is_up
+            self._by_id[parcel.message.from_].database_sent(parcel, ok=arrived)
+        if receiver is not None:
+            receiver.receive(parcel)
 
     def _lost_on_the_way(self, parcel: Parcel) -> None:
-        self.members[parcel.message.from_ - 1].database_sent(parcel, ok=False)
+        self._by_id[parcel.message.from_].database_sent(parcel, ok=False)
+
+    def _create_member(self, member_id: int) -> SimulatedMember:
+        member = self._member_type(member_id, self._random(f"member {member_id}"), self._world)
+        self._by_id[member_id] = member
+        self.members.append(member)
+        return member
+
+    def _ensure_member(self, member_id: int) -> None:
+        """Somebody was added to the cluster: an operator starts it, a moment later."""
+        if member_id not in self._by_id:
+            self.clock.after(TICK, self._create_member(member_id).start)
+
+    def _refused(self, member_id: int) -> None:
+        self._by_id[member_id].leave_soon()
 
     def _after_event(self, member: SimulatedMember) -> None:
         self.events += 1
