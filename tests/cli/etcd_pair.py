@@ -107,7 +107,7 @@ class Outcome:
 
 def run_theirs(endpoint: str, words: Sequence[str | bytes], stdin: bytes = b"", **variables: str) -> Outcome:
     done = subprocess.run(
-        [binary("etcdctl"), f"--endpoints={endpoint}", *words],
+        [binary("etcdctl"), *([f"--endpoints={endpoint}"] if endpoint else []), *words],
         input=stdin,
         capture_output=True,
         env=clean_environment(variables),

@@ -6,12 +6,15 @@ functions, and the tests marked with a version, are the whole list of difference
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
+from tercet.client import Client
+from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
 from tests.cli.etcd_pair import ADVERTISED, run_ours, run_theirs
 
@@ -416,3 +419,67 @@ def test_debug_shows_the_settings(pair: Pair) -> None:
         "ETCDCTL_MAX_RECV_BYTES",  # [3.6]
         "ETCDCTL_MAX_REQUEST_BYTES",  # [3.6]
     }
+
+
+def without_trailing_blank(out: bytes) -> bytes:
+    """[3.7] An alarm's line ends with its last word, and has one blank between the words."""
+    return re.sub(rb" +(\n|alarm:)", lambda found: b"\n" if found[1] == b"\n" else b" alarm:", out)
+
+
+def test_an_alarm(pair: Pair) -> None:
+    """Raised through the API, as no command can: shown, counted as unhealthy, in the way of writes, disarmed."""
+
+    async def raise_alarm(endpoint: str) -> None:
+        async with Client([endpoint]) as client:
+            member = (await client.maintenance.status(rpc_pb2.StatusRequest())).header.member_id
+            request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=member, alarm=rpc_pb2.NOSPACE)
+            await client.maintenance.alarm(request)
+
+    for endpoint in (pair.theirs, pair.ours):
+        asyncio.run(raise_alarm(endpoint))
+    check(pair, Case([["alarm", "list"]], changed=without_trailing_blank))
+    check(pair, Case([["put", "x", "y"], ["alarm", "list", "-w", "json"], ["alarm", "list", "-w", "fields"]]))
+    for name in ("simple", "json", "fields"):
+        words: Words = ["endpoint", "health", "-w", name]
+        theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+        assert _without_times(ours.out, pair.ours) == _without_times(theirs.out, pair.theirs)
+        assert ours.err.replace(pair.ours, "EP").splitlines()[-1] == theirs.err.replace(pair.theirs, "EP").splitlines()[-1]
+        assert (ours.error, ours.code) == (theirs.error, theirs.code) == ("Error: unhealthy cluster", 1)
+    check(pair, Case([["alarm", "disarm"]], changed=without_trailing_blank))
+    check(pair, Case([["put", "x", "y"], ["alarm", "list"]]))
+
+
+def test_auth(pair: Pair) -> None:
+    """With auth on: no user, a wrong password, too few rights, the right password in both forms."""
+    root: Words = ["--user", "root:secret"]
+    set_up: list[Words] = [
+        ["user", "add", "root:secret"],
+        ["user", "add", "guest:guest"],
+        ["auth", "enable"],
+    ]
+    for endpoint in (pair.theirs, pair.ours):
+        for words in set_up:
+            assert run_theirs(endpoint, words).code == 0
+    try:
+        check(
+            pair,
+            Case(
+                [
+                    ["get", "x"],
+                    ["get", "x", "--user", "root:wrong"],
+                    ["get", "x", "--user", "nobody:x"],
+                    ["get", "x", "--user", "guest:guest"],
+                    ["get", "x", *root],
+                    ["put", "x", "y", "--user=root", "--password=secret", "-w", "json"],
+                    ["endpoint", "hashkv", "--rev", "100000", "--user", "guest:guest"],
+                    ["endpoint", "hashkv", "--user", "root:wrong"],
+                    ["endpoint", "status", "--user", "root:wrong"],
+                    ["defrag", "--user", "root:wrong"],
+                ]
+            ),
+        )
+        for endpoint, run in ((pair.theirs, run_theirs), (pair.ours, run_ours)):
+            assert run(endpoint, ["endpoint", "health", "--user", "guest:guest"]).code == 0  # refused, hence alive
+    finally:
+        for endpoint in (pair.theirs, pair.ours):
+            assert run_theirs(endpoint, [*root, "auth", "disable"]).code == 0

@@ -24,6 +24,7 @@ from tercet.errors import TercetError
 from tercet.pki import ClusterCertificates
 
 STOP_SECONDS = 15.0
+_HEALTH_SECONDS = 2.0
 _LOG_TAIL_BYTES = 16 << 10
 # Runs first in the child: asks the kernel to end it when this process is gone, then becomes the program. In a process of
 # its own and not between fork and exec (`preexec_fn`), where a lock that another thread held would never be released.
@@ -214,7 +215,8 @@ class LocalCluster:
         loop = asyncio.get_running_loop()
         was_healthy = False
         while True:
-            async with Client([self.plan.client_url(member)], tls=self.plan.tls, timeout=2.0) as client:
+            patience = max(min(_HEALTH_SECONDS, deadline - loop.time()), 0.1)
+            async with Client([self.plan.client_url(member)], tls=self.plan.tls, timeout=patience) as client:
                 health = await check_health(client)
             if health.is_healthy and was_healthy:
                 return health
@@ -239,17 +241,19 @@ class LocalCluster:
                 task.cancel()
 
     async def stop(self, *, timeout: float = STOP_SECONDS) -> list[str]:
-        """End all members at once, politely; after `timeout` seconds by force. Returns the names of those it took force for."""
-        self.signal_all(signal.SIGTERM)
-        waits = {asyncio.create_task(process.wait()): name for name, process in self.processes.items()}
-        if not waits:
-            return []
-        _, late = await asyncio.wait(waits, timeout=timeout)
-        forced = sorted(waits[task] for task in late)
-        if late:
-            self.signal_all(signal.SIGKILL)
-            await asyncio.wait(late)
-        self.processes.clear()
+        """End the members politely, one after the other; what is left after `timeout` seconds by force.
+
+        One after the other, since a leader that ends hands over to another member first, and would wait for one in vain if all
+        ended at once. Returns the names of those it took force for.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+                await asyncio.wait((asyncio.create_task(process.wait()),), timeout=max(deadline - loop.time(), 0))
+        forced = [name for name, process in self.processes.items() if process.returncode is None]
+        await self.kill()
         return forced
 
     async def kill(self) -> None:

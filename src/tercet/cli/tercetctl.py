@@ -17,6 +17,7 @@ from tercet.cli.ctl.keys import DELETE, GET, PUT
 from tercet.cli.ctl.maintenance import COMPACTION, DEFRAG, MOVE_LEADER
 from tercet.cli.ctl.member import MEMBER
 from tercet.cli.ctl.session import GLOBAL_FLAGS, Session
+from tercet.cli.ctl.status_text import status_text
 from tercet.cli.ctl.txn import TXN
 from tercet.cli.ctl.version import VERSION
 from tercet.client import AuthenticationError
@@ -72,9 +73,9 @@ def _run(line: list[str]) -> int:
     except CommandError as error:
         return _fail(error.exit_code, str(error))
     except AuthenticationError as error:
-        return _fail(Exit.BAD_CONNECTION, error.message)
+        return _fail(Exit.BAD_CONNECTION, status_text(error))
     except StatusError as error:
-        return _fail(Exit.ERROR, error.message)
+        return _fail(Exit.ERROR, status_text(error))
     sys.stdout.flush()
     return Exit.SUCCESS
 

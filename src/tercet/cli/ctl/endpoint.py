@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.output import EndpointHash, EndpointHealth, EndpointStatus
-from tercet.client import Health, check_health
+from tercet.cli.ctl.status_text import status_text
+from tercet.client import AuthenticationError, check_health
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 from tercet.server.durations import format_duration
@@ -27,7 +27,7 @@ async def chosen_endpoints(session: Session) -> list[str]:
         async with session.client() as client:
             members = await client.cluster.member_list(rpc_pb2.MemberListRequest(linearizable=True))
     except StatusError as error:
-        text = f"failed to fetch endpoints from etcd cluster member list: {error.message}"
+        text = f"failed to fetch endpoints from etcd cluster member list: {status_text(error)}"
         raise CommandError(Exit.ERROR, text) from error
     return [url for member in members.members for url in member.clientURLs]
 
@@ -41,12 +41,8 @@ async def _health(session: Session, _: list[str]) -> None:
 
 
 async def _health_of(session: Session, endpoint: str) -> EndpointHealth:
-    began = time.perf_counter_ns()
-    try:
-        async with session.client([endpoint]) as client:
-            found = await check_health(client)
-    except StatusError as error:
-        found = Health(False, time.perf_counter_ns() - began, error.message)
+    async with session.client([endpoint]) as client:
+        found = await check_health(client)
     return EndpointHealth(endpoint, found.is_healthy, format_duration(found.took_nanoseconds), found.error)
 
 
@@ -63,8 +59,10 @@ async def _status_of(session: Session, endpoint: str) -> EndpointStatus | None:
     try:
         async with session.client([endpoint]) as client:
             return EndpointStatus(endpoint, await client.maintenance.status(rpc_pb2.StatusRequest()))
+    except AuthenticationError:
+        raise  # no endpoint would take this user
     except StatusError as error:
-        session.warn(f"Failed to get the status of endpoint {endpoint} ({error.message})")
+        session.warn(f"Failed to get the status of endpoint {endpoint} ({status_text(error)})")
         return None
 
 
@@ -75,7 +73,7 @@ async def _hashkv(session: Session, _: list[str]) -> None:
     printer.endpoint_hash([answer for answer in answers if isinstance(answer, EndpointHash)])
     failures = [answer for answer in answers if isinstance(answer, StatusError)]
     if failures:
-        raise CommandError(Exit.ERROR, failures[-1].message)
+        raise CommandError(Exit.ERROR, status_text(failures[-1]))
 
 
 async def _hash_of(session: Session, endpoint: str) -> EndpointHash | StatusError:
@@ -83,8 +81,10 @@ async def _hash_of(session: Session, endpoint: str) -> EndpointHash | StatusErro
     try:
         async with session.client([endpoint]) as client:
             return EndpointHash(endpoint, await client.maintenance.hash_kv(request))
+    except AuthenticationError:
+        raise  # no endpoint would take this user
     except StatusError as error:
-        session.warn(f"Failed to get the hash of endpoint {endpoint} ({error.message})")
+        session.warn(f"Failed to get the hash of endpoint {endpoint} ({status_text(error)})")
         return error
 
 

@@ -10,6 +10,8 @@ from tercet.cli.ctl.endpoint import CLUSTER_FLAG, chosen_endpoints
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.go_text import GoSyntaxError, parse_int
+from tercet.cli.ctl.status_text import status_text
+from tercet.client import AuthenticationError
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 from tercet.server.durations import format_duration
@@ -41,10 +43,12 @@ async def _defrag(session: Session, _: list[str]) -> None:
         try:
             async with session.client([endpoint]) as client:
                 await client.maintenance.defragment(rpc_pb2.DefragmentRequest())
+        except AuthenticationError:
+            raise  # no endpoint would take this user
         except StatusError as error:
             failed = True
             took = format_duration(time.perf_counter_ns() - began)
-            session.warn(f"Failed to defragment etcd member[{endpoint}]. took {took}. ({error.message})")
+            session.warn(f"Failed to defragment etcd member[{endpoint}]. took {took}. ({status_text(error)})")
         else:
             took = format_duration(time.perf_counter_ns() - began)
             printer.line(f"Finished defragmenting etcd member[{endpoint}]. took {took}")

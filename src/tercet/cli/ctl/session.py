@@ -18,8 +18,9 @@ from typing import BinaryIO
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.output import Printer, make_printer
+from tercet.cli.ctl.status_text import full_status
 from tercet.client import Client, Limits, TLSFiles
-from tercet.errors import Code, ConfigError, StatusError
+from tercet.errors import ConfigError, StatusError
 
 SECOND = 10**9
 
@@ -48,7 +49,6 @@ GLOBAL_FLAGS = (
 )
 _PREFIX = "ETCDCTL_"
 _OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"}
-_GO_CODE_NAMES = {Code.OK: "OK", Code.CANCELLED: "Canceled"}
 
 
 class Session:
@@ -127,7 +127,7 @@ class Session:
             logger="etcd-client",
             target=f"etcd-endpoints://{endpoint}",
             attempt=attempt,
-            error=f"rpc error: code = {go_code_name(error.code)} desc = {error.message}",
+            error=full_status(error),
         )
 
     def warn(self, text: str) -> None:
@@ -202,8 +202,3 @@ _CONFLICT = (
 
 def _variable(flag_name: str) -> str:
     return _PREFIX + flag_name.upper().replace("-", "_")
-
-
-def go_code_name(code: Code) -> str:
-    """`OutOfRange`, as Go's gRPC library spells a status code."""
-    return _GO_CODE_NAMES.get(code) or code.name.title().replace("_", "")
