@@ -233,6 +233,22 @@ def test_what_is_written_while_a_scan_goes_on_is_seen_if_it_lies_ahead(backend: 
     assert seen == sorted([*expected, (25, b"ahead")])
 
 
+def test_a_scan_that_is_written_into_shows_long_keys_once(backend: Backend) -> None:
+    """Keys that share one record in LMDB: a scan that begins anew behind one of them must not begin with the others again."""
+    keys = [_COMMON + bytes((number,)) for number in range(5)]
+    for key in keys:
+        backend.put(Bucket.KEY, key, b"v")
+    backend.put(Bucket.KEY, b"z", b"v")
+    backend.applied(1, 1)
+    backend.commit_now()
+    seen = []
+    for key, _ in backend.scan(Bucket.KEY):
+        seen.append(key)
+        backend.put(Bucket.LEASE, b"elsewhere", b"")
+    assert seen == [*keys, b"z"]
+    backend.applied(2, 1)
+
+
 def test_a_commit_in_the_middle_of_an_entry_waits_for_its_end(backend: Backend) -> None:
     backend.put(Bucket.KEY, b"half", b"1")
     done: list[int] = []

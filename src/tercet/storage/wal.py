@@ -27,6 +27,7 @@ from threading import Lock
 from typing import Final
 
 from tercet.errors import StorageFailure
+from tercet.raft.codec import encode_snapshot
 from tercet.raft.types import Entry, HardState, Snapshot
 from tercet.storage import wal_format as form
 from tercet.storage.interfaces import File, FileSystem
@@ -167,7 +168,7 @@ class WAL:
             term, vote = snapshot.term, 0
         self._state = HardState(term, vote, max(commit, snapshot.index))
         self._next_index = max(self._next_index, snapshot.index + 1)
-        wire = form.encode_snapshot(snapshot)
+        wire = encode_snapshot(snapshot)
         self._add_record(form.MARK, [form.STATE.pack(*self._state), wire], form.STATE.size + len(wire))
         self._snapshot = snapshot
 

@@ -51,8 +51,8 @@ from typing import Final, NamedTuple
 import google_crc32c
 
 from tercet.errors import StorageFailure
-from tercet.proto import raft_pb2
-from tercet.raft.types import ConfState, Entry, HardState, Snapshot
+from tercet.raft.codec import MalformedMessage, decode_entry, decode_snapshot, encode_snapshot
+from tercet.raft.types import Entry, HardState, Snapshot
 
 MAGIC: Final = 0x7E4CE701
 END: Final = (0x5ED1E4D5).to_bytes(4, "big")
@@ -150,7 +150,7 @@ def parse_head(body: bytes, refuse: Refuse) -> Head:
     if fixed + size > len(body):
         raise refuse(0, "the metadata do not fit the segment's head")
     rest = body[fixed + size :]
-    snapshot = decode_snapshot(rest, lambda text: refuse(0, text)) if rest else None
+    snapshot = read_snapshot(rest, lambda text: refuse(0, text)) if rest else None
     return Head(number, first_index, salt, state, body[fixed : fixed + size], snapshot)
 
 
@@ -161,7 +161,6 @@ def seed_of(salt: bytes) -> int:
 def parse_entries(body: memoryview, refuse: RefuseText) -> Iterator[Entry]:
     """The entries of a BATCH, behind its state."""
     at, end = STATE.size, len(body)
-    decode = raft_pb2.Entry.FromString
     while at < end:
         if at + 8 > end:
             raise refuse("an entry's size is cut off")
@@ -171,48 +170,16 @@ def parse_entries(body: memoryview, refuse: RefuseText) -> Iterator[Entry]:
             raise refuse("an entry reaches beyond its record")
         wire = bytes(body[at - size : at])
         try:
-            entry = decode(wire)
-        except Exception as error:  # protobuf's DecodeError has no base of its own that is public
-            raise refuse(f"an entry cannot be read ({error})") from error
-        yield Entry(entry.Term, entry.Index, entry.Data, entry.Type, wire)
+            yield decode_entry(wire)
+        except MalformedMessage as error:
+            raise refuse(str(error)) from error
 
 
-def encode_snapshot(snapshot: Snapshot) -> bytes:
-    conf = snapshot.conf_state
-    return raft_pb2.Snapshot(
-        data=snapshot.data,
-        metadata=raft_pb2.SnapshotMetadata(
-            index=snapshot.index,
-            term=snapshot.term,
-            conf_state=raft_pb2.ConfState(
-                voters=conf.voters,
-                learners=conf.learners,
-                voters_outgoing=conf.voters_outgoing,
-                learners_next=conf.learners_next,
-                auto_leave=conf.auto_leave,
-            ),
-        ),
-    ).SerializeToString()
-
-
-def decode_snapshot(wire: bytes, refuse: RefuseText) -> Snapshot:
+def read_snapshot(wire: bytes, refuse: RefuseText) -> Snapshot:
     try:
-        message = raft_pb2.Snapshot.FromString(wire)
-    except Exception as error:
-        raise refuse(f"a snapshot mark cannot be read ({error})") from error
-    conf = message.metadata.conf_state
-    return Snapshot(
-        index=message.metadata.index,
-        term=message.metadata.term,
-        conf_state=ConfState(
-            voters=tuple(conf.voters),
-            learners=tuple(conf.learners),
-            voters_outgoing=tuple(conf.voters_outgoing),
-            learners_next=tuple(conf.learners_next),
-            auto_leave=conf.auto_leave,
-        ),
-        data=message.data,
-    )
+        return decode_snapshot(wire)
+    except MalformedMessage as error:
+        raise refuse(str(error)) from error
 
 
 def end_of_content(data: bytes, start: int) -> int:

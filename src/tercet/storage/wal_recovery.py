@@ -258,7 +258,7 @@ class _Replay:
 
     def mark(self, body: memoryview, refuse: form.RefuseText) -> None:
         self.state = HardState(*form.STATE.unpack_from(body))
-        snapshot = form.decode_snapshot(bytes(body[form.STATE.size :]), refuse)
+        snapshot = form.read_snapshot(bytes(body[form.STATE.size :]), refuse)
         self.snapshots.append(snapshot)
         if snapshot.index >= self.next_index or self._term(snapshot.index) not in (None, snapshot.term):
             self.first_index = snapshot.index + 1
