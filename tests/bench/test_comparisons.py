@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from tercet.bench import compare, h2load, requests, scale
-from tercet.bench.arena import System, etcd_system, free_ports, plan, tercet_system
+from tercet.bench.arena import System, etcd_system, free_ports, plan, running, tercet_system
 from tercet.bench.compare import WORKLOADS, Rate, Settings, as_markdown, summarize
 from tercet.bench.load import Extent, LoadFailed
+from tercet.bench.local_cluster import MemberDied
 from tercet.errors import ConfigError
 from tercet.rpc import UnaryCall
 from tests.cli.etcd_pair import binary
@@ -85,19 +86,29 @@ def test_h2load_is_an_independent_judge() -> None:
 
 def test_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "_SETTLE_SECONDS", 0.0)
-    line = ["--keys", "1050", "-w", "json", "--tercet-program", binary("etcd"), "--data-dir", str(tmp_path)]
-    result = CliRunner().invoke(scale.command, line)
-    assert result.exit_code == 0, result.output
-    found = {entry["name"]: entry for entry in json.loads(result.stdout)}
-    assert list(found) == [
-        "resident memory, leader",
-        "resident memory, largest member",
-        "restart of all members until healthy",
-        "range of 1,050 keys",
-        "loading, 100 puts a transaction",
+    steps: list[tuple[str, float]] = []
+    size = scale.Scale(keys=1050, value_size=100)
+    cost = run(scale.measure(etcd_system(), size, tmp_path / "etcd", lambda *step: steps.append(step)))
+    assert {step for step, _ in steps} == {"load", "settle", "range", "restart"}
+    assert 5 << 20 < cost.leader_memory <= cost.memory_max < 1 << 30
+    assert min(cost.load_seconds, cost.range_seconds, cost.restart_seconds) > 0
+    assert not (tmp_path / "etcd").exists()
+
+
+def test_scale_is_shown_so_that_more_is_better() -> None:
+    size = scale.Scale(keys=1_000_000, value_size=100)
+    lines = scale.summarize(
+        scale.Cost(10.0, 600 << 20, 700 << 20, 0.050, 8.0), scale.Cost(20.0, 300 << 20, 350 << 20, 0.025, 4.0), size
+    )
+    assert scale.as_markdown(lines, size, (System("etcd", ()), System("tercet", ()))).splitlines() == [
+        "| 1,000,000 keys, 100-byte values | etcd | tercet | times better |",
+        "| --- | --: | --: | --: |",
+        "| resident memory, leader | 600.0 MiB | 300.0 MiB | 2.00 |",
+        "| resident memory, largest member | 700.0 MiB | 350.0 MiB | 2.00 |",
+        "| restart of all members until healthy | 8.0 s | 4.0 s | 2.00 |",
+        "| range of 10,000 keys | 50.0 ms | 25.0 ms | 2.00 |",
+        "| loading, 100 puts a transaction | 10.0 s | 20.0 s | 0.50 |",
     ]
-    assert 5 < found["resident memory, leader"]["ours"] <= found["resident memory, largest member"]["ours"]
-    assert all(entry["ours"] > 0 and entry["baseline"] > 0 for entry in found.values())
 
 
 def test_mistakes_are_told() -> None:
@@ -110,10 +121,13 @@ def test_mistakes_are_told() -> None:
 
 
 def test_a_member_that_dies_ends_the_comparison(tmp_path: Path) -> None:
-    line = ["--quick", "--only", "put, 1", "--data-dir", str(tmp_path), "--etcd-program", binary("etcd")]
-    result = CliRunner().invoke(compare.command, [*line, "--tercet-program", "false", "--seconds", "0.2"])
-    assert result.exit_code == 1
-    assert "ended: exit code 1; its log is" in result.stderr
+    async def start() -> None:
+        async with running(System("broken", ("sh", "-c", "echo no space left; exit 3")), tmp_path / "broken"):
+            pass
+
+    with pytest.raises(MemberDied, match=r"n\d ended: exit code 3; its log is") as caught:
+        run(start())
+    assert caught.value.log_tail == "no space left"
 
 
 def test_members_are_told_apart(tmp_path: Path) -> None:

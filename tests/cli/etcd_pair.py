@@ -61,6 +61,7 @@ def etcd(directory: Path, *flags: str, scheme: str = "http", advertise: str | No
                 f"--initial-advertise-peer-urls={peer_url}",
                 f"--initial-cluster=default={peer_url}",
                 "--unsafe-no-fsync",
+                "--bcrypt-cost=4",
                 *flags,
             ],
             stdout=log,

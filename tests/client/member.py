@@ -18,10 +18,10 @@ Answer = Callable[[UnaryCall, bytes], None]
 
 
 def run(test: Coroutine[Any, Any, Result]) -> Result:
-    """Run a test; a hang fails it within ten seconds."""
+    """Run a test; a hang fails it within twenty seconds."""
 
     async def bounded() -> Result:
-        return await asyncio.wait_for(test, 10)
+        return await asyncio.wait_for(test, 20)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(bounded())
