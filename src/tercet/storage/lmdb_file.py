@@ -171,7 +171,11 @@ def unpacked(records: Iterable[tuple[bytes, bytes]], start: bytes, end: bytes | 
 
 
 def lmdb_failure(path: str, error: lmdb.Error) -> StorageFailure:
-    return StorageFailure(f"database {path}: {error}")
+    text = f"database {path}: {error}"
+    with suppress(OSError):  # LMDB calls a write that a full disk cut short an input/output error
+        room = os.statvfs(path)
+        text += f" ({room.f_bavail * room.f_frsize} bytes are free on its disk)"
+    return StorageFailure(text)
 
 
 # --- the directory of generations
