@@ -230,7 +230,7 @@ class SimulatedMember:
         self._world.clock.after(delay, partial(self._run, self.life, action))
 
     def _run(self, life: int, action: Callable[[], None]) -> None:
-        if life != self.life:
+        if life != self.life or self.replica is None:
             return
         if self.is_paused:
             self._held.append(action)
