@@ -12,11 +12,13 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
 
 from tercet.bench.local_cluster import LocalCluster, Member, MemberDied, NotHealthy, Plan, tercet_program
 from tercet.cli.up_plan import Shape, Wish, make_plan, settle
@@ -134,9 +136,9 @@ async def _serve(cluster: LocalCluster, data_dir: Path, timeout: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupted)
     try:
-        with _progress(f"Starting {len(cluster.plan.members)} members"):
+        with _progress(f"Starting {len(cluster.plan.members)} members") as say:
             await cluster.start()
-            if not await _until_healthy(cluster, timeout, stop):
+            if not await _until_healthy(cluster, timeout, stop, say):
                 return 0
         _say_how_to_use(cluster.plan, data_dir)
         return await _until_stopped(cluster, stop)
@@ -153,13 +155,13 @@ async def _serve(cluster: LocalCluster, data_dir: Path, timeout: float) -> int:
             click.echo(f"Stopped by force, since they took too long: {', '.join(forced)}", err=True)
 
 
-async def _until_healthy(cluster: LocalCluster, timeout: float, stop: asyncio.Event) -> bool:
+async def _until_healthy(cluster: LocalCluster, timeout: float, stop: asyncio.Event, say: Callable[[str], None]) -> bool:
     """Whether all members are; False when asked to stop before."""
 
     def told(member: Member, health: Health) -> None:
         took = format_duration(health.took_nanoseconds)
         endpoint = cluster.plan.client_url(member)
-        click.echo(f"{endpoint} is healthy: successfully committed proposal: took = {took}")
+        say(f"{endpoint} is healthy: successfully committed proposal: took = {took}")
 
     healthy = asyncio.create_task(cluster.wait_healthy(timeout, told))
     stopped = asyncio.create_task(stop.wait())
@@ -215,11 +217,19 @@ def _say_who_died(death: MemberDied) -> None:
 
 
 @contextlib.contextmanager
-def _progress(text: str) -> Iterator[None]:
-    """A spinner for people; nothing for pipes."""
+def _progress(text: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr, for people, nothing for pipes; yields what prints a line to stdout meanwhile."""
     console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(text):
-            yield
-    else:
-        yield
+    if not console.is_terminal:
+        yield click.echo
+        return
+    # Not redirected: the lines belong to stdout, also when that is a pipe.
+    live = Live(Spinner("dots", text), console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+
+    def say(line: str) -> None:
+        live.stop()
+        click.echo(line)
+        live.start()
+
+    with live:
+        yield say
