@@ -6,7 +6,7 @@ A history has six keys: etcd's sort is stable up to there, and of more, ties wou
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message
 
@@ -23,8 +23,9 @@ _Compare = rpc_pb2.Compare
 class Histories:
     """`revision` and `compacted` are set by the test before each request, so that what is asked lies near the edges."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, leases: Sequence[int] = LEASES) -> None:
         self.random = random.Random(seed)
+        self.leases = leases
         self.keys = self.random.sample(KEYS, 6)
         self.revision = 1
         self.compacted = -1
@@ -58,10 +59,12 @@ class Histories:
         return chance.choice([*near, chance.randint(max(1, self.compacted), self.revision)])
 
     def grant(self) -> rpc_pb2.LeaseGrantRequest:
-        return rpc_pb2.LeaseGrantRequest(ID=self.random.choice(LEASES), TTL=self.random.choice([5000, 100_000, 9_000_000_001]))
+        return rpc_pb2.LeaseGrantRequest(
+            ID=self.random.choice(self.leases), TTL=self.random.choice([5000, 100_000, 9_000_000_001])
+        )
 
     def revoke(self) -> rpc_pb2.LeaseRevokeRequest:
-        return rpc_pb2.LeaseRevokeRequest(ID=self.random.choice([*LEASES, 99]))
+        return rpc_pb2.LeaseRevokeRequest(ID=self.random.choice([*self.leases, 99]))
 
     def compaction(self) -> rpc_pb2.CompactionRequest:
         revision = self.random.choice([self.compacted, self.revision + 1, 0, -1, *[self.random.randint(0, self.revision)] * 6])
@@ -70,7 +73,7 @@ class Histories:
     def put(self) -> rpc_pb2.PutRequest:
         chance = self.random
         request = rpc_pb2.PutRequest(key=self.key(), value=chance.choice(VALUES), prev_kv=chance.random() < 0.3)
-        request.lease = chance.choice([0, 0, 0, 99, *LEASES])
+        request.lease = chance.choice([0, 0, 0, 99, *self.leases])
         if chance.random() < 0.15:
             request.ignore_value = True
             request.value = b"" if chance.random() < 0.9 else request.value
@@ -106,7 +109,7 @@ class Histories:
         if union == "value":
             compare.value = chance.choice(VALUES)
         elif union == "lease":
-            compare.lease = chance.choice([0, *LEASES])
+            compare.lease = chance.choice([0, *self.leases])
         elif union is not None:
             setattr(compare, union, chance.choice([0, 1, 2, self.revision, chance.randint(1, self.revision)]))
         if chance.random() < 0.3:

@@ -1,0 +1,69 @@
+"""Clusters of both kinds, ended in any case, their logs shown when a test fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet.pki import ClusterCertificates, ensure_certificates
+from tests.cluster.processes import ETCD, TERCET, Cluster
+from tests.mixed.mixture import mixture
+
+Mix = Callable[..., Cluster]
+"""`mix({name: program}, certificates=...)`: a cluster that is not started yet."""
+
+
+_CLUSTERS: list[Cluster] = []  # those that are there now
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    if outcome.get_result().failed:
+        for cluster in _CLUSTERS:
+            cluster.show_logs()
+
+
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where members keep compiled modules, so that only the first of them compiles."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> ClusterCertificates:
+    return ensure_certificates(tmp_path_factory.mktemp("certificates"), ["e1", "t1", "t2"])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[Cluster]:
+    """One etcd, e1, and two tercets, t1 and t2; every test leaves all three running and of one mind."""
+    made = mixture(tmp_path_factory.mktemp("mixed"), {"e1": ETCD, "t1": TERCET, "t2": TERCET}, bytecode=bytecode)
+    with _disposed(made):
+        yield made.start()
+
+
+@pytest.fixture
+def mix(tmp_path: Path, bytecode: Path) -> Iterator[Mix]:
+    with ExitStack() as stack:
+
+        def make(kinds: dict[str, Any], **options: Any) -> Cluster:
+            made = mixture(tmp_path, kinds, bytecode=bytecode, **options)
+            stack.enter_context(_disposed(made))
+            return made
+
+        yield make
+
+
+@contextmanager
+def _disposed(cluster: Cluster) -> Iterator[None]:
+    _CLUSTERS.append(cluster)
+    try:
+        yield
+    finally:
+        _CLUSTERS.remove(cluster)
+        cluster.dispose()

@@ -1,0 +1,163 @@
+"""Clusters of both kinds: some members are tercet, some the real etcd 3.5.1; and the questions whether they hold the same.
+
+What two members must agree on is asked of each of them alone: HashKV now and at past revisions, every pair, the leases, the
+members. Texts and IDs in answers are the subject of tests/differential, not of these.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tercet.pki import ClusterCertificates
+from tercet.proto import rpc_pb2
+from tests.cluster.processes import ETCD, Cluster, Member, wait_until
+
+SNAPSHOT_ENTRIES = 100
+CATCH_UP_ENTRIES = 10
+PACE = ("--heartbeat-interval=50", "--election-timeout=500")
+
+_SECTIONS = {"peer-": "peer-transport-security", "": "client-transport-security"}
+_TLS_KEYS = ("cert-file", "key-file", "client-cert-auth", "trusted-ca-file")
+
+
+def mixture(
+    directory: Path,
+    kinds: Mapping[str, Sequence[str]],
+    *,
+    certificates: ClusterCertificates | None = None,
+    bytecode: Path | None = None,
+) -> Cluster:
+    """A cluster that is not started yet. kinds: the program of each member by name."""
+    cluster = Cluster.plan(directory, kinds, PACE, programs=kinds, certificates=certificates, bytecode=bytecode)
+    for member in cluster.members:
+        keep_little_log(member)
+    return cluster
+
+
+def is_etcd(member: Member) -> bool:
+    return member.program == ETCD
+
+
+def keep_little_log(member: Member) -> None:
+    """Compact the log early, so that a follower that was away needs a snapshot.
+
+    etcd 3.5.1 has the second setting in its configuration file alone, under the name of the field in its source, and with a
+    file it heeds no flag: all become its keys.
+    """
+    flags = [*member.flags, f"--snapshot-count={SNAPSHOT_ENTRIES}"]
+    if not is_etcd(member):
+        member.flags = [*flags, f"--snapshot-catchup-entries={CATCH_UP_ENTRIES}"]
+        return
+    settings: dict[str, Any] = {"unsafe-no-fsync": True, "SnapshotCatchUpEntries": CATCH_UP_ENTRIES}
+    for flag in flags:
+        name, _, value = flag.removeprefix("--").partition("=")
+        prefix = "peer-" if name.removeprefix("peer-") in _TLS_KEYS and name.startswith("peer-") else ""
+        key = name.removeprefix(prefix)
+        if key in _TLS_KEYS:
+            settings.setdefault(_SECTIONS[prefix], {})[key] = value or True
+        else:
+            settings[key] = int(value) if value.isdigit() else value
+    member.directory.mkdir(parents=True, exist_ok=True)
+    path = member.directory / f"{member.name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    member.flags = [f"--config-file={path}"]
+
+
+def change_settings(member: Member, **changes: Any) -> None:
+    """Change keys of an etcd's configuration file, `_` for `-`."""
+    path = member.directory / f"{member.name}.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings |= {name.replace("_", "-"): value for name, value in changes.items()}
+    path.write_text(yaml.safe_dump(settings))
+
+
+def make_leader(cluster: Cluster, target: Member) -> None:
+    """Hand the lead over, if `target` has it not yet."""
+    target_id = target.client.status().header.member_id
+
+    def leads() -> bool:
+        if target.client.status().leader == target_id:
+            return True
+        leader = cluster.leader()
+        request = rpc_pb2.MoveLeaderRequest(targetID=target_id)
+        leader.client.call("Maintenance/MoveLeader", request, rpc_pb2.MoveLeaderResponse, 5)
+        return False
+
+    wait_until(leads, f"{target.name} leads")
+
+
+def wait_level(members: Sequence[Member], seconds: float = 20.0) -> int:
+    """Until all have applied the same; returns the revision."""
+
+    points: dict[str, tuple[int, int, int]] = {}
+
+    def level() -> int:
+        for member in members:
+            status = member.client.status()
+            points[member.name] = (status.raftIndex, status.raftAppliedIndex, status.header.revision)
+        (commit_index, applied_index, revision), *more = set(points.values())
+        return revision if commit_index == applied_index and not more else 0
+
+    try:
+        return wait_until(level, "all members have applied the same", seconds=seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; committed, applied, revision: {points}") from None
+
+
+def check_same(members: Sequence[Member], seed: int = 0) -> None:
+    """HashKV now and at some past revisions, all pairs, and the members: the same on all."""
+    members[0].client.put(b"alive", b"")
+    now = wait_level(members)
+    for revision in (0, *_past_revisions(members[0], now, random.Random(seed))):
+        hashes = {}
+        for member in members:
+            answer = member.client.hash_kv(revision)
+            hashes[member.name] = (answer.hash, answer.compact_revision, answer.header.revision)
+        assert len(set(hashes.values())) == 1, f"HashKV at {revision}: {hashes}"
+    everything = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", serializable=True)
+    first, *more = [member.client.call("KV/Range", everything, rpc_pb2.RangeResponse, 10).kvs for member in members]
+    assert all(list(one) == list(first) for one in more)
+    wait_until(lambda: len({_members_seen_by(member) for member in members}) == 1, "all know the same members")
+
+
+def _past_revisions(member: Member, now: int, chance: random.Random) -> list[int]:
+    """Some that can be asked for, at which there was a pair.
+
+    Where nothing is left alive, HashKV takes in all that was superseded. A 3.5.1 then differs with what it got in a snapshot
+    of a newer member: it does not pass over the tombstones at the compacted revision, which only newer members (from 3.5.16
+    on) keep.
+    """
+    oldest = max(member.client.hash_kv(0).compact_revision, 0) + 1
+    some = chance.sample(range(oldest, now), min(5, now - oldest))
+    return [revision for revision in some if _count(member, revision)]
+
+
+def _count(member: Member, revision: int) -> int:
+    request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=revision, count_only=True)
+    return member.client.call("KV/Range", request, rpc_pb2.RangeResponse, 5).count
+
+
+def _members_seen_by(member: Member) -> tuple[Any, ...]:
+    seen = member.client.members()
+    return tuple((one.ID, one.name, tuple(one.peerURLs), tuple(one.clientURLs), one.isLearner) for one in seen)
+
+
+def complaints(member: Member, *, but: Sequence[str] = ()) -> list[str]:
+    """What an etcd wrote to its log that is worse than a warning, in all its lives, except lines with one of `but`."""
+    found = []
+    for line in member.log.read_text(errors="replace").splitlines():
+        if line.startswith("{"):
+            record = json.loads(line)
+            if record["level"] in ("debug", "info", "warn"):
+                continue
+        elif not line.startswith(("panic", "goroutine", "fatal")):
+            continue
+        if not any(text in line for text in but):
+            found.append(line)
+    return found

@@ -1,0 +1,89 @@
+"""A random history told to the members of a cluster in turn, one request after the other.
+
+Whoever is asked, an answer must hold what was acknowledged before: revisions do not go back, and what a Put wrote is found by
+the next linearizable read at another member.
+
+What makes members of etcd 3.5.1 differ among themselves, with no tercet near, is not asked:
+  - leases with a negative id or the largest one: etcd forgets them when it starts, its scan of the bucket ends before them;
+  - a writing txn with a Range at a compacted revision: the etcd that was asked refuses it, other etcds carry out what stands
+    before the Range (etcd #18667).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from tercet.mvcc.check import is_read_only, is_serializable
+from tercet.proto import rpc_pb2
+from tests.cluster.processes import Member
+from tests.mvcc.etcd import PATHS
+from tests.mvcc.histories import Histories, operations
+from tests.mvcc.member import ANSWERS
+
+_UNCERTAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
+_LEASES = (7, 8, 0x7FFFFFFFFFFFFFFE)
+
+
+class Story:
+    """`revision` is the newest that any answer has shown; `answered` and `uncertain` count requests."""
+
+    def __init__(self, seed: int) -> None:
+        self._histories = Histories(seed, _LEASES)
+        self._random = random.Random(seed)
+        self.revision = 1
+        self.compacted = -1
+        self.answered = 0
+        self.uncertain = 0
+
+    def tell(self, members: Sequence[Member], requests: int) -> None:
+        """Send `requests` of them, each to some member."""
+        for _ in range(requests):
+            self._histories.revision, self._histories.compacted = self.revision, self.compacted
+            request = _safe(self._histories.request())
+            self._say(self._random.choice(members), request)
+            if self._random.random() < 0.1:
+                self._put_and_look(members)
+
+    def _say(self, member: Member, request: Message) -> Any:
+        """The answer; None if it was refused or nobody knows."""
+        path = PATHS[type(request)].removeprefix("/etcdserverpb.")
+        try:
+            answer = member.client.call(path, request, ANSWERS[type(request)], 10)
+        except grpc.RpcError as error:
+            self.uncertain += error.code() in _UNCERTAIN
+            self.answered += error.code() not in _UNCERTAIN
+            return None
+        self.answered += 1
+        seen = answer.header.revision
+        assert seen >= self.revision or _may_be_stale(request), (
+            f"{member.name} went back from {self.revision} to {seen}\n{request}"
+        )
+        self.revision = max(self.revision, seen)
+        if isinstance(request, rpc_pb2.CompactionRequest):
+            self.compacted = request.revision
+        return answer
+
+    def _put_and_look(self, members: Sequence[Member]) -> None:
+        value = b"%d" % self._random.randrange(1 << 60)
+        if self._say(self._random.choice(members), rpc_pb2.PutRequest(key=b"last", value=value)) is not None:
+            found = self._say(self._random.choice(members), rpc_pb2.RangeRequest(key=b"last"))
+            assert found is None or [pair.value for pair in found.kvs] == [value]
+
+
+def _safe(request: Message) -> Message:
+    if isinstance(request, rpc_pb2.TxnRequest) and not is_read_only(request):
+        for op in operations(request):
+            if op.HasField("request_range"):
+                op.request_range.ClearField("revision")
+    return request
+
+
+def _may_be_stale(request: Message) -> bool:
+    if isinstance(request, rpc_pb2.RangeRequest):
+        return request.serializable
+    return isinstance(request, rpc_pb2.TxnRequest) and is_read_only(request) and is_serializable(request)
