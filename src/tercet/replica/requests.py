@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tercet.proto import internal_pb2
 from tercet.raft.types import encode_varint
+from tercet.replica.deep_requests import parse_deep
 
 _HEADER_TAG: Final = encode_varint(100 << 3 | 2)
 _LENGTH_DELIMITED: Final = 2
@@ -81,8 +82,15 @@ def decode_request(data: bytes) -> tuple[str, Message]:
     """
     try:
         request = _InternalRaftRequest.FromString(data)
-    except DecodeError:
-        return "v2", _decode_v2(data)
+    except DecodeError as error:
+        older = _decode_v2(data)
+        if older is not None:
+            return "v2", older
+        request = _InternalRaftRequest()
+        try:
+            parse_deep(request, data)
+        except DecodeError:
+            raise ValueError(f"a log entry holds neither form of request: {data[:32].hex()}") from error
     if data[0] == _PUT_TAG:
         return "put", request.put
     for field, value in request.ListFields():
@@ -91,11 +99,9 @@ def decode_request(data: bytes) -> tuple[str, Message]:
     raise ValueError(f"a log entry holds a request of a kind that this version does not know: {data[:32].hex()}")
 
 
-def _decode_v2(data: bytes) -> Message:
+def _decode_v2(data: bytes) -> Message | None:
     try:
         request = internal_pb2.Request.FromString(data)
-    except DecodeError as error:
-        raise ValueError(f"a log entry holds neither form of request: {data[:32].hex()}") from error
-    if not request.Path:
-        raise ValueError(f"a log entry holds a v2 request without a path: {data[:32].hex()}")
-    return request
+    except DecodeError:
+        return None
+    return request if request.Path else None
