@@ -41,6 +41,7 @@ from tercet.server.start_checks import check_listeners
 from tercet.server.systemd import notify_ready
 from tercet.server.tls import PEER_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls_files import TlsFiles, peer_tls
+from tercet.services.admission import admit
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
@@ -113,6 +114,7 @@ class MemberServer:
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
+        handlers = admit(handlers, member.replica)
         metrics.metrics.watch_rpc(await door.open(member, handlers, health, metrics.metrics.scrape))
         self._closing.push_async_callback(self._leave, member, door)
         log.info("ready to serve client requests")

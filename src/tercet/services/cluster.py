@@ -142,8 +142,8 @@ class ClusterService:
         quorum = len(others) // 2 + 1
         if sum(one.is_started for one in others) < quorum:
             raise errors.NOT_ENOUGH_STARTED
-        if not self._is_connected(member_id):
-            return
+        if member_id != self._replica.raft.id and not self._connections.connected_seconds(member_id):
+            return  # it is down, and no part of the quorum that is at work
         if self._connected(membership.voters()) - 1 < quorum:
             raise errors.UNHEALTHY
 

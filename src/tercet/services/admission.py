@@ -1,0 +1,65 @@
+"""May this call be served here at all, whatever it asks? Asked before its request is looked at.
+
+A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old, and its vote does not count. A
+call that says `hasleader: true` wants to hear of it at once when this member has no leader, not after a timeout.
+
+Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tercet import errors
+from tercet.proto import rpc_pb2
+from tercet.replica.replica import Replica
+from tercet.rpc import Handler, Kind, ServerStream, UnaryCall, unmarshal
+from tercet.rpc.methods import StreamHandler, UnaryHandler
+
+_STATUS: Final = "/etcdserverpb.Maintenance/Status"
+_RANGE: Final = "/etcdserverpb.KV/Range"
+_SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
+
+
+def admit(handlers: Mapping[str, Handler], replica: Replica) -> dict[str, Handler]:
+    """The same methods, each behind these questions."""
+    return {path: _admitted(path, handler, replica) for path, handler in handlers.items()}
+
+
+def _admitted(path: str, handler: Handler, replica: Replica) -> Handler:
+    if handler.kind is Kind.UNARY:
+        return Handler(handler.kind, _unary(path, handler.call, replica))  # type: ignore[arg-type]
+    return Handler(handler.kind, _stream(path, handler.call, replica))  # type: ignore[arg-type]
+
+
+def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
+    raft = replica.raft
+
+    def ask(call: UnaryCall, body: bytes) -> None:
+        # On the hot path: two questions that are almost always answered by an empty tuple and a number.
+        if raft.conf_state.learners and raft.id in raft.conf_state.learners and not _learner_answers(path, body):
+            call.fail_with(errors.NOT_SUPPORTED_FOR_LEARNER)
+        elif not raft.leader_id and call.header("hasleader") == b"true":
+            call.fail_with(errors.NO_LEADER)
+        else:
+            handle(call, body)
+
+    return ask
+
+
+def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler:
+    raft = replica.raft
+
+    async def ask(stream: ServerStream) -> None:
+        if raft.id in raft.conf_state.learners and path != _SNAPSHOT:
+            raise errors.NOT_SUPPORTED_FOR_LEARNER
+        if not raft.leader_id and stream.header("hasleader") == b"true":
+            raise errors.NO_LEADER
+        await handle(stream)
+
+    return ask
+
+
+def _learner_answers(path: str, body: bytes) -> bool:
+    return path == _STATUS or (path == _RANGE and unmarshal(rpc_pb2.RangeRequest.FromString, body).serializable)

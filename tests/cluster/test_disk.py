@@ -1,0 +1,127 @@
+"""A disk that is full, cannot be written or is in use: the member says which file, promises nothing, and comes back whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.client import Client
+from tests.cluster.conftest import Planned
+from tests.cluster.processes import QUICK, Member
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 180 MB in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=180m", "none", str(place)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"a file system can be mounted by root alone: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def put_until_it_ends(member: Member, value_bytes: int) -> dict[bytes, bytes]:
+    """What was acknowledged before the member ended."""
+    acknowledged = {}
+    for number in range(1000):
+        key, value = b"k%04d" % number, b"%04d" % number + bytes(value_bytes)
+        try:
+            member.client.put(key, value)
+        except Client.Error:
+            break
+        acknowledged[key] = value
+    return acknowledged
+
+
+def check_all(member: Member, acknowledged: dict[bytes, bytes]) -> None:
+    assert acknowledged
+    for key, value in acknowledged.items():
+        assert member.client.get(key) == value
+
+
+def test_a_full_disk_under_the_log(plan: Planned) -> None:
+    """etcd #2819. The kernel refuses to write beyond where the log's file is now (EFBIG)."""
+    member = plan(["n1"], QUICK).start()["n1"]
+    acknowledged = {b"before": b"1"}
+    member.client.put(b"before", b"1")
+    subprocess.run(["prlimit", f"--pid={member.pid}", f"--fsize={8 * MEGABYTE}"], check=True)
+    acknowledged |= put_until_it_ends(member, MEGABYTE)
+    assert member.wait_exit() == 1
+    assert 4 < len(acknowledged) < 10
+    assert str(member.data / "member") in member.reason()
+    member.restart()
+    check_all(member, acknowledged)
+    member.client.put(b"after", b"1")
+
+
+def test_a_full_disk_under_the_next_segment_of_the_log(plan: Planned, small_disk: Path) -> None:
+    """What was reserved beforehand is used up first: the member goes on until it truly cannot."""
+    member = plan(["n1"], (*QUICK, f"--wal-dir={small_disk / 'wal'}")).start()["n1"]
+    member.wait_said("successfully notified")
+    ballast = small_disk / "ballast"
+    with ballast.open("wb") as file:
+        room = os.statvfs(small_disk)
+        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+    acknowledged = put_until_it_ends(member, MEGABYTE)
+    assert member.wait_exit() == 1
+    assert len(acknowledged) > 50
+    assert str(small_disk / "wal") in member.reason()
+    assert "No space left on device" in member.reason()
+    # Still no room: it serves what it has, as long as nothing more than the last segment's rest is asked for.
+    member.restart()
+    check_all(member, acknowledged)
+    more = put_until_it_ends(member, MEGABYTE)
+    assert member.wait_exit() == 1
+    assert str(small_disk / "wal") in member.reason()
+    acknowledged |= more
+    ballast.unlink()
+    member.restart()
+    check_all(member, acknowledged)
+
+
+def test_a_full_disk_under_the_database(plan: Planned, small_disk: Path) -> None:
+    cluster = plan(["n1"], QUICK)
+    member = cluster["n1"]
+    member.directory.mkdir()
+    member.flags = [*member.flags, f"--wal-dir={member.directory / 'wal'}"]
+    member.data.symlink_to(small_disk)
+    member.restart()
+    ballast = small_disk / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 160 * MEGABYTE)
+    acknowledged = put_until_it_ends(member, MEGABYTE)
+    assert member.wait_exit() == 1
+    assert len(acknowledged) > 5
+    assert "/snap/db" in member.reason()
+    assert "0 bytes are free" in member.reason()  # LMDB itself speaks of an input/output error
+    ballast.unlink()
+    member.restart()
+    check_all(member, acknowledged)
+    member.client.put(b"after", b"1")
+
+
+def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:
+    """etcd waits too, and says so after ten seconds; when the first one ends, the second goes on with its data."""
+    cluster = plan(["n1"], QUICK).start()
+    first = cluster["n1"]
+    first.client.put(b"a", b"1")
+    second = plan(["n1"], QUICK, directory="second")["n1"]
+    second.flags = [f"--data-dir={first.data}" if flag.startswith("--data-dir") else flag for flag in second.flags]
+    second.start()
+    assert str(first.data) in second.wait_said("flocked by another process", seconds=14)
+    assert "starting an etcd server" not in second.said()
+    first.client.put(b"a", b"2")
+    first.stop()
+    second.wait_ready()
+    assert second.client.get(b"a") == b"2"
+    assert first.start().wait_said("Running")
+    assert first.stop() < 0  # a member that waits can be ended as well
+    assert "Traceback" not in first.said()

@@ -1,0 +1,64 @@
+"""A store that has reached its quota: writes are refused in etcd's words, reads and the ways back stay open."""
+
+from __future__ import annotations
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from tests.cluster.client import Client
+from tests.cluster.conftest import Planned
+from tests.cluster.processes import QUICK, Member, etcdctl, wait_until
+from tests.cluster.writers import check_agreement
+
+NO_SPACE = "etcdserver: mvcc: database space exceeded"
+
+
+def fill(member: Member, start: int) -> None:
+    for number in range(start, start + 25):
+        member.client.put(b"k%d" % number, bytes(100_000))
+
+
+def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
+    cluster = plan(flags=(*QUICK, "--quota-backend-bytes=4000000")).start()
+    member = cluster["n1"]
+    for stored in range(25):
+        member.client.put(b"k%d" % stored, bytes(100_000))
+    with pytest.raises(Client.Error) as refused:
+        fill(member, 25)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.value.details() == NO_SPACE
+
+    def alarms() -> list[str]:
+        return etcdctl(cluster.members, "alarm", "list").stdout.split("\n")[:-1]
+
+    wait_until(alarms, "the alarm is raised")
+    assert all(line.split()[-1] == "alarm:NOSPACE" for line in alarms())
+    for one in cluster.members:
+        status, body = one.http("/health")
+        assert (status, "NOSPACE" in body) == (503, True), body
+        assert one.http("/livez")[0] == 200
+        assert one.http("/readyz")[0] == 200
+        with pytest.raises(Client.Error) as small:  # the alarm binds every member, however small the request
+            one.client.put(b"tiny", b"1")
+        assert small.value.details() == NO_SPACE
+        assert one.client.get(b"k0") == bytes(100_000)
+
+    # The alarm outlives a crash.
+    member.kill()
+    member.start()
+    wait_until(lambda: member.client.get(b"k1") == bytes(100_000), "it is back")
+    assert member.http("/health")[0] == 503
+
+    member.client.delete(b"k", prefix=True)
+    member.client.compact(member.client.range(b"k").header.revision)
+    full = {one.name: one.client.status().dbSize for one in cluster.members}
+    done = etcdctl(cluster.members, "defrag")
+    assert done.returncode == 0, done.stderr
+    for one in cluster.members:
+        assert one.client.status().dbSize < full[one.name] / 2
+    assert etcdctl(cluster.members, "alarm", "disarm").returncode == 0
+    assert alarms() == []
+    for one in cluster.members:
+        wait_until(lambda one=one: one.http("/health")[0] == 200, f"{one.name} is well again")
+        one.client.put(b"again", b"1")
+    check_agreement(cluster.members)
