@@ -4,9 +4,11 @@ as it stood.
 With A the backend's applied index, S the log's mark and L the log's last entry:
     S <= A <= L    the usual case: raft goes on from A, with the entries behind S
     A > L          a snapshot was installed, and the power went before the log heard of it: the log begins anew behind A
+    A is of another term in the log
+                   the same; what the log holds there, and behind, was never committed
     A < S          the backend is older than what the log was cut behind: it is not the one that belongs here, refuse
 
-Pure but for one thing: in the second case the log is told of its new beginning before raft may promise anything on top of it.
+Pure but for one thing: where it begins anew the log is told of its new beginning before raft may promise anything on top of it.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def restore(config: RaftConfig, wal: WAL, recovered: Recovered, backend: Backend
         raise StorageFailure(f"the backend (index {applied}) does not match with the log's snapshot (index {mark})")
     conf_state = conf_state_in(backend)
     term, vote, commit = recovered.hard_state
-    if applied > last:
+    if applied > last or (applied > mark and recovered.entries[applied - mark - 1].term != backend.applied_term):
         log = RaftLog(applied, backend.applied_term)
         wal.save_snapshot(Snapshot(applied, backend.applied_term, conf_state))
         wal.sync()

@@ -1,0 +1,218 @@
+"""One replica without a cluster: the test speaks for its peers, its disk and its clock.
+
+member = LoneMember()                         a follower among 1, 2 and 3, with its founding entries applied
+member.hear(...); member.turn()               messages of peers, then the end of the turn
+member.disk.finish()                          what was handed to the log is durable now
+member.sent                                   what it told its peers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
+
+from tercet.raft import Raft, RaftConfig
+from tercet.raft.types import ConfState, Entry, HardState, Message, MessageType, Snapshot
+from tercet.replica.membership import Member
+from tercet.replica.recovery import is_blank, restore, write_founding
+from tercet.replica.replica import Options, Replica
+from tercet.replica.requests import RequestIds, encode_request
+from tercet.replica.state_machine import StateMachine
+from tercet.storage.interfaces import Bucket
+from tercet.storage.memory_backend import MemoryBackend
+from tercet.storage.simulated_filesystem import SimulatedFileSystem
+from tercet.storage.wal import WAL
+from tercet.storage.wal_recovery import Recovered
+
+SELF, LEADER, OTHER = 1, 2, 3
+FOUNDERS = [Member(one, (f"http://{one}:2380",)) for one in (SELF, LEADER, OTHER)]
+Then = Callable[[], None]
+Content = list[tuple[Bucket, bytes, bytes]]
+
+
+class Disk:
+    """A LogStore over a real write-ahead log; durable, and told so, only when the test says."""
+
+    def __init__(self, wal: WAL) -> None:
+        self.wal = wal
+        self.entries: list[Entry] = []
+        self.waiting: list[tuple[Then, Then]] = []
+
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> None:
+        self.entries += entries
+        self.waiting.append((lambda: self.wal.append(hard_state, entries), then))
+
+    def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:
+        self.waiting.append((lambda: self.wal.save_snapshot(snapshot), then))
+
+    def release(self, index: int) -> None:
+        self.wal.release(index)
+
+    def finish(self) -> None:
+        while self.waiting:
+            waiting, self.waiting = self.waiting, []
+            for write, _ in waiting:
+                write()
+            self.wal.sync()
+            for _, then in waiting:
+                then()
+
+
+class LoneMember:
+    """Transport, owner and clock of the replica it holds."""
+
+    def __init__(
+        self,
+        backend: MemoryBackend | None = None,
+        files: SimulatedFileSystem | None = None,
+        *,
+        options: Options | None = None,
+        founders: Sequence[Member] = FOUNDERS,
+    ) -> None:
+        self.now = 100.0
+        self.sent: list[Message] = []
+        self.calls: list[str] = []
+        self.backend = backend or MemoryBackend()
+        self.files = files or SimulatedFileSystem()
+        wal, recovered = self._open_log()
+        if is_blank(recovered):
+            recovered = write_founding(wal, founders)
+        self.disk = Disk(wal)
+        self.raft = restore(RaftConfig(id=SELF, random=Random(1)), wal, recovered, self.backend)
+        self.replica = Replica(
+            self.raft,
+            self.disk,
+            self,
+            StateMachine(self.backend),
+            self,
+            clock=lambda: self.now,
+            now_ms=1000,
+            options=options or Options(),
+        )
+        self.turn()
+
+    def _open_log(self) -> tuple[WAL, Recovered]:
+        if WAL.exists(self.files, "wal"):
+            return WAL.open(self.files, "wal")
+        return WAL.create(self.files, "wal", b"", salt=bytes(8)), Recovered(b"", HardState(), None, [], None)
+
+    def after_power_cut(self) -> LoneMember:
+        """The same member in its next life: all that was not durable is lost."""
+        self.backend.crash()
+        self.files.crash(Random(1))
+        return LoneMember(self.backend, self.files)
+
+    # --- what a test does to it
+
+    def hear(self, *messages: Message) -> None:
+        for message in messages:
+            self.replica.step(message)
+
+    def turn(self) -> None:
+        """The end of a turn, and of those that it asks for itself."""
+        self.replica.flush()
+        while "schedule_flush" in self.calls:
+            self.calls.remove("schedule_flush")
+            self.replica.flush()
+
+    def settle(self) -> None:
+        """Turns and writes until there is nothing to do."""
+        self.turn()
+        while self.disk.waiting:
+            self.disk.finish()
+            self.turn()
+
+    def follow(self, entries: list[Entry], *, commit: int, term: int = 2) -> None:
+        """Take entries from the leader, durably."""
+        before = entries[0].index - 1
+        self.hear(append(before, self.raft.log.term(before) or 0, entries, commit=commit, term=term))
+        self.settle()
+
+    def lead(self) -> None:
+        """Win an election, alone or with the leader's vote."""
+        self.raft.campaign()
+        self.settle()
+        for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):
+            term = self.raft.term + (kind is MessageType.PRE_VOTE_RESP)
+            self.hear(Message(kind, to=SELF, from_=LEADER, term=term))
+            self.settle()
+
+    def told(self, kind: MessageType) -> list[Message]:
+        """What it has sent of one kind since it was last asked."""
+        found = [message for message in self.sent if message.type == kind]
+        self.sent = [message for message in self.sent if message.type != kind]
+        return found
+
+    # --- the replica's transport and owner
+
+    def send(self, messages: list[Message]) -> None:
+        self.sent += messages
+
+    def schedule_flush(self) -> None:
+        self.calls.append("schedule_flush")
+
+    def schedule_compaction(self) -> None:
+        self.calls.append("schedule_compaction")
+
+    def member_changed(self, member: Member) -> None: ...
+
+    def member_removed(self, member_id: int) -> None: ...
+
+    def leader_changed(self, leader_id: int) -> None: ...
+
+
+class Database:
+    """What a peer has sent with its snapshot."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
+        return iter(self._content)
+
+    def discard(self) -> None: ...
+
+
+def append(index: int, log_term: int, entries: Iterable[Entry] = (), *, commit: int = 0, term: int = 2) -> Message:
+    return Message(
+        MessageType.APP,
+        to=SELF,
+        from_=LEADER,
+        term=term,
+        log_term=log_term,
+        index=index,
+        entries=list(entries),
+        commit=commit,
+    )
+
+
+def put_entry(term: int, index: int, key: bytes, value: bytes = b"") -> Entry:
+    """An entry that puts a key; as another member would have proposed it."""
+    body = b"\x0a" + bytes((len(key),)) + key + b"\x12" + bytes((len(value),)) + value
+    return Entry(term, index, encode_request("put", body, RequestIds(LEADER, 1000 + index)))
+
+
+def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Database]:
+    """The state of another member as it would send it."""
+    content = [(bucket, key, value) for bucket in Bucket for key, value in leader.backend.scan(bucket)]
+    replica = leader.replica
+    snapshot = Snapshot(
+        replica.applied_index, replica.applied_term, leader.raft.conf_state, replica.machine.membership.to_v2_json()
+    )
+    message = Message(MessageType.SNAP, to=SELF, from_=LEADER, term=term, snapshot=snapshot)
+    return message, Database(content)
+
+
+__all__ = [
+    "FOUNDERS",
+    "LEADER",
+    "OTHER",
+    "SELF",
+    "ConfState",
+    "Database",
+    "LoneMember",
+    "Raft",
+    "append",
+    "put_entry",
+    "snapshot_of",
+]

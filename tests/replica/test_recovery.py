@@ -1,0 +1,65 @@
+"""Where a member goes on after the power failed, between any two steps of installing a snapshot."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.raft.types import MessageType
+from tercet.storage.memory_backend import MemoryBackend
+from tests.replica.lone_member import LoneMember, append, put_entry, snapshot_of
+
+
+def leader_at(index: int, term: int) -> LoneMember:
+    """The sender of a snapshot: it has applied `index` entries, the last of them in `term`."""
+    leader = LoneMember()
+    leader.settle()
+    leader.follow([put_entry(term, at, b"of-the-leader-%d" % at) for at in range(4, index + 1)], commit=index, term=term)
+    leader.backend.commit_now()
+    assert leader.replica.applied_index == index
+    return leader
+
+
+def member_with_stale_log(*, term: int, last: int) -> LoneMember:
+    """A member that holds entries which were never committed."""
+    member = LoneMember()
+    member.settle()
+    member.follow([put_entry(term, at, b"stale") for at in range(4, last + 1)], commit=3, term=term)
+    member.backend.commit_now()
+    return member
+
+
+@pytest.mark.parametrize("stale_last", [4, 7, 8, 12])
+def test_the_power_fails_between_database_and_mark(stale_last: int) -> None:
+    """The database is the snapshot's, the log is still the old one, perhaps longer than what the snapshot stands for.
+
+    Its entries lead elsewhere: kept, they would pass for committed ones, and no leader could ever add to them.
+    """
+    leader = leader_at(8, term=4)
+    member = member_with_stale_log(term=2, last=stale_last)
+    message, database = snapshot_of(leader, term=4)
+    member.replica.snapshots.received(8, database)
+    member.hear(message)
+    member.turn()  # the database is in place, but nothing of the log is durable
+    assert isinstance(member.backend, MemoryBackend)
+    member = member.after_power_cut()
+    assert member.replica.applied_index == 8
+    assert (member.raft.log.last_index, member.raft.log.last_term) == (8, 4)
+
+    member.hear(append(8, 4, [put_entry(4, 9, b"next")], commit=9, term=4))
+    member.settle()
+    acknowledged = member.told(MessageType.APP_RESP)
+    assert [(one.index, one.reject) for one in acknowledged] == [(9, False)]
+    again = member.after_power_cut()
+    again.settle()
+    assert (again.raft.log.last_index, again.raft.log.term(9)) == (9, 4)
+
+
+def test_a_log_that_leads_to_the_database_is_kept() -> None:
+    """A crash right after a commit of the backend: the entries behind it were promised, and stay."""
+    member = LoneMember()
+    member.settle()
+    member.follow([put_entry(2, at, b"k") for at in range(4, 9)], commit=6)
+    member.backend.commit_now()
+    member = member.after_power_cut()
+    assert member.replica.applied_index == 6
+    assert [member.raft.log.term(index) for index in (6, 7, 8)] == [2, 2, 2]
