@@ -11,6 +11,7 @@ Codes and texts are etcd's, byte for byte: its clients recognise an error by its
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeVar
 
 
 class Code(IntEnum):
@@ -35,6 +36,9 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+ErrorType = TypeVar("ErrorType", bound=BaseException)
+
+
 class TercetError(Exception):
     """Root of what tercet raises on purpose."""
 
@@ -50,6 +54,13 @@ class StatusError(TercetError):
 
 class RequestError(StatusError):
     """The request asks for what cannot be; every member would say the same."""
+
+
+def without_trace(error: ErrorType) -> ErrorType:
+    """The error, forgetting where it was raised (see the shared instances below)."""
+    error.__traceback__ = None
+    error.__context__ = None
+    return error
 
 
 class Unavailable(StatusError):
@@ -84,7 +95,9 @@ def _precondition(text: str) -> RequestError:
     return RequestError(Code.FAILED_PRECONDITION, text)
 
 
-# One instance each is enough: they carry no state, and a hot path may answer with one without building it.
+# One instance each, so that a hot path may answer with one without building it. Raising an instance again and again makes its
+# traceback longer and longer, and each entry keeps a frame with all its objects alive: whoever catches one for good calls
+# `without_trace`.
 EMPTY_KEY = _invalid("etcdserver: key is not provided")
 KEY_NOT_FOUND = _invalid("etcdserver: key not found")
 VALUE_PROVIDED = _invalid("etcdserver: value is provided")

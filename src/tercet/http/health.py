@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from tercet.errors import TIMEOUT, StatusError
+from tercet.errors import TIMEOUT, StatusError, without_trace
 from tercet.http.messages import TEXT, Response, error, plain
 
 _log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Health:
         except TimeoutError as late:
             raise CheckFailed(TIMEOUT.message) from late
         except StatusError as refused:
-            raise CheckFailed(refused.message) from refused
+            raise CheckFailed(without_trace(refused).message) from None
 
     async def _data_corruption(self) -> None:
         if "CORRUPT" in self._probes.alarms():

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from tercet import errors
-from tercet.errors import Code, RequestError, StatusError, StorageFailure
+from tercet.errors import Code, RequestError, StatusError, StorageFailure, without_trace
 from tercet.proto import rpc_pb2
 from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in, encode_conf_change
@@ -55,6 +55,10 @@ class Owner(Protocol):
 
     def schedule_flush(self) -> None:
         """Call `Replica.flush` at the end of this turn. Asked once a turn."""
+        ...
+
+    def answer_now(self) -> None:
+        """Let answers that have been given leave before anything else is done."""
         ...
 
     def schedule_compaction(self) -> None:
@@ -240,7 +244,10 @@ class Replica:
 
     def _carry_out(self, ready: Ready) -> None:
         """Speak at once where that is safe; promise only what is on disk; apply what a quorum has."""
-        if ready.messages:
+        # Entries first on their way, so that followers write while we do. But a leader that has only a commit to tell answers
+        # its clients first: they wait, and the followers' work would take the processor from them (a put at a time: 10 %).
+        answers_first = bool(ready.committed) and not ready.entries and self.raft.is_leader
+        if not answers_first:
             self._transport.send(ready.messages)
         if ready.snapshot is not None:
             self._install(ready)
@@ -249,6 +256,9 @@ class Replica:
             self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync)
         if ready.committed:
             self._apply(ready.committed)
+        if answers_first:
+            self._owner.answer_now()
+            self._transport.send(ready.messages)
         if ready.read_states:
             self.reads.confirmed(ready.read_states, self.applied_index)
 
@@ -278,7 +288,7 @@ class Replica:
             try:
                 outcome = handlers[field](message)
             except RequestError as error:
-                outcome = error
+                outcome = without_trace(error)
             if field == "alarm":
                 handlers = self.machine.handlers
             if is_full and request_cost(field, message):
@@ -350,6 +360,7 @@ class Replica:
             self._owner.member_removed(member_id)
         for member in self.machine.membership.sorted():
             self._owner.member_changed(member)
+        self._owner.schedule_compaction()  # the sender may have been in the middle of one
         log.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
 
     def _notice_leader(self) -> None:

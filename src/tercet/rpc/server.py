@@ -58,6 +58,7 @@ class Server:
         # block over and over, and to compare it whole is cheaper than to read it.
         self.known_heads: dict[Headers, tuple[Method, float | None]] = {}
         self._services = {method.service for method in self.methods.values()}
+        self.touched: list[ServerConnection] = []  # with something to send; a flush is on its way
         self.draining = False
         self._all_lost: asyncio.Future[None] | None = None
 
@@ -86,6 +87,13 @@ class Server:
 
     def open_calls(self) -> int:
         return sum(len(connection.calls) for connection in self.connections)
+
+    def flush(self) -> None:
+        """Send what all connections have to say. Happens by itself at the end of a turn, or earlier if somebody asks."""
+        touched = list(self.touched)
+        self.touched.clear()
+        for connection in touched:
+            connection.flush()
 
     # For connections
 

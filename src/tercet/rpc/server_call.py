@@ -71,8 +71,8 @@ class ServerCall:
 
     def fail_with(self, error: BaseException) -> None:
         """End the call with what an exception says to clients: a StatusError its code and text, all others INTERNAL."""
-        if not self.finished:
-            self.fail(*status_of(error, self.method.path.decode()))
+        code, text = status_of(error, self.method.path.decode())
+        self.fail(code, text)
 
     def expire(self) -> None:
         """The deadline has come."""

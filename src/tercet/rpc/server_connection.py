@@ -111,6 +111,14 @@ class ServerConnection(Connection):
             self._peer = Peer(_address(self.transport.get_extra_info("peername")), _common_name(self.transport))
         return self._peer
 
+    def touch(self) -> None:
+        """As every connection; but all of a server are flushed together, so that it can be done early."""
+        if not self.touched:
+            self.touched = True
+            if not self.server.touched:
+                self.loop.call_soon(self.server.flush)
+            self.server.touched.append(self)
+
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -28,6 +28,7 @@ from tercet.replica.membership import Member, hex_id
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine
+from tercet.rpc import Server
 from tercet.storage.interfaces import Bucket, LogStore, ReadView
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class RunningMember:
         self._tick_due = 0.0
         self.auto_compaction: AutoCompaction | None = None
         self.transport: Transport | None = None
+        self.rpc_server: Server | None = None
         self.replica = Replica(
             raft,
             log_store,
@@ -81,6 +83,7 @@ class RunningMember:
         self.transport = transport
         for member in self.replica.machine.membership.sorted():
             self.member_changed(member)
+        self.schedule_compaction()  # one may have been interrupted
         self._tick_due = self._loop.time() + self._tick_seconds
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
         self.replica.flush()
@@ -140,6 +143,10 @@ class RunningMember:
 
     def schedule_flush(self) -> None:
         self._loop.call_soon(self._guard, self.replica.flush)
+
+    def answer_now(self) -> None:
+        if self.rpc_server is not None:
+            self.rpc_server.flush()
 
     def schedule_compaction(self) -> None:
         if not self._compaction_is_scheduled:

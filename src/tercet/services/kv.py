@@ -144,7 +144,7 @@ class KvService:
                 raise error
             call.reply(self._headers.current() + read())
         except StatusError as refusal:
-            call.fail(refusal.code, refusal.message)
+            call.fail_with(refusal)
 
     async def range_stream(self, stream: ServerStream) -> None:
         """KV.RangeStream (3.7): a Range in chunks, all read at the revision of the first."""

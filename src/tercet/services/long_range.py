@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from tercet.errors import RequestError
+from tercet.errors import RequestError, without_trace
 from tercet.mvcc import Store, check_range_stream
 from tercet.mvcc.ranges import bounds
 from tercet.proto import rpc_pb2
@@ -28,7 +28,8 @@ def is_long(store: Store, request: rpc_pb2.RangeRequest) -> bool:
         return False
     try:
         check_range_stream(request)
-    except RequestError:  # RangeStream's refusals are exactly what cannot be sliced
+    except RequestError as refusal:  # RangeStream's refusals are exactly what cannot be sliced
+        without_trace(refusal)
         return False
     return True
 

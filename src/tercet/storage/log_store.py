@@ -33,6 +33,12 @@ _Item = tuple[HardState | None, Sequence[Entry], Snapshot | None, Then]
 
 BATCH_ITEMS_MAX: Final = 4096  # a bound on what one fdatasync waits for
 
+# A lone small batch on a quick disk is written by the loop itself: two thread wake-ups cost more than the fdatasync that they
+# would hide (a put at a time: 60 of 190 us). A disk that is slow, or a member that is busy, gets the thread.
+HERE_ENTRIES_MAX: Final = 2
+HERE_SECONDS_MAX: Final = 0.0006
+_SYNCS_AVERAGED: Final = 8
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +64,7 @@ class ThreadedLogStore:
         self._failed = False
         self._closed = False
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._sync_seconds = HERE_SECONDS_MAX  # of late, on average; at first the disk has to show that it is quick
         self._queued = 0  # given to the thread, its `then` still to come
         self._riders: list[_Item] = []  # commit indexes that wait for a batch worth an fdatasync
         self._durable: deque[tuple[list[_Item], float]] = deque()  # from the thread to the loop
@@ -79,7 +86,9 @@ class ThreadedLogStore:
         """
         if self._failed or self._closed:
             return
-        if sync or self._queued:
+        if sync and not self._queued and len(entries) <= HERE_ENTRIES_MAX and self._sync_seconds < HERE_SECONDS_MAX:
+            self._write_here((hard_state, entries, None, then))
+        elif sync or self._queued:
             self._put((hard_state, entries, None, then))
         else:
             self._riders.append((hard_state, entries, None, _nothing))
@@ -109,6 +118,26 @@ class ThreadedLogStore:
         if self._failure is None:
             self.wal.close()
 
+    def _write_here(self, item: _Item) -> None:
+        """Write and wait, on the loop: the thread is idle, so the log is ours."""
+        batch = [*self._riders, item]
+        self._riders.clear()
+        started = perf_counter()
+        try:
+            self._make_durable(batch)
+        except Exception as error:  # as in the thread: whatever it is, nothing is promised any more
+            self._failure = error
+        else:
+            self._due.extend(item[3] for item in batch)
+            self._observe(perf_counter() - started)
+        # Not at once: the caller is in the middle of a turn, and would be entered from within itself.
+        self._loop.call_soon(self._deliver)
+
+    def _observe(self, seconds: float) -> None:
+        self._sync_seconds += (seconds - self._sync_seconds) / _SYNCS_AVERAGED
+        if self._observe_sync is not None:
+            self._observe_sync(seconds)
+
     def _put(self, item: _Item) -> None:
         if self._riders:
             self._put_riders()
@@ -127,8 +156,7 @@ class ThreadedLogStore:
             batch, seconds = self._durable.popleft()
             self._queued -= len(batch)
             self._due.extend(item[3] for item in batch)
-            if self._observe_sync is not None:
-                self._observe_sync(seconds)
+            self._observe(seconds)
         self._run_due()
         if self._failure is not None and not self._failed:
             self._failed = True

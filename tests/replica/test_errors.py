@@ -1,0 +1,27 @@
+"""The errors that are shared: answering with one a thousand times must not keep a thousand requests alive."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from tercet import errors
+from tercet.errors import without_trace
+
+
+def length(trace: TracebackType | None) -> int:
+    return 0 if trace is None else 1 + length(trace.tb_next)
+
+
+def raise_and_catch(times: int, *, forget: bool) -> int:
+    for _ in range(times):
+        try:
+            raise errors.COMPACTED
+        except errors.RequestError as error:
+            if forget:
+                without_trace(error)
+    return length(errors.COMPACTED.__traceback__)
+
+
+def test_a_shared_error_grows_unless_it_is_told_to_forget() -> None:
+    assert raise_and_catch(50, forget=False) >= 50
+    assert raise_and_catch(50, forget=True) == 0
