@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tercet.bench import compare, h2load, requests, scale
-from tercet.bench.arena import System, etcd_system, free_ports, plan, running, tercet_system
+from tercet.bench.arena import System, etcd_system, explained, free_ports, plan, running, tercet_system
 from tercet.bench.compare import WORKLOADS, Rate, Settings, as_markdown, summarize
 from tercet.bench.load import Extent, LoadFailed
 from tercet.bench.local_cluster import MemberDied
@@ -127,7 +127,8 @@ def test_a_member_that_dies_ends_the_comparison(tmp_path: Path) -> None:
 
     with pytest.raises(MemberDied, match=r"n\d ended: exit code 3; its log is") as caught:
         run(start())
-    assert caught.value.log_tail == "no space left"
+    assert explained(caught.value).endswith("Its last lines:\nno space left")
+    assert caught.value.member.log.read_text() == "no space left\n"  # kept, as something failed
 
 
 def test_members_are_told_apart(tmp_path: Path) -> None:

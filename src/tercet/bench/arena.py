@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tercet import __version__
 from tercet.bench.leader import find_leader
-from tercet.bench.local_cluster import LocalCluster, Member, Plan, tercet_program
-from tercet.errors import ConfigError
+from tercet.bench.local_cluster import LocalCluster, Member, MemberDied, Plan, tercet_program
+from tercet.errors import ConfigError, TercetError
 from tercet.pki import ensure_certificates
 
 MEMBERS = 3
@@ -99,7 +99,10 @@ def plan(directory: Path, system: System, *, tls: bool) -> Plan:
 
 @asynccontextmanager
 async def running(system: System, directory: Path, *, tls: bool = False) -> AsyncIterator[Running]:
-    """A fresh cluster, healthy, in a directory that is removed afterwards. Raises MemberDied, NotHealthy, NoLeader."""
+    """A fresh cluster, healthy, in a directory that is removed afterwards, unless something failed and its logs are of use.
+
+    Raises MemberDied, NotHealthy, NoLeader.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     cluster = LocalCluster(plan(directory, system, tls=tls), system.program)
     try:
@@ -110,4 +113,9 @@ async def running(system: System, directory: Path, *, tls: bool = False) -> Asyn
         yield Running(cluster, leader)
     finally:
         await cluster.kill()  # an orderly end would wait for a new leader, and the data goes anyway
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def explained(error: TercetError) -> str:
+    """The error, and the last words of the member that it is about."""
+    return f"{error}\n\nIts last lines:\n{error.log_tail}" if isinstance(error, MemberDied) else str(error)

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.bench import h2load, requests
-from tercet.bench.arena import Running, System, etcd_system, running, tercet_system
+from tercet.bench.arena import Running, System, etcd_system, explained, running, tercet_system
 from tercet.bench.latency import milliseconds
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.errors import TercetError
@@ -284,7 +284,7 @@ def command(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             results = runner.run(compare((baseline, ours), workloads, settings, console.print))
     except TercetError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(explained(error)) from error
     lines = summarize(results, workloads, baseline, ours)
     if output == "json":
         click.echo(json.dumps(as_json(lines)))

@@ -26,7 +26,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from tercet.bench import requests
-from tercet.bench.arena import Running, System, etcd_system, running, tercet_system
+from tercet.bench.arena import Running, System, etcd_system, explained, running, tercet_system
 from tercet.bench.compare import wide_console
 from tercet.bench.leader import find_leader
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
@@ -239,7 +239,7 @@ def command(
                 place = data_dir.absolute() / f"scale-{system.name.replace(' ', '-')}"
                 costs.append(runner.run(measure(system, scale, place, told(system.name))))
     except TercetError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(explained(error)) from error
     lines = summarize(costs[0], costs[1], scale)
     if output == "json":
         click.echo(json.dumps([{**line.__dict__, "ratio": line.ratio} for line in lines]))
