@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
@@ -148,7 +148,7 @@ class LmdbFile:
         self.env.close()
 
 
-def chunks(txn: Any, table: Any, start: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
+def chunks(txn: Any, table: Any, start: bytes) -> Generator[list[tuple[bytes, bytes]], None, None]:
     """The records from `start` on, as they are stored, some hundred at a time."""
     with txn.cursor(table) as cursor:
         if cursor.set_range(start) if start else cursor.first():
