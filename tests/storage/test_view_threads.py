@@ -1,4 +1,4 @@
-"""A view is read in one thread and closed in another: a client that goes away in the middle of a hash or a snapshot does that."""
+"""A view is read in one thread and closed in another: that is what a client does that goes away while it is hashed or sent."""
 
 from __future__ import annotations
 
