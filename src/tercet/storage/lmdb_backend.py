@@ -22,7 +22,6 @@ import logging
 import os
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from threading import Thread
@@ -33,10 +32,10 @@ import lmdb
 
 from tercet.errors import StorageFailure, require
 from tercet.storage.interfaces import Bucket, ReadView
+from tercet.storage.lmdb_commit import Commit
 from tercet.storage.lmdb_defragmentation import Defragmentation
 from tercet.storage.lmdb_file import (
     MAP_BYTES,
-    Changes,
     LmdbFile,
     chunks,
     discard_unfinished,
@@ -57,19 +56,6 @@ VIEW_SECONDS_MAX: Final = 600.0
 
 _log = logging.getLogger(__name__)
 _NOTHING: Final = new_buffer()  # stands for a sealed buffer where there is none; never written to
-
-
-@dataclass(slots=True)
-class _Commit:
-    """One on its way."""
-
-    file: LmdbFile
-    slices: Iterator[Sequence[Changes]]
-    point: tuple[int, int]
-    waiters: list[Callable[[], None]]
-    started: float
-    flushed: bool = False  # all slices are with the writer, and the order to commit
-    sizes: tuple[int, int] = (0, 0)
 
 
 class LmdbBackend:
@@ -116,7 +102,7 @@ class LmdbBackend:
         self._sizes = self._file.sizes()
         self._waiting: list[Callable[[], None]] = []
         self._commit_wanted = False
-        self._commit: _Commit | None = None
+        self._commit: Commit | None = None
         self._timer: TimerHandle | None = None
         self._defragmentation: Defragmentation | None = None
         self._defragmentations = 0
@@ -365,7 +351,7 @@ class LmdbBackend:
             merge_into(self._defragmentation.journal, self._sealed)
             if copy is not None:
                 file, changes = copy, self._defragmentation.journal
-        self._commit = _Commit(file, slices(changes, SLICE_OPERATIONS), self._point, waiters, perf_counter())
+        self._commit = Commit(file, slices(changes, SLICE_OPERATIONS), self._point, waiters, perf_counter())
         if self._loop is None:
             self._finish_commit()
         else:
@@ -394,13 +380,13 @@ class LmdbBackend:
             return False
         return True
 
-    def _end_in_thread(self, commit: _Commit) -> None:
+    def _end_in_thread(self, commit: Commit) -> None:
         commit.file.commit(*commit.point)
         commit.sizes = commit.file.sizes()
         if commit.file is not self._file:
             promote(commit.file, self._next_path())
 
-    def _committed(self, commit: _Commit, error: Exception | None) -> None:
+    def _committed(self, commit: Commit, error: Exception | None) -> None:
         if error is not None:
             self._fail(error)
             return
