@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tercet.bolt import BoltFile
 from tercet.pki import ClusterCertificates
 from tercet.proto import rpc_pb2
 from tests.cluster.processes import ETCD, Cluster, Member, wait_until
@@ -30,12 +31,25 @@ def mixture(
     directory: Path,
     kinds: Mapping[str, Sequence[str]],
     *,
+    founders: Sequence[str] = (),
     certificates: ClusterCertificates | None = None,
     bytecode: Path | None = None,
 ) -> Cluster:
-    """A cluster that is not started yet. kinds: the program of each member by name."""
+    """A cluster that is not started yet.
+
+    kinds: the program of each member by name. founders: those that begin the cluster if not all; the others join it later, in
+    the order of `kinds`.
+    """
     cluster = Cluster.plan(directory, kinds, PACE, programs=kinds, certificates=certificates, bytecode=bytecode)
-    for member in cluster.members:
+    scheme = "https" if certificates else "http"
+    peers = [f"{member.name}={scheme}://127.0.0.1:{member.peer_port}" for member in cluster.members]
+    for number, member in enumerate(cluster.members, start=1):
+        if founders:
+            known = len(founders) if member.name in founders else number
+            flags = [flag for flag in member.flags if not flag.startswith("--initial-cluster=")]
+            state = "new" if member.name in founders else "existing"
+            flags += ["--initial-cluster=" + ",".join(peers[:known]), f"--initial-cluster-state={state}"]
+            member.flags = [*flags, "--strict-reconfig-check=false"]  # which would have us wait 5 s before each change
         keep_little_log(member)
     return cluster
 
@@ -62,19 +76,11 @@ def keep_little_log(member: Member) -> None:
         if key in _TLS_KEYS:
             settings.setdefault(_SECTIONS[prefix], {})[key] = value or True
         else:
-            settings[key] = int(value) if value.isdigit() else value
+            settings[key] = yaml.safe_load(value)
     member.directory.mkdir(parents=True, exist_ok=True)
     path = member.directory / f"{member.name}.yaml"
     path.write_text(yaml.safe_dump(settings))
     member.flags = [f"--config-file={path}"]
-
-
-def change_settings(member: Member, **changes: Any) -> None:
-    """Change keys of an etcd's configuration file, `_` for `-`."""
-    path = member.directory / f"{member.name}.yaml"
-    settings = yaml.safe_load(path.read_text())
-    settings |= {name.replace("_", "-"): value for name, value in changes.items()}
-    path.write_text(yaml.safe_dump(settings))
 
 
 def make_leader(cluster: Cluster, target: Member) -> None:
@@ -111,7 +117,7 @@ def wait_level(members: Sequence[Member], seconds: float = 20.0) -> int:
 
 
 def check_same(members: Sequence[Member], seed: int = 0) -> None:
-    """HashKV now and at some past revisions, all pairs, and the members: the same on all."""
+    """HashKV now and at some past revisions, all pairs, the members, and what else is stored: the same on all."""
     members[0].client.put(b"alive", b"")
     now = wait_level(members)
     for revision in (0, *_past_revisions(members[0], now, random.Random(seed))):
@@ -123,7 +129,31 @@ def check_same(members: Sequence[Member], seed: int = 0) -> None:
     everything = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", serializable=True)
     first, *more = [member.client.call("KV/Range", everything, rpc_pb2.RangeResponse, 10).kvs for member in members]
     assert all(list(one) == list(first) for one in more)
+    beside = {member.name: stored_beside_keys(member) for member in members}
+    for name in beside:
+        assert beside[name] == beside[members[0].name], f"{name} differs from {members[0].name}: {beside}"
     wait_until(lambda: len({_members_seen_by(member) for member in members}) == 1, "all know the same members")
+
+
+def stored_beside_keys(member: Member) -> dict[bytes, Any]:
+    """Leases, members, alarms, cluster version and raft's configuration, read from the database that the member hands out."""
+    method = member.client.channel.unary_stream(
+        "/etcdserverpb.Maintenance/Snapshot",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=rpc_pb2.SnapshotResponse.FromString,
+    )
+    content = b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=10))
+    path = member.directory / f"{member.name}.snapshot"
+    path.write_bytes(content[:-32])  # without the digest
+    found: dict[bytes, Any] = {}
+    with BoltFile(path) as file:
+        for bucket in (b"lease", b"alarm", b"cluster", b"members", b"members_removed"):
+            found[bucket] = dict(file.items(bucket)) if bucket in file.buckets() else {}
+        marks = (b"confState", b"term", b"consistent_index")
+        found[b"meta"] = {key: value for key, value in file.items(b"meta") if key in marks}
+    # Names and client URLs of members that came later are kept elsewhere by 3.5.1.
+    found[b"members"] = {key: json.loads(record)["peerURLs"] for key, record in found[b"members"].items()}
+    return found
 
 
 def _past_revisions(member: Member, now: int, chance: random.Random) -> list[int]:

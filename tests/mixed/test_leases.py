@@ -1,0 +1,53 @@
+"""Leases end by the log: whoever grants one and whoever lets it end, all members see the same."""
+
+from __future__ import annotations
+
+from tercet.proto import rpc_pb2
+from tests.cluster.processes import Cluster, Member, wait_until
+from tests.mixed.mixture import check_same, make_leader
+
+
+def grant(member: Member, id: int, seconds: int) -> rpc_pb2.LeaseGrantResponse:
+    request = rpc_pb2.LeaseGrantRequest(ID=id, TTL=seconds)
+    return member.client.call("Lease/LeaseGrant", request, rpc_pb2.LeaseGrantResponse, 5)
+
+
+def put(member: Member, key: bytes, lease: int) -> None:
+    member.client.call("KV/Put", rpc_pb2.PutRequest(key=key, lease=lease), rpc_pb2.PutResponse, 5)
+
+
+def test_a_lease_of_an_etcd_leader_ends_everywhere(cluster: Cluster) -> None:
+    etcd = cluster["e1"]
+    make_leader(cluster, etcd)
+    assert grant(etcd, 70, 0).TTL == 1  # by the election timeout; a tercet must reckon the same
+    grant(etcd, 71, 1000)
+    for member in cluster.members:
+        put(member, b"short/" + member.name.encode(), 70)
+        put(member, b"long/" + member.name.encode(), 71)
+    before = etcd.client.status().header.revision
+    check_same(cluster.members)
+    for member in cluster.members:
+        wait_until(lambda member=member: not member.client.all(b"short/", serializable=True), "the lease has ended")  # type: ignore[misc]
+    check_same(cluster.members)
+    assert len(etcd.client.all(b"long/")) == 3
+    assert etcd.client.status().header.revision <= before + 3  # one revision for all keys, and two checks
+    request = rpc_pb2.LeaseRevokeRequest(ID=71)
+    etcd.client.call("Lease/LeaseRevoke", request, rpc_pb2.LeaseRevokeResponse, 5)
+    check_same(cluster.members)
+    assert not cluster["t1"].client.all(b"long/")
+
+
+def test_leases_survive_the_members(cluster: Cluster) -> None:
+    """Granted while one member is away; it hears of it, and all of them start again and still know it."""
+    etcd, tercet = cluster["e1"], cluster["t1"]
+    tercet.kill()
+    grant(etcd, 72, 1000)
+    put(cluster["t2"], b"survives", 72)
+    tercet.restart()
+    check_same(cluster.members)
+    for member in (tercet, etcd):
+        member.stop()
+        member.restart()
+    check_same(cluster.members)
+    pair = tercet.client.range(b"survives").kvs[0]
+    assert pair.lease == 72
