@@ -151,6 +151,8 @@ class LoneMember:
     def schedule_flush(self) -> None:
         self.calls.append("schedule_flush")
 
+    def answer_now(self) -> None: ...
+
     def schedule_compaction(self) -> None:
         self.calls.append("schedule_compaction")
 

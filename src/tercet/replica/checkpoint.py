@@ -30,7 +30,7 @@ class Checkpoints:
         self._backend = backend
         self._snapshot_entries = snapshot_entries
         self._catch_up_entries = catch_up_entries
-        self._last_index = backend.applied_index
+        self._last_index = raft.log.snapshot_index  # not where this life began: many short ones must not add up to a long log
         self._is_running = False
         self.is_sending = False
 

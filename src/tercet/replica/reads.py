@@ -38,7 +38,7 @@ class Reads:
         self._asking_since = 0.0
         self._context = b""
         self._sent_at = 0.0
-        self._confirmed: deque[tuple[int, list[ReadCallback]]] = deque()
+        self._confirmed: deque[tuple[int, float, list[ReadCallback]]] = deque()  # index to wait for, since when, who
         self.failed = 0
 
     def add(self, then: ReadCallback) -> bool:
@@ -71,13 +71,13 @@ class Reads:
             if index <= applied_index:
                 _release(reads)
             else:
-                self._confirmed.append((index, reads))
+                self._confirmed.append((index, self._asking_since, reads))
 
     def applied(self, applied_index: int) -> None:
         """This member has applied up to `applied_index`."""
         confirmed = self._confirmed
         while confirmed and confirmed[0][0] <= applied_index:
-            _release(confirmed.popleft()[1])
+            _release(confirmed.popleft()[2])
 
     def leader_changed(self, raft: Raft) -> None:
         """The round may have died with the old leader: ask the new one, with a new context."""
@@ -87,6 +87,8 @@ class Reads:
     def tick(self, raft: Raft) -> None:
         """Repeat what got lost, give up what took too long."""
         now = self._clock()
+        while self._confirmed and now - self._confirmed[0][1] > self._timeout_seconds:
+            self._fail(self._confirmed.popleft()[2], errors.TIMEOUT)  # cut off before the entries came that it waits for
         if self._asking and now - self._asking_since > self._timeout_seconds:
             reads, self._asking, self._context = self._asking, [], b""
             self._fail(reads, errors.TIMEOUT)
@@ -98,7 +100,7 @@ class Reads:
 
     def fail_all(self, error: StatusError) -> None:
         """The member stops: nobody may wait for ever."""
-        reads = self._queued + self._asking + [read for _, group in self._confirmed for read in group]
+        reads = self._queued + self._asking + [read for _, _, group in self._confirmed for read in group]
         self._queued, self._asking = [], []
         self._confirmed.clear()
         self._fail(reads, error)

@@ -28,7 +28,7 @@ from tercet.proto import rpc_pb2
 from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in, encode_conf_change
 from tercet.raft.ready import Ready
-from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message
+from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message, Snapshot
 from tercet.replica.checkpoint import Checkpoints
 from tercet.replica.membership import Member
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
@@ -42,6 +42,7 @@ from tercet.storage.interfaces import LogStore
 log = logging.getLogger(__name__)
 
 _NORMAL: Final = int(EntryType.NORMAL)
+READYS_IN_TURN_MAX: Final = 8  # more wait for the next turn: behind a backlog, heartbeats and clients are still heard
 
 
 class Transport(Protocol):
@@ -127,7 +128,7 @@ class Replica:
         self.reads = Reads(ids, clock=clock, timeout_seconds=timeout)
         self.checkpoints = Checkpoints(raft, log_store, machine.backend, options.snapshot_entries, options.catch_up_entries)
         self.snapshots = Snapshots(machine, clock=clock)
-        raft.snapshot_source = self.snapshots.offer
+        raft.snapshot_source = self._offer_snapshot
 
     # --- what comes in
 
@@ -135,8 +136,10 @@ class Replica:
         """Have a request applied on every member; `then` hears the outcome of its apply here.
 
         field: the request's field in InternalRaftRequest; body: its encoding; message: the same, parsed.
-        Raises RequestError (too large) or Unavailable (this member is too far behind); then `then` is never called.
+        Raises RequestError (too large) or Unavailable (too far behind, or stopped); then `then` is never called.
         """
+        if self.is_stopped:
+            raise errors.STOPPED
         if self.raft.commit_index - self.applied_index > PENDING_APPLY_MAX:
             raise errors.TOO_MANY_REQUESTS
         self.proposals.add(field, body, message, then)
@@ -148,6 +151,9 @@ class Replica:
 
         `change.id` must be a fresh request id: it tells two proposals of the same change apart.
         """
+        if self.is_stopped:
+            then(errors.STOPPED)
+            return
         data = encode_conf_change(change)
         self.proposals.wait_for(data, "", change, then)
         if not self.raft.propose_conf_change(change):
@@ -158,7 +164,9 @@ class Replica:
 
     def read(self, then: ReadCallback) -> None:
         """Call `then(None)` when local state holds every write that was acknowledged before now; or with an error."""
-        if self.reads.add(then):
+        if self.is_stopped:
+            then(errors.STOPPED)
+        elif self.reads.add(then):
             self._schedule_flush()
 
     def step(self, message: Message) -> None:
@@ -171,6 +179,7 @@ class Replica:
         """One heartbeat interval has passed."""
         self.raft.tick()
         self.reads.tick(self.raft)
+        self.snapshots.close_stale()
         self.proposals.expire(
             leader_elected_at=self._elected_at,
             leader_lost_at=self._lost_at - 2 * self._options.election_timeout_seconds,
@@ -187,9 +196,13 @@ class Replica:
         """This member's quota is reached: have the alarm raised, which then binds every member."""
         if self.machine.alarms.no_space or self._clock() - self._alarm_proposed_at < self._options.request_timeout_seconds:
             return
-        self._alarm_proposed_at = self._clock()
         alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.raft.id, alarm=rpc_pb2.NOSPACE)
-        self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
+        try:
+            self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
+        except StatusError as error:  # too far behind, say; whoever meets the quota next tries again
+            without_trace(error)
+        else:
+            self._alarm_proposed_at = self._clock()
 
     def when_compacted(self, then: Callable[[], None]) -> None:
         """Call `then` once nothing is left to remove of what compactions so far have superseded, and the removal is durable."""
@@ -235,7 +248,9 @@ class Replica:
         raft = self.raft
         self.proposals.submit(raft)
         self.reads.submit(raft)
-        while raft.has_ready() and not self.is_stopped:
+        for _ in range(READYS_IN_TURN_MAX):
+            if self.is_stopped or not raft.has_ready():
+                break
             self._carry_out(raft.take_ready())
             self._notice_leader()
         self.reads.submit(raft)
@@ -347,6 +362,8 @@ class Replica:
         if self._data_point[0] == snapshot.index:  # otherwise the database's own is later, and goes with its data
             self.machine.save_conf_state(snapshot.conf_state)
         self._close(snapshot.index, snapshot.term)
+        # Also what the description added to the data: behind the mark nobody would tell it again.
+        self.machine.backend.commit_now()
         if ready.hard_state is not None:
             self._log_store.append(ready.hard_state, (), then=_nothing)
         persisted = partial(self._persisted, ready.number)
@@ -362,6 +379,10 @@ class Replica:
             self._owner.member_changed(member)
         self._owner.schedule_compaction()  # the sender may have been in the middle of one
         log.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
+
+    def _offer_snapshot(self) -> Snapshot | None:
+        """Raft's `snapshot_source`. A database ahead of the log would describe what raft cannot know to be committed."""
+        return self.snapshots.offer() if self.applied_index >= self._data_point[0] else None
 
     def _notice_leader(self) -> None:
         leader_id = self.raft.leader_id
