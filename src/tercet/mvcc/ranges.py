@@ -13,6 +13,7 @@ are unstable).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, NoReturn
@@ -27,6 +28,7 @@ _Request = rpc_pb2.RangeRequest
 _MORE = b"\x18\x01"
 _ONE_PAIR, _COUNT = b"\x12", b"\x20"
 _COUNT_ONE = b"\x20\x01"
+_LIMIT_MAX = sys.maxsize - 1  # one more is looked for, to know whether there is more, and must still be a length
 _WALK_PER_CHANGE = 8  # keys walked in the time that one change of the backend's history takes to read
 
 
@@ -73,7 +75,7 @@ class Ranges:
             return _ONE_PAIR + varint(len(pair)) + pair + _COUNT_ONE if pair is not None else b""
         if _is_sorted(request):
             return self._answer_dressed(request, revision, now)
-        limit = request.limit
+        limit = min(request.limit, _LIMIT_MAX)
         filed_as, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if limit > 0 else 0)
         if 0 < limit < len(filed_as):
             return paste_pairs(2, self.fetch(filed_as[:limit]), _MORE + count_field(count))
@@ -145,7 +147,7 @@ class Ranges:
 
     def _answer_dressed(self, request: rpc_pb2.RangeRequest, revision: int, now: int) -> bytes:
         """Any request: filters, orders, keys only."""
-        limit, ordered, filtered = request.limit, _is_sorted(request), _is_filtered(request)
+        limit, ordered, filtered = min(request.limit, _LIMIT_MAX), _is_sorted(request), _is_filtered(request)
         # A named order looks at the whole range before the limit cuts; a target alone orders only what the limit let through.
         early = limit > 0 and request.sort_order == _Request.NONE and not filtered
         filed_as, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if early else 0)
