@@ -17,7 +17,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from tercet import errors
-from tercet.errors import RequestError, StatusError, Unavailable
+from tercet.errors import InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
 from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only, is_serializable
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
@@ -143,7 +143,10 @@ class KvService:
             if error is not None:
                 raise error
             call.reply(self._headers.current() + read())
-        except StatusError as refusal:
+        except (InvariantViolation, StorageFailure):
+            raise
+        except Exception as refusal:
+            # A read changes nothing: what goes wrong in it concerns this client alone, and must not stop the member.
             call.fail_with(refusal)
 
     async def range_stream(self, stream: ServerStream) -> None:
