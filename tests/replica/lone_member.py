@@ -8,7 +8,7 @@ member.sent                                   what it told its peers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from tercet.raft import Raft, RaftConfig
@@ -17,7 +17,7 @@ from tercet.replica.membership import Member
 from tercet.replica.recovery import is_blank, restore, write_founding
 from tercet.replica.replica import Options, Replica
 from tercet.replica.requests import RequestIds, encode_request
-from tercet.replica.state_machine import StateMachine
+from tercet.replica.state_machine import StateMachine, prepare
 from tercet.storage.interfaces import Bucket
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.simulated_filesystem import SimulatedFileSystem
@@ -153,6 +153,12 @@ class LoneMember:
 
     def answer_now(self) -> None: ...
 
+    def receive_database(self, message: Message, content: Content) -> None:
+        """The database of a MsgSnap has arrived, and is prepared as it would be in a thread."""
+        assert message.snapshot is not None
+        prepared = prepare(self.backend, content, message.snapshot)
+        self.replica.snapshots.received(message.snapshot.index, prepared)
+
     def schedule_compaction(self) -> None:
         self.calls.append("schedule_compaction")
 
@@ -161,18 +167,6 @@ class LoneMember:
     def member_removed(self, member_id: int) -> None: ...
 
     def leader_changed(self, leader_id: int) -> None: ...
-
-
-class Database:
-    """What a peer has sent with its snapshot."""
-
-    def __init__(self, content: Content) -> None:
-        self._content = content
-
-    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
-        return iter(self._content)
-
-    def discard(self) -> None: ...
 
 
 def append(index: int, log_term: int, entries: Iterable[Entry] = (), *, commit: int = 0, term: int = 2) -> Message:
@@ -194,7 +188,7 @@ def put_entry(term: int, index: int, key: bytes, value: bytes = b"") -> Entry:
     return Entry(term, index, encode_request("put", body, RequestIds(LEADER, 1000 + index)))
 
 
-def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Database]:
+def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Content]:
     """The state of another member as it would send it."""
     content = [(bucket, key, value) for bucket in Bucket for key, value in leader.backend.scan(bucket)]
     replica = leader.replica
@@ -202,7 +196,7 @@ def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Database]:
         replica.applied_index, replica.applied_term, leader.raft.conf_state, replica.machine.membership.to_v2_json()
     )
     message = Message(MessageType.SNAP, to=SELF, from_=LEADER, term=term, snapshot=snapshot)
-    return message, Database(content)
+    return message, content
 
 
 __all__ = [
@@ -211,7 +205,6 @@ __all__ = [
     "OTHER",
     "SELF",
     "ConfState",
-    "Database",
     "LoneMember",
     "Raft",
     "append",

@@ -37,7 +37,7 @@ def test_the_power_fails_between_database_and_mark(stale_last: int) -> None:
     leader = leader_at(8, term=4)
     member = member_with_stale_log(term=2, last=stale_last)
     message, database = snapshot_of(leader, term=4)
-    member.replica.snapshots.received(8, database)
+    member.receive_database(message, database)
     member.hear(message)
     member.turn()  # the database is in place, but nothing of the log is durable
     assert isinstance(member.backend, MemoryBackend)

@@ -10,7 +10,7 @@ from tercet.proto import rpc_pb2
 from tercet.raft.types import ConfChange, ConfChangeType, Message, MessageType
 from tercet.replica.replica import Options
 from tercet.replica.snapshots import VIEW_SECONDS_MAX
-from tests.replica.lone_member import LEADER, OTHER, SELF, LoneMember, append, put_entry, snapshot_of
+from tests.replica.lone_member import LEADER, OTHER, SELF, Content, LoneMember, append, put_entry, snapshot_of
 
 PUT = rpc_pb2.PutRequest(key=b"k")
 
@@ -118,7 +118,7 @@ def test_a_view_that_nobody_came_for_is_closed() -> None:
 # --- a database ahead of its description
 
 
-def ahead(by: int) -> tuple[Message, object, int]:
+def ahead(by: int) -> tuple[Message, Content, int]:
     """A snapshot whose sender went on applying: its database has more than it announces."""
     leader = started()
     leader.follow([put_entry(2, index, b"k%d" % index) for index in range(4, 9)], commit=8)
@@ -132,7 +132,7 @@ def ahead(by: int) -> tuple[Message, object, int]:
 def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
     member = started()
     message, database, reached = ahead(3)
-    member.replica.snapshots.received(8, database)  # type: ignore[arg-type]
+    member.receive_database(message, database)
     member.hear(message)
     member.settle()
     revision = member.replica.machine.store.revision
@@ -157,7 +157,7 @@ def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
     message, database = snapshot_of(leader, term=2)
     content = [(bucket, key, value) for bucket, key, value in database if b"three" not in value]
     member = started()
-    member.replica.snapshots.received(8, type(database)(content))
+    member.receive_database(message, content)
     member.hear(message)
     member.settle()
     member = member.after_power_cut()

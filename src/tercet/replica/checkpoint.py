@@ -9,6 +9,8 @@ state.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -16,15 +18,26 @@ from tercet.raft import Raft
 from tercet.raft.types import Snapshot
 from tercet.storage.interfaces import Backend, LogStore
 
-# While a snapshot travels, the entries after it are kept for its receiver; but a link that never finishes may not fill the
-# memory.
-KEPT_WHILE_SENDING_MAX: Final = 200_000
+# While a snapshot is opened, travels, is read and is caught up with, the entries after it are kept for its receiver: under load it would
+# otherwise need another snapshot by then, and so on for ever. But one that never gets there may not fill the memory.
+KEPT_FOR_RECEIVERS_MAX: Final = 200_000
+OPENING_SECONDS_MAX: Final = 5.0
+CATCHING_UP_SECONDS_MAX: Final = 30.0  # etcd's releaseDelayAfterSnapshot
 
 
 class Checkpoints:
-    """One member's checkpoints. `is_sending` tells whether a snapshot is on its way to a follower."""
+    """One member's checkpoints. It has to be told of snapshots on their way to followers."""
 
-    def __init__(self, raft: Raft, log_store: LogStore, backend: Backend, snapshot_entries: int, catch_up_entries: int) -> None:
+    def __init__(
+        self,
+        raft: Raft,
+        log_store: LogStore,
+        backend: Backend,
+        snapshot_entries: int,
+        catch_up_entries: int,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
         self._raft = raft
         self._log_store = log_store
         self._backend = backend
@@ -32,7 +45,24 @@ class Checkpoints:
         self._catch_up_entries = catch_up_entries
         self._last_index = raft.log.snapshot_index  # not where this life began: many short ones must not add up to a long log
         self._is_running = False
-        self.is_sending = False
+        self._clock = clock
+        self._asked_until = -math.inf
+        self._receivers: dict[int, float] = {}  # members that a snapshot goes to, and until when it is waited for them
+
+    def asked(self) -> None:
+        """A follower needs a snapshot; it is being opened, and goes out soon."""
+        self._asked_until = self._clock() + OPENING_SECONDS_MAX
+
+    def sending(self, member_id: int) -> None:
+        """A snapshot is on its way to a follower."""
+        self._receivers[member_id] = math.inf
+
+    def sent(self, member_id: int, *, ok: bool) -> None:
+        """It has arrived, or failed to."""
+        if ok:
+            self._receivers[member_id] = self._clock() + CATCHING_UP_SECONDS_MAX
+        else:
+            self._receivers.pop(member_id, None)
 
     def applied(self, index: int, term: int) -> None:
         """All entries up to `index` are applied; begins a checkpoint if one is due."""
@@ -54,7 +84,16 @@ class Checkpoints:
         self._is_running = False
         self._log_store.release(point.index)
         keep_from = point.index - self._catch_up_entries
-        if self.is_sending:
-            keep_from = point.index - max(self._catch_up_entries, KEPT_WHILE_SENDING_MAX)
+        if self._is_awaited(keep_from):
+            keep_from = point.index - max(self._catch_up_entries, KEPT_FOR_RECEIVERS_MAX)
         if keep_from > 0:
             self._raft.compact(keep_from)
+
+    def _is_awaited(self, keep_from: int) -> bool:
+        """Whether somebody who gets a snapshot still needs entries before `keep_from`."""
+        now, raft = self._clock(), self._raft
+        for member_id, until in list(self._receivers.items()):
+            progress = raft.progress(member_id)
+            if now > until or progress is None or progress.match >= keep_from:
+                del self._receivers[member_id]
+        return bool(self._receivers) or now < self._asked_until

@@ -126,8 +126,10 @@ class Replica:
         timeout = options.request_timeout_seconds
         self.proposals = Proposals(ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
         self.reads = Reads(ids, clock=clock, timeout_seconds=timeout)
-        self.checkpoints = Checkpoints(raft, log_store, machine.backend, options.snapshot_entries, options.catch_up_entries)
-        self.snapshots = Snapshots(machine, clock=clock)
+        self.checkpoints = Checkpoints(
+            raft, log_store, machine.backend, options.snapshot_entries, options.catch_up_entries, clock=clock
+        )
+        self.snapshots = Snapshots(machine, clock=clock, log_starts=lambda: raft.log.first_index)
         raft.snapshot_source = self._offer_snapshot
 
     # --- what comes in
@@ -382,7 +384,10 @@ class Replica:
 
     def _offer_snapshot(self) -> Snapshot | None:
         """Raft's `snapshot_source`. A database ahead of the log would describe what raft cannot know to be committed."""
-        return self.snapshots.offer() if self.applied_index >= self._data_point[0] else None
+        if self.applied_index < self._data_point[0]:
+            return None
+        self.checkpoints.asked()
+        return self.snapshots.offer()
 
     def _notice_leader(self) -> None:
         leader_id = self.raft.leader_id

@@ -10,12 +10,12 @@ A view pins the pages that it shows. One that nobody came for is closed after VI
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from tercet.raft.types import Snapshot
 from tercet.replica.membership import Membership
-from tercet.replica.state_machine import StateMachine, conf_state_in
+from tercet.replica.state_machine import PreparedDatabase, StateMachine, conf_state_in
 from tercet.storage.interfaces import Bucket, ReadView
 
 log = logging.getLogger(__name__)
@@ -23,23 +23,18 @@ log = logging.getLogger(__name__)
 VIEW_SECONDS_MAX: Final = 30.0
 
 
-class ReceivedDatabase(Protocol):
-    """A database that a peer has sent: its content in order, and how to be rid of it."""
-
-    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]: ...
-    def discard(self) -> None: ...
-
-
 class Snapshots:
     """Views on their way out, databases on their way in."""
 
-    def __init__(self, machine: StateMachine, *, clock: Callable[[], float]) -> None:
+    def __init__(self, machine: StateMachine, *, clock: Callable[[], float], log_starts: Callable[[], int]) -> None:
+        """log_starts: the first index that a follower can still get from the log."""
         self._machine = machine
         self._clock = clock
+        self._log_starts = log_starts
         self._offered: tuple[Snapshot, ReadView, float] | None = None
         self._is_opening = False
         self._leaving: list[tuple[Snapshot, ReadView, float]] = []
-        self._received: dict[int, ReceivedDatabase] = {}
+        self._received: dict[int, PreparedDatabase] = {}
 
     # --- out
 
@@ -77,11 +72,14 @@ class Snapshots:
         return None
 
     def close_stale(self) -> None:
-        """Close what was offered and never fetched."""
+        """Close what was offered and never fetched, and what is not worth sending any more."""
         oldest = self._clock() - VIEW_SECONDS_MAX
-        if self._offered is not None and self._offered[2] < oldest:
-            self._offered[1].close()
-            self._offered = None
+        if self._offered is not None:
+            described, view, since = self._offered
+            # One that the log no longer continues would only make its receiver ask for another.
+            if since < oldest or described.index + 1 < self._log_starts():
+                view.close()
+                self._offered = None
         for described, view, since in list(self._leaving):
             if since < oldest:
                 view.close()
@@ -95,23 +93,30 @@ class Snapshots:
         for _, view, _ in self._leaving:
             view.close()
         self._leaving.clear()
+        for database in self._received.values():
+            database.staged.discard()
+        self._received.clear()
 
     # --- in
 
-    def received(self, index: int, database: ReceivedDatabase) -> None:
-        """The database that belongs to the snapshot at `index` is here; raft has yet to decide whether it is wanted.
+    def received(self, index: int, database: PreparedDatabase) -> None:
+        """The database that belongs to the snapshot at `index` is here and prepared; raft has yet to decide whether it is
+        wanted.
 
         Only those that can no longer be wanted are dropped: two snapshots in quick succession must not take each other's file
         away before it is read (etcd #18055).
         """
         self._discard(self._machine.backend.applied_index)
+        earlier = self._received.get(index)
+        if earlier is not None:
+            earlier.staged.discard()
         self._received[index] = database
 
     def install(self, snapshot: Snapshot) -> tuple[int, int]:
         """Make the state machine what `snapshot` says, durably. Returns the (index, term) that the database itself has
         reached, the snapshot's or later.
 
-        Raises StorageFailure if the database is damaged or was never received.
+        Raises StorageFailure if the database was never received.
         """
         point = self._machine.install(self._received.get(snapshot.index), snapshot)
         self._discard(point[0])
@@ -119,4 +124,4 @@ class Snapshots:
 
     def _discard(self, up_to: int) -> None:
         for index in [index for index in self._received if index <= up_to]:
-            self._received.pop(index).discard()
+            self._received.pop(index).staged.discard()

@@ -17,13 +17,13 @@ from typing import Any, Final
 from tercet import errors
 from tercet.errors import StorageFailure
 from tercet.lease import Lessor
-from tercet.mvcc import Store
+from tercet.mvcc import Loaded, Store
 from tercet.mvcc.check import writes_pairs
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfState, Snapshot
 from tercet.replica.alarms import Alarms
 from tercet.replica.membership import Membership
-from tercet.storage.interfaces import Backend, Bucket, ReadView
+from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
 CONF_STATE_KEY: Final = b"confState"
 
@@ -52,6 +52,28 @@ def conf_state_in(source: Backend | ReadView) -> ConfState:
     )
 
 
+class PreparedDatabase:
+    """A received database that is one step from being ours: staged beside the backend's own, its index of keys read."""
+
+    def __init__(self, staged: Staged, loaded: Loaded) -> None:
+        self.staged = staged
+        self.loaded = loaded
+
+
+def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> PreparedDatabase:
+    """Do the long part of an installation; may run in any thread. Raises StorageFailure (a damaged database, a full disk)."""
+    staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
+    try:
+        view = staged.view()
+        try:
+            return PreparedDatabase(staged, Loaded(view))
+        finally:
+            view.close()
+    except BaseException:
+        staged.discard()
+        raise
+
+
 class StateMachine:
     """The replicated state of one member, on a backend that already holds all up to `backend.applied_index`."""
 
@@ -63,25 +85,28 @@ class StateMachine:
         self.on_compaction: Callable[[], None] = lambda: None
         self.load()
 
-    def load(self) -> None:
-        """(Re)build everything that lives in memory from the backend: at start, and after a snapshot has replaced it."""
+    def load(self, loaded: Loaded | None = None) -> None:
+        """(Re)build everything that lives in memory from the backend: at start, and after a snapshot has replaced it.
+
+        loaded: the store's part, where it was read beforehand.
+        """
         self.lessor = Lessor(self.backend, ttl_seconds_min=self._lease_seconds_min)
-        self.store = Store(self.backend, leases=self.lessor)
+        self.store = Store(self.backend, leases=self.lessor, loaded=loaded)
         self.alarms = Alarms(self.backend)
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()
 
-    def install(self, items: Iterable[tuple[Bucket, bytes, bytes]] | None, snapshot: Snapshot) -> tuple[int, int]:
+    def install(self, prepared: PreparedDatabase | None, snapshot: Snapshot) -> tuple[int, int]:
         """Become the state that a snapshot describes, durably, before returning. The old state is gone.
 
         Returns the (index, term) that the database had reached when it was read: its sender may have applied more than it
         announced, and entries up to there must not be applied again.
-        Raises StorageFailure if there is no database for this snapshot or it is damaged.
+        Raises StorageFailure if there is no database for this snapshot.
         """
-        if items is None:
+        if prepared is None:
             raise StorageFailure(f"no database was received for the snapshot at index {snapshot.index}")
-        point = self.backend.replace(items, index=snapshot.index, term=snapshot.term)
-        self.load()
+        point = self.backend.adopt(prepared.staged)
+        self.load(prepared.loaded)
         self.membership.merge_v2_json(snapshot.data)
         return point
 

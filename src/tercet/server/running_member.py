@@ -21,13 +21,14 @@ from tercet.bolt import BoltFile, measure, view_source
 from tercet.errors import StorageFailure
 from tercet.mvcc import AutoCompaction
 from tercet.peer import Transport, snapshot_path
+from tercet.peer.tasks import Tasks
 from tercet.proto import rpc_pb2
 from tercet.raft import Raft
 from tercet.raft.types import Message, MessageType
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Options, Replica
-from tercet.replica.state_machine import StateMachine
+from tercet.replica.state_machine import StateMachine, prepare
 from tercet.rpc import Server
 from tercet.storage.interfaces import Bucket, LogStore, ReadView
 
@@ -67,6 +68,8 @@ class RunningMember:
         self.auto_compaction: AutoCompaction | None = None
         self.transport: Transport | None = None
         self.rpc_server: Server | None = None
+        self._preparing = Tasks()
+        self._one_at_a_time = asyncio.Lock()
         self.replica = Replica(
             raft,
             log_store,
@@ -102,6 +105,10 @@ class RunningMember:
     def now(self) -> float:
         """The clock of the loop, by which connections are dated."""
         return self._loop.time()
+
+    async def close(self) -> None:
+        """Wait for what runs beside the loop."""
+        await self._preparing.close()
 
     def fail(self, error: BaseException) -> None:
         """Storage or an invariant is broken: stop at once, and say why, once."""
@@ -190,17 +197,39 @@ class RunningMember:
     # --- what the transport tells
 
     def receive(self, message: Message) -> None:
-        if message.type == MessageType.SNAP and message.snapshot is not None:
-            # Its database is in place; raft decides now whether it is wanted.
-            index = message.snapshot.index
-            self.replica.snapshots.received(index, ReceivedFile(snapshot_path(self._snapshot_directory, index)))
-        self._guard(self.replica.step, message)
+        if message.type == MessageType.SNAP:
+            self._preparing.spawn(self._receive_snapshot(message), "taking in a snapshot")
+        else:
+            self._guard(self.replica.step, message)
+
+    async def _receive_snapshot(self, message: Message) -> None:
+        """Its database is in place as a file. What takes long is done beside the loop; then raft decides if it is wanted."""
+        snapshot = message.snapshot
+        assert snapshot is not None
+        file = ReceivedFile(snapshot_path(self._snapshot_directory, snapshot.index))
+        async with self._one_at_a_time:
+            try:
+                if snapshot.index <= self.replica.applied_index:
+                    return
+                machine = self.replica.machine
+                prepared = await self._loop.run_in_executor(None, prepare, machine.backend, file, snapshot)
+            except StorageFailure as failure:
+                # Damage on the way, or no room for it: the leader will try again, and nothing of ours has changed.
+                log.warning("a received database is of no use: %s", failure)
+                return
+            finally:
+                file.discard()
+            if self.replica.is_stopped:
+                prepared.staged.discard()
+                return
+            self.replica.snapshots.received(snapshot.index, prepared)
+            self._guard(self.replica.step, message)
 
     def report_unreachable(self, id: int) -> None:
         self.replica.raft.report_unreachable(id)
 
     def report_snapshot(self, id: int, ok: bool) -> None:
-        self.replica.checkpoints.is_sending = self.transport is not None and self.transport.snapshots_in_flight > 0
+        self.replica.checkpoints.sent(id, ok=ok)
         self.replica.raft.report_snapshot(id, ok)
         self.replica.schedule()
 
@@ -218,7 +247,7 @@ class RunningMember:
         if view is None:
             self.report_snapshot(message.to, False)
             return
-        self.replica.checkpoints.is_sending = True
+        self.replica.checkpoints.sending(message.to)
         log.info("sending the database at index %d to %s", message.snapshot.index, hex_id(message.to))
         self.transport.send_snapshot(message, self._database(view))
 

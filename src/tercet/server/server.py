@@ -188,6 +188,7 @@ class MemberServer:
             on_failure=self._fail,
             on_removed=self._on_removed,
         )
+        self._closing.push_async_callback(member.close)
         self._closing.callback(member.stop)
         self._member = member
         loop = asyncio.get_running_loop()

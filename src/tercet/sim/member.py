@@ -7,7 +7,7 @@ A member lives many lives; whatever a dead one had planned is dropped, and only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ from tercet.replica.membership import Member, change_context
 from tercet.replica.proposals import Outcome
 from tercet.replica.recovery import is_blank, restore, write_founding
 from tercet.replica.replica import Options, Replica
-from tercet.replica.state_machine import StateMachine
+from tercet.replica.state_machine import StateMachine, prepare
 from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK, Clock
 from tercet.sim.disk import SEGMENT_BYTES, Disk, PowerCut, SimulatedLogStore
 from tercet.sim.faults import NONE, Faults
@@ -255,7 +255,8 @@ class SimulatedMember:
         if trace.is_on and message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
             trace(self.id, f"hears {describe(message)}")
         if message.snapshot is not None and parcel.database is not None:
-            self.replica.snapshots.received(message.snapshot.index, _ReceivedDatabase(parcel.database))
+            prepared = prepare(self.backend, parcel.database, message.snapshot)
+            self.replica.snapshots.received(message.snapshot.index, prepared)
         self.replica.step(message)
 
     def _storage_failed(self, failure: StorageFailure) -> None:
@@ -264,7 +265,7 @@ class SimulatedMember:
 
     def _report_snapshot(self, member_id: int, ok: bool) -> None:
         assert self.replica is not None
-        self.replica.checkpoints.is_sending = False
+        self.replica.checkpoints.sent(member_id, ok=ok)
         self.replica.raft.report_snapshot(member_id, ok)
         self.replica.schedule()
 
@@ -315,7 +316,7 @@ class SimulatedMember:
             return
         database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
         view.close()
-        self.replica.checkpoints.is_sending = True
+        self.replica.checkpoints.sending(message.to)
         self._world.network.send(Parcel(message, database))
 
     def schedule_flush(self) -> None:
@@ -367,16 +368,3 @@ class SimulatedMember:
         machine = StateMachine(self.backend)
         config = RaftConfig(id=self.id, election_ticks=ELECTION_TICKS, random=Random(self._random.getrandbits(64)))
         return wal, restore(config, wal, recovered, self.backend), machine
-
-
-class _ReceivedDatabase:
-    """A database as it came over the network."""
-
-    def __init__(self, items: list[tuple[Bucket, bytes, bytes]]) -> None:
-        self._items = items
-
-    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
-        return iter(self._items)
-
-    def discard(self) -> None:
-        self._items = []

@@ -90,6 +90,17 @@ class ReadView(Protocol):
     def close(self) -> None: ...
 
 
+class Staged(Protocol):
+    """A content that a backend may adopt. `point`: the index and term that it stands for, given or its own if that is ahead."""
+
+    @property
+    def point(self) -> tuple[int, int]: ...
+    def view(self) -> ReadView: ...
+    def discard(self) -> None:
+        """It is not wanted. After an adoption: nothing."""
+        ...
+
+
 class Backend(Protocol):
     """Buckets of sorted keys. Written from one thread only; a write is visible to the next read, durable only after a commit.
 
@@ -145,11 +156,16 @@ class Backend(Protocol):
         """
         ...
 
-    def replace(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> tuple[int, int]:
-        """Become `items`, durably and in one step: a crash leaves the old content or the new one. Nothing put before counts.
+    def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> Staged:
+        """Make a whole other content, durable beside this one. May run in any thread, and takes as long as there are items.
 
-        Returns the index and term that the content stands for: its own `consistent_index` and `term` if they are ahead of those
-        given. What `items` raises leaves the old content in place.
+        What `items` raises leaves nothing behind. Raises StorageFailure.
+        """
+        ...
+
+    def adopt(self, staged: Staged) -> tuple[int, int]:
+        """Become what was staged, durably and in one step: a crash leaves the old content or the new one. Nothing put before
+        counts. Returns the staged content's point.
         """
         ...
 

@@ -23,7 +23,7 @@ import os
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from threading import Thread
 from time import perf_counter
 from typing import Any, Final
@@ -31,8 +31,8 @@ from typing import Any, Final
 import lmdb
 
 from tercet.errors import StorageFailure, require
-from tercet.storage.interfaces import Bucket, ReadView
-from tercet.storage.lmdb_commit import Commit
+from tercet.storage.interfaces import Bucket, ReadView, Staged
+from tercet.storage.lmdb_commit import Commit, log_failure
 from tercet.storage.lmdb_defragmentation import Defragmentation
 from tercet.storage.lmdb_file import (
     MAP_BYTES,
@@ -45,7 +45,7 @@ from tercet.storage.lmdb_file import (
     promote,
     unpacked,
 )
-from tercet.storage.lmdb_rebuild import receive
+from tercet.storage.lmdb_rebuild import StagedFile, stage
 from tercet.storage.lmdb_view import LmdbView
 from tercet.storage.lmdb_writer import LmdbWriter
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, successor, unpack, with_change
@@ -106,6 +106,7 @@ class LmdbBackend:
         self._timer: TimerHandle | None = None
         self._defragmentation: Defragmentation | None = None
         self._defragmentations = 0
+        self._staged_numbers = count(1)
         self._copying: set[Defragmentation] = set()  # also those that were abandoned
         self._failure: Exception | None = None
         self._closed = False
@@ -250,12 +251,19 @@ class LmdbBackend:
             defragmentation.thread = Thread(target=self._copy_in_thread, args=(defragmentation,), name="tercet-defragment")
             defragmentation.thread.start()
 
-    def replace(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> tuple[int, int]:
-        """See `interfaces.Backend`. The caller waits; a defragmentation on its way ends with this, which does its work too."""
+    def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> StagedFile:
+        """See `interfaces.Backend`."""
+        path = os.path.join(self._path, f"received-{next(self._staged_numbers)}.tmp")
+        return stage(path, items, (index, term), map_bytes=self._map_bytes)
+
+    def adopt(self, staged: Staged) -> tuple[int, int]:
+        """See `interfaces.Backend`. A defragmentation on its way ends with this, which does its work too."""
         if self._failure is not None:
             raise self._failure
+        require(isinstance(staged, StagedFile) and not staged.is_spent, "adopts what was not staged here", staged)
+        assert isinstance(staged, StagedFile)
         self._finish_commit()
-        file, point = receive(self._writer, self._path, items, (index, term), map_bytes=self._map_bytes)
+        file, staged.is_spent = staged.file, True
         try:
             promote(file, self._next_path())
         except StorageFailure as failure:  # which of the two a crash would leave is not known
@@ -265,12 +273,12 @@ class LmdbBackend:
             self._abandon(self._defragmentation)
         self._active = new_buffer()
         self._sealed_operations = self._closed_operations = self._operations
-        self._point = self._sealed_point = self._durable = point
+        self._point = self._sealed_point = self._durable = staged.point
         self._sizes = file.sizes()
         self._go_over_to(file)
         waiters, self._waiting = self._waiting, []
         self._run(waiters)
-        return point
+        return staged.point
 
     # --- helpers of writing and reading
 
@@ -425,7 +433,7 @@ class LmdbBackend:
         old, self._file = self._file, file
         self._generation += 1
         self._renew_reading()
-        self._writer.start(old.retire, _log_failure)  # to remove and unmap a large file takes its time
+        self._writer.start(old.retire, log_failure)  # to remove and unmap a large file takes its time
         if self._loop is None:
             self._writer.wait()
 
@@ -488,9 +496,3 @@ class LmdbBackend:
             defragmentation.copy.close()
             discard_unfinished(defragmentation.path)
         self._run(defragmentation.thens())
-
-
-def _log_failure(error: Exception | None) -> None:
-    """Of removing what nobody needs any more: the next start tries again."""
-    if error is not None:
-        _log.warning("database: %s", error)

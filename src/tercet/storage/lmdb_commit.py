@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tercet.storage.lmdb_file import Changes, LmdbFile
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -19,3 +22,9 @@ class Commit:
     started: float
     flushed: bool = False  # all slices are with the writer, and the order to commit
     sizes: tuple[int, int] = (0, 0)
+
+
+def log_failure(error: Exception | None) -> None:
+    """Of removing what nobody needs any more: the next start tries again."""
+    if error is not None:
+        _log.warning("database: %s", error)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import partial
 from itertools import groupby, islice
+from math import inf
 from operator import itemgetter
 from typing import Final
 
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_file import CONSISTENT_INDEX, TERM, Changes, LmdbFile, discard_unfinished, remove_generation
+from tercet.storage.lmdb_view import LmdbView
 from tercet.storage.lmdb_writer import LmdbWriter
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, with_change
 
@@ -21,15 +22,31 @@ SLICE_ITEMS: Final = 2500
 PART_BYTES: Final = 32 << 20  # committed at a time: what LMDB holds in memory until then
 
 
-def receive(
-    writer: LmdbWriter, directory: str, items: Iterable[Item], point: tuple[int, int], *, map_bytes: int
-) -> tuple[LmdbFile, tuple[int, int]]:
-    """A file that holds `items`, durable, under a name that does not count yet; and the point (index, term) that it stands for.
+class StagedFile:
+    """A whole database beside the one in use, durable but under a name that does not count. See `interfaces.Staged`."""
 
-    The point is the one given, or the items' own if that is ahead. Whatever `items` raises removes the file and goes on.
+    def __init__(self, file: LmdbFile, point: tuple[int, int]) -> None:
+        self.file = file
+        self.point = point
+        self.is_spent = False
+
+    def view(self) -> LmdbView:
+        return LmdbView(self.file, seconds_max=inf, on_close=_nothing)
+
+    def discard(self) -> None:
+        if not self.is_spent:
+            self.is_spent = True
+            self.file.close()
+            discard_unfinished(self.file.path)
+
+
+def stage(path: str, items: Iterable[Item], point: tuple[int, int], *, map_bytes: int) -> StagedFile:
+    """A file that holds `items`, at `path`; its point (index, term) is the one given, or the items' own if that is ahead.
+
+    May run in any thread. Whatever `items` raises removes the file and goes on.
     """
-    path = os.path.join(directory, "received.tmp")
     remove_generation(path)
+    writer = LmdbWriter(None)  # its own: the backend's may wait for the disk, and this takes long
     unsafe = LmdbFile(path, map_bytes=map_bytes, sync=False)
     try:
         point = _fill(writer, unsafe, items, point)
@@ -37,10 +54,16 @@ def receive(
     except BaseException:
         writer.do(unsafe.abort)
         unsafe.close()
-        discard_unfinished(path)
+        remove_generation(path)
         raise
+    finally:
+        writer.stop()
     unsafe.close()
-    return LmdbFile(path, map_bytes=map_bytes), point
+    return StagedFile(LmdbFile(path, map_bytes=map_bytes), point)
+
+
+def _nothing(view: LmdbView) -> None:
+    """Nobody keeps account of views of a file that is not in use."""
 
 
 def _fill(writer: LmdbWriter, file: LmdbFile, items: Iterable[Item], point: tuple[int, int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from sortedcontainers import SortedDict
 
 from tercet.errors import StorageFailure, require
-from tercet.storage.interfaces import Bucket, ReadView
+from tercet.storage.interfaces import Bucket, ReadView, Staged
 
 _META_KEYS = (b"consistent_index", b"term")
 
@@ -48,6 +48,20 @@ class MemoryView:
     def close(self) -> None:
         if self._views is not None:
             self._views.discard(self)
+
+
+class StagedTables:
+    """See `interfaces.Staged`."""
+
+    def __init__(self, tables: dict[Bucket, SortedDict[bytes, bytes]], point: tuple[int, int]) -> None:
+        self.tables = tables
+        self.point = point
+
+    def view(self) -> MemoryView:
+        return MemoryView(self.tables)
+
+    def discard(self) -> None:
+        """Nothing lies about in memory."""
 
 
 class MemoryBackend:
@@ -133,17 +147,22 @@ class MemoryBackend:
         """Nothing is ever fragmented here."""
         self.commit(then)
 
-    def replace(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> tuple[int, int]:
+    def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> StagedTables:
         tables = _tables()
         for bucket, key, value in items:
             tables[bucket][key] = value
         meta = tables[Bucket.META]
         own_index, own_term = (int.from_bytes(meta.get(key, b""), "big") for key in _META_KEYS)
-        self._tables = tables
+        return StagedTables(tables, max((index, term), (own_index, own_term)))
+
+    def adopt(self, staged: Staged) -> tuple[int, int]:
+        require(isinstance(staged, StagedTables), "adopts what was not staged here", staged)
+        assert isinstance(staged, StagedTables)
+        tables = self._tables = staged.tables
         self._reader = MemoryView(tables)
         self._undo_open.clear()
         self._undo_closed.clear()
-        self._point = max((index, term), (own_index, own_term))
+        self._point = staged.point
         self._bytes = sum(len(key) + len(value) for table in tables.values() for key, value in table.items())
         self._commit()
         return self._point
