@@ -18,7 +18,7 @@ from typing import Final
 
 from tercet import errors
 from tercet.bolt import BoltFile, measure, view_source
-from tercet.errors import StorageFailure
+from tercet.errors import StatusError, StorageFailure, without_trace
 from tercet.mvcc import AutoCompaction
 from tercet.peer import Transport, snapshot_path
 from tercet.peer.tasks import Tasks
@@ -115,8 +115,10 @@ class RunningMember:
         if self._has_failed:
             return
         self._has_failed = True
-        self.stop()
-        self._on_failure(error)
+        try:
+            self.stop()
+        finally:  # whatever those who are told on the way do
+            self._on_failure(error)
 
     # --- time
 
@@ -137,7 +139,11 @@ class RunningMember:
         if revision is None or not self.replica.raft.is_leader:
             return
         request = rpc_pb2.CompactionRequest(revision=revision)
-        self.replica.propose("compaction", request.SerializeToString(), request, partial(self._compacted, policy, revision))
+        then = partial(self._compacted, policy, revision)
+        try:
+            self.replica.propose("compaction", request.SerializeToString(), request, then)
+        except StatusError as error:  # this member is busy, not broken
+            then(without_trace(error))
 
     def _compacted(self, policy: AutoCompaction, revision: int, outcome: Outcome) -> None:
         if isinstance(outcome, bytes) or outcome is errors.COMPACTED:
@@ -173,10 +179,14 @@ class RunningMember:
     def member_changed(self, member: Member) -> None:
         if self.transport is None or member.id == self.replica.raft.id:
             return
-        if self.transport.peer(member.id) is None:
-            self.transport.add_peer(member.id, member.peer_urls)
-        else:
-            self.transport.update_peer(member.id, member.peer_urls)
+        try:
+            if self.transport.peer(member.id) is None:
+                self.transport.add_peer(member.id, member.peer_urls)
+            else:
+                self.transport.update_peer(member.id, member.peer_urls)
+        except ValueError as error:
+            # It is in the log, and was taken in by whoever proposed it: this member cannot dial it, but can go on.
+            log.error("member %s cannot be reached: %s", hex_id(member.id), error)
 
     def member_removed(self, member_id: int) -> None:
         if member_id == self.replica.raft.id:

@@ -185,7 +185,7 @@ class MemberServer:
             tick_seconds=config.heartbeat_interval / 1000,
             compaction_limit=config.compaction_batch_limit or 1000,
             compaction_pause_seconds=config.compaction_sleep_interval_seconds or 0.01,
-            on_failure=self._fail,
+            on_failure=self._on_failure,
             on_removed=self._on_removed,
         )
         self._closing.push_async_callback(member.close)
@@ -198,9 +198,11 @@ class MemberServer:
         return member
 
     def _fail(self, error: BaseException) -> None:
+        """Log or backend have failed."""
         if self._member is not None:
-            self._member.stop()
-        self._on_failure(error)
+            self._member.fail(error)
+        else:
+            self._on_failure(error)
 
     async def _connect(
         self,
@@ -255,7 +257,7 @@ class MemberServer:
 
     async def _leave(self, member: RunningMember, door: ClientDoor) -> None:
         """Stop taking requests, and hand the lead to another voter so that nobody waits for an election."""
-        await door.close(self._config.request_timeout_seconds)
+        await door.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
         raft, transport = member.replica.raft, member.transport
         others = [one for one in raft.conf_state.voters if one != raft.id]
         if not raft.is_leader or not others or transport is None or member.has_failed:

@@ -1,7 +1,8 @@
 """May this call be served here at all, whatever it asks? Asked before its request is looked at.
 
 A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old, and its vote does not count. A
-call that says `hasleader: true` wants to hear of it at once when this member has no leader, not after a timeout.
+call that says `hasleader: true` wants to hear of it at once when this member has no leader, not after a timeout. A member that
+has failed answers nobody, since what it holds may be half of something.
 
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
 """
@@ -37,8 +38,10 @@ def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
     raft = replica.raft
 
     def ask(call: UnaryCall, body: bytes) -> None:
-        # On the hot path: two questions that are almost always answered by an empty tuple and a number.
-        if raft.conf_state.learners and raft.id in raft.conf_state.learners and not _learner_answers(path, body):
+        # On the hot path: questions that are almost always answered by a flag, an empty tuple and a number.
+        if replica.is_stopped:
+            call.fail_with(errors.STOPPED)
+        elif raft.conf_state.learners and raft.id in raft.conf_state.learners and not _learner_answers(path, body):
             call.fail_with(errors.NOT_SUPPORTED_FOR_LEARNER)
         elif not raft.leader_id and call.header("hasleader") == b"true":
             call.fail_with(errors.NO_LEADER)
@@ -52,6 +55,8 @@ def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler
     raft = replica.raft
 
     async def ask(stream: ServerStream) -> None:
+        if replica.is_stopped:
+            raise errors.STOPPED
         if raft.id in raft.conf_state.learners and path != _SNAPSHOT:
             raise errors.NOT_SUPPORTED_FOR_LEARNER
         if not raft.leader_id and stream.header("hasleader") == b"true":

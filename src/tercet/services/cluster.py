@@ -84,6 +84,7 @@ class ClusterService:
 
     async def member_update(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberUpdateRequest.FromString, body)
+        check_peer_urls(list(request.peerURLs))  # etcd's members stop where they cannot read one
         member = Member(request.ID, tuple(request.peerURLs))
         await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member))
         return self._header() + rpc_pb2.MemberUpdateResponse(members=self._members()).SerializeToString()

@@ -1,0 +1,81 @@
+"""What one client asks of one member must not stop the others, now or when they read their logs again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from tercet.proto import rpc_pb2
+from tests.cluster.client import Client
+from tests.cluster.conftest import Planned
+from tests.cluster.processes import QUICK, Cluster, wait_until
+from tests.replica.test_deep_requests import nested_txn
+
+
+@pytest.fixture
+def cluster(plan: Planned) -> Cluster:
+    return plan(["n1", "n2"], QUICK).start()
+
+
+def start_again(cluster: Cluster) -> None:
+    assert [member.name for member in cluster.running] == [member.name for member in cluster.members]
+    for member in cluster.members:
+        member.kill()
+    for member in cluster.members:
+        member.start()
+    for member in cluster.members:
+        member.wait_ready()
+
+
+def test_a_txn_as_deep_as_the_door_lets_in(cluster: Cluster) -> None:
+    client = cluster.leader().client
+    send = client.channel.unary_unary("/etcdserverpb.KV/Txn")
+    for depth in (48, 49, 50, 51):
+        with contextlib.suppress(grpc.RpcError):
+            send(nested_txn(depth), timeout=5)
+    deepest = client.get(b"deep")
+    assert deepest is not None
+    start_again(cluster)
+    for member in cluster.members:
+        assert member.client.get(b"deep") == deepest
+
+
+def test_peer_urls_that_nobody_can_dial(cluster: Cluster) -> None:
+    """etcd takes Unix sockets for peer URLs; so it is in the log, and there it stays."""
+    first, second = cluster.members
+    learner = rpc_pb2.MemberAddRequest(peerURLs=["unix://nowhere"], isLearner=True)
+
+    def is_added() -> bool:
+        with contextlib.suppress(Client.Error):
+            first.client.call("Cluster/MemberAdd", learner, rpc_pb2.MemberAddResponse, timeout=5)
+        return len(first.client.members()) == 3
+
+    wait_until(is_added, "the members are connected for long enough, and a learner is added")
+    ids = {member.name: member.ID for member in first.client.members()}
+    for urls in (["garbage"], [], ["http://127.0.0.1:1/path"]):
+        request = rpc_pb2.MemberUpdateRequest(ID=ids["n2"], peerURLs=urls)
+        with pytest.raises(Client.Error, match="given member URLs are invalid"):
+            first.client.call("Cluster/MemberUpdate", request, rpc_pb2.MemberUpdateResponse, timeout=5)
+    start_again(cluster)
+    assert ("unix://nowhere",) in {tuple(member.peerURLs) for member in second.client.members()}
+    second.client.put(b"a", b"1")
+
+
+def test_clients_that_lose_patience_with_what_takes_long(cluster: Cluster) -> None:
+    first = cluster.members[0]
+    for number in range(2000):
+        first.client.put(b"key-%d" % number, bytes(300))
+    snapshot = first.client.channel.unary_stream("/etcdserverpb.Maintenance/Snapshot")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        for delay in (0.001, 0.003, 0.006):
+            with contextlib.suppress(Client.Error):
+                first.client.hash_kv(0, timeout=delay)
+            stream = snapshot(b"", timeout=5)
+            time.sleep(delay)
+            stream.cancel()
+    assert first.is_running
+    first.client.put(b"a", b"1")
