@@ -111,5 +111,10 @@ class Client:
     def hash_kv(self, revision: int, timeout: float = 10) -> rpc_pb2.HashKVResponse:
         return self.call("Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=revision), rpc_pb2.HashKVResponse, timeout)
 
+    def defragment_later(self, timeout: float = 20) -> grpc.Future:
+        """Begin; the answer comes when it is over."""
+        method = self.channel.unary_unary("/etcdserverpb.Maintenance/Defragment")
+        return method.future(b"", timeout=timeout)
+
     def members(self, timeout: float = 5) -> list[rpc_pb2.Member]:
         return list(self.call("Cluster/MemberList", rpc_pb2.MemberListRequest(), rpc_pb2.MemberListResponse, timeout).members)

@@ -95,3 +95,29 @@ def test_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -
         assert member.client.get(b"b") is None
         assert member.client.range(b"a", revision=deleted).kvs[0].value == b"1"
     assert member.client.put(b"c", b"1").header.revision == deleted + 1
+
+
+def test_a_defragmentation_that_is_cut_short_leaves_a_valid_store(plan: Planned) -> None:
+    """etcd #14685, #14730, #11613: killed in the middle of a defragmentation, nothing is applied twice, and what it leaves on
+    the disk is not in the way of the next one.
+    """
+    cluster = plan(flags=SMALL_LOG).start()
+    member = cluster["n1"]
+    for number in range(40):
+        member.client.put(b"bulk%d" % number, bytes(200_000))
+    with Load(cluster) as load:
+        for delay in (0.0, 0.03, 0.06):
+            load.wait_for(20)
+            defragmenting = member.client.defragment_later()
+            time.sleep(delay)
+            member.kill()
+            assert defragmenting.exception() is not None or delay
+            member.restart()
+        load.wait_for(20)
+        member.client.delete(b"bulk", prefix=True)
+        member.client.compact(member.client.range(b"bulk").header.revision)
+        before = member.client.status().dbSize
+        member.client.defragment_later().result()
+        assert member.client.status().dbSize < before / 2
+    load.check(cluster)
+    assert len(list((member.data / "member" / "snap" / "db").glob("*.lmdb"))) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.client import Client
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, Member
+from tests.cluster.processes import QUICK, Member, wait_until
 
 MEGABYTE = 1 << 20
 
@@ -65,7 +65,8 @@ def test_a_full_disk_under_the_log(plan: Planned) -> None:
 def test_a_full_disk_under_the_next_segment_of_the_log(plan: Planned, small_disk: Path) -> None:
     """What was reserved beforehand is used up first: the member goes on until it truly cannot."""
     member = plan(["n1"], (*QUICK, f"--wal-dir={small_disk / 'wal'}")).start()["n1"]
-    member.wait_said("successfully notified")
+    segments = small_disk / "wal"
+    wait_until(lambda: [path.suffix for path in segments.iterdir()] == [".wal", ".wal"], "the next segment is reserved")
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
         room = os.statvfs(small_disk)
@@ -106,6 +107,20 @@ def test_a_full_disk_under_the_database(plan: Planned, small_disk: Path) -> None
     member.restart()
     check_all(member, acknowledged)
     member.client.put(b"after", b"1")
+
+
+def test_a_directory_that_may_not_be_written(plan: Planned, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    member = plan(["n1"], QUICK)["n1"]
+    if os.geteuid() == 0:  # whom permissions do not hold back
+        place: Path = request.getfixturevalue("small_disk")
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    else:
+        place = tmp_path / "read-only"
+        place.mkdir(mode=0o500)
+    for directory in (place, place / "data"):
+        member.start(f"--data-dir={directory}")
+        assert member.wait_exit() == 1
+        assert str(directory) in member.reason()
 
 
 def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc  # type: ignore[import-untyped]
 import pytest
 
@@ -14,8 +16,9 @@ NO_SPACE = "etcdserver: mvcc: database space exceeded"
 
 
 def fill(member: Member, start: int) -> None:
-    for number in range(start, start + 25):
+    for number in range(start, start + 50):
         member.client.put(b"k%d" % number, bytes(100_000))
+        time.sleep(0.01)  # the size is measured at each commit of the backend, every 100 ms
 
 
 def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
@@ -51,6 +54,8 @@ def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
 
     member.client.delete(b"k", prefix=True)
     member.client.compact(member.client.range(b"k").header.revision)
+    for one in cluster.members:  # each compacts for itself
+        wait_until(lambda one=one: one.client.status().dbSizeInUse < 1_000_000, f"{one.name} has compacted")  # type: ignore[misc]
     full = {one.name: one.client.status().dbSize for one in cluster.members}
     done = etcdctl(cluster.members, "defrag")
     assert done.returncode == 0, done.stderr
@@ -59,6 +64,6 @@ def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
     assert etcdctl(cluster.members, "alarm", "disarm").returncode == 0
     assert alarms() == []
     for one in cluster.members:
-        wait_until(lambda one=one: one.http("/health")[0] == 200, f"{one.name} is well again")
+        wait_until(lambda one=one: one.http("/health")[0] == 200, f"{one.name} is well again")  # type: ignore[misc]
         one.client.put(b"again", b"1")
     check_agreement(cluster.members)

@@ -18,8 +18,8 @@ from tercet.raft import Raft
 from tercet.raft.types import Snapshot
 from tercet.storage.interfaces import Backend, LogStore
 
-# While a snapshot is opened, travels, is read and is caught up with, the entries after it are kept for its receiver: under load it would
-# otherwise need another snapshot by then, and so on for ever. But one that never gets there may not fill the memory.
+# While a snapshot is opened, travels, is read and is caught up with, the entries after it are kept for its receiver: under load
+# it would otherwise need another snapshot by then, and so on for ever. But one that never gets there may not fill the memory.
 KEPT_FOR_RECEIVERS_MAX: Final = 200_000
 OPENING_SECONDS_MAX: Final = 5.0
 CATCHING_UP_SECONDS_MAX: Final = 30.0  # etcd's releaseDelayAfterSnapshot
