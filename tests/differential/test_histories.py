@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
 from tests.differential.twins import Twins, ask, streamed
+from tests.differential.wild import wild_request
 from tests.mvcc.histories import Histories
 
 STEPS = 250
@@ -28,6 +31,18 @@ def test_random_histories(twins: Twins, seed: int) -> None:
             twins.compare_hash()
             twins.compare_hash(chance.randint(max(1, twins.compacted), twins.revision))
     assert answered > STEPS / 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wild_requests(twins: Twins, seed: int) -> None:
+    chance = random.Random(seed)
+    answered = 0
+    for step in range(300):
+        answered += not isinstance(twins.call(wild_request(chance, twins.revision)), tuple)
+        if step % 50 == 0:
+            twins.compare_hash()
+            twins.call(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0"))
+    assert answered > 100
 
 
 def next_request(histories: Histories, twins: Twins) -> Message:

@@ -4,13 +4,13 @@ Answers are compared whole, except what names the member: ids and terms. Where A
 3.5.1, the difference is named here, one function or constant each, and nowhere else:
 
     keys_only_tells_no_lease        a Range with keys_only that is not sorted by value tells no lease (R11)
-    TXN_REFUSALS                    a txn with several faults tells the first operation at fault; 3.5.1 looks at all Puts first (T9)
+    TXN_REFUSALS                    a txn with several faults tells the first operation at fault; 3.5.1 looks at Puts first (T9)
     hash_at_compacted               HashKV at exactly the compacted revision is answered; 3.5.1 calls it compacted (N23)
     SORT_ORDER_REFUSED              an unknown sort order or target is refused; 3.5.1 passes over the first, the second ends it
     hash_revision                   HashKV tells the revision it was made at; 3.5.1 has no such field
 
-What 3.5.1 does not survive is not asked of it (errors: inputs that crash it): unknown sort targets, and a txn that deletes to the
-end of all keys and then puts with ignore_value or ignore_lease.
+What 3.5.1 does not survive is not asked of it: unknown sort targets, and a txn that deletes to the end of all keys and then
+puts with ignore_value or ignore_lease.
 """
 
 from __future__ import annotations
