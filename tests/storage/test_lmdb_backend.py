@@ -46,6 +46,29 @@ def key(number: int) -> bytes:
     return b"%08d" % number
 
 
+def test_what_goes_wrong_behind_a_commit_is_a_failure(tmp_path: Path) -> None:
+    """Not a line in the loop's log: what should have followed did not, and the member must not go on without it."""
+
+    async def test() -> None:
+        failures: list[Exception] = []
+        backend = make(tmp_path, on_failure=failures.append)
+
+        def fails() -> None:
+            raise ValueError("a bug above")
+
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(1, 1)
+        backend.commit(fails)
+        while not failures:
+            await asyncio.sleep(0.001)
+        assert str(failures[0]) == "a bug above"
+        with pytest.raises(ValueError, match="a bug above"):
+            backend.applied(2, 1)
+        backend.close()
+
+    run(test)
+
+
 def test_a_commit_follows_by_itself_after_the_batch_time(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=0.01)

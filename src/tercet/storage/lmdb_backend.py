@@ -397,7 +397,11 @@ class LmdbBackend:
     def _committed(self, commit: Commit, error: Exception | None) -> None:
         if error is not None:
             self._fail(error)
-            return
+        else:
+            self._call(partial(self._take_over, commit))
+
+    def _take_over(self, commit: Commit) -> None:
+        """What was on its way is in the file: read from there."""
         self._commit = None
         self._sealed = _NOTHING
         self._durable, self._sizes = commit.point, commit.sizes
@@ -445,7 +449,14 @@ class LmdbBackend:
             if self._loop is None:
                 then()
             else:
-                self._loop.call_soon(then)
+                self._loop.call_soon(self._call, then)
+
+    def _call(self, then: Callable[[], None]) -> None:
+        """What goes wrong in it has nobody else to hear it, and the member must not go on without what should have followed."""
+        try:
+            then()
+        except Exception as error:
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """The end of this backend: what the disk refused once, it is not asked again."""

@@ -10,7 +10,8 @@ A second thread keeps house, where removing a file or reserving 64 MB may take a
 `release`.
 
 What this file must never do: run a `then` whose batch is not durable, or any `then` after a failure. Failure is told once, by
-`on_failure`, and is final: the member stops.
+`on_failure`, and is final: the member stops. A `then` that raises is such a failure, too: what should have followed from the
+promise did not, and a member that went on would not know itself.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 class ThreadedLogStore:
     """A `LogStore` over a `WAL` and an event loop. All methods belong to the loop's thread.
 
-    on_failure: called once, on the loop, with the StorageFailure after which nothing is durable any more.
+    on_failure: called once, on the loop, with the StorageFailure after which nothing is durable, or what a `then` raised.
     observe_sync: called on the loop with the seconds of each write and fdatasync.
     """
 
@@ -152,24 +153,28 @@ class ThreadedLogStore:
 
     def _deliver(self) -> None:
         """On the loop: what the thread has finished."""
-        while self._durable:
+        while self._durable and not self._failed:
             batch, seconds = self._durable.popleft()
             self._queued -= len(batch)
             self._due.extend(item[3] for item in batch)
             self._observe(seconds)
         self._run_due()
-        if self._failure is not None and not self._failed:
-            self._failed = True
-            self._on_failure(self._failure)
+        if self._failure is not None:
+            self._fail(self._failure)
 
     def _run_due(self) -> None:
         due = self._due
         try:
             while due:
                 due.popleft()()
-        finally:
-            if due:  # one raised: it is the loop's to report, and no reason to forget the others
-                self._loop.call_soon(self._run_due)
+        except Exception as error:
+            due.clear()
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            self._on_failure(error)
 
     def _write(self) -> None:
         """The writer thread."""
