@@ -13,7 +13,7 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket, ReadView
-from tercet.storage.lmdb_backend import SLICE_OPERATIONS, LmdbBackend
+from tercet.storage.lmdb_backend import SLICE_OPERATIONS, VIEWS_MAX, LmdbBackend
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
 
 
@@ -65,6 +65,49 @@ def test_what_goes_wrong_behind_a_commit_is_a_failure(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a bug above"):
             backend.applied(2, 1)
         backend.close()
+
+    run(test)
+
+
+def test_a_view_that_nobody_reads_from_ends_too(tmp_path: Path) -> None:
+    """It pins pages all the same: a client that does not take what it asked for must not let the file grow for ever."""
+
+    async def test() -> None:
+        backend = make(tmp_path, view_seconds_max=0.01)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(1, 1)
+        view = await open_view(backend)
+        await asyncio.sleep(0.02)
+        backend.put(Bucket.KEY, b"k", b"w")
+        backend.applied(2, 1)
+        await committed(backend)
+        assert backend.open_view_seconds() == []
+        with pytest.raises(ViewClosed):
+            view.get(Bucket.KEY, b"k")
+        backend.close()
+
+    run(test)
+
+
+def test_more_views_than_there_is_room_for_wait(tmp_path: Path) -> None:
+    async def test() -> None:
+        failures: list[Exception] = []
+        backend = make(tmp_path, on_failure=failures.append)
+        backend.put(Bucket.KEY, b"k", b"v")
+        backend.applied(1, 1)
+        views: list[ReadView] = []
+        for _ in range(VIEWS_MAX + 200):
+            backend.view(views.append)
+        while len(views) < VIEWS_MAX:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        assert (len(views), failures) == (VIEWS_MAX, [])
+        for view in views[:200]:
+            view.close()
+        while len(views) < VIEWS_MAX + 200:
+            await asyncio.sleep(0.001)
+        backend.close()
+        assert failures == []
 
     run(test)
 

@@ -72,7 +72,8 @@ class Snapshots:
         return None
 
     def close_stale(self) -> None:
-        """Close what was offered and never fetched, and what is not worth sending any more."""
+        """Close what was offered and never fetched, and what is not worth sending or installing any more."""
+        self._discard(self._machine.backend.applied_index)
         oldest = self._clock() - VIEW_SECONDS_MAX
         if self._offered is not None:
             described, view, since = self._offered

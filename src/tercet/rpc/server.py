@@ -10,6 +10,7 @@ transport's protocol and calls its `connection_made`. TLS contexts must offer AL
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from tercet.rpc.http2 import Headers
 from tercet.rpc.http_exchange import HttpHandler
 from tercet.rpc.methods import Handler, Method, table
 from tercet.rpc.server_connection import ServerConnection
+
+logger = logging.getLogger(__name__)
 
 _KNOWN_HEADS_MAX = 1024
 _KNOWN_HEAD_BYTES_MAX = 2048  # room for a token; together they may not become a place to store things in
@@ -93,7 +96,11 @@ class Server:
         touched = list(self.touched)
         self.touched.clear()
         for connection in touched:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # a bug that one client has found is nothing to the others, nor to who asked for the flush
+                logger.exception("a connection could not be flushed")
+                connection.abort()
 
     # For connections
 

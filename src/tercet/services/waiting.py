@@ -63,4 +63,9 @@ async def open_view(replica: Replica) -> ReadView:
             future.set_result(view)
 
     replica.machine.backend.view(opened)
-    return await future
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled():  # it came, but its caller went in the same turn
+            future.result().close()
+        raise

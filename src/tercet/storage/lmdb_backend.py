@@ -53,6 +53,8 @@ from tercet.storage.write_buffer import changes_between, merge_into, new_buffer,
 
 SLICE_OPERATIONS: Final = 2500  # flushed in one turn of the loop: under a millisecond
 VIEW_SECONDS_MAX: Final = 600.0
+VIEWS_MAX: Final = 400  # at a time; more wait. LMDB has room for 510 readers, of whom one must always be ourselves
+_VIEW_RETRY_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
 _NOTHING: Final = new_buffer()  # stands for a sealed buffer where there is none; never written to
@@ -194,7 +196,7 @@ class LmdbBackend:
 
     def view(self, then: Callable[[ReadView], None]) -> None:
         """A point in time that holds all that has been applied so far. Views cost while they are open: see lmdb_view.py."""
-        self.commit(lambda: then(self._open_view()))
+        self.commit(partial(self._hand_over_view, then))
 
     def open_view_seconds(self) -> list[float]:
         return [view.seconds for view in list(self._views)]
@@ -327,6 +329,18 @@ class LmdbBackend:
         self._tables = self._file.tables
         self._get_from_file = self._read.get
 
+    def _hand_over_view(self, then: Callable[[ReadView], None]) -> None:
+        if len(self._views) < VIEWS_MAX or self._loop is None:
+            then(self._open_view())
+        elif not self._closed:
+            self._loop.call_later(_VIEW_RETRY_SECONDS, self._call, partial(self._hand_over_view, then))
+
+    def _close_old_views(self) -> None:
+        """Also those that nobody reads from any more, such as one that is sent to a client who does not take it."""
+        for view in list(self._views):
+            if view.seconds > self._view_seconds_max:
+                view.close()
+
     def _open_view(self) -> LmdbView:
         view = LmdbView(self._file, seconds_max=self._view_seconds_max, on_close=self._views.discard)
         self._views.add(view)
@@ -405,6 +419,7 @@ class LmdbBackend:
         self._commit = None
         self._sealed = _NOTHING
         self._durable, self._sizes = commit.point, commit.sizes
+        self._close_old_views()
         defragmentation = self._defragmentation
         if commit.file is self._file:
             self._renew_reading()

@@ -1,0 +1,39 @@
+"""A view that comes just when nobody wants it any more must not stay open: it would pin pages, and a place, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tercet.replica.replica import Replica
+from tercet.services.waiting import open_view
+
+
+class View:
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("comes_first", ["view", "cancellation"])
+def test_a_caller_goes_in_the_turn_in_which_its_view_comes(comes_first: str) -> None:
+    async def test() -> None:
+        asked: list[Callable[[Any], None]] = []
+        replica = cast(Replica, SimpleNamespace(machine=SimpleNamespace(backend=SimpleNamespace(view=asked.append))))
+        task = asyncio.ensure_future(open_view(replica))
+        await asyncio.sleep(0)
+        view = View()
+        steps: list[Callable[[], object]] = [lambda: asked[0](view), task.cancel]
+        for step in steps if comes_first == "view" else reversed(steps):
+            step()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert view.is_closed
+
+    asyncio.run(test())
