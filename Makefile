@@ -33,4 +33,4 @@ bench-scale: $(VENV)/test
 	$(BIN)/python -m tercet.bench.scale $(ARGS)
 
 clean:
-	rm -rf $(VENV) tercet-data .bench
+	rm -rf $(VENV) .venv-clients tercet-data .bench

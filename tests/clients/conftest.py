@@ -1,0 +1,58 @@
+"""Three tercets that demand certificates, one that does not, and a virtual environment of the clients' own."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tercet.pki import ensure_certificates
+from tests.cluster.processes import Cluster, Member
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = ROOT / ".venv-clients"
+PACKAGES = ("etcd3==0.12.0", "aetcd==1.0.0", "grpcio>=1.70,<2", "protobuf>=6,<8")
+"""They bring messages of the same names as ours, so they cannot share a process with them, nor always a protobuf."""
+
+
+@pytest.fixture(scope="package")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """n1, n2, n3; members and clients show certificates."""
+    names = ["n1", "n2", "n3"]
+    certificates = ensure_certificates(tmp_path_factory.mktemp("certificates"), names)
+    made = Cluster.plan(tmp_path_factory.mktemp("secured"), names, certificates=certificates)
+    try:
+        yield made.start()
+    finally:
+        made.dispose()
+
+
+@pytest.fixture(scope="package")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """One member without TLS."""
+    made = Cluster.plan(tmp_path_factory.mktemp("plain"), ["n1"])
+    try:
+        yield made.start().members[0]
+    finally:
+        made.dispose()
+
+
+@pytest.fixture(scope="session")
+def clients_python() -> Path:
+    """The interpreter of the clients' environment, which is made once and kept until the list of packages changes."""
+    ENVIRONMENT.mkdir(exist_ok=True)
+    python, made_with = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "packages"
+    wanted = "\n".join(PACKAGES)
+    with (ENVIRONMENT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of the tests may come at once
+        if not made_with.exists() or made_with.read_text() != wanted:
+            subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True, timeout=60)
+            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
+            done = subprocess.run(install, capture_output=True, text=True, timeout=100, check=False)
+            assert done.returncode == 0, f"the clients cannot be installed:\n{done.stderr}"
+            made_with.write_text(wanted)
+    return python

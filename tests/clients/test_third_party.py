@@ -1,0 +1,32 @@
+"""Python clients that others wrote, from PyPI, as their users call them: everything of theirs but watches and leases."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.cluster.processes import Cluster, Member
+
+_HERE = Path(__file__).parent
+
+
+def run(python: Path, script: str, *words: object, **variables: str) -> None:
+    command = [str(python), "-W", "ignore", str(_HERE / script), *map(str, words)]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**kept, **variables}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("all held\n")
+
+
+def test_etcd3(cluster: Cluster, clients_python: Path) -> None:
+    """Its generated modules are from 2020; today's protobuf reads them in its Python implementation alone."""
+    credentials = cluster["n2"].credentials
+    assert credentials is not None
+    files = (credentials.ca, credentials.certificate, credentials.key)
+    port = cluster["n2"].client_port
+    run(clients_python, "with_etcd3.py", port, *files, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python")
+
+
+def test_aetcd(plain: Member, clients_python: Path) -> None:
+    run(clients_python, "with_aetcd.py", plain.client_port)

@@ -1,0 +1,58 @@
+"""What a program with the `etcd3` package does with a member: python with_etcd3.py PORT CA CERT KEY. Ends with 0 if all held.
+
+Runs in the clients' environment; nothing of tercet is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import etcd3
+
+
+def main(port: str, ca: str, certificate: str, key: str) -> None:
+    client = etcd3.client("127.0.0.1", int(port), ca_cert=ca, cert_cert=certificate, cert_key=key, timeout=10)
+    client.put("etcd3/a", "1")
+    value, pair = client.get("etcd3/a")
+    assert (value, pair.key, pair.version) == (b"1", b"etcd3/a", 1)
+    assert client.get("etcd3/none") == (None, None)
+    assert client.put("etcd3/a", "2", prev_kv=True).prev_kv.value == b"1"
+    assert client.put_if_not_exists("etcd3/b", "x")
+    assert not client.put_if_not_exists("etcd3/b", "y")
+    assert client.replace("etcd3/b", "x", "z")
+    assert not client.replace("etcd3/b", "x", "w")
+    for number in range(50):
+        client.put(f"etcd3/many/{number:02}", str(number) * 100)
+    found = list(client.get_prefix("etcd3/many/", sort_order="descend", sort_target="key"))
+    assert [pair.key for _, pair in found] == [b"etcd3/many/%02d" % number for number in reversed(range(50))]
+    assert [pair.key for _, pair in client.get_range("etcd3/a", "etcd3/c")] == [b"etcd3/a", b"etcd3/b"]
+    transactions = client.transactions
+    succeeded, responses = client.transaction(
+        compare=[
+            transactions.value("etcd3/a") == "2",
+            transactions.version("etcd3/a") > 1,
+            transactions.create("etcd3/none") == 0,
+        ],
+        success=[transactions.put("etcd3/a", "3"), transactions.get("etcd3/a"), transactions.delete("etcd3/b")],
+        failure=[transactions.put("etcd3/a", "never")],
+    )
+    assert succeeded
+    assert responses[1][0][0] == b"3"
+    assert client.get("etcd3/b") == (None, None)
+    assert client.delete("etcd3/a")
+    assert not client.delete("etcd3/a")
+    assert client.delete_prefix("etcd3/many/").deleted == 50
+    client.compact(client.get_prefix_response("etcd3/").header.revision)
+    assert all(pair.mod_revision > 0 for _, pair in client.get_all())
+    status = client.status()
+    assert status.leader is not None
+    assert status.raft_term > 0
+    assert sorted(member.name for member in client.members) == ["n1", "n2", "n3"]
+    assert list(client.list_alarms()) == []
+    client.defragment()
+    client.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    print("all held")
