@@ -13,8 +13,9 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket, ReadView
-from tercet.storage.lmdb_backend import SLICE_OPERATIONS, VIEWS_MAX, LmdbBackend
+from tercet.storage.lmdb_backend import SLICE_OPERATIONS, LmdbBackend
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
+from tercet.storage.lmdb_views import VIEWS_MAX
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

@@ -18,7 +18,6 @@ What this file must never do: commit what was put after the last `applied`, or c
 
 from __future__ import annotations
 
-import logging
 import os
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,17 +45,13 @@ from tercet.storage.lmdb_file import (
     unpacked,
 )
 from tercet.storage.lmdb_rebuild import StagedFile, stage
-from tercet.storage.lmdb_view import LmdbView
+from tercet.storage.lmdb_views import VIEW_SECONDS_MAX, LmdbViews
 from tercet.storage.lmdb_writer import LmdbWriter
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, successor, unpack, with_change
 from tercet.storage.write_buffer import changes_between, merge_into, new_buffer, overlay, slices
 
 SLICE_OPERATIONS: Final = 2500  # flushed in one turn of the loop: under a millisecond
-VIEW_SECONDS_MAX: Final = 600.0
-VIEWS_MAX: Final = 400  # at a time; more wait. LMDB has room for 510 readers, of whom one must always be ourselves
-_VIEW_RETRY_SECONDS: Final = 0.05
 
-_log = logging.getLogger(__name__)
 _NOTHING: Final = new_buffer()  # stands for a sealed buffer where there is none; never written to
 
 
@@ -89,10 +84,9 @@ class LmdbBackend:
         self._batch_seconds = batch_seconds
         self._batch_operations = batch_operations
         self._map_bytes = map_bytes
-        self._view_seconds_max = view_seconds_max
         self._file, self._generation = open_newest(path, map_bytes=map_bytes)
         self._writer = LmdbWriter(loop)
-        self._views: set[LmdbView] = set()
+        self._views = LmdbViews(seconds_max=view_seconds_max, loop=loop, call=self._call)
         self._read: Any = None
         self._renew_reading()
         self._active = new_buffer()
@@ -196,10 +190,10 @@ class LmdbBackend:
 
     def view(self, then: Callable[[ReadView], None]) -> None:
         """A point in time that holds all that has been applied so far. Views cost while they are open: see lmdb_view.py."""
-        self.commit(partial(self._hand_over_view, then))
+        self.commit(partial(self._views.hand_over, lambda: self._file, then))
 
     def open_view_seconds(self) -> list[float]:
-        return [view.seconds for view in list(self._views)]
+        return self._views.seconds()
 
     def size(self) -> int:
         """Bytes of the file after the last commit."""
@@ -226,8 +220,7 @@ class LmdbBackend:
             self._cancel_timer()
             self._writer.do(self._file.abort)
             self._writer.stop()
-            for view in list(self._views):
-                view.close()
+            self._views.close()
             self._read.abort()
             self._file.close()
 
@@ -329,23 +322,6 @@ class LmdbBackend:
         self._tables = self._file.tables
         self._get_from_file = self._read.get
 
-    def _hand_over_view(self, then: Callable[[ReadView], None]) -> None:
-        if len(self._views) < VIEWS_MAX or self._loop is None:
-            then(self._open_view())
-        elif not self._closed:
-            self._loop.call_later(_VIEW_RETRY_SECONDS, self._call, partial(self._hand_over_view, then))
-
-    def _close_old_views(self) -> None:
-        """Also those that nobody reads from any more, such as one that is sent to a client who does not take it."""
-        for view in list(self._views):
-            if view.seconds > self._view_seconds_max:
-                view.close()
-
-    def _open_view(self) -> LmdbView:
-        view = LmdbView(self._file, seconds_max=self._view_seconds_max, on_close=self._views.discard)
-        self._views.add(view)
-        return view
-
     # --- helpers of commits, in the order in which they are called
 
     def _on_timer(self) -> None:
@@ -419,7 +395,7 @@ class LmdbBackend:
         self._commit = None
         self._sealed = _NOTHING
         self._durable, self._sizes = commit.point, commit.sizes
-        self._close_old_views()
+        self._views.close_old()
         defragmentation = self._defragmentation
         if commit.file is self._file:
             self._renew_reading()
