@@ -80,7 +80,7 @@ class KvService:
                 raise errors.NO_SPACE
             check_txn(request, self._txn_ops_max)
             if is_read_only(request):
-                self._read(call, partial(self._replica.machine.store.txn, request), serializable=is_serializable(request))
+                self._read(call, partial(self._txn_now, request), serializable=is_serializable(request))
             else:
                 self._replica.propose("txn", body, request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
@@ -117,7 +117,16 @@ class KvService:
         if request.range_end and long_range.is_long(store, request):
             self._read_long(call, request)
         else:
-            self._read(call, partial(store.range, request), serializable=request.serializable)
+            self._read(call, partial(self._range_now, request), serializable=request.serializable)
+
+    # A read waits for its turn, and a snapshot may meanwhile put another store in the place of the one that was there when it
+    # came; so the store is looked up only when the read is answered (tests/mixed: a frozen leader wakes).
+
+    def _range_now(self, request: rpc_pb2.RangeRequest) -> bytes:
+        return self._replica.machine.store.range(request)
+
+    def _txn_now(self, request: rpc_pb2.TxnRequest) -> bytes:
+        return self._replica.machine.store.txn(request)
 
     def _read(self, call: UnaryCall, read: Callable[[], bytes], *, serializable: bool) -> None:
         if serializable:

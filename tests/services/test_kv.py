@@ -1,0 +1,88 @@
+"""The KV service where the whole server cannot be made to stand in the right spot: between a read's question and its answer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from google.protobuf.message import Message
+
+from tercet.proto import rpc_pb2
+from tercet.replica.reads import ReadCallback
+from tercet.replica.replica import Replica
+from tercet.rpc import UnaryCall
+from tercet.services.headers import Headers
+from tercet.services.kv import KvService
+from tests.mvcc.member import Member
+
+
+class PausedReplica:
+    """Linearizable reads wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        self.machine = SimpleNamespace(store=Member().store)
+        self.raft = SimpleNamespace(term=1)
+        self.quota = SimpleNamespace(allows=lambda cost: True)
+        self.waiting: list[ReadCallback] = []
+
+    def read(self, then: ReadCallback) -> None:
+        self.waiting.append(then)
+
+
+class Call:
+    """What the service does with its call."""
+
+    def __init__(self) -> None:
+        self.replies: list[bytes] = []
+        self.failures: list[BaseException] = []
+
+    def reply(self, body: bytes) -> None:
+        self.replies.append(body)
+
+    def fail_with(self, error: BaseException) -> None:
+        self.failures.append(error)
+
+
+def make_service(replica: PausedReplica) -> KvService:
+    there = cast(Replica, replica)
+    return KvService(there, Headers(there, cluster_id=1, member_id=1), txn_ops_max=128, request_bytes_max=1 << 20)
+
+
+RANGE = rpc_pb2.RangeRequest(key=b"a")
+TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=RANGE)])
+
+
+@pytest.mark.parametrize("request_", [RANGE, TXN], ids=["range", "txn"])
+def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_: Message) -> None:
+    """The member was behind, asked where the leader is, and got there by a snapshot: the store of its question is the past."""
+    replica = PausedReplica()
+    replica.machine.store.put(rpc_pb2.PutRequest(key=b"a", value=b"old"))
+    service, call = make_service(replica), Call()
+    method: Any = service.range if request_ is RANGE else service.txn
+    method(cast(UnaryCall, call), request_.SerializeToString())
+
+    after = Member().store
+    for value in (b"newer", b"newest"):
+        after.put(rpc_pb2.PutRequest(key=b"a", value=value))
+    replica.machine.store = after
+    replica.waiting.pop()(None)
+
+    if request_ is RANGE:
+        answer = found = rpc_pb2.RangeResponse.FromString(call.replies[0])
+    else:
+        answer = rpc_pb2.TxnResponse.FromString(call.replies[0])
+        found = answer.responses[0].response_range
+    assert answer.header.revision == 3
+    assert found.kvs[0].value == b"newest"
+
+
+def test_what_goes_wrong_in_a_read_is_that_clients_alone() -> None:
+    """It came up where the loop carries out a whole turn: an exception there would stop the member."""
+    replica = PausedReplica()
+    service, call = make_service(replica), Call()
+    service.range(cast(UnaryCall, call), RANGE.SerializeToString())
+    replica.machine.store = SimpleNamespace(revision=1)  # cannot be read at all
+    replica.waiting.pop()(None)
+    assert [type(error) for error in call.failures] == [AttributeError]
+    assert not call.replies
