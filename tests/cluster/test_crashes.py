@@ -15,14 +15,14 @@ SMALL_LOG = (*QUICK, "--snapshot-count=200", "--snapshot-catchup-entries=100")
 def test_followers_and_leaders_are_killed_one_after_the_other(plan: Planned) -> None:
     cluster = plan(flags=SMALL_LOG).start()
     with Load(cluster) as load:
-        load.wait_for(100)
+        load.wait_for(60)
         for victim_leads in (False, True, True):
             leader = cluster.leader()
             victim = leader if victim_leads else cluster.others(leader)[0]
             victim.kill()
-            load.wait_for(100)
+            load.wait_for(80)
             victim.restart()
-            load.wait_for(50)
+            load.wait_for(30)
     load.check(cluster)
 
 

@@ -47,17 +47,15 @@ def test_a_leader_that_was_frozen_shows_nobody_the_past(plan: Planned) -> None:
 
 
 def test_a_leader_that_is_asked_to_go_hands_over(plan: Planned) -> None:
-    """Without a handover nobody would lead for at least the election timeout."""
-    cluster = plan(flags=("--heartbeat-interval=100", "--election-timeout=2000")).start()
+    """When it is gone its successor leads already; without a handover nobody would for at least the election timeout."""
+    cluster = plan(flags=("--election-timeout=1500",)).start()
     leader = cluster.leader()
     others = cluster.others(leader)
     leader.client.put(b"a", b"1")
     term = leader.client.status().raftTerm
-    began = time.monotonic()
     assert leader.stop() == -signal.SIGTERM
-    successor = cluster.leader(among=others)
+    successor = cluster.leader(among=others, seconds=1)
     assert successor.client.put(b"a", b"2").header.raft_term == term + 1
-    assert time.monotonic() - began < 1.5
     assert "closed etcd server" in leader.said()
     assert "Traceback" not in leader.said()
     leader.restart()

@@ -166,6 +166,7 @@ async def transfer_leadership(replica: Replica, target: int, timeout_seconds: fl
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + timeout_seconds
     while raft.leader_id != target:
-        if loop.time() > give_up_at:
+        is_abandoned = raft.is_leader and not raft.leader_transferee  # raft does so after an election timeout
+        if is_abandoned or loop.time() > give_up_at:
             raise errors.TIMEOUT_LEADER_TRANSFER
         await asyncio.sleep(_TRANSFER_POLL_SECONDS)
