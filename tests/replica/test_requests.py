@@ -48,6 +48,7 @@ def test_every_field_is_told_apart(field: str) -> None:
 def test_the_older_form_of_attributes_is_read() -> None:
     old = internal_pb2.Request(ID=5, Method="PUT", Path="/0/version", Val="3.5.0")
     name, message = decode_request(old.SerializeToString())
+    assert isinstance(message, internal_pb2.Request)
     assert (name, message.Path, message.Val) == ("v2", "/0/version", "3.5.0")
 
 

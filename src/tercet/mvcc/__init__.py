@@ -16,7 +16,7 @@ from tercet.mvcc.check import (
     writes_pairs,
 )
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
-from tercet.mvcc.loading import Loaded
+from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Change, Leases, Store
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "hash_kv",
     "is_read_only",
     "is_serializable",
+    "last_compaction",
     "make_auto_compaction",
     "writes_pairs",
 ]

@@ -125,6 +125,11 @@ def _read_tombstone(pair: bytes, filed_as: bytes) -> bytes:
         raise StorageFailure(f"backend, bucket key, revision {filed_as.hex()}: not a key-value pair") from error
 
 
+def last_compaction(source: Source) -> int:
+    """The revision of the last compaction that was applied, finished or not; -1 for none."""
+    return max(_compaction(source, SCHEDULED_COMPACTION), _compaction(source, FINISHED_COMPACTION))
+
+
 def _compaction(source: Source, name: bytes) -> int:
     """The revision recorded under `name`, -1 for none."""
     stored = source.get(Bucket.META, name)

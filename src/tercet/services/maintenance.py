@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from tercet import errors
 from tercet.bolt import measure, view_source
-from tercet.mvcc import hash_all, hash_kv
+from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
@@ -91,9 +91,8 @@ class MaintenanceService:
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
         """HashKV's answer without its header; revision 0 means the current one. Raises RequestError."""
-        store = self._replica.machine.store
-        at, compacted = store.hash_revision(revision), store.compact_revision
-        taken = await self._over_view(lambda view: hash_kv(view, at, compacted))
+        at = self._replica.machine.store.hash_revision(revision)
+        taken = await self._over_view(lambda view: _hash_at(view, at))
         return rpc_pb2.HashKVResponse(hash=taken.hash, compact_revision=taken.compact_revision, hash_revision=taken.revision)
 
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
@@ -140,6 +139,14 @@ class MaintenanceService:
             return await asyncio.get_running_loop().run_in_executor(None, work, view)
         finally:
             view.close()
+
+
+def _hash_at(view: ReadView, revision: int) -> KVHash:
+    """The compaction is the view's: one may have been applied since the question came. Raises COMPACTED."""
+    compacted = last_compaction(view)
+    if revision < compacted:
+        raise errors.COMPACTED
+    return hash_kv(view, revision, compacted)
 
 
 def _settle(done: asyncio.Future[None]) -> None:
