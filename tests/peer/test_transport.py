@@ -412,6 +412,8 @@ def test_acknowledgements_that_a_later_one_includes_are_left_out() -> None:
     batch = [ack(1), heartbeat(1, 2), ack(2), ack(9, reject=True), ack(3, to=4), ack(5)]
     assert strip_redundant(batch) == [batch[1], batch[3], batch[4], batch[5]]
     assert strip_redundant(iter([ack(1)])) == [ack(1)]
+    assert strip_redundant([ack(9), ack(5), ack(4)]) == [ack(9), ack(5), ack(4)]
+    assert strip_redundant([ack(4), ack(9), ack(5), ack(5)]) == [ack(9), ack(5)]
 
 
 @pytest.mark.parametrize("client_certificate", [True, False])

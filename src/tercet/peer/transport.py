@@ -247,13 +247,13 @@ def strip_redundant(messages: Iterable[Message]) -> list[Message]:
     if len(batch) < 2:
         return batch
     kept: list[Message] = []
-    acknowledged: set[tuple[int, int]] = set()
+    acknowledged: dict[tuple[int, int], int] = {}
     for message in reversed(batch):
         if message.type == _APP_RESP and not message.reject:
             key = (message.to, message.term)
-            if key in acknowledged:
+            if message.index <= acknowledged.get(key, -1):
                 continue
-            acknowledged.add(key)
+            acknowledged[key] = message.index  # a later one may say less: it answers an append that was sent again
         kept.append(message)
     kept.reverse()
     return kept
