@@ -6,22 +6,27 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.processes import ETCD, TERCET, Cluster
+from tests.cluster.processes import ETCD, TERCET, Cluster, Member
 from tests.differential.twins import Twins
 
 
 @pytest.fixture(scope="package")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
-    directory = tmp_path_factory.mktemp("twins")
-    etcd = Cluster.plan(directory, ["etcd"], ["--unsafe-no-fsync"], programs={"etcd": ETCD})
-    tercet = Cluster.plan(directory, ["tercet"], programs={"tercet": TERCET})
+def tercet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    cluster = Cluster.plan(tmp_path_factory.mktemp("tercet"), ["tercet"], programs={"tercet": TERCET})
     try:
-        for cluster in (etcd, tercet):
-            cluster.members[0].start()
-        for cluster in (etcd, tercet):
-            cluster.members[0].wait_ready()
-        yield Twins(etcd.members[0].client, tercet.members[0].client)
-        assert tercet.members[0].is_running
+        yield cluster.members[0].start()
+        assert cluster.members[0].is_running
     finally:
-        etcd.dispose()
-        tercet.dispose()
+        cluster.dispose()
+
+
+@pytest.fixture(scope="package")
+def twins(tmp_path_factory: pytest.TempPathFactory, tercet: Member) -> Iterator[Twins]:
+    cluster = Cluster.plan(tmp_path_factory.mktemp("etcd"), ["etcd"], ["--unsafe-no-fsync"], programs={"etcd": ETCD})
+    etcd = cluster.members[0].start()
+    try:
+        for member in (etcd, tercet):
+            member.wait_ready()
+        yield Twins(etcd.client, tercet.client)
+    finally:
+        cluster.dispose()

@@ -94,6 +94,9 @@ ANSWERED = {
         key=b"\0", range_end=b"\0", keys_only=True, sort_target=_Range.VALUE, sort_order=_Range.DESCEND
     ),
     "limit before sorting": _Range(key=b"\0", range_end=b"\0", limit=2, sort_target=_Range.MOD),
+    "largest limit, in a txn that writes": txn(_Put(key=b"edge/x"), _Range(key=b"\0", range_end=b"\0", limit=(1 << 63) - 1)),
+    "largest limit, sorted": _Range(key=b"\0", range_end=b"\0", limit=(1 << 63) - 1, sort_target=_Range.VALUE),
+    "largest limit, keys only": _Range(key=b"\0", range_end=b"\0", limit=(1 << 63) - 1, keys_only=True),
     "empty txn": _Txn(),
     "largest txn": txn(*[_Delete(key=b"none")] * 128),
     "largest nested txn": txn(txn(*[_Delete(key=b"none")] * 127)),

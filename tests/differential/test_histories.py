@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
+from tests.cluster.processes import Member
 from tests.differential.twins import Twins, ask, streamed
 from tests.differential.wild import wild_request
 from tests.mvcc.histories import Histories
@@ -43,6 +44,18 @@ def test_wild_requests(twins: Twins, seed: int) -> None:
             twins.compare_hash()
             twins.call(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0"))
     assert answered > 100
+
+
+def test_a_tercet_that_is_killed_goes_on_alike(twins: Twins, tercet: Member) -> None:
+    """Between any two requests: what was answered is there, and the next answers are those of an etcd that nobody killed."""
+    histories = Histories(77)
+    for step in range(160):
+        histories.revision, histories.compacted = twins.revision, twins.compacted
+        twins.call(next_request(histories, twins))
+        if step % 40 == 20:
+            tercet.kill()
+            tercet.restart()
+            twins.compare_hash()
 
 
 def next_request(histories: Histories, twins: Twins) -> Message:
