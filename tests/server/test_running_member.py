@@ -1,0 +1,183 @@
+"""A member on its loop: what ends it, what must not, and that the end is the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import cast
+
+import pytest
+
+from tercet import errors
+from tercet.errors import InvariantViolation, StorageFailure
+from tercet.mvcc import make_auto_compaction
+from tercet.peer import Transport
+from tercet.proto import rpc_pb2
+from tercet.raft import RaftConfig
+from tercet.raft.types import Message
+from tercet.replica.membership import Member
+from tercet.replica.recovery import restore, write_founding
+from tercet.replica.replica import Options
+from tercet.replica.state_machine import StateMachine
+from tercet.server.running_member import RunningMember
+from tercet.storage.log_store import ThreadedLogStore
+from tercet.storage.memory_backend import MemoryBackend
+from tercet.storage.simulated_filesystem import SimulatedFileSystem
+from tercet.storage.wal import WAL
+
+PUT = rpc_pb2.PutRequest(key=b"k")
+
+
+class NoPeers:
+    """A transport that takes notes."""
+
+    snapshots_in_flight = 0
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def send(self, messages: list[Message]) -> None:
+        self.sent += messages
+
+
+class Case:
+    """One member, the only one of its cluster, that leads."""
+
+    def __init__(self, files: SimulatedFileSystem, member: RunningMember, failures: list[BaseException]) -> None:
+        self.files = files
+        self.member = member
+        self.failures = failures
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            await asyncio.sleep(0.002)
+
+    def put(self) -> asyncio.Future[object]:
+        """A Put through the log, to be awaited."""
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.member.replica.propose("put", PUT.SerializeToString(), PUT, answer.set_result)
+        return answer
+
+
+@asynccontextmanager
+async def running(tmp_path: Path) -> AsyncIterator[Case]:
+    files = SimulatedFileSystem()
+    failures: list[BaseException] = []
+    wal = WAL.create(files, "wal", b"")
+    recovered = write_founding(wal, [Member(1, ("http://127.0.0.1:1",))])
+    backend = MemoryBackend()
+    raft = restore(RaftConfig(id=1, random=Random(1)), wal, recovered, backend)
+    members: list[RunningMember] = []
+    log_store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=lambda error: members[0].fail(error))
+    member = RunningMember(
+        raft,
+        log_store,
+        StateMachine(backend),
+        options=Options(),
+        snapshot_directory=tmp_path,
+        tick_seconds=0.01,
+        compaction_limit=100,
+        compaction_pause_seconds=0.01,
+        on_failure=failures.append,
+        on_removed=lambda: None,
+    )
+    members.append(member)
+    case = Case(files, member, failures)
+    member.start(cast(Transport, NoPeers()))
+    await case.until(lambda: raft.is_leader and member.replica.applied_index == raft.log.last_index)
+    try:
+        yield case
+    finally:
+        member.stop()
+        await member.close()
+        log_store.close()
+
+
+def run(tmp_path: Path, test: Callable[[Case], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20), running(tmp_path) as case:
+            await test(case)
+
+    asyncio.run(bounded())
+
+
+def test_a_failed_fsync_ends_it_at_once(tmp_path: Path) -> None:
+    async def test(case: Case) -> None:
+        assert isinstance(await case.put(), bytes)
+        case.files.fail_syncs = True
+        answer = case.put()
+        assert await answer is errors.STOPPED
+        assert [type(failure) for failure in case.failures] == [StorageFailure]
+        with pytest.raises(errors.Unavailable, match="server stopped"):
+            case.put()
+        hard_state = case.member.replica.raft.hard_state()
+        await asyncio.sleep(0.05)
+        assert case.member.replica.raft.hard_state() == hard_state
+        assert len(case.failures) == 1
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("error", [InvariantViolation("a bug"), ValueError("an entry of no form"), RecursionError()])
+def test_what_goes_wrong_in_an_apply_ends_it(tmp_path: Path, error: Exception) -> None:
+    async def test(case: Case) -> None:
+        def fails(request: object) -> bytes:
+            raise error
+
+        case.member.replica.machine.handlers["put"] = fails
+        lost = case.put()
+        await case.until(lambda: case.failures)
+        assert case.failures == [error]
+        assert case.member.has_failed
+        await asyncio.sleep(0.02)
+        assert not lost.done(), "it is in the log: nobody may say what became of it"
+
+    run(tmp_path, test)
+
+
+def test_a_waiter_that_raises_does_not_hide_the_end(tmp_path: Path) -> None:
+    async def test(case: Case) -> None:
+        def raises(outcome: object) -> None:
+            raise RuntimeError("while it is told")
+
+        case.files.fail_syncs = True
+        case.member.replica.propose("put", PUT.SerializeToString(), PUT, raises)
+        await case.until(lambda: case.failures)
+        assert [type(failure) for failure in case.failures] == [StorageFailure]
+
+    run(tmp_path, test)
+
+
+def test_a_busy_member_that_should_compact_goes_on(tmp_path: Path) -> None:
+    async def test(case: Case) -> None:
+        for _ in range(5):
+            await case.put()
+        member, now = case.member, case.member.now()
+        member.auto_compaction = make_auto_compaction("revision", "2", now - 1000, 1)
+        replica = member.replica
+        behind = replica.applied_index
+        replica.applied_index -= 6000  # as where its own disk is slower than a quorum of the others
+        member._compact_automatically()
+        replica.applied_index = behind
+        assert case.failures == []
+        assert isinstance(await case.put(), bytes)
+
+    run(tmp_path, test)
+
+
+def test_what_a_disk_callback_raises_ends_it(tmp_path: Path) -> None:
+    """Raft checks itself when it is told that something is durable."""
+
+    async def test(case: Case) -> None:
+        def persisted(number: int) -> None:
+            raise InvariantViolation("a durable term went back")
+
+        case.member.replica._persisted = persisted  # type: ignore[method-assign]
+        case.put()
+        await case.until(lambda: case.failures)
+        assert [str(failure) for failure in case.failures] == ["a durable term went back"]
+
+    run(tmp_path, test)
