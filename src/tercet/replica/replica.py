@@ -231,6 +231,11 @@ class Replica:
         self.proposals.fail_all(error)
         self.reads.fail_all(error)
 
+    @property
+    def is_ahead_of_log(self) -> bool:
+        """Does a received database hold the effects of entries that are still to be applied (and will be passed over)?"""
+        return self.applied_index < self._data_point[0]
+
     def schedule(self) -> None:
         """Something was told to raft directly: see to it at the end of this turn."""
         self._schedule_flush()
@@ -384,7 +389,7 @@ class Replica:
 
     def _offer_snapshot(self) -> Snapshot | None:
         """Raft's `snapshot_source`. A database ahead of the log would describe what raft cannot know to be committed."""
-        if self.applied_index < self._data_point[0]:
+        if self.is_ahead_of_log:
             return None
         self.checkpoints.asked()
         return self.snapshots.offer()

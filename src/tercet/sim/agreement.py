@@ -46,7 +46,7 @@ class Agreement:
         self._views[member.id] = now
         self.witness.observe(replica.raft)
         applied = replica.applied_index
-        if applied != self._applied.get(member.id):
+        if applied != self._applied.get(member.id) and not replica.is_ahead_of_log:
             self._applied[member.id] = applied
             mine = replica.machine.store.revision
             others = self._revisions.setdefault(applied, mine)

@@ -29,6 +29,7 @@ class Faults:
     resume: float = 0.1  # a frozen member goes on where it was
     slow_sync: float = 0.02  # of an fsync: up to two seconds
     failed_sync: float = 0.001  # of an fsync: it fails, and the member with it
+    database_ahead: float = 0.3  # of a database sent: its sender goes on applying before it is read, as etcd's members do
     transfer: float = 0.005  # leadership is asked to move
     compact: float = 0.02  # superseded revisions are given up
     reconfigure: float = 0.01  # somebody asks for a change of membership

@@ -317,6 +317,14 @@ class SimulatedMember:
         database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
         view.close()
         self.replica.checkpoints.sending(message.to)
+        if self._random.random() < self._world.faults().database_ahead:
+            self._plan(self._random.randint(0, 800 * MILLISECOND), partial(self._send_newer_database, message))
+        else:
+            self._world.network.send(Parcel(message, database))
+
+    def _send_newer_database(self, message: Message) -> None:
+        self.backend.commit_now()
+        database = [(bucket, key, value) for bucket in Bucket for key, value in self.backend.scan(bucket)]
         self._world.network.send(Parcel(message, database))
 
     def schedule_flush(self) -> None:
