@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tercet import errors
 from tercet.errors import StorageFailure
@@ -66,12 +66,39 @@ def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snap
     try:
         view = staged.view()
         try:
+            _rehearse(view, snapshot)
             return PreparedDatabase(staged, Loaded(view))
         finally:
             view.close()
     except BaseException:
         staged.discard()
         raise
+
+
+class _Rehearsal:
+    """A view that takes writes, and forgets them."""
+
+    def __init__(self, view: ReadView) -> None:
+        self.get = view.get
+        self.scan = view.scan
+
+    def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...
+
+
+def _rehearse(view: ReadView, snapshot: Snapshot) -> None:
+    """Read all that is read when the old state is gone. What cannot be read then would stop this member at every start, and
+    with nothing to go back to; now it is only refused.
+    """
+    stage = cast(Backend, _Rehearsal(view))
+    try:
+        conf_state_in(view)
+        Alarms(stage)
+        Lessor(stage, ttl_seconds_min=1)
+        Membership(stage).merge_v2_json(snapshot.data)
+    except StorageFailure:
+        raise
+    except Exception as error:
+        raise StorageFailure(f"the database of a snapshot cannot be read: {type(error).__name__}: {error}") from error
 
 
 class StateMachine:

@@ -1,0 +1,69 @@
+"""A database that a peer sent and that cannot be read is refused while there is still something to go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tercet.errors import StorageFailure
+from tercet.raft.types import Message, Snapshot
+from tercet.replica.state_machine import CONF_STATE_KEY, prepare
+from tercet.storage.interfaces import Backend, Bucket
+from tercet.storage.lmdb_backend import LmdbBackend
+from tercet.storage.memory_backend import MemoryBackend
+from tests.replica.lone_member import Content, LoneMember, put_entry, snapshot_of
+
+
+def sent() -> tuple[Message, Content]:
+    leader = LoneMember()
+    leader.settle()
+    leader.follow([put_entry(2, at, b"k") for at in range(4, 9)], commit=8)
+    leader.backend.commit_now()
+    return snapshot_of(leader, term=2)
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    return MemoryBackend() if request.param == "memory" else LmdbBackend(str(tmp_path / "db"))
+
+
+def with_record(bucket: Bucket, key: bytes, value: bytes) -> Callable[[Content, Snapshot], tuple[Content, Snapshot]]:
+    return lambda content, snapshot: ([one for one in content if one[:2] != (bucket, key)] + [(bucket, key, value)], snapshot)
+
+
+def with_tree(data: bytes) -> Callable[[Content, Snapshot], tuple[Content, Snapshot]]:
+    return lambda content, snapshot: (content, replace(snapshot, data=data))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        with_record(Bucket.MEMBERS, b"1", b"{"),
+        with_record(Bucket.MEMBERS, b"1", b"[]"),
+        with_record(Bucket.MEMBERS_REMOVED, b"no number", b"removed"),
+        with_record(Bucket.META, CONF_STATE_KEY, b"[1]"),
+        with_record(Bucket.META, b"scheduledCompactRev", b"short"),
+        with_record(Bucket.LEASE, bytes(8), b"\xff"),
+        with_record(Bucket.ALARM, b"\xff", b""),
+        with_record(Bucket.KEY, b"no revision", b""),
+        with_record(Bucket.CLUSTER, b"clusterVersion", b"\xff"),
+        with_tree(b"{"),
+        with_tree(b"[1]"),
+        with_tree(b'{"Root":{"Children":{"0":{"Children":{"members":{"Children":{"x":{"Path":"/0/members/x"}}}}}}}}'),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    backend: Backend, damage: Callable[[Content, Snapshot], tuple[Content, Snapshot]], tmp_path: Path
+) -> None:
+    message, content = sent()
+    assert message.snapshot is not None
+    before = sorted(tmp_path.rglob("*"))
+    damaged, snapshot = damage(content, message.snapshot)
+    with pytest.raises(StorageFailure):
+        prepare(backend, damaged, snapshot)
+    assert sorted(tmp_path.rglob("*")) == before, "nothing lies about"
+    prepare(backend, content, message.snapshot).staged.discard()
+    backend.close()
