@@ -153,6 +153,8 @@ class LoneMember:
 
     def answer_now(self) -> None: ...
 
+    def schedule_telling(self) -> None: ...
+
     def receive_database(self, message: Message, content: Content) -> None:
         """The database of a MsgSnap has arrived, and is prepared as it would be in a thread."""
         assert message.snapshot is not None

@@ -30,6 +30,7 @@ from typing import Final
 from tercet.errors import StorageFailure, require
 from tercet.raft import confchange, election, follower, leader, replication
 from tercet.raft.codec import encode_conf_change
+from tercet.raft.commit_news import CommitNews
 from tercet.raft.log import RaftLog
 from tercet.raft.progress import Progress
 from tercet.raft.promises import Promises, Write
@@ -97,6 +98,7 @@ class RaftConfig:
     max_message_bytes: int = 1 << 20
     max_inflight_messages: int = 512
     max_committed_bytes: int = 1 << 20
+    commit_waits: bool = False  # for entries to travel with, or `tell_commit`: see commit_news.py
     random: Random = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -118,6 +120,7 @@ class Raft:
         "appends_due",
         "applied_index",
         "commit_index",
+        "commit_news",
         "config",
         "election_elapsed",
         "election_timeout",
@@ -184,8 +187,6 @@ class Raft:
         self.leader_id: int
         self.handlers: dict[MessageType, Callable[[Raft, Message], None]]
         follower.become(self, self.term, NO_MEMBER)
-
-    # What the owner tells the core.
 
     def tick(self) -> None:
         """One unit of time has passed (etcd: --heartbeat-interval, 100 ms)."""
@@ -258,13 +259,16 @@ class Raft:
         elif self.leader_id != NO_MEMBER:
             self.send(Message(MessageType.TRANSFER_LEADER, to=self.leader_id, from_=target))
 
+    def tell_commit(self) -> None:
+        """Let followers hear of a commit that waits for entries to travel with (`RaftConfig.commit_waits`)."""
+        if self.commit_news.is_untold:
+            self.commit_news.is_due = self.appends_due = True
+
     def report_unreachable(self, member: int) -> None:
-        """Messages to `member` were lost."""
         if self.role is Role.LEADER:
             replication.on_unreachable(self, member)
 
     def report_snapshot(self, member: int, ok: bool) -> None:
-        """The snapshot sent to `member` has arrived, or has not."""
         if self.role is Role.LEADER:
             replication.on_snapshot_report(self, member, ok)
 
@@ -326,7 +330,7 @@ class Raft:
         if self.role is Role.LEADER:
             replication.send_due(self)
         self._ready_number += 1
-        before, hard_state = self._hard_state_handed_out, self._hard_state()
+        before, hard_state = self._hard_state_handed_out, self.hard_state()
         self._hard_state_handed_out = hard_state
         snapshot, self._snapshot = self._snapshot, None
         entries = self._entries_to_write()
@@ -370,7 +374,8 @@ class Raft:
         self._committed_handed_out = entries[-1].index
         return entries
 
-    def _hard_state(self) -> HardState:
+    def hard_state(self) -> HardState:
+        """As it stands now, handed out or not."""
         return HardState(self.term, self.voted_for, self.commit_index)
 
     # Views.
@@ -385,7 +390,6 @@ class Raft:
 
     @property
     def stable_index(self) -> int:
-        """The log is durable up to here."""
         return self.promises.stable_index
 
     def progress(self, member: int) -> Progress | None:
@@ -397,10 +401,6 @@ class Raft:
         installing = self._snapshot is not None or self.promises.is_installing
         progress = self.tracker.peers.get(self.id)
         return progress is not None and not progress.is_learner and not installing
-
-    def hard_state(self) -> HardState:
-        """As it stands now, handed out or not."""
-        return self._hard_state()
 
     # The rule of terms (paper §5.1), before any role is asked.
 
@@ -448,6 +448,7 @@ class Raft:
         self.read_only = ReadOnly()
         self.postponed_reads: list[tuple[int, bytes]] = []
         self.appends_due = False
+        self.commit_news: CommitNews = CommitNews(waits=self.config.commit_waits)
         self.heartbeat_due = False
 
     def restart_election_timer(self) -> None:

@@ -138,6 +138,7 @@ def _on_proposal(raft: Raft, message: Message) -> None:
     if not proposed or not _accepts_proposals(raft):
         return
     index = raft.log.last_index + 1
+    raft.commit_news.awaited_index = raft.log.last_index + len(proposed)
     if not any(entry.type for entry in proposed):
         _append(raft, make_entries(raft.term, index, [entry.data for entry in proposed]))
         return

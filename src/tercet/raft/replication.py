@@ -29,9 +29,10 @@ def send_due(raft: Raft) -> None:
         _send_heartbeats(raft)
     if raft.appends_due:
         raft.appends_due = False
+        tell_commit = raft.commit_news.take()
         for member, progress in raft.tracker.peers.items():
             if member != raft.id:
-                _send_appends(raft, member, progress)
+                _send_appends(raft, member, progress, tell_commit=tell_commit)
 
 
 def request_append(raft: Raft, progress: Progress) -> None:
@@ -52,6 +53,7 @@ def advance_commit(raft: Raft) -> bool:
     index = raft.tracker.committed_index()
     if index <= raft.commit_index or raft.log.term(index) != raft.term:
         return False
+    raft.commit_news.committed(raft.commit_index, pending_conf_index=raft.pending_conf_index)
     raft.commit_to(index)
     raft.appends_due = True
     reads.on_commit(raft)
@@ -105,20 +107,21 @@ def _send_heartbeats(raft: Raft) -> None:
             raft.send(Message(MessageType.HEARTBEAT, to=member, commit=commit, context=context))
 
 
-def _send_appends(raft: Raft, member: int, progress: Progress) -> None:
+def _send_appends(raft: Raft, member: int, progress: Progress, *, tell_commit: bool) -> None:
     force, progress.force_append = progress.force_append, False
+    force = force or (tell_commit and progress.can_raise_commit(raft.commit_index))
     while _send_append(raft, member, progress, force=force):
         force = False
 
 
 def _send_append(raft: Raft, member: int, progress: Progress, *, force: bool) -> bool:
-    """Send one append if it says anything new, or is asked for. True: there is more."""
+    """Send one append if it brings entries, or is asked for. True: there is more."""
     if progress.is_paused:
         return False
     log = raft.log
     last_index, commit = log.last_index, raft.commit_index
     has_entries = progress.next <= last_index and not (progress.state is ProgressState.REPLICATE and progress.is_full)
-    if not (has_entries or force or progress.can_raise_commit(commit)):
+    if not (has_entries or force):
         return False
     before = progress.next - 1
     before_term = log.term(before)

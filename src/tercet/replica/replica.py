@@ -62,6 +62,10 @@ class Owner(Protocol):
         """Let answers that have been given leave before anything else is done."""
         ...
 
+    def schedule_telling(self) -> None:
+        """Call `Replica.tell_commit` in a few milliseconds."""
+        ...
+
     def schedule_compaction(self) -> None:
         """Call `Replica.compact_some` now and then, with pauses, until it says that nothing is left."""
         ...
@@ -118,6 +122,7 @@ class Replica:
         self._owner = owner
         self._clock = clock
         self._flush_is_scheduled = False
+        self._telling_is_planned = False
         self._alarm_proposed_at = float("-inf")
         self._compaction_waiters: list[Callable[[], None]] = []
         machine.on_compaction = owner.schedule_compaction
@@ -187,6 +192,12 @@ class Replica:
             leader_lost_at=self._lost_at - 2 * self._options.election_timeout_seconds,
             leader_is_reachable=bool(self.leader_id),
         )
+        self._schedule_flush()
+
+    def tell_commit(self) -> None:
+        """The moment is over for which a commit waits to travel with entries."""
+        self._telling_is_planned = False
+        self.raft.tell_commit()
         self._schedule_flush()
 
     def transfer_leadership(self, target: int) -> None:
@@ -261,6 +272,9 @@ class Replica:
             self._carry_out(raft.take_ready())
             self._notice_leader()
         self.reads.submit(raft)
+        if raft.commit_news.is_untold and not self._telling_is_planned:
+            self._telling_is_planned = True
+            self._owner.schedule_telling()
         if raft.has_ready():
             self._schedule_flush()
 

@@ -121,7 +121,11 @@ def open_member(
         recovered = write_founding(wal, _founding_members(config, metadata.NodeID))
     machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
     settings = RaftConfig(
-        id=metadata.NodeID, election_ticks=config.election_ticks, pre_vote=config.pre_vote, random=Random(os.urandom(16))
+        id=metadata.NodeID,
+        election_ticks=config.election_ticks,
+        pre_vote=config.pre_vote,
+        commit_waits=True,
+        random=Random(os.urandom(16)),
     )
     raft = restore(settings, wal, recovered, backend)
     return Opened(metadata.NodeID, metadata.ClusterID, wal, backend, machine, raft)

@@ -34,6 +34,7 @@ from tercet.storage.interfaces import Bucket, LogStore, ReadView
 
 log = logging.getLogger(__name__)
 
+_TELL_SECONDS: Final = 0.003  # longer than a put takes, so that puts one behind the other carry the news of each other
 _PEER_CHUNK_BYTES: Final = 256 * 1024
 
 
@@ -160,6 +161,9 @@ class RunningMember:
     def answer_now(self) -> None:
         if self.rpc_server is not None:
             self.rpc_server.flush()
+
+    def schedule_telling(self) -> None:
+        self._loop.call_later(_TELL_SECONDS, self._guard, self.replica.tell_commit)
 
     def schedule_compaction(self) -> None:
         if not self._compaction_is_scheduled:

@@ -337,6 +337,13 @@ class SimulatedMember:
     def answer_now(self) -> None:
         """Clients of the simulation hear at once anyway."""
 
+    def schedule_telling(self) -> None:
+        self._plan(3 * MILLISECOND, self._tell_commit)
+
+    def _tell_commit(self) -> None:
+        assert self.replica is not None
+        self.replica.tell_commit()
+
     def schedule_compaction(self) -> None:
         if not self._compaction_is_planned:
             self._compaction_is_planned = True
@@ -374,5 +381,7 @@ class SimulatedMember:
             members = [Member(founder, (f"http://{founder}:2380",)) for founder in self._world.founders]
             recovered = write_founding(wal, members)
         machine = StateMachine(self.backend)
-        config = RaftConfig(id=self.id, election_ticks=ELECTION_TICKS, random=Random(self._random.getrandbits(64)))
+        config = RaftConfig(
+            id=self.id, election_ticks=ELECTION_TICKS, commit_waits=True, random=Random(self._random.getrandbits(64))
+        )
         return wal, restore(config, wal, recovered, self.backend), machine
