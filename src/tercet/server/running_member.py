@@ -90,7 +90,7 @@ class RunningMember:
         self.schedule_compaction()  # one may have been interrupted
         self._tick_due = self._loop.time() + self._tick_seconds
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
-        self.replica.flush()
+        self._guard(self.replica.flush)
 
     def stop(self) -> None:
         """No more ticks and promises; everybody who waits is answered."""

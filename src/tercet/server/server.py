@@ -3,7 +3,7 @@
 Only wiring: which object is told of which. What they do is in their own files.
 
     start: lock -> identity -> log and backend -> peers -> replica -> published through the log -> client listeners -> READY=1
-    stop:  client listeners -> leadership to another -> replica -> log and backend -> peers
+    stop:  client listeners -> leadership to another -> peers -> replica -> log -> backend
 """
 
 from __future__ import annotations
