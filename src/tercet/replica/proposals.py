@@ -61,8 +61,10 @@ class Proposals:
         self._request_bytes_max = request_bytes_max
         self.failed = 0
 
-    def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> None:
+    def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> int:
         """Queue a request. `then` is called exactly once: with the outcome, or with an error after the timeout.
+
+        Returns how many are queued.
 
         Raises RequestError if the encoded request is larger than --max-request-bytes.
         """
@@ -72,6 +74,7 @@ class Proposals:
         now = self._clock()
         self.waiting[data] = Waiter(field, message, then, now, now + self._timeout_seconds)
         self._queue.append(data)
+        return len(self._queue)
 
     def wait_for(self, data: bytes, field: str, message: Any, then: Callable[[Outcome], None]) -> None:
         """Wait for an entry that somebody else hands to raft (a configuration change)."""

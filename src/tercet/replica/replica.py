@@ -42,6 +42,9 @@ from tercet.storage.interfaces import LogStore
 log = logging.getLogger(__name__)
 
 _NORMAL: Final = int(EntryType.NORMAL)
+# A turn with more than this goes in parts, so that followers and clients begin with the first while we are at the next: with
+# 256 puts in flight and one batch for all of them, everybody would wait for everybody in turn.
+BATCH_ENTRIES: Final = 64
 READYS_IN_TURN_MAX: Final = 8  # more wait for the next turn: behind a backlog, heartbeats and clients are still heard
 
 
@@ -56,6 +59,10 @@ class Owner(Protocol):
 
     def schedule_flush(self) -> None:
         """Call `Replica.flush` at the end of this turn. Asked once a turn."""
+        ...
+
+    def flush_now(self) -> None:
+        """Call `Replica.flush` at once: enough has been gathered."""
         ...
 
     def answer_now(self) -> None:
@@ -122,6 +129,7 @@ class Replica:
         self._owner = owner
         self._clock = clock
         self._flush_is_scheduled = False
+        self._is_flushing = False
         self._telling_is_planned = False
         self._alarm_proposed_at = float("-inf")
         self._compaction_waiters: list[Callable[[], None]] = []
@@ -149,8 +157,9 @@ class Replica:
             raise errors.STOPPED
         if self.raft.commit_index - self.applied_index > PENDING_APPLY_MAX:
             raise errors.TOO_MANY_REQUESTS
-        self.proposals.add(field, body, message, then)
-        if not self._flush_is_scheduled:
+        if self.proposals.add(field, body, message, then) >= BATCH_ENTRIES and not self._is_flushing:
+            self._owner.flush_now()
+        elif not self._flush_is_scheduled:
             self._schedule_flush()
 
     def propose_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> None:
@@ -263,6 +272,13 @@ class Replica:
         self._flush_is_scheduled = False
         if self.is_stopped:
             return
+        self._is_flushing = True
+        try:
+            self._flush()
+        finally:
+            self._is_flushing = False
+
+    def _flush(self) -> None:
         raft = self.raft
         self.proposals.submit(raft)
         self.reads.submit(raft)
@@ -305,6 +321,13 @@ class Replica:
             self._schedule_flush()
 
     def _apply(self, entries: list[Entry]) -> None:
+        for start in range(0, len(entries), BATCH_ENTRIES):
+            if start:
+                self._owner.answer_now()
+            self._apply_batch(entries[start : start + BATCH_ENTRIES])
+        self._advance(entries[-1].index, entries[-1].term)
+
+    def _apply_batch(self, entries: list[Entry]) -> None:
         waiting = self.proposals.waiting
         handlers = self.machine.handlers
         is_full = not self.quota.allows(1)
@@ -333,7 +356,6 @@ class Replica:
                 outcome = errors.NO_SPACE
             if waiter is not None:
                 waiter.then(outcome)
-        self._advance(entries[-1].index, entries[-1].term)
 
     def _advance(self, index: int, term: int) -> None:
         """All entries up to `index` are in the state machine."""

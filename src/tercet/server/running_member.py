@@ -158,6 +158,9 @@ class RunningMember:
     def schedule_flush(self) -> None:
         self._loop.call_soon(self._guard, self.replica.flush)
 
+    def flush_now(self) -> None:
+        self._guard(self.replica.flush)
+
     def answer_now(self) -> None:
         if self.rpc_server is not None:
             self.rpc_server.flush()

@@ -334,6 +334,10 @@ class SimulatedMember:
         assert self.replica is not None
         self.replica.flush()
 
+    def flush_now(self) -> None:
+        if self.replica is not None:
+            self.replica.flush()
+
     def answer_now(self) -> None:
         """Clients of the simulation hear at once anyway."""
 
