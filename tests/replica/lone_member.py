@@ -38,9 +38,10 @@ class Disk:
         self.entries: list[Entry] = []
         self.waiting: list[tuple[Then, Then]] = []
 
-    def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> None:
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> bool:
         self.entries += entries
         self.waiting.append((lambda: self.wal.append(hard_state, entries), then))
+        return False
 
     def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:
         self.waiting.append((lambda: self.wal.save_snapshot(snapshot), then))

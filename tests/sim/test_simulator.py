@@ -119,9 +119,10 @@ class EarlyLogStore(SimulatedLogStore):
 
     def append(
         self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Callable[[], None], sync: bool = True
-    ) -> None:
+    ) -> bool:
         super().append(hard_state, entries, then=lambda: None, sync=sync)
         self._plan(0, then)
+        return False
 
 
 class AcknowledgesBeforeFsync(SimulatedMember):
@@ -138,9 +139,9 @@ class VotelessLogStore(SimulatedLogStore):
 
     def append(
         self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Callable[[], None], sync: bool = True
-    ) -> None:
+    ) -> bool:
         forgetful = None if hard_state is None else hard_state._replace(vote=0)
-        super().append(forgetful, entries, then=then, sync=sync)
+        return super().append(forgetful, entries, then=then, sync=sync)
 
 
 class ForgetsItsVote(AcknowledgesBeforeFsync):

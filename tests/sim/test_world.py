@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -131,9 +132,8 @@ class Machine:
 
     def append(self, *indexes: int) -> None:
         for index in indexes:
-            self.store.append(
-                HardState(1, 0, 0), [Entry(1, index, b"x" * 100)], then=lambda index=index: self.told.append(index)
-            )
+            if self.store.append(HardState(1, 0, 0), [Entry(1, index, b"x" * 100)], then=partial(self.told.append, index)):
+                self.told.append(index)
 
     def recovered(self) -> list[int]:
         _, recovered = WAL.open(self.disk, "wal", segment_bytes=4096)

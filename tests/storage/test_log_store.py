@@ -50,7 +50,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def test_then_runs_on_the_loop_in_order_and_only_when_durable() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=0)
         done: list[tuple[int, bool]] = []
 
         def note(index: int) -> None:
@@ -73,7 +73,7 @@ def test_then_runs_on_the_loop_in_order_and_only_when_durable() -> None:
 
 def test_a_commit_index_rides_along() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=0)
         done: list[str] = []
         store.append(HardState(1, 1, 0), [Entry(1, 1)], then=lambda: done.append("entry"))
         store.append(HardState(1, 1, 1), (), then=lambda: done.append("commit"), sync=False)
@@ -93,11 +93,35 @@ def test_a_commit_index_rides_along() -> None:
     assert recovered(run(test)).hard_state == HardState(1, 1, 2)
 
 
+def test_a_quick_disk_is_waited_for_and_nothing_else_jumps_the_queue() -> None:
+    async def test(fs: GatedFileSystem, wal: WAL) -> None:
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=10.0)
+        done: list[int] = []
+        index, at_once = 0, False
+        while not at_once and index < 50:  # the thread shows that the disk is quick
+            index += 1
+            at_once = store.append(HardState(1, 1, 0), [Entry(1, index)], then=partial(done.append, index))
+            if not at_once:
+                await until(partial(done.__contains__, index))
+        assert at_once
+        assert index not in done, "`then` is for what is not durable yet"
+        assert recovered(fs).entries[-1].index == index
+
+        many = [Entry(1, at) for at in range(index + 1, index + 10)]
+        assert not store.append(None, many, then=partial(done.append, 100)), "a large batch is for the thread"
+        last = [Entry(1, index + 10)]
+        assert not store.append(None, last, then=partial(done.append, 101)), "the thread is at work"
+        await until(lambda: done[-2:] == [100, 101])
+        store.close()
+
+    run(test)
+
+
 def test_a_failed_fsync_is_told_once_and_nothing_is_acknowledged_again() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []
         done: list[str] = []
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, here_seconds_max=0)
         fs.gate.clear()
         store.append(None, [Entry(1, 1)], then=lambda: done.append("first"))
         store.append(None, [Entry(1, 2)], then=lambda: done.append("second"))
@@ -122,7 +146,7 @@ def test_d21_a_full_disk_is_told_and_ends_the_log() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []
         acknowledged: list[int] = []
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, here_seconds_max=0)
         await until(lambda: len(fs.list("wal")) == 2)
         fs.space_left = 0
         for index in range(1, 101):
@@ -141,7 +165,7 @@ def test_d21_a_full_disk_is_told_and_ends_the_log() -> None:
 
 def test_segments_come_and_go_in_the_background() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=0)
         done: list[int] = []
         for index in range(1, 101):
             store.append(HardState(1, 1, index), [Entry(1, index, bytes(1000))], then=lambda: done.append(1))
@@ -163,7 +187,7 @@ def test_an_error_in_one_then_is_the_end() -> None:
 
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, here_seconds_max=0)
         done: list[int] = []
         fs.gate.clear()
         store.append(None, [Entry(1, 1)], then=lambda: done.append(1))

@@ -305,7 +305,8 @@ class Replica:
             self._install(ready)
         elif ready.entries or ready.hard_state is not None:
             then = partial(self._persisted, ready.number) if ready.must_sync else _nothing
-            self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync)
+            if self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync) and ready.must_sync:
+                self.raft.persisted(ready.number)
         if ready.committed:
             self._apply(ready.committed)
         if answers_first:
@@ -408,11 +409,12 @@ class Replica:
         # Also what the description added to the data: behind the mark nobody would tell it again.
         self.machine.backend.commit_now()
         if ready.hard_state is not None:
-            self._log_store.append(ready.hard_state, (), then=_nothing)
+            self._log_store.append(ready.hard_state, (), then=_nothing)  # durable at once or with what follows: all the same
         persisted = partial(self._persisted, ready.number)
         self._log_store.save_snapshot(snapshot, then=_nothing if ready.entries else persisted)
-        if ready.entries:  # what follows the snapshot came in the same turn
-            self._log_store.append(None, ready.entries, then=persisted)
+        # What follows the snapshot may have come in the same turn.
+        if ready.entries and self._log_store.append(None, ready.entries, then=persisted):
+            persisted()
         self.checkpoints.installed(snapshot.index)
         self.raft.applied_to(snapshot.index)
         self.reads.applied(snapshot.index)

@@ -66,8 +66,10 @@ class LogStore(Protocol):
         *,
         then: Callable[[], None],
         sync: bool = True,
-    ) -> None:
+    ) -> bool:
         """Queue one batch. `then` runs on the caller's thread after the batch, and all before it, is durable.
+
+        True: it is durable already, as this returns; then `then` is not called.
 
         sync: False where only the commit index moved; it may then ride along with a later batch's fsync.
         """

@@ -48,6 +48,7 @@ class ThreadedLogStore:
 
     on_failure: called once, on the loop, with the StorageFailure after which nothing is durable, or what a `then` raised.
     observe_sync: called on the loop with the seconds of each write and fdatasync.
+    here_seconds_max: a disk that syncs quicker than this is waited for by the loop itself; 0: never.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ThreadedLogStore:
         *,
         on_failure: Callable[[Exception], None],
         observe_sync: Callable[[float], None] | None = None,
+        here_seconds_max: float = HERE_SECONDS_MAX,
     ) -> None:
         self.wal = wal
         self._loop = loop
@@ -65,7 +67,8 @@ class ThreadedLogStore:
         self._failed = False
         self._closed = False
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
-        self._sync_seconds = HERE_SECONDS_MAX  # of late, on average; at first the disk has to show that it is quick
+        self._here_seconds_max = here_seconds_max
+        self._sync_seconds = here_seconds_max  # of late, on average; at first the disk has to show that it is quick
         self._queued = 0  # given to the thread, its `then` still to come
         self._riders: list[_Item] = []  # commit indexes that wait for a batch worth an fdatasync
         self._durable: deque[tuple[list[_Item], float]] = deque()  # from the thread to the loop
@@ -79,22 +82,23 @@ class ThreadedLogStore:
         self._keeper.start()
         self._chores.put(0)
 
-    def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> None:
-        """Queue one batch. `entries` must not be changed afterwards.
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> bool:
+        """Queue one batch, or write it at once and return True. `entries` must not be changed afterwards.
 
         sync=False promises nothing that a crash may not take back (only the commit index moved): its `then` waits for what was
         appended before it, not for its own bytes, which reach the disk with the next batch that needs it.
         """
         if self._failed or self._closed:
-            return
-        if sync and not self._queued and len(entries) <= HERE_ENTRIES_MAX and self._sync_seconds < HERE_SECONDS_MAX:
-            self._write_here((hard_state, entries, None, then))
-        elif sync or self._queued:
+            return False
+        if sync and self._may_write_here(len(entries)):
+            return self._write_here((hard_state, entries, None, then))
+        if sync or self._queued:
             self._put((hard_state, entries, None, then))
         else:
             self._riders.append((hard_state, entries, None, _nothing))
             self._due.append(then)
             self._loop.call_soon(self._run_due)
+        return False
 
     def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:
         """Record that the log may be read from behind `snapshot`; the backend that holds its state is durable already."""
@@ -119,8 +123,13 @@ class ThreadedLogStore:
         if self._failure is None:
             self.wal.close()
 
-    def _write_here(self, item: _Item) -> None:
-        """Write and wait, on the loop: the thread is idle, so the log is ours."""
+    def _may_write_here(self, entries: int) -> bool:
+        """The thread is idle, every `then` so far has run, and the disk has been quick of late."""
+        idle = not self._queued and not self._due and self._failure is None
+        return idle and entries <= HERE_ENTRIES_MAX and self._sync_seconds < self._here_seconds_max
+
+    def _write_here(self, item: _Item) -> bool:
+        """Write and wait, on the loop. False: it failed, which is told on the next turn."""
         batch = [*self._riders, item]
         self._riders.clear()
         started = perf_counter()
@@ -128,11 +137,10 @@ class ThreadedLogStore:
             self._make_durable(batch)
         except Exception as error:  # as in the thread: whatever it is, nothing is promised any more
             self._failure = error
-        else:
-            self._due.extend(item[3] for item in batch)
-            self._observe(perf_counter() - started)
-        # Not at once: the caller is in the middle of a turn, and would be entered from within itself.
-        self._loop.call_soon(self._deliver)
+            self._loop.call_soon(self._deliver)
+            return False
+        self._observe(perf_counter() - started)
+        return True
 
     def _observe(self, seconds: float) -> None:
         self._sync_seconds += (seconds - self._sync_seconds) / _SYNCS_AVERAGED
