@@ -97,9 +97,23 @@ def test_the_tree_of_a_snapshot_fills_in_what_a_database_lacks() -> None:
     assert json.loads(tree)["CurrentVersion"] == 2
 
     receiver = cluster()
-    receiver.merge_v2_json(tree)
+    receiver.merge_v2_json(tree, learners=(), is_ahead=False)
     assert receiver.members == sender.members
     assert receiver.cluster_version == "3.5.0"
+
+
+def test_a_tree_older_than_its_database_does_not_take_it_back() -> None:
+    """Between the two the sender promoted a learner, moved a member and removed another."""
+    sender = cluster()
+    apply(sender, change(LEARNER, C))
+    tree = sender.to_v2_json()
+    sender.set_attributes(10, "new", ["http://new:1"])
+    apply(sender, change(UPDATE, Member(10, ("http://moved:1",))))
+    apply(sender, change(ADD, C, is_promote=True))
+    apply(sender, ConfChange(REMOVE, node_id=11))
+    before = dict(sender.members)
+    sender.merge_v2_json(tree, learners=(), is_ahead=True)
+    assert sender.members == before
 
 
 def test_the_older_requests_name_paths() -> None:

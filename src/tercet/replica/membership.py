@@ -11,7 +11,7 @@ is told of no change, and whoever asked gets the reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -219,34 +219,33 @@ class Membership:
         root = _v2_directory("/", [_v2_directory("/0", zero), _v2_directory("/1", [])])
         return json.dumps({"Root": root, "CurrentVersion": 2}, separators=(",", ":")).encode()
 
-    def merge_v2_json(self, data: bytes) -> None:
-        """Fill in what a 3.5 sender's database lacks (etcd before 3.5.20 leaves attributes out of the `members` bucket)."""
+    def merge_v2_json(self, data: bytes, *, learners: Collection[int], is_ahead: bool) -> None:
+        """Fill in what a 3.5 sender's database lacks: before 3.5.20 etcd writes a member when it is added, and never again.
+
+        is_ahead: the database is newer than this description, and is right wherever it says anything.
+        learners: by the database's configuration, which every version keeps.
+        """
         if not data:
             return
         root = json.loads(data).get("Root") or {}
         zero = _v2_child(root, "/0")
         for node in (_v2_child(zero, "/0/members").get("Children") or {}).values():
-            self._merge_v2_member(node)
+            described = _member_in_v2(node)
+            if described.id not in self.removed:
+                known = self.members.get(described.id, described)
+                older, newer = (described, known) if is_ahead else (known, described)
+                self._save(
+                    Member(
+                        described.id,
+                        newer.peer_urls or older.peer_urls,
+                        newer.name or older.name,
+                        newer.client_urls or older.client_urls,
+                        described.id in learners,
+                    )
+                )
         version = _v2_child(zero, "/0/version").get("Value")
         if version and self.cluster_version is None:
             self.set_cluster_version(version)
-
-    def _merge_v2_member(self, node: dict[str, Any]) -> None:
-        path = node["Path"]
-        member_id = int(path.rsplit("/", 1)[1], 16)
-        if member_id in self.removed:
-            return
-        raft_attributes = json.loads(_v2_child(node, f"{path}/raftAttributes").get("Value") or "{}")
-        attributes = json.loads(_v2_child(node, f"{path}/attributes").get("Value") or "{}")
-        known = self.members.get(member_id) or Member(member_id, tuple(raft_attributes.get("peerURLs") or ()))
-        self._save(
-            replace(
-                known,
-                name=attributes.get("name") or known.name,
-                client_urls=tuple(attributes.get("clientURLs") or known.client_urls),
-                is_learner=bool(raft_attributes.get("isLearner", known.is_learner)),
-            )
-        )
 
 
 def _v2_file(path: str, value: str) -> dict[str, Any]:
@@ -261,6 +260,13 @@ def _v2_child(node: dict[str, Any], path: str) -> dict[str, Any]:
     children = node.get("Children") or {}
     child: dict[str, Any] = children.get(path.rsplit("/", 1)[1]) or {}
     return child
+
+
+def _member_in_v2(node: dict[str, Any]) -> Member:
+    path = node["Path"]
+    raft_attributes = json.loads(_v2_child(node, f"{path}/raftAttributes").get("Value") or "{}")
+    attributes = json.loads(_v2_child(node, f"{path}/attributes").get("Value") or "{}")
+    return Member.from_json({**raft_attributes, **attributes, "id": int(path.rsplit("/", 1)[1], 16)})
 
 
 def _v2_member(member: Member) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snap
     try:
         view = staged.view()
         try:
-            _rehearse(view, snapshot)
+            _rehearse(view, snapshot, is_ahead=staged.point[0] > snapshot.index)
             return PreparedDatabase(staged, Loaded(view))
         finally:
             view.close()
@@ -85,16 +85,15 @@ class _Rehearsal:
     def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...
 
 
-def _rehearse(view: ReadView, snapshot: Snapshot) -> None:
+def _rehearse(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
     """Read all that is read when the old state is gone. What cannot be read then would stop this member at every start, and
     with nothing to go back to; now it is only refused.
     """
     stage = cast(Backend, _Rehearsal(view))
     try:
-        conf_state_in(view)
         Alarms(stage)
         Lessor(stage, ttl_seconds_min=1)
-        Membership(stage).merge_v2_json(snapshot.data)
+        Membership(stage).merge_v2_json(snapshot.data, learners=conf_state_in(view).learners, is_ahead=is_ahead)
     except StorageFailure:
         raise
     except Exception as error:
@@ -134,7 +133,9 @@ class StateMachine:
             raise StorageFailure(f"no database was received for the snapshot at index {snapshot.index}")
         point = self.backend.adopt(prepared.staged)
         self.load(prepared.loaded)
-        self.membership.merge_v2_json(snapshot.data)
+        conf_state = conf_state_in(self.backend)
+        learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners
+        self.membership.merge_v2_json(snapshot.data, learners=learners, is_ahead=point[0] > snapshot.index)
         return point
 
     def save_conf_state(self, conf_state: ConfState) -> None:
