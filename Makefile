@@ -19,7 +19,7 @@ up: $(BIN)/tercet
 	@$(BIN)/tercet up $(ARGS)
 
 test: $(VENV)/test lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -309,8 +309,6 @@ class Raft:
         elif self.role is Role.CANDIDATE and self.promises.stable_term == self.term and self.id not in self.votes:
             election.count_vote(self, self.id, granted=True)
 
-    # What the core wants done.
-
     def has_ready(self) -> bool:
         """Would `take_ready` have anything to say?"""
         return bool(
@@ -357,6 +355,11 @@ class Raft:
             read_states,
         )
 
+    def take_messages(self) -> list[Message]:
+        """What may leave now, ahead of the next Ready: the words that `persisted` has just set free."""
+        messages, self._messages = self._messages, []
+        return messages
+
     def _entries_to_write(self) -> list[Entry]:
         last_index = self.log.last_index
         if self._entries_handed_out == last_index:
@@ -377,8 +380,6 @@ class Raft:
     def hard_state(self) -> HardState:
         """As it stands now, handed out or not."""
         return HardState(self.term, self.voted_for, self.commit_index)
-
-    # Views.
 
     @property
     def is_leader(self) -> bool:
@@ -401,8 +402,6 @@ class Raft:
         installing = self._snapshot is not None or self.promises.is_installing
         progress = self.tracker.peers.get(self.id)
         return progress is not None and not progress.is_learner and not installing
-
-    # The rule of terms (paper §5.1), before any role is asked.
 
     def _follow_higher_term(self, message: Message) -> bool:
         """Move to a later term where the message says that there is one. False: the message is not for us."""

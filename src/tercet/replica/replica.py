@@ -307,6 +307,8 @@ class Replica:
             then = partial(self._persisted, ready.number) if ready.must_sync else _nothing
             if self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync) and ready.must_sync:
                 self.raft.persisted(ready.number)
+                # The leader waits for our word; for what we apply, nobody does.
+                self._transport.send(self.raft.take_messages())
         if ready.committed:
             self._apply(ready.committed)
         if answers_first:
