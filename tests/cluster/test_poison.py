@@ -64,6 +64,15 @@ def test_peer_urls_that_nobody_can_dial(cluster: Cluster) -> None:
     second.client.put(b"a", b"1")
 
 
+def test_an_alarm_that_there_is_not(cluster: Cluster) -> None:
+    first = cluster.members[0]
+    request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=77)  # type: ignore[arg-type]
+    with pytest.raises(Client.Error, match="unknown alarm 77"):
+        first.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, timeout=5)
+    assert first.client.status().errors == []
+    assert first.http("/health")[0] == 200
+
+
 def test_clients_that_lose_patience_with_what_takes_long(cluster: Cluster) -> None:
     first = cluster.members[0]
     for number in range(2000):

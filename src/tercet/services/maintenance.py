@@ -76,6 +76,8 @@ class MaintenanceService:
         request = unmarshal(rpc_pb2.AlarmRequest.FromString, body)
         if request.action not in rpc_pb2.AlarmRequest.AlarmAction.values():
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
+        if request.alarm not in rpc_pb2.AlarmType.values():  # etcd's members stop at an entry that raises one
+            raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm {request.alarm}")
         outcome = await propose(self._replica, "alarm", request)
         return self._headers.current() + outcome
 
