@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tercet.storage.memory_backend import MemoryBackend
-
 from tercet import errors
 from tercet.raft.types import ConfChange, ConfChangeType
 from tercet.replica.membership import Member, Membership, change_context
+from tercet.storage.memory_backend import MemoryBackend
 
 ADD, REMOVE, UPDATE, LEARNER = (
     ConfChangeType.ADD_NODE,
