@@ -1,6 +1,6 @@
-"""What our reader of protobuf passes over, etcd's does not: an entry that it cannot read ends every etcd in the cluster, for good.
+"""What our reader of protobuf passes over, etcd's does not: an entry that it cannot read ends every etcd, at each start anew.
 
-So what a client sends is written anew before it is proposed, where it is not in the form in which protobuf itself would write it.
+So what a client sends is written anew before it is proposed, unless it is in the form in which protobuf would write it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from tests.mixed.mixture import check_same, make_leader
 PUT = rpc_pb2.PutRequest(key=b"strict", value=b"reader").SerializeToString()
 DELETE = rpc_pb2.DeleteRangeRequest(key=b"strict").SerializeToString()
 TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"strict"))]).SerializeToString()
-COMPACT = rpc_pb2.CompactionRequest(revision=1).SerializeToString()
 ODD = {
     "a field of another type": b"\x08\x05",
     "groups in groups": b"\x7b" * 20 + b"\x7c" * 20,
@@ -27,9 +26,7 @@ ODD = {
 def test_oddly_encoded_requests(cluster: Cluster, leader: str, name: str) -> None:
     make_leader(cluster, cluster[leader])
     channel = cluster["t1"].client.channel
-    for method, body in (("Put", PUT), ("DeleteRange", DELETE), ("Txn", TXN), ("Compact", COMPACT)):
+    for method, body in (("Put", PUT), ("DeleteRange", DELETE), ("Txn", TXN)):
         channel.unary_unary(f"/etcdserverpb.KV/{method}")(body + ODD[name], timeout=5)
-        if method == "Compact":
-            break
     check_same(cluster.members)
     assert all(member.is_running for member in cluster.members)

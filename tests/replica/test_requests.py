@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.proto import internal_pb2, rpc_pb2
-from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, encode_request, encode_request_slowly
+from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, encode_request, encode_request_slowly, put_body
 
 keys = st.binary(min_size=0, max_size=300)
 
@@ -24,6 +24,27 @@ def test_pasted_put_equals_protobufs(key: bytes, value: bytes, lease: int, membe
     pasted = encode_request("put", body, RequestIds(member_id, now))
     request_id = RequestIds(member_id, now).next()
     assert pasted == encode_request_slowly("put", body, request_id)
+
+
+@given(
+    put=st.builds(
+        rpc_pb2.PutRequest,
+        key=st.binary(min_size=1, max_size=300),
+        value=st.one_of(st.binary(max_size=300), st.integers(0, 20_000).map(bytes)),
+        lease=st.integers(-1, 300),
+        prev_kv=st.booleans(),
+    ),
+    odd=st.sampled_from([b"", b"\x08\x05", b"\x7b\x7c", b"\x78" + b"\xff" * 9 + b"\x7f", b"\x18\x00", b"\x2a\x00"]),
+)
+def test_what_is_proposed_is_what_protobuf_would_write(put: rpc_pb2.PutRequest, odd: bytes) -> None:
+    expected = put.SerializeToString()
+    came = expected + odd
+    read = rpc_pb2.PutRequest.FromString(came)
+    proposed = put_body(came, read)
+    read.DiscardUnknownFields()
+    assert proposed == read.SerializeToString()
+    if came == expected and not (put.lease or put.prev_kv):
+        assert proposed is came
 
 
 def test_ids_stay_right_while_the_cached_bytes_change() -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError, Message
 
-from tercet.proto import internal_pb2
+from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import encode_varint
 from tercet.replica.deep_requests import parse_deep
 
@@ -63,6 +63,31 @@ class RequestIds:
 def encode_request(field: str, body: bytes, ids: RequestIds) -> bytes:
     """Entry data for `body`, the encoding of the message that belongs in `field` of InternalRaftRequest."""
     return FIELD_TAGS[field] + encode_varint(len(body)) + body + ids.next_header()
+
+
+def put_body(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
+    """A client's PutRequest as it is to be proposed: its own bytes, if they are what protobuf would write.
+
+    That is told by their number: key and value take at least so many bytes, and whatever else there is takes more. The key is
+    not empty.
+    """
+    key_bytes, value_bytes = len(put.key), len(put.value)
+    least = 1 + _varint_bytes(key_bytes) + key_bytes
+    if value_bytes:
+        least += 1 + _varint_bytes(value_bytes) + value_bytes
+    return body if len(body) == least else written_anew(put)
+
+
+def written_anew(message: Message) -> bytes:
+    """A client's request as protobuf would write it. The bytes it came in may hold what our reader passes over and etcd's does
+    not (a field of another type, say): in the log they would end every etcd in the cluster.
+    """
+    message.DiscardUnknownFields()
+    return message.SerializeToString()
+
+
+def _varint_bytes(number: int) -> int:
+    return 1 if number < 0x80 else 2 if number < 0x4000 else (number.bit_length() + 6) // 7
 
 
 def encode_request_slowly(field: str, body: bytes, request_id: int) -> bytes:

@@ -23,6 +23,7 @@ from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import put_cost, txn_cost
 from tercet.replica.replica import Replica
+from tercet.replica.requests import put_body, written_anew
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
 from tercet.services import long_range
 from tercet.services.headers import Headers
@@ -60,7 +61,7 @@ class KvService:
                 self._replica.raise_no_space()
                 raise errors.NO_SPACE
             check_put(request)
-            self._replica.propose("put", body, request, partial(self._written, call))
+            self._replica.propose("put", put_body(body, request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -68,7 +69,7 @@ class KvService:
         try:
             request = rpc_pb2.DeleteRangeRequest.FromString(body)
             check_delete(request)
-            self._replica.propose("delete_range", body, request, partial(self._written, call))
+            self._replica.propose("delete_range", written_anew(request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -82,7 +83,7 @@ class KvService:
             if is_read_only(request):
                 self._read(call, partial(self._txn_now, request), serializable=is_serializable(request))
             else:
-                self._replica.propose("txn", body, request, partial(self._written, call))
+                self._replica.propose("txn", written_anew(request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -90,7 +91,7 @@ class KvService:
         try:
             request = rpc_pb2.CompactionRequest.FromString(body)
             then = self._compacted if request.physical else self._written
-            self._replica.propose("compaction", body, request, partial(then, call))
+            self._replica.propose("compaction", written_anew(request), request, partial(then, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
