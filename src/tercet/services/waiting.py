@@ -12,6 +12,7 @@ from typing import Any
 from tercet.errors import StatusError
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
+from tercet.replica.requests import written_anew
 from tercet.storage.interfaces import ReadView
 
 
@@ -34,7 +35,7 @@ async def read_index(replica: Replica) -> None:
 async def propose(replica: Replica, field: str, message: Any) -> bytes:
     """Propose a request and wait for its apply. Returns the response's body without its header; raises StatusError."""
     future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    replica.propose(field, message.SerializeToString(), message, settle(future))
+    replica.propose(field, written_anew(message), message, settle(future))
     return await future
 
 
