@@ -71,7 +71,9 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
     backend = MemoryBackend()
     raft = restore(RaftConfig(id=1, random=Random(1)), wal, recovered, backend)
     members: list[RunningMember] = []
-    log_store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=lambda error: members[0].fail(error))
+    loop = asyncio.get_running_loop()
+    # By its thread alone: what is written at once has no callback.
+    log_store = ThreadedLogStore(wal, loop, on_failure=lambda error: members[0].fail(error), here_seconds_max=0)
     member = RunningMember(
         raft,
         log_store,
