@@ -40,7 +40,7 @@ def test_all_members_are_killed_at_once(plan: Planned) -> None:
     load.check(cluster)
 
 
-def test_one_member_alone_is_killed_right_after_the_answer(plan: Planned) -> None:
+def test_d02_one_member_alone_is_killed_right_after_the_answer(plan: Planned) -> None:
     """etcd #14370: a cluster of one answered before its log was durable."""
     cluster = plan(["n1"], SMALL_LOG).start()
     member = cluster["n1"]
@@ -56,7 +56,7 @@ def test_one_member_alone_is_killed_right_after_the_answer(plan: Planned) -> Non
         assert found.kvs[0].mod_revision == answer.header.revision == found.header.revision
 
 
-def test_entries_between_apply_and_commit_are_applied_exactly_once(plan: Planned) -> None:
+def test_d01_entries_between_apply_and_commit_are_applied_exactly_once(plan: Planned) -> None:
     """etcd #13766: the backend held an entry's effect but not its index, so the entry was applied again after a crash.
 
     The backend commits every few milliseconds here, so that kills fall before, into and after its commits.
@@ -76,7 +76,7 @@ def test_entries_between_apply_and_commit_are_applied_exactly_once(plan: Planned
     assert check_agreement(cluster.members).header.revision == 1 + applied
 
 
-def test_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -> None:
+def test_d06_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -> None:
     """etcd #17780, #6633: the newest revision was a tombstone; after compaction and a crash nothing in the file spoke of it any
     more, and the store's revision went back.
     """

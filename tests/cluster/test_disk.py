@@ -47,7 +47,7 @@ def check_all(member: Member, acknowledged: dict[bytes, bytes]) -> None:
         assert member.client.get(key) == value
 
 
-def test_a_full_disk_under_the_log(plan: Planned) -> None:
+def test_d21_a_full_disk_under_the_log(plan: Planned) -> None:
     """etcd #2819. The kernel refuses to write beyond where the log's file is now (EFBIG)."""
     member = plan(["n1"], QUICK).start()["n1"]
     acknowledged = {b"before": b"1"}

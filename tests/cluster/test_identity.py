@@ -12,7 +12,7 @@ from tests.cluster.processes import QUICK
 from tests.cluster.writers import check_agreement
 
 
-def test_an_empty_disk_under_an_old_name_is_refused(plan: Planned) -> None:
+def test_d31_an_empty_disk_under_an_old_name_is_refused(plan: Planned) -> None:
     """etcd #3504, #10254: a member that has forgotten its votes and what it acknowledged may not take part again."""
     cluster = plan(flags=QUICK).start()
     forgetful = cluster["n3"]

@@ -16,7 +16,7 @@ from tests.cluster.processes import QUICK, wait_until
 from tests.cluster.writers import check_agreement
 
 
-def test_a_leader_that_was_frozen_shows_nobody_the_past(plan: Planned) -> None:
+def test_d16_a_leader_that_was_frozen_shows_nobody_the_past(plan: Planned) -> None:
     """etcd #20418, #7331: a leader that does not know yet that it was replaced answered linearizable reads from its own state.
 
     Reads wait in its socket when it wakes, so it sees them before it hears of the new leader.

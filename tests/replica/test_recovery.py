@@ -63,3 +63,18 @@ def test_a_log_that_leads_to_the_database_is_kept() -> None:
     member = member.after_power_cut()
     assert member.replica.applied_index == 6
     assert [member.raft.log.term(index) for index in (6, 7, 8)] == [2, 2, 2]
+
+
+def test_d17_a_second_snapshot_leaves_the_first_one_its_database() -> None:
+    """etcd #18055: the newer file came, the older was removed, and raft asked for the older."""
+    member = LoneMember()
+    member.settle()
+    (first, its_database), (second, second_database) = (snapshot_of(leader_at(at, term=4), term=4) for at in (8, 12))
+    member.receive_database(first, its_database)
+    member.receive_database(second, second_database)
+    member.hear(first)
+    member.settle()
+    assert member.replica.applied_index == 8
+    member.hear(second)
+    member.settle()
+    assert member.replica.applied_index == 12
