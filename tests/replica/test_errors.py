@@ -9,7 +9,10 @@ from tercet.errors import without_trace
 
 
 def length(trace: TracebackType | None) -> int:
-    return 0 if trace is None else 1 + length(trace.tb_next)
+    count = 0
+    while trace is not None:
+        trace, count = trace.tb_next, count + 1
+    return count
 
 
 def raise_and_catch(times: int, *, forget: bool) -> int:
@@ -23,5 +26,6 @@ def raise_and_catch(times: int, *, forget: bool) -> int:
 
 
 def test_a_shared_error_grows_unless_it_is_told_to_forget() -> None:
+    without_trace(errors.COMPACTED)
     assert raise_and_catch(50, forget=False) >= 50
     assert raise_and_catch(50, forget=True) == 0
