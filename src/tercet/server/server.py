@@ -240,7 +240,7 @@ class MemberServer:
             transport.add_remote(one.id, one.peer_urls)
         member.start(transport)
         alone = set(opened.machine.membership.members) == {opened.member_id}
-        if alone and opened.raft.is_promotable():
+        if alone and config.initial_election_tick_advance and opened.raft.is_promotable():
             opened.raft.campaign()  # nobody to wait for
             member.replica.schedule()
 
