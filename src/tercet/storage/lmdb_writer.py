@@ -33,8 +33,8 @@ class LmdbWriter:
         self._error: Exception | None = None
         self._done = Lock()  # released once a job that is waited for is over
         self._done.acquire()
-        self._thread = Thread(target=self._run, name="tercet-backend", daemon=True)
-        self._thread.start()
+        self._worker = Thread(target=self._run, name="tercet-backend", daemon=True)
+        self._worker.start()
 
     def do(self, job: Callable[[], None]) -> None:
         """Run it in the thread and wait. Raises what it raises."""
@@ -56,7 +56,7 @@ class LmdbWriter:
     def stop(self) -> None:
         self.wait()
         self._jobs.put(_STOP)
-        self._thread.join()
+        self._worker.join()
 
     def _run(self) -> None:
         while (item := self._jobs.get()) is not None:
