@@ -1,0 +1,11 @@
+"""What this room knows of the server: the table of its flags, and how its durations and URLs are written.
+
+Nothing else in `deploy/` may look into `server/`; what runs there is a program on another host, perhaps of another version.
+"""
+
+from tercet.server.durations import parse_duration
+from tercet.server.flag_table import FLAGS, IGNORED, RETIRED
+from tercet.server.flags import Flag, Kind, Retired
+from tercet.server.urls import Url, parse_url, parse_urls
+
+__all__ = ["FLAGS", "IGNORED", "RETIRED", "Flag", "Kind", "Retired", "Url", "parse_duration", "parse_url", "parse_urls"]
