@@ -1,0 +1,68 @@
+"""Who can reach whom: a namespace for each host, joined by a bridge inside the operator's namespace, and no way out of any.
+
+    operator (172.27.129.1, bridge lab0) --veth-- kube-node1 (172.27.129.105)
+                                         --veth-- kube-node2 (172.27.129.111)
+                                         --veth-- kube-node3 (172.27.129.112)
+
+The machine's own namespace takes no part: no route, no address and no interface of the lab is visible there, so two labs may
+use the same addresses at once, and a mistake can never reach a stranger's host that happens to have one of them.
+"""
+
+import subprocess
+from pathlib import Path
+
+HOSTS = {"kube-node1": "172.27.129.105", "kube-node2": "172.27.129.111", "kube-node3": "172.27.129.112"}
+OPERATOR_ADDRESS = "172.27.129.1"
+PREFIX_LENGTH = 24
+BRIDGE = "lab0"
+
+
+def run(*command: str) -> str:
+    """Run a command to its end. Raises RuntimeError with what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def operator_namespace(lab: str) -> str:
+    return f"tercet-{lab}-operator"
+
+
+def host_namespace(lab: str, host: str) -> str:
+    return f"tercet-{lab}-{host}"
+
+
+def namespaces(lab: str) -> list[str]:
+    """All of this lab's namespaces, whether they are there or not."""
+    return [operator_namespace(lab), *(host_namespace(lab, host) for host in HOSTS)]
+
+
+def create(lab: str) -> None:
+    """Make the four namespaces and join them. Namespaces of the same lab must have been removed first."""
+    operator = operator_namespace(lab)
+    run("ip", "netns", "add", operator)
+    run("ip", "-n", operator, "link", "set", "lo", "up")
+    run("ip", "-n", operator, "link", "add", BRIDGE, "type", "bridge")
+    run("ip", "-n", operator, "address", "add", f"{OPERATOR_ADDRESS}/{PREFIX_LENGTH}", "dev", BRIDGE)
+    run("ip", "-n", operator, "link", "set", BRIDGE, "up")
+    for host, address in HOSTS.items():
+        namespace = host_namespace(lab, host)
+        run("ip", "netns", "add", namespace)
+        run("ip", "-n", operator, "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        run("ip", "-n", operator, "link", "set", host, "master", BRIDGE, "up")
+        run("ip", "-n", namespace, "address", "add", f"{address}/{PREFIX_LENGTH}", "dev", "eth0")
+        run("ip", "-n", namespace, "link", "set", "eth0", "up")
+        run("ip", "-n", namespace, "link", "set", "lo", "up")
+
+
+def set_link(lab: str, host: str, *, up: bool) -> None:
+    """Pull a host's cable, or put it back."""
+    run("ip", "-n", operator_namespace(lab), "link", "set", host, "up" if up else "down")
+
+
+def remove(lab: str) -> None:
+    """Remove this lab's namespaces; those that are not there are no error. Interfaces go with them."""
+    for namespace in namespaces(lab):
+        if Path("/run/netns", namespace).exists():
+            run("ip", "netns", "delete", namespace)
