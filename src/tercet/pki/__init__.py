@@ -1,6 +1,23 @@
-"""Certificates for a cluster on this host: two small authorities, and what members and clients need of each."""
+"""Certificates: made as cfssl makes them, explained when they are refused, and kept ready for a cluster on this host."""
 
 from tercet.pki.authority import Authority, Pair
 from tercet.pki.cluster import ClusterCertificates, ensure_certificates
+from tercet.pki.explain import explain
+from tercet.pki.issue import CertificateAndKey, Issued, Profile, Request, days_left, init_ca, issue, issue_as, load_ca
 
-__all__ = ["Authority", "ClusterCertificates", "Pair", "ensure_certificates"]
+__all__ = [
+    "Authority",
+    "CertificateAndKey",
+    "ClusterCertificates",
+    "Issued",
+    "Pair",
+    "Profile",
+    "Request",
+    "days_left",
+    "ensure_certificates",
+    "explain",
+    "init_ca",
+    "issue",
+    "issue_as",
+    "load_ca",
+]
