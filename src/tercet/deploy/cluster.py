@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from tercet.deploy.settings import BackupSettings, EngineSettings, Listen, Paths, ServiceSettings, SshSettings, TlsSettings
 
 QUOTA_BACKEND_BYTES = 8 << 30
-COMPACTION_MODE = "periodic"
+CompactionMode: TypeAlias = Literal["periodic", "revision"]
+COMPACTION_MODE: CompactionMode = "periodic"
 COMPACTION_RETENTION = "1h"
 
 
@@ -47,7 +49,7 @@ class Cluster:
     backups: BackupSettings = field(default_factory=BackupSettings)
     flags: Mapping[str, str] = field(default_factory=dict)
     quota_backend_bytes: int = QUOTA_BACKEND_BYTES
-    auto_compaction_mode: str = COMPACTION_MODE
+    auto_compaction_mode: CompactionMode = COMPACTION_MODE
     auto_compaction_retention: str = COMPACTION_RETENTION
     warnings: tuple[str, ...] = ()
 

@@ -30,20 +30,18 @@ _SIZE = re.compile(r"(\d{1,18}) ?([kmgt]i?b|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 _SYSTEM_UNITS = re.compile(r"systemd-.*|sshd?|dbus(-broker)?|init|networking|NetworkManager", re.IGNORECASE)
-_SYSTEM_DIRECTORIES = frozenset(
-    "/ /bin /boot /dev /etc /etc/ssh /etc/ssl /etc/systemd /etc/systemd/system /home /lib /lib32 /lib64 /media /mnt /opt /proc "
-    "/root /root/.ssh /run /sbin /srv /sys /tmp /usr /usr/bin /usr/lib /usr/lib64 /usr/local /usr/local/bin /usr/local/lib "
-    "/usr/local/sbin /usr/sbin /usr/share /var /var/backups /var/cache /var/lib /var/lib/dpkg /var/lib/systemd /var/log /var/run "
-    "/var/spool /var/tmp".split()
-)
+_SYSTEM = """
+/ /bin /boot /dev /etc /etc/ssh /etc/ssl /etc/systemd /etc/systemd/system /home /lib /lib32 /lib64 /media /mnt /opt /proc /root
+/root/.ssh /run /sbin /srv /sys /tmp /usr /usr/bin /usr/lib /usr/lib64 /usr/local /usr/local/bin /usr/local/lib /usr/local/sbin
+/usr/sbin /usr/share /var /var/backups /var/cache /var/lib /var/lib/dpkg /var/lib/systemd /var/log /var/run /var/spool /var/tmp
+"""
+_SYSTEM_DIRECTORIES = frozenset(_SYSTEM.split())
 """Made by the system for others: given to the cluster's user, emptied or removed, they take the host down with them."""
 
 
 def check_name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValueError(
-            f"{text!r} is no name: letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit"
-        )
+        raise ValueError(f"{text!r} is no name: at most 63 letters, digits, '.', '_' and '-', beginning with a letter or digit")
     return text
 
 
@@ -103,7 +101,7 @@ def check_own_directory(text: str) -> str:
 def check_user(text: str) -> str:
     if not _USER.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no user's name: small letters, digits, '_' and '-', at most 32, not beginning with a digit"
+            f"{text!r} is no user's name: at most 32 small letters, digits, '_' and '-', not beginning with a digit"
         )
     return text
 

@@ -51,7 +51,7 @@ class EngineSettings:
     kind: EngineKind = "tercet"
     """tercet, or upstream etcd."""
     source: Source | None = None
-    """etcd: path or URL of its release tarball. tercet: path or URL of a bundle; by default it is built from this installation."""
+    """etcd: path or URL of its release tarball. tercet: of a bundle; by default one is built from this installation."""
     sha256: Sha256 | None = None
     """SHA-256 that the source must have."""
     version: Version | None = None

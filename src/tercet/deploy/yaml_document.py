@@ -1,0 +1,158 @@
+"""YAML with the line of every key: plain values for the schema, and where each of them stands for its complaints.
+
+    hosts:                      value   {"hosts": [{"name": "n1"}]}
+      - name: n1                lines   {("hosts",): 1, ("hosts", 0): 2, ("hosts", 0, "name"): 2}
+                                texts   {("hosts", 0, "name"): "n1"}
+
+`texts` keeps a scalar as it was written, for fields that are text whatever YAML makes of it (`version: 3.10`, `pre-vote: on`).
+A key that occurs twice is refused: YAML says so, most readers take the last and forget the first. Aliases are followed, but the
+values that they unfold into are counted: a file of one screen can otherwise mean a billion values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from tercet.errors import ConfigError
+
+Location: TypeAlias = tuple[str | int, ...]
+BYTES_MAX = 1 << 18
+VALUES_MAX = 20_000
+DEPTH_MAX = 20
+_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null")}
+_TEXT = {f"tag:yaml.org,2002:{name}" for name in ("str", "timestamp", "value")}
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+@dataclass
+class YamlDocument:
+    """value: of dicts, lists and scalars. complaints: what is wrong with the file as YAML, with the place."""
+
+    value: Any = None
+    lines: dict[Location, int] = field(default_factory=dict)
+    texts: dict[Location, str] = field(default_factory=dict)
+    complaints: list[tuple[Location, int, str]] = field(default_factory=list)
+
+    def line(self, location: Location) -> int:
+        """Of this place, or of the nearest one around it that is in the file."""
+        while location and location not in self.lines:
+            location = location[:-1]
+        return self.lines.get(location, 1)
+
+
+def read_yaml(path: Path) -> YamlDocument:
+    """Raises ConfigError for a file that is not there, not YAML, or too large to be meant."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(content) > BYTES_MAX:
+        raise ConfigError(f"{path}: is larger than {BYTES_MAX} bytes, which is no cluster file")
+    try:
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{path}:{line}: is no YAML: {_reason(error)}") from error
+    except yaml.reader.ReaderError as error:
+        line = content.count(b"\n", 0, max(error.position, 0)) + 1
+        raise ConfigError(f"{path}:{line}: is no YAML: {error.reason}") from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply") from error
+    reading = _Reading(path)
+    if node is not None:
+        reading.document.value = reading.convert(node, ())
+    return reading.document
+
+
+def _reason(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "it cannot be parsed"
+    if "'\\t'" in problem:
+        return "a tab stands where YAML wants spaces"
+    return f"{problem} ({error.context})" if error.context else problem
+
+
+class _Reading:
+    def __init__(self, path: Path) -> None:
+        self.document = YamlDocument()
+        self._path = path
+        self._count = 0
+        self._constructor = yaml.constructor.SafeConstructor()
+
+    def convert(self, node: yaml.Node, location: Location) -> Any:
+        line = node.start_mark.line + 1
+        self.document.lines.setdefault(location, line)
+        self._count += 1
+        if self._count > VALUES_MAX:
+            raise ConfigError(f"{self._path}:{line}: aliases unfold into more than {VALUES_MAX} values")
+        if len(location) > DEPTH_MAX:
+            raise ConfigError(f"{self._path}:{line}: is nested more than {DEPTH_MAX} levels deep")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, location)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.convert(item, (*location, number)) for number, item in enumerate(node.value)]
+        return self._scalar(node, location)
+
+    def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
+        own: dict[str, int] = {}
+        values: dict[str, Any] = {}
+        for key, item in self._entries(node, location):
+            line = key.start_mark.line + 1
+            place = (*location, key.value)
+            if key.value in own:
+                self._complain(place, line, f"is given twice; the first is in line {own[key.value]}")
+                continue
+            own[key.value] = self.document.lines[place] = line
+            values[key.value] = self.convert(item, place)
+        for source in self._merged(node, location):
+            for name, value in source.items():
+                values.setdefault(name, value)
+        return values
+
+    def _entries(self, node: yaml.MappingNode, location: Location) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+        for key, item in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._complain(location, key.start_mark.line + 1, "a key must be a word")
+            elif key.tag != _MERGE:
+                yield key, item
+
+    def _merged(self, node: yaml.MappingNode, location: Location) -> Iterator[dict[str, Any]]:
+        """The maps named by `<<`, nearest first. Their lines are those of the map that was named."""
+        for key, item in node.value:
+            if key.tag != _MERGE:
+                continue
+            for source in item.value if isinstance(item, yaml.SequenceNode) else [item]:
+                if isinstance(source, yaml.MappingNode):
+                    yield self._merged_one(source, location)
+                else:
+                    self._complain(location, key.start_mark.line + 1, "<< must name a map")
+
+    def _merged_one(self, source: yaml.MappingNode, location: Location) -> dict[str, Any]:
+        lines, texts = dict(self.document.lines), dict(self.document.texts)
+        values = self._mapping(source, location)
+        self.document.lines.update(lines)  # what the map itself says stands where it says it
+        self.document.texts.update(texts)
+        return values
+
+    def _scalar(self, node: yaml.Node, location: Location) -> Any:
+        self.document.texts[location] = node.value
+        if node.tag in _TEXT:
+            return node.value
+        if node.tag not in _PLAIN:
+            self._complain(location, node.start_mark.line + 1, f"has the tag {node.tag}, which has no meaning here")
+            return node.value
+        try:
+            return self._constructor.construct_object(node)
+        except (ValueError, yaml.YAMLError):
+            self._complain(location, node.start_mark.line + 1, f"{node.value!r} is not what its tag says")
+            return node.value
+
+    def _complain(self, location: Location, line: int, text: str) -> None:
+        self.document.complaints.append((location, line, text))
