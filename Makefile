@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Beside the editable install an ordinary one, as a user has it: with its core compiled (setup.py).
+COMPILED := .venv-compiled
+SOURCES := $(shell find src -name '*.py' -o -name '*.proto') setup.py
 
-.PHONY: up test lint bench bench-scale clean
+.PHONY: up test test-sources test-compiled lint bench bench-scale clean test-hosts
 
 $(BIN)/tercet: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,19 +21,36 @@ $(VENV)/test: pyproject.toml $(BIN)/tercet
 up: $(BIN)/tercet
 	@$(BIN)/tercet up $(ARGS)
 
-test: $(VENV)/test lint
+$(COMPILED)/test: pyproject.toml $(SOURCES)
+	$(PYTHON) -m venv $(COMPILED)
+	rm -rf build
+	TERCET_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet '.[test]'
+	rm -rf build
+	@touch $@
+
+test: test-sources test-compiled
+
+test-sources: $(VENV)/test lint
 	$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile)
+
+# What the compiled modules take part in; the rest is the same code as above.
+test-compiled: $(COMPILED)/test
+	$(COMPILED)/bin/python -m pytest $(or $(ARGS),-n 3 --dist loadfile) tests/raft tests/mvcc tests/lease tests/replica tests/storage \
+		tests/rpc tests/peer tests/services tests/sim tests/server tests/cluster tests/mixed tests/differential
+
+test-hosts: $(VENV)/test
+	TEST_HOSTS=1 $(BIN)/python -m pytest -rs tests/hosts $(ARGS)
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/test
-	$(BIN)/python -m tercet.bench.compare $(ARGS)
+bench: $(COMPILED)/test
+	$(COMPILED)/bin/python -m tercet.bench.compare $(ARGS)
 
-bench-scale: $(VENV)/test
-	$(BIN)/python -m tercet.bench.scale $(ARGS)
+bench-scale: $(COMPILED)/test
+	$(COMPILED)/bin/python -m tercet.bench.scale $(ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-clients tercet-data .bench
+	rm -rf $(VENV) $(COMPILED) .venv-clients build tercet-data .bench

@@ -127,6 +127,7 @@ def test_encodings() -> None:
 
 
 def test_trailers_are_kept_but_not_without_end() -> None:
+    headers.status_trailers(5, "x")
     assert headers.status_trailers(5, "x") is headers.status_trailers(5, "x")
     for number in range(2000):
         headers.status_trailers(2, f"unique {number}")

@@ -19,6 +19,7 @@ from tercet.bench.leader import find_leader
 from tercet.bench.local_cluster import LocalCluster, Member, MemberDied, Plan, tercet_program
 from tercet.errors import ConfigError, TercetError
 from tercet.pki import ensure_certificates
+from tercet.version import is_compiled
 
 MEMBERS = 3
 HEALTHY_SECONDS = 60.0
@@ -47,7 +48,8 @@ class Running:
 
 
 def tercet_system(program: Sequence[str] = ()) -> System:
-    return System(f"tercet {__version__}", tuple(program) or tuple(tercet_program()))
+    form = "compiled" if is_compiled() else "sources"
+    return System(f"tercet {__version__} ({form})", tuple(program) or tuple(tercet_program()))
 
 
 def etcd_system(program: Sequence[str] = ()) -> System:

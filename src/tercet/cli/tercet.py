@@ -53,9 +53,10 @@ def _suggest(word: str) -> None:
 
 def _print_version() -> int:
     from tercet import __version__
-    from tercet.version import ETCD_VERSION
+    from tercet.version import ETCD_VERSION, is_compiled
 
     sys.stdout.write(f"tercet version: {__version__}\netcd version: {ETCD_VERSION}\n")
+    sys.stdout.write(f"core: {'compiled' if is_compiled() else 'sources, not compiled'}\n")
     return 0
 
 

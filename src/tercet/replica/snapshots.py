@@ -41,13 +41,12 @@ class Snapshots:
     def offer(self) -> Snapshot | None:
         """Raft's `snapshot_source`: the description of a view that `take` will hand over, or None while none is open."""
         self.close_stale()
-        if self._offered is None:
-            if not self._is_opening:
-                self._is_opening = True
-                self._machine.backend.view(self._opened)
-            if self._offered is None:
-                return None
+        if self._offered is None and not self._is_opening:
+            self._is_opening = True
+            self._machine.backend.view(self._opened)  # which may call back at once
         offered, self._offered = self._offered, None
+        if offered is None:
+            return None
         self._leaving.append(offered)
         return offered[0]
 
