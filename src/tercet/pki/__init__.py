@@ -1,9 +1,10 @@
 """Certificates: made as cfssl makes them, explained when they are refused, and kept ready for a cluster on this host."""
 
 from tercet.pki.authority import Authority, Pair
+from tercet.pki.certificate import CertificateAndKey, days_left, load_ca
 from tercet.pki.cluster import ClusterCertificates, ensure_certificates
 from tercet.pki.explain import explain
-from tercet.pki.issue import CertificateAndKey, Issued, Profile, Request, days_left, init_ca, issue, issue_as, load_ca
+from tercet.pki.issue import Issued, Profile, Request, init_ca, issue, issue_as, renew
 
 __all__ = [
     "Authority",
@@ -20,4 +21,5 @@ __all__ = [
     "issue",
     "issue_as",
     "load_ca",
+    "renew",
 ]

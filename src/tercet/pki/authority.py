@@ -18,8 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
 from tercet.errors import ConfigError
+from tercet.pki.certificate import CertificateAndKey, days_left, load_pair
 from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, close_to_others, write_all
-from tercet.pki.issue import CertificateAndKey, Issued, Profile, Request, days_left, init_ca, issue_as, load_pair
+from tercet.pki.issue import Issued, Profile, Request, init_ca, issue_as
 from tercet.pki.names import hosts_of
 from tercet.pki.usages import CLIENT, SERVER
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tercet.errors import ConfigError
 from tercet.pki import keys, names
 from tercet.pki import usages as known_usages
-from tercet.pki.issue import is_ca, parse_certificates, path_length
+from tercet.pki.certificate import is_ca, parse_certificates, path_length_of
 
 Usage = Literal["server", "client"]
 _ROLES = {"server": known_usages.SERVER, "client": known_usages.CLIENT}
@@ -109,8 +109,11 @@ def _unknown_signer(
     certificate: x509.Certificate, between: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate]
 ) -> str:
     """Why nobody known signed it: another authority, another one of the same name, or a signature that fits nothing."""
-    known = _either([names.subject_text(authority.subject) for authority in trusted])
-    by = names.subject_text(certificate.issuer)
+    subjects = [authority.subject for authority in trusted]
+    # By their short names, unless that would say "by CN=ca, not by CN=ca".
+    differ = all(names.short_text(certificate.issuer) != names.short_text(subject) for subject in subjects)
+    text = names.short_text if differ else names.subject_text
+    by, known = text(certificate.issuer), _either([text(subject) for subject in subjects])
     if any(authority.subject == certificate.issuer for authority in [*trusted, *between]):
         return (
             f"it names {by} as its signer, but the key of the {by} that is known here did not sign it: "
@@ -123,11 +126,11 @@ def _unknown_signer(
 
 def _wrong_authority(authority: x509.Certificate, below: int, now: datetime) -> list[str]:
     """What is wrong with a signer that has `below` authorities between it and the certificate."""
-    who = f"its authority {names.subject_text(authority.subject)}"
+    who = f"its authority {names.short_text(authority.subject)}"
     problems = _wrong_time(authority, now, who)
     if not is_ca(authority):
         problems.append(f"{who} is not an authority: its certificate does not allow it to sign others")
-    limit = path_length(authority)
+    limit = path_length_of(authority)
     if limit is not None and below > limit:
         problems.append(f"{who} allows {limit} authorities below it, and there are {below}")
     return problems + _weak_key(authority, who)

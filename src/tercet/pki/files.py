@@ -20,8 +20,12 @@ def write(path: Path, content: bytes, *, mode: int) -> None:
     write_all([(path, content, mode)])
 
 
-def write_all(files: Sequence[tuple[Path, bytes, int]]) -> None:
-    """Put each content at its path, with its mode. Each file is replaced whole, none before all are on disk. Raises OSError."""
+def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = False) -> None:
+    """Put each content at its path, with its mode. Each file is replaced whole, none before all are on disk. Raises OSError.
+
+    keep_owners: a file that is replaced stays its owner's. Only for files that are known to be in the right hands: who could
+    plant one would be given the key.
+    """
     prepared: list[tuple[Path, Path]] = []
     try:
         for path, content, mode in files:
@@ -30,6 +34,9 @@ def write_all(files: Sequence[tuple[Path, bytes, int]]) -> None:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             prepared.append((temporary, path))
             with os.fdopen(descriptor, "wb") as file:
+                if keep_owners and path.exists():
+                    owned = path.stat()
+                    os.fchown(descriptor, owned.st_uid, owned.st_gid)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

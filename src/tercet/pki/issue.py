@@ -6,30 +6,33 @@
 
 The one place where certificates are built: for `tercet up`, `tercet pki` and `tercet deploy`. The result is what cfssl would
 make of the same request, extension by extension and in its order; the subject's texts are UTF8String throughout, and a lifetime
-begins at a full minute that has passed. Nothing here writes a file, and no text or `repr` shows a key.
+begins at a full minute that has passed. Nothing here reads or writes a file, and no text or `repr` shows a key.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AuthorityInformationAccessOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID
 
 from tercet.errors import ConfigError
 from tercet.pki import keys, names
 from tercet.pki import usages as known_usages
+from tercet.pki.certificate import CertificateAndKey, path_length_of
 
 BACKDATE = timedelta(minutes=5)  # members whose clocks are behind must not find it "not yet valid"
 CA_EXPIRY = timedelta(hours=43800)  # five years, as cfssl's
 DAYS = 365.0
+
+_OF_ONE_ISSUE = (ExtensionOID.PRECERT_SIGNED_CERTIFICATE_TIMESTAMPS, ExtensionOID.PRECERT_POISON)
+
+Extension = tuple[x509.ExtensionType, bool]  # and whether it is critical
 
 
 @dataclass(frozen=True)
@@ -81,19 +84,6 @@ class Profile:
         return start, end
 
 
-@dataclass(frozen=True)
-class CertificateAndKey:
-    """An authority in memory. `repr` shows no key."""
-
-    certificate: x509.Certificate
-    key: keys.PrivateKey = field(repr=False)
-
-    @property
-    def pem(self) -> bytes:
-        """The certificate alone."""
-        return self.certificate.public_bytes(Encoding.PEM)
-
-
 class Issued(NamedTuple):
     """All PEM. `certificate` and `request` are public; `key` belongs into a file of mode 0600 and nowhere else."""
 
@@ -127,6 +117,7 @@ def init_ca(
     expiry: timedelta = CA_EXPIRY,
     *,
     path_length: int | None = None,
+    backdate: timedelta = BACKDATE,
     key: keys.PrivateKey | None = None,
     now: datetime | None = None,
 ) -> Issued:
@@ -136,7 +127,7 @@ def init_ca(
     """
     if not request.subject().rdns:
         raise ConfigError("an authority needs a name: CN, or one of C, ST, L, O, OU")
-    profile = Profile(usages=known_usages.CA_USAGES, expiry=expiry, is_ca=True, path_length=path_length)
+    profile = Profile(usages=known_usages.CA_USAGES, expiry=expiry, backdate=backdate, is_ca=True, path_length=path_length)
     return _make(None, request, profile, key, now)
 
 
@@ -156,60 +147,27 @@ def issue_as(
     return _make(ca, request, profile, key, now)
 
 
-def load_ca(certificate: Path, key: Path, *, password: bytes | None = None) -> CertificateAndKey:
-    """An authority from its two files (PEM), whoever made them. Raises ConfigError naming the file."""
-    loaded = load_pair(certificate, key, password=password)
-    if not is_ca(loaded.certificate):
-        raise ConfigError(f"{certificate}: not the certificate of an authority (CA), so nothing can be signed with it")
-    return loaded
+def renew(
+    old: x509.Certificate,
+    ca: CertificateAndKey | None,
+    *,
+    key: keys.PrivateKey | None = None,
+    expiry: timedelta | None = None,
+    now: datetime | None = None,
+) -> Issued:
+    """`old` again: the same subject, names, usages and kind of key, with a new serial number and a new time.
 
-
-def load_pair(certificate: Path, key: Path, *, password: bytes | None = None) -> CertificateAndKey:
-    """A certificate and the key that belongs to it (PEM files). Raises ConfigError naming the file."""
-    loaded = read_certificate(certificate)
-    secret = keys.from_pem(_read(key), key, password=password)
-    if secret.public_key() != loaded.public_key():
-        raise ConfigError(f"{key} is not the key of {certificate}")
-    return CertificateAndKey(loaded, secret)
-
-
-def read_certificate(path: Path) -> x509.Certificate:
-    """The first certificate in a PEM file. Raises ConfigError naming the file."""
-    return parse_certificates(_read(path), path)[0]
-
-
-def parse_certificates(pem: bytes, source: object) -> list[x509.Certificate]:
-    """All certificates in `pem`, at least one, read from `source`. Raises ConfigError naming it."""
-    try:
-        found = x509.load_pem_x509_certificates(pem)
-        for certificate in found:
-            _ = certificate.extensions, certificate.public_key(), certificate.subject, certificate.issuer
-    except Exception as error:  # damaged ones raise whatever the parser of the damaged part raises
-        raise ConfigError(f"{source}: no certificate that can be read (PEM): {error}") from error
-    return found
-
-
-def is_ca(certificate: x509.Certificate) -> bool:
-    """Whether it may sign others."""
-    try:
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return False
-    return constraints.ca and known_usages.may_sign_certificates(certificate)
-
-
-def path_length(certificate: x509.Certificate) -> int | None:
-    """How many authorities may stand between it and a certificate of a member; None: any number."""
-    with contextlib.suppress(x509.ExtensionNotFound):
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
-    return None
-
-
-def days_left(certificate: bytes | x509.Certificate, *, now: datetime | None = None) -> float:
-    """Days until it ends; less than zero when it has. Raises ConfigError where `certificate` is none."""
-    if isinstance(certificate, bytes):
-        certificate = parse_certificates(certificate, "certificate")[0]
-    return (certificate.not_valid_after_utc - (now or datetime.now(UTC))) / timedelta(days=1)
+    ca: who signs; None for an authority that signs itself. key: keep this one instead of making one like it.
+    expiry: how long from now; else as long as `old` was meant for. Raises ConfigError.
+    """
+    now = now or datetime.now(UTC)
+    if ca is not None:
+        _require_alive(ca.certificate, now)
+    key = key or keys.generate(*keys.like(old.public_key()))
+    lifetime = expiry or old.not_valid_after_utc - old.not_valid_before_utc
+    extensions = [_renewed(extension, ca, key) for extension in old.extensions if extension.oid not in _OF_ONE_ISSUE]
+    requested = [name for value, _ in extensions if isinstance(value, x509.SubjectAlternativeName) for name in value]
+    return _signed(ca, old.subject, key, Profile(expiry=lifetime).validity(now), extensions, requested)
 
 
 def _make(
@@ -219,48 +177,71 @@ def _make(
     key = key or keys.generate(request.key_algorithm, request.key_size)
     subject = request.subject()
     alternatives = names.alternative_names(request.hosts)
-    wanted = _request(subject, alternatives, profile, key)
-    if profile.is_ca:  # as cfssl does: an authority keeps only its addresses
-        alternatives = [name for name in alternatives if isinstance(name, x509.IPAddress)]
-    start, end = profile.validity(now or datetime.now(UTC))
+    extensions = _extensions(profile, key, ca, alternatives, named=bool(subject.rdns))
+    return _signed(ca, subject, key, profile.validity(now or datetime.now(UTC)), extensions, alternatives)
+
+
+def _signed(
+    ca: CertificateAndKey | None,
+    subject: x509.Name,
+    key: keys.PrivateKey,
+    validity: tuple[datetime, datetime],
+    extensions: Sequence[Extension],
+    requested: Sequence[x509.GeneralName],
+) -> Issued:
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(ca.certificate.subject if ca else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
+        .not_valid_before(validity[0])
+        .not_valid_after(validity[1])
     )
-    for extension, critical in _extensions(profile, key, ca, alternatives, named=bool(subject.rdns)):
+    for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
     signing_key = ca.key if ca else key
     certificate = builder.sign(signing_key, keys.signing_hash(signing_key))
+    wanted = _request(subject, requested, extensions, key)
     return Issued(certificate.public_bytes(Encoding.PEM), keys.to_pem(key), wanted.public_bytes(Encoding.PEM))
 
 
 def _request(
-    subject: x509.Name, alternatives: list[x509.GeneralName], profile: Profile, key: keys.PrivateKey
+    subject: x509.Name, alternatives: Sequence[x509.GeneralName], extensions: Sequence[Extension], key: keys.PrivateKey
 ) -> x509.CertificateSigningRequest:
+    """What cfssl leaves beside a certificate: its subject and names as they were asked for, and whether for an authority."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-    if profile.is_ca:
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=profile.path_length), critical=True)
+    for extension, critical in extensions:
+        if isinstance(extension, x509.BasicConstraints) and extension.ca:
+            builder = builder.add_extension(extension, critical=critical)
     return builder.sign(key, keys.signing_hash(key))
+
+
+def _renewed(extension: x509.Extension[x509.ExtensionType], ca: CertificateAndKey | None, key: keys.PrivateKey) -> Extension:
+    """The same, unless it names a key."""
+    value = extension.value
+    if isinstance(value, x509.SubjectKeyIdentifier):
+        value = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    elif isinstance(value, x509.AuthorityKeyIdentifier) and ca is not None:
+        value = _identifier_of_the_signer(ca.certificate)
+    return value, extension.critical
 
 
 def _extensions(
     profile: Profile,
     key: keys.PrivateKey,
     signer: CertificateAndKey | None,
-    alternatives: list[x509.GeneralName],
+    alternatives: Sequence[x509.GeneralName],
     *,
     named: bool,
-) -> list[tuple[x509.ExtensionType, bool]]:
-    """All extensions and whether each is critical, in cfssl's order. named: whether there is a subject."""
+) -> list[Extension]:
+    """All extensions, in cfssl's order. named: whether there is a subject."""
     bits, roles = known_usages.key_usage(profile.usages), known_usages.roles(profile.usages)
-    made: list[tuple[x509.ExtensionType, bool]] = []
+    made: list[Extension] = []
+    if profile.is_ca:  # as cfssl does: an authority keeps only its addresses
+        alternatives = [name for name in alternatives if isinstance(name, x509.IPAddress)]
     if bits:
         made.append((bits, True))
     if roles:
@@ -268,7 +249,7 @@ def _extensions(
     made.append((x509.BasicConstraints(ca=profile.is_ca, path_length=profile.path_length if profile.is_ca else None), True))
     made.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
     if signer:
-        made.append((_authority_key_identifier(signer.certificate), False))
+        made.append((_identifier_of_the_signer(signer.certificate), False))
     if profile.ocsp_url or profile.issuer_urls:
         made.append((_authority_information(profile), False))
     if alternatives:
@@ -281,7 +262,7 @@ def _extensions(
     return made
 
 
-def _authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def _identifier_of_the_signer(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     try:
         named = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
@@ -324,15 +305,8 @@ def _require_allowed(request: Request, profile: Profile) -> None:
 
 def _require_room_below(certificate: x509.Certificate, profile: Profile) -> None:
     """An authority below another one may reach less far than the one above."""
-    above = path_length(certificate)
+    above = path_length_of(certificate)
     if above is not None and (above == 0 or (profile.path_length or 0) >= above):
         raise ConfigError(
             f"{names.subject_text(certificate.subject)} may not sign such an authority: its path length is {above}"
         )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error

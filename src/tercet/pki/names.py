@@ -119,3 +119,10 @@ def subject_text(name: x509.Name) -> str:
     """For people: `CN=etcd, OU=System, O=k8s`; the common name first, since it is what one looks for."""
     parts = [attribute.rfc4514_string() for relative in name.rdns for attribute in relative]
     return ", ".join(sorted(parts, key=lambda part: not part.startswith("CN="))) or "(no subject)"
+
+
+def short_text(name: x509.Name) -> str:
+    """The common name alone, if there is one: `CN=etcd`."""
+    return next(
+        (attribute.rfc4514_string() for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)), subject_text(name)
+    )
