@@ -23,7 +23,7 @@ KEPT_RELEASES = 3
 _PROGRAM = {"tercet": "tercet", "etcd": "etcd"}
 _TOOL = {"tercet": "tercetctl", "etcd": "etcdctl"}
 # What shows, before a release may become current, that it runs on this host.
-_TRIAL = {"tercet": "./setup", "etcd": "./bin/etcd --version >/dev/null"}
+_TRIAL = {"tercet": "./setup/setup", "etcd": "./bin/etcd --version >/dev/null"}
 
 
 def program(artifact: Artifact, install_dir: str) -> str:
