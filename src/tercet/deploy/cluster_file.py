@@ -90,6 +90,7 @@ def _as_written(yaml: YamlDocument) -> dict[str, Any]:
             if isinstance(entry.get("name"), int | float | bool):
                 entry["name"] = yaml.texts[("hosts", number, "name")]
     _spell_flags(value.get("flags"), ("flags",), yaml)
+    value.setdefault("tls", {})  # its directory is found from this file's also where nothing is said about TLS
     return value
 
 
