@@ -2,6 +2,7 @@
 
     tercet --name n1 --data-dir /var/lib/etcd ...     a member, as a unit file for etcd starts it
     tercet up                                         a whole cluster with TLS on this host
+    tercet pki gencert etcd-csr.json ...              certificates, as cfssl makes them
     tercet bench put                                  a load generator
     tercet sim                                        the simulator
 Only the first word decides, so that no flag of etcd can be taken for a sub-command. Each is imported when it is used.
@@ -16,13 +17,14 @@ from importlib import import_module
 
 _COMMANDS = {
     "up": "run a cluster with TLS on this host, until Ctrl-C",
+    "pki": "make, show, check and renew certificates, from cfssl's files",
     "bench": "generate load and show throughput and latencies",
     "sim": "run the simulator: many clusters, broken on purpose, by a seed",
     "version": "print the versions of tercet and of the etcd it behaves like",
     "help": "print this page",
 }
 
-_COMMAND_MODULES = {"up": "tercet.cli.up", "bench": "tercet.cli.bench", "sim": "tercet.cli.simulate"}
+_COMMAND_MODULES = {"up": "tercet.cli.up", "pki": "tercet.cli.pki", "bench": "tercet.cli.bench", "sim": "tercet.cli.simulate"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -91,6 +91,10 @@ class Issued(NamedTuple):
     key: bytes
     request: bytes
 
+    def pair(self) -> CertificateAndKey:
+        """The certificate and its key, ready to sign with if it is an authority's."""
+        return CertificateAndKey(x509.load_pem_x509_certificate(self.certificate), keys.from_pem(self.key, "the key"))
+
     def __repr__(self) -> str:
         return f"Issued(certificate={self.certificate!r}, key=<not shown>, request={self.request!r})"
 

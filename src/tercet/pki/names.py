@@ -117,7 +117,7 @@ def _all_values(oid: x509.ObjectIdentifier, values: Sequence[str]) -> x509.Relat
 
 def subject_text(name: x509.Name) -> str:
     """For people: `CN=etcd, OU=System, O=k8s`; the common name first, since it is what one looks for."""
-    parts = [attribute.rfc4514_string() for relative in name.rdns for attribute in relative]
+    parts = [_text(attribute) for relative in name.rdns for attribute in relative]
     return ", ".join(sorted(parts, key=lambda part: not part.startswith("CN="))) or "(no subject)"
 
 
@@ -126,3 +126,7 @@ def short_text(name: x509.Name) -> str:
     return next(
         (attribute.rfc4514_string() for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)), subject_text(name)
     )
+
+
+def _text(attribute: x509.NameAttribute) -> str:
+    return attribute.rfc4514_string({NameOID.SERIAL_NUMBER: SERIAL_NUMBER, NameOID.EMAIL_ADDRESS: "emailAddress"})

@@ -1,0 +1,95 @@
+"""What `tercet pki` is given: flags in cfssl's form, files, a server's certificate, an authority's key and its password."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from tercet.errors import ConfigError
+from tercet.pki.certificate import CertificateAndKey, load_ca
+from tercet.pki.keys import PrivateKey, from_pem
+
+PASSWORD_VARIABLE = "CFSSL_CA_PK_PASSWORD"
+FILE = click.Path(path_type=Path, dir_okay=False)
+_ENDPOINT = re.compile(r"(?:https://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})/?")
+_CONNECT_SECONDS = 5.0
+
+
+class LikeCfssl(click.Command):
+    """Takes long flags with one dash as well (`-ca-key=FILE`, `-initca`), as Go's programs do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the second dash where a word is one of this command's flags."""
+        known = {name for option in self.params for name in option.opts}
+        switches = {
+            name for option in self.params if isinstance(option, click.Option) and option.is_flag for name in option.opts
+        }
+        end = args.index("--") if "--" in args else len(args)
+        for index, word in enumerate(args[:end]):
+            name, sign, value = word.partition("=")
+            if f"-{name}" in known and len(name) > 2 and not name.startswith("--"):
+                args[index] = f"-{name}" if f"-{name}" in switches and value == "true" else f"-{name}{sign}{value}"
+        return super().parse_args(ctx, args)
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """What is wrong with a file is one line and exit code 1."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+
+
+def endpoint(text: str) -> tuple[str, int] | None:
+    """Host and port of `HOST:PORT`; None where it is neither that nor meant as such, since a file of this name exists."""
+    found = _ENDPOINT.fullmatch(text)
+    if found is None or Path(text).exists():
+        return None
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def read_or_fetch(source: str) -> bytes:
+    """The certificates in a file, or the one that a server shows to whoever connects (PEM). Raises ConfigError, OSError."""
+    server = endpoint(source)
+    if server is None:
+        return Path(source).read_bytes()
+    try:
+        return ssl.get_server_certificate(server, timeout=_CONNECT_SECONDS).encode()
+    except ssl.SSLError as error:
+        raise ConfigError(f"{source}: answers, but shows no certificate: {_tls_reason(error)}") from error
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{source}: cannot connect: {error}") from error
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if error.reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"):
+        return "it does not speak TLS (is it a plain http:// port?)"
+    return str(error.reason or error)
+
+
+def load_signer(ca: Path, ca_key: Path) -> CertificateAndKey:
+    _warn_of_readers(ca_key)
+    return load_ca(ca, ca_key, password=_password())
+
+
+def read_key(path: Path) -> PrivateKey:
+    _warn_of_readers(path)
+    return from_pem(path.read_bytes(), path, password=_password())
+
+
+def _password() -> bytes | None:
+    return os.environ.get(PASSWORD_VARIABLE, "").encode() or None
+
+
+def _warn_of_readers(key: Path) -> None:
+    if key.exists() and key.stat().st_mode & 0o077:
+        click.echo(f"Warning: others may read {key}; close it with `chmod 600 {key}`", err=True)
