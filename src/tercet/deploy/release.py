@@ -58,7 +58,7 @@ if [ -d "$releases/$release" ]; then rm -f "$uploaded"; exit 0; fi
 digest=$(sha256sum <"$uploaded") || fail "cannot read $uploaded"
 [ "${{digest%% *}}" = {artifact.sha256} ] || fail "$uploaded is not what was sent (sha256 ${{digest%% *}}): copy it again"
 names=$(tar -tzf "$uploaded") || fail "$uploaded does not unpack"
-case "/$(printf '%s' "$names" | tr '\\n' '/')/" in */../*|*//*) fail "$uploaded has paths that leave its directory" ;; esac
+if printf '%s\\n' "$names" | grep -Eq '^/|(^|/)\\.\\.(/|$)'; then fail "$uploaded has paths that leave its directory"; fi
 trap 'rm -rf "$partial"' EXIT
 rm -rf "$partial"
 mkdir -p "$partial" || fail "cannot make $partial"

@@ -1,7 +1,7 @@
 """The dependencies of a member for another Python or another processor than this machine's: as wheels, by pip.
 
 The versions are exactly those installed here, which are the ones that were tested together; a version without a wheel for the
-hosts is an error, never replaced. What was fetched stays in a directory, which pip asks before it asks the index.
+hosts is an error, never replaced. What was fetched stays in a directory; pip is asked only for what is not in it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ def download(
     """A wheel for each distribution, by name. check: called while it waits, may raise to give up. Raises ConfigError."""
     directory = directory / f"cp{python[0]}{python[1]}-{arch}"  # one a target, so that a name and a version say which file
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = _pip_download(versions, arch, python, directory)
-    code, _ = _run([*command, "--no-index"], check)
-    if code != 0:  # not all of them are here yet
-        code, output = _run(command, check)
+    wheels = _find_all(versions, directory)
+    if len(wheels) < len(versions):
+        code, output = _run(_pip_download(versions, arch, python, directory), check)
         if code != 0:
             raise ConfigError(_explain(output, arch, python))
-    return {name: _find(directory, name, version) for name, version in versions.items()}
+        wheels = _find_all(versions, directory)
+    for name in versions.keys() - wheels.keys():
+        raise ConfigError(f"pip fetched no wheel of {name} {versions[name]} into {directory}")
+    return wheels
 
 
 def wheel_files(path: Path) -> list[File]:
@@ -69,7 +71,7 @@ def _pip_download(versions: Mapping[str, str], arch: str, python: tuple[int, int
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={major}.{minor}"),
         *(f"--abi={abi}" for abi in (f"cp{major}{minor}", "abi3", "none")),
         *(f"--platform={platform}" for platform in platforms),
-        *(f"--dest={directory}", f"--find-links={directory}"),
+        f"--dest={directory}",
         *(f"{name}=={version}" for name, version in versions.items()),
     ]
 
@@ -110,13 +112,12 @@ def _explain(output: str, arch: str, python: tuple[int, int]) -> str:
     return f"{what}: pip says: {last[-1] if last else 'nothing'}"
 
 
-def _find(directory: Path, name: str, version: str) -> Path:
-    """pip does not say which file it took."""
-    for path in sorted(directory.glob("*.whl")):
-        its_name, its_version = path.name.split("-")[:2]
-        if (_normalised(its_name), its_version) == (_normalised(name), version):
-            return path
-    raise ConfigError(f"pip fetched no wheel of {name} {version} into {directory}")
+def _find_all(versions: Mapping[str, str], directory: Path) -> dict[str, Path]:
+    """By name, those of these wheels that are in the directory; pip does not say which files it took."""
+    here = {
+        (_normalised(name), version): path for path in directory.glob("*.whl") for name, version in [path.name.split("-")[:2]]
+    }
+    return {name: here[key] for name, version in versions.items() if (key := (_normalised(name), version)) in here}
 
 
 def _normalised(name: str) -> str:
