@@ -1,0 +1,104 @@
+"""Runs on a host, not here: takes a file over stdin and puts it in its place, whole or not at all.
+
+It is sent as text and run by the host's own python3, so it needs nothing but the standard library of Python 3.7. Stdin carries
+one line of JSON (path, size, mode, owner, group) and then exactly `size` bytes. They go to a new file beside the place, made
+0600; only when the last one is on the disk does it get its owner, its mode and, by a rename, its name. Input that ends early
+means that the sender is gone: the file is removed, and the place is as it was.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import signal
+import sys
+import tempfile
+import time
+from typing import IO, Any
+
+PIECE = 1 << 20
+STALE_SECONDS = 600
+SUFFIX = ".partial"
+
+
+def main(source: IO[bytes]) -> None:
+    """Take what `source` brings. Ends the process with one line on stderr if that cannot be done."""
+    wanted = json.loads(source.readline())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection is noticed at the end of the input, and cleaned up after
+    try:
+        receive(source, wanted)
+    except LookupError as error:
+        sys.exit(str(error.args[0]))
+    except OSError as error:
+        sys.exit(f"{error.strerror or error}: {wanted['path']}")
+
+
+def receive(source: IO[bytes], wanted: dict[str, Any]) -> None:
+    """Raises OSError, LookupError (no such user or group), EOFError as OSError."""
+    path = wanted["path"]
+    directory, name = os.path.split(path)
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise IsADirectoryError(21, "A directory is in its place")
+    owner, group = user_id(wanted["owner"]), group_id(wanted["group"])
+    remove_stale(directory, name)
+    descriptor, partial = tempfile.mkstemp(prefix="." + name + ".", suffix=SUFFIX, dir=directory)
+    try:
+        with open(descriptor, "wb") as file:
+            copy(source, file, wanted["size"])
+            file.flush()
+            os.fchown(file.fileno(), owner, group)
+            os.fchmod(file.fileno(), wanted["mode"])
+            os.fsync(file.fileno())
+        os.rename(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+    sync_directory(directory)
+
+
+def copy(source: IO[bytes], file: IO[bytes], size: int) -> None:
+    """Exactly `size` bytes."""
+    left = size
+    while left:
+        piece = source.read(min(PIECE, left))
+        if not piece:
+            raise OSError(0, f"The input ended {left} bytes early")
+        file.write(piece)
+        left -= len(piece)
+
+
+def remove_stale(directory: str, name: str) -> None:
+    """What one before us left behind that was killed, or lost its power, in the middle."""
+    for entry in os.listdir(directory):
+        if entry.startswith("." + name + ".") and entry.endswith(SUFFIX):
+            left_over = os.path.join(directory, entry)
+            try:
+                if os.lstat(left_over).st_mtime < time.time() - STALE_SECONDS:
+                    os.unlink(left_over)
+            except OSError:
+                pass  # another of us was faster
+
+
+def user_id(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise LookupError(f"there is no user {name} here") from None
+
+
+def group_id(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise LookupError(f"there is no group {name} here") from None
+
+
+def sync_directory(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
