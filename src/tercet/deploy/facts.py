@@ -8,9 +8,16 @@ nothing. Contents are read only of the paths asked for, and never where a privat
 
 from __future__ import annotations
 
+import inspect
+import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from tercet.deploy import probe
+from tercet.deploy.host_error import HostError
+from tercet.deploy.remote import Host, last_lines
 
 FileKind = Literal["file", "directory", "link", "absent"]
 
@@ -113,3 +120,36 @@ class Wanted:
     fdatasync: str = ""
     reach: tuple[tuple[str, int], ...] = ()
     addresses: tuple[str, ...] = ()
+
+
+async def gather(host: Host, wanted: Wanted, *, timeout: float = 60, step: str = "gather facts") -> HostFacts:
+    """Everything wanted, in one round trip. Raises HostError, also where the host has no Python 3.7 or newer."""
+    before = time.time()
+    done = await host.run_python(inspect.getsource(probe), json.dumps(asdict(wanted)).encode(), timeout=timeout, step=step)
+    after = time.time()
+    if done.exit_code:
+        raise HostError(host.name, step, f"cannot find out about the host:\n{last_lines(done.stderr)}")
+    try:
+        return _facts(json.loads(done.stdout), before, after)
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(host.name, step, f"the host answered what cannot be understood: {done.stdout[:200]!r}") from error
+
+
+def _facts(answer: dict[str, Any], before: float, after: float) -> HostFacts:
+    """An answer of the probe as facts. before, after: by our clock, when it was asked and when it had answered."""
+    # It began after we asked and ended before we heard: the two clocks differ by something between these.
+    most, least = answer.pop("began") - before, answer.pop("ended") - after
+    python = answer.pop("python")
+    return HostFacts(
+        clock_offset_seconds=(most + least) / 2,
+        clock_error_seconds=abs(most - least) / 2,
+        python=(python[0], python[1], python[2]) if python else None,
+        files={path: FileFact(**fact) for path, fact in answer.pop("files").items()},
+        unit=UnitFact(**answer.pop("unit")),
+        users=frozenset(answer.pop("users")),
+        groups=frozenset(answer.pop("groups")),
+        listeners={int(port): who for port, who in answer.pop("listeners").items()},
+        fdatasync_seconds=tuple(answer.pop("fdatasync_seconds")),
+        addresses=frozenset(answer.pop("addresses")),
+        **answer,
+    )

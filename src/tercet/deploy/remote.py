@@ -159,6 +159,8 @@ class Host:
         process: Process | None = None
         async with self._slots:
             try:
+                if root:
+                    await self._find_root()
                 async with asyncio.timeout(timeout):
                     if root:
                         process = await self._root.start(self._connection, command)
@@ -174,6 +176,13 @@ class Host:
             finally:
                 if process is not None and process.exit_status is None and process.exit_signal is None:
                     _end(process)
+
+    async def _find_root(self) -> None:
+        """Before the clock of a command starts: a person may have to type a password."""
+        try:
+            await self._root.find(self._connection)
+        except TimeoutError as error:
+            raise HostError(self.name, "sudo", "sudo did not answer", remedy="is the host overloaded?") from error
 
     def _completed(self, process: Process, out: bytes, err: bytes, step: str) -> Completed:
         code = process.returncode

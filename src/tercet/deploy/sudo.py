@@ -23,6 +23,7 @@ Way: TypeAlias = Literal["root", "free", "password"]
 
 # Administrators' programs (useradd, sysctl) are not in everyone's PATH, and messages that we read are to be English ones.
 _ENVIRONMENT = "LC_ALL=C; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export LC_ALL PATH; "
+_SUDO_SECONDS = 30.0  # sudo itself waits a few seconds after a wrong password, and longer where a directory service is slow
 _WHICH_WAY = 'if [ "$(id -u)" = 0 ]; then echo root; else exec sudo -n -- echo free; fi'
 
 
@@ -41,22 +42,36 @@ class Root:
         self._ask = ask_password
         self._way: Way | None = "root" if user == "root" else None
         self._password = ""
+        self._failure: HostError | None = None
         self._finding = asyncio.Lock()
         nonce = secrets.token_hex(8)
         self._prompt = f"[sudo {nonce}]"
         self._ready = f"[ready {nonce}]"
 
-    async def start(self, connection: asyncssh.SSHClientConnection, command: str) -> Process:
-        """`command` running as root; all of its stdin is still to come. Raises HostError; asyncssh.Error, OSError."""
-        if self._way is None:
-            async with self._finding:
-                if self._way is None:
+    async def find(self, connection: asyncssh.SSHClientConnection) -> Way:
+        """How root is to be had; found once, and a failure is remembered, so that a wrong password is not tried again.
+
+        May wait for a person who types a password. Raises HostError; asyncssh.Error, OSError, TimeoutError.
+        """
+        async with self._finding:
+            if self._failure is not None:
+                raise self._failure
+            if self._way is None:
+                try:
                     self._way = await self._find(connection)
-        return await self._start(connection, command, self._way)
+                except HostError as error:
+                    self._failure = error
+                    raise
+            return self._way
+
+    async def start(self, connection: asyncssh.SSHClientConnection, command: str) -> Process:
+        """`command` running as root; all of its stdin is still to come. Raises what `find` does."""
+        return await self._start(connection, command, await self.find(connection))
 
     async def _find(self, connection: asyncssh.SSHClientConnection) -> Way:
-        """How root is to be had here; a password has been tried when this returns."""
-        result = await connection.run(as_login(_WHICH_WAY), encoding=None, stdin=asyncssh.DEVNULL)
+        """A password has been tried when this returns."""
+        async with asyncio.timeout(_SUDO_SECONDS):
+            result = await connection.run(as_login(_WHICH_WAY), encoding=None, stdin=asyncssh.DEVNULL)
         words = _text(result.stdout)
         if words == "root":
             return "root"
@@ -72,8 +87,9 @@ class Root:
                 remedy="run it in a terminal, or let the login use sudo without one (NOPASSWD)",
             )
         self._password = await self._ask(f"{self._name}: password of {self._user} for sudo: ")
-        process = await self._start(connection, "true", "password")
-        await process.wait_closed()
+        async with asyncio.timeout(_SUDO_SECONDS):
+            process = await self._start(connection, "true", "password")
+            await process.wait_closed()
         return "password"
 
     async def _start(self, connection: asyncssh.SSHClientConnection, command: str, way: Way) -> Process:
