@@ -173,6 +173,8 @@ def _check_paths(paths: Paths, found: Findings) -> None:
     for (first, path), (second, other) in combinations(owned.items(), 2):
         if path == other:
             found.error(("paths", second), f"{other} is paths.{first} already; each needs a directory of its own")
+        elif (first, second) == ("data", "wal") and other.startswith(path + "/"):
+            continue
         elif other.startswith(path + "/"):
             found.error(("paths", second), f"{other} is inside paths.{first} ({path}); move it out of there")
         elif path.startswith(other + "/"):

@@ -30,7 +30,7 @@ from tercet.deploy.settings import (
     SshSettings,
     TlsSettings,
 )
-from tercet.deploy.yaml_document import YamlDocument, read_yaml
+from tercet.deploy.yaml_document import YamlDocument, parse_yaml, read_yaml
 
 __all__ = [
     "BackupSettings",
@@ -44,6 +44,7 @@ __all__ = [
     "SshSettings",
     "TlsSettings",
     "load",
+    "parse",
 ]
 
 _SCHEMA: TypeAdapter[Document] = TypeAdapter(Document)
@@ -53,7 +54,15 @@ _TEXT_FIELDS = (("auto_compaction_retention",), ("engine", "version"), ("name",)
 
 def load(path: Path) -> Cluster:
     """The cluster that the file describes. Raises ClusterFileError, a ConfigError, naming every mistake."""
-    yaml = read_yaml(path)
+    return _understand(read_yaml(path), path)
+
+
+def parse(text: str, path: Path) -> Cluster:
+    """As `load`, of a text that is not a file yet. path: where it will be."""
+    return _understand(parse_yaml(text.encode(), path), path)
+
+
+def _understand(yaml: YamlDocument, path: Path) -> Cluster:
     found = Findings(yaml)
     for location, line, text in yaml.complaints:
         found.error(location, text, line=line)

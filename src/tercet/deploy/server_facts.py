@@ -4,8 +4,8 @@ Nothing else in `deploy/` may look into `server/`; what runs there is a program 
 """
 
 from tercet.server.durations import parse_duration
-from tercet.server.flag_table import FLAGS, RETIRED
+from tercet.server.flag_table import FLAGS, KNOWN, RETIRED
 from tercet.server.flags import Flag, Kind, Retired
 from tercet.server.urls import Url, parse_url, parse_urls
 
-__all__ = ["FLAGS", "RETIRED", "Flag", "Kind", "Retired", "Url", "parse_duration", "parse_url", "parse_urls"]
+__all__ = ["FLAGS", "KNOWN", "RETIRED", "Flag", "Kind", "Retired", "Url", "parse_duration", "parse_url", "parse_urls"]

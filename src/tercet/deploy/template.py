@@ -42,7 +42,6 @@ EXAMPLES: dict[str, Any] = {
     "tls.extra_hosts": ["etcd.example.com"],
     "paths.bin": "/usr/local/bin",
     "paths.wal": "/var/lib/etcd-wal",
-    "paths.ca": "/etc/etcd/cert/ca.pem",
     "paths.work": "/var/lib/etcd",
     "service.group": "etcd",
     "listen.metrics_url": "http://0.0.0.0:2381",
@@ -51,6 +50,8 @@ EXAMPLES: dict[str, Any] = {
 }
 """What to show for a field that has no default of its own, or one that is better written otherwise."""
 _HOST_EXAMPLE = "# ssh: {user: root, port: 22}   # this host only; `host` names an alias of ~/.ssh/config"
+_FOLLOWS = {"paths.work": "data", "service.group": "user"}
+"""Fields whose default is what another one of their section says."""
 _NOT_FOR_ALL = {("ssh", "host")}
 
 
@@ -139,6 +140,11 @@ def _default(section: str, name: str, default: Any, draft: Draft) -> str:
     place = f"{section}.{name}" if section else name
     if place == "paths.install":
         return INSTALL_DIRECTORIES[str(draft.settings.get("engine", {}).get("kind", "tercet"))]
+    if place == "paths.ca":
+        return f"{draft.settings.get('paths', {}).get('certificates', '/etc/etcd/cert')}/ca.pem"
+    if place in _FOLLOWS:
+        leader = _FOLLOWS[place]
+        return scalar(draft.settings.get(section, {}).get(leader, EXAMPLES[place]))
     if place == "token":
         return scalar(draft.name)
     return scalar(EXAMPLES.get(place, default))

@@ -50,8 +50,15 @@ def read_yaml(path: Path) -> YamlDocument:
     try:
         with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: there is no such file; `tercet deploy init` writes one, `-f` names another") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return parse_yaml(content, path)
+
+
+def parse_yaml(content: bytes, path: Path) -> YamlDocument:
+    """path: for complaints. Raises ConfigError."""
     if len(content) > BYTES_MAX:
         raise ConfigError(f"{path}: is larger than {BYTES_MAX} bytes, which is no cluster file")
     try:
