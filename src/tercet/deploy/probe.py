@@ -111,7 +111,7 @@ def contents(path: str, with_content: bool) -> dict[str, Any]:
 
 def entries(path: str) -> int:
     try:
-        return len(os.listdir(path))
+        return len([entry for entry in os.listdir(path) if entry != "lost+found"])
     except OSError:
         return 0
 
@@ -203,7 +203,7 @@ def disk_free(path: str) -> int:
 
 
 def fdatasync_seconds(path: str) -> list[float]:
-    """How long small synchronous writes take on the disk of a path, in ascending order. The file has no name, so none is left."""
+    """How long small synchronous writes take on the disk of a path, in ascending order. The file has no name, none is left."""
     taken = []  # type: list[float]
     try:
         with tempfile.TemporaryFile(dir=existing(path)) as file:
