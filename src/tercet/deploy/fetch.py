@@ -23,7 +23,7 @@ from tercet.errors import ConfigError
 BYTES_MAX = 512 << 20
 _SUMS_BYTES_MAX = 1 << 20
 _CHUNK_BYTES = 1 << 18
-_QUIET_SECONDS_MAX = 30
+_QUIET_SECONDS_MAX = 15
 _LINE = re.compile(r"([0-9a-fA-F]{64})\s+[*]?(\S+)\s*")
 
 
@@ -79,7 +79,7 @@ def _download(address: str, write: Callable[[bytes], object], watcher: Watcher, 
         with opener.open(request, timeout=_QUIET_SECONDS_MAX) as response:
             total = int(response.headers.get("Content-Length") or 0)
             done = 0
-            while chunk := response.read(_CHUNK_BYTES):
+            while chunk := response.read1(_CHUNK_BYTES):  # what is there: a slow server must not keep us from giving up
                 done += len(chunk)
                 if max(done, total) > bytes_max:
                     raise ConfigError(f"{address}: larger than {bytes_max >> 20} MiB: not a release")

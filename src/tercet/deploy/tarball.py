@@ -58,8 +58,11 @@ def pack(files: Iterable[File], to: BinaryIO, progress: Callable[[int, int], Non
 def unpack(path: Path, wanted: Callable[[str], bool]) -> list[File]:
     """The files whose names are wanted, after a look at every entry. Raises ConfigError, naming the archive and the entry."""
     try:
-        with tarfile.open(path, mode="r:gz") as archive:
-            return _read(path, archive, wanted)
+        with gzip.open(path) as zipped:
+            with tarfile.open(fileobj=zipped, mode="r:") as archive:
+                found = _read(path, archive, wanted)
+            _read_to_the_end(path, zipped)
+            return found
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ConfigError(f"{path}: not a whole tar.gz ({error}): fetch it again") from error
 
@@ -81,6 +84,15 @@ def _read(path: Path, archive: tarfile.TarFile, wanted: Callable[[str], bool]) -
             if content is not None:
                 found.append(File(name, content.read(), bool(entry.mode & 0o100)))
     return found
+
+
+def _read_to_the_end(path: Path, zipped: gzip.GzipFile) -> None:
+    """The checksum is behind everything else, and looked at only there."""
+    left = UNPACKED_BYTES_MAX
+    while chunk := zipped.read(1 << 20):
+        left -= len(chunk)
+        if left < 0:
+            raise ConfigError(f"{path}: refused: there is no end to it")
 
 
 def _suspicious(entry: tarfile.TarInfo) -> str | None:
