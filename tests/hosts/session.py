@@ -63,6 +63,8 @@ class Operator:
         self.lab = lab
         self.directory = directory
         self.show = show
+        self.transcript = ""
+        self.program = TERCET
 
     def machine(self, host: str) -> Machine:
         return self.lab.machines[host]
@@ -148,6 +150,11 @@ class Operator:
         said = self._said(("on", host, command), done.stdout + done.stderr, done.returncode, 0, exit_code)
         return said.output.strip()
 
+    def unit(self, host: str, unit: str = "etcd") -> dict[str, str]:
+        """What systemd says of a unit."""
+        shown = self.machine(host).inside(f"systemctl show {unit}").stdout
+        return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
     # Files.
 
     def write(self, name: str, text: str) -> Path:
@@ -199,7 +206,9 @@ class Operator:
 
     def _said(self, command: Sequence[str], output: str, ended: int, seconds: float, expected: int | None) -> Said:
         said = Said(shlex.join(command).replace(str(TERCET), "tercet").replace(str(JUDGES) + "/", ""), output, ended, seconds)
-        self.show(f"$ {said.command}\n{output.rstrip()}\n[exit {ended}, {seconds:.2f} s]")
+        text = f"$ {said.command}\n{output.rstrip()}\n[exit {ended}, {seconds:.2f} s]"
+        self.transcript += text + "\n"
+        self.show(text)
         if expected is not None:
             assert ended == expected, f"$ {said.command}\n{output}\nexit code {ended}, not {expected}"
         return said

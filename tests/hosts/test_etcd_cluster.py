@@ -1,0 +1,111 @@
+"""The tutorial's own layout, with upstream etcd as the engine and a login that is not root: one story, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from typing import Any
+
+import pytest
+
+from tests.hosts.network import HOSTS
+from tests.hosts.observations import down_times, files, wait_until
+from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
+from tests.hosts.writer import writing
+
+pytestmark = pytest.mark.timeout(180)
+
+FIRST_APPLY_SECONDS_MAX = 60
+NO_CHANGE_SECONDS_MAX = 5
+PAUSE_SECONDS_MAX = 10
+
+
+def test_a_tarball_with_another_sum_is_refused(operator: Operator) -> None:
+    tarball = release_tarball(operator.directory)
+    operator.write("environment.sh", ENVIRONMENT_SH)
+    operator.deploy("init", "--from", "environment.sh")
+
+    def as_in_the_tutorial(settings: dict[str, Any]) -> None:
+        settings["engine"] = {"kind": "etcd", "source": tarball.name, "sha256": "0" * 64}
+        settings["ssh"] = {"user": "deployer"}
+        settings["tls"] = {"shared": True, "key_algorithm": "rsa", "key_size": 2048}
+        settings["tls"]["names"] = {"C": "CN", "ST": "BeiJing", "L": "BeiJing", "O": "k8s", "OU": "4Paradigm"}
+        settings["paths"] = {"bin": "/opt/k8s/bin", "ca": "/etc/kubernetes/cert/ca.pem"}
+        settings["service"] = {"user": "k8s"}
+        settings["listen"] = {"plain_loopback": True}
+
+    operator.edit(as_in_the_tutorial)
+    said = operator.deploy("apply", "--yes", exit_code=1)
+    assert tarball.name in said
+    assert "sha256" in said.output.lower()
+    right = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    operator.edit(lambda settings: settings["engine"].update({"sha256": right}))
+
+
+def test_plan_says_what_a_listener_without_tls_exposes(operator: Operator) -> None:
+    said = operator.deploy("plan")
+    assert "http://127.0.0.1:2379" in said
+    assert any("127.0.0.1" in line and ("without TLS" in line or "plain" in line) for line in said.lines)
+
+
+def test_apply_gives_three_healthy_lines_from_etcdctl(operator: Operator) -> None:
+    said = operator.deploy("apply", "--yes")
+    assert said.seconds < FIRST_APPLY_SECONDS_MAX
+    assert len(operator.healthy_lines()) == 3
+    assert {status["version"] for status in operator.statuses().values()} == {"3.5.1"}
+
+
+def test_the_tutorial_s_last_steps_work_on_every_host(operator: Operator) -> None:
+    for host, address in HOSTS.items():
+        assert "active (running)" in operator.on(host, "systemctl status etcd | grep Active")
+        said = operator.on(
+            host,
+            f"ETCDCTL_API=3 /opt/k8s/bin/etcdctl --endpoints=https://{address}:2379 --cacert=/etc/kubernetes/cert/ca.pem "
+            "--cert=/etc/etcd/cert/etcd.pem --key=/etc/etcd/cert/etcd-key.pem endpoint health",
+        )
+        assert f"https://{address}:2379 is healthy: successfully committed proposal: took = " in said
+        assert "is healthy" in operator.on(host, "/opt/k8s/bin/etcdctl --endpoints=http://127.0.0.1:2379 endpoint health")
+        assert operator.on(host, "stat -c '%a %U' /etc/etcd/cert/etcd-key.pem") == "600 k8s"
+        assert operator.on(host, "stat -c '%a %U' /var/lib/etcd") == "700 k8s"
+    keys = {operator.on(host, "sha256sum /etc/etcd/cert/etcd-key.pem") for host in HOSTS}
+    assert len(keys) == 1
+
+
+def test_a_second_apply_changes_nothing(operator: Operator) -> None:
+    before = {host: (files(operator, host), operator.unit(host)["InvocationID"]) for host in HOSTS}
+    said = operator.deploy("apply", "--yes")
+    assert said.seconds < NO_CHANGE_SECONDS_MAX
+    assert {host: (files(operator, host), operator.unit(host)["InvocationID"]) for host in HOSTS} == before
+
+
+def test_status_and_health(operator: Operator) -> None:
+    health = operator.deploy("health")
+    assert len([line for line in health.lines if "is healthy: successfully committed proposal: took = " in line]) == 3
+    status = operator.deploy("status")
+    assert "3.5.1" in status
+
+
+def test_a_rolling_restart_loses_no_acknowledged_write(operator: Operator) -> None:
+    env = operator.client_environment()
+    leader = operator.leader(env)
+    with writing(operator, env) as written:
+        operator.deploy("restart")
+    windows = down_times(operator)
+    assert windows[-1][0] == leader
+    assert all(up < down for (_, _, up), (_, down, _) in itertools.pairwise(windows)), windows
+    assert not written.lost(operator, env)
+    assert written.longest_gap_seconds < PAUSE_SECONDS_MAX
+
+
+def test_a_killed_leader_s_host_loses_no_acknowledged_write(operator: Operator) -> None:
+    env = operator.client_environment()
+    victim = operator.leader(env)
+    with writing(operator, env) as written:
+        operator.lab.kill(victim)
+        time.sleep(4)
+        operator.deploy("health", exit_code=1)
+        operator.lab.boot(victim)
+        wait_until(lambda: len(operator.healthy_lines(env)) == 3, seconds=30)
+    assert not written.lost(operator, env)
+    assert written.longest_gap_seconds < PAUSE_SECONDS_MAX
