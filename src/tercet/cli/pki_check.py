@@ -18,6 +18,7 @@ from tercet.pki.certificate import is_ca, load_pair, parse_certificates
 from tercet.pki.explain import Usage, explain
 from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, write_all
 from tercet.pki.issue import Issued, renew
+from tercet.pki.keys import describe
 from tercet.pki.names import short_text
 
 
@@ -97,10 +98,8 @@ def renew_command(
     new = x509.load_pem_x509_certificate(issued.certificate)
     if new.issuer != old.issuer:
         click.echo(f"Warning: it is signed by {short_text(new.issuer)} now, before by {short_text(old.issuer)}", err=True)
-    lines = [(str(certificate_path), pki_view.summary(new, datetime.now(UTC)))]
-    lines.append(
-        (str(key_path or _key_beside(certificate_path)), "kept") if keep_key else (str(key_file), "its new private key")
-    )
+    about_key = "kept" if keep_key else f"its new private key ({describe(new.public_key())})"
+    lines = [(str(certificate_path), pki_view.summary(new, datetime.now(UTC))), (str(shown_key), about_key)]
     click.echo(pki_view.written(lines), nl=False)
 
 

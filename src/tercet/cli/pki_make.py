@@ -55,7 +55,7 @@ _write_out = click.option(
 def init_ca_command(csr_json: str, ca_key: Path | None, output: str | None, force: bool, write_out: str) -> None:
     """Make an authority (CA) from a request.
 
-    The request `-` is read from stdin. What exists is not replaced without --force: nothing that it signed would be accepted any more.
+    The request `-` is read from stdin. What exists is not replaced without --force, since all that it signed would be refused.
     """
     with told_in_one_line():
         _init_ca(csr_json, ca_key, output, force, write_out)

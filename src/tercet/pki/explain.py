@@ -8,7 +8,6 @@ what is wrong with a certificate: that is its answer.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -143,11 +142,9 @@ def _wrong_host(certificate: x509.Certificate, host: str) -> list[str]:
         subject = names.subject_text(certificate.subject)
         return [f"it is for no host at all, so not for {host}: only subjectAltName counts, not the subject ({subject})"]
     dns_names = alternatives.get_values_for_type(x509.DNSName)
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        fits = any(_dns_name_fits(name, host) for name in dns_names)
-        hint = ""
+    address = names.ip_address(host)
+    if address is None:
+        fits, hint = any(_dns_name_fits(name, host) for name in dns_names), ""
     else:
         fits = address in alternatives.get_values_for_type(x509.IPAddress)
         hint = "; it has the address as a DNS name, where nobody looks for addresses" if host in dns_names else ""

@@ -205,7 +205,7 @@ class Section:
             if name in reasons and value.content not in (None, "", [], {}, False, 0):
                 value.refuse(reasons[name])
             if name not in asked and name not in reasons:
-                near = get_close_matches(name, [key.lower() for key in self._asked], n=1)
+                near = get_close_matches(name, [key.lower() for key in self._asked], n=1, cutoff=0.5)
                 meant = next((key for key in self._asked if near and key.lower() == near[0]), None)
                 hint = f"did you mean {meant!r}?" if meant else f"known are {', '.join(dict.fromkeys(self._asked))}"
                 value.refuse(f"there is no such key; {hint}")

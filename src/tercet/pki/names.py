@@ -32,12 +32,22 @@ _DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _EMAIL = re.compile(r"[^@\s<>\"(),:;]+@[A-Za-z0-9.-]+")
 
 
+def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that `host` is, if it is one; `::ffff:10.0.0.1` is 10.0.0.1, as for whoever connects."""
+    if "%" in host:  # a zone means something only on the host that says it
+        return None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def general_name(host: str) -> x509.GeneralName:
     """The form in which a certificate holds `host`. Raises ConfigError."""
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        pass
+    address = ip_address(host)
+    if address is not None:
+        return x509.IPAddress(address)
     if "://" in host or host.startswith("urn:"):
         return x509.UniformResourceIdentifier(_checked_uri(host))
     if _EMAIL.fullmatch(host):
@@ -70,6 +80,8 @@ def _why_not_a_host(host: str) -> str:
         return "; a certificate names single addresses, not networks or paths"
     if re.fullmatch(r"[\d.]+", host):
         return "; it looks like an IP address, but is none"
+    if "%" in host:
+        return "; an address is written without its zone"
     if host.endswith("."):
         return "; write it without the last dot"
     return "; neither an IP address, a DNS name, an email address nor a URI"
@@ -128,5 +140,5 @@ def short_text(name: x509.Name) -> str:
     )
 
 
-def _text(attribute: x509.NameAttribute) -> str:
+def _text(attribute: x509.NameAttribute[str | bytes]) -> str:
     return attribute.rfc4514_string({NameOID.SERIAL_NUMBER: SERIAL_NUMBER, NameOID.EMAIL_ADDRESS: "emailAddress"})

@@ -1,0 +1,426 @@
+"""`tercet pki`: the tutorial's lines with only the program's name changed, what they leave behind, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from socket import create_server
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+
+from tercet.cli import tercet
+from tercet.pki import Profile, Request, explain, init_ca, issue, issue_as
+from tercet.pki.certificate import read_certificate
+from tercet.pki.keys import from_pem
+
+CA_REQUEST = {
+    "CN": "kubernetes",
+    "key": {"algo": "rsa", "size": 2048},
+    "names": [{"C": "CN", "ST": "BeiJing", "L": "BeiJing", "O": "k8s", "OU": "4Paradigm"}],
+}
+CONFIG = {
+    "signing": {
+        "default": {"expiry": "8760h"},
+        "profiles": {
+            "kubernetes": {"usages": ["signing", "key encipherment", "server auth", "client auth"], "expiry": "8760h"}
+        },
+    }
+}
+REQUEST = {**CA_REQUEST, "CN": "etcd", "hosts": ["127.0.0.1", "172.27.129.105", "172.27.129.111", "172.27.129.112"]}
+SIGN = ["-ca=ca.pem", "-ca-key=ca-key.pem", "-config=ca-config.json", "-profile=kubernetes"]
+
+
+class Here:
+    """A working directory with the tutorial's files, and what the program said there."""
+
+    def __init__(self, directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        self.directory = directory
+        self._capture = capfd
+        self.out = self.err = ""
+        for name, content in (("ca-csr", CA_REQUEST), ("ca-config", CONFIG), ("etcd-csr", REQUEST)):
+            self.write(name, content)
+
+    def write(self, name: str, content: Any) -> None:
+        (self.directory / f"{name}.json").write_text(json.dumps(content))
+
+    def read(self, name: str) -> bytes:
+        return (self.directory / name).read_bytes()
+
+    def pki(self, *words: str) -> int:
+        """Run `tercet pki WORDS`; the exit code."""
+        code = tercet.main(["pki", *words])
+        self.out, self.err = self._capture.readouterr()
+        for secret in self.secrets():
+            assert secret not in self.out + self.err
+        return code
+
+    def secrets(self) -> list[str]:
+        """A line out of the middle of every private key here."""
+        keys = [path.read_text() for path in self.directory.iterdir() if path.is_file() and "key" in path.name]
+        return ["PRIVATE KEY", *(lines[len(lines) // 2] for key in keys if len(lines := key.splitlines()) > 2)]
+
+    def modes(self) -> dict[str, int]:
+        return {path.name: stat.S_IMODE(path.stat().st_mode) for path in self.directory.iterdir() if path.suffix != ".json"}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CFSSL_CA_PK_PASSWORD", raising=False)
+    return Here(tmp_path, capfd)
+
+
+@pytest.fixture
+def with_ca(here: Here) -> Here:
+    """With an authority that is made faster than the tutorial's."""
+    ca = init_ca(Request("kubernetes"), timedelta(days=3650))
+    for name, content in zip(("ca.pem", "ca-key.pem"), ca, strict=False):
+        (here.directory / name).write_bytes(content)
+    (here.directory / "ca-key.pem").chmod(0o600)
+    here.write("etcd-csr", {**REQUEST, "key": {"algo": "ecdsa", "size": 256}})
+    return here
+
+
+def test_the_tutorials_lines(here: Here) -> None:
+    before = os.umask(0)  # modes must not depend on it
+    try:
+        assert here.pki("gencert", "-initca", "ca-csr.json") == 0
+        assert here.out.startswith("ca.pem      CN=kubernetes; ends ")
+        assert here.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    finally:
+        os.umask(before)
+    assert here.out.splitlines()[1] == "etcd-key.pem  its private key (rsa 2048), for its owner's eyes only"
+    assert here.err == ""
+    public, secret = 0o644, 0o600
+    assert here.modes() == {
+        "ca.pem": public,
+        "ca.csr": public,
+        "ca-key.pem": secret,
+        "etcd.pem": public,
+        "etcd.csr": public,
+        "etcd-key.pem": secret,
+    }
+    good = explain(here.read("etcd.pem"), ca_pem=here.read("ca.pem"), host="172.27.129.112", key_pem=here.read("etcd-key.pem"))
+    assert good == []
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--ca", "ca.pem", "--ca-key", "ca-key.pem", "etcd-csr.json"], "etcd"),
+        (["etcd-csr.json", *SIGN], "etcd"),
+        ([*SIGN, "etcd-csr.json", "-bare", "server"], "server"),
+        ([*SIGN, "-o", "sub/server", "etcd-csr.json"], "sub/server"),
+        ([*SIGN, "request.json"], "request"),
+        ([*SIGN, "sub/my.csr.json"], "my"),
+        ([*SIGN, "-initca=false", "etcd-csr.json"], None),
+    ],
+)
+def test_names_of_the_files(with_ca: Here, words: list[str], name: str | None) -> None:
+    (with_ca.directory / "sub").mkdir()
+    for copy in ("request.json", "sub/my.csr.json"):
+        (with_ca.directory / copy).write_bytes(with_ca.read("etcd-csr.json"))
+    code = with_ca.pki("gencert", *words)
+    if name is None:
+        assert code == 2
+    else:
+        assert code == 0
+        assert [(with_ca.directory / f"{name}{end}").exists() for end in (".pem", "-key.pem", ".csr")] == [True] * 3
+
+
+def test_a_request_from_stdin_and_cfssls_json(with_ca: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (with_ca.directory / "etcd-csr.json").open("r") as source:
+        monkeypatch.setattr("sys.stdin", source)
+        assert with_ca.pki("gencert", *SIGN, "-hostname", "a,10.1.1.1", "-w", "json", "-") == 0
+    printed = json.loads(with_ca.out)
+    assert printed == {"cert": with_ca.read("etcd.pem").decode(), "csr": with_ca.read("etcd.csr").decode()}
+    assert explain(with_ca.read("etcd.pem"), ca_pem=with_ca.read("ca.pem"), host="127.0.0.1") == [
+        "it is for a and 10.1.1.1, not for 127.0.0.1"
+    ]
+
+
+def test_an_authority_is_not_lost_by_accident(here: Here) -> None:
+    here.write("ca-csr", {"CN": "first"})
+    assert here.pki("initca", "ca-csr.json") == 0
+    first = here.read("ca.pem"), here.read("ca-key.pem")
+    for words in (["init-ca", "ca-csr.json"], ["gencert", "-initca", "ca-csr.json"]):
+        assert here.pki(*words) == 1
+        assert here.err.startswith(
+            "Error: ca.pem is there already; a new authority in its place would make worthless what it signed."
+        )
+    assert here.pki("gencert", "-ca=ca.pem", "-ca-key=ca-key.pem", "ca-csr.json") == 1
+    assert here.err.startswith("Error: ca.pem is the certificate of an authority; it and ca-key.pem would be replaced.")
+    assert (here.read("ca.pem"), here.read("ca-key.pem")) == first
+    assert here.pki("init-ca", "--ca-key", "ca-key.pem", "ca-csr.json") == 0
+    assert here.read("ca-key.pem") == first[1]
+    assert here.read("ca.pem") != first[0]
+    assert here.pki("init-ca", "--force", "ca-csr.json") == 0
+    assert here.read("ca-key.pem") != first[1]
+
+
+def test_a_certificate_is_made_again_as_cfssljson_would(with_ca: Here) -> None:
+    for _ in range(2):
+        assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    assert explain(with_ca.read("etcd.pem"), ca_pem=with_ca.read("ca.pem"), key_pem=with_ca.read("etcd-key.pem")) == []
+
+
+def test_warnings(with_ca: Here) -> None:
+    (with_ca.directory / "ca-key.pem").chmod(0o644)
+    with_ca.write("etcd-csr", {"CN": "client"})
+    with_ca.write("ca-config", {"signing": {"default": {"usages": ["client auth"], "expiry": "876000h"}}})
+    assert with_ca.pki("gencert", *SIGN[:3], "etcd-csr.json") == 0
+    lines = with_ca.err.splitlines()
+    assert lines[0] == "Warning: others may read ca-key.pem; close it with `chmod 600 ca-key.pem`"
+    assert lines[1] == "Warning: it is for no host (`hosts` is empty), so only clients can use it"
+    assert lines[2].startswith("Warning: its authority ends before it does, on ")
+    assert len(lines) == 3
+
+
+def test_the_password_of_the_authoritys_key(with_ca: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = from_pem(with_ca.read("ca-key.pem"), "x")
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    (with_ca.directory / "ca-key.pem").write_bytes(locked)
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 1
+    assert with_ca.err == "Error: ca-key.pem: the key is encrypted, and no password was given\n"
+    monkeypatch.setenv("CFSSL_CA_PK_PASSWORD", "wrong-one")
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 1
+    assert with_ca.err == "Error: ca-key.pem: cannot be read: is the password right?\n"
+    monkeypatch.setenv("CFSSL_CA_PK_PASSWORD", "secret")
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["gencert", "etcd-csr.json"], 2, "--ca is missing: who signs?"),
+        (["gencert", "-ca=ca.pem", "etcd-csr.json"], 2, "--ca-key is missing: who signs?"),
+        (["gencert", *SIGN], 2, "Missing argument 'CSR.json'"),
+        (["gencert", "-initca", *SIGN, "ca-csr.json"], 2, "--ca and --initca cannot be given together"),
+        (["gencert", *SIGN, "-remote=x", "etcd-csr.json"], 2, "No such option"),
+        (["gencrt"], 2, "No such command 'gencrt'"),
+        (["gencert", *SIGN, "absent.json"], 1, "Error: absent.json: No such file or directory\n"),
+        (["gencert", *SIGN, "ca.pem"], 1, "Error: ca.pem:1: not JSON: "),
+        (["gencert", *SIGN, "-config", "absent", "etcd-csr.json"], 1, "Error: absent: No such file or directory\n"),
+        (
+            ["gencert", *SIGN, "-profile", "kubernets", "etcd-csr.json"],
+            1,
+            "ca-config.json: there is no profile 'kubernets'; did you mean",
+        ),
+        (
+            ["gencert", *SIGN[:2], "-profile", "www", "etcd-csr.json"],
+            1,
+            "without --config: there is no profile 'www'; there are: none",
+        ),
+        (
+            ["gencert", *SIGN, "-hostname", "a,b:1", "etcd-csr.json"],
+            1,
+            "cannot be a host: 'b:1'; a certificate names hosts, without",
+        ),
+        (
+            ["gencert", *SIGN, "-ca", "etcd-csr.json", "etcd-csr.json"],
+            1,
+            "Error: etcd-csr.json: no certificate that can be read (PEM)",
+        ),
+        (["gencert", *SIGN, "-bare", "absent/etcd", "etcd-csr.json"], 1, "No such file or directory\n"),
+        (["gencert", *SIGN, "-o", "", "etcd-csr.json", "more"], 2, "unexpected extra argument (more)"),
+        (["show", "absent.pem"], 1, "Error: absent.pem: No such file or directory\n"),
+        (["show", "etcd-csr.json"], 1, "Error: etcd-csr.json: no certificate that can be read (PEM)"),
+        (["show", "ca-key.pem"], 1, "Error: ca-key.pem: no certificate that can be read (PEM)"),
+        (["show", "127.0.0.1:1"], 1, "Error: 127.0.0.1:1: cannot connect: "),
+        (["show", "127.0.0.1:99999"], 1, "Error: 127.0.0.1:99999: cannot connect: "),
+        (["verify", "ca.pem"], 2, "Missing option '--ca'"),
+        (["verify", "ca.pem", "--ca", "absent"], 1, "Error: absent: No such file or directory\n"),
+        (["renew", "absent.pem", "--ca-key", "ca-key.pem"], 1, "Error: absent.pem: No such file or directory\n"),
+        (
+            ["renew", "ca.pem", "--ca-key", "ca-key.pem"],
+            1,
+            "with another key, all that it signed would be refused. Give --keep-key",
+        ),
+    ],
+)
+def test_mistakes(with_ca: Here, words: list[str], code: int, text: str) -> None:
+    before = sorted(path.name for path in with_ca.directory.iterdir())
+    assert with_ca.pki(*words) == code
+    assert text in with_ca.err
+    assert with_ca.out == ""
+    assert "Traceback" not in with_ca.err
+    assert sorted(path.name for path in with_ca.directory.iterdir()) == before
+
+
+def test_show(with_ca: Here) -> None:
+    with_ca.write(
+        "etcd-csr", {**REQUEST, "hosts": ["n1", "10.0.0.1", "spiffe://a/b", "a@b.example"], "key": {"algo": "ed25519"}}
+    )
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    assert with_ca.pki("show", "etcd.pem") == 0
+    rows = dict(line.split("  ", 1) for line in with_ca.out.splitlines())
+    rows = {title: text.strip() for title, text in rows.items()}
+    certificate = read_certificate(with_ca.directory / "etcd.pem")
+    assert rows["subject"] == "CN=etcd, C=CN, ST=BeiJing, L=BeiJing, O=k8s, OU=4Paradigm"
+    assert rows["issuer"] == "CN=kubernetes"
+    assert (rows["DNS names"], rows["IP addresses"], rows["URIs"], rows["email addresses"]) == (
+        "n1",
+        "10.0.0.1",
+        "spiffe://a/b",
+        "a@b.example",
+    )
+    assert rows["usages"] == "signing, key encipherment, server auth, client auth"
+    assert rows["authority"] == "no"
+    assert rows["valid until"].endswith("UTC, 364 days left")
+    assert rows["key"] == "ed25519"
+    assert rows["signed with"] == "sha256"
+    assert rows["SHA-256"].replace(":", "").lower() == certificate.fingerprint(certificate.signature_hash_algorithm).hex()  # type: ignore[arg-type]
+    chain = with_ca.read("etcd.pem") + with_ca.read("ca.pem")
+    (with_ca.directory / "chain.pem").write_bytes(chain)
+    assert with_ca.pki("show", "-w", "json", "chain.pem") == 0
+    first, second = json.loads(with_ca.out)
+    assert first["hosts"] == ["n1", "a@b.example", "10.0.0.1", "spiffe://a/b"]
+    assert 364 < first["days_left"] < 365
+    assert datetime.fromisoformat(first["not_after"]) == certificate.not_valid_after_utc
+    assert (second["subject"], second["is_ca"], second["path_length"]) == ("CN=kubernetes", True, None)
+
+
+def test_show_what_ended(with_ca: Here) -> None:
+    now = datetime.now(UTC)
+    ca = init_ca(Request("old", names=({"O": "x"},)), timedelta(days=100), path_length=1, now=now - timedelta(days=130))
+    (with_ca.directory / "old.pem").write_bytes(ca.certificate)
+    assert with_ca.pki("show", "old.pem") == 0
+    assert "UTC, ended 30 days ago\n" in with_ca.out
+    assert "issuer         itself\n" in with_ca.out
+    assert "yes, with at most 1 authorities below it" in with_ca.out
+    assert "hosts          (none)\n" in with_ca.out
+
+
+def test_verify(with_ca: Here) -> None:
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    good = ["verify", "etcd.pem", "--ca", "ca.pem", "--host", "127.0.0.1", "--usage", "server", "--key", "etcd-key.pem"]
+    assert with_ca.pki(*good) == 0
+    assert with_ca.out.startswith("etcd.pem is good: CN=etcd for 127.0.0.1, 172.27.129.105, ")
+    assert with_ca.out.endswith("364 days left; signed by CN=kubernetes\n")
+    assert with_ca.pki("verify", "etcd.pem", "-ca", "ca.pem", "-host=10.0.0.1", "-key", "ca-key.pem") == 1
+    assert with_ca.out == ""
+    assert with_ca.err.splitlines() == [
+        "etcd.pem: it is for 127.0.0.1, 172.27.129.105, 172.27.129.111 and 172.27.129.112, not for 10.0.0.1",
+        "etcd.pem: the key beside it belongs to another certificate",
+    ]
+
+
+@contextmanager
+def serving(directory: Path, *, tls: bool = True) -> Iterator[int]:
+    """A port on which somebody shows etcd.pem and asks for a certificate in return, as a member does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(directory / "etcd.pem", directory / "etcd-key.pem")
+    context.load_verify_locations(directory / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    with create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+
+        def serve() -> None:
+            try:
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.settimeout(5)
+                        if tls:
+                            try:
+                                context.wrap_socket(connection, server_side=True).close()
+                            except OSError:  # the client has shown none, or has left
+                                continue
+                        else:
+                            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            except OSError:  # the listener was closed
+                return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(2)
+            thread.join()
+
+
+def test_what_a_server_shows(with_ca: Here) -> None:
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    with serving(with_ca.directory) as port:
+        assert with_ca.pki("show", f"127.0.0.1:{port}", "-w", "json") == 0
+        assert json.loads(with_ca.out)[0]["hosts"] == REQUEST["hosts"]
+        assert with_ca.pki("verify", f"https://127.0.0.1:{port}", "--ca", "ca.pem") == 0
+        assert with_ca.pki("verify", f"localhost:{port}", "--ca", "ca.pem") == 1
+        assert with_ca.err == (
+            f"localhost:{port}: it is for 127.0.0.1, 172.27.129.105, 172.27.129.111 and 172.27.129.112, not for localhost\n"
+        )
+    with serving(with_ca.directory, tls=False) as port:
+        assert with_ca.pki("show", f"127.0.0.1:{port}") == 1
+        assert "answers, but shows no certificate: it does not speak TLS (is it a plain http:// port?)" in with_ca.err
+
+
+def test_renew(with_ca: Here) -> None:
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    old = [with_ca.read(name) for name in ("etcd.pem", "etcd-key.pem", "etcd.csr")]
+    line = ["renew", "etcd.pem", "--ca", "ca.pem", "--ca-key", "ca-key.pem"]
+    assert with_ca.pki(*line) == 0
+    assert with_ca.out.splitlines()[1] == "etcd-key.pem  its new private key (ecdsa 256)"
+    new = [with_ca.read(name) for name in ("etcd.pem", "etcd-key.pem", "etcd.csr")]
+    assert all(before != after for before, after in zip(old, new, strict=True))
+    assert x509.load_pem_x509_csr(new[2]).public_key() == x509.load_pem_x509_certificate(new[0]).public_key()
+    assert explain(new[0], ca_pem=with_ca.read("ca.pem"), host="172.27.129.111", usage="server", key_pem=new[1]) == []
+    assert with_ca.pki(*line, "--keep-key", "--days", "10") == 0
+    assert with_ca.out.splitlines()[1] == "etcd-key.pem  kept"
+    assert with_ca.out.splitlines()[0].endswith(", 9 days left")
+    assert with_ca.read("etcd-key.pem") == new[1]
+    assert with_ca.modes()["etcd-key.pem"] == 0o600
+    assert not [path.name for path in with_ca.directory.iterdir() if path.name.startswith(".")]
+
+
+def test_renew_elsewhere(with_ca: Here) -> None:
+    """Other names of files, a link in the way, an authority in between whose certificate stands in the same file."""
+    ca = init_ca(Request("top"))
+    middle = issue_as(ca.pair(), Request("middle"), Profile(usages=("cert sign",), is_ca=True))
+    member = issue(middle.pair(), Request("n1", ("n1",)))
+    files = {"n1.crt": member.certificate + middle.certificate, "n1.key": member.key}
+    files |= {"top.pem": ca.certificate, "middle.pem": middle.certificate, "middle-key.pem": middle.key}
+    for name, content in files.items():
+        (with_ca.directory / name).write_bytes(content)
+        (with_ca.directory / name).chmod(0o600)
+    (with_ca.directory / "link.crt").symlink_to("n1.crt")
+    (with_ca.directory / "link.key").symlink_to("n1.key")
+    assert with_ca.pki("renew", "link.crt", "--ca", "middle.pem", "--ca-key", "middle-key.pem") == 0
+    assert (with_ca.directory / "link.crt").is_symlink()
+    assert explain(with_ca.read("n1.crt"), ca_pem=ca.certificate, host="n1", key_pem=with_ca.read("n1.key")) == []
+    assert with_ca.read("n1.key") != member.key
+    assert with_ca.pki("renew", "n1.crt", "--ca", "ca.pem", "--ca-key", "ca-key.pem", "--keep-key", "--days", "9999") == 0
+    assert "Warning: it is signed by CN=kubernetes now, before by CN=middle" in with_ca.err
+    assert "Warning: its authority ends before it does" in with_ca.err
+    (with_ca.directory / "n1.key").unlink()
+    assert with_ca.pki("renew", "n1.crt", "--ca", "ca.pem", "--ca-key", "ca-key.pem") == 1
+    assert "n1.key: there is no key beside the certificate to replace; name it with --key" in with_ca.err
+    assert with_ca.pki("renew", "n1.crt", "--ca-key", "ca-key.pem") == 2
+    assert "--ca is missing: n1.crt does not sign itself, so who signs?" in with_ca.err
+
+
+def test_renew_an_authority(with_ca: Here) -> None:
+    assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
+    before = with_ca.read("ca.pem"), with_ca.read("ca-key.pem")
+    assert with_ca.pki("renew", "ca.pem", "--ca-key", "etcd-key.pem", "--keep-key") == 1
+    assert with_ca.err == "Error: etcd-key.pem is not the key of ca.pem\n"
+    assert with_ca.pki("renew", "ca.pem", "--ca-key", "ca-key.pem", "--keep-key") == 0
+    assert with_ca.read("ca.pem") != before[0]
+    assert with_ca.read("ca-key.pem") == before[1]
+    assert with_ca.pki("verify", "etcd.pem", "--ca", "ca.pem") == 0
+
+
+def test_help_tells_the_lines_to_type(here: Here) -> None:
+    assert here.pki("--help") == 0
+    assert "tercet pki gencert -initca ca-csr.json" in here.out
+    assert "cfssl gencert -ca=ca.pem -ca-key=ca-key.pem" in here.out

@@ -1,0 +1,78 @@
+"""etcd and etcdctl, whose TLS is Go's, accept what tercet pki makes, alone and mixed with cfssl's."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tercet.cli import tercet
+from tercet.pki import explain
+from tests.cli.etcd_pair import binary, clean_environment, etcd
+from tests.pki.programs import cfssl_gencert, needs_cfssl, write_json
+
+HOSTS = ["127.0.0.1"]
+
+
+def etcdctl(
+    directory: Path, endpoint: str, certificate: str, ca: str = "ca", timeout: str = "5s"
+) -> subprocess.CompletedProcess[str]:
+    """`etcdctl endpoint health`, by files in `directory`."""
+    files = [f"--cacert={ca}.pem", f"--cert={certificate}.pem", f"--key={certificate}-key.pem"]
+    line = [
+        binary("etcdctl"),
+        f"--endpoints=https://{endpoint}",
+        *files,
+        f"--dial-timeout={timeout}",
+        f"--command-timeout={timeout}",
+        "endpoint",
+        "health",
+    ]
+    return subprocess.run(
+        line, cwd=directory, env=clean_environment({}), capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+def server_flags(directory: Path, certificate: str) -> list[str]:
+    files = {"cert-file": f"{certificate}.pem", "key-file": f"{certificate}-key.pem", "trusted-ca-file": "ca.pem"}
+    return ["--client-cert-auth", *(f"--{flag}={directory / name}" for flag, name in files.items())]
+
+
+def make(directory: Path, name: str, request: object, *words: str) -> None:
+    """A certificate by `tercet pki`."""
+    write_json(directory / f"{name}-csr.json", request)
+    assert tercet.main(["pki", "gencert", *words, f"{name}-csr.json"]) == 0
+
+
+SIGN = ["-ca=ca.pem", "-ca-key=ca-key.pem"]
+
+
+@pytest.mark.parametrize("algorithm", ["rsa", "ecdsa", "ed25519"])
+def test_every_kind_of_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = {"algo": algorithm}
+    make(tmp_path, "ca", {"CN": "ca", "key": key}, "-initca")
+    make(tmp_path, "server", {"CN": "etcd", "hosts": HOSTS, "key": key}, *SIGN)
+    make(tmp_path, "client", {"CN": "root", "key": key}, *SIGN)
+    make(tmp_path, "other", {"CN": "other"}, "-initca")
+    with etcd(tmp_path / "member", *server_flags(tmp_path, "server"), scheme="https") as endpoint:
+        assert "is healthy: successfully committed proposal: took = " in etcdctl(tmp_path, endpoint, "client").stdout
+        assert etcdctl(tmp_path, endpoint, "client", ca="other", timeout="500ms").returncode == 1
+    read = [(tmp_path / f"{name}.pem").read_bytes() for name in ("server", "other")]
+    assert explain(read[0], ca_pem=read[1], host="127.0.0.1") == ["it was signed by CN=ca, not by CN=other"]
+
+
+@needs_cfssl
+@pytest.mark.parametrize("ours", ["server", "client"])
+def test_mixed_with_cfssls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
+    """cfssl's authority and one side's certificate, our certificate on the other side."""
+    monkeypatch.chdir(tmp_path)
+    cfssl_gencert(tmp_path, "ca", "-initca", write_json(tmp_path / "ca-csr.json", {"CN": "ca"}))
+    for name, request in (("server", {"CN": "etcd", "hosts": HOSTS}), ("client", {"CN": "root", "hosts": ["client"]})):
+        if name == ours:
+            make(tmp_path, name, request, *SIGN)
+        else:
+            cfssl_gencert(tmp_path, name, *SIGN, write_json(tmp_path / f"{name}-csr.json", request))
+    with etcd(tmp_path / "member", *server_flags(tmp_path, "server"), scheme="https") as endpoint:
+        assert etcdctl(tmp_path, endpoint, "client").returncode == 0

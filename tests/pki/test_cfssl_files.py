@@ -1,0 +1,242 @@
+"""cfssl's files: every mistake is told with its file, its line and its place, before anything is made."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.errors import ConfigError
+from tercet.pki import Profile, Request
+from tercet.pki.cfssl_config import read_config
+from tercet.pki.cfssl_request import AuthorityWish, RequestFile, read_request
+from tercet.pki.json_file import Value, parse
+
+REQUEST = """{
+  "CN": "etcd",
+  "hosts": [
+    "127.0.0.1",
+    "172.27.129.105"
+  ],
+  "key": {
+    "algo": "rsa",
+    "size": 2048
+  },
+  "names": [
+    {
+      "C": "CN",
+      "O": "k8s"
+    }
+  ]
+}
+"""
+CONFIG = """{
+\t"signing": {
+\t\t"default": {"expiry": "87600h"},
+\t\t"profiles": {
+\t\t\t"kubernetes": {
+\t\t\t\t"usages": ["signing", "server auth"],
+\t\t\t\t"expiry": "1h30m0.5s"
+\t\t\t}
+\t\t}
+\t}
+}"""
+
+
+def test_a_request() -> None:
+    read = read_request(REQUEST.encode(), "etcd-csr.json")
+    wanted = Request("etcd", ("127.0.0.1", "172.27.129.105"), ({"C": "CN", "O": "k8s"},), "rsa", 2048)
+    assert read == RequestFile(wanted, None)
+
+
+def test_a_request_for_an_authority() -> None:
+    read = read_request(b'\xef\xbb\xbf{"CN": "ca", "ca": {"expiry": "24h", "pathlen": 3, "backdate": "1m"}}', "ca-csr.json")
+    assert read.authority == AuthorityWish(timedelta(days=1), 3, timedelta(minutes=1))
+    assert read_request(b'{"CN": "ca", "ca": {}}', "ca-csr.json").authority == AuthorityWish()
+
+
+def test_sizes_and_serial_numbers() -> None:
+    """cfssl would refuse the first, which says no size, and drop the last one's serial number."""
+    assert read_request(b'{"CN": "x", "key": {"algo": "rsa"}}', "x").request.key_size == 2048
+    assert read_request(b'{"CN": "x", "key": {"algo": "ed25519"}}', "x").request.key_algorithm == "ed25519"
+    assert read_request(b'{"names": [{"SerialNumber": "7"}]}', "x").request.subject().rfc4514_string() == "2.5.4.5=7"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('"CN": "etcd",', '"CN": "etcd"', "csr.json:3: not JSON: Expecting ',' delimiter (column 3)"),
+        ('"CN": "etcd"', '"CN": ["etcd"]', 'csr.json:2: CN: must be a text: "..."'),
+        ('"CN"', '"CNN"', "csr.json:2: CNN: there is no such key; did you mean 'CN'?"),
+        ('"CN": "etcd"', '"cn": "x", "CN": "etcd"', "csr.json:2: CN: stands here twice, as cn and as CN"),
+        ('"key"', '"CN"', "csr.json:7: CN: stands here twice, first in line 2"),
+        (
+            '"127.0.0.1"',
+            '"127.0.0.1:2379"',
+            "csr.json:4: hosts[0]: cannot be a host: '127.0.0.1:2379'; a certificate names hosts",
+        ),
+        ('"172.27.129.105"', "172", 'csr.json:5: hosts[1]: must be a text: "..."'),
+        ('"algo": "rsa"', '"algo": "rsaa"', "csr.json:8: key.algo: no such key algorithm: 'rsaa'"),
+        ("2048", "1024", "csr.json:9: key.size: an rsa key has 2048 to 8192 bits, not 1024"),
+        ("2048", "2048.5", "csr.json:9: key.size: must be a whole number"),
+        ("2048", "true", "csr.json:9: key.size: must be a whole number"),
+        ('"size"', '"sise"', "csr.json:9: key.sise: there is no such key; did you mean 'size'?"),
+        ('"C": "CN"', '"C": "China"', "csr.json:12: names[0]: cannot be a subject: "),
+        ('"O": "k8s"', '"E": "a@b"', "csr.json:14: names[0].E: there is no such key; known are C, ST, L, O, OU, SerialNumber"),
+        ('"key"', '"extensions": [1], "key"', "csr.json:7: extensions: extensions of your own are not supported"),
+        ('"key"', '"ca": {"pathlen": -1}, "key"', "csr.json:7: ca: pathlen cannot be negative"),
+        (
+            '"key"',
+            '"ca": {"expiry": "10y"}, "key"',
+            "csr.json:7: ca.expiry: must be a duration such as 8760h or 1h30m, not '10y'; ",
+        ),
+        ('"key"', '"ca": {"pathlenzero": 1}, "key"', "csr.json:7: ca.pathlenzero: must be true or false"),
+        ('"key"', '"ca": 1, "key"', "csr.json:7: ca: must be an object: {...}"),
+        (REQUEST, "[]", "csr.json:1: must be an object: {...}"),
+        (REQUEST, "{}", "csr.json:1: asks for a certificate for nobody: give CN, names or hosts"),
+        (REQUEST, "", "csr.json:1: not JSON: Expecting value (column 1)"),
+        (REQUEST, "[" * 100_000, "csr.json: not JSON that anybody wrote: too many brackets"),
+        (REQUEST, '{"CN":' * 40 + "1" + "}" * 40, "nested too deeply"),
+        (REQUEST, " " * 2_000_000, "csr.json: too large for such a file (2000000 bytes)"),
+    ],
+)
+def test_mistakes_in_a_request(old: str, new: str, text: str) -> None:
+    assert old in REQUEST
+    with pytest.raises(ConfigError) as raised:
+        read_request(REQUEST.replace(old, new, 1).encode(), "csr.json")
+    assert text in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_not_utf_8() -> None:
+    with pytest.raises(ConfigError, match=r"^csr\.json: not a text in UTF-8$"):
+        read_request(b'{"CN": "\xff"}', "csr.json")
+
+
+def test_a_configuration() -> None:
+    config = read_config(CONFIG.encode(), "ca-config.json")
+    expiry = timedelta(hours=1, minutes=30, seconds=0.5)
+    assert config.profile("kubernetes") == Profile(usages=("signing", "server auth"), expiry=expiry)
+    assert read_config(b'{"signing": {}}', "x").profile("") == Profile()
+
+
+def test_urls_come_from_the_default() -> None:
+    urls = '"issuer_urls": ["http://a"], "ocsp_url": "http://b", "crl_url": "http://c", "backdate": "1h"'
+    text = '{"signing": {"default": {"expiry": "1h", URLS}, "profiles": {"p": {"usages": ["any"], "expiry": "2h", "crl_url": "http://d"}}}}'
+    profile = read_config(text.replace("URLS", urls).encode(), "x").profile("p")
+    assert (profile.issuer_urls, profile.ocsp_url, profile.crl_url) == (("http://a",), "http://b", "http://d")
+    assert profile.backdate == timedelta(minutes=5)
+
+
+def test_older_and_newer_words_for_an_authority() -> None:
+    template = '{"signing": {"profiles": {"p": {"usages": ["cert sign"], "expiry": "1h", HOW}}}}'
+    for how, is_ca, length in (
+        ('"is_ca": true', True, None),
+        ('"ca_constraint": {"is_ca": true, "max_path_len": 2}', True, 2),
+        ('"ca_constraint": {"is_ca": true, "max_path_len_zero": true}', True, 0),
+        ('"ca_constraint": {"max_path_len": 2}', False, None),
+        ('"not_after": "2030-01-01T01:00:00+01:00"', False, None),
+    ):
+        profile = read_config(template.replace("HOW", how).encode(), "x").profile("p")
+        assert (profile.is_ca, profile.path_length) == (is_ca, length)
+    assert profile.not_after == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('"signing": {', '"singing": {', "config.json:2: singing: there is no such key; did you mean 'signing'?"),
+        ('"profiles"', '"profile"', "config.json:4: signing.profile: there is no such key; did you mean 'profiles'?"),
+        (
+            '"server auth"',
+            '"serverauth"',
+            "config.json:6: signing.profiles.kubernetes.usages[1]: no such usage: 'serverauth'; did you",
+        ),
+        ('"server auth"', '"zzz"', "no such usage: 'zzz'; known are signing, digital signature, "),
+        (
+            '"1h30m0.5s"',
+            '"365d"',
+            "config.json:7: signing.profiles.kubernetes.expiry: must be a duration such as 8760h or 1h30m, not",
+        ),
+        ('"1h30m0.5s"', '"1h 30m"', "must be a duration"),
+        ('"1h30m0.5s"', '""', "config.json:5: signing.profiles.kubernetes: has no expiry"),
+        ('"1h30m0.5s"', '"' + "9" * 400 + 'h"', "config.json:7: signing.profiles.kubernetes.expiry: too long"),
+        ('"87600h"', '"87600"', "config.json:3: signing.default.expiry: must be a duration"),
+        ('"signing", "server auth"', "", "config.json:5: signing.profiles.kubernetes: has no usages"),
+        ('["signing", "server auth"]', '"signing"', "config.json:6: signing.profiles.kubernetes.usages: must be a list: [...]"),
+        (
+            '"expiry": "1h',
+            '"auth_key": "k", "expiry": "1h',
+            "config.json:7: signing.profiles.kubernetes.auth_key: belongs to cfssl's server",
+        ),
+        (
+            '"expiry": "1h',
+            '"copy_extensions": true, "expiry": "1h',
+            "signing.profiles.kubernetes.copy_extensions: is not supported",
+        ),
+        ('"expiry": "1h', '"name_whitelist": "(", "expiry": "1h', "name_whitelist: not a regular expression: "),
+        ('"expiry": "1h', '"not_before": "2026-01-01", "expiry": "1h', "not_before: must be a time with its zone"),
+        ('"expiry": "1h', '"not_before": "soon", "expiry": "1h', "not_before: must be a time such as 2026-01-31T00:00:00Z"),
+        (
+            '"expiry": "1h',
+            '"ca_constraint": {"max_path_len": -1}, "expiry": "1h',
+            "ca_constraint: max_path_len cannot be negative",
+        ),
+        (CONFIG, '{"signing": {}, "remotes": {"a": "b"}}', "config.json:1: remotes: belongs to cfssl's server"),
+        (CONFIG, "{}", "config.json:1: has no section 'signing'"),
+    ],
+)
+def test_mistakes_in_a_configuration(old: str, new: str, text: str) -> None:
+    assert old in CONFIG
+    with pytest.raises(ConfigError) as raised:
+        read_config(CONFIG.replace(old, new, 1).encode(), "config.json")
+    assert text in str(raised.value)
+
+
+def test_what_is_empty_is_no_mistake() -> None:
+    text = CONFIG.replace('"expiry": "1h', '"auth_key": "", "ct_log_servers": [], "copy_extensions": false, "expiry": "1h')
+    assert read_config(text.encode(), "config.json").profiles == read_config(CONFIG.encode(), "config.json").profiles
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("kubernets", "config.json: there is no profile 'kubernets'; did you mean 'kubernetes'?"),
+        ("www", "config.json: there is no profile 'www'; there are: kubernetes"),
+        ("", "config.json: signing.default has no usages; name a profile (--profile), there are: kubernetes"),
+    ],
+)
+def test_profiles_that_cannot_be_had(name: str, text: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_config(CONFIG.encode(), "config.json").profile(name)
+    assert str(raised.value) == text
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def plain(value: Value) -> object:
+    if isinstance(value.content, dict):
+        return {key: plain(inner) for key, inner in value.content.items()}
+    if isinstance(value.content, list):
+        return [plain(inner) for inner in value.content]
+    return value.content
+
+
+@given(JSON, st.sampled_from([None, 1, "\t"]))
+def test_reads_what_the_standard_parser_reads(value: object, indent: int | str | None) -> None:
+    assert plain(parse(json.dumps(value, indent=indent).encode(), "x")) == value
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]",:0 \n', max_size=30).map(str.encode))
+def test_nonsense_is_refused(content: bytes) -> None:
+    for read in (read_request, read_config):
+        with pytest.raises(ConfigError):
+            read(content, "x")
