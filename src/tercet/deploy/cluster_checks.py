@@ -219,7 +219,8 @@ def _check_store(document: Document, found: Findings) -> None:
         amount = _retention(mode, text)
     except ValueError:
         wanted = "a duration such as 1h or 30m" if mode == "periodic" else "a number of revisions such as 1000"
-        found.error(location, f"{text!r} is not {wanted}, which auto_compaction_mode: {mode} wants")
+        line = max(found.document.line(location), found.document.line(("auto_compaction_mode",)))
+        found.error(location, f"{text!r} is not {wanted}, which auto_compaction_mode: {mode} wants", line=line)
         return
     if not amount:
         found.warning(location, "old revisions are kept for ever: the store grows until its quota stops all writes")

@@ -9,6 +9,10 @@ Setting: TypeAlias = str | int | bool
 CLUSTER_NAME = "etcd-cluster"
 
 
+def printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 @dataclass
 class Draft:
     """settings: by section and field, "" for the top level; only what differs from the defaults need be there.
@@ -27,6 +31,8 @@ class Draft:
         self.settings.setdefault(section, {})[name] = value
 
     def note(self, text: str) -> None:
+        """Whatever stands in somebody's file may not end the comment that tells of it."""
+        text = printable(text)
         if text not in self.notes:
             self.notes.append(text)
 

@@ -40,7 +40,7 @@ def sentence(error: ErrorDetails) -> str:
         case "int_type" | "int_from_float" | "int_parsing" | "float_type" | "float_parsing":
             return f"{_shown(given)} is not a number"
         case "greater_than_equal":
-            return f"{_shown(given)} is too little; the least is {context['ge']:g}"
+            return f"{_shown(given)} is too little; the least is {context['ge']}"
         case "less_than_equal":
             return f"{_shown(given)} is too much; the most is {context['le']}"
         case "list_type":

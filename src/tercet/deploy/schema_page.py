@@ -47,7 +47,7 @@ def page() -> str:
     parts += ["\n## hosts[]\n\n", _sentence(HostEntry), *_table(HostEntry)]
     for section, kind in SECTIONS.items():
         parts += [f"\n## {section}\n\n", _sentence(kind), *_table(kind)]
-    parts += [_FLAGS, *(f"| {name} | `{place}` |\n" for name, place in DECIDED.items()), _END]
+    parts += [_FLAGS, *(f"| {name} | {place} |\n" for name, place in DECIDED.items()), _END]
     return "".join(parts)
 
 

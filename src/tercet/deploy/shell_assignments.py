@@ -20,6 +20,7 @@ from tercet.errors import ConfigError
 BYTES_MAX = 1 << 17
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[(\d{1,4})\])?(\+?)=")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_DESCRIPTOR = re.compile(r"[0-9]+(?=[<>])")
 _HERE_DOCUMENT = re.compile(r"<<(-?)[ \t]*(['\"]?)([A-Za-z_][A-Za-z0-9_]*)\2")
 _DECLARATIONS = frozenset(("export", "declare", "typeset", "readonly", "local"))
 _OPENING = frozenset(("if", "for", "while", "until", "case", "select", "function", "{"))
@@ -196,7 +197,7 @@ class _Reading:
                 self._at += 2
             elif letter == "#":
                 self._at = self._end_of_line()
-            elif letter in "<>":
+            elif letter in "<>" or _DESCRIPTOR.match(self._text, self._at):
                 self._redirection()
             elif letter in "\n;&|()":
                 return self._operator(letter)
@@ -213,6 +214,8 @@ class _Reading:
         return operator
 
     def _redirection(self) -> None:
+        while self._text[self._at].isdigit():
+            self._at += 1
         found = _HERE_DOCUMENT.match(self._text, self._at)
         if found and not self._text.startswith("<<<", self._at):
             self._here.append((found[3], bool(found[1])))

@@ -6,7 +6,6 @@ the file still loads.
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 
 from tercet.deploy.document import SECTIONS, Document
-from tercet.deploy.draft import CLUSTER_NAME, Draft, Setting
+from tercet.deploy.draft import CLUSTER_NAME, Draft, printable
 from tercet.deploy.settings import INSTALL_DIRECTORIES, EngineKind
 
 WIDTH = 118
@@ -85,7 +84,7 @@ def render(draft: Draft, *, origin: str = "") -> str:
 
 
 def _head(draft: Draft, origin: str) -> Iterator[str]:
-    made = f", made from {_printable(origin)}" if origin else ""
+    made = f", made from {printable(origin)}" if origin else ""
     yield f"# A cluster on hosts of its own{made}."
     yield "# `tercet deploy plan` shows what would be done, `tercet deploy apply` does it."
     yield "# A field that is commented out shows its default, or an example where there is none."
@@ -93,15 +92,10 @@ def _head(draft: Draft, origin: str) -> Iterator[str]:
         yield "#"
         yield "# To know:"
     for note in draft.notes:
-        yield from textwrap.wrap(_printable(note), WIDTH, initial_indent="# - ", subsequent_indent="#   ", **_WHOLE_WORDS)
+        yield from textwrap.wrap(note, WIDTH, initial_indent="# - ", subsequent_indent="#   ", **_WHOLE_WORDS)
 
 
 _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-
-
-def _printable(text: str) -> str:
-    """Whatever stands in somebody's file may not end the comment that tells of it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _hosts(draft: Draft) -> Iterator[str]:
@@ -176,12 +170,15 @@ def scalar(value: Any, *, is_text: bool = True) -> str:
         return text
     if re.fullmatch(r"[A-Za-z0-9/~][A-Za-z0-9._/@+~:-]*", text) and not text.endswith(":") and _is_text(text):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return f"\\{letter}"
+    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def _is_text(text: str) -> bool:
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str" and node.value == text
-
-
-__all__ = ["EXAMPLE_HOSTS", "EXAMPLE_SOURCE", "Setting", "commented_template", "render", "scalar", "set_engine"]

@@ -26,6 +26,7 @@ VALUES_MAX = 20_000
 DEPTH_MAX = 20
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null")}
 _TEXT = {f"tag:yaml.org,2002:{name}" for name in ("str", "timestamp", "value")}
+_COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -101,6 +102,8 @@ class _Reading:
             raise ConfigError(f"{self._path}:{line}: aliases unfold into more than {VALUES_MAX} values")
         if len(location) > DEPTH_MAX:
             raise ConfigError(f"{self._path}:{line}: is nested more than {DEPTH_MAX} levels deep")
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
+            self._complain(location, line, f"has the tag {node.tag}, which has no meaning here")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode):

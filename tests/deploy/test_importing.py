@@ -1,0 +1,476 @@
+"""Import of what a deployment by hand has: an environment.sh and the units of etcd, read and never run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tercet.deploy.cluster_file import Cluster, parse
+from tercet.deploy.draft import Imported
+from tercet.deploy.importing import from_environment_sh, from_files, from_unit
+from tercet.deploy.shell_assignments import read_script
+from tercet.deploy.unit_reading import read_unit, split_words
+from tercet.errors import ConfigError
+
+ENVIRONMENT = r"""#!/usr/bin/bash
+
+# the key that encrypts secrets
+ENCRYPTION_KEY=$(head -c 32 /dev/urandom | base64)
+SERVICE_CIDR="10.254.0.0/16"  # a network that is not in use
+export NODE_PORT_RANGE="8400-9000"
+
+export NODE_IPS=(172.27.129.105 172.27.129.111 172.27.129.112)
+export NODE_NAMES=(kube-node1 "kube-node2"
+    'kube-node3')   # in the same order
+
+export MASTER_VIP=172.27.129.253
+export KUBE_APISERVER="https://${MASTER_VIP}:8443"
+export ETCD_ENDPOINTS="https://172.27.129.105:2379,https://172.27.129.111:2379,https://172.27.129.112:2379"
+export ETCD_NODES="kube-node1=https://172.27.129.105:2380,\
+kube-node2=https://172.27.129.111:2380,kube-node3=https://172.27.129.112:2380"
+export PATH=/opt/k8s/bin:$PATH
+"""
+
+UNIT = r"""[Unit]
+Description=Etcd Server
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User=k8s
+Type=notify
+WorkingDirectory=/var/lib/etcd/
+ExecStart=/opt/k8s/bin/etcd \
+  --data-dir=/var/lib/etcd \
+  --name=##NODE_NAME## \
+  --cert-file=/etc/etcd/cert/etcd.pem \
+  --key-file=/etc/etcd/cert/etcd-key.pem \
+  --trusted-ca-file=/etc/kubernetes/cert/ca.pem \
+  --peer-cert-file=/etc/etcd/cert/etcd.pem \
+  --peer-key-file=/etc/etcd/cert/etcd-key.pem \
+  --peer-trusted-ca-file=/etc/kubernetes/cert/ca.pem \
+  --peer-client-cert-auth \
+  --client-cert-auth \
+  --listen-peer-urls=https://##NODE_IP##:2380 \
+  --initial-advertise-peer-urls=https://##NODE_IP##:2380 \
+  --listen-client-urls=https://##NODE_IP##:2379,http://127.0.0.1:2379 \
+  --advertise-client-urls=https://##NODE_IP##:2379 \
+  --initial-cluster-token=etcd-cluster-0 \
+  --initial-cluster=${ETCD_NODES} \
+  --initial-cluster-state=new
+Restart=on-failure
+RestartSec=5
+LimitNOFILE=65536
+
+[Install]
+WantedBy=multi-user.target
+"""
+MEMBERS = "kube-node1=https://172.27.129.105:2380,kube-node2=https://172.27.129.111:2380,kube-node3=https://172.27.129.112:2380"
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def environment(directory: Path, text: str = ENVIRONMENT) -> Imported:
+    return from_environment_sh(written(directory / "environment.sh", text))
+
+
+def unit(directory: Path, text: str, name: str = "etcd.service") -> Imported:
+    return from_unit(written(directory / name, text))
+
+
+def unit_with(flags: str, service: str = "") -> str:
+    return f"[Service]\nUser=etcd\n{service}\nExecStart=/usr/local/bin/etcd --initial-cluster={MEMBERS} {flags}\n"
+
+
+def loaded(imported: Imported) -> Cluster:
+    """Also asserts that every note is in the text."""
+    flat = " ".join(imported.text.replace("\n#   ", " ").split())
+    for note in imported.notes:
+        assert " ".join(note.split()) in flat
+    return parse(imported.text, Path("/work/cluster.yaml"))
+
+
+def test_the_environment_of_a_deployment_by_hand(tmp_path: Path) -> None:
+    imported = environment(tmp_path)
+    made = loaded(imported)
+    assert [(host.name, host.address) for host in made.hosts] == [
+        ("kube-node1", "172.27.129.105"),
+        ("kube-node2", "172.27.129.111"),
+        ("kube-node3", "172.27.129.112"),
+    ]
+    assert made.initial_cluster() == MEMBERS
+    assert (made.paths.bin, made.engine.kind, made.tls.enabled, made.warnings) == ("/opt/k8s/bin", "tercet", True, ())
+    assert imported.notes == (
+        "Of environment.sh, not needed here: ENCRYPTION_KEY, SERVICE_CIDR, NODE_PORT_RANGE, MASTER_VIP, KUBE_APISERVER.",
+    )
+
+
+def test_nothing_is_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    text = f'X=$(touch {marker})\nY=`touch {marker}`\ntouch {marker}\n: > {marker}\nZ="$(touch {marker})"\n' + ENVIRONMENT
+    loaded(environment(tmp_path, text))
+    assert not marker.exists()
+
+
+def test_no_value_that_is_not_etcds_reaches_the_file(tmp_path: Path) -> None:
+    imported = environment(
+        tmp_path, "ENCRYPTION_KEY=hunter2\nTOKEN='hunter2'\n" + ENVIRONMENT.replace("ENCRYPTION_KEY=$", "K=$")
+    )
+    assert "hunter2" not in imported.text
+    assert "TOKEN" in imported.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (
+            " 172.27.129.112)",
+            ")",
+            "9: NODE_NAMES: has 3 entries, but NODE_IPS (line 8) has 2; they belong together by position",
+        ),
+        ("NODE_NAMES=", "OTHER=", "8: NODE_IPS: has 3 entries, but NODE_NAMES has none"),
+        ("172.27.129.111 ", "172.27.129.105 ", "8: NODE_IPS: 172.27.129.105 is the address of two members"),
+        ('"kube-node2"', "kube-node1", "9: NODE_NAMES: kube-node1 is the name of two members"),
+        ("172.27.129.111 ", "172.27.129.333 ", "8: NODE_IPS: '172.27.129.333' is no IP address"),
+        ('"kube-node2"', '"kube node2"', "9: NODE_NAMES: 'kube node2' is no name"),
+        ("kube-node2=https", "kube-node9=https", "15: ETCD_NODES: kube-node9 is not in NODE_NAMES; correct one of the two"),
+        (
+            "=https://172.27.129.111",
+            "=https://172.27.129.9",
+            "15: ETCD_NODES: kube-node2 is at 172.27.129.9, but at 172.27.129.111",
+        ),
+        (
+            "172.27.129.111:2380",
+            "172.27.129.111:2390",
+            "15: ETCD_NODES: the URLs of kube-node1 and kube-node2 differ in more than",
+        ),
+        ("kube-node2=https", "kube-node2=http", "15: ETCD_NODES: the URLs of kube-node1 and kube-node2 differ"),
+        ("kube-node2=https://172.27.129.111:2380", "kube-node2", "15: ETCD_NODES: 'kube-node2' is not NAME=URL"),
+        ("172.27.129.111:2379", "172.27.129.111:4001", "14: ETCD_ENDPOINTS: has the ports 2379, 4001; all members have one"),
+        (
+            "NODE_IPS=(172.27.129.105",
+            "NODE_IPS=($(hostname -I)",
+            "8: NODE_IPS: cannot be told without running the script, which is",
+        ),
+        (
+            "172.27.129.105 1",
+            "$FIRST 1",
+            "8: NODE_IPS: cannot be told without running the script, which is never done: it uses $FIRST",
+        ),
+        ("export NODE_IPS", "if true; then\nexport NODE_IPS", "9: NODE_IPS: cannot be told without running the script"),
+        ("export NODE_IPS", "true && NODE_IPS", "8: NODE_IPS: cannot be told without running the script"),
+        ("export NODE_IPS=(", "declare -A NODE_IPS=(", "8: NODE_IPS: cannot be told without running the script"),
+        ("'kube-node3')", "'kube-node3'", "9: NODE_NAMES: "),
+        ("base64)\n", 'base64)\nX="\n', ': the " that begins here does not end'),
+    ],
+)
+def test_an_environment_that_cannot_be_right(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    assert old in ENVIRONMENT
+    with pytest.raises(ConfigError) as caught:
+        environment(tmp_path, ENVIRONMENT.replace(old, new, 1))
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}/environment.sh:")
+    assert complaint in told
+    assert "\n" not in told
+
+
+def test_unequal_arrays_name_both_lines(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        environment(tmp_path, "NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(n1 n2 n3)\n")
+    assert str(caught.value) == (
+        f"{tmp_path}/environment.sh:2: NODE_NAMES: has 3 entries, but NODE_IPS (line 1) has 2; "
+        "they belong together by position, so give both the same number"
+    )
+
+
+def test_only_those_in_etcd_nodes_are_members(tmp_path: Path) -> None:
+    text = ENVIRONMENT.replace(".112)", ".112 172.27.129.200)").replace("'kube-node3')", "'kube-node3' worker)")
+    imported = environment(tmp_path, text)
+    assert len(loaded(imported).hosts) == 3
+    assert "No member: worker (in NODE_NAMES, but not in ETCD_NODES)." in imported.notes
+
+
+def test_ports_paths_and_plain_http(tmp_path: Path) -> None:
+    imported = environment(
+        tmp_path,
+        """
+        ETCD_NODES=n1=http://10.0.0.1:7001,n2=http://10.0.0.2:7001,n3=http://10.0.0.3:7001
+        readonly ETCD_ENDPOINTS=http://10.0.0.1:4001,http://10.0.0.2:4001,http://10.0.0.9:4001
+        ETCD_DATA_DIR="/data/k8s/etcd/data"
+        ETCD_WAL_DIR="/data/k8s/etcd/wal"
+        """,
+    )
+    made = loaded(imported)
+    assert (made.listen.peer_port, made.listen.client_port, made.tls.enabled) == (7001, 4001, False)
+    assert (made.paths.data, made.paths.wal) == ("/data/k8s/etcd/data", "/data/k8s/etcd/wal")
+    assert "ETCD_ENDPOINTS names what is no member's address: http://10.0.0.9:4001." in imported.notes
+    assert any(note.startswith("TLS is off") for note in imported.notes)
+
+
+def test_an_even_number_is_a_warning_once_loaded(tmp_path: Path) -> None:
+    made = loaded(environment(tmp_path, "NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(n1 n2)\n"))
+    assert [warning.split(": ")[1:3] for warning in made.warnings] == [
+        ["hosts", "2 members endure no more failures than 1, and more of them can fail; use an odd number"]
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "echo hello\n", "NODE_IPS=()\nNODE_NAMES=()\n", "ETCD_NODES=\n"])
+def test_an_environment_without_hosts(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="names no hosts: neither NODE_IPS and NODE_NAMES nor ETCD_NODES is assigned there"):
+        environment(tmp_path, text)
+
+
+SCRIPTS = [
+    "A=plain\nB='single $A'\nC=\"double $A ${A}x\"\n",
+    "export A=1 B=2; C=3 # D=4\n",
+    'A=a\\ b\nB="x\\"y\\$z\\n"\nC=a\\\nb\n',
+    "A=(1 2 '3 4' \"5\")\nB=(\n  x # one\n  y\n)\n",
+    "A=(1)\nA+=(2 3)\nB=x\nB+=y\nA[1]=two\n",
+    "A=1\nunset A\nB=2\n",
+    "A=x#y\nB=#\nC= # D=1\nD=''\n",
+    "cat > /dev/null <<EOF\nA=1\nEOF\nB=2\n",
+    "cat > /dev/null <<-'END'\n\tA=1\n\tEND\nB=2\n",
+    "declare -r A=1\nreadonly B=2\ntypeset C=3\n",
+    "A=1 true\nB=2\n",
+    "A=1;B=2;;".rstrip(";") + "\n",
+    "A=one\nB=$A-two\nC=\"$B\"'$A'\n",
+    "A=$'plain'\nB=$\nC=\"$ x\"\n",
+    "A=\r\n".replace("\r", ""),
+    "A=1 2>/dev/null\nB=3 >/dev/null\n",
+    "if false; then A=1; fi\nB=2\n",
+    'A="two\nlines"\nB=3\n',
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_bash_reads_the_same(tmp_path: Path, script: str) -> None:
+    """bash is the judge, of scripts that are harmless. What is unknown here may be anything there."""
+    path = written(tmp_path / "script.sh", script)
+    ours = read_script(path)
+    dump = 'for n in A B C D; do declare -n v=$n; for x in "${v[@]}"; do printf "%s\\0%s\\0" "$n" "$x"; done; done'
+    command = ["bash", "--norc", "--noprofile", "-c", f'source "$0"; {dump}', str(path)]
+    output = subprocess.run(command, capture_output=True, check=True, timeout=20, env={"PATH": "/usr/bin:/bin"}).stdout
+    fields = output.decode().split("\0")[:-1]
+    theirs: dict[str, list[str]] = {}
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        theirs.setdefault(name, []).append(value)
+    known = {
+        name: [text.known for text in variable.values]
+        for name, variable in ours.variables.items()
+        if not any(text.unknown for text in variable.values)
+    }
+    unknown = ours.variables.keys() - known.keys()
+    assert known == {name: values for name, values in theirs.items() if name not in unknown}
+    assert len(unknown) <= 1
+
+
+def test_the_tutorials_unit_with_its_environment(tmp_path: Path) -> None:
+    paths = [written(tmp_path / "environment.sh", ENVIRONMENT), written(tmp_path / "etcd.service.template", UNIT)]
+    imported = from_files(paths)
+    made = loaded(imported)
+    assert made.initial_cluster() == MEMBERS
+    assert (made.token, made.engine.kind, made.engine.source) == ("etcd-cluster-0", "etcd", "/work/etcd-linux-amd64.tar.gz")
+    assert (made.paths.bin, made.paths.data, made.paths.work) == ("/opt/k8s/bin", "/var/lib/etcd", "/var/lib/etcd")
+    assert (made.paths.certificates, made.paths.ca_file) == ("/etc/etcd/cert", "/etc/kubernetes/cert/ca.pem")
+    assert (made.service.unit, made.service.user, made.service.group) == ("etcd", "k8s", "k8s")
+    assert (made.service.restart_seconds, made.service.open_files) == (5, 65536)
+    assert (made.listen.plain_loopback, made.listen.client_port, made.listen.peer_port) == (True, 2379, 2380)
+    assert (made.tls.shared, made.flags) == (True, {})
+    assert [warning.split(": ")[1] for warning in made.warnings] == ["listen.plain_loopback"]
+    assert from_files(paths[::-1]).text == imported.text
+    tercet = parse(from_files(paths, engine="tercet").text, Path("/work/cluster.yaml"))
+    assert (tercet.engine.kind, tercet.paths.install) == ("tercet", "/opt/tercet")
+    assert "whose data directory tercet does not read" in from_files(paths, engine="tercet").text
+
+
+def test_a_template_alone_explains_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        unit(tmp_path, UNIT)
+    assert str(caught.value) == (
+        f"{tmp_path}/etcd.service:10: ExecStart: --initial-cluster=${{ETCD_NODES}}: the unit does not set ${{ETCD_NODES}}; "
+        "write the value there, or import the environment.sh that sets it together with the unit"
+    )
+    with pytest.raises(ConfigError, match=r"does not tell the members: .* imported together with the environment.sh"):
+        unit(tmp_path, UNIT.replace("  --initial-cluster=${ETCD_NODES} \\\n", ""))
+
+
+def test_a_template_filled_in(tmp_path: Path) -> None:
+    text = UNIT.replace("${ETCD_NODES}", MEMBERS)
+    for name in ("etcd.service", "etcd-172.27.129.105.service"):
+        filled = text.replace("##NODE_NAME##", "kube-node1").replace("##NODE_IP##", "172.27.129.105")
+        made = loaded(unit(tmp_path, filled, name))
+        assert (made.service.unit, made.initial_cluster()) == ("etcd", MEMBERS)
+    assert loaded(unit(tmp_path, text)).initial_cluster() == MEMBERS
+
+
+def test_a_unit_of_another_shape(tmp_path: Path) -> None:
+    imported = unit(
+        tmp_path,
+        f"""
+# written by hand
+[Service]
+Environment="ETCD_NAME=kube-node1" GOMAXPROCS=2
+Environment=MEMBERS={MEMBERS}
+EnvironmentFile=-/etc/default/etcd
+Type=simple
+ExecStart=
+ExecStart=-/usr/bin/etcd -data-dir /data/etcd/ \\
+# a comment between
+; and another
+  --listen-client-urls "https://0.0.0.0:3379" --advertise-client-urls=https://172.27.129.105:3379 \\
+  --initial-cluster=$MEMBERS --snapshot-count=5000 --pre-vote=false --strict-reconfig-check \\
+  --auto-compaction-mode=revision --auto-compaction-retention=1000 --quota-backend-bytes=4294967296 \\
+  --discovery-password=hunter2 --foo-secret=hunter2 --listen-metrics-urls=http://0.0.0.0:2381 --cors='a,b' --wal-dir=wal
+Restart=always
+RestartSec=2min
+LimitNOFILE=infinity
+Nice=-5
+""",
+        "my-etcd.service",
+    )
+    made = loaded(imported)
+    assert made.flags == {"snapshot-count": "5000", "pre-vote": "false", "strict-reconfig-check": "true"}
+    assert (made.listen.client_port, made.listen.metrics_url) == (3379, "http://0.0.0.0:2381")
+    assert (made.auto_compaction_mode, made.auto_compaction_retention, made.quota_backend_bytes) == (
+        "revision",
+        "1000",
+        4 << 30,
+    )
+    assert (made.paths.data, made.paths.bin, made.service.unit) == ("/data/etcd", None, "my-etcd")
+    assert (made.service.restart_seconds, made.service.open_files, made.service.user) == (120, 65536, "etcd")
+    assert "hunter2" not in imported.text
+    for begin in (
+        "The unit listens on all addresses (https://0.0.0.0:3379)",
+        "The unit runs as root",
+        "The unit has Type=simple; here it is Type=notify.",
+        "The unit has LimitNOFILE=infinity; here it is 65536",
+        "Not taken over from [Service]: Nice",
+        "Left out: --discovery-password=... (the members are those under hosts",
+        "Left out: --foo-secret=... (no flag of etcd).",
+        "Left out: --cors=a,b ('a,b' is not a list of origins",
+        "/etc/default/etcd is on the hosts and was not read",
+        "Not taken over from Environment=: GOMAXPROCS, MEMBERS",
+    ):
+        assert any(note.startswith(begin) for note in imported.notes), begin
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("hello\n", ":1: 'hello' is neither KEY=VALUE nor a [Section]"),
+        ("A=1\n", ":1: 'A=1' stands before the first [Section]"),
+        ("[Service]\nUser=a\n", ": has no ExecStart= under [Service]"),
+        ("[Service]\nExecStart=\n", ": has no ExecStart= under [Service]"),
+        ("[Service]\nExecStart=/bin/a\nExecStart=/bin/b\n", ":3: a second ExecStart="),
+        ("[Service]\nExecStart=/bin/sh -c 'etcd'\n", ":2: ExecStart: runs the shell /bin/sh, whose script is not interpreted"),
+        ("[Service]\nExecStart=/usr/bin/env etcd\n", ":2: ExecStart: runs /usr/bin/env"),
+        ("[Service]\nExecStart=/bin/etcd 'a\n", ":2: ExecStart: a ' has no end"),
+        ("[Service]\nExecStart=@\n", ":2: ExecStart: names no program"),
+        ("[Service]\nExecStart=/bin/etcd\n", ": does not tell the members: it has no --initial-cluster"),
+        (
+            unit_with("--name=other"),
+            ":4: ExecStart: --name=other is not in --initial-cluster (kube-node1, kube-node2, kube-node3)",
+        ),
+        (unit_with("--initial-cluster=a"), ":4: ExecStart: --initial-cluster: 'a' is not NAME=URL"),
+        (unit_with("--initial-cluster=a=unix:/s"), ":4: ExecStart: --initial-cluster: 'unix:/s' is a socket"),
+        (unit_with("--listen-client-urls=x"), ":4: ExecStart: --listen-client-urls: "),
+        (
+            unit_with("--listen-client-urls=https://10.0.0.1:1,https://10.0.0.2:2"),
+            ":4: ExecStart: the URLs for clients have the ports 1 and 2",
+        ),
+        (unit_with("--data-dir=/var/lib"), ":4: ExecStart: --data-dir: /var/lib belongs to the system"),
+        (unit_with("--data-dir=/var/lib/$X"), ":4: ExecStart: --data-dir=/var/lib/$X: the unit does not set $X"),
+        (unit_with("", "User=a b"), ":3: User: 'a b' is no user's name"),
+        (unit_with("", "WorkingDirectory=/"), ":3: WorkingDirectory: is the root of the host's file system"),
+        (unit_with("", "Environment='a"), ":3: Environment: a ' has no end"),
+        (unit_with("--election-timeout=100"), ": what it says makes no valid cluster file: flags.election-timeout: "),
+    ],
+)
+def test_a_unit_that_cannot_be_taken(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        unit(tmp_path, text)
+    told = str(caught.value).removeprefix(f"{tmp_path}/etcd.service")
+    assert told[: len(complaint)] == complaint
+    assert "\n" not in told
+
+
+def test_users_own_words_for_a_service(tmp_path: Path) -> None:
+    made = loaded(unit(tmp_path, unit_with("", "Group=data\nRestartSec=1s\nTimeoutStartSec=300\nLimitNOFILE=1048576")))
+    assert (made.service.group, made.service.restart_seconds, made.service.start_timeout_seconds) == ("data", 1, 300)
+    assert made.service.open_files == 1 << 20
+
+
+def test_certificates_elsewhere_are_told(tmp_path: Path) -> None:
+    imported = unit(
+        tmp_path,
+        unit_with("--cert-file=/etc/etcd/pki/s.pem --key-file=/etc/etcd/keys/s.key --peer-cert-file=/etc/etcd/pki/p.pem"),
+    )
+    made = loaded(imported)
+    assert (made.paths.certificates, made.tls.shared) == ("/etc/etcd/pki", False)
+    told = " ".join(imported.notes)
+    assert "all kept in /etc/etcd/pki, also those that the unit has elsewhere (/etc/etcd/keys/s.key)" in told
+    assert "The unit asks no certificate of clients and peers" in told
+
+
+def test_files_that_contradict_each_other(tmp_path: Path) -> None:
+    script = written(tmp_path / "environment.sh", "NODE_IPS=(10.0.0.1)\nNODE_NAMES=(n1)\n")
+    with pytest.raises(
+        ConfigError, match=r"etcd.service has the members kube-node1 .*, but .*environment.sh has n1 \(10.0.0.1\)"
+    ):
+        from_files([script, written(tmp_path / "etcd.service", unit_with(""))])
+    with pytest.raises(ConfigError, match=r"an environment\.sh, a unit, or one of each can be imported"):
+        from_files([script, script])
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
+        from_files([tmp_path / "nothing"])
+
+
+def test_a_hostile_file_cannot_write_settings(tmp_path: Path) -> None:
+    """What stands in somebody's file ends up in comments and quoted values, and nowhere else."""
+    environment_text = "NODE_IPS=(10.0.0.1)\nNODE_NAMES=(n1)\nETCD_ENDPOINTS='https://a:2379,https://x:2379'\n"
+    imported = environment(tmp_path, environment_text)
+    assert loaded(imported).engine.kind == "tercet"
+    text = unit_with('--log-outputs="x: [y] # z" --foo="a\\nengine: {kind: etcd}" --metrics=basic\\nflags:')
+    imported = unit(tmp_path, text)
+    made = loaded(imported)
+    assert made.flags == {"log-outputs": "x: [y] # z"}
+    assert "\nengine: {kind" not in imported.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a  b\tc", ["a", "b", "c"]),
+        ("'a b' \"c d\"e ''", ["a b", "c de", ""]),
+        (r"a\x41\x20b \s \101 \\ \"", ["aA b", " ", "A", "\\", '"']),
+        ("", []),
+    ],
+)
+def test_words_of_a_unit(text: str, words: list[str]) -> None:
+    assert split_words(text) == words
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="AB=()'\"$`{}\\ \n#;&|<>[x]1+", max_size=60) | st.text(max_size=40))
+def test_no_script_and_no_unit_is_too_odd(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    directory = tmp_path_factory.getbasetemp()
+    path = directory / "odd"
+    path.write_bytes(text.encode("utf-8", "replace"))
+    for read in (read_script, read_unit, from_environment_sh, from_unit):
+        told = ""
+        try:
+            read(path)
+        except ConfigError as error:
+            told = str(error)
+        assert not told or told.startswith(f"{path}:")
+
+
+def test_files_that_a_script_reads_are_told(tmp_path: Path) -> None:
+    imported = environment(tmp_path, ENVIRONMENT + "source /etc/profile\n. ./more.sh\n")
+    assert "environment.sh reads other files (line 18, 19), which were not read." in imported.notes

@@ -1,0 +1,123 @@
+"""A new cluster.yaml and the page about it: made from the schema, complete, and true."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.deploy.cluster_file import Cluster, parse
+from tercet.deploy.document import SECTIONS, Document, HostEntry
+from tercet.deploy.engine_flags import decided_elsewhere
+from tercet.deploy.schema_page import page
+from tercet.deploy.settings import EngineKind
+from tercet.deploy.template import EXAMPLE_HOSTS, commented_template, scalar
+from tercet.deploy.yaml_document import parse_yaml
+from tercet.server.flag_table import FLAGS, RETIRED
+
+ROOT = Path(__file__).parents[2]
+ENGINES: tuple[EngineKind, ...] = ("tercet", "etcd")
+
+
+def loaded(text: str) -> Cluster:
+    return parse(text, Path("/work/cluster.yaml"))
+
+
+def test_page_is_current() -> None:
+    current = (ROOT / "docs" / "cluster-file.md").read_text()
+    assert current == page(), "python -m tercet.deploy.schema_page > docs/cluster-file.md"
+
+
+def test_page_has_words_for_every_field() -> None:
+    text = page()
+    for kind in (Document, HostEntry, *SECTIONS.values()):
+        assert kind.__doc__
+        for name, info in kind.__pydantic_fields__.items():  # type: ignore[attr-defined]
+            if name not in SECTIONS or kind is HostEntry:
+                assert info.description, f"{kind.__name__}.{name}"
+                assert f"| {name} | " in text
+
+
+def test_example_on_the_page_loads() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
+    assert len(loaded(example).hosts) == 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_template_loads_without_a_warning(engine: EngineKind) -> None:
+    made = loaded(commented_template(engine=engine))
+    assert [(host.name, host.address) for host in made.hosts] == list(EXAMPLE_HOSTS)
+    assert (made.engine.kind, made.warnings) == (engine, ())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_template_shows_every_field_and_its_true_default(engine: EngineKind) -> None:
+    """Each comment taken away alone: the file loads, and where there is a default nothing has changed."""
+    text = commented_template([("n1", "10.0.0.1"), ("n2", "10.0.0.2"), ("n3", "10.0.0.3")], name="demo", engine=engine)
+    lines = text.splitlines()
+    before = loaded(text)
+    shown = set()
+    section = ""
+    for number, line in enumerate(lines):
+        section = line[:-1] if re.fullmatch(r"[a-z]+:", line) else section if line.startswith(" ") else ""
+        found = re.match(r"( *)# ([a-z0-9_-]+): ", line)
+        shown.add((section, (found[2] if found else line.split(":")[0].strip())))
+        if found is None or (section == "hosts" and not line.startswith("    #")):
+            continue
+        partner = {"ca_certificate": "# ca_key:", "ca_key": "# ca_certificate:"}.get(found[2], "# no partner:")
+        edited = [
+            re.sub(r"^( *)# ", r"\1", other) if position == number or partner in other[:30] else other
+            for position, other in enumerate(lines)
+        ]
+        after = loaded("\n".join(edited))
+        changed = {
+            field.name
+            for field in dataclasses.fields(Cluster)
+            if field.name not in ("warnings", "ssh") and getattr(before, field.name) != getattr(after, field.name)
+        }
+        assert changed <= ({"hosts"} if section == "ssh" else {section or found[2]})
+        if _has_default(section, found[2]):
+            assert not changed, line
+    for name, kind in (("", Document), *SECTIONS.items()):
+        for field in dataclasses.fields(kind):
+            assert (
+                (name, field.name) in shown
+                or field.name in SECTIONS
+                or (name, field.name)
+                in (
+                    ("ssh", "host"),
+                    ("", "hosts"),
+                    ("", "flags"),
+                )
+            ), (name, field.name)
+
+
+def _has_default(section: str, name: str) -> bool:
+    kind = SECTIONS.get(section, Document)
+    if section in ("flags", "hosts"):
+        return False
+    info = kind.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    return info.default is not None and info.default_factory is None
+
+
+def test_template_fits_a_screen() -> None:
+    assert all(len(line) <= 120 for line in commented_template(engine="etcd").splitlines())
+
+
+@given(
+    st.text(max_size=20) | st.integers() | st.booleans() | st.sampled_from(["on", "1e3", "~", "0x1", "a: b", "12:30", "=", "-"])
+)
+def test_scalars_come_back(value: str | int | bool) -> None:
+    document = parse_yaml(f"a: {scalar(value)}\nb: [{scalar(value)}]\n".encode("utf-8", "surrogatepass"), Path("c.yaml"))
+    assert document.value == {"a": value, "b": [value]}
+
+
+def test_each_flag_of_the_server_has_one_place() -> None:
+    """A new flag of the server is either decided by the deployment or free for the operator; nobody forgets to ask."""
+    free = {name for name in (*FLAGS, *RETIRED) if not decided_elsewhere(name)}
+    about_listening_or_trust = {name for name in free if re.search(r"(^|-)urls?$|cert-file|key-file|ca-file|(^|-)dir$", name)}
+    assert not about_listening_or_trust
