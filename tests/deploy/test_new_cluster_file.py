@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tercet.deploy
 from tercet.deploy.cluster_file import Cluster, parse
 from tercet.deploy.document import SECTIONS, Document, HostEntry
 from tercet.deploy.engine_flags import decided_elsewhere
@@ -121,3 +124,11 @@ def test_each_flag_of_the_server_has_one_place() -> None:
     free = {name for name in (*FLAGS, *RETIRED) if not decided_elsewhere(name)}
     about_listening_or_trust = {name for name in free if re.search(r"(^|-)urls?$|cert-file|key-file|ca-file|(^|-)dir$", name)}
     assert not about_listening_or_trust
+
+
+def test_the_front_door_is_quick_and_complete() -> None:
+    code = "import sys, tercet.deploy as d; assert 'pydantic' not in sys.modules; print(*[getattr(d, n) for n in d.__all__])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with pytest.raises(AttributeError, match="has no attribute 'Loda'"):
+        _ = tercet.deploy.Loda  # type: ignore[attr-defined]
