@@ -235,6 +235,14 @@ def test_three_releases_are_kept_and_those_in_use(host: Host) -> None:
     assert len(host.releases()) == 3
 
 
+def test_what_was_in_use_last_is_kept_whenever_it_was_installed(host: Host) -> None:
+    first, second, third = (host.installed(f"3.5.{number}") for number in range(1, 4))
+    for artifact in (third, first, second):
+        host.must(activate_command(artifact, host.install))
+    host.activated("3.5.4")
+    assert host.releases() == ["3.5.1", "3.5.2", "3.5.4"]
+
+
 def test_releases_only_installed_do_not_push_out_what_is_in_use(host: Host) -> None:
     host.activated("3.5.1")
     second = host.activated("3.5.2")

@@ -141,7 +141,7 @@ _PREAMBLE = """
 set -u
 umask 022
 fail() { echo "$1" >&2; exit 1; }
-# rename(2) replaces a link in one step; `ln -sf` would leave a moment without one.
+# rename(2) replaces a link in one step; `ln -sf` may leave a moment without one.
 point() {
   rm -f "$1.new"
   { ln -s "$2" "$1.new" && mv -T "$1.new" "$1"; } || fail "cannot make the link $1"
