@@ -194,6 +194,7 @@ def test_every_mistake_at_once_with_line_and_field() -> None:
         ("engine: {source: 'http://h/x.tgz'}", "9: engine.sha256: is missing: what comes over plain HTTP must be checked"),
         ("engine: {source: 'ftp://h/x'}", "9: engine.source: ftp:// is not supported"),
         ("engine: {source: 'https://u:p@h/x'}", "9: engine.source: carries a user name or password"),
+        ("engine: {sha256: 123}", "9: engine.sha256: is no SHA-256"),
         ("engine: {sha256: abc}", "9: engine.sha256: is no SHA-256: 64 hexadecimal digits"),
         ("engine: {python: 'python3; id'}", "9: engine.python: 'python3; id' is neither an absolute path nor a name"),
         ("ssh: {host: x}", "9: ssh.host: is for one host; write it under hosts[].ssh"),

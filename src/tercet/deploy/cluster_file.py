@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _SCHEMA: TypeAdapter[Document] = TypeAdapter(Document)
-_TEXT_FIELDS = (("auto_compaction_retention",), ("engine", "version"), ("name",), ("token",))
+_TEXT_FIELDS = (("auto_compaction_retention",), ("engine", "version"), ("engine", "sha256"), ("name",), ("token",))
 """Text that YAML may take for a number; the file's own spelling counts."""
 
 
