@@ -177,3 +177,19 @@ def test_the_log_is_trimmed_also_where_no_life_is_long() -> None:
         member = LoneMember(member.backend, member.files, options=Options(snapshot_entries=10, catch_up_entries=2))
         member.settle()
     assert index - member.raft.log.first_index < 20
+
+
+# --- large entries
+
+
+def test_entries_are_kept_by_their_bytes_too() -> None:
+    """Five thousand entries of a megabyte each would fill any memory."""
+    member = started(Options(snapshot_entries=10_000, catch_up_entries=5_000, catch_up_bytes=10_000))
+    for index in range(4, 200):
+        member.follow([put_entry(2, index, b"k" * 200)], commit=index)
+        member.settle()
+        assert member.raft.log.size_bytes < 2 * 10_000 + 500
+    assert member.raft.log.last_index == 199
+    assert member.raft.log.size_bytes == sum(
+        len(entry.wire) for entry in member.raft.log.entries(member.raft.log.first_index, 200)
+    )

@@ -25,12 +25,13 @@ _WINDOW = 256  # entries looked at in one step when a slice is bounded in bytes:
 class RaftLog:
     """The entries after `snapshot_index`, by index."""
 
-    __slots__ = ("_entries", "snapshot_index", "snapshot_term")
+    __slots__ = ("_entries", "size_bytes", "snapshot_index", "snapshot_term")
 
     def __init__(self, snapshot_index: int = 0, snapshot_term: int = 0, entries: Sequence[Entry] = ()) -> None:
         self.snapshot_index = snapshot_index
         self.snapshot_term = snapshot_term
         self._entries = list(entries)
+        self.size_bytes = _size(self._entries)  # of all entries' wire form
         term = snapshot_term
         for position, entry in enumerate(self._entries, snapshot_index + 1):
             require(entry.index == position and entry.term >= term, "the log has a gap or a falling term", position, entry)
@@ -79,7 +80,7 @@ class RaftLog:
         room = max_bytes
         while start < stop:
             window = self._entries[start : min(start + _WINDOW, stop)]
-            size = sum([len(entry.wire) for entry in window])
+            size = _size(window)
             if size > room:
                 return taken + _fitting(window, room, at_least_one=not taken)
             if not taken and start + len(window) == stop:
@@ -93,10 +94,12 @@ class RaftLog:
         """Add entries whose indexes follow the last one; the caller has looked at each of them."""
         require(not entries or entries[0].index == self.last_index + 1, "an append leaves a gap", self, entries[:1])
         self._entries += entries
+        self.size_bytes += _size(entries)
 
     def truncate(self, last: int) -> None:
         """Forget all entries behind `last`."""
         require(self.snapshot_index <= last <= self.last_index, "cannot cut the log there", last, self)
+        self.size_bytes -= _size(self._entries[last - self.snapshot_index :])
         del self._entries[last - self.snapshot_index :]
 
     def compact(self, index: int) -> None:
@@ -105,13 +108,26 @@ class RaftLog:
             return
         term = self.term(index)
         require(term is not None, "cannot compact behind the end of the log", index, self)
+        self.size_bytes -= _size(self._entries[: index - self.snapshot_index])
         del self._entries[: index - self.snapshot_index]
         self.snapshot_index, self.snapshot_term = index, term or 0
 
     def restore(self, index: int, term: int) -> None:
         """Replace everything by a snapshot at that position."""
         self._entries = []
+        self.size_bytes = 0
         self.snapshot_index, self.snapshot_term = index, term
+
+    def last_beyond(self, size_bytes: int) -> int:
+        """The last index that has to go for the rest to take at most `size_bytes`; `snapshot_index` if nothing has to."""
+        excess = self.size_bytes - size_bytes
+        index = self.snapshot_index
+        for entry in self._entries:
+            if excess <= 0:
+                break
+            excess -= len(entry.wire)
+            index = entry.index
+        return index
 
     def is_up_to_date(self, *, index: int, term: int) -> bool:
         """May a candidate whose log ends there be voted for? Its last term is higher, or equal and its log not shorter
@@ -142,6 +158,10 @@ class RaftLog:
         if index >= self.snapshot_index and self.snapshot_term <= term:
             return self.snapshot_index, self.snapshot_term
         return max(0, min(index, self.snapshot_index - 1)), 0
+
+
+def _size(entries: Sequence[Entry]) -> int:
+    return sum([len(entry.wire) for entry in entries])
 
 
 def _fitting(entries: list[Entry], room: int, *, at_least_one: bool) -> list[Entry]:

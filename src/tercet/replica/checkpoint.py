@@ -1,7 +1,8 @@
 """When may the log start later? Behind a point that the backend holds durably, and not sooner than slow followers can bear.
 
 Every `snapshot_entries` applied entries:  backend commits  ->  the log records the point  ->  segments before it go, and raft
-forgets all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot.
+forgets all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot. Entries may
+be large, so their bytes are bounded as well (`catch_up_bytes`).
 
 Each arrow waits for durability on its left: a power cut between any two leaves a log that still reaches back to the backend's
 state.
@@ -35,6 +36,7 @@ class Checkpoints:
         backend: Backend,
         snapshot_entries: int,
         catch_up_entries: int,
+        catch_up_bytes: int,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -43,7 +45,9 @@ class Checkpoints:
         self._backend = backend
         self._snapshot_entries = snapshot_entries
         self._catch_up_entries = catch_up_entries
+        self._catch_up_bytes = catch_up_bytes
         self._last_index = raft.log.snapshot_index  # not where this life began: many short ones must not add up to a long log
+        self._last_bytes = raft.log.size_bytes
         self._is_running = False
         self._clock = clock
         self._asked_until = -math.inf
@@ -66,10 +70,12 @@ class Checkpoints:
 
     def applied(self, index: int, term: int) -> None:
         """All entries up to `index` are applied; begins a checkpoint if one is due."""
-        if index - self._last_index < self._snapshot_entries or self._is_running:
+        log_bytes = self._raft.log.size_bytes
+        is_due = index - self._last_index >= self._snapshot_entries or log_bytes - self._last_bytes >= self._catch_up_bytes
+        if not is_due or self._is_running:
             return
         self._is_running = True
-        self._last_index = index
+        self._last_index, self._last_bytes = index, log_bytes
         point = Snapshot(index, term, self._raft.conf_state)
         self._backend.commit(then=partial(self._committed, point))
 
@@ -86,8 +92,10 @@ class Checkpoints:
         keep_from = point.index - self._catch_up_entries
         if self._is_awaited(keep_from):
             keep_from = point.index - max(self._catch_up_entries, KEPT_FOR_RECEIVERS_MAX)
+        keep_from = max(keep_from, min(self._raft.log.last_beyond(self._catch_up_bytes), point.index))
         if keep_from > 0:
             self._raft.compact(keep_from)
+        self._last_bytes = self._raft.log.size_bytes
 
     def _is_awaited(self, keep_from: int) -> bool:
         """Whether somebody who gets a snapshot still needs entries before `keep_from`."""

@@ -95,6 +95,7 @@ class Options:
     request_bytes_max: int = 1_572_864
     snapshot_entries: int = 10_000
     catch_up_entries: int = 5_000
+    catch_up_bytes: int = 256 << 20  # entries may be large: no more of them is kept in memory, and as much between checkpoints
     quota_bytes: int = 0
 
 
@@ -140,7 +141,13 @@ class Replica:
         self.proposals = Proposals(ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
         self.reads = Reads(ids, clock=clock, timeout_seconds=timeout)
         self.checkpoints = Checkpoints(
-            raft, log_store, machine.backend, options.snapshot_entries, options.catch_up_entries, clock=clock
+            raft,
+            log_store,
+            machine.backend,
+            options.snapshot_entries,
+            options.catch_up_entries,
+            options.catch_up_bytes,
+            clock=clock,
         )
         self.snapshots = Snapshots(machine, clock=clock, log_starts=lambda: raft.log.first_index)
         raft.snapshot_source = self._offer_snapshot
