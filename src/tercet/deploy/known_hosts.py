@@ -130,10 +130,6 @@ class HostKeyCheck:
             return False
         return True
 
-    def refuse_kind(self) -> None:
-        """The host has no key of a kind in which one is known: as bad as another key."""
-        self._refuse_changed("no key of that kind")
-
     def refuse_revoked(self) -> None:
         entry = self.known.revoked[0]
         self.problem = f"its host key is revoked by {entry.file} line {entry.line}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 import asyncssh
+from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
 from tercet.deploy.host_error import HostError
 from tercet.deploy.identities import Offer
@@ -23,13 +25,12 @@ async def log_in(
     """
     check = HostKeyCheck(target.known_hosts, target.known_as, target.port, accept_new=accept_new)
     keys, authorities, revoked = check.trusted()
-    # A certificate is of use only with a known authority; without one the host is to show its plain key, as ssh would have it.
-    algorithms = () if authorities or target.has_host_key_algorithms else "-*-cert-v01@openssh.com"
+    algorithms = () if target.has_host_key_algorithms else _algorithms(keys, with_certificates=bool(authorities))
     try:
         return await asyncssh.connect(
             target.name,
             options=target.options,
-            tunnel=tunnel or (),
+            tunnel=tunnel,  # None rather than asyncssh's own reading of ProxyJump, which knows nothing of our checks
             client_factory=lambda: _Client(check),
             known_hosts=(keys, authorities, revoked),
             server_host_key_algs=algorithms,
@@ -38,6 +39,17 @@ async def log_in(
     except (OSError, ValueError, asyncssh.Error) as error:
         text, remedy = _explain(error, target, offer, check)
         raise HostError(host, STEP, text, remedy=remedy) from error
+
+
+def _algorithms(known: Sequence[asyncssh.SSHKey], *, with_certificates: bool) -> list[str]:
+    """Kinds of host keys to ask for: those that are known first, so that a host with several shows one of them.
+
+    The others too: a host that has none of the known kind is to be told from one that does not answer. Certificates are of use
+    only with a known authority; without one the host is to show its plain key.
+    """
+    kinds = [kind for key in known for kind in key.sig_algorithms]
+    kinds = [*(get_default_certificate_algs() if with_certificates else []), *kinds, *get_default_public_key_algs()]
+    return [kind.decode() for kind in dict.fromkeys(kinds)]
 
 
 class _Client(asyncssh.SSHClient):
@@ -55,9 +67,6 @@ def _explain(error: Exception, target: Target, offer: Offer, check: HostKeyCheck
     match error:
         case asyncssh.HostKeyNotVerifiable():
             return _host_key(error, check)
-        case asyncssh.KeyExchangeFailed() if check.known.keys and "host key" in str(error):
-            check.refuse_kind()
-            return check.problem, check.remedy
         case asyncssh.PermissionDenied():
             remedy = (
                 f"put a public key into ~{target.user}/.ssh/authorized_keys there (ssh-copy-id), or set ssh.user or ssh.key"

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import math
 import os
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,6 +37,7 @@ Progress = Callable[[int, int], None]
 _SESSIONS = 8  # sshd refuses an eleventh at once (MaxSessions)
 _UPLOAD_PIECE = 256 << 10
 _UPLOAD_BYTES_PER_SECOND = 100_000  # what is slower than this, in the long run, is not going to finish
+_CLOSE_SECONDS = 0.2  # for a goodbye; a command that still prints would make it a long one
 _LINES_SHOWN = 12
 # Reads a program of the length that stdin's first line says, and runs its `main` on what follows: a command line that says
 # nothing of what is done, and has no limit.
@@ -75,9 +77,10 @@ class Host:
     async def run(self, command: str, *, stdin: bytes = b"", root: bool = True, timeout: float = 60, step: str) -> Completed:
         """Run a line of sh and wait until it has ended, whatever its exit code.
 
-        root: become root for it, if the login is not. timeout: seconds; what still runs then is ended.
+        root: become root for it, if the login is not. timeout: seconds; what still runs then is ended, on the host too. If this
+        is cancelled or the connection breaks, the command goes on by itself, for no longer than that.
         """
-        async with self._session(command, root=root, timeout=timeout, step=step) as process:
+        async with self._session(_bounded(command, timeout), root=root, timeout=timeout, step=step) as process:
             _feed(process, stdin)
             out, err = await process.communicate()
         return self._completed(process, out, err, step)
@@ -114,7 +117,8 @@ class Host:
         """
         size = local.stat().st_size
         timeout = timeout if timeout is not None else 60 + size / _UPLOAD_BYTES_PER_SECOND
-        async with self._session(_loader("python3"), root=True, timeout=timeout, step=step) as process:
+        command = _bounded(_loader("python3"), timeout)
+        async with self._session(command, root=True, timeout=timeout, step=step) as process:
             process.stdin.write(_packed(inspect.getsource(receive)))
             process.stdin.write(_header(path, size, mode=mode, owner="root", group="root"))
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it gave up; it says why below
@@ -126,11 +130,15 @@ class Host:
         self._must_succeed(done, step, "upload")
 
     async def lines(self, command: str, *, root: bool = True, step: str) -> AsyncIterator[str]:
-        """What a command prints, line by line, for as long as it runs. Close the iterator to end the command."""
+        """What a command prints, line by line, for as long as it runs.
+
+        Close the iterator to hang up: the command ends when it next prints, if it does not notice before (journalctl does).
+        """
         async with self._session(command, root=root, timeout=None, step=step) as process:
             _feed(process, b"")
             async for line in process.stdout:
-                yield line.decode("utf-8", "replace").rstrip("\n")
+                if line:  # the last one may be empty
+                    yield line.decode("utf-8", "replace").rstrip("\n")
             err = await process.stderr.read()
             await process.wait_closed()
         self._must_succeed(self._completed(process, b"", err, step), step)
@@ -148,14 +156,15 @@ class Host:
         """Hang up. What still runs on the host is left to itself."""
         self._connection.close()
         with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._connection.wait_closed()
+        self._connection.abort()
         if self._on_close is not None:
             await self._on_close()
 
     @contextlib.asynccontextmanager
     async def _session(self, command: str, *, root: bool, timeout: float | None, step: str) -> AsyncIterator[Process]:
-        """A command that runs; it is ended if this is left before it has ended of itself."""
+        """A command that runs; we hang up on it when this is left."""
         process: Process | None = None
         async with self._slots:
             try:
@@ -174,8 +183,8 @@ class Host:
             except (OSError, asyncssh.Error) as error:
                 self._raise(error, step)
             finally:
-                if process is not None and process.exit_status is None and process.exit_signal is None:
-                    _end(process)
+                if process is not None:
+                    process.close()
 
     async def _find_root(self) -> None:
         """Before the clock of a command starts: a person may have to type a password."""
@@ -225,6 +234,14 @@ def last_lines(output: bytes, count: int = _LINES_SHOWN) -> str:
     return "\n".join(line.rstrip() for line in lines[-count:])
 
 
+def _bounded(command: str, seconds: float) -> str:
+    """The command, ended by the host itself if need be: sshd passes no signals on to what runs as root.
+
+    A little after we have given up, so that it is we who say so.
+    """
+    return f"exec timeout -k 5 {math.ceil(seconds) + 1} sh -c {shlex.quote(command)}"
+
+
 def _loader(python: str) -> str:
     return f"exec {shlex.quote(python)} -I -c {shlex.quote(_LOADER)}"
 
@@ -255,9 +272,3 @@ async def _stream(local: Path, size: int, process: Process, progress: Progress |
             done += len(piece)
             if progress is not None:
                 progress(done, size)
-
-
-def _end(process: Process) -> None:
-    with contextlib.suppress(OSError, asyncssh.Error):
-        process.terminate()
-    process.close()

@@ -21,6 +21,7 @@ AskPassword: TypeAlias = Callable[[str], Awaitable[str]]
 Process: TypeAlias = asyncssh.SSHClientProcess[bytes]
 Way: TypeAlias = Literal["root", "free", "password"]
 
+ROOT = "root"
 # Administrators' programs (useradd, sysctl) are not in everyone's PATH, and messages that we read are to be English ones.
 _ENVIRONMENT = "LC_ALL=C; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export LC_ALL PATH; "
 _SUDO_SECONDS = 30.0  # sudo itself waits a few seconds after a wrong password, and longer where a directory service is slow
@@ -40,7 +41,7 @@ class Root:
         self._user = user
         self._sudo = sudo
         self._ask = ask_password
-        self._way: Way | None = "root" if user == "root" else None
+        self._way: Way | None = "root" if user == ROOT else None
         self._password = ""
         self._failure: HostError | None = None
         self._finding = asyncio.Lock()

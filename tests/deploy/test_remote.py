@@ -1,0 +1,520 @@
+"""Commands, files and logs on a host; and what is left, and said, when something breaks on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import hashlib
+import os
+import pwd
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tercet.deploy.connections import connect
+from tercet.deploy.remote import Completed, Host, HostError
+from tests.deploy.sshd import USER, Operator, operator_of, public, running_sshd, wire_to
+
+Result = TypeVar("Result")
+GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
+PASSWORD = "correct horse"
+
+# What sudo does of what we use of it; the real one is met in tests/hosts.
+SUDO = """#!PYTHON -I
+import os, pathlib, sys
+state = pathlib.Path("STATE")
+arguments = sys.argv[1:]
+command = arguments[arguments.index("--") + 1:]
+with (state / "calls").open("a") as calls:
+    print(*sys.argv, file=calls)
+mode = (state / "mode").read_text()
+if mode == "tty":
+    sys.exit("sudo: sorry, you must have a tty to run sudo")
+if mode != "free":
+    if "-n" in arguments:
+        sys.exit("sudo: a password is required")
+    for attempt in range(3):
+        os.write(2, arguments[arguments.index("-p") + 1].encode())
+        line = b""
+        while not line.endswith(b"\\n"):
+            line += os.read(0, 1) or sys.exit("sudo: no password was provided")
+        if line == b"PASSWORD\\n":
+            break
+        os.write(2, b"Sorry, try again.\\n")
+    else:
+        sys.exit("sudo: 3 incorrect password attempts")
+    if mode == "stranger":
+        sys.exit("ops is not in the sudoers file.  This incident will be reported.")
+os.environ["PATH"] = os.environ["PATH"].split(":", 1)[1]
+os.execvp(command[0], command)
+"""
+
+
+def with_host(operator: Operator, act: Callable[[Host], Awaitable[Result]], **settings: object) -> Result:
+    async def scenario() -> Result:
+        host = await connect(operator.spec(**settings))  # type: ignore[arg-type]
+        try:
+            return await act(host)
+        finally:
+            await host.close()
+
+    return asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def failure(operator: Operator, act: Callable[[Host], Awaitable[object]], **settings: object) -> HostError:
+    with pytest.raises(HostError) as raised:
+        with_host(operator, act, **settings)
+    assert raised.value.host == "node1"
+    assert "Traceback" not in str(raised.value)
+    return raised.value
+
+
+def left_over(directory: Path) -> list[str]:
+    """What is in a directory when no writer of ours runs any more."""
+    until = time.monotonic() + 5
+    while any(directory.glob(".*.partial")) and time.monotonic() < until:
+        time.sleep(0.02)
+    return sorted(path.name for path in directory.iterdir())
+
+
+def has_ended(pid_file: Path) -> bool:
+    """Whether the process of that number is gone, soon."""
+    process = Path("/proc") / pid_file.read_text().strip()
+    until = time.monotonic() + 5
+    while process.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    return not process.exists()
+
+
+# Commands
+
+
+def test_a_command_its_input_its_output_its_end(operator: Operator) -> None:
+    done = with_host(operator, lambda host: host.run("cat; echo oh >&2; exit 3", stdin=b"in\0put", step="try"))
+    assert done == Completed(3, b"in\0put", b"oh\n")
+
+
+def test_a_command_that_a_signal_ends(operator: Operator) -> None:
+    assert with_host(operator, lambda host: host.run("kill -9 $$", step="try")).exit_code == 137
+
+
+def test_a_command_that_fails_says_why_last(operator: Operator) -> None:
+    error = failure(operator, lambda host: host.check("for i in $(seq 30); do echo line $i >&2; done; exit 4", step="count"))
+    assert str(error).startswith("node1: count: exit code 4:\nline 19\n")
+    assert str(error).endswith("\nline 30")
+    assert (
+        str(failure(operator, lambda host: host.check("echo no >&2; exit 1", step="count"))) == "node1: count: exit code 1: no"
+    )
+    assert str(failure(operator, lambda host: host.check("exit 1", step="count"))) == "node1: count: exit code 1"
+
+
+def test_input_that_nobody_reads(operator: Operator) -> None:
+    assert with_host(operator, lambda host: host.run("exit 0", stdin=b"x" * 5_000_000, step="try")).exit_code == 0
+
+
+def test_much_output(operator: Operator) -> None:
+    assert len(with_host(operator, lambda host: host.check("head -c 8000000 /dev/zero", step="try"))) == 8_000_000
+
+
+def test_messages_are_english_and_administrators_programs_are_found(operator: Operator) -> None:
+    said = with_host(operator, lambda host: host.check('echo "$LC_ALL $PATH"', step="try")).decode()
+    assert said.startswith("C ")
+    assert "/usr/sbin" in said
+
+
+def test_more_commands_at_once_than_the_server_lets_in(operator: Operator) -> None:
+    async def many(host: Host) -> list[bytes]:
+        return await asyncio.gather(*(host.check(f"sleep 0.05; echo {number}", step="try") for number in range(30)))
+
+    assert with_host(operator, many) == [b"%d\n" % number for number in range(30)]
+
+
+def test_a_command_that_takes_too_long_is_ended(operator: Operator, tmp_path: Path) -> None:
+    command = f"echo $$ >{tmp_path}/pid; sleep 60"
+    error = failure(operator, lambda host: host.run(command, timeout=0.4, step="wait"))
+    assert (error.step, error.text) == ("wait", "not finished after 0.4 s")
+    assert has_ended(tmp_path / "pid")
+
+
+def test_after_a_cancelled_command_the_host_goes_on(operator: Operator, tmp_path: Path) -> None:
+    async def act(host: Host) -> bytes:
+        tasks = [asyncio.ensure_future(host.run("sleep 3", step="wait")) for _ in range(8)]
+        await asyncio.sleep(0.2)
+        for task in tasks:
+            task.cancel()
+        assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True))
+        return await host.check("echo on", step="go on", timeout=2)
+
+    assert with_host(operator, act) == b"on\n"
+
+
+# A connection that breaks
+
+
+@contextlib.asynccontextmanager
+async def wired_host(operator: Operator, **settings: object) -> AsyncIterator[tuple[Host, Callable[[], None]]]:
+    """A host, and how to cut the wire to it."""
+    operator.known_hosts.write_text(f"127.0.0.1 {public(operator.sshd.host_key)}\n")
+    async with wire_to(operator.sshd.port) as wire:
+        host = await connect(operator.spec(port=wire.port, **settings))
+        try:
+            yield host, wire.cut
+        finally:
+            await host.close()
+
+
+def lost(operator: Operator, act: Callable[[Host], Awaitable[object]], *, after: float = 0.3) -> HostError:
+    async def scenario() -> HostError:
+        async with wired_host(operator) as (host, cut):
+            asyncio.get_running_loop().call_later(after, cut)
+            with pytest.raises(HostError) as raised:
+                await act(host)
+            return raised.value
+
+    error = asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert "the SSH connection was lost" in error.text
+    assert error.remedy.startswith("run the same again")
+    return error
+
+
+def test_a_connection_lost_in_a_command(operator: Operator) -> None:
+    assert lost(operator, lambda host: host.run("sleep 20", step="restart etcd")).step == "restart etcd"
+
+
+def test_a_connection_lost_between_commands(operator: Operator) -> None:
+    async def act(host: Host) -> None:
+        await asyncio.sleep(0.3)
+        await host.run("true", step="next")
+
+    assert lost(operator, act, after=0.1).step == "next"
+
+
+def test_a_connection_lost_while_a_log_is_followed(operator: Operator) -> None:
+    async def act(host: Host) -> None:
+        async for line in host.lines("while echo tick; do sleep 0.05; done", step="logs"):
+            assert line == "tick"
+
+    assert lost(operator, act).step == "logs"
+
+
+def test_a_connection_lost_in_an_upload_leaves_nothing(operator: Operator, tmp_path: Path) -> None:
+    local, directory = tmp_path / "local", tmp_path / "there"
+    local.write_bytes(os.urandom(20_000_000))
+    directory.mkdir()
+    (directory / "file").write_text("before")
+
+    async def scenario() -> HostError:
+        async with wired_host(operator) as (host, cut):
+            with pytest.raises(HostError) as raised:
+                await host.upload(
+                    local, f"{directory}/file", mode=0o644, step="copy", progress=lambda done, _: done > 5_000_000 and cut()
+                )
+            return raised.value
+
+    assert "the SSH connection was lost" in asyncio.run(asyncio.wait_for(scenario(), 20)).text
+    assert left_over(directory) == ["file"]
+    assert (directory / "file").read_text() == "before"
+
+
+def test_a_host_that_no_longer_answers(operator: Operator) -> None:
+    async def scenario() -> HostError:
+        operator.known_hosts.write_text(f"127.0.0.1 {public(operator.sshd.host_key)}\n")
+        async with wire_to(operator.sshd.port) as wire:
+            host = await connect(operator.spec(port=wire.port))
+            wire.dead = True
+            with pytest.raises(HostError) as raised:
+                await host.run("true", timeout=0.5, step="reload systemd")
+            await host.close()
+            return raised.value
+
+    began = time.monotonic()
+    assert str(asyncio.run(scenario())).startswith("node1: reload systemd: not finished after 0.5 s")
+    assert time.monotonic() - began < 5
+
+
+# Files
+
+
+def test_a_file_is_written_with_mode_owner_and_group(operator: Operator, tmp_path: Path) -> None:
+    place = tmp_path / "it's a file"
+    content = os.urandom(100_000)
+    with_host(operator, lambda host: host.write(str(place), content, mode=0o640, owner=USER, group=GROUP, step="write"))
+    assert place.read_bytes() == content
+    assert place.stat().st_mode & 0o7777 == 0o640
+    assert left_over(tmp_path) == sorted(["home", place.name])
+
+
+def test_a_file_takes_the_place_of_another(operator: Operator, tmp_path: Path) -> None:
+    """By a rename: who has the old one open keeps it, and a link is replaced, not followed."""
+    (tmp_path / "target").write_text("target")
+    place = tmp_path / "link"
+    place.symlink_to("target")
+    with_host(operator, lambda host: host.write(str(place), b"", mode=0o600, owner=USER, group=GROUP, step="write"))
+    assert (place.is_symlink(), place.read_bytes(), (tmp_path / "target").read_text()) == (False, b"", "target")
+
+
+@pytest.mark.parametrize(
+    ("place", "owner", "said"),
+    [
+        ("none/file", USER, "cannot write: No such file or directory: {}"),
+        ("home", USER, "cannot write: A directory is in its place: {}"),
+        ("file", "nobody-of-this-name", "cannot write: there is no user nobody-of-this-name here"),
+    ],
+)
+def test_a_file_that_cannot_be_written(operator: Operator, tmp_path: Path, place: str, owner: str, said: str) -> None:
+    path = str(tmp_path / place)
+    error = failure(operator, lambda host: host.write(path, b"x", mode=0o600, owner=owner, group=GROUP, step="write the unit"))
+    assert str(error) == f"node1: write the unit: {said.format(path)}"
+    assert left_over(tmp_path) == ["home"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], timeout=10, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True, timeout=10)
+
+
+@pytest.mark.parametrize("how", ["write", "upload"])
+def test_a_full_disk(operator: Operator, small_disk: Path, tmp_path: Path, how: str) -> None:
+    (small_disk / "file").write_text("before")
+    local = tmp_path / "local"
+    local.write_bytes(bytes(3_000_000))
+
+    async def act(host: Host) -> None:
+        if how == "write":
+            await host.write(f"{small_disk}/file", local.read_bytes(), mode=0o600, owner=USER, group=GROUP, step="copy")
+        else:
+            await host.upload(local, f"{small_disk}/file", mode=0o600, step="copy")
+
+    assert str(failure(operator, act)) == f"node1: copy: cannot {how}: No space left on device: {small_disk}/file"
+    assert left_over(small_disk) == ["file"]
+    assert (small_disk / "file").read_text() == "before"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="uploads belong to root")
+def test_an_upload_tells_how_far_it_is(operator: Operator, tmp_path: Path) -> None:
+    local, place = tmp_path / "local", tmp_path / "place"
+    local.write_bytes(os.urandom(3_000_000))
+    told: list[tuple[int, int]] = []
+    with_host(
+        operator,
+        lambda host: host.upload(local, str(place), mode=0o755, step="copy", progress=lambda *numbers: told.append(numbers)),
+    )
+    assert hashlib.sha256(place.read_bytes()).digest() == hashlib.sha256(local.read_bytes()).digest()
+    assert place.stat().st_mode & 0o7777 == 0o755
+    assert told[-1] == (3_000_000, 3_000_000)
+    assert told == sorted(told)
+    assert len(told) > 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="uploads belong to root")
+def test_an_upload_that_is_cancelled_leaves_nothing(operator: Operator, tmp_path: Path) -> None:
+    local, directory = tmp_path / "local", tmp_path / "there"
+    local.write_bytes(bytes(30_000_000))
+    directory.mkdir()
+
+    async def act(host: Host) -> bytes:
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(
+            host.upload(local, f"{directory}/file", mode=0o644, step="copy", progress=lambda *_: begun.set())
+        )
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await host.check("echo on", step="go on")
+
+    assert with_host(operator, act) == b"on\n"
+    assert left_over(directory) == []
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(operator: Operator, tmp_path: Path) -> None:
+    old, young, others = (tmp_path / name for name in (".file.abc.partial", ".file.def.partial", ".other.abc.partial"))
+    for path in (old, young, others):
+        path.touch()
+    os.utime(old, (time.time() - 3600, time.time() - 3600))
+    os.utime(others, (time.time() - 3600, time.time() - 3600))
+    place = str(tmp_path / "file")
+    with_host(operator, lambda host: host.write(place, b"", mode=0o600, owner=USER, group=GROUP, step="write"))
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [young.name, others.name]
+
+
+# Logs and tunnels
+
+
+def test_lines_as_they_come(operator: Operator) -> None:
+    async def act(host: Host) -> list[str]:
+        return [line async for line in host.lines("printf 'one\\n\\ntwo\\377\\nend'", step="logs")]
+
+    assert with_host(operator, act) == ["one", "", "two\ufffd", "end"]
+
+
+def test_lines_of_a_command_that_fails(operator: Operator) -> None:
+    async def act(host: Host) -> None:
+        async for line in host.lines("echo one; echo no journal >&2; exit 1", step="logs"):
+            assert line == "one"
+
+    assert str(failure(operator, act)) == "node1: logs: exit code 1: no journal"
+
+
+def test_lines_until_one_has_enough(operator: Operator, tmp_path: Path) -> None:
+    async def act(host: Host) -> None:
+        command = f"echo $$ >{tmp_path}/pid; while echo one; do sleep 0.05; done"
+        async with contextlib.aclosing(host.lines(command, step="logs")) as lines:
+            assert await anext(lines) == "one"
+
+    with_host(operator, act)
+    assert has_ended(tmp_path / "pid")
+
+
+def test_a_port_as_the_host_sees_it(operator: Operator) -> None:
+    async def act(host: Host) -> bytes:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.readline())
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            port = await host.forward("127.0.0.1", server.sockets[0].getsockname()[1])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"through\n")
+            said = await reader.read()
+            writer.close()
+        await host.close()
+        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port), 1):
+            pass
+        return said
+
+    assert with_host(operator, act) == b"through\n"
+
+
+# Root
+
+
+@pytest.fixture
+def sudoer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Operator, Path]]:
+    """A login that is not root and has sudo; how sudo behaves is in the file `mode`."""
+    programs, state = tmp_path / "bin", tmp_path / "state"
+    programs.mkdir()
+    state.mkdir()
+    (state / "mode").write_text("free")
+    program = SUDO.replace("PYTHON", sys.executable).replace("STATE", str(state)).replace("PASSWORD", PASSWORD)
+    (programs / "sudo").write_text(program)
+    (programs / "id").write_text("#!/bin/sh\necho 1000\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setattr("tercet.deploy.sudo.ROOT", "somebody else")
+    with (
+        running_sshd(tmp_path / "sshd", environment=f"PATH={programs}:/usr/local/bin:/usr/bin:/bin") as sshd,
+        operator_of(sshd, tmp_path / "home", monkeypatch) as operator,
+    ):
+        yield operator, state
+
+
+def as_root(operator: Operator, password: str | None, asked: list[str]) -> list[Completed]:
+    async def ask(prompt: str) -> str:
+        asked.append(prompt)
+        await asyncio.sleep(0.1)
+        assert password is not None
+        return password
+
+    async def scenario() -> list[Completed]:
+        host = await connect(operator.spec(), ask_password=ask if password is not None else None)
+        try:
+            runs = (host.run(f"cat; echo {number} >&2", stdin=b"input\n", step="try", timeout=10) for number in range(3))
+            results = await asyncio.gather(*runs, return_exceptions=True)
+        finally:
+            await host.close()
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, Completed)]
+
+    return asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+THREE = [Completed(0, b"input\n", b"%d\n" % number) for number in range(3)]
+
+
+def test_sudo_that_asks_for_nothing(sudoer: tuple[Operator, Path]) -> None:
+    asked: list[str] = []
+    assert as_root(sudoer[0], PASSWORD, asked) == THREE
+    assert asked == []
+
+
+def test_sudo_that_asks_for_a_password_is_told_it_over_stdin(sudoer: tuple[Operator, Path]) -> None:
+    operator, state = sudoer
+    (state / "mode").write_text("password")
+    asked: list[str] = []
+    assert as_root(operator, PASSWORD, asked) == THREE
+    assert asked == [f"node1: password of {USER} for sudo: "], "once, whatever the number of commands"
+    assert PASSWORD not in (state / "calls").read_text()
+
+
+def test_sudo_that_asks_and_nobody_who_knows(sudoer: tuple[Operator, Path]) -> None:
+    operator, state = sudoer
+    (state / "mode").write_text("password")
+    with pytest.raises(HostError, match=f"^node1: sudo: sudo asks {USER} for a password, and there is nobody to ask for it; "):
+        as_root(operator, None, [])
+
+
+def test_a_wrong_password_is_tried_once(sudoer: tuple[Operator, Path]) -> None:
+    operator, state = sudoer
+    (state / "mode").write_text("password")
+    asked: list[str] = []
+    with pytest.raises(HostError, match=f"^node1: sudo: sudo does not accept this password for {USER}"):
+        as_root(operator, "wrong", asked)
+    assert len(asked) == 1
+    assert (state / "calls").read_text().count(" -S ") == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [("stranger", "cannot become root: ops is not in the sudoers file"), ("tty", "sudo wants a terminal: .*; add 'Defaults")],
+)
+def test_sudo_that_will_not(sudoer: tuple[Operator, Path], mode: str, said: str) -> None:
+    operator, state = sudoer
+    (state / "mode").write_text(mode)
+    with pytest.raises(HostError, match=f"^node1: sudo: .*{said}"):
+        as_root(operator, PASSWORD, [])
+
+
+def test_no_sudo_there(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
+    (tmp_path / "bin" / "sudo").write_text("#!/bin/sh\necho 'sh: 1: exec: sudo: not found' >&2; exit 127\n")
+    with pytest.raises(HostError, match=f"^node1: sudo: sudo is not installed, and the login is {USER}; install sudo, or set"):
+        as_root(sudoer[0], PASSWORD, [])
+
+
+def test_sudo_that_is_not_to_be_used(sudoer: tuple[Operator, Path]) -> None:
+    error = failure(sudoer[0], lambda host: host.run("true", step="try"), sudo=False)
+    assert error.text == f"the login is {USER}, not root, and the cluster file says not to use sudo"
+    assert with_host(sudoer[0], lambda host: host.run("true", step="try", root=False), sudo=False).exit_code == 0
+
+
+def test_no_python_there(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
+    operator, _ = sudoer
+
+    async def act(host: Host) -> None:
+        await host.run_python("", b"", python="python9", step="gather facts")
+
+    assert failure(operator, act).text == "there is no python9 on the host"
+
+
+def test_a_python_that_is_too_old(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
+    old = tmp_path / "bin" / "python-old"
+    old.write_text("#!/bin/sh\necho 'SyntaxError: future feature annotations is not defined' >&2; exit 1\n")
+    old.chmod(0o755)
+    error = failure(sudoer[0], lambda host: host.run_python("", b"", python=str(old), step="gather facts"))
+    assert error.text == f"{old} on the host is older than 3.7"
