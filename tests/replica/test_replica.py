@@ -186,7 +186,7 @@ def test_entries_are_kept_by_their_bytes_too() -> None:
     """Five thousand entries of a megabyte each would fill any memory."""
     member = started(Options(snapshot_entries=10_000, catch_up_entries=5_000, catch_up_bytes=10_000))
     for index in range(4, 200):
-        member.follow([put_entry(2, index, b"k" * 200)], commit=index)
+        member.follow([put_entry(2, index, b"k" * 100, b"v" * 100)], commit=index)
         member.settle()
         assert member.raft.log.size_bytes < 2 * 10_000 + 500
     assert member.raft.log.last_index == 199
