@@ -38,7 +38,7 @@ class Written:
     prefix: str
     acknowledged: dict[str, int] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
-    failures: int = 0
+    failures: list[str] = field(default_factory=list)
 
     @property
     def longest_gap_seconds(self) -> float:
@@ -80,7 +80,7 @@ def writing(operator: Operator, env: Mapping[str, str], *, beyond: float = 2.0) 
         process.wait(10)
         reader.join(5)
     operator.show(
-        f"  writer: {len(written.acknowledged)} writes acknowledged, {written.failures} failed, "
+        f"  writer: {len(written.acknowledged)} writes acknowledged, {len(written.failures)} failed, "
         f"longest pause {written.longest_gap_seconds:.2f} s"
     )
 
@@ -93,14 +93,14 @@ def _note(process: subprocess.Popen[str], written: Written) -> None:
                 written.times.append(int(milliseconds) / 1000)
                 written.acknowledged[key] = int(revision)
             case _:
-                written.failures += 1
+                written.failures.append(line.strip())
 
 
 def _wait_for_more(written: Written, process: subprocess.Popen[str], seconds: float = 30) -> None:
     goal, deadline = len(written.acknowledged) + 5, time.monotonic() + seconds
     while len(written.acknowledged) < goal:
-        assert process.poll() is None, f"the writer ended: {process.stdout and process.stdout.read()}"
-        assert time.monotonic() < deadline, "no write was acknowledged"
+        assert process.poll() is None, f"the writer ended: {written.failures[-10:]}"
+        assert time.monotonic() < deadline, f"no write was acknowledged: {written.failures[-3:]}"
         time.sleep(0.05)
 
 
@@ -123,8 +123,9 @@ def main(prefix: str) -> None:
         try:
             answer = put(rpc_pb2.PutRequest(key=key.encode(), value=f"value of {key}".encode()), timeout=CALL_SECONDS_MAX)
         except grpc.RpcError as error:
-            print(f"failed {key} {error.code()}", flush=True)
+            print(f"failed {key} {error.code()} {error.details()}", flush=True)
             put = _put_at(next(channels))
+            time.sleep(0.02)
         else:
             print(f"{key} {answer.header.revision} {int((time.monotonic() - started) * 1000)}", flush=True)
 
