@@ -21,12 +21,16 @@ def tercet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
 
 
 @pytest.fixture(scope="package")
-def twins(tmp_path_factory: pytest.TempPathFactory, tercet: Member) -> Iterator[Twins]:
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
     cluster = Cluster.plan(tmp_path_factory.mktemp("etcd"), ["etcd"], ["--unsafe-no-fsync"], programs={"etcd": ETCD})
-    etcd = cluster.members[0].start()
     try:
-        for member in (etcd, tercet):
-            member.wait_ready()
-        yield Twins(etcd.client, tercet.client)
+        yield cluster.members[0].start()
     finally:
         cluster.dispose()
+
+
+@pytest.fixture(scope="package")
+def twins(etcd: Member, tercet: Member) -> Twins:
+    for member in (etcd, tercet):
+        member.wait_ready()
+    return Twins(etcd.client, tercet.client)

@@ -15,6 +15,7 @@ from tercet.mvcc.check import (
     is_serializable,
     writes_pairs,
 )
+from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Change, Leases, Store
@@ -23,6 +24,7 @@ __all__ = [
     "AutoCompaction",
     "Change",
     "CompactionHashes",
+    "Counts",
     "KVHash",
     "Leases",
     "Loaded",

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND
 from tercet.mvcc import range_stream, txn
 from tercet.mvcc.compaction import Compaction
+from tercet.mvcc.counts import Counts
 from tercet.mvcc.encoding import (
     FIRST_SUB,
     TOMBSTONE,
@@ -86,6 +87,7 @@ class Store:
         "backend",
         "changes",
         "compact_revision",
+        "counts",
         "finished_compact_revision",
         "index",
         "leases",
@@ -94,10 +96,13 @@ class Store:
         "revision",
     )
 
-    def __init__(self, backend: Backend, *, leases: Leases | None = None, loaded: Loaded | None = None) -> None:
+    def __init__(
+        self, backend: Backend, *, leases: Leases | None = None, loaded: Loaded | None = None, counts: Counts | None = None
+    ) -> None:
         loaded = Loaded(backend) if loaded is None else loaded
         self.backend = backend
         self.leases: Leases = NoLeases() if leases is None else leases
+        self.counts = Counts() if counts is None else counts
         self.index = loaded.index
         self.ranges = Ranges(loaded.index, backend)
         self.revision = loaded.revision
@@ -116,12 +121,14 @@ class Store:
 
     def put(self, request: rpc_pb2.PutRequest) -> bytes:
         """Raises LEASE_NOT_FOUND, or KEY_NOT_FOUND for ignore_value or ignore_lease."""
+        before = self.counts.operations
         body = self.put_operation(request)
-        self._close_request()
+        self._close_request(before)
         return body
 
     def range(self, request: rpc_pb2.RangeRequest) -> bytes:
         """Raises FUTURE_REVISION or COMPACTED."""
+        self.counts.ranges += 1
         return self.ranges.answer(request, self.revision, self.compact_revision)
 
     def range_stream(self, request: rpc_pb2.RangeRequest, *, header: bytes, bytes_max: int) -> Iterator[bytes]:
@@ -134,24 +141,28 @@ class Store:
         return range_stream.messages(self, request, revision, header, bytes_max)
 
     def delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> bytes:
+        before = self.counts.operations
         body = self.delete_operation(request)
-        self._close_request()
+        self._close_request(before)
         return body
 
     def txn(self, request: rpc_pb2.TxnRequest) -> bytes:
         """Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND, of the first operation that cannot be done."""
         plan = txn.decide(self, request)
         txn.check(self, plan)
+        before = self.counts.operations
         body = txn.run(self, plan)
-        self._close_request()
+        self._close_request(before)
         return body
 
     def delete_keys(self, keys: Sequence[bytes]) -> None:
         """Delete those of `keys` that live, in the order given, as one request: for a lease that ends."""
+        before = self.counts.operations
         for key in keys:
             if key in self.index.current:
+                self.counts.deletes += 1
                 self._delete([key])
-        self._close_request()
+        self._close_request(before)
 
     def compact(self, revision: int) -> None:
         """Refuse reads below `revision` from now on; `compaction_step` removes what they could have seen.
@@ -200,6 +211,7 @@ class Store:
         return self.revision + 1 if self._written else self.revision
 
     def range_operation(self, request: rpc_pb2.RangeRequest) -> bytes:
+        self.counts.ranges += 1
         return self.ranges.answer(request, self.moment, self.compact_revision)
 
     def put_operation(self, request: rpc_pb2.PutRequest) -> bytes:
@@ -213,6 +225,7 @@ class Store:
 
     def _put_over(self, request: rpc_pb2.PutRequest) -> bytes:
         """A Put that needs the pair it replaces."""
+        self.counts.ranges += 1
         prior = self.ranges.pair(request.key)
         value, lease = request.value, request.lease
         if request.ignore_value or request.ignore_lease:
@@ -226,6 +239,8 @@ class Store:
 
     def _put(self, key: bytes, value: bytes, lease: int) -> None:
         revision, sub = self.revision + 1, self._written
+        self.counts.puts += 1
+        self.counts.put_bytes += len(key) + len(value)
         filed_as = revision_key(revision, sub) if sub else revision.to_bytes(8, "big") + FIRST_SUB
         mod = varint(revision)
         create, version = self.index.put(key, filed_as, mod)
@@ -247,6 +262,9 @@ class Store:
                 self.leases.attach(key, lease)
 
     def delete_operation(self, request: rpc_pb2.DeleteRangeRequest) -> bytes:
+        self.counts.deletes += 1
+        if request.prev_kv:
+            self.counts.ranges += 1
         if not request.range_end:
             keys = [request.key] if request.key in self.index.current else []
         else:
@@ -274,7 +292,9 @@ class Store:
             for sub, key in enumerate(keys, first):
                 self.changes.append(Change(revision, sub, key, encode_deleted(key, mod), True))
 
-    def _close_request(self) -> None:
+    def _close_request(self, operations_before: int) -> None:
+        if self.counts.operations > operations_before + 1:
+            self.counts.txns += 1
         if self._written:
             self.revision += 1
             self._written = 0

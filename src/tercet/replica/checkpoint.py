@@ -1,8 +1,8 @@
 """When may the log start later? Behind a point that the backend holds durably, and not sooner than slow followers can bear.
 
 Every `snapshot_entries` applied entries:  backend commits  ->  the log records the point  ->  segments before it go, and raft
-forgets all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot. Entries may
-be large, so their bytes are bounded as well (`catch_up_bytes`).
+forgets all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot. Entries
+may be large, so their bytes are bounded as well (`catch_up_bytes`).
 
 Each arrow waits for durability on its left: a power cut between any two leaves a log that still reaches back to the backend's
 state.

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from tercet import errors
 from tercet.errors import StorageFailure
 from tercet.lease import Lessor
-from tercet.mvcc import Loaded, Store
+from tercet.mvcc import Counts, Loaded, Store
 from tercet.mvcc.check import writes_pairs
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfState, Snapshot
@@ -109,6 +109,7 @@ class StateMachine:
         self._lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
         self.on_compaction: Callable[[], None] = lambda: None
+        self.counts = Counts()  # of the member, not of the state: it outlives stores
         self.load()
 
     def load(self, loaded: Loaded | None = None) -> None:
@@ -117,7 +118,7 @@ class StateMachine:
         loaded: the store's part, where it was read beforehand.
         """
         self.lessor = Lessor(self.backend, ttl_seconds_min=self._lease_seconds_min)
-        self.store = Store(self.backend, leases=self.lessor, loaded=loaded)
+        self.store = Store(self.backend, leases=self.lessor, loaded=loaded, counts=self.counts)
         self.alarms = Alarms(self.backend)
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tercet.http.health import Health
+from tercet.mvcc import Counts
 from tercet.peer import PeerStatus
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
@@ -47,9 +48,19 @@ class MemberMetrics:
         metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.machine.store.revision)
         metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.machine.store.compact_revision)
         metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.machine.store.index.current))
+        self._watch_operations(replica.machine.counts)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
         self._watch_peers(member)
+
+    def _watch_operations(self, counts: Counts) -> None:
+        read = self.metrics.read
+        read("etcd_mvcc_put_total", lambda: counts.puts)
+        read("etcd_mvcc_delete_total", lambda: counts.deletes)
+        read("etcd_mvcc_range_total", lambda: counts.ranges)
+        read("etcd_debugging_mvcc_range_total", lambda: counts.ranges)
+        read("etcd_mvcc_txn_total", lambda: counts.txns)
+        read("etcd_debugging_mvcc_total_put_size_in_bytes", lambda: counts.put_bytes)
 
     def _watch_peers(self, member: RunningMember) -> None:
         own = hex_id(member.replica.raft.id)

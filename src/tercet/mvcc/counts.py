@@ -1,0 +1,24 @@
+"""What has this member been asked to do, since it started? Counted as etcd's metrics count
+(server/storage/mvcc/metrics_txn.go): a Put or DeleteRange that looks at the pair before is a Range as well.
+
+Must never be part of the state: members that were started at different times differ here and nowhere else.
+"""
+
+from __future__ import annotations
+
+
+class Counts:
+    """Operations, also those inside transactions; a transaction counts as one only if it has more than one operation."""
+
+    __slots__ = ("deletes", "put_bytes", "puts", "ranges", "txns")
+
+    def __init__(self) -> None:
+        self.puts = 0
+        self.put_bytes = 0
+        self.deletes = 0
+        self.ranges = 0
+        self.txns = 0
+
+    @property
+    def operations(self) -> int:
+        return self.puts + self.deletes + self.ranges
