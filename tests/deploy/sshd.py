@@ -139,6 +139,7 @@ def operator_of(sshd: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setattr("tercet.deploy.sudo.ROOT", USER)  # whoever runs the tests is root enough for them
     key = make_key(home / ".ssh" / "id_ed25519")
     sshd.authorized.write_text(public(key) + "\n")
     operator = Operator(home, key, sshd)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tercet.deploy.cluster import HostSpec
-from tercet.deploy.connections import connect, connected
+from tercet.deploy.connections import Dialer, connect, connected
 from tercet.deploy.remote import Host, HostError
 from tercet.deploy.settings import SshSettings
 from tests.deploy.sshd import USER, Operator, fingerprint, free_port, make_key, public, running_sshd, wire_to
@@ -237,6 +237,14 @@ def test_a_configuration_that_cannot_be_read(operator: Operator) -> None:
     assert re.search(r"\.ssh/config line 2: .*Port", refusal(HostSpec(name="node1", address="127.0.0.1")).text)
 
 
+def test_through_a_proxy_command(operator: Operator, tmp_path: Path) -> None:
+    relay = tmp_path / "relay"
+    relay.write_text("exec 3<>/dev/tcp/$1/$2\ncat <&3 &\nexec cat >&3\n")
+    operator.configure(f"Host node\n  HostName 127.0.0.1\n  ProxyCommand bash {relay} %h {operator.sshd.port}\n")
+    operator.known_hosts.write_text(f"127.0.0.1 {public(operator.sshd.host_key)}\n")
+    assert log_in(HostSpec(name="node1", address="node")) == USER
+
+
 @pytest.mark.parametrize("where", ["cluster file", "ssh's"])
 def test_through_a_jump_host(operator: Operator, tmp_path: Path, where: str) -> None:
     """One login to the jump host serves all the hosts behind it."""
@@ -335,6 +343,23 @@ def test_three_hosts_of_which_one_is_not_there(operator: Operator) -> None:
             return {name: type(host) for name, host in hosts.items()}
 
     assert asyncio.run(scenario()) == {"node1": Host, "node2": HostError, "node3": Host}
+
+
+def test_passwords_are_asked_for_one_after_the_other(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking: list[str] = []
+
+    async def ask(prompt: str) -> str:
+        assert not asking
+        asking.append(prompt)
+        await asyncio.sleep(0.01)
+        return asking.pop()
+
+    async def scenario() -> list[str]:
+        dialer = Dialer(ask_password=ask)
+        assert dialer.ask_password is not None
+        return await asyncio.gather(*(dialer.ask_password(f"node{number}: ") for number in range(3)))
+
+    assert asyncio.run(scenario()) == ["node0: ", "node1: ", "node2: "]
 
 
 def test_only_some_of_the_hosts(operator: Operator) -> None:

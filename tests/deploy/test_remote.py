@@ -85,12 +85,17 @@ def left_over(directory: Path) -> list[str]:
 
 
 def has_ended(pid_file: Path) -> bool:
-    """Whether the process of that number is gone, soon."""
-    process = Path("/proc") / pid_file.read_text().strip()
+    """Whether the process of that number is gone, soon; one that only waits to be reaped is."""
+    state = Path("/proc") / pid_file.read_text().strip() / "stat"
     until = time.monotonic() + 5
-    while process.exists() and time.monotonic() < until:
+    while time.monotonic() < until:
+        try:
+            if state.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
         time.sleep(0.02)
-    return not process.exists()
+    return False
 
 
 # Commands

@@ -71,12 +71,23 @@ async def _attempt(dialer: Dialer, spec: HostSpec) -> Host | HostError:
         return error
 
 
+def _one_at_a_time(ask: AskPassword) -> AskPassword:
+    """Several hosts may want a password at the same moment; a terminal has one line to ask on."""
+    asking = asyncio.Lock()
+
+    async def ask_alone(prompt: str) -> str:
+        async with asking:
+            return await ask(prompt)
+
+    return ask_alone
+
+
 class Dialer:
     """Makes connections that share what they can: keys read from files, and connections to jump hosts."""
 
     def __init__(self, *, accept_new: bool = False, ask_password: AskPassword | None = None) -> None:
         self._accept_new = accept_new
-        self._ask_password = ask_password
+        self.ask_password = _one_at_a_time(ask_password) if ask_password is not None else None
         self._identities = Identities()
         self._jumps: dict[tuple[tuple[str, ...], Path | None, Path | None], asyncio.Task[asyncssh.SSHClientConnection]] = {}
 
@@ -84,7 +95,7 @@ class Dialer:
         """on_close: closing the host closes this dialer too. Raises HostError."""
         target = resolve(spec.ssh.host or spec.address, spec.ssh, host=spec.name)
         connection = await self._reach(target, spec.ssh, spec.name, via=())
-        root = Root(spec.name, target.user, sudo=spec.ssh.sudo, ask_password=self._ask_password)
+        root = Root(spec.name, target.user, sudo=spec.ssh.sudo, ask_password=self.ask_password)
         return Host(spec, connection, root, on_close=self.close if on_close else None)
 
     async def close(self) -> None:
