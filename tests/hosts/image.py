@@ -54,10 +54,13 @@ def missing_tools() -> list[str]:
     return sorted({package for program, package in TOOLS.items() if shutil.which(program) is None})
 
 
-def install_tools() -> None:
-    """Install what is missing with apt-get. Raises LabUnavailable where that cannot be."""
+def prepare_machine() -> None:
+    """Install what is missing with apt-get. Raises LabUnavailable where that, or a namespace, cannot be had."""
     if os.geteuid() != 0:
         raise LabUnavailable("hosts need root: network namespaces, overlay mounts, systemd-nspawn (`sudo make test-hosts`)")
+    namespaces = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
+    if namespaces.returncode:  # asked before a minute is spent on the image
+        raise LabUnavailable(f"this machine gives no namespaces for hosts: {namespaces.stderr.decode().strip()}")
     missing = missing_tools()
     if not missing:
         return

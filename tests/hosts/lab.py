@@ -49,7 +49,7 @@ class Lab:
 
     def up(self) -> None:
         """Boot three fresh hosts; what an earlier lab of this name left, running or crashed, is removed first."""
-        image.install_tools()
+        image.prepare_machine()
         with self._lock():
             self._remove()
             image.ensure_image(self.state)

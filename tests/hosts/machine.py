@@ -3,12 +3,11 @@
 Each host gets a control group of its own *before* it boots: systemd-nspawn without a unit leaves a container in the group of
 whoever started it, and three systemds that share one tree would stop each other's services.
 
-Invariant: only processes are ended that this lab started, by process id, checked against the start time noted when they were
-started.
+Invariant: only processes are ended that this lab started, by process id, checked to be what was started: the id is noted before
+the host begins to boot, and the process must be the systemd-nspawn of this host's own disk.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -22,15 +21,6 @@ CGROUP_ROOT = Path("/sys/fs/cgroup")
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def start_time(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks, or None if there is no such process (a zombie is none)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
 class Machine:
     """A host named `name` of the lab `lab`, whose disk is under `directory`."""
 
@@ -42,7 +32,7 @@ class Machine:
         self.image = image
         self.root = directory / "root"
         self.console = directory / "console.log"
-        self._note = directory / "process.json"
+        self._note = directory / "supervisor.pid"
 
     # Disk.
 
@@ -80,7 +70,8 @@ class Machine:
         groups = [group for group in self._control_groups() if group.parent.is_dir()]
         for group in groups:
             group.mkdir(exist_ok=True)
-        script = "for group in " + " ".join(map(str, groups)) + '; do echo $$ >"$group/cgroup.procs"; done; exec "$@"'
+        join = "".join(f'echo $$ >"{group}/cgroup.procs"; ' for group in groups)
+        script = f'echo $$ >"{self._note}"; {join}exec "$@"'
         nspawn = [
             "systemd-nspawn",
             "--boot",
@@ -96,23 +87,25 @@ class Machine:
             "--console=pipe",
         ]
         with self.console.open("ab") as console:
-            process = subprocess.Popen(
+            subprocess.Popen(
                 ["sh", "-c", script, "sh", *nspawn],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._note.write_text(json.dumps({"pid": process.pid, "started": start_time(process.pid)}))
+        deadline = time.monotonic() + 5
+        while self.supervisor is None and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     @property
     def supervisor(self) -> int | None:
-        """Process id of the systemd-nspawn that this lab started, if it is still that process."""
+        """Process id of the systemd-nspawn that this lab started, if it still runs."""
         try:
-            note = json.loads(self._note.read_text())
+            pid = int(self._note.read_text())
+            return pid if f"--directory={self.root}" in Path(f"/proc/{pid}/cmdline").read_text().split("\0") else None
         except (OSError, ValueError):
             return None
-        return int(note["pid"]) if note["started"] and start_time(note["pid"]) == note["started"] else None
 
     @property
     def leader(self) -> int | None:
@@ -134,7 +127,7 @@ class Machine:
         if supervisor is None:
             return
         deadline = time.monotonic() + 5
-        while start_time(supervisor) is not None and time.monotonic() < deadline:
+        while self.supervisor is not None and time.monotonic() < deadline:
             self._reap(supervisor)
             time.sleep(0.02)
         if self.supervisor is not None:
