@@ -32,9 +32,7 @@ FIT = HostFacts(
     is_root=True,
     clock_offset_seconds=0.1,
     clock_error_seconds=0.05,
-    files=dict.fromkeys(
-        ("/opt/tercet", "/opt/etcd", "/etc/etcd/cert", "/var/lib/etcd", "/var/backups/etcd", "/wal", "/bin"), ABSENT
-    ),
+    files=dict.fromkeys(PATHS, ABSENT),
     unit=UnitFact(load="not-found"),
     users=frozenset({"etcd"}),
     groups=frozenset({"etcd"}),

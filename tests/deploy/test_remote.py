@@ -345,6 +345,11 @@ def test_an_upload_that_is_cancelled_leaves_nothing(operator: Operator, tmp_path
     assert left_over(directory) == []
 
 
+def test_a_file_that_is_not_here(operator: Operator, tmp_path: Path) -> None:
+    error = failure(operator, lambda host: host.upload(tmp_path / "none", "/none", mode=0o644, step="copy"))
+    assert error.text == f"cannot read {tmp_path / 'none'} here: No such file or directory"
+
+
 def test_what_a_killed_writer_left_is_removed_by_the_next(operator: Operator, tmp_path: Path) -> None:
     old, young, others = (tmp_path / name for name in (".file.abc.partial", ".file.def.partial", ".other.abc.partial"))
     for path in (old, young, others):
@@ -420,11 +425,11 @@ def sudoer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Op
     (programs / "id").write_text("#!/bin/sh\necho 1000\n")
     for program in programs.iterdir():
         program.chmod(0o755)
-    monkeypatch.setattr("tercet.deploy.sudo.ROOT", "somebody else")
     with (
         running_sshd(tmp_path / "sshd", environment=f"PATH={programs}:/usr/local/bin:/usr/bin:/bin") as sshd,
         operator_of(sshd, tmp_path / "home", monkeypatch) as operator,
     ):
+        monkeypatch.setattr("tercet.deploy.sudo.ROOT", "somebody else")
         yield operator, state
 
 

@@ -15,23 +15,21 @@ import contextlib
 import inspect
 import json
 import math
-import os
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import IO, NoReturn
 
 import asyncssh
 
 from tercet.deploy import receive
 from tercet.deploy.cluster import HostSpec
 from tercet.deploy.host_error import HostError
-from tercet.deploy.sudo import Process, Root, as_login
+from tercet.deploy.sudo import Process, Root, as_login, begin
 
 __all__ = ["Completed", "Host", "HostError", "last_lines"]
 
-Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 
 _SESSIONS = 8  # sshd refuses an eleventh at once (MaxSessions)
@@ -115,16 +113,20 @@ class Host:
 
         timeout: seconds; by default what a slow line needs.
         """
-        size = local.stat().st_size
+        try:
+            size, file = local.stat().st_size, local.open("rb")
+        except OSError as error:
+            raise HostError(self.name, step, f"cannot read {local} here: {error.strerror}") from error
+        header = _header(path, size, mode=mode, owner="root", group="root")
         timeout = timeout if timeout is not None else 60 + size / _UPLOAD_BYTES_PER_SECOND
         command = _bounded(_loader("python3"), timeout)
-        async with self._session(command, root=True, timeout=timeout, step=step) as process:
-            process.stdin.write(_packed(inspect.getsource(receive)))
-            process.stdin.write(_header(path, size, mode=mode, owner="root", group="root"))
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it gave up; it says why below
-                await _stream(local, size, process, progress)
-                process.stdin.write_eof()
-            out, err = await process.communicate()
+        with file:
+            async with self._session(command, root=True, timeout=timeout, step=step) as process:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it gave up; it says why below
+                    process.stdin.write(_packed(inspect.getsource(receive)) + header)
+                    await _stream(file, size, process, progress)
+                    process.stdin.write_eof()
+                out, err = await process.communicate()
         done = self._completed(process, out, err, step)
         self._must_have_python(done, step, "python3")
         self._must_succeed(done, step, "upload")
@@ -174,7 +176,7 @@ class Host:
                     if root:
                         process = await self._root.start(self._connection, command)
                     else:
-                        process = await self._connection.create_process(as_login(command), encoding=None)
+                        process = await begin(self._connection, as_login(command))
                     yield process
             except TimeoutError as error:
                 raise HostError(
@@ -262,13 +264,11 @@ def _feed(process: Process, stdin: bytes) -> None:
         process.stdin.write_eof()
 
 
-async def _stream(local: Path, size: int, process: Process, progress: Progress | None) -> None:
+async def _stream(file: IO[bytes], size: int, process: Process, progress: Progress | None) -> None:
     done = 0
-    with local.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while piece := file.read(_UPLOAD_PIECE):
-            process.stdin.write(piece)
-            await process.stdin.drain()
-            done += len(piece)
-            if progress is not None:
-                progress(done, size)
+    while piece := file.read(_UPLOAD_PIECE):
+        process.stdin.write(piece)
+        await process.stdin.drain()
+        done += len(piece)
+        if progress is not None:
+            progress(done, size)

@@ -24,6 +24,7 @@ Way: TypeAlias = Literal["root", "free", "password"]
 ROOT = "root"
 # Administrators' programs (useradd, sysctl) are not in everyone's PATH, and messages that we read are to be English ones.
 _ENVIRONMENT = "LC_ALL=C; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export LC_ALL PATH; "
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 _SUDO_SECONDS = 30.0  # sudo itself waits a few seconds after a wrong password, and longer where a directory service is slow
 _WHICH_WAY = 'if [ "$(id -u)" = 0 ]; then echo root; else exec sudo -n -- echo free; fi'
 
@@ -31,6 +32,22 @@ _WHICH_WAY = 'if [ "$(id -u)" = 0 ]; then echo root; else exec sudo -n -- echo f
 def as_login(command: str) -> str:
     """A line for the login's shell, whichever that is, that runs `command` with sh."""
     return f"sh -c {shlex.quote(_ENVIRONMENT + command)}"
+
+
+async def begin(connection: asyncssh.SSHClientConnection, line: str) -> Process:
+    """A command in a session of its own. Raises asyncssh.Error, OSError.
+
+    sshd allows few sessions at once (MaxSessions), and counts one until it has noticed that its command has ended, which may be
+    later than we: where it refuses, we try again. Nothing has been run then.
+    """
+    for pause in _PAUSES:
+        try:
+            return await connection.create_process(line, encoding=None)
+        except asyncssh.ChannelOpenError:
+            if connection.is_closed():
+                raise
+            await asyncio.sleep(pause)
+    return await connection.create_process(line, encoding=None)
 
 
 class Root:
@@ -95,12 +112,12 @@ class Root:
 
     async def _start(self, connection: asyncssh.SSHClientConnection, command: str, way: Way) -> Process:
         if way == "root":
-            return await connection.create_process(as_login(command), encoding=None)
+            return await begin(connection, as_login(command))
         if way == "free":
-            return await connection.create_process(f"env LC_ALL=C sudo -n -- {as_login(command)}", encoding=None)
+            return await begin(connection, f"env LC_ALL=C sudo -n -- {as_login(command)}")
         announced = as_login(f"printf %s {shlex.quote(self._ready)} >&2; {command}")
         line = f"env LC_ALL=C sudo -S -p {shlex.quote(self._prompt)} -- {announced}"
-        process = await connection.create_process(line, encoding=None)
+        process = await begin(connection, line)
         try:
             await self._pass(process)
         except BaseException:
