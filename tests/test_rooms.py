@@ -30,10 +30,11 @@ BELOW: dict[str, set[str]] = {
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"replica", "mvcc", "lease", "storage", "bolt", "raft"},
-    "cli": {"client", "server", "pki", "bench", "sim", "rpc"},
+    "deploy": {"client", "pki", "rpc", "server"},
+    "cli": {"client", "server", "pki", "bench", "sim", "rpc", "deploy"},
 }
 # Rooms whose code may know an event loop; the rest is told what happens.
-WITH_A_LOOP = {"rpc", "peer", "http", "services", "server", "client", "bench", "cli", "storage"}
+WITH_A_LOOP = {"rpc", "peer", "http", "services", "server", "client", "bench", "cli", "storage", "deploy"}
 LINES_MAX = 500
 
 
