@@ -23,7 +23,7 @@ Work: TypeAlias = Callable[[Progress], Awaitable[str]]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. host: None for what is done here. diff: what changes, as text, never a secret; "" where the title says it."""
+    """One thing to do. host: None for what is done here. diff: what changes, as text, never a secret; "" if the title tells."""
 
     host: str | None
     title: str
