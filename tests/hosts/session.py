@@ -162,12 +162,16 @@ class Operator:
         path.write_text(text)
         return path
 
-    def edit(self, change: Callable[[dict[str, Any]], None], name: str = "cluster.yaml") -> None:
-        """Change the cluster file as a person would, by what it says."""
-        path = self.directory / name
-        settings = yaml.safe_load(path.read_text())
+    def edit(self, change: Callable[[dict[str, Any]], Any]) -> None:
+        """Change what the cluster file says; a section in which nothing is set is an empty one."""
+        path = self.directory / "cluster.yaml"
+        settings = {name: {} if value is None else value for name, value in yaml.safe_load(path.read_text()).items()}
         change(settings)
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+    def set(self, section: str, fields: Mapping[str, Any]) -> None:
+        """Set fields of a section of the cluster file."""
+        self.edit(lambda settings: settings[section].update(fields))
 
     # The judge.
 

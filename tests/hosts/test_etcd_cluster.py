@@ -40,7 +40,7 @@ def test_a_tarball_with_another_sum_is_refused(operator: Operator) -> None:
     assert tarball.name in said
     assert "sha256" in said.output.lower()
     right = hashlib.sha256(tarball.read_bytes()).hexdigest()
-    operator.edit(lambda settings: settings["engine"].update({"sha256": right}))
+    operator.set("engine", {"sha256": right})
 
 
 def test_plan_says_what_a_listener_without_tls_exposes(operator: Operator) -> None:

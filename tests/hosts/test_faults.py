@@ -55,7 +55,7 @@ def test_unequal_arrays(operator: Operator) -> None:
 def test_a_member_name_twice(operator: Operator) -> None:
     operator.write("environment.sh", ENVIRONMENT_SH)
     operator.deploy("init", "--from", "environment.sh")
-    operator.edit(lambda settings: settings["ssh"].update({"connect_timeout": 3}) if settings.get("ssh") else None)
+    operator.set("ssh", {"connect_timeout": 3})
     right = (operator.directory / "cluster.yaml").read_text()
 
     def twice(settings: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def test_an_expired_authority(operator: Operator) -> None:
     (operator.directory / "old-ca.pem").write_bytes(certificate)
     (operator.directory / "old-ca-key.pem").write_bytes(key)
     (operator.directory / "old-ca-key.pem").chmod(0o600)
-    operator.edit(lambda settings: settings.update({"tls": {"ca_certificate": "old-ca.pem", "ca_key": "old-ca-key.pem"}}))
+    operator.set("tls", {"ca_certificate": "old-ca.pem", "ca_key": "old-ca-key.pem"})
     with untouched(operator):
         said = operator.deploy("apply", "--yes", exit_code=1)
     one_message(said, "old-ca.pem", "expired")
@@ -148,7 +148,7 @@ def test_an_unknown_host_key_is_shown_and_a_changed_one_is_never_accepted(operat
 
 def test_a_wrong_sudo_password(operator: Operator) -> None:
     right = (operator.directory / "cluster.yaml").read_text()
-    operator.edit(lambda settings: settings.update({"ssh": {**(settings.get("ssh") or {}), "user": "ops"}}))
+    operator.set("ssh", {"user": "ops"})
     plan = (str(operator.program), "deploy", "plan")
     prompts = [f"{host}: password of ops for sudo:" for host in HOSTS]
     with untouched(operator):
@@ -211,7 +211,7 @@ def test_a_unit_that_fails_shows_its_journal(operator: Operator) -> None:
 
 
 def test_a_unit_that_never_becomes_ready(operator: Operator) -> None:
-    operator.edit(lambda settings: settings.update({"service": {"start_timeout_seconds": 6}}))
+    operator.set("service", {"start_timeout_seconds": 6})
     drop_in = "/etc/systemd/system/etcd.service.d/slow.conf"
     operator.on("kube-node2", f"printf '[Service]\\nExecStartPre=/bin/sleep 600\\n' >{drop_in} && systemctl daemon-reload")
     said = operator.deploy("apply", "--yes", exit_code=1)
@@ -220,14 +220,14 @@ def test_a_unit_that_never_becomes_ready(operator: Operator) -> None:
 
 
 def test_the_next_apply_finishes_the_job(operator: Operator) -> None:
-    operator.edit(lambda settings: settings.pop("service"))
+    operator.set("service", {"start_timeout_seconds": 60})
     operator.deploy("apply", "--yes")
     assert len(operator.healthy_lines()) == 3
     assert "nothing to do" in operator.deploy("plan").output.lower()
 
 
 def test_control_c_in_a_rolling_change_leaves_a_quorum(operator: Operator) -> None:
-    operator.edit(lambda settings: settings.update({"flags": {"heartbeat-interval": "140"}}))
+    operator.set("flags", {"heartbeat-interval": "140"})
     env = operator.client_environment()
     with operator.start(str(operator.program), "deploy", "apply", "--yes") as process:
         before = {host: operator.unit(host)["InvocationID"] for host in HOSTS}

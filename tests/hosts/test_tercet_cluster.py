@@ -142,7 +142,7 @@ def test_ssh_opens_a_shell_on_a_host(operator: Operator) -> None:
 
 
 def test_a_changed_flag_is_a_diff_and_goes_to_one_member_at_a_time_leader_last(operator: Operator) -> None:
-    operator.edit(lambda settings: settings.setdefault("flags", {}).update({"heartbeat-interval": "150"}))
+    operator.set("flags", {"heartbeat-interval": "150"})
     plan = operator.deploy("plan")
     added = [line for line in plan.lines if "--heartbeat-interval" in line and "+" in line.split("--heartbeat")[0]]
     assert added
@@ -192,7 +192,7 @@ def test_a_killed_leader_s_host_loses_no_acknowledged_write(operator: Operator) 
 
 
 def test_with_one_member_down_nothing_that_stops_another_is_done(operator: Operator) -> None:
-    operator.edit(lambda settings: settings["flags"].update({"heartbeat-interval": "160"}))
+    operator.set("flags", {"heartbeat-interval": "160"})
     env = operator.client_environment()
     operator.on("kube-node2", "systemctl stop etcd")
     before = {host: operator.unit(host)["InvocationID"] for host in ("kube-node1", "kube-node3")}
