@@ -127,6 +127,8 @@ def test_round_trips_and_clocks_are_measured(tmp_path: Path) -> None:
             assert status.rtt is not None
             assert status.clock_drift is not None
             assert 0 < status.rtt < 1
+            await until(lambda: sum(status.round_trip_counts) >= 2)
+            assert status.round_trip_sum >= status.rtt
             assert abs(status.clock_drift) < 1
 
     run(scenario())

@@ -65,5 +65,7 @@ async def probe_for_ever(context: Context, status: PeerStatus, picker: UrlPicker
 
 def _note(answer: Answer, status: PeerStatus, *, rtt: float, began: float) -> None:
     theirs = parse_probe(answer.body) if answer.status == 200 else None
-    status.rtt = rtt if theirs is not None else None
-    status.clock_drift = theirs - (began + rtt / 2) if theirs is not None else None
+    if theirs is None:
+        status.rtt = status.clock_drift = None
+    else:
+        status.probed(rtt, theirs - (began + rtt / 2))

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left
+from typing import Final
 
 log = logging.getLogger("tercet.peer")
+
+
+ROUND_TRIP_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(16))  # seconds
 
 
 class PeerStatus:
@@ -25,6 +30,8 @@ class PeerStatus:
         "id",
         "received_bytes",
         "received_failures",
+        "round_trip_counts",
+        "round_trip_sum",
         "rtt",
         "sent_bytes",
         "sent_failures",
@@ -40,6 +47,8 @@ class PeerStatus:
         self.active_since: float | None = None  # loop.time()
         self.rtt: float | None = None  # seconds, of the last probe
         self.clock_drift: float | None = None  # seconds that its clock is ahead of ours
+        self.round_trip_counts = [0] * (len(ROUND_TRIP_BOUNDS) + 1)  # of probes, by ROUND_TRIP_BOUNDS; the last is for slower ones
+        self.round_trip_sum = 0.0  # seconds
         self.sent_bytes = 0
         self.received_bytes = 0
         self.sent_failures = 0
@@ -47,6 +56,12 @@ class PeerStatus:
         self.disconnects = 0
         self.snapshots_sent = 0
         self.snapshots_failed = 0
+
+    def probed(self, round_trip: float, clock_drift: float) -> None:
+        """The member has answered a probe; both in seconds."""
+        self.rtt, self.clock_drift = round_trip, clock_drift
+        self.round_trip_counts[bisect_left(ROUND_TRIP_BOUNDS, round_trip)] += 1
+        self.round_trip_sum += round_trip
 
     def link_up(self, link: str) -> None:
         if not self._links:

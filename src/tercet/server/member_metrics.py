@@ -12,7 +12,7 @@ from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
 from tercet.server.common_metrics import register_health, register_process, register_versions
 from tercet.server.loop_watch import LoopWatch
-from tercet.server.metric_families import Labels
+from tercet.server.metric_families import Buckets, Labels
 from tercet.server.metrics import Metrics
 from tercet.server.running_member import RunningMember
 from tercet.server.server_config import ServerConfig
@@ -79,6 +79,7 @@ class MemberMetrics:
         read("etcd_network_peer_received_bytes_total", by_peer(lambda status: status.received_bytes))
         read("etcd_network_peer_sent_failures_total", by_peer(lambda status: status.sent_failures))
         read("etcd_network_peer_received_failures_total", by_peer(lambda status: status.received_failures))
+        self.metrics.read_buckets("etcd_network_peer_round_trip_time_seconds", lambda: _round_trips(member))
         read("etcd_network_snapshot_send_success", by_peer(lambda status: status.snapshots_sent))
         read("etcd_network_snapshot_send_failures", by_peer(lambda status: status.snapshots_failed))
 
@@ -91,6 +92,10 @@ def _statuses(member: RunningMember) -> list[PeerStatus]:
     if transport is None:
         return []
     return [status for peer in transport.peers if (status := transport.status(peer)) is not None]
+
+
+def _round_trips(member: RunningMember) -> list[Buckets]:
+    return [((hex_id(status.id),), status.round_trip_counts, status.round_trip_sum) for status in _statuses(member)]
 
 
 def _cluster_version(replica: Replica) -> dict[Labels, float]:
