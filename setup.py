@@ -1,7 +1,7 @@
 """Which modules are compiled, and when? The metadata is in pyproject.toml; this is only what it cannot say.
 
 `pip install .` compiles the hot rooms with mypyc, from the same typed sources that otherwise run as they are: a put then costs
-the leader two thirds of the processor time (`make bench`, ARCHITECTURE.md). An editable install is left as sources, so that what
+the leader two thirds of the processor time (`make bench`, ARCHITECTURE.md). An editable install stays sources, so that what
 is edited is what runs. Without a C compiler, or where compiling fails, the install is one of sources and says so.
 
     TERCET_COMPILE=0 pip install .     sources only

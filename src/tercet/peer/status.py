@@ -47,7 +47,7 @@ class PeerStatus:
         self.active_since: float | None = None  # loop.time()
         self.rtt: float | None = None  # seconds, of the last probe
         self.clock_drift: float | None = None  # seconds that its clock is ahead of ours
-        self.round_trip_counts = [0] * (len(ROUND_TRIP_BOUNDS) + 1)  # of probes, by ROUND_TRIP_BOUNDS; the last is for slower ones
+        self.round_trip_counts = [0] * (len(ROUND_TRIP_BOUNDS) + 1)  # of probes; the last: slower ones
         self.round_trip_sum = 0.0  # seconds
         self.sent_bytes = 0
         self.received_bytes = 0
