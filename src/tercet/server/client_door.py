@@ -50,6 +50,8 @@ class ClientDoor:
         if config.auto_tls and files.is_empty:
             years = config.self_signed_cert_validity
             files = with_self_signed(files, str(self_signed), config.listen_client_urls, years=years)
+        self.files = files
+        """What TLS is made of; empty without TLS."""
         self._tls = ServerTls(files) if not files.is_empty else None
         try:
             self._client_addresses = self._bind(config.listen_client_urls)

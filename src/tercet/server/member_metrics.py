@@ -10,12 +10,14 @@ from tercet.peer import PeerStatus
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
+from tercet.server.certificate_expiry import CertificateExpiry
 from tercet.server.common_metrics import register_health, register_process, register_versions
 from tercet.server.loop_watch import LoopWatch
 from tercet.server.metric_families import Buckets, Labels
 from tercet.server.metrics import Metrics
 from tercet.server.running_member import RunningMember
 from tercet.server.server_config import ServerConfig
+from tercet.server.tls_files import TlsFiles
 
 
 class MemberMetrics:
@@ -82,6 +84,9 @@ class MemberMetrics:
         self.metrics.read_buckets("etcd_network_peer_round_trip_time_seconds", lambda: _round_trips(member))
         read("etcd_network_snapshot_send_success", by_peer(lambda status: status.snapshots_sent))
         read("etcd_network_snapshot_send_failures", by_peer(lambda status: status.snapshots_failed))
+
+    def watch_certificates(self, client: TlsFiles, peer: TlsFiles) -> None:
+        self.metrics.read_labelled("tercet_tls_certificate_expiry_timestamp_seconds", CertificateExpiry(client, peer))
 
     def watch_health(self, health: Health) -> None:
         register_health(self.metrics, health.counters)

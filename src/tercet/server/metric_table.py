@@ -66,6 +66,12 @@ _ROWS = (
     Metric("etcd_server_feature_enabled", G, "Whether a feature gate is on.", ("name", "stage")),
     Metric("etcd_cluster_version", G, "The version that the cluster has agreed on.", ("cluster_version",)),
     Metric("tercet_loop_turn_longest_seconds", G, "The longest that the event loop was busy in the last two minutes."),
+    Metric(
+        "tercet_tls_certificate_expiry_timestamp_seconds",
+        G,
+        "When the certificate that this member shows or trusts in a role ends, in seconds since 1970.",
+        ("role",),
+    ),
     Metric("tercet_version", G, "The version of tercet.", ("version",)),
     # The store
     Metric("etcd_mvcc_put_total", C, "Puts seen by this member."),

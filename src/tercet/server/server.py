@@ -95,6 +95,7 @@ class MemberServer:
         loop_watch.start()
         self._closing.callback(loop_watch.stop)
         metrics.watch_member(member, loop_watch)
+        metrics.watch_certificates(door.files, peer_files)
         log.info(
             "starting an etcd server",
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
