@@ -56,7 +56,7 @@ def test_help_shows_commands_and_then_the_servers_flags(
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert tercet.main(["version"]) == 0
-    assert capsys.readouterr().out .startswith(f"tercet version: {__version__}\netcd version: {ETCD_VERSION}\ncore: ")
+    assert capsys.readouterr().out.startswith(f"tercet version: {__version__}\netcd version: {ETCD_VERSION}\ncore: ")
 
 
 @pytest.mark.parametrize(("line", "text"), [(["help", "up"], "--data-dir DIR"), (["bench", "--help"], "tercet bench range")])
