@@ -17,6 +17,7 @@ from tercet.cli.ctl.keys import DELETE, GET, PUT
 from tercet.cli.ctl.maintenance import COMPACTION, DEFRAG, MOVE_LEADER
 from tercet.cli.ctl.member import MEMBER
 from tercet.cli.ctl.session import GLOBAL_FLAGS, Session
+from tercet.cli.ctl.snapshot import SNAPSHOT
 from tercet.cli.ctl.status_text import status_text
 from tercet.cli.ctl.txn import TXN
 from tercet.cli.ctl.version import VERSION
@@ -27,7 +28,7 @@ ROOT = Command(
     "tercetctl",
     "a command line client for tercet and etcd, with etcdctl's commands",
     flags=GLOBAL_FLAGS,
-    commands=(ALARM, COMPACTION, DEFRAG, DELETE, ENDPOINT, GET, MEMBER, MOVE_LEADER, PUT, TXN, VERSION),
+    commands=(ALARM, COMPACTION, DEFRAG, DELETE, ENDPOINT, GET, MEMBER, MOVE_LEADER, PUT, SNAPSHOT, TXN, VERSION),
     description=(
         "Every global flag can also be set by a variable: --endpoints by ETCDCTL_ENDPOINTS, --cacert by ETCDCTL_CACERT, ...\n"
         "Commands may be shortened while they stay clear: `tercetctl mem li`."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 
 from tercet.client import methods
@@ -19,7 +19,7 @@ from tercet.client.services import KV, Cluster, Maintenance
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
-from tercet.rpc import Channel, Metadata, RpcError
+from tercet.rpc import Channel, ClientStream, Metadata, RpcError
 
 _RETRY_PAUSE_SECONDS = 0.025
 _RETRY_PAUSE_SECONDS_MAX = 1.0
@@ -115,6 +115,27 @@ class Client:
             return whole
 
         return await self._repeat(attempt, deadline, repeatable=True)
+
+    async def stream(
+        self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
+    ) -> AsyncGenerator[AnswerT]:
+        """One question, many answers. Until the first one has come it is repeated as a call would be; then no more.
+
+        timeout: seconds for all of it; None: only to connect are the client's own seconds the limit. Raises StatusError.
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout
+
+        async def begin(channel: Channel) -> tuple[ClientStream, bytes | None]:
+            stream = channel.stream(method.path, timeout=timeout, metadata=self._metadata())
+            await stream.send(request.SerializeToString())
+            stream.half_close()
+            return stream, await stream.receive()
+
+        stream, message = await self._repeat(begin, deadline, repeatable=method.repeatable)
+        async with stream:
+            while message is not None:
+                yield method.decode(message)
+                message = await stream.receive()
 
     async def _repeat(self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, repeatable: bool) -> AnswerT:
         """Try until it is done, cannot be repeated, or the time is up."""

@@ -65,6 +65,9 @@ DEFRAGMENT = Method[rpc_pb2.DefragmentRequest, rpc_pb2.DefragmentResponse](
 MOVE_LEADER = Method[rpc_pb2.MoveLeaderRequest, rpc_pb2.MoveLeaderResponse](
     _maintenance("MoveLeader"), rpc_pb2.MoveLeaderResponse.FromString, False
 )
+SNAPSHOT = Method[rpc_pb2.SnapshotRequest, rpc_pb2.SnapshotResponse](
+    _maintenance("Snapshot"), rpc_pb2.SnapshotResponse.FromString, True
+)
 AUTHENTICATE = Method[rpc_pb2.AuthenticateRequest, rpc_pb2.AuthenticateResponse](
     "/etcdserverpb.Auth/Authenticate", rpc_pb2.AuthenticateResponse.FromString, True
 )

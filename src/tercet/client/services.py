@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from tercet.client import methods
@@ -17,6 +18,10 @@ class Caller(Protocol):
     ) -> AnswerT: ...
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse: ...
+
+    def stream(
+        self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
+    ) -> AsyncGenerator[AnswerT]: ...
 
 
 class KV:
@@ -85,3 +90,12 @@ class Maintenance:
         self, request: rpc_pb2.MoveLeaderRequest, *, timeout: float | None = None
     ) -> rpc_pb2.MoveLeaderResponse:
         return await self._caller.call(methods.MOVE_LEADER, request, timeout=timeout)
+
+    def snapshot(
+        self, request: rpc_pb2.SnapshotRequest, *, timeout: float | None = None
+    ) -> AsyncGenerator[rpc_pb2.SnapshotResponse]:
+        """The member's store as a file, in pieces; the last 32 bytes are the SHA-256 of those before them.
+
+        timeout: seconds for all of it; None: as long as it takes.
+        """
+        return self._caller.stream(methods.SNAPSHOT, request, timeout=timeout)

@@ -15,6 +15,7 @@ class Exit(IntEnum):
     BAD_CONNECTION = 2
     INVALID_INPUT = 3
     BAD_FEATURE = 4
+    INTERRUPTED = 5
     BAD_ARGUMENTS = 128
 
 

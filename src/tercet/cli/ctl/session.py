@@ -130,6 +130,10 @@ class Session:
             error=full_status(error),
         )
 
+    def info(self, message: str, **fields: str) -> None:
+        """A line of what is being done, on stderr, as etcdctl writes it."""
+        self._log("info", message, **fields)
+
     def warn(self, text: str) -> None:
         self.err.write(text.encode("utf-8", "surrogateescape") + b"\n")
         self.err.flush()

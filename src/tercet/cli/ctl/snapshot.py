@@ -1,0 +1,140 @@
+"""snapshot save: one member's store into a file, which appears under its name only when it is whole and checked.
+
+It is written beside it as FILE.part, mode 0600 since it holds all keys and values. As in etcd's own snapshots the SHA-256 of
+the store stands in the last 32 bytes: what `etcdutl snapshot restore` checks later is checked here already, so that a backup
+that was cut short on its way is not taken for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from tercet.cli.ctl.command import Command
+from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
+from tercet.cli.ctl.go_text import humanize_bytes
+from tercet.errors import Code, StatusError
+from tercet.proto import rpc_pb2
+from tercet.server.durations import format_duration
+
+if TYPE_CHECKING:
+    from tercet.cli.ctl.session import Session
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_STORE_BLOCK_BYTES = 512  # a bbolt file is a multiple of it; with its sum behind it, it is not
+
+
+async def _save(session: Session, arguments: list[str]) -> None:
+    if len(arguments) != 1:
+        raise bad_arguments("snapshot save expects one argument")
+    session.open()
+    endpoints = session.endpoints()
+    if len(endpoints) != 1:
+        text = f"snapshot must be requested to one selected node, not multiple [{' '.join(endpoints)}]"
+        raise CommandError(Exit.INTERRUPTED, text)
+    target = Path(arguments[0])
+    part = target.with_name(target.name + ".part")
+    try:
+        version = await _fetch(session, endpoints[0], target, part)
+    except StatusError as error:
+        text = "context deadline exceeded" if error.code is Code.DEADLINE_EXCEEDED else str(error)
+        raise CommandError(Exit.INTERRUPTED, text) from error
+    finally:
+        with contextlib.suppress(OSError):  # it is there only if something went wrong; what did is being told
+            part.unlink()
+    told = f"Snapshot saved at {target}\n" + (f"Server version {version}\n" if version else "")
+    session.out.write(os.fsencode(told))
+    session.out.flush()
+
+
+async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> str:
+    """Write, check, rename; the version of the store as its member calls it, "" if it does not."""
+    began = time.perf_counter_ns()
+    with _opened(part) as file:
+        session.info("created temporary db file", path=str(part))
+        session.info("fetching snapshot", endpoint=endpoint)
+        version, size = await _receive(session, file)
+        try:
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise _cannot("could not fsync snapshot", part, error) from error
+    took = format_duration(time.perf_counter_ns() - began)
+    session.info("fetched snapshot", endpoint=endpoint, size=humanize_bytes(size), took=took)
+    try:
+        part.rename(target)
+        _sync_directory(target.parent)
+    except OSError as error:
+        raise _cannot(f"could not rename {part} to {target}", target, error) from error
+    session.info("saved", path=str(target))
+    return version
+
+
+async def _receive(session: Session, file: BinaryIO) -> tuple[str, int]:
+    """All parts into the file. Raises CommandError unless the sum at their end is that of what came before it."""
+    timeout = session.command_timeout if "command-timeout" in session.values.changed else None
+    digest, tail, size, version = hashlib.sha256(), b"", 0, ""
+    async with (
+        session.client() as client,
+        contextlib.aclosing(client.maintenance.snapshot(rpc_pb2.SnapshotRequest(), timeout=timeout)) as parts,
+    ):
+        async for part in parts:
+            try:
+                file.write(part.blob)
+            except OSError as error:
+                raise _cannot("could not write snapshot", Path(file.name), error) from error
+            size += len(part.blob)
+            version = part.version or version
+            unsummed = tail + part.blob
+            digest.update(unsummed[:-_DIGEST_BYTES])
+            tail = unsummed[-_DIGEST_BYTES:]
+    if size % _STORE_BLOCK_BYTES != _DIGEST_BYTES:
+        raise CommandError(Exit.INTERRUPTED, f"sha256 checksum not found [bytes: {size}]")
+    if tail != digest.digest():
+        raise CommandError(Exit.INTERRUPTED, "the snapshot does not have the sha256 checksum at its end; it was damaged")
+    return version, size
+
+
+def _opened(part: Path) -> BinaryIO:
+    try:
+        file = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
+        os.fchmod(file.fileno(), 0o600)  # one that an interrupted save has left may be anybody's to read
+    except OSError as error:
+        raise _cannot(f"could not open {part}", part, error) from error
+    return file
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot(what: str, path: Path, error: OSError) -> CommandError:
+    reason = (error.strerror or str(error)).lower()
+    return CommandError(Exit.INTERRUPTED, f"{what} (open {path}: {reason})" if "open" in what else f"{what} ({reason})")
+
+
+SNAPSHOT = Command(
+    "snapshot",
+    "Manages etcd node snapshots",
+    commands=(
+        Command(
+            "save",
+            "Stores an etcd node backend snapshot to a given file",
+            "<filename>",
+            run=_save,
+            description=(
+                "Exactly one endpoint must be given. Without --command-timeout it may take any time.\n"
+                "`etcdutl snapshot status` tells about the file, `etcdutl snapshot restore` makes a data directory of it."
+            ),
+            examples=("tercetctl --endpoints https://10.0.0.1:2379 snapshot save backup.db",),
+        ),
+    ),
+)
