@@ -3,8 +3,8 @@
     /var/backups/etcd/kube-node1-20260102T030405Z.db
 
 A snapshot has its name only when it is complete. Each host takes its own, so that one is left whatever happens to the others.
-The tool runs as the member's user and shows the member's own certificate; where etcd's auth is enabled, the member's name has to
-be a user who may take snapshots.
+The tool runs as the member's user and shows the member's own certificate; where etcd's auth is enabled, the name of the member
+has to be a user who may take snapshots.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from tercet.deploy.facts import FileFact, HostFacts
 from tercet.deploy.plan import Progress, Step, Work
 from tercet.deploy.release import activate_command, install_command
 from tercet.deploy.remote import Host, HostError
-from tercet.deploy.unit import with_cluster_state_of
+from tercet.deploy.unit import as_begun
 from tercet.errors import ConfigError
 from tercet.pki import names
 from tercet.pki.certificate import parse_certificates
@@ -101,12 +101,16 @@ class _Planner:
             laying_out=tuple(steps),
             needs_restart=bool(reasons),
             restart_reasons=reasons,
-            is_first_start=not self._fact(f"{self.cluster.paths.data}/member").exists,
+            is_first_start=not self._has_data,
             is_running=active in _RUNS,
         )
 
     def _fact(self, path: str) -> FileFact:
         return self.facts.files[path]
+
+    @property
+    def _has_data(self) -> bool:
+        return self._fact(f"{self.cluster.paths.data}/member").exists
 
     # What must not be changed.
 
@@ -190,7 +194,7 @@ class _Planner:
     def _unit(self) -> Iterator[Step]:
         path, unit = self.desired.unit_path, self.cluster.service.unit
         fact = self._fact(path)
-        text = with_cluster_state_of(self.desired.unit_text, fact.content)
+        text = as_begun(self.desired.unit_text, fact.content, has_data=self._has_data)
         is_changed = fact.content != text
         if step := self._text(path, text, reason="its unit changes"):
             yield step

@@ -5,8 +5,8 @@
       --data-dir=/var/lib/etcd
 
 One flag a line, in a fixed order: the difference between two units is then what changed, and the same cluster file gives the
-same text. The one thing taken from a host is the state with which its member once began (`initial-cluster-state`): it has no
-meaning any more once there is data, so it must not be a reason to restart anything.
+same text. What a member reads at its first start only (`initial-cluster-state`, `initial-cluster-token`) is taken from the unit
+that is there: it means nothing any more, so it must not be a reason to restart anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from tercet.deploy.cluster import Cluster
 
 UNIT_DIRECTORY = "/etc/systemd/system"
-_STATE = re.compile(r"(--initial-cluster-state=)(new|existing)\b")
+_STATE = re.compile(r"(?<=--initial-cluster-state=)(?:new|existing)\b")
+_TOKEN = re.compile(r'(?:--|"--)initial-cluster-token=[^\n]*?(?=(?: \\)?\n)')
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]$-]+")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _HARDENING = """\
@@ -79,10 +80,12 @@ def hardening(writable: list[str]) -> str:
     return _HARDENING.format(writable=" ".join(writable))
 
 
-def with_cluster_state_of(text: str, present: str | None) -> str:
-    """The unit's text with the state of the unit that is there."""
-    found = _STATE.search(present or "")
-    return _STATE.sub(rf"\g<1>{found[2]}", text) if found else text
+def as_begun(text: str, present: str | None, *, has_data: bool) -> str:
+    """The unit's text with what the unit that is there says of the member's first start. has_data: whether there was one."""
+    for line in (_STATE, _TOKEN) if has_data else (_STATE,):
+        if found := line.search(present or ""):
+            text = found[0].join(line.split(text, maxsplit=1))
+    return text
 
 
 def quoted(word: str) -> str:
