@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
-from tercet.client.client import Client
+from tercet.client.services import KV, Maintenance
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 
 _KEY = b"health"  # any key will do, it need not exist
+
+
+class Asked(Protocol):
+    """A `Client`, or whoever else makes these calls."""
+
+    @property
+    def kv(self) -> KV: ...
+
+    @property
+    def maintenance(self) -> Maintenance: ...
 
 
 @dataclass(frozen=True)
@@ -21,7 +32,7 @@ class Health:
     error: str = ""
 
 
-async def check_health(client: Client, *, timeout: float | None = None) -> Health:
+async def check_health(client: Asked, *, timeout: float | None = None) -> Health:
     """Ask through `client`, which should have one endpoint. Never raises StatusError."""
     began = time.perf_counter_ns()
     try:
