@@ -20,7 +20,7 @@ from tercet.deploy.elf import without_debug
 from tercet.deploy.tarball import File
 from tercet.errors import ConfigError
 
-OPERATORS_DISTRIBUTIONS = frozenset({"asyncssh", "click", "cryptography", "pydantic", "rich"})
+OPERATORS_DISTRIBUTIONS = frozenset({"asyncssh", "click", "pydantic", "rich"})
 OPERATORS_MODULES = (
     "bench/*",
     "cli/bench*",

@@ -89,7 +89,7 @@ import importlib
 kind = compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH
 compiled = compileall.compile_dir(lib, quiet=2, force=True, invalidation_mode=kind)
 try:
-    for module in ("tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl"):
+    for module in ("tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl", "cryptography.x509"):
         importlib.import_module(module)
 except ImportError as error:
     sys.exit("setup: tercet cannot be loaded by %s: %s" % (sys.executable, error))
