@@ -78,14 +78,16 @@ def test_the_unit_is_as_one_would_write_it_by_hand(operator: Operator) -> None:
         assert "network-online.target" in unit["After"].split()
 
 
-def test_every_host_has_a_certificate_of_its_own_and_the_authority_s_key_stays_at_home(operator: Operator) -> None:
-    [authority_key] = (operator.directory / "pki").rglob("*ca-key.pem")
-    secret = authority_key.read_text().splitlines()[1]
-    assert authority_key.stat().st_mode & 0o777 == 0o600
+def test_every_host_has_a_certificate_of_its_own_and_the_authorities_keys_stay_at_home(operator: Operator) -> None:
+    authority_keys = list((operator.directory / "pki").rglob("*ca-key.pem"))
+    assert {key.name for key in authority_keys} == {"ca-key.pem", "peer-ca-key.pem"}
+    assert {key.stat().st_mode & 0o777 for key in authority_keys} == {0o600}
+    secrets = [key.read_text().splitlines()[1] for key in authority_keys]
     assert (operator.directory / "pki").stat().st_mode & 0o777 == 0o700
     keys: dict[str, set[str]] = {}
     for host, address in HOSTS.items():
-        assert operator.on(host, f"grep -rlF -- '{secret}' /etc /opt /root /home /tmp /run /var || true") == ""
+        for secret in secrets:
+            assert operator.on(host, f"grep -rlF -- '{secret}' /etc /opt /root /home /tmp /run /var || true") == ""
         owned = operator.on(host, "find /etc/etcd/cert -name '*key*.pem' -printf '%m %u %p\\n'").splitlines()
         assert owned
         assert all(line.startswith("600 etcd ") for line in owned), owned

@@ -105,9 +105,10 @@ def _remove_units(cluster: Cluster) -> str:
 
 
 def _remove_data(cluster: Cluster) -> str:
-    """`member` is the directory's own; a log of its own is removed by the names of its files."""
+    """`member` and `lock` are the directory's own; a log of its own is removed by the names of its files."""
     paths = cluster.paths
-    parts = [f"rm -rf -- {shlex.quote(paths.data)}/member", _remove_if_empty(paths.data, paths.work)]
+    data = shlex.quote(paths.data)
+    parts = [f"rm -rf -- {data}/member {data}/lock", _remove_if_empty(paths.data, paths.work)]
     if paths.wal is not None:
         wal = shlex.quote(paths.wal)
         parts += [f"rm -f -- {wal}/*.wal {wal}/*.tmp {wal}/*.broken", _remove_if_empty(paths.wal)]
