@@ -3,7 +3,7 @@
 Everything is kept with the operator, in `tls.directory` (mode 0700; keys 0600), in PEM:
 
     ca.pem ca-key.pem                 signs what clients and client listeners show
-    ca-peer.pem ca-peer-key.pem       signs what members show each other: a client's certificate opens no peer port
+    peer-ca.pem peer-ca-key.pem       signs what members show each other: a client's certificate opens no peer port
     client.pem client-key.pem         the operator's own, for the user `root`
     hosts/NAME/server.pem peer.pem    with their keys, two pairs a member
     etcd.pem etcd-key.pem             instead of those pairs where `tls.shared` asks for one of all hosts and roles
@@ -64,7 +64,7 @@ class Pair:
     def describe(self) -> str:
         """Who it is for, for how long, and why it is made; nothing secret."""
         parts = [f"names {', '.join(self.request.hosts)}"] if self.request.hosts else []
-        parts += [f"signed by {self.signer.title}"] if self.signer else []
+        parts += [f"signed by the {self.signer.title}"] if self.signer else []
         why = "" if self.reason == NOT_YET else f" ({self.reason})"
         return "; ".join([f"new {self.title}: {self.days} days", *parts]) + why
 
@@ -99,7 +99,7 @@ def look(cluster: Cluster, *, now: datetime | None = None) -> Certificates:
         return Certificates()
     now = now or datetime.now(UTC)
     ca = _authority(cluster, now)
-    peer_ca = ca if _has_one_authority(cluster) else _own_authority(cluster, "ca-peer", "peer authority", now)
+    peer_ca = ca if _has_one_authority(cluster) else _own_authority(cluster, "peer-ca", "peer authority", now)
     client = _seen(_client(cluster, ca), cluster, now)
     if cluster.tls.shared:
         one = _seen(_shared(cluster, ca), cluster, now)
@@ -215,7 +215,7 @@ def _authority(cluster: Cluster, now: datetime) -> Pair:
     if certificate is None or key is None:
         return _own_authority(cluster, "ca", "authority", now)
     request = Request("")  # never made here
-    return _usable(Pair("the authority", certificate, key, request, AUTHORITY_DAYS), now)
+    return _usable(Pair("authority", certificate, key, request, AUTHORITY_DAYS), now)
 
 
 def _own_authority(cluster: Cluster, place: str, title: str, now: datetime) -> Pair:

@@ -33,11 +33,14 @@ def member_flags(cluster: Cluster, spec: HostSpec, *, cluster_state: str = "new"
         "initial-cluster": cluster.initial_cluster(),
         "initial-cluster-token": cluster.token,
         "initial-cluster-state": cluster_state,
+    }
+    # In the middle: the last line of a command has no backslash, so that a flag added at the end would change two lines.
+    flags |= dict(sorted(cluster.flags_of(spec).items()))
+    return flags | {
         "quota-backend-bytes": str(cluster.quota_backend_bytes),
         "auto-compaction-mode": cluster.auto_compaction_mode,
         "auto-compaction-retention": cluster.auto_compaction_retention,
     }
-    return flags | dict(sorted(cluster.flags_of(spec).items()))
 
 
 def certificate_files(cluster: Cluster) -> dict[str, str]:

@@ -189,14 +189,14 @@ class _Planner:
             elif rights := difference.of_rights(fact, mode=file.mode, owner=file.owner, group=file.group):
                 diff = rights
             if diff:
-                yield self._write(file, diff, reason=f"{file.path} changes" if file.restarts else "")
+                yield self._write(file, diff, reason=f"{file.path} changed" if file.restarts else "")
 
     def _unit(self) -> Iterator[Step]:
         path, unit = self.desired.unit_path, self.cluster.service.unit
         fact = self._fact(path)
         text = as_begun(self.desired.unit_text, fact.content, has_data=self._has_data)
         is_changed = fact.content != text
-        if step := self._text(path, text, reason="its unit changes"):
+        if step := self._text(path, text, reason="unit file changed"):
             yield step
         if is_changed or self.facts.unit.needs_reload or self.facts.unit.load == "not-found":
             yield self._command("daemon-reload", "systemctl daemon-reload")
@@ -238,7 +238,8 @@ class _Planner:
         async def work(_progress: Progress) -> str:
             content = self._content(file, title)
             await self._mark(reason, title)
-            await self.host.check(f"mkdir -p {shlex.quote(file.path.rpartition('/')[0])}", step=title)
+            if self._is_elsewhere(file):
+                await self.host.check(f"umask 022; mkdir -p {shlex.quote(file.path.rpartition('/')[0])}", step=title)
             await self.host.write(file.path, content, mode=file.mode, owner=file.owner, group=file.group, step=title)
             return ""
 
@@ -286,8 +287,8 @@ class _Planner:
             return
         unit, path = self.cluster.service.unit, mark_path(self.cluster)
         await self.host.check(
-            f"invocation=$(systemctl show -P InvocationID {unit}.service) && mkdir -p {MARKS} && "
-            f'echo "$invocation {reason}" >>{path}',
+            f"invocation=$(systemctl show --value -p InvocationID {unit}.service) || exit 1; "
+            f'[ -z "$invocation" ] || {{ mkdir -p {MARKS} && echo "$invocation {reason}" >>{path}; }}',
             step=step,
         )
 
