@@ -206,7 +206,7 @@ class Operator:
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "TERCET", "COLUMNS"))}
-        return kept | {"PYTHONPATH": str(CHECKOUT), "COLUMNS": "150"} | dict(more or {})
+        return kept | {"PYTHONPATH": f"{CHECKOUT}/src:{CHECKOUT}", "COLUMNS": "150"} | dict(more or {})
 
     def _said(self, command: Sequence[str], output: str, ended: int, seconds: float, expected: int | None) -> Said:
         said = Said(shlex.join(command).replace(str(TERCET), "tercet").replace(str(JUDGES) + "/", ""), output, ended, seconds)

@@ -29,6 +29,7 @@ def test_a_tarball_with_another_sum_is_refused(operator: Operator) -> None:
     def as_in_the_tutorial(settings: dict[str, Any]) -> None:
         settings["engine"] = {"kind": "etcd", "source": tarball.name, "sha256": "0" * 64}
         settings["ssh"] = {"user": "deployer"}
+        settings["hosts"][2]["ssh"] = {"jump": "root@kube-node1"}
         settings["tls"] = {"shared": True, "key_algorithm": "rsa", "key_size": 2048}
         settings["tls"]["names"] = {"C": "CN", "ST": "BeiJing", "L": "BeiJing", "O": "k8s", "OU": "4Paradigm"}
         settings["paths"] = {"bin": "/opt/k8s/bin", "ca": "/etc/kubernetes/cert/ca.pem"}
@@ -54,6 +55,12 @@ def test_apply_gives_three_healthy_lines_from_etcdctl(operator: Operator) -> Non
     assert said.seconds < FIRST_APPLY_SECONDS_MAX
     assert len(operator.healthy_lines()) == 3
     assert {status["version"] for status in operator.statuses().values()} == {"3.5.1"}
+
+
+def test_the_host_behind_a_jump_host_was_reached_through_it(operator: Operator) -> None:
+    logins = operator.on("kube-node3", "journalctl -u ssh -o cat | grep Accepted").splitlines()
+    assert logins
+    assert all(f"for deployer from {HOSTS['kube-node1']} " in login for login in logins), logins
 
 
 def test_the_tutorial_s_last_steps_work_on_every_host(operator: Operator) -> None:

@@ -87,7 +87,8 @@ def test_every_host_has_a_certificate_of_its_own_and_the_authorities_keys_stay_a
     keys: dict[str, set[str]] = {}
     for host, address in HOSTS.items():
         for secret in secrets:
-            assert operator.on(host, f"grep -rlF -- '{secret}' /etc /opt /root /home /tmp /run /var || true") == ""
+            search = "grep -rlFf - /etc /opt /root /home /tmp /run /var"
+        assert operator.machine(host).inside(search, stdin=secret).stdout == ""
         owned = operator.on(host, "find /etc/etcd/cert -name '*key*.pem' -printf '%m %u %p\\n'").splitlines()
         assert owned
         assert all(line.startswith("600 etcd ") for line in owned), owned
