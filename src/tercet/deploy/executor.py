@@ -69,17 +69,19 @@ class _Run:
 
     async def phase(self, phase: Phase) -> None:
         """All its steps, or as many as there are before a failure."""
+        if not phase.steps:
+            return
         lanes = [phase.steps] if phase.one_at_a_time else _lanes(phase.steps)
         tasks = [asyncio.ensure_future(self._lane(lane)) for lane in lanes]
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
             where = [_place(step) for step in self._running]
             await _end(tasks)
             raise Interrupted(where) from None
-        except BaseException:
-            await _end(tasks)
-            raise
+        await _end(tasks)
+        for task in tasks:
+            task.result()  # only what is no failure of a step is raised here
 
     async def _lane(self, steps: Iterable[Step]) -> None:
         for step in steps:
