@@ -65,7 +65,7 @@ def test_one_at_a_time_keeps_the_order_across_hosts_and_stops_at_the_first_failu
     record = Record()
     steps = (record.step("c", "go", turns=3), record.step("a", "go", fails="no"), record.step("b", "go"))
     plan = Plan((Phase("restart", steps, one_at_a_time=True), Phase("health", (record.step("c", "health"),))))
-    with pytest.raises(DeployError, match="^a: go: no$"):
+    with pytest.raises(DeployError, match=r"^a: go: no$"):
         run(execute(plan, record.events.append))
     assert record.done == ["c: go"]
     assert record.states("b") == ["go waiting"]

@@ -102,7 +102,9 @@ class Members:
         self.cluster = cluster
         self._context: ssl.SSLContext | None = None
         self._members = {
-            spec.name: Member(self, spec, host) for spec in cluster.hosts if isinstance(host := hosts.get(spec.name), Host)
+            spec.name: Member(self, spec, host)
+            for spec in cluster.hosts
+            if (host := hosts.get(spec.name)) is not None and not isinstance(host, HostError)
         }
         self._unreachable = {name: host for name, host in hosts.items() if isinstance(host, HostError)}
 
