@@ -60,6 +60,27 @@ def test_answers_in_between_forgive_pings() -> None:
     run(main())
 
 
+def test_pieces_of_one_large_answer_forgive_pings() -> None:
+    """A client measures while the answer is under way: etcdctl lost its connection in the middle of a long range."""
+
+    async def main() -> None:
+        async with serving() as (server, port):
+            piece = (1_000).to_bytes(4, "big")
+            narrow = frame(raw.SETTINGS, 0, 0, b"\0\4" + piece)  # SETTINGS_INITIAL_WINDOW_SIZE
+            peer = await RawPeer.connect(port, raw.PREFACE + narrow)
+            peer.send(frame(raw.HEADERS, 4, 1, request_block(b"/test.Test/Echo")))
+            peer.send(frame(raw.DATA, 1, 1, b"\0" + (15_000).to_bytes(4, "big") + bytes(15_000)))
+            for _ in range(12):
+                assert len(await peer.expect(raw.DATA)) == 1_000
+                peer.send(PING)
+                await peer.expect(raw.PING, 1)
+                peer.send(frame(raw.WINDOW_UPDATE, 0, 1, piece))
+            assert server.connections
+            peer.close()
+
+    run(main())
+
+
 def test_pings_at_the_allowed_pace_need_an_open_call() -> None:
     async def main() -> None:
         options = ServerOptions(keepalive_min_seconds=0.02)

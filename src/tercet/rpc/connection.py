@@ -22,6 +22,7 @@ from tercet.rpc import http2
 from tercet.rpc.http2 import Event, HTTP2Error, Session
 
 _FLUSH_BYTES = 256 << 10
+_ACKNOWLEDGEMENT_BYTES = 64  # what three pings in one go are answered with, and no data
 _WRITE_BUFFER_BYTES = 512 << 10
 
 # What a read fills, and the session has understood and copied before the next: one for all connections of a thread's loop.
@@ -60,6 +61,7 @@ class Connection(asyncio.BufferedProtocol):
         "last_heard",
         "loop",
         "session",
+        "spoke",
         "touched",
         "traffic",
         "transport",
@@ -72,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self.loop = loop
         self.session = session
         self.traffic = traffic
+        self.spoke = False  # more than acknowledgements was sent since the peer's last ping
         self.touched = False  # something waits to be flushed, and a flush is on its way
         self.write_paused = False
         self.last_heard = 0.0
@@ -147,6 +150,8 @@ class Connection(asyncio.BufferedProtocol):
                 if not out:
                     break
                 self.traffic.bytes_out += len(out)
+                if len(out) > _ACKNOWLEDGEMENT_BYTES:  # a large answer is many pieces, and grpc-go pings once for each
+                    self.spoke = True
                 self.transport.write(out)
                 if len(out) < _FLUSH_BYTES:
                     break

@@ -83,7 +83,6 @@ class ServerConnection(Connection):
         "calls",
         "incomplete_bytes",
         "server",
-        "spoke",
     )
 
     def __init__(self, server: Server, first_chunk: bytes) -> None:
@@ -91,7 +90,6 @@ class ServerConnection(Connection):
         super().__init__(server.loop, http2.server_session(options.max_concurrent_streams), server.traffic)
         self.server = server
         self.calls: dict[int, UnaryCall | ServerStream | HttpExchange] = {}
-        self.spoke = False  # an answer was sent since the client's last ping
         self.backlogged = False
         self.incomplete_bytes = 0
         self._first_chunk = first_chunk
