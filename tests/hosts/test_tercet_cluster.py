@@ -86,9 +86,8 @@ def test_every_host_has_a_certificate_of_its_own_and_the_authorities_keys_stay_a
     assert (operator.directory / "pki").stat().st_mode & 0o777 == 0o700
     keys: dict[str, set[str]] = {}
     for host, address in HOSTS.items():
-        for secret in secrets:
-            search = "grep -rlFf - /etc /opt /root /home /tmp /run /var"
-        assert operator.machine(host).inside(search, stdin=secret).stdout == ""
+        search = "grep -rlFf - /etc /opt /root /home /tmp /run /var"
+        assert operator.machine(host).inside(search, stdin="\n".join(secrets)).stdout == ""
         owned = operator.on(host, "find /etc/etcd/cert -name '*key*.pem' -printf '%m %u %p\\n'").splitlines()
         assert owned
         assert all(line.startswith("600 etcd ") for line in owned), owned
