@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.client.services import Maintenance
+from tercet.client.services import StreamingMaintenance
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
@@ -73,14 +73,14 @@ def answer_with(patch: pytest.MonkeyPatch, *blobs: bytes, error: StatusError | N
     """A member that answers with these parts."""
 
     async def snapshot(
-        self: Maintenance, request: rpc_pb2.SnapshotRequest, *, timeout: float | None = None
+        self: StreamingMaintenance, request: rpc_pb2.SnapshotRequest, *, timeout: float | None = None
     ) -> AsyncGenerator[rpc_pb2.SnapshotResponse]:
         for blob in blobs:
             yield rpc_pb2.SnapshotResponse(blob=blob, version="3.7")
         if error is not None:
             raise error
 
-    patch.setattr(Maintenance, "snapshot", snapshot)
+    patch.setattr(StreamingMaintenance, "snapshot", snapshot)
 
 
 STORE = b"x" * 1024

@@ -2,6 +2,7 @@
 
     tercet --name n1 --data-dir /var/lib/etcd ...     a member, as a unit file for etcd starts it
     tercet up                                         a whole cluster with TLS on this host
+    tercet deploy apply                               a cluster on hosts of its own, from one file
     tercet pki gencert etcd-csr.json ...              certificates, as cfssl makes them
     tercet bench put                                  a load generator
     tercet sim                                        the simulator
@@ -17,6 +18,7 @@ from importlib import import_module
 
 _COMMANDS = {
     "up": "run a cluster with TLS on this host, until Ctrl-C",
+    "deploy": "put a cluster on hosts with systemd, over SSH, from one file",
     "pki": "make, show, check and renew certificates, from cfssl's files",
     "bench": "generate load and show throughput and latencies",
     "sim": "run the simulator: many clusters, broken on purpose, by a seed",
@@ -24,7 +26,13 @@ _COMMANDS = {
     "help": "print this page",
 }
 
-_COMMAND_MODULES = {"up": "tercet.cli.up", "pki": "tercet.cli.pki", "bench": "tercet.cli.bench", "sim": "tercet.cli.simulate"}
+_COMMAND_MODULES = {
+    "up": "tercet.cli.up",
+    "deploy": "tercet.cli.deploy",
+    "pki": "tercet.cli.pki",
+    "bench": "tercet.cli.bench",
+    "sim": "tercet.cli.simulate",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from types import TracebackType
 from tercet.client import methods
 from tercet.client.connector import Connector, Limits, Unreachable
 from tercet.client.methods import AnswerT, EncodableT, Method
-from tercet.client.services import KV, Cluster, Maintenance
+from tercet.client.services import KV, Cluster, StreamingMaintenance
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
@@ -66,7 +66,7 @@ class Client:
         self._on_failure = on_failure
         self.kv = KV(self)
         self.cluster = Cluster(self)
-        self.maintenance = Maintenance(self)
+        self.maintenance = StreamingMaintenance(self)
 
     async def __aenter__(self) -> Client:
         return self

@@ -19,6 +19,10 @@ class Caller(Protocol):
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse: ...
 
+
+class StreamCaller(Caller, Protocol):
+    """One that can also ask a question with many answers."""
+
     def stream(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
     ) -> AsyncGenerator[AnswerT]: ...
@@ -91,6 +95,14 @@ class Maintenance:
     ) -> rpc_pb2.MoveLeaderResponse:
         return await self._caller.call(methods.MOVE_LEADER, request, timeout=timeout)
 
+
+class StreamingMaintenance(Maintenance):
+    """Maintenance with what is answered in many messages."""
+
+    def __init__(self, caller: StreamCaller) -> None:
+        super().__init__(caller)
+        self._streams = caller
+
     def snapshot(
         self, request: rpc_pb2.SnapshotRequest, *, timeout: float | None = None
     ) -> AsyncGenerator[rpc_pb2.SnapshotResponse]:
@@ -98,4 +110,4 @@ class Maintenance:
 
         timeout: seconds for all of it; None: as long as it takes.
         """
-        return self._caller.stream(methods.SNAPSHOT, request, timeout=timeout)
+        return self._streams.stream(methods.SNAPSHOT, request, timeout=timeout)
