@@ -2,9 +2,9 @@
 
     /var/backups/etcd/kube-node1-20260102T030405Z.db
 
-A snapshot has its name only when it is complete. Each host takes its own, so that one is left whatever happens to the others.
-The tool runs as the member's user and shows the member's own certificate; where etcd's auth is enabled, the name of the member
-has to be a user who may take snapshots.
+A snapshot has its name only when it is complete: the tool sees to that; what it left behind when it was cut is removed here.
+Each host takes its own, so that one is left whatever happens to the others. The tool runs as the member's user and shows the
+member's own certificate; where etcd's auth is enabled, the name of the member has to be a user who may take snapshots.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ def _script(cluster: Cluster, spec: HostSpec, tool: str) -> str:
     lines = [
         f"rm -f {stem}-*.db.part;",
         f"file={stem}-$(date -u +%Y%m%dT%H%M%SZ).db;",
-        f"{command} snapshot save $file.part;",
-        "mv $file.part $file;",
+        f"{command} snapshot save $file;",
         f"ls -1 {stem}-*.db | sort -r | tail -n +{cluster.backups.keep + 1} | xargs -r rm -f --",
     ]
     return " \\\n".join(f"  {line.replace('%', '%%').replace('$', '$$')}" for line in lines)

@@ -1,0 +1,221 @@
+"""Which certificates are made, which are kept, and what is said of an authority that will not do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tercet.deploy.certificates import Certificates, ensure_certificates, look, missing
+from tercet.deploy.cluster import Cluster
+from tercet.errors import ConfigError
+from tercet.pki import Request, explain, init_ca
+from tercet.pki.names import hosts_of
+from tests.deploy.clusters import cluster_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def listing(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file under a directory: mode and content."""
+    files = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    return {str(path.relative_to(directory)): (path.stat().st_mode & 0o777, path.read_bytes()) for path in files}
+
+
+def made(cluster: Cluster, *, now: datetime = NOW) -> Certificates:
+    return ensure_certificates(cluster, now=now)
+
+
+def pem(content: bytes | None) -> bytes:
+    assert content is not None
+    return content
+
+
+def test_looking_says_what_is_missing_and_touches_nothing(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    lines = missing(cluster)
+    assert not (tmp_path / "pki").exists()
+    assert len(lines) == 9
+    node1 = next(line for line in lines if "node1 (server)" in line)
+    for word in ("new certificate", "365 days", "10.0.0.1", "127.0.0.1", "::1", "localhost", "node1", "the authority"):
+        assert word in node1
+    assert "10.0.0.2" not in node1
+
+
+def test_every_host_and_role_has_a_pair_and_only_the_operator_may_read_the_keys(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    certificates = made(cluster)
+    files = listing(tmp_path / "pki")
+    assert set(files) == {
+        *("ca.pem", "ca-key.pem", "peer-ca.pem", "peer-ca-key.pem", "client.pem", "client-key.pem"),
+        *(f"hosts/{name}/{role}.pem" for name in ("node1", "node2", "node3") for role in ("server", "peer")),
+        *(f"hosts/{name}/{role}-key.pem" for name in ("node1", "node2", "node3") for role in ("server", "peer")),
+    }
+    assert (tmp_path / "pki").stat().st_mode & 0o777 == 0o700
+    assert {mode for name, (mode, _) in files.items() if name.endswith("-key.pem")} == {0o600}
+    ca, peer_ca = files["ca.pem"][1], files["peer-ca.pem"][1]
+    for spec in cluster.hosts:
+        server, peer = pem(certificates.servers[spec.name].pem), pem(certificates.peers[spec.name].pem)
+        for host in (spec.address, spec.name, "127.0.0.1", "::1", "localhost"):
+            assert not explain(server, ca_pem=ca, host=host, usage="server", now=NOW)
+            assert not explain(peer, ca_pem=peer_ca, host=host, usage="client", now=NOW)
+        assert explain(server, ca_pem=peer_ca, now=NOW)
+        assert certificates.servers[spec.name].key_pem == files[f"hosts/{spec.name}/server-key.pem"][1]
+    assert certificates.client is not None
+    assert explain(pem(certificates.client.pem), ca_pem=ca, usage="server", now=NOW)
+    assert not explain(pem(certificates.client.pem), ca_pem=ca, usage="client", now=NOW)
+
+
+def test_what_is_good_is_kept_byte_for_byte(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    made(cluster)
+    before = listing(tmp_path / "pki")
+    made(cluster, now=NOW + timedelta(days=300))
+    assert listing(tmp_path / "pki") == before
+
+
+def test_no_key_is_shown_by_repr(tmp_path: Path) -> None:
+    certificates = made(cluster_of(tmp_path))
+    key = pem(certificates.servers["node1"].key_pem).decode().splitlines()[1]
+    assert key not in repr(certificates)
+    assert key not in " ".join(pair.describe() for pair in certificates.pairs)
+
+
+def test_shared_is_the_one_pair_of_the_tutorial(tmp_path: Path) -> None:
+    cluster = cluster_of(
+        tmp_path, "tls: {shared: true, key_algorithm: rsa, names: {C: CN, O: k8s}, extra_hosts: [vip.example]}"
+    )
+    certificates = made(cluster)
+    names = {"ca.pem", "ca-key.pem", "client.pem", "client-key.pem", "etcd.pem", "etcd-key.pem"}
+    assert set(listing(tmp_path / "pki")) == names
+    assert certificates.servers["node1"] is certificates.peers["node3"]
+    certificate = x509.load_pem_x509_certificate(pem(certificates.servers["node1"].pem))
+    assert {"10.0.0.1", "10.0.0.2", "10.0.0.3", "127.0.0.1", "::1", "node2", "vip.example"} <= set(hosts_of(certificate))
+    assert certificate.subject.rfc4514_string() == "CN=etcd,O=k8s,C=CN"
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ("tls: {extra_hosts: [db.example]}", "is for"),
+        ("tls: {names: {O: acme}}", "is for"),
+        ("tls: {key_algorithm: rsa}", "another kind"),
+    ],
+)
+def test_a_pair_that_no_longer_fits_the_file_is_made_anew(tmp_path: Path, settings: str, why: str) -> None:
+    made(cluster_of(tmp_path))
+    before = listing(tmp_path / "pki")
+    cluster = cluster_of(tmp_path, settings)
+    assert all(why in line for line in missing(cluster, now=NOW))
+    made(cluster)
+    after = listing(tmp_path / "pki")
+    assert not missing(cluster, now=NOW)
+    assert {name for name in after if after[name] == before[name]} >= {"ca.pem", "ca-key.pem", "peer-ca.pem"}
+    assert after["hosts/node1/server.pem"] != before["hosts/node1/server.pem"]
+
+
+def test_another_address_renews_that_host_s_pairs_alone(tmp_path: Path) -> None:
+    made(cluster_of(tmp_path))
+    first, *others = (cluster := cluster_of(tmp_path)).hosts
+    lines = missing(replace(cluster, hosts=(replace(first, address="10.0.0.9"), *others)), now=NOW)
+    assert [("node1 (server)" in line, "node1 (peer)" in line) for line in lines] == [(True, False), (False, True)]
+    assert "10.0.0.1" in lines[0]
+
+
+@pytest.mark.parametrize(("days", "is_renewed"), [(330, False), (336, True), (400, True)])
+def test_what_ends_within_30_days_is_renewed(tmp_path: Path, days: int, is_renewed: bool) -> None:
+    cluster = cluster_of(tmp_path)
+    made(cluster)
+    assert bool(missing(cluster, now=NOW + timedelta(days=days))) == is_renewed
+
+
+def test_a_short_life_is_not_renewed_at_every_run(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, "tls: {days: 7}")
+    made(cluster)
+    assert not missing(cluster, now=NOW + timedelta(days=3))
+    assert missing(cluster, now=NOW + timedelta(days=6))
+
+
+def test_a_key_that_is_lost_or_of_another_pair_is_replaced_with_its_certificate(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    made(cluster)
+    node = tmp_path / "pki/hosts/node1"
+    (node / "server-key.pem").unlink()
+    (node / "peer-key.pem").write_bytes((tmp_path / "pki/hosts/node2/peer-key.pem").read_bytes())
+    assert len(missing(cluster, now=NOW)) == 2
+    made(cluster)
+    assert not missing(cluster, now=NOW)
+
+
+def test_a_key_that_others_may_read_is_closed(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    made(cluster)
+    (tmp_path / "pki/ca-key.pem").chmod(0o644)
+    made(cluster)
+    assert (tmp_path / "pki/ca-key.pem").stat().st_mode & 0o777 == 0o600
+
+
+def own_authority(directory: Path, *, days: float = 3650, now: datetime = NOW, name: str = "house CA") -> str:
+    """Writes one, and returns the settings that name it."""
+    issued = init_ca(Request(name), timedelta(days=days), now=now)
+    (directory / "house-ca.pem").write_bytes(issued.certificate)
+    (directory / "house-ca-key.pem").write_bytes(issued.key)
+    (directory / "house-ca-key.pem").chmod(0o600)
+    return "tls: {ca_certificate: house-ca.pem, ca_key: house-ca-key.pem}"
+
+
+def test_an_authority_of_the_operator_s_own_signs_everything(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, own_authority(tmp_path))
+    certificates = made(cluster)
+    assert not any("ca" in Path(name).name for name in listing(tmp_path / "pki"))
+    authority = (tmp_path / "house-ca.pem").read_bytes()
+    for pair in (*certificates.servers.values(), *certificates.peers.values()):
+        assert not explain(pem(pair.pem), ca_pem=authority, now=NOW)
+
+
+def test_an_authority_that_has_expired_is_named_and_nothing_is_made(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, own_authority(tmp_path, days=10, now=NOW - timedelta(days=11)))
+    with pytest.raises(ConfigError) as raised:
+        made(cluster)
+    for word in ("house-ca.pem", "expired", "authority", "renew"):
+        assert word in str(raised.value)
+    assert not (tmp_path / "pki").exists()
+
+
+def test_an_authority_of_tomorrow_is_a_clock_that_is_off(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, own_authority(tmp_path, now=NOW + timedelta(days=1)))
+    with pytest.raises(ConfigError, match=r"house-ca\.pem: .*clock"):
+        look(cluster, now=NOW)
+
+
+def test_an_authority_with_another_s_key_is_refused(tmp_path: Path) -> None:
+    settings = own_authority(tmp_path)
+    (tmp_path / "house-ca-key.pem").write_bytes(init_ca(Request("other"), now=NOW).key)
+    with pytest.raises(ConfigError, match=r"house-ca-key\.pem is not the key of .*house-ca\.pem"):
+        look(cluster_of(tmp_path, settings), now=NOW)
+
+
+@pytest.mark.parametrize("lost", ["ca.pem", "ca-key.pem", "peer-ca-key.pem"])
+def test_half_an_authority_is_never_replaced(tmp_path: Path, lost: str) -> None:
+    cluster = cluster_of(tmp_path)
+    made(cluster)
+    (tmp_path / "pki" / lost).unlink()
+    before = listing(tmp_path / "pki")
+    with pytest.raises(ConfigError, match=lost):
+        made(cluster)
+    assert listing(tmp_path / "pki") == before
+
+
+def test_without_tls_there_are_none(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, "tls: {enabled: false}")
+    assert made(cluster).pairs == ()
+    assert not (tmp_path / "pki").exists()
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "pki").write_text("a file")
+    with pytest.raises(ConfigError, match=r"pki: "):
+        made(cluster_of(tmp_path))

@@ -1,0 +1,363 @@
+"""From what is on a host to steps: what they show, what they do, in which order, and when a member has to be restarted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tercet.deploy.certificates import ensure_certificates, look
+from tercet.deploy.cluster import Cluster
+from tercet.deploy.desired import Desired, desired, mark_path, unit_files, wanted
+from tercet.deploy.facts import FileFact, HostFacts
+from tercet.deploy.plan import Step
+from tercet.deploy.planning import HostChange, certificate_steps, host_steps
+from tercet.deploy.remote import Host, HostError
+from tests.deploy.clusters import ABSENT, artifact_of, as_wanted, changed, cluster_of, fresh
+
+UNIT = "/etc/systemd/system/etcd.service"
+
+
+@dataclass
+class NotedHost:
+    """Takes down what it is asked to do, in order, and does nothing."""
+
+    name: str = "node1"
+    commands: list[str] = field(default_factory=list)
+    written: dict[str, tuple[bytes, int, str]] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+
+    async def check(self, command: str, *, step: str, timeout: float = 60) -> bytes:
+        self.commands.append(command)
+        self.order.append(command)
+        return b""
+
+    async def write(self, path: str, content: bytes, *, mode: int, step: str, owner: str = "root", group: str = "root") -> None:
+        self.written[path] = (content, mode, f"{owner}:{group}")
+        self.order.append(path)
+
+    async def upload(self, local: Path, path: str, *, mode: int, step: str, progress: Callable[[int, int], None]) -> None:
+        progress(1, 2)
+        self.order.append(f"upload {path}")
+
+
+@dataclass
+class Place:
+    """A cluster, and one of its hosts as it should be."""
+
+    cluster: Cluster
+    desired: Desired
+    host: NotedHost = field(default_factory=NotedHost)
+
+    @property
+    def good(self) -> HostFacts:
+        return as_wanted(self.cluster, self.desired)
+
+    def change(self, facts: HostFacts) -> HostChange:
+        return host_steps(self.cluster, cast(Host, self.host), facts, self.desired, artifact_of(self.cluster))
+
+    def carry_out(self, facts: HostFacts) -> HostChange:
+        change = self.change(facts)
+        run(change.laying_out)
+        return change
+
+
+def run(steps: tuple[Step, ...]) -> None:
+    async def all_of_them() -> None:
+        for step in steps:
+            await step.work(lambda done, total: None)
+
+    asyncio.run(all_of_them())
+
+
+def place_of(tmp_path: Path, settings: str = "", *, with_certificates: bool = True) -> Place:
+    cluster = cluster_of(tmp_path, settings)
+    certificates = ensure_certificates(cluster) if with_certificates else look(cluster)
+    return Place(cluster, desired(cluster, cluster.hosts[0], artifact_of(cluster), certificates))
+
+
+def titles(change: HostChange) -> list[str]:
+    return [step.title for step in change.laying_out]
+
+
+def shown(steps: tuple[Step, ...]) -> str:
+    return "\n".join(f"{step.title}\n{step.diff}" for step in steps)
+
+
+def test_a_host_as_it_should_be_needs_nothing(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    assert place.change(place.good) == HostChange((), False, (), False, True)
+
+
+def test_all_that_is_compared_is_asked_for(tmp_path: Path) -> None:
+    """A path that planning looks at and `wanted` does not name would be a KeyError; a text that is not asked for, a change."""
+    place = place_of(tmp_path, "paths: {bin: /usr/local/etcd/bin, wal: /fast/wal, work: /srv/etcd}")
+    asked = wanted(place.cluster, place.cluster.hosts[0], place.desired)
+    assert set(asked.contents) <= set(asked.paths)
+    assert not [path for path in asked.contents if "key" in path]
+    assert place.change(place.good).laying_out == ()
+    assert set(unit_files(place.cluster)) <= set(asked.paths)
+
+
+def test_a_fresh_host_before_there_are_certificates(tmp_path: Path) -> None:
+    place = place_of(tmp_path, with_certificates=False)
+    change = place.change(fresh(place.cluster, place.desired))
+    assert titles(change) == [
+        "make group etcd",
+        "make user etcd",
+        "make /etc/etcd/cert",
+        "make /opt/tercet",
+        "make /var/backups/etcd",
+        "make /var/lib/etcd",
+        "copy tercet-1.2.3-0a1b2c3d",
+        "make tercet-1.2.3-0a1b2c3d current",
+        "write /etc/etcd/cert/ca.pem",
+        "write /etc/etcd/cert/peer-ca.pem",
+        "write /etc/etcd/cert/peer-key.pem",
+        "write /etc/etcd/cert/peer.pem",
+        "write /etc/etcd/cert/server-key.pem",
+        "write /etc/etcd/cert/server.pem",
+        "write /etc/systemd/system/etcd.service",
+        "daemon-reload",
+        "enable etcd.service",
+        "write /etc/systemd/system/etcd-backup.service",
+        "write /etc/systemd/system/etcd-backup.timer",
+        "enable etcd-backup.timer",
+    ]
+    assert (change.is_first_start, change.is_running, change.needs_restart) == (True, False, False)
+    text = shown(change.laying_out)
+    assert "+ExecStart=/opt/tercet/current/bin/tercet \\" in text
+    assert "names node1, localhost, 10.0.0.1, 127.0.0.1, ::1" in text
+    assert "365 days" in text
+    assert not (tmp_path / "pki").exists()
+
+
+def test_what_was_planned_without_certificates_is_carried_out_with_them(tmp_path: Path) -> None:
+    place = place_of(tmp_path, with_certificates=False)
+    here = certificate_steps(place.cluster, look(place.cluster))
+    assert [step.host for step in here] == [None] * 9
+    there = place.change(fresh(place.cluster, place.desired)).laying_out
+    run(here)
+    run(there)
+    pki = tmp_path / "pki"
+    for path, source in {
+        "ca.pem": "ca.pem",
+        "peer-ca.pem": "peer-ca.pem",
+        "server.pem": "hosts/node1/server.pem",
+        "peer.pem": "hosts/node1/peer.pem",
+    }.items():
+        owner = "root:root" if "ca.pem" in path else "etcd:etcd"
+        assert place.host.written[f"/etc/etcd/cert/{path}"] == ((pki / source).read_bytes(), 0o644, owner)
+    for role in ("server", "peer"):
+        key = (pki / f"hosts/node1/{role}-key.pem").read_bytes()
+        assert place.host.written[f"/etc/etcd/cert/{role}-key.pem"] == (key, 0o600, "etcd:etcd")
+    again = place_of(tmp_path)
+    assert again.change(again.good).laying_out == ()
+
+
+def test_no_authority_s_key_and_no_secret_leaves_by_another_way_than_a_key_file(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    change = place.carry_out(fresh(place.cluster, place.desired))
+    secrets = [line for path in (tmp_path / "pki").rglob("*key.pem") for line in path.read_text().splitlines()[1:-1]]
+    seen = shown(change.laying_out) + repr(change) + repr(place.desired) + "".join(place.host.commands)
+    assert not [secret for secret in secrets if secret in seen]
+    sent = b"".join(content for content, _, _ in place.host.written.values()).decode()
+    for authority in ("ca-key.pem", "peer-ca-key.pem"):
+        assert (tmp_path / "pki" / authority).read_text().splitlines()[1] not in sent
+    assert {path for path, (content, _, _) in place.host.written.items() if b"PRIVATE" in content} == {
+        "/etc/etcd/cert/server-key.pem",
+        "/etc/etcd/cert/peer-key.pem",
+    }
+
+
+def test_a_changed_flag_is_a_diff_of_one_line_and_a_restart(tmp_path: Path) -> None:
+    before = place_of(tmp_path).good
+    place = place_of(tmp_path, "flags: {heartbeat-interval: '150'}")
+    change = place.carry_out(before)
+    assert titles(change) == ["write /etc/systemd/system/etcd.service", "daemon-reload"]
+    lines = change.laying_out[0].diff.splitlines()
+    assert [line for line in lines if line.startswith(("+ ", "- "))] == ["+  --heartbeat-interval=150 \\"]
+    assert (change.needs_restart, change.restart_reasons) == (True, ("unit file changed",))
+    mark, path = place.host.order[:2]
+    assert path == UNIT
+    assert mark_path(place.cluster) in mark
+    assert "InvocationID etcd.service" in mark
+
+
+def test_a_restart_that_was_cut_off_is_not_forgotten(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    noted = changed(place.good, mark_path(place.cluster), kind="file", content="zzzz older\naaaa unit file changed\n")
+    change = place.change(noted)
+    assert (change.laying_out, change.needs_restart, change.restart_reasons) == ((), True, ("unit file changed",))
+    restarted = replace(noted, unit=replace(noted.unit, invocation="bbbb"))
+    assert not place.change(restarted).needs_restart
+    stopped = replace(noted, unit=replace(noted.unit, active="inactive", invocation=""))
+    assert not place.change(stopped).needs_restart
+
+
+@pytest.mark.parametrize(
+    ("path", "restarts"),
+    [
+        ("/etc/etcd/cert/server.pem", False),
+        ("/etc/etcd/cert/server-key.pem", False),
+        ("/etc/etcd/cert/peer.pem", True),
+        ("/etc/etcd/cert/peer-key.pem", True),
+        (UNIT, True),
+        ("/opt/tercet/current", True),
+        ("/etc/systemd/system/etcd-backup.timer", False),
+    ],
+)
+def test_what_a_running_member_does_not_see_by_itself_restarts_it(tmp_path: Path, path: str, restarts: bool) -> None:
+    place = place_of(tmp_path)
+    change = place.carry_out(changed(place.good, path, sha256="0", content="old", target="old"))
+    assert change.laying_out
+    assert change.needs_restart == restarts
+    assert any(mark_path(place.cluster) in command for command in place.host.commands) == restarts
+
+
+@pytest.mark.parametrize(
+    ("state", "is_running", "needs_restart"),
+    [("active", True, True), ("activating", False, True), ("failed", False, False), ("inactive", False, False)],
+)
+def test_only_a_member_that_is_there_is_restarted(tmp_path: Path, state: str, is_running: bool, needs_restart: bool) -> None:
+    place = place_of(tmp_path)
+    facts = changed(place.good, UNIT, content="old")
+    change = place.change(replace(facts, unit=replace(facts.unit, active=state)))
+    assert (change.is_running, change.needs_restart) == (is_running, needs_restart)
+
+
+def test_rights_are_shown_and_put_right(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    facts = changed(place.good, "/var/lib/etcd", mode=0o755, owner="root")
+    change = place.carry_out(changed(facts, "/etc/etcd/cert/server-key.pem", mode=0o644))
+    assert shown(change.laying_out).splitlines() == [
+        "set the rights of /var/lib/etcd",
+        "mode 0755 -> 0700",
+        "owner root:etcd -> etcd:etcd",
+        "write /etc/etcd/cert/server-key.pem",
+        "mode 0644 -> 0600",
+    ]
+    assert "install -d -m 0700 -o etcd -g etcd /var/lib/etcd" in place.host.commands[0]
+
+
+def test_a_directory_that_is_a_link_is_the_operator_s(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    assert place.change(changed(place.good, "/var/lib/etcd", kind="link", target="/big/etcd", mode=0o777)).laying_out == ()
+
+
+def test_a_file_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    with pytest.raises(HostError, match=r"node1: plan: /var/lib/etcd is a file, not a directory; move it away"):
+        place.change(changed(place.good, "/var/lib/etcd", kind="file"))
+
+
+def test_an_upgrade_copies_installs_and_then_switches(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    release = place.desired.release
+    old = changed(place.good, f"/opt/tercet/releases/{release}", kind="absent")
+    change = place.carry_out(changed(old, "/opt/tercet/current", target="releases/tercet-1.2.2-ffffffff"))
+    assert titles(change) == [f"copy {release}", f"make {release} current"]
+    assert change.laying_out[1].diff == f"/opt/tercet/current: releases/tercet-1.2.2-ffffffff -> releases/{release}"
+    assert change.restart_reasons == (f"release {release}",)
+    upload, install, mark, activate = place.host.order
+    assert upload == f"upload /opt/tercet/{release}.upload"
+    assert f"/opt/tercet/{release}.upload" in install
+    assert mark_path(place.cluster) in mark
+    assert 'point current "releases/$release"' in activate
+
+
+def test_a_missing_link_to_a_program_is_made_without_a_restart(tmp_path: Path) -> None:
+    place = place_of(tmp_path, "paths: {bin: /usr/local/etcd/bin}")
+    change = place.change(changed(place.good, "/usr/local/etcd/bin/tercetctl", kind="absent", target=""))
+    assert len(change.laying_out) == 1
+    assert not change.needs_restart
+
+
+def test_units_on_disk_that_systemd_has_not_read_are_read(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    stale = replace(place.good, unit=replace(place.good.unit, needs_reload=True, enabled=False))
+    assert titles(place.change(stale)) == ["daemon-reload", "enable etcd.service"]
+
+
+def test_the_state_of_the_first_start_is_the_host_s(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    joined = place.desired.unit_text.replace("--initial-cluster-state=new", "--initial-cluster-state=existing")
+    assert place.change(changed(place.good, UNIT, content=joined)).laying_out == ()
+
+
+def test_another_authority_under_a_running_member_is_refused(tmp_path: Path) -> None:
+    running = place_of(tmp_path).good
+    (tmp_path / "pki").rename(tmp_path / "lost")
+    place = place_of(tmp_path, with_certificates=False)
+    with pytest.raises(HostError) as raised:
+        place.change(running)
+    for word in ("node1: plan: /etc/etcd/cert/ca.pem", "another authority", "CN=demo authority", str(tmp_path / "pki")):
+        assert word in str(raised.value)
+    stopped = replace(running, unit=replace(running.unit, active="inactive"))
+    assert "write /etc/etcd/cert/ca.pem" in titles(place.change(stopped))
+
+
+def test_another_one_s_authority_at_a_shared_place_is_never_overwritten(tmp_path: Path) -> None:
+    settings = "tls: {shared: true}\npaths: {ca: /etc/kubernetes/cert/ca.pem}"
+    place = place_of(tmp_path, settings)
+    path = "/etc/kubernetes/cert/ca.pem"
+    facts = changed(fresh(place.cluster, place.desired), path, kind="file", content="not a certificate")
+    with pytest.raises(
+        HostError, match=r"node1: plan: /etc/kubernetes/cert/ca\.pem holds another authority.*tls\.ca_certificate"
+    ):
+        place.change(facts)
+    same = (tmp_path / "pki/ca.pem").read_text()
+    theirs = FileFact(kind="file", sha256="x", mode=0o664, owner="k8s", group="k8s", content=f"# cfssl's\n{same}\n")
+    assert place.change(replace(place.good, files={**place.good.files, path: theirs})).laying_out == ()
+
+
+def test_backups_taken_back_leave_no_units(tmp_path: Path) -> None:
+    before = place_of(tmp_path).good
+    place = place_of(tmp_path, "backups: {enabled: false}")
+    change = place.carry_out(before)
+    assert titles(change) == ["take no more backups"]
+    assert "rm -f /etc/systemd/system/etcd-backup.service /etc/systemd/system/etcd-backup.timer" in place.host.commands[0]
+    gone = {path: ABSENT if "backup" in path and "/systemd/" in path else fact for path, fact in before.files.items()}
+    assert place.change(replace(before, files=gone)).laying_out == ()
+
+
+def test_a_changed_timer_is_not_enabled_until_it_is_whole(tmp_path: Path) -> None:
+    before = place_of(tmp_path).good
+    place = place_of(tmp_path, "backups: {every: hourly}")
+    change = place.carry_out(before)
+    assert titles(change) == ["write /etc/systemd/system/etcd-backup.timer", "enable etcd-backup.timer"]
+    assert place.host.order == [
+        "rm -f /etc/systemd/system/timers.target.wants/etcd-backup.timer",
+        "/etc/systemd/system/etcd-backup.timer",
+        "systemctl daemon-reload && systemctl restart etcd-backup.timer && systemctl enable etcd-backup.timer",
+    ]
+    assert not change.needs_restart
+
+
+def test_users_are_made_only_where_that_is_wanted(tmp_path: Path) -> None:
+    place = place_of(tmp_path, "service: {user: k8s, group: kube}")
+    facts = replace(place.good, users=frozenset(), groups=frozenset())
+    place.carry_out(facts)
+    assert place.host.commands[0] == "groupadd --system kube"
+    assert place.host.commands[1].startswith("useradd --system --gid kube ")
+    assert place.host.commands[1].endswith(" k8s")
+    other = place_of(tmp_path, "service: {user: k8s, group: kube, create_user: false}")
+    assert other.change(facts).laying_out == ()
+
+
+def test_without_tls_no_certificate_is_looked_at(tmp_path: Path) -> None:
+    place = place_of(tmp_path, "tls: {enabled: false}")
+    change = place.change(fresh(place.cluster, place.desired))
+    assert not [title for title in titles(change) if ".pem" in title]
+    assert place.change(place.good).laying_out == ()
+
+
+def test_a_certificate_that_vanished_meanwhile_is_one_clear_line(tmp_path: Path) -> None:
+    place = place_of(tmp_path, with_certificates=False)
+    steps: tuple[Any, ...] = place.change(fresh(place.cluster, place.desired)).laying_out
+    with pytest.raises(HostError, match=r"node1: write /etc/etcd/cert/ca\.pem: cannot read .*pki/ca\.pem here"):
+        run(tuple(step for step in steps if step.title == "write /etc/etcd/cert/ca.pem"))

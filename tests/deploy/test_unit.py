@@ -1,0 +1,229 @@
+"""The unit of a member: what is in it, and that systemd reads it as it is meant."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tercet.deploy import backup_unit
+from tercet.deploy.cluster import Cluster
+from tercet.deploy.member_flags import certificate_files, member_flags, plain_listeners
+from tercet.deploy.unit import as_begun, quoted, unit_text
+from tercet.deploy.unit_reading import fill_in, read_unit, split_words
+from tercet.errors import ConfigError
+from tests.deploy.clusters import cluster_of
+
+PROGRAM = "/opt/tercet/current/bin/tercet"
+
+
+def text_of(cluster: Cluster) -> str:
+    return unit_text(cluster, program=PROGRAM, flags=member_flags(cluster, cluster.hosts[0]))
+
+
+def command_of(text: str, tmp_path: Path) -> list[str]:
+    """The words of ExecStart, read back by the reader of units."""
+    path = tmp_path / "read-back.service"
+    path.write_text(text)
+    return fill_in(split_words(read_unit(path).last("Service", "ExecStart")), {})
+
+
+def test_the_tutorial_s_unit(tmp_path: Path) -> None:
+    settings = """\
+engine: {kind: etcd, source: etcd.tar.gz}
+tls: {shared: true}
+paths: {ca: /etc/kubernetes/cert/ca.pem}
+service: {user: k8s}
+listen: {plain_loopback: true}"""
+    cluster = cluster_of(tmp_path, settings)
+    flags = member_flags(cluster, cluster.hosts[0])
+    assert flags == {
+        "name": "node1",
+        "data-dir": "/var/lib/etcd",
+        "cert-file": "/etc/etcd/cert/etcd.pem",
+        "key-file": "/etc/etcd/cert/etcd-key.pem",
+        "client-cert-auth": "true",
+        "trusted-ca-file": "/etc/kubernetes/cert/ca.pem",
+        "peer-cert-file": "/etc/etcd/cert/etcd.pem",
+        "peer-key-file": "/etc/etcd/cert/etcd-key.pem",
+        "peer-client-cert-auth": "true",
+        "peer-trusted-ca-file": "/etc/kubernetes/cert/ca.pem",
+        "listen-peer-urls": "https://10.0.0.1:2380",
+        "initial-advertise-peer-urls": "https://10.0.0.1:2380",
+        "listen-client-urls": "https://10.0.0.1:2379,http://127.0.0.1:2379",
+        "advertise-client-urls": "https://10.0.0.1:2379",
+        "initial-cluster": "node1=https://10.0.0.1:2380,node2=https://10.0.0.2:2380,node3=https://10.0.0.3:2380",
+        "initial-cluster-token": "demo",
+        "initial-cluster-state": "new",
+        "quota-backend-bytes": str(8 << 30),
+        "auto-compaction-mode": "periodic",
+        "auto-compaction-retention": "1h",
+    }
+    text = text_of(cluster)
+    for line in (
+        "User=k8s",
+        "Group=k8s",
+        "Type=notify",
+        "WorkingDirectory=/var/lib/etcd",
+        "Restart=on-failure",
+        "RestartSec=5",
+    ):
+        assert f"\n{line}\n" in text
+    for line in ("LimitNOFILE=65536", "TimeoutStartSec=60", "After=network-online.target", "WantedBy=multi-user.target"):
+        assert f"\n{line}\n" in text
+    assert command_of(text, tmp_path) == [PROGRAM, *(f"--{name}={value}" for name, value in flags.items())]
+    assert plain_listeners(cluster) == ["http://127.0.0.1:2379"]
+
+
+def test_by_default_nothing_is_served_without_tls(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path)
+    flags = member_flags(cluster, cluster.hosts[0])
+    assert flags["listen-client-urls"] == "https://10.0.0.1:2379,https://127.0.0.1:2379"
+    assert "http:" not in text_of(cluster).replace("https:", "").replace("[Unit]", "")
+    assert plain_listeners(cluster) == []
+    files = certificate_files(cluster)
+    assert len(set(files.values())) == 6
+    assert flags["peer-trusted-ca-file"] == files["peer-ca"] != files["ca"] == flags["trusted-ca-file"]
+
+
+def test_without_tls_there_are_no_flags_for_it(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, "tls: {enabled: false}")
+    flags = member_flags(cluster, cluster.hosts[0])
+    assert not [name for name in flags if "cert" in name or "-ca-" in name]
+    assert flags["listen-client-urls"] == "http://10.0.0.1:2379,http://127.0.0.1:2379"
+
+
+def test_a_log_and_a_metrics_listener_of_their_own(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, "paths: {wal: /fast/wal}\nlisten: {loopback: false, metrics_url: 'http://0.0.0.0:2381'}")
+    flags = member_flags(cluster, cluster.hosts[0])
+    assert (flags["wal-dir"], flags["listen-metrics-urls"]) == ("/fast/wal", "http://0.0.0.0:2381")
+    assert flags["listen-client-urls"] == "https://10.0.0.1:2379"
+    assert "ReadWritePaths=/var/lib/etcd /fast/wal\n" in text_of(cluster)
+    assert plain_listeners(cluster) == ["http://0.0.0.0:2381"]
+
+
+def test_a_name_is_advertised_and_all_addresses_are_listened_on(tmp_path: Path) -> None:
+    hosts = "hosts:\n- {name: a, address: a.example}\n- {name: b, address: 'fd00::1'}"
+    cluster = cluster_of(tmp_path, hosts=hosts)
+    named, numbered = (member_flags(cluster, spec) for spec in cluster.hosts)
+    assert named["listen-client-urls"] == "https://0.0.0.0:2379"
+    assert named["listen-peer-urls"] == "https://0.0.0.0:2380"
+    assert named["advertise-client-urls"] == "https://a.example:2379"
+    assert numbered["listen-client-urls"] == "https://[fd00::1]:2379,https://127.0.0.1:2379"
+    plain = cluster_of(tmp_path, "listen: {plain_loopback: true}", hosts=hosts)
+    with pytest.raises(ConfigError, match=r"cluster\.yaml:\d+: a\.example is a name.*plain_loopback"):
+        member_flags(plain, plain.hosts[0])
+
+
+def test_a_flag_more_is_one_line_more(tmp_path: Path) -> None:
+    before = text_of(cluster_of(tmp_path)).splitlines()
+    hosts = "hosts:\n- {name: node1, address: 10.0.0.1, flags: {heartbeat-interval: '150'}}\n" + "".join(
+        f"- {{name: node{n}, address: 10.0.0.{n}}}\n" for n in (2, 3)
+    )
+    cluster = cluster_of(tmp_path, "flags: {heartbeat-interval: '120'}", hosts=hosts)
+    after = text_of(cluster).splitlines()
+    assert [line.strip() for line in after if line not in before] == ["--heartbeat-interval=150 \\"]
+    assert [line for line in before if line not in after] == []
+    assert member_flags(cluster, cluster.hosts[1])["heartbeat-interval"] == "120"
+
+
+ODD = [
+    "plain",
+    "100%",
+    "%n %i",
+    "$HOME ${HOME}",
+    'say "no"',
+    "it's",
+    "back\\slash",
+    "a;b",
+    "two words",
+    "tab\there",
+    "",
+    "é",
+    "#no",
+]
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_a_value_comes_back_as_it_was(tmp_path: Path, value: str) -> None:
+    word = f"--x={value}"
+    assert fill_in(split_words(quoted(word)), {}) == [word]
+
+
+def test_what_a_member_began_with_stays() -> None:
+    ours = "  --a=1 \\\n  --initial-cluster-token=new-token \\\n  --initial-cluster-state=new \\\n  --b=2\n"
+    theirs = "  --initial-cluster-token=old \\\n  --initial-cluster-state=existing\n"
+    both = ours.replace("new-token", "old").replace("state=new", "state=existing")
+    assert as_begun(ours, theirs, has_data=True) == both
+    assert as_begun(ours, theirs, has_data=False) == ours.replace("state=new", "state=existing")
+    assert as_begun(ours, None, has_data=True) == ours
+    assert as_begun(ours, "garbage", has_data=True) == ours
+    assert as_begun(ours, ours, has_data=True) == ours
+
+
+def test_another_token_for_a_member_with_data_is_no_change(tmp_path: Path) -> None:
+    before = text_of(cluster_of(tmp_path, "token: first"))
+    after = text_of(cluster_of(tmp_path, "token: other"))
+    assert before != after
+    assert as_begun(after, before, has_data=True) == before
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("needs systemd-analyze")
+    cluster = cluster_of(tmp_path, "flags: {host-whitelist: '5%,$HOME \"b\"'}")
+    units = {"etcd.service": unit_text(cluster, program="/bin/true", flags=member_flags(cluster, cluster.hosts[0]))}
+    for path, text in backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true").items():
+        units[Path(path).name] = text
+    for name, text in units.items():
+        (tmp_path / name).write_text(text)
+    said = subprocess.run(
+        ["systemd-analyze", "verify", *(str(tmp_path / name) for name in units)], capture_output=True, text=True, timeout=30
+    )
+    assert [line for line in said.stderr.splitlines() if str(tmp_path) in line or "etcd" in line] == []
+
+
+def backup_script(tmp_path: Path, keep: int) -> tuple[Path, str]:
+    """The script of the backup unit with a tool that only writes its last argument, and where it puts snapshots."""
+    directory, tool = tmp_path / "backups", tmp_path / "tool"
+    directory.mkdir()
+    tool.write_text('#!/bin/sh\nfor file; do :; done; echo "$@" >"$file"\n')
+    tool.chmod(0o755)
+    cluster = cluster_of(tmp_path, f"backups: {{keep: {keep}}}\npaths: {{backups: {directory}}}")
+    units = backup_unit.units(cluster, cluster.hosts[0], tool=str(tool))
+    path = tmp_path / "etcd-backup.service"
+    path.write_text(units[backup_unit.paths(cluster)[0]])
+    return directory, fill_in(split_words(read_unit(path).last("Service", "ExecStart")), {})[-1]
+
+
+def test_a_backup_is_taken_with_the_member_s_certificate_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+    directory, script = backup_script(tmp_path, keep=3)
+    for day in range(1, 6):
+        (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
+    (directory / "node1-20200106T000000Z.db.part").write_text("a cut one")
+    (directory / "node2-20200101T000000Z.db").write_text("another's")
+    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=20)
+    names = sorted(path.name for path in directory.iterdir())
+    [taken] = [name for name in names if not name.startswith(("node1-2020", "node2"))]
+    assert re.fullmatch(r"node1-\d{8}T\d{6}Z\.db", taken)
+    assert set(names) == {"node1-20200104T000000Z.db", "node1-20200105T000000Z.db", taken, "node2-20200101T000000Z.db"}
+    said = (directory / taken).read_text()
+    assert "--endpoints=https://10.0.0.1:2379 --cacert=/etc/etcd/cert/ca.pem --cert=/etc/etcd/cert/server.pem" in said
+    assert "snapshot save" in said
+
+
+def test_a_backup_that_fails_removes_none(tmp_path: Path) -> None:
+    directory, script = backup_script(tmp_path, keep=1)
+    (tmp_path / "tool").write_text("#!/bin/sh\nexit 3\n")
+    for day in (1, 2):
+        (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
+    assert subprocess.run(["/bin/sh", "-euc", script], check=False, timeout=20).returncode == 3
+    assert len(list(directory.iterdir())) == 2
+
+
+def test_no_backups_no_units(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, "backups: {enabled: false}")
+    assert backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true") == {}
