@@ -5,6 +5,7 @@ TEST_HOSTS=1 in the environment lets them be collected. With `-v` the transcript
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.image import LabUnavailable
-from tests.hosts.lab import Lab
+from tests.hosts.lab import Lab, borrowed
 from tests.hosts.session import Operator
 
 collect_ignore_glob = [] if os.environ.get("TEST_HOSTS") else ["test_*.py"]
@@ -20,13 +21,12 @@ collect_ignore_glob = [] if os.environ.get("TEST_HOSTS") else ["test_*.py"]
 
 @pytest.fixture(scope="session")
 def _lab() -> Iterator[Lab]:
-    lab = Lab("tests")
-    try:
-        lab.up()
-    except LabUnavailable as unavailable:
-        pytest.skip(str(unavailable))
-    yield lab
-    lab.down()
+    with contextlib.ExitStack() as stack:
+        try:
+            lab = stack.enter_context(borrowed("tests"))
+        except LabUnavailable as unavailable:
+            pytest.skip(str(unavailable))
+        yield lab
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from tests.hosts.machine import Machine, hosts_file
 from tests.hosts.network import HOSTS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_LOCKS = Path("/run/lock")
 SSH_CONFIG = "Host kube-node*\n  User root\n"
 
 
@@ -145,6 +146,29 @@ class Lab:
         with (self.state / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+@contextlib.contextmanager
+def borrowed(stem: str) -> Iterator[Lab]:
+    """A lab that is nobody else's for as long as this block runs: the first of stem1, stem2, ... that is free on this machine.
+
+    What a crashed run left in a lab is removed by the next one that borrows it.
+    """
+    image.prepare_machine()
+    for number in range(1, 10):
+        with (_LOCKS / f"tercet-{stem}{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            lab = Lab(f"{stem}{number}")
+            try:
+                lab.up()
+                yield lab
+            finally:
+                lab.down()
+            return
+    raise LabUnavailable(f"all labs {stem}1 to {stem}9 are in use")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
