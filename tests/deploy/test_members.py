@@ -161,7 +161,7 @@ def test_the_one_that_is_down_is_the_one_that_may_be_started(three: LoopbackClus
 
 def test_a_host_that_is_not_reached_is_an_answer_too(three: LoopbackCluster) -> None:
     async def act(members: Members) -> None:
-        hosts = {**three.hosts, "m3": HostError("m3", "connect", "no route to host")}
+        hosts: dict[str, Host | HostError] = {**three.hosts, "m3": HostError("m3", "connect", "no route to host")}
         async with Members(three.cluster, hosts) as some:
             assert [one.error for one in await some.health()] == ["", "", "m3: connect: no route to host"]
             assert (await some.answers())["m3"].error == "m3: connect: no route to host"

@@ -1,0 +1,158 @@
+"""One member at a time: in which order, and when not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import cast
+
+import pytest
+
+from tercet.deploy import rolling
+from tercet.deploy.cluster import Cluster, HostSpec
+from tercet.deploy.executor import DeployError, execute
+from tercet.deploy.members import MemberAnswer, MemberHealth, Members
+from tercet.deploy.remote import Host
+from tercet.deploy.rolling import in_order, restart_plan
+from tercet.errors import Code, StatusError
+from tests.deploy.scripted_host import FAILED, RUNNING, STOPPED, ScriptedHost, cluster_of
+
+
+class ScriptedMembers:
+    """Members as a test has them; a member whose host was started is healthy afterwards, if it can be."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        hosts: dict[str, ScriptedHost],
+        *,
+        leader: str,
+        ill: Collection[str] = (),
+        stays_leader: bool = False,
+    ) -> None:
+        self.cluster = cluster
+        self.hosts = hosts
+        self.leader = leader
+        self.ill = set(ill)
+        self.moves: list[tuple[str, str]] = []
+        self._stays_leader = stays_leader
+        self._ids = {spec.name: number for number, spec in enumerate(cluster.hosts, 1)}
+
+    async def health(self) -> list[MemberHealth]:
+        return [await self.health_of(spec) for spec in self.cluster.hosts]
+
+    async def health_of(self, spec: HostSpec) -> MemberHealth:
+        await asyncio.sleep(0)
+        is_ill = spec.name in self.ill
+        return MemberHealth(spec.name, "", not is_ill, 0.001, "no leader" if is_ill else "")
+
+    async def answers(self) -> dict[str, MemberAnswer]:
+        return {name: await self.answer_of(name) for name in self._ids}
+
+    async def answer_of(self, name: str) -> MemberAnswer:
+        return MemberAnswer(name, member_id=self._ids[name], leader=self._ids[self.leader], raft_index=10)
+
+    async def move_leader(self, leader: str, to: MemberAnswer) -> None:
+        if self._stays_leader:
+            raise StatusError(Code.UNAVAILABLE, "leader transfer took too long")
+        self.moves.append((leader, to.name))
+        self.leader = to.name
+
+
+def restarted(members: ScriptedMembers, names: Collection[str] = ("m1", "m2", "m3")) -> list[str]:
+    """Restart them; the hosts that were started, in that order."""
+    rolling_members = cast(Members, members)
+    hosts = {name: cast(Host, host) for name, host in members.hosts.items()}
+    events: list[str] = []
+
+    async def act() -> None:
+        plan = await restart_plan(members.cluster, hosts, rolling_members, names)
+        await execute(plan, lambda event: events.append(event.host or "") if event.state == "done" else None)
+
+    asyncio.run(act())
+    return events
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rolling, "_BEFORE_SECONDS", 0.1)
+    monkeypatch.setattr(rolling, "_POLL_SECONDS", 0.01)
+
+
+def three(**more: ScriptedHost) -> dict[str, ScriptedHost]:
+    return {name: more.get(name, ScriptedHost(name)) for name in ("m1", "m2", "m3")}
+
+
+@pytest.mark.parametrize(
+    ("leader", "ill", "order"),
+    [
+        ("m1", (), ["m2", "m3", "m1"]),
+        ("m2", (), ["m1", "m3", "m2"]),
+        ("m1", ("m3",), ["m3", "m2", "m1"]),
+        ("m3", ("m3",), ["m3", "m1", "m2"]),
+    ],
+)
+def test_who_is_in_trouble_goes_first_and_the_leader_last(leader: str, ill: tuple[str, ...], order: list[str]) -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader=leader, ill=ill)
+    health, answers = asyncio.run(members.health()), asyncio.run(members.answers())
+    assert in_order(["m1", "m2", "m3"], health, answers) == order
+    assert in_order(["m1", "m3"], health, answers) == [name for name in order if name != "m2"]
+
+
+def test_leadership_moves_once_to_one_that_is_done() -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1")
+    assert restarted(members) == ["m2", "m3", "m1"]
+    assert [leader for leader, _ in members.moves] == ["m1"]
+    assert [host.starts for host in members.hosts.values()] == [1, 1, 1]
+
+
+def test_one_that_came_to_lead_meanwhile_does_not_take_the_lead_down_with_it() -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1")
+    assert restarted(members, ["m1"]) == ["m1"]
+    assert members.moves == [("m1", "m2")]
+
+
+def test_the_first_failure_stops_it_and_the_others_are_not_touched() -> None:
+    hosts = three(m2=ScriptedHost("m2", after=(f"{FAILED} NRestarts=1",), journal="a bad flag"))
+    members = ScriptedMembers(cluster_of(3), hosts, leader="m3")
+    with pytest.raises(DeployError, match=r"(?s)^m2: restart: .*a bad flag"):
+        restarted(members)
+    assert [host.starts for host in hosts.values()] == [1, 1, 0]
+
+
+def test_with_another_one_ill_a_majority_might_be_lost() -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1", ill=["m3"])
+    with pytest.raises(DeployError, match=r"^m2: restart: not restarted: m3 is not healthy: no leader"):
+        restarted(members, ["m2"])
+    assert [host.starts for host in members.hosts.values()] == [0, 0, 0]
+
+
+def test_one_that_does_not_get_well_again_stops_it() -> None:
+    hosts = three()
+    members = ScriptedMembers(cluster_of(3, start_timeout=1), hosts, leader="m1", ill=["m2"])
+    with pytest.raises(DeployError, match=r"^m2: restart: m2 is not healthy: no leader"):
+        restarted(members)
+    assert [host.starts for host in hosts.values()] == [0, 1, 0]
+
+
+def test_a_stopped_member_is_named_before_anything_is_done() -> None:
+    hosts = three(m2=ScriptedHost("m2", before=STOPPED))
+    members = ScriptedMembers(cluster_of(3), hosts, leader="m1")
+    with pytest.raises(DeployError, match=r"^m2: restart: not restarted: its etcd\.service is inactive/dead\. .* apply"):
+        restarted(members)
+    assert [host.starts for host in hosts.values()] == [0, 0, 0]
+
+
+def test_a_leader_that_cannot_hand_over_is_left_alone() -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1", stays_leader=True)
+    with pytest.raises(DeployError, match=r"^m1: restart: not restarted: leadership could not be moved away: leader transfer"):
+        restarted(members, ["m1"])
+    assert members.hosts["m1"].starts == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_so_few_that_each_restart_is_a_pause_have_no_choice(count: int) -> None:
+    names = [f"m{number}" for number in range(1, count + 1)]
+    hosts = {name: ScriptedHost(name, before=RUNNING) for name in names}
+    members = ScriptedMembers(cluster_of(count), hosts, leader="m1")
+    assert restarted(members, names) == sorted(names, reverse=True)
