@@ -17,6 +17,7 @@ import pytest
 
 from tercet.deploy.cluster import HostSpec
 from tercet.deploy.connections import Dialer, connect, connected
+from tercet.deploy.login import _algorithms
 from tercet.deploy.remote import Host, HostError
 from tercet.deploy.settings import SshSettings
 from tests.deploy.sshd import USER, Operator, fingerprint, free_port, make_key, public, running_sshd, wire_to
@@ -53,6 +54,12 @@ def test_an_unknown_host_is_refused_with_its_fingerprint(operator: Operator) -> 
     assert f"[127.0.0.1]:{operator.sshd.port} shows the ED25519 key {fingerprint(operator.sshd.host_key)}" in error.text
     assert "--accept-new" in error.remedy
     assert operator.known_hosts.read_text() == ""
+
+
+def test_an_unknown_host_is_asked_for_the_kind_of_key_that_ssh_would_show() -> None:
+    kinds = _algorithms((), with_certificates=False)
+    assert kinds[:2] == ["ssh-ed25519", "ecdsa-sha2-nistp256"]
+    assert len(kinds) == len(set(kinds))
 
 
 def test_an_unknown_host_is_remembered_where_that_is_wished(operator: Operator) -> None:

@@ -14,6 +14,8 @@ from tercet.deploy.known_hosts import HostKeyCheck
 from tercet.deploy.target import Target
 
 STEP = "connect"
+# As ssh asks for them where none is known yet: people compare the fingerprint that they see with the one that ssh would show.
+_FIRST_KINDS = (b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521")
 
 
 async def log_in(
@@ -48,7 +50,8 @@ def _algorithms(known: Sequence[asyncssh.SSHKey], *, with_certificates: bool) ->
     only with a known authority; without one the host is to show its plain key.
     """
     kinds = [kind for key in known for kind in key.sig_algorithms]
-    kinds = [*(get_default_certificate_algs() if with_certificates else []), *kinds, *get_default_public_key_algs()]
+    kinds += [*_FIRST_KINDS, *get_default_public_key_algs()]
+    kinds = [*(get_default_certificate_algs() if with_certificates else []), *kinds]
     return [kind.decode() for kind in dict.fromkeys(kinds)]
 
 
