@@ -1,0 +1,62 @@
+"""docs/deploy.md may tell only of what there is: its commands are parsed by the program, its cluster files are loaded."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from tercet.cli.deploy import command
+from tercet.deploy.cluster_file import parse
+
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+MEMBERS = """
+name: etcd-cluster
+hosts: [{name: kube-node1, address: 172.27.129.105}, {name: kube-node2, address: 172.27.129.111},
+        {name: kube-node3, address: 172.27.129.112}]
+"""
+
+
+def commands() -> Iterator[str]:
+    """What stands behind a prompt, or between backticks, and begins with `tercet deploy`."""
+    text = PAGE.read_text()
+    for found in re.finditer(r"\$ (tercet deploy [^\n]*)|`(tercet deploy [^`\n]*)`", text):
+        yield (found[1] or found[2]).rstrip()
+
+
+def blocks(kind: str) -> Iterator[str]:
+    for found in re.finditer(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+        yield found[1]
+
+
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_commands_are_commands(line: str) -> None:
+    words = shlex.split(line, comments=True)[2:]
+    assert isinstance(command, click.Group)
+    context = click.Context(command, info_name="tercet deploy")
+    rest = command.parse_args(context, words)
+    assert rest is not None
+    name, found, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
+    assert found is not None
+    made = found.make_context(name, list(arguments), parent=context, resilient_parsing=False)
+    assert not made.args
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert isinstance(command, click.Group)
+    told = {word for line in commands() for word in shlex.split(line, comments=True)[2:]}
+    assert set(command.commands) <= told
+
+
+@pytest.mark.parametrize("block", list(blocks("yaml")))
+def test_settings_make_a_cluster_file(block: str) -> None:
+    text = block if "hosts:" in block else MEMBERS + block
+    assert parse(text, Path("cluster.yaml")).hosts
+
+
+def test_the_page_shows_no_secret() -> None:
+    assert "PRIVATE KEY" not in PAGE.read_text()
