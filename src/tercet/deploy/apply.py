@@ -20,6 +20,7 @@ from typing import TypeVar
 from tercet.deploy.artifacts import Artifact, default_cache, prepare
 from tercet.deploy.certificates import Certificates, look
 from tercet.deploy.cluster import Cluster, HostSpec
+from tercet.deploy.continuity import check_continuity
 from tercet.deploy.desired import Desired, desired, wanted
 from tercet.deploy.events import Event, OnEvent
 from tercet.deploy.executor import DeployError, execute
@@ -116,6 +117,9 @@ async def _survey(
 
 
 def _changes(cluster: Cluster, hosts: Mapping[str, Host], surveys: Mapping[str, Survey]) -> dict[str, HostChange]:
+    """Raises ConfigError for the first change that a member with data could not follow, DeployError with what hosts refuse."""
+    for seen in surveys.values():
+        check_continuity(cluster, seen.desired.host, seen.facts)
     changes: dict[str, HostChange] = {}
     refusals: list[Exception] = []
     for name, seen in surveys.items():

@@ -114,8 +114,8 @@ def _has_failed(state: UnitState) -> bool:
 def _how(state: UnitState) -> str:
     if state.result == "timeout":
         return "did not become ready in the time that systemd allows it"
-    if state.result == "exit-code":
-        return f"failed (exit code {state.exit_status})"
+    if state.result == "exit-code":  # of another command of the unit, where the member's own says nothing (a drop-in's, say)
+        return "failed" + (f" (exit code {state.exit_status})" if state.exit_status.strip("0") else "")
     return f"failed ({state.result})"
 
 
