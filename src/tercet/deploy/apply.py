@@ -95,11 +95,11 @@ async def draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, o
     surveys = await _survey(cluster, hosts, certificates, on_event)
     changes = _changes(cluster, hosts, surveys)
     if any(change.is_running for change in changes.values()):
-        await _same_members(cluster, members)
+        await require_same_members(cluster, members)
     phases = [
         Phase("certificates", certificate_steps(cluster, certificates)),
         Phase("prepare", tuple(step for change in changes.values() for step in change.laying_out)),
-        *await _starting(cluster, hosts, members, changes),
+        *await start_phases(cluster, hosts, members, changes),
     ]
     return Plan(tuple(phase for phase in phases if phase.steps), (*cluster.warnings, *_exposed(cluster)))
 
@@ -141,7 +141,7 @@ def _exposed(cluster: Cluster) -> list[str]:
     ]
 
 
-async def _starting(
+async def start_phases(
     cluster: Cluster, hosts: Mapping[str, Host], members: Members, changes: Mapping[str, HostChange]
 ) -> list[Phase]:
     """What is down at once, then what runs and has changed, one by one; then whether all are well."""
@@ -163,7 +163,7 @@ def _started(cluster: Cluster, host: Host) -> Work:
     return work
 
 
-async def _same_members(cluster: Cluster, members: Members) -> None:
+async def require_same_members(cluster: Cluster, members: Members) -> None:
     """The cluster's own list of members is the one of the file: whoever was added or removed since has to be in it, or not."""
     listed = await members.listed()
     if listed is None:

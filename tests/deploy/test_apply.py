@@ -1,0 +1,247 @@
+"""What is planned from the hosts' states, what is refused before anything changes, and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tercet.deploy import Deployment
+from tercet.deploy.apply import PreflightFailed, require_same_members, start_phases
+from tercet.deploy.cluster import Cluster, HostSpec
+from tercet.deploy.destroy import destroy_plan
+from tercet.deploy.executor import DeployError, execute
+from tercet.deploy.lock import locked
+from tercet.deploy.members import Members
+from tercet.deploy.plan import Phase, Plan
+from tercet.deploy.planning import HostChange
+from tercet.deploy.preflight import Finding
+from tercet.deploy.remote import Completed, Host
+from tercet.deploy.settings import Paths, ServiceSettings, SshSettings, TlsSettings
+from tercet.errors import ConfigError
+from tercet.proto import rpc_pb2
+from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
+from tests.deploy.sshd import free_port
+from tests.deploy.test_rolling import ScriptedMembers
+
+RUNS = HostChange((), needs_restart=False, restart_reasons=(), is_first_start=False, is_running=True)
+CHANGED = replace(RUNS, needs_restart=True, restart_reasons=("its unit changes", "its certificate changes"))
+DOWN = replace(RUNS, is_running=False)
+FRESH = replace(DOWN, is_first_start=True)
+
+
+def phases_for(*changes: HostChange, leader: str = "m1") -> tuple[list[Phase], ScriptedMembers]:
+    cluster = cluster_of(len(changes))
+    by_name = {spec.name: change for spec, change in zip(cluster.hosts, changes, strict=True)}
+    hosts = {name: ScriptedHost(name, before="" if change.is_running else STOPPED) for name, change in by_name.items()}
+    members = ScriptedMembers(cluster, hosts, leader=leader)
+    asked = {name: cast(Host, host) for name, host in hosts.items()}
+    found = asyncio.run(start_phases(cluster, asked, cast(Members, members), by_name))
+    return [phase for phase in found if phase.steps], members
+
+
+def shape(phases: list[Phase]) -> list[str]:
+    return [
+        f"{phase.title}{' one at a time' * phase.one_at_a_time}: {' '.join(step.host or '-' for step in phase.steps)}"
+        for phase in phases
+    ]
+
+
+def test_a_first_start_is_all_at_once() -> None:
+    phases, members = phases_for(FRESH, FRESH, FRESH)
+    assert shape(phases) == ["start: m1 m2 m3", "health: m1 m2 m3"]
+    asyncio.run(execute(Plan(tuple(phases))))
+    assert [host.starts for host in members.hosts.values()] == [1, 1, 1]
+
+
+def test_what_runs_and_has_changed_is_restarted_one_by_one_and_says_why() -> None:
+    phases, _ = phases_for(CHANGED, CHANGED, CHANGED, leader="m2")
+    assert shape(phases) == ["restart one at a time: m1 m3 m2", "health: m1 m2 m3"]
+    assert phases[0].steps[0].diff == "its unit changes\nits certificate changes"
+
+
+def test_what_is_down_comes_first_even_if_it_has_changed() -> None:
+    down_and_changed = replace(CHANGED, is_running=False)
+    phases, members = phases_for(CHANGED, down_and_changed, RUNS, leader="m3")
+    assert shape(phases) == ["start: m2", "restart one at a time: m1", "health: m1 m2 m3"]
+    asyncio.run(execute(Plan(tuple(phases))))
+    assert [host.starts for host in members.hosts.values()] == [1, 1, 0]
+
+
+def test_where_all_is_well_nothing_is_started_and_nobody_asked() -> None:
+    assert phases_for(RUNS, RUNS, RUNS)[0] == []
+
+
+# Refusals.
+
+
+class Listing:
+    def __init__(self, *urls: str, answers: bool = True) -> None:
+        self._members = [rpc_pb2.Member(name=f"was{number}", peerURLs=[url]) for number, url in enumerate(urls, 1)]
+        self._answers = answers
+
+    async def listed(self) -> list[rpc_pb2.Member] | None:
+        return self._members if self._answers else None
+
+
+def agree(cluster: Cluster, listing: Listing) -> None:
+    asyncio.run(require_same_members(cluster, cast(Members, listing)))
+
+
+def test_members_are_not_added_or_removed_by_apply() -> None:
+    cluster = cluster_of(3)
+    ours = [cluster.peer_url(spec) for spec in cluster.hosts]
+    agree(cluster, Listing(*ours))
+    agree(cluster, Listing(answers=False))
+    with pytest.raises(ConfigError, match=r"^cluster\.yaml: hosts: the cluster has a member was4 \(http://10\.0\.0\.9:2380\)"):
+        agree(cluster, Listing(*ours, "http://10.0.0.9:2380"))
+    with pytest.raises(ConfigError, match=r"hosts: m3 \(http://10\.0\.0\.3:2380\) is in the file and not a member"):
+        agree(cluster, Listing(*ours[:2]))
+
+
+def test_all_that_preflight_found_is_told_each_with_its_remedy() -> None:
+    failed = PreflightFailed(
+        [
+            Finding("m1", "ports", "error", "port 2379 is taken by nginx.service", "systemctl disable --now nginx.service"),
+            Finding("m2", "disk", "error", "10 MiB free for /opt", "make room"),
+        ]
+    )
+    assert str(failed).splitlines() == [
+        "m1: ports: port 2379 is taken by nginx.service; systemctl disable --now nginx.service",
+        "m2: disk: 10 MiB free for /opt; make room",
+    ]
+
+
+def test_a_host_that_is_not_reached_stops_everything_but_a_look(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.touch()
+    ssh = SshSettings(port=free_port(), config=_empty(tmp_path / "config"), connect_timeout=2)
+    cluster = replace(
+        cluster_of(2, path), hosts=tuple(HostSpec(name=name, address="127.0.0.1", ssh=ssh) for name in ("m1", "m2"))
+    )
+    deployment = Deployment(cluster)
+    for act in (deployment.plan(), deployment.apply(), deployment.restart(), deployment.destroy(keep_data=True)):
+        with pytest.raises(DeployError) as caught:
+            asyncio.run(act)
+        assert [str(error).split(":")[:2] for error in caught.value.errors] == [["m1", " connect"], ["m2", " connect"]]
+    health = asyncio.run(deployment.health())
+    assert [(one.name, one.is_healthy) for one in health] == [("m1", False), ("m2", False)]
+    status = asyncio.run(deployment.status())
+    assert all(one.unit == "" and one.error.startswith(f"{one.name}: connect: ") for one in status)
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def test_two_changes_at_once_are_refused(tmp_path: Path) -> None:
+    path = _empty(tmp_path / "cluster.yaml")
+    changing = r"cluster\.yaml: this cluster is being changed by another tercet deploy"
+    with locked(path), pytest.raises(ConfigError, match=changing):
+        asyncio.run(Deployment(cluster_of(1, path)).apply())
+    with locked(path):
+        pass
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file"), locked(tmp_path / "none.yaml"):
+        pass
+
+
+def test_names_that_nobody_has_are_refused(tmp_path: Path) -> None:
+    deployment = Deployment(cluster_of(2, tmp_path / "cluster.yaml", tls=True))
+    with pytest.raises(ConfigError, match=r"cluster\.yaml: there is no host named m7; there are m1, m2"):
+        asyncio.run(deployment.restart(["m7"]))
+    with pytest.raises(ConfigError, match="there is no host named m7"):
+        deployment.environment("m7")
+    assert deployment.environment("m2")["ETCDCTL_ENDPOINTS"] == "https://10.0.0.2:2379"
+    assert deployment.environment()["ETCDCTL_ENDPOINTS"] == "https://10.0.0.1:2379,https://10.0.0.2:2379"
+    assert deployment.environment()["ETCDCTL_KEY"] == str(tmp_path / "pki/client-key.pem")
+
+
+# The way back.
+
+
+class Here:
+    """A host that is this machine: what it is asked to run is run."""
+
+    name = "m1"
+
+    async def run(self, command: str, *, stdin: bytes = b"", **options: Any) -> Completed:
+        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, timeout=20, check=False)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    async def check(self, command: str, **options: Any) -> bytes:
+        done = await self.run(command)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    async def run_python(self, program: str, data: bytes, **options: Any) -> Completed:
+        line = "import sys; scope = {'__name__': 'x'}; exec(sys.argv[1], scope); scope['main'](sys.stdin.buffer)"
+        done = subprocess.run(["python3", "-I", "-c", line, program], input=data, capture_output=True, timeout=20, check=False)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def laid_out(root: Path) -> Iterator[tuple[Cluster, list[Path]]]:
+    """A host as after an apply, below `root`; and the files that are not ours."""
+    ours = [
+        "etc/etcd/cert/server.pem",
+        "etc/etcd/cert/server-key.pem",
+        "etc/etcd/cert/peer.pem",
+        "etc/etcd/cert/ca.pem",
+        "opt/tercet/releases/tercet-1-a/bin/tercet",
+        "var/lib/etcd/member/wal/0.wal",
+        "var/wal/0000-0000.wal",
+        "backups/m1-20260101T000000Z.db",
+    ]
+    theirs = ["opt/tercet/releases/other/file", "backups/m10.db", "backups/notes", "etc/etcd/notes"]
+    for name in (*ours, *theirs):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (root / "opt/tercet/current").symlink_to("releases/tercet-1-a")
+    cluster = replace(
+        cluster_of(1),
+        tls=TlsSettings(directory=root / "pki"),
+        service=ServiceSettings(unit="tercet-test-of-destroy"),
+        paths=Paths(
+            install=f"{root}/opt/tercet",
+            data=f"{root}/var/lib/etcd",
+            wal=f"{root}/var/wal",
+            certificates=f"{root}/etc/etcd/cert",
+            backups=f"{root}/backups",
+        ),
+    )
+    yield cluster, [root / name for name in theirs]
+
+
+@pytest.mark.parametrize("keep_data", [True, False])
+def test_destroy_takes_away_what_is_ours_and_nothing_else(tmp_path: Path, keep_data: bool) -> None:
+    with laid_out(tmp_path) as (cluster, theirs):
+        hosts = {"m1": cast(Host, Here())}
+        plan = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
+        asyncio.run(execute(plan))
+        kept = ["var/lib/etcd/member/wal/0.wal", "var/wal/0000-0000.wal", "backups/m1-20260101T000000Z.db"] if keep_data else []
+        left = {path for path in tmp_path.rglob("*") if not path.is_dir()}
+        assert left == {*theirs, *(tmp_path / name for name in kept)}
+        assert not (tmp_path / "etc/etcd/cert").exists()
+        assert (tmp_path / "var/lib/etcd").exists() == keep_data
+        again = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
+        titles = {step.title for step in again.steps}
+        assert titles <= {"remove the releases", "remove the backups"}  # what others have put there is looked at again
+        asyncio.run(execute(again))
+        assert {path for path in tmp_path.rglob("*") if not path.is_dir()} == left
+
+
+def test_nothing_there_is_nothing_to_destroy(tmp_path: Path) -> None:
+    with laid_out(tmp_path / "a") as (cluster, _):
+        away = replace(
+            cluster,
+            paths=Paths(install=f"{tmp_path}/1", data=f"{tmp_path}/2", certificates=f"{tmp_path}/3", backups=f"{tmp_path}/4"),
+        )
+        assert asyncio.run(destroy_plan(away, {"m1": cast(Host, Here())}, keep_data=False)).is_empty
