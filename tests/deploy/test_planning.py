@@ -255,6 +255,28 @@ def test_a_file_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
         place.change(changed(place.good, "/var/lib/etcd", kind="file"))
 
 
+def test_the_directory_above_a_log_of_its_own_is_given_to_the_member_until_the_log_is_there(tmp_path: Path) -> None:
+    place = place_of(tmp_path, "paths: {wal: /fast/etcd/wal}")
+    facts = changed(place.good, "/fast/etcd", owner="root", group="root")
+    first = place.change(facts)
+    assert shown(first.laying_out) == "set the rights of /fast/etcd\nowner root:root -> etcd:etcd"
+    assert place.change(changed(facts, "/fast/etcd/wal", kind="directory", owner="etcd")).laying_out == ()
+
+
+def test_a_log_right_below_a_directory_of_the_system_is_refused_in_time(tmp_path: Path) -> None:
+    place = place_of(tmp_path, "paths: {wal: /var/lib/etcd-wal}")
+    with pytest.raises(HostError, match=r"node1: plan: /var/lib is the system's.*set paths\.wal: /var/lib/etcd-wal/wal"):
+        place.change(place.good)
+    there = changed(place.good, "/var/lib/etcd-wal", kind="directory", owner="etcd")
+    assert place.change(there).laying_out == ()
+
+
+def test_a_log_within_the_data_needs_nothing_of_its_own(tmp_path: Path) -> None:
+    place = place_of(tmp_path, "paths: {wal: /var/lib/etcd/wal}")
+    assert "make /var/lib/etcd" in titles(change := place.change(fresh(place.cluster, place.desired)))
+    assert not [title for title in titles(change) if "wal" in title]
+
+
 def test_an_upgrade_copies_installs_and_then_switches(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     release = place.desired.release

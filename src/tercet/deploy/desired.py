@@ -98,12 +98,22 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
             backup_unit.enabled_link(cluster),
             f"{paths.install}/releases/{desired.release}",
             f"{paths.data}/member",
+            *([paths.wal] if paths.wal else []),
         ),
         contents=(*texts, *(file.path for file in desired.files if not file.secret)),
         unit=service.unit,
         users=(service.user,),
         groups=(service.group,),
     )
+
+
+def wal_parent(cluster: Cluster) -> str | None:
+    """The directory above a log that has a place of its own.
+
+    Engines make a log under another name beside its place and rename it: the directory above has to be theirs, and the log
+    itself must not be there before.
+    """
+    return None if cluster.paths.wal is None else str(PurePosixPath(cluster.paths.wal).parent)
 
 
 def mark_path(cluster: Cluster) -> str:
@@ -120,8 +130,8 @@ def _directories(cluster: Cluster) -> list[DesiredDirectory]:
     """Parents before what is in them."""
     paths, user, group = cluster.paths, cluster.service.user, cluster.service.group
     own = {paths.data: 0o700, paths.certificates: 0o755}
-    if paths.wal is not None:
-        own[paths.wal] = 0o700
+    if (parent := wal_parent(cluster)) is not None:
+        own.setdefault(parent, 0o755)
     if cluster.backups.enabled:
         own[paths.backups] = 0o700
     own.setdefault(paths.work, 0o750)
@@ -174,5 +184,6 @@ __all__ = [
     "desired",
     "mark_path",
     "unit_files",
+    "wal_parent",
     "wanted",
 ]

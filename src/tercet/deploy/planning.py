@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 from tercet.deploy import backup_unit, difference
 from tercet.deploy.certificates import Certificates, Pair, make
 from tercet.deploy.cluster import Cluster
-from tercet.deploy.desired import MARKS, Desired, DesiredDirectory, DesiredFile, mark_path
+from tercet.deploy.desired import MARKS, Desired, DesiredDirectory, DesiredFile, mark_path, wal_parent
 from tercet.deploy.facts import FileFact, HostFacts
+from tercet.deploy.field_types import check_own_directory
 from tercet.deploy.plan import Progress, Step, Work
 from tercet.deploy.release import activate_command, install_command
 from tercet.deploy.remote import Host, HostError
@@ -149,6 +150,10 @@ class _Planner:
     def _directories(self) -> Iterator[Step]:
         for wanted in self.desired.directories:
             fact = self._fact(wanted.path)
+            if self._is_above_the_log(wanted):
+                if self._fact(self.cluster.paths.wal or "").exists:
+                    continue  # it was made, so whose the directory above is no longer matters
+                self._must_not_be_the_system_s(wanted.path)
             if fact.kind == "link":  # the operator put it on another disk, and looks after it
                 continue
             if fact.kind == "file":
@@ -158,6 +163,20 @@ class _Planner:
                 yield self._command(f"make {wanted.path}", _install_directory(wanted), diff)
             elif diff := difference.of_rights(fact, mode=wanted.mode, owner=wanted.owner, group=wanted.group):
                 yield self._command(f"set the rights of {wanted.path}", _install_directory(wanted), diff)
+
+    def _is_above_the_log(self, directory: DesiredDirectory) -> bool:
+        return directory.path == wal_parent(self.cluster) and directory.path != self.cluster.paths.data
+
+    def _must_not_be_the_system_s(self, path: str) -> None:
+        try:
+            check_own_directory(path)
+        except ValueError:
+            raise HostError(
+                self.host.name,
+                "plan",
+                f"{path} is the system's, and a member has to own the directory above its log (paths.wal) to make it there",
+                remedy=f"set paths.wal: {self.cluster.paths.wal}/wal",
+            ) from None
 
     def _release(self) -> Iterator[Step]:
         install, release = self.cluster.paths.install, self.desired.release

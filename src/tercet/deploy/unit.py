@@ -72,7 +72,8 @@ WantedBy=multi-user.target
 
 def writable_directories(cluster: Cluster) -> list[str]:
     paths = cluster.paths
-    return list(dict.fromkeys([paths.data, *([paths.wal] if paths.wal else []), paths.work]))
+    above_the_log = [paths.wal.rpartition("/")[0]] if paths.wal else []  # since it is renamed into its place
+    return list(dict.fromkeys([paths.data, *above_the_log, paths.work]))
 
 
 def hardening(writable: list[str]) -> str:
