@@ -132,8 +132,14 @@ class Lab:
                 if self.machines[host].supervisor is None:
                     raise RuntimeError(f"{host} stopped while booting")
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"{host}: no ssh after {seconds:.0f} s")
+                    raise RuntimeError(f"{host}: no ssh after {seconds:.0f} s{self._crowded()}")
                 time.sleep(0.05)
+
+    @staticmethod
+    def _crowded() -> str:
+        """Each host's systemd watches files with some seven inotify instances, of which the kernel by default gives 128."""
+        instances = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+        return f" (fs.inotify.max_user_instances is {instances}: too few for six labs at once)" if instances < 256 else ""
 
     def _greets(self, host: str) -> bool:
         greet = f"import socket; print(socket.create_connection(({HOSTS[host]!r}, 22), 2).recv(4))"
