@@ -113,9 +113,11 @@ def apply(setting: Setting, yes: bool) -> None:
 
     async def confirm(found: Plan) -> bool:
         nonlocal seconds_asked
-        _show(found, diffs=not yes)
         if yes:
+            click.echo(f"{view.plan_summary(found)}:")
+            _show_notes(found)
             return True
+        _show(found)
         asked = time.monotonic()
         agreed = await _agreed(f"{view.plan_summary(found)}. Go ahead? [y/N] ", _YES)
         seconds_asked = time.monotonic() - asked
@@ -188,7 +190,8 @@ def destroy(setting: Setting, yes: bool, keep_data: bool) -> None:
     cluster = setting.cluster()
 
     async def confirm(found: Plan) -> bool:
-        _show(found, diffs=False)
+        if not yes:
+            _show(found, diffs=False)
         lost = "The data stays on the hosts." if keep_data else "All data of the cluster will be lost."
         return yes or await _agreed(f"{lost} Type the cluster's name, {cluster.name}, to go ahead: ", (cluster.name.lower(),))
 
@@ -209,10 +212,14 @@ command.commands = {name: command.commands[name] for name in ("init", *command.c
 def _show(found: Plan, *, diffs: bool = True) -> None:
     """A plan, with what the operator should know of it."""
     click.echo(view.plan_text(found, diffs=diffs), nl=False)
-    for note in found.notes:
-        click.secho(f"Note: {note}", fg="yellow")
+    _show_notes(found)
     if found.is_empty:
         click.echo("Nothing to do: the hosts are as the cluster file says.")
+
+
+def _show_notes(found: Plan) -> None:
+    for note in found.notes:
+        click.secho(f"Note: {note}", fg="yellow")
 
 
 async def _agreed(question: str, answers: tuple[str, ...]) -> bool:

@@ -48,7 +48,7 @@ GLOBAL_FLAGS = (
     Flag("discovery-srv-name", "string", "", "service name to query when using DNS discovery"),
 )
 _PREFIX = "ETCDCTL_"
-_OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"}
+_OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", "ETCDCTL_API"}  # the last: what older etcdctl wants set
 
 
 class Session:
