@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from tercet.deploy import Deployment
-from tercet.deploy.apply import PreflightFailed, require_same_members, start_phases
+from tercet.deploy.apply import PreflightFailed, ready_or_refused, require_same_members, start_phases
 from tercet.deploy.cluster import Cluster, HostSpec
 from tercet.deploy.destroy import destroy_plan
 from tercet.deploy.executor import DeployError, execute
@@ -106,15 +106,18 @@ def test_members_are_not_added_or_removed_by_apply() -> None:
 
 
 def test_all_that_preflight_found_is_told_each_with_its_remedy() -> None:
-    failed = PreflightFailed(
-        [
-            Finding("m1", "ports", "error", "port 2379 is taken by nginx.service", "systemctl disable --now nginx.service"),
-            Finding("m2", "disk", "error", "10 MiB free for /opt", "make room"),
-        ]
-    )
-    assert str(failed).splitlines() == [
+    clock = Finding("m2", "clock", "warning", "its clock is 2.0 s ahead of the other hosts'", "timedatectl set-ntp true")
+    fine = Finding("m1", "python", "ok", "Python 3.11.2")
+    taken = Finding("m1", "ports", "error", "port 2379 is taken by nginx.service", "systemctl disable --now nginx.service")
+    full = Finding("m2", "disk", "error", "10 MiB free for /opt", "make room")
+    with pytest.raises(PreflightFailed) as caught:
+        ready_or_refused([fine, taken, clock, full])
+    assert str(caught.value).splitlines() == [
         "m1: ports: port 2379 is taken by nginx.service; systemctl disable --now nginx.service",
         "m2: disk: 10 MiB free for /opt; make room",
+    ]
+    assert ready_or_refused([fine, clock]) == [
+        "m2: clock: its clock is 2.0 s ahead of the other hosts'; timedatectl set-ntp true"
     ]
 
 

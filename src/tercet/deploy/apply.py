@@ -13,8 +13,8 @@ made, is made by its first phase and read by the steps that need it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tercet.deploy.artifacts import Artifact, default_cache, prepare
@@ -69,8 +69,9 @@ async def apply(
     cluster: Cluster, hosts: Mapping[str, Host], members: Members, confirm: Confirm | None, on_event: OnEvent
 ) -> Plan:
     """See `Deployment.apply`."""
-    await _must_be_ready(cluster, hosts)
+    warnings = ready_or_refused(await preflight(cluster, hosts))
     plan = await draft(cluster, hosts, members, on_event)
+    plan = replace(plan, notes=(*plan.notes, *warnings))
     if plan.is_empty:
         return plan
     if confirm is not None and not await confirm(plan):
@@ -80,10 +81,13 @@ async def apply(
     return plan
 
 
-async def _must_be_ready(cluster: Cluster, hosts: Mapping[str, Host]) -> None:
-    errors = [finding for finding in await preflight(cluster, hosts) if finding.level == "error"]
+def ready_or_refused(findings: Iterable[Finding]) -> list[str]:
+    """The warnings, for whoever is asked whether to go on. Raises PreflightFailed with all errors."""
+    findings = list(findings)
+    errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         raise PreflightFailed(errors)
+    return [f"{one.host}: {one.check}: {one.text}; {one.remedy}" for one in findings if one.level == "warning"]
 
 
 async def draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Plan:
