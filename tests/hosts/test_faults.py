@@ -63,10 +63,13 @@ def test_unequal_arrays(operator: Operator) -> None:
     assert not (operator.directory / "cluster.yaml").exists()
 
 
-def test_a_member_name_twice(operator: Operator) -> None:
+def test_equal_arrays(operator: Operator) -> None:
     operator.write("environment.sh", ENVIRONMENT_SH)
     operator.deploy("init", "--from", "environment.sh")
     operator.set("ssh", {"connect_timeout": 3})
+
+
+def test_a_member_name_twice(operator: Operator) -> None:
 
     def twice(settings: dict[str, Any]) -> None:
         settings["hosts"][2]["name"] = "kube-node1"
@@ -248,7 +251,7 @@ def interrupted(operator: Operator, *, when: str, act: Callable[[], Any] | None)
     started = time.monotonic()
     with operator.start(str(operator.program), "deploy", "apply", "--yes") as process:
         machine = operator.machine(when)
-        while process.poll() is None and not machine.inside("pgrep -f -- '-I -c import sys; source'").stdout:
+        while process.poll() is None and not machine.inside("pgrep -f '[i]mport sys; source'").stdout:
             time.sleep(0.02)
         if act is None:
             process.send_signal(signal.SIGINT)

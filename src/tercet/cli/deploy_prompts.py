@@ -69,9 +69,9 @@ async def read_line(prompt: str, *, echo: bool) -> str:
     descriptor = sys.stdin.fileno()
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
     with _silent(descriptor) if not echo else contextlib.nullcontext():
+        sys.stderr.write(prompt)  # once nothing is echoed: what is typed the moment it appears is seen by nobody, and not lost
+        sys.stderr.flush()
         loop.add_reader(descriptor, readable.set)
         try:
             await readable.wait()  # a terminal gives whole lines
