@@ -72,7 +72,7 @@ def _write_out(default: str, *formats: str) -> Callable[[F], F]:
 @command.command()
 @_write_out("simple", "simple", "json")
 @shared_options()
-def preflight(setting: Setting, write_out: str) -> int:
+def preflight(setting: Setting, write_out: str) -> None:
     """Check all hosts for what stands in the way; changes nothing."""
     findings = run(setting.deployment(setting.cluster()).preflight())
     if write_out == "json":
@@ -80,7 +80,7 @@ def preflight(setting: Setting, write_out: str) -> int:
     else:
         click.echo(view.findings_text(findings), nl=False)
         click.echo(view.findings_summary(findings))
-    return 1 if any(finding.level == "error" for finding in findings) else 0
+    _succeed_if(all(finding.level != "error" for finding in findings))
 
 
 @command.command(short_help="Show what apply would do, as a diff; changes nothing.")
@@ -134,7 +134,7 @@ def apply(setting: Setting, yes: bool) -> None:
 @command.command(short_help="Show every member: unit, leader, raft, size, certificates.")
 @_write_out("table", "simple", "table", "json")
 @shared_options()
-def status(setting: Setting, write_out: str) -> int:
+def status(setting: Setting, write_out: str) -> None:
     """Show every member: its unit, leader, raft term and index, size, version, and how long its certificates last."""
     members = run(setting.deployment(setting.cluster()).status())
     if write_out == "json":
@@ -143,22 +143,22 @@ def status(setting: Setting, write_out: str) -> int:
         click.echo(view.status_table(members) if write_out == "table" else view.status_lines(members), nl=False)
         for remark in view.status_remarks(members):
             click.secho(f"Warning: {remark}", fg="yellow", err=True)
-    return 0 if all(member.member_id for member in members) else 1
+    _succeed_if(all(member.member_id for member in members))
 
 
 @command.command(short_help="Ask every member for a read that needs a majority.")
 @_write_out("simple", "simple", "table", "json")
 @shared_options()
-def health(setting: Setting, write_out: str) -> int:
+def health(setting: Setting, write_out: str) -> None:
     """Ask every member for a read that needs a majority, as `etcdctl endpoint health` does; exit code 1 if one fails."""
     members = run(setting.deployment(setting.cluster(warn=False)).health())
     printer = make_printer(write_out, sys.stdout.buffer, sys.stderr.buffer, is_hex=False)
     printer.endpoint_health([view.endpoint_health(member) for member in members])
     sys.stdout.flush()
-    if all(member.is_healthy for member in members):
-        return 0
-    click.echo("Error: unhealthy cluster", err=True)
-    return 1
+    is_healthy = all(member.is_healthy for member in members)
+    if not is_healthy:
+        click.echo("Error: unhealthy cluster", err=True)
+    _succeed_if(is_healthy)
 
 
 command.add_command(logs)
@@ -207,6 +207,11 @@ command.add_command(env)
 command.add_command(init)
 # The order of the help page: the way from a file to a cluster, then what is done with one.
 command.commands = {name: command.commands[name] for name in ("init", *command.commands)}
+
+
+def _succeed_if(is_well: bool) -> None:
+    if not is_well:
+        raise click.exceptions.Exit(1)
 
 
 def _show(found: Plan, *, diffs: bool = True) -> None:

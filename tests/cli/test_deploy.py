@@ -1,0 +1,486 @@
+"""`tercet deploy` as a person meets it: words, what is shown, exit codes; the hosts are played by a stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from tercet.cli.deploy import command
+from tercet.cli.deploy_setting import Setting
+from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
+from tercet.deploy.events import Event
+from tercet.deploy.host_error import HostError
+from tercet.deploy.plan import Phase, Plan, Progress, Step
+from tercet.deploy.preflight import Finding
+
+FILE = """\
+name: etcd-cluster
+hosts:
+  - {name: kube-node1, address: 172.27.129.105}
+  - {name: kube-node2, address: 172.27.129.111, ssh: {port: 2222, host: second}}
+  - {name: kube-node3, address: 172.27.129.112}
+ssh: {user: ops, key: id_deploy, jump: admin@gateway, known_hosts: hosts}
+"""
+UNIT = "/etc/systemd/system/etcd.service"
+
+
+async def nothing(progress: Progress) -> str:
+    return ""
+
+
+def step(host: str | None, title: str, diff: str = "") -> Step:
+    return Step(host, title, nothing, diff)
+
+
+PLAN = Plan(
+    (
+        Phase(
+            "files", (step("kube-node1", f"write {UNIT}", f"+++ {UNIT}\n+ExecStart=/opt/tercet"), step("kube-node2", "enable"))
+        ),
+        Phase("restart", (step("kube-node2", "restart"), step("kube-node1", "restart")), one_at_a_time=True),
+    ),
+    notes=("http://127.0.0.1:2379 is served without TLS",),
+)
+HEALTHY = [MemberHealth(f"kube-node{number}", f"https://10.0.0.{number}:2379", True, 0.0021) for number in (1, 2, 3)]
+
+
+@dataclass
+class Played:
+    """A Deployment that answers what a test wants; `calls` is what it was asked to do."""
+
+    found: Plan = PLAN
+    error: Exception | None = None
+    findings: list[Finding] = field(default_factory=list)
+    members: list[MemberHealth] = field(default_factory=lambda: HEALTHY)
+    statuses: list[MemberStatus] = field(default_factory=list)
+    calls: list[object] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    password: str | None = None
+
+    def __call__(self, cluster: Any, **options: Any) -> Any:
+        self.options = {"file": cluster.path.name, "accept_new": options["accept_new"]}
+        self.on_event = options["on_event"]
+        self.ask = options["ask_password"]
+        return self
+
+    async def _done(self, *call: object) -> None:
+        self.calls.append(call)
+        if self.ask is not None:
+            self.password = await self.ask("kube-node1: password of ops for sudo: ")
+        if self.error is not None:
+            raise self.error
+
+    async def preflight(self) -> list[Finding]:
+        await self._done("preflight")
+        return self.findings
+
+    async def plan(self) -> Plan:
+        await self._done("plan")
+        return self.found
+
+    async def apply(self, confirm: Callable[[Plan], Awaitable[bool]]) -> Plan:
+        if not self.found.is_empty and not await confirm(self.found):
+            raise HostError("nowhere", "confirm", "declined")
+        for one in self.found.steps:
+            self.on_event(Event(one.host, one.title, "waiting"))
+            self.on_event(Event(one.host, one.title, "running", done=1, total=2))
+            if self.error is None:
+                self.on_event(Event(one.host, one.title, "done", "quickly" if one.title == "restart" else ""))
+        await self._done("apply")
+        return self.found
+
+    async def restart(self, names: Collection[str] = ()) -> None:
+        await self._done("restart", tuple(names))
+
+    async def destroy(self, *, keep_data: bool, confirm: Callable[[Plan], Awaitable[bool]]) -> Plan:
+        await confirm(self.found)
+        await self._done("destroy", keep_data)
+        return self.found
+
+    async def status(self) -> list[MemberStatus]:
+        await self._done("status")
+        return self.statuses
+
+    async def health(self) -> list[MemberHealth]:
+        await self._done("health")
+        return self.members
+
+    async def logs(self, names: Collection[str], *, follow: bool, lines: int) -> AsyncIterator[tuple[str, str]]:
+        await self._done("logs", tuple(names), follow, lines)
+        for name in names:
+            yield name, "a line"
+
+    def environment(self, name: str | None) -> dict[str, str]:
+        return {"ETCDCTL_ENDPOINTS": "https://10.0.0.1:2379", "ETCDCTL_KEY": "/it's here/key.pem", "NAME": name or "all"}
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TERCET_SUDO_PASSWORD", raising=False)
+    Path("cluster.yaml").write_text(FILE)
+
+
+def run(played: Played, *words: str, stdin: str = "", environment: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(
+        command, list(words), obj=Setting(make=played), input=stdin, env=environment, prog_name="tercet deploy"
+    )
+
+
+def status_of(name: str, **more: Any) -> MemberStatus:
+    known: dict[str, Any] = {
+        "address": "10.0.0.1",
+        "unit": "active/running",
+        "error": "",
+        "member_id": 0xAB,
+        "version": "3.7.1",
+        "db_size": 20_480,
+        "is_leader": True,
+        "is_learner": False,
+        "raft_term": 2,
+        "raft_index": 17,
+        "certificate_days": 364.9,
+    }
+    return MemberStatus(name=name, **(known | more))
+
+
+# Plan and apply.
+
+
+def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
+    said = run(Played(), "plan")
+    assert said.exit_code == 0
+    assert said.stdout == (
+        "files\n"
+        "  kube-node1\n"
+        f"    write {UNIT}\n"
+        f"      +++ {UNIT}\n"
+        "      +ExecStart=/opt/tercet\n"
+        "  kube-node2\n"
+        "    enable\n"
+        "\n"
+        "restart  one at a time\n"
+        "  kube-node2  restart\n"
+        "  kube-node1  restart\n"
+        "\n"
+        "Note: http://127.0.0.1:2379 is served without TLS\n"
+        "4 steps on 2 hosts. `tercet deploy apply` does this.\n"
+    )
+
+
+def test_an_empty_plan_is_said() -> None:
+    said = run(Played(found=Plan()), "plan")
+    assert said.stdout == "Nothing to do: the hosts are as the cluster file says.\n"
+    assert run(Played(found=Plan()), "apply").stdout == said.stdout
+
+
+def test_a_plan_as_json() -> None:
+    plan = json.loads(run(Played(), "plan", "-w", "json").stdout)
+    assert [phase["title"] for phase in plan["phases"]] == ["files", "restart"]
+    assert plan["phases"][0]["steps"][0]["diff"].endswith("+ExecStart=/opt/tercet")
+
+
+def test_apply_writes_a_line_a_step_where_there_is_no_terminal() -> None:
+    said = run(Played(), "apply", "--yes")
+    assert said.exit_code == 0
+    lines = said.stdout.splitlines()
+    assert f"kube-node1  write {UNIT}  done" in lines
+    assert "kube-node2  restart  done (quickly)" in lines
+    assert lines[-1].startswith("Applied: 4 steps on 2 hosts in ")
+    assert "Note: http://127.0.0.1:2379 is served without TLS" in lines
+
+
+def test_apply_without_a_terminal_needs_yes() -> None:
+    played = Played()
+    said = run(played, "apply", stdin="y\n")
+    assert (said.exit_code, played.calls) == (1, [])
+    assert "--yes" in said.stderr
+    assert "+ExecStart=/opt/tercet" in said.stdout
+
+
+def test_every_failure_is_told_on_its_own_with_what_the_journal_says() -> None:
+    failures = [
+        HostError("kube-node1", "start", "failed:\nthe cellar is flooded"),
+        HostError("kube-node3", "connect", "timed out"),
+    ]
+    said = run(Played(error=DeployError(failures)), "apply", "--yes")
+    assert said.exit_code == 1
+    assert said.stderr == ("Error: kube-node1: start: failed:\nthe cellar is flooded\nError: kube-node3: connect: timed out\n")
+
+
+def test_an_interrupted_apply_says_that_the_next_one_finishes() -> None:
+    class Interrupted(Played):
+        async def _done(self, *call: object) -> None:
+            os.kill(os.getpid(), 2)
+            await asyncio.sleep(10)
+
+    said = run(Interrupted(), "apply", "--yes")
+    assert said.exit_code == 1
+    assert said.stderr == "Error: interrupted; what is done stays done: run the same again, and it finishes the job\n"
+
+
+# Looking.
+
+
+def test_health_has_etcdctl_s_lines_and_exit_codes() -> None:
+    said = run(Played(), "health")
+    assert said.exit_code == 0
+    assert said.stdout.splitlines()[0] == ("https://10.0.0.1:2379 is healthy: successfully committed proposal: took = 2.1ms")
+    ill = [*HEALTHY[:2], MemberHealth("kube-node3", "https://10.0.0.3:2379", False, 3, "context deadline exceeded")]
+    said = run(Played(members=ill), "health")
+    assert said.exit_code == 1
+    assert said.stdout.count("is healthy") == 2
+    assert said.stderr == (
+        "https://10.0.0.3:2379 is unhealthy: failed to commit proposal: context deadline exceeded\nError: unhealthy cluster\n"
+    )
+    assert [member["health"] for member in json.loads(run(Played(members=ill), "health", "-w", "json").stdout)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_status_has_a_row_a_member_and_warns_of_certificates() -> None:
+    statuses = [
+        status_of("kube-node1"),
+        status_of("kube-node2", certificate_days=12.3, is_leader=False),
+        status_of("kube-node3", member_id=0, unit="failed/failed", error="nobody answers", certificate_days=-1.5),
+    ]
+    said = run(Played(statuses=statuses), "status")
+    assert said.exit_code == 1
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells]
+        for line in said.stdout.splitlines()
+        if len(cells := line.split("│")) > 1
+    }
+    assert rows["kube-node1"][2:11] == ["active/running", "ab", "3.7.1", "20 kB", "true", "false", "2", "17", "364 days"]
+    assert rows["kube-node3"][2] == "failed/failed"
+    assert said.stderr.splitlines() == [
+        "Warning: kube-node3: nobody answers",
+        "Warning: kube-node2: the certificate ends in 12 days; `tercet deploy apply` renews it",
+        "Warning: kube-node3: the certificate ended 1 days ago; `tercet deploy apply` renews it",
+    ]
+    simple = run(Played(statuses=statuses), "status", "-w", "simple")
+    assert simple.stdout.splitlines()[0] == "kube-node1, active/running, ab, 3.7.1, 20 kB, true, false, 2, 17, 364 days"
+    assert json.loads(run(Played(statuses=statuses[:1]), "status", "-w", "json").stdout)[0]["member_id"] == 0xAB
+    assert run(Played(statuses=statuses[:2]), "status").exit_code == 0
+
+
+def test_preflight_shows_all_findings_and_fails_by_errors_alone() -> None:
+    findings = [
+        Finding("kube-node1", "ports", "ok", "2379, 2380 free"),
+        Finding("kube-node1", "fdatasync", "warning", "takes 90 ms", "use a faster disk"),
+    ]
+    said = run(Played(findings=findings), "preflight")
+    assert said.exit_code == 0
+    assert said.stdout == (
+        "kube-node1  ports      ok       2379, 2380 free\n"
+        "kube-node1  fdatasync  warning  takes 90 ms\n"
+        "                                -> use a faster disk\n"
+        "2 checks: 0 errors, 1 warning.\n"
+    )
+    bad = Finding("kube-node2", "ports", "error", "2379 is taken by squatter.service", "stop it")
+    assert run(Played(findings=[*findings, bad]), "preflight").exit_code == 1
+    assert json.loads(run(Played(findings=findings), "preflight", "-w", "json").stdout)[1]["remedy"] == "use a faster disk"
+
+
+# Words and files.
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["plna"], "did you mean plan?"),
+        (["frobnicate"], "there are init, preflight, plan, apply"),
+        (["ssh", "kube-node"], "did you mean kube-node"),
+        (["logs", "xyz"], "there are kube-node1, kube-node2, kube-node3"),
+        (["restart", "kube-node9"], "kube-node"),
+        (["env", "nobody"], "there are kube-node1"),
+        (["plan", "--accept-now"], "--accept-new"),
+        (["init", "kube-node1"], "NAME=ADDRESS"),
+        (["init", "a=1.2.3.4", "--from", "x"], "does not go with --from"),
+        (["plan", "--sudo-password-file", "missing"], "missing"),
+    ],
+)
+def test_words_that_make_no_sense_are_exit_code_2_with_a_hint(words: list[str], hint: str) -> None:
+    played = Played()
+    said = run(played, *words)
+    assert said.exit_code == 2
+    assert hint in said.stderr
+    assert not played.calls
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-f", "other.yaml", "plan"],
+        ["plan", "-f", "other.yaml"],
+        ["--file", "other.yaml", "logs", "-f"],
+        ["logs", "--file", "other.yaml"],
+    ],
+)
+def test_the_file_is_named_before_the_command_or_after_it(words: list[str]) -> None:
+    Path("cluster.yaml").rename("other.yaml")
+    played = Played()
+    assert run(played, *words).exit_code == 0
+    assert played.options["file"] == "other.yaml"
+
+
+def test_f_of_logs_is_follow() -> None:
+    played = Played()
+    said = run(played, "logs", "-f", "-n", "3", "kube-node2")
+    assert played.calls == [("logs", ("kube-node2",), True, 3)]
+    assert said.stdout == "kube-node2  a line\n"
+
+
+def test_a_cluster_file_that_is_wrong_or_missing_is_told_before_anything_is_asked() -> None:
+    Path("cluster.yaml").write_text(FILE.replace("kube-node2", "kube-node1"))
+    played = Played()
+    said = run(played, "plan")
+    assert (said.exit_code, played.calls) == (1, [])
+    assert "cluster.yaml:4: hosts[1].name" in said.stderr
+    Path("cluster.yaml").unlink()
+    said = run(played, "plan")
+    assert said.exit_code == 1
+    assert "tercet deploy init" in said.stderr
+
+
+def test_warnings_of_the_file_go_to_stderr() -> None:
+    Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
+    said = run(Played(), "plan")
+    assert said.exit_code == 0
+    assert "Warning: " in said.stderr
+    assert "2 members" in said.stderr
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_accept_new_is_passed_on(where: str) -> None:
+    played = Played()
+    run(played, *(["--accept-new", "plan"] if where == "before" else ["plan", "--accept-new"]))
+    assert played.options["accept_new"] is True
+
+
+# Passwords.
+
+
+def test_the_sudo_password_comes_from_a_file_from_stdin_or_from_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("pass word\nmore\n")
+    for words, stdin, environment in (
+        (["--sudo-password-file", "secret"], "", None),
+        (["--sudo-password-file", "-"], "pass word\n", None),
+        ([], "", {"TERCET_SUDO_PASSWORD": "pass word"}),
+    ):
+        played = Played()
+        said = run(played, "plan", *words, stdin=stdin, environment=environment)
+        assert played.password == "pass word"
+        assert "pass word" not in said.output
+
+
+def test_without_a_terminal_nobody_is_asked() -> None:
+    played = Played()
+    assert run(played, "plan").exit_code == 0
+    assert played.ask is None
+
+
+# Hosts.
+
+
+def test_env_is_safe_to_eval() -> None:
+    said = run(Played(), "env", "kube-node2")
+    shown = subprocess.run(
+        ["sh", "-c", f'{said.stdout}\nprintf "%s|%s" "$ETCDCTL_KEY" "$NAME"'], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "/it's here/key.pem|kube-node2"
+    assert all(line.startswith("export ") for line in said.stdout.splitlines())
+
+
+def ssh_line(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Sequence[str], dict[str, str]]:
+    seen: list[tuple[Sequence[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execvpe", lambda program, line, environment: seen.append((line, environment)))
+    monkeypatch.setenv("TERCET_SUDO_PASSWORD", "secret")
+    assert run(Played(), "ssh", *words).exit_code == 0
+    [found] = seen
+    return found
+
+
+def test_ssh_is_the_real_one_with_what_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    line, environment = ssh_line(monkeypatch, "kube-node2", "--accept-new", "--", "ls", "-l")
+    expected = f"ssh -l ops -p 2222 -i {tmp_path}/id_deploy -J admin@gateway -o UserKnownHostsFile={tmp_path}/hosts"
+    assert " ".join(line) == f"{expected} -o StrictHostKeyChecking=accept-new second ls -l"
+    assert "TERCET_SUDO_PASSWORD" not in environment
+
+
+def test_ssh_without_a_command_is_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, _ = ssh_line(monkeypatch, "kube-node1")
+    assert line[-1] == "172.27.129.105"
+
+
+def test_restart_and_destroy_do_what_they_are_told() -> None:
+    played = Played()
+    assert run(played, "restart", "kube-node2").exit_code == 0
+    assert run(played, "destroy", "--yes", "--keep-data").stdout.endswith("Destroyed etcd-cluster.\n")
+    assert played.calls == [("restart", ("kube-node2",)), ("destroy", True)]
+
+
+def test_destroy_asks_and_without_a_terminal_that_is_a_no() -> None:
+    played = Played()
+    said = run(played, "destroy", stdin="no\n")
+    assert (said.exit_code, played.calls) == (1, [])
+    assert "--yes" in said.stderr
+
+
+# init.
+
+
+def test_init_writes_what_loads_and_replaces_nothing_unasked() -> None:
+    Path("cluster.yaml").unlink()
+    said = run(Played(), "init", "a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3")
+    assert said.exit_code == 0
+    assert said.stdout.startswith("Wrote cluster.yaml: 3 members.\n")
+    text = Path("cluster.yaml").read_text()
+    assert [host["name"] for host in yaml.safe_load(text)["hosts"]] == ["a", "b", "c"]
+    again = run(Played(), "init", "d=10.0.0.4")
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+    assert Path("cluster.yaml").read_text() == text
+    assert run(Played(), "init", "--force", "d=10.0.0.4").exit_code == 0
+    assert "10.0.0.4" in Path("cluster.yaml").read_text()
+    assert [path.name for path in Path().iterdir()] == ["cluster.yaml"]
+
+
+def test_init_from_an_environment_sh_and_what_is_wrong_with_it() -> None:
+    Path("cluster.yaml").unlink()
+    Path("environment.sh").write_text("NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(a)\n")
+    said = run(Played(), "init", "--from", "environment.sh")
+    assert said.exit_code == 1
+    assert "environment.sh" in said.stderr
+    assert not Path("cluster.yaml").exists()
+    Path("environment.sh").write_text("NODE_IPS=(10.0.0.1)\nNODE_NAMES=(a)\n")
+    assert run(Played(), "-f", "new.yaml", "init", "--from", "environment.sh", "--engine", "etcd").exit_code == 0
+    assert yaml.safe_load(Path("new.yaml").read_text())["engine"]["kind"] == "etcd"
+
+
+def test_init_with_addresses_that_make_no_cluster() -> None:
+    Path("cluster.yaml").unlink()
+    said = run(Played(), "init", "a=10.0.0.1", "b=10.0.0.1")
+    assert said.exit_code == 2
+    assert "10.0.0.1" in said.stderr
+    assert not Path("cluster.yaml").exists()
+
+
+def test_every_command_has_a_help_page() -> None:
+    for name in ("init", "preflight", "plan", "apply", "status", "health", "logs", "restart", "destroy", "ssh", "env"):
+        said = run(Played(), name, "--help")
+        assert said.exit_code == 0
+        assert "--file" in said.stdout
+    assert "environment.sh" in run(Played(), "--help").stdout

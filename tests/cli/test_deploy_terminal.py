@@ -1,0 +1,127 @@
+"""What is drawn on a terminal while hosts are changed, and how a person is asked there."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tercet.cli.deploy_progress import make_progress
+from tercet.deploy.events import Event
+
+ASK = """
+import asyncio, sys
+from contextlib import nullcontext
+from tercet.cli.deploy_prompts import password_source
+ask = password_source(None, nullcontext)
+try:
+    print("got", len(asyncio.run(ask("password: "))))
+except KeyboardInterrupt:
+    print("interrupted")
+import termios
+print("echo" if termios.tcgetattr(0)[3] & termios.ECHO else "silent")
+"""
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, source: str) -> None:
+        self.descriptor, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", source],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            cwd=Path(__file__).parents[2],
+        )
+        os.close(theirs)
+        self.said = ""
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 20
+        while text not in self.said:
+            assert time.monotonic() < deadline, self.said
+            if select.select([self.descriptor], [], [], 0.1)[0]:
+                try:
+                    self.said += os.read(self.descriptor, 4096).decode()
+                except OSError:
+                    assert text in self.said, self.said
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+
+@pytest.fixture
+def asked() -> Iterator[Terminal]:
+    terminal = Terminal(ASK)
+    try:
+        terminal.wait_for("password: ")
+        yield terminal
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.descriptor)
+
+
+def test_a_password_is_not_shown_and_the_terminal_echoes_again(asked: Terminal) -> None:
+    asked.type("correct horse\n")
+    asked.wait_for("echo")
+    assert "got 13" in asked.said
+    assert "horse" not in asked.said
+
+
+def test_control_c_at_a_prompt_leaves_a_terminal_that_echoes(asked: Terminal) -> None:
+    asked.process.send_signal(2)
+    asked.wait_for("interrupted")
+    asked.wait_for("echo")
+
+
+def drawn(*events: Event, terminal: bool) -> str:
+    out = io.StringIO()
+    console = Console(
+        file=out, force_terminal=terminal, width=120, highlight=False, color_system=None, _environ={"TERM": "xterm"}
+    )
+    progress = make_progress(("kube-node1", "kube-node2"), console)
+    for event in events:
+        progress.hear(event)
+    with progress.paused():
+        out.write("[asked]")
+    progress.close()
+    return out.getvalue()
+
+
+EVENTS = (
+    Event("kube-node1", "copy tercet-0.1.0", "waiting"),
+    Event("kube-node2", "restart", "waiting"),
+    Event(None, "make authority", "done", "3650 days"),
+    Event("kube-node1", "copy tercet-0.1.0", "running", done=2_000_000, total=8_000_000),
+    Event("kube-node2", "restart", "failed", "the cellar is flooded"),
+)
+
+
+def test_lines_are_one_for_each_step_that_has_ended() -> None:
+    assert drawn(*EVENTS, terminal=False) == (
+        "here        make authority  done (3650 days)\nkube-node2  restart  failed\n[asked]"
+    )
+
+
+def test_the_table_shows_what_runs_and_how_far_a_copy_is() -> None:
+    shown = drawn(*EVENTS, terminal=True)
+    assert "here        make authority  done (3650 days)\n" in shown
+    assert "kube-node2  restart  failed\n" in shown
+    live = shown.split("[asked]")[0]
+    assert "2.0 MB of 8.0 MB" in live
+    assert "0/1" in live
+    assert shown.index("\x1b[?25h") < shown.index("[asked]")  # the cursor is there while somebody types
+    assert shown.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in shown.split("[asked]")[1]
