@@ -5,6 +5,7 @@ Here are the commands that look at the cluster and those that change it; `deploy
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -61,6 +62,8 @@ docs/deploy.md walks through it, docs/cluster-file.md has every field of the fil
 @shared_options()
 def command(setting: Setting) -> None:
     """Put a cluster of tercet or etcd on hosts with systemd, over SSH, from one file."""
+    if "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
+        click.get_current_context().color = False
 
 
 def _write_out(default: str, *formats: str) -> Callable[[F], F]:
@@ -179,6 +182,7 @@ def restart(setting: Setting, names: tuple[str, ...]) -> None:
     for name in names:
         known_host(cluster, name)
     watched(setting, cluster, lambda deployment: deployment.restart(names))
+    click.secho(f"Restarted {', '.join(names) or 'all members'}.", fg="green")
 
 
 @command.command(short_help="Stop the members and remove all of it from the hosts.")

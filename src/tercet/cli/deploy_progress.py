@@ -84,6 +84,7 @@ class _Table:
         elif event.state in _ENDED:
             running.pop(event.step, None)
             self._ended[host] = self._ended.get(host, 0) + 1
+            self._live.refresh()  # or the line would be drawn above a row that still says the step runs
             self._console.print(_line(event, self._width))
         else:
             running[event.step] = event

@@ -157,7 +157,7 @@ class _Failure(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         for message in self._messages:
-            click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True)
+            click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True, color=self.show_color)
 
 
 def _lines(error: BaseException) -> list[str]:
