@@ -27,8 +27,9 @@ async def follow_logs(
     command = f"exec journalctl -u {unit} -n {lines} -o short-iso --no-pager -q" + (" -f" if follow else "")
     if not follow:
         for name, host in hosts.items():
-            async for line in host.lines(command, step="logs"):
-                yield name, line
+            async with _lines(host, command) as entries:
+                async for line in entries:
+                    yield name, line
         return
     heard: asyncio.Queue[Heard] = asyncio.Queue(_WAITING_MAX)
     tasks = [asyncio.ensure_future(_listen(name, host, command, heard)) for name, host in hosts.items()]
@@ -46,10 +47,14 @@ async def follow_logs(
 
 async def _listen(name: str, host: Host, command: str, heard: asyncio.Queue[Heard]) -> None:
     try:
-        lines = cast(AsyncGenerator[str, None], host.lines(command, step="logs"))
-        async with contextlib.aclosing(lines) as entries:
+        async with _lines(host, command) as entries:
             async for line in entries:
                 await heard.put((name, line))
         await heard.put(None)
     except HostError as error:
         await heard.put(error)
+
+
+def _lines(host: Host, command: str) -> contextlib.aclosing[AsyncGenerator[str, None]]:
+    """Hangs up when it is left, however early."""
+    return contextlib.aclosing(cast(AsyncGenerator[str, None], host.lines(command, step="logs")))

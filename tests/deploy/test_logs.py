@@ -1,0 +1,76 @@
+"""The journals of several hosts as one stream of lines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import cast
+
+import pytest
+
+from tercet.deploy.host_error import HostError
+from tercet.deploy.logs import follow_logs
+from tercet.deploy.remote import Host
+from tests.deploy.scripted_host import cluster_of
+
+
+class Journal:
+    """A host with a journal. fails: after its lines the connection is lost. stays: then nothing more comes."""
+
+    def __init__(self, *lines: str, fails: bool = False, stays: bool = False) -> None:
+        self.commands: list[str] = []
+        self.is_open = False
+        self._lines = lines
+        self._fails = fails
+        self._stays = stays
+
+    async def lines(self, command: str, *, step: str) -> AsyncGenerator[str, None]:
+        self.commands.append(command)
+        self.is_open = True
+        try:
+            for line in self._lines:
+                yield line
+            if self._stays:
+                await asyncio.sleep(60)
+            if self._fails:
+                raise HostError("m2", step, "the SSH connection was lost")
+        finally:
+            self.is_open = False
+
+
+def heard(hosts: dict[str, Journal], *, follow: bool, enough: int = 100) -> list[tuple[str, str]]:
+    async def listen() -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        asked = {name: cast(Host, host) for name, host in hosts.items()}
+        async with asyncio.timeout(5), contextlib.aclosing(follow_logs(cluster_of(2), asked, follow=follow, lines=7)) as logs:
+            async for entry in logs:
+                found.append(entry)
+                if len(found) == enough:
+                    break
+        assert not any(host.is_open for host in hosts.values())
+        return found
+
+    return asyncio.run(listen())
+
+
+def test_what_there_is_host_after_host() -> None:
+    hosts = {"m1": Journal("a", "b"), "m2": Journal("c")}
+    assert heard(hosts, follow=False) == [("m1", "a"), ("m1", "b"), ("m2", "c")]
+    assert hosts["m1"].commands == ["exec journalctl -u etcd.service -n 7 -o short-iso --no-pager -q"]
+    assert heard(hosts, follow=False, enough=1) == [("m1", "a")]
+
+
+def test_as_it_comes_until_one_has_heard_enough() -> None:
+    hosts = {"m1": Journal("a", stays=True), "m2": Journal("b", "c", stays=True)}
+    assert sorted(heard(hosts, follow=True, enough=3)) == [("m1", "a"), ("m2", "b"), ("m2", "c")]
+    assert hosts["m1"].commands[0].endswith(" -f")
+
+
+def test_followed_to_the_end_of_all() -> None:
+    assert sorted(heard({"m1": Journal("a"), "m2": Journal("b")}, follow=True)) == [("m1", "a"), ("m2", "b")]
+
+
+def test_a_host_that_is_lost_is_no_silence() -> None:
+    with pytest.raises(HostError, match=r"^m2: logs: the SSH connection was lost$"):
+        heard({"m1": Journal("a", stays=True), "m2": Journal("b", fails=True)}, follow=True)
