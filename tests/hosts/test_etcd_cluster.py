@@ -28,7 +28,7 @@ def test_a_tarball_with_another_sum_is_refused(operator: Operator) -> None:
 
     def as_in_the_tutorial(settings: dict[str, Any]) -> None:
         settings["engine"] = {"kind": "etcd", "source": tarball.name, "sha256": "0" * 64}
-        settings["ssh"] = {"user": "deployer"}
+        settings["ssh"] = {"user": "deployer", "connect_timeout": 3}
         settings["hosts"][2]["ssh"] = {"jump": "root@kube-node1"}
         settings["tls"] = {"shared": True, "key_algorithm": "rsa", "key_size": 2048}
         settings["tls"]["names"] = {"C": "CN", "ST": "BeiJing", "L": "BeiJing", "O": "k8s", "OU": "4Paradigm"}

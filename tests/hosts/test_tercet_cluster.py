@@ -36,6 +36,7 @@ def test_init_writes_a_cluster_file_from_environment_sh(operator: Operator) -> N
     before = (operator.directory / "cluster.yaml").read_bytes()
     operator.deploy("init", exit_code=1)
     assert (operator.directory / "cluster.yaml").read_bytes() == before
+    operator.set("ssh", {"connect_timeout": 3})
 
 
 def test_plan_shows_what_would_change_and_touches_nothing(operator: Operator) -> None:
