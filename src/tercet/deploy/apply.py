@@ -190,15 +190,23 @@ async def _artifacts(cluster: Cluster, systems: Mapping[str, HostFacts], on_even
     made: dict[tuple[str, tuple[int, int]], Artifact] = {}
     loop = asyncio.get_running_loop()
     title = f"{cluster.engine.kind} as one file"
+    is_told = False  # nothing is said of what is in the cache already
+
+    def tell(done: int, total: int) -> None:
+        nonlocal is_told
+        is_told = True
+        on_event(Event(None, title, "running", done=done, total=total))
 
     def progress(done: int, total: int) -> None:  # called in the thread that does it
-        loop.call_soon_threadsafe(on_event, Event(None, title, "running", done=done, total=total))
+        loop.call_soon_threadsafe(tell, done, total)
 
     for facts in systems.values():
         kind = _kind(facts)
         if kind not in made:
             python = facts.python[:2] if facts.python else None
             made[kind] = await prepare(cluster.engine, arch=facts.arch, python=python, cache=default_cache(), progress=progress)
+    if is_told:
+        on_event(Event(None, title, "done"))
     return {name: made[_kind(facts)] for name, facts in systems.items()}
 
 
