@@ -88,6 +88,15 @@ class _Table:
             self._console.print(_line(event, self._width))
         else:
             running[event.step] = event
+        if self._is_over:
+            self._live.stop()  # what is written next, such as a question, must not be drawn over
+
+    @property
+    def _is_over(self) -> bool:
+        """Nothing runs, and nothing that was announced waits."""
+        return not any(self._running.values()) and all(
+            self._ended.get(host, 0) >= total for host, total in self._totals.items()
+        )
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

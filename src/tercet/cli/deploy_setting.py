@@ -144,6 +144,8 @@ def run(work: Awaitable[T]) -> T:
 def reported(work: Callable[[], T]) -> T:
     try:
         return work()
+    except BrokenPipeError:
+        raise  # whoever read our output has seen enough, as `| head` does; click ends us quietly
     except (TercetError, OSError) as error:
         raise _Failure(_lines(error)) from error
 

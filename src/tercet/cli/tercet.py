@@ -76,6 +76,13 @@ def _commands_help() -> str:
 
 
 def _run_click(name: str, line: list[str]) -> int:
+    try:
+        return _run_loaded(name, line)
+    except KeyboardInterrupt:  # click sees it while a command runs, not while its modules are loaded
+        return 130
+
+
+def _run_loaded(name: str, line: list[str]) -> int:
     import click
 
     command: click.Command = import_module(_COMMAND_MODULES[name]).command
