@@ -14,7 +14,18 @@ from tests.hosts.network import HOSTS
 from tests.hosts.session import Operator
 
 # What a host's own life changes, and a login.
-_RESTLESS = ("proc", "sys", "dev", "run", "tmp", "var/log", "var/tmp", "var/lib/systemd", "var/cache", "root/.ansible")
+_RESTLESS = (
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "var/log",
+    "var/tmp",
+    "var/lib/systemd",
+    "var/cache",
+    "home/ops/.sudo_as_admin_successful",
+)
 
 
 def files(operator: Operator, host: str, *, data: str = "/var/lib/etcd") -> dict[str, str]:
