@@ -27,7 +27,7 @@ SMALL = "name: demo" + HOSTS
 
 
 def cluster(text: str) -> Cluster:
-    return parse(textwrap.dedent(text), Path("/work/cluster.yaml"))
+    return parse(textwrap.dedent(text), Path("/srv/cluster.yaml"))
 
 
 def complaints(text: str) -> list[str]:
@@ -40,7 +40,7 @@ def complaints(text: str) -> list[str]:
 
 
 def warnings(text: str) -> list[str]:
-    return [line.removeprefix("/work/cluster.yaml:") for line in cluster(text).warnings]
+    return [line.removeprefix("/srv/cluster.yaml:") for line in cluster(text).warnings]
 
 
 def test_the_least_that_a_file_must_say() -> None:
@@ -54,7 +54,7 @@ def test_the_least_that_a_file_must_say() -> None:
         "/var/lib/etcd",
     )
     assert (made.service.user, made.service.group, made.paths.ca_file) == ("etcd", "etcd", "/etc/etcd/cert/ca.pem")
-    assert made.tls.directory == Path("/work/pki")
+    assert made.tls.directory == Path("/srv/pki")
     assert (made.quota_backend_bytes, made.auto_compaction_mode, made.auto_compaction_retention) == (8 << 30, "periodic", "1h")
     assert made.warnings == ()
 
@@ -109,7 +109,7 @@ def test_text_is_what_the_file_says_and_not_what_yaml_reads() -> None:
     """)
     assert (made.name, made.token, made.engine.version, made.auto_compaction_retention) == ("1e3", "010", "3.10", "8")
     assert (made.hosts[0].name, made.flags) == ("1", {"auth-token": "no", "max-txn-ops": "1_000"})
-    assert made.engine.source == "/work/etcd.tar.gz"
+    assert made.engine.source == "/srv/etcd.tar.gz"
     assert made.paths.install == "/opt/etcd"
 
 

@@ -94,7 +94,7 @@ def loaded(imported: Imported) -> Cluster:
     flat = " ".join(imported.text.replace("\n#   ", " ").split())
     for note in imported.notes:
         assert " ".join(note.split()) in flat
-    return parse(imported.text, Path("/work/cluster.yaml"))
+    return parse(imported.text, Path("/srv/cluster.yaml"))
 
 
 def test_the_environment_of_a_deployment_by_hand(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_the_tutorials_unit_with_its_environment(tmp_path: Path) -> None:
     imported = from_files(paths)
     made = loaded(imported)
     assert made.initial_cluster() == MEMBERS
-    assert (made.token, made.engine.kind, made.engine.source) == ("etcd-cluster-0", "etcd", "/work/etcd-linux-amd64.tar.gz")
+    assert (made.token, made.engine.kind, made.engine.source) == ("etcd-cluster-0", "etcd", "/srv/etcd-linux-amd64.tar.gz")
     assert (made.paths.bin, made.paths.data, made.paths.work) == ("/opt/k8s/bin", "/var/lib/etcd", "/var/lib/etcd")
     assert (made.paths.certificates, made.paths.ca_file) == ("/etc/etcd/cert", "/etc/kubernetes/cert/ca.pem")
     assert (made.service.unit, made.service.user, made.service.group) == ("etcd", "k8s", "k8s")
@@ -285,7 +285,7 @@ def test_the_tutorials_unit_with_its_environment(tmp_path: Path) -> None:
     assert (made.tls.shared, made.flags) == (True, {})
     assert [warning.split(": ")[1] for warning in made.warnings] == ["listen.plain_loopback"]
     assert from_files(paths[::-1]).text == imported.text
-    tercet = parse(from_files(paths, engine="tercet").text, Path("/work/cluster.yaml"))
+    tercet = parse(from_files(paths, engine="tercet").text, Path("/srv/cluster.yaml"))
     assert (tercet.engine.kind, tercet.paths.install) == ("tercet", "/opt/tercet")
     assert "whose data directory tercet does not read" in from_files(paths, engine="tercet").text
 

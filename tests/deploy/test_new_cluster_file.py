@@ -27,7 +27,7 @@ ENGINES: tuple[EngineKind, ...] = ("tercet", "etcd")
 
 
 def loaded(text: str) -> Cluster:
-    return parse(text, Path("/work/cluster.yaml"))
+    return parse(text, Path("/srv/cluster.yaml"))
 
 
 def test_page_is_current() -> None:
