@@ -474,3 +474,11 @@ def test_no_script_and_no_unit_is_too_odd(tmp_path_factory: pytest.TempPathFacto
 def test_files_that_a_script_reads_are_told(tmp_path: Path) -> None:
     imported = environment(tmp_path, ENVIRONMENT + "source /etc/profile\n. ./more.sh\n")
     assert "environment.sh reads other files (line 18, 19), which were not read." in imported.notes
+
+
+def test_a_file_that_is_too_large_is_called_that_wherever_it_is_cut(tmp_path: Path) -> None:
+    """Its first part may end within a character, and is text all the same."""
+    path = tmp_path / "environment.sh"
+    path.write_text("##" + "é" * (1 << 17))
+    with pytest.raises(ConfigError, match="is larger than"):
+        from_files([path])

@@ -15,9 +15,9 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tercet.deploy.text_file import read_text
 from tercet.errors import ConfigError
 
-BYTES_MAX = 1 << 17
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[(\d{1,4})\])?(\+?)=")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 _DESCRIPTOR = re.compile(r"[0-9]+(?=[<>])")
@@ -90,16 +90,7 @@ class Script:
 
 def read_script(path: Path) -> Script:
     """Raises ConfigError for a file that cannot be read, or whose quotes do not end."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-        text = content.decode()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not text in UTF-8") from error
-    if len(content) > BYTES_MAX:
-        raise ConfigError(f"{path}: is larger than {BYTES_MAX} bytes, which is no file of settings")
+    text = read_text(path, "file of settings")
     reading = _Reading(Script(path), text.replace("\r\n", "\n"))
     reading.run()
     return reading.script

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tercet.deploy.text_file import read_text
 from tercet.errors import ConfigError
 
-BYTES_MAX = 1 << 17
 _SECTION = re.compile(r"\[([A-Za-z0-9@_ -]+)\]")
 _ESCAPES = {"n": "\n", "t": "\t", "s": " ", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 PLACEHOLDER = re.compile(r"##\w+##|\{\{[^{}]*\}\}|@\w+@|<\w+>")
@@ -56,16 +56,7 @@ class Unit:
 
 def read_unit(path: Path) -> Unit:
     """Raises ConfigError for what is no unit file."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(BYTES_MAX + 1)
-        text = content.decode()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not text in UTF-8") from error
-    if len(content) > BYTES_MAX:
-        raise ConfigError(f"{path}: is larger than {BYTES_MAX} bytes, which is no unit file")
+    text = read_text(path, "unit file")
     unit = Unit(path)
     section: list[Entry] | None = None
     for line, statement in _joined_lines(text):
