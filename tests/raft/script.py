@@ -232,6 +232,11 @@ class Script:
         if not self.cluster.read(int(member), context.encode()):
             self.say(f"{member} drops the read")
 
+    def do_tell(self, member: str, index: str) -> None:
+        """The moment is over for which a commit of `index` waited to travel with entries."""
+        self.cluster[int(member)].tell_commit(int(index))
+        self.cluster.touch(int(member))
+
     def do_transfer(self, member: str, target: str) -> None:
         self.cluster[int(member)].transfer_leadership(int(target))
         self.cluster.touch(int(member))

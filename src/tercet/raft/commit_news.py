@@ -5,7 +5,8 @@ many as the entries themselves took. While puts come one behind the other, waiti
 messages:
     at once     entries -> <- stored    commit -> <- heard    entries -> <- stored    commit -> <- heard
     waiting     entries -> <- stored                          entries, commit -> <- stored
-The owner ends the wait after a few milliseconds (`Raft.tell_commit`). Nobody who waits is kept waiting: a commit that a
+The owner ends the wait after a few milliseconds (`Raft.tell_commit`), each commit's own: one that entries have told meanwhile
+needs no message, and a younger one still has its time. Nobody who waits is kept waiting: a commit that a
 follower's client is waiting for (a forwarded proposal, a read that the follower serves), or that changes the configuration,
 is told at once.
 

@@ -31,6 +31,7 @@ from tercet.errors import StorageFailure, require
 from tercet.raft import confchange, election, follower, leader, replication
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.commit_news import CommitNews
+from tercet.raft.kinds import FORWARDED, FROM_LEADER, LOCAL, PROMISING, RESPONSES, VOTE_REQUESTS
 from tercet.raft.log import RaftLog
 from tercet.raft.progress import Progress
 from tercet.raft.promises import Promises, Write
@@ -52,35 +53,6 @@ from tercet.raft.types import (
 )
 
 _TERM_MAX: Final = 1 << 62  # no cluster gets there; a term near 2^64 would leave nobody a next one
-
-_LOCAL: Final = frozenset(
-    {
-        MessageType.HUP,
-        MessageType.BEAT,
-        MessageType.UNREACHABLE,
-        MessageType.SNAP_STATUS,
-        MessageType.CHECK_QUORUM,
-        MessageType.STORAGE_APPEND,
-        MessageType.STORAGE_APPEND_RESP,
-        MessageType.STORAGE_APPLY,
-        MessageType.STORAGE_APPLY_RESP,
-        MessageType.FORGET_LEADER,
-    }
-)
-_RESPONSES: Final = frozenset(
-    {
-        MessageType.APP_RESP,
-        MessageType.VOTE_RESP,
-        MessageType.HEARTBEAT_RESP,
-        MessageType.READ_INDEX_RESP,
-        MessageType.PRE_VOTE_RESP,
-    }
-)
-_FORWARDED: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})  # the only ones that travel without a term
-_VOTE_REQUESTS: Final = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
-_FROM_LEADER: Final = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
-_PROMISING: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP, MessageType.VOTE})
-_PRE_VOTES: Final = frozenset({MessageType.PRE_VOTE, MessageType.PRE_VOTE_RESP})
 
 _NO_HARD_STATE: Final = HardState()
 _NO_CONF_STATE: Final = ConfState()
@@ -199,20 +171,20 @@ class Raft:
         """A message came from a peer. Raises StorageFailure where it proves that our own disk has forgotten something."""
         kind = message.type
         sender = message.from_
-        if message.to != self.id or sender == self.id or sender == NO_MEMBER or kind in _LOCAL:
+        if message.to != self.id or sender == self.id or sender == NO_MEMBER or kind in LOCAL:
             return
-        if kind in _RESPONSES and sender not in self.tracker.peers:
+        if kind in RESPONSES and sender not in self.tracker.peers:
             return
         if message.term != self.term or not message.term:
             if not message.term:
-                if kind not in _FORWARDED:
+                if kind not in FORWARDED:
                     return
             elif message.term < self.term:
                 self._answer_lower_term(message)
                 return
             elif not self._follow_higher_term(message):
                 return
-        if kind in _VOTE_REQUESTS:
+        if kind in VOTE_REQUESTS:
             election.on_vote_request(self, message)
             return
         handler = self.handlers.get(kind)
@@ -259,10 +231,10 @@ class Raft:
         elif self.leader_id != NO_MEMBER:
             self.send(Message(MessageType.TRANSFER_LEADER, to=self.leader_id, from_=target))
 
-    def tell_commit(self) -> None:
-        """Let followers hear of a commit that waits for entries to travel with (`RaftConfig.commit_waits`)."""
-        if self.commit_news.is_untold:
-            self.commit_news.is_due = self.appends_due = True
+    def tell_commit(self, index: int) -> None:
+        """Let followers hear that `index` is committed, unless entries have told them since (`RaftConfig.commit_waits`)."""
+        if self.role is Role.LEADER and self.commit_news.is_untold:
+            replication.tell_commit(self, index)
 
     def report_unreachable(self, member: int) -> None:
         if self.role is Role.LEADER:
@@ -328,11 +300,13 @@ class Raft:
         if self.role is Role.LEADER:
             replication.send_due(self)
         self._ready_number += 1
-        before, hard_state = self._hard_state_handed_out, self.hard_state()
-        self._hard_state_handed_out = hard_state
+        before = self._hard_state_handed_out
+        if (self.term, self.voted_for, self.commit_index) != before:
+            self._hard_state_handed_out = self.hard_state()
+        hard_state = self._hard_state_handed_out
         snapshot, self._snapshot = self._snapshot, None
         entries = self._entries_to_write()
-        must_sync = bool(entries or snapshot) or before[:2] != hard_state[:2]
+        must_sync = bool(entries or snapshot) or (before.term, before.vote) != (hard_state.term, hard_state.vote)
         if must_sync:
             self.promises.begin(
                 self._ready_number,
@@ -347,7 +321,7 @@ class Raft:
         return Ready(
             self._ready_number,
             messages,
-            hard_state if hard_state != before else None,
+            hard_state if hard_state is not before else None,
             entries,
             snapshot,
             must_sync,
@@ -408,12 +382,12 @@ class Raft:
         kind = message.type
         if message.term > _TERM_MAX:
             return False
-        if kind in _VOTE_REQUESTS and message.context != election.CAMPAIGN_TRANSFER and self._hears_leader():
+        if kind in VOTE_REQUESTS and message.context != election.CAMPAIGN_TRANSFER and self._hears_leader():
             # We hear a leader: whoever does not may be cut off or removed, and must not unseat it (thesis §4.2.3).
             return False
         if kind is MessageType.PRE_VOTE or (kind is MessageType.PRE_VOTE_RESP and not message.reject):
             return True  # speaks of a term that its sender may enter, not of one that anybody is in
-        follower.become(self, message.term, message.from_ if kind in _FROM_LEADER else NO_MEMBER)
+        follower.become(self, message.term, message.from_ if kind in FROM_LEADER else NO_MEMBER)
         return True
 
     def _hears_leader(self) -> bool:
@@ -460,9 +434,9 @@ class Raft:
         kind = message.type
         if message.from_ == NO_MEMBER:
             message.from_ = self.id
-        if message.term == 0 and kind not in _FORWARDED:
+        if message.term == 0 and kind not in FORWARDED:
             message.term = self.term
-        if kind in _PROMISING:
+        if kind in PROMISING:
             self.promises.keep(message)
         else:
             self._messages.append(message)

@@ -41,6 +41,15 @@ def request_append(raft: Raft, progress: Progress) -> None:
     raft.appends_due = True
 
 
+def tell_commit(raft: Raft, index: int) -> None:
+    """Let appends be due, even empty ones, to followers that have yet to hear of a commit at `index`."""
+    waiting = [peer for member, peer in raft.tracker.peers.items() if member != raft.id and not peer.is_paused]
+    if any(peer.can_raise_commit(index) for peer in waiting):
+        raft.commit_news.is_due = raft.appends_due = True
+    elif not any(peer.can_raise_commit(raft.commit_index) for peer in waiting):
+        raft.commit_news.is_untold = False
+
+
 def on_own_disk(raft: Raft) -> None:
     """Our own disk holds more: it counts like any other voter's."""
     progress = raft.tracker.peers.get(raft.id)

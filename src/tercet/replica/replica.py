@@ -132,6 +132,7 @@ class Replica:
         self._flush_is_scheduled = False
         self._is_flushing = False
         self._telling_is_planned = False
+        self._untold_index = 0  # the commit for whose sake the telling is planned; a later one has a moment of its own
         self._alarm_proposed_at = float("-inf")
         self._compaction_waiters: list[Callable[[], None]] = []
         machine.on_compaction = owner.schedule_compaction
@@ -213,7 +214,7 @@ class Replica:
     def tell_commit(self) -> None:
         """The moment is over for which a commit waits to travel with entries."""
         self._telling_is_planned = False
-        self.raft.tell_commit()
+        self.raft.tell_commit(self._untold_index)
         self._schedule_flush()
 
     def transfer_leadership(self, target: int) -> None:
@@ -297,6 +298,7 @@ class Replica:
         self.reads.submit(raft)
         if raft.commit_news.is_untold and not self._telling_is_planned:
             self._telling_is_planned = True
+            self._untold_index = raft.commit_index
             self._owner.schedule_telling()
         if raft.has_ready():
             self._schedule_flush()
@@ -306,7 +308,7 @@ class Replica:
         # Entries first on their way, so that followers write while we do. But a leader that has only a commit to tell answers
         # its clients first: they wait, and the followers' work would take the processor from them (a put at a time: 10 %).
         answers_first = bool(ready.committed) and not ready.entries and self.raft.is_leader
-        if not answers_first:
+        if ready.messages and not answers_first:
             self._transport.send(ready.messages)
         if ready.snapshot is not None:
             self._install(ready)
@@ -320,7 +322,8 @@ class Replica:
             self._apply(ready.committed)
         if answers_first:
             self._owner.answer_now()
-            self._transport.send(ready.messages)
+            if ready.messages:
+                self._transport.send(ready.messages)
         if ready.read_states:
             self.reads.confirmed(ready.read_states, self.applied_index)
 

@@ -1,0 +1,35 @@
+"""Which messages travel, answer, come from leaders, or promise something?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tercet.raft.types import MessageType
+
+LOCAL: Final = frozenset(
+    {
+        MessageType.HUP,
+        MessageType.BEAT,
+        MessageType.UNREACHABLE,
+        MessageType.SNAP_STATUS,
+        MessageType.CHECK_QUORUM,
+        MessageType.STORAGE_APPEND,
+        MessageType.STORAGE_APPEND_RESP,
+        MessageType.STORAGE_APPLY,
+        MessageType.STORAGE_APPLY_RESP,
+        MessageType.FORGET_LEADER,
+    }
+)
+RESPONSES: Final = frozenset(
+    {
+        MessageType.APP_RESP,
+        MessageType.VOTE_RESP,
+        MessageType.HEARTBEAT_RESP,
+        MessageType.READ_INDEX_RESP,
+        MessageType.PRE_VOTE_RESP,
+    }
+)
+FORWARDED: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})  # the only ones that travel without a term
+VOTE_REQUESTS: Final = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
+FROM_LEADER: Final = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
+PROMISING: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP, MessageType.VOTE})
