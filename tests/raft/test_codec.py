@@ -22,6 +22,7 @@ from tercet.raft import (
     codec,
 )
 from tercet.raft.entry_batch import make_entries
+from tercet.raft.quick_reader import read_entry_data, read_message
 from tercet.raft.types import encode_entry, encode_varint
 
 U64 = st.integers(0, 2**64 - 1)
@@ -60,6 +61,31 @@ def test_messages_come_back(message: Message) -> None:
 @given(MESSAGES)
 def test_spelled_out_messages_are_read_alike(message: Message) -> None:
     assert codec.decode_message(spelled_out(message)) == message
+
+
+@given(MESSAGES)
+def test_messages_of_numbers_are_read_as_by_protobuf(message: Message) -> None:
+    data = codec.encode_message(message)
+    quick = read_message(data)
+    assert quick is None or quick == codec.decode_message_slowly(data)
+    assert (quick is None) == bool(message.entries or message.snapshot is not None)
+
+
+@given(MESSAGES.map(codec.encode_message) | st.binary(max_size=40), st.integers(0, 400), st.binary(max_size=3))
+def test_damaged_messages_are_read_as_by_protobuf(data: bytes, position: int, damage: bytes) -> None:
+    damaged = data[:position] + damage + data[position + len(damage) :]
+    quick = read_message(damaged)
+    assert quick is None or quick == codec.decode_message_slowly(damaged)
+
+
+@given(ENTRIES, st.integers(0, 60), st.binary(max_size=3))
+def test_damaged_entries_are_read_as_by_protobuf(entry: Entry, position: int, damage: bytes) -> None:
+    for start in (b"", b"\x08\x00"):
+        wire = start + entry.wire
+        damaged = wire[:position] + damage + wire[position + len(damage) :]
+        data = read_entry_data(damaged, entry.term, entry.index)
+        if data is not None:
+            assert codec.decode_entry(damaged) == Entry(entry.term, entry.index, data)
 
 
 @given(ENTRIES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
 _LINE_BYTES_MAX: Final = 128  # 16 hex digits and a short extension; etcd sends the digits alone
 
 
@@ -71,6 +72,6 @@ class ChunkDecoder:
 
 def _parse_size(line: bytes) -> int:
     digits = line.split(b";", 1)[0].strip()
-    if not 0 < len(digits) <= 16 or not all(c in b"0123456789abcdefABCDEF" for c in digits):
+    if not 0 < len(digits) <= 16 or digits.translate(None, _HEX_DIGITS):
         raise ChunkError(f"bad size of a chunk: {line[:40]!r}")
     return int(digits, 16)

@@ -17,7 +17,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from tercet.peer.context import Context, Handler, Limits
 from tercet.peer.headers import Identity
@@ -101,7 +101,8 @@ class Transport:
                 backlog=128,
             )
             self._servers.append(server)
-            bound.extend(socket.getsockname()[:2] for socket in server.sockets)
+            sockets = cast(Any, server).sockets  # a tuple says asyncio, and uvloop gives a list: compiled code would refuse it
+            bound.extend(socket.getsockname()[:2] for socket in sockets)
         return bound
 
     # Who is known

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tercet.raft.types import Entry, HardState, Message, Snapshot
 
 
-class Ready(NamedTuple):
+class Ready:
     """Things to do, in this order where it matters: install `snapshot`, write `entries` and `hard_state`, then
     `persisted(number)`.
 
@@ -20,11 +18,24 @@ class Ready(NamedTuple):
     read_states: (context, index) of reads that may be answered once `index` is applied.
     """
 
-    number: int
-    messages: list[Message]
-    hard_state: HardState | None
-    entries: list[Entry]
-    snapshot: Snapshot | None
-    must_sync: bool
-    committed: list[Entry]
-    read_states: list[tuple[bytes, int]]
+    __slots__ = ("committed", "entries", "hard_state", "messages", "must_sync", "number", "read_states", "snapshot")
+
+    def __init__(
+        self,
+        number: int,
+        messages: list[Message],
+        hard_state: HardState | None,
+        entries: list[Entry],
+        snapshot: Snapshot | None,
+        must_sync: bool,
+        committed: list[Entry],
+        read_states: list[tuple[bytes, int]],
+    ) -> None:
+        self.number = number
+        self.messages = messages
+        self.hard_state = hard_state
+        self.entries = entries
+        self.snapshot = snapshot
+        self.must_sync = must_sync
+        self.committed = committed
+        self.read_states = read_states

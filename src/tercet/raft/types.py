@@ -7,7 +7,7 @@ and in every message that carries the entry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple, NewType
 
@@ -153,22 +153,97 @@ class Snapshot:
     data: bytes = b""
 
 
-@dataclass(slots=True)
 class Message:
-    """raftpb.Message; unused fields keep their zero. `from_` and `to` are member ids."""
+    """raftpb.Message; unused fields keep their zero. `from_` and `to` are member ids.
 
-    type: MessageType
-    to: int = 0
-    from_: int = 0
-    term: int = 0
-    log_term: int = 0
-    index: int = 0
-    entries: list[Entry] = field(default_factory=list)
-    commit: int = 0
-    snapshot: Snapshot | None = None
-    reject: bool = False
-    reject_hint: int = 0
-    context: bytes = b""
+    Written out, since what `dataclass` generates is not compiled: two a put are made here, and as many sent.
+    """
+
+    __slots__ = (
+        "commit",
+        "context",
+        "entries",
+        "from_",
+        "index",
+        "log_term",
+        "reject",
+        "reject_hint",
+        "snapshot",
+        "term",
+        "to",
+        "type",
+    )
+
+    def __init__(
+        self,
+        type: MessageType,
+        to: int = 0,
+        from_: int = 0,
+        term: int = 0,
+        log_term: int = 0,
+        index: int = 0,
+        entries: list[Entry] | None = None,
+        commit: int = 0,
+        snapshot: Snapshot | None = None,
+        reject: bool = False,
+        reject_hint: int = 0,
+        context: bytes = b"",
+    ) -> None:
+        self.type = type
+        self.to = to
+        self.from_ = from_
+        self.term = term
+        self.log_term = log_term
+        self.index = index
+        self.entries: list[Entry] = [] if entries is None else entries
+        self.commit = commit
+        self.snapshot = snapshot
+        self.reject = reject
+        self.reject_hint = reject_hint
+        self.context = context
+
+    def _fields(self) -> tuple[object, ...]:
+        """In the order of `__init__`."""
+        return (
+            self.type,
+            self.to,
+            self.from_,
+            self.term,
+            self.log_term,
+            self.index,
+            self.entries,
+            self.commit,
+            self.snapshot,
+            self.reject,
+            self.reject_hint,
+            self.context,
+        )
+
+    def copy(self) -> Message:
+        """The same message, with a list of entries of its own."""
+        return Message(
+            self.type,
+            self.to,
+            self.from_,
+            self.term,
+            self.log_term,
+            self.index,
+            self.entries[:],
+            self.commit,
+            self.snapshot,
+            self.reject,
+            self.reject_hint,
+            self.context,
+        )
+
+    def __repr__(self) -> str:
+        said = [repr(value) for value in self._fields()[1:] if value]
+        return f"Message({', '.join([self.type.name, *said])})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Message) and self._fields() == other._fields()
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tercet import errors
-from tercet.bolt import BoltFile, measure, view_source
 from tercet.errors import StatusError, StorageFailure, without_trace
 from tercet.mvcc import AutoCompaction
 from tercet.peer import Transport, snapshot_path
@@ -30,12 +29,12 @@ from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine, prepare
 from tercet.rpc import Server
-from tercet.storage.interfaces import Bucket, LogStore, ReadView
+from tercet.server.travelling_database import ReceivedFile, database_chunks
+from tercet.storage.interfaces import LogStore
 
 log = logging.getLogger(__name__)
 
 _TELL_SECONDS: Final = 0.003  # longer than a put takes, so that puts one behind the other carry the news of each other
-_PEER_CHUNK_BYTES: Final = 256 * 1024
 
 
 class RunningMember:
@@ -266,41 +265,10 @@ class RunningMember:
             return
         self.replica.checkpoints.sending(message.to)
         log.info("sending the database at index %d to %s", message.snapshot.index, hex_id(message.to))
-        self.transport.send_snapshot(message, self._database(view))
-
-    async def _database(self, view: ReadView) -> AsyncIterator[bytes]:
-        """The view as the bytes of a bbolt file; each chunk is made in a thread while the last one travels."""
-        try:
-            image = await self._loop.run_in_executor(None, measure, view_source(view))
-            chunks = image.chunks(_PEER_CHUNK_BYTES)
-            while chunk := await self._loop.run_in_executor(None, partial(next, chunks, b"")):
-                yield chunk
-        finally:
-            view.close()
+        self.transport.send_snapshot(message, database_chunks(view))
 
     def _guard(self, work: Callable[..., object], *arguments: object) -> None:
         try:
             work(*arguments)
         except Exception as error:
             self.fail(error)
-
-
-class ReceivedFile:
-    """A bbolt file from a peer. Buckets that this version does not know are left out, as they would be by etcd."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
-        known = {bucket.value: bucket for bucket in Bucket}
-        try:
-            with BoltFile(self._path) as file:
-                for name in file.buckets():
-                    if name in known:
-                        for key, value in file.items(name):
-                            yield known[name], key, value
-        except FileNotFoundError as error:
-            raise StorageFailure(f"{self._path}: the received database is gone") from error
-
-    def discard(self) -> None:
-        self._path.unlink(missing_ok=True)

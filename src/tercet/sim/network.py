@@ -9,7 +9,6 @@ memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -108,7 +107,7 @@ class Network:
         if self._is_broken(message):
             self._lose(parcel)
             return
-        self._deliver(Parcel(replace(message, entries=message.entries[:]), parcel.database))
+        self._deliver(Parcel(message.copy(), parcel.database))
 
     def _lose(self, parcel: Parcel) -> None:
         if self._trace.is_on and parcel.message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):

@@ -78,16 +78,19 @@ RefuseText = Callable[[str], StorageFailure]
 """The same for the record at hand."""
 
 
-class Record(NamedTuple):
+class Record:
     """A record that checks."""
 
-    offset: int
-    end: int
-    kind: int
-    durable: int
-    previous: int
-    check: int
-    body: memoryview
+    __slots__ = ("body", "check", "durable", "end", "kind", "offset", "previous")
+
+    def __init__(self, offset: int, end: int, kind: int, durable: int, previous: int, check: int, body: memoryview) -> None:
+        self.offset = offset
+        self.end = end
+        self.kind = kind
+        self.durable = durable
+        self.previous = previous
+        self.check = check
+        self.body = body
 
 
 class Head(NamedTuple):

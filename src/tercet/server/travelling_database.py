@@ -1,0 +1,51 @@
+"""A whole database on its way between members: as chunks when it leaves, as a file when it has come.
+
+Both are bbolt's form, so that an etcd member can be at the other end. What takes long runs in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tercet.bolt import BoltFile, measure, view_source
+from tercet.errors import StorageFailure
+from tercet.storage.interfaces import Bucket, ReadView
+
+_CHUNK_BYTES: Final = 256 * 1024
+
+
+async def database_chunks(view: ReadView) -> AsyncIterator[bytes]:
+    """The view as the bytes of a bbolt file; each chunk is made in a thread while the last one travels. Closes the view."""
+    loop = asyncio.get_running_loop()
+    try:
+        image = await loop.run_in_executor(None, measure, view_source(view))
+        chunks = image.chunks(_CHUNK_BYTES)
+        while chunk := await loop.run_in_executor(None, partial(next, chunks, b"")):
+            yield chunk
+    finally:
+        view.close()
+
+
+class ReceivedFile:
+    """A bbolt file from a peer. Buckets that this version does not know are left out, as they would be by etcd."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
+        known = {bucket.value: bucket for bucket in Bucket}
+        try:
+            with BoltFile(self._path) as file:
+                for name in file.buckets():
+                    if name in known:
+                        for key, value in file.items(name):
+                            yield known[name], key, value
+        except FileNotFoundError as error:
+            raise StorageFailure(f"{self._path}: the received database is gone") from error
+
+    def discard(self) -> None:
+        self._path.unlink(missing_ok=True)
