@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from tercet.cli.deploy import command
 from tercet.cli.deploy_setting import Setting
 from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
-from tercet.deploy.events import Event
-from tercet.deploy.host_error import HostError
-from tercet.deploy.plan import Phase, Plan, Progress, Step
-from tercet.deploy.preflight import Finding
+from tercet.deploy.facts.preflight import Finding
+from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.run.events import Event
+from tercet.deploy.ssh.host_error import HostError
 
 FILE = """\
 name: etcd-cluster

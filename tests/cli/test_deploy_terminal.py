@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from tercet.cli.deploy_progress import make_progress
-from tercet.deploy.events import Event
+from tercet.deploy.run.events import Event
 
 ASK = """
 import asyncio, sys

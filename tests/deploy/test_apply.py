@@ -13,17 +13,17 @@ from typing import Any, cast
 import pytest
 
 from tercet.deploy import Deployment
-from tercet.deploy.apply import PreflightFailed, ready_or_refused, require_same_members, start_phases
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.destroy import destroy_plan
-from tercet.deploy.executor import DeployError, execute
-from tercet.deploy.lock import locked
-from tercet.deploy.members import Members
-from tercet.deploy.plan import Phase, Plan
-from tercet.deploy.planning import HostChange
-from tercet.deploy.preflight import Finding
-from tercet.deploy.remote import Completed, Host
-from tercet.deploy.settings import Paths, ServiceSettings, SshSettings, TlsSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import Paths, ServiceSettings, SshSettings, TlsSettings
+from tercet.deploy.facts.preflight import Finding
+from tercet.deploy.members.members import Members
+from tercet.deploy.plan.plan import Phase, Plan
+from tercet.deploy.plan.planning import HostChange
+from tercet.deploy.run.apply import PreflightFailed, ready_or_refused, require_same_members, start_phases
+from tercet.deploy.run.destroy import destroy_plan
+from tercet.deploy.run.executor import DeployError, execute
+from tercet.deploy.run.file_lock import locked
+from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of

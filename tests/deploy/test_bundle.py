@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 import tercet
-from tercet.deploy import installed
-from tercet.deploy.artifacts import Artifact, prepare
-from tercet.deploy.bundle import Target, contents
-from tercet.deploy.cache import Cache
-from tercet.deploy.elf import machine, without_debug
-from tercet.deploy.launchers import launchers
-from tercet.deploy.release import activate_command, install_command
-from tercet.deploy.settings import EngineSettings
-from tercet.deploy.tarball import File, pack, unpack
+from tercet.deploy.cluster.settings import EngineSettings
+from tercet.deploy.release import installed
+from tercet.deploy.release.artifacts import Artifact, prepare
+from tercet.deploy.release.bundle import Target, contents
+from tercet.deploy.release.cache import Cache
+from tercet.deploy.release.elf import machine, without_debug
+from tercet.deploy.release.launchers import launchers
+from tercet.deploy.release.release import activate_command, install_command
+from tercet.deploy.release.tarball import File, pack, unpack
 from tercet.errors import ConfigError
 from tests.cluster.processes import Cluster
 
@@ -124,7 +124,7 @@ def test_the_same_installation_makes_the_same_file(artifact: Artifact, tmp_path:
 
 
 def test_it_is_packed_once(artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tercet.deploy.cache.pack", None)
+    monkeypatch.setattr("tercet.deploy.release.cache.pack", None)
     assert ready(THIS_PYTHON, cache, python=HERE) == artifact
 
 

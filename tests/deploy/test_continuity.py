@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.continuity import check_continuity, flags_of
-from tercet.deploy.facts import FileFact, HostFacts, UnitFact
-from tercet.deploy.settings import EngineSettings, Paths, TlsSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import EngineSettings, Paths, TlsSettings
+from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
+from tercet.deploy.plan.continuity import check_continuity, flags_of
 from tercet.errors import ConfigError
 
 SPECS = tuple(HostSpec(name=f"node{number}", address=f"192.0.2.{number}", line=number + 1) for number in (1, 2, 3))

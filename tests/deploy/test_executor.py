@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tercet.deploy.events import Event
-from tercet.deploy.executor import DeployError, Interrupted, execute
-from tercet.deploy.host_error import HostError
-from tercet.deploy.plan import Phase, Plan, Progress, Step
+from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.run.events import Event
+from tercet.deploy.run.executor import DeployError, Interrupted, execute
+from tercet.deploy.ssh.host_error import HostError
 
 Result = TypeVar("Result")
 

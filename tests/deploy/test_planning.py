@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from tercet.deploy.certificates import ensure_certificates, look
-from tercet.deploy.cluster import Cluster
-from tercet.deploy.desired import Desired, desired, mark_path, unit_files, wanted
-from tercet.deploy.facts import FileFact, HostFacts
-from tercet.deploy.plan import Step
-from tercet.deploy.planning import HostChange, certificate_steps, host_steps
-from tercet.deploy.remote import Host, HostError
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.facts.facts import FileFact, HostFacts
+from tercet.deploy.plan.certificates import ensure_certificates, look
+from tercet.deploy.plan.desired import Desired, desired, mark_path, unit_files, wanted
+from tercet.deploy.plan.plan import Step
+from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
+from tercet.deploy.ssh.remote import Host, HostError
 from tests.deploy.clusters import ABSENT, artifact_of, as_wanted, changed, cluster_of, fresh
 
 UNIT = "/etc/systemd/system/etcd.service"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy import backup_unit
-from tercet.deploy.cluster import Cluster
-from tercet.deploy.member_flags import certificate_files, member_flags, plain_listeners
-from tercet.deploy.unit import as_begun, quoted, unit_text
-from tercet.deploy.unit_reading import fill_in, read_unit, split_words
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.cluster.member_flags import certificate_files, member_flags, plain_listeners
+from tercet.deploy.draft.unit_reading import fill_in, read_unit, split_words
+from tercet.deploy.plan import backup_unit
+from tercet.deploy.plan.unit import as_begun, quoted, unit_text
 from tercet.errors import ConfigError
 from tests.deploy.clusters import cluster_of
 

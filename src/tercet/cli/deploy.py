@@ -23,7 +23,7 @@ from tercet.cli.deploy_setting import Setting, run, shared_options, watched
 
 if TYPE_CHECKING:
     from tercet.deploy.deployment import Deployment
-    from tercet.deploy.plan import Plan
+    from tercet.deploy.plan.plan import Plan
 
 _YES = ("y", "yes")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.cli.ctl.go_text import humanize_bytes
-from tercet.deploy.events import Event
+from tercet.deploy.run.events import Event
 
 HERE = "here"
 _COLOURS = {"done": "green", "unchanged": "bright_black", "failed": "bold red"}

@@ -24,10 +24,10 @@ from tercet.cli.deploy_prompts import password_source
 from tercet.errors import TercetError
 
 if TYPE_CHECKING:
-    from tercet.deploy.cluster import Cluster
+    from tercet.deploy.cluster.cluster import Cluster
     from tercet.deploy.deployment import Deployment
-    from tercet.deploy.events import OnEvent
-    from tercet.deploy.sudo import AskPassword
+    from tercet.deploy.run.events import OnEvent
+    from tercet.deploy.ssh.sudo import AskPassword
 
 DEFAULT_FILE = Path("cluster.yaml")
 P = ParamSpec("P")
@@ -59,7 +59,7 @@ class Setting:
 
     def cluster(self, *, warn: bool = True) -> Cluster:
         """Raises ClickException with all that is wrong with the file."""
-        from tercet.deploy.cluster_file import load
+        from tercet.deploy.cluster.cluster_file import load
 
         if not self.file.exists():
             given = f"--from environment.sh -f {self.file}" if self.file != DEFAULT_FILE else "--from environment.sh"

@@ -16,12 +16,12 @@ import click
 from tercet.cli.ctl.go_text import humanize_bytes
 from tercet.cli.ctl.output import EndpointHealth
 from tercet.cli.ctl.table import draw
-from tercet.deploy.plan import Phase, Plan, Step
+from tercet.deploy.plan.plan import Phase, Plan, Step
 from tercet.server.durations import format_duration
 
 if TYPE_CHECKING:
     from tercet.deploy.deployment import MemberHealth, MemberStatus
-    from tercet.deploy.preflight import Finding
+    from tercet.deploy.facts.preflight import Finding
 
 SOON_DAYS = 30
 _HERE = "here"
