@@ -236,13 +236,13 @@ def test_what_cannot_be_loaded_is_not_installed(artifact: Artifact, tmp_path: Pa
 def test_what_was_compiled_goes_to_the_same_python_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "tercet"
     (package / "raft" / "__pycache__").mkdir(parents=True)
-    (package / "deploy").mkdir()
+    (package / "deploy" / "plan").mkdir(parents=True)
     for name in (
         "__init__.py",
         "raft/log.py",
         "raft/log.cpython-311-x86_64-linux-gnu.so",
         "raft/__pycache__/log.cpython-311.pyc",
-        "deploy/plan.py",
+        "deploy/plan/plan.py",
         "../tercet__mypyc.cpython-311-x86_64-linux-gnu.so",
         "../another.py",
     ):

@@ -1,9 +1,9 @@
 """May a member that has run before go on as the cluster file now describes it?
 
 A first start can be anything. After it, some lines of the file are promises that the members' data keeps: who the members are
-and where they reach each other, which engine wrote the data and where it lies, whom the members trust. To apply a change of
-these to one member after another would lead to members that do not find, do not believe, or do not know each other; so such a
-change is refused before anything is touched, with what can be done instead.
+and where they reach each other, which cluster they are, which engine wrote the data and where it lies, whom the members trust.
+To apply a change of these to one member after another would lead to members that do not find, do not believe, or do not know
+each other; so such a change is refused before anything is touched, with what can be done instead.
 
 What counts is how the member was started: the flags that its unit has. A unit that says it in another way (a file, a variable)
 is not judged. Pure: facts in, a refusal or the flags that stay as first written out.
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.field_types import check_name
 from tercet.deploy.facts.facts import HostFacts
 from tercet.errors import ConfigError
 
@@ -41,6 +42,7 @@ def check_continuity(
     flags = flags_of(facts.unit.exec_line)
     _check_engine(cluster, spec, facts)
     _check_members(cluster, spec, flags)
+    _check_token(cluster, spec, flags)
     _check_places(cluster, spec, facts, flags)
     _check_authorities(cluster, spec, facts, flags, authorities or {})
     return {name: flags[name] for name in FIRST_START_FLAGS if name in flags}
@@ -79,6 +81,29 @@ def _check_members(cluster: Cluster, spec: HostSpec, flags: Mapping[str, str]) -
         "apply does not add, remove or move members: that is the cluster's own decision (etcdctl member add, member remove). "
         "Put hosts and listen.peer_port back as they were",
     )
+
+
+def _check_token(cluster: Cluster, spec: HostSpec, flags: Mapping[str, str]) -> None:
+    """No member reads it again, but one that begins anew, on a host that has lost its disk, would be of another cluster."""
+    before = flags.get("initial-cluster-token", cluster.token)
+    if before == cluster.token or not _can_be_written(before):
+        return
+    whose = "the file says" if cluster.token != cluster.name else "the file, which sets none, means its name,"
+    raise _refused(
+        cluster,
+        spec,
+        f"token: {spec.name} was first started with {before}, and {whose} {cluster.token}",
+        f"the members keep the one of their first start, and one that begins anew would not find them: set token: {before}",
+    )
+
+
+def _can_be_written(token: str) -> bool:
+    """A cluster that was started by hand may have one that a cluster file cannot say; its unit keeps it."""
+    try:
+        check_name(token)
+    except ValueError:
+        return False
+    return True
 
 
 def _members(text: str) -> dict[str, str]:
