@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -357,10 +357,26 @@ def test_a_cluster_file_that_is_wrong_or_missing_is_told_before_anything_is_aske
 
 def test_warnings_of_the_file_go_to_stderr() -> None:
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
-    said = run(Played(), "plan")
+    said = run(Played(), "restart")
     assert said.exit_code == 0
     assert "Warning: " in said.stderr
     assert "2 members" in said.stderr
+
+
+@pytest.mark.parametrize("words", [("plan",), ("apply", "--yes")])
+def test_where_a_plan_tells_the_warnings_they_are_told_once(words: tuple[str, ...]) -> None:
+    Path("cluster.yaml").write_text(FILE + "listen: {plain_loopback: true}\n")
+
+    class Planning(Played):
+        def __call__(self, cluster: Any, **options: Any) -> Any:
+            self.found = replace(PLAN, notes=cluster.warnings)
+            return super().__call__(cluster, **options)
+
+    said = run(Planning(), *words)
+    assert [line for line in said.output.splitlines() if "plain_loopback" in line] == [
+        "Note: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every user "
+        "on the host, and who tunnels to it, may read and change everything"
+    ]
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

@@ -19,13 +19,14 @@ from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.members.members import Members
 from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.plan.planning import HostChange
-from tercet.deploy.run.apply import PreflightFailed, ready_or_refused, require_same_members, start_phases
+from tercet.deploy.run.apply import PreflightFailed, Survey, draft, ready_or_refused, require_same_members, start_phases
 from tercet.deploy.run.destroy import destroy_plan
-from tercet.deploy.run.executor import DeployError, execute
+from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.file_lock import locked
 from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
+from tests.deploy.clusters import cluster_of as written
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
 from tests.deploy.sshd import free_port
 from tests.deploy.test_rolling import ScriptedMembers
@@ -72,6 +73,16 @@ def test_what_is_down_comes_first_even_if_it_has_changed() -> None:
     assert shape(phases) == ["start: m2", "restart one at a time: m1", "health: m1 m2 m3"]
     asyncio.run(execute(Plan(tuple(phases))))
     assert [host.starts for host in members.hosts.values()] == [1, 1, 0]
+
+
+def test_what_a_listener_without_tls_exposes_is_noted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_hosts(*_: object) -> dict[str, Survey]:
+        return {}
+
+    monkeypatch.setattr("tercet.deploy.run.apply._survey", no_hosts)
+    settings = "listen: {plain_loopback: true, metrics_url: 'http://0.0.0.0:2381'}"
+    plan = asyncio.run(draft(written(tmp_path, settings), {}, cast(Members, None), silent))
+    assert [note.split(": ")[1] for note in plan.notes] == ["listen.metrics_url", "listen.plain_loopback"]
 
 
 def test_where_all_is_well_nothing_is_started_and_nobody_asked() -> None:

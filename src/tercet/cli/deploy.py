@@ -91,7 +91,7 @@ def preflight(setting: Setting, write_out: str) -> None:
 @shared_options()
 def plan(setting: Setting, write_out: str) -> None:
     """Show what apply would do, on which host, as a diff; changes nothing."""
-    cluster = setting.cluster()
+    cluster = setting.cluster(warn=False)  # the plan's notes tell it
     found = run(setting.deployment(cluster).plan())
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
@@ -110,7 +110,7 @@ Members that run are changed one at a time, the leader last, each only while the
 @shared_options()
 def apply(setting: Setting, yes: bool) -> None:
     """Make the hosts as the cluster file says."""
-    cluster = setting.cluster()
+    cluster = setting.cluster(warn=False)  # the plan's notes tell it, beside the question
     began = time.monotonic()
     seconds_asked = 0.0
 

@@ -58,15 +58,6 @@ def certificate_files(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def plain_listeners(cluster: Cluster) -> list[str]:
-    """URLs on which every member answers without TLS although the cluster has it."""
-    if not cluster.tls.enabled:
-        return []
-    plain = [f"http://127.0.0.1:{cluster.listen.client_port}"] if cluster.listen.plain_loopback else []
-    metrics = cluster.listen.metrics_url
-    return plain + ([metrics] if metrics is not None and metrics.startswith("http:") else [])
-
-
 def _tls_flags(cluster: Cluster) -> dict[str, str]:
     files = certificate_files(cluster)
     return {

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
-from tercet.deploy.cluster.member_flags import plain_listeners
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.facts.preflight import Finding, preflight
 from tercet.deploy.members.members import Members
@@ -105,7 +104,7 @@ async def draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, o
         Phase("prepare", tuple(step for change in changes.values() for step in change.laying_out)),
         *await start_phases(cluster, hosts, members, changes),
     ]
-    return Plan(tuple(phase for phase in phases if phase.steps), (*cluster.warnings, *_exposed(cluster)))
+    return Plan(tuple(phase for phase in phases if phase.steps), cluster.warnings)
 
 
 async def _survey(
@@ -134,15 +133,6 @@ def _changes(cluster: Cluster, hosts: Mapping[str, Host], surveys: Mapping[str, 
     if refusals:
         raise DeployError(refusals)
     return changes
-
-
-def _exposed(cluster: Cluster) -> list[str]:
-    """What whoever is asked should know of listeners without TLS."""
-    return [
-        f"{url} is served without TLS on every host: whoever can reach it there can "
-        + ("read the metrics" if url == cluster.listen.metrics_url else "read and write everything")
-        for url in plain_listeners(cluster)
-    ]
 
 
 async def start_phases(
