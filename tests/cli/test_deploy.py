@@ -276,6 +276,13 @@ def test_status_has_a_row_a_member_and_warns_of_certificates() -> None:
     assert run(Played(statuses=statuses[:2]), "status").exit_code == 0
 
 
+def test_status_promises_a_renewal_no_sooner_than_apply_makes_it() -> None:
+    Path("cluster.yaml").write_text(FILE + "tls: {days: 30}\n")
+    statuses = [status_of("kube-node1", certificate_days=10.1), status_of("kube-node2", certificate_days=9.9)]
+    said = run(Played(statuses=statuses), "status")
+    assert said.stderr == "Warning: kube-node2: the certificate ends in 9 days; `tercet deploy apply` renews it\n"
+
+
 def test_preflight_shows_all_findings_and_fails_by_errors_alone() -> None:
     findings = [
         Finding("kube-node1", "ports", "ok", "2379, 2380 free"),

@@ -139,12 +139,13 @@ def apply(setting: Setting, yes: bool) -> None:
 @shared_options()
 def status(setting: Setting, write_out: str) -> None:
     """Show every member: its unit, leader, raft term and index, size, version, and how long its certificates last."""
-    members = run(setting.deployment(setting.cluster()).status())
+    cluster = setting.cluster()
+    members = run(setting.deployment(cluster).status())
     if write_out == "json":
         click.echo(view.json_text(members), nl=False)
     else:
         click.echo(view.status_table(members) if write_out == "table" else view.status_lines(members), nl=False)
-        for remark in view.status_remarks(members):
+        for remark in view.status_remarks(members, cluster.tls.renewal_days):
             click.secho(f"Warning: {remark}", fg="yellow", err=True)
     _succeed_if(all(member.member_id for member in members))
 

@@ -40,6 +40,7 @@ from tercet.deploy.cluster.field_types import (
 EngineKind: TypeAlias = Literal["tercet", "etcd"]
 SubjectKey: TypeAlias = Literal["C", "ST", "L", "O", "OU"]
 INSTALL_DIRECTORIES = {"tercet": "/opt/tercet", "etcd": "/opt/etcd"}
+_RENEWAL_DAYS_MAX = 30
 _KEY_SIZES = {"ecdsa": 256, "rsa": 2048, "ed25519": 256}
 CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -112,6 +113,11 @@ class TlsSettings:
     def __post_init__(self) -> None:
         if not self.key_size:
             object.__setattr__(self, "key_size", _KEY_SIZES[self.key_algorithm])
+
+    @property
+    def renewal_days(self) -> float:
+        """So many days before its end a certificate is made anew: the last third of its time, but no more than a month."""
+        return min(_RENEWAL_DAYS_MAX, self.days / 3)
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

@@ -33,7 +33,6 @@ from tercet.pki.issue import Issued, Request
 from tercet.pki.usages import CLIENT, SERVER
 
 AUTHORITY_DAYS = 3650
-RENEW_DAYS = 30
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 NOT_YET = "there is none yet"
 
@@ -278,7 +277,7 @@ def _reasons(pair: Pair, found: CertificateAndKey, cluster: Cluster, now: dateti
         yield "its key is of another kind"
     yield from (f"the one there will not do: {problem}" for problem in _problems(pair, found, authority, now))
     left = days_left(found.certificate, now=now)
-    if left <= min(RENEW_DAYS, cluster.tls.days / 3):
+    if left <= cluster.tls.renewal_days:
         yield f"the one there ends in {left:.0f} days"
 
 
