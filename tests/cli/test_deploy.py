@@ -455,6 +455,15 @@ def test_restart_and_destroy_do_what_they_are_told() -> None:
     assert played.calls == [("restart", ("kube-node2",)), ("destroy", True)]
 
 
+def test_a_restart_that_is_a_pause_says_so() -> None:
+    assert "Note:" not in run(Played(), "restart").stdout
+    Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
+    assert run(Played(), "restart", "kube-node1").stdout == (
+        "Note: there is no majority without either of two members: while one restarts, nothing can be written, and reads wait\n"
+        "Restarted kube-node1.\n"
+    )
+
+
 def test_destroy_asks_and_without_a_terminal_that_is_a_no() -> None:
     played = Played()
     said = run(played, "destroy", stdin="no\n")

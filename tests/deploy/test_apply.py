@@ -85,6 +85,33 @@ def test_what_a_listener_without_tls_exposes_is_noted_once(tmp_path: Path, monke
     assert [note.split(": ")[1] for note in plan.notes] == ["listen.metrics_url", "listen.plain_loopback"]
 
 
+@pytest.mark.parametrize(
+    ("count", "notes"),
+    [
+        (1, ["there is no majority without the only member: while one restarts, nothing can be written, and reads wait"]),
+        (2, ["there is no majority without either of two members: while one restarts, nothing can be written, and reads wait"]),
+        (3, []),
+    ],
+)
+def test_a_plan_whose_restarts_are_a_pause_says_so(count: int, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(change: HostChange) -> list[str]:
+        cluster = cluster_of(count)
+        hosts = {spec.name: ScriptedHost(spec.name) for spec in cluster.hosts}
+        members = ScriptedMembers(cluster, hosts, leader="m1")
+
+        async def nothing(*_: object) -> dict[str, Survey]:
+            return {}
+
+        monkeypatch.setattr("tercet.deploy.run.apply._survey", nothing)
+        monkeypatch.setattr("tercet.deploy.run.apply.require_same_members", nothing)
+        monkeypatch.setattr("tercet.deploy.run.apply._changes", lambda *_: dict.fromkeys(hosts, change))
+        asked = {name: cast(Host, host) for name, host in hosts.items()}
+        return list(asyncio.run(draft(cluster, asked, cast(Members, members), silent)).notes)
+
+    assert noted(CHANGED) == notes
+    assert noted(FRESH) == noted(RUNS) == []
+
+
 def test_where_all_is_well_nothing_is_started_and_nobody_asked() -> None:
     assert phases_for(RUNS, RUNS, RUNS)[0] == []
 

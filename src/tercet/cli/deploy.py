@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,7 +118,7 @@ def apply(setting: Setting, yes: bool) -> None:
         nonlocal seconds_asked
         if yes:
             click.echo(f"{view.plan_summary(found)}:")
-            _show_notes(found)
+            _say_notes(found.notes)
             return True
         _show(found)
         asked = time.monotonic()
@@ -179,9 +179,12 @@ Examples:
 @shared_options()
 def restart(setting: Setting, names: tuple[str, ...]) -> None:
     """Restart members one at a time, each only while all others are healthy; stops at the first failure."""
+    from tercet.deploy.run.rolling import pauses
+
     cluster = setting.cluster()
     for name in names:
         known_host(cluster, name)
+    _say_notes(pauses(cluster))
     watched(setting, cluster, lambda deployment: deployment.restart(names))
     click.secho(f"Restarted {', '.join(names) or 'all members'}.", fg="green")
 
@@ -222,13 +225,13 @@ def _succeed_if(is_well: bool) -> None:
 def _show(found: Plan, *, diffs: bool = True) -> None:
     """A plan, with what the operator should know of it."""
     click.echo(view.plan_text(found, diffs=diffs), nl=False)
-    _show_notes(found)
+    _say_notes(found.notes)
     if found.is_empty:
         click.echo("Nothing to do: the hosts are as the cluster file says.")
 
 
-def _show_notes(found: Plan) -> None:
-    for note in found.notes:
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         click.secho(f"Note: {note}", fg="yellow")
 
 

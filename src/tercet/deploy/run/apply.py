@@ -31,7 +31,7 @@ from tercet.deploy.release.artifacts import Artifact, default_cache, prepare
 from tercet.deploy.run.events import Event, OnEvent
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.host_lock import locked_hosts
-from tercet.deploy.run.rolling import health_phase, restart_phase
+from tercet.deploy.run.rolling import health_phase, pauses, restart_phase
 from tercet.deploy.ssh.remote import Host, HostError
 from tercet.errors import ConfigError, TercetError
 
@@ -104,7 +104,9 @@ async def draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, o
         Phase("prepare", tuple(step for change in changes.values() for step in change.laying_out)),
         *await start_phases(cluster, hosts, members, changes),
     ]
-    return Plan(tuple(phase for phase in phases if phase.steps), cluster.warnings)
+    phases = [phase for phase in phases if phase.steps]
+    notes = pauses(cluster) if any(phase.one_at_a_time for phase in phases) else ()
+    return Plan(tuple(phases), (*cluster.warnings, *notes))
 
 
 async def _survey(

@@ -44,7 +44,15 @@ async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Mem
     ]
     if down:
         raise DeployError(down)
-    return Plan((await restart_phase(cluster, hosts, members, names),))
+    return Plan((await restart_phase(cluster, hosts, members, names),), pauses(cluster))
+
+
+def pauses(cluster: Cluster) -> tuple[str, ...]:
+    """What whoever restarts members of so small a cluster should know; nothing where a majority stays up."""
+    if cluster.has_quorum_without(1):
+        return ()
+    whose = "the only member" if len(cluster.hosts) == 1 else "either of two members"
+    return (f"there is no majority without {whose}: while one restarts, nothing can be written, and reads wait",)
 
 
 async def restart_phase(
