@@ -32,6 +32,27 @@ print("echo" if termios.tcgetattr(0)[3] & termios.ECHO else "silent")
 """
 
 
+PLAN = """
+import asyncio
+from tercet.cli.deploy import command
+from tercet.cli.deploy_setting import Setting
+from tercet.deploy import Event, Plan
+
+class Building:
+    def __init__(self, cluster, *, on_event, **options):
+        self.tell = on_event or (lambda event: None)
+
+    async def plan(self):
+        self.tell(Event(None, "tercet as one file", "running", done=1_000_000, total=4_000_000))
+        await asyncio.sleep(0.5)
+        self.tell(Event(None, "tercet as one file", "done"))
+        return Plan()
+
+command(["-f", {file!r}, "plan", *{options!r}], obj=Setting(make=Building))
+"""
+NOTHING_TO_DO = "Nothing to do: the hosts are as the cluster file says."
+
+
 class Terminal:
     """A program on a terminal of its own."""
 
@@ -85,6 +106,33 @@ def test_control_c_at_a_prompt_leaves_a_terminal_that_echoes(asked: Terminal) ->
     asked.process.send_signal(2)
     asked.wait_for("interrupted")
     asked.wait_for("echo")
+
+
+def planned(directory: Path, *options: str) -> str:
+    file = directory / "cluster.yaml"
+    file.write_text(
+        "name: c\nhosts: [{name: a, address: 10.0.0.1}, {name: b, address: 10.0.0.2}, {name: c, address: 10.0.0.3}]\n"
+    )
+    return PLAN.format(file=str(file), options=options)
+
+
+def test_a_plan_shows_on_a_terminal_that_the_engine_is_made_one_file(tmp_path: Path) -> None:
+    terminal = Terminal(planned(tmp_path))
+    try:
+        terminal.wait_for("1.0 MB of 4.0 MB")
+        terminal.wait_for(NOTHING_TO_DO)
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.descriptor)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [((), f"{NOTHING_TO_DO}\n"), (("-w", "json"), '{\n  "phases": [],\n  "notes": []\n}\n')]
+)
+def test_elsewhere_a_plan_is_all_that_is_written(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    source = planned(tmp_path, *options)
+    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == said
 
 
 def drawn(*events: Event, terminal: bool) -> str:

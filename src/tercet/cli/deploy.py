@@ -19,7 +19,7 @@ from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy_hosts import env, known_host, logs, ssh
 from tercet.cli.deploy_init import init
 from tercet.cli.deploy_prompts import confirmed, has_terminal
-from tercet.cli.deploy_setting import Setting, run, shared_options, watched
+from tercet.cli.deploy_setting import Setting, looked, run, shared_options, watched
 
 if TYPE_CHECKING:
     from tercet.deploy.deployment import Deployment
@@ -92,7 +92,7 @@ def preflight(setting: Setting, write_out: str) -> None:
 def plan(setting: Setting, write_out: str) -> None:
     """Show what apply would do, on which host, as a diff; changes nothing."""
     cluster = setting.cluster(warn=False)  # the plan's notes tell it
-    found = run(setting.deployment(cluster).plan())
+    found = looked(setting, cluster, lambda deployment: deployment.plan(), draws=write_out != "json")
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
     else:

@@ -37,11 +37,22 @@ class Progress(Protocol):
 
 def make_progress(hosts: tuple[str, ...], console: Console | None = None) -> Progress:
     """The one that suits stdout. hosts: the names that the lines are aligned for."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    width = max(map(len, (*hosts, HERE)))
-    if console.is_terminal and not console.is_dumb_terminal:
-        return _Table(console, width)
-    return _Lines(console, width)
+    console = console or _stdout()
+    return make_table(hosts, console) or _Lines(console, _width(hosts))
+
+
+def make_table(hosts: tuple[str, ...], console: Console | None = None) -> Progress | None:
+    """For what writes its answer to stdout, where a line of ours would be in the way: None where it is no terminal."""
+    console = console or _stdout()
+    return _Table(console, _width(hosts)) if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def _stdout() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _width(hosts: tuple[str, ...]) -> int:
+    return max(map(len, (*hosts, HERE)))
 
 
 class _Lines:
