@@ -166,6 +166,7 @@ def test_lines_are_one_for_each_step_that_has_ended() -> None:
 
 def test_the_table_shows_what_runs_and_how_far_a_copy_is() -> None:
     shown = drawn(*EVENTS, terminal=True)
+    assert "unpacks" not in shown
     assert "here        make authority  done (3650 days)\n" in shown
     assert "kube-node2  restart  failed\n" in shown
     live = shown.split("[asked]")[0]
@@ -173,3 +174,11 @@ def test_the_table_shows_what_runs_and_how_far_a_copy_is() -> None:
     assert "0/1" in live
     assert shown.index("\x1b[?25h") < shown.index("[asked]")  # the cursor is there while somebody types
     assert shown.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in shown.split("[asked]")[1]
+
+
+def test_a_copy_that_has_arrived_is_said_to_be_unpacked_and_no_bar_stands_still() -> None:
+    arrived = Event("kube-node1", "copy tercet-0.1.0", "running", "the host unpacks it", done=8_000_000, total=8_000_000)
+    shown = drawn(*EVENTS[:1], arrived, terminal=True).split("[asked]")[0]
+    assert "copy tercet-0.1.0  the host unpacks it" in shown
+    assert "8.0 MB" not in shown
+    assert drawn(*EVENTS[:1], arrived, terminal=False) == "[asked]"

@@ -42,6 +42,7 @@ class NotedHost:
 
     async def upload(self, local: Path, path: str, *, mode: int, step: str, progress: Callable[[int, int], None]) -> None:
         progress(1, 2)
+        progress(2, 2)
         self.order.append(f"upload {path}")
 
 
@@ -69,7 +70,7 @@ class Place:
 def run(steps: tuple[Step, ...]) -> None:
     async def all_of_them() -> None:
         for step in steps:
-            await step.work(lambda done, total: None)
+            await step.work(lambda done, total, detail="": None)
 
     asyncio.run(all_of_them())
 
@@ -290,6 +291,14 @@ def test_an_upgrade_copies_installs_and_then_switches(tmp_path: Path) -> None:
     assert f"/opt/tercet/{release}.upload" in install
     assert mark_path(place.cluster) in mark
     assert 'point current "releases/$release"' in activate
+
+
+def test_a_copy_says_that_its_host_unpacks_what_has_arrived(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    change = place.change(changed(place.good, f"/opt/tercet/releases/{place.desired.release}", kind="absent"))
+    told: list[tuple[object, ...]] = []
+    asyncio.run(change.laying_out[0].work(lambda *said: told.append(said)))
+    assert told == [(1, 2, ""), (2, 2, "the host unpacks it")]
 
 
 def test_a_missing_link_to_a_program_is_made_without_a_restart(tmp_path: Path) -> None:

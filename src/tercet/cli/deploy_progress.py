@@ -142,8 +142,8 @@ class _Table:
 
 
 def _copy(event: Event | None) -> tuple[ProgressBar | Text, Text]:
-    """How far a copy is."""
-    if event is None or not event.total:
+    """How far a copy is, or in words what follows it: a full bar would look like one that hangs."""
+    if event is None or not event.total or event.detail:
         return Text(event.detail if event else ""), Text("")
     bar = ProgressBar(total=event.total, completed=event.done, width=24)
     return bar, Text(f"{humanize_bytes(event.done)} of {humanize_bytes(event.total)}")

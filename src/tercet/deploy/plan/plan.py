@@ -14,11 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-Progress: TypeAlias = Callable[[int, int], None]
+
+class Progress(Protocol):
+    """How a step's work reports bytes done and in total, and in words what it does when that is no longer copying."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None: ...
+
+
 Work: TypeAlias = Callable[[Progress], Awaitable[str]]
-"""Does the step; told how to report bytes done and in total. Returns a word on how it went, or ""; raises HostError."""
+"""Does the step; told how to report how far it is. Returns a word on how it went, or ""; raises HostError."""
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,11 @@ class _Planner:
     async def _copy(self, progress: Progress) -> str:
         uploaded = f"{self.cluster.paths.install}/{self.desired.release}.upload"
         step = f"copy {self.desired.release}"
-        await self.host.upload(self.artifact.path, uploaded, mode=0o600, step=step, progress=progress)
+
+        def told(done: int, total: int) -> None:
+            progress(done, total, "the host unpacks it" if done >= total else "")
+
+        await self.host.upload(self.artifact.path, uploaded, mode=0o600, step=step, progress=told)
         command = install_command(self.artifact, self.cluster.paths.install, uploaded)
         await self.host.check(command, timeout=INSTALL_SECONDS, step=step)
         return ""

@@ -14,7 +14,10 @@ State: TypeAlias = Literal["waiting", "running", "done", "unchanged", "failed"]
 
 @dataclass(frozen=True)
 class Event:
-    """host: None for what is done here, with the operator. done, total: bytes of a copy, 0 where nothing is copied."""
+    """host: None for what is done here, with the operator. done, total: bytes of a copy, 0 where nothing is copied.
+
+    detail: how a step that has ended went, or what one that runs does after its copy.
+    """
 
     host: str | None
     step: str

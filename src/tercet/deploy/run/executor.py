@@ -92,8 +92,12 @@ class _Run:
     async def _step(self, step: Step) -> None:
         self._on_event(Event(step.host, step.title, "running"))
         self._running.append(step)
+
+        def progress(done: int, total: int, detail: str = "") -> None:
+            self._on_event(Event(step.host, step.title, "running", detail, done, total))
+
         try:
-            word = await step.work(lambda done, total: self._on_event(_copied(step, done, total)))
+            word = await step.work(progress)
         except asyncio.CancelledError:
             self._on_event(Event(step.host, step.title, "failed", "interrupted"))
             raise
@@ -121,10 +125,6 @@ async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _copied(step: Step, done: int, total: int) -> Event:
-    return Event(step.host, step.title, "running", done=done, total=total)
 
 
 def _place(step: Step) -> str:
