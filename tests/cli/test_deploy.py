@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 from tercet.cli.deploy import command
 from tercet.cli.deploy_setting import Setting
 from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
-from tercet.deploy.events import Event
-from tercet.deploy.host_error import HostError
-from tercet.deploy.plan import Phase, Plan, Progress, Step
-from tercet.deploy.preflight import Finding
+from tercet.deploy.facts.preflight import Finding
+from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.run.events import Event
+from tercet.deploy.ssh.host_error import HostError
 
 FILE = """\
 name: etcd-cluster
@@ -276,6 +276,13 @@ def test_status_has_a_row_a_member_and_warns_of_certificates() -> None:
     assert run(Played(statuses=statuses[:2]), "status").exit_code == 0
 
 
+def test_status_promises_a_renewal_no_sooner_than_apply_makes_it() -> None:
+    Path("cluster.yaml").write_text(FILE + "tls: {days: 30}\n")
+    statuses = [status_of("kube-node1", certificate_days=10.1), status_of("kube-node2", certificate_days=9.9)]
+    said = run(Played(statuses=statuses), "status")
+    assert said.stderr == "Warning: kube-node2: the certificate ends in 9 days; `tercet deploy apply` renews it\n"
+
+
 def test_preflight_shows_all_findings_and_fails_by_errors_alone() -> None:
     findings = [
         Finding("kube-node1", "ports", "ok", "2379, 2380 free"),
@@ -357,10 +364,26 @@ def test_a_cluster_file_that_is_wrong_or_missing_is_told_before_anything_is_aske
 
 def test_warnings_of_the_file_go_to_stderr() -> None:
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
-    said = run(Played(), "plan")
+    said = run(Played(), "restart")
     assert said.exit_code == 0
     assert "Warning: " in said.stderr
     assert "2 members" in said.stderr
+
+
+@pytest.mark.parametrize("words", [("plan",), ("apply", "--yes")])
+def test_where_a_plan_tells_the_warnings_they_are_told_once(words: tuple[str, ...]) -> None:
+    Path("cluster.yaml").write_text(FILE + "listen: {plain_loopback: true}\n")
+
+    class Planning(Played):
+        def __call__(self, cluster: Any, **options: Any) -> Any:
+            self.found = replace(PLAN, notes=cluster.warnings)
+            return super().__call__(cluster, **options)
+
+    said = run(Planning(), *words)
+    assert [line for line in said.output.splitlines() if "plain_loopback" in line] == [
+        "Note: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every user "
+        "on the host, and who tunnels to it, may read and change everything"
+    ]
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
@@ -430,6 +453,15 @@ def test_restart_and_destroy_do_what_they_are_told() -> None:
     assert run(played, "restart", "kube-node2").exit_code == 0
     assert run(played, "destroy", "--yes", "--keep-data").stdout.endswith("Destroyed etcd-cluster.\n")
     assert played.calls == [("restart", ("kube-node2",)), ("destroy", True)]
+
+
+def test_a_restart_that_is_a_pause_says_so() -> None:
+    assert "Note:" not in run(Played(), "restart").stdout
+    Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
+    assert run(Played(), "restart", "kube-node1").stdout == (
+        "Note: there is no majority without either of two members: while one restarts, nothing can be written, and reads wait\n"
+        "Restarted kube-node1.\n"
+    )
 
 
 def test_destroy_asks_and_without_a_terminal_that_is_a_no() -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from tercet.cli import tercet
 from tercet.cli.deploy_progress import make_progress
 from tercet.cli.deploy_setting import reported
-from tercet.deploy.events import Event
+from tercet.deploy.run.events import Event
 
 
 def test_nothing_is_drawn_while_nothing_runs() -> None:

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from tercet.cli.deploy import command
-from tercet.deploy.cluster_file import parse
+from tercet.deploy.cluster.cluster_file import parse
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
 MEMBERS = """

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from tercet.cli.deploy_progress import make_progress
-from tercet.deploy.events import Event
+from tercet.deploy.run.events import Event
 
 ASK = """
 import asyncio, sys
@@ -30,6 +30,27 @@ except KeyboardInterrupt:
 import termios
 print("echo" if termios.tcgetattr(0)[3] & termios.ECHO else "silent")
 """
+
+
+PLAN = """
+import asyncio
+from tercet.cli.deploy import command
+from tercet.cli.deploy_setting import Setting
+from tercet.deploy import Event, Plan
+
+class Building:
+    def __init__(self, cluster, *, on_event, **options):
+        self.tell = on_event or (lambda event: None)
+
+    async def plan(self):
+        self.tell(Event(None, "tercet as one file", "running", done=1_000_000, total=4_000_000))
+        await asyncio.sleep(0.5)
+        self.tell(Event(None, "tercet as one file", "done"))
+        return Plan()
+
+command(["-f", {file!r}, "plan", *{options!r}], obj=Setting(make=Building))
+"""
+NOTHING_TO_DO = "Nothing to do: the hosts are as the cluster file says."
 
 
 class Terminal:
@@ -87,6 +108,33 @@ def test_control_c_at_a_prompt_leaves_a_terminal_that_echoes(asked: Terminal) ->
     asked.wait_for("echo")
 
 
+def planned(directory: Path, *options: str) -> str:
+    file = directory / "cluster.yaml"
+    file.write_text(
+        "name: c\nhosts: [{name: a, address: 10.0.0.1}, {name: b, address: 10.0.0.2}, {name: c, address: 10.0.0.3}]\n"
+    )
+    return PLAN.format(file=str(file), options=options)
+
+
+def test_a_plan_shows_on_a_terminal_that_the_engine_is_made_one_file(tmp_path: Path) -> None:
+    terminal = Terminal(planned(tmp_path))
+    try:
+        terminal.wait_for("1.0 MB of 4.0 MB")
+        terminal.wait_for(NOTHING_TO_DO)
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.descriptor)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [((), f"{NOTHING_TO_DO}\n"), (("-w", "json"), '{\n  "phases": [],\n  "notes": []\n}\n')]
+)
+def test_elsewhere_a_plan_is_all_that_is_written(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    source = planned(tmp_path, *options)
+    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == said
+
+
 def drawn(*events: Event, terminal: bool) -> str:
     out = io.StringIO()
     console = Console(
@@ -118,6 +166,7 @@ def test_lines_are_one_for_each_step_that_has_ended() -> None:
 
 def test_the_table_shows_what_runs_and_how_far_a_copy_is() -> None:
     shown = drawn(*EVENTS, terminal=True)
+    assert "unpacks" not in shown
     assert "here        make authority  done (3650 days)\n" in shown
     assert "kube-node2  restart  failed\n" in shown
     live = shown.split("[asked]")[0]
@@ -125,3 +174,11 @@ def test_the_table_shows_what_runs_and_how_far_a_copy_is() -> None:
     assert "0/1" in live
     assert shown.index("\x1b[?25h") < shown.index("[asked]")  # the cursor is there while somebody types
     assert shown.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in shown.split("[asked]")[1]
+
+
+def test_a_copy_that_has_arrived_is_said_to_be_unpacked_and_no_bar_stands_still() -> None:
+    arrived = Event("kube-node1", "copy tercet-0.1.0", "running", "the host unpacks it", done=8_000_000, total=8_000_000)
+    shown = drawn(*EVENTS[:1], arrived, terminal=True).split("[asked]")[0]
+    assert "copy tercet-0.1.0  the host unpacks it" in shown
+    assert "8.0 MB" not in shown
+    assert drawn(*EVENTS[:1], arrived, terminal=False) == "[asked]"

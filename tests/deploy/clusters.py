@@ -6,11 +6,11 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from tercet.deploy.artifacts import Artifact
-from tercet.deploy.cluster import Cluster
-from tercet.deploy.cluster_file import load
-from tercet.deploy.desired import Desired, wanted
-from tercet.deploy.facts import FileFact, HostFacts, UnitFact
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.cluster.cluster_file import load
+from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
+from tercet.deploy.plan.desired import Desired, wanted
+from tercet.deploy.release.artifacts import Artifact
 
 HOSTS = """\
 hosts:

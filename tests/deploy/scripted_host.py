@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.remote import Completed
-from tercet.deploy.settings import ServiceSettings, TlsSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import ServiceSettings, TlsSettings
+from tercet.deploy.ssh.remote import Completed
 
 STOPPED = "LoadState=loaded ActiveState=inactive SubState=dead Result=success"
 STARTING = "LoadState=loaded ActiveState=activating SubState=start Result=success"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.settings import SshSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import SshSettings
 
 PROGRAM = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 USER = getpass.getuser()
@@ -139,7 +139,7 @@ def operator_of(sshd: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setattr("tercet.deploy.sudo.ROOT", USER)  # whoever runs the tests is root enough for them
+    monkeypatch.setattr("tercet.deploy.ssh.sudo.ROOT", USER)  # whoever runs the tests is root enough for them
     key = make_key(home / ".ssh" / "id_ed25519")
     sshd.authorized.write_text(public(key) + "\n")
     operator = Operator(home, key, sshd)

@@ -13,19 +13,20 @@ from typing import Any, cast
 import pytest
 
 from tercet.deploy import Deployment
-from tercet.deploy.apply import PreflightFailed, ready_or_refused, require_same_members, start_phases
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.destroy import destroy_plan
-from tercet.deploy.executor import DeployError, execute
-from tercet.deploy.lock import locked
-from tercet.deploy.members import Members
-from tercet.deploy.plan import Phase, Plan
-from tercet.deploy.planning import HostChange
-from tercet.deploy.preflight import Finding
-from tercet.deploy.remote import Completed, Host
-from tercet.deploy.settings import Paths, ServiceSettings, SshSettings, TlsSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import Paths, ServiceSettings, SshSettings, TlsSettings
+from tercet.deploy.facts.preflight import Finding
+from tercet.deploy.members.members import Members
+from tercet.deploy.plan.plan import Phase, Plan
+from tercet.deploy.plan.planning import HostChange
+from tercet.deploy.run.apply import PreflightFailed, Survey, draft, ready_or_refused, require_same_members, start_phases
+from tercet.deploy.run.destroy import destroy_plan
+from tercet.deploy.run.executor import DeployError, execute, silent
+from tercet.deploy.run.file_lock import locked
+from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
+from tests.deploy.clusters import cluster_of as written
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
 from tests.deploy.sshd import free_port
 from tests.deploy.test_rolling import ScriptedMembers
@@ -72,6 +73,43 @@ def test_what_is_down_comes_first_even_if_it_has_changed() -> None:
     assert shape(phases) == ["start: m2", "restart one at a time: m1", "health: m1 m2 m3"]
     asyncio.run(execute(Plan(tuple(phases))))
     assert [host.starts for host in members.hosts.values()] == [1, 1, 0]
+
+
+def test_what_a_listener_without_tls_exposes_is_noted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_hosts(*_: object) -> dict[str, Survey]:
+        return {}
+
+    monkeypatch.setattr("tercet.deploy.run.apply._survey", no_hosts)
+    settings = "listen: {plain_loopback: true, metrics_url: 'http://0.0.0.0:2381'}"
+    plan = asyncio.run(draft(written(tmp_path, settings), {}, cast(Members, None), silent))
+    assert [note.split(": ")[1] for note in plan.notes] == ["listen.metrics_url", "listen.plain_loopback"]
+
+
+@pytest.mark.parametrize(
+    ("count", "notes"),
+    [
+        (1, ["there is no majority without the only member: while one restarts, nothing can be written, and reads wait"]),
+        (2, ["there is no majority without either of two members: while one restarts, nothing can be written, and reads wait"]),
+        (3, []),
+    ],
+)
+def test_a_plan_whose_restarts_are_a_pause_says_so(count: int, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(change: HostChange) -> list[str]:
+        cluster = cluster_of(count)
+        hosts = {spec.name: ScriptedHost(spec.name) for spec in cluster.hosts}
+        members = ScriptedMembers(cluster, hosts, leader="m1")
+
+        async def nothing(*_: object) -> dict[str, Survey]:
+            return {}
+
+        monkeypatch.setattr("tercet.deploy.run.apply._survey", nothing)
+        monkeypatch.setattr("tercet.deploy.run.apply.require_same_members", nothing)
+        monkeypatch.setattr("tercet.deploy.run.apply._changes", lambda *_: dict.fromkeys(hosts, change))
+        asked = {name: cast(Host, host) for name, host in hosts.items()}
+        return list(asyncio.run(draft(cluster, asked, cast(Members, members), silent)).notes)
+
+    assert noted(CHANGED) == notes
+    assert noted(FRESH) == noted(RUNS) == []
 
 
 def test_where_all_is_well_nothing_is_started_and_nobody_asked() -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.artifacts import Artifact, default_cache, prepare
-from tercet.deploy.cache import KEPT_FILES, Cache
-from tercet.deploy.settings import EngineSettings
-from tercet.deploy.tarball import unpack
+from tercet.deploy.cluster.settings import EngineSettings
+from tercet.deploy.release.artifacts import Artifact, default_cache, prepare
+from tercet.deploy.release.cache import KEPT_FILES, Cache
+from tercet.deploy.release.tarball import unpack
 from tercet.errors import ConfigError
 from tests.server.certificates import Authority
 
@@ -194,7 +194,7 @@ def test_a_hostile_archive_is_refused_for_any_entry(tmp_path: Path, bad: Entries
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tercet.deploy.tarball.UNPACKED_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr("tercet.deploy.release.tarball.UNPACKED_BYTES_MAX", 1 << 20)
     bomb = write(tmp_path / f"{NAME}.tar.gz", {f"{NAME}/large": bytes(2 << 20)} | release())
     assert "unpacks to more than" in refused(tmp_path, bomb)
 
@@ -330,7 +330,7 @@ def test_what_the_web_can_do_wrong(tmp_path: Path, web: Web, tarball: Path, monk
     web.cut = True
     assert f"of {len(content)} bytes" in refused(tmp_path / "cut", address, sha256=digest)
     web.cut = False
-    monkeypatch.setattr("tercet.deploy.fetch.BYTES_MAX", 100)
+    monkeypatch.setattr("tercet.deploy.release.fetch.BYTES_MAX", 100)
     assert "larger than" in refused(tmp_path / "large", address, sha256=digest)
     web.close()
     web.close = lambda: None  # type: ignore[method-assign]

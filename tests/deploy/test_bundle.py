@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 import tercet
-from tercet.deploy import installed
-from tercet.deploy.artifacts import Artifact, prepare
-from tercet.deploy.bundle import Target, contents
-from tercet.deploy.cache import Cache
-from tercet.deploy.elf import machine, without_debug
-from tercet.deploy.launchers import launchers
-from tercet.deploy.release import activate_command, install_command
-from tercet.deploy.settings import EngineSettings
-from tercet.deploy.tarball import File, pack, unpack
+from tercet.deploy.cluster.settings import EngineSettings
+from tercet.deploy.release import installed
+from tercet.deploy.release.artifacts import Artifact, prepare
+from tercet.deploy.release.bundle import Target, contents
+from tercet.deploy.release.cache import Cache
+from tercet.deploy.release.elf import machine, without_debug
+from tercet.deploy.release.launchers import launchers
+from tercet.deploy.release.release import activate_command, install_command
+from tercet.deploy.release.tarball import File, pack, unpack
 from tercet.errors import ConfigError
 from tests.cluster.processes import Cluster
 
@@ -124,7 +124,7 @@ def test_the_same_installation_makes_the_same_file(artifact: Artifact, tmp_path:
 
 
 def test_it_is_packed_once(artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tercet.deploy.cache.pack", None)
+    monkeypatch.setattr("tercet.deploy.release.cache.pack", None)
     assert ready(THIS_PYTHON, cache, python=HERE) == artifact
 
 
@@ -236,13 +236,13 @@ def test_what_cannot_be_loaded_is_not_installed(artifact: Artifact, tmp_path: Pa
 def test_what_was_compiled_goes_to_the_same_python_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "tercet"
     (package / "raft" / "__pycache__").mkdir(parents=True)
-    (package / "deploy").mkdir()
+    (package / "deploy" / "plan").mkdir(parents=True)
     for name in (
         "__init__.py",
         "raft/log.py",
         "raft/log.cpython-311-x86_64-linux-gnu.so",
         "raft/__pycache__/log.cpython-311.pyc",
-        "deploy/plan.py",
+        "deploy/plan/plan.py",
         "../tercet__mypyc.cpython-311-x86_64-linux-gnu.so",
         "../another.py",
     ):

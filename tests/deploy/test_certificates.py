@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from tercet.deploy.certificates import Certificates, ensure_certificates, look, missing
-from tercet.deploy.cluster import Cluster
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.plan.certificates import Certificates, ensure_certificates, look, missing
 from tercet.errors import ConfigError
 from tercet.pki import Request, explain, init_ca
 from tercet.pki.names import hosts_of

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.deploy.cluster_file import Cluster, ClusterFileError, HostSpec, Paths, load, parse
-from tercet.deploy.engine_flags import DECIDED, UnfitFlag, check_name, check_value
+from tercet.deploy.cluster.cluster_file import Cluster, ClusterFileError, HostSpec, Paths, load, parse
+from tercet.deploy.cluster.engine_flags import DECIDED, UnfitFlag, check_name, check_value
 from tercet.errors import ConfigError
 
 HOSTS = """

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.cluster import HostSpec
-from tercet.deploy.connections import Dialer, connect, connected
-from tercet.deploy.login import _algorithms
-from tercet.deploy.remote import Host, HostError
-from tercet.deploy.settings import SshSettings
+from tercet.deploy.cluster.cluster import HostSpec
+from tercet.deploy.cluster.settings import SshSettings
+from tercet.deploy.ssh.connections import Dialer, connect, connected
+from tercet.deploy.ssh.login import _algorithms
+from tercet.deploy.ssh.remote import Host, HostError
 from tests.deploy.sshd import USER, Operator, fingerprint, free_port, make_key, public, running_sshd, wire_to
 
 

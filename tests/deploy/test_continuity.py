@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.continuity import check_continuity, flags_of
-from tercet.deploy.facts import FileFact, HostFacts, UnitFact
-from tercet.deploy.settings import EngineSettings, Paths, TlsSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import EngineSettings, Paths, TlsSettings
+from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
+from tercet.deploy.plan.continuity import check_continuity, flags_of
 from tercet.errors import ConfigError
 
 SPECS = tuple(HostSpec(name=f"node{number}", address=f"192.0.2.{number}", line=number + 1) for number in (1, 2, 3))
-CLUSTER = Cluster(name="test", path=Path("cluster.yaml"), hosts=SPECS)
+CLUSTER = Cluster(name="test", token="first", path=Path("cluster.yaml"), hosts=SPECS)
 COMMAND = (
     "/opt/tercet/current/bin/tercet --name=node1 --data-dir=/var/lib/etcd --heartbeat-interval=100 "
     f"--initial-cluster={CLUSTER.initial_cluster()} --initial-cluster-state=new --initial-cluster-token=first "
@@ -54,7 +54,7 @@ def check(cluster: Cluster, state: HostFacts) -> dict[str, str]:
 
 def test_flags_that_only_the_first_start_reads_stay_as_they_were_written() -> None:
     kept = {"initial-cluster-state": "new", "initial-cluster-token": "first"}
-    assert check(replace(CLUSTER, token="second", flags={"heartbeat-interval": "200"}), facts()) == kept
+    assert check(replace(CLUSTER, flags={"heartbeat-interval": "200"}), facts()) == kept
 
 
 def test_before_the_first_start_anything_goes() -> None:
@@ -79,6 +79,16 @@ CHANGES: list[tuple[str, Cluster, str]] = [
     ),
     ("no TLS", replace(CLUSTER, tls=TlsSettings(enabled=False)), "from https://192.0.2.1:2380 to http://192.0.2.1:2380"),
     ("the other engine", replace(CLUSTER, engine=EngineSettings(kind="etcd", source="e")), "was written by tercet"),
+    (
+        "another token",
+        replace(CLUSTER, token="second"),
+        "token: node1 was first started with first, and the file says second. the members keep",
+    ),
+    (
+        "another name, and the token with it",
+        replace(CLUSTER, name="third", token="third"),
+        "started with first, and the file, which sets none, means its name, third. the members",
+    ),
     ("another place for data", replace(CLUSTER, paths=Paths(data="/data")), "what node1 has is in /var/lib/etcd, and /data"),
     ("another place for the log", replace(CLUSTER, paths=Paths(wal="/wal")), "paths.wal: what node1 has"),
 ]
@@ -109,6 +119,12 @@ def test_another_authority_is_refused_and_the_same_one_is_not() -> None:
 def test_a_unit_that_says_it_otherwise_is_not_judged() -> None:
     by_file = facts(command="/opt/tercet/current/bin/tercet --config-file=/etc/etcd/etcd.conf.yml")
     assert check(replace(CLUSTER, hosts=SPECS[:2]), by_file) == {}
+
+
+def test_a_token_that_no_cluster_file_can_say_is_not_judged() -> None:
+    check(CLUSTER, facts(command=COMMAND.replace("token=first", "token=$first")))
+    with pytest.raises(ConfigError, match=r"would not find them: set token: other$"):
+        check(CLUSTER, facts(command=COMMAND.replace("token=first", "token=other")))
 
 
 def test_flags_of_a_command() -> None:

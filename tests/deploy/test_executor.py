@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tercet.deploy.events import Event
-from tercet.deploy.executor import DeployError, Interrupted, execute
-from tercet.deploy.host_error import HostError
-from tercet.deploy.plan import Phase, Plan, Progress, Step
+from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.run.events import Event
+from tercet.deploy.run.executor import DeployError, Interrupted, execute
+from tercet.deploy.ssh.host_error import HostError
 
 Result = TypeVar("Result")
 
@@ -105,6 +105,7 @@ def test_what_a_step_says_and_how_far_a_copy_is() -> None:
     async def copy(progress: Progress) -> str:
         progress(1, 4)
         progress(4, 4)
+        progress(4, 4, "is unpacked")
         return "ready in 2.0 s"
 
     plan = Plan((Phase("x", (Step("a", "copy", copy), record.step("a", "user", says="unchanged"))),))
@@ -113,6 +114,7 @@ def test_what_a_step_says_and_how_far_a_copy_is() -> None:
         Event("a", "copy", "running"),
         Event("a", "copy", "running", done=1, total=4),
         Event("a", "copy", "running", done=4, total=4),
+        Event("a", "copy", "running", "is unpacked", done=4, total=4),
         Event("a", "copy", "done", "ready in 2.0 s"),
         Event("a", "user", "running"),
         Event("a", "user", "unchanged"),

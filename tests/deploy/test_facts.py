@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy import facts, probe, receive
-from tercet.deploy.connections import connect
-from tercet.deploy.facts import FileFact, HostFacts, UnitFact, Wanted, gather
-from tercet.deploy.remote import Completed, Host, HostError
+from tercet.deploy.facts import facts, probe
+from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact, Wanted, gather
+from tercet.deploy.ssh import receive
+from tercet.deploy.ssh.connections import connect
+from tercet.deploy.ssh.remote import Completed, Host, HostError
 from tests.deploy.sshd import USER, Operator, free_port
 
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tercet.deploy.connections import connect
-from tercet.deploy.host_error import HostError
-from tercet.deploy.host_lock import locked_hosts
+from tercet.deploy.run.host_lock import locked_hosts
+from tercet.deploy.ssh.connections import connect
+from tercet.deploy.ssh.host_error import HostError
 from tests.deploy.sshd import Operator
 
 

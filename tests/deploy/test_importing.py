@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tercet.deploy.cluster_file import Cluster, parse
-from tercet.deploy.draft import Imported
-from tercet.deploy.importing import from_environment_sh, from_files, from_unit
-from tercet.deploy.shell_assignments import read_script
-from tercet.deploy.unit_reading import read_unit, split_words
+from tercet.deploy.cluster.cluster_file import Cluster, parse
+from tercet.deploy.draft.draft import Imported
+from tercet.deploy.draft.importing import from_environment_sh, from_files, from_unit
+from tercet.deploy.draft.shell_assignments import read_script
+from tercet.deploy.draft.unit_reading import read_unit, split_words
 from tercet.errors import ConfigError
 
 ENVIRONMENT = r"""#!/usr/bin/bash

@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from tercet.deploy.host_error import HostError
-from tercet.deploy.logs import follow_logs
-from tercet.deploy.remote import Host
+from tercet.deploy.members.logs import follow_logs
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.remote import Host
 from tests.deploy.scripted_host import cluster_of
 
 

@@ -10,13 +10,13 @@ from typing import TypeVar, cast
 
 import pytest
 
-from tercet.deploy.executor import DeployError, execute
-from tercet.deploy.host_error import HostError
-from tercet.deploy.members import Members
-from tercet.deploy.plan import Plan
-from tercet.deploy.remote import Host
-from tercet.deploy.rolling import health_phase, restart_plan
-from tercet.deploy.settings import TlsSettings
+from tercet.deploy.cluster.settings import TlsSettings
+from tercet.deploy.members.members import Members
+from tercet.deploy.plan.plan import Plan
+from tercet.deploy.run.executor import DeployError, execute
+from tercet.deploy.run.rolling import health_phase, restart_plan
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.remote import Host
 from tests.deploy.loopback_cluster import LoopbackCluster, loopback_cluster
 
 Result = TypeVar("Result")

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tercet.deploy
-from tercet.deploy.cluster_file import Cluster, parse
-from tercet.deploy.document import SECTIONS, Document, HostEntry
-from tercet.deploy.engine_flags import decided_elsewhere
-from tercet.deploy.schema_page import page
-from tercet.deploy.settings import EngineKind
-from tercet.deploy.template import EXAMPLE_HOSTS, commented_template, scalar
-from tercet.deploy.yaml_document import parse_yaml
+from tercet.deploy.cluster.cluster_file import Cluster, parse
+from tercet.deploy.cluster.document import SECTIONS, Document, HostEntry
+from tercet.deploy.cluster.engine_flags import decided_elsewhere
+from tercet.deploy.cluster.schema_page import page
+from tercet.deploy.cluster.settings import EngineKind
+from tercet.deploy.cluster.yaml_document import parse_yaml
+from tercet.deploy.cluster.yaml_scalar import scalar
+from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
 from tercet.server.flag_table import FLAGS, RETIRED
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ def loaded(text: str) -> Cluster:
 
 def test_page_is_current() -> None:
     current = (ROOT / "docs" / "cluster-file.md").read_text()
-    assert current == page(), "python -m tercet.deploy.schema_page > docs/cluster-file.md"
+    assert current == page(), "python -m tercet.deploy.cluster.schema_page > docs/cluster-file.md"
 
 
 def test_page_has_words_for_every_field() -> None:

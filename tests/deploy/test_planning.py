@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from tercet.deploy.certificates import ensure_certificates, look
-from tercet.deploy.cluster import Cluster
-from tercet.deploy.desired import Desired, desired, mark_path, unit_files, wanted
-from tercet.deploy.facts import FileFact, HostFacts
-from tercet.deploy.plan import Step
-from tercet.deploy.planning import HostChange, certificate_steps, host_steps
-from tercet.deploy.remote import Host, HostError
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.facts.facts import FileFact, HostFacts
+from tercet.deploy.plan.certificates import ensure_certificates, look
+from tercet.deploy.plan.desired import Desired, desired, mark_path, unit_files, wanted
+from tercet.deploy.plan.plan import Step
+from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
+from tercet.deploy.ssh.remote import Host, HostError
 from tests.deploy.clusters import ABSENT, artifact_of, as_wanted, changed, cluster_of, fresh
 
 UNIT = "/etc/systemd/system/etcd.service"
@@ -42,6 +42,7 @@ class NotedHost:
 
     async def upload(self, local: Path, path: str, *, mode: int, step: str, progress: Callable[[int, int], None]) -> None:
         progress(1, 2)
+        progress(2, 2)
         self.order.append(f"upload {path}")
 
 
@@ -69,7 +70,7 @@ class Place:
 def run(steps: tuple[Step, ...]) -> None:
     async def all_of_them() -> None:
         for step in steps:
-            await step.work(lambda done, total: None)
+            await step.work(lambda done, total, detail="": None)
 
     asyncio.run(all_of_them())
 
@@ -290,6 +291,14 @@ def test_an_upgrade_copies_installs_and_then_switches(tmp_path: Path) -> None:
     assert f"/opt/tercet/{release}.upload" in install
     assert mark_path(place.cluster) in mark
     assert 'point current "releases/$release"' in activate
+
+
+def test_a_copy_says_that_its_host_unpacks_what_has_arrived(tmp_path: Path) -> None:
+    place = place_of(tmp_path)
+    change = place.change(changed(place.good, f"/opt/tercet/releases/{place.desired.release}", kind="absent"))
+    told: list[tuple[object, ...]] = []
+    asyncio.run(change.laying_out[0].work(lambda *said: told.append(said)))
+    assert told == [(1, 2, ""), (2, 2, "the host unpacks it")]
 
 
 def test_a_missing_link_to_a_program_is_made_without_a_restart(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.connections import connected
-from tercet.deploy.facts import FileFact, HostFacts, UnitFact
-from tercet.deploy.preflight import preflight, wanted
-from tercet.deploy.preflight_checks import CHECKS, Finding, Question
-from tercet.deploy.settings import EngineSettings, Listen, Paths, ServiceSettings
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings
+from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
+from tercet.deploy.facts.preflight import preflight, wanted
+from tercet.deploy.facts.preflight_checks import CHECKS, Finding, Question
+from tercet.deploy.ssh.connections import connected
 from tests.deploy.sshd import Operator, free_port
 
 SPECS = tuple(HostSpec(name=f"node{number}", address=f"192.0.2.{number}") for number in (1, 2, 3))

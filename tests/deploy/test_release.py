@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tercet.deploy.artifacts import Artifact
-from tercet.deploy.cache import file_sha256
-from tercet.deploy.release import (
+from tercet.deploy.release.artifacts import Artifact
+from tercet.deploy.release.cache import file_sha256
+from tercet.deploy.release.release import (
     activate_command,
     install_command,
     program,
@@ -24,7 +24,7 @@ from tercet.deploy.release import (
     rollback_command,
     tool,
 )
-from tercet.deploy.tarball import File, pack
+from tercet.deploy.release.tarball import File, pack
 
 SCRIPT = b'#!/bin/sh\n[ "$1" = --version ] && echo "etcd Version: %s"\nexit %d\n'
 

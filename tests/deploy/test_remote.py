@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import pytest
 
-from tercet.deploy.connections import connect
-from tercet.deploy.remote import Completed, Host, HostError
+from tercet.deploy.ssh.connections import connect
+from tercet.deploy.ssh.remote import Completed, Host, HostError
 from tests.deploy.sshd import USER, Operator, operator_of, public, running_sshd, wire_to
 
 Result = TypeVar("Result")
@@ -429,7 +429,7 @@ def sudoer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Op
         running_sshd(tmp_path / "sshd", environment=f"PATH={programs}:/usr/local/bin:/usr/bin:/bin") as sshd,
         operator_of(sshd, tmp_path / "home", monkeypatch) as operator,
     ):
-        monkeypatch.setattr("tercet.deploy.sudo.ROOT", "somebody else")
+        monkeypatch.setattr("tercet.deploy.ssh.sudo.ROOT", "somebody else")
         yield operator, state
 
 

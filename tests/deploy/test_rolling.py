@@ -8,12 +8,12 @@ from typing import cast
 
 import pytest
 
-from tercet.deploy import rolling
-from tercet.deploy.cluster import Cluster, HostSpec
-from tercet.deploy.executor import DeployError, execute
-from tercet.deploy.members import MemberAnswer, MemberHealth, Members
-from tercet.deploy.remote import Host
-from tercet.deploy.rolling import in_order, restart_plan
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
+from tercet.deploy.run import rolling
+from tercet.deploy.run.executor import DeployError, execute
+from tercet.deploy.run.rolling import in_order, restart_plan
+from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, StatusError
 from tests.deploy.scripted_host import FAILED, RUNNING, STOPPED, ScriptedHost, cluster_of
 

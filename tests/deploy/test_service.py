@@ -9,12 +9,12 @@ from typing import cast
 
 import pytest
 
-from tercet.deploy.certificates import ensure_certificates
-from tercet.deploy.cluster import Cluster
-from tercet.deploy.host_error import HostError
-from tercet.deploy.member_flags import certificate_files
-from tercet.deploy.remote import Host
-from tercet.deploy.service import certificate_days, start, stop
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.cluster.member_flags import certificate_files
+from tercet.deploy.members.service import certificate_days, start, stop
+from tercet.deploy.plan.certificates import ensure_certificates
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.remote import Host
 from tests.deploy.scripted_host import FAILED, RUNNING, STARTING, STOPPED, ScriptedHost, cluster_of
 
 

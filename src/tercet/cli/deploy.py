@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,11 +19,11 @@ from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy_hosts import env, known_host, logs, ssh
 from tercet.cli.deploy_init import init
 from tercet.cli.deploy_prompts import confirmed, has_terminal
-from tercet.cli.deploy_setting import Setting, run, shared_options, watched
+from tercet.cli.deploy_setting import Setting, looked, run, shared_options, watched
 
 if TYPE_CHECKING:
     from tercet.deploy.deployment import Deployment
-    from tercet.deploy.plan import Plan
+    from tercet.deploy.plan.plan import Plan
 
 _YES = ("y", "yes")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,8 +91,8 @@ def preflight(setting: Setting, write_out: str) -> None:
 @shared_options()
 def plan(setting: Setting, write_out: str) -> None:
     """Show what apply would do, on which host, as a diff; changes nothing."""
-    cluster = setting.cluster()
-    found = run(setting.deployment(cluster).plan())
+    cluster = setting.cluster(warn=False)  # the plan's notes tell it
+    found = looked(setting, cluster, lambda deployment: deployment.plan(), draws=write_out != "json")
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
     else:
@@ -110,7 +110,7 @@ Members that run are changed one at a time, the leader last, each only while the
 @shared_options()
 def apply(setting: Setting, yes: bool) -> None:
     """Make the hosts as the cluster file says."""
-    cluster = setting.cluster()
+    cluster = setting.cluster(warn=False)  # the plan's notes tell it, beside the question
     began = time.monotonic()
     seconds_asked = 0.0
 
@@ -118,7 +118,7 @@ def apply(setting: Setting, yes: bool) -> None:
         nonlocal seconds_asked
         if yes:
             click.echo(f"{view.plan_summary(found)}:")
-            _show_notes(found)
+            _say_notes(found.notes)
             return True
         _show(found)
         asked = time.monotonic()
@@ -139,12 +139,13 @@ def apply(setting: Setting, yes: bool) -> None:
 @shared_options()
 def status(setting: Setting, write_out: str) -> None:
     """Show every member: its unit, leader, raft term and index, size, version, and how long its certificates last."""
-    members = run(setting.deployment(setting.cluster()).status())
+    cluster = setting.cluster()
+    members = run(setting.deployment(cluster).status())
     if write_out == "json":
         click.echo(view.json_text(members), nl=False)
     else:
         click.echo(view.status_table(members) if write_out == "table" else view.status_lines(members), nl=False)
-        for remark in view.status_remarks(members):
+        for remark in view.status_remarks(members, cluster.tls.renewal_days):
             click.secho(f"Warning: {remark}", fg="yellow", err=True)
     _succeed_if(all(member.member_id for member in members))
 
@@ -178,9 +179,12 @@ Examples:
 @shared_options()
 def restart(setting: Setting, names: tuple[str, ...]) -> None:
     """Restart members one at a time, each only while all others are healthy; stops at the first failure."""
+    from tercet.deploy.run.rolling import pauses
+
     cluster = setting.cluster()
     for name in names:
         known_host(cluster, name)
+    _say_notes(pauses(cluster))
     watched(setting, cluster, lambda deployment: deployment.restart(names))
     click.secho(f"Restarted {', '.join(names) or 'all members'}.", fg="green")
 
@@ -221,13 +225,13 @@ def _succeed_if(is_well: bool) -> None:
 def _show(found: Plan, *, diffs: bool = True) -> None:
     """A plan, with what the operator should know of it."""
     click.echo(view.plan_text(found, diffs=diffs), nl=False)
-    _show_notes(found)
+    _say_notes(found.notes)
     if found.is_empty:
         click.echo("Nothing to do: the hosts are as the cluster file says.")
 
 
-def _show_notes(found: Plan) -> None:
-    for note in found.notes:
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         click.secho(f"Note: {note}", fg="yellow")
 
 

@@ -15,7 +15,7 @@ from tercet.cli.deploy_setting import Setting, reported, run, shared_options
 from tercet.cli.deploy_view import environment_text
 
 if TYPE_CHECKING:
-    from tercet.deploy.cluster import Cluster, HostSpec
+    from tercet.deploy.cluster.cluster import Cluster, HostSpec
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "bright_red")
 

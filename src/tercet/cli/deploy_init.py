@@ -14,12 +14,12 @@ from pathlib import Path
 import click
 
 from tercet.cli.deploy_setting import Setting, reported, shared_options
-from tercet.deploy.cluster_file import parse
-from tercet.deploy.draft import CLUSTER_NAME, Imported
-from tercet.deploy.importing import from_files
-from tercet.deploy.problems import ClusterFileError
-from tercet.deploy.settings import EngineKind
-from tercet.deploy.template import EXAMPLE_HOSTS, commented_template
+from tercet.deploy.cluster.cluster_file import parse
+from tercet.deploy.cluster.problems import ClusterFileError
+from tercet.deploy.cluster.settings import EngineKind
+from tercet.deploy.draft.draft import CLUSTER_NAME, Imported
+from tercet.deploy.draft.importing import from_files
+from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
 from tercet.errors import ConfigError
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tercet.cli.ctl.go_text import humanize_bytes
-from tercet.deploy.events import Event
+from tercet.deploy.run.events import Event
 
 HERE = "here"
 _COLOURS = {"done": "green", "unchanged": "bright_black", "failed": "bold red"}
@@ -37,11 +37,22 @@ class Progress(Protocol):
 
 def make_progress(hosts: tuple[str, ...], console: Console | None = None) -> Progress:
     """The one that suits stdout. hosts: the names that the lines are aligned for."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    width = max(map(len, (*hosts, HERE)))
-    if console.is_terminal and not console.is_dumb_terminal:
-        return _Table(console, width)
-    return _Lines(console, width)
+    console = console or _stdout()
+    return make_table(hosts, console) or _Lines(console, _width(hosts))
+
+
+def make_table(hosts: tuple[str, ...], console: Console | None = None) -> Progress | None:
+    """For what writes its answer to stdout, where a line of ours would be in the way: None where it is no terminal."""
+    console = console or _stdout()
+    return _Table(console, _width(hosts)) if console.is_terminal and not console.is_dumb_terminal else None
+
+
+def _stdout() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _width(hosts: tuple[str, ...]) -> int:
+    return max(map(len, (*hosts, HERE)))
 
 
 class _Lines:
@@ -131,8 +142,8 @@ class _Table:
 
 
 def _copy(event: Event | None) -> tuple[ProgressBar | Text, Text]:
-    """How far a copy is."""
-    if event is None or not event.total:
+    """How far a copy is, or in words what follows it: a full bar would look like one that hangs."""
+    if event is None or not event.total or event.detail:
         return Text(event.detail if event else ""), Text("")
     bar = ProgressBar(total=event.total, completed=event.done, width=24)
     return bar, Text(f"{humanize_bytes(event.done)} of {humanize_bytes(event.total)}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from tercet.deploy.sudo import AskPassword
+from tercet.deploy.ssh.sudo import AskPassword
 
 PASSWORD_VARIABLE = "TERCET_SUDO_PASSWORD"
 Pause = Callable[[], AbstractContextManager[None]]

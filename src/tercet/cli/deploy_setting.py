@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
 
-from tercet.cli.deploy_progress import Progress, make_progress
+from tercet.cli.deploy_progress import Progress, make_progress, make_table
 from tercet.cli.deploy_prompts import password_source
 from tercet.errors import TercetError
 
 if TYPE_CHECKING:
-    from tercet.deploy.cluster import Cluster
+    from tercet.deploy.cluster.cluster import Cluster
     from tercet.deploy.deployment import Deployment
-    from tercet.deploy.events import OnEvent
-    from tercet.deploy.sudo import AskPassword
+    from tercet.deploy.run.events import OnEvent
+    from tercet.deploy.ssh.sudo import AskPassword
 
 DEFAULT_FILE = Path("cluster.yaml")
 P = ParamSpec("P")
@@ -59,7 +59,7 @@ class Setting:
 
     def cluster(self, *, warn: bool = True) -> Cluster:
         """Raises ClickException with all that is wrong with the file."""
-        from tercet.deploy.cluster_file import load
+        from tercet.deploy.cluster.cluster_file import load
 
         if not self.file.exists():
             given = f"--from environment.sh -f {self.file}" if self.file != DEFAULT_FILE else "--from environment.sh"
@@ -116,20 +116,32 @@ def shared_options(*, short_file: bool = True) -> Callable[[Callable[Concatenate
 
 def watched(setting: Setting, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]]) -> T:
     """Carry out what changes hosts, and show it. Ctrl-C ends it with one line, exit code 1."""
-    progress = make_progress(tuple(host.name for host in cluster.hosts))
-
-    async def watch() -> T:
-        try:
-            return await work(setting.deployment(cluster, progress))
-        finally:
-            progress.close()
-
+    progress = make_progress(_names(cluster))
     try:
-        return run(watch())
+        return run(_shown(setting, cluster, work, progress))
     except KeyboardInterrupt:
         raise click.ClickException(
             "interrupted; what is done stays done: run the same again, and it finishes the job"
         ) from None
+
+
+def looked(setting: Setting, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], *, draws: bool = True) -> T:
+    """Carry out what only reads. On a terminal, if it draws, one sees what takes long, such as making the engine one file."""
+    return run(_shown(setting, cluster, work, make_table(_names(cluster)) if draws else None))
+
+
+async def _shown(
+    setting: Setting, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], progress: Progress | None
+) -> T:
+    try:
+        return await work(setting.deployment(cluster, progress))
+    finally:
+        if progress is not None:
+            progress.close()
+
+
+def _names(cluster: Cluster) -> tuple[str, ...]:
+    return tuple(host.name for host in cluster.hosts)
 
 
 def run(work: Awaitable[T]) -> T:

@@ -16,14 +16,13 @@ import click
 from tercet.cli.ctl.go_text import humanize_bytes
 from tercet.cli.ctl.output import EndpointHealth
 from tercet.cli.ctl.table import draw
-from tercet.deploy.plan import Phase, Plan, Step
+from tercet.deploy.plan.plan import Phase, Plan, Step
 from tercet.server.durations import format_duration
 
 if TYPE_CHECKING:
     from tercet.deploy.deployment import MemberHealth, MemberStatus
-    from tercet.deploy.preflight import Finding
+    from tercet.deploy.facts.preflight import Finding
 
-SOON_DAYS = 30
 _HERE = "here"
 _LEVELS = {"error": "red", "warning": "yellow", "ok": "green"}
 _STATUS_HEADER = (
@@ -165,12 +164,12 @@ def _certificate(days: float | None) -> str:
     return f"{math.floor(days)} days" if days >= 0 else f"ended {math.floor(-days)} days ago"
 
 
-def status_remarks(statuses: Sequence[MemberStatus]) -> list[str]:
-    """What the table has no room for: why a member did not answer, which certificates end soon."""
+def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float) -> list[str]:
+    """What the table has no room for: why a member did not answer, which certificates the next apply makes anew."""
     remarks = [f"{status.name}: {status.error}" for status in statuses if status.error]
     for status in statuses:
         days = status.certificate_days
-        if days is not None and days < SOON_DAYS:
+        if days is not None and days <= renewal_days:
             when = f"ends in {math.floor(days)} days" if days >= 0 else f"ended {math.floor(-days)} days ago"
             remarks.append(f"{status.name}: the certificate {when}; `tercet deploy apply` renews it")
     return remarks

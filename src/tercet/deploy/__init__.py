@@ -4,22 +4,32 @@
     await deployment.apply()
 
 Names are imported when they are first used: whoever only reads a cluster file need not wait for SSH to be loaded.
+
+The folders are in the order in which an `apply` needs them, and each imports only from some of those before it:
+
+    cluster/  what is wanted: cluster.yaml        draft/    a cluster.yaml to begin with
+    ssh/      hosts, and what can be done there   release/  the engine as one file
+    facts/    what is, and what stands in the way members/  what the members say, start and stop
+    plan/     the steps from what is to what is wanted
+    run/      plans carried out
+
+`deployment.py` is all of it as an object, and what this door shows.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tercet.deploy.apply import Declined, PreflightFailed
-    from tercet.deploy.cluster import Cluster, HostSpec
-    from tercet.deploy.cluster_file import load
+    from tercet.deploy.cluster.cluster import Cluster, HostSpec
+    from tercet.deploy.cluster.cluster_file import load
     from tercet.deploy.deployment import Deployment
-    from tercet.deploy.events import Event
-    from tercet.deploy.executor import DeployError, Interrupted
-    from tercet.deploy.host_error import HostError
-    from tercet.deploy.members import MemberHealth, MemberStatus
-    from tercet.deploy.plan import Phase, Plan, Step
-    from tercet.deploy.preflight import Finding
+    from tercet.deploy.facts.preflight import Finding
+    from tercet.deploy.members.members import MemberHealth, MemberStatus
+    from tercet.deploy.plan.plan import Phase, Plan, Step
+    from tercet.deploy.run.apply import Declined, PreflightFailed
+    from tercet.deploy.run.events import Event
+    from tercet.deploy.run.executor import DeployError, Interrupted
+    from tercet.deploy.ssh.host_error import HostError
 
 __all__ = [
     "Cluster",
@@ -41,16 +51,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "apply": ("Declined", "PreflightFailed"),
-    "cluster": ("Cluster", "HostSpec"),
-    "cluster_file": ("load",),
+    "cluster.cluster": ("Cluster", "HostSpec"),
+    "cluster.cluster_file": ("load",),
+    "ssh.host_error": ("HostError",),
+    "facts.preflight_checks": ("Finding",),
+    "members.members": ("MemberHealth", "MemberStatus"),
+    "plan.plan": ("Phase", "Plan", "Step"),
+    "run.apply": ("Declined", "PreflightFailed"),
+    "run.events": ("Event",),
+    "run.executor": ("DeployError", "Interrupted"),
     "deployment": ("Deployment",),
-    "events": ("Event",),
-    "executor": ("DeployError", "Interrupted"),
-    "host_error": ("HostError",),
-    "members": ("MemberHealth", "MemberStatus"),
-    "plan": ("Phase", "Plan", "Step"),
-    "preflight_checks": ("Finding",),
 }
 _HOMES = {name: f"tercet.deploy.{module}" for module, names in _MODULES.items() for name in names}
 

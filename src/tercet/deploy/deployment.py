@@ -15,23 +15,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 
-from tercet.deploy import apply as applying
-from tercet.deploy import destroy as destroying
-from tercet.deploy import rolling
-from tercet.deploy.cluster import Cluster
-from tercet.deploy.connections import connected
-from tercet.deploy.events import OnEvent
-from tercet.deploy.executor import DeployError, Interrupted, execute, silent
-from tercet.deploy.host_error import HostError
-from tercet.deploy.host_lock import locked_hosts
-from tercet.deploy.lock import locked
-from tercet.deploy.logs import follow_logs
-from tercet.deploy.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
-from tercet.deploy.plan import Plan
-from tercet.deploy.preflight import Finding, preflight
-from tercet.deploy.remote import Host
-from tercet.deploy.service import certificate_days, unit_state
-from tercet.deploy.sudo import AskPassword
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.facts.preflight import Finding, preflight
+from tercet.deploy.members.logs import follow_logs
+from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
+from tercet.deploy.members.service import certificate_days, unit_state
+from tercet.deploy.plan.plan import Plan
+from tercet.deploy.run import apply as applying
+from tercet.deploy.run import destroy as destroying
+from tercet.deploy.run import rolling
+from tercet.deploy.run.events import OnEvent
+from tercet.deploy.run.executor import DeployError, Interrupted, execute, silent
+from tercet.deploy.run.file_lock import locked
+from tercet.deploy.run.host_lock import locked_hosts
+from tercet.deploy.ssh.connections import connected
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.remote import Host
+from tercet.deploy.ssh.sudo import AskPassword
 from tercet.errors import ConfigError
 
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]

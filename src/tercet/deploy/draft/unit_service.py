@@ -1,0 +1,59 @@
+"""What an existing unit says about the service itself: user, limits, restarts. For import."""
+
+from __future__ import annotations
+
+import re
+
+from tercet.deploy.cluster.field_types import check_user
+from tercet.deploy.draft.draft import Draft
+from tercet.deploy.draft.unit_reading import Unit
+from tercet.errors import ConfigError
+
+_SECONDS = {"": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60, "h": 3600}
+_DEFAULTS = {"Type": ("notify",), "Restart": ("on-failure", "always")}
+_DEALT_WITH = {
+    *("ExecStart", "Environment", "EnvironmentFile", "WorkingDirectory", "User", "Group", "RestartSec", "LimitNOFILE"),
+    *("TimeoutStartSec", "TimeoutSec", *_DEFAULTS),
+}
+
+
+def take_service(unit: Unit, draft: Draft) -> None:
+    """Raises ConfigError for a user's name that is none."""
+    _take_user(unit, draft)
+    _take_number(unit, draft, "RestartSec", "restart_seconds", default=5, lowest=0, highest=3600)
+    _take_number(unit, draft, "LimitNOFILE", "open_files", default=65536, lowest=1024, highest=1 << 30)
+    _take_number(unit, draft, "TimeoutStartSec", "start_timeout_seconds", default=60, lowest=1, highest=3600)
+    for key, usual in _DEFAULTS.items():
+        value = unit.last("Service", key)
+        if value and value not in usual:
+            draft.note(f"The unit has {key}={value}; here it is {key}={usual[0]}.")
+    others = [entry.key for entry in unit.sections.get("Service", []) if entry.key not in _DEALT_WITH]
+    if others:
+        shown = ", ".join(dict.fromkeys(others))
+        draft.note(f"Not taken over from [Service]: {shown}; a drop-in of the unit can set them.")
+
+
+def _take_user(unit: Unit, draft: Draft) -> None:
+    for key, name in (("User", "user"), ("Group", "group")):
+        for entry in unit.all("Service", key)[-1:]:
+            try:
+                user = check_user(entry.value)
+            except ValueError as error:
+                raise ConfigError(f"{unit.path}:{entry.line}: {key}: {error}") from error
+            if user != ("etcd" if key == "User" else draft.settings.get("service", {}).get("user", "etcd")):
+                draft.set("service", name, user)
+    if not unit.last("Service", "User"):
+        draft.note(
+            "The unit runs as root; here a user of its own is made (service.user), and given what is in the data directory."
+        )
+
+
+def _take_number(unit: Unit, draft: Draft, key: str, name: str, *, default: int, lowest: int, highest: int) -> None:
+    text = unit.last("Service", key)
+    if not text:
+        return
+    found = re.fullmatch(r"(\d{1,12})\s*([a-z]*)", text)
+    if found is None or found[2] not in _SECONDS or not lowest <= int(found[1]) * _SECONDS[found[2]] <= highest:
+        draft.note(f"The unit has {key}={text}; here it is {default} (service.{name}).")
+    elif (number := int(found[1]) * _SECONDS[found[2]]) != default:
+        draft.set("service", name, number)

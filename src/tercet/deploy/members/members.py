@@ -1,0 +1,243 @@
+"""What do the members themselves say? Calls to them through the SSH connections of their hosts, as a client with a certificate.
+
+    members = Members(cluster, hosts)
+    health = await members.health()             # every member, side by side: what etcdctl's `endpoint health` asks
+    await members.move_leader("kube-node1")
+
+The tunnel ends on the host and dials the address that other clients use, so that what is seen here is what they see: the
+member's certificate has to be for that address. Nothing needs to be open from here to the hosts but SSH.
+
+A member that does not answer is an answer too: it has an `error`, and nothing is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tercet.client.health import check_health
+from tercet.client.methods import AnswerT, EncodableT, Method
+from tercet.client.services import KV, Maintenance
+from tercet.client.services import Cluster as Membership
+from tercet.client.tls import TLSFiles
+from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.remote import Host
+from tercet.errors import Code, ConfigError, StatusError
+from tercet.proto import rpc_pb2
+from tercet.rpc import Channel, ChannelOptions, RpcError
+
+CALL_SECONDS = 3.0
+_DIAL_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class MemberHealth:
+    """As etcdctl's `endpoint health` has it. took_seconds: of the linearizable read."""
+
+    name: str
+    endpoint: str
+    is_healthy: bool
+    took_seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class MemberAnswer:
+    """What a member says of itself; `error` if it says nothing. leader: the id of the member it follows, 0 for none."""
+
+    name: str
+    error: str = ""
+    member_id: int = 0
+    leader: int = 0
+    version: str = ""
+    db_size: int = 0
+    is_learner: bool = False
+    raft_term: int = 0
+    raft_index: int = 0
+
+    @property
+    def is_leader(self) -> bool:
+        return bool(self.member_id) and self.member_id == self.leader
+
+
+@dataclass(frozen=True)
+class MemberStatus:
+    """One member, as its host and it itself see it.
+
+    unit: systemd's words, "active/running"; "" if the host was not reached. error: why there is less to say than usual.
+    member_id: 0 if the member did not answer, and then all after it is empty too, but for the certificate's days, which are
+    read on the host: until the first of the member's certificates ends; None if there is none.
+    """
+
+    name: str
+    address: str
+    unit: str
+    error: str
+    member_id: int
+    version: str
+    db_size: int
+    is_leader: bool
+    is_learner: bool
+    raft_term: int
+    raft_index: int
+    certificate_days: float | None
+
+
+def client_files(cluster: Cluster) -> TLSFiles:
+    """The operator's own certificate, key and authority."""
+    directory = cluster.tls.directory
+    ca = cluster.tls.ca_certificate or directory / "ca.pem"
+    return TLSFiles(cacert=str(ca), cert=str(directory / "client.pem"), key=str(directory / "client-key.pem"))
+
+
+class Members:
+    """The members behind these hosts. Close it, or use it with `async with`; the hosts stay open."""
+
+    def __init__(self, cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> None:
+        self.cluster = cluster
+        self._context: ssl.SSLContext | None = None
+        self._members = {
+            spec.name: Member(self, spec, host)
+            for spec in cluster.hosts
+            if (host := hosts.get(spec.name)) is not None and not isinstance(host, HostError)
+        }
+        self._unreachable = {name: host for name, host in hosts.items() if isinstance(host, HostError)}
+
+    async def __aenter__(self) -> Members:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for member in self._members.values():
+            await member.close()
+
+    def context(self) -> ssl.SSLContext | None:
+        """Made when it is first needed: before the first apply there are no files. Raises ConfigError."""
+        if self._context is None and self.cluster.tls.enabled:
+            self._context = client_files(self.cluster).context()
+        return self._context
+
+    def member(self, name: str) -> Member:
+        """Raises the HostError of a host that is not reached."""
+        if name in self._unreachable:
+            raise self._unreachable[name]
+        return self._members[name]
+
+    async def health(self) -> list[MemberHealth]:
+        """Every member's, in the file's order."""
+        return list(await asyncio.gather(*(self.health_of(spec) for spec in self.cluster.hosts)))
+
+    async def health_of(self, spec: HostSpec) -> MemberHealth:
+        endpoint = self.cluster.client_url(spec)
+        try:
+            health = await check_health(self.member(spec.name), timeout=CALL_SECONDS)
+        except (HostError, ConfigError) as error:
+            return MemberHealth(spec.name, endpoint, False, 0.0, str(error))
+        return MemberHealth(spec.name, endpoint, health.is_healthy, health.took_nanoseconds / 1e9, health.error)
+
+    async def answers(self) -> dict[str, MemberAnswer]:
+        """Every member's, by name."""
+        answers = await asyncio.gather(*(self.answer_of(spec.name) for spec in self.cluster.hosts))
+        return {answer.name: answer for answer in answers}
+
+    async def answer_of(self, name: str) -> MemberAnswer:
+        try:
+            status = await self.member(name).maintenance.status(rpc_pb2.StatusRequest(), timeout=CALL_SECONDS)
+        except (HostError, StatusError, ConfigError) as error:
+            return MemberAnswer(name, str(error))
+        return MemberAnswer(
+            name,
+            member_id=status.header.member_id,
+            leader=status.leader,
+            version=status.version,
+            db_size=status.dbSize,
+            is_learner=status.isLearner,
+            raft_term=status.raftTerm,
+            raft_index=status.raftIndex,
+        )
+
+    async def listed(self) -> list[rpc_pb2.Member] | None:
+        """The cluster's own list of its members, from whichever answers first in the file's order; None if nobody does."""
+        for spec in self.cluster.hosts:
+            with contextlib.suppress(HostError, StatusError, ConfigError):
+                request = rpc_pb2.MemberListRequest()  # not linearizable: a cluster without a majority has a list too
+                return list((await self.member(spec.name).cluster.member_list(request, timeout=CALL_SECONDS)).members)
+        return None
+
+    async def move_leader(self, leader: str, to: MemberAnswer) -> None:
+        """Raises StatusError."""
+        request = rpc_pb2.MoveLeaderRequest(targetID=to.member_id)
+        await self.member(leader).maintenance.move_leader(request, timeout=10.0)
+
+
+class Member:
+    """One member's services, over one connection that is made anew when it is lost."""
+
+    def __init__(self, members: Members, spec: HostSpec, host: Host) -> None:
+        self._members = members
+        self._spec = spec
+        self._host = host
+        self._port = 0
+        self._channel: Channel | None = None
+        self._dialing = asyncio.Lock()
+        self.kv = KV(self)
+        self.cluster = Membership(self)
+        self.maintenance = Maintenance(self)
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+    async def call(
+        self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None, wait: bool = False
+    ) -> AnswerT:
+        """Once: whoever asks knows best whether to ask again. Raises StatusError, and HostError if SSH fails."""
+        patience = None if wait else timeout or CALL_SECONDS
+        channel = await self._connected()
+        return method.decode(await channel.unary(method.path, request.SerializeToString(), timeout=patience))
+
+    async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
+        """In one message: what is asked from here is small."""
+        return await self.kv.range(request, timeout=timeout)
+
+    async def _connected(self) -> Channel:
+        async with self._dialing:
+            if self._channel is None or not self._channel.is_usable:
+                await self.close()
+                self._channel = await self._dial()
+            return self._channel
+
+    async def _dial(self) -> Channel:
+        address, port = self._spec.address, self._members.cluster.listen.client_port
+        if not self._port:
+            self._port = await self._host.forward(address, port)
+        options = ChannelOptions(connect_timeout_seconds=_DIAL_SECONDS)
+        context = self._members.context()
+        channel = Channel("127.0.0.1", self._port, ssl=context, server_hostname=address, options=options)
+        began = time.monotonic()
+        try:
+            await channel.connect()
+        except RpcError as error:
+            await channel.close()
+            text = _reason(error.__cause__ or error, f"{address}:{port}", time.monotonic() - began)
+            raise StatusError(Code.UNAVAILABLE, text) from error
+        return channel
+
+
+def _reason(error: BaseException, place: str, waited: float) -> str:
+    """A tunnel that finds nobody at its end hangs up: that is a refused connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS fails: {error.reason.lower().replace('_', ' ')}"
+    if waited >= _DIAL_SECONDS * 0.9:
+        return f"no answer from {place} within {_DIAL_SECONDS:g} s"
+    return f"nobody answers at {place}"

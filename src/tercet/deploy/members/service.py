@@ -1,0 +1,196 @@
+"""A member as a systemd service: started, stopped, and waited for until it is ready or it is clear that it will not be.
+
+    await start(host, cluster)      # or restart: a unit that is up is stopped first
+
+The unit is of Type=notify: systemd calls it active when the member says that it is part of a cluster that has a leader. The
+first start of a cluster therefore waits for the others, and must be asked for on all hosts before any is waited for.
+What went wrong is told with the journal's last lines, and in words where it is about a certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.cluster.member_flags import certificate_files
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.remote import Host
+from tercet.errors import ConfigError
+from tercet.pki import days_left, explain
+
+_POLL_SECONDS = 0.2
+_POLL_SECONDS_MAX = 1.0
+_STOP_SECONDS = 120
+_JOURNAL_LINES = 15
+# A member that fails once may have met a name server that was not up yet; one that fails twice will go on so.
+_FAILURES_MAX = 2
+_SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus")
+_ABOUT_CERTIFICATES = re.compile(r"certificate|x509|tls:|handshake", re.IGNORECASE)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """In systemd's words, see systemctl(1)."""
+
+    load: str
+    active: str
+    sub: str
+    result: str
+    restarts: int
+    invocation: str
+    exit_status: str
+
+    @property
+    def is_up(self) -> bool:
+        return self.active in ("active", "reloading")
+
+    @property
+    def text(self) -> str:
+        return f"{self.active}/{self.sub}"
+
+
+async def unit_state(host: Host, unit: str, *, step: str = "look at the service") -> UnitState:
+    """Of a unit that is not there: load is "not-found"."""
+    properties = " ".join(f"-p {name}" for name in _SHOWN)
+    out = await host.check(f"systemctl show {shlex.quote(unit)} {properties}", step=step)
+    shown = dict(line.split("=", 1) for line in out.decode("utf-8", "replace").splitlines() if "=" in line)
+    return UnitState(
+        shown.get("LoadState", ""),
+        shown.get("ActiveState", ""),
+        shown.get("SubState", ""),
+        shown.get("Result", ""),
+        int(shown.get("NRestarts") or 0),
+        shown.get("InvocationID", ""),
+        shown.get("ExecMainStatus", ""),
+    )
+
+
+async def start(host: Host, cluster: Cluster, *, step: str = "start") -> str:
+    """Start the member (again, if it runs) and wait until it is ready. Returns how long that took.
+
+    Raises HostError if it failed, or is not ready in time; it is then left as it is, for the operator to look at.
+    """
+    unit = _unit(cluster)
+    began = time.monotonic()
+    # What failed too often before is not allowed to start until it is forgiven.
+    command = f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart --no-block {unit}"
+    before = await unit_state(host, unit, step=step)
+    await host.check(command, step=step)
+    await _wait_ready(host, cluster, before, step)
+    return f"ready in {time.monotonic() - began:.1f} s"
+
+
+async def _wait_ready(host: Host, cluster: Cluster, before: UnitState, step: str) -> None:
+    limit = cluster.service.start_timeout_seconds
+    deadline = time.monotonic() + limit
+    pause = _POLL_SECONDS
+    while True:
+        state = await unit_state(host, _unit(cluster), step=step)
+        if state.invocation != before.invocation:  # the stop that a restart begins with is over
+            if state.is_up:
+                return
+            if _has_failed(state):
+                raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_how(state)}")
+        elif state.active == "failed" and before.active != "failed":
+            raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_how(state)}")
+        if time.monotonic() >= deadline:
+            text = f"{_unit(cluster)} is not ready after {limit} s (service.start_timeout_seconds), but {state.text}"
+            raise await _failure(host, cluster, state, step, text)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.2, _POLL_SECONDS_MAX)
+
+
+def _has_failed(state: UnitState) -> bool:
+    failures = state.restarts + (state.sub == "auto-restart")
+    return state.active == "failed" or failures >= _FAILURES_MAX
+
+
+def _how(state: UnitState) -> str:
+    if state.result == "timeout":
+        return "did not become ready in the time that systemd allows it"
+    if state.result == "exit-code":  # of another command of the unit, where the member's own says nothing (a drop-in's, say)
+        return "failed" + (f" (exit code {state.exit_status})" if state.exit_status.strip("0") else "")
+    return f"failed ({state.result})"
+
+
+async def stop(host: Host, unit: str, *, step: str = "stop") -> str:
+    """Stop and disable a unit, which need not be there."""
+    state = await unit_state(host, unit, step=step)
+    if state.load == "not-found" and state.active in ("inactive", ""):
+        return "unchanged"
+    name = shlex.quote(unit)
+    await host.check(f"systemctl stop {name} && {{ systemctl disable {name} 2>&1 || :; }}", step=step, timeout=_STOP_SECONDS)
+    return ""
+
+
+async def _failure(host: Host, cluster: Cluster, state: UnitState, step: str, text: str) -> HostError:
+    lines = await journal(host, state.invocation, _unit(cluster), step=step)
+    if lines:
+        text += ", the journal's last lines:\n" + "\n".join(f"  {line}" for line in lines)
+    if any(_ABOUT_CERTIFICATES.search(line) for line in lines):
+        text += "".join(f"\n{problem}" for problem in await certificate_problems(host, cluster, step=step))
+    remedy = f"more of it: tercet deploy logs {host.name}; run apply again when it is repaired"
+    return HostError(host.name, step, text, remedy=remedy)
+
+
+async def journal(host: Host, invocation: str, unit: str, *, step: str) -> list[str]:
+    """The last lines of this run of the unit, systemd's own about it included."""
+    run = shlex.quote(invocation)
+    which = f"_SYSTEMD_INVOCATION_ID={run} + INVOCATION_ID={run}" if invocation else f"-u {unit}"
+    command = f"journalctl --sync 2>/dev/null; journalctl {which} -n {_JOURNAL_LINES} -o cat --no-pager -q"
+    done = await host.run(command, step=step)
+    return [line.rstrip() for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+async def certificates_on(host: Host, cluster: Cluster, *, step: str = "read certificates") -> dict[str, bytes]:
+    """The member's certificates and authorities as they stand on the host, by path. Keys are not read."""
+    files = certificate_files(cluster)
+    paths = dict.fromkeys(path for role, path in files.items() if not role.endswith("-key"))
+    command = "; ".join(f"echo {shlex.quote(f'== {path}')}; cat {shlex.quote(path)} 2>/dev/null; echo" for path in paths)
+    out = (await host.run(command, step=step)).stdout
+    found: dict[str, bytes] = {}
+    for part in re.split(rb"(?m)^== ", out)[1:]:
+        path, _, content = part.partition(b"\n")
+        if certificates := _PEM.findall(content):
+            found[path.decode("utf-8", "replace")] = b"".join(certificates)
+    return found
+
+
+async def certificate_days(host: Host, cluster: Cluster) -> float | None:
+    """Days until the first of the member's certificates ends; None where there is none."""
+    if not cluster.tls.enabled:
+        return None
+    days: list[float] = []
+    for content in (await certificates_on(host, cluster)).values():
+        try:
+            days.append(days_left(content))
+        except ConfigError:
+            continue  # what does not parse has no end; `certificate_problems` tells
+    return min(days, default=None)
+
+
+async def certificate_problems(host: Host, cluster: Cluster, *, step: str) -> list[str]:
+    """Why would the certificates on this host be refused? By the host's own clock."""
+    clock = await host.check("date +%s", step=step)
+    now = datetime.fromtimestamp(int(clock), UTC)
+    found = await certificates_on(host, cluster, step=step)
+    files = certificate_files(cluster)
+    problems: list[str] = []
+    for role, ca in (("server", "ca"), ("peer", "peer-ca")):
+        path = files[role]
+        if path not in found or files[ca] not in found:
+            problems.append(f"{path if path not in found else files[ca]}: there is no certificate there")
+            continue
+        why = explain(found[path], ca_pem=found[files[ca]], host=host.spec.address, now=now)
+        problems += [f"{path}: {problem}" for problem in why]
+    return list(dict.fromkeys(problems))
+
+
+def _unit(cluster: Cluster) -> str:
+    return f"{cluster.service.unit}.service"

@@ -1,0 +1,355 @@
+"""From what is on a host to what should be: the steps between them, in the order in which they are done.
+
+    user, directories, release, certificates, units, daemon-reload, enable
+
+Nothing here starts or stops a member; `HostChange` says whether a member has to be restarted, and whoever carries out the plan
+decides when. Every step may be done again after a cut at any point.
+
+A change that a running member has not seen yet is noted on the host before it is made (`mark_path`): with the invocation of the
+member that runs then. The note is true as long as that invocation runs, whoever was cut off, and means nothing any more after
+its next start, so nobody needs to take it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.cluster.field_types import check_own_directory
+from tercet.deploy.facts.facts import FileFact, HostFacts
+from tercet.deploy.plan import backup_unit, difference
+from tercet.deploy.plan.certificates import Certificates, Pair, make
+from tercet.deploy.plan.desired import MARKS, Desired, DesiredDirectory, DesiredFile, mark_path, wal_parent
+from tercet.deploy.plan.plan import Progress, Step, Work
+from tercet.deploy.plan.unit import as_begun
+from tercet.deploy.release.release import activate_command, install_command
+from tercet.deploy.ssh.remote import Host, HostError
+from tercet.errors import ConfigError
+from tercet.pki import names
+from tercet.pki.certificate import parse_certificates
+
+if TYPE_CHECKING:
+    from tercet.deploy.release.artifacts import Artifact
+
+INSTALL_SECONDS = 300
+_RUNS = ("active", "reloading")
+_BEGINS = ("activating", "deactivating")
+
+
+@dataclass(frozen=True)
+class HostChange:
+    """What has to be done on one host.
+
+    needs_restart: the member's process, if there is one, began before a change or will have; also of one that only tries to
+    start. is_first_start: there is no data yet, so the member waits for the others.
+    """
+
+    laying_out: tuple[Step, ...]
+    needs_restart: bool
+    restart_reasons: tuple[str, ...]
+    is_first_start: bool
+    is_running: bool
+
+
+def certificate_steps(cluster: Cluster, certificates: Certificates) -> tuple[Step, ...]:
+    """What is made here before anything can be laid out, signers first."""
+    return tuple(
+        Step(
+            None,
+            f"make {pair.title}",
+            _making(cluster, pair),
+            pair.describe(),
+        )
+        for pair in certificates.to_be_made
+    )
+
+
+def host_steps(cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact) -> HostChange:
+    """facts: those that `wanted` asks for. Raises HostError where a change must not be made."""
+    return _Planner(cluster, host, facts, desired, artifact).change()
+
+
+class _Planner:
+    def __init__(self, cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact) -> None:
+        self.cluster = cluster
+        self.host = host
+        self.facts = facts
+        self.desired = desired
+        self.artifact = artifact
+        self.reasons: list[str] = []
+
+    def change(self) -> HostChange:
+        self._refuse_other_authorities()
+        active = self.facts.unit.active
+        has_process = active in (*_RUNS, *_BEGINS)
+        if has_process:
+            self.reasons += unseen_changes(self.cluster, self.facts)
+        steps = [
+            *self._user(),
+            *self._directories(),
+            *self._release(),
+            *self._certificates(),
+            *self._unit(),
+            *self._backups(),
+        ]
+        reasons = tuple(dict.fromkeys(self.reasons)) if has_process else ()
+        return HostChange(
+            laying_out=tuple(steps),
+            needs_restart=bool(reasons),
+            restart_reasons=reasons,
+            is_first_start=not self._has_data,
+            is_running=active in _RUNS,
+        )
+
+    def _fact(self, path: str) -> FileFact:
+        return self.facts.files[path]
+
+    @property
+    def _has_data(self) -> bool:
+        return self._fact(f"{self.cluster.paths.data}/member").exists
+
+    # What must not be changed.
+
+    def _refuse_other_authorities(self) -> None:
+        """Members that trust different authorities cannot speak: that is no change of a file, it is a rotation."""
+        for file in self.desired.authorities:
+            fact = self._fact(file.path)
+            if not fact.exists or _is_same_authority(file, fact):
+                continue
+            if self._is_elsewhere(file) or self.facts.unit.active in _RUNS:
+                raise HostError(
+                    self.host.name,
+                    "plan",
+                    f"{file.path} holds another authority (CA) than this deployment uses: {_whose(fact.content)}",
+                    remedy=f"put its certificate and key back in {self.cluster.tls.directory}, or name them under "
+                    f"tls.ca_certificate and tls.ca_key; members that trust different authorities do not find each other",
+                )
+
+    def _is_elsewhere(self, file: DesiredFile) -> bool:
+        """Whether others may have put the file there, and use it."""
+        return not file.path.startswith(self.cluster.paths.certificates + "/")
+
+    # The steps.
+
+    def _user(self) -> Iterator[Step]:
+        service = self.cluster.service
+        if not service.create_user:
+            return
+        if service.group not in self.facts.groups:
+            yield self._command(f"make group {service.group}", f"groupadd --system {service.group}")
+        if service.user not in self.facts.users:
+            options = f"--system --gid {service.group} --home-dir {self.cluster.paths.data} --no-create-home"
+            shell = "$(command -v nologin || echo /usr/sbin/nologin)"
+            yield self._command(f"make user {service.user}", f'useradd {options} --shell "{shell}" {service.user}')
+
+    def _directories(self) -> Iterator[Step]:
+        for wanted in self.desired.directories:
+            fact = self._fact(wanted.path)
+            if self._is_above_the_log(wanted):
+                if self._fact(self.cluster.paths.wal or "").exists:
+                    continue  # it was made, so whose the directory above is no longer matters
+                self._must_not_be_the_system_s(wanted.path)
+            if fact.kind == "link":  # the operator put it on another disk, and looks after it
+                continue
+            if fact.kind == "file":
+                raise HostError(self.host.name, "plan", f"{wanted.path} is a file, not a directory", remedy="move it away")
+            if not fact.exists:
+                diff = f"new directory, mode {wanted.mode:04o}, owner {wanted.owner}:{wanted.group}"
+                yield self._command(f"make {wanted.path}", _install_directory(wanted), diff)
+            elif diff := difference.of_rights(fact, mode=wanted.mode, owner=wanted.owner, group=wanted.group):
+                yield self._command(f"set the rights of {wanted.path}", _install_directory(wanted), diff)
+
+    def _is_above_the_log(self, directory: DesiredDirectory) -> bool:
+        return directory.path == wal_parent(self.cluster) and directory.path != self.cluster.paths.data
+
+    def _must_not_be_the_system_s(self, path: str) -> None:
+        try:
+            check_own_directory(path)
+        except ValueError:
+            raise HostError(
+                self.host.name,
+                "plan",
+                f"{path} is the system's, and a member has to own the directory above its log (paths.wal) to make it there",
+                remedy=f"set paths.wal: {self.cluster.paths.wal}/wal",
+            ) from None
+
+    def _release(self) -> Iterator[Step]:
+        install, release = self.cluster.paths.install, self.desired.release
+        if not self._fact(f"{install}/releases/{release}").exists:
+            yield Step(self.host.name, f"copy {release}", self._copy, f"{self.artifact.size >> 20} MiB to {install}/releases")
+        wrong = {path: target for path, target in self.desired.links.items() if self._fact(path).target != target}
+        if wrong:
+            lines = [f"{path}: {self._fact(path).target or 'nothing'} -> {target}" for path, target in wrong.items()]
+            command = activate_command(self.artifact, install, self.cluster.paths.bin)
+            reason = f"release {release}" if f"{install}/current" in wrong else ""
+            yield self._command(f"make {release} current", command, "\n".join(lines), reason=reason, timeout=INSTALL_SECONDS)
+
+    async def _copy(self, progress: Progress) -> str:
+        uploaded = f"{self.cluster.paths.install}/{self.desired.release}.upload"
+        step = f"copy {self.desired.release}"
+
+        def told(done: int, total: int) -> None:
+            progress(done, total, "the host unpacks it" if done >= total else "")
+
+        await self.host.upload(self.artifact.path, uploaded, mode=0o600, step=step, progress=told)
+        command = install_command(self.artifact, self.cluster.paths.install, uploaded)
+        await self.host.check(command, timeout=INSTALL_SECONDS, step=step)
+        return ""
+
+    def _certificates(self) -> Iterator[Step]:
+        for file in (*self.desired.authorities, *self.desired.files):
+            if file in self.desired.authorities and self._is_elsewhere(file) and self._fact(file.path).exists:
+                continue  # the right one, since the others were refused
+            fact = self._fact(file.path)
+            diff = ""
+            if file.content is None or fact.sha256 != _sha256(file.content) or fact.kind != "file":
+                diff = difference.of_certificate(file, fact)
+            elif rights := difference.of_rights(fact, mode=file.mode, owner=file.owner, group=file.group):
+                diff = rights
+            if diff:
+                yield self._write(file, diff, reason=f"{file.path} changed" if file.restarts else "")
+
+    def _unit(self) -> Iterator[Step]:
+        path, unit = self.desired.unit_path, self.cluster.service.unit
+        fact = self._fact(path)
+        text = as_begun(self.desired.unit_text, fact.content, has_data=self._has_data)
+        is_changed = fact.content != text
+        if step := self._text(path, text, reason="unit file changed"):
+            yield step
+        if is_changed or self.facts.unit.needs_reload or self.facts.unit.load == "not-found":
+            yield self._command("daemon-reload", "systemctl daemon-reload")
+        if not self.facts.unit.enabled:
+            yield self._command(f"enable {unit}.service", f"systemctl enable {unit}.service")
+
+    def _backups(self) -> Iterator[Step]:
+        units, link = self.desired.backup_units, backup_unit.enabled_link(self.cluster)
+        there = [path for path in backup_unit.paths(self.cluster) if self._fact(path).exists]
+        if not units:
+            if there or self._fact(link).exists:
+                diff = "\n".join(f"remove {path}" for path in there)
+                yield self._command("take no more backups", backup_unit.remove_command(self.cluster), diff)
+            return
+        # Without its link the timer counts as not enabled: it goes first, so that a cut before the end is seen next time.
+        steps = [step for path, text in units.items() if (step := self._text(path, text, before=f"rm -f {link}"))]
+        yield from steps
+        if steps or not self._fact(link).exists:
+            timer = f"{backup_unit.name(self.cluster)}.timer"
+            command = f"systemctl daemon-reload && systemctl restart {timer} && systemctl enable {timer}"
+            yield self._command(f"enable {timer}", command)
+
+    # Kinds of steps.
+
+    def _command(self, title: str, command: str, diff: str = "", *, reason: str = "", timeout: float = 60) -> Step:
+        self._note(reason)
+
+        async def work(_progress: Progress) -> str:
+            await self._mark(reason, title)
+            await self.host.check(command, timeout=timeout, step=title)
+            return ""
+
+        return Step(self.host.name, title, work, diff)
+
+    def _write(self, file: DesiredFile, diff: str, *, reason: str = "") -> Step:
+        title = f"write {file.path}"
+        self._note(reason)
+
+        async def work(_progress: Progress) -> str:
+            content = self._content(file, title)
+            await self._mark(reason, title)
+            if self._is_elsewhere(file):
+                await self.host.check(f"umask 022; mkdir -p {shlex.quote(file.path.rpartition('/')[0])}", step=title)
+            await self.host.write(file.path, content, mode=file.mode, owner=file.owner, group=file.group, step=title)
+            return ""
+
+        return Step(self.host.name, title, work, diff)
+
+    def _text(self, path: str, text: str, *, reason: str = "", before: str = "") -> Step | None:
+        """A file of root's that anybody may read; None if it is as it should be."""
+        fact = self._fact(path)
+        title = f"write {path}"
+        diff = difference.of_text(path, fact.content, text) if fact.content != text else ""
+        if fact.kind == "file":
+            diff = diff or difference.of_rights(fact, mode=0o644, owner="root", group="root")
+        if not diff:
+            return None
+        reason = reason if fact.content != text else ""
+        self._note(reason)
+
+        async def work(_progress: Progress) -> str:
+            await self._mark(reason, title)
+            if before:
+                await self.host.check(before, step=title)
+            await self.host.write(path, text.encode(), mode=0o644, step=title)
+            return ""
+
+        return Step(self.host.name, title, work, diff)
+
+    def _content(self, file: DesiredFile, step: str) -> bytes:
+        """What a plan could not know yet is read now."""
+        if file.content is not None:
+            return file.content
+        try:
+            if file.source is not None:
+                return file.source.read_bytes()
+        except OSError as error:
+            raise HostError(self.host.name, step, f"cannot read {file.source} here: {error.strerror}") from error
+        raise HostError(self.host.name, step, f"there is nothing to put into {file.path}")
+
+    def _note(self, reason: str) -> None:
+        if reason:
+            self.reasons.append(reason)
+
+    async def _mark(self, reason: str, step: str) -> None:
+        """Note that the member that runs now does not know of this change."""
+        if not reason:
+            return
+        unit, path = self.cluster.service.unit, mark_path(self.cluster)
+        await self.host.check(
+            f"invocation=$(systemctl show --value -p InvocationID {unit}.service) || exit 1; "
+            f'[ -z "$invocation" ] || {{ mkdir -p {MARKS} && echo "$invocation {reason}" >>{path}; }}',
+            step=step,
+        )
+
+
+def unseen_changes(cluster: Cluster, facts: HostFacts) -> list[str]:
+    """What an earlier run changed without restarting the member that runs now."""
+    lines = (facts.files[mark_path(cluster)].content or "").splitlines()
+    noted = (line.partition(" ") for line in lines)
+    return [reason for invocation, _, reason in noted if invocation and invocation == facts.unit.invocation]
+
+
+def _install_directory(wanted: DesiredDirectory) -> str:
+    path = shlex.quote(wanted.path)
+    return f"umask 022; install -d -m {wanted.mode:04o} -o {wanted.owner} -g {wanted.group} {path}"
+
+
+def _making(cluster: Cluster, pair: Pair) -> Work:
+    async def work(_progress: Progress) -> str:
+        await asyncio.to_thread(make, cluster, pair)
+        return ""
+
+    return work
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _is_same_authority(file: DesiredFile, fact: FileFact) -> bool:
+    try:
+        there = parse_certificates((fact.content or "").encode(), file.path)
+    except ConfigError:
+        return False
+    return file.content is not None and there == parse_certificates(file.content, file.path)
+
+
+def _whose(pem: str | None) -> str:
+    try:
+        return names.short_text(parse_certificates((pem or "").encode(), "file")[0].subject)
+    except ConfigError:
+        return "one that cannot be read"

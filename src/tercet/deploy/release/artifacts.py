@@ -1,0 +1,159 @@
+"""What file does a host get so that it can run the engine, and is it the right one?
+
+`prepare` turns the cluster file's `engine` into one local file, the same shape for both engines: a tar.gz with bin/ (and, for
+tercet, lib/), which `release.py` installs. It is made once and kept in a cache by content.
+
+Nothing here talks to a host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tercet import __version__
+from tercet.deploy.release import bundle, etcd_tarball
+from tercet.deploy.release.cache import Cache, file_sha256, pack_once
+from tercet.deploy.release.elf import architecture
+from tercet.deploy.release.fetch import fetch, is_address, published_sha256
+from tercet.deploy.release.release import activate_command, install_command, program, rollback_command, tool
+from tercet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tercet.deploy.cluster.settings import EngineSettings
+
+__all__ = [
+    "Artifact",
+    "Progress",
+    "activate_command",
+    "default_cache",
+    "install_command",
+    "prepare",
+    "program",
+    "rollback_command",
+    "tool",
+]
+
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~-]*")
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all (0 while unknown), from any thread."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file, ready to be copied to hosts."""
+
+    engine: str  # "tercet" or "etcd"
+    version: str  # without a leading v
+    path: Path
+    sha256: str  # of the file at `path`
+    size: int  # bytes
+    release: str  # name of its directory on a host: tercet-0.1.0-1a2b3c4d
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/tercet, ~/.cache/tercet where that is not set."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "tercet"
+
+
+async def prepare(
+    engine: EngineSettings,
+    *,
+    arch: str,
+    python: tuple[int, int] | None,
+    cache: Path,
+    progress: Progress | None = None,
+) -> Artifact:
+    """The engine as one file for hosts of this architecture, from the cache where it is there.
+
+    arch: as `uname -m` says it on the host. python: the host's, which only tercet asks for; None means this machine's.
+    Raises ConfigError where the engine is not to be had or is not what it should be, with the file or address and what to do.
+    """
+    given_up = threading.Event()
+
+    def watcher(done: int, total: int) -> None:
+        if given_up.is_set():
+            raise ConfigError("given up")  # heard by nobody: it only ends the thread
+        if progress is not None:
+            progress(done, total)
+
+    try:
+        return await asyncio.to_thread(_prepare, engine, architecture(arch), python, Cache(cache), watcher)
+    except asyncio.CancelledError:
+        given_up.set()
+        raise
+
+
+def _prepare(
+    engine: EngineSettings, arch: str, python: tuple[int, int] | None, cache: Cache, watcher: Callable[[int, int], None]
+) -> Artifact:
+    try:
+        if engine.kind == "etcd":
+            return _etcd(engine, arch, cache, watcher)
+        if engine.source is not None:
+            path = _source(engine, cache, watcher)
+            name = _source_name(engine.source)
+            return _artifact(engine, bundle.version_of(path, name=name, arch=arch, python=python), path)
+        target = bundle.Target(arch, python or sys.version_info[:2], engine.python)
+        path = bundle.build(target, cache, watcher)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or cache.directory}: {error.strerror or error}") from error
+    if engine.sha256 is not None and file_sha256(path) != engine.sha256.lower():
+        raise ConfigError("engine.sha256 is for engine.source: without one, the bundle is built from this installation")
+    return _artifact(engine, __version__, path)
+
+
+def _etcd(engine: EngineSettings, arch: str, cache: Cache, watcher: Callable[[int, int], None]) -> Artifact:
+    """Only etcd's programs, in the form in which releases are installed: hosts never unpack what others have packed."""
+    if engine.source is None:
+        raise ConfigError("engine.source: needed for etcd: the path or address of its release, etcd-vX.Y.Z-linux-ARCH.tar.gz")
+    tarball = _source(engine, cache, watcher)
+    version, programs = etcd_tarball.read(tarball, name=_source_name(engine.source), arch=arch, version=engine.version)
+    return _artifact(engine, version, pack_once(programs, cache, watcher))
+
+
+def _source(engine: EngineSettings, cache: Cache, watcher: Callable[[int, int], None]) -> Path:
+    """The file that engine.source names, with the content that it should have."""
+    source, sha256 = str(engine.source), (engine.sha256 or "").lower()
+    if not is_address(source):
+        if sha256 and (got := file_sha256(Path(source))) != sha256:
+            raise ConfigError(f"{source}: its sha256 is {got}, engine.sha256 is {sha256}: not the file that was meant")
+        return Path(source)
+    published = f"published at {source}"  # and so asked for once: a release does not change
+    path = cache.get(sha256) if sha256 else cache.recall(published)
+    if path is None:
+        sha256 = sha256 or published_sha256(source)
+        path = cache.get(sha256) or fetch(source, sha256, cache, watcher)
+        cache.remember(published, sha256)
+    return path
+
+
+def _source_name(source: str) -> str:
+    """For messages, and for what a file's name says about it."""
+    return source.split("?", 1)[0] if is_address(source) else source
+
+
+def _artifact(engine: EngineSettings, version: str, path: Path) -> Artifact:
+    if not _VERSION.fullmatch(version):  # it becomes a part of a path on the hosts
+        raise ConfigError(f"{engine.source}: {version!r} is not a version")
+    if engine.version is not None and engine.version.removeprefix("v") != version:
+        raise ConfigError(
+            f"engine.version: asks for {engine.version}; {engine.source or 'what is installed here'} is {version}"
+        )
+    sha256 = file_sha256(path)
+    return Artifact(
+        engine=engine.kind,
+        version=version,
+        path=path,
+        sha256=sha256,
+        size=path.stat().st_size,
+        release=f"{engine.kind}-{version}-{sha256[:8]}",
+    )

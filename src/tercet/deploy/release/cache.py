@@ -1,0 +1,112 @@
+"""What has been fetched or built before, kept on the operator's machine under its own SHA-256.
+
+    files/<sha256>     contents
+    names/<sha256>     what a thing asked for (an address, a list of inputs) turned out to be: the content's digest, as text
+
+A file is renamed into place when it is complete, and its digest is checked whenever it is taken out: what is damaged counts as
+not there. The newest few are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from tercet.deploy.release.tarball import File, pack
+
+KEPT_FILES = 12
+KEPT_NAMES = 100
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Cache:
+    """A directory of files by content; made when it is first written to, for its owner alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files = directory / "files"
+        self._names = directory / "names"
+        self.wheels = directory / "wheels"
+
+    def get(self, sha256: str) -> Path | None:
+        """The file with this content, if it is here and whole."""
+        path = self._files / sha256
+        try:
+            if file_sha256(path) != sha256:
+                return None
+            os.utime(path)  # in use: not the next to be dropped
+        except OSError:
+            return None
+        return path
+
+    def add(self, write: Callable[[BinaryIO], None]) -> tuple[Path, str]:
+        """Keep what `write` writes; its path and SHA-256. Nothing is kept if `write` raises."""
+        self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self._files, prefix=".partial-")
+        partial = Path(name)
+        try:
+            with open(descriptor, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(descriptor)
+            sha256 = file_sha256(partial)
+            path = partial.replace(self._files / sha256)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _drop_old(self._files, KEPT_FILES)
+        return path, sha256
+
+    def recall(self, name: str) -> Path | None:
+        """The file that this name stood for when it was last remembered, if it is still here."""
+        with suppress(OSError, UnicodeDecodeError):
+            sha256 = self._name(name).read_text()
+            if _DIGEST.fullmatch(sha256):
+                return self.get(sha256)
+        return None
+
+    def remember(self, name: str, sha256: str) -> None:
+        self._names.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._name(name)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(sha256)
+        partial.replace(path)
+        _drop_old(self._names, KEPT_NAMES)
+
+    def _name(self, name: str) -> Path:
+        return self._names / hashlib.sha256(name.encode()).hexdigest()
+
+
+def pack_once(files: Sequence[File], cache: Cache, progress: Callable[[int, int], None]) -> Path:
+    """A tar.gz of these files: the one in the cache, if they were packed before."""
+    inputs = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.path):
+        inputs.update(f"{file.path}\0{file.executable}\0{hashlib.sha256(file.content).hexdigest()}\n".encode())
+    name = f"tar.gz of {inputs.hexdigest()}"
+    path = cache.recall(name)
+    if path is None:
+        path, sha256 = cache.add(lambda file: pack(files, file, progress))
+        cache.remember(name, sha256)
+    return path
+
+
+def _drop_old(directory: Path, keep: int) -> None:
+    """Another run may be doing the same: what is gone already is not missed."""
+    ages: list[tuple[float, Path]] = []
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):
+            ages.append((path.stat().st_mtime, path))
+    for _, path in sorted(ages, reverse=True)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file's content as 64 hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

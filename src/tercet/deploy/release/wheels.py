@@ -1,0 +1,124 @@
+"""The dependencies of a member for another Python or another processor than this machine's: as wheels, by pip.
+
+The versions are exactly those installed here, which are the ones that were tested together; a version without a wheel for the
+hosts is an error, never replaced. What was fetched stays in a directory; pip is asked only for what is not in it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+from tercet.deploy.release.installed import keep, library
+from tercet.deploy.release.tarball import File
+from tercet.errors import ConfigError
+
+SECONDS_MAX = 600
+_GLIBC_MINORS = range(28, 4, -1)  # wheels for glibc 2.28 and older: all systems that have Python 3.11
+_OLDER_NAMES = ("manylinux2014", "manylinux2010", "manylinux1")
+
+
+def download(
+    versions: Mapping[str, str], *, arch: str, python: tuple[int, int], directory: Path, check: Callable[[], None]
+) -> dict[str, Path]:
+    """A wheel for each distribution, by name. check: called while it waits, may raise to give up. Raises ConfigError."""
+    directory = directory / f"cp{python[0]}{python[1]}-{arch}"  # one a target, so that a name and a version say which file
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    wheels = _find_all(versions, directory)
+    if len(wheels) < len(versions):
+        code, output = _run(_pip_download(versions, arch, python, directory), check)
+        if code != 0:
+            raise ConfigError(_explain(output, arch, python))
+        wheels = _find_all(versions, directory)
+    for name in versions.keys() - wheels.keys():
+        raise ConfigError(f"pip fetched no wheel of {name} {versions[name]} into {directory}")
+    return wheels
+
+
+def wheel_files(path: Path) -> list[File]:
+    """The files of a wheel where an installer would put them: below a directory of modules. Raises ConfigError."""
+    files: list[File] = []
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            for entry in wheel.infolist():
+                place = _place(PurePosixPath(entry.filename))
+                if place is not None and not entry.is_dir() and keep(place):
+                    files.append(library(place.as_posix(), wheel.read(entry)))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ConfigError(f"{path}: not a wheel ({error}): delete it and try again") from error
+    return files
+
+
+def _place(path: PurePosixPath) -> PurePosixPath | None:
+    """NAME.data/purelib/a.py belongs where a.py would be; the rest of NAME.data (programs, headers) is not needed."""
+    if not path.parts[0].endswith(".data"):
+        return path
+    if len(path.parts) > 2 and path.parts[1] in ("purelib", "platlib"):
+        return PurePosixPath(*path.parts[2:])
+    return None
+
+
+def _pip_download(versions: Mapping[str, str], arch: str, python: tuple[int, int], directory: Path) -> list[str]:
+    platforms = [f"manylinux_2_{minor}_{arch}" for minor in _GLIBC_MINORS] + [f"{name}_{arch}" for name in _OLDER_NAMES]
+    major, minor = python
+    return [
+        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet", "--no-deps"),
+        *("--only-binary=:all:", "--implementation=cp", f"--python-version={major}.{minor}"),
+        *(f"--abi={abi}" for abi in (f"cp{major}{minor}", "abi3", "none")),
+        *(f"--platform={platform}" for platform in platforms),
+        f"--dest={directory}",
+        *(f"{name}=={version}" for name, version in versions.items()),
+    ]
+
+
+def _run(command: list[str], check: Callable[[], None]) -> tuple[int, str]:
+    """Exit code and error output of pip, which is ended if `check` raises or the time is over."""
+    deadline = time.monotonic() + SECONDS_MAX
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as pip:
+        try:
+            while True:
+                try:
+                    _, output = pip.communicate(timeout=0.2)
+                    return pip.returncode, output
+                except subprocess.TimeoutExpired:
+                    check()
+                    if time.monotonic() > deadline:
+                        raise ConfigError(
+                            f"pip download took more than {SECONDS_MAX} seconds: is the index reachable?"
+                        ) from None
+        except BaseException:
+            pip.kill()
+            raise
+
+
+def _explain(output: str, arch: str, python: tuple[int, int]) -> str:
+    what = f"the bundle for Python {python[0]}.{python[1]} on {arch} cannot be built here"
+    if "No module named pip" in output:
+        return f"{what}: it takes pip, which {sys.executable} does not have (python -m ensurepip)"
+    missing = re.search(r"No matching distribution found for (\S+)", output)
+    if missing:
+        return (
+            f"{what}: there is no wheel of {missing[1]} for it, or no index to ask. Run this where tercet is installed "
+            f"for that Python and processor, or set engine.source to a bundle built there"
+        )
+    last = [line for line in output.splitlines() if line.strip()]
+    return f"{what}: pip says: {last[-1] if last else 'nothing'}"
+
+
+def _find_all(versions: Mapping[str, str], directory: Path) -> dict[str, Path]:
+    """By name, those of these wheels that are in the directory; pip does not say which files it took."""
+    here = {
+        (_normalised(name), version): path for path in directory.glob("*.whl") for name, version in [path.name.split("-")[:2]]
+    }
+    return {name: here[key] for name, version in versions.items() if (key := (_normalised(name), version)) in here}
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,166 @@
+"""Where does a name lead? A host's name, through the cluster file's SSH settings and ~/.ssh/config, to what asyncssh needs.
+
+The cluster file wins over ssh's files, as an option on ssh's command line would. Of ssh's files we read the operator's and
+/etc/ssh/ssh_config, unless the cluster file names another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import asyncssh
+
+from tercet.deploy.cluster.settings import SshSettings
+from tercet.deploy.ssh.host_error import HostError
+from tercet.deploy.ssh.known_hosts import KnownHosts
+
+# A host that has not answered this often in a row is gone: 45 s, where the operator's configuration does not say otherwise.
+_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 15, 3
+
+
+@dataclass(frozen=True)
+class Target:
+    """One end of an SSH connection.
+
+    name: as it was given; host: what ssh's files make of it; known_as: its name in known_hosts. jumps: hosts to go through, the
+    first one first. key_files: those that are named, not ssh's usual ones. only_files: offer no others of the agent's.
+    has_host_key_algorithms: ssh's files choose among kinds of host keys.
+    """
+
+    name: str
+    host: str
+    port: int
+    user: str
+    options: asyncssh.SSHClientConnectionOptions
+    known_hosts: KnownHosts
+    known_as: str
+    jumps: tuple[str, ...]
+    key_files: tuple[Path, ...]
+    agent_path: str
+    only_files: bool
+    has_host_key_algorithms: bool
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}" + (f" port {self.port}" if self.port != 22 else "")
+
+
+def resolve(name: str, ssh: SshSettings, *, host: str) -> Target:
+    """What `ssh NAME` would connect to. host: the member's name, for errors. Raises HostError if ssh's files cannot be read."""
+    try:
+        options = asyncssh.SSHClientConnectionOptions(
+            config=[str(path) for path in _config_files(ssh)],
+            host=name,
+            port=ssh.port if ssh.port is not None else (),
+            username=ssh.user if ssh.user is not None else (),
+            connect_timeout=ssh.connect_timeout,
+            **_WHAT_WE_DO_NOT_USE,
+        )
+    except (asyncssh.ConfigParseError, asyncssh.Error, OSError, ValueError) as error:
+        raise HostError(host, "connect", f"ssh's configuration cannot be used: {error}") from error
+    config = cast("Mapping[str, Any]", _Configured(options))
+    if config["ServerAliveInterval"] is None:
+        options.keepalive_interval, options.keepalive_count_max = _KEEPALIVE_SECONDS, _KEEPALIVE_COUNT
+    return Target(
+        name=name,
+        host=options.host,
+        port=options.port,
+        user=options.username,
+        options=options,
+        known_hosts=KnownHosts(_known_hosts_files(ssh, config)),
+        known_as=config["HostKeyAlias"] or options.host,
+        jumps=_jumps(ssh.jump or config["ProxyJump"]),
+        key_files=_key_files(ssh, config),
+        agent_path=_agent_path(config),
+        only_files=bool(config["IdentitiesOnly"]),
+        has_host_key_algorithms=config["HostKeyAlgorithms"] is not None,
+    )
+
+
+def resolve_jump(text: str, ssh: SshSettings, *, host: str) -> Target:
+    """A jump host, [user@]host[:port] or ssh://...; keys and files are as for the host behind it, the rest its own."""
+    user, name, port = _split(text.removeprefix("ssh://").rstrip("/"))
+    return resolve(name, replace(ssh, host=None, jump=None, user=user, port=port), host=host)
+
+
+# Loading keys belongs to `identities`; the rest would change what a command sees, or ask a terminal that may not be there.
+_WHAT_WE_DO_NOT_USE: dict[str, Any] = {
+    "client_keys": None,
+    "agent_path": None,
+    "pkcs11_provider": None,
+    "password_auth": False,
+    "kbdint_auth": False,
+    "gss_kex": False,
+    "gss_auth": False,
+    "x11_forwarding": False,
+    "agent_forwarding": False,
+    "request_pty": False,
+    "command": None,
+    "env": {},
+    "send_env": [],
+    "encoding": None,
+}
+
+
+class _Configured:
+    """What the files say under a keyword; None where they are silent."""
+
+    def __init__(self, options: asyncssh.SSHClientConnectionOptions) -> None:
+        self._options = options
+
+    def __getitem__(self, keyword: str) -> object:
+        return self._options.config.get(keyword)
+
+
+def _config_files(ssh: SshSettings) -> Sequence[Path]:
+    if ssh.config is not None:
+        return [ssh.config.expanduser()]
+    usual = [Path.home() / ".ssh" / "config", Path("/etc/ssh/ssh_config")]
+    return [path for path in usual if os.access(path, os.R_OK)]
+
+
+def _known_hosts_files(ssh: SshSettings, config: Mapping[str, Any]) -> list[Path]:
+    home = Path.home() / ".ssh"
+    if ssh.known_hosts is not None:
+        return [ssh.known_hosts.expanduser()]
+    users = [Path(text).expanduser() for text in config["UserKnownHostsFile"] or ()]
+    everyones = [
+        Path(text) for text in config["GlobalKnownHostsFile"] or ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+    ]
+    return [*(users or [home / "known_hosts", home / "known_hosts2"]), *everyones]
+
+
+def _key_files(ssh: SshSettings, config: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Named in the cluster file, where a missing file is worth a word; then in ssh's files, where it is not."""
+    named = [ssh.key.expanduser()] if ssh.key is not None else []
+    configured = [Path(text).expanduser() for text in config["IdentityFile"] or ()]
+    return (*named, *(path for path in configured if path.exists() and path not in named))
+
+
+def _agent_path(config: Mapping[str, Any]) -> str:
+    path = config["IdentityAgent"]
+    if path is None or path == "SSH_AUTH_SOCK":
+        return os.environ.get("SSH_AUTH_SOCK", "")
+    return "" if path == "none" else str(Path(str(path)).expanduser())
+
+
+def _jumps(text: str | None) -> tuple[str, ...]:
+    if text is None or text.lower() == "none":
+        return ()
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _split(text: str) -> tuple[str | None, str, int | None]:
+    """user@host:port, user@[v6]:port, each part but the host optional."""
+    user, at, rest = text.rpartition("@")
+    if rest.startswith("["):
+        name, _, port = rest[1:].partition("]")
+        port = port.removeprefix(":")
+    elif rest.count(":") == 1:
+        name, _, port = rest.partition(":")
+    else:
+        name, port = rest, ""
+    return (user if at else None), name, (int(port) if port.isdigit() else None)
