@@ -173,7 +173,7 @@ def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
         "  kube-node2  restart\n"
         "  kube-node1  restart\n"
         "\n"
-        "Note: http://127.0.0.1:2379 is served without TLS\n"
+        "Warning: http://127.0.0.1:2379 is served without TLS\n"
         "4 steps on 2 hosts. `tercet deploy apply` does this.\n"
     )
 
@@ -197,7 +197,7 @@ def test_apply_writes_a_line_a_step_where_there_is_no_terminal() -> None:
     assert f"kube-node1  write {UNIT}  done" in lines
     assert "kube-node2  restart  done (quickly)" in lines
     assert lines[-1].startswith("Applied: 4 steps on 2 hosts in ")
-    assert "Note: http://127.0.0.1:2379 is served without TLS" in lines
+    assert "Warning: http://127.0.0.1:2379 is served without TLS" in lines
 
 
 def test_apply_without_a_terminal_needs_yes() -> None:
@@ -381,7 +381,7 @@ def test_where_a_plan_tells_the_warnings_they_are_told_once(words: tuple[str, ..
 
     said = run(Planning(), *words)
     assert [line for line in said.output.splitlines() if "plain_loopback" in line] == [
-        "Note: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every user "
+        "Warning: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every user "
         "on the host, and who tunnels to it, may read and change everything"
     ]
 
@@ -459,7 +459,7 @@ def test_a_restart_that_is_a_pause_says_so() -> None:
     assert "Note:" not in run(Played(), "restart").stdout
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
     assert run(Played(), "restart", "kube-node1").stdout == (
-        "Note: there is no majority without either of two members: while one restarts, nothing can be written, and reads wait\n"
+        "Warning: there is no majority without either of two members: while one restarts, nothing can be written, and reads wait\n"
         "Restarted kube-node1.\n"
     )
 

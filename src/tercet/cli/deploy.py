@@ -232,7 +232,7 @@ def _show(found: Plan, *, diffs: bool = True) -> None:
 
 def _say_notes(notes: Iterable[str]) -> None:
     for note in notes:
-        click.secho(f"Note: {note}", fg="yellow")
+        click.secho(f"Warning: {note}", fg="yellow")
 
 
 async def _agreed(question: str, answers: tuple[str, ...]) -> bool:
