@@ -381,8 +381,8 @@ def test_where_a_plan_tells_the_warnings_they_are_told_once(words: tuple[str, ..
 
     said = run(Planning(), *words)
     assert [line for line in said.output.splitlines() if "plain_loopback" in line] == [
-        "Warning: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every user "
-        "on the host, and who tunnels to it, may read and change everything"
+        "Warning: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every "
+        "user on the host, and who tunnels to it, may read and change everything"
     ]
 
 
@@ -459,7 +459,8 @@ def test_a_restart_that_is_a_pause_says_so() -> None:
     assert "Note:" not in run(Played(), "restart").stdout
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
     assert run(Played(), "restart", "kube-node1").stdout == (
-        "Warning: there is no majority without either of two members: while one restarts, nothing can be written, and reads wait\n"
+        "Warning: there is no majority without either of two members: while one restarts, nothing can be written, "
+        "and reads wait\n"
         "Restarted kube-node1.\n"
     )
 

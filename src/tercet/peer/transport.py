@@ -161,10 +161,10 @@ class Transport:
 
     # Sending
 
-    def send(self, messages: Iterable[Message]) -> None:
+    def send(self, messages: Sequence[Message]) -> None:
         """Take a turn's messages on their way: one write a stream. Messages to unknown or removed members are dropped."""
         touched: list[StreamWriter] = []
-        for message in strip_redundant(messages):
+        for message in strip_redundant(messages) if len(messages) > 1 else messages:
             target: Remote | None = self._peers.get(message.to) or self._remotes.get(message.to)
             if target is None:
                 if message.type == _SNAP:
