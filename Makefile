@@ -2,8 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Beside the editable install an ordinary one, as a user has it: with its core compiled (setup.py).
+# Beside the editable install an ordinary one, as a user has it: with its core compiled (setup.py), by the system's own Python
+# where that will do (3.11, fit to make environments and to compile for). Distributions build theirs with optimisations, which
+# is worth a tenth of a lone put; many a Python of one's own is built without. PYTHON=... is taken for both.
 COMPILED := .venv-compiled
+SYSTEM_PYTHON := /usr/bin/python3
+WILL_DO := import ensurepip, os, sys, sysconfig as s; \
+	sys.exit(sys.version_info < (3, 11) or not os.path.exists(s.get_path("include") + "/Python.h"))
+COMPILED_PYTHON = $(if $(filter file,$(origin PYTHON)),$(shell \
+	$(SYSTEM_PYTHON) -c '$(WILL_DO)' 2>/dev/null && echo $(SYSTEM_PYTHON) || echo $(PYTHON)),$(PYTHON))
 SOURCES := $(shell find src -name '*.py' -o -name '*.proto') setup.py
 
 .PHONY: up test judges test-sources test-compiled lint bench bench-scale clean test-hosts
@@ -22,7 +29,7 @@ up: $(BIN)/tercet
 	@$(BIN)/tercet up $(ARGS)
 
 $(COMPILED)/test: pyproject.toml $(SOURCES)
-	$(PYTHON) -m venv $(COMPILED)
+	$(COMPILED_PYTHON) -m venv --clear $(COMPILED)
 	rm -rf build
 	TERCET_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet '.[test]'
 	rm -rf build
