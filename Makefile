@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 # is worth a tenth of a lone put; many a Python of one's own is built without. PYTHON=... is taken for both.
 COMPILED := .venv-compiled
 SYSTEM_PYTHON := /usr/bin/python3
-WILL_DO := import ensurepip, os, sys, sysconfig as s; \
-	sys.exit(sys.version_info < (3, 11) or not os.path.exists(s.get_path("include") + "/Python.h"))
+WILL_DO := import ensurepip, os, shutil, sys, sysconfig as s; \
+	sys.exit(sys.version_info < (3, 11) or not os.path.exists(s.get_path("include") + "/Python.h") \
+	or not shutil.which(s.get_config_var("CC").split()[0]))
 COMPILED_PYTHON = $(if $(filter file,$(origin PYTHON)),$(shell \
 	$(SYSTEM_PYTHON) -c '$(WILL_DO)' 2>/dev/null && echo $(SYSTEM_PYTHON) || echo $(PYTHON)),$(PYTHON))
 SOURCES := $(shell find src -name '*.py' -o -name '*.proto') setup.py
@@ -29,7 +30,7 @@ up: $(BIN)/tercet
 	@$(BIN)/tercet up $(ARGS)
 
 $(COMPILED)/test: pyproject.toml $(SOURCES)
-	$(COMPILED_PYTHON) -m venv --clear $(COMPILED)
+	$(COMPILED_PYTHON) -m venv $(COMPILED)
 	rm -rf build
 	TERCET_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet '.[test]'
 	rm -rf build

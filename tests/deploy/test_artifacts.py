@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tercet.deploy.cluster.settings import EngineSettings
-from tercet.deploy.release.artifacts import Artifact, default_cache, prepare
+from tercet.deploy.release.artifact import Artifact
+from tercet.deploy.release.artifacts import default_cache, prepare
 from tercet.deploy.release.cache import KEPT_FILES, Cache
 from tercet.deploy.release.tarball import unpack
 from tercet.errors import ConfigError

@@ -20,7 +20,8 @@ import pytest
 import tercet
 from tercet.deploy.cluster.settings import EngineSettings
 from tercet.deploy.release import installed
-from tercet.deploy.release.artifacts import Artifact, prepare
+from tercet.deploy.release.artifact import Artifact
+from tercet.deploy.release.artifacts import prepare
 from tercet.deploy.release.bundle import Target, contents
 from tercet.deploy.release.cache import Cache
 from tercet.deploy.release.elf import machine, without_debug

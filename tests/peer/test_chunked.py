@@ -26,6 +26,12 @@ def test_content_comes_out_however_it_was_cut(bodies: list[bytes], at: list[int]
     assert decoder.feed(b"more") == b""
 
 
+@pytest.mark.parametrize("coded", [b"6;\nabcdef\r\n3\r\nxyz\r\n", b"5\nab\r\nc\r\n", b"2\r\n\r\n\r\n", b"1\r\nx\r\n1\r\ny\r\n"])
+def test_what_comes_whole_is_read_as_what_comes_in_bytes(coded: bytes) -> None:
+    slow = ChunkDecoder()
+    assert ChunkDecoder().feed(coded) == b"".join(slow.feed(bytes((byte,))) for byte in coded)
+
+
 def test_what_others_may_write() -> None:
     decoder = ChunkDecoder()
     assert decoder.feed(b"00A;name=value\r\n0123456789\r\n1 \nx\r\n") == b"0123456789x"

@@ -88,6 +88,40 @@ def test_damaged_entries_are_read_as_by_protobuf(entry: Entry, position: int, da
             assert codec.decode_entry(damaged) == Entry(entry.term, entry.index, data)
 
 
+PADDING = st.integers(0, 9)
+
+
+def padded(number: int, padding: int) -> bytes:
+    """A varint of that many bytes more than it needs."""
+    least = bytearray(encode_varint(number))
+    if padding:
+        least[-1] |= 0x80
+        least += b"\x80" * (padding - 1) + b"\0"
+    return bytes(least)
+
+
+@given(SMALL, SMALL, st.binary(max_size=200), PADDING, PADDING, PADDING)
+def test_padded_entries_are_read_as_by_protobuf(
+    term: int, index: int, data: bytes, first: int, second: int, third: int
+) -> None:
+    wire = b"\x10" + padded(term, first) + b"\x18" + padded(index, second) + b"\x22" + padded(len(data), third) + data
+    quick = read_entry_data(wire, term, index)
+    if quick is not None:
+        assert codec.decode_entry(wire) == Entry(term, index, quick)
+
+
+@given(SMALL, st.binary(max_size=200), PADDING, PADDING)
+def test_padded_messages_are_read_as_by_protobuf(index: int, context: bytes, first: int, second: int) -> None:
+    data = b"\x08\x09\x30" + padded(index, first) + b"\x62" + padded(len(context), second) + context
+    quick = read_message(data)
+    if quick is not None:
+        assert quick == codec.decode_message_slowly(data)
+
+
+def test_no_index_is_beyond_64_bits() -> None:
+    assert read_entry_data(b"\x10\x05\x18" + b"\x80" * 9 + b"\x02", 5, 2**64) is None
+
+
 @given(ENTRIES)
 def test_entries_come_back(entry: Entry) -> None:
     assert codec.decode_entry(entry.wire) == entry

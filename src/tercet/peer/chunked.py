@@ -42,9 +42,9 @@ class ChunkDecoder:
             self._line = b""
         elif not self._left and data.endswith(b"\r\n"):
             # As nearly all comes: one chunk, whole.
-            newline = data.find(b"\r\n", 0, _LINE_BYTES_MAX)
-            if 0 < newline < len(data) - 2 and _parse_size(data[:newline]) == len(data) - newline - 4 > 0:
-                return data[newline + 2 : -2]
+            newline = data.find(b"\n", 0, _LINE_BYTES_MAX)
+            if 0 < newline < len(data) - 2 and _parse_size(data[:newline]) == len(data) - newline - 3 > 0:
+                return data[newline + 1 : -2]
         parts: list[bytes] = []
         position, end = 0, len(data)
         while position < end:

@@ -17,6 +17,8 @@ from tercet.raft.types import Message, MessageType
 _TYPES: Final = {int(kind): kind for kind in MessageType}
 _UINT64_MAX: Final = (1 << 64) - 1
 _VARINT_BYTES_MAX: Final = 10
+_LENGTH_SHIFT_MAX: Final = 28  # protobuf refuses a length of more than five bytes, though zeros pad it: so must we, or a log
+# would hold what its own recovery cannot read
 
 
 def read_message(data: bytes) -> Message | None:
@@ -58,7 +60,7 @@ def read_message(data: bytes) -> Message | None:
             reject = number
         elif tag == 0x58:
             reject_hint = number
-        elif tag == 0x62 and number <= end - position:
+        elif tag == 0x62 and shift <= _LENGTH_SHIFT_MAX and number <= end - position:
             context = data[position : position + number]
             position += number
         else:
@@ -90,8 +92,10 @@ def read_entry_data(wire: bytes, term: int, index: int) -> bytes | None:
             if byte < 0x80:
                 break
             shift += 7
+        if number > _UINT64_MAX:
+            return None
         if expected < 0:
-            return wire[position:] if number == end - position else None
+            return wire[position:] if shift <= _LENGTH_SHIFT_MAX and number == end - position else None
         if number != expected:
             return None
     return None

@@ -19,7 +19,7 @@ from tercet.deploy.plan.unit import unit_path, unit_text
 from tercet.deploy.release.release import program, tool
 
 if TYPE_CHECKING:
-    from tercet.deploy.release.artifacts import Artifact
+    from tercet.deploy.release.artifact import Artifact
 
 MARKS = "/run/tercet-deploy"
 

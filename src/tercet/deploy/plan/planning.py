@@ -34,7 +34,7 @@ from tercet.pki import names
 from tercet.pki.certificate import parse_certificates
 
 if TYPE_CHECKING:
-    from tercet.deploy.release.artifacts import Artifact
+    from tercet.deploy.release.artifact import Artifact
 
 INSTALL_SECONDS = 300
 _RUNS = ("active", "reloading")

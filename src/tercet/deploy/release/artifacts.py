@@ -14,48 +14,23 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tercet import __version__
 from tercet.deploy.release import bundle, etcd_tarball
+from tercet.deploy.release.artifact import Artifact
 from tercet.deploy.release.cache import Cache, file_sha256, pack_once
 from tercet.deploy.release.elf import architecture
 from tercet.deploy.release.fetch import fetch, is_address, published_sha256
-from tercet.deploy.release.release import activate_command, install_command, program, rollback_command, tool
 from tercet.errors import ConfigError
 
 if TYPE_CHECKING:
     from tercet.deploy.cluster.settings import EngineSettings
 
-__all__ = [
-    "Artifact",
-    "Progress",
-    "activate_command",
-    "default_cache",
-    "install_command",
-    "prepare",
-    "program",
-    "rollback_command",
-    "tool",
-]
-
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~-]*")
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all (0 while unknown), from any thread."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One file, ready to be copied to hosts."""
-
-    engine: str  # "tercet" or "etcd"
-    version: str  # without a leading v
-    path: Path
-    sha256: str  # of the file at `path`
-    size: int  # bytes
-    release: str  # name of its directory on a host: tercet-0.1.0-1a2b3c4d
 
 
 def default_cache() -> Path:

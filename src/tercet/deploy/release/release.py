@@ -17,7 +17,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tercet.deploy.release.artifacts import Artifact
+    from tercet.deploy.release.artifact import Artifact
 
 KEPT_RELEASES = 3
 _PROGRAM = {"tercet": "tercet", "etcd": "etcd"}

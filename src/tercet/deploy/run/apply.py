@@ -27,7 +27,8 @@ from tercet.deploy.plan.continuity import check_continuity
 from tercet.deploy.plan.desired import Desired, desired, wanted
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
-from tercet.deploy.release.artifacts import Artifact, default_cache, prepare
+from tercet.deploy.release.artifact import Artifact
+from tercet.deploy.release.artifacts import default_cache, prepare
 from tercet.deploy.run.events import Event, OnEvent
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.host_lock import locked_hosts
