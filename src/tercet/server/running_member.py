@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tercet import errors
 from tercet.errors import StatusError, StorageFailure, without_trace
 from tercet.mvcc import AutoCompaction
-from tercet.peer import Transport, snapshot_path
+from tercet.peer import PeerStatus, snapshot_path
 from tercet.peer.tasks import Tasks
 from tercet.proto import rpc_pb2
 from tercet.raft import Raft
@@ -35,6 +35,21 @@ from tercet.storage.interfaces import LogStore
 log = logging.getLogger(__name__)
 
 _TELL_SECONDS: Final = 0.003  # longer than a put takes, so that puts one behind the other carry the news of each other
+
+
+class Peers(Protocol):
+    """The line to the other members: `peer.Transport`, as far as a member and those who report on it need it."""
+
+    @property
+    def peers(self) -> list[int]: ...
+    def peer(self, id: int) -> object | None: ...
+    def status(self, id: int) -> PeerStatus | None: ...
+    def active_since(self, id: int) -> float | None: ...
+    def add_peer(self, id: int, urls: Sequence[str]) -> None: ...
+    def update_peer(self, id: int, urls: Sequence[str]) -> None: ...
+    def remove_peer(self, id: int) -> None: ...
+    def send(self, messages: Sequence[Message]) -> None: ...
+    def send_snapshot(self, message: Message, database: AsyncIterator[bytes]) -> None: ...
 
 
 class RunningMember:
@@ -66,7 +81,7 @@ class RunningMember:
         self._tick_handle: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
         self.auto_compaction: AutoCompaction | None = None
-        self.transport: Transport | None = None
+        self.transport: Peers | None = None
         self.rpc_server: Server | None = None
         self._preparing = Tasks()
         self._one_at_a_time = asyncio.Lock()
@@ -81,7 +96,7 @@ class RunningMember:
             options=options,
         )
 
-    def start(self, transport: Transport) -> None:
+    def start(self, transport: Peers) -> None:
         """Begin to tick."""
         self.transport = transport
         for member in self.replica.machine.membership.sorted():
