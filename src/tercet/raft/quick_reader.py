@@ -17,8 +17,9 @@ from tercet.raft.types import Message, MessageType
 _TYPES: Final = {int(kind): kind for kind in MessageType}
 _UINT64_MAX: Final = (1 << 64) - 1
 _VARINT_BYTES_MAX: Final = 10
-_LENGTH_SHIFT_MAX: Final = 28  # protobuf refuses a length of more than five bytes, though zeros pad it: so must we, or a log
-# would hold what its own recovery cannot read
+_LENGTH_BYTES_MAX: Final = 5  # protobuf refuses a longer one, though it be zeros: so must we, or a log would hold what its own
+# recovery cannot read
+_MALFORMED: Final = (0, 0)
 
 
 def read_message(data: bytes) -> Message | None:
@@ -27,20 +28,9 @@ def read_message(data: bytes) -> Message | None:
     context = b""
     position, end = 0, len(data)
     while position < end:
-        tag = data[position]
-        position += 1
-        # A varint follows whatever comes next: a number itself, or the length of the context.
-        number = shift = 0
-        while True:
-            if position >= end or shift >= 7 * _VARINT_BYTES_MAX:
-                return None
-            byte = data[position]
-            position += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-        if number > _UINT64_MAX:
+        tag, start = data[position], position + 1
+        number, position = _varint(data, start, end)  # the field itself, or the length of the context
+        if not position:
             return None
         if tag == 0x30:
             index = number
@@ -60,7 +50,7 @@ def read_message(data: bytes) -> Message | None:
             reject = number
         elif tag == 0x58:
             reject_hint = number
-        elif tag == 0x62 and shift <= _LENGTH_SHIFT_MAX and number <= end - position:
+        elif tag == 0x62 and position - start <= _LENGTH_BYTES_MAX and number <= end - position:
             context = data[position : position + number]
             position += number
         else:
@@ -76,26 +66,30 @@ def read_entry_data(wire: bytes, term: int, index: int) -> bytes | None:
     position, end = 0, len(wire)
     if end > 2 and wire[0] == 0x08 and wire[1] == 0:  # etcd up to 3.6 spells out the zero of a normal entry
         position = 2
-    for tag, expected in ((0x10, term), (0x18, index), (0x22, -1)):
-        if position >= end:
-            return b"" if tag == 0x22 else None
-        if wire[position] != tag:
+    for tag, expected in ((0x10, term), (0x18, index)):
+        if position >= end or wire[position] != tag:
             return None
+        number, position = _varint(wire, position + 1, end)
+        if not position or number != expected:
+            return None
+    if position == end:
+        return b""
+    if wire[position] != 0x22:
+        return None
+    start = position + 1
+    number, position = _varint(wire, start, end)
+    is_whole = position > 0 and position - start <= _LENGTH_BYTES_MAX and number == end - position
+    return wire[position:] if is_whole else None
+
+
+def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+    """The number at `position`, and where it ends; an end of 0 says that it is cut off or larger than 64 bits."""
+    number = shift = 0
+    while position < end and shift < 7 * _VARINT_BYTES_MAX:
+        byte = data[position]
         position += 1
-        number = shift = 0
-        while True:
-            if position >= end or shift >= 7 * _VARINT_BYTES_MAX:
-                return None
-            byte = wire[position]
-            position += 1
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
-        if number > _UINT64_MAX:
-            return None
-        if expected < 0:
-            return wire[position:] if shift <= _LENGTH_SHIFT_MAX and number == end - position else None
-        if number != expected:
-            return None
-    return None
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (number, position) if number <= _UINT64_MAX else _MALFORMED
+        shift += 7
+    return _MALFORMED
