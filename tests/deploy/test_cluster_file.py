@@ -296,6 +296,13 @@ def test_warnings_are_no_errors_and_name_the_line() -> None:
     assert warnings("name: a\nhosts: [{name: n1, address: 10.0.0.1}]\n") == [
         "2: hosts: a single member: the cluster stops when its host does"
     ]
+    for address, whom in (
+        ("0.0.0.0", "whoever reaches it"),
+        ("127.0.0.1", "every process on the host, and to who tunnels to it"),
+    ):
+        assert warnings(f"{SMALL}listen: {{metrics_url: 'http://{address}:2381'}}\n")[-1].endswith(
+            f"listen.metrics_url: is open to {whom}: metrics and health without a certificate"
+        )
     even = "name: a\nhosts: [{name: n1, address: 10.0.0.1}, {name: n2, address: 10.0.0.2}]\n"
     assert warnings(even) == [
         "2: hosts: 2 members endure no more failures than 1, and more of them can fail; use an odd number"

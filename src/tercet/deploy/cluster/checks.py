@@ -205,8 +205,9 @@ def _check_listeners(document: Document, found: Findings) -> None:
     url = parse_url(listen.metrics_url)
     if url.port in (listen.client_port, listen.peer_port):
         found.error(("listen", "metrics_url"), f"port {url.port} is taken by the clients' or the peers' listener")
-    if not url.is_secure and document.tls.enabled and not _is_loopback(url.host):
-        found.warning(("listen", "metrics_url"), "is open to whoever reaches it: metrics and health without a certificate")
+    if not url.is_secure and document.tls.enabled:
+        whom = "every process on the host, and to who tunnels to it" if _is_loopback(url.host) else "whoever reaches it"
+        found.warning(("listen", "metrics_url"), f"is open to {whom}: metrics and health without a certificate")
 
 
 def _check_store(document: Document, found: Findings) -> None:
