@@ -69,6 +69,7 @@ class LoneMember:
         *,
         options: Options | None = None,
         founders: Sequence[Member] = FOUNDERS,
+        commit_waits: bool = False,
     ) -> None:
         self.now = 100.0
         self.sent: list[Message] = []
@@ -79,7 +80,7 @@ class LoneMember:
         if is_blank(recovered):
             recovered = write_founding(wal, founders)
         self.disk = Disk(wal)
-        self.raft = restore(RaftConfig(id=SELF, random=Random(1)), wal, recovered, self.backend)
+        self.raft = restore(RaftConfig(id=SELF, random=Random(1), commit_waits=commit_waits), wal, recovered, self.backend)
         self.replica = Replica(
             self.raft,
             self.disk,
@@ -156,7 +157,8 @@ class LoneMember:
 
     def answer_now(self) -> None: ...
 
-    def schedule_telling(self) -> None: ...
+    def schedule_telling(self) -> None:
+        self.calls.append("schedule_telling")
 
     def receive_database(self, message: Message, content: Content) -> None:
         """The database of a MsgSnap has arrived, and is prepared as it would be in a thread."""

@@ -56,6 +56,41 @@ def test_a_backlog_is_applied_in_several_turns() -> None:
     assert turns > 1
 
 
+# --- news of commits
+
+
+def test_a_commit_younger_than_the_one_whose_moment_is_over_is_told_a_moment_later() -> None:
+    member = LoneMember(commit_waits=True)
+
+    def acknowledged() -> None:
+        for follower in (LEADER, OTHER):
+            index = member.raft.log.last_index
+            member.hear(Message(MessageType.APP_RESP, to=SELF, from_=follower, term=member.raft.term, index=index))
+        member.settle()
+
+    def moment_is_over() -> list[int]:
+        """The commits that are told then."""
+        member.told(MessageType.APP)
+        member.calls.clear()
+        member.replica.tell_commit()
+        member.settle()
+        return [message.commit for message in member.told(MessageType.APP)]
+
+    member.settle()
+    member.lead()
+    acknowledged()
+    moment_is_over()
+    for _ in range(2):  # the second tells followers of the first
+        propose(member, [])
+        member.settle()
+        acknowledged()
+    last = member.raft.commit_index
+    assert moment_is_over() == []
+    assert member.calls == ["schedule_telling"]
+    assert moment_is_over() == [last, last]
+    assert member.calls == []
+
+
 # --- at its end
 
 

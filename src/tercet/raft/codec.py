@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from tercet.errors import TercetError
 from tercet.proto import raft_pb2
+from tercet.raft.kinds import BY_NUMBER
 from tercet.raft.quick_reader import read_entry_data, read_message
 from tercet.raft.types import (
     ConfChange,
@@ -26,14 +27,12 @@ from tercet.raft.types import (
     EntryType,
     HardState,
     Message,
-    MessageType,
     Snapshot,
     encode_varint,
 )
 
 _IDS_KNOWN_MAX: Final = 256
 _ID_BYTES: Final[dict[int, bytes]] = {}
-_TYPES: Final = {int(kind): kind for kind in MessageType}
 
 
 class MalformedMessage(TercetError):
@@ -94,7 +93,7 @@ def decode_message_slowly(data: bytes) -> Message:
     except DecodeError as error:
         raise MalformedMessage(f"raft message of {len(data)} bytes: {error}") from error
     return Message(
-        _TYPES[raw.type],
+        BY_NUMBER[raw.type],
         to=raw.to,
         from_=getattr(raw, "from"),
         term=raw.term,

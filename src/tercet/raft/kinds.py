@@ -1,4 +1,4 @@
-"""Which messages travel, answer, come from leaders, or promise something?"""
+"""What sorts of messages are there: which travel, answer, come from leaders, or promise something?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from tercet.raft.types import MessageType
 
+BY_NUMBER: Final = {int(kind): kind for kind in MessageType}
 LOCAL: Final = frozenset(
     {
         MessageType.HUP,

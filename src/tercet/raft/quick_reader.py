@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tercet.raft.types import Message, MessageType
+from tercet.raft.kinds import BY_NUMBER
+from tercet.raft.types import Message
 
-_TYPES: Final = {int(kind): kind for kind in MessageType}
 _UINT64_MAX: Final = (1 << 64) - 1
 _VARINT_BYTES_MAX: Final = 10
 _LENGTH_BYTES_MAX: Final = 5  # protobuf refuses a longer one, though it be zeros: so must we, or a log would hold what its own
@@ -55,7 +55,7 @@ def read_message(data: bytes) -> Message | None:
             position += number
         else:
             return None
-    known = _TYPES.get(kind)
+    known = BY_NUMBER.get(kind)
     if known is None:
         return None
     return Message(known, to, sender, term, log_term, index, None, commit, None, reject != 0, reject_hint, context)

@@ -79,7 +79,7 @@ RefuseText = Callable[[str], StorageFailure]
 
 
 class Record:
-    """A record that checks."""
+    """A record that checks. Written out, since a NamedTuple with a memoryview cannot be compiled."""
 
     __slots__ = ("body", "check", "durable", "end", "kind", "offset", "previous")
 
