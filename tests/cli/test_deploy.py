@@ -15,8 +15,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tercet.cli.deploy import command
-from tercet.cli.deploy_setting import Setting
+from tercet.cli.deploy.command import command
+from tercet.cli.deploy.options import Setting
 from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
 from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step

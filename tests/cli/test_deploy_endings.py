@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from tercet.cli import tercet
-from tercet.cli.deploy_progress import make_progress
-from tercet.cli.deploy_setting import reported
+from tercet.cli.deploy.options import reported
+from tercet.cli.deploy.progress import make_progress
 from tercet.deploy.run.events import Event
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tercet.cli.deploy import command
+from tercet.cli.deploy.command import command
 from tercet.deploy.cluster.cluster_file import parse
 
 PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"

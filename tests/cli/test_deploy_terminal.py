@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tercet.cli.deploy_progress import make_progress
+from tercet.cli.deploy.progress import make_progress
 from tercet.deploy.run.events import Event
 
 ASK = """
 import asyncio, sys
 from contextlib import nullcontext
-from tercet.cli.deploy_prompts import password_source
+from tercet.cli.deploy.prompts import password_source
 ask = password_source(None, nullcontext)
 try:
     print("got", len(asyncio.run(ask("password: "))))
@@ -34,8 +34,8 @@ print("echo" if termios.tcgetattr(0)[3] & termios.ECHO else "silent")
 
 PLAN = """
 import asyncio
-from tercet.cli.deploy import command
-from tercet.cli.deploy_setting import Setting
+from tercet.cli.deploy.command import command
+from tercet.cli.deploy.options import Setting
 from tercet.deploy import Event, Plan
 
 class Building:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.cli.ctl.go_json import dumps
-from tercet.cli.ctl.go_text import GoSyntaxError, humanize_bytes, parse_bool, parse_int, quote, unquote
+from tercet.gotext.json import dumps
+from tercet.gotext.strconv import GoSyntaxError, humanize_bytes, parse_bool, parse_int, quote, unquote
 
 
 @given(st.binary())

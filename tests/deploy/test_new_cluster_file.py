@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tercet.deploy
+from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.deploy.cluster.cluster_file import Cluster, parse
 from tercet.deploy.cluster.document import SECTIONS, Document, HostEntry
 from tercet.deploy.cluster.engine_flags import decided_elsewhere
@@ -21,7 +22,6 @@ from tercet.deploy.cluster.settings import EngineKind
 from tercet.deploy.cluster.yaml_document import parse_yaml
 from tercet.deploy.cluster.yaml_scalar import scalar
 from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
-from tercet.server.flag_table import FLAGS, RETIRED
 
 ROOT = Path(__file__).parents[2]
 ENGINES: tuple[EngineKind, ...] = ("tercet", "etcd")

@@ -4,7 +4,7 @@ import pytest
 
 from tercet.errors import ConfigError
 from tercet.mvcc import AutoCompaction, make_auto_compaction
-from tercet.mvcc.auto_compaction import parse_retention
+from tercet.replica.auto_compaction import parse_retention
 
 HOUR, MINUTE = 3600, 60
 

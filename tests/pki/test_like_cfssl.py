@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tercet.cli.pki import command
+from tercet.cli.pki.command import command
 from tercet.pki import explain
 from tests.pki.programs import cfssl, cfssl_gencert, needs_cfssl, needs_openssl, openssl_verify, write_json
 

@@ -22,7 +22,7 @@ from tercet.raft import (
     codec,
 )
 from tercet.raft.entry_batch import make_entries
-from tercet.raft.quick_reader import read_entry_data, read_message
+from tercet.raft.fast_codec import read_entry_data, read_message
 from tercet.raft.types import encode_entry, encode_varint
 
 U64 = st.integers(0, 2**64 - 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tercet.errors import InvariantViolation
 from tercet.raft import Entry, Message, MessageType, Progress, ProgressState, RaftLog
-from tercet.raft.promises import Promises
+from tercet.raft.pending_writes import Promises
 from tercet.raft.read_only import ReadOnly
 
 

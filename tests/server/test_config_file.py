@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.server.server_config import ServerConfig
+from tercet.config.server_config import ServerConfig
 from tests.server.configured import config, loaded, messages, refusal
 
 

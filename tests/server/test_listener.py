@@ -13,11 +13,11 @@ from typing import cast
 import pytest
 import uvloop
 
+from tercet.config.urls import parse_urls
 from tercet.errors import ConfigError
 from tercet.server.listener import PREFACE, Listener, Services, log_loop_error, open_addresses
-from tercet.server.tls import ClientTls, ServerTls
-from tercet.server.tls_files import TlsFiles
-from tercet.server.urls import parse_urls
+from tercet.server.tls.contexts import ClientTls, ServerTls
+from tercet.server.tls.files import TlsFiles
 from tests.server.certificates import Authority
 
 Scenario = Callable[[], Awaitable[None]]

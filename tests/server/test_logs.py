@@ -17,12 +17,21 @@ from pathlib import Path
 
 import pytest
 
+from tercet.config.log_settings import LogSettings, Rotation, log_settings
+from tercet.config.startup_error import StartRefused, info, warn
 from tercet.errors import ConfigError
-from tercet.server.journal import JournalHandler
-from tercet.server.log_rotation import RotatingHandler, sweep
-from tercet.server.log_settings import LogSettings, Rotation, log_settings
-from tercet.server.logs import ConsoleFormatter, JsonFormatter, Sampling, configure, fields, level_name, report, write_lines
-from tercet.server.refusal import StartRefused, info, warn
+from tercet.server.logs.journal import JournalHandler
+from tercet.server.logs.rotation import RotatingHandler, sweep
+from tercet.server.logs.zap_format import (
+    ConsoleFormatter,
+    JsonFormatter,
+    Sampling,
+    configure,
+    fields,
+    level_name,
+    report,
+    write_lines,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +236,8 @@ def test_old_files_go_by_number_and_age_and_the_rest_is_packed(tmp_path: Path) -
 def test_the_lines_of_a_process_are_whole(tmp_path: Path) -> None:
     """As the program has it: configured once, written to stderr."""
     code = (
-        "import logging; from tercet.server.logs import configure, fields; from tercet.server.log_settings import LogSettings;"
+        "import logging; from tercet.server.logs.zap_format import configure, fields;"
+        "from tercet.config.log_settings import LogSettings;"
         "configure(LogSettings()); logging.getLogger('tercet').info('hello', extra=fields(name='n1'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from tercet.config.feature_gates import resolve_gates
 from tercet.http import HealthCounters
 from tercet.rpc import Server, ServerOptions, unary
-from tercet.server.common_metrics import register_health, register_process, register_versions
-from tercet.server.exposition import exposition, go_float, text
-from tercet.server.feature_gates import resolve_gates
-from tercet.server.loop_watch import LoopWatch
-from tercet.server.metric_table import METRICS
-from tercet.server.metrics import Metrics
+from tercet.server.metrics.event_loop import LoopWatch
+from tercet.server.metrics.exposition import exposition, go_float, text
+from tercet.server.metrics.process import register_health, register_process, register_versions
+from tercet.server.metrics.registry import Metrics
+from tercet.server.metrics.table import METRICS
 
 
 def page(metrics: Metrics) -> str:

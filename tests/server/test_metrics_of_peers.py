@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tercet.peer.status import ROUND_TRIP_BOUNDS
-from tercet.server.metric_table import METRICS
+from tercet.server.metrics.table import METRICS
 
 
 def test_the_bounds_of_round_trips_are_those_of_the_metric() -> None:

@@ -22,10 +22,10 @@ from tercet.replica.membership import Member
 from tercet.replica.recovery import restore, write_founding
 from tercet.replica.replica import Options
 from tercet.replica.state_machine import StateMachine
-from tercet.server.running_member import RunningMember
+from tercet.server.replica_driver import RunningMember
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.memory_backend import MemoryBackend
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL
 from tests.stand_ins import uses_stand_ins
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tercet.config.urls import parse_urls
 from tercet.errors import ConfigError
-from tercet.server.auto_tls import with_self_signed
-from tercet.server.peer_certificates import PeerCheck, comes_from_its_address, common_name, names_host
-from tercet.server.tls import CLIENT_PROTOCOLS, ClientTls, ServerTls
-from tercet.server.tls_files import TlsFiles, client_tls, peer_tls
-from tercet.server.urls import parse_urls
+from tercet.server.tls.auto_tls import with_self_signed
+from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ClientTls, ServerTls
+from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
+from tercet.server.tls.verification import PeerCheck, comes_from_its_address, common_name, names_host
 from tests.server.certificates import Authority, Pair
 from tests.server.configured import config
 from tests.server.handshakes import handshake

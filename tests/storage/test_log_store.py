@@ -10,8 +10,8 @@ from typing import Any
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import ConfState, Entry, HardState, Snapshot
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.log_store import ThreadedLogStore
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from tercet.errors import StorageFailure
-from tercet.storage.simulated_filesystem import SECTOR, SimulatedFileSystem
+from tercet.sim.filesystem import SECTOR, SimulatedFileSystem
 
 
 def read(fs: SimulatedFileSystem, path: str) -> bytes:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import ConfState, Entry, EntryType, HardState, Snapshot
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage import wal_format as form
 from tercet.storage.os_filesystem import OsFileSystem
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 

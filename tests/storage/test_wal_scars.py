@@ -10,8 +10,8 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import ConfState, Entry, HardState, Snapshot
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage import wal_format as form
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 

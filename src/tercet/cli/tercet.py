@@ -28,8 +28,8 @@ _COMMANDS = {
 
 _COMMAND_MODULES = {
     "up": "tercet.cli.up",
-    "deploy": "tercet.cli.deploy",
-    "pki": "tercet.cli.pki",
+    "deploy": "tercet.cli.deploy.command",
+    "pki": "tercet.cli.pki.command",
     "bench": "tercet.cli.bench",
     "sim": "tercet.cli.simulate",
 }

@@ -24,7 +24,7 @@ from tercet.bench.local_cluster import LocalCluster, Member, MemberDied, NotHeal
 from tercet.cli.up_plan import Shape, Wish, make_plan, settle
 from tercet.client import Health
 from tercet.errors import ConfigError
-from tercet.server.durations import format_duration
+from tercet.gotext.duration import format_duration
 
 _PORT = click.IntRange(1, 65535)
 

@@ -5,9 +5,9 @@ What it tells about the member it asks of `Probes`; it knows neither consensus n
 """
 
 from tercet.http.health import HealthCounters, Probes
-from tercet.http.messages import Headers, HttpHandler, Response
-from tercet.http.protocol import HttpLimits, HttpProtocol
 from tercet.http.routes import Access, Routes, Versions
+from tercet.http1.messages import Headers, HttpHandler, Response
+from tercet.http1.protocol import HttpLimits, HttpProtocol
 
 __all__ = [
     "Access",

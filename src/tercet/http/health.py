@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from tercet.errors import TIMEOUT, StatusError, without_trace
-from tercet.http.messages import TEXT, Response, error, plain
+from tercet.http1.messages import TEXT, Response, error, plain
 
 _log = logging.getLogger(__name__)
 Query = Mapping[str, Sequence[str]]

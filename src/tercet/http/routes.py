@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from tercet.http.debug_vars import RaftStatus, debug_vars
 from tercet.http.health import Health
-from tercet.http.messages import (
+from tercet.http1.messages import (
     JSON,
     Headers,
     HttpHandler,

@@ -4,7 +4,6 @@
 they are proposed. Nothing here waits, reads a clock or knows of other members.
 """
 
-from tercet.mvcc.auto_compaction import AutoCompaction, make_auto_compaction
 from tercet.mvcc.check import (
     check_delete,
     check_put,
@@ -19,6 +18,7 @@ from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Change, Leases, Store
+from tercet.replica.auto_compaction import AutoCompaction, make_auto_compaction
 
 __all__ = [
     "AutoCompaction",

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tercet.http1.client import HttpClient
 from tercet.peer.frames import MESSAGE_BYTES_MAX
 from tercet.peer.headers import Identity
-from tercet.peer.http_client import HttpClient
 from tercet.raft.types import Message, MessageType
 
 log = logging.getLogger("tercet.peer")

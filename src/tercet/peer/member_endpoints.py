@@ -22,8 +22,8 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import StatusError
+from tercet.http1.server import BodyError, Request, Response, json_response, text_response
 from tercet.peer.headers import Headers
-from tercet.peer.http_server import BodyError, Request, Response, json_response, text_response
 from tercet.proto import internal_pb2, rpc_pb2
 
 log = logging.getLogger("tercet.peer")

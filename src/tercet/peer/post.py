@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from tercet.http1.client import Answer
 from tercet.peer.context import Context
-from tercet.peer.http_client import Answer
 
 
 class Refused(ConnectionError):

@@ -14,8 +14,8 @@ import time
 from datetime import datetime
 from typing import Final
 
+from tercet.http1.client import Answer
 from tercet.peer.context import Context, log
-from tercet.peer.http_client import Answer
 from tercet.peer.status import PeerStatus
 from tercet.peer.urls import UrlPicker
 

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
+from tercet.http1.server import BodyError, Request, Response, StreamResponse, text_response
 from tercet.peer.context import Context
 from tercet.peer.frames import FrameError
 from tercet.peer.headers import Headers, is_compatible, parse_id
-from tercet.peer.http_server import BodyError, Request, Response, StreamResponse, text_response
 from tercet.peer.message_stream import parse_message
 from tercet.peer.peer import Peer
 from tercet.peer.prober import probe_answer

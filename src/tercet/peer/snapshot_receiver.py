@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
+from tercet.http1.server import Body, BodyError
 from tercet.peer.frames import unpack_u64_from
-from tercet.peer.http_server import Body, BodyError
 
 log = logging.getLogger("tercet.peer")
 

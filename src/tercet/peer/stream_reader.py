@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from tercet.http1.client import Answer
 from tercet.peer.chunked import ChunkDecoder, ChunkError
 from tercet.peer.context import Context
 from tercet.peer.frames import FrameError
 from tercet.peer.headers import offers_streams, parse_version
-from tercet.peer.http_client import Answer
 from tercet.peer.message_stream import MessageDecoder
 from tercet.peer.msgapp_stream import MsgAppDecoder
 from tercet.peer.status import PeerStatus

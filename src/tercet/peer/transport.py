@@ -19,10 +19,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
+from tercet.http1.client import HttpClient
+from tercet.http1.server import IO_TIMEOUT_SECONDS, Request, Response, ServerConnection, StreamResponse, text_response
 from tercet.peer.context import Context, Handler, Limits
 from tercet.peer.headers import Identity
-from tercet.peer.http_client import HttpClient
-from tercet.peer.http_server import IO_TIMEOUT_SECONDS, Request, Response, ServerConnection, StreamResponse, text_response
 from tercet.peer.member_endpoints import MemberApi, MemberEndpoints
 from tercet.peer.peer import Peer, Remote
 from tercet.peer.raft_endpoints import RaftEndpoints

@@ -5,9 +5,9 @@ owes. Beside it stand the nouns (types.py), their bytes (codec.py) and what must
 """
 
 from tercet.raft.confchange import ConfChangeRefused
-from tercet.raft.core import Raft, RaftConfig
 from tercet.raft.log import RaftLog
 from tercet.raft.progress import Progress, ProgressState
+from tercet.raft.raft import Raft, RaftConfig
 from tercet.raft.ready import Ready
 from tercet.raft.types import (
     ConfChange,

@@ -14,7 +14,7 @@ from tercet.raft.types import NO_MEMBER, Message, MessageType, Role
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tercet.raft.core import Raft
+    from tercet.raft.raft import Raft
 
 
 def become_pre_candidate(raft: Raft) -> None:

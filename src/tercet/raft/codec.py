@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 
 from tercet.errors import TercetError
 from tercet.proto import raft_pb2
-from tercet.raft.kinds import BY_NUMBER
-from tercet.raft.quick_reader import read_entry_data, read_message
+from tercet.raft.fast_codec import read_entry_data, read_message
+from tercet.raft.message_types import BY_NUMBER
 from tercet.raft.types import (
     ConfChange,
     ConfChangeTransition,

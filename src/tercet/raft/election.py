@@ -17,7 +17,7 @@ from tercet.raft.quorum import VoteResult
 from tercet.raft.types import NO_MEMBER, EntryType, Message, MessageType, Role
 
 if TYPE_CHECKING:
-    from tercet.raft.core import Raft
+    from tercet.raft.raft import Raft
 
 CAMPAIGN_TRANSFER: Final = b"CampaignTransfer"  # etcd's mark of a vote that its leader has asked for
 

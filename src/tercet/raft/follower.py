@@ -15,7 +15,7 @@ from tercet.raft.types import NO_MEMBER, Entry, Message, MessageType, Role, Snap
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tercet.raft.core import Raft
+    from tercet.raft.raft import Raft
 
 
 def become(raft: Raft, term: int, leader: int) -> None:

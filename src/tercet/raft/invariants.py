@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from tercet.errors import require
 from tercet.raft import confchange
-from tercet.raft.core import Raft
 from tercet.raft.progress import ProgressState
+from tercet.raft.raft import Raft
 from tercet.raft.types import NO_MEMBER, Entry, Role
 
 

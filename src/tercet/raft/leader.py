@@ -2,7 +2,7 @@
 
 It begins with an empty entry: until one of its own term is committed it cannot know what else is (paper §8). It takes one
 change of configuration at a time, counted from the moment its entry is appended until that is applied. Sending and counting are
-in replication.py, reads in reads.py.
+in replication.py, reads in read_index.py.
 Source: paper §5.2, §6; thesis §3.10, §4, §6.2; etcd raft.go (stepLeader, switchToConfig).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tercet.raft import confchange, follower, reads, replication
+from tercet.raft import confchange, follower, read_index, replication
 from tercet.raft.codec import MalformedMessage, conf_change_in, encode_conf_change
 from tercet.raft.entry_batch import make_entries
 from tercet.raft.types import (
@@ -27,7 +27,7 @@ from tercet.raft.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tercet.raft.core import Raft
+    from tercet.raft.raft import Raft
 
 
 def become(raft: Raft) -> None:
@@ -77,8 +77,8 @@ def propose_conf_change(raft: Raft, kind: EntryType, change: ConfChange | ConfCh
     return True
 
 
-def read_index(raft: Raft, member: int, context: bytes) -> None:
-    reads.start(raft, member, context)
+def on_read_request(raft: Raft, member: int, context: bytes) -> None:
+    read_index.start(raft, member, context)
 
 
 def transfer_leadership(raft: Raft, target: int) -> None:
@@ -101,7 +101,7 @@ def on_configuration_changed(raft: Raft) -> None:
     """Fewer voters may make a quorum of what is already stored and echoed; new members get their first probe."""
     if not replication.advance_commit(raft):
         raft.appends_due = True
-    reads.answer_confirmed(raft)
+    read_index.answer_confirmed(raft)
     if not raft.tracker.is_voter(raft.leader_transferee):
         raft.leader_transferee = NO_MEMBER
 
@@ -160,7 +160,7 @@ def _on_proposal(raft: Raft, message: Message) -> None:
 
 def _on_read_index(raft: Raft, message: Message) -> None:
     if len(message.entries) == 1:
-        reads.start(raft, message.from_, message.entries[0].data)
+        read_index.start(raft, message.from_, message.entries[0].data)
 
 
 def _on_transfer_leader(raft: Raft, message: Message) -> None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tercet.errors import require
-from tercet.raft import reads
+from tercet.raft import read_index
 from tercet.raft.progress import Progress, ProgressState
 from tercet.raft.types import Message, MessageType
 
 if TYPE_CHECKING:
-    from tercet.raft.core import Raft
+    from tercet.raft.raft import Raft
 
 
 def send_due(raft: Raft) -> None:
@@ -65,7 +65,7 @@ def advance_commit(raft: Raft) -> bool:
     raft.commit_news.committed(raft.commit_index, pending_conf_index=raft.pending_conf_index)
     raft.commit_to(index)
     raft.appends_due = True
-    reads.on_commit(raft)
+    read_index.on_commit(raft)
     return True
 
 
@@ -85,7 +85,7 @@ def on_heartbeat_response(raft: Raft, message: Message) -> None:
     progress.paused = False
     if progress.match < raft.log.last_index or progress.state is ProgressState.PROBE:
         request_append(raft, progress)
-    reads.on_echo(raft, message.from_, message.context)
+    read_index.on_echo(raft, message.from_, message.context)
 
 
 def on_unreachable(raft: Raft, member: int) -> None:

@@ -29,7 +29,7 @@ from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in, encode_conf_change
 from tercet.raft.ready import Ready
 from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message, Snapshot
-from tercet.replica.checkpoint import Checkpoints
+from tercet.replica.log_compaction import Checkpoints
 from tercet.replica.membership import Member
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
 from tercet.replica.quota import Quota, request_cost

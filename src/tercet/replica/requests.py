@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import encode_varint
-from tercet.replica.deep_requests import parse_deep
+from tercet.replica.nested_requests import parse_deep
 
 _HEADER_TAG: Final = encode_varint(100 << 3 | 2)
 _LENGTH_DELIMITED: Final = 2

@@ -7,7 +7,7 @@ from typing import Any
 from tercet import errors
 from tercet.peer import PeerClient
 from tercet.replica.replica import Replica
-from tercet.server.running_member import RunningMember
+from tercet.server.replica_driver import RunningMember
 
 
 class PeerConnections:

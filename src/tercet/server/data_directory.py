@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, StorageFailure
 from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
@@ -27,8 +28,7 @@ from tercet.raft.types import HardState
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import is_blank, restore, write_founding
 from tercet.replica.state_machine import StateMachine
-from tercet.server.origin import Origin, founders, initial_cluster
-from tercet.server.server_config import ServerConfig
+from tercet.server.bootstrap import Origin, founders, initial_cluster
 from tercet.storage.interfaces import Backend
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.os_filesystem import OsFileSystem

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from tercet.config.urls import Url, join_host_port
 from tercet.errors import ConfigError
-from tercet.server.logs import fields
-from tercet.server.peer_certificates import PeerCheck
-from tercet.server.tls import ServerTls
-from tercet.server.urls import Url, join_host_port
+from tercet.server.logs.zap_format import fields
+from tercet.server.tls.contexts import ServerTls
+from tercet.server.tls.verification import PeerCheck
 
 _log = logging.getLogger(__name__)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -17,14 +17,14 @@ from typing import Any, Final
 
 import uvloop
 
+from tercet.config.load import load
+from tercet.config.server_config import ServerConfig
+from tercet.config.startup_error import StartRefused
 from tercet.errors import ConfigError, StorageFailure
-from tercet.server import logs
-from tercet.server.config import load
 from tercet.server.listener import log_loop_error
-from tercet.server.logs import fields
-from tercet.server.refusal import StartRefused
-from tercet.server.server import MemberServer
-from tercet.server.server_config import ServerConfig
+from tercet.server.logs import zap_format
+from tercet.server.logs.zap_format import fields
+from tercet.server.member_server import MemberServer
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run a member with etcd's flags. arguments: the words after the program's name. Returns the exit code."""
     try:
         loaded = load(arguments, os.environ)
-        logs.configure(loaded.settings)
+        zap_format.configure(loaded.settings)
     except StartRefused as refusal:
-        return logs.report(refusal)
+        return zap_format.report(refusal)
     except ConfigError as error:
         print(f"tercet: {error}", file=sys.stderr)
         return 1
-    logs.write_lines(loaded.lines)
+    zap_format.write_lines(loaded.lines)
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

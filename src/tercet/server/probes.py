@@ -8,7 +8,7 @@ from tercet.http.debug_vars import RaftStatus
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
-from tercet.services.waiting import read_index
+from tercet.services.awaitables import read_index
 
 _ONE_KEY = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", limit=1, keys_only=True)
 

@@ -15,7 +15,7 @@ from tercet.proto import internal_pb2
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Replica
 from tercet.server.cluster_version import MONITOR_SECONDS, decide, describe
-from tercet.services.waiting import propose
+from tercet.services.awaitables import propose
 from tercet.version import ETCD_VERSION
 
 log = logging.getLogger(__name__)

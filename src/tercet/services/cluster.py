@@ -20,8 +20,8 @@ from tercet.raft.types import ConfChange, ConfChangeType
 from tercet.replica.membership import Member, change_context
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
+from tercet.services.awaitables import read_index, settle
 from tercet.services.headers import Headers
-from tercet.services.waiting import read_index, settle
 
 CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
 LEARNER_READY_SHARE: Final = 0.9

@@ -25,9 +25,9 @@ from tercet.replica.quota import put_cost, txn_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import put_body, written_anew
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
-from tercet.services import long_range
+from tercet.services import chunked_range
+from tercet.services.awaitables import read_index
 from tercet.services.headers import Headers
-from tercet.services.waiting import read_index
 
 _PutRequest: Final = rpc_pb2.PutRequest
 _RangeRequest: Final = rpc_pb2.RangeRequest
@@ -115,7 +115,7 @@ class KvService:
             refuse(call, error)
             return
         store = self._replica.machine.store
-        if request.range_end and long_range.is_long(store, request):
+        if request.range_end and chunked_range.is_long(store, request):
             self._read_long(call, request)
         else:
             self._read(call, partial(self._range_now, request), serializable=request.serializable)
@@ -140,7 +140,7 @@ class KvService:
             if error is not None:
                 call.fail(error.code, error.message)
             else:
-                answering = long_range.answer(call, self._replica.machine.store, self._headers, request)
+                answering = chunked_range.answer(call, self._replica.machine.store, self._headers, request)
                 call.on_cancel = asyncio.get_running_loop().create_task(answering).cancel  # which also keeps the task alive
 
         if request.serializable:

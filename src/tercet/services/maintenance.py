@@ -19,8 +19,8 @@ from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
+from tercet.services.awaitables import open_view, propose
 from tercet.services.headers import Headers
-from tercet.services.waiting import open_view, propose
 from tercet.storage.interfaces import ReadView
 
 SNAPSHOT_CHUNK_BYTES: Final = 32_768

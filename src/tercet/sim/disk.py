@@ -1,6 +1,6 @@
 """What does a member find on its disk after a crash? What was synced; of the rest each sector is there or not, by chance.
 
-The write-ahead log is production's own, over a file system that forgets (storage/simulated_filesystem.py). Around it: syncs
+The write-ahead log is production's own, over a file system that forgets (sim/filesystem.py). Around it: syncs
 that take (virtual) time, syncs that fail, and power cuts in the middle of a write, between any two syncs of one change of
 the directory.
 """
@@ -16,8 +16,8 @@ from tercet.errors import StorageFailure
 from tercet.raft.types import Entry, HardState, Snapshot
 from tercet.sim.clock import MICROSECONDS, MILLISECOND
 from tercet.sim.faults import Faults
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.interfaces import File
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL
 
 SEGMENT_BYTES: Final = 16 * 1024  # small, so that a short run crosses from segment to segment

@@ -1,7 +1,7 @@
 """One member of a simulated cluster: the production replica, raft, log and store, on a disk and a network that are not to
 be trusted.
 
-What it does for the replica is what server/running_member.py does on the event loop: it is its `Owner` and its `Transport`.
+What it does for the replica is what server/replica_driver.py does on the event loop: it is its `Owner` and its `Transport`.
 A member lives many lives; whatever a dead one had planned is dropped, and only the disk goes from one to the next.
 """
 

@@ -4,6 +4,7 @@ The doors are in interfaces.py. Production opens them with `OsFileSystem`, `Thre
 with `SimulatedFileSystem`, `WAL` and `MemoryBackend`.
 """
 
+from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.directory_lock import DirectoryLock
 from tercet.storage.interfaces import Backend, Bucket, File, FileSystem, LogStore, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
@@ -11,7 +12,6 @@ from tercet.storage.lmdb_view import ViewClosed
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.os_filesystem import OsFileSystem
-from tercet.storage.simulated_filesystem import SimulatedFileSystem
 from tercet.storage.wal import WAL, Recovered
 
 __all__ = [

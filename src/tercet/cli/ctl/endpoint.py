@@ -12,8 +12,8 @@ from tercet.cli.ctl.output import EndpointHash, EndpointHealth, EndpointStatus
 from tercet.cli.ctl.status_text import status_text
 from tercet.client import AuthenticationError, check_health
 from tercet.errors import StatusError
+from tercet.gotext.duration import format_duration
 from tercet.proto import rpc_pb2
-from tercet.server.durations import format_duration
 
 if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session

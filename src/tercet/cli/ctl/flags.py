@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from tercet.cli.ctl.go_text import parse_bool, parse_int, quote
-from tercet.server.durations import format_duration, parse_duration
+from tercet.gotext.duration import format_duration, parse_duration
+from tercet.gotext.strconv import parse_bool, parse_int, quote
 
 Value = bool | int | str | list[str]
 

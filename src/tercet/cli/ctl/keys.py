@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
-from tercet.cli.ctl.go_text import GoSyntaxError, parse_int, quote
 from tercet.cli.ctl.output import Printer, SimplePrinter
+from tercet.gotext.strconv import GoSyntaxError, parse_int, quote
 from tercet.proto import rpc_pb2
 
 if TYPE_CHECKING:

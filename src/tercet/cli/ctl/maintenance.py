@@ -9,12 +9,12 @@ from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.endpoint import CLUSTER_FLAG, chosen_endpoints
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
-from tercet.cli.ctl.go_text import GoSyntaxError, parse_int
 from tercet.cli.ctl.status_text import status_text
 from tercet.client import AuthenticationError
 from tercet.errors import StatusError
+from tercet.gotext.duration import format_duration
+from tercet.gotext.strconv import GoSyntaxError, parse_int
 from tercet.proto import rpc_pb2
-from tercet.server.durations import format_duration
 
 if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import Flag
-from tercet.cli.ctl.go_text import quote
+from tercet.gotext.strconv import quote
 from tercet.proto import rpc_pb2
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
-from tercet.cli.ctl.go_text import humanize_bytes
 from tercet.errors import Code, StatusError
+from tercet.gotext.duration import format_duration
+from tercet.gotext.strconv import humanize_bytes
 from tercet.proto import rpc_pb2
-from tercet.server.durations import format_duration
 
 if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session

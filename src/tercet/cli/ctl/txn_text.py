@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command, UnknownCommand, find
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import FlagError, parse
-from tercet.cli.ctl.go_text import GoSyntaxError, parse_int, quote, unquote
 from tercet.cli.ctl.keys import DELETE, GET, PUT, delete_request, pause_before_range, put_request, range_request
+from tercet.gotext.strconv import GoSyntaxError, parse_int, quote, unquote
 from tercet.proto import rpc_pb2
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 Nothing else in `deploy/` may look into `server/`; what runs there is a program on another host, perhaps of another version.
 """
 
-from tercet.server.durations import parse_duration
-from tercet.server.flag_table import FLAGS, KNOWN, RETIRED
-from tercet.server.flags import Flag, Kind, Retired
-from tercet.server.urls import Url, parse_url, parse_urls
+from tercet.config.flag_table import FLAGS, KNOWN, RETIRED
+from tercet.config.flags import Flag, Kind, Retired
+from tercet.config.urls import Url, parse_url, parse_urls
+from tercet.gotext.duration import parse_duration
 
 __all__ = ["FLAGS", "KNOWN", "RETIRED", "Flag", "Kind", "Retired", "Url", "parse_duration", "parse_url", "parse_urls"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tercet.cli.ctl.go_text import quote
 from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, by_number
 from tercet.cli.ctl.output.rows import boolean
+from tercet.gotext.strconv import quote
 from tercet.proto import kv_pb2, rpc_pb2
 
 

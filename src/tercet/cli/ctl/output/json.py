@@ -7,8 +7,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from tercet.cli.ctl.go_json import Json, dumps, message_json
 from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, by_number
+from tercet.gotext.json import Json, dumps, message_json
 from tercet.proto import rpc_pb2
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tercet.cli.ctl.go_text import humanize_bytes
 from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, by_number
+from tercet.gotext.strconv import humanize_bytes
 from tercet.proto import rpc_pb2
 
 MEMBER_HEADER = ("ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner")

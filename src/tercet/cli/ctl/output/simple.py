@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tercet.cli.ctl.go_text import hex_bytes
 from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer
 from tercet.cli.ctl.output.rows import hash_rows, member_rows, status_rows
+from tercet.gotext.strconv import hex_bytes
 from tercet.proto import kv_pb2, rpc_pb2
 
 

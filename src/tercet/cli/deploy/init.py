@@ -1,0 +1,97 @@
+"""`tercet deploy init`: a cluster.yaml to begin with, from hosts that are named, from a deployment by hand, or as an example.
+
+The file is written whole or not at all, and one that exists is not replaced unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from tercet.cli.deploy.options import Setting, reported, shared_options
+from tercet.deploy.cluster.cluster_file import parse
+from tercet.deploy.cluster.problems import ClusterFileError
+from tercet.deploy.cluster.settings import EngineKind
+from tercet.deploy.draft.draft import CLUSTER_NAME, Imported
+from tercet.deploy.draft.importing import from_files
+from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
+from tercet.errors import ConfigError
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tercet deploy init kube-node1=172.27.129.105 kube-node2=172.27.129.111 kube-node3=172.27.129.112
+  tercet deploy init --from environment.sh
+  tercet deploy init --from environment.sh --from etcd.service.template --engine etcd""",
+)
+@click.argument("hosts", nargs=-1, metavar="[NAME=ADDRESS]...")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take over an environment.sh, an etcd unit, or one of each; parsed, never run.",
+)
+@click.option("--engine", type=click.Choice(["tercet", "etcd"]), help="What the members run.  [default: tercet]")
+@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@shared_options()
+def init(setting: Setting, hosts: tuple[str, ...], sources: tuple[Path, ...], engine: EngineKind | None, force: bool) -> None:
+    """Write a commented cluster.yaml."""
+    if hosts and sources:
+        raise click.UsageError("hosts are either named here or taken from a file: NAME=ADDRESS does not go with --from")
+    imported = reported(lambda: from_files(sources, engine=engine)) if sources else _from_names(hosts, engine)
+    reported(lambda: _write(setting.file, imported.text, force=force))
+    count = len(parse(imported.text, setting.file).hosts)
+    examples = "" if hosts or sources else " with addresses that are only examples"
+    click.echo(f"Wrote {setting.file}: {count} members{examples}.")
+    for note in imported.notes:
+        click.echo(f"Note: {note}")
+    words = "tercet deploy" if setting.file.name == "cluster.yaml" else f"tercet deploy -f {setting.file}"
+    click.echo(f"Read it, then: {words} preflight, {words} plan, {words} apply")
+
+
+def _from_names(hosts: Sequence[str], engine: EngineKind | None) -> Imported:
+    pairs = [_pair(text) for text in hosts]
+    text = commented_template(pairs or EXAMPLE_HOSTS, name=CLUSTER_NAME, engine=engine or "tercet")
+    try:
+        parse(text, Path("cluster.yaml"))
+    except ClusterFileError as error:
+        reasons = "; ".join(problem.text for problem in error.problems)
+        raise click.BadParameter(reasons, param_hint="NAME=ADDRESS") from error
+    return Imported(text, ())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, address = text.partition("=")
+    if not (name and equals and address):
+        raise click.BadParameter(f"{text!r} is not a name and an address, such as node1=10.0.0.1", param_hint="NAME=ADDRESS")
+    return name, address
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists already and is left as it is; --force replaces it")
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            os.fchmod(descriptor, 0o666 & ~_umask())
+            file.flush()
+            os.fsync(descriptor)
+        Path(temporary).replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,198 @@
+"""What `tercet deploy` shows: a plan with its diffs, what preflight found, the members' status, the lines of their health.
+
+Text comes back as strings with click's colours, which are dropped where stdout is no terminal. JSON is for programs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from tercet.cli.ctl.output import EndpointHealth
+from tercet.cli.ctl.table import draw
+from tercet.deploy.plan.plan import Phase, Plan, Step
+from tercet.gotext.duration import format_duration
+from tercet.gotext.strconv import humanize_bytes
+
+if TYPE_CHECKING:
+    from tercet.deploy.deployment import MemberHealth, MemberStatus
+    from tercet.deploy.facts.preflight import Finding
+
+_HERE = "here"
+_LEVELS = {"error": "red", "warning": "yellow", "ok": "green"}
+_STATUS_HEADER = (
+    "host",
+    "unit",
+    "member id",
+    "version",
+    "db size",
+    "is leader",
+    "is learner",
+    "raft term",
+    "raft index",
+    "certificate",
+)
+
+
+# Plans.
+
+
+def plan_text(plan: Plan, *, diffs: bool = True) -> str:
+    """All phases with their steps, in the order in which they would be carried out."""
+    return "".join(f"{line}\n" for phase in plan.phases if phase.steps for line in _phase_lines(phase, diffs=diffs))
+
+
+def plan_summary(plan: Plan) -> str:
+    """`24 steps on 3 hosts`."""
+    hosts = {step.host for step in plan.steps if step.host is not None}
+    where = f" on {_count(len(hosts), 'host')}" if hosts else ""
+    return f"{_count(len(plan.steps), 'step')}{where}"
+
+
+def plan_facts(plan: Plan) -> object:
+    return {
+        "phases": [
+            {
+                "title": phase.title,
+                "one_at_a_time": phase.one_at_a_time,
+                "steps": [{"host": step.host, "title": step.title, "diff": step.diff} for step in phase.steps],
+            }
+            for phase in plan.phases
+        ],
+        "notes": list(plan.notes),
+    }
+
+
+def _phase_lines(phase: Phase, *, diffs: bool) -> Iterator[str]:
+    how = click.style("  one at a time", dim=True) if phase.one_at_a_time else ""
+    yield click.style(phase.title, bold=True) + how
+    if phase.one_at_a_time:
+        width = max(len(step.host or _HERE) for step in phase.steps)
+        for step in phase.steps:
+            yield f"  {click.style((step.host or _HERE).ljust(width), fg='cyan')}  {step.title}"
+            yield from _diff_lines(step, diffs=diffs)
+    else:
+        for host, steps in _by_host(phase.steps).items():
+            yield f"  {click.style(host, fg='cyan')}"
+            for step in steps:
+                yield f"    {step.title}"
+                yield from _diff_lines(step, diffs=diffs)
+    yield ""
+
+
+def _by_host(steps: Iterable[Step]) -> dict[str, list[Step]]:
+    found: dict[str, list[Step]] = {}
+    for step in steps:
+        found.setdefault(step.host or _HERE, []).append(step)
+    return found
+
+
+def _diff_lines(step: Step, *, diffs: bool) -> Iterator[str]:
+    if diffs:
+        for line in step.diff.splitlines():
+            yield f"      {_coloured(line)}".rstrip()
+
+
+def _coloured(line: str) -> str:
+    if line.startswith(("+++", "---")):
+        return click.style(line, bold=True)
+    colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+    return click.style(line, fg=colour) if colour else line
+
+
+# Preflight.
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """A line each, and below it what to do about it."""
+    hosts = max((len(finding.host) for finding in findings), default=0)
+    checks = max((len(finding.check) for finding in findings), default=0)
+    lines: list[str] = []
+    for finding in findings:
+        level = click.style(finding.level.ljust(len("warning")), fg=_LEVELS[finding.level])
+        first, *more = finding.text.splitlines() or [""]
+        lines.append(f"{finding.host.ljust(hosts)}  {finding.check.ljust(checks)}  {level}  {first}")
+        indent = " " * (hosts + checks + len("warning") + 6)
+        lines += [indent + line for line in (*more, *([f"-> {finding.remedy}"] if finding.remedy else []))]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def findings_summary(findings: Sequence[Finding]) -> str:
+    errors = sum(finding.level == "error" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    if not errors and not warnings:
+        return f"{_count(len(findings), 'check')}, nothing stands in the way."
+    return f"{_count(len(findings), 'check')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}."
+
+
+# Members.
+
+
+def status_table(statuses: Sequence[MemberStatus]) -> str:
+    return draw(_STATUS_HEADER, [_status_row(status) for status in statuses])
+
+
+def status_lines(statuses: Sequence[MemberStatus]) -> str:
+    return "".join(", ".join(_status_row(status)) + "\n" for status in statuses)
+
+
+def _status_row(status: MemberStatus) -> tuple[str, ...]:
+    if not status.member_id:
+        return (status.name, status.unit or "unknown", *[""] * (len(_STATUS_HEADER) - 3), _certificate(status.certificate_days))
+    return (
+        status.name,
+        status.unit,
+        f"{status.member_id:x}",
+        status.version,
+        humanize_bytes(status.db_size),
+        str(status.is_leader).lower(),
+        str(status.is_learner).lower(),
+        str(status.raft_term),
+        str(status.raft_index),
+        _certificate(status.certificate_days),
+    )
+
+
+def _certificate(days: float | None) -> str:
+    if days is None:
+        return ""
+    return f"{math.floor(days)} days" if days >= 0 else f"ended {math.floor(-days)} days ago"
+
+
+def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float) -> list[str]:
+    """What the table has no room for: why a member did not answer, which certificates the next apply makes anew."""
+    remarks = [f"{status.name}: {status.error}" for status in statuses if status.error]
+    for status in statuses:
+        days = status.certificate_days
+        if days is not None and days <= renewal_days:
+            when = f"ends in {math.floor(days)} days" if days >= 0 else f"ended {math.floor(-days)} days ago"
+            remarks.append(f"{status.name}: the certificate {when}; `tercet deploy apply` renews it")
+    return remarks
+
+
+def endpoint_health(member: MemberHealth) -> EndpointHealth:
+    """As tercetctl's printers take it."""
+    took = format_duration(round(member.took_seconds * 1e9))
+    return EndpointHealth(member.endpoint, member.is_healthy, took, member.error)
+
+
+def environment_text(variables: Mapping[str, str]) -> str:
+    """Lines for a shell's eval; every value is quoted, whatever is in it."""
+    return "".join(f"export {name}={_quoted(value)}\n" for name, value in variables.items())
+
+
+def json_text(value: object) -> str:
+    return json.dumps(value, indent=2, default=asdict) + "\n"
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "'\"'\"'") + "'"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

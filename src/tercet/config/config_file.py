@@ -1,0 +1,184 @@
+"""Flags from a file: `--config-file`, YAML or JSON, a map whose keys are the flags' names or the paths of the flag table.
+
+A file replaces all other sources. Unknown keys are ignored, as in etcd, which decodes the file through JSON into typed fields;
+so what does not fit is reported in the words of Go's JSON decoder, naming the field:
+
+    json: cannot unmarshal string into Go struct field configYAML.heartbeat-interval of type uint
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from tercet.config.flag_table import FLAGS, RETIRED
+from tercet.config.flags import Flag, Kind, Retired, Value
+from tercet.config.startup_error import StartRefused
+from tercet.errors import ConfigError
+
+_BYTES_MAX = 1 << 20
+_UNMARSHAL = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
+_INTEGER_BOUNDS = {
+    "uint": (0, (1 << 64) - 1),
+    "uint64": (0, (1 << 64) - 1),
+    "uint32": (0, (1 << 32) - 1),
+    "int": (-(1 << 63), (1 << 63) - 1),
+    "int64": (-(1 << 63), (1 << 63) - 1),
+    "time.Duration": (-(1 << 63), (1 << 63) - 1),
+}
+_STRUCTS = {
+    "client-transport-security": "embed.securityConfig",
+    "peer-transport-security": "embed.securityConfig",
+    "socket-options": "transport.SocketOpts",
+    "discovery-config": "v3discovery.DiscoveryConfig",
+    "discovery-config.client": "clientv3.ConfigSpec",
+    "discovery-config.client.secure": "clientv3.SecureConfig",
+    "discovery-config.client.auth": "clientv3.AuthConfig",
+}
+"""What etcd calls the type of a nested map; the top level's is embed.configYAML."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as etcd's parser reads it: `y` and `n` are booleans, dates are text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
+_Loader.bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+
+
+def read_config_file(path: str) -> dict[str, Value]:
+    """Values of the flags that the file sets, retired names included.
+
+    Raises ConfigError with etcd's text; StartRefused for a URL that does not parse, which etcd prints as plain text.
+    """
+    document = _load(path)
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{_UNMARSHAL} {_json_type(document)} into Go value of type embed.configYAML")
+    values: dict[str, Value] = {}
+    texts: dict[str, str] = {}
+    rows = {flag.path: flag for flag in FLAGS.values() if flag.path} | {(flag.name,): flag for flag in RETIRED.values()}
+    for keys, given in _leaves(document, (), rows):
+        flag = rows[keys]
+        value = _decode(flag, keys, given)
+        if isinstance(value, str):
+            texts[flag.name] = value
+        else:
+            values[flag.name] = value
+    for name, text in texts.items():  # etcd types the whole file first and reads URLs and gates afterwards
+        values |= _from_text(rows[FLAGS[name].path if name in FLAGS else (name,)], text)
+    return values
+
+
+def _load(path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+    if len(content) > _BYTES_MAX:
+        raise ConfigError(f"{path}: a config file of more than {_BYTES_MAX} bytes is refused")
+    try:
+        return yaml.load(content, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigError(f"error converting YAML to JSON: yaml: {line}{error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split()) or "nested too deeply"
+        raise ConfigError(f"error converting YAML to JSON: yaml: {reason}") from error
+
+
+def _leaves(
+    mapping: Mapping[Any, Any], parents: tuple[str, ...], rows: Mapping[tuple[str, ...], Flag | Retired]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """(path, value) of each known key, in the order of their names, which is etcd's order of complaint."""
+    depth = len(parents)
+    canonical = {path[depth].lower(): path[depth] for path in rows if len(path) > depth and path[:depth] == parents}
+    for key in sorted(mapping, key=str):
+        name = canonical.get(str(key).lower())
+        if name is None or mapping[key] is None:
+            continue
+        keys = (*parents, name)
+        if keys in rows:
+            yield keys, mapping[key]
+        elif isinstance(mapping[key], dict):
+            yield from _leaves(mapping[key], keys, rows)
+        else:
+            raise ConfigError(_mismatch(mapping[key], keys, _STRUCTS[".".join(keys)]))
+
+
+def _decode(flag: Flag | Retired, keys: tuple[str, ...], given: Any) -> Value:
+    """The value of a leaf with its type checked; text that is still to be parsed stays text."""
+    go_type = flag.go_type if isinstance(flag, Flag) else _retired_type(flag)
+    if go_type == "string":
+        if not isinstance(given, str):
+            raise ConfigError(_mismatch(given, keys, go_type))
+        return given
+    if go_type == "bool":
+        if not isinstance(given, bool):
+            raise ConfigError(_mismatch(given, keys, go_type))
+        return given
+    if go_type == "[]string":
+        return _decode_list(flag, keys, given)
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    lowest, highest = _INTEGER_BOUNDS[go_type]
+    if isinstance(given, bool) or not isinstance(given, int) or not lowest <= given <= highest:
+        raise ConfigError(_mismatch(given, keys, go_type, with_number=True))
+    return given
+
+
+def _decode_list(flag: Flag | Retired, keys: tuple[str, ...], given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise ConfigError(_mismatch(given, keys, "[]string"))
+    for item in given:
+        if not isinstance(item, str):
+            raise ConfigError(_mismatch(item, keys, "string"))
+    return tuple(sorted(set(given))) if flag.kind is Kind.SET else tuple(given)
+
+
+def _retired_type(flag: Retired) -> str:
+    if flag.now:
+        return FLAGS[flag.now].go_type
+    return {Kind.BOOL: "bool", Kind.UINT: "uint"}.get(flag.kind, "string")
+
+
+def _mismatch(given: Any, keys: tuple[str, ...], go_type: str, *, with_number: bool = False) -> str:
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    shown = f"number {given}" if is_number and with_number else _json_type(given)
+    struct = _STRUCTS.get(".".join(keys[:-1]), "embed.configYAML").rpartition(".")[2]
+    return f"{_UNMARSHAL} {shown} into Go struct field {struct}.{'.'.join(keys)} of type {go_type}"
+
+
+def _json_type(given: Any) -> str:
+    if isinstance(given, bool):
+        return "bool"
+    if isinstance(given, int | float):
+        return "number"
+    if isinstance(given, dict):
+        return "object"
+    return "array" if isinstance(given, list) else "string"
+
+
+def _from_text(flag: Flag | Retired, text: str) -> dict[str, Value]:
+    """{} where an empty text means "not set"."""
+    if flag.kind is Kind.CHOICE:
+        return {flag.name: text} if text else {}  # its value is checked with the rest of the configuration
+    if not text and flag.kind is not Kind.STRING:
+        return {}
+    try:
+        return {flag.name: flag.parse(text)}
+    except ValueError as error:
+        if flag.kind is not Kind.URLS:
+            raise ConfigError(str(error)) from error
+        name = "advertise-peer-urls" if flag.name == "advertise-client-urls" else flag.name  # etcd's slip, kept for scripts
+        line = f"unexpected error setting up {name}: {error}"
+        raise StartRefused(line, error_text=line + "\n") from error

@@ -1,0 +1,249 @@
+"""What a flag is, and how the text given for one becomes a value, by the rules of Go's `flag` package.
+
+    -name x    --name x    -name=x    --name=x    --pre-vote    --pre-vote=false
+
+A boolean takes its value only after `=`; a flag given twice counts as given last; what follows the first word that is no flag
+is left over. The flags themselves are rows of `flag_table`; nothing else in the program knows a flag's name, type or default.
+
+Source: Go's flag and strconv packages, for the syntax and the error texts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from tercet.config.feature_gates import parse_gates
+from tercet.config.urls import Url, parse_url, parse_urls
+from tercet.gotext.duration import parse_duration
+
+Value: TypeAlias = str | bool | int | tuple[str, ...] | tuple[Url, ...] | Mapping[str, bool]
+
+
+class Kind(Enum):
+    """The type of a flag; the value is the word that help and docs show."""
+
+    STRING = "string"
+    BOOL = "bool"
+    UINT = "uint"
+    UINT32 = "uint32"
+    INT = "int"
+    DURATION = "duration"
+    URLS = "URLs"
+    ORIGINS = "origins"
+    SET = "set"
+    """Comma-separated, trimmed, each once, sorted."""
+    LIST = "list"
+    """Comma-separated, as given."""
+    CHOICE = "choice"
+    GATES = "gates"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One row of the table.
+
+    path: keys to the value in a config file, outermost first; empty where a file cannot set it.
+    go_type: the type that etcd names when a file holds something else under this key.
+    is_used: False where this version accepts the flag and does nothing with it.
+    """
+
+    name: str
+    kind: Kind
+    default: str
+    help: str
+    group: str = ""
+    path: tuple[str, ...] = ()
+    go_type: str = ""
+    choices: tuple[str, ...] = ()
+    is_used: bool = True
+
+    @property
+    def field(self) -> str:
+        """The attribute of ServerConfig: a duration's is in seconds, and says so."""
+        name = self.name.replace("-", "_")
+        return f"{name}_seconds" if self.kind is Kind.DURATION else name
+
+    @property
+    def variable(self) -> str:
+        return "ETCD_" + self.name.upper().replace("-", "_")
+
+    def parse(self, text: str) -> Value:
+        """Raises ValueError with etcd's reason."""
+        return _parse(self, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A flag that older versions had. It is still accepted, with a warning, because unit files live long.
+
+    now: the flag that took its place; gate: the feature gate that did. Neither: the flag has no effect any more.
+    """
+
+    name: str
+    kind: Kind
+    now: str = ""
+    gate: str = ""
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        return "ETCD_" + self.name.upper().replace("-", "_")
+
+    def parse(self, text: str) -> Value:
+        return _parse(self, text)
+
+    @property
+    def warning(self) -> str:
+        if self.now:
+            return f"--{self.name} is an older name; use --{self.now} instead"
+        if self.gate:
+            return f"--{self.name} is an older name; use --feature-gates={self.gate}=true instead"
+        return f"--{self.name} was removed from etcd and has no effect"
+
+
+class UsageError(Exception):
+    """A command line that does not parse: etcd prints one line and the usage, and exits with 2."""
+
+
+class HelpRequested(Exception):
+    """-h or --help was met, with no flag of that name."""
+
+
+_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+_BITS = {Kind.UINT: 64, Kind.UINT32: 32, Kind.INT: 64}
+_INTEGER = re.compile(
+    r"[+-]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0(?:_?[0-7])+|[1-9](?:_?[0-9])*|0)", re.ASCII
+)
+
+
+def _parse(flag: Flag | Retired, text: str) -> Value:
+    match flag.kind:
+        case Kind.STRING:
+            return text
+        case Kind.BOOL:
+            return parse_bool(text)
+        case Kind.UINT | Kind.UINT32 | Kind.INT:
+            return _parse_integer(flag.kind, text)
+        case Kind.DURATION:
+            return _parse_flag_duration(text)
+        case Kind.URLS:
+            return parse_urls(text) if text else ()
+        case Kind.ORIGINS:
+            return _parse_origins(text)
+        case Kind.SET:
+            return tuple(sorted({part.strip() for part in text.split(",")})) if text else ()
+        case Kind.LIST:
+            return tuple(text.split(",")) if text else ()
+        case Kind.CHOICE:
+            if text not in flag.choices:
+                raise ValueError("invalid value")
+            return text
+        case Kind.GATES:
+            return parse_gates(text)
+
+
+def parse_bool(text: str) -> bool:
+    if text not in _TRUE and text not in _FALSE:
+        raise ValueError("parse error")
+    return text in _TRUE
+
+
+def _parse_integer(kind: Kind, text: str) -> int:
+    """Go's integers: 10, 0x10, 0b1, 0o7, 010 (octal), 1_000; only INT has a sign."""
+    if not _INTEGER.fullmatch(text) or (kind is not Kind.INT and text[0] in "+-"):
+        raise ValueError(_number_error(kind, text, "parse error", "invalid syntax"))
+    digits = text.replace("_", "")
+    value = int(digits, 8) if re.fullmatch(r"[+-]?0[0-7]+", digits) else int(digits, 0)
+    bits = _BITS[kind]
+    lowest, highest = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind is Kind.INT else (0, (1 << bits) - 1)
+    if not lowest <= value <= highest:
+        raise ValueError(_number_error(kind, text, "value out of range", "value out of range"))
+    return value
+
+
+def _number_error(kind: Kind, text: str, short: str, long: str) -> str:
+    """etcd's own uint32 flag passes strconv's text on; Go's own flags shorten it."""
+    return f'strconv.ParseUint: parsing "{text}": {long}' if kind is Kind.UINT32 else short
+
+
+def _parse_flag_duration(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError("parse error") from error
+
+
+def _parse_origins(text: str) -> tuple[str, ...]:
+    """Origins allowed by CORS: `*`, or URLs."""
+    if not text:
+        return ()
+    return tuple(sorted({part if part == "*" else parse_url(part).text for part in text.split(",")}))
+
+
+def read_command_line(
+    arguments: Sequence[str], known: Mapping[str, Flag | Retired], ignored: Iterable[str]
+) -> tuple[dict[str, Value], list[str]]:
+    """(values of the flags that were given, words left over).
+
+    Raises UsageError with Go's text and, for a near miss, a line that names the flag probably meant; HelpRequested.
+    """
+    unread = frozenset(ignored)
+    values: dict[str, Value] = {}
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
+        if len(word) < 2 or word[0] != "-":
+            break
+        position += 1
+        if word == "--":
+            break
+        name, given = _split_flag(word)
+        flag = known.get(name)
+        if flag is None and name not in unread:
+            if name in ("h", "help"):
+                raise HelpRequested
+            raise UsageError(_unknown(name, [*known, *unread]))
+        if flag is not None and flag.kind is Kind.BOOL:
+            values[name] = _bool_value(flag, given)
+            continue
+        if given is None and name not in unread:
+            if position == len(arguments):
+                raise UsageError(f"flag needs an argument: -{name}")
+            given, position = arguments[position], position + 1
+        if flag is not None:
+            values[name] = _value(flag, given or "")
+    return values, list(arguments[position:])
+
+
+def _split_flag(word: str) -> tuple[str, str | None]:
+    body = word[2:] if word.startswith("--") else word[1:]
+    if not body or body[0] in "-=":
+        raise UsageError(f"bad flag syntax: {word}")
+    name, equals, given = body.partition("=")
+    return name, given if equals else None
+
+
+def _bool_value(flag: Flag | Retired, given: str | None) -> bool:
+    try:
+        return True if given is None else parse_bool(given)
+    except ValueError as error:
+        raise UsageError(f'invalid boolean value "{given}" for -{flag.name}: {error}') from error
+
+
+def _value(flag: Flag | Retired, given: str) -> Value:
+    try:
+        return flag.parse(given)
+    except ValueError as error:
+        raise UsageError(f'invalid value "{given}" for flag -{flag.name}: {error}') from error
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    text = f"flag provided but not defined: -{name}"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"{text}\ndid you mean --{near[0]}?" if near else text

@@ -1,0 +1,234 @@
+"""HTTP/1.1 on one connection, by h11: requests one after the other, bounded in size and time.
+
+Never more than one request is in work; what a client sends ahead waits, bounded, in the kernel. A cold path: health checks and
+scrapes, so a request may be a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import cast
+
+import h11
+
+from tercet.http1.messages import TEXT, Headers, HttpHandler
+
+_log = logging.getLogger(__name__)
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """read_seconds: for a whole request to arrive, or lie idle. write_seconds: for a client to take an answer.
+
+    ahead_bytes: read ahead of the request in work, before reading stops.
+    """
+
+    head_bytes: int = 64 << 10
+    body_bytes: int = 1572864 + 524288
+    ahead_bytes: int = 64 << 10
+    read_seconds: float = 300.0
+    write_seconds: float = 300.0
+
+
+class HttpProtocol(asyncio.Protocol):
+    """first_chunk: what was read of the connection before it came here."""
+
+    def __init__(self, handler: HttpHandler, limits: HttpLimits | None = None, first_chunk: bytes = b"") -> None:
+        self._handler = handler
+        self._limits = limits or HttpLimits()
+        self._first_chunk = first_chunk
+        self._loop = asyncio.get_running_loop()
+        self._machine = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes)
+        self._transport: asyncio.Transport | None = None
+        self._request: h11.Request | None = None
+        self._body = bytearray()
+        self._task: asyncio.Task[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._expect_request()
+        if self._first_chunk:
+            first, self._first_chunk = self._first_chunk, b""
+            self.data_received(first)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._machine.receive_data(data)
+        except h11.RemoteProtocolError as error:  # bytes after the client said that it was done
+            self._refuse(error)
+            return
+        if self._task is None:
+            self._advance()
+        elif len(self._machine.trailing_data[0]) > self._limits.ahead_bytes and self._transport is not None:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It may still want the answer to what it sent; TLS cannot be half closed."""
+        if self._task is None:
+            self._advance_to_end()
+            return False
+        self._machine.receive_data(b"")
+        return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
+
+    def _advance_to_end(self) -> None:
+        try:
+            self._machine.receive_data(b"")
+            self._machine.next_event()
+        except h11.RemoteProtocolError:
+            return  # it left in the middle of a request; there is nobody to tell
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._abandon()
+        self._stop_timer()
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # Reading
+
+    def _advance(self) -> None:
+        """Take events until one request is complete or more bytes are needed."""
+        try:
+            while self._task is None and self._transport is not None:
+                event = self._machine.next_event()
+                if event is h11.NEED_DATA:
+                    self._continue_if_asked()
+                    return
+                if event is h11.PAUSED:
+                    return
+                if isinstance(event, h11.ConnectionClosed):
+                    self._close()
+                    return
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            self._refuse(error)
+
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.Request):
+            self._request = event
+        elif isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) > self._limits.body_bytes:
+                self._body.clear()
+                raise h11.RemoteProtocolError("request body too large", error_status_hint=413)
+        elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+            self._stop_timer()
+            body = bytes(self._body)
+            self._body.clear()
+            self._task = self._loop.create_task(self._serve(self._request, body))
+
+    def _continue_if_asked(self) -> None:
+        if self._machine.they_are_waiting_for_100_continue and self._transport is not None:
+            head = self._machine.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+            self._transport.write(head or b"")
+
+    # Answering
+
+    async def _serve(self, request: h11.Request, body: bytes) -> None:
+        try:
+            status, fields, answer = await self._handler(request.method, request.target, list(request.headers), body)
+            await self._send(status, fields, answer)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            _log.exception("HTTP %s %s failed", request.method.decode(), request.target.decode("latin-1"))
+            if self._machine.our_state is h11.SEND_RESPONSE:
+                await self._send(500, [(b"Content-Type", TEXT)], b"internal error\n")
+            else:
+                self._close()
+        self._task = None
+        self._next()
+
+    def _next(self) -> None:
+        """After an answer: wait for another request on this connection, or end it."""
+        if self._transport is None:
+            return
+        if self._machine.our_state is h11.DONE and self._machine.their_state is h11.DONE:
+            self._machine.start_next_cycle()
+            self._request = None
+            self._expect_request()
+            self._transport.resume_reading()
+            self._advance()
+        else:
+            self._close()
+
+    async def _send(self, status: int, fields: Headers, body: bytes | AsyncIterator[bytes]) -> None:
+        headers = [*fields, (b"Date", formatdate(time.time(), usegmt=True).encode("ascii"))]
+        if isinstance(body, bytes):
+            headers.append((b"Content-Length", b"%d" % len(body)))
+        reason = _REASONS.get(status, "").encode("ascii")
+        response = h11.Response(status_code=status, headers=headers, reason=reason)
+        if isinstance(body, bytes):
+            has_body = self._request is None or self._request.method != b"HEAD"
+            events = (response, h11.Data(data=body if has_body else b""), h11.EndOfMessage())
+            await self._write(b"".join(self._machine.send(event) or b"" for event in events))
+            return
+        await self._write(self._machine.send(response) or b"")
+        async for part in body:
+            await self._write(self._machine.send(h11.Data(data=part)) or b"")
+        await self._write(self._machine.send(h11.EndOfMessage()) or b"")
+
+    async def _write(self, data: bytes) -> None:
+        if self._transport is None:
+            raise asyncio.CancelledError
+        self._transport.write(data)
+        if self._room is not None:
+            try:
+                async with asyncio.timeout(self._limits.write_seconds):
+                    await self._room
+            except TimeoutError:
+                self._transport.abort()
+                raise asyncio.CancelledError from None
+
+    def _refuse(self, error: h11.RemoteProtocolError) -> None:
+        """Answer what is not HTTP, or too large, with its status, and close."""
+        if self._transport is None:
+            return
+        if self._machine.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            status = error.error_status_hint
+            text = f"{status} {_REASONS.get(status, '')}".encode("ascii")
+            headers = [(b"Content-Type", TEXT), (b"Content-Length", b"%d" % len(text)), (b"Connection", b"close")]
+            response = h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, "").encode("ascii"))
+            for event in (response, h11.Data(data=text), h11.EndOfMessage()):
+                self._transport.write(self._machine.send(event) or b"")
+        self._abandon()
+        self._close()
+
+    # Ending
+
+    def _expect_request(self) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_later(self._limits.read_seconds, self._close)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.resume_writing()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _close(self) -> None:
+        self._stop_timer()
+        if self._transport is not None:
+            self._transport.close()

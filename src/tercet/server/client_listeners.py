@@ -1,0 +1,144 @@
+"""Where clients come in: the sockets of --listen-client-urls and its siblings, gRPC and HTTP behind each.
+
+Sockets are bound at once, so that a port in use is told before anything else happens; they are served only when the member is
+ready, and until then the kernel lets clients wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from tercet.config.server_config import ServerConfig
+from tercet.config.urls import Url
+from tercet.http.debug_vars import RaftStatus
+from tercet.http.health import Health
+from tercet.http.routes import Access, Routes, Versions
+from tercet.http1.protocol import HttpProtocol
+from tercet.rpc import Handler, Server, ServerOptions
+from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
+from tercet.server.logs.zap_format import fields
+from tercet.server.peer_api import versions
+from tercet.server.probes import MemberProbes, raft_status
+from tercet.server.replica_driver import RunningMember
+from tercet.server.tls.auto_tls import with_self_signed
+from tercet.server.tls.contexts import ServerTls
+from tercet.server.tls.files import client_tls
+
+log = logging.getLogger(__name__)
+
+Scrape = Callable[[bytes, bytes], tuple[bytes, bytes, bytes]]
+"""(Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", the page of /metrics)."""
+
+_GRPC_OVERHEAD_BYTES = 512 * 1024
+
+
+class ClientDoor:
+    """Listeners for clients, for HTTP alone, and for metrics. Raises ConfigError where an address is not to be had."""
+
+    def __init__(self, config: ServerConfig, self_signed: Path) -> None:
+        """self_signed: where --auto-tls keeps what it makes."""
+        self._config = config
+        self._client_addresses: list[Address] = []
+        self._http_addresses: list[Address] = []
+        self._metrics_addresses: list[Address] = []
+        self._listeners: list[Listener] = []
+        self._server: Server | None = None
+        files = client_tls(config)
+        if config.auto_tls and files.is_empty:
+            years = config.self_signed_cert_validity
+            files = with_self_signed(files, str(self_signed), config.listen_client_urls, years=years)
+        self.files = files
+        """What TLS is made of; empty without TLS."""
+        self._tls = ServerTls(files) if not files.is_empty else None
+        try:
+            self._client_addresses = self._bind(config.listen_client_urls)
+            self._http_addresses = self._bind(config.listen_client_http_urls)
+            self._metrics_addresses = self._bind(config.listen_metrics_urls)
+        except BaseException:
+            self.close_sockets()
+            raise
+
+    def _bind(self, urls: Sequence[Url]) -> list[Address]:
+        config = self._config
+        return open_addresses(urls, reuse_port=config.socket_reuse_port, reuse_address=config.socket_reuse_address)
+
+    async def open(self, member: RunningMember, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
+        """Begin to serve. Returns the gRPC server, whose counters are there to be read."""
+        config = self._config
+        routes = self._routes(member, scrape, health, metrics_only=False)
+        server = self._server = Server(handlers, options=_server_options(config), http_handler=routes.handle)
+        plain, secure = _http(routes, is_secure=False), _http(routes, is_secure=True)
+        with_http = not self._http_addresses
+        both = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
+        await self._listen(self._client_addresses, both)
+        await self._listen(self._http_addresses, Services(None, plain, secure))
+        for_metrics = _http(self._routes(member, scrape, health, metrics_only=True), is_secure=True)
+        await self._listen(self._metrics_addresses, Services(None, for_metrics, for_metrics))
+        return server
+
+    async def _listen(self, addresses: Sequence[Address], services: Services) -> None:
+        for address in addresses:
+            listener = Listener(address, services, tls=self._tls)
+            await listener.start()
+            self._listeners.append(listener)
+            for url in address.urls:
+                insecure = "" if url.is_secure else "in"
+                strongly = "" if url.is_secure else "; this is strongly discouraged!"
+                log.info(f"serving client traffic {insecure}securely{strongly}", extra=fields(address=url.address))
+
+    def _routes(self, member: RunningMember, scrape: Scrape, health: Health, *, metrics_only: bool) -> Routes:
+        config, replica = self._config, member.replica
+
+        def shown_versions() -> Versions:
+            found = versions(replica)
+            return Versions(found["etcdserver"], found["etcdcluster"], found["storage"])
+
+        def status() -> RaftStatus:
+            return raft_status(replica)
+
+        return Routes(
+            health,
+            metrics=scrape,
+            versions=shown_versions,
+            raft_status=status,
+            access=Access(cors=frozenset(config.cors), hosts=frozenset(config.host_whitelist)),
+            metrics_only=metrics_only,
+        )
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Take no more requests; let those that run come to their end, but not for ever."""
+        for listener in self._listeners:
+            listener.stop()
+        if self._server is not None:
+            await self._server.drain(timeout_seconds)
+
+    def close_sockets(self) -> None:
+        for address in (*self._client_addresses, *self._http_addresses, *self._metrics_addresses):
+            address.socket.close()
+
+
+def make_health(member: RunningMember, config: ServerConfig) -> Health:
+    return Health(MemberProbes(member.replica), timeout_seconds=config.request_timeout_seconds)
+
+
+def _http(routes: Routes, *, is_secure: bool) -> ProtocolFactory:
+    handler = routes.handle if is_secure else routes.handle_plain
+
+    def make(first_chunk: bytes) -> HttpProtocol:
+        return HttpProtocol(handler, first_chunk=first_chunk)
+
+    return make
+
+
+def _server_options(config: ServerConfig) -> ServerOptions:
+    return ServerOptions(
+        max_message_bytes=config.max_request_bytes + _GRPC_OVERHEAD_BYTES,
+        max_concurrent_streams=config.max_concurrent_streams,
+        keepalive_min_seconds=config.grpc_keepalive_min_time_seconds,
+        keepalive_interval_seconds=config.grpc_keepalive_interval_seconds,
+        keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
+        measure_durations=config.metrics == "extensive",
+    )

@@ -1,0 +1,290 @@
+"""One member from its configuration: opened, connected, serving; and stopped in the order that lets everybody down gently.
+
+Only wiring: which object is told of which. What they do is in their own files.
+
+    start: lock -> identity -> log and backend -> peers -> replica -> published through the log -> client listeners -> READY=1
+    stop:  client listeners -> leadership to another -> peers -> replica -> log -> backend
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from tercet.config.initial_cluster import check_founders, check_local_member, check_no_discovery, parse_initial_cluster
+from tercet.config.server_config import ServerConfig
+from tercet.errors import ConfigError, StatusError
+from tercet.mvcc import make_auto_compaction
+from tercet.peer import Identity, PeerClient, Transport
+from tercet.replica.membership import Member, hex_id
+from tercet.replica.replica import Options
+from tercet.rpc import Handler
+from tercet.server.bootstrap import Origin, found, initial_cluster, join
+from tercet.server.client_listeners import ClientDoor, make_health
+from tercet.server.connections import PeerConnections
+from tercet.server.data_directory import Opened, Paths, has_log, open_member
+from tercet.server.listener import open_addresses
+from tercet.server.logs import zap_format
+from tercet.server.logs.zap_format import fields
+from tercet.server.metrics.event_loop import LoopWatch
+from tercet.server.metrics.member import MemberMetrics
+from tercet.server.peer_api import PeerApi
+from tercet.server.publication import monitor_cluster_version, publish
+from tercet.server.replica_driver import RunningMember
+from tercet.server.startup_checks import check_listeners
+from tercet.server.systemd import notify_ready
+from tercet.server.tls.auto_tls import with_self_signed
+from tercet.server.tls.contexts import PEER_PROTOCOLS, ClientTls, ServerTls
+from tercet.server.tls.files import TlsFiles, peer_tls
+from tercet.server.tls.verification import PeerCheck
+from tercet.services.cluster import ClusterService
+from tercet.services.headers import Headers
+from tercet.services.health import HealthService
+from tercet.services.interceptors import admit
+from tercet.services.kv import KvService
+from tercet.services.maintenance import MaintenanceService, transfer_leadership
+from tercet.storage.directory_lock import DirectoryLock
+from tercet.storage.log_store import ThreadedLogStore
+from tercet.version import ETCD_VERSION
+
+log = logging.getLogger(__name__)
+
+_TRANSFER_SECONDS_MAX = 5.0
+
+
+class MemberServer:
+    """One member. `start` returns when it serves; `stop` may be called at any time, also in the middle of `start`."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        on_failure: Callable[[BaseException], None],
+        on_removed: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._on_failure = on_failure
+        self._on_removed = on_removed
+        self._closing = AsyncExitStack()  # what has been started, to be stopped in reverse
+        self._stopping = False
+        self._member: RunningMember | None = None
+
+    async def start(self) -> None:
+        """Raises ConfigError or StorageFailure if the member cannot start."""
+        config = self._config
+        paths = Paths.of(config)
+        paths.create()
+        await self._lock(paths)
+        zap_format.write_lines(check_listeners(config))
+        for address in open_addresses(config.listen_peer_urls):
+            address.socket.close()  # bound again by the transport; a port in use should be told before anything is written
+        door = ClientDoor(config, paths.data / "fixtures" / "client")
+        self._closing.callback(door.close_sockets)
+        peer_files = self._peer_files(paths)
+        client = PeerClient(ClientTls(peer_files).context() if not peer_files.is_empty else None)
+        self._closing.push_async_callback(client.close)
+        origin = await self._find_origin(paths, client)
+        metrics = MemberMetrics(config)
+        opened = open_member(config, paths, origin, on_failure=self._fail, observe_commit=metrics.commit_seconds.observe)
+        member = self._make_member(opened, paths, metrics)
+        loop_watch = LoopWatch()
+        loop_watch.start()
+        self._closing.callback(loop_watch.stop)
+        metrics.watch_member(member, loop_watch)
+        metrics.watch_certificates(door.files, peer_files)
+        log.info(
+            "starting an etcd server",
+            extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
+        )
+        headers = Headers(member.replica, cluster_id=opened.cluster_id, member_id=opened.member_id)
+        cluster = ClusterService(member.replica, headers, PeerConnections(member, client), strict=config.strict_reconfig_check)
+        maintenance = MaintenanceService(
+            member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
+        )
+        api = PeerApi(member.replica, headers, cluster, maintenance)
+        await self._connect(opened, member, origin, api, paths, peer_files)
+        self._begin_tasks(member, client)
+        await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
+        kv = KvService(member.replica, headers, txn_ops_max=config.max_txn_ops, request_bytes_max=config.max_request_bytes)
+        handlers: dict[str, Handler] = {}
+        for service in (kv, cluster, maintenance, HealthService()):
+            handlers |= service.handlers()
+        health = make_health(member, config)
+        metrics.watch_health(health)
+        handlers = admit(handlers, member.replica)
+        member.rpc_server = await door.open(member, handlers, health, metrics.metrics.scrape)
+        metrics.metrics.watch_rpc(member.rpc_server)
+        self._closing.push_async_callback(self._leave, member, door)
+        log.info("ready to serve client requests")
+        log.info("notifying init daemon")
+        notify_ready(os.environ)
+        log.info("successfully notified init daemon")
+
+    async def stop(self) -> None:
+        """End everything that has begun. Afterwards all that was acknowledged is on disk and the directory is free."""
+        if not self._stopping:
+            self._stopping = True
+            log.info("closing etcd server")
+            await self._closing.aclose()
+            log.info("closed etcd server")
+
+    # --- steps of the start
+
+    async def _lock(self, paths: Paths) -> None:
+        lock = DirectoryLock(paths.data)
+        self._closing.callback(lock.release)
+        taken = fields(path=lock.path)
+        await lock.wait(on_slow=lambda: log.info("db file is flocked by another process, or taking too long", extra=taken))
+
+    def _peer_files(self, paths: Paths) -> TlsFiles:
+        config = self._config
+        files = peer_tls(config)
+        if config.peer_auto_tls and files.is_empty:
+            directory = str(paths.data / "fixtures" / "peer")
+            files = with_self_signed(files, directory, config.listen_peer_urls, years=config.self_signed_cert_validity)
+        return files
+
+    async def _find_origin(self, paths: Paths, client: PeerClient) -> Origin | None:
+        """Who we are, if this is a first start; None for a restart."""
+        config = self._config
+        if has_log(paths):
+            return None
+        check_no_discovery(config)
+        named = parse_initial_cluster(config.initial_cluster)
+        members = initial_cluster(config)
+        if config.initial_cluster_state == "existing":
+            check_local_member(config, named, socket.gethostbyname)
+            return await join(config.name, members, client.members)
+        check_founders(config, named, socket.gethostbyname)
+        return await found(config.name, members, config.initial_cluster_token, client.members)
+
+    def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> RunningMember:
+        config = self._config
+        self._closing.callback(opened.backend.close)
+        log_store = ThreadedLogStore(
+            opened.wal, asyncio.get_running_loop(), on_failure=self._fail, observe_sync=metrics.fsync_seconds.observe
+        )
+        self._closing.callback(log_store.close)
+        options = Options(
+            request_timeout_seconds=config.request_timeout_seconds,
+            election_timeout_seconds=config.election_timeout / 1000,
+            request_bytes_max=config.max_request_bytes,
+            snapshot_entries=config.snapshot_count,
+            catch_up_entries=config.snapshot_catchup_entries,
+            quota_bytes=config.quota_backend_bytes,
+        )
+        member = RunningMember(
+            opened.raft,
+            log_store,
+            opened.machine,
+            options=options,
+            snapshot_directory=paths.snapshots,
+            tick_seconds=config.heartbeat_interval / 1000,
+            compaction_limit=config.compaction_batch_limit or 1000,
+            compaction_pause_seconds=config.compaction_sleep_interval_seconds or 0.01,
+            on_failure=self._on_failure,
+            on_removed=self._on_removed,
+        )
+        self._closing.push_async_callback(member.close)
+        self._closing.callback(member.stop)
+        self._member = member
+        loop = asyncio.get_running_loop()
+        member.auto_compaction = make_auto_compaction(
+            config.auto_compaction_mode, config.auto_compaction_retention, loop.time(), opened.machine.store.revision
+        )
+        return member
+
+    def _fail(self, error: BaseException) -> None:
+        """Log or backend have failed."""
+        if self._member is not None:
+            self._member.fail(error)
+        else:
+            self._on_failure(error)
+
+    async def _connect(
+        self,
+        opened: Opened,
+        member: RunningMember,
+        origin: Origin | None,
+        api: PeerApi,
+        paths: Paths,
+        files: TlsFiles,
+    ) -> None:
+        """Listen to the peers and dial them; from here on the member takes part."""
+        config = self._config
+        identity = Identity(
+            id=opened.member_id,
+            cluster_id=opened.cluster_id,
+            version=ETCD_VERSION,
+            peer_urls=tuple(url.text for url in config.initial_advertise_peer_urls),
+        )
+        transport = Transport(
+            identity,
+            member,
+            snapshot_directory=paths.snapshots,
+            api=api,
+            server_tls=None if files.is_empty else ServerTls(files, PEER_PROTOCOLS).context,
+            client_tls=None if files.is_empty else ClientTls(files).context(),
+            admit=_admission(files),
+            dial_timeout=1 + config.election_timeout / 1000,
+        )
+        self._closing.push_async_callback(transport.close)
+        try:
+            await transport.serve(*(url.text for url in config.listen_peer_urls))
+        except OSError as error:
+            raise ConfigError(f"listen tcp: {os.strerror(error.errno or 0).lower()}") from error
+        for one in origin.others if origin else ():
+            transport.add_remote(one.id, one.peer_urls)
+        member.start(transport)
+        alone = set(opened.machine.membership.members) == {opened.member_id}
+        if alone and config.initial_election_tick_advance and opened.raft.is_promotable():
+            opened.raft.campaign()  # nobody to wait for
+            member.replica.schedule()
+
+    def _begin_tasks(self, member: RunningMember, client: PeerClient) -> None:
+        async def fetch(other: Member) -> str | None:
+            found = await client.versions_of({other.id: other.peer_urls})
+            versions = found[other.id]
+            return versions.get("etcdserver") if versions else None
+
+        task = asyncio.get_running_loop().create_task(monitor_cluster_version(member.replica, fetch))
+        self._closing.push_async_callback(_cancelled, task)
+
+    # --- the end
+
+    async def _leave(self, member: RunningMember, door: ClientDoor) -> None:
+        """Stop taking requests, and hand the lead to another voter so that nobody waits for an election."""
+        await door.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
+        raft, transport = member.replica.raft, member.transport
+        others = [one for one in raft.conf_state.voters if one != raft.id]
+        if not raft.is_leader or not others or transport is None or member.has_failed:
+            return
+        since = {one: moment for one in others if (moment := transport.active_since(one)) is not None}
+        if not since:
+            return
+        try:
+            await transfer_leadership(member.replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
+        except StatusError as error:
+            log.warning("leadership transfer failed: %s", error)
+
+
+def _admission(files: TlsFiles) -> Callable[[asyncio.BaseTransport], str | None] | None:
+    """The rules about peers' certificates that a handshake does not check: revocation, allowed names."""
+    if files.is_empty:
+        return None
+    check = PeerCheck(files)
+
+    def admit(transport: asyncio.BaseTransport) -> str | None:
+        connection = transport.get_extra_info("ssl_object")
+        return (check.reason(connection) or None) if connection is not None else None
+
+    return admit
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,101 @@
+"""The metrics as text, in the form that Prometheus reads and in the numbers that Go would write.
+
+The text is written here and not by prometheus-client, because that adds `_total` to the name of every counter: etcd has
+counters without it (etcd_server_health_success), and dashboards that ask for them by name. Like etcd, and whatever the Accept
+header says, there is one format.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+from tercet.server.metrics.families import Family, Labels, cumulative
+from tercet.server.metrics.table import Metric
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_GZIP_LEVEL = 1  # a scrape is mostly repetition: level 1 makes it a tenth, at a third of the time of level 6
+_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?P<quality>[0-9.]+)\s*)?(?:,|$)")
+
+
+def exposition(families: Iterable[Family], accept_encoding: bytes) -> tuple[bytes, bytes, bytes]:
+    """(Content-Type, Content-Encoding or b"", body)."""
+    body = text(families).encode()
+    found = _GZIP.search(accept_encoding.decode("latin-1").lower())
+    if found is None or found["quality"] in ("0", "0.0", "0.00", "0.000"):
+        return CONTENT_TYPE, b"", body
+    return CONTENT_TYPE, b"gzip", gzip.compress(body, _GZIP_LEVEL, mtime=0)
+
+
+def text(families: Iterable[Family]) -> str:
+    """A family that has no values is left out, as a label vector is before its first use."""
+    return "".join(line for family in families for line in _lines(family))
+
+
+def _lines(family: Family) -> Iterator[str]:
+    if not family.values and not family.buckets:
+        return
+    metric = family.metric
+    yield f"# HELP {metric.name} {_escaped(metric.help)}\n# TYPE {metric.name} {metric.kind}\n"
+    if family.values:
+        order = _label_order(metric)
+        for labels, value in sorted(family.values.items()):
+            yield f"{metric.name}{_labels(order, labels)} {go_float(value)}\n"
+    for labels, counts, total in sorted(family.buckets, key=lambda bucket: bucket[0]):
+        yield from _histogram(metric, labels, counts, total)
+
+
+def _histogram(metric: Metric, labels: Labels, counts: Iterable[int], total: float) -> Iterator[str]:
+    named = _labels(_label_order(metric), labels)[1:-1]
+    head = f"{named}," if named else ""
+    above = 0
+    bounds = (*(go_float(bound) for bound in metric.bounds), "+Inf")
+    for bound, above in zip(bounds, cumulative(counts), strict=True):
+        yield f'{metric.name}_bucket{{{head}le="{bound}"}} {above}\n'
+    tail = f"{{{named}}}" if named else ""
+    yield f"{metric.name}_sum{tail} {go_float(total)}\n{metric.name}_count{tail} {above}\n"
+
+
+def _label_order(metric: Metric) -> list[tuple[str, int]]:
+    """Labels by name, as Go's client writes them, each with its place in the values."""
+    return sorted((name, place) for place, name in enumerate(metric.labels))
+
+
+def _labels(order: list[tuple[str, int]], values: Labels) -> str:
+    if not order:
+        return ""
+    return "{" + ",".join([f'{name}="{_quoted(values[place])}"' for name, place in order]) + "}"
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _escaped(help: str) -> str:
+    return help.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def go_float(value: float) -> str:
+    """A number as Go's `%g` with the shortest digits: 20480, 0.001, 1.048576e+06, 1e-05, +Inf."""
+    if isinstance(value, int) and -1_000_000 < value < 1_000_000:
+        return str(int(value))
+    number = float(value)
+    if not math.isfinite(number):
+        return "NaN" if math.isnan(number) else "+Inf" if number > 0 else "-Inf"
+    if number == 0:
+        return "0"
+    if 1e-4 <= abs(number) < 1e6:
+        return repr(number).removesuffix(".0")
+    digits, exponent = _shortest(abs(number))
+    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
+    sign = "-" if number < 0 else ""
+    return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+
+
+def _shortest(number: float) -> tuple[str, int]:
+    """The fewest digits, and the power of ten of the first; the number is at least 1 or has an exponent in its repr."""
+    mantissa, _, power = repr(number).partition("e")
+    integer, _, fraction = mantissa.partition(".")
+    return (integer + fraction).rstrip("0"), int(power or 0) + len(integer) - 1

@@ -1,0 +1,112 @@
+"""The metrics of a running member: each a question to the object that knows, asked only when somebody scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tercet.config.server_config import ServerConfig
+from tercet.http.health import Health
+from tercet.mvcc import Counts
+from tercet.peer import PeerStatus
+from tercet.proto import rpc_pb2
+from tercet.replica.membership import hex_id
+from tercet.replica.replica import Replica
+from tercet.server.metrics.event_loop import LoopWatch
+from tercet.server.metrics.families import Buckets, Labels
+from tercet.server.metrics.process import register_health, register_process, register_versions
+from tercet.server.metrics.registry import Metrics
+from tercet.server.replica_driver import RunningMember
+from tercet.server.tls.expiry import CertificateExpiry
+from tercet.server.tls.files import TlsFiles
+
+
+class MemberMetrics:
+    """All metrics of one member."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.metrics = Metrics()
+        self.fsync_seconds = self.metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
+        self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
+        register_process(self.metrics)
+        register_versions(self.metrics, config.feature_gates)
+
+    def watch_member(self, member: RunningMember, loop_watch: LoopWatch) -> None:
+        replica, metrics = member.replica, self.metrics
+        raft, backend = replica.raft, replica.machine.backend
+        metrics.read("tercet_loop_turn_longest_seconds", lambda: loop_watch.longest_seconds)
+        metrics.show("etcd_server_id", hex_id(raft.id))
+        metrics.read("etcd_server_has_leader", lambda: int(bool(raft.leader_id)))
+        metrics.read("etcd_server_is_leader", lambda: int(raft.is_leader))
+        metrics.read("etcd_server_is_learner", lambda: int(raft.id in raft.conf_state.learners))
+        metrics.read("etcd_server_leader_changes_seen_total", lambda: replica.leader_changes_seen)
+        metrics.read("etcd_server_proposals_committed_total", lambda: raft.commit_index)
+        metrics.read("etcd_server_proposals_applied_total", lambda: replica.applied_index)
+        metrics.read("etcd_server_proposals_pending", lambda: len(replica.proposals.waiting))
+        metrics.read("etcd_server_proposals_failed_total", lambda: replica.proposals.failed)
+        metrics.read("etcd_server_read_indexes_failed_total", lambda: replica.reads.failed)
+        metrics.read("etcd_server_quota_backend_bytes", lambda: replica.quota.limit_bytes)
+        metrics.read("etcd_mvcc_db_total_size_in_bytes", backend.size)
+        metrics.read("etcd_mvcc_db_total_size_in_use_in_bytes", backend.size_in_use)
+        metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.machine.store.revision)
+        metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.machine.store.compact_revision)
+        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.machine.store.index.current))
+        self._watch_operations(replica.machine.counts)
+        metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
+        metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
+        self._watch_peers(member)
+
+    def _watch_operations(self, counts: Counts) -> None:
+        read = self.metrics.read
+        read("etcd_mvcc_put_total", lambda: counts.puts)
+        read("etcd_mvcc_delete_total", lambda: counts.deletes)
+        read("etcd_mvcc_range_total", lambda: counts.ranges)
+        read("etcd_debugging_mvcc_range_total", lambda: counts.ranges)
+        read("etcd_mvcc_txn_total", lambda: counts.txns)
+        read("etcd_debugging_mvcc_total_put_size_in_bytes", lambda: counts.put_bytes)
+
+    def _watch_peers(self, member: RunningMember) -> None:
+        own = hex_id(member.replica.raft.id)
+
+        def by_peer(value: Callable[[PeerStatus], float]) -> Callable[[], dict[Labels, float]]:
+            return lambda: {(hex_id(status.id),): value(status) for status in _statuses(member)}
+
+        def by_pair(value: Callable[[PeerStatus], float]) -> Callable[[], dict[Labels, float]]:
+            return lambda: {(own, hex_id(status.id)): value(status) for status in _statuses(member)}
+
+        read = self.metrics.read_labelled
+        read("etcd_network_known_peers", by_pair(lambda status: 1))
+        read("etcd_network_active_peers", by_pair(lambda status: int(status.active_since is not None)))
+        read("etcd_network_disconnected_peers_total", by_pair(lambda status: status.disconnects))
+        read("etcd_network_peer_sent_bytes_total", by_peer(lambda status: status.sent_bytes))
+        read("etcd_network_peer_received_bytes_total", by_peer(lambda status: status.received_bytes))
+        read("etcd_network_peer_sent_failures_total", by_peer(lambda status: status.sent_failures))
+        read("etcd_network_peer_received_failures_total", by_peer(lambda status: status.received_failures))
+        self.metrics.read_buckets("etcd_network_peer_round_trip_time_seconds", lambda: _round_trips(member))
+        read("etcd_network_snapshot_send_success", by_peer(lambda status: status.snapshots_sent))
+        read("etcd_network_snapshot_send_failures", by_peer(lambda status: status.snapshots_failed))
+
+    def watch_certificates(self, client: TlsFiles, peer: TlsFiles) -> None:
+        self.metrics.read_labelled("tercet_tls_certificate_expiry_timestamp_seconds", CertificateExpiry(client, peer))
+
+    def watch_health(self, health: Health) -> None:
+        register_health(self.metrics, health.counters)
+
+
+def _statuses(member: RunningMember) -> list[PeerStatus]:
+    transport = member.transport
+    if transport is None:
+        return []
+    return [status for peer in transport.peers if (status := transport.status(peer)) is not None]
+
+
+def _round_trips(member: RunningMember) -> list[Buckets]:
+    return [((hex_id(status.id),), status.round_trip_counts, status.round_trip_sum) for status in _statuses(member)]
+
+
+def _cluster_version(replica: Replica) -> dict[Labels, float]:
+    version = replica.machine.membership.cluster_version
+    return {(".".join(version.split(".")[:2]),): 1} if version else {}
+
+
+def _alarms(replica: Replica) -> dict[Labels, float]:
+    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.machine.alarms.standing()}

@@ -1,0 +1,129 @@
+"""Counters for others to count with, and the page that shows them.
+
+On a hot path a counter is a plain integer attribute of whoever counts; nothing is done for metrics until somebody asks. Then
+each registered source is read once:
+
+    metrics.read("etcd_server_has_leader", lambda: member.leader_id != 0)
+    metrics.read_labelled("etcd_network_active_peers", lambda: {(local, remote): 1 for remote in ...})
+    wal.fsync_seconds = metrics.histogram("etcd_disk_wal_fsync_duration_seconds")     # then wal calls .observe(seconds)
+
+`Metrics` is also a collector of prometheus-client, for programs that embed a member and have a registry of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric as PrometheusMetric
+
+from tercet.rpc import Server
+from tercet.server.metrics import grpc as grpc_metrics
+from tercet.server.metrics.exposition import exposition
+from tercet.server.metrics.families import Buckets, Family, Histogram, Histograms, Labels, cumulative
+from tercet.server.metrics.table import METRICS, Metric
+
+__all__ = ["Histogram", "Histograms", "Metrics"]
+
+
+class Metrics:
+    """The sources of one member. Every `read` and `histogram` raises KeyError for a name that the table does not have."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Callable[[], Mapping[Labels, float]]] = {}
+        self._buckets: dict[str, Callable[[], Iterable[Buckets]]] = {}
+        self._servers: list[Server] = []
+        self._scrapes = self.counts("promhttp_metric_handler_requests_total")
+
+    def read(self, name: str, source: Callable[[], float]) -> None:
+        """A counter or gauge without labels; `source` is called at each scrape."""
+        self.read_labelled(name, lambda: {(): source()})
+
+    def read_labelled(self, name: str, source: Callable[[], Mapping[Labels, float]]) -> None:
+        """A counter or gauge with labels: values by labels, in the order of the table."""
+        self._expect(name, is_histogram=False)
+        self._values[name] = source
+
+    def show(self, name: str, *labels: str) -> None:
+        """A gauge that is always 1 and tells its labels, such as a version."""
+        self.read_labelled(name, lambda: {labels: 1})
+
+    def counts(self, name: str) -> dict[Labels, int]:
+        """A counter with labels that is counted in the dict returned here."""
+        counts: dict[Labels, int] = {}
+        self.read_labelled(name, lambda: counts)
+        return counts
+
+    def histogram(self, name: str) -> Histogram:
+        """A histogram without labels, to be observed by the caller."""
+        return self.histograms(name).of()
+
+    def histograms(self, name: str) -> Histograms:
+        histograms = Histograms(self._expect(name, is_histogram=True).bounds)
+        self.read_buckets(name, histograms.buckets)
+        return histograms
+
+    def read_buckets(self, name: str, source: Callable[[], Iterable[Buckets]]) -> None:
+        """A histogram that somebody else counts, with the bounds of the table."""
+        self._expect(name, is_histogram=True)
+        self._buckets[name] = source
+
+    def watch_rpc(self, server: Server) -> None:
+        """Calls and bytes of a gRPC server; those of several are added."""
+        servers = self._servers
+        servers.append(server)
+        self.read_labelled("grpc_server_started_total", lambda: grpc_metrics.started(servers))
+        self.read_labelled("grpc_server_handled_total", lambda: grpc_metrics.handled(servers))
+        self.read_labelled("grpc_server_msg_received_total", lambda: grpc_metrics.received(servers))
+        self.read_labelled("grpc_server_msg_sent_total", lambda: grpc_metrics.sent(servers))
+        self.read_buckets("grpc_server_handling_seconds", lambda: grpc_metrics.durations(servers))
+        self.read("etcd_network_client_grpc_received_bytes_total", lambda: sum(one.traffic.bytes_in for one in servers))
+        self.read("etcd_network_client_grpc_sent_bytes_total", lambda: sum(one.traffic.bytes_out for one in servers))
+
+    def _expect(self, name: str, *, is_histogram: bool) -> Metric:
+        metric = METRICS[name]
+        if (metric.kind == "histogram") != is_histogram:
+            raise KeyError(f"{name} is a {metric.kind}")
+        return metric
+
+    def families(self) -> Iterator[Family]:
+        """All that is registered, read now, by name."""
+        for name in sorted(self._values.keys() | self._buckets.keys()):
+            if name in self._values:
+                yield Family(METRICS[name], dict(self._values[name]()))
+            else:
+                yield Family(METRICS[name], {}, list(self._buckets[name]()))
+
+    def scrape(self, _accept: bytes, accept_encoding: bytes) -> tuple[bytes, bytes, bytes]:
+        """(Content-Type, Content-Encoding or b"", body) of /metrics."""
+        page = exposition(self.families(), accept_encoding)
+        self._scrapes[("200",)] = self._scrapes.get(("200",), 0) + 1
+        return page
+
+    # For prometheus-client
+
+    def collect(self) -> Iterator[PrometheusMetric]:
+        for family in self.families():
+            yield _as_prometheus(family)
+
+    def registry(self) -> CollectorRegistry:
+        """A registry with this collector alone."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return registry
+
+
+def _as_prometheus(family: Family) -> PrometheusMetric:
+    metric = family.metric
+    shown = PrometheusMetric(metric.name, metric.help, metric.kind)
+    if metric.kind == "counter":
+        shown.name = metric.name.removesuffix("_total")
+    for labels, value in family.values.items():
+        shown.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
+    for labels, counts, total in family.buckets:
+        named = dict(zip(metric.labels, labels, strict=True))
+        for bound, count in zip((*(str(bound) for bound in metric.bounds), "+Inf"), cumulative(counts), strict=True):
+            shown.add_sample(f"{metric.name}_bucket", {**named, "le": bound}, count)
+        shown.add_sample(f"{metric.name}_sum", named, total)
+        shown.add_sample(f"{metric.name}_count", named, sum(counts))
+    return shown

@@ -1,0 +1,50 @@
+"""Does what is configured for listeners go together with the certificates that are? Checked before any socket is opened.
+
+An address that asks for TLS without a certificate cannot be served; one that does not ask for it, though there is a
+certificate, can, and is most often a mistake, so it is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tercet.config.server_config import ServerConfig
+from tercet.config.startup_error import Line, warn
+from tercet.config.urls import Url
+from tercet.errors import ConfigError
+from tercet.server.tls.cipher_suites import openssl_ciphers
+from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
+
+_FILES_IGNORED = "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+
+
+def check_listeners(config: ServerConfig) -> list[Line]:
+    """Warnings. Raises ConfigError with etcd's text."""
+    openssl_ciphers(config.cipher_suites)
+    peers, clients = peer_tls(config), client_tls(config)
+    for url in config.listen_peer_urls:
+        if url.is_secure and peers.is_empty and not config.peer_auto_tls:
+            raise ConfigError(f"cannot listen on TLS for {url.address}: KeyFile and CertFile are not presented")
+    for url in (*config.listen_client_urls, *config.listen_client_http_urls):
+        if url.is_secure and clients.is_empty and not config.auto_tls:
+            raise ConfigError(f"TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme")
+    if any(url.is_secure for url in config.listen_metrics_urls) and clients.is_empty and not config.auto_tls:
+        raise ConfigError("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
+    peers.check_pairs()
+    clients.check_pairs()
+    return [
+        *_ignored(config.listen_peer_urls, peers, "peer-url", "--peer-client-cert-auth"),
+        *_ignored(config.listen_client_urls, clients, "client-url", "--client-cert-auth"),
+    ]
+
+
+def _ignored(urls: Iterable[Url], files: TlsFiles, field: str, auth_flag: str) -> Iterable[Line]:
+    for url in urls:
+        if url.is_secure:
+            continue
+        if not files.is_empty:
+            yield warn(_FILES_IGNORED, **{field: url.text})
+        if files.client_cert_auth:
+            yield warn(
+                f"scheme is HTTP while {auth_flag} is enabled; ignoring client cert auth for this URL", **{field: url.text}
+            )

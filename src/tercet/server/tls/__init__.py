@@ -1,0 +1,1 @@
+"""TLS of a member: certificate files, contexts of listeners and dialers, verification of peers, expiry."""

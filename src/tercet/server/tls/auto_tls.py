@@ -1,0 +1,61 @@
+"""--auto-tls and --peer-auto-tls: a certificate that the member makes for itself at its first start and keeps.
+
+It encrypts, and proves nothing: nobody else knows who signed it, so dialers do not check it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from tercet.config.urls import Url, is_ip
+from tercet.server.tls.files import TlsFiles
+
+
+def with_self_signed(files: TlsFiles, directory: str, urls: Iterable[Url], *, years: int) -> TlsFiles:
+    """The files, made in `directory` if they are not there. Raises OSError."""
+    cert, key = os.path.join(directory, "cert.pem"), os.path.join(directory, "key.pem")
+    if not (os.path.exists(cert) and os.path.exists(key)):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _make(cert, key, sorted({url.host for url in urls if not url.is_unix}), years)
+    return replace(files, cert=cert, key=key, is_self_signed=True)
+
+
+def _make(cert: str, key: str, hosts: list[str], years: int) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "etcd")])
+    alternatives = [x509.IPAddress(ipaddress.ip_address(host)) if is_ip(host) else x509.DNSName(host) for host in hosts]
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=365 * years))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+    )
+    if alternatives:
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    certificate = builder.sign(secret, hashes.SHA256())
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    _write(key, secret.private_bytes(serialization.Encoding.PEM, form, plain), mode=0o600)
+    _write(cert, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+
+
+def _write(path: str, content: bytes, *, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,138 @@
+"""Is the certificate that the other side showed one of those this listener accepts?
+
+The handshake has checked its chain; the rules here are about whose it is: CN, names, revocation, and for peers the addresses it
+names. Each answers "" or the reason to turn the connection away.
+
+Source: etcd's client/pkg/transport: tlsinfo.go (AllowedCNs, AllowedHostnames), listener_tls.go (addresses, CRL).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tercet.errors import ConfigError
+from tercet.server.tls.files import TlsFiles
+
+Certificate = Mapping[str, Any]
+"""As SSLObject.getpeercert gives it; empty when none was shown."""
+_REFUSED = "client certificate authentication failed"
+
+
+class PeerCheck:
+    """The rules of one listener. Raises ConfigError for a CRL that cannot be read."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._revoked: frozenset[int] = frozenset()
+        self._crl_changed = 0
+        if files.crl:
+            self._refresh_crl()
+
+    def reason(self, connection: ssl.SSLObject) -> str:
+        """Why a connection whose handshake is done is turned away; "" if it is not."""
+        certificate: Certificate = connection.getpeercert() or {}
+        if not certificate:
+            return ""
+        if not self._is_named(certificate):
+            return _REFUSED
+        if self._files.crl:
+            try:
+                self._refresh_crl()
+            except ConfigError as error:
+                return str(error)
+            serial = int(str(certificate["serialNumber"]), 16)
+            if serial in self._revoked:
+                return f"transport: certificate serial {serial:x} revoked"
+        return ""
+
+    def _is_named(self, certificate: Certificate) -> bool:
+        if self._files.allowed_cns:
+            return common_name(certificate) in self._files.allowed_cns
+        if self._files.allowed_hostnames:
+            return any(names_host(certificate, host) for host in self._files.allowed_hostnames)
+        return True
+
+    def _refresh_crl(self) -> None:
+        try:
+            changed = os.stat(self._files.crl).st_mtime_ns
+            if changed != self._crl_changed:
+                with open(self._files.crl, "rb") as file:
+                    self._revoked = _revoked_serials(file.read(), self._files.crl)
+                self._crl_changed = changed
+        except OSError as error:
+            raise ConfigError(f"open {self._files.crl}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _revoked_serials(content: bytes, path: str) -> frozenset[int]:
+    from cryptography import x509  # only who has a CRL waits for it to load
+
+    try:
+        is_pem = b"-----BEGIN X509 CRL-----" in content
+        crl = x509.load_pem_x509_crl(content) if is_pem else x509.load_der_x509_crl(content)
+    except ValueError as error:
+        raise ConfigError(f"no certificate revocation list in {path}") from error
+    return frozenset(entry.serial_number for entry in crl)
+
+
+def common_name(certificate: Certificate) -> str:
+    """The subject's CN, "" without one; the last if there are several, as Go has it."""
+    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    return str(names[-1]) if names else ""
+
+
+def names_host(certificate: Certificate, host: str) -> bool:
+    """Is the certificate for this host name or address?"""
+    for kind, value in certificate.get("subjectAltName", ()):
+        if kind == "IP Address" and _same_address(str(value), host):
+            return True
+        if kind == "DNS" and _matches(str(value).lower(), host.lower()):
+            return True
+    return False
+
+
+def _same_address(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one.strip()) == ipaddress.ip_address(other)
+    except ValueError:
+        return False
+
+
+def _matches(pattern: str, host: str) -> bool:
+    """`*.example.com` stands for one label."""
+    if pattern.startswith("*."):
+        label, _, rest = host.partition(".")
+        return bool(label) and rest == pattern[2:]
+    return pattern == host
+
+
+async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
+    """Does a dialing peer come from an address that its certificate names? One that names none may come from anywhere.
+
+    Host names are looked up, so this may wait; a wildcard is compared with the name that the address has.
+    """
+    alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
+    names = [value for kind, value in alternatives if kind == "DNS"]
+    addresses = [value for kind, value in alternatives if kind == "IP Address"]
+    if not names and not addresses:
+        return True
+    if any(_same_address(address, remote) for address in addresses):
+        return True
+    loop = asyncio.get_running_loop()
+    for name in names:
+        try:
+            if name.startswith("*."):
+                reverse, _ = await loop.getnameinfo((remote, 0))
+                if _matches(name.lower(), reverse.lower().rstrip(".")):
+                    return True
+                continue
+            found = await loop.getaddrinfo(name, None)
+        except OSError:
+            continue
+        if any(_same_address(str(entry[4][0]), remote) for entry in found):
+            return True
+    return False
