@@ -56,7 +56,7 @@ class RequestError(StatusError):
     """The request asks for what cannot be; every member would say the same."""
 
 
-def without_trace(error: ErrorType) -> ErrorType:
+def strip_traceback(error: ErrorType) -> ErrorType:
     """The error, forgetting where it was raised (see the shared instances below)."""
     error.__traceback__ = None
     error.__context__ = None
@@ -97,7 +97,7 @@ def _precondition(text: str) -> RequestError:
 
 # One instance each, so that a hot path may answer with one without building it. Raising an instance again and again makes its
 # traceback longer and longer, and each entry keeps a frame with all its objects alive: whoever catches one for good calls
-# `without_trace`.
+# `strip_traceback`.
 EMPTY_KEY = _invalid("etcdserver: key is not provided")
 KEY_NOT_FOUND = _invalid("etcdserver: key not found")
 VALUE_PROVIDED = _invalid("etcdserver: value is provided")

@@ -19,7 +19,7 @@ LARGE_VALUE = b"large" * 40_000
 MANY = 3000
 
 
-def revision_key(main: int, sub: int = 0, tombstone: bool = False) -> bytes:
+def encode_revision_key(main: int, sub: int = 0, tombstone: bool = False) -> bytes:
     return main.to_bytes(8, "big") + b"_" + sub.to_bytes(8, "big") + (b"t" if tombstone else b"")
 
 
@@ -31,13 +31,13 @@ def key_value(key: bytes, create: int, mod: int, version: int, value: bytes, lea
 @pytest.fixture(scope="module")
 def content() -> dict[bytes, dict[bytes, bytes]]:
     """A store with history, a tombstone, an overflowing value, a lease, and enough keys for three levels."""
-    keys = {revision_key(2): key_value(b"a", 2, 2, 1, b"first")}
-    keys[revision_key(3)] = key_value(b"a", 2, 3, 2, b"second")
-    keys[revision_key(4)] = key_value(b"large", 4, 4, 1, LARGE_VALUE)
-    keys[revision_key(5)] = key_value(b"leased", 5, 5, 1, b"", lease=77)
-    keys[revision_key(6, tombstone=True)] = kv_pb2.KeyValue(key=b"a").SerializeToString()
+    keys = {encode_revision_key(2): key_value(b"a", 2, 2, 1, b"first")}
+    keys[encode_revision_key(3)] = key_value(b"a", 2, 3, 2, b"second")
+    keys[encode_revision_key(4)] = key_value(b"large", 4, 4, 1, LARGE_VALUE)
+    keys[encode_revision_key(5)] = key_value(b"leased", 5, 5, 1, b"", lease=77)
+    keys[encode_revision_key(6, tombstone=True)] = kv_pb2.KeyValue(key=b"a").SerializeToString()
     for n in range(MANY):
-        keys[revision_key(7 + n)] = key_value(b"many/%05d" % n, 7 + n, 7 + n, 1, b"value %d " % n * 20)
+        keys[encode_revision_key(7 + n)] = key_value(b"many/%05d" % n, 7 + n, 7 + n, 1, b"value %d " % n * 20)
     content: dict[bytes, dict[bytes, bytes]] = {bucket.value: {} for bucket in Bucket}
     content[b"key"] = keys
     content[b"lease"] = {(77).to_bytes(8, "big"): stored_pb2.Lease(ID=77, TTL=3600).SerializeToString()}

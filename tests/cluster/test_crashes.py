@@ -77,7 +77,7 @@ def test_d01_entries_between_apply_and_commit_are_applied_exactly_once(plan: Pla
 
 
 def test_d06_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -> None:
-    """etcd #17780, #6633: the newest revision was a tombstone; after compaction and a crash nothing in the file spoke of it any
+    """etcd #17780, #6633: the newest revision was a tombstone; after compaction and a crash nothing in the file recorded it any
     more, and the store's revision went back.
     """
     cluster = plan(["n1"], SMALL_LOG).start()

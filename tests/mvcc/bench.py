@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from tercet.mvcc import Loaded, Store, hash_kv
-from tercet.mvcc.encoding import encode_key_value, revision_key, varint
+from tercet.mvcc.encoding import encode_key_value, encode_revision_key, varint
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
@@ -90,7 +90,7 @@ def main() -> None:
     for number in range(keys_total):
         mod = varint(number + 2)
         name = b"/registry/pods/namespace-%03d/pod-%08x" % (number % 100, chance.getrandbits(32))
-        entries.append((revision_key(number + 2, 0), encode_key_value(name, mod, mod, 1, value, 0)))
+        entries.append((encode_revision_key(number + 2, 0), encode_key_value(name, mod, mod, 1, value, 0)))
     key_bytes = sum(33 + pair[1] for _, pair in entries)
     gc.collect()
     gc.freeze()

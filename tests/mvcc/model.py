@@ -38,7 +38,7 @@ class Model:
         return self.states[-1] if self.draft is None else self.draft
 
     @property
-    def moment(self) -> int:
+    def txn_revision(self) -> int:
         return self.revision + (self.draft is not None)
 
     def call(self, request: Message) -> Any:
@@ -112,8 +112,8 @@ class Model:
         prior = self.now.get(put.key)
         answer = rpc_pb2.PutResponse(prev_kv=_copy(prior) if prior is not None and put.prev_kv else None)
         state = self._change()
-        kv = state.setdefault(put.key, kv_pb2.KeyValue(key=put.key, create_revision=self.moment))
-        kv.mod_revision = self.moment
+        kv = state.setdefault(put.key, kv_pb2.KeyValue(key=put.key, create_revision=self.txn_revision))
+        kv.mod_revision = self.txn_revision
         kv.version += 1
         kv.value = kv.value if put.ignore_value else put.value
         kv.lease = kv.lease if put.ignore_lease else put.lease
@@ -126,11 +126,11 @@ class Model:
         return rpc_pb2.DeleteRangeResponse(deleted=len(found), prev_kvs=found if delete.prev_kv else [])
 
     def _range(self, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeResponse:
-        if request.revision > self.moment:
+        if request.revision > self.txn_revision:
             raise FUTURE_REVISION
         if 0 < request.revision < self.compacted:
             raise COMPACTED
-        state = self.now if request.revision in (self.moment,) or request.revision <= 0 else self.states[request.revision]
+        state = self.now if request.revision in (self.txn_revision,) or request.revision <= 0 else self.states[request.revision]
         found = _select(state, request.key, request.range_end)
         answer = rpc_pb2.RangeResponse(count=len(found))
         if request.count_only:
@@ -186,7 +186,7 @@ class Model:
                 continue
             run = {"request_put": self._put, "request_range": self._range, "request_delete_range": self._delete}[kind]
             response.CopyFrom(run(getattr(op, kind)))
-            response.header.revision = self.moment
+            response.header.revision = self.txn_revision
         return answer
 
 

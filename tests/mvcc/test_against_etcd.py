@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from tercet.bolt import BoltFile
 from tercet.errors import RequestError
 from tercet.mvcc import Store, hash_all, hash_kv, txn
-from tercet.mvcc.encoding import revision_key
+from tercet.mvcc.encoding import encode_revision_key
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
@@ -125,7 +125,7 @@ def test_a_tombstone_that_we_keep_does_not_show_in_the_hash(twins: Twins) -> Non
     twins.call(rpc_pb2.PutRequest(key=b"c3/goes", value=b"v"))
     twins.call(rpc_pb2.DeleteRangeRequest(key=b"c3/goes"))
     store = twins.member.store
-    tombstone = revision_key(store.revision, 0) + b"t"
+    tombstone = encode_revision_key(store.revision, 0) + b"t"
     twins.call(rpc_pb2.CompactionRequest(revision=store.revision, physical=True))
     twins.compare_hash_while_compacting()
     assert twins.member.backend.get(Bucket.KEY, tombstone) is not None
@@ -169,7 +169,7 @@ def test_etcds_database_is_a_store_of_ours(twins: Twins, tmp_path: Path) -> None
             for key, value in file.items(bucket.value):
                 theirs.put(bucket, key, value)
     for bucket in (Bucket.KEY, Bucket.LEASE):
-        kept = revision_key(twins.member.store.compact_revision, 0)[:8]  # C3: we keep a tombstone exactly there
+        kept = encode_revision_key(twins.member.store.compact_revision, 0)[:8]  # C3: we keep a tombstone exactly there
         ours = [item for item in twins.member.backend.scan(bucket) if not (item[0][:8] == kept and item[0].endswith(b"t"))]
         assert list(theirs.scan(bucket)) == ours
     for name in (b"scheduledCompactRev", b"finishedCompactRev"):

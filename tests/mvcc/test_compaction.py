@@ -7,7 +7,7 @@ import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, RequestError
 from tercet.mvcc import CompactionHashes, KVHash, Store, hash_all, hash_kv
-from tercet.mvcc.encoding import main_of, revision_key
+from tercet.mvcc.encoding import encode_revision_key, main_of
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
@@ -96,7 +96,7 @@ def test_c5_it_goes_on_after_a_restart() -> None:
         assert (store.compact_revision, store.finished_compact_revision) == (40, -1)
         store.compaction_step(limit=3)
     finish(store)
-    assert store.backend.get(Bucket.META, b"finishedCompactRev") == revision_key(40, 0)
+    assert store.backend.get(Bucket.META, b"finishedCompactRev") == encode_revision_key(40, 0)
     reopened = Store(store.backend.reopened())  # type: ignore[attr-defined]
     assert (reopened.compact_revision, reopened.finished_compact_revision) == (40, 40)
     assert reopened.compaction_step() is False

@@ -9,11 +9,11 @@ from tercet.mvcc.encoding import (
     encode_deleted,
     encode_key_value,
     encode_key_value_slowly,
+    encode_revision_key,
     encode_tombstone,
     key_of,
     paste_pairs,
     revision_bound,
-    revision_key,
     strip_pair,
     varint,
 )
@@ -46,12 +46,14 @@ def test_a_negative_varint_is_an_int64() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 62), st.integers(0, 1 << 40))))
 def test_revision_keys_sort_like_revisions(revisions: list[tuple[int, int]]) -> None:
-    assert sorted(revision_key(*revision) for revision in revisions) == [revision_key(*each) for each in sorted(revisions)]
+    assert sorted(encode_revision_key(*revision) for revision in revisions) == [
+        encode_revision_key(*each) for each in sorted(revisions)
+    ]
 
 
 def test_a_revision_key_is_etcds() -> None:
-    assert revision_key(2, 1) == b"\0\0\0\0\0\0\0\2_\0\0\0\0\0\0\0\1"
-    assert revision_key(2, 1) < revision_bound(2) <= revision_key(3, 0)
+    assert encode_revision_key(2, 1) == b"\0\0\0\0\0\0\0\2_\0\0\0\0\0\0\0\1"
+    assert encode_revision_key(2, 1) < revision_bound(2) <= encode_revision_key(3, 0)
 
 
 def test_tombstones_hold_the_key_alone() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.mvcc.encoding import main_of, revision_key, varint
+from tercet.mvcc.encoding import encode_revision_key, main_of, varint
 from tercet.mvcc.key_index import RECORD_BYTES, KeyIndex
 
 
@@ -14,9 +14,9 @@ def live(index: KeyIndex, key: bytes, life: str) -> None:
     for event in life.split():
         main = int(event.rstrip("x"))
         if event.endswith("x"):
-            index.delete(key, revision_key(main, 0))
+            index.delete(key, encode_revision_key(main, 0))
         else:
-            index.put(key, revision_key(main, 0), varint(main))
+            index.put(key, encode_revision_key(main, 0), varint(main))
     index.check()
 
 
@@ -60,7 +60,7 @@ def test_compaction_keeps_what_a_reader_can_ask_for(life: str, compacted: int, r
     dropped: list[str] = []
     while gone := index.forget(b"k", compacted, limit):
         assert len(gone) <= limit
-        dropped += [f"{main_of(filed_as)}{'x' if filed_as.endswith(b't') else ''}" for filed_as in gone]
+        dropped += [f"{main_of(revision_key)}{'x' if revision_key.endswith(b't') else ''}" for revision_key in gone]
     assert left(index, b"k") == remains
     assert [*dropped, *remains.split()] == before
     index.check()
@@ -71,7 +71,7 @@ def test_a_tombstone_that_was_kept_goes_with_the_next_compaction() -> None:
     live(index, b"k", "2 3x")
     index.forget(b"k", 3, 1000)
     assert left(index, b"k") == "3x"
-    assert index.forget(b"k", 4, 1000) == [revision_key(3, 0) + b"t"]
+    assert index.forget(b"k", 4, 1000) == [encode_revision_key(3, 0) + b"t"]
     assert (left(index, b"k"), len(index.dead)) == ("", 0)
 
 
@@ -96,15 +96,15 @@ def test_every_past_revision_is_found(steps: list[tuple[int, bool]]) -> None:
             expected[passed] = newest
         main += gap
         if delete and alive:
-            index.delete(b"k", revision_key(main, 0))
+            index.delete(b"k", encode_revision_key(main, 0))
             alive, newest = False, None
         else:
-            index.put(b"k", revision_key(main, 0), varint(main))
+            index.put(b"k", encode_revision_key(main, 0), varint(main))
             alive, newest = True, main
         expected[main] = newest
     index.check()
     for revision, filed in expected.items():
-        assert index.at(b"k", revision) == (None if filed is None else revision_key(filed, 0))
+        assert index.at(b"k", revision) == (None if filed is None else encode_revision_key(filed, 0))
 
 
 def test_a_delete_of_many_is_a_delete_of_each() -> None:
@@ -112,9 +112,9 @@ def test_a_delete_of_many_is_a_delete_of_each() -> None:
     keys = [b"%03d" % number for number in range(300)]
     for index in (one, many):
         for main, key in enumerate(keys, 2):
-            index.put(key, revision_key(main, 0), varint(main))
+            index.put(key, encode_revision_key(main, 0), varint(main))
     doomed = keys[50:250]
-    tombstones = [revision_key(500, sub) for sub in range(len(doomed))]
+    tombstones = [encode_revision_key(500, sub) for sub in range(len(doomed))]
     many.delete_many(doomed, tombstones)
     for key, tombstone in zip(doomed, tombstones, strict=True):
         one.delete(key, tombstone)
@@ -126,7 +126,7 @@ def test_a_delete_of_many_is_a_delete_of_each() -> None:
 def test_ranges_are_half_open() -> None:
     index = KeyIndex()
     for main, key in enumerate([b"a", b"b", b"c"], 2):
-        index.put(key, revision_key(main, 0), varint(main))
+        index.put(key, encode_revision_key(main, 0), varint(main))
     assert list(index.keys(b"a", b"c")) == [b"a", b"b"]
     assert list(index.keys(b"b", None)) == [b"b", b"c"]
     assert list(index.keys(b"a", None, reverse=True)) == [b"c", b"b", b"a"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
 from tercet.mvcc import Loaded, Store
-from tercet.mvcc.encoding import revision_key, varint
+from tercet.mvcc.encoding import encode_revision_key, varint
 from tercet.mvcc.loading import _read_newborn, _read_pair
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.storage.interfaces import Bucket
@@ -27,7 +27,7 @@ def test_the_fast_reader_is_the_slow_one_or_silent(
 ) -> None:
     kv = kv_pb2.KeyValue(key=key, create_revision=min(create, mod), mod_revision=mod, version=version, value=value, lease=lease)
     pair = kv.SerializeToString()
-    fast, slow = _read_newborn(pair), _read_pair(pair, revision_key(mod, 0))
+    fast, slow = _read_newborn(pair), _read_pair(pair, encode_revision_key(mod, 0))
     assert fast in (None, slow)
     assert slow == (key, varint(kv.create_revision), version.to_bytes(8, "big"), lease)
     if version == 1 and create >= mod and not lease and 0 < len(key) < 0x80 and len(value) < 0x4000:
@@ -42,22 +42,31 @@ def test_the_fast_reader_bears_any_bytes(pair: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("filed_as", "pair"),
+    ("revision_key", "pair"),
     [
-        (revision_key(2, 0), b"\xff"),
-        (revision_key(2, 0), b"\n\1k"),  # no version
-        (revision_key(2, 0), kv_pb2.KeyValue(key=b"k", create_revision=3, mod_revision=2, version=2).SerializeToString()),
-        (revision_key(2, 0), kv_pb2.KeyValue(key=b"k", create_revision=2, mod_revision=2, version=1 << 62).SerializeToString()),
-        (revision_key(2, 0), kv_pb2.KeyValue(key=b"k", create_revision=-1, mod_revision=2, version=1).SerializeToString()),
-        (revision_key(2, 0) + b"t", b"\xff"),
-        (revision_key(2, 0) + b"u", b"\n\1k"),
+        (encode_revision_key(2, 0), b"\xff"),
+        (encode_revision_key(2, 0), b"\n\1k"),  # no version
+        (
+            encode_revision_key(2, 0),
+            kv_pb2.KeyValue(key=b"k", create_revision=3, mod_revision=2, version=2).SerializeToString(),
+        ),
+        (
+            encode_revision_key(2, 0),
+            kv_pb2.KeyValue(key=b"k", create_revision=2, mod_revision=2, version=1 << 62).SerializeToString(),
+        ),
+        (
+            encode_revision_key(2, 0),
+            kv_pb2.KeyValue(key=b"k", create_revision=-1, mod_revision=2, version=1).SerializeToString(),
+        ),
+        (encode_revision_key(2, 0) + b"t", b"\xff"),
+        (encode_revision_key(2, 0) + b"u", b"\n\1k"),
         (b"short", b"\n\1k"),
     ],
 )
-def test_damage_is_named(filed_as: bytes, pair: bytes) -> None:
+def test_damage_is_named(revision_key: bytes, pair: bytes) -> None:
     backend = DictBackend()
-    backend.put(Bucket.KEY, filed_as, pair)
-    with pytest.raises(StorageFailure, match=filed_as.hex()):
+    backend.put(Bucket.KEY, revision_key, pair)
+    with pytest.raises(StorageFailure, match=revision_key.hex()):
         Store(backend)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, RequestError
 from tercet.mvcc import Change, Store
-from tercet.mvcc.encoding import revision_key
+from tercet.mvcc.encoding import encode_revision_key
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
@@ -49,7 +49,7 @@ def test_m1_an_empty_store_is_at_1(member: Member) -> None:
 def test_m2_changes_of_one_request_share_a_revision_and_are_filed_in_order(member: Member) -> None:
     member.call(Txn(success=[Op(request_put=Put(key=key)) for key in (b"b", b"a", b"c")]))
     filed = [(key, kv_pb2.KeyValue.FromString(pair).key) for key, pair in member.backend.scan(Bucket.KEY)]
-    assert filed == [(revision_key(2, sub), key) for sub, key in enumerate([b"b", b"a", b"c"])]
+    assert filed == [(encode_revision_key(2, sub), key) for sub, key in enumerate([b"b", b"a", b"c"])]
 
 
 def test_m3_m4_create_mod_and_version(member: Member) -> None:
@@ -74,7 +74,7 @@ def test_m6_a_revoke_is_one_revision_in_key_order(member: Member) -> None:
     for key in (b"c", b"a", b"b"):
         put(member, key, lease=7)
     assert member.call(rpc_pb2.LeaseRevokeRequest(ID=7)).header.revision == 5
-    deleted = [kv_pb2.KeyValue.FromString(pair).key for key, pair in member.backend.scan(Bucket.KEY, revision_key(5, 0))]
+    deleted = [kv_pb2.KeyValue.FromString(pair).key for key, pair in member.backend.scan(Bucket.KEY, encode_revision_key(5, 0))]
     assert deleted == [b"a", b"b", b"c"]
     assert get(member, b"\0", b"\0").count == 0
 
@@ -299,8 +299,8 @@ def test_d1_to_d4_deletes(member: Member) -> None:
     answer = member.call(Delete(key=b"a", range_end=b"c", prev_kv=True))
     assert (answer.deleted, [kv.key for kv in answer.prev_kvs], answer.header.revision) == (2, [b"a", b"b"], 5)
     assert list(member.lessor.leased) == [b"c"]
-    stones = list(member.backend.scan(Bucket.KEY, revision_key(5, 0)))
-    assert stones == [(revision_key(5, 0) + b"t", b"\n\1a"), (revision_key(5, 1) + b"t", b"\n\1b")]
+    stones = list(member.backend.scan(Bucket.KEY, encode_revision_key(5, 0)))
+    assert stones == [(encode_revision_key(5, 0) + b"t", b"\n\1a"), (encode_revision_key(5, 1) + b"t", b"\n\1b")]
     again = member.call(Delete(key=b"a", range_end=b"c"))
     assert (again.deleted, again.header.revision) == (0, 5)
 

@@ -234,7 +234,7 @@ class Script:
 
     def do_tell(self, member: str, index: str) -> None:
         """The moment is over for which a commit of `index` waited to travel with entries."""
-        self.cluster[int(member)].tell_commit(int(index))
+        self.cluster[int(member)].broadcast_commit(int(index))
         self.cluster.touch(int(member))
 
     def do_transfer(self, member: str, target: str) -> None:

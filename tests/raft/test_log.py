@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tercet.errors import InvariantViolation
 from tercet.raft import Entry, Message, MessageType, Progress, ProgressState, RaftLog
-from tercet.raft.pending_writes import Promises
+from tercet.raft.pending_writes import PendingWrites
 from tercet.raft.read_only import ReadOnly
 
 
@@ -106,7 +106,7 @@ def word(index: int) -> Message:
 
 
 def test_words_wait_for_their_turn_of_the_disk() -> None:
-    promises = Promises(stable_index=4, stable_term=1)
+    promises = PendingWrites(stable_index=4, stable_term=1)
     promises.keep(word(4))
     assert [message.index for message in promises.idle()] == [4]
     promises.keep(word(5))
@@ -124,7 +124,7 @@ def test_words_wait_for_their_turn_of_the_disk() -> None:
 
 
 def test_a_write_of_replaced_entries_proves_nothing_about_them() -> None:
-    promises = Promises(stable_index=4, stable_term=1)
+    promises = PendingWrites(stable_index=4, stable_term=1)
     promises.begin(1, term=1, last_index=9, snapshot_index=0)
     promises.truncated(6)
     promises.begin(2, term=2, last_index=8, snapshot_index=0)

@@ -14,7 +14,7 @@ from random import Random
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from tercet.replica.membership import Member
-from tercet.replica.recovery import is_blank, restore, write_founding
+from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.replica import Options, Replica
 from tercet.replica.requests import RequestIds, encode_request
 from tercet.replica.state_machine import StateMachine, prepare
@@ -78,7 +78,7 @@ class LoneMember:
         self.files = files or SimulatedFileSystem()
         wal, recovered = self._open_log()
         if is_blank(recovered):
-            recovered = write_founding(wal, founders)
+            recovered = write_bootstrap_entries(wal, founders)
         self.disk = Disk(wal)
         self.raft = restore(RaftConfig(id=SELF, random=Random(1), commit_waits=commit_waits), wal, recovered, self.backend)
         self.replica = Replica(
@@ -155,10 +155,10 @@ class LoneMember:
 
     def flush_now(self) -> None: ...
 
-    def answer_now(self) -> None: ...
+    def flush_replies(self) -> None: ...
 
-    def schedule_telling(self) -> None:
-        self.calls.append("schedule_telling")
+    def schedule_commit_broadcast(self) -> None:
+        self.calls.append("schedule_commit_broadcast")
 
     def receive_database(self, message: Message, content: Content) -> None:
         """The database of a MsgSnap has arrived, and is prepared as it would be in a thread."""
@@ -200,7 +200,7 @@ def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Content]:
     content = [(bucket, key, value) for bucket in Bucket for key, value in leader.backend.scan(bucket)]
     replica = leader.replica
     snapshot = Snapshot(
-        replica.applied_index, replica.applied_term, leader.raft.conf_state, replica.machine.membership.to_v2_json()
+        replica.applied_index, replica.applied_term, leader.raft.conf_state, replica.state_machine.membership.to_v2_json()
     )
     message = Message(MessageType.SNAP, to=SELF, from_=LEADER, term=term, snapshot=snapshot)
     return message, content

@@ -47,10 +47,10 @@ def test_what_the_door_can_read_everybody_can_apply() -> None:
 
 @pytest.mark.parametrize("depth", [49, 50, 51, 100, DEPTH_MAX])
 def test_what_an_etcd_member_proposes_is_applied(depth: int) -> None:
-    machine = StateMachine(MemoryBackend())
+    state_machine = StateMachine(MemoryBackend())
     field, request = decode_request(entry("txn", nested_txn(depth)))
-    machine.apply(field, request)
-    answer = machine.store.range(rpc_pb2.RangeRequest(key=b"deep"))
+    state_machine.apply(field, request)
+    answer = state_machine.store.range(rpc_pb2.RangeRequest(key=b"deep"))
     assert rpc_pb2.RangeResponse.FromString(answer).kvs[0].value == b"%d" % depth
 
 

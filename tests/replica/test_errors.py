@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from tercet import errors
-from tercet.errors import without_trace
+from tercet.errors import strip_traceback
 
 
 def length(trace: TracebackType | None) -> int:
@@ -21,11 +21,11 @@ def raise_and_catch(times: int, *, forget: bool) -> int:
             raise errors.COMPACTED
         except errors.RequestError as error:
             if forget:
-                without_trace(error)
+                strip_traceback(error)
     return length(errors.COMPACTED.__traceback__)
 
 
 def test_a_shared_error_grows_unless_it_is_told_to_forget() -> None:
-    without_trace(errors.COMPACTED)
+    strip_traceback(errors.COMPACTED)
     assert raise_and_catch(50, forget=False) >= 50
     assert raise_and_catch(50, forget=True) == 0

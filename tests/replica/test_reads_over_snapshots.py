@@ -92,15 +92,15 @@ def test_a_hash_names_the_compaction_that_its_view_has_seen() -> None:
     member = LoneMember()
     member.settle()
     member.follow([put_entry(2, at, b"key", b"%d" % at) for at in range(4, 20)], commit=19)
-    machine = member.replica.machine
-    at = machine.store.revision
+    state_machine = member.replica.state_machine
+    at = state_machine.store.revision
     headers = Headers(member.replica, cluster_id=1, member_id=SELF)
     maintenance = MaintenanceService(member.replica, headers, version="3.7.0", timeout_seconds=1)
     open_now = member.backend.view
 
     def open_later(then: Callable[[Any], None]) -> None:
-        machine.store.compact(at - 2)
-        while machine.store.compaction_step(100):
+        state_machine.store.compact(at - 2)
+        while state_machine.store.compaction_step(100):
             pass
         member.backend.applied(20, 2)
         open_now(then)

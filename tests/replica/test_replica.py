@@ -72,7 +72,7 @@ def test_a_commit_younger_than_the_one_whose_moment_is_over_is_told_a_moment_lat
         """The commits that are told then."""
         member.told(MessageType.APP)
         member.calls.clear()
-        member.replica.tell_commit()
+        member.replica.broadcast_commit()
         member.settle()
         return [message.commit for message in member.told(MessageType.APP)]
 
@@ -86,7 +86,7 @@ def test_a_commit_younger_than_the_one_whose_moment_is_over_is_told_a_moment_lat
         acknowledged()
     last = member.raft.commit_index
     assert moment_is_over() == []
-    assert member.calls == ["schedule_telling"]
+    assert member.calls == ["schedule_commit_broadcast"]
     assert moment_is_over() == [last, last]
     assert member.calls == []
 
@@ -170,12 +170,12 @@ def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
     member.receive_database(message, database)
     member.hear(message)
     member.settle()
-    revision = member.replica.machine.store.revision
+    revision = member.replica.state_machine.store.revision
     assert (member.replica.applied_index, member.raft.commit_index) == (8, 8)
     assert member.raft.snapshot_source() is None, "raft does not know yet that what it describes is committed"
 
     member.follow([put_entry(2, index, b"k%d" % index) for index in range(9, reached + 1)], commit=reached)
-    assert member.replica.machine.store.revision == revision
+    assert member.replica.state_machine.store.revision == revision
     offered = member.raft.snapshot_source()
     assert offered is not None
     assert offered.index == reached
@@ -184,7 +184,7 @@ def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
 def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
     """Members of 3.5 keep the names in the description only."""
     leader = started()
-    leader.replica.machine.membership.set_attributes(OTHER, "three", ["http://three:2379"])
+    leader.replica.state_machine.membership.set_attributes(OTHER, "three", ["http://three:2379"])
     leader.backend.applied(3, 1)
     leader.backend.commit_now()
     leader.follow([put_entry(2, index, b"k") for index in range(4, 9)], commit=8)
@@ -196,7 +196,7 @@ def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
     member.hear(message)
     member.settle()
     member = member.after_power_cut()
-    assert member.replica.machine.membership.members[OTHER].name == "three"
+    assert member.replica.state_machine.membership.members[OTHER].name == "three"
 
 
 # --- short lives

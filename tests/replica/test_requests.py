@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.proto import internal_pb2, rpc_pb2
-from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, encode_request, encode_request_slowly, put_body
+from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, encode_request, encode_request_slowly, put_proposal
 
 keys = st.binary(min_size=0, max_size=300)
 
@@ -40,7 +40,7 @@ def test_what_is_proposed_is_what_protobuf_would_write(put: rpc_pb2.PutRequest, 
     expected = put.SerializeToString()
     came = expected + odd
     read = rpc_pb2.PutRequest.FromString(came)
-    proposed = put_body(came, read)
+    proposed = put_proposal(came, read)
     read.DiscardUnknownFields()
     assert proposed == read.SerializeToString()
     if came == expected and not (put.lease or put.prev_kv):

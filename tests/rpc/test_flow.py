@@ -224,7 +224,7 @@ def test_too_many_incomplete_requests() -> None:
             for _ in range(80):
                 stream_id = session.send_request(head)
                 session.send_data(stream_id, b"\0" + (1 << 20).to_bytes(4, "big") + MEGABYTE[:-1])
-                channel._connection.touch()
+                channel._connection.mark_dirty()
             await until(lambda: server.methods[b"/test.Test/Echo"].handled[Code.RESOURCE_EXHAUSTED] >= 12)
             (connection,) = server.connections
             assert connection.incomplete_bytes <= 64 << 20

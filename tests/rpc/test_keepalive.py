@@ -106,7 +106,7 @@ def test_pings_at_the_allowed_pace_need_an_open_call() -> None:
 def test_a_client_that_keeps_to_the_interval_is_never_punished(pauses: list[float]) -> None:
     policy, now = PingPolicy(5.0, permit_without_calls=False), 1000.0
     for pause in pauses:
-        assert not policy.is_abuse(now, has_calls=True, spoke=False)
+        assert not policy.is_abuse(now, has_calls=True, sent_data=False)
         now += pause
 
 

@@ -127,7 +127,7 @@ def test_deadlines_varied_and_repeated_all_expire() -> None:
             await asyncio.gather(*(expire(timeout) for timeout in [0.1] * 50 + [0.05 + 0.0012345 * n for n in range(50)]))
             await until(lambda: sum(server.methods[b"/test.Test/Silent"].handled) == 100)
             assert len(server.deadlines) == 0
-            assert 0 < len(server.known_heads) < 60
+            assert 0 < len(server.header_cache) < 60
             await channel.close()
 
     run(main())

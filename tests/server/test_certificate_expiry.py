@@ -13,8 +13,8 @@ from tercet.server.metrics.exposition import text
 from tercet.server.metrics.member import MemberMetrics
 from tercet.server.tls.expiry import CertificateExpiry
 from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
+from tests.config.configured import config
 from tests.server.certificates import Authority
-from tests.server.configured import config
 
 DAY = 86400.0
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tercet.config.log_settings import LogSettings, Rotation, log_settings
-from tercet.config.startup_error import StartRefused, info, warn
+from tercet.config.startup_error import StartupError, info, warn
 from tercet.errors import ConfigError
 from tercet.server.logs.journal import JournalHandler
 from tercet.server.logs.rotation import RotatingHandler, sweep
@@ -161,7 +161,7 @@ def test_repetition_is_thinned_out() -> None:
 
 
 def test_a_refusal_says_all_it_has_to_say(capsys: pytest.CaptureFixture[str]) -> None:
-    code = report(StartRefused("x", code=2, out="to out\n", error_text="to err\n", lines=[warn("a line", error="why")]))
+    code = report(StartupError("x", code=2, out="to out\n", error_text="to err\n", lines=[warn("a line", error="why")]))
     shown = capsys.readouterr()
     assert (code, shown.out) == (2, "to out\n")
     first, second = shown.err.splitlines()

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tercet.config.feature_gates import resolve_gates
 from tercet.http import HealthCounters
 from tercet.rpc import Server, ServerOptions, unary
-from tercet.server.metrics.event_loop import LoopWatch
+from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.exposition import exposition, go_float, text
 from tercet.server.metrics.process import register_health, register_process, register_versions
 from tercet.server.metrics.registry import Metrics
@@ -178,7 +178,7 @@ def test_scrapes_are_counted() -> None:
 
 def test_a_long_turn_of_the_loop_is_seen() -> None:
     async def scenario() -> float:
-        watch = LoopWatch()
+        watch = EventLoopMonitor()
         watch.start()
         await asyncio.sleep(0.03)
         time.sleep(0.1)

@@ -13,16 +13,16 @@ import pytest
 
 from tercet import errors
 from tercet.errors import InvariantViolation, StorageFailure
-from tercet.mvcc import make_auto_compaction
 from tercet.peer import Transport
 from tercet.proto import rpc_pb2
 from tercet.raft import RaftConfig
 from tercet.raft.types import Message
+from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member
-from tercet.replica.recovery import restore, write_founding
+from tercet.replica.recovery import restore, write_bootstrap_entries
 from tercet.replica.replica import Options
 from tercet.replica.state_machine import StateMachine
-from tercet.server.replica_driver import RunningMember
+from tercet.server.replica_driver import ReplicaDriver
 from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.memory_backend import MemoryBackend
@@ -47,7 +47,7 @@ class NoPeers:
 class Case:
     """One member, the only one of its cluster, that leads."""
 
-    def __init__(self, files: SimulatedFileSystem, member: RunningMember, failures: list[BaseException]) -> None:
+    def __init__(self, files: SimulatedFileSystem, member: ReplicaDriver, failures: list[BaseException]) -> None:
         self.files = files
         self.member = member
         self.failures = failures
@@ -68,14 +68,14 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
     files = SimulatedFileSystem()
     failures: list[BaseException] = []
     wal = WAL.create(files, "wal", b"")
-    recovered = write_founding(wal, [Member(1, ("http://127.0.0.1:1",))])
+    recovered = write_bootstrap_entries(wal, [Member(1, ("http://127.0.0.1:1",))])
     backend = MemoryBackend()
     raft = restore(RaftConfig(id=1, random=Random(1)), wal, recovered, backend)
-    members: list[RunningMember] = []
+    members: list[ReplicaDriver] = []
     loop = asyncio.get_running_loop()
     # By its thread alone: what is written at once has no callback.
     log_store = ThreadedLogStore(wal, loop, on_failure=lambda error: members[0].fail(error), here_seconds_max=0)
-    member = RunningMember(
+    member = ReplicaDriver(
         raft,
         log_store,
         StateMachine(backend),
@@ -130,7 +130,7 @@ def test_what_goes_wrong_in_an_apply_ends_it(tmp_path: Path, error: Exception) -
         def fails(request: object) -> bytes:
             raise error
 
-        case.member.replica.machine.handlers["put"] = fails
+        case.member.replica.state_machine.handlers["put"] = fails
         lost = case.put()
         await case.until(lambda: case.failures)
         assert case.failures == [error]

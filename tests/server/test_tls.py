@@ -16,8 +16,8 @@ from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
 from tercet.server.tls.verification import PeerCheck, comes_from_its_address, common_name, names_host
+from tests.config.configured import config
 from tests.server.certificates import Authority, Pair
-from tests.server.configured import config
 from tests.server.handshakes import handshake
 
 

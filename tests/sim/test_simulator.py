@@ -158,8 +158,8 @@ class HastyReplica(Replica):
 
 
 class ReadsWithoutReadIndex(SimulatedMember):
-    def make_replica(self, raft: Raft, log_store: SimulatedLogStore, machine: StateMachine) -> Replica:
-        replica = super().make_replica(raft, log_store, machine)
+    def make_replica(self, raft: Raft, log_store: SimulatedLogStore, state_machine: StateMachine) -> Replica:
+        replica = super().make_replica(raft, log_store, state_machine)
         replica.__class__ = HastyReplica
         return replica
 

@@ -142,43 +142,43 @@ class Machine:
 
 def test_what_is_told_survives_a_crash_and_is_told_in_order() -> None:
     for seed in range(40):
-        machine = Machine()
+        state_machine = Machine()
         for index in range(1, 60):
-            machine.append(index)
-            machine.clock.run_until(machine.clock.now + 3000)
-        machine.store.crash()
-        machine.disk.crash(Random(seed))
-        assert machine.told == list(range(1, len(machine.told) + 1))
-        recovered = machine.recovered()
+            state_machine.append(index)
+            state_machine.clock.run_until(state_machine.clock.now + 3000)
+        state_machine.store.crash()
+        state_machine.disk.crash(Random(seed))
+        assert state_machine.told == list(range(1, len(state_machine.told) + 1))
+        recovered = state_machine.recovered()
         assert recovered == list(range(1, len(recovered) + 1))
-        assert len(machine.told) <= len(recovered) <= 59
+        assert len(state_machine.told) <= len(recovered) <= 59
 
 
 def test_a_crash_in_the_middle_of_a_write_ends_in_every_way() -> None:
     """Of ten entries in flight none, some or all are there again; the log is always readable."""
     endings = set()
     for seed in range(60):
-        machine = Machine()
-        machine.store._random = Random(seed)
-        machine.append(1)
-        machine.clock.run_until(MICROSECONDS)
+        state_machine = Machine()
+        state_machine.store._random = Random(seed)
+        state_machine.append(1)
+        state_machine.clock.run_until(MICROSECONDS)
         for index in range(2, 12):
-            machine.append(index)
-        machine.store.crash()
-        machine.disk.crash(Random(seed))
-        endings.add(len(machine.recovered()))
+            state_machine.append(index)
+        state_machine.store.crash()
+        state_machine.disk.crash(Random(seed))
+        endings.add(len(state_machine.recovered()))
     assert 1 in endings
     assert len(endings) > 1
 
 
 def test_a_failed_sync_is_told_once_and_nothing_else_after_it() -> None:
-    machine = Machine(Faults(failed_sync=1.0))
-    machine.append(1)
-    machine.append(2)
-    machine.clock.run_until(MICROSECONDS)
-    machine.append(3)
-    machine.clock.run_until(2 * MICROSECONDS)
-    assert (machine.told, len(machine.failures)) == ([], 1)
+    state_machine = Machine(Faults(failed_sync=1.0))
+    state_machine.append(1)
+    state_machine.append(2)
+    state_machine.clock.run_until(MICROSECONDS)
+    state_machine.append(3)
+    state_machine.clock.run_until(2 * MICROSECONDS)
+    assert (state_machine.told, len(state_machine.failures)) == ([], 1)
 
 
 def test_the_power_can_fail_at_a_chosen_sync() -> None:

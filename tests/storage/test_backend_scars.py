@@ -166,7 +166,7 @@ def test_d04_leftovers_of_an_earlier_attempt_are_in_nobodys_way(tmp_path: Path, 
     backend = LmdbBackend(str(directory))
     assert content(backend) == entries(1, 50)
     backend.defragment(lambda: None)
-    backend.adopt(backend.stage([(Bucket.KEY, b"k", b"v")], index=90, term=2))
+    backend.install(backend.stage([(Bucket.KEY, b"k", b"v")], index=90, term=2))
     backend.defragment(lambda: None)
     assert content(backend) == {b"k": b"v"}
     assert len(os.listdir(directory)) == 2
@@ -205,7 +205,7 @@ def test_d05_a_snapshot_arrives_during_a_defragmentation(tmp_path: Path) -> None
             if not at_once:
                 await asyncio.sleep(0.002)
             items = [(Bucket.KEY, key_of(index), b"new") for index in range(20)]
-            assert backend.adopt(backend.stage(iter(items), index=5000, term=7)) == (5000, 7)
+            assert backend.install(backend.stage(iter(items), index=5000, term=7)) == (5000, 7)
             await done.wait()
             assert content(backend) == {key_of(index): b"new" for index in range(20)}
             backend.put(Bucket.KEY, b"behind", b"it")
@@ -243,7 +243,7 @@ def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_pa
     fill(backend, 1, 10)
     backend.defragment(lambda: None)
     assert backend._file.env.info()["map_size"] == 1 << 38
-    backend.adopt(backend.stage([], index=20, term=1))
+    backend.install(backend.stage([], index=20, term=1))
     assert backend._file.env.info()["map_size"] == 1 << 38
     backend.close()
 

@@ -119,7 +119,7 @@ class BackendMachine(RuleBasedStateMachine):
         meta = [(Bucket.META, b"consistent_index", own_index.to_bytes(8, "big"))] if own_index > index else []
         self.point = (own_index, 0) if own_index > index else (index, term)
         items = [(bucket, key, content[bucket, key]) for bucket, key in sorted(content, key=_in_file_order)]
-        assert self.backend.adopt(self.backend.stage(iter(items + meta), index=index, term=term)) == self.point
+        assert self.backend.install(self.backend.stage(iter(items + meta), index=index, term=term)) == self.point
         self.now, self.closed = dict(content), dict(content)
         self._is_durable()
 
@@ -131,7 +131,7 @@ class BackendMachine(RuleBasedStateMachine):
 
         self.applied()
         with pytest.raises(StorageFailure, match="page 7"):
-            self.backend.adopt(self.backend.stage(items(), index=self.point[0] + 1, term=9))
+            self.backend.install(self.backend.stage(items(), index=self.point[0] + 1, term=9))
 
     @rule()
     def crash(self) -> None:

@@ -281,7 +281,7 @@ def test_a_view_outlives_a_defragmentation_and_a_replacement(tmp_path: Path) -> 
         backend.defragment(done.set)
         await done.wait()
         second = await open_view(backend)
-        backend.adopt(backend.stage([(Bucket.KEY, b"k", b"new")], index=5, term=1))
+        backend.install(backend.stage([(Bucket.KEY, b"k", b"new")], index=5, term=1))
         assert [view.get(Bucket.KEY, b"k") for view in (first, second)] == [b"old", b"old"]
         assert backend.get(Bucket.KEY, b"k") == b"new"
         first.close()

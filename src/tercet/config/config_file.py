@@ -16,7 +16,7 @@ import yaml
 
 from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.config.flags import Flag, Kind, Retired, Value
-from tercet.config.startup_error import StartRefused
+from tercet.config.startup_error import StartupError
 from tercet.errors import ConfigError
 
 _BYTES_MAX = 1 << 20
@@ -56,7 +56,7 @@ _Loader.bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
 def read_config_file(path: str) -> dict[str, Value]:
     """Values of the flags that the file sets, retired names included.
 
-    Raises ConfigError with etcd's text; StartRefused for a URL that does not parse, which etcd prints as plain text.
+    Raises ConfigError with etcd's text; StartupError for a URL that does not parse, which etcd prints as plain text.
     """
     document = _load(path)
     if document is None:
@@ -181,4 +181,4 @@ def _from_text(flag: Flag | Retired, text: str) -> dict[str, Value]:
             raise ConfigError(str(error)) from error
         name = "advertise-peer-urls" if flag.name == "advertise-client-urls" else flag.name  # etcd's slip, kept for scripts
         line = f"unexpected error setting up {name}: {error}"
-        raise StartRefused(line, error_text=line + "\n") from error
+        raise StartupError(line, error_text=line + "\n") from error

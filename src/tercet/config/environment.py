@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from tercet.config.flag_table import IGNORED, KNOWN
 from tercet.config.flags import Flag, Retired, Value
-from tercet.config.startup_error import Line, StartRefused, fatal, info, warn
+from tercet.config.startup_error import Line, StartupError, fatal, info, warn
 from tercet.errors import ConfigError
 
 PREFIX = "ETCD_"
@@ -26,7 +26,7 @@ def read_environment(environ: Mapping[str, str], given: Collection[str], lines: 
     """Values of the flags that the environment sets; what is worth saying goes to `lines`.
 
     given: flags of the command line.
-    Raises ConfigError for a value that does not parse, StartRefused for a conflict.
+    Raises ConfigError for a value that does not parse, StartupError for a conflict.
     """
     if environ.get("ETCD_VERSION"):
         lines.append(warn("cannot set special environment variable", key="ETCD_VERSION", value=environ["ETCD_VERSION"]))
@@ -55,7 +55,7 @@ def _report_others(environ: Mapping[str, str], given: Collection[str], lines: li
     for variable, text in environ.items():
         if variable in given_as_variables:
             lines.append(fatal(_CONFLICT, environment_variable=variable))
-            raise StartRefused(f"{variable}: {_CONFLICT}", lines=lines)
+            raise StartupError(f"{variable}: {_CONFLICT}", lines=lines)
         is_read = variable in _UNREAD or (variable in _BY_VARIABLE and text)
         if variable.startswith(PREFIX) and not is_read:
             shown = f"{variable}={_shown(variable, text)}"

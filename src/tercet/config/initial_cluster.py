@@ -56,7 +56,7 @@ def check_local_member(config: ServerConfig, members: Mapping[str, tuple[Url, ..
     _check_advertised(config.name, config.initial_advertise_peer_urls, members[config.name], resolve)
 
 
-def check_founders(config: ServerConfig, members: Mapping[str, tuple[Url, ...]], resolve: Resolve) -> None:
+def check_initial_members(config: ServerConfig, members: Mapping[str, tuple[Url, ...]], resolve: Resolve) -> None:
     """The checks of a member that founds the cluster. Raises ConfigError with etcd's text."""
     check_local_member(config, members, resolve)
     urls = [url.text for of_member in members.values() for url in of_member]

@@ -2,7 +2,7 @@
 
 Who wins: a config file alone counts, over the defaults; without one, a flag, then its variable, then the default. `load` reads
 what it is given and changes nothing, so that what it would print is part of its result: log lines in a Loaded, or in a
-StartRefused.
+StartupError.
 
 Source: etcd's server/etcdmain/config.go and server/embed/config.go.
 """
@@ -24,7 +24,7 @@ from tercet.config.flag_table import FLAGS, IGNORED, KNOWN, RETIRED
 from tercet.config.flags import HelpRequested, Kind, UsageError, Value, read_command_line
 from tercet.config.log_settings import LogSettings, UnknownLevel, log_settings
 from tercet.config.server_config import ServerConfig
-from tercet.config.startup_error import Line, StartRefused, info, warn
+from tercet.config.startup_error import Line, StartupError, info, warn
 from tercet.config.urls import Url
 from tercet.config.validation import UNSET_ADVERTISE, validate
 from tercet.errors import ConfigError
@@ -50,7 +50,7 @@ def load(
     program: str = "tercet",
     find_default_host: Callable[[], str] = default_host,
 ) -> Loaded:
-    """arguments: the words after the program's name. Raises StartRefused, also for --help and --version (code 0)."""
+    """arguments: the words after the program's name. Raises StartupError, also for --help and --version (code 0)."""
     lines: list[Line] = []
     settings: LogSettings | None = None
     try:
@@ -58,7 +58,7 @@ def load(
         if rest:
             raise ConfigError(f'"{rest[0]}" is not a valid flag')
         if given.get("version"):
-            raise StartRefused("version requested", code=0, out=version_text())
+            raise StartupError("version requested", code=0, out=version_text())
         values, path = _gather(given, environ, lines)
         values = _defaults() | _renamed(values, lines)
         settings = _settings(values)
@@ -91,9 +91,9 @@ def _read_flags(arguments: Sequence[str], program: str) -> tuple[dict[str, Value
     try:
         return read_command_line(arguments, KNOWN, IGNORED)
     except UsageError as error:
-        raise StartRefused(str(error), code=2, error_text=f"{error}\n{usage(program)}\n") from error
+        raise StartupError(str(error), code=2, error_text=f"{error}\n{usage(program)}\n") from error
     except HelpRequested as error:
-        raise StartRefused("help requested", code=0, error_text=usage(program) + "\n", out=flag_list() + "\n") from error
+        raise StartupError("help requested", code=0, error_text=usage(program) + "\n", out=flag_list() + "\n") from error
 
 
 def _gather(given: dict[str, Value], environ: Mapping[str, str], lines: list[Line]) -> tuple[dict[str, Value], str]:
@@ -158,15 +158,15 @@ def _settings(values: Mapping[str, Any]) -> LogSettings:
     )
 
 
-def _refused(error: ConfigError, words: list[str], lines: list[Line], settings: LogSettings | None) -> StartRefused:
-    if isinstance(error, StartRefused):
+def _refused(error: ConfigError, words: list[str], lines: list[Line], settings: LogSettings | None) -> StartupError:
+    if isinstance(error, StartupError):
         return error
     if isinstance(error, UnknownLevel):
-        return StartRefused(str(error), code=2, error_text=f"panic: {error}\n", lines=lines)
+        return StartupError(str(error), code=2, error_text=f"panic: {error}\n", lines=lines)
     lines = [*lines, info("Running: ", args=words), warn("failed to verify flags", error=str(error))]
     if str(error) == UNSET_ADVERTISE:
         lines.append(warn("advertise client URLs are not set", error=str(error)))
-    return StartRefused(str(error), lines=lines, settings=settings)
+    return StartupError(str(error), lines=lines, settings=settings)
 
 
 def _build(values: Mapping[str, Any], find_default_host: Callable[[], str], lines: list[Line]) -> ServerConfig:

@@ -1,7 +1,7 @@
 """Why a server did not start: the lines for its log, the text for its operator, the code for its parent.
 
 etcd says some of these things as log lines, some as plain text, with exit codes 0, 1 and 2; scripts depend on which is which.
-So the reader of flags decides nothing about output: it raises a StartRefused that holds all of it, in order.
+So the reader of flags decides nothing about output: it raises a StartupError that holds all of it, in order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Line:
     fields: Mapping[str, object]
 
 
-class StartRefused(ConfigError):
+class StartupError(ConfigError):
     """code: exit status. out, error_text: plain text for stdout and stderr. lines: log lines, in order, to log first.
 
     settings: where to log, if the configuration got as far as saying so.

@@ -14,10 +14,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from tercet.errors import TIMEOUT, StatusError, without_trace
+from tercet.errors import TIMEOUT, StatusError, strip_traceback
 from tercet.http1.messages import TEXT, Response, error, plain
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 Query = Mapping[str, Sequence[str]]
 Check = Callable[[], Awaitable[None]]
 
@@ -87,7 +87,7 @@ class Health:
         body = json.dumps({"health": "false" if reason else "true", "reason": reason}, separators=(",", ":")).encode()
         if reason:
             self.counters.failures += 1
-            _log.warning("serving /health false", extra={"fields": {"reason": reason}})
+            logger.warning("serving /health false", extra={"fields": {"reason": reason}})
             return error(503, body)
         self.counters.successes += 1
         return plain(200, body)
@@ -116,7 +116,7 @@ class Health:
         lines = [await self._run(kind, check) for check in names]
         report = "".join(lines).encode()
         if any(line.startswith("[-]") for line in lines):
-            _log.error("health check failed", extra={"fields": {"path": path, "reason": report.decode(), "status-code": 503}})
+            logger.error("health check failed", extra={"fields": {"path": path, "reason": report.decode(), "status-code": 503}})
             return error(503, report)
         head = [(b"Content-Type", TEXT), (b"X-Content-Type-Options", b"nosniff")]
         return 200, head, (report if "verbose" in query else b"") + b"ok\n"
@@ -143,7 +143,7 @@ class Health:
         except TimeoutError as late:
             raise CheckFailed(TIMEOUT.message) from late
         except StatusError as refused:
-            raise CheckFailed(without_trace(refused).message) from None
+            raise CheckFailed(strip_traceback(refused).message) from None
 
     async def _data_corruption(self) -> None:
         if "CORRUPT" in self._probes.alarms():

@@ -19,7 +19,7 @@ import h11
 
 from tercet.http1.messages import TEXT, Headers, HttpHandler
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -148,7 +148,7 @@ class HttpProtocol(asyncio.Protocol):
         except asyncio.CancelledError:
             raise
         except Exception:
-            _log.exception("HTTP %s %s failed", request.method.decode(), request.target.decode("latin-1"))
+            logger.exception("HTTP %s %s failed", request.method.decode(), request.target.decode("latin-1"))
             if self._machine.our_state is h11.SEND_RESPONSE:
                 await self._send(500, [(b"Content-Type", TEXT)], b"internal error\n")
             else:

@@ -24,7 +24,7 @@ import h11
 
 from tercet.peer.headers import Headers
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 IO_TIMEOUT_SECONDS: Final = 5.0
 CONNECTIONS_MAX: Final = 1024  # beside the streams, of which a member has two
@@ -175,7 +175,7 @@ class ServerConnection(asyncio.Protocol):
         if len(self._connections) >= CONNECTIONS_MAX:
             reason = f"{CONNECTIONS_MAX} are open"
         if reason is not None:
-            log.warning("refused a connection to the peer listener from %s: %s", _address(transport), reason)
+            logger.warning("refused a connection to the peer listener from %s: %s", _address(transport), reason)
             self._transport.abort()
             return
         self._connections.add(self)
@@ -288,7 +288,7 @@ class ServerConnection(asyncio.Protocol):
         except BodyError:
             response = text_response(400, "Bad Request")
         except Exception as error:
-            log.error("%s %s on the peer listener failed: %s: %s", request.method, request.path, type(error).__name__, error)
+            logger.error("%s %s on the peer listener failed: %s: %s", request.method, request.path, type(error).__name__, error)
             response = text_response(500, "Internal Server Error")
         if self._transport is None:
             return

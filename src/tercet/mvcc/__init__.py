@@ -18,10 +18,8 @@ from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Change, Leases, Store
-from tercet.replica.auto_compaction import AutoCompaction, make_auto_compaction
 
 __all__ = [
-    "AutoCompaction",
     "Change",
     "CompactionHashes",
     "Counts",
@@ -39,6 +37,5 @@ __all__ = [
     "is_read_only",
     "is_serializable",
     "last_compaction",
-    "make_auto_compaction",
     "writes_pairs",
 ]

@@ -31,8 +31,8 @@ class Compaction:
         keys, backend, index, revision = self._keys, self._backend, self._index, self.revision
         deletions = limit
         for _ in range(min(limit, len(keys))):
-            for filed_as in (gone := index.forget(keys[-1], revision, deletions)):
-                backend.delete(Bucket.KEY, filed_as)
+            for revision_key in (gone := index.forget(keys[-1], revision, deletions)):
+                backend.delete(Bucket.KEY, revision_key)
             deletions -= len(gone)
             if deletions == 0:
                 return True  # this key may have more

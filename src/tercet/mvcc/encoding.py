@@ -34,7 +34,7 @@ def varint(value: int) -> bytes:
     return encode_varint(value & _UINT64)
 
 
-def revision_key(main: int, sub: int) -> bytes:
+def encode_revision_key(main: int, sub: int) -> bytes:
     """17 bytes: where the change `sub` of revision `main` is filed."""
     return main.to_bytes(8, "big") + b"_" + sub.to_bytes(8, "big")
 

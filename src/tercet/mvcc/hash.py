@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
-from tercet.mvcc.encoding import is_tombstone, key_of, main_of, revision_key
+from tercet.mvcc.encoding import encode_revision_key, is_tombstone, key_of, main_of
 from tercet.storage.interfaces import Bucket, ReadView
 
 _SLICE_ENTRIES = 500
@@ -41,17 +41,17 @@ def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Call
     Where no key lives at `revision`, those count that the compaction keeps: etcd counts what is still there, which is the
     same once it is done.
     """
-    end = revision_key(revision + 1, 0)
+    end = encode_revision_key(revision + 1, 0)
     kept: set[bytes] = set()
     if compact_revision >= 0:
-        kept = _living(view, end, pause) or _living(view, revision_key(compact_revision + 1, 0), pause)
+        kept = _living(view, end, pause) or _living(view, encode_revision_key(compact_revision + 1, 0), pause)
 
     def parts() -> Iterator[bytes]:
         yield b"key"
-        for filed_as, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
-            if main_of(filed_as) <= compact_revision and filed_as not in kept:
+        for revision_key, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
+            if main_of(revision_key) <= compact_revision and revision_key not in kept:
                 continue
-            yield filed_as
+            yield revision_key
             yield pair
 
     return KVHash(_checksum(parts()), revision, compact_revision)
@@ -60,11 +60,11 @@ def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Call
 def _living(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[bytes]:
     """Where the pairs that lived just before `end` are filed."""
     newest: dict[bytes, bytes] = {}
-    for filed_as, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
-        if is_tombstone(filed_as):
+    for revision_key, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
+        if is_tombstone(revision_key):
             newest.pop(key_of(pair), None)
         else:
-            newest[key_of(pair)] = filed_as
+            newest[key_of(pair)] = revision_key
     return set(newest.values())
 
 

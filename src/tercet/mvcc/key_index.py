@@ -51,42 +51,42 @@ class KeyIndex:
 
     # Changes, in the order of history.
 
-    def put(self, key: bytes, filed_as: bytes, create: bytes) -> tuple[bytes, int]:
-        """`key` has a new revision, filed as `filed_as`. Returns its create revision (varint) and its version.
+    def put(self, key: bytes, revision_key: bytes, create: bytes) -> tuple[bytes, int]:
+        """`key` has a new revision, filed as `revision_key`. Returns its create revision (varint) and its version.
 
         create: this revision as a varint, for a key that is born now.
         """
         entry = self.current.get(key)
         if entry is None:
-            self.current[key] = filed_as + FIRST_VERSION + create
+            self.current[key] = revision_key + FIRST_VERSION + create
             self.live.add(key)
             if key in self.past:
                 self.dead.remove(key)
             return create, 1
         self._retire(key, entry)
         version = int.from_bytes(entry[17:25], "big") + 1
-        self.current[key] = filed_as + version.to_bytes(8, "big") + entry[25:]
+        self.current[key] = revision_key + version.to_bytes(8, "big") + entry[25:]
         return entry[25:], version
 
-    def delete(self, key: bytes, filed_as: bytes) -> None:
-        """Close the generation of the living `key` by a tombstone filed as `filed_as` (17 bytes) and `t`."""
-        self._bury(key, filed_as)
+    def delete(self, key: bytes, revision_key: bytes) -> None:
+        """Close the generation of the living `key` by a tombstone filed as `revision_key` (17 bytes) and `t`."""
+        self._add_tombstone(key, revision_key)
         self.live.remove(key)
         self.dead.add(key)
 
-    def delete_many(self, keys: list[bytes], filed_as: list[bytes]) -> None:
+    def delete_many(self, keys: list[bytes], revision_key: list[bytes]) -> None:
         """`delete` for neighbours: sorted living keys with no other living key between them."""
         if len(keys) < 64:
-            for key, tombstone in zip(keys, filed_as, strict=True):
+            for key, tombstone in zip(keys, revision_key, strict=True):
                 self.delete(key, tombstone)
             return
-        for key, tombstone in zip(keys, filed_as, strict=True):
-            self._bury(key, tombstone)
+        for key, tombstone in zip(keys, revision_key, strict=True):
+            self._add_tombstone(key, tombstone)
         first = self.live.bisect_left(keys[0])
         del self.live[first : first + len(keys)]
         self.dead.update(keys)
 
-    def _bury(self, key: bytes, tombstone: bytes) -> None:
+    def _add_tombstone(self, key: bytes, tombstone: bytes) -> None:
         self._retire(key, self.current.pop(key))
         append_record(self.past, key, tombstone + TOMBSTONE)
 
@@ -148,9 +148,9 @@ class KeyIndex:
             if entry is not None and entry < bound:
                 yield key, entry[:17]
             else:
-                filed_as = self._past_at(key, bound)
-                if filed_as is not None:
-                    yield key, filed_as
+                revision_key = self._past_at(key, bound)
+                if revision_key is not None:
+                    yield key, revision_key
 
     def _ever(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
         """Living and dead keys of a range, merged."""

@@ -55,18 +55,18 @@ class Loaded:
         past: dict[bytes, bytes | bytearray] = {}
         leased = self.leased
         older: bytes | None
-        filed_as = b""
-        for filed_as, pair in source.scan(Bucket.KEY):
-            if len(filed_as) != REVISION_BYTES:
-                key = _read_tombstone(pair, filed_as)
+        revision_key = b""
+        for revision_key, pair in source.scan(Bucket.KEY):
+            if len(revision_key) != REVISION_BYTES:
+                key = _read_tombstone(pair, revision_key)
                 older = current.pop(key, None)
                 if older is not None:
                     append_record(past, key, older[:17] + LIVE)
-                append_record(past, key, filed_as)
+                append_record(past, key, revision_key)
                 leased.pop(key, None)
                 continue
-            key, create, version, lease = _read_newborn(pair) or _read_pair(pair, filed_as)
-            entry = filed_as + version + create
+            key, create, version, lease = _read_newborn(pair) or _read_pair(pair, revision_key)
+            entry = revision_key + version + create
             older = current.setdefault(key, entry)
             if older is not entry:
                 append_record(past, key, older[:17] + LIVE)
@@ -76,7 +76,7 @@ class Loaded:
             elif leased:
                 leased.pop(key, None)
         self.index.restore(current, past)
-        return main_of(filed_as) if filed_as else 0
+        return main_of(revision_key) if revision_key else 0
 
 
 # create_revision, the same as mod_revision, and version 1.
@@ -104,25 +104,26 @@ def _read_newborn(pair: bytes) -> tuple[bytes, bytes, bytes, int] | None:
     return pair[2 : pair[1] + 2], found[1], FIRST_VERSION, 0
 
 
-def _read_pair(pair: bytes, filed_as: bytes) -> tuple[bytes, bytes, bytes, int]:
+def _read_pair(pair: bytes, revision_key: bytes) -> tuple[bytes, bytes, bytes, int]:
     try:
         kv = kv_pb2.KeyValue.FromString(pair)
     except DecodeError as error:
-        raise StorageFailure(f"backend, bucket key, revision {filed_as.hex()}: not a key-value pair") from error
-    if not (0 < kv.version < _VERSION_MAX and 0 < kv.create_revision <= main_of(filed_as)):
+        raise StorageFailure(f"backend, bucket key, revision {revision_key.hex()}: not a key-value pair") from error
+    if not (0 < kv.version < _VERSION_MAX and 0 < kv.create_revision <= main_of(revision_key)):
         raise StorageFailure(
-            f"backend, bucket key, revision {filed_as.hex()}: a pair with version {kv.version}, created at {kv.create_revision}"
+            f"backend, bucket key, revision {revision_key.hex()}: "
+            f"a pair with version {kv.version}, created at {kv.create_revision}"
         )
     return kv.key, varint(kv.create_revision), kv.version.to_bytes(8, "big"), kv.lease
 
 
-def _read_tombstone(pair: bytes, filed_as: bytes) -> bytes:
-    if len(filed_as) != REVISION_BYTES + 1 or filed_as[17:] != b"t":
-        raise StorageFailure(f"backend, bucket key: {filed_as.hex()} is not a revision")
+def _read_tombstone(pair: bytes, revision_key: bytes) -> bytes:
+    if len(revision_key) != REVISION_BYTES + 1 or revision_key[17:] != b"t":
+        raise StorageFailure(f"backend, bucket key: {revision_key.hex()} is not a revision")
     try:
         return kv_pb2.KeyValue.FromString(pair).key
     except DecodeError as error:
-        raise StorageFailure(f"backend, bucket key, revision {filed_as.hex()}: not a key-value pair") from error
+        raise StorageFailure(f"backend, bucket key, revision {revision_key.hex()}: not a key-value pair") from error
 
 
 def last_compaction(source: Source) -> int:

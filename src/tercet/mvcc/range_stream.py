@@ -48,7 +48,7 @@ def _messages(
         if revision < store.compact_revision:
             raise COMPACTED
         found = list(islice(store.index.then(start, end, revision), keys)) if keys else []
-        pairs = store.ranges.fetch([filed_as for _, filed_as in found]) if found else []
+        pairs = store.ranges.fetch([revision_key for _, revision_key in found]) if found else []
         chunk = paste_pairs(2, strip(request, pairs) if request.keys_only else pairs)
         left -= len(found)
         require(bool(found) or not left, "a range ends before its count", revision, left)

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, InvariantViolation, require
-from tercet.mvcc.encoding import encode_key_value, key_of, paste_pairs, revision_key, strip_pair, varint
+from tercet.mvcc.encoding import encode_key_value, encode_revision_key, key_of, paste_pairs, strip_pair, varint
 from tercet.mvcc.key_index import KeyIndex
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.storage.interfaces import Backend, Bucket
@@ -76,10 +76,10 @@ class Ranges:
         if _is_sorted(request):
             return self._answer_dressed(request, revision, now)
         limit = min(request.limit, _LIMIT_MAX)
-        filed_as, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if limit > 0 else 0)
-        if 0 < limit < len(filed_as):
-            return paste_pairs(2, self.fetch(filed_as[:limit]), _MORE + count_field(count))
-        return paste_pairs(2, self.fetch(filed_as), count_field(count))
+        revision_key, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if limit > 0 else 0)
+        if 0 < limit < len(revision_key):
+            return paste_pairs(2, self.fetch(revision_key[:limit]), _MORE + count_field(count))
+        return paste_pairs(2, self.fetch(revision_key), count_field(count))
 
     def pair(self, key: bytes) -> bytes | None:
         """The pair of `key` now, encoded."""
@@ -90,17 +90,17 @@ class Ranges:
 
     def pair_at(self, key: bytes, revision: int) -> bytes | None:
         """The pair that `key` had at `revision`, encoded; `revision` must not be compacted."""
-        filed_as = self._index.at(key, revision)
-        if filed_as is None:
+        revision_key = self._index.at(key, revision)
+        if revision_key is None:
             return None
-        return self._backend.get(Bucket.KEY, filed_as) or self._lost(filed_as)
+        return self._backend.get(Bucket.KEY, revision_key) or self._lost(revision_key)
 
-    def _lost(self, filed_as: bytes) -> NoReturn:
-        raise InvariantViolation(f"the index knows a revision that the backend does not have: {filed_as.hex()}")
+    def _lost(self, revision_key: bytes) -> NoReturn:
+        raise InvariantViolation(f"the index knows a revision that the backend does not have: {revision_key.hex()}")
 
-    def fetch(self, filed_as: list[bytes]) -> list[bytes]:
+    def fetch(self, revision_key: list[bytes]) -> list[bytes]:
         """The encoded pairs, in the order asked."""
-        pairs: Any = self._backend.get_many(Bucket.KEY, filed_as)
+        pairs: Any = self._backend.get_many(Bucket.KEY, revision_key)
         require(None not in pairs, "the index knows a revision that the backend does not have")
         return pairs  # type: ignore[no-any-return]
 
@@ -109,7 +109,7 @@ class Ranges:
         if revision == now:
             return self._index.now(start, end, limit), self._index.count(start, end)
         then = self._index.then(start, end, revision)
-        found = [filed_as for _, filed_as in (islice(then, limit) if limit > 0 else then)]
+        found = [revision_key for _, revision_key in (islice(then, limit) if limit > 0 else then)]
         if limit <= 0 or len(found) < limit:
             return found, len(found)
         return found, self.count(start, end, revision, now)
@@ -128,7 +128,7 @@ class Ranges:
     def _touched_since(self, start: bytes, end: bytes | None, revision: int, changes_max: int) -> set[bytes] | None:
         """Keys of the range that changed after `revision`; None if history since then is longer than `changes_max`."""
         touched: set[bytes] = set()
-        for _, pair in self._backend.scan(Bucket.KEY, revision_key(revision + 1, 0)):
+        for _, pair in self._backend.scan(Bucket.KEY, encode_revision_key(revision + 1, 0)):
             if changes_max <= 0:
                 return None
             changes_max -= 1
@@ -150,8 +150,8 @@ class Ranges:
         limit, ordered, filtered = min(request.limit, _LIMIT_MAX), _is_sorted(request), _is_filtered(request)
         # A named order looks at the whole range before the limit cuts; a target alone orders only what the limit let through.
         early = limit > 0 and request.sort_order == _Request.NONE and not filtered
-        filed_as, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if early else 0)
-        pairs = self.fetch(filed_as)
+        revision_key, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if early else 0)
+        pairs = self.fetch(revision_key)
         if filtered or ordered:
             pairs = _dress(request, pairs)
         more = 0 < limit < len(pairs)

@@ -26,10 +26,10 @@ from tercet.mvcc.encoding import (
     TOMBSTONE,
     encode_deleted,
     encode_key_value,
+    encode_revision_key,
     encode_tombstone,
     paste_field,
     paste_pairs,
-    revision_key,
     varint,
 )
 from tercet.mvcc.loading import FINISHED_COMPACTION, SCHEDULED_COMPACTION, Loaded
@@ -173,7 +173,7 @@ class Store:
             raise COMPACTED
         if revision > self.revision:
             raise FUTURE_REVISION
-        self.backend.put(Bucket.META, SCHEDULED_COMPACTION, revision_key(revision, 0))
+        self.backend.put(Bucket.META, SCHEDULED_COMPACTION, encode_revision_key(revision, 0))
         self.compact_revision = revision
         self._compaction = Compaction(self.index, self.backend, revision)
 
@@ -188,7 +188,7 @@ class Store:
             return False
         if compaction.step(limit):
             return True
-        self.backend.put(Bucket.META, FINISHED_COMPACTION, revision_key(compaction.revision, 0))
+        self.backend.put(Bucket.META, FINISHED_COMPACTION, encode_revision_key(compaction.revision, 0))
         self.finished_compact_revision = compaction.revision
         self._compaction = None
         return False
@@ -206,13 +206,13 @@ class Store:
     # Operations: the parts of a request, each seeing the writes of those before it.
 
     @property
-    def moment(self) -> int:
+    def txn_revision(self) -> int:
         """The revision as the running request sees it: its own, once it has changed anything."""
         return self.revision + 1 if self._written else self.revision
 
     def range_operation(self, request: rpc_pb2.RangeRequest) -> bytes:
         self.counts.ranges += 1
-        return self.ranges.answer(request, self.moment, self.compact_revision)
+        return self.ranges.answer(request, self.txn_revision, self.compact_revision)
 
     def put_operation(self, request: rpc_pb2.PutRequest) -> bytes:
         lease = request.lease
@@ -241,18 +241,18 @@ class Store:
         revision, sub = self.revision + 1, self._written
         self.counts.puts += 1
         self.counts.put_bytes += len(key) + len(value)
-        filed_as = revision_key(revision, sub) if sub else revision.to_bytes(8, "big") + FIRST_SUB
+        revision_key = encode_revision_key(revision, sub) if sub else revision.to_bytes(8, "big") + FIRST_SUB
         mod = varint(revision)
-        create, version = self.index.put(key, filed_as, mod)
+        create, version = self.index.put(key, revision_key, mod)
         pair = encode_key_value(key, create, mod, version, value, lease)
-        self.backend.put(Bucket.KEY, filed_as, pair)
+        self.backend.put(Bucket.KEY, revision_key, pair)
         self._written = sub + 1
         if lease or key in self.leases.leased:
-            self._lend(key, lease)
+            self._attach_lease(key, lease)
         if self.listener is not None:
             self.changes.append(Change(revision, sub, key, pair, False))
 
-    def _lend(self, key: bytes, lease: int) -> None:
+    def _attach_lease(self, key: bytes, lease: int) -> None:
         """A key belongs to the lease of its last Put, or to none."""
         held = self.leases.leased.get(key, 0)
         if held != lease:
@@ -279,11 +279,11 @@ class Store:
     def _delete(self, keys: list[bytes]) -> None:
         """`keys` live, rise, and have no other living key between them."""
         revision, first = self.revision + 1, self._written
-        filed_as = [revision_key(revision, sub) for sub in range(first, first + len(keys))]
-        self.index.delete_many(keys, filed_as)
+        revision_key = [encode_revision_key(revision, sub) for sub in range(first, first + len(keys))]
+        self.index.delete_many(keys, revision_key)
         self._written = first + len(keys)
         leased = self.leases.leased
-        for key, filed in zip(keys, filed_as, strict=True):
+        for key, filed in zip(keys, revision_key, strict=True):
             self.backend.put(Bucket.KEY, filed + TOMBSTONE, encode_tombstone(key))
             if key in leased:
                 self.leases.detach(key)

@@ -99,7 +99,7 @@ def _run_operation(store: Store, op: rpc_pb2.RequestOp) -> bytes:
         number, body = _DELETE, store.delete_operation(op.request_delete_range)
     else:
         return b""  # an operation of no kind: refused at the door, but a log may hold one
-    return paste_field(number, paste_field(1, b"\x18" + varint(store.moment)) + body)
+    return paste_field(number, paste_field(1, b"\x18" + varint(store.txn_revision)) + body)
 
 
 def _holds(store: Store, compare: rpc_pb2.Compare) -> bool:

@@ -18,7 +18,7 @@ from tercet.peer.frames import MESSAGE_BYTES_MAX
 from tercet.peer.headers import Identity
 from tercet.raft.types import Message, MessageType
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 _LOCAL_ONLY = frozenset(
     (MessageType.HUP, MessageType.BEAT, MessageType.UNREACHABLE, MessageType.SNAP_STATUS, MessageType.CHECK_QUORUM)
@@ -119,7 +119,7 @@ class Context:
         """`id` answered that this member is out of the cluster. A stranger may say so for ever."""
         if not self._removed and not self._closed and id not in self.strangers:
             self._removed = True
-            log.critical("the member has been permanently removed from the cluster (%x says so)", id)
+            logger.critical("the member has been permanently removed from the cluster (%x says so)", id)
             self._handler.removed()
 
     def close(self) -> None:

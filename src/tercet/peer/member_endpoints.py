@@ -26,7 +26,7 @@ from tercet.http1.server import BodyError, Request, Response, json_response, tex
 from tercet.peer.headers import Headers
 from tercet.proto import internal_pb2, rpc_pb2
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 MemberJson = dict[str, Any]
 

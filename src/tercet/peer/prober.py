@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from tercet.http1.client import Answer
-from tercet.peer.context import Context, log
+from tercet.peer.context import Context, logger
 from tercet.peer.status import PeerStatus
 from tercet.peer.urls import UrlPicker
 
@@ -58,7 +58,7 @@ async def probe_for_ever(context: Context, status: PeerStatus, picker: UrlPicker
             _note(answer, status, rtt=time.perf_counter() - began, began=wall)
         is_drifting = status.clock_drift is not None and abs(status.clock_drift) > _DRIFT_SECONDS_MAX
         if is_drifting and not drifting:
-            log.warning("the clock of peer %x differs from ours by %.3f s", status.id, status.clock_drift)
+            logger.warning("the clock of peer %x differs from ours by %.3f s", status.id, status.clock_drift)
         drifting = is_drifting
         await asyncio.sleep(context.limits.probe_interval)
 

@@ -28,7 +28,7 @@ from tercet.peer.prober import probe_answer
 from tercet.peer.snapshot_receiver import BodyReader, read_envelope, save_database
 from tercet.raft.types import Message, MessageType
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 _STREAMS: Final = "/raft/stream/"
 _RECEPTIONS_MAX: Final = 16  # of snapshots at one moment, as a sender's bound
@@ -82,12 +82,12 @@ class RaftEndpoints:
         identity = self._context.identity
         sender = request.headers.get("x-server-from", "?")[:16]
         if not is_compatible(request.headers, identity.version):
-            log.warning(
+            logger.warning(
                 "request from %s of an incompatible version %s", sender, request.headers.get("x-server-version", "")[:20]
             )
             return text_response(412, "incompatible version")
         if request.headers.get("x-etcd-cluster-id") != f"{identity.cluster_id:x}":
-            log.warning("request from %s of another cluster %s", sender, request.headers.get("x-etcd-cluster-id", "")[:20])
+            logger.warning("request from %s of another cluster %s", sender, request.headers.get("x-etcd-cluster-id", "")[:20])
             return text_response(412, "cluster ID mismatch")
         return None
 
@@ -100,17 +100,17 @@ class RaftEndpoints:
         try:
             body = await self._read_post(request)
         except BodyError as error:
-            log.warning("no raft message in a request: %s", error)
+            logger.warning("no raft message in a request: %s", error)
             return text_response(400, "error reading raft message")
         try:
             message = parse_message(body)
         except FrameError as error:
-            log.warning("%s", error)
+            logger.warning("%s", error)
             return text_response(400, "error unmarshalling raft message")
         try:
             reason = self._context.accept(message)
         except Exception as error:
-            log.error("a raft message failed: %s: %s", type(error).__name__, error)
+            logger.error("a raft message failed: %s: %s", type(error).__name__, error)
             return text_response(500, "error processing raft message")
         if reason is not None:
             return _forbidden(reason, message)
@@ -156,13 +156,13 @@ class RaftEndpoints:
         finally:
             self._receptions -= 1
         self.snapshots_received += 1
-        log.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, size)
+        logger.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, size)
         reason = self._context.accept(message)
         return _forbidden(reason, message) if reason is not None else Response(204)
 
     def _snapshot_failed(self, status: int, text: str) -> Response:
         self.snapshots_failed += 1
-        log.warning("a snapshot was not received: %s", text)
+        logger.warning("a snapshot was not received: %s", text)
         return text_response(status, text)
 
     def _stream(self, request: Request) -> Response | StreamResponse:
@@ -187,14 +187,14 @@ class RaftEndpoints:
         if sender is None:
             return text_response(404, "invalid from")
         if self._context.is_removed(sender):
-            log.warning("stream request from %x, which has been removed", sender)
+            logger.warning("stream request from %x, which has been removed", sender)
             return text_response(410, "removed member")
         peer = self._directory.peer(sender)
         if peer is None:
             self._learn_remote(request, sender)
             return text_response(404, "error sender not found")
         if request.headers.get("x-raft-to") != f"{self._context.identity.id:x}":
-            log.warning("stream request from %x for another member %s", sender, request.headers.get("x-raft-to", "")[:20])
+            logger.warning("stream request from %x for another member %s", sender, request.headers.get("x-raft-to", "")[:20])
             return text_response(412, "to field mismatch")
         return peer, kind
 
@@ -204,6 +204,6 @@ def method_not_allowed(*allowed: str) -> Response:
 
 
 def _forbidden(reason: str, message: Message) -> Response:
-    log.warning("%s: from %x to %x", reason, message.from_, message.to)
+    logger.warning("%s: from %x to %x", reason, message.from_, message.to)
     body = json.dumps({"message": reason}, separators=(",", ":")).encode()
     return Response(403, body, [("Content-Type", "application/json")])

@@ -21,7 +21,7 @@ from typing import BinaryIO, Final, ParamSpec, TypeVar
 from tercet.http1.server import Body, BodyError
 from tercet.peer.frames import unpack_u64_from
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def remove_stale(directory: Path) -> None:
     """Delete what transfers that a crash cut short left behind."""
     for path in directory.glob(f"{_TEMPORARY_PREFIX}*"):
         path.unlink(missing_ok=True)
-        log.info("removed the rest of a broken snapshot transfer: %s", path.name)
+        logger.info("removed the rest of a broken snapshot transfer: %s", path.name)
 
 
 class BodyReader:

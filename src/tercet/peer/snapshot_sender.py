@@ -21,7 +21,7 @@ from tercet.peer.urls import UrlPicker
 from tercet.raft.codec import encode_message
 from tercet.raft.types import Message
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 _PIECE_BYTES: Final = 256 << 10  # small pieces of the owner's are joined up to this: one chunk, one write
 
@@ -33,7 +33,7 @@ async def send_snapshot(
     origin = picker.pick()
     headers = [*context.identity.request_headers(), ("Content-Type", "application/octet-stream")]
     index = message.snapshot.index if message.snapshot is not None else 0
-    log.info("sending the snapshot at %d to peer %x", index, status.id)
+    logger.info("sending the snapshot at %d to peer %x", index, status.id)
     ok = False
     try:
         first = await anext(database, b"")  # before the dial: a generator that never began would never let go of its view
@@ -44,11 +44,11 @@ async def send_snapshot(
         check_answer(answer, status.id, context)
         ok = True
     except Exception as error:  # the owner's iterator may fail in its own ways; raft has to know in each case
-        log.warning("the snapshot at %d to peer %x failed: %s", index, status.id, error or type(error).__name__)
+        logger.warning("the snapshot at %d to peer %x failed: %s", index, status.id, error or type(error).__name__)
         picker.unreachable(origin)
         context.unreachable(status.id)
     else:
-        log.info("sent the snapshot at %d to peer %x", index, status.id)
+        logger.info("sent the snapshot at %d to peer %x", index, status.id)
     finally:
         await _close(database)
         if ok:

@@ -11,7 +11,7 @@ import logging
 from bisect import bisect_left
 from typing import Final
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 
 ROUND_TRIP_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(16))  # seconds
@@ -66,7 +66,7 @@ class PeerStatus:
     def link_up(self, link: str) -> None:
         if not self._links:
             self.active_since = self._loop.time()
-            log.info("peer %x became active (%s)", self.id, link)
+            logger.info("peer %x became active (%s)", self.id, link)
         self._links[link] = self._links.get(link, 0) + 1
         self._complaints.pop(link, None)
 
@@ -77,10 +77,10 @@ class PeerStatus:
         elif not self._links and self.active_since is not None:
             self.active_since = None
             self.disconnects += 1
-            log.warning("peer %x became inactive (%s: %s)", self.id, link, reason)
+            logger.warning("peer %x became inactive (%s: %s)", self.id, link, reason)
 
     def complain(self, link: str, text: str) -> None:
         """Log why a link does not come up, when that is news."""
         if text != self._complaints.get(link):
             self._complaints[link] = text
-            log.warning("peer %x: %s: %s", self.id, link, text)
+            logger.warning("peer %x: %s: %s", self.id, link, text)

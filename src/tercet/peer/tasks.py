@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Tasks:
@@ -37,4 +37,4 @@ class Tasks:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s failed: %s: %s", task.get_name(), type(error).__name__, error)
+            logger.error("%s failed: %s: %s", task.get_name(), type(error).__name__, error)

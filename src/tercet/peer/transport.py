@@ -34,7 +34,7 @@ from tercet.peer.tasks import Tasks
 from tercet.peer.urls import parse_origin
 from tercet.raft.types import Message, MessageType
 
-log = logging.getLogger("tercet.peer")
+logger = logging.getLogger("tercet.peer")
 
 _APP_RESP: Final = MessageType.APP_RESP
 _SNAP: Final = MessageType.SNAP
@@ -220,7 +220,7 @@ class Transport:
         try:
             self._remotes[id] = Remote(id, urls, self._context)
         except ValueError as error:
-            log.warning("member %x cannot be answered: %s", id, error)
+            logger.warning("member %x cannot be answered: %s", id, error)
 
     def _retire(self, remote: Remote) -> None:
         remote.stop()

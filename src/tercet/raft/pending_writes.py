@@ -33,7 +33,7 @@ class Write:
         self.messages = messages
 
 
-class Promises:
+class PendingWrites:
     """Writes under way, in order, and the words behind each."""
 
     __slots__ = ("_kept", "_under_way", "stable_index", "stable_term")

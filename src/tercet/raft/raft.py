@@ -30,10 +30,10 @@ from typing import Final
 from tercet.errors import StorageFailure, require
 from tercet.raft import confchange, election, follower, leader, replication
 from tercet.raft.codec import encode_conf_change
-from tercet.raft.commit_broadcast import CommitNews
+from tercet.raft.commit_broadcast import CommitBroadcast
 from tercet.raft.log import RaftLog
 from tercet.raft.message_types import FORWARDED, FROM_LEADER, LOCAL, PROMISING, RESPONSES, VOTE_REQUESTS
-from tercet.raft.pending_writes import Promises, Write
+from tercet.raft.pending_writes import PendingWrites, Write
 from tercet.raft.progress import Progress
 from tercet.raft.read_only import ReadOnly
 from tercet.raft.ready import Ready
@@ -70,7 +70,7 @@ class RaftConfig:
     max_message_bytes: int = 1 << 20
     max_inflight_messages: int = 512
     max_committed_bytes: int = 1 << 20
-    commit_waits: bool = False  # for entries to travel with, or `tell_commit`: see commit_news.py
+    commit_waits: bool = False  # for entries to travel with, or `broadcast_commit`: see commit_news.py
     random: Random = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -139,7 +139,7 @@ class Raft:
         self.id = config.id
         self.log = log
         self.tracker = Tracker(conf_state, last_index=log.last_index, inflight_max=config.max_inflight_messages)
-        self.promises = Promises(stable_index=log.last_index, stable_term=hard_state.term)
+        self.promises = PendingWrites(stable_index=log.last_index, stable_term=hard_state.term)
         self.snapshot_source: Callable[[], Snapshot | None] = _no_snapshot
 
         self.term = hard_state.term
@@ -231,10 +231,10 @@ class Raft:
         elif self.leader_id != NO_MEMBER:
             self.send(Message(MessageType.TRANSFER_LEADER, to=self.leader_id, from_=target))
 
-    def tell_commit(self, index: int) -> None:
+    def broadcast_commit(self, index: int) -> None:
         """Let followers hear that `index` is committed, unless entries have told them since (`RaftConfig.commit_waits`)."""
-        if self.role is Role.LEADER and self.commit_news.is_untold:
-            replication.tell_commit(self, index)
+        if self.role is Role.LEADER and self.commit_news.has_unsent_commit:
+            replication.broadcast_commit(self, index)
 
     def report_unreachable(self, member: int) -> None:
         if self.role is Role.LEADER:
@@ -250,7 +250,7 @@ class Raft:
         Returns the configuration from here on. Raises ConfChangeRefused where it does not fit; then nothing has changed.
         """
         conf_state = confchange.changed(self.tracker.conf_state, change)
-        self.tracker.adopt(conf_state, last_index=self.log.last_index)
+        self.tracker.install(conf_state, last_index=self.log.last_index)
         if self.role is Role.LEADER:
             leader.on_configuration_changed(self)
         return conf_state
@@ -421,7 +421,7 @@ class Raft:
         self.read_only = ReadOnly()
         self.postponed_reads: list[tuple[int, bytes]] = []
         self.appends_due = False
-        self.commit_news: CommitNews = CommitNews(waits=self.config.commit_waits)
+        self.commit_news: CommitBroadcast = CommitBroadcast(waits=self.config.commit_waits)
         self.heartbeat_due = False
 
     def restart_election_timer(self) -> None:
@@ -462,8 +462,8 @@ class Raft:
         self._snapshot = snapshot
         self.commit_to(snapshot.index)
         self._committed_handed_out = snapshot.index
-        self.tracker.adopt(_NO_CONF_STATE, last_index=snapshot.index)
-        self.tracker.adopt(snapshot.conf_state, last_index=snapshot.index)
+        self.tracker.install(_NO_CONF_STATE, last_index=snapshot.index)
+        self.tracker.install(snapshot.conf_state, last_index=snapshot.index)
 
     def _installed(self, write: Write) -> None:
         self.applied_index = max(self.applied_index, write.snapshot_index)

@@ -52,5 +52,5 @@ def _answer(raft: Raft, member: int, context: bytes, index: int) -> None:
     if member == raft.id:
         raft.read_states.append((context, index))
     else:
-        raft.tell_commit(raft.commit_index)  # it waits until it has applied up to `index`
+        raft.broadcast_commit(raft.commit_index)  # it waits until it has applied up to `index`
         raft.send(Message(MessageType.READ_INDEX_RESP, to=member, index=index, entries=[Entry(0, 0, context)]))

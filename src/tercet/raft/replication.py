@@ -29,10 +29,10 @@ def send_due(raft: Raft) -> None:
         _send_heartbeats(raft)
     if raft.appends_due:
         raft.appends_due = False
-        tell_commit = raft.commit_news.take()
+        broadcast_commit = raft.commit_news.take()
         for member, progress in raft.tracker.peers.items():
             if member != raft.id:
-                _send_appends(raft, member, progress, tell_commit=tell_commit)
+                _send_appends(raft, member, progress, broadcast_commit=broadcast_commit)
 
 
 def request_append(raft: Raft, progress: Progress) -> None:
@@ -41,13 +41,13 @@ def request_append(raft: Raft, progress: Progress) -> None:
     raft.appends_due = True
 
 
-def tell_commit(raft: Raft, index: int) -> None:
+def broadcast_commit(raft: Raft, index: int) -> None:
     """Let appends be due, even empty ones, to followers that have yet to hear of a commit at `index`."""
     waiting = [peer for member, peer in raft.tracker.peers.items() if member != raft.id and not peer.is_paused]
     if any(peer.can_raise_commit(index) for peer in waiting):
         raft.commit_news.is_due = raft.appends_due = True
     elif not any(peer.can_raise_commit(raft.commit_index) for peer in waiting):
-        raft.commit_news.is_untold = False
+        raft.commit_news.has_unsent_commit = False
 
 
 def on_own_disk(raft: Raft) -> None:
@@ -116,9 +116,9 @@ def _send_heartbeats(raft: Raft) -> None:
             raft.send(Message(MessageType.HEARTBEAT, to=member, commit=commit, context=context))
 
 
-def _send_appends(raft: Raft, member: int, progress: Progress, *, tell_commit: bool) -> None:
+def _send_appends(raft: Raft, member: int, progress: Progress, *, broadcast_commit: bool) -> None:
     force, progress.force_append = progress.force_append, False
-    force = force or (tell_commit and progress.can_raise_commit(raft.commit_index))
+    force = force or (broadcast_commit and progress.can_raise_commit(raft.commit_index))
     while _send_append(raft, member, progress, force=force):
         force = False
 

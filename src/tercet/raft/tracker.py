@@ -24,9 +24,9 @@ class Tracker:
     def __init__(self, conf_state: ConfState, *, last_index: int, inflight_max: int) -> None:
         self._inflight_max = inflight_max
         self.peers: dict[int, Progress] = {}
-        self.adopt(conf_state, last_index=last_index)
+        self.install(conf_state, last_index=last_index)
 
-    def adopt(self, conf_state: ConfState, *, last_index: int) -> None:
+    def install(self, conf_state: ConfState, *, last_index: int) -> None:
         """Follow a change of configuration: whoever stays keeps its progress.
 
         A new member is probed at our last entry. It counts as active, or the next quorum check could fail before it was ever

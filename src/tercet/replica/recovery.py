@@ -34,7 +34,7 @@ def is_blank(recovered: Recovered) -> bool:
     return not recovered.entries and recovered.snapshot is None and recovered.hard_state == HardState()
 
 
-def write_founding(wal: WAL, members: Sequence[Member]) -> Recovered:
+def write_bootstrap_entries(wal: WAL, members: Sequence[Member]) -> Recovered:
     """Begin the log of a new cluster: the addition of each founder, by ascending id, as if committed in term 1.
 
     All founders write the same, so their logs agree before the first election (etcd: raft's StartNode and bootstrap).

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from tercet import errors
-from tercet.errors import Code, RequestError, StatusError, StorageFailure, without_trace
+from tercet.errors import Code, RequestError, StatusError, StorageFailure, strip_traceback
 from tercet.proto import rpc_pb2
 from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in, encode_conf_change
@@ -39,7 +39,7 @@ from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
 from tercet.storage.interfaces import LogStore
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _NORMAL: Final = int(EntryType.NORMAL)
 # A turn with more than this goes in parts, so that followers and clients begin with the first while we are at the next: with
@@ -54,7 +54,7 @@ class Transport(Protocol):
     def send(self, messages: list[Message]) -> None: ...
 
 
-class Owner(Protocol):
+class ReplicaHost(Protocol):
     """Whoever runs a replica: the server, or the simulator."""
 
     def schedule_flush(self) -> None:
@@ -65,12 +65,12 @@ class Owner(Protocol):
         """Call `Replica.flush` at once: enough has been gathered."""
         ...
 
-    def answer_now(self) -> None:
+    def flush_replies(self) -> None:
         """Let answers that have been given leave before anything else is done."""
         ...
 
-    def schedule_telling(self) -> None:
-        """Call `Replica.tell_commit` in a few milliseconds."""
+    def schedule_commit_broadcast(self) -> None:
+        """Call `Replica.broadcast_commit` in a few milliseconds."""
         ...
 
     def schedule_compaction(self) -> None:
@@ -107,18 +107,18 @@ class Replica:
         raft: Raft,
         log_store: LogStore,
         transport: Transport,
-        machine: StateMachine,
-        owner: Owner,
+        state_machine: StateMachine,
+        owner: ReplicaHost,
         *,
         clock: Callable[[], float],
         now_ms: int,
         options: Options,
     ) -> None:
         self.raft = raft
-        self.machine = machine
-        self.quota = Quota(machine.backend, options.quota_bytes)
-        self.applied_index = machine.backend.applied_index
-        self.applied_term = machine.backend.applied_term
+        self.state_machine = state_machine
+        self.quota = Quota(state_machine.backend, options.quota_bytes)
+        self.applied_index = state_machine.backend.applied_index
+        self.applied_term = state_machine.backend.applied_term
         # A received database may be ahead of its description: data up to this (index, term) is in it already.
         self._data_point = (0, 0)
         self.leader_id = int(NO_MEMBER)
@@ -135,7 +135,7 @@ class Replica:
         self._untold_index = 0  # the commit for whose sake the telling is planned; a later one has a moment of its own
         self._alarm_proposed_at = float("-inf")
         self._compaction_waiters: list[Callable[[], None]] = []
-        machine.on_compaction = owner.schedule_compaction
+        state_machine.on_compaction = owner.schedule_compaction
         self._elected_at = self._lost_at = 0.0
         ids = RequestIds(raft.id, now_ms)
         timeout = options.request_timeout_seconds
@@ -144,13 +144,13 @@ class Replica:
         self.checkpoints = Checkpoints(
             raft,
             log_store,
-            machine.backend,
+            state_machine.backend,
             options.snapshot_entries,
             options.catch_up_entries,
             options.catch_up_bytes,
             clock=clock,
         )
-        self.snapshots = Snapshots(machine, clock=clock, log_starts=lambda: raft.log.first_index)
+        self.snapshots = Snapshots(state_machine, clock=clock, log_starts=lambda: raft.log.first_index)
         raft.snapshot_source = self._offer_snapshot
 
     # --- what comes in
@@ -211,10 +211,10 @@ class Replica:
         )
         self._schedule_flush()
 
-    def tell_commit(self) -> None:
+    def broadcast_commit(self) -> None:
         """The moment is over for which a commit waits to travel with entries."""
         self._telling_is_planned = False
-        self.raft.tell_commit(self._untold_index)
+        self.raft.broadcast_commit(self._untold_index)
         self._schedule_flush()
 
     def transfer_leadership(self, target: int) -> None:
@@ -224,13 +224,16 @@ class Replica:
 
     def raise_no_space(self) -> None:
         """This member's quota is reached: have the alarm raised, which then binds every member."""
-        if self.machine.alarms.no_space or self._clock() - self._alarm_proposed_at < self._options.request_timeout_seconds:
+        if (
+            self.state_machine.alarms.no_space
+            or self._clock() - self._alarm_proposed_at < self._options.request_timeout_seconds
+        ):
             return
         alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.raft.id, alarm=rpc_pb2.NOSPACE)
         try:
             self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
         except StatusError as error:  # too far behind, say; whoever meets the quota next tries again
-            without_trace(error)
+            strip_traceback(error)
         else:
             self._alarm_proposed_at = self._clock()
 
@@ -243,14 +246,14 @@ class Replica:
         """Remove up to `limit` superseded revisions from the backend. Returns whether there is more to do."""
         if self.is_stopped:
             return False
-        more = self.machine.store.compaction_step(limit)
+        more = self.state_machine.store.compaction_step(limit)
         # What it removed belongs to no entry: closed here, so that it is committed also on a member that is idle.
         self._close(self.applied_index, self.applied_term)
         if more:
             return True
         waiters, self._compaction_waiters = self._compaction_waiters, []
         if waiters:
-            self.machine.backend.commit(then=partial(_call_all, waiters))
+            self.state_machine.backend.commit(then=partial(_call_all, waiters))
         return False
 
     def stop(self, error: StatusError = errors.STOPPED) -> None:
@@ -296,10 +299,10 @@ class Replica:
             self._carry_out(raft.take_ready())
             self._notice_leader()
         self.reads.submit(raft)
-        if raft.commit_news.is_untold and not self._telling_is_planned:
+        if raft.commit_news.has_unsent_commit and not self._telling_is_planned:
             self._telling_is_planned = True
             self._untold_index = raft.commit_index
-            self._owner.schedule_telling()
+            self._owner.schedule_commit_broadcast()
         if raft.has_ready():
             self._schedule_flush()
 
@@ -321,7 +324,7 @@ class Replica:
         if ready.committed:
             self._apply(ready.committed)
         if answers_first:
-            self._owner.answer_now()
+            self._owner.flush_replies()
             if ready.messages:
                 self._transport.send(ready.messages)
         if ready.read_states:
@@ -336,13 +339,13 @@ class Replica:
     def _apply(self, entries: list[Entry]) -> None:
         for start in range(0, len(entries), BATCH_ENTRIES):
             if start:
-                self._owner.answer_now()
+                self._owner.flush_replies()
             self._apply_batch(entries[start : start + BATCH_ENTRIES])
         self._advance(entries[-1].index, entries[-1].term)
 
     def _apply_batch(self, entries: list[Entry]) -> None:
         waiting = self.proposals.waiting
-        handlers = self.machine.handlers
+        handlers = self.state_machine.handlers
         is_full = not self.quota.allows(1)
         for entry in entries:
             data = entry.data
@@ -360,9 +363,9 @@ class Replica:
             try:
                 outcome = handlers[field](message)
             except RequestError as error:
-                outcome = without_trace(error)
+                outcome = strip_traceback(error)
             if field == "alarm":
-                handlers = self.machine.handlers
+                handlers = self.state_machine.handlers
             if is_full and request_cost(field, message):
                 # What other members have room for is written here too; but whoever asked learns that the end is reached.
                 self.raise_no_space()
@@ -380,14 +383,14 @@ class Replica:
 
     def _close(self, index: int, term: int) -> None:
         """Let the backend commit what has been put so far; never with an index behind what the data already holds."""
-        self.machine.backend.applied(*max((index, term), self._data_point))
+        self.state_machine.backend.applied(*max((index, term), self._data_point))
 
     def _apply_change(self, entry: Entry) -> None:
         """A change of membership takes effect here, when it is applied, on every member at the same index."""
         change = conf_change_in(entry)
         if not isinstance(change, ConfChange):
             raise StorageFailure("the log holds a joint configuration change, which no member of etcd proposes or applies")
-        membership = self.machine.membership
+        membership = self.state_machine.membership
         if entry.index <= self._data_point[0]:
             if membership.has_effect_of(change):
                 self.raft.apply_conf_change(change)
@@ -395,7 +398,7 @@ class Replica:
         refusal = membership.validate(change)
         if refusal is None:
             try:
-                self.machine.save_conf_state(self.raft.apply_conf_change(change))
+                self.state_machine.save_conf_state(self.raft.apply_conf_change(change))
             except ConfChangeRefused as error:
                 refusal = RequestError(Code.UNKNOWN, str(error))
         if refusal is None:
@@ -412,14 +415,14 @@ class Replica:
         """Become a snapshot's state: first the backend, then the log's mark, then raft's promise to the leader."""
         snapshot = ready.snapshot
         assert snapshot is not None
-        before = set(self.machine.membership.members)
+        before = set(self.state_machine.membership.members)
         self._data_point = self.snapshots.install(snapshot)
         self.applied_index, self.applied_term = snapshot.index, snapshot.term
         if self._data_point[0] == snapshot.index:  # otherwise the database's own is later, and goes with its data
-            self.machine.save_conf_state(snapshot.conf_state)
+            self.state_machine.save_conf_state(snapshot.conf_state)
         self._close(snapshot.index, snapshot.term)
         # Also what the description added to the data: behind the mark nobody would tell it again.
-        self.machine.backend.commit_now()
+        self.state_machine.backend.commit_now()
         if ready.hard_state is not None:
             self._log_store.append(ready.hard_state, (), then=_nothing)  # durable at once or with what follows: all the same
         persisted = partial(self._persisted, ready.number)
@@ -430,12 +433,12 @@ class Replica:
         self.checkpoints.installed(snapshot.index)
         self.raft.applied_to(snapshot.index)
         self.reads.applied(snapshot.index)
-        for member_id in sorted(before - set(self.machine.membership.members)):
+        for member_id in sorted(before - set(self.state_machine.membership.members)):
             self._owner.member_removed(member_id)
-        for member in self.machine.membership.sorted():
+        for member in self.state_machine.membership.sorted():
             self._owner.member_changed(member)
         self._owner.schedule_compaction()  # the sender may have been in the middle of one
-        log.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
+        logger.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
 
     def _offer_snapshot(self) -> Snapshot | None:
         """Raft's `snapshot_source`. A database ahead of the log would describe what raft cannot know to be committed."""

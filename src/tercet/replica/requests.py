@@ -65,7 +65,7 @@ def encode_request(field: str, body: bytes, ids: RequestIds) -> bytes:
     return FIELD_TAGS[field] + encode_varint(len(body)) + body + ids.next_header()
 
 
-def put_body(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
+def put_proposal(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
     """A client's PutRequest as it is to be proposed: its own bytes, if they are what protobuf would write.
 
     That is told by their number: key and value take at least so many bytes, and whatever else there is takes more. The key is
@@ -75,10 +75,10 @@ def put_body(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
     least = 1 + _varint_bytes(key_bytes) + key_bytes
     if value_bytes:
         least += 1 + _varint_bytes(value_bytes) + value_bytes
-    return body if len(body) == least else written_anew(put)
+    return body if len(body) == least else canonical_encoding(put)
 
 
-def written_anew(message: Message) -> bytes:
+def canonical_encoding(message: Message) -> bytes:
     """A client's request as protobuf would write it. The bytes it came in may hold what our reader passes over and etcd's does
     not (a field of another type, say): in the log they would end every etcd in the cluster.
     """

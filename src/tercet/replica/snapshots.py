@@ -15,10 +15,10 @@ from typing import Final
 
 from tercet.raft.types import Snapshot
 from tercet.replica.membership import Membership
-from tercet.replica.state_machine import PreparedDatabase, StateMachine, conf_state_in
+from tercet.replica.state_machine import StagedSnapshot, StateMachine, conf_state_in
 from tercet.storage.interfaces import Bucket, ReadView
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 VIEW_SECONDS_MAX: Final = 30.0
 
@@ -26,15 +26,15 @@ VIEW_SECONDS_MAX: Final = 30.0
 class Snapshots:
     """Views on their way out, databases on their way in."""
 
-    def __init__(self, machine: StateMachine, *, clock: Callable[[], float], log_starts: Callable[[], int]) -> None:
+    def __init__(self, state_machine: StateMachine, *, clock: Callable[[], float], log_starts: Callable[[], int]) -> None:
         """log_starts: the first index that a follower can still get from the log."""
-        self._machine = machine
+        self._machine = state_machine
         self._clock = clock
         self._log_starts = log_starts
         self._offered: tuple[Snapshot, ReadView, float] | None = None
         self._is_opening = False
         self._leaving: list[tuple[Snapshot, ReadView, float]] = []
-        self._received: dict[int, PreparedDatabase] = {}
+        self._received: dict[int, StagedSnapshot] = {}
 
     # --- out
 
@@ -99,7 +99,7 @@ class Snapshots:
 
     # --- in
 
-    def received(self, index: int, database: PreparedDatabase) -> None:
+    def received(self, index: int, database: StagedSnapshot) -> None:
         """The database that belongs to the snapshot at `index` is here and prepared; raft has yet to decide whether it is
         wanted.
 

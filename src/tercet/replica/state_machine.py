@@ -52,7 +52,7 @@ def conf_state_in(source: Backend | ReadView) -> ConfState:
     )
 
 
-class PreparedDatabase:
+class StagedSnapshot:
     """A received database that is one step from being ours: staged beside the backend's own, its index of keys read."""
 
     def __init__(self, staged: Staged, loaded: Loaded) -> None:
@@ -60,14 +60,14 @@ class PreparedDatabase:
         self.loaded = loaded
 
 
-def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> PreparedDatabase:
+def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> StagedSnapshot:
     """Do the long part of an installation; may run in any thread. Raises StorageFailure (a damaged database, a full disk)."""
     staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
     try:
         view = staged.view()
         try:
             _rehearse(view, snapshot, is_ahead=staged.point[0] > snapshot.index)
-            return PreparedDatabase(staged, Loaded(view))
+            return StagedSnapshot(staged, Loaded(view))
         finally:
             view.close()
     except BaseException:
@@ -75,7 +75,7 @@ def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snap
         raise
 
 
-class _Rehearsal:
+class _SnapshotDryRun:
     """A view that takes writes, and forgets them."""
 
     def __init__(self, view: ReadView) -> None:
@@ -89,7 +89,7 @@ def _rehearse(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
     """Read all that is read when the old state is gone. What cannot be read then would stop this member at every start, and
     with nothing to go back to; now it is only refused.
     """
-    stage = cast(Backend, _Rehearsal(view))
+    stage = cast(Backend, _SnapshotDryRun(view))
     try:
         Alarms(stage)
         Lessor(stage, ttl_seconds_min=1)
@@ -123,7 +123,7 @@ class StateMachine:
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()
 
-    def install(self, prepared: PreparedDatabase | None, snapshot: Snapshot) -> tuple[int, int]:
+    def install(self, prepared: StagedSnapshot | None, snapshot: Snapshot) -> tuple[int, int]:
         """Become the state that a snapshot describes, durably, before returning. The old state is gone.
 
         Returns the (index, term) that the database had reached when it was read: its sender may have applied more than it
@@ -132,7 +132,7 @@ class StateMachine:
         """
         if prepared is None:
             raise StorageFailure(f"no database was received for the snapshot at index {snapshot.index}")
-        point = self.backend.adopt(prepared.staged)
+        point = self.backend.install(prepared.staged)
         self.load(prepared.loaded)
         conf_state = conf_state_in(self.backend)
         learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners

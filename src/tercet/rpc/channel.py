@@ -111,7 +111,7 @@ class ClientConnection(Connection):
             text = event.debug_data.decode("utf-8", "replace")
             self.reason = f"server sent GOAWAY, code {event.error_code}" + (f", debug data: {text}" if text else "")
             # The engine ends the calls that the server has not looked at; the others may still be answered.
-            self.touch()
+            self.mark_dirty()
         elif isinstance(event, ConnectionClosed):
             self.close()
 
@@ -138,7 +138,7 @@ class ClientConnection(Connection):
             self.session.ping()
         except HTTP2Error:
             return  # going down already
-        self.touch()
+        self.mark_dirty()
 
     def peer_is_dead(self) -> None:
         self.reason = "keepalive ping failed to receive ACK within timeout"
@@ -264,7 +264,7 @@ class Channel:
             call.deadline = connection.loop.time() + timeout
             connection.deadlines.add(call, call.deadline)
         if not connection.touched:
-            connection.touch()
+            connection.mark_dirty()
         return call
 
     async def unary(self, path: str, message: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
@@ -300,7 +300,7 @@ class Channel:
         if timeout is not None:
             call.deadline = connection.loop.time() + timeout
             connection.deadlines.add(call, call.deadline)
-        connection.touch()
+        connection.mark_dirty()
         return call
 
     async def close(self) -> None:

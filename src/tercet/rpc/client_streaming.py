@@ -73,7 +73,7 @@ class ClientStream(ClientCall):
             self.connection.session.send_data(self.stream_id, frame(message))
         except HTTP2Error as error:
             raise RpcError(Code.UNAVAILABLE, f"the stream is closing: {error}") from error
-        self.connection.touch()
+        self.connection.mark_dirty()
         return self._outlet.has_room
 
     async def send(self, message: bytes) -> None:
@@ -96,7 +96,7 @@ class ClientStream(ClientCall):
             self.connection.session.end_stream(self.stream_id)
         except HTTP2Error:
             return  # the stream is gone; its end is on the way
-        self.connection.touch()
+        self.connection.mark_dirty()
 
     # For the connection
 

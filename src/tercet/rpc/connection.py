@@ -60,8 +60,8 @@ class Connection(asyncio.BufferedProtocol):
         "closing",
         "last_heard",
         "loop",
+        "sent_data",
         "session",
-        "spoke",
         "touched",
         "traffic",
         "transport",
@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
         self.loop = loop
         self.session = session
         self.traffic = traffic
-        self.spoke = False  # more than acknowledgements was sent since the peer's last ping
+        self.sent_data = False  # more than acknowledgements was sent since the peer's last ping
         self.touched = False  # something waits to be flushed, and a flush is on its way
         self.write_paused = False
         self.last_heard = 0.0
@@ -133,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # Sending
 
-    def touch(self) -> None:
+    def mark_dirty(self) -> None:
         """Something waits in the session: let it leave at the end of this turn."""
         if not self.touched:
             self.touched = True
@@ -151,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
                     break
                 self.traffic.bytes_out += len(out)
                 if len(out) > _ACKNOWLEDGEMENT_BYTES:  # a large answer is many pieces, and grpc-go pings once for each
-                    self.spoke = True
+                    self.sent_data = True
                 self.transport.write(out)
                 if len(out) < _FLUSH_BYTES:
                     break
@@ -190,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
             self.session.set_local_window_size(0 if shut else http2.STREAM_WINDOW_BYTES, stream_id=stream_id)
         except HTTP2Error:
             return  # the stream is gone, and with it the need
-        self.touch()
+        self.mark_dirty()
 
     # Ending
 
@@ -199,7 +199,7 @@ class Connection(asyncio.BufferedProtocol):
             self.session.reset_stream(stream_id, error_code)
         except HTTP2Error:
             return  # gone already
-        self.touch()
+        self.mark_dirty()
 
     def goaway(self, error_code: int, text: bytes) -> None:
         """Tell the peer why, and close once that has been written."""

@@ -60,7 +60,7 @@ class HttpExchange:
             self.connection.session.send_data(self.stream_id, text, end_stream=True)
         except HTTP2Error:
             return  # the stream is gone
-        self.connection.touch()
+        self.connection.mark_dirty()
         self._ended()
 
     def abandoned(self) -> None:
@@ -83,7 +83,7 @@ class HttpExchange:
             if method != b"HEAD":
                 await self._send_body(body)
             self.connection.session.end_stream(self.stream_id)
-            self.connection.touch()
+            self.connection.mark_dirty()
         except HTTP2Error:
             pass  # the client went away meanwhile
         except Exception:
@@ -106,7 +106,7 @@ class HttpExchange:
 
     async def _send(self, part: bytes) -> None:
         self.connection.session.send_data(self.stream_id, part)
-        self.connection.touch()
+        self.connection.mark_dirty()
         await self._outlet.room()
 
     def _break_off(self) -> None:

@@ -82,10 +82,10 @@ class PingPolicy:
     strikes: int = 0
     last_ping: float = float("-inf")
 
-    def is_abuse(self, now: float, *, has_calls: bool, spoke: bool) -> bool:
-        """Count one ping. `spoke`: we sent an answer since the last ping (clients measure bandwidth with pings then)."""
+    def is_abuse(self, now: float, *, has_calls: bool, sent_data: bool) -> bool:
+        """Count one ping. `sent_data`: we sent an answer since the last ping (clients measure bandwidth with pings then)."""
         since_last, self.last_ping = now - self.last_ping, now
-        if spoke:
+        if sent_data:
             self.strikes = 0
             return False
         allowed_after = self.min_interval_seconds if has_calls or self.permit_without_calls else _IDLE_SECONDS

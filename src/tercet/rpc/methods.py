@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tercet.errors import Code, StatusError, without_trace
+from tercet.errors import Code, StatusError, strip_traceback
 
 if TYPE_CHECKING:
     from tercet.rpc.server_streaming import ServerStream
@@ -154,7 +154,7 @@ def malformed_request(error: Exception) -> StatusError:
 def status_of(error: BaseException, where: str) -> tuple[Code, str]:
     """The status that a handler's exception becomes; what is not meant for clients is logged, and kept from them."""
     if isinstance(error, StatusError):
-        without_trace(error)
+        strip_traceback(error)
         return error.code, error.message
     logger.error("%s failed", where, exc_info=error)
     return Code.INTERNAL, "internal error"

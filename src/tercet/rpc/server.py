@@ -23,7 +23,7 @@ from tercet.rpc.server_connection import ServerConnection
 
 logger = logging.getLogger(__name__)
 
-_KNOWN_HEADS_MAX = 1024
+_HEADER_CACHE_MAX = 1024
 _KNOWN_HEAD_BYTES_MAX = 2048  # room for a token; together they may not become a place to store things in
 
 
@@ -59,7 +59,7 @@ class Server:
         self.deadlines = Deadlines(self.loop)
         # Header blocks of plain unary requests, the method they call and the timeout they set. A client sends the same
         # block over and over, and to compare it whole is cheaper than to read it.
-        self.known_heads: dict[Headers, tuple[Method, float | None]] = {}
+        self.header_cache: dict[Headers, tuple[Method, float | None]] = {}
         self._services = {method.service for method in self.methods.values()}
         self.touched: list[ServerConnection] = []  # with something to send; a flush is on its way
         self.draining = False
@@ -112,9 +112,9 @@ class Server:
     def learn_head(self, headers: Headers, method: Method, timeout_seconds: float | None) -> None:
         if sum(len(name) + len(value) for name, value in headers) > _KNOWN_HEAD_BYTES_MAX:
             return
-        if len(self.known_heads) >= _KNOWN_HEADS_MAX:
-            self.known_heads.clear()
-        self.known_heads[headers] = (method, timeout_seconds)
+        if len(self.header_cache) >= _HEADER_CACHE_MAX:
+            self.header_cache.clear()
+        self.header_cache[headers] = (method, timeout_seconds)
 
     def why_unknown(self, path: bytes) -> str:
         """grpc-go's words for a path that has no method."""

@@ -125,5 +125,5 @@ class ServerCall:
                 connection.session.send_response(self.stream_id, hdr.RESPONSE + trailers, end_stream=True)
         except HTTP2Error:
             return  # the stream is gone; its StreamClosed is on the way
-        connection.spoke = True
-        connection.touch()
+        connection.sent_data = True
+        connection.mark_dirty()

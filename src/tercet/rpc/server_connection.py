@@ -109,7 +109,7 @@ class ServerConnection(Connection):
             self._peer = Peer(_address(self.transport.get_extra_info("peername")), _common_name(self.transport))
         return self._peer
 
-    def touch(self) -> None:
+    def mark_dirty(self) -> None:
         """As every connection; but all of a server are flushed together, so that it can be done early."""
         if not self.touched:
             self.touched = True
@@ -143,7 +143,7 @@ class ServerConnection(Connection):
 
     def handle(self, events: Iterable[Event]) -> None:
         calls = self.calls
-        known_heads = self.server.known_heads
+        header_cache = self.server.header_cache
         max_message_bytes = self.server.options.max_message_bytes
         for event in events:
             if isinstance(event, DataReceived):
@@ -165,7 +165,7 @@ class ServerConnection(Connection):
                 if call is not None:
                     call.feed(event.data, event.end_stream)
             elif isinstance(event, RequestReceived):
-                head = known_heads.get(event.headers)
+                head = header_cache.get(event.headers)
                 if head is not None and not event.end_stream:
                     method, seconds = head
                     stream_id = event.stream_id
@@ -268,7 +268,7 @@ class ServerConnection(Connection):
             return  # the client has reset it already
         if not ended:
             self.reset_when_sent(stream_id)
-        self.touch()
+        self.mark_dirty()
 
     # Replies that wait for their reader
 
@@ -321,7 +321,7 @@ class ServerConnection(Connection):
                 self.dispatch(call, message)
         if self._deferred:
             self.backlogged = True  # newer requests must not overtake those that wait
-            self.touch()
+            self.mark_dirty()
 
     # Streams that we ended and the client did not
 
@@ -345,8 +345,8 @@ class ServerConnection(Connection):
 
     def _handle_rare(self, event: Event) -> None:
         if isinstance(event, PingReceived):
-            abuse = self._ping_policy.is_abuse(self.loop.time(), has_calls=bool(self.calls), spoke=self.spoke)
-            self.spoke = False
+            abuse = self._ping_policy.is_abuse(self.loop.time(), has_calls=bool(self.calls), sent_data=self.sent_data)
+            self.sent_data = False
             if abuse:
                 self.goaway(http2.ENHANCE_YOUR_CALM, b"too_many_pings")
         elif isinstance(event, PingAcknowledged):
@@ -360,7 +360,7 @@ class ServerConnection(Connection):
             self.session.ping()
         except HTTP2Error:
             return  # going down already
-        self.touch()
+        self.mark_dirty()
 
     def peer_is_dead(self) -> None:
         self.abort()
@@ -383,7 +383,7 @@ class ServerConnection(Connection):
             self.session.ping(_DRAIN_PING)
         except HTTP2Error:
             return  # the session has ended, and says so by an event
-        self.touch()
+        self.mark_dirty()
 
     def _send_last_goaway(self) -> None:
         if self._said_last_goaway:

@@ -83,7 +83,7 @@ class ServerStream(ServerCall):
                 self.connection.session.send_response(self.stream_id, RESPONSE)
             except HTTP2Error:
                 return  # the stream is gone; its StreamClosed is on the way
-            self.connection.touch()
+            self.connection.mark_dirty()
 
     def send_now(self, message: bytes) -> bool:
         """Queue one answer; False when the sender should wait for `drained` before the next, or the call is over."""
@@ -96,9 +96,9 @@ class ServerStream(ServerCall):
         except HTTP2Error:
             return False
         self.method.sent += 1
-        connection.spoke = True
+        connection.sent_data = True
         if not connection.touched:
-            connection.touch()
+            connection.mark_dirty()
         return self._outlet.has_room
 
     async def send(self, message: bytes) -> None:

@@ -77,9 +77,9 @@ class UnaryCall(ServerCall):
             session.send_trailers(stream_id, OK_TRAILERS)
         except HTTP2Error:
             return  # the client has reset the stream, or the connection is going down
-        connection.spoke = True
+        connection.sent_data = True
         if not connection.touched:
-            connection.touch()
+            connection.mark_dirty()
 
     def feed(self, data: bytes, ended: bool) -> None:
         """Any request but the simple one: in several frames, compressed, empty, too large, malformed."""

@@ -32,7 +32,7 @@ FetchMembers = Callable[[list[str]], Awaitable[ClusterView]]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Bootstrap:
     """What a first start has found out. `members` are all the initial members, or those of the cluster that is joined."""
 
     member_id: int
@@ -51,7 +51,7 @@ def initial_cluster(config: ServerConfig) -> dict[str, tuple[str, ...]]:
     return {name: tuple(url.text for url in urls) for name, urls in parsed.items()}
 
 
-def founders(cluster: InitialCluster, token: str) -> tuple[Member, ...]:
+def initial_members(cluster: InitialCluster, token: str) -> tuple[Member, ...]:
     """The members that --initial-cluster names, by ascending id."""
     members = [Member(member_id(urls, token), tuple(sorted(urls)), name) for name, urls in cluster.items()]
     ids = {member.id for member in members}
@@ -60,22 +60,22 @@ def founders(cluster: InitialCluster, token: str) -> tuple[Member, ...]:
     return tuple(sorted(members, key=lambda member: member.id))
 
 
-async def found(name: str, cluster: InitialCluster, token: str, fetch: FetchMembers) -> Origin:
+async def found(name: str, cluster: InitialCluster, token: str, fetch: FetchMembers) -> Bootstrap:
     """A founder's first start. Raises ConfigError if a peer says that this member has run before."""
-    members = founders(cluster, token)
+    members = initial_members(cluster, token)
     own = next(member for member in members if member.name == name)
-    origin = Origin(own.id, cluster_id(member.id for member in members), members, is_founder=True)
-    urls = [url for member in origin.others for url in member.peer_urls]
+    bootstrap = Bootstrap(own.id, cluster_id(member.id for member in members), members, is_founder=True)
+    urls = [url for member in bootstrap.others for url in member.peer_urls]
     if urls:
         try:
             view = await fetch(urls)
         except NoAnswer:
-            return origin  # nobody is up yet: the common case
+            return bootstrap  # nobody is up yet: the common case
         refuse_forgetful(own.id, view.members)
-    return origin
+    return bootstrap
 
 
-async def join(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Origin:
+async def join(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Bootstrap:
     """A newcomer's first start. Raises ConfigError with etcd's reasons when the flags and the cluster do not agree."""
     own_urls = cluster[name]
     urls = sorted(url for one, its in cluster.items() if one != name for url in its)
@@ -89,7 +89,7 @@ async def join(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Origi
     own = await _match(own_urls, cluster, existing, view.cluster_id)
     refuse_forgetful(own.id, view.members)
     members = tuple(replace(member, name=name) if member.id == own.id else member for member in existing)
-    return Origin(own.id, view.cluster_id, members, is_founder=False)
+    return Bootstrap(own.id, view.cluster_id, members, is_founder=False)
 
 
 def refuse_forgetful(own_id: int, members: Iterable[dict[str, Any]]) -> None:

@@ -22,12 +22,12 @@ from tercet.server.listener import Address, Listener, ProtocolFactory, Services,
 from tercet.server.logs.zap_format import fields
 from tercet.server.peer_api import versions
 from tercet.server.probes import MemberProbes, raft_status
-from tercet.server.replica_driver import RunningMember
+from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import ServerTls
 from tercet.server.tls.files import client_tls
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 Scrape = Callable[[bytes, bytes], tuple[bytes, bytes, bytes]]
 """(Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", the page of /metrics)."""
@@ -35,7 +35,7 @@ Scrape = Callable[[bytes, bytes], tuple[bytes, bytes, bytes]]
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 
 
-class ClientDoor:
+class ClientListeners:
     """Listeners for clients, for HTTP alone, and for metrics. Raises ConfigError where an address is not to be had."""
 
     def __init__(self, config: ServerConfig, self_signed: Path) -> None:
@@ -65,7 +65,7 @@ class ClientDoor:
         config = self._config
         return open_addresses(urls, reuse_port=config.socket_reuse_port, reuse_address=config.socket_reuse_address)
 
-    async def open(self, member: RunningMember, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
+    async def open(self, member: ReplicaDriver, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
         """Begin to serve. Returns the gRPC server, whose counters are there to be read."""
         config = self._config
         routes = self._routes(member, scrape, health, metrics_only=False)
@@ -87,9 +87,9 @@ class ClientDoor:
             for url in address.urls:
                 insecure = "" if url.is_secure else "in"
                 strongly = "" if url.is_secure else "; this is strongly discouraged!"
-                log.info(f"serving client traffic {insecure}securely{strongly}", extra=fields(address=url.address))
+                logger.info(f"serving client traffic {insecure}securely{strongly}", extra=fields(address=url.address))
 
-    def _routes(self, member: RunningMember, scrape: Scrape, health: Health, *, metrics_only: bool) -> Routes:
+    def _routes(self, member: ReplicaDriver, scrape: Scrape, health: Health, *, metrics_only: bool) -> Routes:
         config, replica = self._config, member.replica
 
         def shown_versions() -> Versions:
@@ -120,7 +120,7 @@ class ClientDoor:
             address.socket.close()
 
 
-def make_health(member: RunningMember, config: ServerConfig) -> Health:
+def make_health(member: ReplicaDriver, config: ServerConfig) -> Health:
     return Health(MemberProbes(member.replica), timeout_seconds=config.request_timeout_seconds)
 
 

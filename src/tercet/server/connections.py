@@ -7,13 +7,13 @@ from typing import Any
 from tercet import errors
 from tercet.peer import PeerClient
 from tercet.replica.replica import Replica
-from tercet.server.replica_driver import RunningMember
+from tercet.server.replica_driver import ReplicaDriver
 
 
 class PeerConnections:
     """Implements `services.cluster.Connections` over the transport."""
 
-    def __init__(self, member: RunningMember, client: PeerClient) -> None:
+    def __init__(self, member: ReplicaDriver, client: PeerClient) -> None:
         self._member = member
         self._client = client
 
@@ -27,7 +27,7 @@ class PeerConnections:
         return 0.0 if since is None else self._member.now() - since
 
     async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
-        leader = self._replica.machine.membership.members.get(self._replica.raft.leader_id)
+        leader = self._replica.state_machine.membership.members.get(self._replica.raft.leader_id)
         if leader is None:
             raise errors.NO_LEADER
         return await self._client.promote(leader.peer_urls, member_id)

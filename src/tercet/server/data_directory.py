@@ -26,16 +26,16 @@ from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import HardState
 from tercet.replica.membership import Member, hex_id
-from tercet.replica.recovery import is_blank, restore, write_founding
+from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.state_machine import StateMachine
-from tercet.server.bootstrap import Origin, founders, initial_cluster
+from tercet.server.bootstrap import Bootstrap, initial_cluster, initial_members
 from tercet.storage.interfaces import Backend
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.os_filesystem import OsFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Opened:
     cluster_id: int
     wal: WAL
     backend: Backend
-    machine: StateMachine
+    state_machine: StateMachine
     raft: Raft
 
 
@@ -87,21 +87,21 @@ def has_log(paths: Paths) -> bool:
 def open_member(
     config: ServerConfig,
     paths: Paths,
-    origin: Origin | None,
+    bootstrap: Bootstrap | None,
     *,
     on_failure: Callable[[Exception], None],
     observe_commit: Callable[[float], None],
 ) -> Opened:
     """Open, or with an `origin` create, all that a member keeps. Raises StorageFailure or ConfigError."""
-    if origin is None:
+    if bootstrap is None:
         wal, recovered = WAL.open(OsFileSystem(), str(paths.wal))
         metadata = internal_pb2.Metadata.FromString(recovered.metadata)
         if recovered.repaired:
-            log.warning("repaired the write-ahead log: %s", recovered.repaired)
+            logger.warning("repaired the write-ahead log: %s", recovered.repaired)
         if recovered.snapshot is not None and not paths.database.exists():
             raise StorageFailure(f"database file ({paths.database}) of the backend is missing")
     else:
-        metadata = internal_pb2.Metadata(NodeID=origin.member_id, ClusterID=origin.cluster_id)
+        metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
         if paths.database.exists():
             # The log is made before the database, so this one belonged to a log that is gone or elsewhere.
             raise ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
@@ -118,8 +118,8 @@ def open_member(
         observe_commit=observe_commit,
     )
     if is_blank(recovered) and config.initial_cluster_state == "new":
-        recovered = write_founding(wal, _founding_members(config, metadata.NodeID))
-    machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
+        recovered = write_bootstrap_entries(wal, _founding_members(config, metadata.NodeID))
+    state_machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
     settings = RaftConfig(
         id=metadata.NodeID,
         election_ticks=config.election_ticks,
@@ -128,7 +128,7 @@ def open_member(
         random=Random(os.urandom(16)),
     )
     raft = restore(settings, wal, recovered, backend)
-    return Opened(metadata.NodeID, metadata.ClusterID, wal, backend, machine, raft)
+    return Opened(metadata.NodeID, metadata.ClusterID, wal, backend, state_machine, raft)
 
 
 def lease_seconds_min(config: ServerConfig) -> int:
@@ -138,7 +138,7 @@ def lease_seconds_min(config: ServerConfig) -> int:
 
 
 def _founding_members(config: ServerConfig, own_id: int) -> tuple[Member, ...]:
-    members = founders(initial_cluster(config), config.initial_cluster_token)
+    members = initial_members(initial_cluster(config), config.initial_cluster_token)
     if own_id not in {member.id for member in members}:
         raise ConfigError(f"the write-ahead log belongs to member {hex_id(own_id)}, which --initial-cluster does not name")
     return members

@@ -27,7 +27,7 @@ from tercet.server.logs.zap_format import fields
 from tercet.server.tls.contexts import ServerTls
 from tercet.server.tls.verification import PeerCheck
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _BACKLOG = 1024
 _FIRST_BYTES_SECONDS = 300.0
@@ -265,7 +265,7 @@ class _Acceptor:
             try:
                 connection, _ = await self._loop.sock_accept(self._listening)
             except OSError as error:  # out of file descriptors, or a client that left
-                _log.warning("accept failed", extra=fields(error=str(error)))
+                logger.warning("accept failed", extra=fields(error=str(error)))
                 await asyncio.sleep(0.1)
                 continue
             self._spawn(self._serve(connection))
@@ -283,7 +283,7 @@ class _Acceptor:
                 await self._loop.connect_accepted_socket(self._plain, connection)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             connection.close()
-            _log.debug("connection ended before its first request", extra=fields(error=str(error)))
+            logger.debug("connection ended before its first request", extra=fields(error=str(error)))
         except asyncio.CancelledError:
             connection.close()
             raise
@@ -310,9 +310,9 @@ def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
         if transport is not None:
             _log_rejected("client", cast(asyncio.BaseTransport, transport), str(error))
         else:
-            _log.warning("rejected connection", extra=fields(error=str(error)))
+            logger.warning("rejected connection", extra=fields(error=str(error)))
         return
-    _log.error(
+    logger.error(
         str(context.get("message", "error in the event loop")),
         exc_info=error if isinstance(error, BaseException) else None,
         extra=fields(where=str(context.get("handle") or context.get("task") or "")),
@@ -324,4 +324,4 @@ def _log_rejected(endpoint: str, transport: asyncio.BaseTransport, reason: str) 
     with contextlib.suppress(Exception):  # a transport that is closing may refuse to say
         remote = transport.get_extra_info("peername")
     shown = join_host_port(str(remote[0]), int(remote[1])) if isinstance(remote, tuple) else str(remote or "")
-    _log.warning(f"rejected connection on {endpoint} endpoint", extra=fields(remote_addr=shown, error=reason))
+    logger.warning(f"rejected connection on {endpoint} endpoint", extra=fields(remote_addr=shown, error=reason))

@@ -19,14 +19,14 @@ import uvloop
 
 from tercet.config.load import load
 from tercet.config.server_config import ServerConfig
-from tercet.config.startup_error import StartRefused
+from tercet.config.startup_error import StartupError
 from tercet.errors import ConfigError, StorageFailure
 from tercet.server.listener import log_loop_error
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
 from tercet.server.member_server import MemberServer
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # A thread that comes back from fdatasync should not wait 5 ms (the default) for the loop to give way.
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         loaded = load(arguments, os.environ)
         zap_format.configure(loaded.settings)
-    except StartRefused as refusal:
+    except StartupError as refusal:
         return zap_format.report(refusal)
     except ConfigError as error:
         print(f"tercet: {error}", file=sys.stderr)
@@ -72,12 +72,12 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
 
     def on_failure(error: BaseException) -> None:
         detail = None if isinstance(error, StorageFailure | OSError) else error
-        log.critical("the member cannot go on: %s", error, exc_info=detail)
+        logger.critical("the member cannot go on: %s", error, exc_info=detail)
         end(1)
 
     def on_removed() -> None:
-        log.warning("server error", extra=fields(error="the member has been permanently removed from the cluster"))
-        log.warning("data-dir used by this member must be removed")
+        logger.warning("server error", extra=fields(error="the member has been permanently removed from the cluster"))
+        logger.warning("data-dir used by this member must be removed")
         end(0)
 
     server = MemberServer(config, on_failure=on_failure, on_removed=on_removed)
@@ -94,7 +94,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
             gc.freeze()
             await ended
     except (ConfigError, StorageFailure) as error:
-        log.critical("discovery failed", extra=fields(error=str(error)))
+        logger.critical("discovery failed", extra=fields(error=str(error)))
         end(1)
     finally:
         starting.cancel()
@@ -104,5 +104,5 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
 
 
 def _received(number: signal.Signals, end: Callable[[signal.Signals], None]) -> None:
-    log.info("received signal; shutting down", extra=fields(signal=signal.strsignal(number) or number.name))
+    logger.info("received signal; shutting down", extra=fields(signal=signal.strsignal(number) or number.name))
     end(number)

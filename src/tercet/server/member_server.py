@@ -15,26 +15,26 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from tercet.config.initial_cluster import check_founders, check_local_member, check_no_discovery, parse_initial_cluster
+from tercet.config.initial_cluster import check_initial_members, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, StatusError
-from tercet.mvcc import make_auto_compaction
 from tercet.peer import Identity, PeerClient, Transport
+from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options
 from tercet.rpc import Handler
-from tercet.server.bootstrap import Origin, found, initial_cluster, join
-from tercet.server.client_listeners import ClientDoor, make_health
+from tercet.server.bootstrap import Bootstrap, found, initial_cluster, join
+from tercet.server.client_listeners import ClientListeners, make_health
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.listener import open_addresses
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
-from tercet.server.metrics.event_loop import LoopWatch
+from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
 from tercet.server.peer_api import PeerApi
 from tercet.server.publication import monitor_cluster_version, publish
-from tercet.server.replica_driver import RunningMember
+from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.startup_checks import check_listeners
 from tercet.server.systemd import notify_ready
 from tercet.server.tls.auto_tls import with_self_signed
@@ -51,7 +51,7 @@ from tercet.storage.directory_lock import DirectoryLock
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.version import ETCD_VERSION
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TRANSFER_SECONDS_MAX = 5.0
 
@@ -71,7 +71,7 @@ class MemberServer:
         self._on_removed = on_removed
         self._closing = AsyncExitStack()  # what has been started, to be stopped in reverse
         self._stopping = False
-        self._member: RunningMember | None = None
+        self._member: ReplicaDriver | None = None
 
     async def start(self) -> None:
         """Raises ConfigError or StorageFailure if the member cannot start."""
@@ -82,21 +82,21 @@ class MemberServer:
         zap_format.write_lines(check_listeners(config))
         for address in open_addresses(config.listen_peer_urls):
             address.socket.close()  # bound again by the transport; a port in use should be told before anything is written
-        door = ClientDoor(config, paths.data / "fixtures" / "client")
+        door = ClientListeners(config, paths.data / "fixtures" / "client")
         self._closing.callback(door.close_sockets)
         peer_files = self._peer_files(paths)
         client = PeerClient(ClientTls(peer_files).context() if not peer_files.is_empty else None)
         self._closing.push_async_callback(client.close)
-        origin = await self._find_origin(paths, client)
+        bootstrap = await self._find_origin(paths, client)
         metrics = MemberMetrics(config)
-        opened = open_member(config, paths, origin, on_failure=self._fail, observe_commit=metrics.commit_seconds.observe)
+        opened = open_member(config, paths, bootstrap, on_failure=self._fail, observe_commit=metrics.commit_seconds.observe)
         member = self._make_member(opened, paths, metrics)
-        loop_watch = LoopWatch()
+        loop_watch = EventLoopMonitor()
         loop_watch.start()
         self._closing.callback(loop_watch.stop)
         metrics.watch_member(member, loop_watch)
         metrics.watch_certificates(door.files, peer_files)
-        log.info(
+        logger.info(
             "starting an etcd server",
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
         )
@@ -106,7 +106,7 @@ class MemberServer:
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
         api = PeerApi(member.replica, headers, cluster, maintenance)
-        await self._connect(opened, member, origin, api, paths, peer_files)
+        await self._connect(opened, member, bootstrap, api, paths, peer_files)
         self._begin_tasks(member, client)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
         kv = KvService(member.replica, headers, txn_ops_max=config.max_txn_ops, request_bytes_max=config.max_request_bytes)
@@ -119,18 +119,18 @@ class MemberServer:
         member.rpc_server = await door.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
         self._closing.push_async_callback(self._leave, member, door)
-        log.info("ready to serve client requests")
-        log.info("notifying init daemon")
+        logger.info("ready to serve client requests")
+        logger.info("notifying init daemon")
         notify_ready(os.environ)
-        log.info("successfully notified init daemon")
+        logger.info("successfully notified init daemon")
 
     async def stop(self) -> None:
         """End everything that has begun. Afterwards all that was acknowledged is on disk and the directory is free."""
         if not self._stopping:
             self._stopping = True
-            log.info("closing etcd server")
+            logger.info("closing etcd server")
             await self._closing.aclose()
-            log.info("closed etcd server")
+            logger.info("closed etcd server")
 
     # --- steps of the start
 
@@ -138,7 +138,7 @@ class MemberServer:
         lock = DirectoryLock(paths.data)
         self._closing.callback(lock.release)
         taken = fields(path=lock.path)
-        await lock.wait(on_slow=lambda: log.info("db file is flocked by another process, or taking too long", extra=taken))
+        await lock.wait(on_slow=lambda: logger.info("db file is flocked by another process, or taking too long", extra=taken))
 
     def _peer_files(self, paths: Paths) -> TlsFiles:
         config = self._config
@@ -148,7 +148,7 @@ class MemberServer:
             files = with_self_signed(files, directory, config.listen_peer_urls, years=config.self_signed_cert_validity)
         return files
 
-    async def _find_origin(self, paths: Paths, client: PeerClient) -> Origin | None:
+    async def _find_origin(self, paths: Paths, client: PeerClient) -> Bootstrap | None:
         """Who we are, if this is a first start; None for a restart."""
         config = self._config
         if has_log(paths):
@@ -159,10 +159,10 @@ class MemberServer:
         if config.initial_cluster_state == "existing":
             check_local_member(config, named, socket.gethostbyname)
             return await join(config.name, members, client.members)
-        check_founders(config, named, socket.gethostbyname)
+        check_initial_members(config, named, socket.gethostbyname)
         return await found(config.name, members, config.initial_cluster_token, client.members)
 
-    def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> RunningMember:
+    def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
         config = self._config
         self._closing.callback(opened.backend.close)
         log_store = ThreadedLogStore(
@@ -177,10 +177,10 @@ class MemberServer:
             catch_up_entries=config.snapshot_catchup_entries,
             quota_bytes=config.quota_backend_bytes,
         )
-        member = RunningMember(
+        member = ReplicaDriver(
             opened.raft,
             log_store,
-            opened.machine,
+            opened.state_machine,
             options=options,
             snapshot_directory=paths.snapshots,
             tick_seconds=config.heartbeat_interval / 1000,
@@ -194,7 +194,7 @@ class MemberServer:
         self._member = member
         loop = asyncio.get_running_loop()
         member.auto_compaction = make_auto_compaction(
-            config.auto_compaction_mode, config.auto_compaction_retention, loop.time(), opened.machine.store.revision
+            config.auto_compaction_mode, config.auto_compaction_retention, loop.time(), opened.state_machine.store.revision
         )
         return member
 
@@ -208,8 +208,8 @@ class MemberServer:
     async def _connect(
         self,
         opened: Opened,
-        member: RunningMember,
-        origin: Origin | None,
+        member: ReplicaDriver,
+        bootstrap: Bootstrap | None,
         api: PeerApi,
         paths: Paths,
         files: TlsFiles,
@@ -237,15 +237,15 @@ class MemberServer:
             await transport.serve(*(url.text for url in config.listen_peer_urls))
         except OSError as error:
             raise ConfigError(f"listen tcp: {os.strerror(error.errno or 0).lower()}") from error
-        for one in origin.others if origin else ():
+        for one in bootstrap.others if bootstrap else ():
             transport.add_remote(one.id, one.peer_urls)
         member.start(transport)
-        alone = set(opened.machine.membership.members) == {opened.member_id}
+        alone = set(opened.state_machine.membership.members) == {opened.member_id}
         if alone and config.initial_election_tick_advance and opened.raft.is_promotable():
             opened.raft.campaign()  # nobody to wait for
             member.replica.schedule()
 
-    def _begin_tasks(self, member: RunningMember, client: PeerClient) -> None:
+    def _begin_tasks(self, member: ReplicaDriver, client: PeerClient) -> None:
         async def fetch(other: Member) -> str | None:
             found = await client.versions_of({other.id: other.peer_urls})
             versions = found[other.id]
@@ -256,7 +256,7 @@ class MemberServer:
 
     # --- the end
 
-    async def _leave(self, member: RunningMember, door: ClientDoor) -> None:
+    async def _leave(self, member: ReplicaDriver, door: ClientListeners) -> None:
         """Stop taking requests, and hand the lead to another voter so that nobody waits for an election."""
         await door.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
         raft, transport = member.replica.raft, member.transport
@@ -269,7 +269,7 @@ class MemberServer:
         try:
             await transfer_leadership(member.replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
-            log.warning("leadership transfer failed: %s", error)
+            logger.warning("leadership transfer failed: %s", error)
 
 
 def _admission(files: TlsFiles) -> Callable[[asyncio.BaseTransport], str | None] | None:

@@ -25,7 +25,7 @@ class PeerApi:
         self._maintenance = maintenance
 
     def members(self) -> Sequence[dict[str, Any]]:
-        return self._replica.machine.membership.to_json()
+        return self._replica.state_machine.membership.to_json()
 
     def versions(self) -> dict[str, str]:
         return versions(self._replica)
@@ -53,5 +53,5 @@ class PeerApi:
 
 def versions(replica: Replica) -> dict[str, str]:
     """The object that /version shows, to clients and to peers."""
-    cluster = replica.machine.membership.cluster_version or "not_decided"
+    cluster = replica.state_machine.membership.cluster_version or "not_decided"
     return {"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "storage": storage_version(ETCD_VERSION)}

@@ -24,10 +24,10 @@ class MemberProbes:
         await self.serializable_read()
 
     async def serializable_read(self) -> None:
-        self._replica.machine.store.range(_ONE_KEY)
+        self._replica.state_machine.store.range(_ONE_KEY)
 
     def alarms(self) -> Iterable[str]:
-        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.machine.alarms.standing()]
+        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.state_machine.alarms.standing()]
 
     def has_leader(self) -> bool:
         return bool(self._replica.raft.leader_id)
@@ -41,7 +41,7 @@ def raft_status(replica: Replica) -> RaftStatus:
     raft = replica.raft
     progress = {}
     if raft.is_leader:
-        for member_id in sorted(replica.machine.membership.members):
+        for member_id in sorted(replica.state_machine.membership.members):
             known = raft.progress(member_id)
             if known is not None:
                 state = f"State{known.state.name.title()}"

@@ -18,7 +18,7 @@ from tercet.server.cluster_version import MONITOR_SECONDS, decide, describe
 from tercet.services.awaitables import propose
 from tercet.version import ETCD_VERSION
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Not the timeout of a client's request: an entry that reaches a member inside a snapshot never answers who proposed it, and
 # a member that comes back by one should not wait long for that. To say the same twice does no harm.
@@ -39,10 +39,10 @@ async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> No
         except TimeoutError:
             continue
         except StatusError as error:
-            log.warning("failed to publish local member to cluster through raft: %s", error)
+            logger.warning("failed to publish local member to cluster through raft: %s", error)
             await asyncio.sleep(0.1)
             continue
-        log.info("published local member to cluster through raft: %s as %s", hex_id(replica.raft.id), name)
+        logger.info("published local member to cluster through raft: %s as %s", hex_id(replica.raft.id), name)
         return
 
 
@@ -55,7 +55,7 @@ async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None
 
 
 async def _look_once(replica: Replica, fetch: FetchVersion) -> None:
-    membership = replica.machine.membership
+    membership = replica.state_machine.membership
     members = membership.sorted()
     others = [member for member in members if member.id != replica.raft.id]
     answers = await asyncio.gather(*(fetch(member) for member in others))
@@ -67,9 +67,9 @@ async def _look_once(replica: Replica, fetch: FetchVersion) -> None:
     try:
         await propose(replica, "cluster_version_set", internal_pb2.ClusterVersionSetRequest(ver=version))
     except StatusError as error:
-        log.warning("failed to set the cluster version to %s: %s", version, error)
+        logger.warning("failed to set the cluster version to %s: %s", version, error)
         return
-    log.info("%s cluster version to %s (%s)", "set initial" if before is None else "updated", version, describe(versions))
+    logger.info("%s cluster version to %s (%s)", "set initial" if before is None else "updated", version, describe(versions))
 
 
 async def _wait_for_change_of_leader(replica: Replica, seconds: float) -> None:

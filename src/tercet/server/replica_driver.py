@@ -1,7 +1,7 @@
 """One member at work: the replica on the event loop, between the disk, the peers and the clock.
 
-It owns what the replica asks an owner for (`replica.Owner`) and what the transport tells an owner (`peer.Handler`), and turns
-both into plain calls. Everything that a turn of the loop brings is gathered; one `flush` at its end carries it out.
+It is the replica's host (`ReplicaHost`) and the transport's handler (`peer.Handler`), and turns both into plain
+calls. Everything that a turn of the loop brings is gathered; one `flush` at its end carries it out.
 
 Must never go on after a failure of storage or an invariant: `fail` stops all promises at once and ends the process.
 """
@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tercet import errors
-from tercet.errors import StatusError, StorageFailure, without_trace
-from tercet.mvcc import AutoCompaction
+from tercet.errors import StatusError, StorageFailure, strip_traceback
 from tercet.peer import PeerStatus, snapshot_path
 from tercet.peer.tasks import Tasks
 from tercet.proto import rpc_pb2
 from tercet.raft import Raft
 from tercet.raft.types import Message, MessageType
+from tercet.replica.auto_compaction import AutoCompaction
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine, prepare
 from tercet.rpc import Server
-from tercet.server.snapshot_file import ReceivedFile, database_chunks
+from tercet.server.snapshot_file import SnapshotFile, database_chunks
 from tercet.storage.interfaces import LogStore
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TELL_SECONDS: Final = 0.003  # longer than a put takes, so that puts one behind the other carry the news of each other
 
@@ -52,14 +52,14 @@ class Peers(Protocol):
     def send_snapshot(self, message: Message, database: AsyncIterator[bytes]) -> None: ...
 
 
-class RunningMember:
-    """Owner of a replica and handler of a transport. `on_failure` is told once, when the member can no longer be trusted."""
+class ReplicaDriver:
+    """Host of a replica and handler of a transport. `on_failure` is called once, when the member can no longer go on."""
 
     def __init__(
         self,
         raft: Raft,
         log_store: LogStore,
-        machine: StateMachine,
+        state_machine: StateMachine,
         *,
         options: Options,
         snapshot_directory: Path,
@@ -89,7 +89,7 @@ class RunningMember:
             raft,
             log_store,
             self,
-            machine,
+            state_machine,
             self,
             clock=self._loop.time,
             now_ms=int(time.time() * 1000),
@@ -99,7 +99,7 @@ class RunningMember:
     def start(self, transport: Peers) -> None:
         """Begin to tick."""
         self.transport = transport
-        for member in self.replica.machine.membership.sorted():
+        for member in self.replica.state_machine.membership.sorted():
             self.member_changed(member)
         self.schedule_compaction()  # one may have been interrupted
         self._tick_due = self._loop.time() + self._tick_seconds
@@ -146,7 +146,7 @@ class RunningMember:
         self._guard(self._compact_automatically)
 
     def _compact_automatically(self) -> None:
-        policy, store = self.auto_compaction, self.replica.machine.store
+        policy, store = self.auto_compaction, self.replica.state_machine.store
         now = self._loop.time()
         if policy is None or now < policy.next_seconds:
             return
@@ -158,14 +158,14 @@ class RunningMember:
         try:
             self.replica.propose("compaction", request.SerializeToString(), request, then)
         except StatusError as error:  # this member is busy, not broken
-            then(without_trace(error))
+            then(strip_traceback(error))
 
     def _compacted(self, policy: AutoCompaction, revision: int, outcome: Outcome) -> None:
         if isinstance(outcome, bytes) or outcome is errors.COMPACTED:
             policy.compacted(self._loop.time(), revision)
-            log.info("finished auto compaction at revision %d", revision)
+            logger.info("finished auto compaction at revision %d", revision)
         else:
-            log.warning("failed auto compaction at revision %d: %s", revision, outcome)
+            logger.warning("failed auto compaction at revision %d: %s", revision, outcome)
 
     # --- what the replica asks for
 
@@ -175,12 +175,12 @@ class RunningMember:
     def flush_now(self) -> None:
         self._guard(self.replica.flush)
 
-    def answer_now(self) -> None:
+    def flush_replies(self) -> None:
         if self.rpc_server is not None:
             self.rpc_server.flush()
 
-    def schedule_telling(self) -> None:
-        self._loop.call_later(_TELL_SECONDS, self._guard, self.replica.tell_commit)
+    def schedule_commit_broadcast(self) -> None:
+        self._loop.call_later(_TELL_SECONDS, self._guard, self.replica.broadcast_commit)
 
     def schedule_compaction(self) -> None:
         if not self._compaction_is_scheduled:
@@ -207,7 +207,7 @@ class RunningMember:
                 self.transport.update_peer(member.id, member.peer_urls)
         except ValueError as error:
             # It is in the log, and was taken in by whoever proposed it: this member cannot dial it, but can go on.
-            log.error("member %s cannot be reached: %s", hex_id(member.id), error)
+            logger.error("member %s cannot be reached: %s", hex_id(member.id), error)
 
     def member_removed(self, member_id: int) -> None:
         if member_id == self.replica.raft.id:
@@ -219,11 +219,11 @@ class RunningMember:
     def leader_changed(self, leader_id: int) -> None:
         own, term = hex_id(self.replica.raft.id), self.replica.raft.term
         if leader_id == self.replica.raft.id:
-            log.info("%s became leader at term %d", own, term)
+            logger.info("%s became leader at term %d", own, term)
         elif leader_id:
-            log.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)
+            logger.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)
         else:
-            log.info("raft.node: %s lost its leader at term %d", own, term)
+            logger.info("raft.node: %s lost its leader at term %d", own, term)
 
     # --- what the transport tells
 
@@ -237,16 +237,16 @@ class RunningMember:
         """Its database is in place as a file. What takes long is done beside the loop; then raft decides if it is wanted."""
         snapshot = message.snapshot
         assert snapshot is not None
-        file = ReceivedFile(snapshot_path(self._snapshot_directory, snapshot.index))
+        file = SnapshotFile(snapshot_path(self._snapshot_directory, snapshot.index))
         async with self._one_at_a_time:
             try:
                 if snapshot.index <= self.replica.applied_index:
                     return
-                machine = self.replica.machine
-                prepared = await self._loop.run_in_executor(None, prepare, machine.backend, file, snapshot)
+                state_machine = self.replica.state_machine
+                prepared = await self._loop.run_in_executor(None, prepare, state_machine.backend, file, snapshot)
             except StorageFailure as failure:
                 # Damage on the way, or no room for it: the leader will try again, and nothing of ours has changed.
-                log.warning("a received database is of no use: %s", failure)
+                logger.warning("a received database is of no use: %s", failure)
                 return
             finally:
                 file.discard()
@@ -268,7 +268,7 @@ class RunningMember:
         self._on_removed()
 
     def is_removed(self, id: int) -> bool:
-        return id in self.replica.machine.membership.removed
+        return id in self.replica.state_machine.membership.removed
 
     def snapshot_wanted(self, message: Message) -> None:
         """Raft sends a snapshot: its database goes with it, from the view that raft's description was made of."""
@@ -279,7 +279,7 @@ class RunningMember:
             self.report_snapshot(message.to, False)
             return
         self.replica.checkpoints.sending(message.to)
-        log.info("sending the database at index %d to %s", message.snapshot.index, hex_id(message.to))
+        logger.info("sending the database at index %d to %s", message.snapshot.index, hex_id(message.to))
         self.transport.send_snapshot(message, database_chunks(view))
 
     def _guard(self, work: Callable[..., object], *arguments: object) -> None:

@@ -30,7 +30,7 @@ async def database_chunks(view: ReadView) -> AsyncIterator[bytes]:
         view.close()
 
 
-class ReceivedFile:
+class SnapshotFile:
     """A bbolt file from a peer. Buckets that this version does not know are left out, as they would be by etcd."""
 
     def __init__(self, path: Path) -> None:

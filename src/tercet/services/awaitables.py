@@ -12,7 +12,7 @@ from typing import Any
 from tercet.errors import StatusError
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
-from tercet.replica.requests import written_anew
+from tercet.replica.requests import canonical_encoding
 from tercet.storage.interfaces import ReadView
 
 
@@ -35,7 +35,7 @@ async def read_index(replica: Replica) -> None:
 async def propose(replica: Replica, field: str, message: Any) -> bytes:
     """Propose a request and wait for its apply. Returns the response's body without its header; raises StatusError."""
     future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    replica.propose(field, written_anew(message), message, settle(future))
+    replica.propose(field, canonical_encoding(message), message, settle(future))
     return await future
 
 
@@ -63,7 +63,7 @@ async def open_view(replica: Replica) -> ReadView:
         else:
             future.set_result(view)
 
-    replica.machine.backend.view(opened)
+    replica.state_machine.backend.view(opened)
     try:
         return await future
     except asyncio.CancelledError:

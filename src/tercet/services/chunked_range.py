@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from tercet.errors import RequestError, without_trace
+from tercet.errors import RequestError, strip_traceback
 from tercet.mvcc import Store, check_range_stream
 from tercet.mvcc.ranges import bounds
 from tercet.proto import rpc_pb2
@@ -29,7 +29,7 @@ def is_long(store: Store, request: rpc_pb2.RangeRequest) -> bool:
     try:
         check_range_stream(request)
     except RequestError as refusal:  # RangeStream's refusals are exactly what cannot be sliced
-        without_trace(refusal)
+        strip_traceback(refusal)
         return False
     return True
 

@@ -71,7 +71,7 @@ class ClusterService:
         member = Member(member_id, tuple(urls), is_learner=request.isLearner)
         kind = ConfChangeType.ADD_LEARNER_NODE if request.isLearner else ConfChangeType.ADD_NODE
         await self._change(kind, member_id, change_context(member))
-        added = self._replica.machine.membership.members.get(member_id, member)
+        added = self._replica.state_machine.membership.members.get(member_id, member)
         response = rpc_pb2.MemberAddResponse(member=to_wire(added), members=self._members())
         return self._header() + response.SerializeToString()
 
@@ -102,7 +102,7 @@ class ClusterService:
     async def promote_here(self, member_id: int) -> None:
         """Promote a learner; only the leader knows how far it has come. Raises RequestError."""
         raft = self._replica.raft
-        member = self._replica.machine.membership.members.get(member_id)
+        member = self._replica.state_machine.membership.members.get(member_id)
         if member is None:
             raise errors.MEMBER_NOT_FOUND
         if not member.is_learner:
@@ -111,7 +111,7 @@ class ClusterService:
         if progress is None or progress.match < LEARNER_READY_SHARE * raft.log.last_index:
             raise errors.LEARNER_NOT_READY
         if self._strict:
-            voters = self._replica.machine.membership.voters()
+            voters = self._replica.state_machine.membership.voters()
             if sum(one.is_started for one in voters) + 1 < (len(voters) + 1) // 2 + 1:
                 raise errors.NOT_ENOUGH_STARTED
         await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True))
@@ -126,7 +126,7 @@ class ClusterService:
     # --- the quorum's protection
 
     def _check_addition(self, *, is_learner: bool) -> None:
-        voters = self._replica.machine.membership.voters()
+        voters = self._replica.state_machine.membership.voters()
         quorum = (len(voters) + 1) // 2 + 1
         started = sum(one.is_started for one in voters)
         if not is_learner and started < quorum and not (len(voters) == 1 and started == 1):
@@ -135,7 +135,7 @@ class ClusterService:
             raise errors.UNHEALTHY
 
     def _check_removal(self, member_id: int) -> None:
-        membership = self._replica.machine.membership
+        membership = self._replica.state_machine.membership
         member = membership.members.get(member_id)
         if member is None or member.is_learner:
             return
@@ -161,7 +161,7 @@ class ClusterService:
         return self._headers.encode(0)  # member calls answer without a revision, as etcd's do
 
     def _members(self) -> list[rpc_pb2.Member]:
-        return [to_wire(member) for member in self._replica.machine.membership.sorted()]
+        return [to_wire(member) for member in self._replica.state_machine.membership.sorted()]
 
 
 def to_wire(member: Member) -> rpc_pb2.Member:

@@ -37,4 +37,4 @@ class Headers:
 
     def current(self) -> bytes:
         """The header with the store's current revision."""
-        return self.encode(self._replica.machine.store.revision)
+        return self.encode(self._replica.state_machine.store.revision)

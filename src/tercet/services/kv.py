@@ -23,7 +23,7 @@ from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import put_cost, txn_cost
 from tercet.replica.replica import Replica
-from tercet.replica.requests import put_body, written_anew
+from tercet.replica.requests import canonical_encoding, put_proposal
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
 from tercet.services import chunked_range
 from tercet.services.awaitables import read_index
@@ -61,7 +61,7 @@ class KvService:
                 self._replica.raise_no_space()
                 raise errors.NO_SPACE
             check_put(request)
-            self._replica.propose("put", put_body(body, request), request, partial(self._written, call))
+            self._replica.propose("put", put_proposal(body, request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -69,7 +69,7 @@ class KvService:
         try:
             request = rpc_pb2.DeleteRangeRequest.FromString(body)
             check_delete(request)
-            self._replica.propose("delete_range", written_anew(request), request, partial(self._written, call))
+            self._replica.propose("delete_range", canonical_encoding(request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -83,7 +83,7 @@ class KvService:
             if is_read_only(request):
                 self._read(call, partial(self._txn_now, request), serializable=is_serializable(request))
             else:
-                self._replica.propose("txn", written_anew(request), request, partial(self._written, call))
+                self._replica.propose("txn", canonical_encoding(request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -91,7 +91,7 @@ class KvService:
         try:
             request = rpc_pb2.CompactionRequest.FromString(body)
             then = self._compacted if request.physical else self._written
-            self._replica.propose("compaction", written_anew(request), request, partial(then, call))
+            self._replica.propose("compaction", canonical_encoding(request), request, partial(then, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -114,7 +114,7 @@ class KvService:
         except (DecodeError, RequestError) as error:
             refuse(call, error)
             return
-        store = self._replica.machine.store
+        store = self._replica.state_machine.store
         if request.range_end and chunked_range.is_long(store, request):
             self._read_long(call, request)
         else:
@@ -124,10 +124,10 @@ class KvService:
     # came; so the store is looked up only when the read is answered (tests/mixed: a frozen leader wakes).
 
     def _range_now(self, request: rpc_pb2.RangeRequest) -> bytes:
-        return self._replica.machine.store.range(request)
+        return self._replica.state_machine.store.range(request)
 
     def _txn_now(self, request: rpc_pb2.TxnRequest) -> bytes:
-        return self._replica.machine.store.txn(request)
+        return self._replica.state_machine.store.txn(request)
 
     def _read(self, call: UnaryCall, read: Callable[[], bytes], *, serializable: bool) -> None:
         if serializable:
@@ -140,7 +140,7 @@ class KvService:
             if error is not None:
                 call.fail(error.code, error.message)
             else:
-                answering = chunked_range.answer(call, self._replica.machine.store, self._headers, request)
+                answering = chunked_range.answer(call, self._replica.state_machine.store, self._headers, request)
                 call.on_cancel = asyncio.get_running_loop().create_task(answering).cancel  # which also keeps the task alive
 
         if request.serializable:
@@ -166,7 +166,7 @@ class KvService:
         if not request.serializable:
             await read_index(self._replica)
         header = self._headers.current()
-        for chunk in self._replica.machine.store.range_stream(request, header=header, bytes_max=self._chunk_bytes):
+        for chunk in self._replica.state_machine.store.range_stream(request, header=header, bytes_max=self._chunk_bytes):
             await stream.send(chunk)
 
 

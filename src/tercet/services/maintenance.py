@@ -51,8 +51,8 @@ class MaintenanceService:
     async def status(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.StatusRequest.FromString, body)
         replica = self._replica
-        raft, backend = replica.raft, replica.machine.backend
-        alarms = replica.machine.alarms.standing()
+        raft, backend = replica.raft, replica.state_machine.backend
+        alarms = replica.state_machine.alarms.standing()
         problems = [f"memberID:{one.memberID} alarm:{rpc_pb2.AlarmType.Name(one.alarm)}" for one in alarms]
         if not raft.leader_id:
             problems.insert(0, errors.NO_LEADER.message)
@@ -93,14 +93,14 @@ class MaintenanceService:
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
         """HashKV's answer without its header; revision 0 means the current one. Raises RequestError."""
-        at = self._replica.machine.store.hash_revision(revision)
+        at = self._replica.state_machine.store.hash_revision(revision)
         taken = await self._over_view(lambda view: _hash_at(view, at))
         return rpc_pb2.HashKVResponse(hash=taken.hash, compact_revision=taken.compact_revision, hash_revision=taken.revision)
 
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.DefragmentRequest.FromString, body)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._replica.machine.backend.defragment(partial(_settle, done))
+        self._replica.state_machine.backend.defragment(partial(_settle, done))
         await done
         return b""
 

@@ -48,7 +48,7 @@ class Agreement:
         applied = replica.applied_index
         if applied != self._applied.get(member.id) and not replica.is_ahead_of_log:
             self._applied[member.id] = applied
-            mine = replica.machine.store.revision
+            mine = replica.state_machine.store.revision
             others = self._revisions.setdefault(applied, mine)
             require(mine == others, f"member {member.id} has another revision at index {applied}", mine, others)
 

@@ -1,7 +1,7 @@
 """One member of a simulated cluster: the production replica, raft, log and store, on a disk and a network that are not to
 be trusted.
 
-What it does for the replica is what server/replica_driver.py does on the event loop: it is its `Owner` and its `Transport`.
+It does for the replica what server/replica_driver.py does on the event loop: it is its `ReplicaHost` and `Transport`.
 A member lives many lives; whatever a dead one had planned is dropped, and only the disk goes from one to the next.
 """
 
@@ -19,7 +19,7 @@ from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import ConfChange, ConfChangeType, HardState, Message, MessageType, Snapshot
 from tercet.replica.membership import Member, change_context
 from tercet.replica.proposals import Outcome
-from tercet.replica.recovery import is_blank, restore, write_founding
+from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine, prepare
 from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK, Clock
@@ -91,7 +91,7 @@ class SimulatedMember:
         if self._world.faults().crash and self._random.random() < 0.1:
             self._disk.syncs_left = self._random.randrange(4)
         try:
-            wal, raft, machine = self._recover()
+            wal, raft, state_machine = self._recover()
         except PowerCut:
             self._world.trace(self.id, "loses power while it starts")
             self._disk.crash(self._random)
@@ -99,7 +99,7 @@ class SimulatedMember:
             return
         self._disk.syncs_left = None
         self._log_store = self.make_log_store(wal)
-        self.replica = self.make_replica(raft, self._log_store, machine)
+        self.replica = self.make_replica(raft, self._log_store, state_machine)
         self._world.trace(self.id, f"starts life {self.life}: {raft.log}, {raft.hard_state()}, applied {raft.applied_index}")
         self._tick_interval = round(TICK * self._random.uniform(0.9, 1.1))
         self._plan(self._random.randrange(TICK), self._tick)
@@ -114,9 +114,11 @@ class SimulatedMember:
     def make_log_store(self, wal: WAL) -> SimulatedLogStore:
         return SimulatedLogStore(wal, self._disk, self._random, self._world.faults, self._plan, on_failure=self._storage_failed)
 
-    def make_replica(self, raft: Raft, log_store: SimulatedLogStore, machine: StateMachine) -> Replica:
+    def make_replica(self, raft: Raft, log_store: SimulatedLogStore, state_machine: StateMachine) -> Replica:
         now_ms = self._world.clock.now // MILLISECOND
-        return Replica(raft, log_store, self, machine, self, clock=self._world.clock.seconds, now_ms=now_ms, options=OPTIONS)
+        return Replica(
+            raft, log_store, self, state_machine, self, clock=self._world.clock.seconds, now_ms=now_ms, options=OPTIONS
+        )
 
     def crash(self) -> None:
         """Lose everything that is not on the disk."""
@@ -248,7 +250,7 @@ class SimulatedMember:
     def _receive(self, parcel: Parcel) -> None:
         assert self.replica is not None
         message = parcel.message
-        if message.from_ in self.replica.machine.membership.removed:
+        if message.from_ in self.replica.state_machine.membership.removed:
             self._world.refused(message.from_)
             return
         trace = self._world.trace
@@ -271,7 +273,7 @@ class SimulatedMember:
 
     def _propose_compaction(self, back: int) -> None:
         assert self.replica is not None
-        revision = self.replica.machine.store.revision - back
+        revision = self.replica.state_machine.store.revision - back
         if revision > 0:
             request = rpc_pb2.CompactionRequest(revision=revision)
             self.replica.propose("compaction", request.SerializeToString(), request, lambda outcome: None)
@@ -338,15 +340,15 @@ class SimulatedMember:
         if self.replica is not None:
             self.replica.flush()
 
-    def answer_now(self) -> None:
+    def flush_replies(self) -> None:
         """Clients of the simulation hear at once anyway."""
 
-    def schedule_telling(self) -> None:
+    def schedule_commit_broadcast(self) -> None:
         self._plan(3 * MILLISECOND, self._tell_commit)
 
     def _tell_commit(self) -> None:
         assert self.replica is not None
-        self.replica.tell_commit()
+        self.replica.broadcast_commit()
 
     def schedule_compaction(self) -> None:
         if not self._compaction_is_planned:
@@ -383,9 +385,9 @@ class SimulatedMember:
             recovered = Recovered(b"", HardState(), None, [], None)
         if is_blank(recovered) and self.id in self._world.founders:
             members = [Member(founder, (f"http://{founder}:2380",)) for founder in self._world.founders]
-            recovered = write_founding(wal, members)
-        machine = StateMachine(self.backend)
+            recovered = write_bootstrap_entries(wal, members)
+        state_machine = StateMachine(self.backend)
         config = RaftConfig(
             id=self.id, election_ticks=ELECTION_TICKS, commit_waits=True, random=Random(self._random.getrandbits(64))
         )
-        return wal, restore(config, wal, recovered, self.backend), machine
+        return wal, restore(config, wal, recovered, self.backend), state_machine

@@ -63,7 +63,7 @@ class Nemesis:
         if operator.replica is None:
             return
         random = self._random
-        members = operator.replica.machine.membership.sorted()
+        members = operator.replica.state_machine.membership.sorted()
         learners = [member for member in members if member.is_learner]
         if learners and random.random() < 0.6:
             operator.propose_change(ConfChangeType.ADD_NODE, learners[0], is_promote=True)

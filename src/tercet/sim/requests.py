@@ -28,7 +28,7 @@ def _get(replica: Replica, operation: Operation, done: Done) -> None:
 
     def answer(error: StatusError | None) -> None:
         if error is None:
-            store = replica.machine.store
+            store = replica.state_machine.store
             response = rpc_pb2.RangeResponse.FromString(store.range(request))
             operation.revision = store.revision
             operation.took_effect = True
@@ -81,7 +81,7 @@ def _cas(replica: Replica, operation: Operation, done: Done) -> None:
 
 def _finish(replica: Replica, operation: Operation, outcome: Outcome, done: Done) -> None:
     # The header of a real answer is made at this moment, too: while the entry is being applied.
-    operation.revision = replica.machine.store.revision
+    operation.revision = replica.state_machine.store.revision
     done(None if isinstance(outcome, bytes) else outcome)
 
 

@@ -130,7 +130,7 @@ class Simulator:
         if not running:
             return self.members
         newest = max(running, key=lambda replica: replica.applied_index)
-        return [self._by_id[member_id] for member_id in newest.machine.membership.members if member_id in self._by_id]
+        return [self._by_id[member_id] for member_id in newest.state_machine.membership.members if member_id in self._by_id]
 
     def answered(self) -> bool:
         """No client waits."""

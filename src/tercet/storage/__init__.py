@@ -4,7 +4,6 @@ The doors are in interfaces.py. Production opens them with `OsFileSystem`, `Thre
 with `SimulatedFileSystem`, `WAL` and `MemoryBackend`.
 """
 
-from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.directory_lock import DirectoryLock
 from tercet.storage.interfaces import Backend, Bucket, File, FileSystem, LogStore, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
@@ -27,7 +26,6 @@ __all__ = [
     "OsFileSystem",
     "ReadView",
     "Recovered",
-    "SimulatedFileSystem",
     "ThreadedLogStore",
     "ViewClosed",
 ]

@@ -165,7 +165,7 @@ class Backend(Protocol):
         """
         ...
 
-    def adopt(self, staged: Staged) -> tuple[int, int]:
+    def install(self, staged: Staged) -> tuple[int, int]:
         """Become what was staged, durably and in one step: a crash leaves the old content or the new one. Nothing put before
         counts. Returns the staged content's point.
         """

@@ -251,7 +251,7 @@ class LmdbBackend:
         path = os.path.join(self._path, f"received-{next(self._staged_numbers)}.tmp")
         return stage(path, items, (index, term), map_bytes=self._map_bytes)
 
-    def adopt(self, staged: Staged) -> tuple[int, int]:
+    def install(self, staged: Staged) -> tuple[int, int]:
         """See `interfaces.Backend`. A defragmentation on its way ends with this, which does its work too."""
         if self._failure is not None:
             raise self._failure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tercet.storage.lmdb_file import Changes, LmdbFile
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -27,4 +27,4 @@ class Commit:
 def log_failure(error: Exception | None) -> None:
     """Of removing what nobody needs any more: the next start tries again."""
     if error is not None:
-        _log.warning("database: %s", error)
+        logger.warning("database: %s", error)

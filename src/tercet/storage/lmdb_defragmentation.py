@@ -27,7 +27,7 @@ from tercet.storage.write_buffer import Buffer, new_buffer
 Then = Callable[[], None]
 Failed = Callable[[StorageFailure], None]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -64,5 +64,5 @@ class Defragmentation:
             if failed is not None:
                 failed(failure)
             else:
-                _log.warning("defragmentation: %s", failure)
+                logger.warning("defragmentation: %s", failure)
                 then()

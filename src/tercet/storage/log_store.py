@@ -40,7 +40,7 @@ HERE_ENTRIES_MAX: Final = 2
 HERE_SECONDS_MAX: Final = 0.0006
 _SYNCS_AVERAGED: Final = 8
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class ThreadedLogStore:
@@ -238,7 +238,7 @@ class ThreadedLogStore:
                 if index:
                     self.wal.release(index)
             except StorageFailure as failure:
-                _log.warning("write-ahead log housekeeping: %s", failure)
+                logger.warning("write-ahead log housekeeping: %s", failure)
 
 
 def _nothing() -> None:

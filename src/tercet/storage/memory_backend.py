@@ -155,7 +155,7 @@ class MemoryBackend:
         own_index, own_term = (int.from_bytes(meta.get(key, b""), "big") for key in _META_KEYS)
         return StagedTables(tables, max((index, term), (own_index, own_term)))
 
-    def adopt(self, staged: Staged) -> tuple[int, int]:
+    def install(self, staged: Staged) -> tuple[int, int]:
         require(isinstance(staged, StagedTables), "adopts what was not staged here", staged)
         assert isinstance(staged, StagedTables)
         tables = self._tables = staged.tables

@@ -74,8 +74,8 @@ async def restart_phase(
 
 def in_order(names: Collection[str], health: Collection[MemberHealth], answers: Mapping[str, MemberAnswer]) -> list[str]:
     """Members in trouble first, the leader last, the others between them as they come."""
-    ill = {one.name for one in health if not one.is_healthy}
-    return sorted(names, key=lambda name: (name not in ill, answers[name].is_leader))
+    unhealthy = {one.name for one in health if not one.is_healthy}
+    return sorted(names, key=lambda name: (name not in unhealthy, answers[name].is_leader))
 
 
 def health_phase(cluster: Cluster, members: Members) -> Phase:
@@ -106,9 +106,9 @@ async def _require_others(cluster: Cluster, members: Members, name: str) -> None
     others = [spec for spec in cluster.hosts if spec.name != name]
     if not cluster.has_quorum_without(1):
         return  # one or two members: each restart is a pause, and there is no other way
-    ill = await _ill(members, others, _BEFORE_SECONDS)
-    if ill:
-        raise _refusal(name, *(f"{one.name} is not healthy: {one.error}" for one in ill))
+    unhealthy = await _unhealthy(members, others, _BEFORE_SECONDS)
+    if unhealthy:
+        raise _refusal(name, *(f"{one.name} is not healthy: {one.error}" for one in unhealthy))
 
 
 def _refusal(name: str, *why: str) -> HostError:
@@ -124,21 +124,21 @@ async def _wait_healthy(
     cluster: Cluster, members: Members, specs: Collection[HostSpec], patience: float, name: str, step: str
 ) -> str:
     """Until all of them are healthy. Returns how long the slowest read took. Raises HostError."""
-    ill = await _ill(members, specs, patience)
-    if ill:
-        words = "; ".join(f"{one.name} is not healthy: {one.error}" for one in ill)
-        raise HostError(name, step, f"{words} (after {patience:g} s)", remedy=f"see `tercet deploy logs {ill[0].name}`")
+    unhealthy = await _unhealthy(members, specs, patience)
+    if unhealthy:
+        words = "; ".join(f"{one.name} is not healthy: {one.error}" for one in unhealthy)
+        raise HostError(name, step, f"{words} (after {patience:g} s)", remedy=f"see `tercet deploy logs {unhealthy[0].name}`")
     return "healthy"
 
 
-async def _ill(members: Members, specs: Collection[HostSpec], patience: float) -> list[MemberHealth]:
+async def _unhealthy(members: Members, specs: Collection[HostSpec], patience: float) -> list[MemberHealth]:
     """Those that are not healthy when patience ends; nobody, as soon as all are."""
     deadline = time.monotonic() + patience
     while True:
         health = await asyncio.gather(*(members.health_of(spec) for spec in specs))
-        ill = [one for one in health if not one.is_healthy]
-        if not ill or time.monotonic() >= deadline:
-            return ill
+        unhealthy = [one for one in health if not one.is_healthy]
+        if not unhealthy or time.monotonic() >= deadline:
+            return unhealthy
         await asyncio.sleep(_POLL_SECONDS)
 
 

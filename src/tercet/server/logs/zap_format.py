@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tercet.config.log_settings import JOURNAL, LEVELS, STDERR, STDOUT, LogSettings
-from tercet.config.startup_error import Line, StartRefused
+from tercet.config.startup_error import Line, StartupError
 from tercet.errors import ConfigError
 from tercet.gotext.duration import format_duration
 from tercet.server.logs.journal import JournalHandler
@@ -80,7 +80,7 @@ def write_lines(lines: Iterable[Line]) -> None:
         log.log(line.level, line.message, extra={"fields": dict(line.fields)})
 
 
-def report(refusal: StartRefused) -> int:
+def report(refusal: StartupError) -> int:
     """Say all that a refused start has to say; returns the exit code."""
     if refusal.lines:
         try:

@@ -12,7 +12,7 @@ _PERIOD_SECONDS = 0.01
 _WINDOW_SECONDS = 60.0
 
 
-class LoopWatch:
+class EventLoopMonitor:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None

@@ -11,11 +11,11 @@ from tercet.peer import PeerStatus
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
-from tercet.server.metrics.event_loop import LoopWatch
+from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.families import Buckets, Labels
 from tercet.server.metrics.process import register_health, register_process, register_versions
 from tercet.server.metrics.registry import Metrics
-from tercet.server.replica_driver import RunningMember
+from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.tls.expiry import CertificateExpiry
 from tercet.server.tls.files import TlsFiles
 
@@ -30,9 +30,9 @@ class MemberMetrics:
         register_process(self.metrics)
         register_versions(self.metrics, config.feature_gates)
 
-    def watch_member(self, member: RunningMember, loop_watch: LoopWatch) -> None:
+    def watch_member(self, member: ReplicaDriver, loop_watch: EventLoopMonitor) -> None:
         replica, metrics = member.replica, self.metrics
-        raft, backend = replica.raft, replica.machine.backend
+        raft, backend = replica.raft, replica.state_machine.backend
         metrics.read("tercet_loop_turn_longest_seconds", lambda: loop_watch.longest_seconds)
         metrics.show("etcd_server_id", hex_id(raft.id))
         metrics.read("etcd_server_has_leader", lambda: int(bool(raft.leader_id)))
@@ -47,10 +47,10 @@ class MemberMetrics:
         metrics.read("etcd_server_quota_backend_bytes", lambda: replica.quota.limit_bytes)
         metrics.read("etcd_mvcc_db_total_size_in_bytes", backend.size)
         metrics.read("etcd_mvcc_db_total_size_in_use_in_bytes", backend.size_in_use)
-        metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.machine.store.revision)
-        metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.machine.store.compact_revision)
-        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.machine.store.index.current))
-        self._watch_operations(replica.machine.counts)
+        metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.state_machine.store.revision)
+        metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.state_machine.store.compact_revision)
+        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.state_machine.store.index.current))
+        self._watch_operations(replica.state_machine.counts)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
         self._watch_peers(member)
@@ -64,7 +64,7 @@ class MemberMetrics:
         read("etcd_mvcc_txn_total", lambda: counts.txns)
         read("etcd_debugging_mvcc_total_put_size_in_bytes", lambda: counts.put_bytes)
 
-    def _watch_peers(self, member: RunningMember) -> None:
+    def _watch_peers(self, member: ReplicaDriver) -> None:
         own = hex_id(member.replica.raft.id)
 
         def by_peer(value: Callable[[PeerStatus], float]) -> Callable[[], dict[Labels, float]]:
@@ -92,21 +92,23 @@ class MemberMetrics:
         register_health(self.metrics, health.counters)
 
 
-def _statuses(member: RunningMember) -> list[PeerStatus]:
+def _statuses(member: ReplicaDriver) -> list[PeerStatus]:
     transport = member.transport
     if transport is None:
         return []
     return [status for peer in transport.peers if (status := transport.status(peer)) is not None]
 
 
-def _round_trips(member: RunningMember) -> list[Buckets]:
+def _round_trips(member: ReplicaDriver) -> list[Buckets]:
     return [((hex_id(status.id),), status.round_trip_counts, status.round_trip_sum) for status in _statuses(member)]
 
 
 def _cluster_version(replica: Replica) -> dict[Labels, float]:
-    version = replica.machine.membership.cluster_version
+    version = replica.state_machine.membership.cluster_version
     return {(".".join(version.split(".")[:2]),): 1} if version else {}
 
 
 def _alarms(replica: Replica) -> dict[Labels, float]:
-    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.machine.alarms.standing()}
+    return {
+        (hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.state_machine.alarms.standing()
+    }

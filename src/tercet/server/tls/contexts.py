@@ -21,7 +21,7 @@ from tercet.server.logs.zap_format import fields
 from tercet.server.tls.cipher_suites import openssl_ciphers
 from tercet.server.tls.files import TlsFiles
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
 CLIENT_PROTOCOLS = ("h2", "http/1.1")
 PEER_PROTOCOLS = ("http/1.1",)
@@ -45,7 +45,7 @@ class _Reloading:
             try:
                 self.current = self._build()
             except ConfigError as error:
-                _log.warning("changed TLS files do not load; the old ones stay in use", extra=fields(error=str(error)))
+                logger.warning("changed TLS files do not load; the old ones stay in use", extra=fields(error=str(error)))
         return self.current
 
     def _look(self) -> Stamp:

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tercet.errors import ConfigError
-from tercet.mvcc import AutoCompaction, make_auto_compaction
-from tercet.replica.auto_compaction import parse_retention
+from tercet.replica.auto_compaction import AutoCompaction, make_auto_compaction, parse_retention
 
 HOUR, MINUTE = 3600, 60
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.configured import etcds, ours
+from tests.config.configured import etcds, ours
 
 COMMAND_LINES = [
     "--bogus 1",

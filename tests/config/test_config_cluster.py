@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tercet.config.initial_cluster import check_founders, check_no_discovery, parse_initial_cluster
+from tercet.config.initial_cluster import check_initial_members, check_no_discovery, parse_initial_cluster
 from tercet.errors import ConfigError
 from tercet.server.startup_checks import check_listeners
-from tests.server.configured import ETCD, config
+from tests.config.configured import ETCD, config
 
 CLUSTER = "--initial-cluster"
 ADVERTISE = "--initial-advertise-peer-urls"
@@ -28,7 +28,7 @@ def our_error(*arguments: str) -> str:
     found = config(*arguments)
     try:
         check_listeners(found)
-        check_founders(found, parse_initial_cluster(found.initial_cluster), resolve)
+        check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
     except ConfigError as error:
         return str(error)
     raise AssertionError("nothing is wrong")
@@ -81,7 +81,7 @@ def test_a_member_may_have_several_urls_and_empty_parts_are_skipped() -> None:
 
 def test_two_names_of_one_address_are_the_same_place() -> None:
     found = config("--name", "x", CLUSTER, "x=http://one:1", ADVERTISE, "http://127.0.0.1:1")
-    check_founders(found, parse_initial_cluster(found.initial_cluster), resolve)
+    check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
 
 
 @pytest.mark.parametrize("host", ["two", "nowhere.invalid"])
@@ -96,7 +96,7 @@ def test_nobody_founds_a_cluster_alone_that_was_to_be_discovered(flag: str) -> N
     with pytest.raises(ConfigError, match=f"{flag} is not supported"):
         check_no_discovery(found)
     with pytest.raises(ConfigError, match="couldn't find local name"):
-        check_founders(found, parse_initial_cluster(found.initial_cluster), resolve)
+        check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
 
 
 def test_certificates_that_are_not_used_are_named() -> None:

@@ -14,10 +14,10 @@ from tercet.config.feature_gates import resolve_gates
 from tercet.config.flag_reference import flag_list, page
 from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.config.server_config import ServerConfig
-from tercet.config.startup_error import StartRefused
+from tercet.config.startup_error import StartupError
 from tercet.config.urls import Url, parse_url, split_host_port
 from tercet.gotext.duration import format_duration, parse_duration
-from tests.server.configured import config, loaded, messages, refusal
+from tests.config.configured import config, loaded, messages, refusal
 
 ROOT = Path(__file__).parents[2]
 
@@ -379,5 +379,5 @@ _WORDS = [*("--" + name for name in [*FLAGS, *RETIRED]), "0", "-1", "x", "=", "t
 
 @given(st.lists(st.sampled_from(_WORDS), max_size=6))
 def test_any_command_line_loads_or_is_refused(arguments: list[str]) -> None:
-    with contextlib.suppress(StartRefused):
+    with contextlib.suppress(StartupError):
         loaded(*arguments)

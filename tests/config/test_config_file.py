@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tercet.config.server_config import ServerConfig
-from tests.server.configured import config, loaded, messages, refusal
+from tests.config.configured import config, loaded, messages, refusal
 
 
 def written(directory: Path, text: str) -> str:
