@@ -21,6 +21,7 @@ from setuptools.errors import BaseError, CompileError, LinkError
 SOURCE = Path("src/tercet")
 COMPILED = (
     "errors.py",
+    "proto/wire.py",
     "raft/*.py",
     "mvcc/*.py",
     "lease/*.py",

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 
 from tercet.mvcc import Loaded, Store, hash_kv
-from tercet.mvcc.encoding import encode_key_value, encode_revision_key, varint
+from tercet.mvcc.encoding import encode_key_value, encode_revision_key
 from tercet.proto import rpc_pb2
+from tercet.proto.wire import varint
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
 

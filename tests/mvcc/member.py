@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from tercet.errors import RequestError
 from tercet.lease import Lessor
 from tercet.mvcc import Store, check_delete, check_put, check_range, check_txn
-from tercet.mvcc.encoding import paste_field, varint
 from tercet.proto import rpc_pb2
+from tercet.proto.wire import paste_field, varint
 from tests.mvcc.dict_backend import DictBackend
 
 MAX_TXN_OPS = 128

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.mvcc.encoding import (
-    decode_varint,
     encode_deleted,
     encode_key_value,
     encode_key_value_slowly,
@@ -15,10 +13,9 @@ from tercet.mvcc.encoding import (
     paste_pairs,
     revision_bound,
     strip_pair,
-    varint,
 )
 from tercet.proto import kv_pb2, rpc_pb2
-from tercet.raft.types import encode_varint
+from tercet.proto.wire import encode_varint, varint
 
 EDGES = [0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, (1 << 21) - 1, 1 << 21, (1 << 28) - 1, 1 << 28, (1 << 63) - 1]
 revisions = st.integers(1, (1 << 63) - 1) | st.sampled_from(EDGES[1:])
@@ -32,16 +29,6 @@ def test_a_pair_is_encoded_as_protobuf_does(key: bytes, create: int, mod: int, v
     parts = (key, encode_varint(create), encode_varint(mod), version, value, lease)
     assert encode_key_value(*parts) == encode_key_value_slowly(*parts)
     assert key_of(encode_key_value(*parts)) == key
-
-
-@pytest.mark.parametrize("value", EDGES)
-def test_varint_is_the_plain_one(value: int) -> None:
-    assert varint(value) == encode_varint(value)
-    assert decode_varint(varint(value)) == value
-
-
-def test_a_negative_varint_is_an_int64() -> None:
-    assert kv_pb2.KeyValue.FromString(b"0" + varint(-3)).lease == -3
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 62), st.integers(0, 1 << 40))))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.mvcc.encoding import encode_revision_key, main_of, varint
+from tercet.mvcc.encoding import encode_revision_key, main_of
 from tercet.mvcc.key_index import RECORD_BYTES, KeyIndex
+from tercet.proto.wire import varint
 
 
 def live(index: KeyIndex, key: bytes, life: str) -> None:

@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
 from tercet.mvcc import Loaded, Store
-from tercet.mvcc.encoding import encode_revision_key, varint
+from tercet.mvcc.encoding import encode_revision_key
 from tercet.mvcc.loading import _read_newborn, _read_pair
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto.wire import varint
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
 

@@ -7,8 +7,8 @@ import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, RequestError
 from tercet.mvcc import Store
-from tercet.mvcc.encoding import paste_field, varint
 from tercet.proto import rpc_pb2
+from tercet.proto.wire import paste_field, varint
 from tests.mvcc.dict_backend import DictBackend
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.proto import raft_pb2
+from tercet.proto.wire import encode_varint
 from tercet.raft import (
     ConfChange,
     ConfChangeTransition,
@@ -23,7 +24,7 @@ from tercet.raft import (
 )
 from tercet.raft.entry_batch import make_entries
 from tercet.raft.fast_codec import read_entry_data, read_message
-from tercet.raft.types import encode_entry, encode_varint
+from tercet.raft.types import encode_entry
 
 U64 = st.integers(0, 2**64 - 1)
 SMALL = st.one_of(st.integers(0, 300), U64)

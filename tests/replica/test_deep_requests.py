@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.proto import internal_pb2, rpc_pb2
-from tercet.raft.types import encode_varint
+from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import parse_deep
 from tercet.replica.requests import RequestIds, decode_request, encode_request
 from tercet.replica.state_machine import StateMachine

@@ -15,23 +15,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from tercet.proto import kv_pb2
-from tercet.raft.types import encode_varint
+from tercet.proto.wire import VARINTS, decode_varint, varint
 
 REVISION_BYTES: Final = 17
 TOMBSTONE: Final = b"t"
 FIRST_SUB: Final = b"_" + bytes(8)
-
-_VARINTS: Final = tuple(encode_varint(value) for value in range(1 << 14))
-_UINT64: Final = (1 << 64) - 1
-
-
-def varint(value: int) -> bytes:
-    """Protobuf's integer; a negative one as its 64-bit two's complement, like int64 on the wire."""
-    if 0 <= value < 0x4000:
-        return _VARINTS[value]
-    if 0 < value < 1 << 28:
-        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80)) + _VARINTS[value >> 14]
-    return encode_varint(value & _UINT64)
 
 
 def encode_revision_key(main: int, sub: int) -> bytes:
@@ -56,13 +44,13 @@ def encode_key_value(key: bytes, create: bytes, mod: bytes, version: int, value:
     """mvccpb.KeyValue from parts; `create` and `mod` are varints already, since they are encoded once and used often."""
     if not key:
         return encode_key_value_slowly(key, create, mod, version, value, lease)
-    length = _VARINTS[len(key)] if len(key) < 0x4000 else varint(len(key))
+    length = VARINTS[len(key)] if len(key) < 0x4000 else varint(len(key))
     if version == 1:
         out = b"\n%b%b\x10%b\x18%b \1" % (length, key, create, mod)
     else:
         out = b"\n%b%b\x10%b\x18%b %b" % (length, key, create, mod, varint(version))
     if value:
-        out += b"*%b%b" % (_VARINTS[len(value)] if len(value) < 0x4000 else varint(len(value)), value)
+        out += b"*%b%b" % (VARINTS[len(value)] if len(value) < 0x4000 else varint(len(value)), value)
     if lease:
         out += b"0" + varint(lease)
     return out
@@ -85,24 +73,11 @@ def encode_deleted(key: bytes, mod: bytes) -> bytes:
     return encode_tombstone(key) + b"\x18" + mod
 
 
-def decode_varint(data: bytes) -> int:
-    """The value of `data`, which is one varint and nothing else."""
-    value = 0
-    for byte in reversed(data):
-        value = value << 7 | byte & 0x7F
-    return value
-
-
-def paste_field(number: int, message: bytes) -> bytes:
-    """An embedded message as field `number` (< 16)."""
-    return bytes((number << 3 | 2,)) + varint(len(message)) + message
-
-
 def paste_pairs(number: int, pairs: Sequence[bytes], tail: bytes = b"") -> bytes:
     """Stored pairs as a repeated field `number` (< 16) of an answer, in order, then `tail`; copied once: they may be big."""
     tag = bytes((number << 3 | 2,))
     try:
-        parts = [part for pair in pairs for part in (tag, _VARINTS[len(pair)], pair)]
+        parts = [part for pair in pairs for part in (tag, VARINTS[len(pair)], pair)]
     except IndexError:  # a pair of 16 KiB or more
         parts = [part for pair in pairs for part in (tag, varint(len(pair)), pair)]
     parts.append(tail)

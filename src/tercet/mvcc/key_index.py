@@ -29,7 +29,8 @@ from typing import Any, Final
 from sortedcontainers import SortedList
 
 from tercet.errors import require
-from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, decode_varint, revision_bound, varint
+from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, revision_bound
+from tercet.proto.wire import decode_varint, varint
 
 RECORD_BYTES: Final = REVISION_BYTES + 1
 LIVE: Final = b"\0"

@@ -18,9 +18,10 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from tercet.errors import StorageFailure
-from tercet.mvcc.encoding import REVISION_BYTES, main_of, varint
+from tercet.mvcc.encoding import REVISION_BYTES, main_of
 from tercet.mvcc.key_index import FIRST_VERSION, LIVE, KeyIndex, append_record
 from tercet.proto import kv_pb2
+from tercet.proto.wire import varint
 from tercet.storage.interfaces import Bucket
 
 SCHEDULED_COMPACTION = b"scheduledCompactRev"

@@ -13,9 +13,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from tercet.errors import COMPACTED, require
-from tercet.mvcc.encoding import paste_field, paste_pairs
+from tercet.mvcc.encoding import paste_pairs
 from tercet.mvcc.ranges import bounds, count_field, strip
 from tercet.proto import rpc_pb2
+from tercet.proto.wire import paste_field
 
 if TYPE_CHECKING:
     from tercet.mvcc.store import Store

@@ -19,9 +19,10 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, InvariantViolation, require
-from tercet.mvcc.encoding import encode_key_value, encode_revision_key, key_of, paste_pairs, strip_pair, varint
+from tercet.mvcc.encoding import encode_key_value, encode_revision_key, key_of, paste_pairs, strip_pair
 from tercet.mvcc.key_index import KeyIndex
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto.wire import varint
 from tercet.storage.interfaces import Backend, Bucket
 
 _Request = rpc_pb2.RangeRequest

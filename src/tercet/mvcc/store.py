@@ -28,13 +28,12 @@ from tercet.mvcc.encoding import (
     encode_key_value,
     encode_revision_key,
     encode_tombstone,
-    paste_field,
     paste_pairs,
-    varint,
 )
 from tercet.mvcc.loading import FINISHED_COMPACTION, SCHEDULED_COMPACTION, Loaded
 from tercet.mvcc.ranges import Ranges, bounds, read_revision
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto.wire import paste_field, varint
 from tercet.storage.interfaces import Backend, Bucket
 
 

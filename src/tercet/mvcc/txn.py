@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND
-from tercet.mvcc.encoding import paste_field, varint
 from tercet.mvcc.ranges import bounds
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto.wire import paste_field, varint
 
 if TYPE_CHECKING:
     from tercet.mvcc.store import Store

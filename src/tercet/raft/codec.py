@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from tercet.errors import TercetError
 from tercet.proto import raft_pb2
+from tercet.proto.wire import encode_varint
 from tercet.raft.fast_codec import read_entry_data, read_message
 from tercet.raft.message_types import BY_NUMBER
 from tercet.raft.types import (
@@ -28,7 +29,6 @@ from tercet.raft.types import (
     HardState,
     Message,
     Snapshot,
-    encode_varint,
 )
 
 _IDS_KNOWN_MAX: Final = 256

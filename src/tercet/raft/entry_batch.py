@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tercet.raft.types import Entry, encode_entry, encode_varint
+from tercet.proto.wire import encode_varint
+from tercet.raft.types import Entry, encode_entry
 
 _MORE: Final = [bytes((0x80 | low,)) for low in range(0x80)]  # the low seven bits of a varint that goes on
 

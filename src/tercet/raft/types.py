@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final, NamedTuple, NewType
 
+from tercet.proto.wire import encode_varint
+
 Term = NewType("Term", int)
 Index = NewType("Index", int)
 MemberId = NewType("MemberId", int)
@@ -73,21 +75,6 @@ class Role(Enum):
     PRE_CANDIDATE = "pre-candidate"
     CANDIDATE = "candidate"
     LEADER = "leader"
-
-
-def encode_varint(value: int) -> bytes:
-    """Protobuf's base-128 integer; `value` >= 0."""
-    if value < 0x80:
-        return _ONE_BYTE[value]
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-_ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 
 
 class Entry:

@@ -15,7 +15,7 @@ from typing import Final
 from google.protobuf.message import DecodeError, Message
 
 from tercet.proto import internal_pb2, rpc_pb2
-from tercet.raft.types import encode_varint
+from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import parse_deep
 
 _HEADER_TAG: Final = encode_varint(100 << 3 | 2)

@@ -6,7 +6,7 @@ as one message. Three of the header's four numbers rarely change, so only the re
 
 from __future__ import annotations
 
-from tercet.raft.types import encode_varint
+from tercet.proto.wire import encode_varint
 from tercet.replica.replica import Replica
 
 

@@ -1,0 +1,50 @@
+"""Protobuf's wire format where generated code is too slow: varints, and messages pasted into others.
+
+`varint` is the fast encoder: a table answers for lengths and small numbers. `encode_varint` is its plain twin;
+tests/proto/test_wire.py holds the two together, `python -m tests.mvcc.bench` measures.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+def encode_varint(value: int) -> bytes:
+    """Protobuf's base-128 integer; `value` >= 0."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
+
+# Encodings of 0 to 2**14 - 1: what `varint` returns for them. Callers that know their number to be small index it themselves.
+VARINTS: Final = tuple(encode_varint(value) for value in range(1 << 14))
+_UINT64: Final = (1 << 64) - 1
+
+
+def varint(value: int) -> bytes:
+    """Protobuf's integer; a negative one as its 64-bit two's complement, like int64 on the wire."""
+    if 0 <= value < 0x4000:
+        return VARINTS[value]
+    if 0 < value < 1 << 28:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80)) + VARINTS[value >> 14]
+    return encode_varint(value & _UINT64)
+
+
+def decode_varint(data: bytes) -> int:
+    """The value of `data`, which is one varint and nothing else."""
+    value = 0
+    for byte in reversed(data):
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def paste_field(number: int, message: bytes) -> bytes:
+    """An embedded message as field `number` (< 16)."""
+    return bytes((number << 3 | 2,)) + varint(len(message)) + message
