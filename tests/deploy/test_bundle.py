@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import zipfile
@@ -100,6 +101,33 @@ def test_only_what_runs_is_in_it(artifact: Artifact) -> None:
     assert not [name for name in names if name.endswith(unneeded) or "/tests/" in name]
     for part in ("asyncssh", "click", "pydantic", "rich", "tercet/deploy", "tercet/bench"):
         assert not [name for name in names if name.startswith(f"lib/{part}/")], part
+
+
+def test_a_member_gets_the_modules_that_it_imports_and_no_others() -> None:
+    package = Path(tercet.__file__).parent
+    needed: set[str] = set()
+    to_visit = ["tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl"]
+    while to_visit:
+        path = package.parent / f"{to_visit.pop().replace('.', '/')}.py"
+        path = path if path.exists() else path.with_suffix("") / "__init__.py"
+        name = path.relative_to(package.parent).as_posix()
+        if path.exists() and name not in needed:
+            needed.add(name)
+            to_visit += _imported(path)
+    packed = {file.path for file in installed.tercet_files(compiled=False)}
+    assert packed - needed <= {"tercet/proto/election_pb2.py", "tercet/proto/lock_pb2.py"}  # generated with the others
+    assert needed <= packed
+
+
+def _imported(path: Path) -> list[str]:
+    """Every module that `path` names in an import, with the packages around it."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name[:end] for name in found for end in (*(match.start() for match in re.finditer(r"\.", name)), len(name))]
 
 
 def test_it_says_what_is_in_it(artifact: Artifact) -> None:

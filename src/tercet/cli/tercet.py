@@ -34,6 +34,9 @@ _COMMAND_MODULES = {
     "sim": "tercet.cli.simulate",
 }
 
+# Optional packages, and the extra that installs each.
+_EXTRAS = {"asyncssh": "deploy", "pydantic": "deploy", "pydantic_core": "deploy"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code is etcd's for a member, click's for the sub-commands."""
@@ -93,6 +96,13 @@ def _run_loaded(name: str, line: list[str]) -> int:
         return error.exit_code
     except click.Abort:
         return 130
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        remedy = f"install it with: pip install 'tercet[{extra}]'"
+        sys.stderr.write(f"Error: `tercet {name}` needs {error.name}, which is not installed; {remedy}\n")
+        return 1
     return result if isinstance(result, int) else 0
 
 

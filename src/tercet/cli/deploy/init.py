@@ -10,17 +10,16 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tercet.cli.deploy.options import Setting, reported, shared_options
-from tercet.deploy.cluster.cluster_file import parse
-from tercet.deploy.cluster.problems import ClusterFileError
-from tercet.deploy.cluster.settings import EngineKind
-from tercet.deploy.draft.draft import CLUSTER_NAME, Imported
-from tercet.deploy.draft.importing import from_files
-from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
 from tercet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tercet.deploy.cluster.settings import EngineKind
+    from tercet.deploy.draft.draft import Imported
 
 
 @click.command(
@@ -44,6 +43,9 @@ Examples:
 @shared_options()
 def init(setting: Setting, hosts: tuple[str, ...], sources: tuple[Path, ...], engine: EngineKind | None, force: bool) -> None:
     """Write a commented cluster.yaml."""
+    from tercet.deploy.cluster.cluster_file import parse
+    from tercet.deploy.draft.importing import from_files
+
     if hosts and sources:
         raise click.UsageError("hosts are either named here or taken from a file: NAME=ADDRESS does not go with --from")
     imported = reported(lambda: from_files(sources, engine=engine)) if sources else _from_names(hosts, engine)
@@ -58,6 +60,11 @@ def init(setting: Setting, hosts: tuple[str, ...], sources: tuple[Path, ...], en
 
 
 def _from_names(hosts: Sequence[str], engine: EngineKind | None) -> Imported:
+    from tercet.deploy.cluster.cluster_file import parse
+    from tercet.deploy.cluster.problems import ClusterFileError
+    from tercet.deploy.draft.draft import CLUSTER_NAME, Imported
+    from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
+
     pairs = [_pair(text) for text in hosts]
     text = commented_template(pairs or EXAMPLE_HOSTS, name=CLUSTER_NAME, engine=engine or "tercet")
     try:

@@ -14,10 +14,12 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from tercet.deploy.ssh.sudo import AskPassword
+if TYPE_CHECKING:
+    from tercet.deploy.ssh.sudo import AskPassword
 
 PASSWORD_VARIABLE = "TERCET_SUDO_PASSWORD"
 Pause = Callable[[], AbstractContextManager[None]]

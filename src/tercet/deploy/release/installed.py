@@ -30,6 +30,8 @@ OPERATORS_MODULES = (
     "cli/up*",
     "deploy/*",
     "pki/*",
+    "proto/generate*",
+    "raft/invariants*",
     "sim/*",
 )
 # What only developers and installers read.
@@ -85,7 +87,7 @@ def tercet_files(*, compiled: bool) -> list[File]:
     package = Path(tercet.__file__).parent
     paths = [path for path in package.rglob("*.py") if _belongs_to_a_member(path.relative_to(package))]
     if compiled:
-        paths += package.rglob("*.so")
+        paths += [path for path in package.rglob("*.so") if _belongs_to_a_member(path.relative_to(package))]
         paths += package.parent.glob("tercet__mypyc.*.so")  # what the compiled modules have in common
     return [_file(path, path.relative_to(package.parent).as_posix()) for path in paths]
 
