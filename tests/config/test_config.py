@@ -15,8 +15,9 @@ from tercet.config.flag_reference import flag_list, page
 from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import StartupError
-from tercet.config.urls import Url, parse_url, split_host_port
 from tercet.gotext.duration import format_duration, parse_duration
+from tercet.gotext.host_port import split_host_port
+from tercet.gotext.urls import Url, parse_url
 from tests.config.configured import config, loaded, messages, refusal
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from typing import cast
 import pytest
 import uvloop
 
-from tercet.config.urls import parse_urls
 from tercet.errors import ConfigError
+from tercet.gotext.urls import parse_urls
 from tercet.server.listener import PREFACE, Listener, Services, log_loop_error, open_addresses
 from tercet.server.tls.contexts import ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles

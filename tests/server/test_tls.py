@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tercet.config.urls import parse_urls
 from tercet.errors import ConfigError
+from tercet.gotext.urls import parse_urls
 from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles, client_tls, peer_tls

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from tercet.gotext.strconv import GoSyntaxError, parse_bool
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -47,19 +49,14 @@ def parse_gates(text: str) -> Mapping[str, bool]:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals:
             raise ValueError(f"missing bool value for {name}")
-        if value not in _BOOLS:
-            raise ValueError(f'invalid value of {name}={value}, err: strconv.ParseBool: parsing "{value}": invalid syntax')
-        named[name] = _BOOLS[value]
+        try:
+            named[name] = parse_bool(value)
+        except GoSyntaxError as error:
+            raise ValueError(f"invalid value of {name}={value}, err: {error}") from error
     for name in named:
         if name not in _BY_NAME:
             raise ValueError(f"unrecognized feature gate: {name}")
     return MappingProxyType(named)
-
-
-_BOOLS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
 
 
 def resolve_gates(named: Mapping[str, bool]) -> Mapping[str, bool]:

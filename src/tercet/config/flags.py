@@ -11,15 +11,15 @@ Source: Go's flag and strconv packages, for the syntax and the error texts.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
 from tercet.config.feature_gates import parse_gates
-from tercet.config.urls import Url, parse_url, parse_urls
 from tercet.gotext.duration import parse_duration
+from tercet.gotext.strconv import GoRangeError, GoSyntaxError, parse_bool, parse_int
+from tercet.gotext.urls import Url, parse_url, parse_urls
 
 Value: TypeAlias = str | bool | int | tuple[str, ...] | tuple[Url, ...] | Mapping[str, bool]
 
@@ -114,12 +114,7 @@ class HelpRequested(Exception):
     """-h or --help was met, with no flag of that name."""
 
 
-_TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
-_FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 _BITS = {Kind.UINT: 64, Kind.UINT32: 32, Kind.INT: 64}
-_INTEGER = re.compile(
-    r"[+-]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0(?:_?[0-7])+|[1-9](?:_?[0-9])*|0)", re.ASCII
-)
 
 
 def _parse(flag: Flag | Retired, text: str) -> Value:
@@ -127,7 +122,7 @@ def _parse(flag: Flag | Retired, text: str) -> Value:
         case Kind.STRING:
             return text
         case Kind.BOOL:
-            return parse_bool(text)
+            return _parse_bool(text)
         case Kind.UINT | Kind.UINT32 | Kind.INT:
             return _parse_integer(flag.kind, text)
         case Kind.DURATION:
@@ -148,28 +143,21 @@ def _parse(flag: Flag | Retired, text: str) -> Value:
             return parse_gates(text)
 
 
-def parse_bool(text: str) -> bool:
-    if text not in _TRUE and text not in _FALSE:
-        raise ValueError("parse error")
-    return text in _TRUE
+def _parse_bool(text: str) -> bool:
+    """Go's flag package replaces strconv's texts by short ones, here and below."""
+    try:
+        return parse_bool(text)
+    except GoSyntaxError as error:
+        raise ValueError("parse error") from error
 
 
 def _parse_integer(kind: Kind, text: str) -> int:
-    """Go's integers: 10, 0x10, 0b1, 0o7, 010 (octal), 1_000; only INT has a sign."""
-    if not _INTEGER.fullmatch(text) or (kind is not Kind.INT and text[0] in "+-"):
-        raise ValueError(_number_error(kind, text, "parse error", "invalid syntax"))
-    digits = text.replace("_", "")
-    value = int(digits, 8) if re.fullmatch(r"[+-]?0[0-7]+", digits) else int(digits, 0)
-    bits = _BITS[kind]
-    lowest, highest = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind is Kind.INT else (0, (1 << bits) - 1)
-    if not lowest <= value <= highest:
-        raise ValueError(_number_error(kind, text, "value out of range", "value out of range"))
-    return value
-
-
-def _number_error(kind: Kind, text: str, short: str, long: str) -> str:
-    """etcd's own uint32 flag passes strconv's text on; Go's own flags shorten it."""
-    return f'strconv.ParseUint: parsing "{text}": {long}' if kind is Kind.UINT32 else short
+    try:
+        return parse_int(text, 0, _BITS[kind], signed=kind is Kind.INT)
+    except GoSyntaxError as error:
+        if kind is Kind.UINT32:  # etcd's own flag type passes strconv's text on
+            raise
+        raise ValueError("value out of range" if isinstance(error, GoRangeError) else "parse error") from error
 
 
 def _parse_flag_duration(text: str) -> int:
@@ -231,7 +219,7 @@ def _split_flag(word: str) -> tuple[str, str | None]:
 
 def _bool_value(flag: Flag | Retired, given: str | None) -> bool:
     try:
-        return True if given is None else parse_bool(given)
+        return True if given is None else _parse_bool(given)
     except ValueError as error:
         raise UsageError(f'invalid boolean value "{given}" for -{flag.name}: {error}') from error
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tercet.config.server_config import ServerConfig
-from tercet.config.urls import Url, parse_url
 from tercet.errors import ConfigError
+from tercet.gotext.urls import Url, parse_url
 
 Resolve = Callable[[str], str]
 """Address of a host name. Raises OSError."""

@@ -16,7 +16,6 @@ from typing import Any
 
 from tercet import __version__
 from tercet.config.config_file import read_config_file
-from tercet.config.default_host import default_host
 from tercet.config.environment import read_environment
 from tercet.config.feature_gates import resolve_gates
 from tercet.config.flag_reference import flag_list, usage
@@ -25,10 +24,10 @@ from tercet.config.flags import HelpRequested, Kind, UsageError, Value, read_com
 from tercet.config.log_settings import LogSettings, UnknownLevel, log_settings
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import Line, StartupError, info, warn
-from tercet.config.urls import Url
 from tercet.config.validation import UNSET_ADVERTISE, validate
 from tercet.errors import ConfigError
 from tercet.gotext.duration import format_seconds
+from tercet.gotext.urls import Url
 from tercet.version import ETCD_VERSION
 
 _SHORTEST_TIMEOUT = 5 * 10**9
@@ -47,10 +46,13 @@ def load(
     arguments: Sequence[str],
     environ: Mapping[str, str],
     *,
+    find_default_host: Callable[[], str],
     program: str = "tercet",
-    find_default_host: Callable[[], str] = default_host,
 ) -> Loaded:
-    """arguments: the words after the program's name. Raises StartupError, also for --help and --version (code 0)."""
+    """arguments: the words after the program's name. find_default_host: address of the default route, "" without one.
+
+    Raises StartupError, also for --help and --version (code 0).
+    """
     lines: list[Line] = []
     settings: LogSettings | None = None
     try:

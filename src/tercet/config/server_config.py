@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tercet.config.urls import Url
+from tercet.gotext.urls import Url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

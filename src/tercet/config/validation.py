@@ -11,9 +11,10 @@ from typing import Any
 from tercet.config.feature_gates import resolve_gates
 from tercet.config.flag_table import FLAGS
 from tercet.config.startup_error import Line, warn
-from tercet.config.urls import Url, check_bindable, check_has_host, texts
+from tercet.config.urls import check_bindable, check_has_host, texts
 from tercet.errors import ConfigError
 from tercet.gotext.duration import format_duration
+from tercet.gotext.urls import Url
 
 UNSET_ADVERTISE = "--advertise-client-urls is required when --listen-client-urls is set explicitly"
 _ELECTION_MILLISECONDS_MAX = 50_000

@@ -1,7 +1,6 @@
-"""Durations as Go writes and reads them: `100ms`, `1m30s`, `2h0m0s`.
+"""Durations as Go writes and reads them: `100ms`, `1m30s`, `2h0m0s`. A duration is an int of nanoseconds.
 
-Unit files, environment variables and config files hold Go durations, and error texts print them back, so both directions follow
-Go's `time` package. A duration is an int of nanoseconds here; the configuration hands it out in seconds.
+Source: time.ParseDuration, time.Duration.String.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import re
 
 NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 _NANOSECONDS_MAX = (1 << 63) - 1
 
 
@@ -18,35 +17,25 @@ def parse_duration(text: str) -> int:
 
     Raises ValueError with Go's text, e.g. `time: invalid duration "xx"`.
     """
-    sign, rest = (-1 if text[0] == "-" else 1, text[1:]) if text[:1] in ("-", "+") else (1, text)
+    rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0
-    if not rest:
-        raise ValueError(f'time: invalid duration "{text}"')
     total = position = 0
     while position < len(rest):
         part = _PART.match(rest, position)
-        if part is None or not (part[1] or part[2]):
-            raise ValueError(_complaint(text, rest[position:]))
-        unit = NANOSECONDS[part[3]]
-        total += int(part[1] or 0) * unit
-        if part[2]:
-            total += int(part[2]) * unit // 10 ** len(part[2])
+        if part is None:
+            break
+        number, unit = part.groups()
+        if not unit:
+            raise ValueError(f'time: missing unit in duration "{text}"')
+        if unit not in NANOSECONDS:
+            raise ValueError(f'time: unknown unit "{unit}" in duration "{text}"')
+        whole, _, fraction = number.partition(".")
+        total += int(whole + fraction) * NANOSECONDS[unit] // 10 ** len(fraction)
         position = part.end()
-    if total > _NANOSECONDS_MAX:
+    if not rest or position < len(rest) or total > _NANOSECONDS_MAX:
         raise ValueError(f'time: invalid duration "{text}"')
-    return sign * total
-
-
-def _complaint(text: str, rest: str) -> str:
-    """Go tells a number without a unit, and one with a unit it does not know, from plain nonsense."""
-    number = re.match(r"\d+\.?\d*|\.\d+", rest)
-    if number is None:
-        return f'time: invalid duration "{text}"'
-    unit = re.match(r"[^.\d]*", rest[number.end() :])
-    if unit is None or not unit[0]:
-        return f'time: missing unit in duration "{text}"'
-    return f'time: unknown unit "{unit[0]}" in duration "{text}"'
+    return -total if text[0] == "-" else total
 
 
 def format_duration(nanoseconds: int) -> str:

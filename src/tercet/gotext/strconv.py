@@ -1,7 +1,6 @@
-"""How does Go print it? Quoting, sizes and number errors, as etcdctl's users see them.
+"""Quoting, integers, booleans and byte sizes as Go parses and prints them, error texts included.
 
-Pure functions over text, no knowledge of commands; durations are in gotext/duration.py.
-Source: strconv.Quote, go-humanize's Bytes.
+Source: strconv.Quote, strconv.Unquote, strconv.ParseInt, strconv.ParseBool, go-humanize's Bytes.
 """
 
 from __future__ import annotations
@@ -14,17 +13,21 @@ _HEX_WIDTH = {"x": 2, "u": 4, "U": 8}
 
 
 class GoSyntaxError(ValueError):
-    """Text that Go's parsers refuse; the message is theirs."""
+    """Text that Go's parsers reject; the message is theirs."""
+
+
+class GoRangeError(GoSyntaxError):
+    """A number that does not fit its type."""
 
 
 def quote(data: bytes) -> str:
-    """`%q`: printable text stays, the rest is escaped, and a byte that is not UTF-8 becomes `\\xff`."""
+    """`%q`: printable text is kept, everything else is escaped; a byte that is not UTF-8 becomes `\\xff`."""
     parts = ['"']
     for character in data.decode("utf-8", "surrogateescape"):
         code = ord(character)
         if code in _ESCAPES:
             parts.append(_ESCAPES[code])
-        elif 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a stray byte
+        elif 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as surrogateescape decodes it
             parts.append(f"\\x{code - 0xDC00:02x}")
         elif character.isprintable():
             parts.append(character)
@@ -37,7 +40,7 @@ def quote(data: bytes) -> str:
 
 
 def unquote(text: str) -> bytes:
-    """The bytes of a Go string literal, `"..."` with escapes or `` `...` `` raw. Raises GoSyntaxError("invalid syntax")."""
+    """The bytes of a Go string literal: `"..."` with escapes, or raw `` `...` ``. Raises GoSyntaxError("invalid syntax")."""
     if len(text) < 2 or text[0] != text[-1] or text[0] not in '"`':
         raise GoSyntaxError("invalid syntax")
     body = text[1:-1]
@@ -58,7 +61,7 @@ def unquote(text: str) -> bytes:
 
 
 def _unescape(body: str, at: int) -> tuple[bytes, int]:
-    """One escape whose backslash stands before `at`: its bytes, and where reading goes on."""
+    """(bytes, position after it) of the escape whose backslash precedes `at`."""
     kind = body[at : at + 1]
     if kind in _HEX_WIDTH:
         digits = body[at + 1 : at + 1 + _HEX_WIDTH[kind]]
@@ -79,21 +82,33 @@ def _unescape(body: str, at: int) -> tuple[bytes, int]:
 
 
 def hex_bytes(data: bytes) -> str:
-    """`--hex` in the simple format: `\\x66\\x6f`."""
+    """etcdctl's `--hex` output: `\\x66\\x6f`."""
     return "".join(f"\\x{byte:02x}" for byte in data)
 
 
+_BASE_0 = re.compile(r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0(?:_?[0-7])+|[1-9](?:_?[0-9])*|0", re.ASCII)
+_DIGITS = {0: _BASE_0, 8: re.compile("[0-7]+"), 10: re.compile("[0-9]+"), 16: re.compile("[0-9a-fA-F]+")}
+
+
 def parse_int(text: str, base: int = 10, bits: int = 64, *, signed: bool = True) -> int:
-    """strconv.ParseInt or ParseUint, errors included."""
-    function = "ParseInt" if signed else "ParseUint"
+    """strconv.ParseInt or ParseUint. base: 0 (the prefix decides: 0x10, 0b1, 0o7, 010, 1_000), 8, 10 or 16.
+
+    Raises GoSyntaxError, or GoRangeError for a value of more than `bits` bits.
+    """
     digits = text[1:] if signed and text[:1] in ("+", "-") else text
-    if not re.fullmatch("[0-9]+" if base == 10 else "[0-9a-fA-F]+", digits):
-        raise GoSyntaxError(f"strconv.{function}: parsing {quote(text.encode('utf-8', 'surrogateescape'))}: invalid syntax")
-    value = int(text, base)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if not _DIGITS[base].fullmatch(digits):
+        raise GoSyntaxError(_number_error(text, "invalid syntax", signed=signed))
+    is_octal = base == 0 and re.fullmatch("0[0-7_]+", digits)
+    value = int(digits.replace("_", ""), 8 if is_octal else base) * (-1 if text[0] == "-" else 1)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if not low <= value <= high:
-        raise GoSyntaxError(f"strconv.{function}: parsing {quote(text.encode())}: value out of range")
+        raise GoRangeError(_number_error(text, "value out of range", signed=signed))
     return value
+
+
+def _number_error(text: str, reason: str, *, signed: bool) -> str:
+    function = "ParseInt" if signed else "ParseUint"
+    return f"strconv.{function}: parsing {quote(text.encode('utf-8', 'surrogateescape'))}: {reason}"
 
 
 def parse_bool(text: str) -> bool:
@@ -106,7 +121,7 @@ def parse_bool(text: str) -> bool:
 
 
 def humanize_bytes(count: int) -> str:
-    """SI units, two significant digits below ten: `16 B`, `20 kB`, `2.1 GB`."""
+    """SI units, with one decimal below ten: `16 B`, `20 kB`, `2.1 GB`."""
     if count < 10:
         return f"{count} B"
     exponent, size = 0, 1

@@ -17,21 +17,11 @@ from collections import deque
 from typing import Final, Protocol
 
 from tercet.errors import ConfigError
+from tercet.gotext.duration import NANOSECONDS, parse_duration
 
 _HOUR: Final = 3600.0
 _REVISION_INTERVAL_SECONDS: Final = 300.0
 _SAMPLES_PER_INTERVAL: Final = 10
-_UNIT_NANOSECONDS: Final = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "μs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
-_DURATION_PART: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 
 
 class AutoCompaction(Protocol):
@@ -118,36 +108,12 @@ def parse_retention(mode: str, retention: str) -> int:
     if mode not in ("periodic", "revision"):
         raise ConfigError(f'unknown auto-compaction-mode "{mode}"')
     if re.fullmatch(r"\+?[0-9]+", retention):
-        amount = int(retention) * (_UNIT_NANOSECONDS["h"] if mode == "periodic" else 1)
+        amount = int(retention) * (NANOSECONDS["h"] if mode == "periodic" else 1)
     else:
-        amount = _parse_duration(retention)
+        try:
+            amount = parse_duration(retention)
+        except ValueError as error:
+            raise ConfigError(f"error parsing CompactionRetention: {error}") from error
     if not 0 <= amount < 1 << 63:
         raise ConfigError(f'error parsing CompactionRetention: "{retention}" is out of range')
     return amount
-
-
-def _parse_duration(text: str) -> int:
-    """Nanoseconds of a Go duration: a sign, then numbers with units, or a bare 0. Errors are worded as Go words them."""
-    rest = text[1:] if text[:1] in ("+", "-") else text
-    if rest == "0":
-        return 0
-    total = position = 0
-    while position < len(rest):
-        part = _DURATION_PART.match(rest, position)
-        if part is None:
-            break
-        number, unit = part.groups()
-        if not unit:
-            raise _bad_duration(f'missing unit in duration "{text}"')
-        if unit not in _UNIT_NANOSECONDS:
-            raise _bad_duration(f'unknown unit "{unit}" in duration "{text}"')
-        whole, _, fraction = number.partition(".")
-        total += int(whole + fraction) * _UNIT_NANOSECONDS[unit] // 10 ** len(fraction)
-        position = part.end()
-    if not rest or position < len(rest):
-        raise _bad_duration(f'invalid duration "{text}"')
-    return -total if text.startswith("-") else total
-
-
-def _bad_duration(reason: str) -> ConfigError:
-    return ConfigError(f"error parsing CompactionRetention: time: {reason}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from tercet.config.server_config import ServerConfig
-from tercet.config.urls import Url
+from tercet.gotext.urls import Url
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions

@@ -1,34 +1,78 @@
-"""Which version do all members speak? The leader asks each for its own and writes the smallest down, through the log.
+"""The cluster version: the highest version whose features every member supports.
 
-Members of different versions can form one cluster; the cluster's version says what all of them understand. It rises only when
-every member answered, and never falls without a downgrade.
+The leader asks each member for its own version and proposes the smallest through the log. The cluster version rises only when
+every member has answered, and falls only by a downgrade.
 
-Source: etcd server/etcdserver/version/monitor.go, adapters and cluster_util.go (decideClusterVersion).
+Source: etcd server/etcdserver/version/monitor.go, server.go (monitorClusterVersions), cluster_util.go (decideClusterVersion).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from tercet.replica.membership import hex_id
-from tercet.version import MIN_CLUSTER_VERSION
+from tercet.errors import StatusError
+from tercet.proto import internal_pb2
+from tercet.replica.membership import Member, hex_id
+from tercet.replica.replica import Replica
+from tercet.services.awaitables import propose
+from tercet.version import ETCD_VERSION, MIN_CLUSTER_VERSION
+
+logger = logging.getLogger(__name__)
 
 MONITOR_SECONDS: Final = 4.0
+_POLL_SECONDS: Final = 0.05
+
+FetchVersion = Callable[[Member], Awaitable[str | None]]
+"""A member's own version, or None if it does not answer."""
+
+
+async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None:
+    """While this member leads, keep the cluster version at the minimum of the members' versions. Runs until cancelled."""
+    while True:
+        if replica.raft.is_leader:
+            await _update(replica, fetch)
+        await _wait_for_change_of_leader(replica, MONITOR_SECONDS)
+
+
+async def _update(replica: Replica, fetch: FetchVersion) -> None:
+    membership = replica.state_machine.membership
+    others = [member for member in membership.sorted() if member.id != replica.raft.id]
+    answers = await asyncio.gather(*(fetch(member) for member in others))
+    versions = {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.raft.id: ETCD_VERSION}
+    before = membership.cluster_version
+    version = decide(versions, before)
+    if version is None:
+        return
+    try:
+        await propose(replica, "cluster_version_set", internal_pb2.ClusterVersionSetRequest(ver=version))
+    except StatusError as error:
+        logger.warning("failed to set the cluster version to %s: %s", version, error)
+        return
+    logger.info("%s cluster version to %s (%s)", "set initial" if before is None else "updated", version, describe(versions))
+
+
+async def _wait_for_change_of_leader(replica: Replica, seconds: float) -> None:
+    """Sleep, but no longer than until the leader changes: a new cluster gets its version at once."""
+    loop = asyncio.get_running_loop()
+    until, seen = loop.time() + seconds, replica.leader_changes_seen
+    while loop.time() < until and replica.leader_changes_seen == seen:
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def decide(versions: Mapping[int, str | None], current: str | None) -> str | None:
     """The version to set next, or None to leave it.
 
     versions: each member's own version by id; None where it did not answer.
-    current: the cluster's version as it stands; None before the first decision.
+    current: the cluster version; None before the first decision.
     """
     known = [parse(version) for version in versions.values() if version]
     if len(known) < len(versions) or not known:
         return MIN_CLUSTER_VERSION if current is None else None
     major, minor, _ = min(known)
-    candidate = (major, minor, 0)
-    if current is None or candidate > parse(current):
+    if current is None or (major, minor, 0) > parse(current):
         return f"{major}.{minor}.0"
     return None
 
@@ -43,5 +87,5 @@ def parse(version: str) -> tuple[int, int, int]:
 
 
 def describe(versions: Mapping[int, str | None]) -> str:
-    """For a log line: who answered what."""
+    """Each member's version, for a log line."""
     return ", ".join(f"{hex_id(member)}={version or 'unknown'}" for member, version in sorted(versions.items()))

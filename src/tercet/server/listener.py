@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tercet.config.urls import Url, join_host_port
 from tercet.errors import ConfigError
+from tercet.gotext.host_port import join_host_port
+from tercet.gotext.urls import Url
 from tercet.server.logs.zap_format import fields
 from tercet.server.tls.contexts import ServerTls
 from tercet.server.tls.verification import PeerCheck

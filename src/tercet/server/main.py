@@ -21,6 +21,7 @@ from tercet.config.load import load
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import StartupError
 from tercet.errors import ConfigError, StorageFailure
+from tercet.server.default_host import default_host
 from tercet.server.listener import log_loop_error
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
@@ -39,7 +40,7 @@ _GC_THRESHOLDS: Final = (50_000, 50, 100)
 def main(arguments: Sequence[str]) -> int:
     """Run a member with etcd's flags. arguments: the words after the program's name. Returns the exit code."""
     try:
-        loaded = load(arguments, os.environ)
+        loaded = load(arguments, os.environ, find_default_host=default_host)
         zap_format.configure(loaded.settings)
     except StartupError as refusal:
         return zap_format.report(refusal)

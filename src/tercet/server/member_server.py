@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -23,17 +22,20 @@ from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options
 from tercet.rpc import Handler
+from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.bootstrap import Bootstrap, found, initial_cluster, join
 from tercet.server.client_listeners import ClientListeners, make_health
+from tercet.server.cluster_version import monitor_cluster_version
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
+from tercet.server.default_host import resolve
 from tercet.server.listener import open_addresses
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
 from tercet.server.peer_api import PeerApi
-from tercet.server.publication import monitor_cluster_version, publish
+from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.startup_checks import check_listeners
 from tercet.server.systemd import notify_ready
@@ -156,10 +158,10 @@ class MemberServer:
         check_no_discovery(config)
         named = parse_initial_cluster(config.initial_cluster)
         members = initial_cluster(config)
+        check = check_local_member if config.initial_cluster_state == "existing" else check_initial_members
+        await asyncio.get_running_loop().run_in_executor(None, check, config, named, resolve)
         if config.initial_cluster_state == "existing":
-            check_local_member(config, named, socket.gethostbyname)
             return await join(config.name, members, client.members)
-        check_initial_members(config, named, socket.gethostbyname)
         return await found(config.name, members, config.initial_cluster_token, client.members)
 
     def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
@@ -193,9 +195,11 @@ class MemberServer:
         self._closing.callback(member.stop)
         self._member = member
         loop = asyncio.get_running_loop()
-        member.auto_compaction = make_auto_compaction(
+        policy = make_auto_compaction(
             config.auto_compaction_mode, config.auto_compaction_retention, loop.time(), opened.state_machine.store.revision
         )
+        if policy is not None:
+            member.auto_compactor = AutoCompactor(member.replica, policy, loop.time)
         return member
 
     def _fail(self, error: BaseException) -> None:

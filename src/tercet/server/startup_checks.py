@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import Line, warn
-from tercet.config.urls import Url
 from tercet.errors import ConfigError
+from tercet.gotext.urls import Url
 from tercet.server.tls.cipher_suites import openssl_ciphers
 from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
 

@@ -5,7 +5,7 @@ Nothing else in `deploy/` may look into `server/`; what runs there is a program 
 
 from tercet.config.flag_table import FLAGS, KNOWN, RETIRED
 from tercet.config.flags import Flag, Kind, Retired
-from tercet.config.urls import Url, parse_url, parse_urls
 from tercet.gotext.duration import parse_duration
+from tercet.gotext.urls import Url, parse_url, parse_urls
 
 __all__ = ["FLAGS", "KNOWN", "RETIRED", "Flag", "Kind", "Retired", "Url", "parse_duration", "parse_url", "parse_urls"]

@@ -43,17 +43,17 @@ def configure(settings: LogSettings) -> None:
     handlers = [_open(output, settings) for output in settings.outputs]
     formatter = JsonFormatter() if settings.json else ConsoleFormatter()
     sampling = Sampling()
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
+    logger = logging.getLogger()
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
         old.close()
     for handler in handlers or [logging.NullHandler()]:
         handler.setFormatter(formatter)
-        root.addHandler(handler)
+        logger.addHandler(handler)
     # The filter must count a line once, however many handlers write it, so it sits on the first and marks the record.
     for handler in handlers:
         handler.addFilter(sampling)
-    root.setLevel(settings.level)
+    logger.setLevel(settings.level)
     logging.raiseExceptions = False  # a full disk must not turn a log line into a traceback on stderr
 
 
@@ -75,9 +75,9 @@ def _open(output: str, settings: LogSettings) -> logging.Handler:
 
 def write_lines(lines: Iterable[Line]) -> None:
     """Lines that were due before logging worked."""
-    log = logging.getLogger(_OWN)
+    logger = logging.getLogger(_OWN)
     for line in lines:
-        log.log(line.level, line.message, extra={"fields": dict(line.fields)})
+        logger.log(line.level, line.message, extra={"fields": dict(line.fields)})
 
 
 def report(refusal: StartupError) -> int:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tercet.config.urls import Url, is_ip
+from tercet.gotext.host_port import is_ip
+from tercet.gotext.urls import Url
 from tercet.server.tls.files import TlsFiles
 
 

@@ -22,6 +22,7 @@ from tercet.replica.membership import Member
 from tercet.replica.recovery import restore, write_bootstrap_entries
 from tercet.replica.replica import Options
 from tercet.replica.state_machine import StateMachine
+from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.log_store import ThreadedLogStore
@@ -34,8 +35,6 @@ PUT = rpc_pb2.PutRequest(key=b"k")
 
 class NoPeers:
     """A transport that takes notes."""
-
-    snapshots_in_flight = 0
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -159,11 +158,13 @@ def test_a_busy_member_that_should_compact_goes_on(tmp_path: Path) -> None:
         for _ in range(5):
             await case.put()
         member, now = case.member, case.member.now()
-        member.auto_compaction = make_auto_compaction("revision", "2", now - 1000, 1)
         replica = member.replica
+        policy = make_auto_compaction("revision", "2", now - 1000, 1)
+        assert policy is not None
+        compactor = AutoCompactor(replica, policy, member.now)
         behind = replica.applied_index
         replica.applied_index -= 6000  # as where its own disk is slower than a quorum of the others
-        member._compact_automatically()
+        compactor.run_if_due()
         replica.applied_index = behind
         assert case.failures == []
         assert isinstance(await case.put(), bytes)

@@ -1,0 +1,50 @@
+"""Proposes the compactions that --auto-compaction-mode asks for, while this member leads.
+
+Source: etcd server/etcdserver/api/v3compactor.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from tercet import errors
+from tercet.errors import StatusError, strip_traceback
+from tercet.proto import rpc_pb2
+from tercet.replica.auto_compaction import AutoCompaction
+from tercet.replica.proposals import Outcome
+from tercet.replica.replica import Replica
+
+logger = logging.getLogger(__name__)
+
+
+class AutoCompactor:
+    """Runs one policy. clock: monotonic seconds, the clock that the policy was made with."""
+
+    def __init__(self, replica: Replica, policy: AutoCompaction, clock: Callable[[], float]) -> None:
+        self._replica = replica
+        self._policy = policy
+        self._clock = clock
+
+    def run_if_due(self) -> None:
+        """To be called at each tick. Every member samples revisions, so that a new leader can compact at once."""
+        policy, now = self._policy, self._clock()
+        if now < policy.next_seconds:
+            return
+        revision = policy.due(now, self._replica.state_machine.store.revision)
+        if revision is None or not self._replica.raft.is_leader:
+            return
+        request = rpc_pb2.CompactionRequest(revision=revision)
+        done = partial(self._done, revision)
+        try:
+            self._replica.propose("compaction", request.SerializeToString(), request, done)
+        except StatusError as error:  # too many requests, for example: the policy tries again
+            done(strip_traceback(error))
+
+    def _done(self, revision: int, outcome: Outcome) -> None:
+        if isinstance(outcome, bytes) or outcome is errors.COMPACTED:
+            self._policy.compacted(self._clock(), revision)
+            logger.info("finished auto compaction at revision %d", revision)
+        else:
+            logger.warning("failed auto compaction at revision %d: %s", revision, outcome)
