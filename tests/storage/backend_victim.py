@@ -29,10 +29,9 @@ def value_of(index: int) -> bytes:
 
 async def run(directory: str, mode: str) -> None:
     loop = asyncio.get_running_loop()
-    backend = LmdbBackend(directory, loop=loop, batch_operations=64, batch_seconds=0.005)
     if mode == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-        backend.on_failure = lambda error: print("failed", error, flush=True)
+    backend = LmdbBackend(directory, loop=loop, batch_operations=64, batch_seconds=0.005, on_failure=_print_failure)
     index = backend.applied_index
 
     def durable() -> None:
@@ -53,6 +52,10 @@ async def run(directory: str, mode: str) -> None:
                 backend.delete(Bucket.KEY, key_of(index - KEPT))
             backend.applied(index, 1)
         await asyncio.sleep(0)
+
+
+def _print_failure(error: Exception) -> None:
+    print("failed", error, flush=True)
 
 
 if __name__ == "__main__":

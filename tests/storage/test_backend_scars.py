@@ -242,9 +242,9 @@ def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_pa
     backend = LmdbBackend(str(tmp_path / "db"), map_bytes=1 << 38)
     fill(backend, 1, 10)
     backend.defragment(lambda: None)
-    assert backend._file.env.info()["map_size"] == 1 << 38
+    assert backend.file.env.info()["map_size"] == 1 << 38
     backend.install(backend.stage([], index=20, term=1))
-    assert backend._file.env.info()["map_size"] == 1 << 38
+    assert backend.file.env.info()["map_size"] == 1 << 38
     backend.close()
 
 

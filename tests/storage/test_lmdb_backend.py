@@ -13,7 +13,8 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket, ReadView
-from tercet.storage.lmdb_backend import SLICE_OPERATIONS, LmdbBackend
+from tercet.storage.lmdb_backend import LmdbBackend
+from tercet.storage.lmdb_commit import SLICE_OPERATIONS
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
 from tercet.storage.lmdb_views import VIEWS_MAX
 

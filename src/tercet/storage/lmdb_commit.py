@@ -1,30 +1,269 @@
-"""A commit of the backend on its way from its buffer to the disk."""
+"""When a commit of the backend begins, and its way from the buffer to the disk.
+
+    begin    100 ms after the first change, after 10,000 operations, or on request; only between two entries
+    flush    slices of 2,500 operations into LMDB's write transaction, one a turn of the loop (lmdb_writer.py): 0.3 us a key
+    commit   in the writer thread, together with the index and term of the last entry applied
+    end      the file has the changes: drop the sealed buffer, renew the read transaction, run the callbacks
+
+A commit that finds a complete defragmented copy writes to that instead, and makes it the current file (lmdb_defragmentation.py).
+
+Invariant: a commit holds all that was put before the last `applied`, and nothing put after it.
+"""
 
 from __future__ import annotations
 
 import logging
+from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Final
 
-from tercet.storage.lmdb_file import Changes, LmdbFile
+from tercet.errors import require
+from tercet.storage.buffered_file import BufferedFile
+from tercet.storage.callbacks import Callback, Callbacks
+from tercet.storage.lmdb_defragmentation import Defragmenter
+from tercet.storage.lmdb_file import Changes, LmdbFile, generation_path, promote
+from tercet.storage.lmdb_writer import LmdbWriter
+from tercet.storage.write_buffer import merge_into, slices
+
+SLICE_OPERATIONS: Final = 2500  # flushed in one turn of the loop: under a millisecond
+
+Point = tuple[int, int]
+"""Index and term of the last entry applied."""
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Commit:
-    """One on its way."""
+class _Commit:
+    """One commit in progress."""
 
-    file: LmdbFile
-    slices: Iterator[Sequence[Changes]]
-    point: tuple[int, int]
-    waiters: list[Callable[[], None]]
-    started: float
-    flushed: bool = False  # all slices are with the writer, and the order to commit
-    sizes: tuple[int, int] = (0, 0)
+    __slots__ = ("file", "flushed", "point", "sizes", "slices", "started", "waiters")
+
+    def __init__(self, file: LmdbFile, changes: Iterator[Sequence[Changes]], point: Point, waiters: list[Callback]) -> None:
+        self.file = file
+        self.slices = changes
+        self.point = point
+        self.waiters = waiters
+        self.started = perf_counter()
+        self.flushed = False  # the writer has all slices, and the order to commit
+        self.sizes = (0, 0)
 
 
-def log_failure(error: Exception | None) -> None:
-    """Of removing what nobody needs any more: the next start tries again."""
+class CommitScheduler:
+    """Commits what `content` buffers. All methods belong to one thread, the loop's.
+
+    batch_seconds, batch_operations: a commit begins after so long, or after so many operations.
+    on_commit: called after each commit, with its seconds.
+    Without a loop no commit begins by itself, and `commit` blocks.
+    """
+
+    def __init__(
+        self,
+        content: BufferedFile,
+        generation: int,
+        directory: str,
+        *,
+        loop: AbstractEventLoop | None,
+        callbacks: Callbacks,
+        defragmenter: Defragmenter,
+        batch_seconds: float,
+        batch_operations: int,
+        on_commit: Callable[[float], None],
+    ) -> None:
+        self._content = content
+        self._generation = generation
+        self._directory = directory
+        self._loop = loop
+        self._callbacks = callbacks
+        self._defragmenter = defragmenter
+        self._batch_seconds = batch_seconds
+        self._batch_operations = batch_operations
+        self._on_commit = on_commit
+        self._writer = LmdbWriter(loop)
+        # Of all operations put so far: those before the last `applied`, and those in a commit, begun or ended.
+        self._closed_operations = 0
+        self._sealed_operations = 0
+        self._point = self._sealed_point = self.durable = content.file.point()
+        self.sizes = content.file.sizes()
+        self._waiters: list[Callback] = []
+        self._wanted = False
+        self._commit: _Commit | None = None
+        self._timer: TimerHandle | None = None
+
+    @property
+    def is_between_entries(self) -> bool:
+        """Whether all that was put is part of an entry that `applied` has closed."""
+        return self._content.operations == self._closed_operations
+
+    def applied(self, index: int, term: int) -> None:
+        if self._callbacks.failure is not None:
+            raise self._callbacks.failure
+        self._point = (index, term)
+        self._closed_operations = operations = self._content.operations
+        if self._commit is None:
+            if self._wanted or operations - self._sealed_operations >= self._batch_operations:
+                self._begin()
+            elif self._timer is None and self._loop is not None:
+                self._timer = self._loop.call_later(self._batch_seconds, self.request)
+
+    def commit(self, then: Callback | None) -> None:
+        self._callbacks.raise_failure()
+        if then is not None:
+            self._waiters.append(then)
+        if self._loop is None and self.is_between_entries:
+            self.commit_now()
+        else:
+            self.request()
+
+    def commit_now(self) -> None:
+        """Commit and wait. Raises StorageFailure."""
+        require(self.is_between_entries, "commit in the middle of an entry", self._point)
+        self.finish()
+        self.request()
+        self.finish()
+
+    def request(self) -> None:
+        """Begin a commit now, or else as soon as the one in progress or the current entry ends."""
+        self._wanted = True
+        self._begin_if_wanted()
+
+    def finish(self) -> None:
+        """Wait for the commit in progress and for those that begin at its end. Raises the failure of any of them."""
+        while self._commit is not None and self._callbacks.failure is None:
+            while self._flush_slice():
+                pass
+            self._writer.wait()
+        self._callbacks.raise_failure()
+
+    def replace(self, file: LmdbFile, point: Point) -> None:
+        """Make `file` the current generation, instead of all that was put before. No commit may be in progress.
+
+        Raises StorageFailure; it is not known then which of the two files a restart finds, so the backend fails.
+        """
+        self._callbacks.raise_failure()
+        try:
+            promote(file, self._next_path())
+        except Exception as error:
+            self._callbacks.fail(error)
+            raise
+        old = self._content.file
+        self._content.replace(file)
+        self._sealed_operations = self._closed_operations = self._content.operations
+        self._point = self._sealed_point = self.durable = point
+        self.sizes = file.sizes()
+        self._retire(old)
+        waiters, self._waiters = self._waiters, []
+        self._callbacks.schedule(waiters)
+
+    def close(self) -> None:
+        """Commit what is closed, and stop the writer."""
+        try:
+            if self._callbacks.failure is None and self.is_between_entries:
+                self.commit_now()
+        finally:
+            self._cancel_timer()
+            self._writer.do(self._content.file.abort)
+            self._writer.stop()
+
+    # --- one commit, in the order of its steps
+
+    def _begin_if_wanted(self) -> None:
+        if self._wanted and self._commit is None and self.is_between_entries and self._callbacks.failure is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._cancel_timer()
+        self._wanted = False
+        waiters, self._waiters = self._waiters, []
+        content, defragmentation = self._content, self._defragmenter.current
+        copy = defragmentation.copy if defragmentation is not None else None
+        if self._point == self._sealed_point and content.operations == self._sealed_operations and copy is None:
+            self._callbacks.schedule(waiters)  # nothing has changed
+            return
+        file, changes = content.file, content.seal()
+        self._sealed_operations, self._sealed_point = content.operations, self._point
+        if defragmentation is not None:
+            merge_into(defragmentation.journal, changes)
+            if copy is not None:
+                file, changes = copy, defragmentation.journal
+        self._commit = _Commit(file, slices(changes, SLICE_OPERATIONS), self._point, waiters)
+        if self._loop is None:
+            self.finish()
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        """One slice a turn of the loop."""
+        if self._flush_slice():
+            assert self._loop is not None
+            self._loop.call_soon(self._flush)
+
+    def _flush_slice(self) -> bool:
+        """Hand the next slice to the writer, and after the last one the order to commit. Returns whether slices are left."""
+        commit = self._commit
+        if commit is None or commit.flushed or self._callbacks.failure is not None:
+            return False
+        changes = next(commit.slices, None)
+        if changes is None:
+            commit.flushed = True
+            self._writer.start(partial(self._commit_in_thread, commit), partial(self._committed, commit))
+            return False
+        try:
+            self._writer.do(partial(commit.file.write, changes))
+        except Exception as error:
+            self._callbacks.fail(error)
+            return False
+        return True
+
+    def _commit_in_thread(self, commit: _Commit) -> None:
+        commit.file.commit(*commit.point)
+        commit.sizes = commit.file.sizes()
+        if commit.file is not self._content.file:
+            promote(commit.file, self._next_path())
+
+    def _committed(self, commit: _Commit, error: Exception | None) -> None:
+        if error is not None:
+            self._callbacks.fail(error)
+        else:
+            self._callbacks.call(partial(self._end, commit))
+
+    def _end(self, commit: _Commit) -> None:
+        self._commit = None
+        self.durable, self.sizes = commit.point, commit.sizes
+        old = self._content.file
+        self._on_commit(perf_counter() - commit.started)
+        self._content.committed(commit.file)
+        self._callbacks.schedule(commit.waiters)
+        if commit.file is not old:
+            self._retire(old)
+            self._callbacks.schedule(self._defragmenter.finish())
+        if self._content.operations - self._sealed_operations >= self._batch_operations:
+            self._wanted = True
+        if self._wanted:
+            self._begin_if_wanted()
+        elif self._point != self._sealed_point and self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(self._batch_seconds, self.request)
+
+    # --- helpers
+
+    def _next_path(self) -> str:
+        return generation_path(self._directory, self._generation + 1)
+
+    def _retire(self, old: LmdbFile) -> None:
+        """A new generation is current. Remove the old one in the thread: unlinking and unmapping a large file takes time."""
+        self._generation += 1
+        self._writer.start(old.retire, _log_failure)
+        if self._loop is None:
+            self._writer.wait()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _log_failure(error: Exception | None) -> None:
+    """A file that could not be removed now is removed at the next start."""
     if error is not None:
         logger.warning("database: %s", error)

@@ -36,11 +36,11 @@ class LmdbViews:
         """How old each is."""
         return [view.seconds for view in list(self._open)]
 
-    def hand_over(self, file: Callable[[], LmdbFile], then: Callable[[ReadView], None]) -> None:
+    def open(self, file: Callable[[], LmdbFile], then: Callable[[ReadView], None]) -> None:
         """Give `then` a view of what `file` is when there is room."""
         if self._loop is not None and len(self._open) >= VIEWS_MAX:
             if not self._closed:
-                self._loop.call_later(_RETRY_SECONDS, self._call, lambda: self.hand_over(file, then))
+                self._loop.call_later(_RETRY_SECONDS, self._call, lambda: self.open(file, then))
             return
         view = LmdbView(file(), seconds_max=self._seconds_max, on_close=self._open.discard)
         self._open.add(view)
