@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from time import process_time
 
-from tercet.raft import ConfState, Entry, Message, MessageType, Raft, RaftConfig, RaftLog, Ready
+from tercet.raft import ConfState, Entry, Message, MessageType, Raft, RaftConfig, RaftLog, RawNode, Ready
 from tercet.raft.codec import decode_entries, decode_entry, decode_message, encode_message
 from tercet.raft.entry_batch import make_entries
 
@@ -22,50 +22,51 @@ CYCLES = 40
 RUNS = 25
 
 
-def member(id: int) -> Raft:
-    return Raft(RaftConfig(id, random=Random(id)), RaftLog(), conf_state=ConfState(voters=(1, 2, 3)))
+def member(id: int) -> RawNode:
+    return RawNode(Raft(RaftConfig(id, random=Random(id)), RaftLog(), conf_state=ConfState(voters=(1, 2, 3))))
 
 
-def finish(raft: Raft) -> list[Ready]:
+def finish(node: RawNode) -> list[Ready]:
     done = []
-    while raft.has_ready():
-        ready = raft.take_ready()
-        raft.persisted(ready.number)
+    while node.has_ready():
+        ready = node.take_ready()
+        node.persisted(ready.number)
         if ready.committed:
-            raft.applied_to(ready.committed[-1].index)
+            node.raft.applied_to(ready.committed[-1].index)
         done.append(ready)
     return done
 
 
-def leader() -> Raft:
-    raft = member(1)
-    raft.campaign()
+def leader() -> RawNode:
+    node = member(1)
+    node.raft.campaign()
     for kind, term in ((MessageType.PRE_VOTE_RESP, 1), (MessageType.VOTE_RESP, 1)):
-        finish(raft)
-        raft.step(Message(kind, to=1, from_=2, term=term))
-    finish(raft)
-    acknowledge(raft)
-    return raft
+        finish(node)
+        node.raft.step(Message(kind, to=1, from_=2, term=term))
+    finish(node)
+    acknowledge(node)
+    return node
 
 
-def acknowledge(raft: Raft) -> None:
+def acknowledge(node: RawNode) -> None:
+    raft = node.raft
     for follower in (2, 3):
         raft.step(Message(MessageType.APP_RESP, to=1, from_=follower, term=raft.term, index=raft.log.last_index))
-    finish(raft)
+    finish(node)
 
 
-def leader_cycle(raft: Raft, batch: list[bytes]) -> None:
-    raft.propose(batch)
-    finish(raft)
-    acknowledge(raft)
+def leader_cycle(node: RawNode, batch: list[bytes]) -> None:
+    node.raft.propose(batch)
+    finish(node)
+    acknowledge(node)
 
 
-def follower_cycle(raft: Raft, entries: list[Entry]) -> None:
+def follower_cycle(node: RawNode, entries: list[Entry]) -> None:
     index = entries[0].index - 1
-    before = raft.log.term(index)
+    before = node.raft.log.term(index)
     message = Message(MessageType.APP, to=1, from_=2, term=1, log_term=before or 0, index=index, entries=entries, commit=index)
-    raft.step(message)
-    finish(raft)
+    node.raft.step(message)
+    finish(node)
 
 
 def best(run: Callable[[], object], entries: int) -> float:
@@ -79,16 +80,16 @@ def best(run: Callable[[], object], entries: int) -> float:
 
 
 def run_leader(size: int) -> None:
-    raft, batch = leader(), [VALUE] * size
+    node, batch = leader(), [VALUE] * size
     for _ in range(CYCLES):
-        leader_cycle(raft, batch)
-    raft.compact(raft.applied_index)
+        leader_cycle(node, batch)
+    node.raft.compact(node.raft.applied_index)
 
 
 def run_follower(batches: list[list[Entry]]) -> None:
-    raft = member(1)
+    node = member(1)
     for batch in batches:
-        follower_cycle(raft, batch)
+        follower_cycle(node, batch)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from tercet.raft import (
     Raft,
     RaftConfig,
     RaftLog,
+    RawNode,
     Ready,
     Role,
     Snapshot,
@@ -78,6 +79,7 @@ class Member:
             conf_state=disk.snapshot.conf_state,
             applied=disk.snapshot.index,
         )
+        self.node = RawNode(self.raft)
         self.raft.snapshot_source = self.make_snapshot
         self.cluster.witness.restarted(self.id)
 
@@ -103,8 +105,8 @@ class Member:
 
     def settle(self) -> None:
         """Carry out everything that the member wants, as far as its disk lets it."""
-        while self.raft.has_ready():
-            self.carry_out(self.raft.take_ready())
+        while self.node.has_ready():
+            self.carry_out(self.node.take_ready())
             self.cluster.watch(self)
             if not self.is_stalled:
                 while self.writes:
@@ -138,7 +140,7 @@ class Member:
         if ready.snapshot is not None:
             self.applied = ready.snapshot.data.split()
         if ready.must_sync:
-            self.raft.persisted(ready.number)
+            self.node.persisted(ready.number)
         self.cluster.watch(self)
 
 

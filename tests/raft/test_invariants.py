@@ -106,7 +106,7 @@ def test_a_leader_without_a_committed_entry() -> None:
     other[2].log.truncate(0)
     other[2].log.append([Entry(2, 1)])
     other[2].commit_index = other[2].applied_index = 0
-    other[2].promises.stable_index = 0
+    other[2].pending_writes.stable_index = 0
     for progress in other[2].tracker.peers.values():
         progress.match, progress.next = 0, 1
     with pytest.raises(InvariantViolation, match="lacks a committed entry"):

@@ -107,13 +107,13 @@ def word(index: int) -> Message:
 
 def test_words_wait_for_their_turn_of_the_disk() -> None:
     promises = PendingWrites(stable_index=4, stable_term=1)
-    promises.keep(word(4))
-    assert [message.index for message in promises.idle()] == [4]
-    promises.keep(word(5))
+    promises.hold(word(4))
+    assert [message.index for message in promises.no_write()] == [4]
+    promises.hold(word(5))
     promises.begin(1, term=1, last_index=5, snapshot_index=0)
-    promises.keep(word(55))
-    assert promises.idle() == []
-    promises.keep(word(6))
+    promises.hold(word(55))
+    assert promises.no_write() == []
+    promises.hold(word(6))
     promises.begin(3, term=2, last_index=6, snapshot_index=0)
     assert promises.stable_index == 4
     assert [[m.index for m in write.messages] for write in promises.finish(2)] == [[5, 55]]

@@ -20,6 +20,7 @@ from tercet.raft import (
     Raft,
     RaftConfig,
     RaftLog,
+    RawNode,
     Role,
 )
 from tests.raft.cluster import Cluster, bootstrap_entries
@@ -34,13 +35,13 @@ def member(conf_state: ConfState = THREE, *terms: int, term: int = 0, vote: int 
     return Raft(config, log, hard_state=HardState(term or (terms[-1] if terms else 0), vote, 0), conf_state=conf_state)
 
 
-def answers(raft: Raft) -> list[Message]:
-    """What the member says once its disk has written everything."""
+def answers(node: RawNode) -> list[Message]:
+    """What the member sends once its disk has written everything."""
     messages: list[Message] = []
-    while raft.has_ready():
-        ready = raft.take_ready()
+    while node.has_ready():
+        ready = node.take_ready()
         messages += ready.messages
-        raft.persisted(ready.number)
+        node.persisted(ready.number)
     return messages
 
 
@@ -62,22 +63,23 @@ def test_5_1_a_later_term_makes_anyone_a_follower(role: Role) -> None:
 @pytest.mark.parametrize("kind", [MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.HEARTBEAT_RESP, MessageType.SNAP])
 def test_5_1_what_is_of_an_earlier_term_is_ignored(kind: MessageType) -> None:
     raft = member(THREE, term=3)
+    node = RawNode(raft)
     raft.step(Message(kind, to=1, from_=2, term=2, index=0))
     assert raft.leader_id == 0
-    assert not raft.has_ready()
+    assert not node.has_ready()
 
 
 @pytest.mark.parametrize("kind", [MessageType.APP, MessageType.HEARTBEAT])
 def test_5_1_a_stale_leader_is_told_the_term(kind: MessageType) -> None:
     raft = member(THREE, term=3)
     raft.step(Message(kind, to=1, from_=2, term=2))
-    assert answers(raft) == [Message(MessageType.APP_RESP, to=2, from_=1, term=3)]
+    assert answers(RawNode(raft)) == [Message(MessageType.APP_RESP, to=2, from_=1, term=3)]
 
 
 def test_5_1_a_stale_pre_candidate_is_told_the_term() -> None:
     raft = member(THREE, term=3)
     raft.step(Message(MessageType.PRE_VOTE, to=1, from_=2, term=2))
-    assert answers(raft) == [Message(MessageType.PRE_VOTE_RESP, to=2, from_=1, term=3, reject=True)]
+    assert answers(RawNode(raft)) == [Message(MessageType.PRE_VOTE_RESP, to=2, from_=1, term=3, reject=True)]
 
 
 # §5.2: elections
@@ -106,14 +108,14 @@ def test_5_2_one_vote_a_term() -> None:
     raft.step(Message(MessageType.VOTE, to=1, from_=2, term=2))
     raft.step(Message(MessageType.VOTE, to=1, from_=3, term=2))
     raft.step(Message(MessageType.VOTE, to=1, from_=2, term=2))
-    assert [(m.to, m.reject) for m in answers(raft)] == [(2, False), (3, True), (2, False)]
+    assert [(m.to, m.reject) for m in answers(RawNode(raft))] == [(2, False), (3, True), (2, False)]
     assert raft.hard_state() == HardState(2, 2, 0)
 
 
 def test_5_2_a_vote_survives_a_restart() -> None:
     raft = member(THREE, term=2, vote=2)
     raft.step(Message(MessageType.VOTE, to=1, from_=3, term=2))
-    assert [m.reject for m in answers(raft)] == [True]
+    assert [m.reject for m in answers(RawNode(raft))] == [True]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_5_2_a_vote_survives_a_restart() -> None:
 def test_5_2_a_majority_decides(count: int, granted: int, refused: int, role: Role) -> None:
     raft = member(ConfState(voters=tuple(range(1, count + 1))), pre_vote=False)
     raft.campaign()
-    answers(raft)
+    answers(RawNode(raft))
     for voter in range(2, 2 + granted + refused):
         reject = voter >= 2 + granted
         raft.step(Message(MessageType.VOTE_RESP, to=1, from_=voter, term=1, reject=reject))
@@ -160,7 +162,7 @@ def test_5_2_answers_to_an_earlier_question_do_not_count() -> None:
 def test_5_3_an_append_must_fit(index: int, log_term: int, answer: tuple[int, int, int] | None) -> None:
     raft = member(THREE, 1, 1, 2)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=9, index=index, log_term=log_term))
-    (said,) = answers(raft)
+    (said,) = answers(RawNode(raft))
     assert said.reject is (answer is not None)
     if answer is not None:
         assert (said.index, said.reject_hint, said.log_term) == answer
@@ -185,7 +187,7 @@ def test_5_3_the_leaders_entries_win(index: int, sent: list[int], left: list[int
     entries = [Entry(term, at) for at, term in enumerate(sent, index + 1)]
     raft.step(Message(MessageType.APP, to=1, from_=2, term=9, index=index, log_term=before, entries=entries))
     assert [entry.term for entry in raft.log.entries(1, 99)] == left
-    assert answers(raft)[0].index == index + len(sent)
+    assert answers(RawNode(raft))[0].index == index + len(sent)
 
 
 @pytest.mark.parametrize(("commit", "known"), [(1, 1), (2, 2), (3, 2), (9, 2)])
@@ -198,9 +200,9 @@ def test_5_3_a_commit_goes_no_further_than_what_the_message_proves(commit: int, 
 def test_5_3_an_append_behind_the_commit_is_answered_with_the_commit() -> None:
     raft = member(THREE, 1, 1, 1)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=3, log_term=1, commit=3))
-    answers(raft)
+    answers(RawNode(raft))
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, entries=[Entry(1, 2)]))
-    assert [(m.index, m.reject) for m in answers(raft)] == [(3, False)]
+    assert [(m.index, m.reject) for m in answers(RawNode(raft))] == [(3, False)]
 
 
 def test_5_3_a_new_leader_probes_and_then_streams() -> None:
@@ -224,7 +226,7 @@ def test_5_4_1_only_an_up_to_date_candidate_gets_a_vote(index: int, log_term: in
     for kind in (MessageType.VOTE, MessageType.PRE_VOTE):
         raft = member(THREE, 1, 1, 2)
         raft.step(Message(kind, to=1, from_=2, term=3, index=index, log_term=log_term))
-        (said,) = answers(raft)
+        (said,) = answers(RawNode(raft))
         assert said.reject is not granted
         assert said.term == (2 if kind is MessageType.PRE_VOTE and not granted else 3)
 
@@ -262,36 +264,39 @@ def test_5_5_messages_may_come_twice() -> None:
 
 def test_3_8_votes_and_acknowledgements_wait_for_the_disk() -> None:
     raft = member(THREE, pre_vote=False)
+    node = RawNode(raft)
     raft.step(Message(MessageType.VOTE, to=1, from_=2, term=1))
-    ready = raft.take_ready()
+    ready = node.take_ready()
     assert ready.must_sync
     assert ready.messages == []
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, entries=[Entry(1, 1)]))
-    second = raft.take_ready()
+    second = node.take_ready()
     assert second.messages == []
-    raft.persisted(ready.number)
-    assert [m.type for m in raft.take_ready().messages] == [MessageType.VOTE_RESP]
-    raft.persisted(second.number)
-    assert [m.type for m in raft.take_ready().messages] == [MessageType.APP_RESP]
+    node.persisted(ready.number)
+    assert [m.type for m in node.take_ready().messages] == [MessageType.VOTE_RESP]
+    node.persisted(second.number)
+    assert [m.type for m in node.take_ready().messages] == [MessageType.APP_RESP]
 
 
 def test_3_8_a_candidate_asks_once_its_term_is_on_disk() -> None:
     raft = member(THREE, pre_vote=False)
+    node = RawNode(raft)
     raft.campaign()
-    ready = raft.take_ready()
+    ready = node.take_ready()
     assert (ready.hard_state, ready.messages) == (HardState(1, 1, 0), [])
     assert raft.votes == {}
-    raft.persisted(ready.number)
-    assert [m.type for m in raft.take_ready().messages] == [MessageType.VOTE, MessageType.VOTE]
+    node.persisted(ready.number)
+    assert [m.type for m in node.take_ready().messages] == [MessageType.VOTE, MessageType.VOTE]
     assert raft.votes == {1: True}
 
 
 def test_3_8_a_commit_alone_needs_no_sync() -> None:
     raft = member(THREE, 1)
+    node = RawNode(raft)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1))
-    answers(raft)
+    answers(node)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, commit=1))
-    ready = raft.take_ready()
+    ready = node.take_ready()
     assert (ready.hard_state, ready.must_sync) == (HardState(1, 0, 1), False)
     assert [m.type for m in ready.messages] == [MessageType.APP_RESP]
     assert [entry.index for entry in ready.committed] == [1]
@@ -301,16 +306,17 @@ def test_10_2_1_a_leader_sends_before_its_own_disk_has_written() -> None:
     cluster = Cluster.of(3)
     cluster.elect(1)
     raft = cluster[1]
+    node = cluster.members[1].node
     raft.propose([b"a"])
     raft.propose([b"b"])
-    ready = raft.take_ready()
+    ready = node.take_ready()
     assert [(m.to, [e.data for e in m.entries]) for m in ready.messages] == [(2, [b"a", b"b"]), (3, [b"a", b"b"])]
     for follower in (2, 3):
         raft.step(Message(MessageType.APP_RESP, to=1, from_=follower, term=1, index=3))
     assert raft.commit_index == 3
-    assert raft.take_ready().committed == []
-    raft.persisted(ready.number)
-    assert [entry.data for entry in raft.take_ready().committed] == [b"a", b"b"]
+    assert node.take_ready().committed == []
+    node.persisted(ready.number)
+    assert [entry.data for entry in node.take_ready().committed] == [b"a", b"b"]
 
 
 # §6 and the thesis §4: membership
@@ -318,9 +324,10 @@ def test_10_2_1_a_leader_sends_before_its_own_disk_has_written() -> None:
 
 def test_6_a_new_cluster_learns_its_configuration_from_its_log() -> None:
     raft = Raft(RaftConfig(1, random=Random(1)), RaftLog(0, 0, bootstrap_entries(3)), hard_state=HardState(1, 0, 3))
+    node = RawNode(raft)
     roles = [raft.role]
     raft.campaign()
-    ready = raft.take_ready()
+    ready = node.take_ready()
     assert (ready.hard_state, ready.entries, len(ready.committed)) == (None, [], 3)
     for number in (1, 2, 3):
         raft.apply_conf_change(ConfChange(ConfChangeType.ADD_NODE, number))
@@ -350,10 +357,11 @@ def test_6_a_change_that_the_members_refuse_has_no_effect() -> None:
 def test_7_a_restarted_member_goes_on_where_its_state_machine_is() -> None:
     log = RaftLog(5, 2, [Entry(2, 6, b"a"), Entry(3, 7, b"b"), Entry(3, 8, b"c")])
     raft = Raft(RaftConfig(1, random=Random(1)), log, hard_state=HardState(3, 2, 6), conf_state=THREE, applied=7)
+    node = RawNode(raft)
     assert (raft.commit_index, raft.applied_index) == (7, 7)  # what is applied was committed, whatever the disk recalls
-    assert raft.take_ready().committed == []
+    assert node.take_ready().committed == []
     raft.step(Message(MessageType.HEARTBEAT, to=1, from_=2, term=3, commit=8))
-    assert [entry.data for entry in raft.take_ready().committed] == [b"c"]
+    assert [entry.data for entry in node.take_ready().committed] == [b"c"]
 
 
 def test_7_a_log_that_ends_before_its_commit_is_refused() -> None:
@@ -371,12 +379,13 @@ def test_committed_entries_come_in_bounded_portions() -> None:
     cluster = Cluster.of(1, max_committed_bytes=30)
     cluster.elect(1)
     raft = cluster[1]
+    node = cluster.members[1].node
     raft.propose([b"x" * 20] * 3)
-    ready = raft.take_ready()
-    raft.persisted(ready.number)
+    ready = node.take_ready()
+    node.persisted(ready.number)
     portions = []
-    while raft.has_ready():
-        portions.append(len(raft.take_ready().committed))
+    while node.has_ready():
+        portions.append(len(node.take_ready().committed))
     assert portions == [1, 1, 1]
 
 
@@ -387,8 +396,9 @@ def test_8_an_answer_needs_a_quorum_of_voters_not_of_learners() -> None:
     cluster = Cluster.of(4, learners=(4,))
     cluster.elect(1)
     raft = cluster[1]
+    node = cluster.members[1].node
     raft.read_index(b"r")
-    context = raft.take_ready().messages[0].context
+    context = node.take_ready().messages[0].context
     raft.step(Message(MessageType.HEARTBEAT_RESP, to=1, from_=4, term=1, context=context))
     assert raft.read_states == []
     raft.step(Message(MessageType.HEARTBEAT_RESP, to=1, from_=3, term=1, context=context))
@@ -399,19 +409,20 @@ def test_8_all_reads_of_a_turn_share_one_round() -> None:
     cluster = Cluster.of(3)
     cluster.elect(1)
     raft = cluster[1]
+    node = cluster.members[1].node
     for number in range(5):
         raft.read_index(b"%d" % number)
-    messages = raft.take_ready().messages
+    messages = node.take_ready().messages
     assert [m.type for m in messages] == [MessageType.HEARTBEAT] * 2
     raft.step(Message(MessageType.HEARTBEAT_RESP, to=1, from_=2, term=1, context=messages[0].context))
-    assert [context for context, _ in raft.take_ready().read_states] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [context for context, _ in node.take_ready().read_states] == [b"0", b"1", b"2", b"3", b"4"]
 
 
 @pytest.mark.parametrize("context", [b"", b"x", bytes(8), b"request-id-of-another-version"])
 def test_8_followers_echo_any_context_unchanged(context: bytes) -> None:
     raft = member(THREE, term=1)
     raft.step(Message(MessageType.HEARTBEAT, to=1, from_=2, term=1, context=context))
-    assert answers(raft) == [Message(MessageType.HEARTBEAT_RESP, to=2, from_=1, term=1, context=context)]
+    assert answers(RawNode(raft)) == [Message(MessageType.HEARTBEAT_RESP, to=2, from_=1, term=1, context=context)]
 
 
 def test_a_heartbeats_commit_is_bounded_by_what_the_follower_holds() -> None:
@@ -422,5 +433,5 @@ def test_a_heartbeats_commit_is_bounded_by_what_the_follower_holds() -> None:
     cluster.run()
     assert cluster[1].commit_index == 3
     cluster[1].tick()
-    beats = {m.to: m.commit for m in cluster[1].take_ready().messages if m.type is MessageType.HEARTBEAT}
+    beats = {m.to: m.commit for m in cluster.members[1].node.take_ready().messages if m.type is MessageType.HEARTBEAT}
     assert beats == {2: 3, 3: 1}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
-from tercet.raft import ConfState, Entry, Message, MessageType, Raft, Snapshot
+from tercet.raft import ConfState, Entry, Message, MessageType, Raft, RawNode, Snapshot
 from tercet.raft.invariants import check_state, check_step, view
 from tests.raft.cluster import Cluster
 
@@ -75,6 +75,7 @@ def newcomer() -> Raft:
 def test_any_messages_are_survived(start: object, messages: list[Message]) -> None:
     assert callable(start)
     raft = start()
+    node = RawNode(raft)
     for message in messages:
         before = view(raft)
         try:
@@ -83,9 +84,9 @@ def test_any_messages_are_survived(start: object, messages: list[Message]) -> No
             assert message.type is MessageType.HEARTBEAT
             assert message.commit > raft.log.last_index
             return
-        while raft.has_ready():
-            ready = raft.take_ready()
-            raft.persisted(ready.number)
+        while node.has_ready():
+            ready = node.take_ready()
+            node.persisted(ready.number)
         check_state(raft)
         check_step(before, view(raft))
 

@@ -69,7 +69,7 @@ class LoneMember:
         *,
         options: Options | None = None,
         founders: Sequence[Member] = FOUNDERS,
-        commit_waits: bool = False,
+        defer_commit_broadcast: bool = False,
     ) -> None:
         self.now = 100.0
         self.sent: list[Message] = []
@@ -80,7 +80,9 @@ class LoneMember:
         if is_blank(recovered):
             recovered = write_bootstrap_entries(wal, founders)
         self.disk = Disk(wal)
-        self.raft = restore(RaftConfig(id=SELF, random=Random(1), commit_waits=commit_waits), wal, recovered, self.backend)
+        self.raft = restore(
+            RaftConfig(id=SELF, random=Random(1), defer_commit_broadcast=defer_commit_broadcast), wal, recovered, self.backend
+        )
         self.replica = Replica(
             self.raft,
             self.disk,

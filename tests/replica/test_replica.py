@@ -60,7 +60,7 @@ def test_a_backlog_is_applied_in_several_turns() -> None:
 
 
 def test_a_commit_younger_than_the_one_whose_moment_is_over_is_told_a_moment_later() -> None:
-    member = LoneMember(commit_waits=True)
+    member = LoneMember(defer_commit_broadcast=True)
 
     def acknowledged() -> None:
         for follower in (LEADER, OTHER):

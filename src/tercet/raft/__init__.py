@@ -1,13 +1,15 @@
-"""Consensus alone: elections, replication, commits, reads and membership, as a state machine without I/O.
+"""Raft as a state machine without I/O: elections, replication, commits, reads and configuration changes.
 
-`Raft` is told things (`step`, `tick`, `propose`, `persisted`) and answers with a `Ready` a turn; core.py says what its owner
-owes. Beside it stand the nouns (types.py), their bytes (codec.py) and what must never be false (invariants.py).
+`Raft` takes the inputs (`step`, `tick`, `propose`), `RawNode` hands out one `Ready` a turn and takes in what is durable.
+types.py has the data types, codec.py their encoding, invariants.py what must always hold.
 """
 
 from tercet.raft.confchange import ConfChangeRefused
+from tercet.raft.config import RaftConfig
 from tercet.raft.log import RaftLog
 from tercet.raft.progress import Progress, ProgressState
-from tercet.raft.raft import Raft, RaftConfig
+from tercet.raft.raft import Raft
+from tercet.raft.raw_node import RawNode
 from tercet.raft.ready import Ready
 from tercet.raft.types import (
     ConfChange,
@@ -41,6 +43,7 @@ __all__ = [
     "Raft",
     "RaftConfig",
     "RaftLog",
+    "RawNode",
     "Ready",
     "Role",
     "Snapshot",

@@ -1,57 +1,31 @@
-"""What does a member do while it waits for votes?
+"""The candidate and the pre-candidate: count votes.
 
-It counts them, and gives up as soon as somebody leads its term. Proposals and reads are dropped: there is nobody to send them
-to. A pre-candidate is still in its old term, its vote untouched; it has only stopped to believe in a leader.
+Proposals and reads are dropped: there is no leader to forward them to. A pre-candidate is still in its old term with its vote
+unchanged; it has only given up its leader. On a message from a leader of the same term both become followers (raft.py).
+Source: paper §5.2; thesis §9.6; etcd raft.go (stepCandidate).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-from tercet.raft import election, follower
-from tercet.raft.types import NO_MEMBER, Message, MessageType, Role
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tercet.raft.raft import Raft
+from tercet.raft import election
+from tercet.raft.state import RaftState
+from tercet.raft.types import Message, MessageType
 
 
-def become_pre_candidate(raft: Raft) -> None:
-    raft.leader_id = NO_MEMBER
-    raft.votes = {}
-    raft.restart_election_timer()
-    raft.role = Role.PRE_CANDIDATE
-    raft.handlers = PRE_CANDIDATE_HANDLERS
-
-
-def become_candidate(raft: Raft) -> None:
-    raft.reset(raft.term + 1)
-    raft.voted_for = raft.id
-    raft.role = Role.CANDIDATE
-    raft.handlers = CANDIDATE_HANDLERS
-
-
-def _on_vote_response(raft: Raft, message: Message) -> None:
+def _on_vote_response(raft: RaftState, message: Message) -> None:
     election.count_vote(raft, message.from_, granted=not message.reject)
 
 
-def _on_pre_vote_response(raft: Raft, message: Message) -> None:
-    """A grant names the term we asked about, a refusal the one its sender and we are in; others answer an earlier question."""
+def _on_pre_vote_response(raft: RaftState, message: Message) -> None:
+    """A grant carries the term asked for, a rejection our current one; anything else answers an earlier campaign."""
     if message.reject or message.term == raft.term + 1:
         election.count_vote(raft, message.from_, granted=not message.reject)
 
 
-def _on_message_from_leader(raft: Raft, message: Message) -> None:
-    """Somebody else has won this term."""
-    follower.become(raft, message.term, message.from_)
-    raft.handlers[message.type](raft, message)
-
-
-_COMMON: Final[dict[MessageType, Callable[[Raft, Message], None]]] = {
-    MessageType.APP: _on_message_from_leader,
-    MessageType.HEARTBEAT: _on_message_from_leader,
-    MessageType.SNAP: _on_message_from_leader,
+CANDIDATE_HANDLERS: Final[dict[MessageType, Callable[[RaftState, Message], None]]] = {MessageType.VOTE_RESP: _on_vote_response}
+PRE_CANDIDATE_HANDLERS: Final[dict[MessageType, Callable[[RaftState, Message], None]]] = {
+    MessageType.PRE_VOTE_RESP: _on_pre_vote_response
 }
-CANDIDATE_HANDLERS: Final = {**_COMMON, MessageType.VOTE_RESP: _on_vote_response}
-PRE_CANDIDATE_HANDLERS: Final = {**_COMMON, MessageType.PRE_VOTE_RESP: _on_pre_vote_response}

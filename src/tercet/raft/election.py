@@ -1,77 +1,64 @@
-"""When does a member stand for election, and whom does it vote for?
+"""Elections: when a member campaigns, and for which candidate it votes.
 
-A member that hears no leader for its timeout first asks "would you vote for me?" without touching its term (pre-vote, thesis
-§9.6): a member that was cut off and comes back then disturbs nobody. Only with a quorum of yes does it enter the next term and
-ask in earnest. A transfer skips the question, and its request says so, since the voters still hear their leader.
+On an election timeout a member first asks for pre-votes without changing its term (thesis §9.6), so that a member that returns
+from a partition disturbs nobody. With a quorum of pre-votes it enters the next term and asks for votes. A leadership transfer
+skips the pre-vote and marks its requests, since the voters still hear their leader.
 
-One that holds a committed but unapplied change of configuration does not stand: it would ask the wrong voters.
-Source: paper §5.2, §5.4.1; thesis §4.2.3, §9.6; etcd raft.go (hup, campaign, Step).
+A member with a committed but unapplied configuration change does not campaign: it would ask the wrong voters.
+Source: paper §5.2, §5.4.1; thesis §4.2.3, §9.6; etcd raft.go (hup, campaign, poll, Step).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from tercet.raft import candidate, follower, leader
 from tercet.raft.quorum import VoteResult
+from tercet.raft.state import RaftState
 from tercet.raft.types import NO_MEMBER, EntryType, Message, MessageType, Role
 
-if TYPE_CHECKING:
-    from tercet.raft.raft import Raft
-
-CAMPAIGN_TRANSFER: Final = b"CampaignTransfer"  # etcd's mark of a vote that its leader has asked for
+CAMPAIGN_TRANSFER: Final = b"CampaignTransfer"  # etcd's context of a vote request that the leader has caused
 
 
-def tick(raft: Raft) -> None:
-    """Time passes for a member that does not lead."""
+def tick(raft: RaftState) -> None:
+    """Advance the election timer of a member that is not leader."""
     raft.election_elapsed += 1
     if raft.election_elapsed >= raft.election_timeout and raft.is_promotable():
         raft.election_elapsed = 0
         campaign(raft)
 
 
-def campaign(raft: Raft) -> None:
-    """Stand, if this member may."""
-    if not _may_stand(raft):
+def campaign(raft: RaftState) -> None:
+    """Start an election, if this member may."""
+    if not _may_campaign(raft):
         return
     if not raft.config.pre_vote:
-        stand(raft)
+        _request_votes(raft)
         return
-    candidate.become_pre_candidate(raft)
-    _ask(raft, MessageType.PRE_VOTE, raft.term + 1)
-    count_vote(raft, raft.id, granted=True)  # promises nothing, so it needs no disk
+    raft.become_pre_candidate()
+    _send_requests(raft, MessageType.PRE_VOTE, raft.term + 1)
+    count_vote(raft, raft.id, granted=True)  # commits us to nothing, so it need not be durable
 
 
-def campaign_now(raft: Raft) -> None:
-    """Stand because the leader said so."""
-    if _may_stand(raft):
-        stand(raft, context=CAMPAIGN_TRANSFER)
+def campaign_for_transfer(raft: RaftState) -> None:
+    """Start an election at once: the leader hands leadership to us."""
+    if _may_campaign(raft):
+        _request_votes(raft, context=CAMPAIGN_TRANSFER)
 
 
-def stand(raft: Raft, *, context: bytes = b"") -> None:
-    """Enter the next term and ask for votes. Our own counts when it is on disk (core.persisted), and so leave the requests.
-
-    Before that a crash could make us forget that we stood: we would ask a second time in the same term, with another log, and
-    lead it twice.
-    """
-    candidate.become_candidate(raft)
-    _ask(raft, MessageType.VOTE, raft.term, context)
-
-
-def count_vote(raft: Raft, member: int, *, granted: bool) -> None:
-    """One answer; the first of each member counts."""
+def count_vote(raft: RaftState, member: int, *, granted: bool) -> None:
+    """Record one answer, the first of each member, and act on the result."""
     raft.votes.setdefault(member, granted)
     result = raft.tracker.vote_result(raft.votes)
     if result is VoteResult.LOST:
-        follower.become(raft, raft.term, NO_MEMBER)
+        raft.become_follower(raft.term, NO_MEMBER)
     elif result is VoteResult.WON and raft.role is Role.PRE_CANDIDATE:
-        stand(raft)
+        _request_votes(raft)
     elif result is VoteResult.WON:
-        leader.become(raft)
+        raft.become_leader()
 
 
-def on_vote_request(raft: Raft, message: Message) -> None:
-    """Grant or refuse, in whatever role: a leader refuses because it has voted for itself."""
+def on_vote_request(raft: RaftState, message: Message) -> None:
+    """Grant or reject, in any role: a leader rejects because it has voted for itself."""
     is_pre_vote = message.type is MessageType.PRE_VOTE
     is_free = (
         raft.voted_for == message.from_  # a repeated request gets the same answer
@@ -88,17 +75,26 @@ def on_vote_request(raft: Raft, message: Message) -> None:
         raft.election_elapsed = 0
 
 
-def _ask(raft: Raft, kind: MessageType, term: int, context: bytes = b"") -> None:
+def _request_votes(raft: RaftState, *, context: bytes = b"") -> None:
+    """Enter the next term and request votes. The requests leave, and our own vote counts, once the new term is durable.
+
+    Otherwise a crash could erase it: this member could campaign, and win, twice in one term.
+    """
+    raft.become_candidate()
+    _send_requests(raft, MessageType.VOTE, raft.term, context)
+
+
+def _send_requests(raft: RaftState, kind: MessageType, term: int, context: bytes = b"") -> None:
     log = raft.log
     for voter in raft.tracker.voters:
         if voter != raft.id:
             raft.send(Message(kind, to=voter, term=term, index=log.last_index, log_term=log.last_term, context=context))
 
 
-def _may_stand(raft: Raft) -> bool:
+def _may_campaign(raft: RaftState) -> bool:
     return raft.role is not Role.LEADER and raft.is_promotable() and not _has_unapplied_conf_change(raft)
 
 
-def _has_unapplied_conf_change(raft: Raft) -> bool:
+def _has_unapplied_conf_change(raft: RaftState) -> bool:
     unapplied = raft.log.entries(raft.applied_index + 1, raft.commit_index + 1)
     return any(entry.type != EntryType.NORMAL for entry in unapplied)

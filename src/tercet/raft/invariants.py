@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tercet.errors import require
 from tercet.raft import confchange
 from tercet.raft.progress import ProgressState
-from tercet.raft.raft import Raft
+from tercet.raft.state import RaftState
 from tercet.raft.types import NO_MEMBER, Entry, Role
 
 
@@ -37,7 +37,7 @@ class View(NamedTuple):
     last_term: int
 
 
-def view(raft: Raft) -> View:
+def view(raft: RaftState) -> View:
     log = raft.log
     return View(
         raft.id,
@@ -55,14 +55,14 @@ def view(raft: Raft) -> View:
     )
 
 
-def check_state(raft: Raft) -> None:
+def check_state(raft: RaftState) -> None:
     """What holds for one member at any moment."""
     now = view(raft)
     require(now.applied_index <= now.commit_index <= now.last_index, "cursors out of order", now)
     require(now.stable_index <= now.last_index, "more is durable than there is", now)
     require(now.first_index <= now.commit_index + 1, "compacted what is not committed", now)
     require(now.last_term <= now.term, "an entry of a later term", now)
-    require(raft.promises.stable_term <= now.term, "a durable term of the future", now)
+    require(raft.pending_writes.stable_term <= now.term, "a durable term of the future", now)
     require((now.role is Role.LEADER) == (now.leader_id == now.member), "who leads, and who thinks so", now)
     require(now.role is not Role.CANDIDATE or now.voted_for == now.member, "stands without its own vote", now)
     confchange.check(raft.conf_state)
@@ -71,7 +71,7 @@ def check_state(raft: Raft) -> None:
         _check_leader(raft, now)
 
 
-def _check_leader(raft: Raft, now: View) -> None:
+def _check_leader(raft: RaftState, now: View) -> None:
     require(now.last_term == now.term, "a leader whose log does not end in its own term", now)
     for member, progress in raft.tracker.peers.items():
         require(progress.match < progress.next <= now.last_index + 1, "impossible progress", member, progress, now)
@@ -123,7 +123,7 @@ class Witness:
         for known in (self._seen, self._commits_seen, self._views):
             known.pop(member, None)
 
-    def observe(self, raft: Raft) -> None:
+    def observe(self, raft: RaftState) -> None:
         """Check `raft` after an event, and against everything seen so far."""
         check_state(raft)
         now = view(raft)
@@ -140,7 +140,7 @@ class Witness:
         """A linearizable read sees all that was committed anywhere when it was asked (thesis §6.4)."""
         require(index >= committed_at_request, "a stale read", index, committed_at_request)
 
-    def _check_election(self, raft: Raft) -> None:
+    def _check_election(self, raft: RaftState) -> None:
         """Election safety, and leader completeness: the leader has all that was committed in terms before its own."""
         leader = self.leaders.get(raft.term)
         require(leader in (None, raft.id), "two leaders in one term", raft.term, leader, raft.id)
@@ -154,7 +154,7 @@ class Witness:
             require(raft.log.last_index >= index, "a leader lacks a committed entry", raft.id, raft.term, index)
             self._check_committed(raft.log.entry(index), raft)
 
-    def _match_logs(self, raft: Raft) -> None:
+    def _match_logs(self, raft: RaftState) -> None:
         """Log matching: one index and one term mean one entry, and the same term before it.
 
         By induction two logs that agree on a position then agree on all before it. Only entries new since the last visit are
@@ -175,14 +175,14 @@ class Witness:
         if newest is not None:
             self._seen[raft.id] = newest
 
-    def _agree_on_commits(self, raft: Raft) -> None:
+    def _agree_on_commits(self, raft: RaftState) -> None:
         """State machine safety: nobody ever takes another entry for committed at the same index."""
         commit = raft.commit_index
         for index in range(max(self._commits_seen.get(raft.id, 0) + 1, raft.log.first_index), commit + 1):
             self._check_committed(raft.log.entry(index), raft)
         self._commits_seen[raft.id] = commit
 
-    def _check_committed(self, entry: Entry, raft: Raft) -> None:
+    def _check_committed(self, entry: Entry, raft: RaftState) -> None:
         this = (entry.term, digest(entry))
         known = self.committed.setdefault(entry.index, this)
         require(known == this, "two entries committed at one index", raft.id, entry, known)

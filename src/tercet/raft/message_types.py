@@ -1,4 +1,4 @@
-"""What sorts of messages are there: which travel, answer, come from leaders, or promise something?"""
+"""Classes of messages: local, responses, forwarded, from leaders, and those held until a write is durable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ RESPONSES: Final = frozenset(
         MessageType.PRE_VOTE_RESP,
     }
 )
-FORWARDED: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})  # the only ones that travel without a term
+FORWARDED: Final = frozenset({MessageType.PROP, MessageType.READ_INDEX})  # the only ones sent without a term
 VOTE_REQUESTS: Final = frozenset({MessageType.VOTE, MessageType.PRE_VOTE})
 FROM_LEADER: Final = frozenset({MessageType.APP, MessageType.HEARTBEAT, MessageType.SNAP})
-PROMISING: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP, MessageType.VOTE})
+# Sent once everything that the turn wrote is durable (pending_writes.py).
+AFTER_APPEND: Final = frozenset({MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.PRE_VOTE_RESP, MessageType.VOTE})

@@ -1,4 +1,4 @@
-"""What a turn has decided, for the owner to carry out."""
+"""Ready: what one turn has decided, for the owner to carry out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from tercet.raft.types import Entry, HardState, Message, Snapshot
 
 
 class Ready:
-    """Things to do, in this order where it matters: install `snapshot`, write `entries` and `hard_state`, then
-    `persisted(number)`.
+    """Carry out in this order where it matters: install `snapshot`, write `entries` and `hard_state`, `persisted(number)`.
 
-    messages: may leave at once. Those that promise something about what is being written come in a later Ready.
-    hard_state: None where it has not changed.
-    entries: replace what the disk holds at their indexes and behind.
-    snapshot: the state machine and the log start anew behind it; durable and installed before `persisted`.
-    must_sync: False where only the commit index moved: it needs no fsync, and no call of `persisted`.
+    messages: may be sent at once. Those that acknowledge what is being written come after `persisted`.
+    hard_state: None if unchanged.
+    entries: replace what the disk holds from their first index on.
+    snapshot: replaces state machine and log; installed and durable before `persisted`.
+    must_sync: False if only the commit index changed: needs no fsync and no `persisted`.
     committed: to apply, in order; each is durable here and on a quorum.
     read_states: (context, index) of reads that may be answered once `index` is applied.
     """

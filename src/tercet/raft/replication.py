@@ -1,75 +1,62 @@
-"""How do the leader's entries reach everyone, and when are they committed?
+"""Replication: sending the log to followers, and advancing the commit index.
 
-Whatever makes an append due (proposals, an answer, a commit) only notes it; `send_due`, once a turn, sends each follower what
-it may have by then. So all proposals of a turn travel in one message, and a commit rides on the next entries if there are any.
-A turn with 30 proposals and two acknowledgements costs one message a follower, not three.
+Proposals, acknowledgements and commits only mark appends as due; `send_due` sends them once a turn. All proposals of a turn
+then share one message per follower, and a commit index is carried by the entries sent with it: a turn with 30 proposals and two
+acknowledgements costs one message per follower, not three.
 
-Committed is what a quorum holds on disk, the leader's own disk among equals, and only if it is of the leader's own term: an
-older entry may sit on a majority and still be replaced (paper §5.4.2, figure 8). With it everything before it is committed.
+An index is committed once a quorum has it on disk, the leader's own disk counting like any other, and only if it is of the
+leader's term: an older entry on a majority may still be replaced (paper §5.4.2, figure 8). Entries before it commit with it.
 Source: paper §5.3, §5.4; thesis §10.2.1; etcd raft.go (maybeSendAppend, stepLeader).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tercet.errors import require
 from tercet.raft import read_index
 from tercet.raft.progress import Progress, ProgressState
+from tercet.raft.state import RaftState
 from tercet.raft.types import Message, MessageType
 
-if TYPE_CHECKING:
-    from tercet.raft.raft import Raft
 
-
-def send_due(raft: Raft) -> None:
-    """Send what this turn has made due."""
+def send_due(raft: RaftState) -> None:
+    """Send the heartbeats and appends that this turn has made due."""
     if raft.heartbeat_due:
         raft.heartbeat_due = False
         _send_heartbeats(raft)
     if raft.appends_due:
         raft.appends_due = False
-        broadcast_commit = raft.commit_news.take()
+        may_send_commit = raft.commit_broadcast.take()
         for member, progress in raft.tracker.peers.items():
             if member != raft.id:
-                _send_appends(raft, member, progress, broadcast_commit=broadcast_commit)
+                _send_appends(raft, member, progress, may_send_commit=may_send_commit)
 
 
-def request_append(raft: Raft, progress: Progress) -> None:
-    """Let an append to this follower be due, even an empty one: its answer is what we want."""
+def request_append(raft: RaftState, progress: Progress) -> None:
+    """Make an append to this follower due, even an empty one, for the sake of its response."""
     progress.force_append = True
     raft.appends_due = True
 
 
-def broadcast_commit(raft: Raft, index: int) -> None:
-    """Let appends be due, even empty ones, to followers that have yet to hear of a commit at `index`."""
-    waiting = [peer for member, peer in raft.tracker.peers.items() if member != raft.id and not peer.is_paused]
-    if any(peer.can_raise_commit(index) for peer in waiting):
-        raft.commit_news.is_due = raft.appends_due = True
-    elif not any(peer.can_raise_commit(raft.commit_index) for peer in waiting):
-        raft.commit_news.has_unsent_commit = False
-
-
-def on_own_disk(raft: Raft) -> None:
-    """Our own disk holds more: it counts like any other voter's."""
+def on_own_disk(raft: RaftState) -> None:
+    """More of the log is durable here: count it like any voter's acknowledgement."""
     progress = raft.tracker.peers.get(raft.id)
     if progress is not None and progress.acknowledge(raft.stable_index):
         advance_commit(raft)
 
 
-def advance_commit(raft: Raft) -> bool:
-    """Commit what a quorum holds, if there is something new of our own term."""
+def advance_commit(raft: RaftState) -> bool:
+    """Advance the commit index to what a quorum has stored, if that entry is of our own term. True if it advanced."""
     index = raft.tracker.committed_index()
     if index <= raft.commit_index or raft.log.term(index) != raft.term:
         return False
-    raft.commit_news.committed(raft.commit_index, pending_conf_index=raft.pending_conf_index)
+    raft.commit_broadcast.committed(raft.commit_index, pending_conf_index=raft.pending_conf_index)
     raft.commit_to(index)
     raft.appends_due = True
     read_index.on_commit(raft)
     return True
 
 
-def on_append_response(raft: Raft, message: Message) -> None:
+def on_append_response(raft: RaftState, message: Message) -> None:
     progress = raft.tracker.peers[message.from_]
     progress.recent_active = True
     if message.reject:
@@ -78,27 +65,25 @@ def on_append_response(raft: Raft, message: Message) -> None:
         _acknowledge(raft, progress, message)
 
 
-def on_heartbeat_response(raft: Raft, message: Message) -> None:
-    """A sign of life: if the follower lacks something, what was sent to it may be lost, so ask for an answer."""
+def on_heartbeat_response(raft: RaftState, message: Message) -> None:
+    """The follower is alive: if it lacks entries, appends to it may have been lost, so probe with another one."""
     progress = raft.tracker.peers[message.from_]
     progress.recent_active = True
     progress.paused = False
     if progress.match < raft.log.last_index or progress.state is ProgressState.PROBE:
         request_append(raft, progress)
-    read_index.on_echo(raft, message.from_, message.context)
+    read_index.on_heartbeat_echo(raft, message.from_, message.context)
 
 
-def on_unreachable(raft: Raft, member: int) -> None:
-    """Entries that were sent ahead are probably lost: find out from where to send again."""
+def on_unreachable(raft: RaftState, member: int) -> None:
+    """Entries sent ahead are probably lost: probe for where to resume."""
     progress = raft.tracker.peers.get(member)
     if progress is not None and progress.state is ProgressState.REPLICATE:
         progress.become_probe()
 
 
-def on_snapshot_report(raft: Raft, member: int, ok: bool) -> None:
-    """The transport has delivered a snapshot, or not. Either way the follower speaks next: it installs, or we wait a
-    heartbeat.
-    """
+def on_snapshot_report(raft: RaftState, member: int, ok: bool) -> None:
+    """Leave the SNAPSHOT state; the next append waits for the follower's response, or for a heartbeat response."""
     progress = raft.tracker.peers.get(member)
     if progress is not None and progress.state is ProgressState.SNAPSHOT:
         if not ok:
@@ -107,24 +92,24 @@ def on_snapshot_report(raft: Raft, member: int, ok: bool) -> None:
         progress.paused = True
 
 
-def _send_heartbeats(raft: Raft) -> None:
+def _send_heartbeats(raft: RaftState) -> None:
     context = raft.read_only.heartbeat_context(raft.id)
     for member, progress in raft.tracker.peers.items():
         if member != raft.id:
-            # Never a commit beyond what this follower is known to hold: its log may go on with another leader's entries.
+            # Not beyond what this follower has acknowledged: its log may continue with another leader's entries.
             commit = min(progress.match, raft.commit_index)
             raft.send(Message(MessageType.HEARTBEAT, to=member, commit=commit, context=context))
 
 
-def _send_appends(raft: Raft, member: int, progress: Progress, *, broadcast_commit: bool) -> None:
+def _send_appends(raft: RaftState, member: int, progress: Progress, *, may_send_commit: bool) -> None:
     force, progress.force_append = progress.force_append, False
-    force = force or (broadcast_commit and progress.can_raise_commit(raft.commit_index))
+    force = force or (may_send_commit and progress.can_raise_commit(raft.commit_index))
     while _send_append(raft, member, progress, force=force):
         force = False
 
 
-def _send_append(raft: Raft, member: int, progress: Progress, *, force: bool) -> bool:
-    """Send one append if it brings entries, or is asked for. True: there is more."""
+def _send_append(raft: RaftState, member: int, progress: Progress, *, force: bool) -> bool:
+    """Send one append if there are entries to send, or if forced. True: more entries remain."""
     if progress.is_paused:
         return False
     log = raft.log
@@ -144,20 +129,20 @@ def _send_append(raft: Raft, member: int, progress: Progress, *, force: bool) ->
     return has_entries and progress.next <= last_index
 
 
-def _send_snapshot(raft: Raft, member: int, progress: Progress) -> None:
-    """The follower needs what is compacted. One that does not answer would not take a snapshot either."""
+def _send_snapshot(raft: RaftState, member: int, progress: Progress) -> None:
+    """The follower needs compacted entries. Do not open a snapshot for one that does not respond."""
     if not progress.recent_active:
         return
     snapshot = raft.snapshot_source()
     if snapshot is None:
-        return  # not ready: its next heartbeat's answer asks again
-    require(0 < snapshot.index <= raft.commit_index, "a snapshot of what is not committed", snapshot.index)
+        return  # not ready: the follower's next heartbeat response tries again
+    require(0 < snapshot.index <= raft.commit_index, "a snapshot of an uncommitted index", snapshot.index)
     progress.become_snapshot(snapshot.index)
     raft.send(Message(MessageType.SNAP, to=member, snapshot=snapshot))
 
 
-def _back_off(raft: Raft, progress: Progress, message: Message) -> None:
-    """The follower's log differs: try where it may agree. With its term there we skip all of ours that cannot match."""
+def _back_off(raft: RaftState, progress: Progress, message: Message) -> None:
+    """The follower's log differs: retry where it may match. The term in its hint skips all our entries of later terms."""
     hint = message.reject_hint
     if message.log_term:
         hint, _ = raft.log.last_position_up_to(index=hint, term=message.log_term)
@@ -167,18 +152,18 @@ def _back_off(raft: Raft, progress: Progress, message: Message) -> None:
         request_append(raft, progress)
 
 
-def _acknowledge(raft: Raft, progress: Progress, message: Message) -> None:
-    """The follower agrees with our log up to an index, on its disk."""
+def _acknowledge(raft: RaftState, progress: Progress, message: Message) -> None:
+    """The follower's disk matches our log up to `message.index`."""
     index = message.index
-    is_news = progress.acknowledge(index)
-    if not is_news and not (progress.state is ProgressState.PROBE and progress.match == index):
+    has_advanced = progress.acknowledge(index)
+    if not has_advanced and not (progress.state is ProgressState.PROBE and progress.match == index):
         return
     if progress.state is ProgressState.REPLICATE:
         progress.free_inflight(index)
     elif progress.state is ProgressState.PROBE or progress.match + 1 >= raft.log.first_index:
         progress.become_replicate()
     elif progress.match >= progress.pending_snapshot:
-        progress.become_probe()  # it has the snapshot, but our log begins even later by now: it needs another one
+        progress.become_probe()  # it installed the snapshot, but our log has been compacted past it: send another
     raft.appends_due = True
     advance_commit(raft)
     if message.from_ == raft.leader_transferee and progress.match == raft.log.last_index:

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from tercet import errors
 from tercet.errors import Code, RequestError, StatusError, StorageFailure, strip_traceback
 from tercet.proto import rpc_pb2
-from tercet.raft import ConfChangeRefused, Raft
+from tercet.raft import ConfChangeRefused, Raft, RawNode
 from tercet.raft.codec import conf_change_in, encode_conf_change
 from tercet.raft.ready import Ready
 from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message, Snapshot
@@ -115,6 +115,7 @@ class Replica:
         options: Options,
     ) -> None:
         self.raft = raft
+        self._node = RawNode(raft)
         self.state_machine = state_machine
         self.quota = Quota(state_machine.backend, options.quota_bytes)
         self.applied_index = state_machine.backend.applied_index
@@ -294,16 +295,16 @@ class Replica:
         self.proposals.submit(raft)
         self.reads.submit(raft)
         for _ in range(READYS_IN_TURN_MAX):
-            if self.is_stopped or not raft.has_ready():
+            if self.is_stopped or not self._node.has_ready():
                 break
-            self._carry_out(raft.take_ready())
+            self._carry_out(self._node.take_ready())
             self._notice_leader()
         self.reads.submit(raft)
-        if raft.commit_news.has_unsent_commit and not self._telling_is_planned:
+        if raft.commit_broadcast.has_unsent_commit and not self._telling_is_planned:
             self._telling_is_planned = True
             self._untold_index = raft.commit_index
             self._owner.schedule_commit_broadcast()
-        if raft.has_ready():
+        if self._node.has_ready():
             self._schedule_flush()
 
     def _carry_out(self, ready: Ready) -> None:
@@ -318,9 +319,9 @@ class Replica:
         elif ready.entries or ready.hard_state is not None:
             then = partial(self._persisted, ready.number) if ready.must_sync else _nothing
             if self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync) and ready.must_sync:
-                self.raft.persisted(ready.number)
+                self._node.persisted(ready.number)
                 # The leader waits for our word; for what we apply, nobody does.
-                self._transport.send(self.raft.take_messages())
+                self._transport.send(self._node.take_messages())
         if ready.committed:
             self._apply(ready.committed)
         if answers_first:
@@ -332,7 +333,7 @@ class Replica:
 
     def _persisted(self, number: int) -> None:
         """One fdatasync may cover several Readys: what follows from all of them is carried out once, at the end of the turn."""
-        self.raft.persisted(number)
+        self._node.persisted(number)
         if not self._flush_is_scheduled:
             self._schedule_flush()
 

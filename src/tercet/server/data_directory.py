@@ -124,7 +124,7 @@ def open_member(
         id=metadata.NodeID,
         election_ticks=config.election_ticks,
         pre_vote=config.pre_vote,
-        commit_waits=True,
+        defer_commit_broadcast=True,
         random=Random(os.urandom(16)),
     )
     raft = restore(settings, wal, recovered, backend)

@@ -388,6 +388,6 @@ class SimulatedMember:
             recovered = write_bootstrap_entries(wal, members)
         state_machine = StateMachine(self.backend)
         config = RaftConfig(
-            id=self.id, election_ticks=ELECTION_TICKS, commit_waits=True, random=Random(self._random.getrandbits(64))
+            id=self.id, election_ticks=ELECTION_TICKS, defer_commit_broadcast=True, random=Random(self._random.getrandbits(64))
         )
         return wal, restore(config, wal, recovered, self.backend), state_machine
