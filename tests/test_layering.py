@@ -24,11 +24,11 @@ BELOW: dict[str, set[str]] = {
     "storage": {"raft"},
     "bolt": {"storage"},
     "peer": {"raft", "http1"},
-    "mvcc": {"storage", "raft"},
+    "mvcc": {"storage"},
     "lease": {"storage"},
     "replica": {"raft", "storage", "mvcc", "lease", "gotext"},
     "http": {"http1"},
-    "services": {"replica", "mvcc", "lease", "storage", "bolt", "raft", "rpc"},
+    "services": {"replica", "mvcc", "storage", "bolt", "raft", "rpc"},
     "config": {"gotext"},
     "server": {
         "config",

@@ -73,7 +73,7 @@ def _as_3_7(request: Message, answer: Message) -> Message:
 
 def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] | None:
     """What 3.5.1 refuses a txn with: the first Put at fault, its key before its lease; else the first Range."""
-    operations = list(txn._operations(txn.decide(store, request)))
+    operations = list(txn._operations(txn.decide(store.ranges, request)))
     for kind in ("request_put", "request_range"):
         for op in operations:
             if op.HasField(kind):
@@ -82,8 +82,8 @@ def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] |
                 if kind == "request_put":
                     without_lease.request_put.lease = 0
                 try:
-                    txn.check(store, txn.Plan(True, [without_lease]))
-                    txn.check(store, txn.Plan(True, [op]))
+                    txn.check(store._write, txn.Plan(True, [without_lease]), store.compact_revision)
+                    txn.check(store._write, txn.Plan(True, [op]), store.compact_revision)
                 except RequestError as error:
                     return int(error.code), error.message
     return None

@@ -21,9 +21,9 @@ from tercet.mvcc import (
     check_range,
     check_range_stream,
     check_txn,
+    contains_put,
     is_read_only,
     is_serializable,
-    writes_pairs,
 )
 from tercet.mvcc.check import STREAM_FILTERED, STREAM_SORTED
 from tercet.proto import rpc_pb2
@@ -165,5 +165,5 @@ def test_what_kind_of_txn_it_is() -> None:
     assert is_serializable(Txn(success=[local], failure=[local]))
     assert not is_read_only(Txn(failure=[delete(b"k")]))
     assert not is_read_only(Txn(success=[nested(read)]))  # T12
-    assert writes_pairs(Txn(failure=[nested(put(b"k"))]))
-    assert not writes_pairs(Txn(success=[delete(b"k"), nested(read)]))
+    assert contains_put(Txn(failure=[nested(put(b"k"))]))
+    assert not contains_put(Txn(success=[delete(b"k"), nested(read)]))

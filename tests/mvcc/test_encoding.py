@@ -10,9 +10,9 @@ from tercet.mvcc.encoding import (
     encode_revision_key,
     encode_tombstone,
     key_of,
-    paste_pairs,
+    paste_kvs,
     revision_bound,
-    strip_pair,
+    strip_kv,
 )
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint, varint
@@ -52,11 +52,11 @@ def test_tombstones_hold_the_key_alone() -> None:
 @given(st.lists(strings, max_size=5))
 def test_pasted_pairs_parse_as_an_answer(values: list[bytes]) -> None:
     kvs = [kv_pb2.KeyValue(key=b"k", value=value) for value in values]
-    pasted = paste_pairs(2, [kv.SerializeToString() for kv in kvs], b"\x20\x07")
+    pasted = paste_kvs(2, [kv.SerializeToString() for kv in kvs], b"\x20\x07")
     assert rpc_pb2.RangeResponse.FromString(pasted) == rpc_pb2.RangeResponse(kvs=kvs, count=7)
 
 
 def test_stripping_takes_the_value_and_perhaps_the_lease() -> None:
     pair = kv_pb2.KeyValue(key=b"k", mod_revision=3, value=b"v", lease=5).SerializeToString()
-    assert kv_pb2.KeyValue.FromString(strip_pair(pair, lease=True)) == kv_pb2.KeyValue(key=b"k", mod_revision=3, lease=5)
-    assert kv_pb2.KeyValue.FromString(strip_pair(pair, lease=False)) == kv_pb2.KeyValue(key=b"k", mod_revision=3)
+    assert kv_pb2.KeyValue.FromString(strip_kv(pair, lease=True)) == kv_pb2.KeyValue(key=b"k", mod_revision=3, lease=5)
+    assert kv_pb2.KeyValue.FromString(strip_kv(pair, lease=False)) == kv_pb2.KeyValue(key=b"k", mod_revision=3)

@@ -105,7 +105,7 @@ def test_every_past_revision_is_found(steps: list[tuple[int, bool]]) -> None:
         expected[main] = newest
     index.check()
     for revision, filed in expected.items():
-        assert index.at(b"k", revision) == (None if filed is None else encode_revision_key(filed, 0))
+        assert index.get_at(b"k", revision) == (None if filed is None else encode_revision_key(filed, 0))
 
 
 def test_a_delete_of_many_is_a_delete_of_each() -> None:

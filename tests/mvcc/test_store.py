@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, RequestError
-from tercet.mvcc import Change, Store
+from tercet.mvcc import Event, Store
 from tercet.mvcc.encoding import encode_revision_key
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.storage.interfaces import Bucket
@@ -307,8 +307,8 @@ def test_d1_to_d4_deletes(member: Member) -> None:
 
 def test_a_listener_hears_each_change_once_and_in_order() -> None:
     store = Store(DictBackend())
-    heard: list[list[Change]] = []
-    store.listener = lambda changes: heard.append(list(changes))
+    heard: list[list[Event]] = []
+    store.listen(lambda events: heard.append(list(events)))
     store.put(Put(key=b"a", value=b"1"))
     store.delete_range(Delete(key=b"x"))
     store.txn(
@@ -320,7 +320,7 @@ def test_a_listener_hears_each_change_once_and_in_order() -> None:
             ]
         )
     )
-    plain = [[(change.revision, change.sub, change.key, change.is_delete) for change in changes] for changes in heard]
+    plain = [[(event.revision, event.sub, event.key, event.is_delete) for event in events] for events in heard]
     assert plain == [[(2, 0, b"a", False)], [(3, 0, b"b", False), (3, 1, b"a", True), (3, 2, b"c", False)]]
-    assert kv_pb2.KeyValue.FromString(heard[0][0].pair).value == b"1"
-    assert kv_pb2.KeyValue.FromString(heard[1][1].pair) == kv_pb2.KeyValue(key=b"a", mod_revision=3)  # W10
+    assert kv_pb2.KeyValue.FromString(heard[0][0].kv).value == b"1"
+    assert kv_pb2.KeyValue.FromString(heard[1][1].kv) == kv_pb2.KeyValue(key=b"a", mod_revision=3)  # W10

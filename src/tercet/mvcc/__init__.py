@@ -10,19 +10,21 @@ from tercet.mvcc.check import (
     check_range,
     check_range_stream,
     check_txn,
+    contains_put,
     is_read_only,
     is_serializable,
-    writes_pairs,
 )
 from tercet.mvcc.counts import Counts
+from tercet.mvcc.events import Event
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
-from tercet.mvcc.store import Change, Leases, Store
+from tercet.mvcc.store import Store
+from tercet.mvcc.write_txn import Leases
 
 __all__ = [
-    "Change",
     "CompactionHashes",
     "Counts",
+    "Event",
     "KVHash",
     "Leases",
     "Loaded",
@@ -32,10 +34,10 @@ __all__ = [
     "check_range",
     "check_range_stream",
     "check_txn",
+    "contains_put",
     "hash_all",
     "hash_kv",
     "is_read_only",
     "is_serializable",
     "last_compaction",
-    "writes_pairs",
 ]

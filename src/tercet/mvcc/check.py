@@ -81,12 +81,12 @@ def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
     return all(op.request_range.serializable for branch in (request.success, request.failure) for op in branch)
 
 
-def writes_pairs(request: rpc_pb2.TxnRequest) -> bool:
+def contains_put(request: rpc_pb2.TxnRequest) -> bool:
     """Whether either branch, or one nested in it, holds a Put: refused where space is short."""
     for branch in (request.success, request.failure):
         for op in branch:
             kind = op.WhichOneof("request")
-            if kind == "request_put" or (kind == "request_txn" and writes_pairs(op.request_txn)):
+            if kind == "request_put" or (kind == "request_txn" and contains_put(op.request_txn)):
                 return True
     return False
 

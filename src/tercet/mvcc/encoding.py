@@ -73,7 +73,7 @@ def encode_deleted(key: bytes, mod: bytes) -> bytes:
     return encode_tombstone(key) + b"\x18" + mod
 
 
-def paste_pairs(number: int, pairs: Sequence[bytes], tail: bytes = b"") -> bytes:
+def paste_kvs(number: int, pairs: Sequence[bytes], tail: bytes = b"") -> bytes:
     """Stored pairs as a repeated field `number` (< 16) of an answer, in order, then `tail`; copied once: they may be big."""
     tag = bytes((number << 3 | 2,))
     try:
@@ -84,7 +84,7 @@ def paste_pairs(number: int, pairs: Sequence[bytes], tail: bytes = b"") -> bytes
     return b"".join(parts)
 
 
-def strip_pair(pair: bytes, *, lease: bool) -> bytes:
+def strip_kv(pair: bytes, *, lease: bool) -> bytes:
     """`pair` without its value; without its lease too, unless `lease`."""
     kv = kv_pb2.KeyValue.FromString(pair)
     kv.ClearField("value")

@@ -124,7 +124,7 @@ class KeyIndex:
         """Living keys in [start, end), ascending. The index must not change while they are read."""
         return _between(self.live, start, end, reverse)
 
-    def now(self, start: bytes, end: bytes | None, limit: int = 0) -> list[bytes]:
+    def range_current(self, start: bytes, end: bytes | None, limit: int = 0) -> list[bytes]:
         """Where the pairs of [start, end) are filed, in key order; at most `limit` of them if it is positive."""
         keys = self.keys(start, end)
         current = self.current
@@ -132,7 +132,7 @@ class KeyIndex:
 
     # Questions about the past: any revision that is not compacted.
 
-    def at(self, key: bytes, revision: int) -> bytes | None:
+    def get_at(self, key: bytes, revision: int) -> bytes | None:
         """Where the pair that `key` had at `revision` is filed; None: it did not live."""
         bound = revision_bound(revision)
         entry = self.current.get(key)
@@ -140,7 +140,7 @@ class KeyIndex:
             return entry[:17]
         return self._past_at(key, bound)
 
-    def then(self, start: bytes, end: bytes | None, revision: int) -> Iterator[tuple[bytes, bytes]]:
+    def range_at(self, start: bytes, end: bytes | None, revision: int) -> Iterator[tuple[bytes, bytes]]:
         """The keys of [start, end) that lived at `revision`, ascending, and where their pairs are filed."""
         bound = revision_bound(revision)
         current = self.current
@@ -198,7 +198,7 @@ class KeyIndex:
         drop = min(drop, limit)
         if drop:
             self._cut(key, records, drop)
-        return [_filed_as(records, position) for position in range(drop)]
+        return [_revision_key(records, position) for position in range(drop)]
 
     def _cut(self, key: bytes, records: bytes | bytearray, drop: int) -> None:
         rest = records[drop * RECORD_BYTES :]
@@ -272,7 +272,7 @@ def _stays(records: bytes | bytearray, position: int, revision: int) -> bool:
     return records[at + 17 : at + 18] != TOMBSTONE or int.from_bytes(records[at : at + 8], "big") == revision
 
 
-def _filed_as(records: bytes | bytearray, position: int) -> bytes:
+def _revision_key(records: bytes | bytearray, position: int) -> bytes:
     """The backend's key of a record: with the `t` of a tombstone, without the zero of another."""
     record = bytes(records[position * RECORD_BYTES : (position + 1) * RECORD_BYTES])
     return record if record[17:] == TOMBSTONE else record[:17]

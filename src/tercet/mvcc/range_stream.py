@@ -8,31 +8,39 @@ Source: etcd 3.7 KV.RangeStream, by its behaviour.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from tercet.errors import COMPACTED, require
-from tercet.mvcc.encoding import paste_pairs
-from tercet.mvcc.ranges import bounds, count_field, strip
+from tercet.mvcc.encoding import paste_kvs
+from tercet.mvcc.ranges import Ranges, bounds, count_field, strip
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field
-
-if TYPE_CHECKING:
-    from tercet.mvcc.store import Store
 
 _FIRST_KEYS = 10
 
 
-def messages(store: Store, request: rpc_pb2.RangeRequest, revision: int, header: bytes, bytes_max: int) -> Iterator[bytes]:
-    """Encoded RangeStreamResponses. Raises COMPACTED when a compaction overtakes `revision`."""
+def messages(
+    ranges: Ranges,
+    request: rpc_pb2.RangeRequest,
+    revision: int,
+    current: int,
+    header: bytes,
+    bytes_max: int,
+    *,
+    compacted: Callable[[], int],
+) -> Iterator[bytes]:
+    """Encoded RangeStreamResponses. Raises COMPACTED when a compaction overtakes `revision`.
+
+    current: the store's revision; compacted: its compaction at the moment of the call.
+    """
     start, end = bounds(request.key, request.range_end)
-    count = store.ranges.count(start, end, revision, store.revision)
-    return _messages(store, request, revision, start, end, count, header, bytes_max)
+    count = ranges.count(start, end, revision, current)
+    return _messages(ranges, request, revision, start, end, count, header, bytes_max, compacted)
 
 
 def _messages(
-    store: Store,
+    ranges: Ranges,
     request: rpc_pb2.RangeRequest,
     revision: int,
     start: bytes,
@@ -40,17 +48,18 @@ def _messages(
     count: int,
     header: bytes,
     bytes_max: int,
+    compacted: Callable[[], int],
 ) -> Iterator[bytes]:
     left = 0 if request.count_only else min(count, request.limit) if request.limit > 0 else count
     more = b"\x18\x01" if not request.count_only and left < count else b""
     keys = _FIRST_KEYS
     while True:
         keys = min(keys, left)
-        if revision < store.compact_revision:
+        if revision < compacted():
             raise COMPACTED
-        found = list(islice(store.index.then(start, end, revision), keys)) if keys else []
-        pairs = store.ranges.fetch([revision_key for _, revision_key in found]) if found else []
-        chunk = paste_pairs(2, strip(request, pairs) if request.keys_only else pairs)
+        found = list(islice(ranges.index.range_at(start, end, revision), keys)) if keys else []
+        pairs = ranges.fetch([revision_key for _, revision_key in found]) if found else []
+        chunk = paste_kvs(2, strip(request, pairs) if request.keys_only else pairs)
         left -= len(found)
         require(bool(found) or not left, "a range ends before its count", revision, left)
         if not left:

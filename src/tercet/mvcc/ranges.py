@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, InvariantViolation, require
-from tercet.mvcc.encoding import encode_key_value, encode_revision_key, key_of, paste_pairs, strip_pair
+from tercet.mvcc.encoding import encode_key_value, encode_revision_key, key_of, paste_kvs, strip_kv
 from tercet.mvcc.key_index import KeyIndex
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.proto.wire import varint
@@ -54,10 +54,10 @@ def read_revision(asked: int, now: int, compacted: int) -> int:
 class Ranges:
     """Reads for one store."""
 
-    __slots__ = ("_backend", "_index")
+    __slots__ = ("_backend", "index")
 
     def __init__(self, index: KeyIndex, backend: Backend) -> None:
-        self._index = index
+        self.index = index
         self._backend = backend
 
     def answer(self, request: rpc_pb2.RangeRequest, now: int, compacted: int) -> bytes:
@@ -72,26 +72,26 @@ class Ranges:
             return self._answer_dressed(request, revision, now)
         if not request.range_end:  # the hottest read: one key, nothing else asked
             key = request.key
-            pair = self.pair(key) if revision == now else self.pair_at(key, revision)
+            pair = self.get_current(key) if revision == now else self.get_at(key, revision)
             return _ONE_PAIR + varint(len(pair)) + pair + _COUNT_ONE if pair is not None else b""
         if _is_sorted(request):
             return self._answer_dressed(request, revision, now)
         limit = min(request.limit, _LIMIT_MAX)
         revision_key, count = self.find(*bounds(request.key, request.range_end), revision, now, limit + 1 if limit > 0 else 0)
         if 0 < limit < len(revision_key):
-            return paste_pairs(2, self.fetch(revision_key[:limit]), _MORE + count_field(count))
-        return paste_pairs(2, self.fetch(revision_key), count_field(count))
+            return paste_kvs(2, self.fetch(revision_key[:limit]), _MORE + count_field(count))
+        return paste_kvs(2, self.fetch(revision_key), count_field(count))
 
-    def pair(self, key: bytes) -> bytes | None:
+    def get_current(self, key: bytes) -> bytes | None:
         """The pair of `key` now, encoded."""
-        entry = self._index.current.get(key)
+        entry = self.index.current.get(key)
         if entry is None:
             return None
         return self._backend.get(Bucket.KEY, entry[:17]) or self._lost(entry[:17])
 
-    def pair_at(self, key: bytes, revision: int) -> bytes | None:
+    def get_at(self, key: bytes, revision: int) -> bytes | None:
         """The pair that `key` had at `revision`, encoded; `revision` must not be compacted."""
-        revision_key = self._index.at(key, revision)
+        revision_key = self.index.get_at(key, revision)
         if revision_key is None:
             return None
         return self._backend.get(Bucket.KEY, revision_key) or self._lost(revision_key)
@@ -108,8 +108,8 @@ class Ranges:
     def find(self, start: bytes, end: bytes | None, revision: int, now: int, limit: int) -> tuple[list[bytes], int]:
         """Where the pairs of a range are filed, in key order, at most `limit` (0: all), and how many there are in all."""
         if revision == now:
-            return self._index.now(start, end, limit), self._index.count(start, end)
-        then = self._index.then(start, end, revision)
+            return self.index.range_current(start, end, limit), self.index.count(start, end)
+        then = self.index.range_at(start, end, revision)
         found = [revision_key for _, revision_key in (islice(then, limit) if limit > 0 else then)]
         if limit <= 0 or len(found) < limit:
             return found, len(found)
@@ -117,13 +117,13 @@ class Ranges:
 
     def count(self, start: bytes, end: bytes | None, revision: int, now: int) -> int:
         """Keys of [start, end) that lived at `revision`."""
-        count = self._index.count(start, end)
+        count = self.index.count(start, end)
         if revision == now:
             return count
         touched = self._touched_since(start, end, revision, changes_max=count // _WALK_PER_CHANGE)
         if touched is None:
-            return sum(1 for _ in self._index.then(start, end, revision))
-        current, at = self._index.current, self._index.at
+            return sum(1 for _ in self.index.range_at(start, end, revision))
+        current, at = self.index.current, self.index.get_at
         return count + sum((at(key, revision) is not None) - (key in current) for key in touched)
 
     def _touched_since(self, start: bytes, end: bytes | None, revision: int, changes_max: int) -> set[bytes] | None:
@@ -141,10 +141,10 @@ class Ranges:
     def _answer_bare(self, request: rpc_pb2.RangeRequest) -> bytes:
         """Keys only, now and in their order: all that is told is in the index."""
         start, end = bounds(request.key, request.range_end)
-        limit, count, describe = request.limit, self._index.count(start, end), self._index.describe
-        keys = self._index.keys(start, end)
+        limit, count, describe = request.limit, self.index.count(start, end), self.index.describe
+        keys = self.index.keys(start, end)
         pairs = [encode_key_value(key, *describe(key), b"", 0) for key in (islice(keys, limit) if limit > 0 else keys)]
-        return paste_pairs(2, pairs, (_MORE if 0 < limit < count else b"") + count_field(count))
+        return paste_kvs(2, pairs, (_MORE if 0 < limit < count else b"") + count_field(count))
 
     def _answer_dressed(self, request: rpc_pb2.RangeRequest, revision: int, now: int) -> bytes:
         """Any request: filters, orders, keys only."""
@@ -160,12 +160,12 @@ class Ranges:
             del pairs[limit:]
         if request.keys_only:
             pairs = strip(request, pairs)
-        return paste_pairs(2, pairs, (_MORE if more else b"") + count_field(count))
+        return paste_kvs(2, pairs, (_MORE if more else b"") + count_field(count))
 
 
 def strip(request: rpc_pb2.RangeRequest, pairs: Sequence[bytes]) -> list[bytes]:
     """What `keys_only` leaves of pairs; their leases go too, unless they were sorted by value."""
-    return [strip_pair(pair, lease=request.sort_target == _Request.VALUE) for pair in pairs]
+    return [strip_kv(pair, lease=request.sort_target == _Request.VALUE) for pair in pairs]
 
 
 def count_field(count: int) -> bytes:

@@ -10,15 +10,13 @@ an earlier delete of the same txn removes is refused (etcd ends the process).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND
-from tercet.mvcc.ranges import bounds
+from tercet.mvcc.ranges import Ranges, bounds
+from tercet.mvcc.write_txn import WriteTxn
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.proto.wire import paste_field, varint
-
-if TYPE_CHECKING:
-    from tercet.mvcc.store import Store
 
 _Compare = rpc_pb2.Compare
 _Comparable = TypeVar("_Comparable", int, bytes)
@@ -35,35 +33,35 @@ class Plan(NamedTuple):
     steps: list[rpc_pb2.RequestOp | Plan]
 
 
-def decide(store: Store, request: rpc_pb2.TxnRequest) -> Plan:
+def decide(ranges: Ranges, request: rpc_pb2.TxnRequest) -> Plan:
     """Evaluate all comparisons that matter."""
-    succeeded = all(_holds(store, compare) for compare in request.compare)
+    succeeded = all(_holds(ranges, compare) for compare in request.compare)
     branch = request.success if succeeded else request.failure
-    return Plan(succeeded, [decide(store, op.request_txn) if op.HasField("request_txn") else op for op in branch])
+    return Plan(succeeded, [decide(ranges, op.request_txn) if op.HasField("request_txn") else op for op in branch])
 
 
-def check(store: Store, plan: Plan) -> None:
+def check(write: WriteTxn, plan: Plan, compact_revision: int) -> None:
     """Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND; judged by the state before the txn."""
     deleted: list[tuple[bytes, bytes | None]] = []
     for op in _operations(plan):
         if op.HasField("request_range"):
             asked = op.request_range.revision
-            if asked > store.revision:
+            if asked > write.revision:
                 raise FUTURE_REVISION
-            if asked and asked < store.compact_revision:
+            if asked and asked < compact_revision:
                 raise COMPACTED
         elif op.HasField("request_put"):
-            _check_put(store, op.request_put, deleted)
+            _check_put(write, op.request_put, deleted)
         elif op.HasField("request_delete_range"):
             deleted.append(bounds(op.request_delete_range.key, op.request_delete_range.range_end))
 
 
-def _check_put(store: Store, put: rpc_pb2.PutRequest, deleted: list[tuple[bytes, bytes | None]]) -> None:
-    if put.lease and not store.leases.lease_exists(put.lease):
+def _check_put(write: WriteTxn, put: rpc_pb2.PutRequest, deleted: list[tuple[bytes, bytes | None]]) -> None:
+    if put.lease and not write.leases.lease_exists(put.lease):
         raise LEASE_NOT_FOUND
     if put.ignore_value or put.ignore_lease:
         key = put.key
-        if key not in store.index.current:
+        if key not in write.index.current:
             raise KEY_NOT_FOUND
         if any(start <= key and (end is None or key < end) for start, end in deleted):
             raise KEY_NOT_FOUND
@@ -77,43 +75,43 @@ def _operations(plan: Plan) -> Iterator[rpc_pb2.RequestOp]:
             yield step
 
 
-def run(store: Store, plan: Plan) -> bytes:
+def run(write: WriteTxn, plan: Plan, compact_revision: int) -> bytes:
     """Carry out a plan that was checked. The body of a TxnResponse, without its header."""
     parts = [_SUCCEEDED] if plan.succeeded else []
     for step in plan.steps:
         if isinstance(step, Plan):
-            answer = paste_field(_TXN, _EMPTY_HEADER + run(store, step))
+            answer = paste_field(_TXN, _EMPTY_HEADER + run(write, step, compact_revision))
         else:
-            answer = _run_operation(store, step)
+            answer = _run_operation(write, step, compact_revision)
         parts.append(paste_field(_RESPONSES, answer))
     return b"".join(parts)
 
 
-def _run_operation(store: Store, op: rpc_pb2.RequestOp) -> bytes:
+def _run_operation(write: WriteTxn, op: rpc_pb2.RequestOp, compact_revision: int) -> bytes:
     """A ResponseOp. Its header tells only the revision: the new one, from the first change on."""
     if op.HasField("request_range"):
-        number, body = _RANGE, store.range_operation(op.request_range)
+        number, body = _RANGE, write.range(op.request_range, compact_revision)
     elif op.HasField("request_put"):
-        number, body = _PUT, store.put_operation(op.request_put)
+        number, body = _PUT, write.put(op.request_put)
     elif op.HasField("request_delete_range"):
-        number, body = _DELETE, store.delete_operation(op.request_delete_range)
+        number, body = _DELETE, write.delete_range(op.request_delete_range)
     else:
         return b""  # an operation of no kind: refused at the door, but a log may hold one
-    return paste_field(number, paste_field(1, b"\x18" + varint(store.txn_revision)) + body)
+    return paste_field(number, paste_field(1, b"\x18" + varint(write.revision)) + body)
 
 
-def _holds(store: Store, compare: rpc_pb2.Compare) -> bool:
+def _holds(ranges: Ranges, compare: rpc_pb2.Compare) -> bool:
     """Whether every key that `compare` speaks of satisfies it; where there is none, an absent key must."""
     if not compare.range_end:
-        return _key_holds(store, compare, compare.key)
+        return _key_holds(ranges, compare, compare.key)
     start, end = bounds(compare.key, compare.range_end)
-    if store.index.count(start, end) == 0:
+    if ranges.index.count(start, end) == 0:
         return _absent_holds(compare)
-    return all(_key_holds(store, compare, key) for key in store.index.keys(start, end))
+    return all(_key_holds(ranges, compare, key) for key in ranges.index.keys(start, end))
 
 
-def _key_holds(store: Store, compare: rpc_pb2.Compare, key: bytes) -> bool:
-    index = store.index
+def _key_holds(ranges: Ranges, compare: rpc_pb2.Compare, key: bytes) -> bool:
+    index = ranges.index
     if key not in index.current:
         return _absent_holds(compare)
     match compare.target:
@@ -124,9 +122,9 @@ def _key_holds(store: Store, compare: rpc_pb2.Compare, key: bytes) -> bool:
         case _Compare.MOD:
             return _satisfies(compare.result, index.mod_revision(key), compare.mod_revision)
         case _Compare.VALUE:
-            return _satisfies(compare.result, _stored(store, key).value, compare.value)
+            return _satisfies(compare.result, _stored(ranges, key).value, compare.value)
         case _Compare.LEASE:
-            return _satisfies(compare.result, _stored(store, key).lease, compare.lease)
+            return _satisfies(compare.result, _stored(ranges, key).lease, compare.lease)
         case _:
             return _satisfies(compare.result, 0, 0)  # a target of the future compares as equal
 
@@ -162,5 +160,5 @@ def _satisfies(result: int, stored: _Comparable, given: _Comparable) -> bool:
             return True
 
 
-def _stored(store: Store, key: bytes) -> kv_pb2.KeyValue:
-    return kv_pb2.KeyValue.FromString(store.ranges.pair(key) or b"")
+def _stored(ranges: Ranges, key: bytes) -> kv_pb2.KeyValue:
+    return kv_pb2.KeyValue.FromString(ranges.get_current(key) or b"")

@@ -1,12 +1,11 @@
 """etcd's peer protocol: how members exchange raft's messages, databases and a few questions over HTTP/1.1.
 
-The front door is `Transport`; `PeerClient` asks members when there is no transport yet; `identity` computes who is who.
+The front door is `Transport`; `PeerClient` asks members when there is no transport yet.
 """
 
 from tercet.peer.client import ClusterView, NoAnswer, PeerClient
 from tercet.peer.context import Handler, Limits
 from tercet.peer.headers import Identity
-from tercet.peer.identity import cluster_id, member_id
 from tercet.peer.member_endpoints import MemberApi, MemberJson, NotPrimaryLessor
 from tercet.peer.snapshot_receiver import snapshot_path
 from tercet.peer.status import PeerStatus
@@ -24,7 +23,5 @@ __all__ = [
     "PeerClient",
     "PeerStatus",
     "Transport",
-    "cluster_id",
-    "member_id",
     "snapshot_path",
 ]

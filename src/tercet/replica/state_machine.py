@@ -18,7 +18,7 @@ from tercet import errors
 from tercet.errors import StorageFailure
 from tercet.lease import Lessor
 from tercet.mvcc import Counts, Loaded, Store
-from tercet.mvcc.check import writes_pairs
+from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfState, Snapshot
 from tercet.replica.alarms import Alarms
@@ -190,7 +190,7 @@ class StateMachine:
     # --- one method a request
 
     def _txn_without_space(self, request: rpc_pb2.TxnRequest) -> bytes:
-        if writes_pairs(request):
+        if contains_put(request):
             raise errors.NO_SPACE
         return self.store.txn(request)
 

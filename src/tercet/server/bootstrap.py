@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from tercet.config.initial_cluster import parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError
-from tercet.peer import ClusterView, NoAnswer, cluster_id, member_id
+from tercet.peer import ClusterView, NoAnswer
+from tercet.replica.identity import cluster_id, member_id
 from tercet.replica.membership import Member, hex_id
 
 RESOLVE_SECONDS_MAX: Final = 30.0

@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from tercet import errors
-from tercet.peer import member_id as compute_member_id
 from tercet.proto import rpc_pb2
 from tercet.raft.types import ConfChange, ConfChangeType
+from tercet.replica.identity import member_id as compute_member_id
 from tercet.replica.membership import Member, change_context
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
