@@ -16,8 +16,8 @@ from tercet.bench.load import Extent, LoadFailed
 from tercet.bench.local_cluster import MemberDied
 from tercet.errors import ConfigError
 from tercet.rpc import UnaryCall
-from tests.cli.etcd_pair import binary
 from tests.client.member import member, run
+from tests.support.etcd import binary
 
 
 def test_medians_and_ratios() -> None:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tercet.bolt import BoltFile, check, measure, summarize, verify_digest, with_digest
 from tercet.proto import kv_pb2, rpc_pb2, stored_pb2
 from tercet.storage.interfaces import Bucket
+from tests.support.etcd import Etcd, run_tool, running_etcd
 
 from .images import read_all, source_of
-from .real_etcd import Member, member, run, snapshot_status
 
 LARGE_VALUE = b"large" * 40_000
 MANY = 3000
+
+
+def snapshot_status(path: Path) -> dict[str, Any]:
+    """`etcdutl snapshot status`."""
+    status: dict[str, Any] = json.loads(run_tool("etcdutl", "snapshot", "status", path, "-w", "json"))
+    return status
 
 
 def encode_revision_key(main: int, sub: int = 0, tombstone: bool = False) -> bytes:
@@ -66,8 +73,8 @@ def test_etcdutl_sees_what_we_see(snapshot: Path, content: dict[bytes, dict[byte
 
 def test_etcd_restores_ours_serves_it_and_writes_on(snapshot: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    run("etcdutl", "snapshot", "restore", snapshot, "--data-dir", data)
-    with member(data) as etcd:
+    run_tool("etcdutl", "snapshot", "restore", snapshot, "--data-dir", data)
+    with running_etcd(tmp_path, data=data, initial_peer_url="http://localhost:2380") as etcd:
         assert etcd.ctl("get", "", "--from-key", "--count-only", "-w", "fields").count(f'"Count" : {MANY + 2}') == 1
         assert etcd.ctl("get", "a") == ""
         assert etcd.ctl("get", "a", "--rev=3", "--print-value-only") == "second\n"
@@ -85,9 +92,9 @@ def test_etcd_restores_ours_serves_it_and_writes_on(snapshot: Path, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     """An etcd with users, roles, a lease, an alarm, deleted keys and a compaction behind it."""
-    with member(tmp_path_factory.mktemp("real") / "data") as etcd:
+    with running_etcd(tmp_path_factory.mktemp("real")) as etcd:
         for n in range(12):
             etcd.ctl("put", f"key/{n}", "x" * 700)
         etcd.ctl("put", "large", "y" * 20_000)
@@ -102,7 +109,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
         yield etcd
 
 
-def test_we_read_what_etcd_saved(etcd: Member, tmp_path: Path) -> None:
+def test_we_read_what_etcd_saved(etcd: Etcd, tmp_path: Path) -> None:
     path = tmp_path / "saved.db"
     alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=5, alarm=rpc_pb2.NOSPACE)
     etcd.call("/etcdserverpb.Maintenance/Alarm", alarm.SerializeToString())
@@ -131,7 +138,7 @@ def test_we_read_what_etcd_saved(etcd: Member, tmp_path: Path) -> None:
     assert next(pair.value for pair in kept if pair.key == b"large") == b"y" * 20_000
 
 
-def test_what_we_write_again_hashes_the_same(etcd: Member, tmp_path: Path) -> None:
+def test_what_we_write_again_hashes_the_same(etcd: Etcd, tmp_path: Path) -> None:
     """Through our reader into our writer, back to etcd's tool: nothing is lost between the two formats."""
     saved, ours = tmp_path / "saved.db", tmp_path / "ours.db"
     etcd.ctl("snapshot", "save", saved)
@@ -141,7 +148,7 @@ def test_what_we_write_again_hashes_the_same(etcd: Member, tmp_path: Path) -> No
     assert snapshot_status(ours)["hash"] == snapshot_status(saved)["hash"]
 
 
-def test_we_read_a_live_database(etcd: Member, tmp_path: Path) -> None:
+def test_we_read_a_live_database(etcd: Etcd, tmp_path: Path) -> None:
     """A member's own db, with free pages and inline buckets, copied when it rests."""
     etcd.ctl("defrag")
     for n in range(30):

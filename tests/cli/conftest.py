@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.etcd_pair import ADVERTISED, etcd
+from tests.cli.etcd_pair import ADVERTISED
+from tests.support.etcd import running_etcd
 
 
 @dataclass(frozen=True)
@@ -24,4 +25,6 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with ExitStack() as stack:
         places: list[Path] = [tmp_path_factory.mktemp(name) for name in ("theirs", "ours")]
-        yield Pair(*(stack.enter_context(etcd(place, advertise=ADVERTISED)) for place in places))
+        options = {"advertise": ADVERTISED, "initial_peer_url": ADVERTISED}
+        etcds = [stack.enter_context(running_etcd(place, "--bcrypt-cost=4", **options)) for place in places]
+        yield Pair(*(etcd.endpoint for etcd in etcds))

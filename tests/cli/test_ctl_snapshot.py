@@ -13,7 +13,8 @@ from tercet.client.services import StreamingMaintenance
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
-from tests.cli.etcd_pair import binary, run_ours, run_theirs
+from tests.cli.etcd_pair import run_ours, run_theirs
+from tests.support.etcd import binary
 
 
 def status(path: Path) -> str:

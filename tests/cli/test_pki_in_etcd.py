@@ -9,8 +9,9 @@ import pytest
 
 from tercet.cli import tercet
 from tercet.pki import explain
-from tests.cli.etcd_pair import binary, clean_environment, etcd
+from tests.cli.etcd_pair import clean_environment
 from tests.pki.programs import cfssl_gencert, needs_cfssl, write_json
+from tests.support.etcd import binary, running_etcd
 
 HOSTS = ["127.0.0.1"]
 
@@ -56,9 +57,9 @@ def test_every_kind_of_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algo
     make(tmp_path, "server", {"CN": "etcd", "hosts": HOSTS, "key": key}, *SIGN)
     make(tmp_path, "client", {"CN": "root", "key": key}, *SIGN)
     make(tmp_path, "other", {"CN": "other"}, "-initca")
-    with etcd(tmp_path / "member", *server_flags(tmp_path, "server"), scheme="https") as endpoint:
-        assert "is healthy: successfully committed proposal: took = " in etcdctl(tmp_path, endpoint, "client").stdout
-        assert etcdctl(tmp_path, endpoint, "client", ca="other", timeout="500ms").returncode == 1
+    with running_etcd(tmp_path / "member", *server_flags(tmp_path, "server"), scheme="https") as etcd:
+        assert "is healthy: successfully committed proposal: took = " in etcdctl(tmp_path, etcd.endpoint, "client").stdout
+        assert etcdctl(tmp_path, etcd.endpoint, "client", ca="other", timeout="500ms").returncode == 1
     read = [(tmp_path / f"{name}.pem").read_bytes() for name in ("server", "other")]
     assert explain(read[0], ca_pem=read[1], host="127.0.0.1") == ["it was signed by CN=ca, not by CN=other"]
 
@@ -74,5 +75,5 @@ def test_mixed_with_cfssls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours
             make(tmp_path, name, request, *SIGN)
         else:
             cfssl_gencert(tmp_path, name, *SIGN, write_json(tmp_path / f"{name}-csr.json", request))
-    with etcd(tmp_path / "member", *server_flags(tmp_path, "server"), scheme="https") as endpoint:
-        assert etcdctl(tmp_path, endpoint, "client").returncode == 0
+    with running_etcd(tmp_path / "member", *server_flags(tmp_path, "server"), scheme="https") as etcd:
+        assert etcdctl(tmp_path, etcd.endpoint, "client").returncode == 0

@@ -20,7 +20,9 @@ import pytest
 
 from tercet.cli.up_plan import Shape, Wish, habitual_ports, make_plan, settle
 from tercet.errors import ConfigError
-from tests.cli.etcd_pair import binary, clean_environment, free_ports, run_ours, run_theirs
+from tests.cli.etcd_pair import clean_environment, run_ours, run_theirs
+from tests.support.etcd import binary
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 UP_SECONDS = 15

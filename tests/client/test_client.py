@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from tercet.pki import ensure_certificates
 from tercet.proto import rpc_pb2
 from tercet.rpc import ServerStream, UnaryCall, server_stream
 from tests.client.member import Answer, member, run
+from tests.support.ports import free_port
 
 RANGE, PUT = "/etcdserverpb.KV/Range", "/etcdserverpb.KV/Put"
 ALARM, AUTHENTICATE = "/etcdserverpb.Maintenance/Alarm", "/etcdserverpb.Auth/Authenticate"
@@ -42,9 +42,7 @@ NO_LEADER = fail(Code.UNAVAILABLE, "etcdserver: no leader")
 
 
 def unused_endpoint() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 class TestFailover:

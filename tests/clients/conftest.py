@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tercet.pki import ensure_certificates
-from tests.cluster.processes import Cluster, Member
+from tests.support.processes import Cluster, Member
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-clients"

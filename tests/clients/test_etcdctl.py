@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.etcd_pair import binary
-from tests.cluster.processes import ETCD, Cluster, Member, etcdctl
+from tests.support.etcd import binary
+from tests.support.processes import ETCD, Cluster, Member, etcdctl
 
 
 def ctl(asked: Cluster | Member, *words: str, stdin: str | None = None) -> str:

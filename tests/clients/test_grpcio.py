@@ -10,8 +10,8 @@ import grpc
 import pytest
 
 from tercet.proto import rpc_pb2
-from tests.cluster.client import prefix_end
-from tests.cluster.processes import Cluster, Member
+from tests.support.client import prefix_end
+from tests.support.processes import Cluster, Member
 
 _RANGE = "/etcdserverpb.KV/Range"
 _PUT = "/etcdserverpb.KV/Put"

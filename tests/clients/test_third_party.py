@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.cluster.processes import Cluster, Member
+from tests.support.processes import Cluster, Member
 
 _HERE = Path(__file__).parent
 

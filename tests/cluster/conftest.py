@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tercet.pki import ClusterCertificates, ensure_certificates
-from tests.cluster.processes import Cluster
+from tests.support.processes import Cluster
 
 Planned = Callable[..., Cluster]
 """`plan(names=..., flags=..., programs=..., certificates=...)`: a cluster that is not started yet."""

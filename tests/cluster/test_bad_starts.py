@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import BIN, ETCD, QUICK, TERCET, Cluster, free_port
 from tests.server.certificates import Authority
+from tests.support.processes import BIN, ETCD, QUICK, TERCET, Cluster, free_port
 
 
 def refused(cluster: Cluster, *flags: str, code: int = 1) -> str:

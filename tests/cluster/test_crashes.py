@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK
 from tests.cluster.writers import Load, check_agreement
+from tests.support.processes import QUICK
 
 # Checkpoints, trimming of the log and snapshots to followers happen every few hundred entries.
 SMALL_LOG = (*QUICK, "--snapshot-count=200", "--snapshot-catchup-entries=100")

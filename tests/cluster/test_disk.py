@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.client import Client
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, Member, wait_until
+from tests.support.client import Client
+from tests.support.processes import QUICK, Member, wait_until
 
 MEGABYTE = 1 << 20
 

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK
 from tests.cluster.writers import check_agreement
+from tests.support.processes import QUICK
 
 
 def test_d31_an_empty_disk_under_an_old_name_is_refused(plan: Planned) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tercet.proto import rpc_pb2
-from tests.cluster.client import Client
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, wait_until
 from tests.cluster.writers import check_agreement
+from tests.support.client import Client
+from tests.support.processes import QUICK, wait_until
 
 
 def test_d16_a_leader_that_was_frozen_shows_nobody_the_past(plan: Planned) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tercet.pki import ClusterCertificates
-from tests.cluster.client import Client, Credentials
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, etcdctl, free_port, server_context
 from tests.cluster.writers import Load
 from tests.server.certificates import Authority
+from tests.support.client import Client, Credentials
+from tests.support.processes import QUICK, etcdctl, free_port, server_context
 
 
 def ask(connection: http.client.HTTPConnection) -> None:

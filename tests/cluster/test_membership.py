@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, TERCET, Cluster, Member, etcdctl, free_port, listening, wait_until
 from tests.cluster.writers import Load, check_agreement
+from tests.support.processes import QUICK, TERCET, Cluster, Member, etcdctl, free_port, listening, wait_until
 
 SMALL_LOG = (*QUICK, "--snapshot-count=100", "--snapshot-catchup-entries=20")
 

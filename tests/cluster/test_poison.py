@@ -9,10 +9,10 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from tercet.proto import rpc_pb2
-from tests.cluster.client import Client
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, Cluster, wait_until
 from tests.replica.test_deep_requests import nested_txn
+from tests.support.client import Client
+from tests.support.processes import QUICK, Cluster, wait_until
 
 
 @pytest.fixture

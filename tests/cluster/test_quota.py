@@ -7,10 +7,10 @@ import time
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.cluster.client import Client
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, Member, etcdctl, wait_until
 from tests.cluster.writers import check_agreement
+from tests.support.client import Client
+from tests.support.processes import QUICK, Member, etcdctl, wait_until
 
 NO_SPACE = "etcdserver: mvcc: database space exceeded"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, Member
 from tests.cluster.writers import Load
+from tests.support.processes import QUICK, Member
 
 SMALL_LOG = (*QUICK, "--snapshot-count=50", "--snapshot-catchup-entries=5")
 FORGETFUL = (*QUICK, "--snapshot-count=10", "--snapshot-catchup-entries=1")

@@ -13,10 +13,10 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from tercet.proto import rpc_pb2
-from tests.cluster.client import Client
 from tests.cluster.conftest import Planned
-from tests.cluster.processes import QUICK, Cluster, Member
 from tests.cluster.writers import Load, check_agreement
+from tests.support.client import Client
+from tests.support.processes import QUICK, Cluster, Member
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

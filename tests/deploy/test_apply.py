@@ -28,8 +28,8 @@ from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
 from tests.deploy.clusters import cluster_of as written
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
-from tests.deploy.sshd import free_port
 from tests.deploy.test_rolling import ScriptedMembers
+from tests.support.ports import free_port
 
 RUNS = HostChange((), needs_restart=False, restart_reasons=(), is_first_start=False, is_running=True)
 CHANGED = replace(RUNS, needs_restart=True, restart_reasons=("its unit changes", "its certificate changes"))

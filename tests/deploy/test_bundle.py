@@ -30,7 +30,7 @@ from tercet.deploy.release.launchers import launchers
 from tercet.deploy.release.release import activate_command, install_command
 from tercet.deploy.release.tarball import File, pack, unpack
 from tercet.errors import ConfigError
-from tests.cluster.processes import Cluster
+from tests.support.processes import Cluster
 
 HERE = sys.version_info[:2]
 THIS_PYTHON = EngineSettings(python=sys.executable)

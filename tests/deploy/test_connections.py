@@ -20,7 +20,8 @@ from tercet.deploy.cluster.settings import SshSettings
 from tercet.deploy.ssh.connections import Dialer, connect, connected
 from tercet.deploy.ssh.login import _algorithms
 from tercet.deploy.ssh.remote import Host, HostError
-from tests.deploy.sshd import USER, Operator, fingerprint, free_port, make_key, public, running_sshd, wire_to
+from tests.deploy.sshd import USER, Operator, fingerprint, make_key, public, running_sshd, wire_to
+from tests.support.ports import free_port
 
 
 def log_in(spec: HostSpec, *, accept_new: bool = False) -> str:

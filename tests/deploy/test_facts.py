@@ -23,7 +23,8 @@ from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact, Wanted, gat
 from tercet.deploy.ssh import receive
 from tercet.deploy.ssh.connections import connect
 from tercet.deploy.ssh.remote import Completed, Host, HostError
-from tests.deploy.sshd import USER, Operator, free_port
+from tests.deploy.sshd import USER, Operator
+from tests.support.ports import free_port
 
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
 

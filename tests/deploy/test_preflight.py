@@ -14,7 +14,8 @@ from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
 from tercet.deploy.facts.preflight import preflight, wanted
 from tercet.deploy.facts.preflight_checks import CHECKS, Finding, Question
 from tercet.deploy.ssh.connections import connected
-from tests.deploy.sshd import Operator, free_port
+from tests.deploy.sshd import Operator
+from tests.support.ports import free_port
 
 SPECS = tuple(HostSpec(name=f"node{number}", address=f"192.0.2.{number}") for number in (1, 2, 3))
 CLUSTER = Cluster(name="test", path=Path("cluster.yaml"), hosts=SPECS)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.processes import ETCD, TERCET, Cluster, Member
 from tests.differential.twins import Twins
+from tests.support.processes import ETCD, TERCET, Cluster, Member
 
 
 @pytest.fixture(scope="package")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import Member
 from tests.differential.test_edges import txn
 from tests.differential.twins import Twins
+from tests.support.processes import Member
 
 NAMES = ("etcd_mvcc_put_total", "etcd_mvcc_delete_total", "etcd_mvcc_range_total", "etcd_mvcc_txn_total")
 _Put = rpc_pb2.PutRequest

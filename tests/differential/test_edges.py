@@ -9,8 +9,8 @@ import pytest
 from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
-from tests.cluster.client import Client
 from tests.differential.twins import SECONDS, SORT_ORDER_REFUSED, Twins, ask, refusal, streamed
+from tests.support.client import Client
 
 _Range = rpc_pb2.RangeRequest
 _Put = rpc_pb2.PutRequest

@@ -8,10 +8,10 @@ import pytest
 from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import Member
 from tests.differential.twins import Twins, ask, streamed
 from tests.differential.wild import wild_request
 from tests.mvcc.histories import Histories
+from tests.support.processes import Member
 
 STEPS = 250
 

@@ -22,9 +22,9 @@ from google.protobuf.message import Message
 
 from tercet import errors
 from tercet.proto import rpc_pb2
-from tests.cluster.client import Client
 from tests.mvcc.etcd import PATHS
 from tests.mvcc.member import ANSWERS
+from tests.support.client import Client
 
 TXN_REFUSALS = [
     (int(error.code), error.message)

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from tercet.http import Access
-from tests.http.etcd import Answer, fetch, running_etcd
+from tests.http.fetch import Answer, fetch
 from tests.http.member import make_routes, served
+from tests.support.etcd import running_etcd
 
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_etcd(tmp_path_factory.mktemp("etcd"), "--host-whitelist", "127.0.0.1,good.example") as url:
-        yield url
+    with running_etcd(tmp_path_factory.mktemp("etcd"), "--host-whitelist", "127.0.0.1,good.example") as running:
+        yield running.client_url
 
 
 @pytest.fixture(scope="module")

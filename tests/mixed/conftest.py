@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tercet.pki import ClusterCertificates, ensure_certificates
-from tests.cluster.processes import ETCD, TERCET, Cluster
 from tests.mixed.mixture import mixture
+from tests.support.processes import ETCD, TERCET, Cluster
 
 Mix = Callable[..., Cluster]
 """`mix({name: program}, certificates=...)`: a cluster that is not started yet."""

@@ -17,7 +17,7 @@ import yaml
 from tercet.bolt import BoltFile
 from tercet.pki import ClusterCertificates
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import ETCD, Cluster, Member, wait_until
+from tests.support.processes import ETCD, Cluster, Member, wait_until
 
 SNAPSHOT_ENTRIES = 100
 CATCH_UP_ENTRIES = 10

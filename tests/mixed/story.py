@@ -20,10 +20,10 @@ from google.protobuf.message import Message
 
 from tercet.mvcc.check import is_read_only, is_serializable
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import Member
 from tests.mvcc.etcd import PATHS
 from tests.mvcc.histories import Histories, operations
 from tests.mvcc.member import ANSWERS
+from tests.support.processes import Member
 
 _UNCERTAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN)
 _LEASES = (7, 8, 0x7FFFFFFFFFFFFFFE)

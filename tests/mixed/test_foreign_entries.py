@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import Cluster, Member
 from tests.mixed.mixture import check_same, make_leader
+from tests.support.processes import Cluster, Member
 
 _Op = rpc_pb2.RequestOp
 _Put = rpc_pb2.PutRequest

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.cluster.processes import ETCD, TERCET, Cluster, Member, etcdctl
 from tests.mixed.conftest import Mix
 from tests.mixed.mixture import CATCH_UP_ENTRIES, SNAPSHOT_ENTRIES, check_same, complaints, make_leader
 from tests.mixed.story import Story
+from tests.support.processes import ETCD, TERCET, Cluster, Member, etcdctl
 
 _REMOVED = "the member has been permanently removed"
 

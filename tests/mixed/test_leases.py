@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import Cluster, Member, wait_until
 from tests.mixed.mixture import check_same, make_leader
+from tests.support.processes import Cluster, Member, wait_until
 
 
 def grant(member: Member, id: int, seconds: int) -> rpc_pb2.LeaseGrantResponse:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.processes import Cluster
 from tests.mixed.mixture import CATCH_UP_ENTRIES, SNAPSHOT_ENTRIES, check_same, complaints, is_etcd, make_leader
 from tests.mixed.story import Story
+from tests.support.processes import Cluster
 
 
 @pytest.mark.parametrize("leader", ["e1", "t1", "t2"])

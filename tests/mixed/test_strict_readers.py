@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from tercet.proto import rpc_pb2
-from tests.cluster.processes import Cluster
 from tests.mixed.mixture import check_same, make_leader
+from tests.support.processes import Cluster
 
 PUT = rpc_pb2.PutRequest(key=b"strict", value=b"reader").SerializeToString()
 DELETE = rpc_pb2.DeleteRangeRequest(key=b"strict").SerializeToString()

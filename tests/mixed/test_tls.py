@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tercet.pki import ClusterCertificates
-from tests.cluster.processes import ETCD, TERCET
 from tests.mixed.conftest import Mix
 from tests.mixed.mixture import SNAPSHOT_ENTRIES, check_same, complaints, make_leader
 from tests.mixed.story import Story
+from tests.support.processes import ETCD, TERCET
 
 
 def test_members_of_both_kinds_agree_over_tls(mix: Mix, certificates: ClusterCertificates) -> None:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cluster.client import Client
-from tests.cluster.processes import Cluster
 from tests.cluster.writers import Load
 from tests.mixed.mixture import check_same, complaints, make_leader
+from tests.support.client import Client
+from tests.support.processes import Cluster
 
 
 @contextmanager

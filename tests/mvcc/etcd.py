@@ -1,12 +1,8 @@
-"""The judge: one real etcd 3.5.1, spoken to by a gRPC library that is not ours."""
+"""The reference implementation: one real etcd 3.5.1, called through grpcio."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
-import sysconfig
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
 from tests.mvcc.member import ANSWERS
+from tests.support.etcd import running_etcd
 
 PATHS: dict[type[Message], str] = {
     rpc_pb2.PutRequest: "/etcdserverpb.KV/Put",
@@ -29,7 +26,6 @@ PATHS: dict[type[Message], str] = {
     rpc_pb2.HashRequest: "/etcdserverpb.Maintenance/Hash",
 }
 HASHES = {rpc_pb2.HashKVRequest: rpc_pb2.HashKVResponse, rpc_pb2.HashRequest: rpc_pb2.HashResponse}
-ETCD = Path(sysconfig.get_path("scripts")) / "etcd"
 
 
 class Etcd:
@@ -62,45 +58,7 @@ class Etcd:
 
 
 @contextlib.contextmanager
-def running_etcd(directory: Path) -> Iterator[Etcd]:
-    client, peer = _free_ports(2)
-    with (directory / "etcd.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                str(ETCD),
-                f"--data-dir={directory / 'data'}",
-                f"--listen-client-urls=http://127.0.0.1:{client}",
-                f"--advertise-client-urls=http://127.0.0.1:{client}",
-                f"--listen-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-cluster=default=http://127.0.0.1:{peer}",
-                "--unsafe-no-fsync",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{client}") as channel:
-            etcd = Etcd(channel)
-            _wait_until_ready(etcd, process, directory / "etcd.log")
-            yield etcd
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_until_ready(etcd: Etcd, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while isinstance(etcd.call(rpc_pb2.RangeRequest(key=b"ready")), tuple):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"etcd did not start: {log.read_text()[-2000:]}")
-        time.sleep(0.05)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
+def connected_etcd(directory: Path) -> Iterator[Etcd]:
+    """A fresh etcd and a channel to it."""
+    with running_etcd(directory) as running, grpc.insecure_channel(running.endpoint) as channel:
+        yield Etcd(channel)

@@ -22,7 +22,7 @@ from tercet.mvcc.encoding import encode_revision_key
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
-from tests.mvcc.etcd import Etcd, running_etcd
+from tests.mvcc.etcd import Etcd, connected_etcd
 from tests.mvcc.histories import Histories
 from tests.mvcc.member import Member
 
@@ -91,7 +91,7 @@ def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] |
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
+    with connected_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
         yield etcd
 
 

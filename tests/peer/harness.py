@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import uvloop
 
 from tercet.peer import Identity, Limits, MemberApi, Transport
 from tercet.raft.types import Entry, Message, MessageType
+from tests.support.waiting import scaled, until
 
 CLUSTER = 0xC5D79B23ABC0F662
 VERSION = "3.7.1"
@@ -25,7 +25,7 @@ def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 15.0) -> None:
     async def main() -> None:
         unheard: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(scaled(seconds)):
             await scenario
         await asyncio.sleep(0)
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -33,14 +33,6 @@ def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 15.0) -> None:
         assert not unheard, unheard
 
     uvloop.run(main())
-
-
-async def until(condition: Callable[[], object], *, seconds: float = 5.0) -> None:
-    """Wait until it holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to hold"
-        await asyncio.sleep(0.005)
 
 
 class Notes:

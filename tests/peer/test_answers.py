@@ -10,8 +10,9 @@ import pytest
 from tercet.peer.prober import parse_probe, probe_answer
 from tercet.raft.codec import encode_message
 from tercet.raft.types import ConfState, Message, MessageType, Snapshot
-from tests.peer.harness import CLUSTER, append, exchange, member, request, run, split, until
-from tests.peer.real_etcd import Etcd
+from tests.peer.harness import CLUSTER, append, exchange, member, request, run, split
+from tests.support.etcd import Etcd
+from tests.support.waiting import until
 
 OWN = 7
 _FROM_REMOVED = b'{"message":"cannot process message from removed member"}'
@@ -60,13 +61,13 @@ _CASES = [
 ]  # fmt: skip
 
 
-def test_refusals_are_etcds(judge: Etcd, tmp_path: Path) -> None:
+def test_refusals_are_etcds(shared_etcd: Etcd, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with member(OWN, tmp_path / "own", cluster=judge.cluster_id, version="3.5.1") as own:
+        async with member(OWN, tmp_path / "own", cluster=shared_etcd.cluster_id, version="3.5.1") as own:
             for name, method, path, changes, body, status, text in _CASES:
-                asked = request(method, path, good(judge.cluster_id, **changes), body)
+                asked = request(method, path, good(shared_etcd.cluster_id, **changes), body)
                 ours = split(await exchange(own.port, asked))
-                theirs = split(await exchange(judge.peer_port, asked))
+                theirs = split(await exchange(shared_etcd.peer_port, asked))
                 for answer in (ours, theirs):
                     answer[1].pop("date")
                 assert ours == theirs, name
@@ -75,12 +76,12 @@ def test_refusals_are_etcds(judge: Etcd, tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_an_accepted_message_is_answered_as_by_etcd(judge: Etcd, tmp_path: Path) -> None:
+def test_an_accepted_message_is_answered_as_by_etcd(shared_etcd: Etcd, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with member(judge.id, tmp_path / "own", cluster=judge.cluster_id) as own:
-            body = encode_message(Message(MessageType.HEARTBEAT, judge.id, 0xAB))
-            asked = request("POST", "/raft", good(judge.cluster_id), body)
-            ours, theirs = split(await exchange(own.port, asked)), split(await exchange(judge.peer_port, asked))
+        async with member(shared_etcd.id, tmp_path / "own", cluster=shared_etcd.cluster_id) as own:
+            body = encode_message(Message(MessageType.HEARTBEAT, shared_etcd.id, 0xAB))
+            asked = request("POST", "/raft", good(shared_etcd.cluster_id), body)
+            ours, theirs = split(await exchange(own.port, asked)), split(await exchange(shared_etcd.peer_port, asked))
             assert ours[0] == theirs[0] == 204
             assert set(ours[1]) == set(theirs[1]) == {"x-etcd-cluster-id", "date"}
             assert [message.from_ for message in own.notes.messages] == [0xAB]
@@ -148,11 +149,11 @@ def test_a_stranger_with_an_address_can_be_answered(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_probing_tells_the_time(judge: Etcd, tmp_path: Path) -> None:
+def test_probing_tells_the_time(shared_etcd: Etcd, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(OWN, tmp_path / "own") as own:
             times = []
-            for port in (own.port, judge.peer_port):
+            for port in (own.port, shared_etcd.peer_port):
                 status, headers, body = split(await exchange(port, request("GET", "/raft/probing")))
                 assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
                 times.append(parse_probe(body))

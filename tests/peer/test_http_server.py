@@ -12,8 +12,9 @@ import pytest
 
 from tercet.peer import Limits
 from tercet.raft.codec import encode_message
-from tests.peer.harness import CLUSTER, Notes, append, exchange, member, request, run, split, until
+from tests.peer.harness import CLUSTER, Notes, append, exchange, member, request, run, split
 from tests.peer.test_member_questions import Api
+from tests.support.waiting import until
 
 HEADERS = {"X-Server-Version": "3.7.1", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": f"{CLUSTER:x}"}
 QUICK = Limits(io_timeout=0.3)

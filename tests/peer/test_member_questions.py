@@ -15,7 +15,7 @@ from tercet.errors import StatusError
 from tercet.peer import MemberJson, NoAnswer, NotPrimaryLessor, PeerClient
 from tercet.proto import internal_pb2, rpc_pb2
 from tests.peer.harness import CLUSTER, Member, exchange, fake, member, request, run, split
-from tests.peer.real_etcd import Etcd
+from tests.support.etcd import Etcd
 
 _MEMBERS: list[MemberJson] = [
     {"id": 7, "peerURLs": ["http://a:1"], "name": "n7", "clientURLs": ["http://a:2"]},
@@ -254,22 +254,22 @@ def test_a_kept_connection_that_the_listener_closed_is_replaced(tmp_path: Path) 
     ask(tmp_path, questions)
 
 
-def test_etcd_answers_our_client(judge: Etcd) -> None:
+def test_etcd_answers_our_client(shared_etcd: Etcd) -> None:
     async def scenario() -> None:
         async with PeerClient(timeout=3.0) as client:
-            urls = [judge.peer_url]
+            urls = [shared_etcd.peer_url]
             view = await client.members(urls)
-            assert view.cluster_id == judge.cluster_id
-            assert [one["id"] for one in view.members] == [judge.id]
-            assert view.members[0]["clientURLs"] == [judge.client_url]
+            assert view.cluster_id == shared_etcd.cluster_id
+            assert [one["id"] for one in view.members] == [shared_etcd.id]
+            assert view.members[0]["clientURLs"] == [shared_etcd.client_url]
             assert (await client.versions(urls))["etcdserver"] == "3.5.1"
             assert await client.downgrade_enabled(urls) is False
-            judge.ctl("put", "a", "b")
-            hashed = judge.ctl("put", "a", "c")["header"]["revision"]
-            answer = await client.hash_kv(judge.peer_url, hashed, judge.cluster_id)
+            shared_etcd.ctl_json("put", "a", "b")
+            hashed = shared_etcd.ctl_json("put", "a", "c")["header"]["revision"]
+            answer = await client.hash_kv(shared_etcd.peer_url, hashed, shared_etcd.cluster_id)
             assert answer.hash != 0
             with pytest.raises(StatusError) as caught:
-                await client.hash_kv(judge.peer_url, 10**9, judge.cluster_id)
+                await client.hash_kv(shared_etcd.peer_url, 10**9, shared_etcd.cluster_id)
             assert caught.value is errors.FUTURE_REVISION
             with pytest.raises(StatusError) as caught:
                 await client.promote(urls, 12345)
@@ -277,7 +277,7 @@ def test_etcd_answers_our_client(judge: Etcd) -> None:
             with pytest.raises(StatusError) as caught:
                 await client.renew_lease(urls, 12345)
             assert caught.value is errors.LEASE_NOT_FOUND
-            lease = judge.ctl("lease", "grant", "60")["ID"]
+            lease = shared_etcd.ctl_json("lease", "grant", "60")["ID"]
             assert (await client.renew_lease(urls, lease)).TTL == 60
             live = await client.lease_time_to_live(urls, rpc_pb2.LeaseTimeToLiveRequest(ID=lease))
             assert (live.ID, live.grantedTTL) == (lease, 60)
@@ -288,17 +288,17 @@ def test_etcd_answers_our_client(judge: Etcd) -> None:
     run(scenario())
 
 
-def test_lease_answers_are_wrapped_as_etcd_wraps_them(judge: Etcd, tmp_path: Path) -> None:
-    lease = judge.ctl("lease", "grant", "60")["ID"]
+def test_lease_answers_are_wrapped_as_etcd_wraps_them(shared_etcd: Etcd, tmp_path: Path) -> None:
+    lease = shared_etcd.ctl_json("lease", "grant", "60")["ID"]
     asked = internal_pb2.LeaseInternalRequest(LeaseTimeToLiveRequest=rpc_pb2.LeaseTimeToLiveRequest(ID=lease))
 
     async def questions(one: Member, api: Api, client: PeerClient) -> None:
         raw = request("POST", "/leases/internal", {}, asked.SerializeToString())
-        answers = [split(await exchange(port, raw)) for port in (one.port, judge.peer_port)]
+        answers = [split(await exchange(port, raw)) for port in (one.port, shared_etcd.peer_port)]
         bodies = [internal_pb2.LeaseInternalResponse.FromString(body) for _, _, body in answers]
         assert [body.LeaseTimeToLiveResponse.ID for body in bodies] == [lease, lease]
         assert {headers["content-type"] for _, headers, _ in answers} == {"application/protobuf"}
-        members = json.loads(split(await exchange(judge.peer_port, request("GET", "/members")))[2])
+        members = json.loads(split(await exchange(shared_etcd.peer_port, request("GET", "/members")))[2])
         assert set(members[0]) == set(_MEMBERS[0])
 
     ask(tmp_path, questions)

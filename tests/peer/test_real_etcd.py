@@ -18,8 +18,10 @@ from tercet.bolt import BoltFile
 from tercet.peer import Identity, Limits, PeerClient, Transport, snapshot_path
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfState, Message, MessageType, Snapshot
-from tests.peer.harness import Notes, run, until
-from tests.peer.real_etcd import Etcd, etcd, free_ports
+from tests.peer.harness import Notes, run
+from tests.support.etcd import Etcd, running_etcd
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 class Follower(Notes):
@@ -62,16 +64,17 @@ class Follower(Notes):
 
 @contextmanager
 def leader(directory: Path, *flags: str) -> Iterator[Etcd]:
-    with etcd(directory, "--heartbeat-interval", "50", "--election-timeout", "1000", *flags) as running:
+    pace = ("--heartbeat-interval=50", "--election-timeout=1000")
+    with running_etcd(directory, "--strict-reconfig-check=false", *pace, *flags) as running:
         yield running
 
 
 @asynccontextmanager
 async def joined(real: Etcd, directory: Path) -> Any:
     """The follower as a member of the real one's cluster, by `etcdctl member add`."""
-    [port] = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    added = await asyncio.to_thread(real.ctl, "member", "add", "ours", f"--peer-urls={url}")
+    assert real.id  # read while it has a quorum of its own
+    url = f"http://127.0.0.1:{free_port()}"
+    added = await asyncio.to_thread(real.ctl_json, "member", "add", "ours", f"--peer-urls={url}")
     own_id = added["member"]["ID"]
     async with PeerClient() as client:
         view = await client.members([real.peer_url])
@@ -112,8 +115,8 @@ def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:
             await until(lambda: follower.transport.active_since(real.id) is not None)
             # Two voters: etcd commits nothing without our acknowledgements, and reads nothing without our heartbeat answers.
             for number in range(20):
-                await asyncio.to_thread(real.ctl, "put", f"key{number}", "x" * 100 * number)
-            got = await asyncio.to_thread(real.ctl, "get", "key7")
+                await asyncio.to_thread(real.ctl_json, "put", f"key{number}", "x" * 100 * number)
+            got = await asyncio.to_thread(real.ctl_json, "get", "key7")
             assert got["count"] == 1
             await until(lambda: follower.commit == follower.last)
             puts = [put_of(data) for data in follower.data[-20:]]
@@ -127,7 +130,7 @@ def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:
             assert {MessageType.APP, MessageType.HEARTBEAT} <= kinds
             # We are thrown out: etcd says so to the next dial, once the streams are cut.
             own = f"{follower.id:x}"
-            await asyncio.to_thread(real.ctl, "member", "remove", own)
+            await asyncio.to_thread(real.ctl_json, "member", "remove", own)
             await until(lambda: follower.removals == 1)
 
     with leader(tmp_path) as real:
@@ -146,7 +149,7 @@ def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
             assert "members" in json.loads(message.snapshot.data)["Root"]["Children"]["0"]["Children"]
             with BoltFile(snapshot_path(tmp_path / "snap", message.snapshot.index)) as file:
                 assert b"key" in list(file.buckets())
-            await asyncio.to_thread(real.ctl, "put", "after", "z")
+            await asyncio.to_thread(real.ctl_json, "put", "after", "z")
             await until(lambda: follower.data and put_of(follower.data[-1]) == (b"after", b"z"))
             assert follower.last > message.snapshot.index
 
@@ -172,7 +175,7 @@ def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
         transport.send_snapshot(Message(MessageType.SNAP, real.id, 0xAB, 1, snapshot=snapshot), database())
         await until(lambda: notes.snapshots)
         assert notes.snapshots == [(real.id, True)]
-        stored = tmp_path / "data" / "member" / "snap" / "0000000000000077.snap.db"
+        stored = real.data / "member" / "snap" / "0000000000000077.snap.db"
         assert stored.read_bytes() == b"".join(pieces)
         await transport.close()
 
@@ -201,7 +204,7 @@ def test_a_real_member_and_a_broken_line(tmp_path: Path) -> None:
             assert stranger.removals == 0
             assert other.active_since(real.id) is None
             await other.close()
-            await asyncio.to_thread(real.ctl, "put", "after", "z")
+            await asyncio.to_thread(real.ctl_json, "put", "after", "z")
 
     with leader(tmp_path) as real:
         run(scenario(), seconds=20)

@@ -14,7 +14,8 @@ import pytest
 from tercet.peer import Limits, snapshot_path, snapshot_receiver
 from tercet.raft.codec import encode_message
 from tercet.raft.types import ConfState, Message, MessageType, Snapshot
-from tests.peer.harness import CLUSTER, append, exchange, fake, hole, member, request, run, split, until
+from tests.peer.harness import CLUSTER, append, exchange, fake, hole, member, request, run, split
+from tests.support.waiting import until
 
 INDEX = 0x1234
 

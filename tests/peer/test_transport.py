@@ -13,8 +13,9 @@ from tercet.peer import Limits
 from tercet.peer.msgapp_stream import MsgAppDecoder
 from tercet.peer.transport import strip_redundant
 from tercet.raft.types import Message, MessageType
-from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, member, pair, request, run, until
+from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, member, pair, request, run
 from tests.peer.tls import contexts
+from tests.support.waiting import until
 
 QUICK = Limits(io_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
 

@@ -17,7 +17,7 @@ from tercet.services.headers import Headers
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService
 from tests.replica.lone_member import LEADER, SELF, LoneMember, put_entry, snapshot_of
-from tests.stand_ins import uses_stand_ins
+from tests.support.fakes import uses_fakes
 
 
 class Call:
@@ -66,7 +66,7 @@ _TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=_RANGE)])
     ("method", "request_bytes", "value"),
     [("range", _RANGE.SerializeToString(), value_in), ("txn", _TXN.SerializeToString(), value_in_txn)],
 )
-@uses_stand_ins
+@uses_fakes
 def test_a_linearizable_read_is_not_of_the_state_before(
     method: str, request_bytes: bytes, value: Callable[[bytes], bytes]
 ) -> None:

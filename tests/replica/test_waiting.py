@@ -12,7 +12,7 @@ from tercet.raft import Raft
 from tercet.replica.proposals import NEVER_PROPOSED, Outcome, Proposals
 from tercet.replica.reads import RETRY_SECONDS, Reads
 from tercet.replica.requests import RequestIds
-from tests.stand_ins import uses_stand_ins
+from tests.support.fakes import uses_fakes
 
 
 class Notes:
@@ -62,7 +62,7 @@ def expire(proposals: Proposals, *, elected: float = 0.0, lost: float = 0.0, rea
     proposals.expire(leader_elected_at=elected, leader_lost_at=lost, leader_is_reachable=reachable)
 
 
-@uses_stand_ins
+@uses_fakes
 class TestProposals:
     def test_all_of_a_turn_become_one_batch(self, clock: Clock) -> None:
         proposals, notes = make_proposals(clock), Notes()
@@ -134,7 +134,7 @@ class TestProposals:
         assert outcomes == [errors.STOPPED]
 
 
-@uses_stand_ins
+@uses_fakes
 class TestReads:
     def test_one_round_serves_all_that_waited_and_none_that_came_later(self, clock: Clock) -> None:
         reads, notes, done = make_reads(clock), Notes(), list[Any]()

@@ -23,6 +23,7 @@ from tercet.rpc import (
     unary,
     unary_async,
 )
+from tests.support.waiting import scaled, until
 
 Result = TypeVar("Result")
 
@@ -35,7 +36,7 @@ def run(
     """Run a test under uvloop, as the members do, or another loop; a hang fails within TEST_SECONDS."""
 
     async def bounded() -> Result:
-        return await asyncio.wait_for(test, TEST_SECONDS)
+        return await asyncio.wait_for(test, scaled(TEST_SECONDS))
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(bounded())
@@ -128,11 +129,3 @@ async def serving(
         server.close()
         await until(lambda: not server.connections)
         assert not len(server.deadlines)
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Wait for what another party will do; fails if it does not."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)

@@ -13,7 +13,8 @@ import pytest
 
 from tercet.errors import Code, InvariantViolation
 from tercet.rpc import Channel, ChannelOptions, RpcError
-from tests.rpc.harness import run, until
+from tests.rpc.harness import run
+from tests.support.waiting import until
 
 
 class Judge(grpc.GenericRpcHandler):

@@ -10,8 +10,9 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, Server
 from tests.rpc import raw
-from tests.rpc.harness import METHODS, run, serving, until
+from tests.rpc.harness import METHODS, run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
+from tests.support.waiting import until
 
 
 def test_open_calls_are_finished_and_new_ones_refused() -> None:

@@ -9,8 +9,9 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, ServerStream, StreamOver, UnaryCall, bidi_stream, server_stream, unary
 from tests.rpc import raw
-from tests.rpc.harness import run, serving, until
+from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
+from tests.support.waiting import settled, until
 
 MEGABYTE = bytes(1 << 20)
 
@@ -41,11 +42,10 @@ def test_streams_that_are_not_read_make_their_senders_wait(reads_tcp: bool) -> N
             for number in range(20):
                 slow.send(one_message(1 + 2 * number, b"/test.Test/Flood"))
             await until(lambda: server.methods[b"/test.Test/Flood"].started == 20)
-            await asyncio.sleep(0.2)
+            after = await settled(lambda: sent[0])
             (connection,) = server.connections
             assert connection.session.queued_body_size() < 30 << 20
             assert connection.transport.get_write_buffer_size() < 2 << 20
-            after = sent[0]
             good = Channel("127.0.0.1", port)
             await good.connect()
             for _ in range(100):
@@ -113,8 +113,7 @@ def test_requests_of_a_stream_that_its_handler_does_not_take() -> None:
                 stream.half_close()
 
             task = asyncio.create_task(sender())
-            await asyncio.sleep(0.2)
-            assert sent * 100_000 < 3 << 20
+            assert await settled(lambda: sent) * 100_000 < 3 << 20
             assert await channel.unary("/test.Test/Echo", MEGABYTE) == MEGABYTE
             go.set()
             await task
@@ -145,9 +144,8 @@ def test_a_flood_of_empty_messages_counts() -> None:
             task = asyncio.create_task(flood())
             method = server.methods[b"/test.Test/Never"]
             window_full = (1 << 20) // 5
-            await until(lambda: method.received == window_full)
-            await asyncio.sleep(0.1)
-            assert method.received == window_full
+            await until(lambda: method.received >= window_full)
+            assert await settled(lambda: method.received) == window_full
             task.cancel()
             await channel.close()
 
@@ -166,8 +164,7 @@ def test_answers_that_a_client_does_not_take() -> None:
             stream = channel.stream("/test.Test/Flood")
             await stream.send(b"")
             stream.half_close()
-            await asyncio.sleep(0.2)
-            assert server.methods[b"/test.Test/Flood"].sent < 60
+            assert await settled(lambda: server.methods[b"/test.Test/Flood"].sent) < 60
             assert channel.traffic.bytes_in < 3 << 20
             assert [message[:6] async for message in stream] == [b"%06d" % number for number in range(300)]
             await channel.close()
@@ -193,10 +190,10 @@ def test_a_sender_outside_the_handler_is_told_that_the_call_is_over() -> None:
             for _ in range(4):
                 stream.send_now(MEGABYTE)
             waiting = [asyncio.create_task(stream.drained()) for _ in range(3)]
-            await asyncio.sleep(0.02)
+            await settled(lambda: [task.done() for task in waiting])
             waiting[0].cancel()
-            await asyncio.sleep(0.02)
-            assert not waiting[1].done()
+            await until(waiting[0].done)
+            assert await settled(lambda: [task.done() for task in waiting[1:]]) == [False, False]
             call.cancel()
             for task in waiting[1:]:
                 with pytest.raises(StreamOver):

@@ -13,7 +13,8 @@ import pytest
 
 from tercet.errors import Code
 from tercet.rpc import Handler, ServerOptions, ServerStream, UnaryCall, server_stream, unary
-from tests.rpc.harness import run, serving, until
+from tests.rpc.harness import run, serving
+from tests.support.waiting import until
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 

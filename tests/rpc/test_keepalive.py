@@ -12,8 +12,9 @@ from tercet.errors import Code
 from tercet.rpc import Channel, ChannelOptions, RpcError, ServerOptions, http2
 from tercet.rpc.keepalive import PingPolicy
 from tests.rpc import raw
-from tests.rpc.harness import run, serving, until
+from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
+from tests.support.waiting import settled, until
 
 PING = frame(raw.PING, 0, 0, b"12345678")
 
@@ -119,8 +120,7 @@ def test_the_server_hangs_up_on_a_client_that_does_not_answer() -> None:
             await answering.connect()
             await mute.expect(raw.PING)
             await mute.frames_until_the_end()
-            await asyncio.sleep(0.2)
-            assert len(server.connections) == 1
+            assert await settled(lambda: len(server.connections), quiet_seconds=0.2) == 1
             assert await answering.unary("/test.Test/Echo", b"alive") == b"alive"
             await answering.close()
             mute.close()

@@ -11,8 +11,9 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Channel, ServerConnection, ServerOptions, http2
 from tests.rpc import raw
-from tests.rpc.harness import run, serving, until
+from tests.rpc.harness import run, serving
 from tests.rpc.raw import Asker, Misuse, RawPeer, frame, grpc_head, request_block
+from tests.support.waiting import until
 
 ECHO = b"/test.Test/Echo"
 

@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tercet.errors import Code
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import Channel, RpcError
-from tests.rpc.harness import run, until
+from tests.rpc.harness import run
 from tests.rpc.raw import Asker, grpc_head
-
-ETCD = shutil.which("etcd", path=str(Path(sys.executable).parent))
-
-pytestmark = pytest.mark.skipif(ETCD is None, reason="the real etcd is not installed")
+from tests.support.etcd import Etcd
+from tests.support.waiting import until
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def etcd_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    assert ETCD is not None
-    client, peer = free_ports(2)
-    urls = [f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"]
-    arguments = [ETCD, "--data-dir", str(tmp_path_factory.mktemp("etcd")), "--log-level", "error", "--name", "n"]
-    arguments += ["--listen-client-urls", urls[0], "--advertise-client-urls", urls[0]]
-    arguments += ["--listen-peer-urls", urls[1], "--initial-advertise-peer-urls", urls[1], "--initial-cluster", f"n={urls[1]}"]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        run(ready(client))
-        yield client
-    finally:
-        process.terminate()
-        process.wait(10)
+@pytest.fixture
+def etcd_port(shared_etcd: Etcd) -> int:
+    return shared_etcd.client_port
 
 
 async def connected(port: int) -> Channel:
     channel = Channel("127.0.0.1", port)
     await channel.connect()
     return channel
-
-
-async def ready(port: int) -> None:
-    for _ in range(200):
-        try:
-            channel = await connected(port)
-            await channel.unary("/etcdserverpb.KV/Range", rpc_pb2.RangeRequest(key=b"x").SerializeToString(), timeout=2)
-            await channel.close()
-            return
-        except RpcError:
-            await asyncio.sleep(0.05)
-    raise AssertionError("etcd does not start")
 
 
 def test_put_and_range(etcd_port: int) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tercet.errors import Code
 from tercet.rpc import Channel, Handler, Kind, RpcError, Server, ServerOptions, ServerStream, UnaryCall, server_stream, unary
 from tercet.rpc.deadlines import Deadlines
-from tests.rpc.harness import METHODS, run, serving, until
+from tests.rpc.harness import METHODS, run, serving
 from tests.rpc.raw import Asker, grpc_head
+from tests.support.waiting import until
 
 
 def test_counters_start_at_zero_and_count_by_method_and_code() -> None:

@@ -209,8 +209,9 @@ def test_types_and_buckets_are_those_of_a_running_etcd(etcd_page: str) -> None:
 
 @pytest.fixture(scope="module")
 def etcd_page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    from tests.http.etcd import fetch, running_etcd
+    from tests.http.fetch import fetch
+    from tests.support.etcd import running_etcd
 
     directory: Path = tmp_path_factory.mktemp("etcd")
-    with running_etcd(directory, "--metrics", "extensive") as url:
-        return fetch(f"{url}/metrics").body.decode()
+    with running_etcd(directory, "--metrics", "extensive") as etcd:
+        return fetch(f"{etcd.client_url}/metrics").body.decode()

@@ -28,7 +28,7 @@ from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
-from tests.stand_ins import uses_stand_ins
+from tests.support.fakes import uses_fakes
 
 PUT = rpc_pb2.PutRequest(key=b"k")
 
@@ -172,7 +172,7 @@ def test_a_busy_member_that_should_compact_goes_on(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-@uses_stand_ins
+@uses_fakes
 def test_what_a_disk_callback_raises_ends_it(tmp_path: Path) -> None:
     """Raft checks itself when it is told that something is durable."""
 

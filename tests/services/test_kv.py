@@ -15,7 +15,7 @@ from tercet.rpc import UnaryCall
 from tercet.services.headers import Headers
 from tercet.services.kv import KvService
 from tests.mvcc.member import Member
-from tests.stand_ins import uses_stand_ins
+from tests.support.fakes import uses_fakes
 
 
 class PausedReplica:
@@ -54,7 +54,7 @@ RANGE = rpc_pb2.RangeRequest(key=b"a")
 TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=RANGE)])
 
 
-@uses_stand_ins
+@uses_fakes
 @pytest.mark.parametrize("request_", [RANGE, TXN], ids=["range", "txn"])
 def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_: Message) -> None:
     """The member was behind, asked where the leader is, and got there by a snapshot: the store of its question is the past."""
@@ -79,7 +79,7 @@ def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_:
     assert found.kvs[0].value == b"newest"
 
 
-@uses_stand_ins
+@uses_fakes
 def test_what_goes_wrong_in_a_read_is_that_clients_alone() -> None:
     """It came up where the loop carries out a whole turn: an exception there would stop the member."""
     replica = PausedReplica()

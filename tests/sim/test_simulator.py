@@ -24,7 +24,7 @@ from tercet.sim.member import SimulatedMember
 from tercet.sim.simulator import NotConverged, Outcome, Simulator, play
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
-from tests.stand_ins import uses_stand_ins
+from tests.support.fakes import uses_fakes
 
 TICKS = 300
 
@@ -191,7 +191,7 @@ def test_acknowledging_before_fsync_is_found() -> None:
     assert "Violation" in outcome.failure or "its disk has lost entries" in outcome.failure
 
 
-@uses_stand_ins
+@uses_fakes
 def test_reading_without_read_index_is_found() -> None:
     outcome = first_failure(ReadsWithoutReadIndex, range(10))
     assert outcome.failure is not None

@@ -17,6 +17,7 @@ from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.lmdb_commit import SLICE_OPERATIONS
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
 from tercet.storage.lmdb_views import VIEWS_MAX
+from tests.support.waiting import settled, until
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -79,11 +80,19 @@ def test_a_view_that_nobody_reads_from_ends_too(tmp_path: Path) -> None:
         backend.put(Bucket.KEY, b"k", b"v")
         backend.applied(1, 1)
         view = await open_view(backend)
-        await asyncio.sleep(0.02)
-        backend.put(Bucket.KEY, b"k", b"w")
-        backend.applied(2, 1)
-        await committed(backend)
-        assert backend.open_view_seconds() == []
+        revision = 2
+
+        async def expired() -> bool:
+            """A view is closed by the commit that follows its time."""
+            nonlocal revision
+            backend.put(Bucket.KEY, b"k", b"w")
+            backend.applied(revision, 1)
+            revision += 1
+            await committed(backend)
+            return backend.open_view_seconds() == []
+
+        while not await expired():
+            pass
         with pytest.raises(ViewClosed):
             view.get(Bucket.KEY, b"k")
         backend.close()
@@ -100,10 +109,9 @@ def test_more_views_than_there_is_room_for_wait(tmp_path: Path) -> None:
         views: list[ReadView] = []
         for _ in range(VIEWS_MAX + 200):
             backend.view(views.append)
-        while len(views) < VIEWS_MAX:
-            await asyncio.sleep(0.001)
-        await asyncio.sleep(0.1)
-        assert (len(views), failures) == (VIEWS_MAX, [])
+        await until(lambda: len(views) >= VIEWS_MAX)
+        assert await settled(lambda: len(views)) == VIEWS_MAX
+        assert failures == []
         for view in views[:200]:
             view.close()
         while len(views) < VIEWS_MAX + 200:

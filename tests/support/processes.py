@@ -1,11 +1,7 @@
-"""Members as real processes on loopback: started, watched, killed, frozen, and always ended.
+"""Members as processes on loopback: started, killed, paused, restarted, and ended with the test.
 
-A member is a command line (`tercet`, or the real `etcd`, which takes the same one), a data directory and a log file. Whatever a
-test does to it, the pid is its own child and ends with the test; should the test process itself be killed, the kernel ends the
-members (setpriv --pdeathsig).
-
-Ports are taken below the range that the system gives to outgoing connections, so that a member that was killed finds its port
-free when it returns.
+A member is a command line (`tercet`, or the real `etcd`, which takes the same flags), a data directory and a log file. Members
+are child processes; if the test process is killed, the kernel ends them (setpriv --pdeathsig).
 """
 
 from __future__ import annotations
@@ -13,14 +9,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +21,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tercet.pki import ClusterCertificates
-from tests.cluster.client import Client, Credentials
+from tests.support import waiting
+from tests.support.client import Client, Credentials
+from tests.support.ports import HOST, free_port
+from tests.support.waiting import scaled
 
 BIN = Path(sys.executable).parent
 TERCET = (str(BIN / "tercet"),)
@@ -37,38 +33,17 @@ QUICK = ("--heartbeat-interval=20", "--election-timeout=200")
 """Elections in a fraction of a second, for tests that need several."""
 
 START_SECONDS_MAX = 30.0
-_HOST = "127.0.0.1"
 
 Result = TypeVar("Result")
 
 
-def free_port() -> int:
-    """A port that nobody listens on, out of the way of outgoing connections."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return port
+NOT_YET = (OSError, http.client.HTTPException, Client.Error)
+"""Errors of a member that is about to answer."""
 
 
-def wait_until(question: Callable[[], Result], what: str, *, seconds: float = 15.0) -> Result:
-    """Ask until the answer is true and return it; an error of the network counts as no."""
-    deadline = time.monotonic() + seconds
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            answer = question()
-        except (OSError, http.client.HTTPException, Client.Error) as error:
-            last = error
-        else:
-            if answer:
-                return answer
-            last = answer
-        time.sleep(0.03)
-    raise AssertionError(f"not within {seconds} s: {what} (last: {last!r})")
+def wait_until(condition: Callable[[], Result], what: str, *, seconds: float = 15.0) -> Result:
+    """Poll until `condition` returns a true value; errors of the network count as "not yet"."""
+    return waiting.wait_until(condition, what, seconds=seconds, errors=NOT_YET)
 
 
 def environment(variables: Mapping[str, str], bytecode: Path | None) -> dict[str, str]:
@@ -110,7 +85,7 @@ class Member:
 
     @property
     def endpoint(self) -> str:
-        return f"{_HOST}:{self.client_port}"
+        return f"{HOST}:{self.client_port}"
 
     @property
     def pid(self) -> int:
@@ -174,7 +149,7 @@ class Member:
     def wait_exit(self, seconds: float = 20.0) -> int:
         assert self.process is not None
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(scaled(seconds))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} is still there after {seconds} s\n{self.said()}") from None
 
@@ -217,10 +192,10 @@ class Member:
         """GET from the client port (or another one). Returns status and body."""
         connection: http.client.HTTPConnection
         if self.credentials is None:
-            connection = http.client.HTTPConnection(_HOST, port or self.client_port, timeout=2)
+            connection = http.client.HTTPConnection(HOST, port or self.client_port, timeout=scaled(2))
         else:
             connection = http.client.HTTPSConnection(
-                _HOST, port or self.client_port, timeout=2, context=self.credentials.context()
+                HOST, port or self.client_port, timeout=scaled(2), context=self.credentials.context()
             )
         try:
             connection.request("GET", path)
@@ -256,7 +231,7 @@ class Cluster:
         """Choose ports and command lines; nothing is started."""
         scheme = "https" if certificates else "http"
         ports = {name: (free_port(), free_port()) for name in names}
-        initial = ",".join(f"{name}={scheme}://{_HOST}:{peer}" for name, (_, peer) in ports.items())
+        initial = ",".join(f"{name}={scheme}://{HOST}:{peer}" for name, (_, peer) in ports.items())
         credentials = None
         if certificates:
             pair = certificates.client
@@ -331,7 +306,7 @@ class Cluster:
 
 def listening(member: Member, scheme: str = "http") -> list[str]:
     """Name, directory and addresses of one member as flags."""
-    client, peer = f"{scheme}://{_HOST}:{member.client_port}", f"{scheme}://{_HOST}:{member.peer_port}"
+    client, peer = f"{scheme}://{HOST}:{member.client_port}", f"{scheme}://{HOST}:{member.peer_port}"
     return [
         f"--name={member.name}",
         f"--data-dir={member.data}",
@@ -366,7 +341,7 @@ def etcdctl(members: Sequence[Member], *words: str, seconds: float = 15.0) -> su
         [*command, *words],
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=scaled(seconds),
         env=environment({}, None),
         check=False,
     )

@@ -1,0 +1,36 @@
+"""Settings and fixtures of all tests: no hypothesis deadlines, timeouts scaled by TEST_SLOWNESS, one shared etcd a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+from tests.support.waiting import SLOWNESS, scaled
+
+if TYPE_CHECKING:
+    from tests.support.etcd import Etcd
+
+settings.register_profile("tercet", deadline=None)
+settings.load_profile("tercet")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if SLOWNESS == 1:
+        return
+    default = float(config.getini("timeout"))
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        seconds = float(mark.args[0]) if mark and mark.args else default
+        item.add_marker(pytest.mark.timeout(scaled(seconds)), append=False)
+
+
+@pytest.fixture(scope="session")
+def shared_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """A real etcd for tests that do not depend on what is stored."""
+    from tests.support.etcd import running_etcd  # grpcio is loaded where it is needed
+
+    with running_etcd(tmp_path_factory.mktemp("etcd"), "--strict-reconfig-check=false") as etcd:
+        yield etcd
