@@ -1,35 +1,39 @@
-"""gRPC over HTTP/2: server and client, without knowing a single service.
+"""gRPC over HTTP/2, or within one process: server and client, independent of any service.
 
 Unary calls are plain callbacks, streams are coroutines; every connection is flushed once per loop turn; every queue is bounded.
 """
 
-from tercet.rpc.channel import Channel, ChannelOptions
+from tercet.rpc.call import Call, Peer, ServerStream, StreamOver, UnaryCall
+from tercet.rpc.channel import Channel
 from tercet.rpc.client_call import RpcError
-from tercet.rpc.client_streaming import ClientStream
+from tercet.rpc.client_connection import ChannelOptions
+from tercet.rpc.client_stream import ClientStream
 from tercet.rpc.client_unary import ClientUnary, UnaryCallback
 from tercet.rpc.connection import TrafficCount
-from tercet.rpc.headers import Metadata
-from tercet.rpc.http_exchange import HttpHandler, HttpResponse
-from tercet.rpc.methods import (
-    DURATION_BOUNDS,
+from tercet.rpc.handlers import (
     Handler,
-    Kind,
-    Method,
+    StreamHandler,
+    UnaryHandler,
     bidi_stream,
     client_stream,
     malformed_request,
+    method_table,
     server_stream,
     unary,
     unary_async,
     unmarshal,
 )
-from tercet.rpc.server import Server, ServerOptions
-from tercet.rpc.server_connection import Peer, ServerConnection
-from tercet.rpc.server_streaming import ServerStream, StreamOver
-from tercet.rpc.unary_call import UnaryCall
+from tercet.rpc.headers import Metadata
+from tercet.rpc.http_exchange import HttpHandler, HttpResponse
+from tercet.rpc.in_process import InProcessChannel, InProcessStream
+from tercet.rpc.method import DURATION_BOUNDS, Kind, Method
+from tercet.rpc.server import Server
+from tercet.rpc.server_connection import ServerConnection
+from tercet.rpc.server_state import ServerOptions
 
 __all__ = [
     "DURATION_BOUNDS",
+    "Call",
     "Channel",
     "ChannelOptions",
     "ClientStream",
@@ -37,6 +41,8 @@ __all__ = [
     "Handler",
     "HttpHandler",
     "HttpResponse",
+    "InProcessChannel",
+    "InProcessStream",
     "Kind",
     "Metadata",
     "Method",
@@ -46,13 +52,16 @@ __all__ = [
     "ServerConnection",
     "ServerOptions",
     "ServerStream",
+    "StreamHandler",
     "StreamOver",
     "TrafficCount",
     "UnaryCall",
     "UnaryCallback",
+    "UnaryHandler",
     "bidi_stream",
     "client_stream",
     "malformed_request",
+    "method_table",
     "server_stream",
     "unary",
     "unary_async",

@@ -13,136 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl as tls
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from tercet.errors import Code, require
 from tercet.rpc import http2
-from tercet.rpc.client_call import ClientCall, RpcError
-from tercet.rpc.client_streaming import ClientStream
+from tercet.rpc.client_call import RpcError
+from tercet.rpc.client_connection import ChannelOptions, ClientConnection
+from tercet.rpc.client_stream import ClientStream
 from tercet.rpc.client_unary import ClientUnary, UnaryCallback
-from tercet.rpc.connection import Connection, TrafficCount
-from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.connection import TrafficCount
 from tercet.rpc.headers import Metadata, encode_metadata
-from tercet.rpc.http2 import (
-    ConnectionClosed,
-    DataReceived,
-    Event,
-    GoAwayReceived,
-    Header,
-    Headers,
-    HTTP2Error,
-    ResponseReceived,
-    SettingsReceived,
-    StreamClosed,
-    TrailersReceived,
-)
-from tercet.rpc.keepalive import Pinger
+from tercet.rpc.http2 import Header, Headers, HTTP2Error
 from tercet.rpc.wire import format_timeout, frame
 
-_OK = (b"grpc-status", b"0")
 _TIMED_HEADS_MAX = 256
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelOptions:
-    """`keepalive_interval_seconds` 0: no pings. A server may hang up on pings more often than it allows (etcd: 5 s)."""
-
-    connect_timeout_seconds: float = 5.0
-    max_message_bytes: int = 0x7FFFFFFF
-    keepalive_interval_seconds: float = 0.0
-    keepalive_timeout_seconds: float = 20.0
-    user_agent: str = "tercet"
-
-
-class ClientConnection(Connection):
-    """The protocol object below a Channel: hands events to calls."""
-
-    __slots__ = ("_on_lost", "_pinger", "calls", "deadlines", "going_away", "lost", "max_message_bytes", "ready", "reason")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: ChannelOptions, on_lost: Callable[[str], object]) -> None:
-        super().__init__(loop, http2.client_session(), TrafficCount())
-        self.calls: dict[int, ClientCall] = {}
-        self.deadlines = Deadlines(loop)
-        self.max_message_bytes = options.max_message_bytes
-        self.ready: asyncio.Future[None] = loop.create_future()  # the server's SETTINGS came: it speaks HTTP/2
-        self.lost: asyncio.Future[None] = loop.create_future()
-        self.reason = ""
-        self.going_away = False
-        self._on_lost = on_lost
-        self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
-        if options.keepalive_interval_seconds > 0:
-            self._pinger.start()
-
-    def handle(self, events: Iterable[Event]) -> None:
-        calls = self.calls
-        for event in events:
-            if isinstance(event, DataReceived):
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.feed(event.data)
-            elif isinstance(event, ResponseReceived):
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.headers = event.headers
-                    if event.end_stream:
-                        call.finish_by(event.headers)
-            elif isinstance(event, TrailersReceived):
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    if event.headers[0] == _OK:
-                        call.trailers = event.headers
-                        call.finish(0, "")
-                    else:
-                        call.finish_by(event.headers)
-            elif isinstance(event, StreamClosed):
-                call = calls.get(event.stream_id)
-                if call is not None:
-                    call.stream_closed(event.error_code)
-            else:
-                self._handle_rare(event)
-
-    def _handle_rare(self, event: Event) -> None:
-        if isinstance(event, SettingsReceived):
-            if not self.ready.done():
-                self.ready.set_result(None)
-        elif isinstance(event, GoAwayReceived):
-            self.going_away = True
-            text = event.debug_data.decode("utf-8", "replace")
-            self.reason = f"server sent GOAWAY, code {event.error_code}" + (f", debug data: {text}" if text else "")
-            # The engine ends the calls that the server has not looked at; the others may still be answered.
-            self.mark_dirty()
-        elif isinstance(event, ConnectionClosed):
-            self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
-        self._pinger.stop()
-        self.reason = self.reason or (f"error reading from server: {exc or 'EOF'}")
-        for call in tuple(self.calls.values()):
-            call.finish(Code.UNAVAILABLE, self.reason)
-        self.deadlines.close()
-        if not self.ready.done():
-            self.ready.set_exception(ConnectionError(self.reason))
-        if not self.lost.done():
-            self.lost.set_result(None)
-            self._on_lost(self.reason)
-
-    def fail_later(self, call: ClientCall, error: str) -> None:
-        """End a call that could not be started, when its starter has returned."""
-        call.unprocessed = True
-        self.loop.call_soon(call.finish, Code.UNAVAILABLE, self.reason or f"the connection is closing: {error}")
-
-    def ping(self) -> None:
-        try:
-            self.session.ping()
-        except HTTP2Error:
-            return  # going down already
-        self.mark_dirty()
-
-    def peer_is_dead(self) -> None:
-        self.reason = "keepalive ping failed to receive ACK within timeout"
-        self.abort()
 
 
 class Channel:
@@ -251,7 +135,7 @@ class Channel:
             headers = self._full_head(headers, timeout, metadata)
         elif timeout is not None:
             headers = self._timed_heads.get((path, timeout)) or self._learn_timed_head(path, headers, timeout)
-        call = ClientUnary(connection, callback)
+        call = ClientUnary(connection, connection.calls, callback)
         session = connection.session
         try:
             call.stream_id = stream_id = session.send_request(headers)
@@ -263,7 +147,7 @@ class Channel:
         if timeout is not None:
             call.deadline = connection.loop.time() + timeout
             connection.deadlines.add(call, call.deadline)
-        if not connection.touched:
+        if not connection.dirty:
             connection.mark_dirty()
         return call
 
@@ -289,7 +173,7 @@ class Channel:
         """Start a streaming call of any kind; its errors show when it is used. Raises RpcError when not connected."""
         connection = self._connected()
         headers = self._full_head(self._heads.get(path) or self._learn_head(path), timeout, metadata)
-        call = ClientStream(connection)
+        call = ClientStream(connection, connection.calls)
         try:
             call.opened(connection.session.send_request(headers))
         except HTTP2Error as error:

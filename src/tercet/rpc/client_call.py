@@ -5,16 +5,14 @@ Statuses that no server sent are worded and coded as grpc-go does it (http2_clie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tercet.errors import Code, StatusError
 from tercet.rpc import http2
+from tercet.rpc.connection import Connection
 from tercet.rpc.headers import code_of_http_status
 from tercet.rpc.http2 import Headers
 from tercet.rpc.wire import decode_grpc_message
-
-if TYPE_CHECKING:
-    from tercet.rpc.channel import ClientConnection
 
 
 class RpcError(StatusError):
@@ -38,12 +36,13 @@ _CODE_OF_RESET: Final = {
 
 
 class ClientCall:
-    """One call. `headers` and `trailers` are the server's, as they came; None until then."""
+    """One call. `headers` and `trailers` are the server's, None until then; `calls` are the connection's open ones."""
 
-    __slots__ = ("connection", "deadline", "finished", "headers", "stream_id", "trailers", "unprocessed")
+    __slots__ = ("_calls", "connection", "deadline", "finished", "headers", "stream_id", "trailers", "unprocessed")
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection, calls: dict[int, ClientCall]) -> None:
         self.connection = connection
+        self._calls = calls
         self.stream_id = 0
         self.deadline: float | None = None
         self.finished = False
@@ -78,7 +77,7 @@ class ClientCall:
             return
         self.finished = True
         connection = self.connection
-        connection.calls.pop(self.stream_id, None)
+        self._calls.pop(self.stream_id, None)
         if self.deadline is not None:
             connection.deadlines.discard(self)
         self.ended(code, text)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from tercet.errors import Code, StatusError
 from tercet.rpc.client_call import ClientCall
+from tercet.rpc.connection import Connection
 from tercet.rpc.http2 import Headers
 from tercet.rpc.wire import MessageReader
-
-if TYPE_CHECKING:
-    from tercet.rpc.channel import ClientConnection
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +24,10 @@ class ClientUnary(ClientCall):
 
     __slots__ = ("_callback", "_data")
 
-    def __init__(self, connection: ClientConnection, callback: UnaryCallback) -> None:
+    def __init__(self, connection: Connection, calls: dict[int, ClientCall], callback: UnaryCallback) -> None:
         # Sets the fields of ClientCall itself: a call less for every request.
         self.connection = connection
+        self._calls = calls
         self.stream_id = 0
         self.deadline: float | None = None
         self.finished = False

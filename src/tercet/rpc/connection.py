@@ -1,6 +1,6 @@
 """Between one transport and one HTTP/2 session: what the peer says goes in, what we say leaves once per loop turn.
 
-Whoever gives the session something to send calls `touch()`. All that was said in a turn leaves in one write at its end:
+Whoever gives the session something to send calls `mark_dirty()`. All that was said in a turn leaves in one write at its end:
 answers that were given while data came in leave when that data has been worked off, all others by one `call_soon`.
 
 Memory is bounded on the way out in three steps: the transport holds at most `_WRITE_BUFFER_BYTES` and then pauses us; what the
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from tercet.rpc import http2
+from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import Event, HTTP2Error, Session
 
 _FLUSH_BYTES = 256 << 10
@@ -58,11 +59,13 @@ class Connection(asyncio.BufferedProtocol):
         "_buffer",
         "_senders",
         "closing",
+        "deadlines",
+        "dirty",
         "last_heard",
         "loop",
+        "max_message_bytes",
         "sent_data",
         "session",
-        "touched",
         "traffic",
         "transport",
         "write_paused",
@@ -70,12 +73,21 @@ class Connection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, traffic: TrafficCount) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        session: Session,
+        traffic: TrafficCount,
+        deadlines: Deadlines,
+        max_message_bytes: int,
+    ) -> None:
         self.loop = loop
         self.session = session
         self.traffic = traffic
+        self.deadlines = deadlines
+        self.max_message_bytes = max_message_bytes
         self.sent_data = False  # more than acknowledgements was sent since the peer's last ping
-        self.touched = False  # something waits to be flushed, and a flush is on its way
+        self.dirty = False  # something waits to be flushed, and a flush is on its way
         self.write_paused = False
         self.last_heard = 0.0
         self.closing = False
@@ -111,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         self.traffic.bytes_in += len(data)
         self.last_heard = self.loop.time()
         session = self.session
-        self.touched = True  # answers given below leave with the flush below
+        self.dirty = True  # answers given below leave with the flush below
         try:
             session.receive_data(data)
         except (HTTP2Error, ValueError):
@@ -135,8 +147,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def mark_dirty(self) -> None:
         """Something waits in the session: let it leave at the end of this turn."""
-        if not self.touched:
-            self.touched = True
+        if not self.dirty:
+            self.dirty = True
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
@@ -159,7 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         except HTTP2Error:
             self.abort()
             return
-        self.touched = False
+        self.dirty = False
         if events:
             self.handle(events)
         if self._senders:
@@ -184,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # Receiving
 
-    def throttle(self, stream_id: int, *, shut: bool) -> None:
+    def throttle(self, stream_id: int, shut: bool) -> None:
         """Grant a stream no more window until its reader has caught up; what the peer may send already is still accepted."""
         try:
             self.session.set_local_window_size(0 if shut else http2.STREAM_WINDOW_BYTES, stream_id=stream_id)

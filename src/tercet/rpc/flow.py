@@ -1,13 +1,14 @@
-"""The two ends of a stream's flow control, as somebody waits at them: messages that came in, and room for those that go out.
+"""Flow control at the two ends of a stream: messages that came in, and room for those that go out.
 
-`Inbox` shuts the stream's window while more waits in it than a slow reader should cost us; what the peer was already allowed
-to send still fits. `Outlet` makes a sender wait while the peer does not take what was sent.
+`Inbox` shuts the stream's window while more waits in it than a slow reader may cost; what the peer was already allowed
+to send still fits. `Outlet` makes a sender wait while the peer does not read what was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from tercet.rpc.connection import Connection
@@ -17,34 +18,33 @@ _MESSAGE_OVERHEAD_BYTES: Final = 64  # what Python adds to a message; a flood of
 
 
 class Inbox:
-    """Messages in order, for one reader at a time."""
+    """Messages in order, for one reader at a time. `throttle(shut)` stops the sender, and lets it continue."""
 
-    __slots__ = ("_bytes", "_connection", "_ended", "_messages", "_news", "_shut", "_stream_id")
+    __slots__ = ("_arrival", "_bytes", "_ended", "_messages", "_shut", "_throttle")
 
-    def __init__(self, connection: Connection, stream_id: int) -> None:
-        self._connection = connection
-        self._stream_id = stream_id
+    def __init__(self, throttle: Callable[[bool], object]) -> None:
+        self._throttle = throttle
         self._messages: deque[bytes] = deque()
         self._bytes = 0
         self._ended = False
         self._shut = False
-        self._news: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None  # resolved by the next message, or the end
 
     def put(self, messages: list[bytes]) -> None:
         self._messages += messages
         self._bytes += sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages)
         if self._bytes > _INBOX_BYTES and not self._shut:
             self._shut = True
-            self._connection.throttle(self._stream_id, shut=True)
-        self._tell()
+            self._throttle(True)
+        self._wake_reader()
 
     def end(self) -> None:
-        """Nothing will follow; what is there can still be taken."""
+        """No message will follow; those that arrived can still be taken."""
         self._ended = True
-        self._tell()
+        self._wake_reader()
 
     def drop(self) -> None:
-        """Nothing will be taken any more."""
+        """No message will be taken any more."""
         self._messages.clear()
         self.end()
 
@@ -53,20 +53,20 @@ class Inbox:
         while not self._messages:
             if self._ended:
                 return None
-            self._news = self._connection.loop.create_future()
-            await self._news
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
         message = self._messages.popleft()
         self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
         if self._shut and self._bytes <= _INBOX_BYTES // 2:
             self._shut = False
             if not self._ended:
-                self._connection.throttle(self._stream_id, shut=False)
+                self._throttle(False)
         return message
 
-    def _tell(self) -> None:
-        news, self._news = self._news, None
-        if news is not None and not news.done():
-            news.set_result(None)
+    def _wake_reader(self) -> None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and not arrival.done():
+            arrival.set_result(None)
 
 
 class Outlet:
@@ -78,19 +78,19 @@ class Outlet:
         self._connection = connection
         self.stream_id = stream_id
         self._closed = False
-        self._room: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None  # resolved when there is room
 
     @property
     def has_room(self) -> bool:
         return self._connection.has_room(self.stream_id)
 
-    async def room(self) -> None:
-        """Return when there is room, or when there is nothing to wait for because the stream is over."""
+    async def wait_for_room(self) -> None:
+        """Return when there is room, or when the stream is over."""
         while not self._closed and not self.has_room:
             if self._room is None:
                 self._room = self._connection.loop.create_future()
                 self._connection.wait_for_room(self)
-            # Several may wait for the same room: one that is cancelled must not cancel it for the others.
+            # Several senders may wait on this future: one that is cancelled must not cancel it for the others.
             await asyncio.shield(self._room)
 
     def wake(self) -> None:

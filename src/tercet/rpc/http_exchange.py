@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.flow import Outlet
 from tercet.rpc.http2 import Header, Headers, HTTP2Error
-
-if TYPE_CHECKING:
-    from tercet.rpc.server_connection import ServerConnection
 
 logger = logging.getLogger(__name__)
 
@@ -26,16 +24,17 @@ _CHUNK_BYTES: Final = 64 << 10
 
 
 class HttpExchange:
-    """One request and its answer; the same doors as a call has towards its connection."""
+    """One request and its answer; towards its connection it has the interface of a call."""
 
-    __slots__ = ("_body", "_headers", "_outlet", "_task", "connection", "finished", "request_ended", "stream_id")
+    __slots__ = ("_body", "_handler", "_headers", "_outlet", "_task", "connection", "finished", "request_ended", "stream_id")
 
-    def __init__(self, connection: ServerConnection, stream_id: int, headers: Headers) -> None:
+    def __init__(self, connection: BoundedConnection, stream_id: int, headers: Headers, handler: HttpHandler | None) -> None:
         self.connection = connection
         self.stream_id = stream_id
         self.finished = False
         self.request_ended = False
         self._headers = headers
+        self._handler = handler
         self._body = bytearray()
         self._task: asyncio.Task[None] | None = None
         self._outlet = Outlet(connection, stream_id)
@@ -45,7 +44,7 @@ class HttpExchange:
             return
         self._body += data
         self.request_ended = ended
-        if len(self._body) > self.connection.server.options.max_message_bytes:
+        if len(self._body) > self.connection.max_message_bytes:
             self._body.clear()
             self.refuse(413, b"request body too large\n")
         elif ended:
@@ -63,7 +62,7 @@ class HttpExchange:
         self.connection.mark_dirty()
         self._ended()
 
-    def abandoned(self) -> None:
+    def abandon(self) -> None:
         """The client is gone."""
         self.finished = True
         self._outlet.close()
@@ -71,7 +70,7 @@ class HttpExchange:
             self._task.cancel()
 
     async def _serve(self) -> None:
-        handler = self.connection.server.http_handler
+        handler = self._handler
         if handler is None:
             self.refuse(404, b"404 page not found\n")
             return
@@ -107,7 +106,7 @@ class HttpExchange:
     async def _send(self, part: bytes) -> None:
         self.connection.session.send_data(self.stream_id, part)
         self.connection.mark_dirty()
-        await self._outlet.room()
+        await self._outlet.wait_for_room()
 
     def _break_off(self) -> None:
         """An error that came too late for a status, or had none: 500 if nothing was sent, else a reset."""

@@ -15,8 +15,7 @@ from typing import Final
 from tercet import errors
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
-from tercet.rpc import Handler, Kind, ServerStream, UnaryCall, unmarshal
-from tercet.rpc.methods import StreamHandler, UnaryHandler
+from tercet.rpc import Handler, Kind, ServerStream, StreamHandler, UnaryCall, UnaryHandler, unmarshal
 
 _STATUS: Final = "/etcdserverpb.Maintenance/Status"
 _RANGE: Final = "/etcdserverpb.KV/Range"

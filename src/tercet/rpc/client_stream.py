@@ -9,24 +9,22 @@ What is not received shuts the stream's window, so that a slow reader costs boun
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from tercet.errors import Code, StatusError
 from tercet.rpc.client_call import ClientCall, RpcError
+from tercet.rpc.connection import Connection
 from tercet.rpc.flow import Inbox, Outlet
 from tercet.rpc.http2 import HTTP2Error
 from tercet.rpc.wire import MessageReader, frame
-
-if TYPE_CHECKING:
-    from tercet.rpc.channel import ClientConnection
 
 
 class ClientStream(ClientCall):
     __slots__ = ("_error", "_half_closed", "_inbox", "_outlet", "_reader")
 
-    def __init__(self, connection: ClientConnection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, calls: dict[int, ClientCall]) -> None:
+        super().__init__(connection, calls)
         self._reader = MessageReader(connection.max_message_bytes)
         self._half_closed = False
         self._error: RpcError | None = None
@@ -34,7 +32,7 @@ class ClientStream(ClientCall):
     def opened(self, stream_id: int) -> None:
         """The connection has given the call its stream."""
         self.stream_id = stream_id
-        self._inbox = Inbox(self.connection, stream_id)
+        self._inbox = Inbox(partial(self.connection.throttle, stream_id))
         self._outlet = Outlet(self.connection, stream_id)
 
     # For callers
@@ -83,7 +81,7 @@ class ClientStream(ClientCall):
 
     async def drained(self) -> None:
         """Wait until the server has taken enough of what was sent. Raises RpcError if the call is over."""
-        await self._outlet.room()
+        await self._outlet.wait_for_room()
         if self.finished:
             raise self._error or RpcError(Code.INTERNAL, "the call has ended")
 

@@ -1,29 +1,24 @@
-"""A unary call: one message in, one message out, no coroutine, no task.
+"""A unary call over HTTP/2: one message in, one message out, no coroutine, no task.
 
-    handler(call, message)                          when the request is complete
-    call.reply(bytes)   or   call.fail(code, text)  then or later, from anywhere on the loop
-
-This is the hot path of the whole program: nothing is computed for a call that its handler may not need. A request that
-arrives as one HEADERS and one DATA frame is taken apart in server_connection.py and comes here only for its reply; `feed`
-is for all others.
+This is the hot path of the whole program: a call computes nothing that its handler may not need. server_connection.py takes
+requests of one HEADERS and one DATA frame apart itself; `feed` is for all others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from time import monotonic
+from typing import Final
 
 from tercet.errors import Code, StatusError
+from tercet.rpc.bounded_connection import BoundedConnection
+from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.headers import OK_TRAILERS, RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
-from tercet.rpc.methods import Method
-from tercet.rpc.server_call import ServerCall
+from tercet.rpc.method import Method
 from tercet.rpc.wire import Decompress, MessageReader, frame
 
-if TYPE_CHECKING:
-    from tercet.rpc.server_connection import ServerConnection
-
-# Replies below this are too small to fill memory within one loop turn, and are spared the question whether they may.
+# Smaller replies cannot fill memory within one loop turn; they skip the check of the reply queue.
 _SMALL_REPLY_BYTES: Final = 4096
 
 _INCOMPLETE_BYTES_MAX: Final = 64 << 20
@@ -36,39 +31,41 @@ _CUT_SHORT = StatusError(Code.INTERNAL, "unexpected EOF")
 _TOO_MANY_INCOMPLETE = StatusError(Code.RESOURCE_EXHAUSTED, "too many incomplete requests on one connection")
 
 
-class UnaryCall(ServerCall):
-    __slots__ = ("_held_bytes", "_message", "decompress", "reader")
+class Http2UnaryCall(UnaryCall):
+    __slots__ = ("_held_bytes", "_message", "connection", "decompress", "reader", "request_ended", "stream_id")
 
-    def __init__(self, connection: ServerConnection, stream_id: int, method: Method, headers: Headers) -> None:
-        # Sets the fields of ServerCall itself: a call less for every request.
-        self.connection = connection
-        self.stream_id = stream_id
+    def __init__(self, connection: BoundedConnection, stream_id: int, method: Method, headers: Headers) -> None:
+        # Sets the fields of Call itself: one function call less for every request.
         self.method = method
         self.headers = headers
         self.deadline: float | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.finished = False
+        self.connection = connection
+        self.stream_id = stream_id
         self.request_ended = False
-        self._headers_sent = False
         self.reader: MessageReader | None = None
         self.decompress: Decompress | None = None
 
+    @property
+    def peer(self) -> Peer:
+        return self.connection.peer
+
     def reply(self, message: bytes) -> None:
-        """Answer with one encoded message, and OK."""
         if self.finished:
             return
         connection = self.connection
         if len(message) > _SMALL_REPLY_BYTES and not connection.has_room_for_replies():
             self.fail(Code.RESOURCE_EXHAUSTED, "too many replies wait for this client to read them")
             return
-        # What `finish` does, without the calls: the request is complete here, or nobody would answer it.
+        # `finish`, inlined. The request is complete: only then was the handler called.
         self.finished = True
         method = self.method
         method.handled[0] += 1
         if self.deadline is not None:
-            connection.server.deadlines.discard(self)
+            connection.deadlines.discard(self)
         if method.duration_counts is not None:
-            method.observe(connection.loop.time() - self._began)
+            method.observe(monotonic() - self._began)
         session = connection.session
         stream_id = self.stream_id
         try:
@@ -76,13 +73,13 @@ class UnaryCall(ServerCall):
             session.send_data(stream_id, frame(message))
             session.send_trailers(stream_id, OK_TRAILERS)
         except HTTP2Error:
-            return  # the client has reset the stream, or the connection is going down
+            return  # the client has reset the stream, or the connection is closing
         connection.sent_data = True
-        if not connection.touched:
+        if not connection.dirty:
             connection.mark_dirty()
 
     def feed(self, data: bytes, ended: bool) -> None:
-        """Any request but the simple one: in several frames, compressed, empty, too large, malformed."""
+        """Take bytes of a request that is split over frames, compressed, empty, too large or malformed."""
         if self.finished:
             return
         try:
@@ -97,7 +94,7 @@ class UnaryCall(ServerCall):
     def _collect(self, data: bytes, ended: bool) -> bytes | None:
         reader = self.reader
         if reader is None:
-            reader = self.reader = MessageReader(self.connection.server.options.max_message_bytes, self.decompress)
+            reader = self.reader = MessageReader(self.connection.max_message_bytes, self.decompress)
             self._message: bytes | None = None
             self._held_bytes = 0
         self._hold(len(data))
@@ -114,15 +111,22 @@ class UnaryCall(ServerCall):
         self._hold(-self._held_bytes)
         return self._message
 
-    def finish(self, code: int) -> None:
-        if self.reader is not None:
-            self._hold(-self._held_bytes)
-        super().finish(code)
-
     def _hold(self, size: int) -> None:
-        """Account for what incomplete requests keep in memory, over all calls of the connection."""
+        """Account for the memory of the connection's incomplete requests. Raises StatusError above the limit."""
         connection = self.connection
         self._held_bytes += size
         connection.incomplete_bytes += size
         if size > 0 and connection.incomplete_bytes > _INCOMPLETE_BYTES_MAX:
             raise _TOO_MANY_INCOMPLETE
+
+    def finish(self, code: int) -> None:
+        if self.reader is not None:
+            self._hold(-self._held_bytes)
+        super().finish(code)
+        if self.deadline is not None:
+            self.connection.deadlines.discard(self)
+        if not self.request_ended:
+            self.connection.reset_when_sent(self.stream_id)
+
+    def send_status(self, code: int, text: str) -> None:
+        self.connection.send_status(self.stream_id, code, text, headers_sent=False)

@@ -1,0 +1,177 @@
+"""A server's connection whose memory is bounded, also for a client that sends requests and does not read the replies.
+
+While more than `_REPLY_QUEUE_BYTES` of replies wait, requests are not dispatched (`_deferred`); when too many of those wait,
+they are refused; a transport that is stuck is not read from at all. A reply that would take the queue over
+`_REPLY_QUEUE_BYTES_MAX` is replaced by an error.
+
+A stream that was answered before its request was complete is reset once the answer has been sent, or the client could go on
+sending for as long as it likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Final, cast
+
+from tercet.errors import Code
+from tercet.rpc import headers as hdr
+from tercet.rpc import http2
+from tercet.rpc.call import Peer, UnaryCall
+from tercet.rpc.connection import Connection, TrafficCount
+from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.http2 import HTTP2Error, Session
+
+_REPLY_QUEUE_BYTES: Final = 8 << 20
+_REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
+_DEFERRED_BYTES_MAX: Final = 16 << 20
+_DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
+_DEFERRED_PER_TURN: Final = 64
+
+
+class BoundedConnection(Connection):
+    """What the calls of a server see of their connection."""
+
+    __slots__ = ("_deferred", "_deferred_bytes", "_half_open", "_peer", "_reading_paused", "backlogged", "incomplete_bytes")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        session: Session,
+        traffic: TrafficCount,
+        deadlines: Deadlines,
+        max_message_bytes: int,
+    ) -> None:
+        super().__init__(loop, session, traffic, deadlines, max_message_bytes)
+        self.backlogged = False  # replies wait for the client to read them: defer requests
+        self.incomplete_bytes = 0  # of requests that have not arrived in full
+        self._peer: Peer | None = None
+        self._deferred: deque[tuple[UnaryCall, bytes]] = deque()
+        self._deferred_bytes = 0
+        self._reading_paused = False
+        self._half_open: set[int] = set()
+
+    @property
+    def peer(self) -> Peer:
+        if self._peer is None:
+            self._peer = Peer(_address(self.transport.get_extra_info("peername")), _common_name(self.transport))
+        return self._peer
+
+    def drain(self) -> None:
+        """Ask the client to go elsewhere, finish the open calls, close."""
+        raise NotImplementedError
+
+    def open_calls(self) -> int:
+        raise NotImplementedError
+
+    # Dispatching complete unary requests
+
+    def dispatch(self, call: UnaryCall, message: bytes) -> None:
+        """Call the handler, now or when there is room for its reply."""
+        if self.backlogged:
+            self.defer(call, message)
+            return
+        try:
+            call.method.call(call, message)
+        except Exception as error:
+            call.fail_with(error)
+
+    def defer(self, call: UnaryCall, message: bytes) -> None:
+        if self._deferred_bytes > _DEFERRED_BYTES_MAX:
+            call.fail(Code.RESOURCE_EXHAUSTED, "too many requests wait for this client to read its replies")
+            return
+        self._deferred.append((call, message))
+        self._deferred_bytes += len(message) + _DEFERRED_OVERHEAD_BYTES
+
+    def drop_deferred(self) -> None:
+        self._deferred.clear()
+
+    def has_room_for_replies(self) -> bool:
+        """Checked before a large reply is queued: a flush comes too late to notice what one turn has queued."""
+        queued = self.session.queued_body_size()
+        if queued > _REPLY_QUEUE_BYTES:
+            self.backlogged = True
+        return queued <= _REPLY_QUEUE_BYTES_MAX
+
+    def _dispatch_deferred(self) -> None:
+        """Dispatch some of the deferred requests; the flush of their replies continues."""
+        self.backlogged = False
+        for _ in range(min(_DEFERRED_PER_TURN, len(self._deferred))):
+            if self.backlogged:
+                break  # by a reply just given
+            call, message = self._deferred.popleft()
+            self._deferred_bytes -= len(message) + _DEFERRED_OVERHEAD_BYTES
+            if not call.finished:
+                self.dispatch(call, message)
+        if self._deferred:
+            self.backlogged = True  # newer requests must not overtake the deferred ones
+            self.mark_dirty()
+
+    def flushed(self) -> None:
+        queued = self.session.queued_body_size()
+        if queued > _REPLY_QUEUE_BYTES:
+            self.backlogged = True
+            if self.write_paused and not self._reading_paused:
+                # The client reads nothing at all: stop reading too, so that TCP slows it down. (While only HTTP/2 windows are
+                # shut we must read, to receive WINDOW_UPDATE.)
+                self._reading_paused = True
+                self.transport.pause_reading()
+        elif self.backlogged and queued <= _REPLY_QUEUE_BYTES // 2:
+            self._dispatch_deferred()
+        if self._half_open:
+            self._reset_half_open()
+
+    def resume_writing(self) -> None:
+        if self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+        super().resume_writing()
+
+    # Ending streams
+
+    def send_status(self, stream_id: int, code: int, text: str, *, headers_sent: bool) -> None:
+        """End a stream with a status; without `headers_sent` the response is this one header block."""
+        trailers = hdr.OK_TRAILERS if code == 0 else hdr.status_trailers(code, text)
+        try:
+            if headers_sent:
+                self.session.send_trailers(stream_id, trailers)
+            else:
+                self.session.send_response(stream_id, hdr.RESPONSE + trailers, end_stream=True)
+        except HTTP2Error:
+            return  # the stream is closed; its StreamClosed event is to come
+        self.sent_data = True
+        self.mark_dirty()
+
+    def reset_when_sent(self, stream_id: int) -> None:
+        """The answer is complete, the request is not: once the answer has been sent, ask the client to stop (RFC 9113 §8.1)."""
+        self._half_open.add(stream_id)
+
+    def _reset_half_open(self) -> None:
+        if self.write_paused or self.session.remote_window_size <= 0:
+            return
+        for stream_id in tuple(self._half_open):
+            try:
+                sent = not self.session.queued_body_size(stream_id) and self.session.stream_remote_window_size(stream_id) > 0
+            except HTTP2Error:
+                sent = True
+            if sent:
+                self._half_open.discard(stream_id)
+                self.reset(stream_id, http2.NO_ERROR)
+
+
+def _address(peername: object) -> str:
+    """host:port, or the path of a Unix socket."""
+    if isinstance(peername, tuple):
+        host, port = peername[0], peername[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(peername or "@")
+
+
+def _common_name(transport: asyncio.BaseTransport) -> str | None:
+    """Of the client certificate; the TLS layer shows one that it has not verified as empty."""
+    tls = transport.get_extra_info("ssl_object")
+    if not isinstance(tls, ssl.SSLObject | ssl.SSLSocket):
+        return None
+    subject = cast(tuple[tuple[tuple[str, str], ...], ...], (tls.getpeercert() or {}).get("subject", ()))
+    return next((value for attributes in subject for name, value in attributes if name == "commonName"), None)

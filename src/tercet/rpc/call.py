@@ -1,0 +1,231 @@
+"""A call as its handler sees it, however it arrived.
+
+    Call                     metadata, peer, deadline; `fail`
+      UnaryCall              `reply`
+        Http2UnaryCall       http2_unary.py; the hot path
+        InProcessUnaryCall   in_process.py
+      ServerStream           `receive`, `send`
+        Http2Stream          http2_stream.py
+        InProcessStream      in_process.py
+
+A call ends once: by its handler's answer, by its deadline, or because the client cancelled it or disconnected. Whatever
+happens later has no effect, so handlers answer without checking `finished`.
+
+A new kind of call, such as one from an HTTP gateway, subclasses UnaryCall or ServerStream and implements the methods that
+raise NotImplementedError here. Whatever starts a call counts `method.started`, and calls `start_timing` for timed methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from tercet.errors import Code, StatusError, strip_traceback
+from tercet.rpc.headers import metadata_of, value_of
+from tercet.rpc.http2 import Headers
+from tercet.rpc.method import Method
+
+logger = logging.getLogger(__name__)
+
+_NO_MESSAGE = "cardinality violation: received no request message from non-client-streaming RPC"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The client. `common_name` is that of a verified client certificate, None without one."""
+
+    address: str
+    common_name: str | None
+
+
+class StreamOver(StatusError):
+    """The call has ended, by its deadline, its client or its own handler: nothing more can be sent or received."""
+
+    def __init__(self) -> None:
+        super().__init__(Code.CANCELLED, "context canceled")
+
+
+class Call:
+    """What calls of every kind have. `deadline` is on the loop's clock, None if the client set none.
+
+    on_cancel: called once if the call ends by anything but its handler's answer.
+    """
+
+    __slots__ = ("_began", "deadline", "finished", "headers", "method", "on_cancel")
+
+    def __init__(self, method: Method, headers: Headers) -> None:
+        self.method = method
+        self.headers = headers
+        self.deadline: float | None = None
+        self.on_cancel: Callable[[], object] | None = None
+        self.finished = False
+
+    # For handlers
+
+    @property
+    def metadata(self) -> dict[str, tuple[bytes, ...]]:
+        """All metadata, `-bin` values decoded; parsed on each access. Raises StatusError for malformed base64."""
+        return metadata_of(self.headers)
+
+    def header(self, name: str) -> bytes | None:
+        """The first value of one piece of metadata; cheaper than `metadata`."""
+        return value_of(self.headers, name.encode("ascii"))
+
+    @property
+    def peer(self) -> Peer:
+        raise NotImplementedError
+
+    def fail(self, code: Code, text: str) -> None:
+        """End the call with an error."""
+        if self.finished:
+            return
+        self.finish(code)
+        self.send_status(code, text)
+
+    def fail_with(self, error: BaseException) -> None:
+        """End the call with an exception: a StatusError's own code and text; anything else is logged, and INTERNAL."""
+        code, text = _status_of(error, self.method.path.decode())
+        self.fail(code, text)
+
+    # For whatever carries the call
+
+    def start_timing(self) -> None:
+        """Remember when the call started; only for methods that measure durations."""
+        self._began = monotonic()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.fail(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        self.cancel_handler()
+
+    def abandon(self) -> None:
+        """The client has cancelled the call or disconnected: no answer can reach it."""
+        if not self.finished:
+            self.finish(Code.CANCELLED)
+            self.cancel_handler()
+
+    def cancel_handler(self) -> None:
+        """Stop the work for a call that has ended early."""
+        on_cancel, self.on_cancel = self.on_cancel, None
+        if on_cancel is not None:
+            try:
+                on_cancel()
+            except Exception:
+                logger.exception("on_cancel of %s failed", self.method.path.decode())
+
+    def finish(self, code: int) -> None:
+        """Mark and count the end of the call; subclasses release what they hold, its deadline included."""
+        self.finished = True
+        method = self.method
+        method.handled[code] += 1
+        if method.duration_counts is not None:
+            method.observe(monotonic() - self._began)
+
+    def send_status(self, code: int, text: str) -> None:
+        """Send the client the status of the finished call."""
+        raise NotImplementedError
+
+
+class UnaryCall(Call):
+    """One request, one reply."""
+
+    __slots__ = ()
+
+    def reply(self, message: bytes) -> None:
+        """End the call with OK and one encoded message. Without effect on a call that has ended."""
+        raise NotImplementedError
+
+
+class ServerStream(Call):
+    """A streaming call of any kind. Its handler runs as one task:
+
+        async def watch(stream: ServerStream) -> None:
+            async for message in stream:               # until the client half-closes
+                await stream.send(answer(message))     # waits while the client does not read
+
+    Returning ends the call with OK, raising ends it with an error. The task is cancelled when the client cancels or the
+    deadline passes. A callback, which cannot wait, uses `send_now`, and leaves it to a task to await `drained`.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, method: Method, headers: Headers) -> None:
+        super().__init__(method, headers)
+        self._task: asyncio.Task[None] | None = None
+
+    # For handlers
+
+    def __aiter__(self) -> ServerStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def receive(self) -> bytes | None:
+        """The next request, None after the last. One caller at a time. Raises StreamOver."""
+        raise NotImplementedError
+
+    async def receive_one(self) -> bytes:
+        """The only request of a server-streaming call. Raises StatusError if there was none."""
+        message = await self.receive()
+        if message is None:
+            raise StatusError(Code.INTERNAL, _NO_MESSAGE)
+        return message
+
+    def send_headers(self) -> None:
+        """Show the client that the call is being served, before the first answer."""
+        raise NotImplementedError
+
+    def send_now(self, message: bytes) -> bool:
+        """Queue one answer. False when the sender should await `drained` before the next one, or the call has ended."""
+        raise NotImplementedError
+
+    async def send(self, message: bytes) -> None:
+        """Send one answer; returns when the next one may be sent. Raises StreamOver."""
+        if not self.send_now(message):
+            await self.drained()
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough of what was sent. Raises StreamOver, which ends a sender's loop."""
+        raise NotImplementedError
+
+    # For whatever carries the call
+
+    def start(self) -> None:
+        """Run the handler."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self.method.call(self)
+        except asyncio.CancelledError:
+            self.fail(Code.CANCELLED, "context canceled")
+            raise
+        except StreamOver:
+            self.fail(Code.CANCELLED, "context canceled")
+        except Exception as error:
+            self.fail_with(error)
+        else:
+            if not self.finished:
+                self.finish(0)
+                self.send_status(0, "")
+
+    def cancel_handler(self) -> None:
+        super().cancel_handler()
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _status_of(error: BaseException, where: str) -> tuple[Code, str]:
+    """The status for a handler's exception; text that is not meant for clients goes to the log only."""
+    if isinstance(error, StatusError):
+        strip_traceback(error)
+        return error.code, error.message
+    logger.error("%s failed", where, exc_info=error)
+    return Code.INTERNAL, "internal error"

@@ -1,0 +1,85 @@
+"""Handlers: the functions that serve methods, wrapped by kind.
+
+{"/etcdserverpb.KV/Put": unary(put), "/etcdserverpb.Watch/Watch": bidi_stream(watch)}
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tercet.errors import Code, StatusError
+from tercet.rpc.call import ServerStream, UnaryCall
+from tercet.rpc.method import Kind, Method
+
+UnaryHandler = Callable[[UnaryCall, bytes], None]
+StreamHandler = Callable[[ServerStream], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function and the kind of method that it serves."""
+
+    kind: Kind
+    call: UnaryHandler | StreamHandler
+
+
+def unary(call: UnaryHandler) -> Handler:
+    """A plain function `(call, message)`, called with the complete request; `call.reply` or `call.fail` ends the call.
+
+    This is the hot path: no coroutine, no task. An exception that it raises becomes the call's status.
+    """
+    return Handler(Kind.UNARY, call)
+
+
+def unary_async(call: Callable[[UnaryCall, bytes], Awaitable[bytes]]) -> Handler:
+    """A coroutine function `(call, message) -> reply`, for methods that are called rarely; cancelled with its call."""
+
+    async def run(context: UnaryCall, message: bytes) -> None:
+        try:
+            context.reply(await call(context, message))
+        except Exception as error:
+            context.fail_with(error)
+
+    def start(context: UnaryCall, message: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(run(context, message))
+        context.on_cancel = task.cancel  # this also keeps the task alive
+
+    return Handler(Kind.UNARY, start)
+
+
+def client_stream(call: StreamHandler) -> Handler:
+    return Handler(Kind.CLIENT_STREAM, call)
+
+
+def server_stream(call: StreamHandler) -> Handler:
+    """The stream carries a single request: `await stream.receive_one()`."""
+    return Handler(Kind.SERVER_STREAM, call)
+
+
+def bidi_stream(call: StreamHandler) -> Handler:
+    return Handler(Kind.BIDI_STREAM, call)
+
+
+def method_table(handlers: Mapping[str, Handler], *, timed: bool = False) -> dict[bytes, Method]:
+    """The methods by path, encoded. Raises ValueError for a path that is not /service/method."""
+    methods = (Method(path, handler.kind, handler.call, timed=timed) for path, handler in handlers.items())
+    return {method.path: method for method in methods}
+
+
+Message = TypeVar("Message")
+
+
+def unmarshal(parse: Callable[[bytes], Message], message: bytes) -> Message:
+    """Parse a request (`unmarshal(PutRequest.FromString, message)`). Raises StatusError with grpc-go's code and text."""
+    try:
+        return parse(message)
+    except Exception as error:  # protobuf's DecodeError; this package does not import protobuf
+        raise malformed_request(error) from error
+
+
+def malformed_request(error: Exception) -> StatusError:
+    """The status for a request that does not parse."""
+    return StatusError(Code.INTERNAL, f"grpc: error unmarshalling request: proto: {error}")

@@ -1,0 +1,112 @@
+"""A streaming call over HTTP/2.
+
+Both directions are bounded: requests that the handler has not taken close the stream's window, answers that the client has
+not read make `send` wait.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tercet.errors import Code, StatusError
+from tercet.rpc.bounded_connection import BoundedConnection
+from tercet.rpc.call import Peer, ServerStream, StreamOver
+from tercet.rpc.flow import Inbox, Outlet
+from tercet.rpc.headers import RESPONSE
+from tercet.rpc.http2 import Headers, HTTP2Error
+from tercet.rpc.method import Method
+from tercet.rpc.wire import Decompress, MessageReader, frame
+
+
+class Http2Stream(ServerStream):
+    __slots__ = ("_headers_sent", "_inbox", "_outlet", "_reader", "connection", "request_ended", "stream_id")
+
+    def __init__(
+        self,
+        connection: BoundedConnection,
+        stream_id: int,
+        method: Method,
+        headers: Headers,
+        decompress: Decompress | None,
+    ) -> None:
+        super().__init__(method, headers)
+        self.connection = connection
+        self.stream_id = stream_id
+        self.request_ended = False
+        self._headers_sent = False
+        self._reader = MessageReader(connection.max_message_bytes, decompress)
+        self._inbox = Inbox(partial(connection.throttle, stream_id))
+        self._outlet = Outlet(connection, stream_id)
+
+    # For handlers
+
+    @property
+    def peer(self) -> Peer:
+        return self.connection.peer
+
+    async def receive(self) -> bytes | None:
+        message = await self._inbox.take()
+        if message is None and self.finished:
+            raise StreamOver
+        return message
+
+    def send_headers(self) -> None:
+        if not self._headers_sent and not self.finished:
+            self._headers_sent = True
+            try:
+                self.connection.session.send_response(self.stream_id, RESPONSE)
+            except HTTP2Error:
+                return  # the stream is closed; its StreamClosed event is to come
+            self.connection.mark_dirty()
+
+    def send_now(self, message: bytes) -> bool:
+        if self.finished:
+            return False
+        self.send_headers()
+        connection = self.connection
+        try:
+            connection.session.send_data(self.stream_id, frame(message))
+        except HTTP2Error:
+            return False
+        self.method.sent += 1
+        connection.sent_data = True
+        if not connection.dirty:
+            connection.mark_dirty()
+        return self._outlet.has_room
+
+    async def drained(self) -> None:
+        await self._outlet.wait_for_room()
+        if self.finished:
+            raise StreamOver
+
+    # For the connection
+
+    def feed(self, data: bytes, ended: bool) -> None:
+        if self.finished:
+            return
+        try:
+            messages = self._reader.feed(data)
+            if ended and self._reader.buffered_bytes:
+                raise StatusError(Code.INTERNAL, "unexpected EOF")
+        except StatusError as error:
+            self.request_ended = ended
+            self.fail(error.code, error.message)
+            self.cancel_handler()
+            return
+        self.request_ended = ended
+        self.method.received += len(messages)
+        self._inbox.put(messages)
+        if ended:
+            self._inbox.end()
+
+    def finish(self, code: int) -> None:
+        super().finish(code)
+        if self.deadline is not None:
+            self.connection.deadlines.discard(self)
+        if not self.request_ended:
+            self.connection.reset_when_sent(self.stream_id)
+        self._inbox.drop()
+        self._outlet.close()
+
+    def send_status(self, code: int, text: str) -> None:
+        self.connection.send_status(self.stream_id, code, text, headers_sent=self._headers_sent)

@@ -1,0 +1,269 @@
+"""Calls to a server's methods from within its process: no sockets, no HTTP/2, the same handlers and counters.
+
+    channel = InProcessChannel(method_table(service.handlers()))        # or Server.methods
+    reply = await channel.unary("/etcdserverpb.KV/Put", request)
+    async with channel.stream("/etcdserverpb.Watch/Watch") as stream:
+        await stream.send(request)
+        async for message in stream: ...
+
+A handler cannot tell these calls from those of a remote client, except by their `peer`: statuses, deadlines, cancellation and
+flow control are the same. Metadata is encoded as HTTP/2 would carry it, so that it is checked alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+
+from tercet.errors import Code
+from tercet.rpc.call import Peer, ServerStream, StreamOver, UnaryCall
+from tercet.rpc.client_call import RpcError
+from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.flow import Inbox
+from tercet.rpc.headers import Metadata, encode_metadata
+from tercet.rpc.http2 import Headers
+from tercet.rpc.method import Method, unknown_method
+
+_SAME_PROCESS = Peer("in-process", None)
+
+
+class InProcessUnaryCall(UnaryCall):
+    """`outcome` is resolved with the reply, or fails with RpcError."""
+
+    __slots__ = ("_deadlines", "_peer", "outcome")
+
+    def __init__(self, method: Method, headers: Headers, peer: Peer, deadlines: Deadlines) -> None:
+        super().__init__(method, headers)
+        self._peer = peer
+        self._deadlines = deadlines
+        self.outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    def reply(self, message: bytes) -> None:
+        if self.finished:
+            return
+        self.finish(0)
+        if not self.outcome.done():
+            self.outcome.set_result(message)
+
+    def finish(self, code: int) -> None:
+        super().finish(code)
+        self._deadlines.discard(self)
+
+    def send_status(self, code: int, text: str) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(RpcError(Code(code), text))
+
+
+class _Pipe:
+    """One direction of a stream: an inbox, and its sender, which waits while the inbox is full."""
+
+    __slots__ = ("_room", "inbox")
+
+    def __init__(self) -> None:
+        self.inbox = Inbox(self._throttle)
+        self._room: asyncio.Event = asyncio.Event()
+        self._room.set()
+
+    @property
+    def has_room(self) -> bool:
+        return self._room.is_set()
+
+    async def wait_for_room(self) -> None:
+        await self._room.wait()
+
+    def close(self) -> None:
+        """Neither side uses the pipe any more; what has arrived can still be taken."""
+        self.inbox.end()
+        self._room.set()
+
+    def _throttle(self, shut: bool) -> None:
+        if shut:
+            self._room.clear()
+        else:
+            self._room.set()
+
+
+class _ServerSide(ServerStream):
+    """The call as its handler sees it."""
+
+    __slots__ = ("_deadlines", "_peer", "answers", "error", "headers_sent", "requests")
+
+    def __init__(self, method: Method, headers: Headers, peer: Peer, deadlines: Deadlines) -> None:
+        super().__init__(method, headers)
+        self._peer = peer
+        self._deadlines = deadlines
+        self.requests = _Pipe()
+        self.answers = _Pipe()
+        self.headers_sent = asyncio.Event()
+        self.error: RpcError | None = None  # how the call ended, if not with OK
+
+    @property
+    def peer(self) -> Peer:
+        return self._peer
+
+    async def receive(self) -> bytes | None:
+        message = await self.requests.inbox.take()
+        if message is None and self.finished:
+            raise StreamOver
+        return message
+
+    def send_headers(self) -> None:
+        self.headers_sent.set()
+
+    def send_now(self, message: bytes) -> bool:
+        if self.finished:
+            return False
+        self.send_headers()
+        self.method.sent += 1
+        self.answers.inbox.put([message])
+        return self.answers.has_room
+
+    async def drained(self) -> None:
+        if not self.finished:
+            await self.answers.wait_for_room()
+        if self.finished:
+            raise StreamOver
+
+    def finish(self, code: int) -> None:
+        super().finish(code)
+        self._deadlines.discard(self)
+        self.requests.inbox.drop()
+        self.requests.close()
+
+    def send_status(self, code: int, text: str) -> None:
+        if code:
+            self.error = RpcError(Code(code), text)
+        self.headers_sent.set()
+        self.answers.close()
+
+
+class InProcessStream:
+    """A streaming call as its client sees it; has the methods of ClientStream."""
+
+    __slots__ = ("_call", "_half_closed")
+
+    def __init__(self, call: _ServerSide) -> None:
+        self._call = call
+        self._half_closed = False
+
+    def __aiter__(self) -> InProcessStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def __aenter__(self) -> InProcessStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    async def receive(self) -> bytes | None:
+        """The next message, None when the handler has ended the call with OK. One caller at a time. Raises RpcError."""
+        message = await self._call.answers.inbox.take()
+        if message is None and self._call.error is not None:
+            raise self._call.error
+        return message
+
+    async def headers_received(self) -> None:
+        """Return once the handler has sent headers, or ended the call."""
+        await self._call.headers_sent.wait()
+
+    def send_now(self, message: bytes) -> bool:
+        """Queue one message; False when the sender should await `drained` before the next. Raises RpcError."""
+        self._check_open()
+        if self._half_closed:
+            raise RpcError(Code.INTERNAL, "send after half_close")
+        self._call.method.received += 1
+        self._call.requests.inbox.put([message])
+        return self._call.requests.has_room
+
+    async def send(self, message: bytes) -> None:
+        """Send one message; returns when the next one may be sent. Raises RpcError if the call has ended."""
+        if not self.send_now(message):
+            await self.drained()
+
+    async def drained(self) -> None:
+        """Wait until the handler has taken enough of what was sent. Raises RpcError if the call has ended."""
+        await self._call.requests.wait_for_room()
+        self._check_open()
+
+    def half_close(self) -> None:
+        """Tell the handler that no message will follow."""
+        self._half_closed = True
+        self._call.requests.inbox.end()
+
+    def cancel(self) -> None:
+        """End the call; its handler is cancelled."""
+        call = self._call
+        if not call.finished:
+            call.abandon()
+            call.send_status(Code.CANCELLED, "context canceled")
+
+    def _check_open(self) -> None:
+        if self._call.finished:
+            raise self._call.error or RpcError(Code.INTERNAL, "the call has ended")
+
+
+class InProcessChannel:
+    """Calls to `methods`; belongs to the loop it was made in. `peer` is the client that handlers see."""
+
+    def __init__(self, methods: Mapping[bytes, Method], *, peer: Peer = _SAME_PROCESS) -> None:
+        self._methods = methods
+        self._peer = peer
+        self._deadlines = Deadlines(asyncio.get_running_loop())
+
+    async def unary(self, path: str, message: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
+        """One call, one answer; `timeout` in seconds. Cancelling the task cancels the call. Raises RpcError."""
+        method = self._method(path, is_unary=True)
+        call = InProcessUnaryCall(method, tuple(encode_metadata(metadata)), self._peer, self._deadlines)
+        method.started += 1
+        if method.duration_counts is not None:
+            call.start_timing()
+        if timeout is not None:
+            call.deadline = asyncio.get_running_loop().time() + timeout
+            self._deadlines.add(call, call.deadline)
+        try:
+            method.call(call, message)
+        except Exception as error:
+            call.fail_with(error)
+        try:
+            return await call.outcome
+        except asyncio.CancelledError:
+            call.abandon()
+            raise
+
+    def stream(self, path: str, timeout: float | None = None, metadata: Metadata = ()) -> InProcessStream:
+        """Start a streaming call of any kind; `timeout` in seconds. Raises RpcError for an unknown method."""
+        method = self._method(path, is_unary=False)
+        call = _ServerSide(method, tuple(encode_metadata(metadata)), self._peer, self._deadlines)
+        method.started += 1
+        if method.duration_counts is not None:
+            call.start_timing()
+        if timeout is not None:
+            call.deadline = asyncio.get_running_loop().time() + timeout
+            self._deadlines.add(call, call.deadline)
+        call.start()
+        return InProcessStream(call)
+
+    def close(self) -> None:
+        """Drop the deadlines; open calls are their callers' to cancel."""
+        self._deadlines.close()
+
+    def _method(self, path: str, *, is_unary: bool) -> Method:
+        method = self._methods.get(path.encode("ascii"))
+        if method is None:
+            raise RpcError(Code.UNIMPLEMENTED, unknown_method(path, self._methods.values()))
+        if method.is_unary is not is_unary:
+            raise ValueError(f"{path} is {method.kind.value}: call it by {'unary' if method.is_unary else 'stream'}()")
+        return method

@@ -1,0 +1,80 @@
+"""What the connections of one server share: methods, options, deadlines, counters, and the flush at the end of a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from tercet.rpc.bounded_connection import BoundedConnection
+from tercet.rpc.connection import TrafficCount
+from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.http2 import Headers
+from tercet.rpc.http_exchange import HttpHandler
+from tercet.rpc.method import Method
+
+logger = logging.getLogger(__name__)
+
+_CACHED_HEADERS_MAX = 1024
+_CACHED_HEADER_BYTES_MAX = 2048  # a block with a token fits; what clients can store here stays below 2 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Defaults are etcd's. Seconds may be fractions; 0 switches the server's own pings off."""
+
+    max_message_bytes: int = 1572864 + 524288
+    max_concurrent_streams: int = 0xFFFFFFFF
+    keepalive_min_seconds: float = 5.0
+    keepalive_permit_without_calls: bool = False
+    keepalive_interval_seconds: float = 7200.0
+    keepalive_timeout_seconds: float = 20.0
+    measure_durations: bool = False  # --metrics=extensive
+
+
+class ServerState:
+    def __init__(self, methods: dict[bytes, Method], options: ServerOptions, http_handler: HttpHandler | None) -> None:
+        self.methods = methods
+        self.options = options
+        self.http_handler = http_handler
+        self.loop = asyncio.get_running_loop()
+        self.traffic = TrafficCount()
+        self.deadlines = Deadlines(self.loop)
+        self.connections: set[BoundedConnection] = set()
+        # Header blocks of plain unary requests, each with its method and timeout. A client sends the same block over and
+        # over, and comparing it whole is cheaper than parsing it.
+        self.header_cache: dict[Headers, tuple[Method, float | None]] = {}
+        self.dirty: list[BoundedConnection] = []  # have something to send; a flush is scheduled
+        self.draining = False
+        self.all_lost: asyncio.Future[None] | None = None  # resolved when the last connection is lost
+
+    def flush(self) -> None:
+        """Send what all connections have queued. Runs at the end of a turn, or earlier when the owner calls it."""
+        dirty = list(self.dirty)
+        self.dirty.clear()
+        for connection in dirty:
+            try:
+                connection.flush()
+            except Exception:  # a bug that one connection triggers must not affect the others, nor the caller
+                logger.exception("flush of a connection failed")
+                connection.abort()
+
+    # For connections
+
+    def flush_later(self, connection: BoundedConnection) -> None:
+        """Flush `connection` at the end of this turn."""
+        if not self.dirty:
+            self.loop.call_soon(self.flush)
+        self.dirty.append(connection)
+
+    def lost(self, connection: BoundedConnection) -> None:
+        self.connections.discard(connection)
+        if not self.connections and self.all_lost is not None and not self.all_lost.done():
+            self.all_lost.set_result(None)
+
+    def cache_headers(self, headers: Headers, method: Method, timeout_seconds: float | None) -> None:
+        if sum(len(name) + len(value) for name, value in headers) > _CACHED_HEADER_BYTES_MAX:
+            return
+        if len(self.header_cache) >= _CACHED_HEADERS_MAX:
+            self.header_cache.clear()
+        self.header_cache[headers] = (method, timeout_seconds)
