@@ -1,0 +1,109 @@
+"""All services of one member that leads a cluster of its own, called in process.
+
+    async with served() as member:
+        await member.call("KV/Put", rpc_pb2.PutRequest(key=b"a"), rpc_pb2.PutResponse)
+
+Raft, log and store are real; disk and clock are the test's. The member persists and applies at the end of each loop turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from tercet.replica.membership import Member
+from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, method_table
+from tercet.services.cluster import ClusterService
+from tercet.services.headers import Headers
+from tercet.services.health import HealthService
+from tercet.services.interceptors import admit
+from tercet.services.kv import KvService
+from tercet.services.maintenance import MaintenanceService
+from tests.replica.lone_member import SELF, LoneMember
+
+CLUSTER_ID = 0xC1
+TXN_OPS_MAX = 8
+REQUEST_BYTES_MAX = 1 << 20
+TEST_SECONDS = 20.0
+
+Response = TypeVar("Response", bound=Message)
+
+
+class Alone:
+    """The peer transport of a member without peers."""
+
+    def connected_seconds(self, member_id: int) -> float:
+        return 0.0
+
+    async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+
+class ServedMember(LoneMember):
+    """`paused` keeps what the services ask of the replica from happening, until `resume`."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self._loop = asyncio.get_running_loop()
+        super().__init__(founders=[Member(SELF, ("http://localhost:2380",), "only", ("http://localhost:2379",))])
+        self.lead()
+        headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
+        kv = KvService(self.replica, headers, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX)
+        cluster = ClusterService(self.replica, headers, Alone(), strict=True)
+        maintenance = MaintenanceService(self.replica, headers, version="3.7.1", timeout_seconds=0.5)
+        handlers: dict[str, Handler] = {}
+        for service in (kv, cluster, maintenance, HealthService()):
+            handlers |= service.handlers()
+        self.methods = method_table(admit(handlers, self.replica))
+        self.channel = InProcessChannel(self.methods)
+
+    async def call(
+        self,
+        method: str,
+        request: Message | bytes,
+        response: type[Response],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+    ) -> Response:
+        """A unary call of `etcdserverpb.` + method. Raises RpcError."""
+        body = request if isinstance(request, bytes) else request.SerializeToString()
+        return response.FromString(await self.channel.unary(f"/etcdserverpb.{method}", body, timeout, metadata))
+
+    async def open(self, method: str, request: Message, *, metadata: Metadata = ()) -> InProcessStream:
+        """A server-streaming call of `etcdserverpb.` + method, its request sent."""
+        stream = self.channel.stream(f"/etcdserverpb.{method}", metadata=metadata)
+        await stream.send(request.SerializeToString())
+        stream.half_close()
+        return stream
+
+    def schedule_flush(self) -> None:
+        super().schedule_flush()
+        if not self.paused:
+            self._loop.call_soon(self.settle)
+
+    def resume(self) -> None:
+        self.paused = False
+        self.settle()
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[ServedMember]:
+    member = ServedMember()
+    try:
+        yield member
+    finally:
+        member.channel.close()
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test; a hang fails within TEST_SECONDS."""
+
+    async def bounded() -> None:
+        await asyncio.wait_for(test, TEST_SECONDS)
+
+    asyncio.run(bounded())

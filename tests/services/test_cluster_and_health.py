@@ -1,0 +1,91 @@
+"""Cluster and Health on a member that leads a cluster of its own, and what every service refuses alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.errors import Code
+from tercet.proto import health_pb2, rpc_pb2
+from tercet.rpc import RpcError
+from tests.services.harness import run, served
+
+
+def test_member_list_names_the_member_and_carries_no_revision() -> None:
+    async def test() -> None:
+        async with served() as member:
+            for linearizable in (False, True):
+                request = rpc_pb2.MemberListRequest(linearizable=linearizable)
+                found = await member.call("Cluster/MemberList", request, rpc_pb2.MemberListResponse)
+                assert [(one.ID, one.name, list(one.peerURLs)) for one in found.members] == [
+                    (1, "only", ["http://localhost:2380"])
+                ]
+                assert found.header.revision == 0
+
+    run(test())
+
+
+def test_a_learner_is_added_updated_and_removed() -> None:
+    async def test() -> None:
+        async with served() as member:
+            request = rpc_pb2.MemberAddRequest(peerURLs=["http://b:2380"], isLearner=True)
+            added = await member.call("Cluster/MemberAdd", request, rpc_pb2.MemberAddResponse)
+            assert (added.member.isLearner, len(added.members)) == (True, 2)
+            learner = added.member.ID
+
+            update = rpc_pb2.MemberUpdateRequest(ID=learner, peerURLs=["http://c:2380"])
+            updated = await member.call("Cluster/MemberUpdate", update, rpc_pb2.MemberUpdateResponse)
+            assert [list(one.peerURLs) for one in updated.members if learner == one.ID] == [["http://c:2380"]]
+
+            request_ = rpc_pb2.MemberPromoteRequest(ID=learner)
+            with pytest.raises(RpcError, match="can only promote a learner member which is in sync with leader"):
+                await member.call("Cluster/MemberPromote", request_, rpc_pb2.MemberPromoteResponse)
+
+            removal = rpc_pb2.MemberRemoveRequest(ID=learner)
+            left = await member.call("Cluster/MemberRemove", removal, rpc_pb2.MemberRemoveResponse)
+            assert [one.ID for one in left.members] == [1]
+
+    run(test())
+
+
+@pytest.mark.parametrize("urls", [[], ["ftp://b:2380"], ["http://b"], ["http://b:2380/path"], ["http://b:port"]])
+def test_a_member_with_bad_peer_urls_is_refused(urls: list[str]) -> None:
+    async def test() -> None:
+        async with served() as member:
+            request = rpc_pb2.MemberAddRequest(peerURLs=urls)
+            with pytest.raises(RpcError, match="given member URLs are invalid"):
+                await member.call("Cluster/MemberAdd", request, rpc_pb2.MemberAddResponse)
+
+    run(test())
+
+
+def test_promoting_a_member_that_is_unknown_or_a_voter_is_refused() -> None:
+    async def test() -> None:
+        async with served() as member:
+            for member_id, text in ((9, "etcdserver: member not found"), (1, "can only promote a learner member")):
+                request = rpc_pb2.MemberPromoteRequest(ID=member_id)
+                with pytest.raises(RpcError, match=text):
+                    await member.call("Cluster/MemberPromote", request, rpc_pb2.MemberPromoteResponse)
+
+    run(test())
+
+
+def test_health_is_serving_for_the_empty_service_name_only() -> None:
+    async def test() -> None:
+        async with served() as member:
+            path = "/grpc.health.v1.Health/Check"
+            answer = health_pb2.HealthCheckResponse.FromString(await member.channel.unary(path, b""))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            request = health_pb2.HealthCheckRequest(service="etcdserverpb.KV").SerializeToString()
+            with pytest.raises(RpcError) as caught:
+                await member.channel.unary(path, request)
+            assert (caught.value.code, caught.value.message) == (Code.NOT_FOUND, "unknown service")
+
+            statuses = health_pb2.HealthCheckResponse
+            for body, expected in ((b"", statuses.SERVING), (request, statuses.SERVICE_UNKNOWN)):
+                async with member.channel.stream("/grpc.health.v1.Health/Watch") as watch:
+                    await watch.send(body)
+                    shown = await watch.receive()
+                    assert shown is not None
+                    assert statuses.FromString(shown).status == expected
+
+    run(test())

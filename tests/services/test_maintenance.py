@@ -1,0 +1,131 @@
+"""Every method of Maintenance on a member that leads a cluster of its own."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tercet.errors import Code
+from tercet.proto import rpc_pb2
+from tercet.rpc import RpcError
+from tests.services.harness import ServedMember, run, served
+
+
+async def put(member: ServedMember, key: bytes, value: bytes = b"") -> None:
+    await member.call("KV/Put", rpc_pb2.PutRequest(key=key, value=value), rpc_pb2.PutResponse)
+
+
+async def status(member: ServedMember) -> rpc_pb2.StatusResponse:
+    return await member.call("Maintenance/Status", rpc_pb2.StatusRequest(), rpc_pb2.StatusResponse)
+
+
+def test_status_shows_raft_and_the_store() -> None:
+    async def test() -> None:
+        async with served() as member:
+            await put(member, b"a")
+            shown = await status(member)
+            assert (shown.version, shown.storageVersion) == ("3.7.1", "3.7.0")
+            assert shown.leader == shown.header.member_id == member.raft.id
+            assert shown.raftIndex == shown.raftAppliedIndex == member.raft.log.last_index
+            assert (shown.raftTerm, shown.header.revision, list(shown.errors)) == (member.raft.term, 2, [])
+            assert 0 < shown.dbSizeInUse <= shown.dbSize
+
+    run(test())
+
+
+def test_an_alarm_is_raised_listed_and_disarmed() -> None:
+    async def test() -> None:
+        async with served() as member:
+            raised = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=rpc_pb2.NOSPACE)
+            answer = await member.call("Maintenance/Alarm", raised, rpc_pb2.AlarmResponse)
+            assert [(one.memberID, one.alarm) for one in answer.alarms] == [(1, rpc_pb2.NOSPACE)]
+            assert list((await status(member)).errors) == ["memberID:1 alarm:NOSPACE"]
+            with pytest.raises(RpcError, match="etcdserver: mvcc: database space exceeded"):
+                await put(member, b"a")
+            raised.action = rpc_pb2.AlarmRequest.DEACTIVATE
+            await member.call("Maintenance/Alarm", raised, rpc_pb2.AlarmResponse)
+            listed = await member.call("Maintenance/Alarm", rpc_pb2.AlarmRequest(), rpc_pb2.AlarmResponse)
+            assert not listed.alarms
+            await put(member, b"a")
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [(b"\x08\x09", "etcdserver: unknown alarm action 9"), (b"\x18\x09", "etcdserver: unknown alarm 9")],
+)
+def test_an_unknown_alarm_is_refused_before_it_reaches_the_log(body: bytes, text: str) -> None:
+    async def test() -> None:
+        async with served() as member:
+            before = member.raft.log.last_index
+            with pytest.raises(RpcError) as caught:
+                await member.call("Maintenance/Alarm", body, rpc_pb2.AlarmResponse)
+            assert (caught.value.code, caught.value.message) == (Code.INVALID_ARGUMENT, text)
+            assert member.raft.log.last_index == before
+
+    run(test())
+
+
+def test_members_with_the_same_history_have_the_same_hash() -> None:
+    async def test() -> None:
+        async with served() as one, served() as other:
+            hashes = []
+            for member in (one, other):
+                await put(member, b"a", b"1")
+                request = rpc_pb2.HashKVRequest()
+                hashes.append((await member.call("Maintenance/HashKV", request, rpc_pb2.HashKVResponse)).hash)
+            assert hashes[0] == hashes[1]
+            await put(other, b"a", b"2")
+            at_two = rpc_pb2.HashKVRequest(revision=2)
+            old = await other.call("Maintenance/HashKV", at_two, rpc_pb2.HashKVResponse)
+            assert (old.hash, old.hash_revision) == (hashes[0], 2)
+            for method, response in (("HashKV", rpc_pb2.HashKVResponse), ("Hash", rpc_pb2.HashResponse)):
+                differing = [(await member.call(f"Maintenance/{method}", b"", response)).hash for member in (one, other)]
+                assert differing[0] != differing[1]
+
+    run(test())
+
+
+def test_hash_kv_of_a_revision_that_is_not_there_is_refused() -> None:
+    async def test() -> None:
+        async with served() as member:
+            with pytest.raises(RpcError, match="required revision is a future revision"):
+                await member.call("Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=9), rpc_pb2.HashKVResponse)
+
+    run(test())
+
+
+def test_defragment_answers_with_an_empty_response() -> None:
+    async def test() -> None:
+        async with served() as member:
+            answer = await member.channel.unary("/etcdserverpb.Maintenance/Defragment", b"")
+            assert answer == b""
+
+    run(test())
+
+
+def test_a_snapshot_ends_with_its_checksum() -> None:
+    async def test() -> None:
+        async with served() as member:
+            await put(member, b"a", bytes(100_000))
+            stream = await member.open("Maintenance/Snapshot", rpc_pb2.SnapshotRequest())
+            *blobs, last = [rpc_pb2.SnapshotResponse.FromString(message) async for message in stream]
+            image = b"".join(part.blob for part in blobs)
+            assert last.blob == hashlib.sha256(image).digest()
+            assert blobs[0].remaining_bytes == len(image) - len(blobs[0].blob)
+            assert blobs[-1].remaining_bytes == 0
+            assert bytes(1000) in image
+
+    run(test())
+
+
+def test_move_leader_refuses_a_target_that_is_no_voter() -> None:
+    async def test() -> None:
+        async with served() as member:
+            with pytest.raises(RpcError, match="etcdserver: bad leader transferee"):
+                await member.call("Maintenance/MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=9), rpc_pb2.MoveLeaderResponse)
+            await member.call("Maintenance/MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=1), rpc_pb2.MoveLeaderResponse)
+
+    run(test())
