@@ -47,7 +47,7 @@ BELOW: dict[str, set[str]] = {
     "client": {"rpc"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
-    "sim": {"replica", "mvcc", "lease", "storage", "bolt", "raft"},
+    "sim": {"replica", "storage", "raft"},
     "deploy": {"client", "pki", "rpc", "config", "gotext"},
     "cli": {"client", "server", "config", "gotext", "pki", "bench", "sim", "rpc", "deploy"},
 }

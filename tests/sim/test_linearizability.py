@@ -1,4 +1,4 @@
-"""Hand-made histories, good and bad; and the checker against a plain search over all orders."""
+"""The checker on hand-made histories, and against a plain search over all orders."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def cas(called: int, returned: int | None, expected: bytes | None, value: bytes,
 GOOD = {
     "nothing happened": [],
     "absent at first": [get(0, 1, None)],
-    "read your write": [put(0, 1, b"1"), get(2, 3, b"1")],
-    "a read beside a put sees the old value": [put(0, 1, b"1"), put(2, 9, b"2"), get(3, 4, b"1"), get(5, 6, b"2")],
-    "puts at one time, in either order": [put(0, 9, b"1"), put(0, 9, b"2"), get(10, 11, b"1")],
+    "read your own write": [put(0, 1, b"1"), get(2, 3, b"1")],
+    "a read concurrent with a put sees the old value": [put(0, 1, b"1"), put(2, 9, b"2"), get(3, 4, b"1"), get(5, 6, b"2")],
+    "concurrent puts, in either order": [put(0, 9, b"1"), put(0, 9, b"2"), get(10, 11, b"1")],
     "an unanswered put takes effect late": [put(0, None, b"1"), get(1, 2, None), get(3, 4, b"1")],
     "an unanswered put never takes effect": [put(0, None, b"1"), get(1, 2, None), get(100, 101, None)],
-    "an unanswered put, hidden by another": [put(0, None, b"1"), put(1, 2, b"2"), get(3, 4, b"2"), get(5, 6, b"1")],
+    "an unanswered put takes effect after another": [put(0, None, b"1"), put(1, 2, b"2"), get(3, 4, b"2"), get(5, 6, b"1")],
     "delete": [put(0, 1, b"1"), delete(2, 3), get(4, 5, None), delete(6, 7, took_effect=False)],
-    "delete finds what an unanswered put left": [put(0, None, b"1"), delete(1, 2), get(3, 4, None)],
+    "delete removes the value of an unanswered put": [put(0, None, b"1"), delete(1, 2), get(3, 4, None)],
     "cas on absence": [cas(0, 1, None, b"1"), cas(2, 3, None, b"2", took_effect=False), get(4, 5, b"1")],
     "cas, one of two wins": [
         put(0, 1, b"0"),
@@ -47,24 +47,24 @@ GOOD = {
         cas(2, 9, b"0", b"2", took_effect=False),
         get(10, 11, b"1"),
     ],
-    "a lost cas waits for its rival": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False), put(3, 4, b"2")],
-    "touching at one instant": [put(0, 5, b"1"), get(5, 6, None)],
-    "keys are apart": [put(0, 1, b"1", b"a"), get(2, 3, None, b"b")],
+    "a failed cas is ordered after its rival": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False), put(3, 4, b"2")],
+    "a return and a call at the same time": [put(0, 5, b"1"), get(5, 6, None)],
+    "keys are independent": [put(0, 1, b"1", b"a"), get(2, 3, None, b"b")],
 }
 
 BAD = {
-    "from nowhere": [get(0, 1, b"1")],
+    "a value that was never put": [get(0, 1, b"1")],
     "a lost write": [put(0, 1, b"1"), get(2, 3, None)],
     "a stale read": [put(0, 1, b"1"), put(2, 3, b"2"), get(4, 5, b"1")],
     "a read that goes back": [put(0, 1, b"1"), put(2, 99, b"2"), get(3, 4, b"2"), get(5, 6, b"1")],
     "applied twice": [put(0, 1, b"1"), put(2, 3, b"2"), get(4, 5, b"2"), get(6, 7, b"1")],
-    "an unanswered put seen, then undone": [put(0, None, b"1"), get(1, 2, b"1"), get(3, 4, None)],
+    "an unanswered put read, then undone": [put(0, None, b"1"), get(1, 2, b"1"), get(3, 4, None)],
     "an unanswered put, twice": [put(0, None, b"1"), get(1, 2, b"1"), put(3, 4, b"2"), get(5, 6, b"2"), get(7, 8, b"1")],
-    "deleted, yet there": [put(0, 1, b"1"), delete(2, 3), get(4, 5, b"1")],
+    "a deleted value read": [put(0, 1, b"1"), delete(2, 3), get(4, 5, b"1")],
     "deleted twice": [put(0, 1, b"1"), delete(2, 3), delete(4, 5)],
-    "nothing to delete, but there was": [put(0, 1, b"1"), delete(2, 3, took_effect=False)],
-    "two winners": [put(0, 1, b"0"), cas(2, 9, b"0", b"1"), cas(2, 9, b"0", b"2")],
-    "cas lost against nobody": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False)],
+    "a delete that missed a value": [put(0, 1, b"1"), delete(2, 3, took_effect=False)],
+    "two cas succeed on one value": [put(0, 1, b"0"), cas(2, 9, b"0", b"1"), cas(2, 9, b"0", b"2")],
+    "a cas fails without a rival": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False)],
     "cas on an old value": [put(0, 1, b"0"), put(2, 3, b"1"), cas(4, 5, b"0", b"2")],
     "two readers disagree on an order": [
         put(0, 99, b"1"),
@@ -77,17 +77,17 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_good(name: str) -> None:
+def test_linearizable_histories_pass(name: str) -> None:
     check_linearizable(GOOD[name])
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad(name: str) -> None:
+def test_other_histories_fail(name: str) -> None:
     with pytest.raises(HistoryViolation, match="no order explains"):
         check_linearizable(BAD[name])
 
 
-def test_the_complaint_names_what_was_seen() -> None:
+def test_the_error_lists_the_operations_around_it() -> None:
     with pytest.raises(HistoryViolation) as violation:
         check_linearizable([put(0, 1, b"1"), put(2, 3, b"2"), get(4, 5, b"1"), put(4, 8, b"3")])
     text = str(violation.value)
@@ -96,8 +96,8 @@ def test_the_complaint_names_what_was_seen() -> None:
     assert "[4..8] client 1: put k 3: done" in text
 
 
-def test_many_unanswered_operations_are_no_explosion() -> None:
-    """Thirty puts without answer are 2^30 subsets; only the ones that somebody needs are ever told apart."""
+def test_many_unanswered_operations_stay_tractable() -> None:
+    """Thirty unanswered puts are 2^30 subsets; only those that a read needs are distinguished."""
     lost = [put(n, None, b"lost %d" % n) for n in range(30)]
     kept = [put(100 + 2 * n, 101 + 2 * n, b"kept %d" % n) for n in range(50)]
     reads = [get(201, 202, b"kept 49"), get(203, 204, b"lost 7"), get(205, 206, b"lost 3")]
@@ -106,7 +106,7 @@ def test_many_unanswered_operations_are_no_explosion() -> None:
         check_linearizable([*lost, *kept, *reads, get(207, 208, b"lost 7")])
 
 
-def test_what_cannot_be_decided_in_bounds_is_said_so() -> None:
+def test_a_history_beyond_the_bound_is_undecided() -> None:
     crowd = [put(n, 100 + n, b"%d" % n) for n in range(14)]
     crowd += [cas(200 + n, 201 + n, b"%d" % n, b"x", took_effect=False) for n in range(0, 28, 2)]
     with pytest.raises(Undecided):
@@ -143,14 +143,14 @@ def operations(draw: st.DrawFn) -> Operation:
 def test_agrees_with_the_plain_search(history: list[Operation]) -> None:
     try:
         check_linearizable(history)
-        judged = True
+        is_linearizable = True
     except HistoryViolation:
-        judged = False
-    assert judged == has_some_order(history)
+        is_linearizable = False
+    assert is_linearizable == has_some_order(history)
 
 
 def has_some_order(history: list[Operation]) -> bool:
-    """The definition, read literally: any order of the answered operations and any of the others."""
+    """The definition: some order of all answered operations and of any subset of the others."""
     answered = [one for one in history if one.returned is not None]
     others = [one for one in history if one.returned is None]
     for subset in range(1 << len(others)):
@@ -172,35 +172,35 @@ def is_explanation(order: tuple[Operation, ...]) -> bool:
     return True
 
 
-def told(operation: Operation, revision: int, mod_revision: int = 0) -> Operation:
+def with_revision(operation: Operation, revision: int, mod_revision: int = 0) -> Operation:
     operation.revision, operation.mod_revision = revision, mod_revision
     return operation
 
 
-def test_revisions_that_fit() -> None:
+def test_consistent_revisions_pass() -> None:
     check_revisions(
         [
-            told(put(0, 1, b"1"), 2),
-            told(put(0, 5, b"1", b"a"), 4),
-            told(put(2, 3, b"2", b"b"), 3),
-            told(get(6, 7, b"1"), 4, 2),
-            told(get(6, 8, b"1", b"a"), 4, 4),
-            told(delete(9, 10, took_effect=False), 4),
+            with_revision(put(0, 1, b"1"), 2),
+            with_revision(put(0, 5, b"1", b"a"), 4),
+            with_revision(put(2, 3, b"2", b"b"), 3),
+            with_revision(get(6, 7, b"1"), 4, 2),
+            with_revision(get(6, 8, b"1", b"a"), 4, 4),
+            with_revision(delete(9, 10, took_effect=False), 4),
         ]
     )
 
 
 @pytest.mark.parametrize(
-    ("history", "complaint"),
+    ("history", "message"),
     [
-        ([told(put(0, 1, b"1"), 3), told(put(2, 3, b"2", b"a"), 2)], "went back in time"),
-        ([told(put(0, 1, b"1"), 3), told(get(2, 3, None, b"a"), 2)], "went back in time"),
-        ([told(get(0, 1, None), 3), told(put(2, 3, b"2", b"a"), 3)], "went back in time"),
-        ([told(put(0, 9, b"1"), 3), told(put(2, 3, b"2", b"a"), 3)], "one revision"),
-        ([told(get(0, 1, b"1"), 3, 4)], "from the future"),
-        ([told(put(0, 9, b"1"), 3), told(get(0, 9, b"2"), 3, 3)], "two values"),
+        ([with_revision(put(0, 1, b"1"), 3), with_revision(put(2, 3, b"2", b"a"), 2)], "went back in time"),
+        ([with_revision(put(0, 1, b"1"), 3), with_revision(get(2, 3, None, b"a"), 2)], "went back in time"),
+        ([with_revision(get(0, 1, None), 3), with_revision(put(2, 3, b"2", b"a"), 3)], "went back in time"),
+        ([with_revision(put(0, 9, b"1"), 3), with_revision(put(2, 3, b"2", b"a"), 3)], "one revision"),
+        ([with_revision(get(0, 1, b"1"), 3, 4)], "later revision"),
+        ([with_revision(put(0, 9, b"1"), 3), with_revision(get(0, 9, b"2"), 3, 3)], "two values"),
     ],
 )
-def test_revisions_that_do_not(history: list[Operation], complaint: str) -> None:
-    with pytest.raises(HistoryViolation, match=complaint):
+def test_inconsistent_revisions_fail(history: list[Operation], message: str) -> None:
+    with pytest.raises(HistoryViolation, match=message):
         check_revisions(history)

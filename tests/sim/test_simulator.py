@@ -1,4 +1,4 @@
-"""The simulator plays clusters that hold, finds planted bugs in those that do not, and plays a seed the same way every time."""
+"""The simulator passes correct clusters, finds planted bugs, and runs a seed the same way every time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from tercet.raft.types import Entry, HardState
 from tercet.replica.reads import ReadCallback
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StateMachine
-from tercet.sim.disk import SimulatedLogStore
+from tercet.sim.driver import SimulatedDriver
 from tercet.sim.faults import ELECTION_STORM, NONE, Faults
+from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.member import SimulatedMember
-from tercet.sim.simulator import NotConverged, Outcome, Simulator, play
+from tercet.sim.simulator import NotConverged, Outcome, Simulator, run_seed
+from tercet.sim.transport import SimulatedTransport
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
 from tests.support.fakes import uses_fakes
@@ -31,41 +33,43 @@ TICKS = 300
 
 @pytest.mark.parametrize("first", range(0, 240, 10))
 def test_seeds_hold(first: int) -> None:
-    """Whatever these seeds throw at a cluster, every promise is kept."""
-    outcomes = [play(seed, ticks=TICKS) for seed in range(first, first + 10)]
+    """No invariant breaks, and every history is linearizable."""
+    outcomes = [run_seed(seed, ticks=TICKS) for seed in range(first, first + 10)]
     failed = [f"tercet sim --seed {one.seed} --ticks {TICKS} --trace: {one.failure}" for one in outcomes if one.failure]
     assert failed == []
     assert sum(outcome.answered for outcome in outcomes) > 1000
 
 
-def test_with_faults_of_ones_choice() -> None:
+def test_faults_can_be_chosen() -> None:
     sim = Simulator(8274, members=3, faults=Faults(drop=0.05, cut=0.02, crash=0.02, slow_sync=0.1))
     sim.run(ticks=200)
     sim.heal()
     sim.run_until(sim.converged, ticks_max=200)
-    sim.judge()
+    sim.check()
     assert sim.clients.answered > 50
 
 
-def test_without_faults_one_leader_serves_everybody() -> None:
+def test_without_faults_one_leader_answers_every_request() -> None:
     sim = Simulator(1, faults=NONE)
     sim.run(ticks=200)
     assert len(sim.agreement.witness.leaders) == 1
-    silent = [operation for operation in sim.history if operation.returned is None and operation.called < sim.clock.now - 10**6]
-    assert silent == []
+    unanswered = [
+        operation for operation in sim.history if operation.returned is None and operation.called < sim.clock.now - 10**6
+    ]
+    assert unanswered == []
 
 
-def test_a_seed_is_a_run() -> None:
-    """Twice in this process, and once in one that hashes strings differently."""
+def test_a_seed_determines_the_run() -> None:
+    """Twice in this process, and once in a process with another string hash."""
     program = "import sys; from tests.sim.test_simulator import trace_checksum; print(trace_checksum(3))"
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-    elsewhere = subprocess.run(
+    other_process = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
-    here = trace_checksum(3)
-    assert here == trace_checksum(3)
-    assert here == int(elsewhere.stdout)
-    assert here != trace_checksum(4)
+    this_process = trace_checksum(3)
+    assert this_process == trace_checksum(3)
+    assert this_process == int(other_process.stdout)
+    assert this_process != trace_checksum(4)
 
 
 def trace_checksum(seed: int) -> int:
@@ -75,36 +79,36 @@ def trace_checksum(seed: int) -> int:
         nonlocal checksum
         checksum = crc32(line.encode(), checksum)
 
-    outcome = play(seed, ticks=TICKS, write_trace=write)
+    outcome = run_seed(seed, ticks=TICKS, write_trace=write)
     assert outcome.failure is None
     return checksum
 
 
-def test_the_rare_things_happen() -> None:
-    """Seeds that never see a snapshot or a torn log would prove little."""
+def test_rare_events_occur() -> None:
+    """Seeds without a snapshot or a torn log would prove little."""
     lines: list[str] = []
     for seed in range(6):
-        play(seed, ticks=TICKS, members=3, write_trace=lines.append)
+        run_seed(seed, ticks=TICKS, members=3, write_trace=lines.append)
     text = "\n".join(lines)
-    plots = (
+    events = (
         "SNAP(",
-        "loses power while it starts",
-        "freezes",
-        "goes on",
+        "loses power during its start",
+        "is paused",
+        "is resumed",
         "crashes",
         "cut ",
         "repaired",
         "TIMEOUT_NOW",
         "rejects",
     )
-    assert [plot for plot in plots if plot not in text] == []
+    assert [event for event in events if event not in text] == []
 
 
-def test_a_cluster_that_cannot_come_together_is_a_finding() -> None:
+def test_a_cluster_that_does_not_converge_is_a_failure() -> None:
     class Deaf(SimulatedMember):
-        """Hears nothing from anybody."""
+        """Drops every packet."""
 
-        def receive(self, parcel: object) -> None:
+        def receive(self, packet: object) -> None:
             pass
 
     sim = Simulator(1, faults=NONE, member_type=Deaf)
@@ -112,17 +116,17 @@ def test_a_cluster_that_cannot_come_together_is_a_finding() -> None:
         sim.run_until(sim.converged, ticks_max=50)
 
 
-# Planted bugs: each changes one promise of a production object.
+# Planted bugs: each breaks one guarantee of a production object.
 
 
 class EarlyLogStore(SimulatedLogStore):
-    """Says that a batch is durable when it has only been handed over."""
+    """Reports a batch as durable when it is only queued."""
 
     def append(
         self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Callable[[], None], sync: bool = True
     ) -> bool:
         super().append(hard_state, entries, then=lambda: None, sync=sync)
-        self._plan(0, then)
+        self._schedule(0, then)
         return False
 
 
@@ -136,7 +140,7 @@ class AcknowledgesBeforeFsync(SimulatedMember):
 
 
 class VotelessLogStore(SimulatedLogStore):
-    """Writes the term, but not whom it voted for."""
+    """Writes the term but not the vote."""
 
     def append(
         self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Callable[[], None], sync: bool = True
@@ -151,21 +155,28 @@ class ForgetsItsVote(AcknowledgesBeforeFsync):
 
 
 class HastyReplica(Replica):
-    """Answers reads from what it happens to hold."""
+    """Answers reads from local state."""
 
     def read(self, then: ReadCallback) -> None:
         then(None)
 
 
 class ReadsWithoutReadIndex(SimulatedMember):
-    def make_replica(self, raft: Raft, log_store: SimulatedLogStore, state_machine: StateMachine) -> Replica:
-        replica = super().make_replica(raft, log_store, state_machine)
+    def make_replica(
+        self,
+        raft: Raft,
+        log_store: SimulatedLogStore,
+        transport: SimulatedTransport,
+        state_machine: StateMachine,
+        host: SimulatedDriver,
+    ) -> Replica:
+        replica = super().make_replica(raft, log_store, transport, state_machine, host)
         replica.__class__ = HastyReplica
         return replica
 
 
 class ModestBackend(MemoryBackend):
-    """Holds two entries more than it owns up to."""
+    """Reports an applied index that is two too low."""
 
     @property
     def applied_index(self) -> int:
@@ -179,7 +190,7 @@ class AppliesTwiceAfterRestart(SimulatedMember):
 
 def first_failure(member_type: type[SimulatedMember], seeds: range) -> Outcome:
     for seed in seeds:
-        outcome = play(seed, ticks=TICKS, member_type=member_type)
+        outcome = run_seed(seed, ticks=TICKS, member_type=member_type)
         if outcome.failure is not None:
             return outcome
     raise AssertionError(f"{member_type.__name__}: not found with seeds {seeds}")
@@ -225,25 +236,25 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_command_plays_many() -> None:
+def test_command_runs_many_seeds() -> None:
     code, output = run("--seeds", "0-2", "--ticks", "60")
     assert code == 0
     assert "3 seeds in" in output
     assert "0 failed" in output
 
 
-def test_command_traces_one() -> None:
+def test_command_traces_one_seed() -> None:
     code, output = run("--seed", "5", "--ticks", "50", "--members", "3", "--trace")
     assert code == 0
-    assert "starts life 1" in output
+    assert "starts as 1" in output
     assert "the history is linearizable" in output
 
 
-def test_command_names_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_prints_the_replay_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(seed: int, *, ticks: int, members: int | None) -> Outcome:
         return Outcome(seed, failure="InvariantViolation: two leaders" if seed == 7 else None)
 
-    monkeypatch.setattr("tercet.cli.simulate.play", broken)
+    monkeypatch.setattr("tercet.cli.simulate.run_seed", broken)
     code, output = run("--seeds", "6-8", "--members", "5")
     assert code == 1
     assert "replay: tercet sim --seed 7 --ticks 300 --members 5 --trace\n" in output
@@ -260,7 +271,7 @@ def test_command_names_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--seeds", "0-1", "--trace"),
     ],
 )
-def test_command_refuses(arguments: tuple[str, ...]) -> None:
+def test_command_rejects(arguments: tuple[str, ...]) -> None:
     code, output = run(*arguments)
     assert code == 2
     assert "Error:" in output

@@ -1,6 +1,6 @@
-"""`tercet sim`: play seeds of the simulator, and say how to see a failing one again.
+"""`tercet sim`: run seeds of the simulator and print how to replay a failing one.
 
-tercet sim --seeds 0-999            many runs, each with faults of its own; exit status 1 if one failed
+tercet sim --seeds 0-999            many runs, each with its own faults; exit status 1 if one failed
 tercet sim --seed 8274 --trace      one run, event by event
 """
 
@@ -17,53 +17,59 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tercet.sim.simulator import Outcome, play
+from tercet.sim.simulator import Outcome, run_seed
 
 _SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
 def _seeds(context: click.Context, parameter: click.Parameter, value: str | None) -> range | None:
-    """A range as `0-999`, or one seed."""
+    """Parse a range such as `0-999`, or one seed."""
     if value is None:
         return None
     match = _SEEDS.fullmatch(value)
     if match is None:
-        raise click.BadParameter(f"{value!r} is not a range of seeds such as 0-999")
+        raise click.BadParameter(f"{value!r} is not a range of seeds, such as 0-999")
     first = int(match[1])
     last = int(match[2] or first)
     if last < first:
-        raise click.BadParameter(f"{value!r} ends before it begins")
+        raise click.BadParameter(f"{value!r} is a range whose end is before its start")
     return range(first, last + 1)
 
 
 @click.command("sim")
-@click.option("--seeds", callback=_seeds, metavar="FIRST-LAST", help="Play these seeds.")
-@click.option("--seed", type=click.IntRange(min=0), help="Play one seed.")
-@click.option("--ticks", type=click.IntRange(min=1), default=300, show_default=True, help="Length of the act with faults.")
-@click.option("--members", type=click.IntRange(1, 9), help="Size of the cluster.  [default: drawn from the seed]")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to share the seeds.")
-@click.option("--trace", is_flag=True, help="With --seed: print what happens, event by event.")
+@click.option("--seeds", callback=_seeds, metavar="FIRST-LAST", help="Run these seeds.")
+@click.option("--seed", type=click.IntRange(min=0), help="Run one seed.")
+@click.option(
+    "--ticks",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    help="Ticks of the fault phase, 100 ms each.",
+)
+@click.option("--members", type=click.IntRange(1, 9), help="Members of the cluster.  [default: drawn from the seed]")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds to run in parallel.")
+@click.option("--trace", is_flag=True, help="With --seed: print every event.")
 def command(seeds: range | None, seed: int | None, ticks: int, members: int | None, jobs: int, trace: bool) -> None:
-    """Simulate whole clusters under faults and check that they keep every promise."""
+    """Simulate whole clusters under faults and check safety and linearizability."""
     if (seeds is None) == (seed is None):
-        raise click.UsageError("give --seeds first-last or --seed N")
+        raise click.UsageError("give either --seeds FIRST-LAST or --seed N")
     if seed is not None:
-        outcome = play(seed, ticks=ticks, members=members, write_trace=click.echo if trace else None)
+        outcome = run_seed(seed, ticks=ticks, members=members, write_trace=click.echo if trace else None)
         _report_one(outcome, ticks, members)
         raise SystemExit(outcome.failure is not None)
     if trace:
-        raise click.UsageError("--trace goes with --seed, not with --seeds")
+        raise click.UsageError("--trace needs --seed, not --seeds")
     assert seeds is not None
-    raise SystemExit(_play_many(seeds, ticks, members, jobs))
+    raise SystemExit(_run_many(seeds, ticks, members, jobs))
 
 
 def _report_one(outcome: Outcome, ticks: int, members: int | None) -> None:
-    click.echo(f"seed {outcome.seed}: {outcome.events} events, {outcome.answered} answers, {outcome.terms} leaders")
+    click.echo(f"seed {outcome.seed}: {outcome.events} events, {outcome.answered} replies, {outcome.terms} leaders")
     if outcome.failure is not None:
         click.echo(outcome.traceback, nl=False)
         _report_failure(outcome, ticks, members)
     elif outcome.is_undecided:
-        click.echo("every invariant held; the history is too tangled to be judged")
+        click.echo("every invariant held; the history is too large to check for linearizability")
     else:
         click.echo("every invariant held, and the history is linearizable")
 
@@ -74,8 +80,8 @@ def _report_failure(outcome: Outcome, ticks: int, members: int | None) -> None:
     click.echo(f"replay: tercet sim --seed {outcome.seed} --ticks {ticks}{size} --trace")
 
 
-def _play_many(seeds: Sequence[int], ticks: int, members: int | None, jobs: int) -> int:
-    """Play all; returns the exit status."""
+def _run_many(seeds: Sequence[int], ticks: int, members: int | None, jobs: int) -> int:
+    """Run all; returns the exit status."""
     began = time.monotonic()
     failed = undecided = answered = 0
     console = Console(stderr=True)
@@ -90,14 +96,14 @@ def _play_many(seeds: Sequence[int], ticks: int, members: int | None, jobs: int)
                 _report_failure(outcome, ticks, members)
             progress.update(task, advance=1, description=f"seeds, {failed} failed" if failed else "seeds")
     seconds = time.monotonic() - began
-    summary = f"{len(seeds)} seeds in {seconds:.1f} s: {failed} failed, {answered} answers judged"
-    click.echo(f"{summary}, {undecided} histories undecided" if undecided else summary)
+    summary = f"{len(seeds)} seeds in {seconds:.1f} s: {failed} failed, {answered} replies checked"
+    click.echo(f"{summary}, {undecided} histories not decided" if undecided else summary)
     return 1 if failed else 0
 
 
 @contextmanager
 def _outcomes(seeds: Sequence[int], ticks: int, members: int | None, jobs: int) -> Iterator[Iterable[Outcome]]:
-    run = partial(play, ticks=ticks, members=members)
+    run = partial(run_seed, ticks=ticks, members=members)
     if jobs == 1:
         yield map(run, seeds)
         return

@@ -1,5 +1,5 @@
-"""Whole clusters in one process, in virtual time, on networks and disks that are not to be trusted.
+"""Simulator: whole clusters in one process, in virtual time, on faulty networks and disks.
 
-The members are production's own replica, raft, log and store; only clock, network, disk and chance are replaced. A seed is a
-run, and always the same run. `tercet sim --seeds 0-999` plays many; simulator.py says what a run must keep.
+The members run production's replica, raft, log and store; only clock, network, disk and chance are replaced. A seed determines
+a run completely. `tercet sim --seeds 0-999` runs many; simulator.py lists what is checked.
 """

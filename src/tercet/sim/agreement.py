@@ -1,10 +1,10 @@
-"""Do the members agree, at every step? What raft and the state machine promise over all members and all of their lives.
+"""Agreement of the members, checked after every event.
 
-Raft's own promises (election safety, log matching, leader completeness, state machine safety; paper, Figure 3) are watched
-by raft/invariants.py. Here is what follows from them for the state: having applied the same index, everybody is at the same
-revision; and at the end everybody holds the same data.
+raft/invariants.py checks raft's safety properties (election safety, log matching, leader completeness, state machine safety;
+paper, figure 3). This module checks what follows for the state: members that have applied the same index have the same
+revision, and at the end of a run the same data.
 
-The record grows with the run: it is the memory that a real cluster does not have.
+The record covers the whole run and all incarnations of all members.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from tercet.raft.invariants import View, Witness, view
 from tercet.sim.member import SimulatedMember
 from tercet.storage.interfaces import Bucket
 
-_WRITTEN_WITH_COMMITS: Final = (b"consistent_index", b"term")  # and so not at the same time everywhere
+_LOCAL_KEYS: Final = (b"consistent_index", b"term")  # written with each commit, and commits differ between members
 
 
 class Agreement:
-    """What has been decided so far, by anybody."""
+    """What any member has committed or applied so far."""
 
     def __init__(self) -> None:
         self.witness = Witness()
         self._revisions: dict[int, int] = {}  # by applied index
-        self._lives: dict[int, int] = {}  # by member: the one last looked at
-        self._applied: dict[int, int] = {}  # by member: how far it was then
+        self._incarnations: dict[int, int] = {}  # by member: the last one seen
+        self._applied: dict[int, int] = {}  # by member: its applied index then
         self._views: dict[int, View] = {}  # by member
 
     def check(self, member: SimulatedMember) -> None:
@@ -35,22 +35,23 @@ class Agreement:
         replica = member.replica
         if replica is None:
             return
-        if self._lives.get(member.id) != member.life:
-            self._lives[member.id] = member.life
+        incarnation = member.process.incarnation
+        if self._incarnations.get(member.id) != incarnation:
+            self._incarnations[member.id] = incarnation
             self._applied.pop(member.id, None)
             self._views.pop(member.id, None)
             self.witness.restarted(member.id)
         now = view(replica.raft)
         if now == self._views.get(member.id):
-            return  # the event moved nothing that others rely on
+            return
         self._views[member.id] = now
         self.witness.observe(replica.raft)
         applied = replica.applied_index
         if applied != self._applied.get(member.id) and not replica.is_ahead_of_log:
             self._applied[member.id] = applied
-            mine = replica.state_machine.store.revision
-            others = self._revisions.setdefault(applied, mine)
-            require(mine == others, f"member {member.id} has another revision at index {applied}", mine, others)
+            revision = replica.state_machine.store.revision
+            expected = self._revisions.setdefault(applied, revision)
+            require(revision == expected, f"member {member.id} has another revision at index {applied}", revision, expected)
 
 
 def check_same_state(members: Iterable[SimulatedMember]) -> None:
@@ -58,18 +59,18 @@ def check_same_state(members: Iterable[SimulatedMember]) -> None:
     first: dict[Bucket, dict[bytes, bytes]] | None = None
     for member in members:
         content = {bucket: dict(member.backend.scan(bucket)) for bucket in Bucket}
-        for key in _WRITTEN_WITH_COMMITS:
+        for key in _LOCAL_KEYS:
             content[Bucket.META].pop(key, None)
         if first is None:
             first = content
         for bucket in Bucket:
             require(
                 content[bucket] == first[bucket],
-                f"member {member.id} holds other data in bucket {bucket.value.decode()}",
+                f"member {member.id} has other data in bucket {bucket.value.decode()}",
                 _difference(content[bucket], first[bucket]),
             )
 
 
-def _difference(mine: dict[bytes, bytes], others: dict[bytes, bytes]) -> list[tuple[bytes, bytes | None, bytes | None]]:
-    keys = sorted(key for key in {*mine, *others} if mine.get(key) != others.get(key))
-    return [(key, mine.get(key), others.get(key)) for key in keys[:5]]
+def _difference(found: dict[bytes, bytes], expected: dict[bytes, bytes]) -> list[tuple[bytes, bytes | None, bytes | None]]:
+    keys = sorted(key for key in {*found, *expected} if found.get(key) != expected.get(key))
+    return [(key, found.get(key), expected.get(key)) for key in keys[:5]]

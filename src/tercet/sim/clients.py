@@ -1,7 +1,7 @@
-"""What do the clients of a simulated cluster do? They ask, wait, give up, ask somebody else; and write down what they saw.
+"""Clients of a simulated cluster: they send requests, time out, switch members, and record what they saw.
 
-A few keys and many clients, so that operations meet. Every value is put by one operation only: whoever reads it proves
-which. What got no answer may have happened: the history says so, and nobody repeats it.
+Few keys and many clients, so that operations overlap. Every value is put by one operation only, so a read identifies the put
+that it saw. An operation without a reply may have taken effect: the history says so, and clients never retry.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from tercet.sim.history import Kind, Operation
 from tercet.sim.requests import Done
 from tercet.sim.trace import Trace
 
-PATIENCE: Final = 4 * MICROSECONDS
+TIMEOUT: Final = 4 * MICROSECONDS
 _KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE] * 2
+_TIMED_OUT: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client timed out")
 
 
 class Server(Protocol):
@@ -26,7 +27,7 @@ class Server(Protocol):
     id: int
 
     def request(self, operation: Operation, done: Done) -> bool:
-        """Returns whether it was accepted; if not, nothing has happened and `done` is not called."""
+        """False: refused before anything was done, and `done` is not called."""
         ...
 
 
@@ -49,26 +50,26 @@ class Clients:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody waits for an answer."""
+        """No client waits for a reply."""
         return self._running == 0
 
     def start(self) -> None:
-        """Each client begins, at a moment of its own."""
+        """Let each client begin, at a time of its own."""
         self._is_stopped = False
         for client in range(self._count):
-            self._think(client, self._servers[client % len(self._servers)])
+            self._schedule(client, self._servers[client % len(self._servers)])
 
     def stop(self) -> None:
-        """No new operations; those that run may still be answered."""
+        """No new operations; running ones may still be answered."""
         self._is_stopped = True
 
     def read_everything(self, servers: Iterable[Server]) -> None:
-        """Read every key through each of `servers`, so that a loss shows even where nobody would have looked again."""
+        """Read every key through each of `servers`: a loss shows even if no client would have read that key again."""
         for server in servers:
             for key in self._keys:
-                self._ask(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
+                self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
 
-    def _think(self, client: int, server: Server) -> None:
+    def _schedule(self, client: int, server: Server) -> None:
         self._clock.after(self._random.randint(0, 4 * TICK), lambda: self._act(client, server))
 
     def _act(self, client: int, server: Server) -> None:
@@ -76,8 +77,8 @@ class Clients:
             return
         if self._random.random() < 0.2:
             server = self._random.choice(self._servers)
-        if not self._ask(client, server, self._choose(client)):
-            self._think(client, self._random.choice(self._servers))
+        if not self._send(client, server, self._choose(client)):
+            self._schedule(client, self._random.choice(self._servers))
 
     def _choose(self, client: int) -> Operation:
         random = self._random
@@ -85,36 +86,36 @@ class Clients:
         operation = Operation(client, random.choice(_KINDS), key, self._clock.now)
         if operation.kind in (Kind.PUT, Kind.CAS):
             self._values += 1
-            # Now and then longer than a sector, so that a power cut can tear it.
+            # Some are longer than a sector, so that a power cut can tear them.
             operation.value = b"%d" % self._values + b"." * random.choice((0, 0, 0, 1000))
         if operation.kind is Kind.CAS:
             operation.expected = self._seen[key] if random.random() < 0.9 else None
         return operation
 
-    def _ask(self, client: int, server: Server, operation: Operation) -> bool:
-        """Returns whether the server took it. From then on the operation is part of the history."""
-        is_over = False
+    def _send(self, client: int, server: Server, operation: Operation) -> bool:
+        """Returns whether the server accepted it; from then on the operation is part of the history."""
+        is_done = False
 
-        def over(error: StatusError | None) -> None:
-            nonlocal is_over
-            if is_over:
-                return  # an answer after the client's patience: nobody is there to hear it
-            is_over = True
+        def done(error: StatusError | None) -> None:
+            nonlocal is_done
+            if is_done:
+                return  # a reply after the client's timeout
+            is_done = True
             self._running -= 1
-            self._note(server, operation, error)
+            self._record(server, operation, error)
             if client >= 0:
-                self._think(client, server if error is None else self._random.choice(self._servers))
+                self._schedule(client, server if error is None else self._random.choice(self._servers))
 
-        if not server.request(operation, over):
+        if not server.request(operation, done):
             return False
         self._running += 1
         self.history.append(operation)
         if self._trace.is_on:
-            self._trace(f"c{client}", f"asks {server.id}: {operation}")
-        self._clock.after(PATIENCE, lambda: over(_GAVE_UP))
+            self._trace(f"c{client}", f"sends to {server.id}: {operation}")
+        self._clock.after(TIMEOUT, lambda: done(_TIMED_OUT))
         return True
 
-    def _note(self, server: Server, operation: Operation, error: StatusError | None) -> None:
+    def _record(self, server: Server, operation: Operation, error: StatusError | None) -> None:
         if error is None:
             operation.returned = self._clock.now
             self.answered += 1
@@ -123,10 +124,6 @@ class Clients:
             elif operation.took_effect:
                 self._seen[operation.key] = operation.value
         elif isinstance(error, RequestError):
-            # None of these operations can be wrong in itself: an answer like that is a finding.
-            raise error
+            raise error  # all these requests are valid
         if self._trace.is_on:
-            self._trace(f"c{operation.client}", f"hears from {server.id}: {operation if error is None else error}")
-
-
-_GAVE_UP: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client gave up")
+            self._trace(f"c{operation.client}", f"reply of {server.id}: {operation if error is None else error}")

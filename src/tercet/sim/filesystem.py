@@ -1,17 +1,16 @@
-"""A disk in memory that forgets, as real ones do: for the simulator and for tests of what a power cut leaves behind.
+"""A file system in memory that loses what was not synced, for the simulator and for tests of power cuts.
 
-The model, which is harsher than any one file system:
-- A write lives in the page cache until `datasync`. At `crash` each 512-byte sector written since then is kept or lost on its
-  own, in no order; a lost one shows what was durable there before, zeros if nothing was. The same holds for a change of the
-  size.
-- A name (created, renamed, removed) lives in the cache until `sync_directory` of its directory. At `crash` each such change is
-  kept or lost on its own. A lost rename leaves the file under its old name.
-- A failed `datasync` drops what it should have written: the sectors look written until the crash, and are lost then for certain
-  (this is what Linux does, and why a second fsync proves nothing).
+The model is harsher than any one file system:
+- A write is in the page cache until `datasync`. A `crash` keeps or loses each 512-byte sector written since then, independently
+  of the others; a lost sector has its last durable content, or zeros. The same holds for a change of the size.
+- A change of a name (create, rename, remove) is in the cache until `sync_directory` of its directory. A `crash` keeps or loses
+  each such change independently. A lost rename leaves the file under its old name.
+- A failed `datasync` drops what it should have written: the sectors read as written until the crash, which loses them (this is
+  what Linux does, and why a second fsync proves nothing).
 
 Faults on demand: `space_left`, `fail_syncs`, `flip_bit`, and `calls_left`, after which the power is off: every further call
-fails until `crash`, so that a test can cut any sequence of calls at each of its steps. All chance comes from the
-`random.Random` given to `crash`.
+fails until `crash`, so that a test can interrupt a sequence of calls at each of its steps. All chance comes from the generator
+given to `crash`.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ SECTOR: Final = 512
 
 @dataclass(eq=False, slots=True)
 class _Inode:
-    """A file's two lives: what programs read, and what a power cut would leave."""
+    """A file's content as programs read it, and as a power cut would leave it."""
 
     content: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
-    unsynced: set[int] = field(default_factory=set)  # numbers of sectors whose fate is open
-    doomed: set[int] = field(default_factory=set)  # written before a failed datasync: lost at the next crash
+    unsynced: set[int] = field(default_factory=set)  # numbers of sectors written since the last sync
+    doomed: set[int] = field(default_factory=set)  # of these, written before a failed datasync: lost at the next crash
 
     def crash(self, random: Random) -> None:
-        """Settle every open sector, and the size, one way or the other."""
+        """Keep or lose every unsynced sector, and a change of the size."""
         if len(self.content) != len(self.durable) and random.random() < 0.5:
             _resize(self.durable, len(self.content))
         for sector in sorted(self.unsynced - self.doomed):
@@ -51,7 +50,7 @@ class _Inode:
 
 @dataclass(frozen=True, slots=True)
 class _NameChange:
-    """One change of a directory that no `sync_directory` has made durable yet."""
+    """A change of a directory that is not durable yet."""
 
     added: str | None
     removed: str | None
@@ -61,17 +60,17 @@ class _NameChange:
 class SimulatedFile:
     """See `interfaces.File`. A handle does not outlive a crash."""
 
-    __slots__ = ("_disk", "_inode", "_life", "path")
+    __slots__ = ("_crashes", "_disk", "_inode", "path")
 
     def __init__(self, disk: SimulatedFileSystem, path: str, inode: _Inode) -> None:
         self._disk = disk
         self._inode = inode
-        self._life = disk.life
+        self._crashes = disk.crashes
         self.path = path
 
     def pwrite(self, data: bytes, offset: int) -> None:
         self._disk.use_power(f"write {self.path}")
-        inode = self._alive()
+        inode = self._current()
         growth = offset + len(data) - len(inode.content)
         if growth > 0:
             if not self._disk.take_space(growth):
@@ -88,11 +87,11 @@ class SimulatedFile:
             inode.doomed.difference_update(touched)
 
     def pread(self, count: int, offset: int) -> bytes:
-        return bytes(self._alive().content[offset : offset + count])
+        return bytes(self._current().content[offset : offset + count])
 
     def datasync(self) -> None:
         self._disk.use_power(f"fdatasync {self.path}")
-        inode = self._alive()
+        inode = self._current()
         self._disk.syncs += 1
         if self._disk.fail_syncs:
             inode.doomed |= inode.unsynced
@@ -105,7 +104,7 @@ class SimulatedFile:
 
     def allocate(self, size: int) -> None:
         self._disk.use_power(f"reserve {self.path}")
-        inode = self._alive()
+        inode = self._current()
         growth = size - len(inode.content)
         if growth > 0:
             if not self._disk.take_space(growth):
@@ -114,24 +113,24 @@ class SimulatedFile:
 
     def truncate(self, size: int) -> None:
         self._disk.use_power(f"truncate {self.path}")
-        inode = self._alive()
+        inode = self._current()
         growth = size - len(inode.content)
         if growth > 0 and not self._disk.take_space(growth):
             raise StorageFailure(f"truncate to {size} bytes {self.path}: No space left on device")
         if growth < 0:
             self._disk.give_space(-growth)
-            # What is cut off and written anew later must not show the old bytes.
+            # Bytes cut off must not show again when the file grows.
             inode.unsynced.update(range(size // SECTOR, (len(inode.content) + SECTOR - 1) // SECTOR))
         _resize(inode.content, size)
 
     def size(self) -> int:
-        return len(self._alive().content)
+        return len(self._current().content)
 
     def close(self) -> None:
         pass
 
-    def _alive(self) -> _Inode:
-        if self._life != self._disk.life:
+    def _current(self) -> _Inode:
+        if self._crashes != self._disk.crashes:
             raise StorageFailure(f"use {self.path}: it was opened before the crash")
         return self._inode
 
@@ -140,11 +139,11 @@ class SimulatedFileSystem:
     """See `interfaces.FileSystem`. Directories are made and listed, but neither renamed nor removed."""
 
     def __init__(self, *, space_left: int | None = None) -> None:
-        self.space_left = space_left  # bytes; None: endless
+        self.space_left = space_left  # bytes; None: unlimited
         self.fail_syncs = False
-        self.calls_left: int | None = None  # None: endless power
+        self.calls_left: int | None = None  # None: the power stays on
         self.syncs = 0
-        self.life = 0  # how many crashes it has seen
+        self.crashes = 0  # number of crashes
         self._names: dict[str, _Inode | None] = {}
         self._durable_names: dict[str, _Inode | None] = {}
         self._changes: list[_NameChange] = []
@@ -196,22 +195,22 @@ class SimulatedFileSystem:
         self.syncs += 1
         if self.fail_syncs:
             raise StorageFailure(f"fsync directory {path}: Input/output error")
-        still_open = []
+        pending = []
         for change in self._changes:
             if path in _directories(change):
-                _carry_out(change, self._durable_names)
+                _apply(change, self._durable_names)
             else:
-                still_open.append(change)
-        self._changes = still_open
+                pending.append(change)
+        self._changes = pending
 
     def crash(self, random: Random) -> None:
-        """The power fails, and returns: open handles are dead, and what was not synced is kept or lost by chance."""
-        self.life += 1
+        """The power fails and returns: open handles are invalid, and what was not synced is kept or lost by chance."""
+        self.crashes += 1
         self.fail_syncs = False
         self.calls_left = None
         for change in self._changes:
             if random.random() < 0.5:
-                _carry_out(change, self._durable_names)
+                _apply(change, self._durable_names)
         self._changes.clear()
         self._durable_names = {name: inode for name, inode in self._durable_names.items() if self._reachable(name)}
         self._names = dict(self._durable_names)
@@ -224,15 +223,15 @@ class SimulatedFileSystem:
             self.give_space(before - len(inode.content))
 
     def flip_bit(self, path: str, bit: int) -> None:
-        """Damage the medium itself: the bit is wrong now and after any crash."""
+        """Damage the medium: the bit stays wrong after a crash."""
         inode = self._names[posixpath.normpath(path)]
         assert inode is not None
-        for life in (inode.content, inode.durable):
-            if bit // 8 < len(life):
-                life[bit // 8] ^= 1 << bit % 8
+        for content in (inode.content, inode.durable):
+            if bit // 8 < len(content):
+                content[bit // 8] ^= 1 << bit % 8
 
     def use_power(self, action: str) -> None:
-        """One call that changes or syncs something."""
+        """Count a call that changes or syncs something."""
         if self.calls_left is not None:
             if self.calls_left == 0:
                 raise StorageFailure(f"{action}: the power is off")
@@ -253,10 +252,10 @@ class SimulatedFileSystem:
     def _change(self, change: _NameChange) -> None:
         self.use_power(f"change {change.added or change.removed}")
         self._changes.append(change)
-        _carry_out(change, self._names)
+        _apply(change, self._names)
 
     def _reachable(self, name: str) -> bool:
-        """A name whose directory was never made durable is gone with it."""
+        """Whether all directories above `name` are durable."""
         directory = _parent(name)
         if _is_root(directory):
             return True
@@ -265,7 +264,7 @@ class SimulatedFileSystem:
 
     def _require_directory(self, directory: str, action: str, path: str) -> None:
         if not _is_root(directory) and (directory not in self._names or self._names[directory] is not None):
-            raise StorageFailure(f"{action} {path}: {directory} is no directory")
+            raise StorageFailure(f"{action} {path}: {directory} is not a directory")
 
     def list(self, directory: str) -> list[str]:
         directory = posixpath.normpath(directory)
@@ -285,7 +284,7 @@ def _directories(change: _NameChange) -> set[str]:
     return {_parent(name) for name in (change.added, change.removed) if name is not None}
 
 
-def _carry_out(change: _NameChange, names: dict[str, _Inode | None]) -> None:
+def _apply(change: _NameChange, names: dict[str, _Inode | None]) -> None:
     if change.removed is not None:
         names.pop(change.removed, None)
     if change.added is not None:

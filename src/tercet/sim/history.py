@@ -1,4 +1,4 @@
-"""What did clients ask, when, and what were they told? The only evidence that the checkers may use."""
+"""The clients' history: what each requested and when, and the reply it got. The checkers judge a run by it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Operation:
     called: int
     value: bytes | None = None
     expected: bytes | None = None
-    returned: int | None = None  # None: no answer, so it may have taken effect, may do so later, or never
-    found: bytes | None = None  # GET: what was read
-    took_effect: bool = False  # DELETE: there was something to delete; CAS: it was put; PUT: always
-    revision: int = 0  # of the answer's header
-    mod_revision: int = 0  # GET: of the value that was read
+    returned: int | None = None  # None: no reply, so it may have taken effect, may do so later, or never
+    found: bytes | None = None  # GET: the value read
+    took_effect: bool = False  # DELETE: the key existed; CAS: the value was put; PUT: always
+    revision: int = 0  # of the reply's header
+    mod_revision: int = 0  # GET: of the value read
 
     def __str__(self) -> str:
         what = f"{self.kind.value} {_text(self.key)}"
@@ -40,20 +40,20 @@ class Operation:
         if self.kind in (Kind.PUT, Kind.CAS):
             what += f" {_text(self.value)}"
         if self.returned is None:
-            return f"[{self.called}..?] client {self.client}: {what}: no answer"
+            return f"[{self.called}..?] client {self.client}: {what}: no reply"
         if self.kind is Kind.GET:
-            answer = f"{_text(self.found)} of revision {self.mod_revision}"
+            reply = f"{_text(self.found)} of revision {self.mod_revision}"
         else:
-            answer = "done" if self.took_effect else "not done"
-        return f"[{self.called}..{self.returned}] client {self.client}: {what}: {answer}, at revision {self.revision}"
+            reply = "done" if self.took_effect else "not done"
+        return f"[{self.called}..{self.returned}] client {self.client}: {what}: {reply}, at revision {self.revision}"
 
 
 class HistoryViolation(TercetError):
-    """Clients were told what no correct store could have told them."""
+    """The clients' history contradicts the guarantees of the store."""
 
 
 class Undecided(TercetError):
-    """A history that would take too long to judge; neither good nor bad."""
+    """A history that would take too long to check."""
 
 
 def _text(value: bytes | None) -> str:

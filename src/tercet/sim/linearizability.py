@@ -1,21 +1,19 @@
-"""Is there one order of all operations that explains every answer, in which each took effect between its call and its return?
+"""Linearizability checker: some order of all operations explains every reply, each taking effect between call and return.
 
-Linearizability is local: a history is linearizable if it is for each key alone (Herlihy and Wing 1990, theorem 1). For one
-key we walk through calls and returns in order of time and keep every way in which things may stand ("configurations"): the
-key's value, and which of the running operations have taken effect already. When an operation returns, only configurations in
-which it has taken effect survive, after running operations were tried before it in every order. None left: no such order
-exists. (Wing and Gong 1993, with Lowe's just-in-time step, 2017.)
+Linearizability is local: a history is linearizable if it is so for each key alone (Herlihy and Wing 1990, theorem 1). For one
+key the checker walks through calls and returns in order of time and keeps the set of possible configurations: the key's value,
+and which of the running operations have taken effect. When an operation returns, only configurations in which it has taken
+effect survive, after the running operations were tried before it in every order. An empty set means that no order exists.
+(Wing and Gong 1993, with Lowe's just-in-time step, 2017.)
 
-What keeps the configurations few:
-- A running operation that only looked (a read, a failed cas) takes effect as soon as its answer fits: to have it behind
-  oneself never hurts.
-- An operation without answer runs for ever and need not take effect at all. So of two configurations that differ only in
-that one
-  has used more of these, the other can do everything that the first one can: it alone is kept.
-- A value that nobody ever read or compared with is as good as any other such value: they count as one, and of the unanswered
-  operations that then do the same, the first to come is tried and no other.
+What keeps the set small:
+- A running operation without effect (a read, a failed cas) takes effect as soon as its reply fits: that excludes nothing.
+- An operation without a reply may take effect at any later time or never. Of two configurations that differ only in how many of
+  these they have used, the one with fewer can do everything that the other can: only it is kept.
+- Values that no read and no comparison names are interchangeable: they count as one, and of the unanswered operations that are
+  then equal only the first is tried.
 
-Example: put 1 returned, then get said "nothing": no configuration survives the return of the get.
+Example: put 1 has returned, then get finds nothing: no configuration survives the return of the get.
 """
 
 from __future__ import annotations
@@ -34,9 +32,9 @@ Configuration: TypeAlias = tuple[int, Value]
 
 
 def check_linearizable(history: Iterable[Operation], *, configurations_max: int = CONFIGURATIONS_MAX) -> None:
-    """Judge a history of operations on keys that begin absent.
+    """Check a history of operations on keys that are absent at first.
 
-    Raises HistoryViolation with the operations around the first answer that cannot be explained; Undecided where more than
+    Raises HistoryViolation with the operations around the first reply that cannot be explained; Undecided where more than
     `configurations_max` configurations would have to be kept at once.
     """
     by_key: dict[bytes, list[Operation]] = {}
@@ -50,7 +48,7 @@ class _KeyHistory:
     """The operations on one key."""
 
     def __init__(self, operations: list[Operation], configurations_max: int) -> None:
-        # A read without answer says nothing and changes nothing.
+        # A read without a reply proves nothing and changes nothing.
         self._operations = [one for one in operations if one.returned is not None or one.kind is not Kind.GET]
         self._effects = _with_one_unseen_value(self._operations)
         self._configurations_max = configurations_max
@@ -72,7 +70,7 @@ class _KeyHistory:
                 raise HistoryViolation(self._explain(number))
 
     def _events(self) -> list[tuple[int, bool, int]]:
-        """(time, is a return, number) in order. At one instant calls come first: that is the kinder reading."""
+        """(time, is a return, number) in order. At equal times calls come first, so that more orders are allowed."""
         events = []
         for number, operation in enumerate(self._operations):
             events.append((operation.called, False, number))
@@ -82,7 +80,7 @@ class _KeyHistory:
         return events
 
     def _survivors(self, before: set[Configuration], returning: int) -> set[Configuration]:
-        """All ways in which things may stand when the operation `returning` has returned, without its bit."""
+        """All configurations in which the operation `returning` has taken effect, without its bit."""
         reached: dict[Configuration, list[int]] = {}
         after: dict[Configuration, list[int]] = {}
         left = [self._settled(*configuration) for configuration in before]
@@ -110,14 +108,14 @@ class _KeyHistory:
         return {(known | unknown, value) for (known, value), unknowns in after.items() for unknown in unknowns}
 
     def _settled(self, used: int, value: Value) -> Configuration:
-        """With every running operation done that only looked, and fits."""
+        """With every running operation done that has no effect and whose reply fits."""
         for bit, operation in self._running.items():
-            if not used & bit and _only_looked(operation) and step(operation, value)[0]:
+            if not used & bit and _has_no_effect(operation) and step(operation, value)[0]:
                 used |= bit
         return used, value
 
     def _keep(self, kept: dict[Configuration, list[int]], used: int, value: Value) -> bool:
-        """Keep a configuration unless one is there that can do all that this one can; False if so."""
+        """Add a configuration, unless one with fewer unanswered operations used is there; False if so."""
         unknown = used & self._unanswered
         others = kept.setdefault((used & ~unknown, value), [])
         if any(other & unknown == other for other in others):
@@ -135,12 +133,12 @@ class _KeyHistory:
         ]
         earlier = [one for one in self._operations if one.returned is not None and one.returned < operation.called]
         earlier = sorted(earlier, key=lambda one: one.returned or 0)[-4:]
-        lines = [f"not linearizable: no order explains {operation}", "just before:", *map(str, earlier), "at the same time:"]
+        lines = [f"not linearizable: no order explains {operation}", "before it:", *map(str, earlier), "concurrent with it:"]
         return "\n  ".join([*lines, *(str(one) for one in around if one is not operation)])
 
 
 def _with_one_unseen_value(operations: list[Operation]) -> list[Operation]:
-    """The same operations, with one value in the place of all that no answer and no comparison ever names."""
+    """The same operations, with one value in place of all that no reply and no comparison names."""
     named = {one.found for one in operations if one.returned is not None} | {one.expected for one in operations} | {None}
     unseen = b"unseen"
     while unseen in named:
@@ -148,13 +146,13 @@ def _with_one_unseen_value(operations: list[Operation]) -> list[Operation]:
     return [one if one.value in named else replace(one, value=unseen) for one in operations]
 
 
-def _only_looked(operation: Operation) -> bool:
-    """A read, or a change that was refused. Not a put of what is there already: after a delete it may still be of use."""
+def _has_no_effect(operation: Operation) -> bool:
+    """A read, or a write that failed. Not a put of the value already there: after a delete it has an effect."""
     return operation.returned is not None and (operation.kind is Kind.GET or not operation.took_effect)
 
 
 def step(operation: Operation, value: Value) -> tuple[bool, Value]:
-    """(whether the answer fits if it takes effect now, the value afterwards). Without an answer everything fits."""
+    """(whether the reply fits if it takes effect now, the value afterwards). Without a reply everything fits."""
     answered = operation.returned is not None
     kind = operation.kind
     if kind is Kind.GET:

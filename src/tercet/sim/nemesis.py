@@ -1,5 +1,5 @@
-"""Who breaks things, and when? Once a tick it throws its dice: links are cut and mended, members crash, return, freeze and go
-on, and somebody wants another cluster than the one there is.
+"""Source of all faults of a run: each tick it cuts and mends links, crashes, restarts, pauses and resumes members, and proposes
+transfers of leadership, compactions and changes of membership.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEMBERS_MAX: Final = 5
 
 
 class Nemesis:
-    """The cause of all faults of a run. `faults` is what everybody asks; `stop` makes it all zero and mends what is broken."""
+    """`faults` are the probabilities in force; `stop` sets them all to zero and repairs what is broken."""
 
     def __init__(
         self, clock: Clock, random: Random, faults: Faults, network: Network, members: Sequence[SimulatedMember]
@@ -36,7 +36,7 @@ class Nemesis:
         self._clock.after(TICK, self._tick)
 
     def stop(self) -> None:
-        """From here on nothing breaks, and everybody is there."""
+        """End all faults: links work, all members run."""
         self.faults = self._network.faults = NONE
         self._network.mend()
         for member in self._members:
@@ -54,33 +54,16 @@ class Nemesis:
         elif self._happens(self.faults.cut) and len(self._members) > 1:
             self._network.cut([member.id for member in self._members])
         for member in self._members:
-            self._trouble(member)
+            self._disturb(member)
         if self._happens(self.faults.reconfigure):
             self._reconfigure(self._random.choice(self._members))
 
-    def _reconfigure(self, operator: SimulatedMember) -> None:
-        """Ask `operator` for a change that an operator could want, given what this member knows: it may be long out of date."""
-        if operator.replica is None:
-            return
-        random = self._random
-        members = operator.replica.state_machine.membership.sorted()
-        learners = [member for member in members if member.is_learner]
-        if learners and random.random() < 0.6:
-            operator.propose_change(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
-        elif len(members) < 3 or (len(members) < MEMBERS_MAX and random.random() < 0.5):
-            self._newest_id += 1
-            kind = random.choice((ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE))
-            newcomer = Member(self._newest_id, (f"http://{self._newest_id}:2380",), is_learner=kind != ConfChangeType.ADD_NODE)
-            operator.propose_change(kind, newcomer)
-        else:
-            operator.propose_change(ConfChangeType.REMOVE_NODE, random.choice(members))
-
-    def _trouble(self, member: SimulatedMember) -> None:
+    def _disturb(self, member: SimulatedMember) -> None:
         faults = self.faults
         if not member.is_up:
             if self._happens(faults.restart):
                 member.start()
-        elif member.is_paused:
+        elif member.process.is_paused:
             if self._happens(faults.resume):
                 member.resume()
         elif self._happens(faults.crash):
@@ -91,6 +74,23 @@ class Nemesis:
             member.transfer_leadership(self._random.choice(self._members).id)
         elif self._happens(faults.compact):
             member.compact(self._random.randrange(10))
+
+    def _reconfigure(self, operator: SimulatedMember) -> None:
+        """Propose a change that makes sense by what this member knows, which may be out of date."""
+        if operator.replica is None:
+            return
+        random = self._random
+        members = operator.replica.state_machine.membership.sorted()
+        learners = [member for member in members if member.is_learner]
+        if learners and random.random() < 0.6:
+            operator.change_membership(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
+        elif len(members) < 3 or (len(members) < MEMBERS_MAX and random.random() < 0.5):
+            self._newest_id += 1
+            kind = random.choice((ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE))
+            added = Member(self._newest_id, (f"http://{self._newest_id}:2380",), is_learner=kind != ConfChangeType.ADD_NODE)
+            operator.change_membership(kind, added)
+        else:
+            operator.change_membership(ConfChangeType.REMOVE_NODE, random.choice(members))
 
     def _happens(self, chance: float) -> bool:
         return self._random.random() < chance

@@ -1,9 +1,7 @@
-"""What can a network do to a message? Lose it, delay it, double it, let later ones pass it; cut two members apart, in one
-direction or in both.
+"""Links between members: they lose, delay, duplicate and reorder messages, and can be cut in one direction or both.
 
-Links are worse than TCP on purpose: raft must not need order. One promise of TCP is kept: a forwarded proposal comes once,
-since nobody can tell a second one from another client's wish. Every message is copied on its way, so that nobody shares
-memory.
+Links are worse than TCP on purpose: raft must not need order. One property of TCP is kept: a forwarded proposal arrives at most
+once, since a second copy would be indistinguishable from another request. Messages are copied, so that members share no memory.
 """
 
 from __future__ import annotations
@@ -19,15 +17,15 @@ from tercet.sim.trace import Trace, describe
 from tercet.storage.interfaces import Bucket
 
 
-class Parcel(NamedTuple):
-    """A message and, with a snapshot, the database that travels beside it."""
+class Packet(NamedTuple):
+    """A message and, with a snapshot, its database."""
 
     message: Message
     database: list[tuple[Bucket, bytes, bytes]] | None = None
 
 
 class Network:
-    """All links of one cluster. `deliver` is called when a parcel arrives; `lost` when one that carries a database does not."""
+    """All links of one cluster. `deliver` is called when a packet arrives; `lost` when one with a database does not."""
 
     def __init__(
         self,
@@ -35,8 +33,8 @@ class Network:
         random: Random,
         trace: Trace,
         *,
-        deliver: Callable[[Parcel], None],
-        lost: Callable[[Parcel], None],
+        deliver: Callable[[Packet], None],
+        lost: Callable[[Packet], None],
     ) -> None:
         self.faults = Faults()
         self._clock = clock
@@ -51,18 +49,18 @@ class Network:
     def is_cut(self) -> bool:
         return bool(self._cut or self._cut_off)
 
-    def send(self, parcel: Parcel) -> None:
-        """Put a parcel on its way; it may arrive once, twice or never."""
+    def send(self, packet: Packet) -> None:
+        """Send a packet; it may arrive once, twice or never."""
         chance = self._random.random
-        if self._is_broken(parcel.message) or chance() < self.faults.drop:
-            self._lose(parcel)
+        if self._is_broken(packet.message) or chance() < self.faults.drop:
+            self._lose(packet)
             return
-        self._clock.after(self._latency(), lambda: self._arrive(parcel))
-        if chance() < self.faults.duplicate and parcel.database is None and parcel.message.type != MessageType.PROP:
-            self._clock.after(self._latency(), lambda: self._arrive(parcel))
+        self._clock.after(self._latency(), lambda: self._arrive(packet))
+        if chance() < self.faults.duplicate and packet.database is None and packet.message.type != MessageType.PROP:
+            self._clock.after(self._latency(), lambda: self._arrive(packet))
 
     def cut(self, members: list[int]) -> None:
-        """Cut the members in two groups, in one direction or both; or only some pairs, who still have friends in common."""
+        """Partition the members in two groups, in one direction or both; or cut only some of the pairs between the groups."""
         random = self._random
         shuffled = members[:]
         random.shuffle(shuffled)
@@ -83,7 +81,7 @@ class Network:
         self._trace_cuts()
 
     def mend(self) -> None:
-        """All links work again; what was under way when they broke may still be lost."""
+        """Let all links work again."""
         self._cut.clear()
         self._cut_off.clear()
         self._trace("net", "mended")
@@ -102,15 +100,15 @@ class Network:
             return self._random.randint(MILLISECOND, 3 * MICROSECONDS)
         return self._random.randint(MILLISECOND // 5, 8 * MILLISECOND)
 
-    def _arrive(self, parcel: Parcel) -> None:
-        message = parcel.message
+    def _arrive(self, packet: Packet) -> None:
+        message = packet.message
         if self._is_broken(message):
-            self._lose(parcel)
+            self._lose(packet)
             return
-        self._deliver(Parcel(message.copy(), parcel.database))
+        self._deliver(Packet(message.copy(), packet.database))
 
-    def _lose(self, parcel: Parcel) -> None:
-        if self._trace.is_on and parcel.message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
-            self._trace("net", f"loses {describe(parcel.message)}")
-        if parcel.database is not None:
-            self._lost(parcel)
+    def _lose(self, packet: Packet) -> None:
+        if self._trace.is_on and packet.message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
+            self._trace("net", f"loses {describe(packet.message)}")
+        if packet.database is not None:
+            self._lost(packet)

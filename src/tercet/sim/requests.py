@@ -1,6 +1,4 @@
-"""How does a client's operation reach a replica, and how is the answer read? What services/ does for a real client, for
-four kinds.
-"""
+"""Client operations as requests to a replica, and its responses as results: what services/ does for a real client."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ Done = Callable[[StatusError | None], None]
 
 
 def submit(replica: Replica, operation: Operation, done: Done) -> None:
-    """Ask `replica`; `done` is called once, when the answer stands in `operation`, or with the error.
+    """Send to `replica`; `done` is called once, with None when the result is in `operation`, or with the error.
 
-    Raises StatusError where the replica refuses at once; then nothing was begun.
+    Raises StatusError where the replica refuses at once; then nothing was done and `done` is not called.
     """
     _SUBMIT[operation.kind](replica, operation, done)
 
@@ -26,7 +24,7 @@ def submit(replica: Replica, operation: Operation, done: Done) -> None:
 def _get(replica: Replica, operation: Operation, done: Done) -> None:
     request = rpc_pb2.RangeRequest(key=operation.key)
 
-    def answer(error: StatusError | None) -> None:
+    def respond(error: StatusError | None) -> None:
         if error is None:
             store = replica.state_machine.store
             response = rpc_pb2.RangeResponse.FromString(store.range(request))
@@ -37,29 +35,29 @@ def _get(replica: Replica, operation: Operation, done: Done) -> None:
                 operation.mod_revision = response.kvs[0].mod_revision
         done(error)
 
-    replica.read(answer)
+    replica.read(respond)
 
 
 def _put(replica: Replica, operation: Operation, done: Done) -> None:
     request = rpc_pb2.PutRequest(key=operation.key, value=operation.value or b"")
 
-    def answer(outcome: Outcome) -> None:
+    def respond(outcome: Outcome) -> None:
         if isinstance(outcome, bytes):
             operation.took_effect = True
         _finish(replica, operation, outcome, done)
 
-    replica.propose("put", request.SerializeToString(), request, answer)
+    replica.propose("put", request.SerializeToString(), request, respond)
 
 
 def _delete(replica: Replica, operation: Operation, done: Done) -> None:
     request = rpc_pb2.DeleteRangeRequest(key=operation.key)
 
-    def answer(outcome: Outcome) -> None:
+    def respond(outcome: Outcome) -> None:
         if isinstance(outcome, bytes):
             operation.took_effect = rpc_pb2.DeleteRangeResponse.FromString(outcome).deleted == 1
         _finish(replica, operation, outcome, done)
 
-    replica.propose("delete_range", request.SerializeToString(), request, answer)
+    replica.propose("delete_range", request.SerializeToString(), request, respond)
 
 
 def _cas(replica: Replica, operation: Operation, done: Done) -> None:
@@ -71,16 +69,16 @@ def _cas(replica: Replica, operation: Operation, done: Done) -> None:
     put = rpc_pb2.PutRequest(key=operation.key, value=operation.value or b"")
     request = rpc_pb2.TxnRequest(compare=[compare], success=[rpc_pb2.RequestOp(request_put=put)])
 
-    def answer(outcome: Outcome) -> None:
+    def respond(outcome: Outcome) -> None:
         if isinstance(outcome, bytes):
             operation.took_effect = rpc_pb2.TxnResponse.FromString(outcome).succeeded
         _finish(replica, operation, outcome, done)
 
-    replica.propose("txn", request.SerializeToString(), request, answer)
+    replica.propose("txn", request.SerializeToString(), request, respond)
 
 
 def _finish(replica: Replica, operation: Operation, outcome: Outcome, done: Done) -> None:
-    # The header of a real answer is made at this moment, too: while the entry is being applied.
+    # The header of a real response is made at this point too: while the entry is applied.
     operation.revision = replica.state_machine.store.revision
     done(None if isinstance(outcome, bytes) else outcome)
 

@@ -1,10 +1,10 @@
-"""Do the revisions that clients were told fit together?
+"""Checks the revisions in the clients' history.
 
-Revisions number the changes of the whole store, so they order operations on different keys too, which the linearizability
-of each key alone cannot see:
-- an answer's revision is not below that of any answer that was given before its request was made; a change's is above it;
+Revisions number the changes of the whole store, so they order operations on different keys, which linearizability of each key
+alone does not:
+- the revision of a reply is not below that of any reply returned before its request was sent; that of a change is above it;
 - no two changes have the same revision;
-- a revision of a key has one value, whoever reads it, and it is the value that was put there.
+- a key has one value at a revision, in every read, and it is the value that was put there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tercet.sim.history import HistoryViolation, Kind, Operation
 
 
 def check_revisions(history: Iterable[Operation]) -> None:
-    """Raises HistoryViolation at the first answer that does not fit."""
+    """Raises HistoryViolation at the first reply that breaks a rule."""
     answered = [operation for operation in history if operation.returned is not None]
     _check_real_time(answered)
     _check_changes(answered)
@@ -31,7 +31,7 @@ def _check_real_time(answered: list[Operation]) -> None:
     events = [(operation.called, 0, number) for number, operation in enumerate(answered)]
     events += [(operation.returned or 0, 1, number) for number, operation in enumerate(answered)]
     events.sort()
-    newest: Operation | None = None  # of all answers so far
+    newest: Operation | None = None  # of all replies so far
     floors: dict[int, Operation | None] = {}
     for _, is_return, number in events:
         operation = answered[number]
@@ -60,14 +60,14 @@ def _check_values(answered: list[Operation]) -> None:
     for operation in answered:
         if operation.kind is Kind.GET:
             if operation.mod_revision > operation.revision:
-                raise HistoryViolation(f"a value from the future: {operation}")
+                raise HistoryViolation(f"a value of a later revision: {operation}")
             if operation.found is None:
                 continue
-            told = (operation.key, operation.mod_revision), operation.found
+            seen = (operation.key, operation.mod_revision), operation.found
         elif is_change(operation) and operation.kind is not Kind.DELETE:
-            told = (operation.key, operation.revision), operation.value or b""
+            seen = (operation.key, operation.revision), operation.value or b""
         else:
             continue
-        value, other = values.setdefault(told[0], (told[1], operation))
-        if value != told[1]:
+        value, other = values.setdefault(seen[0], (seen[1], operation))
+        if value != seen[1]:
             raise HistoryViolation(f"one revision with two values:\n  {other}\n  and {operation}")

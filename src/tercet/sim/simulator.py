@@ -1,12 +1,11 @@
-"""Does a whole cluster keep its promises, whatever happens to it? One seed is one run, and always the same run.
+"""One run of a simulated cluster, determined by its seed.
 
-First act: anything may break, and nothing may be wrong; after every event the invariants of raft and the agreement of the
-members are checked. Second act: the faults stop, and the members must agree within a bound. Then the clients' history is
-judged.
+Fault phase: anything may break; after every event the invariants of raft and the agreement of the members are checked. Recovery
+phase: faults stop, and the members must converge within a bound. Then the clients' history is checked.
 
     sim = Simulator(8274, members=3, faults=Faults(drop=0.05))
-    sim.run(ticks=400); sim.heal(); sim.run_until(sim.converged, ticks_max=200); sim.judge()
-`play` does all of this for a seed that also chooses the faults: it is what `tercet sim --seed 8274` runs.
+    sim.run(ticks=400); sim.heal(); sim.run_until(sim.converged, ticks_max=200); sim.check()
+`run_seed` does all of this with faults drawn from the seed; it is what `tercet sim --seed 8274` runs.
 """
 
 from __future__ import annotations
@@ -20,26 +19,27 @@ from tercet.errors import TercetError
 from tercet.sim.agreement import Agreement, check_same_state
 from tercet.sim.clients import Clients
 from tercet.sim.clock import TICK, Clock
+from tercet.sim.environment import Environment
 from tercet.sim.faults import Faults
 from tercet.sim.history import Operation, Undecided
 from tercet.sim.linearizability import check_linearizable
-from tercet.sim.member import SimulatedMember, World
+from tercet.sim.member import SimulatedMember
 from tercet.sim.nemesis import Nemesis
-from tercet.sim.network import Network, Parcel
+from tercet.sim.network import Network, Packet
 from tercet.sim.revisions import check_revisions
 from tercet.sim.trace import Trace
 
 CLIENTS = 4
 KEYS = 3
-SECOND_ACT_TICKS = 300
+RECOVERY_TICKS = 300
 
 
 class NotConverged(TercetError):
-    """With nothing broken any more, the cluster did not come together in time."""
+    """The cluster did not converge in time although no fault was left."""
 
 
 class Simulator:
-    """A cluster, its clients and its enemy, in virtual time. All chance comes from `seed`."""
+    """A cluster, its clients and its faults, in virtual time. All chance comes from `seed`."""
 
     def __init__(
         self,
@@ -62,21 +62,21 @@ class Simulator:
         self.network = Network(
             self.clock, self._random("network"), self.trace, deliver=self._deliver, lost=self._lost_on_the_way
         )
-        self._world = World(
+        self._environment = Environment(
             self.clock,
             self.network,
             self.trace,
             lambda: self.nemesis.faults,
             self._after_event,
-            founders=range(1, members + 1),
-            added=self._ensure_member,
-            refused=self._refused,
+            initial_members=range(1, members + 1),
+            member_added=self._ensure_member,
+            removed_sender=lambda member_id: self._by_id[member_id].leave_soon(),
         )
         self._member_type = member_type
         self.members: list[SimulatedMember] = []
-        """All that ever were; those who have been removed stay away."""
+        """All members of the run; those that were removed are down."""
         self._by_id: dict[int, SimulatedMember] = {}
-        for member_id in self._world.founders:
+        for member_id in self._environment.initial_members:
             self._create_member(member_id)
         self.nemesis = Nemesis(self.clock, self._random("nemesis"), self.faults, self.network, self.members)
         self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
@@ -91,11 +91,11 @@ class Simulator:
         return self.clients.history
 
     def run(self, ticks: int) -> None:
-        """Let so much time pass. Raises whatever is found to be wrong."""
+        """Run all events of so many ticks. Raises what an invariant or a member raises."""
         self.clock.run_until(self.clock.now + ticks * TICK)
 
     def run_until(self, condition: Callable[[], bool], *, ticks_max: int) -> None:
-        """Let time pass until `condition` holds. Raises NotConverged if it takes too long."""
+        """Run until `condition` holds. Raises NotConverged after `ticks_max`."""
         for _ in range(ticks_max):
             if condition():
                 return
@@ -105,14 +105,14 @@ class Simulator:
             raise NotConverged(f"{name} not reached in {ticks_max} ticks: {self.state()}")
 
     def heal(self) -> None:
-        """Begin the second act: nothing breaks any more, and clients ask nothing new."""
-        self.trace("sim", "second act")
+        """Begin the recovery phase: no more faults, no new requests."""
+        self.trace("sim", "recovery phase")
         self.nemesis.stop()
         self.clients.stop()
 
     def converged(self) -> bool:
-        """One leader whom all follow, everything applied everywhere, nobody waiting."""
-        replicas = [member.replica for member in self.present()]
+        """One leader that all follow, every entry applied everywhere, no client waiting."""
+        replicas = [member.replica for member in self.current_members()]
         leader = next((replica.raft for replica in replicas if replica and replica.raft.is_leader), None)
         if leader is None or not self.clients.is_idle:
             return False
@@ -124,8 +124,8 @@ class Simulator:
             for replica in replicas
         )
 
-    def present(self) -> list[SimulatedMember]:
-        """The members of the newest configuration that anybody has applied."""
+    def current_members(self) -> list[SimulatedMember]:
+        """The members of the newest configuration that any member has applied."""
         running = [member.replica for member in self.members if member.replica is not None]
         if not running:
             return self.members
@@ -136,24 +136,24 @@ class Simulator:
         """No client waits."""
         return self.clients.is_idle
 
-    def judge(self) -> None:
-        """Read everything once more, and decide whether what was told to the clients can be true. Call it when converged.
+    def check(self) -> None:
+        """Read every key through every member, then check data and history. Call it when converged.
 
         Raises HistoryViolation, InvariantViolation, NotConverged, or Undecided.
         """
         reads = len(self.history)
-        present = self.present()
-        self.clients.read_everything(present)
-        self.run_until(self.answered, ticks_max=SECOND_ACT_TICKS)
-        silent = [str(operation) for operation in self.history[reads:] if operation.returned is None]
-        if silent:
-            raise NotConverged(f"no answer though nothing is broken: {silent[0]}")
-        check_same_state(present)
+        members = self.current_members()
+        self.clients.read_everything(members)
+        self.run_until(self.answered, ticks_max=RECOVERY_TICKS)
+        unanswered = [str(operation) for operation in self.history[reads:] if operation.returned is None]
+        if unanswered:
+            raise NotConverged(f"no reply although no fault is left: {unanswered[0]}")
+        check_same_state(members)
         check_revisions(self.history)
         check_linearizable(self.history)
 
     def state(self) -> str:
-        """Where everybody stands, for a person."""
+        """The state of every member, in one line."""
         lines = []
         for member in self.members:
             if member.replica is None:
@@ -161,41 +161,39 @@ class Simulator:
                 continue
             raft = member.replica.raft
             lines.append(
-                f"{member.id}: {raft.role.name} of term {raft.term}, leader {raft.leader_id}, {raft.log}, "
+                f"{member.id}: {raft.role.name} in term {raft.term}, leader {raft.leader_id}, {raft.log}, "
                 f"committed {raft.commit_index}, applied {member.replica.applied_index}"
             )
         return "; ".join(lines)
 
     def _random(self, purpose: str) -> Random:
-        """One stream of chance for each purpose: a change in one does not disturb what the others do."""
+        """A generator of its own for each purpose: more draws in one do not change what the others draw."""
         return Random(f"{self.seed} {purpose}")
 
-    def _deliver(self, parcel: Parcel) -> None:
-        receiver = self._by_id.get(parcel.message.to)
-        if parcel.database is not None:
-            arrived = receiver is not None and receiver.is_up
-            self._by_id[parcel.message.from_].database_sent(parcel, ok=arrived)
+    def _deliver(self, packet: Packet) -> None:
+        receiver = self._by_id.get(packet.message.to)
+        if packet.database is not None:
+            is_delivered = receiver is not None and receiver.is_up
+            self._by_id[packet.message.from_].snapshot_sent(packet, ok=is_delivered)
         if receiver is not None:
-            receiver.receive(parcel)
+            receiver.receive(packet)
 
-    def _lost_on_the_way(self, parcel: Parcel) -> None:
-        self._by_id[parcel.message.from_].database_sent(parcel, ok=False)
+    def _lost_on_the_way(self, packet: Packet) -> None:
+        self._by_id[packet.message.from_].snapshot_sent(packet, ok=False)
 
     def _create_member(self, member_id: int) -> SimulatedMember:
-        member = self._member_type(member_id, self._random(f"member {member_id}"), self._world)
+        member = self._member_type(member_id, self._random(f"member {member_id}"), self._environment)
         self._by_id[member_id] = member
         self.members.append(member)
         return member
 
     def _ensure_member(self, member_id: int) -> None:
-        """Somebody was added to the cluster: an operator starts it, a moment later."""
+        """A member was added to the cluster: start it, a tick later."""
         if member_id not in self._by_id:
             self.clock.after(TICK, self._create_member(member_id).start)
 
-    def _refused(self, member_id: int) -> None:
-        self._by_id[member_id].leave_soon()
-
-    def _after_event(self, member: SimulatedMember) -> None:
+    def _after_event(self, member_id: int) -> None:
+        member = self._by_id[member_id]
         self.events += 1
         if self.trace.is_on:
             self._trace_role(member)
@@ -205,7 +203,7 @@ class Simulator:
         if member.replica is None:
             return
         raft = member.replica.raft
-        role = f"{raft.role.name} of term {raft.term}"
+        role = f"{raft.role.name} in term {raft.term}"
         if self._roles.get(member.id) != role:
             self._roles[member.id] = role
             self.trace(member.id, f"is {role}")
@@ -213,7 +211,7 @@ class Simulator:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a seed's run ended. `failure` is None where nothing was wrong. Plain data: it travels between processes."""
+    """Result of one seed; `failure` is None if nothing was wrong. Plain data, so that it can be sent between processes."""
 
     seed: int
     failure: str | None = None
@@ -224,7 +222,7 @@ class Outcome:
     terms: int = 0
 
 
-def play(
+def run_seed(
     seed: int,
     *,
     ticks: int,
@@ -232,16 +230,16 @@ def play(
     member_type: type[SimulatedMember] = SimulatedMember,
     write_trace: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Run both acts and the judgement. The seed also draws the faults and, where `members` is None, the size of the cluster."""
+    """Run both phases and the checks. The seed also draws the faults and, where `members` is None, the size of the cluster."""
     random = Random(f"{seed} plot")
     size = random.choice((3, 3, 3, 3, 5, 1)) if members is None else members
     outcome = Outcome(seed)
-    sim = Simulator(seed, members=size, faults=Faults.drawn(random), member_type=member_type, write_trace=write_trace)
+    sim = Simulator(seed, members=size, faults=Faults.draw(random), member_type=member_type, write_trace=write_trace)
     try:
         sim.run(ticks)
         sim.heal()
-        sim.run_until(sim.converged, ticks_max=SECOND_ACT_TICKS)
-        sim.judge()
+        sim.run_until(sim.converged, ticks_max=RECOVERY_TICKS)
+        sim.check()
     except Undecided:
         outcome.is_undecided = True
     except Exception as failure:

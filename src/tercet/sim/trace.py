@@ -1,7 +1,7 @@
-"""What happened, line by line, for a person: time in seconds, who, what.
+"""Trace of a run for a person to read, a line an event: time in seconds, member, event.
 
-    1.2043    2  is CANDIDATE of term 3
-Off by default: callers look at `is_on` before they build a line.
+    1.2043    2  is CANDIDATE in term 3
+Off by default: callers check `is_on` before they format an expensive line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tercet.sim.clock import MICROSECONDS, Clock
 
 
 class Trace:
-    """A sink for lines."""
+    """Writes lines to `write`; None: off."""
 
     __slots__ = ("_clock", "_write", "is_on")
 

@@ -1,0 +1,27 @@
+"""What all members of a simulated cluster share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tercet.sim.clock import Clock
+from tercet.sim.faults import Faults
+from tercet.sim.network import Network
+from tercet.sim.trace import Trace
+
+
+class Environment(NamedTuple):
+    """Clock, network and faults of one simulation, and what a member reports to it."""
+
+    clock: Clock
+    network: Network
+    trace: Trace
+    faults: Callable[[], Faults]
+    after_event: Callable[[int], None]
+    """Called with a member's id after each of its events: the invariants are checked there."""
+    initial_members: Sequence[int]
+    member_added: Callable[[int], None]
+    """A member applied a configuration change that adds this id."""
+    removed_sender: Callable[[int], None]
+    """A member received a message from this id, which it knows to be removed."""

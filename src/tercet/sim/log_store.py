@@ -1,0 +1,155 @@
+"""Log store of a member: production's write-ahead log, with scheduled events in place of the writer thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import Final, NamedTuple
+
+from tercet.errors import StorageFailure
+from tercet.raft.types import Entry, HardState, Snapshot
+from tercet.sim.clock import MICROSECONDS, MILLISECOND
+from tercet.sim.disk import Disk, PowerCut
+from tercet.sim.faults import Faults
+from tercet.storage.wal import WAL
+
+Then = Callable[[], None]
+Schedule = Callable[[int, Then], None]
+"""Run an action in so many microseconds, unless the member crashes before."""
+
+_INLINE_CHANCE: Final = 0.3  # of a single batch on an idle log: it is written before `append` returns
+
+
+class _Item(NamedTuple):
+    hard_state: HardState | None
+    entries: Sequence[Entry]
+    snapshot: Snapshot | None
+    then: Then
+
+
+class SimulatedLogStore:
+    """See `interfaces.LogStore`; behaves like `ThreadedLogStore`.
+
+    At most one sync is in flight, and what arrives meanwhile is the next batch. A failure is reported once, and no `then` runs
+    after it.
+    """
+
+    def __init__(
+        self,
+        wal: WAL,
+        disk: Disk,
+        random: Random,
+        faults: Callable[[], Faults],
+        schedule: Schedule,
+        *,
+        on_failure: Callable[[StorageFailure], None],
+    ) -> None:
+        self.wal = wal
+        self._disk = disk
+        self._random = random
+        self._faults = faults
+        self._schedule = schedule
+        self._on_failure = on_failure
+        self._queue: list[_Item] = []
+        self._in_flight: list[_Item] = []
+        self._unsynced: list[_Item] = []  # commit indexes that wait for a batch to be written with
+        self._failed = False
+        self.when_writing: Callable[[int], None] | None = None  # called at the start of a write with its duration
+
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> bool:
+        item = _Item(hard_state, entries, None, then)
+        if sync and not (self._in_flight or self._queue or self._failed) and self._random.random() < _INLINE_CHANCE:
+            return self._write_inline(item)
+        if sync or self._in_flight:
+            self._put(item)
+        else:
+            self._unsynced.append(item._replace(then=_nothing))
+            self._schedule(0, then)
+        return False
+
+    def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:
+        self._put(_Item(None, (), snapshot, then))
+
+    def release(self, index: int) -> None:
+        self._schedule(self._random.randint(0, 50 * MILLISECOND), partial(self._release, index))
+
+    def crash(self) -> None:
+        """The power fails. Of a write in flight nothing, a part or all has reached the page cache or the disk."""
+        if not self._in_flight or self._random.random() < 0.3:
+            return
+        self._disk.syncs_left = self._random.choice((0, 0, 0, 1, 2, 3))
+        try:
+            self._write()
+        except (PowerCut, StorageFailure):
+            return
+
+    def _write_inline(self, item: _Item) -> bool:
+        """As production does for a small batch on a fast disk."""
+        self._in_flight = [*self._unsynced, item]
+        self._unsynced.clear()
+        self._disk.files.fail_syncs = self._random.random() < self._faults().failed_sync
+        try:
+            self._write()
+        except StorageFailure as failure:
+            self._failed = True
+            self._schedule(0, partial(self._on_failure, failure))
+            return False
+        finally:
+            self._disk.files.fail_syncs = False
+            self._in_flight = []
+        return True
+
+    def _put(self, item: _Item) -> None:
+        self._queue += [*self._unsynced, item]
+        self._unsynced.clear()
+        if not self._in_flight:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._in_flight, self._queue = self._queue, []
+        latency = self._latency()
+        self._schedule(latency, self._finish)
+        if self.when_writing is not None:
+            self.when_writing(latency)
+
+    def _finish(self) -> None:
+        if self._failed:
+            return
+        self._disk.files.fail_syncs = self._random.random() < self._faults().failed_sync
+        try:
+            self._write()
+            if self._random.random() < 0.5:
+                self.wal.prepare_next()
+        except StorageFailure as failure:
+            self._failed = True
+            self._on_failure(failure)
+            return
+        finally:
+            self._disk.files.fail_syncs = False
+        done, self._in_flight = self._in_flight, []
+        if self._queue:
+            self._begin()
+        for item in done:
+            item.then()
+
+    def _write(self) -> None:
+        for item in self._in_flight:
+            if item.snapshot is not None:
+                self.wal.save_snapshot(item.snapshot)
+            else:
+                self.wal.append(item.hard_state, item.entries)
+        self.wal.sync()
+
+    def _release(self, index: int) -> None:
+        if not self._failed:
+            self.wal.release(index)
+
+    def _latency(self) -> int:
+        if self._random.random() < self._faults().slow_sync:
+            return self._random.randint(10 * MILLISECOND, 2 * MICROSECONDS)
+        return self._random.randint(MILLISECOND // 2, 10 * MILLISECOND)
+
+
+def _nothing() -> None:
+    """`then` of a commit index written with a later batch: the original ran when it was queued."""

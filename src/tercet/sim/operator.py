@@ -1,0 +1,33 @@
+"""What an operator asks of a member: compaction and changes of membership."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tercet.proto import rpc_pb2
+from tercet.raft.types import ConfChange, ConfChangeType
+from tercet.replica.membership import Member, change_context
+from tercet.replica.proposals import Outcome
+from tercet.replica.replica import Replica
+
+
+def compact(replica: Replica, keep: int) -> None:
+    """Propose to compact all revisions but the newest `keep`."""
+    revision = replica.state_machine.store.revision - keep
+    if revision > 0:
+        request = rpc_pb2.CompactionRequest(revision=revision)
+        replica.propose("compaction", request.SerializeToString(), request, lambda outcome: None)
+
+
+def change_membership(
+    replica: Replica, kind: ConfChangeType, member: Member, *, is_promote: bool, trace: Callable[[str], None]
+) -> None:
+    """Propose to add, promote or remove `member`."""
+    trace(f"proposes {kind.name} {member.id}")
+    context = b"" if kind is ConfChangeType.REMOVE_NODE else change_context(member, is_promote=is_promote)
+    change = ConfChange(kind, member.id, id=replica.proposals.ids.next(), context=context)
+
+    def report(outcome: Outcome) -> None:
+        trace("changed the membership" if isinstance(outcome, bytes) else f"change of membership failed: {outcome}")
+
+    replica.propose_change(change, report)
