@@ -24,7 +24,9 @@ def recover(member_id: int, disk: Disk, backend: Backend, random: Random, enviro
     wal, recovered = _open_log(member_id, disk, random, environment)
     if is_blank(recovered) and member_id in environment.initial_members:
         recovered = write_bootstrap_entries(wal, [initial_member(one) for one in environment.initial_members])
-    config = RaftConfig(id=member_id, election_ticks=ELECTION_TICKS, defer_commit_broadcast=True, random=Random(random.getrandbits(64)))
+    config = RaftConfig(
+        id=member_id, election_ticks=ELECTION_TICKS, defer_commit_broadcast=True, random=Random(random.getrandbits(64))
+    )
     return wal, restore(config, wal, recovered, backend)
 
 
