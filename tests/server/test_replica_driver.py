@@ -73,7 +73,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
     members: list[ReplicaDriver] = []
     loop = asyncio.get_running_loop()
     # By its thread alone: what is written at once has no callback.
-    log_store = ThreadedLogStore(wal, loop, on_failure=lambda error: members[0].fail(error), here_seconds_max=0)
+    log_store = ThreadedLogStore(wal, loop, on_failure=lambda error: members[0].fail(error), inline_seconds_max=0)
     member = ReplicaDriver(
         raft,
         log_store,

@@ -1,4 +1,4 @@
-"""D03 to D05 (defragmentation and its leftovers), D20 (power lost in a commit), D21 (disk full), D36 (options), on LMDB."""
+"""Known bugs of backends: D03 to D05 (defragmentation), D20 (crash in a commit), D21 (disk full), D36 (options)."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def data_file(directory: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["commit", "defragment"])
 def test_d20_d03_killed_in_the_middle(tmp_path: Path, mode: str) -> None:
-    """kill -9, four lives in a row: what was told durable is there, each entry whole, applied once, and nothing beyond."""
+    """kill -9, four times: each entry reported durable is there, complete, applied once, and nothing beyond."""
     random = Random(mode)
     durable = 0
     for _ in range(4):
-        told = _run_and_kill(tmp_path / "db", mode, random.uniform(0.02, 0.2))
-        durable = max(durable, told)
+        reported = _run_and_kill(tmp_path / "db", mode, random.uniform(0.02, 0.2))
+        durable = max(durable, reported)
         backend = LmdbBackend(str(tmp_path / "db"))
         index = backend.applied_index
         assert index >= durable
@@ -58,8 +58,8 @@ def test_d20_d03_killed_in_the_middle(tmp_path: Path, mode: str) -> None:
     assert durable > 100
 
 
-def test_d20_any_mixture_of_the_pages_of_a_commit(tmp_path: Path) -> None:
-    """Pages of an unfinished commit reach the disk in any mixture of sectors, the root last: the state before it is whole."""
+def test_d20_any_part_of_the_pages_of_a_commit(tmp_path: Path) -> None:
+    """Any sectors of an unfinished commit reach the disk, but not its meta page: the state before the commit is intact."""
     directory = tmp_path / "db"
     backend = LmdbBackend(str(directory))
     fill(backend, 1, 300)
@@ -95,7 +95,7 @@ def test_d20_any_mixture_of_the_pages_of_a_commit(tmp_path: Path) -> None:
 
 
 def test_d20_commits_that_a_crash_takes_back_are_applied_again_once(tmp_path: Path) -> None:
-    """The backend is behind the log by what it had not committed, and says by how much."""
+    """`applied_index` is that of the last commit, and the log has the entries after it."""
     directory = tmp_path / "db"
     backend = LmdbBackend(str(directory))
     fill(backend, 1, 100)
@@ -111,7 +111,7 @@ def test_d20_commits_that_a_crash_takes_back_are_applied_again_once(tmp_path: Pa
 
 
 def test_d03_a_crash_before_the_old_file_is_removed(tmp_path: Path) -> None:
-    """Two generations: the newer one is whole, and holds all that was applied, so the older one goes."""
+    """Two generations: the newer one is complete and has all that was applied, so the older one is removed."""
     directory = tmp_path / "db"
     backend = LmdbBackend(str(directory))
     fill(backend, 1, 100)
@@ -129,7 +129,7 @@ def test_d03_a_crash_before_the_old_file_is_removed(tmp_path: Path) -> None:
     found.close()
 
 
-def test_d03_what_is_put_during_the_copy_is_in_the_new_file_once(tmp_path: Path) -> None:
+def test_d03_changes_during_the_copy_are_in_the_new_file_once(tmp_path: Path) -> None:
     async def test() -> None:
         backend = LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop(), batch_operations=50, batch_seconds=0.001)
         fill(backend, 1, 3000)
@@ -156,7 +156,7 @@ def test_d03_what_is_put_during_the_copy_is_in_the_new_file_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["defragmented-1.tmp", "received.tmp", "first.tmp"])
-def test_d04_leftovers_of_an_earlier_attempt_are_in_nobodys_way(tmp_path: Path, name: str) -> None:
+def test_d04_leftovers_of_an_earlier_attempt_are_removed(tmp_path: Path, name: str) -> None:
     directory = tmp_path / "db"
     backend = LmdbBackend(str(directory))
     fill(backend, 1, 50)
@@ -173,7 +173,7 @@ def test_d04_leftovers_of_an_earlier_attempt_are_in_nobodys_way(tmp_path: Path, 
     backend.close()
 
 
-def test_d04_a_defragmentation_without_room_changes_nothing(tmp_path: Path) -> None:
+def test_d04_a_defragmentation_that_fails_changes_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         backend = LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop())
         fill(backend, 1, 50)
@@ -193,8 +193,8 @@ def test_d04_a_defragmentation_without_room_changes_nothing(tmp_path: Path) -> N
     asyncio.run(asyncio.wait_for(test(), 20))
 
 
-def test_d05_a_snapshot_arrives_during_a_defragmentation(tmp_path: Path) -> None:
-    """The snapshot wins, both are told, and no trace of the other file is left."""
+def test_d05_a_snapshot_is_installed_during_a_defragmentation(tmp_path: Path) -> None:
+    """The snapshot replaces both files, both callbacks run, and no other file remains."""
 
     async def test() -> None:
         backend = LmdbBackend(str(tmp_path / "db"), loop=asyncio.get_running_loop())
@@ -208,12 +208,12 @@ def test_d05_a_snapshot_arrives_during_a_defragmentation(tmp_path: Path) -> None
             assert backend.install(backend.stage(iter(items), index=5000, term=7)) == (5000, 7)
             await done.wait()
             assert content(backend) == {key_of(index): b"new" for index in range(20)}
-            backend.put(Bucket.KEY, b"behind", b"it")
+            backend.put(Bucket.KEY, b"later", b"v")
             backend.applied(5001, 7)
             done = asyncio.Event()
             backend.commit(done.set)
             await done.wait()
-            assert content(backend)[b"behind"] == b"it"
+            assert content(backend)[b"later"] == b"v"
         backend.close()
         assert len(os.listdir(tmp_path / "db")) == 2
 
@@ -227,11 +227,11 @@ def test_d21_a_full_disk_stops_the_backend_and_leaves_the_last_commit(tmp_path: 
     failures = [line for line in lines if line.startswith("failed")]
     assert len(failures) == 1
     assert failures[0].startswith(f"failed database {tmp_path}")
-    assert "StorageFailure" in err.decode(), "applying goes no further"
-    told = max(int(line) for line in lines if line not in failures)
+    assert "StorageFailure" in err.decode(), "`applied` raises it"
+    reported = max(int(line) for line in lines if line not in failures)
     backend = LmdbBackend(str(tmp_path / "db"))
     durable = backend.applied_index
-    assert durable >= told > 0
+    assert durable >= reported > 0
     assert content(backend) == entries(1, durable)
     fill(backend, durable + 1, durable + 500)
     backend.commit_now()
@@ -248,7 +248,7 @@ def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_pa
     backend.close()
 
 
-def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "0000000000000003.lmdb").write_bytes(b"not a database" * 1000)
     with pytest.raises(StorageFailure, match=r"0000000000000003\.lmdb"):
@@ -256,7 +256,7 @@ def test_what_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def _run_and_kill(directory: Path, mode: str, seconds: float) -> int:
-    """Let the victim run until it has told something, and so long more; returns the last index that it said was durable."""
+    """Run the victim until it reports something, and for `seconds` more. Returns the last index that it reported durable."""
     victim = _start(directory, mode)
     try:
         assert victim.stdout is not None
@@ -279,7 +279,7 @@ def _start(directory: Path, mode: str) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """Each backend that a test opens is closed: its thread would outlive the test."""
+    """Each test closes its backends, so that no thread of theirs is left."""
     import threading
 
     yield

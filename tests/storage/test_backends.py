@@ -1,4 +1,4 @@
-"""One suite for both backends: whatever is put, committed, lost, viewed or replaced, they show what a dictionary would."""
+"""Both backends against a dictionary: put, commit, crash, view, defragment and install in any order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VALUES = st.one_of(st.binary(max_size=3), st.just(b"v" * 5000))
 
 
 class BackendMachine(RuleBasedStateMachine):
-    """`now` is what a reader sees, `closed` what the last `applied` closed, `durable` what a crash leaves."""
+    """`now` is what a reader sees, `closed` the content at the last `applied`, `durable` what a crash leaves."""
 
     views: Bundle[tuple[ReadView, Content]] = Bundle("views")
     backend: Backend
@@ -97,7 +97,7 @@ class BackendMachine(RuleBasedStateMachine):
         return view, dict(self.now)
 
     @rule(opened=consumes(views))
-    def look_at_view(self, opened: tuple[ReadView, Content]) -> None:
+    def check_view(self, opened: tuple[ReadView, Content]) -> None:
         view, then = opened
         if view in self.open_views:
             check_content(view, then)
@@ -114,7 +114,7 @@ class BackendMachine(RuleBasedStateMachine):
         self._is_durable()
 
     @rule(content=st.dictionaries(st.tuples(BUCKETS, KEYS), VALUES, max_size=5), own_index=st.sampled_from([0, 1_000_000]))
-    def replace(self, content: Content, own_index: int) -> None:
+    def install(self, content: Content, own_index: int) -> None:
         index, term = self.point[0] + 10, self.point[1] + 1
         meta = [(Bucket.META, b"consistent_index", own_index.to_bytes(8, "big"))] if own_index > index else []
         self.point = (own_index, 0) if own_index > index else (index, term)
@@ -124,7 +124,7 @@ class BackendMachine(RuleBasedStateMachine):
         self._is_durable()
 
     @rule(start=KEYS)
-    def replace_with_what_breaks_off(self, start: bytes) -> None:
+    def install_from_items_that_raise(self, start: bytes) -> None:
         def items() -> Iterator[tuple[Bucket, bytes, bytes]]:
             yield Bucket.KEY, start, b"half"
             raise StorageFailure("page 7 is damaged")
@@ -175,22 +175,22 @@ class MemoryMachine(BackendMachine):
 
 
 class LmdbMachine(BackendMachine):
-    """Without a loop, so that each commit is over when the call returns."""
+    """Without a loop, so that each commit ends before the call returns."""
 
     def open(self) -> None:
-        memory = "/dev/shm"  # thousands of commits, and no power cut: the disk would only make them slow
+        memory = "/dev/shm"  # thousands of commits, and no power failure: a disk would only be slower
         parent = memory if os.access(memory, os.W_OK) else None
         self.directory = Path(tempfile.mkdtemp(prefix="tercet-backend-", dir=parent))
-        self.life = 0
+        self.restarts = 0
         self.backend = LmdbBackend(str(self.directory / "0"), map_bytes=1 << 30)
 
     def crash_and_open(self) -> None:
-        """The files as they are at this moment are what the next life finds."""
-        before, after = (self.directory / str(life) for life in (self.life, self.life + 1))
+        """Open a copy of the files as they are now."""
+        before, after = (self.directory / str(number) for number in (self.restarts, self.restarts + 1))
         shutil.copytree(before, after)
         self.backend.close()
         shutil.rmtree(before)
-        self.life += 1
+        self.restarts += 1
         self.backend = LmdbBackend(str(after), map_bytes=1 << 30)
 
     def teardown(self) -> None:
@@ -214,7 +214,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
     made.close()
 
 
-def test_what_is_written_while_a_scan_goes_on_is_seen_if_it_lies_ahead(backend: Backend) -> None:
+def test_changes_ahead_of_a_scan_are_seen(backend: Backend) -> None:
     for number in range(0, 1000, 2):
         backend.put(Bucket.KEY, b"%04d" % number, b"old")
     backend.applied(1, 1)
@@ -233,8 +233,8 @@ def test_what_is_written_while_a_scan_goes_on_is_seen_if_it_lies_ahead(backend: 
     assert seen == sorted([*expected, (25, b"ahead")])
 
 
-def test_a_scan_that_is_written_into_shows_long_keys_once(backend: Backend) -> None:
-    """Keys that share one record in LMDB: a scan that begins anew behind one of them must not begin with the others again."""
+def test_a_scan_during_writes_returns_long_keys_once(backend: Backend) -> None:
+    """Keys that share one record in LMDB: a scan that restarts after one of them must not return the others again."""
     keys = [_COMMON + bytes((number,)) for number in range(5)]
     for key in keys:
         backend.put(Bucket.KEY, key, b"v")
@@ -261,7 +261,7 @@ def test_a_commit_in_the_middle_of_an_entry_waits_for_its_end(backend: Backend) 
     assert done == [5]
 
 
-def test_the_point_stands_in_the_meta_bucket(backend: Backend) -> None:
+def test_the_meta_bucket_has_the_applied_index_and_term(backend: Backend) -> None:
     backend.put(Bucket.KEY, b"k", b"v")
     backend.applied(7, 3)
     views: list[ReadView] = []

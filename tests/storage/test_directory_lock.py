@@ -1,4 +1,4 @@
-"""One holder a directory, also across processes; who waits is told once that it takes long."""
+"""One holder per directory, also across processes; `on_slow` is called once during a long wait."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None
         assert holder.stdout.readline() == b"held\n"
         lock = DirectoryLock(tmp_path)
         assert not lock.try_acquire()
-        told: list[str] = []
+        slow: list[str] = []
 
         async def wait() -> None:
-            waiting = asyncio.create_task(lock.wait(on_slow=lambda: told.append("slow"), slow_seconds=0.15))
-            while not told:
+            waiting = asyncio.create_task(lock.wait(on_slow=lambda: slow.append("slow"), slow_seconds=0.15))
+            while not slow:
                 await asyncio.sleep(0.01)
             assert not waiting.done()
-            holder.kill()  # however it ends, the system lets go
+            holder.kill()  # the kernel releases the lock
             await waiting
 
         asyncio.run(asyncio.wait_for(wait(), 10))
-        assert told == ["slow"]
+        assert slow == ["slow"]
         assert lock.is_held
         lock.release()
     finally:
@@ -45,8 +45,8 @@ def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None
 
 def test_two_locks_of_one_process_exclude_each_other_too(tmp_path: Path) -> None:
     first, second = DirectoryLock(tmp_path), DirectoryLock(str(tmp_path))
-    first.acquire(on_slow=lambda: pytest.fail("nobody holds it"))
-    assert first.try_acquire(), "held is held"
+    first.acquire(on_slow=lambda: pytest.fail("the lock is free"))
+    assert first.try_acquire(), "a held lock can be acquired again by its holder"
     assert not second.try_acquire()
     first.release()
     first.release()

@@ -1,4 +1,4 @@
-"""The LMDB backend on a running loop: when it commits, what is read meanwhile, who is told what."""
+"""The LMDB backend on a running loop: when commits begin, what reads see meanwhile, which callbacks run."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def key(number: int) -> bytes:
     return b"%08d" % number
 
 
-def test_what_goes_wrong_behind_a_commit_is_a_failure(tmp_path: Path) -> None:
-    """Not a line in the loop's log: what should have followed did not, and the member must not go on without it."""
+def test_an_exception_in_a_callback_fails_the_backend(tmp_path: Path) -> None:
+    """Logging it is not enough: the member must not go on without what should have followed the commit."""
 
     async def test() -> None:
         failures: list[Exception] = []
@@ -72,8 +72,8 @@ def test_what_goes_wrong_behind_a_commit_is_a_failure(tmp_path: Path) -> None:
     run(test)
 
 
-def test_a_view_that_nobody_reads_from_ends_too(tmp_path: Path) -> None:
-    """It pins pages all the same: a client that does not take what it asked for must not let the file grow for ever."""
+def test_an_idle_view_is_closed_when_it_is_too_old(tmp_path: Path) -> None:
+    """It pins pages: a client that stops reading must not make the file grow without a bound."""
 
     async def test() -> None:
         backend = make(tmp_path, view_seconds_max=0.01)
@@ -100,7 +100,7 @@ def test_a_view_that_nobody_reads_from_ends_too(tmp_path: Path) -> None:
     run(test)
 
 
-def test_more_views_than_there_is_room_for_wait(tmp_path: Path) -> None:
+def test_requests_beyond_the_limit_of_views_wait(tmp_path: Path) -> None:
     async def test() -> None:
         failures: list[Exception] = []
         backend = make(tmp_path, on_failure=failures.append)
@@ -122,7 +122,7 @@ def test_more_views_than_there_is_room_for_wait(tmp_path: Path) -> None:
     run(test)
 
 
-def test_a_commit_follows_by_itself_after_the_batch_time(tmp_path: Path) -> None:
+def test_a_commit_begins_after_the_batch_time(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=0.01)
         backend.put(Bucket.KEY, b"k", b"v")
@@ -130,7 +130,7 @@ def test_a_commit_follows_by_itself_after_the_batch_time(tmp_path: Path) -> None
         assert backend.applied_index == 0
         while backend.applied_index == 0:
             await asyncio.sleep(0.001)
-        backend.applied(2, 1)  # an entry that changes nothing: its index is committed too
+        backend.applied(2, 1)  # an entry without changes; its index is committed too
         while backend.applied_index == 1:
             await asyncio.sleep(0.001)
         backend.close()
@@ -138,7 +138,7 @@ def test_a_commit_follows_by_itself_after_the_batch_time(tmp_path: Path) -> None
     run(test)
 
 
-def test_a_commit_follows_at_once_after_the_batch_operations(tmp_path: Path) -> None:
+def test_a_commit_begins_after_the_batch_operations(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=3600, batch_operations=10)
         for number in range(10):
@@ -152,8 +152,8 @@ def test_a_commit_follows_at_once_after_the_batch_operations(tmp_path: Path) -> 
     run(test)
 
 
-def test_reads_see_every_write_whatever_a_commit_is_doing(tmp_path: Path) -> None:
-    """Buffers and file change their roles several times, between any two reads."""
+def test_reads_see_every_write_during_commits(tmp_path: Path) -> None:
+    """Commits begin and end between any two reads."""
 
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=0, batch_operations=200)
@@ -184,7 +184,7 @@ def test_reads_see_every_write_whatever_a_commit_is_doing(tmp_path: Path) -> Non
     run(test)
 
 
-def test_a_large_commit_is_flushed_in_slices_of_a_turn(tmp_path: Path) -> None:
+def test_a_large_commit_is_flushed_in_slices(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=3600, batch_operations=1 << 30)
         turns = 0
@@ -205,7 +205,7 @@ def test_a_large_commit_is_flushed_in_slices_of_a_turn(tmp_path: Path) -> None:
     run(test)
 
 
-def test_commit_now_finishes_what_is_on_its_way(tmp_path: Path) -> None:
+def test_commit_now_finishes_the_commit_in_progress(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, batch_seconds=3600)
         order: list[str] = []
@@ -225,7 +225,7 @@ def test_commit_now_finishes_what_is_on_its_way(tmp_path: Path) -> None:
     run(test)
 
 
-def test_everything_closed_is_durable_after_close(tmp_path: Path) -> None:
+def test_all_applied_entries_are_durable_after_close(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         backend.put(Bucket.KEY, b"k", b"v")
@@ -239,7 +239,7 @@ def test_everything_closed_is_durable_after_close(tmp_path: Path) -> None:
     run(test)
 
 
-def test_an_entry_that_was_not_closed_is_not_there_after_close(tmp_path: Path) -> None:
+def test_half_an_entry_is_not_committed_by_close(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         backend.put(Bucket.KEY, b"k", b"v")
@@ -253,7 +253,7 @@ def test_an_entry_that_was_not_closed_is_not_there_after_close(tmp_path: Path) -
     run(test)
 
 
-def test_a_view_is_a_point_in_time_for_any_thread(tmp_path: Path) -> None:
+def test_a_view_shows_a_point_in_time_in_any_thread(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         for number in range(1000):
@@ -280,7 +280,7 @@ def test_a_view_is_a_point_in_time_for_any_thread(tmp_path: Path) -> None:
     run(test)
 
 
-def test_a_view_outlives_a_defragmentation_and_a_replacement(tmp_path: Path) -> None:
+def test_a_view_survives_a_defragmentation_and_an_install(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         backend.put(Bucket.KEY, b"k", b"old")
@@ -300,7 +300,7 @@ def test_a_view_outlives_a_defragmentation_and_a_replacement(tmp_path: Path) -> 
     run(test)
 
 
-def test_a_view_that_is_too_old_lets_go(tmp_path: Path) -> None:
+def test_a_view_that_is_too_old_closes_itself(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path, view_seconds_max=0.0)
         view = await open_view(backend)
@@ -329,7 +329,7 @@ def test_a_view_can_be_copied_to_a_file(tmp_path: Path) -> None:
     run(test)
 
 
-def test_defragmentation_gives_space_back(tmp_path: Path) -> None:
+def test_defragmentation_returns_space(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         for number in range(5000):
@@ -355,14 +355,14 @@ def test_defragmentation_gives_space_back(tmp_path: Path) -> None:
     run(test)
 
 
-def test_after_a_failure_nothing_is_applied_any_more(tmp_path: Path) -> None:
+def test_after_a_failure_applied_and_commit_raise_it(tmp_path: Path) -> None:
     async def test() -> None:
         failures: list[Exception] = []
         backend = make(tmp_path, on_failure=failures.append, map_bytes=1 << 20)
-        told: list[int] = []
+        called: list[int] = []
         backend.put(Bucket.KEY, b"k", b"v" * (2 << 20))  # more than the map can hold
         backend.applied(1, 1)
-        backend.commit(lambda: told.append(1))
+        backend.commit(lambda: called.append(1))
         while not failures:
             await asyncio.sleep(0.001)
         with pytest.raises(StorageFailure, match="MDB_MAP_FULL"):
@@ -371,7 +371,7 @@ def test_after_a_failure_nothing_is_applied_any_more(tmp_path: Path) -> None:
             backend.commit()
         backend.close()
         assert len(failures) == 1
-        assert told == []
+        assert called == []
 
     run(test)
 

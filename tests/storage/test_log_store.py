@@ -19,7 +19,7 @@ SEGMENT_BYTES = 16 << 10
 
 
 class GatedFileSystem(SimulatedFileSystem):
-    """An fdatasync returns only when the gate is open: a slow disk, without a clock."""
+    """A slow disk without a clock: an fdatasync returns only while the gate is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_then_runs_on_the_loop_in_order_and_only_when_durable() -> None:
+def test_callbacks_run_on_the_loop_in_order_once_durable() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=0)
         done: list[tuple[int, bool]] = []
 
         def note(index: int) -> None:
@@ -65,15 +65,15 @@ def test_then_runs_on_the_loop_in_order_and_only_when_durable() -> None:
         fs.gate.set()
         await until(lambda: len(done) == 50)
         assert done == [(index, True) for index in range(1, 51)]
-        assert fs.syncs - syncs <= 6, "what waits is one batch (and a segment may be made meanwhile)"
+        assert fs.syncs - syncs <= 6, "all that waits is one batch (and the next segment may be created meanwhile)"
         store.close()
 
     assert [entry.index for entry in recovered(run(test)).entries] == list(range(1, 51))
 
 
-def test_a_commit_index_rides_along() -> None:
+def test_a_commit_index_waits_for_the_next_fsync() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=0)
         done: list[str] = []
         store.append(HardState(1, 1, 0), [Entry(1, 1)], then=lambda: done.append("entry"))
         store.append(HardState(1, 1, 1), (), then=lambda: done.append("commit"), sync=False)
@@ -82,7 +82,7 @@ def test_a_commit_index_rides_along() -> None:
         syncs = fs.syncs
         store.append(HardState(1, 1, 1), (), then=lambda: done.append("alone"), sync=False)
         await until(lambda: len(done) == 3)
-        assert fs.syncs == syncs, "nothing to promise, nothing to wait for"
+        assert fs.syncs == syncs, "a commit index alone needs no fsync"
         store.append(None, [Entry(1, 2)], then=lambda: done.append("next"))
         await until(lambda: len(done) == 4)
         assert done == ["entry", "commit", "alone", "next"]
@@ -93,35 +93,35 @@ def test_a_commit_index_rides_along() -> None:
     assert recovered(run(test)).hard_state == HardState(1, 1, 2)
 
 
-def test_a_quick_disk_is_waited_for_and_nothing_else_jumps_the_queue() -> None:
+def test_on_a_fast_disk_the_loop_writes_small_batches_in_order() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=10.0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=10.0)
         done: list[int] = []
         index, at_once = 0, False
-        while not at_once and index < 50:  # the thread shows that the disk is quick
+        while not at_once and index < 50:  # the thread measures that the disk is fast
             index += 1
             at_once = store.append(HardState(1, 1, 0), [Entry(1, index)], then=partial(done.append, index))
             if not at_once:
                 await until(partial(done.__contains__, index))
         assert at_once
-        assert index not in done, "`then` is for what is not durable yet"
+        assert index not in done, "`then` is not called for a batch that is durable on return"
         assert recovered(fs).entries[-1].index == index
 
         many = [Entry(1, at) for at in range(index + 1, index + 10)]
-        assert not store.append(None, many, then=partial(done.append, 100)), "a large batch is for the thread"
+        assert not store.append(None, many, then=partial(done.append, 100)), "the thread writes a large batch"
         last = [Entry(1, index + 10)]
-        assert not store.append(None, last, then=partial(done.append, 101)), "the thread is at work"
+        assert not store.append(None, last, then=partial(done.append, 101)), "the thread is busy"
         await until(lambda: done[-2:] == [100, 101])
         store.close()
 
     run(test)
 
 
-def test_a_failed_fsync_is_told_once_and_nothing_is_acknowledged_again() -> None:
+def test_a_failed_fsync_is_reported_once_and_no_callback_runs_after_it() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []
         done: list[str] = []
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, here_seconds_max=0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, inline_seconds_max=0)
         fs.gate.clear()
         store.append(None, [Entry(1, 1)], then=lambda: done.append("first"))
         store.append(None, [Entry(1, 2)], then=lambda: done.append("second"))
@@ -142,11 +142,11 @@ def test_a_failed_fsync_is_told_once_and_nothing_is_acknowledged_again() -> None
     run(test)
 
 
-def test_d21_a_full_disk_is_told_and_ends_the_log() -> None:
+def test_d21_a_full_disk_fails_the_log() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []
         acknowledged: list[int] = []
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, here_seconds_max=0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, inline_seconds_max=0)
         await until(lambda: len(fs.list("wal")) == 2)
         fs.space_left = 0
         for index in range(1, 101):
@@ -163,9 +163,9 @@ def test_d21_a_full_disk_is_told_and_ends_the_log() -> None:
     run(test)
 
 
-def test_segments_come_and_go_in_the_background() -> None:
+def test_segments_are_created_and_removed_in_the_background() -> None:
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, here_seconds_max=0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=0)
         done: list[int] = []
         for index in range(1, 101):
             store.append(HardState(1, 1, index), [Entry(1, index, bytes(1000))], then=lambda: done.append(1))
@@ -182,12 +182,12 @@ def test_segments_come_and_go_in_the_background() -> None:
     assert [entry.index for entry in found.entries] == list(range(91, 101))
 
 
-def test_an_error_in_one_then_is_the_end() -> None:
-    """It would have been a promise kept in raft: nobody knows what the next one would build on."""
+def test_an_exception_in_a_callback_fails_the_log() -> None:
+    """raft missed a step: the callbacks after it would build on an unknown state."""
 
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []
-        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, here_seconds_max=0)
+        store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=failures.append, inline_seconds_max=0)
         done: list[int] = []
         fs.gate.clear()
         store.append(None, [Entry(1, 1)], then=lambda: done.append(1))

@@ -1,4 +1,4 @@
-"""The real disk behind the same door as the simulated one, and its errors with their paths."""
+"""`FileSystem` on the operating system: what each call does, and its errors with their paths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tercet.errors import StorageFailure
 from tercet.storage.os_filesystem import OsFileSystem
 
 
-def test_a_file_does_what_it_is_told(tmp_path: Path) -> None:
+def test_the_calls_of_a_file(tmp_path: Path) -> None:
     fs = OsFileSystem()
     path = str(tmp_path / "f")
     file = fs.open(path, create=True)
@@ -28,7 +28,7 @@ def test_a_file_does_what_it_is_told(tmp_path: Path) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o600
 
 
-def test_names_come_and_go(tmp_path: Path) -> None:
+def test_creating_renaming_and_removing(tmp_path: Path) -> None:
     fs = OsFileSystem()
     directory = str(tmp_path / "d")
     fs.make_directory(directory)
@@ -62,7 +62,7 @@ def test_errors_name_path_and_action(tmp_path: Path) -> None:
         fs.make_directory(str(tmp_path / "f"))
 
 
-def test_a_full_disk_names_the_file_and_what_was_asked() -> None:
+def test_a_full_disk_names_the_file_and_the_write() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     file = OsFileSystem().open("/dev/full")

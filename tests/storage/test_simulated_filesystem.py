@@ -1,4 +1,4 @@
-"""The disk that forgets must forget as it says, and only that: a test that relies on it is worth no more than it."""
+"""The simulated disk loses what its docstring says, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_was_synced_survives() -> None:
     assert read(fs, "f") == b"kept"
 
 
-def test_each_unsynced_sector_has_its_own_fate() -> None:
+def test_each_unsynced_sector_is_kept_or_lost_by_itself() -> None:
     fates = set()
     for seed in range(40):
         fs = SimulatedFileSystem()
@@ -54,7 +54,7 @@ def test_an_unsynced_name_is_kept_or_lost() -> None:
     assert outcomes == {("old",), ("new",)}
 
 
-def test_a_file_goes_with_its_unsynced_directory() -> None:
+def test_a_file_is_lost_with_its_unsynced_directory() -> None:
     outcomes = set()
     for seed in range(20):
         fs = SimulatedFileSystem()
@@ -77,7 +77,7 @@ def test_a_removed_file_may_return() -> None:
     assert outcomes == {True, False}
 
 
-def test_a_failed_sync_loses_what_it_should_have_written() -> None:
+def test_a_failed_sync_loses_the_writes_before_it() -> None:
     fs = SimulatedFileSystem()
     durable_file(fs, "f", b"old")
     file = fs.open("f")
@@ -107,12 +107,12 @@ def test_space_is_counted() -> None:
     file.pwrite(b"x" * 800, 0)
     with pytest.raises(StorageFailure, match="No space left"):
         file.pwrite(b"y" * 300, 800)
-    assert file.size() == 1000, "what fits was written"
+    assert file.size() == 1000, "what fits is written"
     fs.remove("f")
     assert fs.space_left == 1000
 
 
-def test_the_power_goes_at_the_given_call() -> None:
+def test_the_power_fails_at_the_given_call() -> None:
     fs = SimulatedFileSystem()
     fs.calls_left = 2
     file = fs.open("f", create=True)
@@ -125,7 +125,7 @@ def test_the_power_goes_at_the_given_call() -> None:
 
 
 @pytest.mark.parametrize("path", ["missing", "missing/f"])
-def test_what_is_not_there_is_a_storage_failure(path: str) -> None:
+def test_a_missing_file_is_a_storage_failure(path: str) -> None:
     fs = SimulatedFileSystem()
     with pytest.raises(StorageFailure, match=path):
         fs.open(path)

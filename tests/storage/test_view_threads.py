@@ -1,4 +1,4 @@
-"""A view is read in one thread and closed in another: that is what a client does that goes away while it is hashed or sent."""
+"""A view is read in one thread and closed in another, as when a client disconnects during a hash or a snapshot."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def backend(tmp_path: Path) -> LmdbBackend:
     return backend
 
 
-def test_the_reader_of_a_closed_view_is_told(backend: LmdbBackend) -> None:
-    """Without the lock this ends the whole process within a few rounds: the transaction is freed under the reader."""
+def test_the_reader_of_a_closed_view_gets_view_closed(backend: LmdbBackend) -> None:
+    """Without the lock this crashes the process within a few rounds: the transaction is freed under the reader."""
     random = Random(1)
     outcomes: list[str] = []
 
@@ -35,7 +35,7 @@ def test_the_reader_of_a_closed_view_is_told(backend: LmdbBackend) -> None:
                 begun.set()
                 view.get(Bucket.KEY, bytes(8))
         except ViewClosed:
-            outcomes.append("told")
+            outcomes.append("closed")
         else:
             outcomes.append("finished")
 
@@ -50,12 +50,12 @@ def test_the_reader_of_a_closed_view_is_told(backend: LmdbBackend) -> None:
         sleep(random.random() * 0.003)
         views[0].close()
         reader.join()
-    assert "told" in outcomes
+    assert "closed" in outcomes
     assert backend.open_view_seconds() == []
     backend.close()
 
 
-def test_a_scan_that_is_left_lets_go(backend: LmdbBackend) -> None:
+def test_a_scan_of_a_closed_view_raises_view_closed(backend: LmdbBackend) -> None:
     views: list[ReadView] = []
     backend.view(views.append)
     scan = views[0].scan(Bucket.KEY)

@@ -1,4 +1,4 @@
-"""The write-ahead log on a disk that forgets: what `sync` promised is there again, and nothing else is."""
+"""The write-ahead log on a simulated disk: after a crash it holds what was synced, and nothing that was not appended."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def reopen(fs: SimulatedFileSystem) -> tuple[WAL, Recovered]:
     return WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)
 
 
-def mark(index: int, term: int = 1) -> Snapshot:
+def snapshot(index: int, term: int = 1) -> Snapshot:
     return Snapshot(index, term, ConfState(voters=(1, 2, 3), learners=(4,)), b"{}")
 
 
-def test_all_that_was_synced_comes_back() -> None:
+def test_what_was_synced_survives_a_crash() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     log = [*entries(1, 3), Entry(1, 4, b"change", EntryType.CONF_CHANGE), Entry(2, 5)]
@@ -51,7 +51,7 @@ def test_all_that_was_synced_comes_back() -> None:
     assert [entry.wire for entry in found.entries] == [entry.wire for entry in log]
 
 
-def test_an_empty_log_is_a_log() -> None:
+def test_a_new_log_is_empty() -> None:
     fs = SimulatedFileSystem()
     assert not WAL.exists(fs, "wal")
     create(fs)
@@ -60,19 +60,19 @@ def test_an_empty_log_is_a_log() -> None:
     assert reopen(fs)[1] == Recovered(b"whose", HardState(), None, [], None)
 
 
-def test_create_refuses_to_bury_a_log() -> None:
+def test_create_refuses_to_overwrite_a_log() -> None:
     fs = SimulatedFileSystem()
     create(fs)
-    with pytest.raises(StorageFailure, match="exists already in wal"):
+    with pytest.raises(StorageFailure, match="already exists in wal"):
         create(fs)
 
 
-def test_opening_nothing_says_where() -> None:
+def test_opening_a_missing_log_names_its_directory() -> None:
     with pytest.raises(StorageFailure, match="no write-ahead log in nowhere"):
         WAL.open(SimulatedFileSystem(), "nowhere")
 
 
-def test_an_entry_with_a_known_index_replaces_all_behind_it() -> None:
+def test_an_entry_with_an_index_in_the_log_truncates_the_log() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 1), entries(1, 9))
@@ -82,45 +82,45 @@ def test_an_entry_with_a_known_index_replaces_all_behind_it() -> None:
     assert reopen(fs)[1].entries == entries(1, 3) + entries(4, 2, term=2)
 
 
-def test_entries_start_behind_the_newest_mark() -> None:
+def test_entries_start_after_the_newest_snapshot() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 6), entries(1, 8))
-    wal.save_snapshot(mark(3))
-    wal.save_snapshot(mark(5))
+    wal.save_snapshot(snapshot(3))
+    wal.save_snapshot(snapshot(5))
     wal.sync()
     found = reopen(fs)[1]
-    assert found.snapshot == mark(5)
+    assert found.snapshot == snapshot(5)
     assert found.entries == entries(6, 3)
 
 
-def test_a_mark_beyond_the_log_replaces_it() -> None:
-    """A snapshot came from the leader: the entries before it are another log's, and those that follow begin behind it."""
+def test_a_snapshot_beyond_the_log_replaces_it() -> None:
+    """The leader sent a snapshot: older entries are dropped, and the next entry follows it."""
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 2), entries(1, 4))
-    wal.save_snapshot(mark(100, term=3))
+    wal.save_snapshot(snapshot(100, term=3))
     wal.sync()
     found = reopen(fs)[1]
-    assert (found.snapshot, found.entries) == (mark(100, term=3), [])
-    assert found.hard_state == HardState(3, 0, 100), "a snapshot proves a commit and a term, but no vote"
+    assert (found.snapshot, found.entries) == (snapshot(100, term=3), [])
+    assert found.hard_state == HardState(3, 0, 100), "a snapshot proves a commit index and a term, not a vote"
     wal, _ = reopen(fs)
     wal.append(None, entries(101, 2, term=3))
     wal.sync()
     assert reopen(fs)[1].entries == entries(101, 2, term=3)
 
 
-def test_a_mark_of_another_history_replaces_the_entries() -> None:
+def test_a_snapshot_with_another_term_replaces_the_entries() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 0), entries(1, 9, term=1))
-    wal.save_snapshot(mark(5, term=2))
+    wal.save_snapshot(snapshot(5, term=2))
     wal.sync()
     found = reopen(fs)[1]
-    assert (found.snapshot, found.entries) == (mark(5, term=2), [])
+    assert (found.snapshot, found.entries) == (snapshot(5, term=2), [])
 
 
-def test_segments_are_released_only_behind_a_durable_mark() -> None:
+def test_segments_are_released_only_up_to_a_durable_snapshot() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     for first in range(1, 400, 4):
@@ -130,10 +130,10 @@ def test_segments_are_released_only_behind_a_durable_mark() -> None:
     before = len(wal.segments)
     assert before >= 4
     wal.release(300)
-    assert len(wal.segments) == before, "no mark yet: everything is needed"
-    wal.save_snapshot(mark(200))
+    assert len(wal.segments) == before, "no snapshot yet: every segment is needed"
+    wal.save_snapshot(snapshot(200))
     wal.release(300)
-    assert len(wal.segments) == before, "the mark is not durable yet"
+    assert len(wal.segments) == before, "the snapshot is not durable yet"
     wal.sync()
     wal.release(150)
     kept_for_followers = len(wal.segments)
@@ -143,7 +143,7 @@ def test_segments_are_released_only_behind_a_durable_mark() -> None:
     wal.close()
     fs.crash(Random(1))
     found = reopen(fs)[1]
-    assert found.snapshot == mark(200)
+    assert found.snapshot == snapshot(200)
     assert found.entries == entries(201, 200)
 
 
@@ -162,7 +162,7 @@ def test_a_spare_segment_is_used_after_reopening() -> None:
     assert reopen(fs)[1].entries == entries(1, 69, size=100)
 
 
-def test_a_record_larger_than_a_segment_has_one_for_itself() -> None:
+def test_a_record_larger_than_a_segment_gets_a_segment_of_its_own() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     big = Entry(1, 1, b"x" * (3 * SEGMENT_BYTES))
@@ -173,12 +173,12 @@ def test_a_record_larger_than_a_segment_has_one_for_itself() -> None:
     assert reopen(fs)[1].entries == [big, *entries(2, 1)]
 
 
-def test_the_head_of_a_segment_speaks_for_what_is_before_it() -> None:
-    """A commit index, a term or a mark of the batch that is still to be written behind it would be a promise too early."""
+def test_the_head_of_a_segment_describes_only_the_records_before_it() -> None:
+    """Commit index, term and snapshot of the batch after it are not durable yet, and must not be in it."""
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 1), entries(1, 60, size=100))
-    wal.save_snapshot(mark(1))
+    wal.save_snapshot(snapshot(1))
     wal.sync()
     wal.append(HardState(2, 0, 120), entries(61, 60, size=100))
     wal.sync()
@@ -186,11 +186,11 @@ def test_the_head_of_a_segment_speaks_for_what_is_before_it() -> None:
     record = form.parse_record(data, 0, form.seed_of(SALT))
     assert record is not None
     head = form.parse_head(bytes(record.body), lambda offset, text: StorageFailure(text))
-    assert head == form.Head(1, 61, SALT, HardState(1, 1, 1), b"whose", mark(1))
+    assert head == form.Head(1, 61, SALT, HardState(1, 1, 1), b"whose", snapshot(1))
 
 
-def test_what_was_read_at_the_start_is_durable() -> None:
-    """The process died between write and fsync, the system did not: what the next one finds, and builds on, must stay."""
+def test_open_syncs_what_it_read() -> None:
+    """The process ended between write and fsync, and the system did not: what the next process reads must survive a crash."""
     for seed in range(20):
         fs = SimulatedFileSystem()
         wal = create(fs)
@@ -205,7 +205,7 @@ def test_what_was_read_at_the_start_is_durable() -> None:
         assert reopen(fs)[1] == found
 
 
-def test_after_a_failure_the_log_stays_stopped() -> None:
+def test_a_failure_is_final() -> None:
     """A second fsync would succeed over pages that the first one dropped."""
     fs = SimulatedFileSystem()
     wal = create(fs)
@@ -215,7 +215,7 @@ def test_after_a_failure_the_log_stays_stopped() -> None:
         wal.sync()
     fs.fail_syncs = False
     wal.append(None, entries(2, 1))
-    with pytest.raises(StorageFailure, match=r"is stopped: fdatasync wal/"):
+    with pytest.raises(StorageFailure, match=r"has failed: fdatasync wal/"):
         wal.sync()
     fs.crash(Random(0))
     assert reopen(fs)[1].entries == []
@@ -256,7 +256,7 @@ def test_on_the_real_disk(tmp_path: Path) -> None:
         wal.append(HardState(1, 1, first), batch)
         wal.sync()
         written += batch
-    wal.save_snapshot(mark(1500))
+    wal.save_snapshot(snapshot(1500))
     wal.close()
     assert len(wal.segments) > 1
     wal, found = WAL.open(fs, directory, segment_bytes=1 << 20)
@@ -271,22 +271,22 @@ def test_on_the_real_disk(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_any_cut_of_any_history(seed: int) -> None:
-    """Random writing, the power cut at a random call, three lives in a row: no promise is lost, nothing is invented."""
+def test_a_power_failure_at_any_call(seed: int) -> None:
+    """Random writes, a power failure at a random call, three times: no synced record is lost, and no other appears."""
     random = Random(seed)
     fs = SimulatedFileSystem()
-    life = _Life(create(fs))
+    model = _Model(create(fs))
     for _ in range(3):
         fs.calls_left = random.randrange(1, 120)
         with pytest.raises(StorageFailure, match="power is off"):
-            life.go_on(random)
+            model.write_forever(random)
         fs.crash(random)
-        life.wal, found = reopen(fs)
-        life.check(found)
+        model.wal, found = reopen(fs)
+        model.check(found)
 
 
-class _Life:
-    """What was asked of the log, and the states that a crash may leave: the last promised one, and each begun since then."""
+class _Model:
+    """What was appended, and the states that a crash may leave: the last synced one, and each appended since."""
 
     def __init__(self, wal: WAL) -> None:
         self.wal = wal
@@ -295,16 +295,16 @@ class _Life:
         self.log: list[Entry] = []  # from index 1 on, whatever snapshots there are
         self.possible: list[tuple[HardState, Snapshot | None, list[Entry]]] = [(HardState(), None, [])]
 
-    def go_on(self, random: Random) -> None:
+    def write_forever(self, random: Random) -> None:
         while True:
-            self.do_something(random)
+            self.take_step(random)
 
-    def do_something(self, random: Random) -> None:
+    def take_step(self, random: Random) -> None:
         match random.randrange(8):
             case 0:
                 if self.state.commit > 0:
                     index = random.randint(max(1, self.snapshot.index if self.snapshot else 1), self.state.commit)
-                    self.snapshot = mark(index, self.log[index - 1].term)
+                    self.snapshot = snapshot(index, self.log[index - 1].term)
                     self.wal.save_snapshot(self.snapshot)
                     self._now_possible()
                     self._sync()

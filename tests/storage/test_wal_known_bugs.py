@@ -1,4 +1,4 @@
-"""Bugs that other logs had: D18 (names not fsynced), D19 (torn or damaged), D21 (disk full)."""
+"""Known bugs of write-ahead logs: D18 (names not fsynced), D19 (torn or damaged), D21 (disk full)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SECOND = "wal/0000000000000001.wal"
 
 
 def entry(index: int, size: int = 100) -> Entry:
-    return Entry(1, index, Random(index).randbytes(size))  # random bytes: no sector of them is empty by itself
+    return Entry(1, index, Random(index).randbytes(size))  # random bytes: no sector of them is all zeros
 
 
 def new_log(fs: SimulatedFileSystem, records: int, *, size: int = 100) -> WAL:
-    """One entry a record, each synced."""
+    """One entry per record, each synced."""
     wal = WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES, salt=b"saltsalt")
     for index in range(1, records + 1):
         wal.append(HardState(1, 1, index - 1), [entry(index, size)])
@@ -35,10 +35,10 @@ def new_log(fs: SimulatedFileSystem, records: int, *, size: int = 100) -> WAL:
 
 def reopen(fs: SimulatedFileSystem) -> Recovered:
     wal, found = WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)
-    wal.append(None, [Entry(9, len(found.entries) + 1, b"and on it goes")])
+    wal.append(None, [Entry(9, len(found.entries) + 1, b"continued")])
     wal.sync()
     again = WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)[1]
-    assert again.repaired is None, "a repair leaves a log that needs none"
+    assert again.repaired is None, "a repaired log needs no second repair"
     assert again.entries[:-1] == found.entries
     return found
 
@@ -54,7 +54,7 @@ def content(fs: SimulatedFileSystem, path: str) -> bytes:
 
 @pytest.mark.parametrize("calls", range(40))
 def test_d18_lost_names_never_lose_the_log(calls: int) -> None:
-    """The power fails at each call of creating a log and crossing a segment; each unsynced name is kept or lost."""
+    """The power fails at each call while a log is created and changes segments; each unsynced name is kept or lost."""
     for seed in range(8):
         fs = SimulatedFileSystem()
         fs.calls_left = calls
@@ -71,12 +71,14 @@ def test_d18_lost_names_never_lose_the_log(calls: int) -> None:
         if durable or WAL.exists(fs, "wal"):
             assert len(reopen(fs).entries) >= durable
         else:
-            WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES)  # the first start left nothing that hinders the second
+            WAL.create(
+                fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES
+            )  # what the first start left does not prevent the second
 
 
 @pytest.mark.parametrize("calls", range(14))
 def test_d18_lost_removals_leave_no_gap(calls: int) -> None:
-    """Old segments are removed one by one: whichever removal a crash takes back, those that are left follow each other."""
+    """Segments are removed one by one: whichever removal a crash takes back, the remaining numbers have no gap."""
     for seed in range(8):
         fs = SimulatedFileSystem()
         wal = new_log(fs, 60, size=1000)
@@ -93,20 +95,20 @@ def test_d18_lost_removals_leave_no_gap(calls: int) -> None:
 
 
 def test_d19_cut_at_each_byte_of_the_last_records() -> None:
-    """The file ends anywhere within its last three records, zeros behind or not: whole records stay, the rest goes."""
+    """The file ends within its last three records, with or without zeros after that: complete records stay, the rest is cut."""
     fs = SimulatedFileSystem()
     new_log(fs, 3)
     whole = content(fs, FIRST)
     ends = _record_ends(whole)
     for cut in range(ends[0], len(whole)):
-        for zeros_behind in (False, True):
+        for zeros_follow in (False, True):
             twin = copy.deepcopy(fs)
             file = twin.open(FIRST)
             file.truncate(cut)
-            if zeros_behind:
+            if zeros_follow:
                 file.truncate(SEGMENT_BYTES)
             found = reopen(twin)
-            kept = [end for end in ends if end - 4 <= cut]  # the last 4 bytes are the end mark, which proves nothing more
+            kept = [end for end in ends if end - 4 <= cut]  # the last 4 bytes, `end`, are not needed to read a record
             assert len(found.entries) == len(kept) - 1, cut
             if cut <= kept[-1]:
                 assert found.repaired is None
@@ -117,7 +119,7 @@ def test_d19_cut_at_each_byte_of_the_last_records() -> None:
 
 
 def test_d19_lost_sectors_of_the_last_write() -> None:
-    """One write of several kB reaches the disk in any mixture of its sectors: the record is cut, all before it stays."""
+    """Any of the sectors of one write are lost: the record is cut, and all before it stays."""
     fs = SimulatedFileSystem()
     wal = new_log(fs, 2)
     wal.append(None, [entry(index, 700) for index in range(3, 8)])
@@ -129,11 +131,11 @@ def test_d19_lost_sectors_of_the_last_write() -> None:
         twin = copy.deepcopy(fs)
         twin.crash(Random(seed))
         outcomes.add(len(reopen(twin).entries))
-    assert outcomes == {2, 7}, "the record is there as a whole or not at all"
+    assert outcomes == {2, 7}, "the record is complete or absent"
 
 
-def test_d19_a_valid_record_behind_a_torn_one_of_the_same_write() -> None:
-    """Two records in one unsynced write, the first one torn: the second was never promised, so this is a tail, not damage."""
+def test_d19_a_valid_record_after_a_torn_one_of_the_same_write() -> None:
+    """Two records in one write that was not synced, the first one torn: this is a torn tail, not damage."""
     fs = SimulatedFileSystem()
     wal = new_log(fs, 2)
     offset = len(content(fs, FIRST))
@@ -154,8 +156,8 @@ def test_d19_a_flipped_bit_in_the_middle_is_refused_with_file_and_offset() -> No
     ends = _record_ends(whole)
     for bit in range(0, (ends[5]) * 8, 41):
         offset = max((end for end in [0, *ends] if end * 8 <= bit), default=0)
-        if _in_end_mark(bit // 8, ends):
-            continue  # the end mark itself is not needed to read a record that checks
+        if _in_end(bit // 8, ends):
+            continue  # `end` is not needed to read a valid record
         twin = copy.deepcopy(fs)
         twin.flip_bit(FIRST, bit)
         with pytest.raises(StorageFailure, match=rf"{FIRST} at offset {offset}: "):
@@ -163,13 +165,13 @@ def test_d19_a_flipped_bit_in_the_middle_is_refused_with_file_and_offset() -> No
 
 
 def test_d19_a_flipped_bit_in_the_last_record_is_refused() -> None:
-    """Nothing of it is missing, so no power cut did this: cutting it would take back an acknowledged entry."""
+    """No part of it is missing, so this is no torn write: cutting it would lose an acknowledged entry."""
     fs = SimulatedFileSystem()
     new_log(fs, 3)
     whole = content(fs, FIRST)
     ends = _record_ends(whole)
     for bit in range(ends[2] * 8, len(whole) * 8):
-        if not _in_end_mark(bit // 8, ends):
+        if not _in_end(bit // 8, ends):
             twin = copy.deepcopy(fs)
             twin.flip_bit(FIRST, bit)
             with pytest.raises(StorageFailure, match=rf"{FIRST} at offset {ends[2]}: "):
@@ -177,11 +179,11 @@ def test_d19_a_flipped_bit_in_the_last_record_is_refused() -> None:
 
 
 def test_d19_zeroed_sectors_in_the_middle_are_refused() -> None:
-    """They look like a torn write, but what follows was written when they were durable already."""
+    """They look like a torn write, but a later record was written when they were durable."""
     fs = SimulatedFileSystem()
     new_log(fs, 20)
     overwrite(fs, FIRST, 1024, bytes(512))
-    with pytest.raises(StorageFailure, match="was written when it was already durable"):
+    with pytest.raises(StorageFailure, match="wrong crc in a record that was durable when the record at offset"):
         WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)
 
 
@@ -195,16 +197,16 @@ def test_d19_damage_in_an_older_segment_is_refused() -> None:
     with pytest.raises(StorageFailure, match=rf"{FIRST} at offset \d+: .*a later segment"):
         WAL.open(twin, "wal", segment_bytes=SEGMENT_BYTES)
     last = _record_ends(content(fs, FIRST))[-2]
-    overwrite(fs, FIRST, last, bytes(end - last))  # a whole record gone, so that the file itself looks sound
-    with pytest.raises(StorageFailure, match=rf"{SECOND} at offset 0: .*something between is lost"):
+    overwrite(fs, FIRST, last, bytes(end - last))  # a complete record is gone, so that the file itself looks undamaged
+    with pytest.raises(StorageFailure, match=rf"{SECOND} at offset 0: .*records are missing"):
         WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)
 
 
 @pytest.mark.parametrize("salt", [b"a guess!", b"saltsalt"])
-def test_d19_a_value_that_looks_like_a_record_is_a_value(salt: bytes) -> None:
-    """A client stores a record that claims all was durable; it is believed only by who knows the salt, and no client does."""
-    fake, _ = form.encode_record(form.BATCH, [bytes(24)], 24, durable=2**32 - 1, previous=0, seed=form.seed_of(salt))
-    believed = 0
+def test_d19_a_value_that_looks_like_a_record_is_not_taken_for_one(salt: bytes) -> None:
+    """A client stores a value that is a record with a large `synced_to`. Without the salt, its crc is wrong."""
+    fake, _ = form.encode_record(form.BATCH, [bytes(24)], 24, synced_to=2**32 - 1, previous_crc=0, seed=form.seed_of(salt))
+    accepted = 0
     for shift in range(8):
         fs = SimulatedFileSystem()
         wal = new_log(fs, 2)
@@ -215,11 +217,11 @@ def test_d19_a_value_that_looks_like_a_record_is_a_value(salt: bytes) -> None:
         try:
             assert len(reopen(fs).entries) == 2
         except StorageFailure:
-            believed += 1
-    assert believed == (salt == b"saltsalt"), "at one of 8 places it is aligned as a record must be"
+            accepted += 1
+    assert accepted == (salt == b"saltsalt"), "one of 8 positions is aligned as a record must be"
 
 
-def test_d21_a_full_disk_stops_the_log_and_space_brings_it_back() -> None:
+def test_d21_a_full_disk_stops_the_log_and_it_restarts_with_space() -> None:
     fs = SimulatedFileSystem(space_left=5 * SEGMENT_BYTES // 2)
     wal = WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES)
     wal.prepare_next()
@@ -233,7 +235,7 @@ def test_d21_a_full_disk_stops_the_log_and_space_brings_it_back() -> None:
 
     with pytest.raises(StorageFailure, match="No space left on device"):
         write_until_full()
-    with pytest.raises(StorageFailure, match=r"wal is stopped: .*No space"):
+    with pytest.raises(StorageFailure, match=r"wal has failed: .*No space"):
         wal.sync()
     assert len(durable) > 20
     assert not [name for name in fs.list("wal") if name.endswith(".tmp")]
@@ -246,7 +248,7 @@ def test_d21_a_full_disk_stops_the_log_and_space_brings_it_back() -> None:
     wal.sync()
 
 
-def test_d21_housekeeping_meets_the_full_disk_first_and_costs_nothing() -> None:
+def test_d21_a_full_disk_in_housekeeping_is_not_a_failure() -> None:
     fs = SimulatedFileSystem(space_left=3 * SEGMENT_BYTES // 2)
     wal = WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES)
     with pytest.raises(StorageFailure, match="No space left"):
@@ -257,7 +259,7 @@ def test_d21_housekeeping_meets_the_full_disk_first_and_costs_nothing() -> None:
 
 
 def _record_ends(whole: bytes) -> list[int]:
-    """Offsets behind each record, the head's first: by the length field, as the format's description says."""
+    """The end offset of each record, the head's first, by the length fields."""
     ends, at = [], 0
     while at < len(whole):
         length = int.from_bytes(whole[at + 8 : at + 12], "big")
@@ -266,5 +268,5 @@ def _record_ends(whole: bytes) -> list[int]:
     return ends
 
 
-def _in_end_mark(byte: int, ends: list[int]) -> bool:
+def _in_end(byte: int, ends: list[int]) -> bool:
     return any(end - 4 <= byte < end for end in ends)

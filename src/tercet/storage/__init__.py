@@ -1,7 +1,7 @@
-"""What survives a power cut: the write-ahead log, the backend, and the disk behind both.
+"""Durable storage: the write-ahead log, the backend, and the file system below both.
 
-The doors are in interfaces.py. Production opens them with `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`, the simulator
-with `SimulatedFileSystem`, `WAL` and `MemoryBackend`.
+The interfaces are in interfaces.py. Production implements them by `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`, the
+simulator by `SimulatedFileSystem`, `WAL` and `MemoryBackend`.
 """
 
 from tercet.storage.directory_lock import DirectoryLock

@@ -1,7 +1,7 @@
-"""One process a data directory: two members on one log would each believe that the other's writes are damage.
+"""One process per data directory: a member would read another's writes to its log as damage.
 
-A `flock` on the file `lock` in the directory, held for life and let go by the system when the process ends, however it ends.
-etcd waits for it without end and says so after 10 seconds; so do `acquire`, which blocks, and `wait`, which lets a loop run on.
+A `flock` on the file `lock` in the directory. The kernel releases it when the process ends, however it ends. As in etcd, a
+second process waits without a bound, and logs that after 10 seconds: `acquire` blocks, `wait` lets the event loop run.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 class DirectoryLock:
-    """Not held until acquired; the directory must exist. Raises StorageFailure if the file cannot be opened or locked at
-    all."""
+    """Not held until acquired. The directory must exist. Raises StorageFailure if the file cannot be opened or locked."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = os.path.join(directory, "lock")
@@ -32,7 +31,7 @@ class DirectoryLock:
         return self._fd is not None
 
     def try_acquire(self) -> bool:
-        """False if another holder has it."""
+        """False if another process or another DirectoryLock holds it."""
         if self._fd is not None:
             return True
         try:
@@ -51,26 +50,26 @@ class DirectoryLock:
         return True
 
     def acquire(self, *, on_slow: Callable[[], None], slow_seconds: float = SLOW_SECONDS) -> None:
-        """Wait for it, for ever if need be. `on_slow` is called once, after so long."""
+        """Wait for it without a bound. `on_slow` is called once, after `slow_seconds`."""
         poll = _Poll(self, on_slow, slow_seconds)
         while not poll.succeeds():
             sleep(_POLL_SECONDS)
 
     async def wait(self, *, on_slow: Callable[[], None], slow_seconds: float = SLOW_SECONDS) -> None:
-        """As `acquire`; may be cancelled."""
+        """As `acquire`, without blocking the loop; may be cancelled."""
         poll = _Poll(self, on_slow, slow_seconds)
         while not poll.succeeds():
             await asyncio.sleep(_POLL_SECONDS)
 
     def release(self) -> None:
-        """The file stays: a name that is removed and made again can be locked by two."""
+        """The file stays: after a removal and a new creation two processes could each lock their own `lock`."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 class _Poll:
-    """One wait: try, and say once that it takes long."""
+    """One wait: repeated attempts, and one call of `on_slow`."""
 
     def __init__(self, lock: DirectoryLock, on_slow: Callable[[], None], slow_seconds: float) -> None:
         self._lock = lock

@@ -1,7 +1,8 @@
-"""What the rooms above may ask of a disk. Production and the simulator each bring their own.
+"""The interfaces of storage. Production and the simulator implement them differently.
 
-Three doors: a `FileSystem` (for the write-ahead log and snapshot files), a `LogStore` (append, then be told when it is durable)
-and a `Backend` (buckets of sorted keys, committed now and then together with the index of the last applied entry).
+`FileSystem`: files and directories, for the write-ahead log.
+`LogStore`: the write-ahead log; appends are asynchronous, with a callback once they are durable.
+`Backend`: buckets of sorted keys, committed in batches together with the index of the last applied entry.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tercet.raft.types import Entry, HardState, Snapshot
 
 
 class Bucket(Enum):
-    """etcd's buckets, byte for byte, so that a snapshot for an etcd member is this store in another file format."""
+    """etcd's buckets, with etcd's names, so that a snapshot for an etcd member is this store in another file format."""
 
     KEY = b"key"
     META = b"meta"
@@ -28,7 +29,7 @@ class Bucket(Enum):
     MEMBERS_REMOVED = b"members_removed"
     CLUSTER = b"cluster"
 
-    # Each is one object; Enum's own hash is a Python function and would cost 0.1 us on every put and get.
+    # Enum's own hash is a Python function that costs 0.1 us on every put and get. Members are singletons, so identity will do.
     __hash__ = object.__hash__
 
 
@@ -57,7 +58,7 @@ class FileSystem(Protocol):
 
 
 class LogStore(Protocol):
-    """The write-ahead log as the replica sees it: append now, be called back once durable, in order of appending."""
+    """The write-ahead log as the replica sees it: append now, get a callback once durable, in order of appending."""
 
     def append(
         self,
@@ -67,20 +68,19 @@ class LogStore(Protocol):
         then: Callable[[], None],
         sync: bool = True,
     ) -> bool:
-        """Queue one batch. `then` runs on the caller's thread after the batch, and all before it, is durable.
+        """Queue one batch. `then` runs on the caller's thread once the batch and all earlier ones are durable.
 
-        True: it is durable already, as this returns; then `then` is not called.
-
-        sync: False where only the commit index moved; it may then ride along with a later batch's fsync.
+        sync: False where only the commit index moved; such a batch may wait for the fsync of a later one.
+        Returns True if the batch is durable on return; `then` is not called in that case.
         """
         ...
 
     def save_snapshot(self, snapshot: Snapshot, *, then: Callable[[], None]) -> None:
-        """Record that the log may start behind `snapshot`; the backend that holds its state is durable already."""
+        """Record that the log may start after `snapshot`; the backend that holds its state must be durable already."""
         ...
 
     def release(self, index: int) -> None:
-        """Entries up to `index` are no longer needed: whole segments before it may be removed."""
+        """Entries up to `index` are no longer needed: segments that hold no later entry may be removed."""
         ...
 
 
@@ -93,21 +93,21 @@ class ReadView(Protocol):
 
 
 class Staged(Protocol):
-    """A content that a backend may adopt. `point`: the index and term that it stands for, given or its own if that is ahead."""
+    """A complete content for a backend to install. `point`: its applied index and term, given or read from it, the larger."""
 
     @property
     def point(self) -> tuple[int, int]: ...
     def view(self) -> ReadView: ...
     def discard(self) -> None:
-        """It is not wanted. After an adoption: nothing."""
+        """Delete it, unless it has been installed."""
         ...
 
 
 class Backend(Protocol):
     """Buckets of sorted keys. Written from one thread only; a write is visible to the next read, durable only after a commit.
 
-    What is put between two calls of `applied` belongs to one entry or batch of entries: a commit holds all of it or none,
-    together with the index given, so that replay after a crash applies each entry exactly once.
+    What is put between two calls of `applied` belongs to one entry or batch of entries. A commit holds all of it or none,
+    together with its index, so that replay after a crash applies each entry exactly once.
     """
 
     def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...
@@ -117,57 +117,57 @@ class Backend(Protocol):
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]: ...
 
     def applied(self, index: int, term: int) -> None:
-        """All entries up to `index` are in the buffer; from here on a commit may be made."""
+        """All entries up to `index` are in the buffer, and may be committed."""
         ...
 
     @property
     def applied_index(self) -> int:
-        """The index that the newest *durable* commit holds: entries up to it need no replay."""
+        """The applied index of the newest durable commit: entries up to it need no replay."""
         ...
 
     @property
     def applied_term(self) -> int:
-        """The term that belongs to `applied_index`."""
+        """The term of entry `applied_index`."""
         ...
 
     @property
     def path(self) -> str:
-        """Where it is kept, for messages."""
+        """The location of the data, for messages."""
         ...
 
     def commit(self, then: Callable[[], None] | None = None) -> None:
-        """Begin to make durable all that `applied` has closed; `then` runs on the caller's thread when it is."""
+        """Begin to make durable all that `applied` has closed; `then` runs on the caller's thread once it is."""
         ...
 
     def commit_now(self) -> None:
-        """Commit and wait: at start, at shutdown and in tests."""
+        """Commit and wait; for start, shutdown and tests."""
         ...
 
     def view(self, then: Callable[[ReadView], None]) -> None:
-        """A point in time that holds all that has been `applied` so far, handed over when it can be opened."""
+        """Pass a view of all that has been `applied` so far to `then`, once it can be opened."""
         ...
 
     def open_view_seconds(self) -> list[float]:
-        """How old each open view is: an old one keeps the file from reusing its pages."""
+        """The age of each open view; pages that it can see are not reused."""
         ...
 
     def defragment(self, then: Callable[[], None], *, failed: Callable[[StorageFailure], None] | None = None) -> None:
-        """Give unused space back to the disk, in the background; one of `then` and `failed` runs when that is over.
+        """Return unused space to the file system, in the background. Runs `then`, or `failed` where it fails.
 
-        A failure (no room for the copy) leaves everything as it was. Without `failed` it is logged, and `then` runs.
+        A failure (no space for the copy) changes nothing. Without `failed` it is logged, and `then` runs.
         """
         ...
 
     def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> Staged:
-        """Make a whole other content, durable beside this one. May run in any thread, and takes as long as there are items.
+        """Write a complete other content, durable beside the current one. May run in any thread; takes time for each item.
 
-        What `items` raises leaves nothing behind. Raises StorageFailure.
+        If `items` raises, the error propagates and nothing remains. Raises StorageFailure.
         """
         ...
 
     def install(self, staged: Staged) -> tuple[int, int]:
-        """Become what was staged, durably and in one step: a crash leaves the old content or the new one. Nothing put before
-        counts. Returns the staged content's point.
+        """Replace the content by the staged one, durably and atomically: a crash leaves the old or the new. Drops all that was
+        put before. Returns the staged content's point.
         """
         ...
 

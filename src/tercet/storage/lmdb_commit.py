@@ -5,7 +5,7 @@
     commit   in the writer thread, together with the index and term of the last entry applied
     end      the file has the changes: drop the sealed buffer, renew the read transaction, run the callbacks
 
-A commit that finds a complete defragmented copy writes to that instead, and makes it the current file (lmdb_defragmentation.py).
+A commit that finds a complete defragmented copy writes to it instead, and makes it the current file.
 
 Invariant: a commit holds all that was put before the last `applied`, and nothing put after it.
 """

@@ -1,12 +1,11 @@
-"""One generation of the database: an LMDB file with a bucket in each of its named tables.
+"""One generation of the database: an LMDB file with one named table per bucket.
 
-The backend lives in a directory of its own. `%016x.lmdb` are its generations, the highest one is the truth: a file gets such a
-name only when it is whole and durable, so that whoever finds two of them (a crash came between the rename and the removal)
-takes the newer. Any other file is the unfinished work of a defragmentation or of a snapshot's reception, and is removed at the
-next start.
+The backend has a directory of its own. `%016x.lmdb` are its generations, and the one with the highest number is current: a file
+gets such a name only when it is complete and durable. Two of them remain where a crash came between the rename of a new one and
+the removal of the old one. Any other file is an unfinished defragmentation or received snapshot, removed at the next start.
 
-LMDB's map is far larger than any quota: it costs only address space, so it is never full and never resized under a reader.
-Commits are durable (data pages, fdatasync, then the root page): the file is whole after any power cut, at the last commit.
+LMDB's map is far larger than any quota. It costs only address space, is never full, and is never resized under a reader.
+Commits are durable (data pages, fdatasync, then the root page): after a power cut the file is intact, at the last commit.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ _CHUNK: Final = 256
 
 
 Changes = tuple[Bucket, Sequence[tuple[bytes, bytes]], Sequence[bytes]]
-"""Of one bucket: what to put, and which keys to delete."""
+"""Of one bucket: records to put, and keys to delete."""
 
 
 class LmdbFile:
-    """An open file. Reading is free for all threads, each with its own transaction; writing belongs to the writer's thread."""
+    """An open file. Any thread may read, each with a transaction of its own; only the writer thread may write."""
 
     def __init__(self, path: str, *, map_bytes: int = MAP_BYTES, sync: bool = True) -> None:
-        """sync=False: durable only after `sync`, for a file that nobody relies on yet."""
+        """sync=False: durable only after `sync`, for a file that is not in use yet."""
         self.path = path
-        self.views: set[object] = set()  # who reads from it beside the backend itself
+        self.views: set[object] = set()  # readers other than the backend itself
         self._retired = False
         try:
             self.env = lmdb.open(
@@ -64,7 +63,7 @@ class LmdbFile:
     # --- writing
 
     def write(self, changes: Iterable[Changes]) -> None:
-        """Into the transaction that the next `commit` ends."""
+        """Into the transaction that the next `commit` commits."""
         try:
             if self._txn is None:
                 self._txn = self.env.begin(write=True)
@@ -72,7 +71,7 @@ class LmdbFile:
                 table = self.tables[bucket]
                 if puts:
                     cursor = self._txn.cursor(table)
-                    # Revisions mostly rise: appended pages are packed full. A key out of order is refused, and all go again.
+                    # Revisions mostly rise, and appending fills pages. If LMDB refuses a key out of order, put all again.
                     consumed, added = cursor.putmulti(puts, append=True)
                     if added != consumed:
                         cursor.putmulti(puts)
@@ -118,7 +117,7 @@ class LmdbFile:
         return index, term
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes of the file and of the pages in use. A page in use holds a table's nodes, or one of the two roots."""
+        """Bytes of the file and of its pages in use: those with nodes of a table, and the two meta pages."""
         info = self.env.info()
         with self.begin() as txn:
             stats = [self.env.stat(), *(txn.stat(table) for table in self.tables.values())]
@@ -126,10 +125,10 @@ class LmdbFile:
         page_bytes = stats[0]["psize"]
         return (info["last_pgno"] + 1) * page_bytes, pages * page_bytes
 
-    # --- the end
+    # --- closing
 
     def retire(self) -> None:
-        """Another generation has taken over. The last view to be closed closes the file."""
+        """Remove it: another generation is current. The file stays open until its last view closes."""
         self._retired = True
         remove_generation(self.path)
         self.close_if_unused()
@@ -139,7 +138,7 @@ class LmdbFile:
             self.env.close()
 
     def abort(self) -> None:
-        """Forget what was written since the last commit; in the thread that wrote it."""
+        """Drop what was written since the last commit. Call it in the thread that wrote."""
         txn, self._txn = self._txn, None
         if txn is not None:
             txn.abort()
@@ -149,7 +148,7 @@ class LmdbFile:
 
 
 def chunks(txn: Any, table: Any, start: bytes) -> Generator[list[tuple[bytes, bytes]], None, None]:
-    """The records from `start` on, as they are stored, some hundred at a time."""
+    """Records from `start` on, as stored, in lists of up to 256."""
     with txn.cursor(table) as cursor:
         if cursor.set_range(start) if start else cursor.first():
             records = cursor.iternext()
@@ -158,7 +157,7 @@ def chunks(txn: Any, table: Any, start: bytes) -> Generator[list[tuple[bytes, by
 
 
 def unpacked(records: Iterable[tuple[bytes, bytes]], start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-    """Stored records as the keys that were put, within start <= key < end."""
+    """Stored records as the pairs that were put (long_keys.py), within start <= key < end."""
     for stored, value in records:
         if len(stored) <= KEY_BYTES_MAX:
             if end is not None and stored >= end:
@@ -172,9 +171,9 @@ def unpacked(records: Iterable[tuple[bytes, bytes]], start: bytes, end: bytes | 
 
 def lmdb_failure(path: str, error: lmdb.Error) -> StorageFailure:
     text = f"database {path}: {error}"
-    with suppress(OSError):  # LMDB calls a write that a full disk cut short an input/output error
-        room = os.statvfs(path)
-        text += f" ({room.f_bavail * room.f_frsize} bytes are free on its disk)"
+    with suppress(OSError):  # LMDB reports a short write on a full disk as an input/output error
+        disk = os.statvfs(path)
+        text += f" ({disk.f_bavail * disk.f_frsize} bytes are free on its disk)"
     return StorageFailure(text)
 
 
@@ -182,7 +181,7 @@ def lmdb_failure(path: str, error: lmdb.Error) -> StorageFailure:
 
 
 def generations(directory: str) -> list[int]:
-    """Numbers of the whole files, ascending."""
+    """Numbers of the complete files, ascending."""
     matches = map(_GENERATION.fullmatch, os.listdir(directory))
     return sorted(int(match.group(1), 16) for match in matches if match)
 
@@ -192,7 +191,7 @@ def generation_path(directory: str, number: int) -> str:
 
 
 def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile, int]:
-    """The newest generation, the first one if there is none yet. What a crash left beside it is removed."""
+    """The newest generation, created if there is none yet, and its number. Removes what a crash left beside it."""
     try:
         os.makedirs(directory, DIRECTORY_MODE, exist_ok=True)
         numbers = generations(directory)
@@ -215,7 +214,7 @@ def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile
 
 
 def promote(file: LmdbFile, path: str) -> None:
-    """Give a whole and durable file the name of a generation: the one step by which it becomes the truth."""
+    """Rename a complete and durable file to a generation's name; by this one step it becomes current."""
     try:
         os.rename(file.path + _LOCK_SUFFIX, path + _LOCK_SUFFIX)
         os.rename(file.path, path)
@@ -226,7 +225,7 @@ def promote(file: LmdbFile, path: str) -> None:
 
 
 def remove_generation(path: str) -> None:
-    """Also of an unfinished one, or of what there is of it."""
+    """Remove a file, complete or not, and its lock file. Absence is fine."""
     for name in (path, path + _LOCK_SUFFIX):
         try:
             os.unlink(name)
@@ -237,7 +236,7 @@ def remove_generation(path: str) -> None:
 
 
 def discard_unfinished(path: str) -> None:
-    """Remove what came to nothing. If even that fails, the next start does it: there is a better error to tell."""
+    """Remove a failed file. If that fails too, the next start removes it; the caller reports the first error."""
     with suppress(StorageFailure):
         remove_generation(path)
 

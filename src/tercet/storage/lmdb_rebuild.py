@@ -1,4 +1,4 @@
-"""A whole new file from a stream of records: how the content of a received snapshot becomes a generation of the database."""
+"""A new database file from a stream of records, made from a received snapshot."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, with_change
 Item = tuple[Bucket, bytes, bytes]
 
 SLICE_ITEMS: Final = 2500
-PART_BYTES: Final = 32 << 20  # committed at a time: what LMDB holds in memory until then
+PART_BYTES: Final = 32 << 20  # per transaction; LMDB holds uncommitted pages in memory
 
 
 class StagedFile:
-    """A whole database beside the one in use, durable but under a name that does not count. See `interfaces.Staged`."""
+    """A complete database beside the one in use, durable, not yet named as a generation. See `interfaces.Staged`."""
 
     def __init__(self, file: LmdbFile, point: tuple[int, int]) -> None:
         self.file = file
@@ -41,12 +41,12 @@ class StagedFile:
 
 
 def stage(path: str, items: Iterable[Item], point: tuple[int, int], *, map_bytes: int) -> StagedFile:
-    """A file that holds `items`, at `path`; its point (index, term) is the one given, or the items' own if that is ahead.
+    """A file at `path` with `items`. Its point (index, term) is the one given or the one among the items, the larger.
 
-    May run in any thread. Whatever `items` raises removes the file and goes on.
+    May run in any thread. If `items` raises, the file is removed and the error propagates.
     """
     remove_generation(path)
-    writer = LmdbWriter(None)  # its own: the backend's may wait for the disk, and this takes long
+    writer = LmdbWriter(None)  # its own: this takes long, and the backend's must not wait for it
     unsafe = LmdbFile(path, map_bytes=map_bytes, sync=False)
     try:
         point = _fill(writer, unsafe, items, point)
@@ -63,7 +63,7 @@ def stage(path: str, items: Iterable[Item], point: tuple[int, int], *, map_bytes
 
 
 def _nothing(view: LmdbView) -> None:
-    """Nobody keeps account of views of a file that is not in use."""
+    """Views of a staged file are not counted."""
 
 
 def _fill(writer: LmdbWriter, file: LmdbFile, items: Iterable[Item], point: tuple[int, int]) -> tuple[int, int]:

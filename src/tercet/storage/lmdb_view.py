@@ -1,13 +1,13 @@
-"""A point in time of the whole backend, on an LMDB read transaction of its own.
+"""A view of the whole backend at a point in time: an LMDB read transaction.
 
-Opening one costs a microsecond and copies nothing, but the pages it can see are not reused while it is open: the file grows
-instead. So its age is known (`seconds`) and bounded: one that is older than allowed refuses to go on, and lets go.
+Opening one costs a microsecond and copies nothing. But pages that it can see are not reused while it is open, and the file
+grows instead. So its age is known (`seconds`) and bounded: a view that is too old raises ViewClosed and closes itself.
 
-May be used from any one thread at a time, and closed from any other: its reader then gets ViewClosed. LMDB would crash the
-process if a transaction ended under a reader, so a lock keeps each look into the file and the end apart.
+One thread at a time may use a view, and any other may close it; the reader then gets ViewClosed. Ending an LMDB transaction
+under a reader crashes the process, so a lock separates each read and the close.
 
-LMDB's binding gives up Python's global lock for each record that is read, and has to win it back: beside a loop that makes a
-system call every 50 us a thread scans a million keys a second, beside one that computes without a pause perhaps ten thousand.
+The LMDB binding releases the interpreter's lock for each record that it reads, and must get it back. Next to a loop that makes
+a system call every 50 us, a thread scans a million keys a second; next to one that computes without a pause, some ten thousand.
 Short slices on the loop itself always run at full speed.
 """
 
@@ -27,7 +27,7 @@ from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, unpack
 
 
 class ViewClosed(TercetError):
-    """The view was closed, or was open for longer than it may be."""
+    """The view was closed, or was open for longer than allowed."""
 
 
 class LmdbView:
@@ -38,13 +38,13 @@ class LmdbView:
         self._seconds_max = seconds_max
         self._on_close = on_close
         self._since = monotonic()
-        self._in_use = RLock()  # held for one look into the file; again where a look finds that the view is too old
+        self._in_use = RLock()  # held for one read; taken again by a read that closes a view that is too old
         self._txn: Any = file.begin()
         file.views.add(self)
 
     @property
     def seconds(self) -> float:
-        """How long it has been open."""
+        """Seconds since it was opened."""
         return monotonic() - self._since
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
@@ -59,11 +59,11 @@ class LmdbView:
         return value
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """start <= key < end, ascending; end None: to the last one."""
+        """start <= key < end, ascending; end None: to the last key."""
         return unpacked(self._stored(bucket, start), start, end)
 
     def copy(self, path: str) -> None:
-        """Write what this view shows to an LMDB file of its own, compact, without holding up any other thread."""
+        """Write the content to a compact LMDB file at `path`. Other threads go on meanwhile."""
         with self._in_use:
             try:
                 self._file.env.copy(path, compact=True, txn=self._transaction())

@@ -1,7 +1,7 @@
-"""Which views are open? No more than LMDB has room for, and none for longer than it may be.
+"""The open views: bounded in number and in age.
 
-Who asks for one more waits until another is closed. One that is too old is closed also where nobody reads from it any more, as
-where it is sent to a client who does not take it: it pins pages all the same, and the file would grow for ever.
+A request for one more than the limit waits until another closes. A view that is too old is closed even while no one reads from
+it, as when a client stops reading its snapshot: it would go on pinning pages, and the file would grow without a bound.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tercet.storage.lmdb_file import LmdbFile
 from tercet.storage.lmdb_view import LmdbView
 
 VIEW_SECONDS_MAX: Final = 600.0
-VIEWS_MAX: Final = 400  # LMDB has room for 510 readers, one of whom must always be the backend itself
+VIEWS_MAX: Final = 400  # LMDB allows 510 readers, and the backend itself needs one
 _RETRY_SECONDS: Final = 0.05
 
 
 class LmdbViews:
-    """Opened and counted on the backend's thread; each may be closed in any."""
+    """Opens and counts views on the backend's thread. Each view may be closed in any thread."""
 
     def __init__(
         self, *, seconds_max: float, loop: AbstractEventLoop | None, call: Callable[[Callable[[], None]], None]
     ) -> None:
-        """call: how a callback is run that nobody waits for."""
+        """call: runs a callback, and handles its exception."""
         self._seconds_max = seconds_max
         self._loop = loop
         self._call = call
@@ -33,11 +33,11 @@ class LmdbViews:
         self._closed = False
 
     def seconds(self) -> list[float]:
-        """How old each is."""
+        """The age of each open view."""
         return [view.seconds for view in list(self._open)]
 
     def open(self, file: Callable[[], LmdbFile], then: Callable[[ReadView], None]) -> None:
-        """Give `then` a view of what `file` is when there is room."""
+        """Pass `then` a view of `file()`, once the number of open views allows it."""
         if self._loop is not None and len(self._open) >= VIEWS_MAX:
             if not self._closed:
                 self._loop.call_later(_RETRY_SECONDS, self._call, lambda: self.open(file, then))

@@ -1,12 +1,12 @@
-"""The one thread that writes to LMDB, and two ways to have it do something.
+"""The one thread that writes to LMDB. It runs two kinds of jobs:
 
-`do`: the caller waits. So the loop hands over what it has collected. LMDB's binding gives up Python's global lock around every
-single put, and a thread that has to win it back from a busy loop each time needs up to a switch interval (5 ms) a put; with the
-loop waiting, 10,000 puts take 3 ms instead of 1,100. It is called in slices that are short for a turn of the loop.
+`do`: the caller waits. The loop flushes its buffer this way, in slices short enough for one turn. The LMDB binding releases the
+interpreter's lock around every put, and a thread that must get it back from a busy loop each time needs up to a switch interval
+(5 ms) a put. With the loop waiting, 10,000 puts take 3 ms instead of 1,100.
 
-`start`: the caller goes on. So commits run: one long call without the lock, that waits for the disk.
+`start`: the caller goes on. Commits run this way: one long call without the lock, which waits for the disk.
 
-LMDB's write lock belongs to the thread that took it, which is why the loop cannot simply put by itself and let another commit.
+LMDB's write lock belongs to the thread that took it, so the loop cannot put by itself and leave the commit to a thread.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _STOP: Final = None
 
 
 class LmdbWriter:
-    """Jobs run in the order in which they were given. All methods belong to one thread, the loop's where there is one."""
+    """Runs jobs in order. All methods belong to one thread, the loop's where there is one."""
 
     def __init__(self, loop: AbstractEventLoop | None) -> None:
         self._loop = loop
         self._jobs: SimpleQueue[tuple[Callable[[], None], Finished | None] | None] = SimpleQueue()
         self._finished: deque[tuple[Finished, Exception | None]] = deque()
         self._error: Exception | None = None
-        self._done = Lock()  # released once a job that is waited for is over
+        self._done = Lock()  # released after each job of `do`
         self._done.acquire()
         self._worker = Thread(target=self._run, name="tercet-backend", daemon=True)
         self._worker.start()
@@ -45,11 +45,11 @@ class LmdbWriter:
             raise error
 
     def start(self, job: Callable[[], None], finished: Finished) -> None:
-        """Run it in the thread. `finished` gets its error, or None, on the loop (without one: in `wait`)."""
+        """Run it in the thread. `finished` gets its error, or None, on the loop, or in `wait` without a loop."""
         self._jobs.put((job, finished))
 
     def wait(self) -> None:
-        """Until all that was started is over and `finished`."""
+        """Wait until all started jobs are done and their `finished` has run."""
         self.do(_nothing)
         self._deliver()
 
@@ -81,4 +81,4 @@ class LmdbWriter:
 
 
 def _nothing() -> None:
-    """A job that marks a place in the queue."""
+    """The job of `wait`: all jobs before it are done."""

@@ -1,17 +1,16 @@
-"""How does the loop append without ever waiting for the disk? One thread writes; what arrives meanwhile is its next batch.
+"""The write-ahead log on an event loop: one thread writes, and what is appended meanwhile is its next batch.
 
     loop:    append(A)  append(B) append(C)                                 A.then()            B.then() C.then()
     thread:             write A, fdatasync ........ write B+C, fdatasync ......
 
 At most one fdatasync is in flight, so the busier the member, the larger the batch (group commit). The thread takes its next
-batch by itself, without a turn of the loop in between; `then`s run on the loop, in the order of appending.
+batch without a turn of the loop in between. Callbacks (`then`) run on the loop, in the order of appending.
 
-A second thread keeps house, where removing a file or reserving 64 MB may take as long as it likes: `WAL.prepare_next`,
-`release`.
+A second thread does what may take long: it reserves the next segment (`WAL.prepare_next`) and removes old ones (`release`).
 
-What this file must never do: run a `then` whose batch is not durable, or any `then` after a failure. Failure is told once, by
-`on_failure`, and is final: the member stops. A `then` that raises is such a failure, too: what should have followed from the
-promise did not, and a member that went on would not know itself.
+Invariants: a `then` runs only after its batch is durable; no `then` runs after a failure. A failure is reported once, by
+`on_failure`, and is final: the member stops. An exception from a `then` is a failure too: raft missed a step, and the state of
+the member is unknown.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _Item = tuple[HardState | None, Sequence[Entry], Snapshot | None, Then]
 
 BATCH_ITEMS_MAX: Final = 4096  # a bound on what one fdatasync waits for
 
-# A lone small batch on a quick disk is written by the loop itself: two thread wake-ups cost more than the fdatasync that they
-# would hide (a put at a time: 60 of 190 us). A disk that is slow, or a member that is busy, gets the thread.
-HERE_ENTRIES_MAX: Final = 2
-HERE_SECONDS_MAX: Final = 0.0006
+# On a fast disk the loop itself writes a lone small batch: two thread wake-ups cost more than the fdatasync that they would
+# hide (with one put in flight, 60 of 190 us). On a slow disk, or under load, the thread writes.
+INLINE_ENTRIES_MAX: Final = 2
+INLINE_SECONDS_MAX: Final = 0.0006
 _SYNCS_AVERAGED: Final = 8
 
 logger = logging.getLogger(__name__)
@@ -46,9 +45,9 @@ logger = logging.getLogger(__name__)
 class ThreadedLogStore:
     """A `LogStore` over a `WAL` and an event loop. All methods belong to the loop's thread.
 
-    on_failure: called once, on the loop, with the StorageFailure after which nothing is durable, or what a `then` raised.
+    on_failure: called once, on the loop, with the StorageFailure after which nothing becomes durable, or what a `then` raised.
     observe_sync: called on the loop with the seconds of each write and fdatasync.
-    here_seconds_max: a disk that syncs quicker than this is waited for by the loop itself; 0: never.
+    inline_seconds_max: the loop itself writes to a disk that syncs faster than this; 0: never.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class ThreadedLogStore:
         *,
         on_failure: Callable[[Exception], None],
         observe_sync: Callable[[float], None] | None = None,
-        here_seconds_max: float = HERE_SECONDS_MAX,
+        inline_seconds_max: float = INLINE_SECONDS_MAX,
     ) -> None:
         self.wal = wal
         self._loop = loop
@@ -67,31 +66,31 @@ class ThreadedLogStore:
         self._failed = False
         self._closed = False
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
-        self._here_seconds_max = here_seconds_max
-        self._sync_seconds = here_seconds_max  # of late, on average; at first the disk has to show that it is quick
-        self._queued = 0  # given to the thread, its `then` still to come
-        self._riders: list[_Item] = []  # commit indexes that wait for a batch worth an fdatasync
+        self._inline_seconds_max = inline_seconds_max
+        self._sync_seconds = inline_seconds_max  # moving average; the disk must prove fast first
+        self._queued = 0  # in the thread, or durable with their `then` still to run
+        self._riders: list[_Item] = []  # commit indexes that wait for the next batch that needs an fdatasync
         self._durable: deque[tuple[list[_Item], float]] = deque()  # from the thread to the loop
         self._due: deque[Then] = deque()
         self._failure: Exception | None = None
-        self._chores: SimpleQueue[int | None] = SimpleQueue()  # 0: only make the next segment
+        self._chores: SimpleQueue[int | None] = SimpleQueue()  # index to release; 0: only prepare the next segment
         self._prepared_behind = wal.newest_segment
         self._writer = Thread(target=self._write, name="tercet-wal", daemon=True)
-        self._keeper = Thread(target=self._keep_house, name="tercet-wal-housekeeping", daemon=True)
+        self._housekeeper = Thread(target=self._run_chores, name="tercet-wal-housekeeping", daemon=True)
         self._writer.start()
-        self._keeper.start()
+        self._housekeeper.start()
         self._chores.put(0)
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> bool:
-        """Queue one batch, or write it at once and return True. `entries` must not be changed afterwards.
+        """Queue one batch, or write it now and return True. The caller must not change `entries` afterwards.
 
-        sync=False promises nothing that a crash may not take back (only the commit index moved): its `then` waits for what was
-        appended before it, not for its own bytes, which reach the disk with the next batch that needs it.
+        sync=False is for a batch that a crash may take back (only the commit index moved): its `then` waits for the batches
+        before it, not for its own bytes, which reach the disk with the next batch that needs an fdatasync.
         """
         if self._failed or self._closed:
             return False
-        if sync and self._may_write_here(len(entries)):
-            return self._write_here((hard_state, entries, None, then))
+        if sync and self._may_write_inline(len(entries)):
+            return self._write_inline((hard_state, entries, None, then))
         if sync or self._queued:
             self._put((hard_state, entries, None, then))
         else:
@@ -101,16 +100,16 @@ class ThreadedLogStore:
         return False
 
     def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:
-        """Record that the log may be read from behind `snapshot`; the backend that holds its state is durable already."""
+        """Record that reading may start after `snapshot`; the backend that holds its state must be durable already."""
         if not self._failed and not self._closed:
             self._put((None, (), snapshot, then))
 
     def release(self, index: int) -> None:
-        """Entries up to `index` are not needed: remove whole segments of them, in the background."""
+        """Entries up to `index` are no longer needed: remove segments that hold no later one, in the background."""
         self._chores.put(index)
 
     def close(self) -> None:
-        """Wait until all is written and durable, then let go of the files. `then`s still due run here."""
+        """Wait until all is durable, run the callbacks that are due, and close the files."""
         if self._closed:
             return
         self._closed = True
@@ -118,24 +117,24 @@ class ThreadedLogStore:
         self._queue.put(None)
         self._chores.put(None)
         self._writer.join()
-        self._keeper.join()
+        self._housekeeper.join()
         self._deliver()
         if self._failure is None:
             self.wal.close()
 
-    def _may_write_here(self, entries: int) -> bool:
-        """The thread is idle, every `then` so far has run, and the disk has been quick of late."""
+    def _may_write_inline(self, entries: int) -> bool:
+        """The thread is idle, every `then` has run, and recent syncs were fast."""
         idle = not self._queued and not self._due and self._failure is None
-        return idle and entries <= HERE_ENTRIES_MAX and self._sync_seconds < self._here_seconds_max
+        return idle and entries <= INLINE_ENTRIES_MAX and self._sync_seconds < self._inline_seconds_max
 
-    def _write_here(self, item: _Item) -> bool:
-        """Write and wait, on the loop. False: it failed, which is told on the next turn."""
+    def _write_inline(self, item: _Item) -> bool:
+        """Write and wait, on the loop. False: it failed, and `on_failure` runs on the next turn."""
         batch = [*self._riders, item]
         self._riders.clear()
         started = perf_counter()
         try:
             self._make_durable(batch)
-        except Exception as error:  # as in the thread: whatever it is, nothing is promised any more
+        except Exception as error:  # as in the thread: any error is final
             self._failure = error
             self._loop.call_soon(self._deliver)
             return False
@@ -160,7 +159,7 @@ class ThreadedLogStore:
         self._riders.clear()
 
     def _deliver(self) -> None:
-        """On the loop: what the thread has finished."""
+        """On the loop: run the callbacks of what the thread has made durable."""
         while self._durable and not self._failed:
             batch, seconds = self._durable.popleft()
             self._queued -= len(batch)
@@ -196,12 +195,12 @@ class ThreadedLogStore:
                     self._durable.append((batch, perf_counter() - started))
                     self._wake_loop()
         except Exception as error:
-            # Also our own bugs must not end this thread in silence: the member would wait for ever.
+            # Including bugs of ours: if this thread ended silently, the member would wait forever.
             self._failure = error
             self._wake_loop()
 
     def _take_batch(self) -> tuple[list[_Item], bool]:
-        """Wait for one item, take all that is there; True with the last batch."""
+        """Wait for one item and take all that are queued. Returns True with the last batch."""
         item = self._queue.get()
         batch: list[_Item] = []
         try:
@@ -230,8 +229,8 @@ class ThreadedLogStore:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver)
 
-    def _keep_house(self) -> None:
-        """The housekeeping thread. What fails here costs no promise: the writer meets the same trouble when it counts."""
+    def _run_chores(self) -> None:
+        """The housekeeping thread. A failure here is only logged: if it matters, the writer meets it too, and fails."""
         while (index := self._chores.get()) is not None:
             try:
                 self.wal.prepare_next()
@@ -242,4 +241,4 @@ class ThreadedLogStore:
 
 
 def _nothing() -> None:
-    """The `then` of a rider: its own was run when all before it was durable."""
+    """The `then` of a batch in `_riders`: its own has been scheduled already."""

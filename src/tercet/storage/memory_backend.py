@@ -1,8 +1,7 @@
-"""A backend in memory that forgets at a crash: for the simulator and for tests. What it promises is what `LmdbBackend`
-promises.
+"""A backend in memory, for the simulator and for tests, with the guarantees of `LmdbBackend`.
 
-Commits are instant and happen only when asked for, so that whoever drives the simulation decides what a crash takes back: all
-that was put since the last commit, which holds whole entries only. Callbacks run at once.
+A commit is instant and happens only on request, so the simulation decides what a crash takes back: all that was put since the
+last commit. Callbacks run at once.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class MemoryView:
         return value
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """What is written while a scan goes on is seen if it lies ahead."""
+        """Changes made during the scan are seen if they lie ahead of it."""
         table = self._tables[bucket]
         position = table.bisect_left(start)
         while position < len(table):
@@ -61,7 +60,7 @@ class StagedTables:
         return MemoryView(self.tables)
 
     def discard(self) -> None:
-        """Nothing lies about in memory."""
+        """There is no file to delete."""
 
 
 class MemoryBackend:
@@ -70,7 +69,7 @@ class MemoryBackend:
     def __init__(self) -> None:
         self._tables = _tables()
         self._reader = MemoryView(self._tables)
-        # What a crash must put back: the value before the first change since the last commit, None where there was no key.
+        # What a crash restores: the value before the first change since the last commit, None where there was no key.
         self._undo_closed: dict[tuple[Bucket, bytes], bytes | None] = {}
         self._undo_open: dict[tuple[Bucket, bytes], bytes | None] = {}
         self._point = self._durable = (0, 0)
@@ -140,11 +139,11 @@ class MemoryBackend:
         self.commit(open_view)
 
     def open_view_seconds(self) -> list[float]:
-        """There is no clock here, and no page to pin: they are counted, not aged."""
+        """Zero for each view: this backend has no clock, and a view pins no pages."""
         return [0.0] * len(self._views)
 
     def defragment(self, then: Callable[[], None], *, failed: Callable[[StorageFailure], None] | None = None) -> None:
-        """Nothing is ever fragmented here."""
+        """Memory is never fragmented: only commits."""
         self.commit(then)
 
     def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> StagedTables:
@@ -156,7 +155,7 @@ class MemoryBackend:
         return StagedTables(tables, max((index, term), (own_index, own_term)))
 
     def install(self, staged: Staged) -> tuple[int, int]:
-        require(isinstance(staged, StagedTables), "adopts what was not staged here", staged)
+        require(isinstance(staged, StagedTables), "installs what this backend did not stage", staged)
         assert isinstance(staged, StagedTables)
         tables = self._tables = staged.tables
         self._reader = MemoryView(tables)
@@ -178,7 +177,7 @@ class MemoryBackend:
             self._commit()
 
     def crash(self) -> None:
-        """The power fails, and returns: what no commit holds is gone, and with it every callback that waited."""
+        """A power failure: lose all that is not committed, and all callbacks that wait for a commit."""
         for undo in (self._undo_open, self._undo_closed):
             for (bucket, key), before in undo.items():
                 if before is None:
@@ -193,7 +192,7 @@ class MemoryBackend:
         self._bytes = sum(len(key) + len(value) for table in self._tables.values() for key, value in table.items())
 
     def _commit(self) -> None:
-        """In this order: a callback may commit again."""
+        """Callbacks come last: one may commit again."""
         self._commit_wanted = False
         self._undo_closed.clear()
         meta = self._tables[Bucket.META]

@@ -1,10 +1,10 @@
-"""The operating system's disk, behind the door of `FileSystem`.
+"""`FileSystem` on the operating system.
 
-Every failure of the system leaves here as a `StorageFailure` that names path, action and offset: whoever keeps promises on this
-disk must stop, and the operator must know where to look. A short write is continued, never taken for a whole one.
+Every error of the system becomes a `StorageFailure` with action, path and offset: the member must stop, and the operator must
+know where to look. A short write is continued.
 
-What this file must never do: retry a failed fsync. Linux marks the pages clean after the failure, so that a second fsync would
-succeed over data that is lost.
+Invariant: a failed fsync is never retried. Linux marks the pages clean after the failure, so a second fsync would succeed
+although the data is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIRECTORY_MODE: Final = 0o700
 
 
 def storage_failure(action: str, path: str, error: OSError) -> StorageFailure:
-    """The one form in which an error of the system is told."""
+    """An error of the system in the form that all messages of storage have."""
     return StorageFailure(f"{action} {path}: {error.strerror or error}")
 
 
@@ -60,7 +60,7 @@ class OsFile:
             raise storage_failure("fdatasync", self.path, error) from error
 
     def allocate(self, size: int) -> None:
-        """Reserve `size` bytes, so that writing them cannot run out of space; what was never written reads as zeros."""
+        """Reserve `size` bytes, so that writing them cannot run out of space. Bytes never written read as zeros."""
         try:
             os.posix_fallocate(self._fd, 0, size)
         except OSError as error:
@@ -101,7 +101,7 @@ class OsFileSystem:
             raise storage_failure("list", directory, error) from error
 
     def make_directory(self, path: str) -> None:
-        """Existing is fine; the parent must exist."""
+        """The directory may exist already; its parent must exist."""
         try:
             os.mkdir(path, DIRECTORY_MODE)
         except FileExistsError:

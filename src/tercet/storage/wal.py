@@ -1,19 +1,19 @@
-"""Where does a promise become durable? The write-ahead log: append, `sync`, and only then may anyone be told.
+"""The write-ahead log: term, vote, commit index and entries are durable once `sync` returns.
 
-    wal = WAL.create(fs, directory, metadata)          a new member
-    wal, recovered = WAL.open(fs, directory)           a member that returns
+    wal = WAL.create(fs, directory, metadata)          for a new member
+    wal, recovered = WAL.open(fs, directory)           after a restart
     wal.append(hard_state, entries); wal.sync()        durable when `sync` returns
-    wal.save_snapshot(mark); wal.sync()                reading may start behind the mark
-    wal.prepare_next(); wal.release(index)             housekeeping, may run in a second thread
+    wal.save_snapshot(snapshot); wal.sync()            reading may start after the snapshot's index
+    wal.prepare_next(); wal.release(index)             housekeeping; may run in a second thread
 
-`append` only pastes bytes together; `sync` makes one record of everything pasted since the last one (one CRC, one write, one
-fdatasync), however many batches that were. A segment that is full is left for the next one, which `prepare_next` has made and
-whose name is durable long before, so that the change costs no more than the write that crosses it.
+`append` only collects bytes. `sync` writes all that was appended since the last call as one record: one CRC, one write, one
+fdatasync. A record that does not fit goes to the next segment, which `prepare_next` has created, its name already durable, so
+that changing segments costs only one more write.
 
-What this file must never do: return from `sync` before fdatasync has, write anything after a failure (a failed fsync may have
-dropped what came before), or begin a segment before the one before it is durable.
+Invariants: `sync` returns only after fdatasync has; nothing is written after a failure (a failed fsync may have dropped earlier
+writes); a segment is begun only when all before it is durable.
 
-One thread calls append, save_snapshot, sync and close; one other thread at a time may call prepare_next and release.
+One thread calls append, save_snapshot, sync and close. One other thread at a time may call prepare_next and release.
 Format: wal_format.py. Reading and repair: wal_recovery.py.
 """
 
@@ -34,16 +34,16 @@ from tercet.storage.interfaces import File, FileSystem
 from tercet.storage.wal_recovery import Recovered, Scan, Segment, recover, segment_numbers, segment_path
 
 SEGMENT_BYTES: Final = 64_000_000
-TOUCH_BYTES: Final = 256 << 10
-"""A reserved block that is written for the first time makes ext4 commit its own journal. So every so often zeros are written
-this far ahead, together with a batch: one of 10 kB is then durable in 0.2 ms instead of 0.3 (medians, virtual disk)."""
-RECORD_BYTES_MAX: Final = 8 << 20  # what waits is split into records of about this size, so that reading stays bounded
+ZEROED_BYTES: Final = 256 << 10
+"""The first write to a reserved block makes ext4 commit its own journal. So from time to time a batch is followed by this many
+zeros: a batch of 10 kB is then durable in 0.2 ms instead of 0.3 (medians, virtual disk)."""
+RECORD_BYTES_MAX: Final = 8 << 20  # batches are split into records of about this size, so that reading needs bounded memory
 
 __all__ = ["SEGMENT_BYTES", "WAL", "Recovered"]
 
 
 class WAL:
-    """See the module's head. Raises StorageFailure for whatever the disk refuses, and then only that."""
+    """See the module's docstring. Every method raises StorageFailure where the disk fails, and from then on."""
 
     def __init__(self, fs: FileSystem, directory: str, scan: Scan, *, segment_bytes: int) -> None:
         """Use `create` or `open`."""
@@ -58,22 +58,22 @@ class WAL:
         self._snapshot = scan.recovered.snapshot
         self._durable_snapshot = scan.recovered.snapshot
         self._next_index = scan.next_index
-        # The same two as the records so far have them: a segment's head must not run ahead of what precedes it.
+        # The same two as of the last record: a segment's head must not be ahead of the records before it.
         self._recorded_state = self._state
         self._recorded_next_index = self._next_index
-        # What `append` has pasted together and no record holds yet.
+        # What `append` has collected and no record holds yet.
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self._state_changed = False
-        # Whole records on their way into the newest segment, at `_offset`.
+        # Complete records to be written to the newest segment, at `_offset`.
         self._records: list[bytes] = []
         self._records_bytes = 0
         self._offset = scan.end
         self._durable = scan.end
-        self._touched = scan.end  # blocks up to here were written before, if only with zeros
-        self._check = scan.check
+        self._zeroed = scan.end  # blocks up to here have been written, with records or with zeros
+        self._crc = scan.crc
         self._failure: StorageFailure | None = None
-        # Shared with the housekeeping thread: held only for moments, but for the making of the next segment.
+        # Shared with the housekeeping thread. Held briefly, except while the next segment is created.
         self._lock = Lock()
         self._segments = scan.segments  # those whose head is durable
         self._newest = scan.segments[-1]
@@ -92,32 +92,32 @@ class WAL:
         segment_bytes: int = SEGMENT_BYTES,
         salt: bytes | None = None,
     ) -> WAL:
-        """Begin a log; the parent directory must exist. A power cut on the way leaves no log at all.
+        """Create a log; the parent directory must exist. A crash before the return leaves no log.
 
-        metadata: the owner's bytes (whose log this is), returned by every `open`.
-        salt: 8 bytes no client knows; given only by who needs the same file twice.
+        metadata: the caller's bytes (which member this is), returned by every `open`.
+        salt: 8 bytes unknown to clients; given only by tests that need the same file twice.
         """
         if cls.exists(fs, directory):
-            raise StorageFailure(f"a write-ahead log exists already in {directory}")
+            raise StorageFailure(f"a write-ahead log already exists in {directory}")
         fs.make_directory(directory)
         fs.sync_directory(posixpath.dirname(directory) or ".")
         salt = os.urandom(8) if salt is None else salt
         head = form.Head(0, 1, salt, HardState(), metadata, None)
         body = form.encode_head(head)
-        data, check = form.encode_record(form.HEAD, [body], len(body), durable=0, previous=0, seed=form.seed_of(salt))
+        data, crc = form.encode_record(form.HEAD, [body], len(body), synced_to=0, previous_crc=0, seed=form.seed_of(salt))
         _make_segment(fs, directory, 0, data, max(segment_bytes, len(data))).close()
         recovered = Recovered(metadata, HardState(), None, [], None)
-        scan = Scan(recovered, salt, [Segment(0, segment_path(directory, 0), 1)], 1, len(data), check, None)
+        scan = Scan(recovered, salt, [Segment(0, segment_path(directory, 0), 1)], 1, len(data), crc, None)
         return cls(fs, directory, scan, segment_bytes=segment_bytes)
 
     @classmethod
     def open(cls, fs: FileSystem, directory: str, *, segment_bytes: int = SEGMENT_BYTES) -> tuple[WAL, Recovered]:
-        """Read what was promised and go on behind it. A torn tail is cut (`Recovered.repaired` says so), damage refused."""
+        """Read the log and continue it. A torn tail is cut (see `Recovered.repaired`). Raises StorageFailure on damage."""
         for name in fs.list(directory) if fs.exists(directory) else []:
-            if name.endswith(".tmp"):  # a next segment that was never finished
+            if name.endswith(".tmp"):  # an unfinished next segment
                 fs.remove(posixpath.join(directory, name))
         scan = recover(fs, directory)
-        # What was just read must not vanish: the process before may have died between write and fsync, or rename and fsync.
+        # What was read must be durable: the process before may have ended between write and fsync, or rename and fsync.
         fs.sync_directory(directory)
         wal = cls(fs, directory, scan, segment_bytes=segment_bytes)
         wal._file.datasync()
@@ -129,7 +129,7 @@ class WAL:
 
     @property
     def segments(self) -> list[str]:
-        """Paths, oldest first; the last is being written."""
+        """Paths, oldest first; the last one is being written."""
         return [segment.path for segment in self._segments]
 
     @property
@@ -138,7 +138,7 @@ class WAL:
         return self._newest.number
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        """Add to what the next `sync` makes durable. Entries follow each other; the first may have an index already written."""
+        """Collect for the next `sync`. Indexes are consecutive; the first may be one already written, and truncates the log."""
         if hard_state is not None:
             self._state = hard_state
             self._state_changed = True
@@ -157,10 +157,10 @@ class WAL:
                 self._close_batch()
 
     def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Add a mark: reading may start behind `snapshot`. Durable, like all else, with the next `sync`.
+        """Collect a snapshot record for the next `sync`: reading may start after `snapshot.index`.
 
-        A snapshot proves that its index is committed and its term has begun, also where the hard state that says so is still to
-        come: the mark carries it. A term first heard of here has no vote in it yet.
+        A snapshot proves that its index is committed and that its term has begun, even if the hard state with both is still to
+        come, so the record's state includes them. In a term first seen here this member has not voted.
         """
         self._close_batch()
         term, vote, commit = self._state
@@ -169,16 +169,16 @@ class WAL:
         self._state = HardState(term, vote, max(commit, snapshot.index))
         self._next_index = max(self._next_index, snapshot.index + 1)
         wire = encode_snapshot(snapshot)
-        self._add_record(form.MARK, [form.STATE.pack(*self._state), wire], form.STATE.size + len(wire))
+        self._add_record(form.SNAPSHOT, [form.STATE.pack(*self._state), wire], form.STATE.size + len(wire))
         self._snapshot = snapshot
 
     def sync(self) -> None:
-        """Make durable all that was appended."""
+        """Make all that was collected durable."""
         self._close_batch()
         self._flush()
 
     def close(self) -> None:
-        """Write what waits (a commit index that rode along) and let go of the files."""
+        """Write what is still collected (a commit index, say) and close the files."""
         try:
             if self._failure is None:
                 self.sync()
@@ -188,28 +188,28 @@ class WAL:
                 self._spare.close()
 
     def prepare_next(self) -> None:
-        """Make the next segment ahead of need. What fails here will fail again, and count, when the segment is needed."""
+        """Create the next segment ahead of need. A failure is not final here: it is if it recurs when the segment is needed."""
         with self._lock:
             if self._spare is None:
                 self._spare = self._make_next()
 
     def release(self, index: int) -> None:
-        """Remove whole segments of which nothing is needed any more: no entry behind `index` or behind the newest mark.
+        """Remove the oldest segments, those with no entry after `index` and none after the newest durable snapshot.
 
-        The mark itself needs no care: each segment repeats in its head the one that was in force when it was begun.
+        The snapshot's own record may go: each segment's head repeats the newest snapshot before it.
         """
-        behind = min(index, self._durable_snapshot.index) if self._durable_snapshot else 0
+        unneeded = min(index, self._durable_snapshot.index) if self._durable_snapshot else 0
         while True:
             with self._lock:
-                if len(self._segments) < 2 or self._segments[1].first_index > behind + 1:
+                if len(self._segments) < 2 or self._segments[1].first_index > unneeded + 1:
                     return
                 oldest = self._segments.pop(0)
             self._fs.remove(oldest.path)
-            # One by one: a removal that survives a power cut while an earlier one does not would leave a gap.
+            # One by one: if a removal survived a power cut and an earlier one did not, the log would have a gap.
             self._fs.sync_directory(self.directory)
 
     def _close_batch(self) -> None:
-        """Turn what `append` pasted into a record."""
+        """Turn what `append` collected into a record."""
         if self._parts or self._state_changed:
             parts, size = self._parts, self._parts_bytes
             self._parts, self._parts_bytes, self._state_changed = [], 0, False
@@ -217,12 +217,12 @@ class WAL:
 
     def _add_record(self, kind: int, parts: list[bytes], size: int) -> None:
         if self._failure is not None:
-            raise StorageFailure(f"write-ahead log {self.directory} is stopped: {self._failure}")
+            raise StorageFailure(f"write-ahead log {self.directory} has failed: {self._failure}")
         end = self._offset + self._records_bytes + form.record_size(size)
         if end > self.segment_bytes and self._offset + self._records_bytes > 0:
             self._begin_segment()
-        record, self._check = form.encode_record(
-            kind, parts, size, durable=self._durable, previous=self._check, seed=self._seed
+        record, self._crc = form.encode_record(
+            kind, parts, size, synced_to=self._durable, previous_crc=self._crc, seed=self._seed
         )
         self._records.append(record)
         self._records_bytes += len(record)
@@ -230,7 +230,7 @@ class WAL:
         self._recorded_next_index = self._next_index
 
     def _begin_segment(self) -> None:
-        """Go over to the next segment, once all before it is durable."""
+        """Continue in the next segment, after making all before it durable."""
         self._flush()
         with self._lock:
             file = self._spare
@@ -245,22 +245,24 @@ class WAL:
             self._newest = Segment(number, segment_path(self.directory, number), self._recorded_next_index)
         self._file.close()
         self._file = file
-        self._offset = self._durable = self._touched = 0
+        self._offset = self._durable = self._zeroed = 0
         head = form.Head(number, self._newest.first_index, self._salt, self._recorded_state, self.metadata, self._snapshot)
         body = form.encode_head(head)
-        record, self._check = form.encode_record(form.HEAD, [body], len(body), durable=0, previous=self._check, seed=self._seed)
+        record, self._crc = form.encode_record(
+            form.HEAD, [body], len(body), synced_to=0, previous_crc=self._crc, seed=self._seed
+        )
         self._records.append(record)
         self._records_bytes += len(record)
 
     def _flush(self) -> None:
         if self._failure is not None:
-            raise StorageFailure(f"write-ahead log {self.directory} is stopped: {self._failure}")
+            raise StorageFailure(f"write-ahead log {self.directory} has failed: {self._failure}")
         if not self._records:
             return
         size = self._records_bytes
-        if self._offset + size > self._touched:
-            self._touched = min(self._offset + size + TOUCH_BYTES, max(self.segment_bytes, self._offset + size))
-            self._records.append(bytes(self._touched - self._offset - size))
+        if self._offset + size > self._zeroed:
+            self._zeroed = min(self._offset + size + ZEROED_BYTES, max(self.segment_bytes, self._offset + size))
+            self._records.append(bytes(self._zeroed - self._offset - size))
         data = b"".join(self._records)
         try:
             self._file.pwrite(data, self._offset)
@@ -289,7 +291,7 @@ class WAL:
 
 
 def _make_segment(fs: FileSystem, directory: str, number: int, data: bytes, size: int) -> File:
-    """A whole segment, its space reserved and its name durable, or none: what fails on the way leaves no name behind."""
+    """A segment with its space reserved and its name durable. On failure nothing remains under its name."""
     path = segment_path(directory, number)
     unfinished = path + ".tmp"
     file = fs.open(unfinished, create=True)
@@ -303,7 +305,7 @@ def _make_segment(fs: FileSystem, directory: str, number: int, data: bytes, size
         fs.sync_directory(directory)
     except StorageFailure:
         file.close()
-        with suppress(StorageFailure):  # it may be renamed already, or the disk gone altogether
+        with suppress(StorageFailure):  # it may have been renamed, or the disk may be gone
             fs.remove(unfinished)
         raise
     return file

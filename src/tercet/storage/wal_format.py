@@ -1,45 +1,46 @@
-"""How is the write-ahead log laid out, and when is a bad record a torn tail rather than damage?
+"""The file format of the write-ahead log, and the rule that tells a torn tail from damage.
 
-A log is a directory of segments `%016x.wal`, numbered without gaps; the first one there is the oldest still needed. A segment
-is a run of records from offset 0, then zeros up to its preallocated size. Integers are big-endian. A record, its size a
-multiple of 8:
+A log is a directory of segments: files named `%016x.wal` by their numbers, which have no gaps. The lowest number is the oldest
+segment still needed. A segment holds records from offset 0 on, then zeros up to its reserved size. Integers are unsigned and
+big-endian; a CRC is CRC-32C (Castagnoli). A record starts and ends at a multiple of 8:
 
     offset  size  field
-         0     4  MAGIC 0x7E4CE701
-         4     4  kind: 1 HEAD, 2 BATCH, 3 MARK
-         8     4  length of the body, L
-        12     4  durable: before this record was written, fdatasync had covered this segment up to that offset
-        16     4  previous: `check` of the record before, also across segments; 0 in the very first
+         0     4  magic 0x7E4CE701
+         4     4  kind: 1 HEAD, 2 BATCH, 3 SNAPSHOT
+         8     4  L, bytes of the body
+        12     4  synced_to: when this record was written, the segment was durable up to this offset
+        16     4  previous_crc: crc of the record before, also across segments; 0 in the first record of a log
         20     L  body
-           0..7   zeros, so that the record ends on a multiple of 8
-               4  check: CRC-32C of all the above, begun with the CRC-32C of the log's salt
-               4  END 0x5ED1E4D5; like MAGIC it holds no zero byte
+      20+L     P  zeros, such that 20+L+P is a multiple of 8
+    20+L+P     4  crc: CRC of the salt followed by all bytes of the record up to here
+    24+L+P     4  end 0x5ED1E4D5
 
-    HEAD, first in each segment:
-        u32 format version 1 | u64 segment number | u64 first index | 8 bytes salt | state | u32 size | metadata | snapshot
-        (no bytes where there is none yet)
-    BATCH, what one call of `sync` made durable:
-        state | entries, each as u64 size, raftpb.Entry
-    MARK, the log may be read from here on:
-        state | snapshot
-    state is u64 term | u64 vote | u64 commit, in force from this record on; snapshot is raftpb.Snapshot; `first index` is the
-    index that an entry following the log so far has; metadata are the owner's bytes, the same in all segments; salt is random,
-    one a log.
+Bodies; `state` is u64 term, u64 vote, u64 commit, and replaces the one before:
 
-Reading. An entry with an index already seen replaces that one and all behind it. A mark that the entries seen so far do not
-lead to (its index is behind them, or their term there differs) replaces all of them. The last state wins.
+    HEAD      u32 version, 1 | u64 segment number | u64 first index | 8 bytes salt | state | u32 M | M bytes metadata | snapshot
+    BATCH     state | entries, each u64 size, raftpb.Entry
+    SNAPSHOT  state | snapshot
 
-Torn or damaged? A power cut may leave any part of what was written since the last fdatasync, and zeros where the rest belongs.
-So a record that does not check is a torn tail only if all of this holds, and damage otherwise:
-  1. it is in the last segment that was begun: a segment is synced before the next one is begun;
-  2. no good record behind it says (`durable`) that the place was once synced;
-  3. something is missing: a sector of zeros, or the record's end.
-A flipped bit in what was synced breaks 2; in the very last record it leaves END in place and no sector empty, and so breaks 3.
-The salt keeps a client from writing a value that passes for a record under 2.
+A segment begins with its HEAD, which summarizes the log before it: `first index` is the index of the next entry, `snapshot` the
+newest one recorded, as a raftpb.Snapshot, or no bytes if there is none. Salt (random) and metadata (the caller's) are the same
+in all segments of a log.
 
-Source: etcd server/storage/wal (CRC chain, torn-tail rule by zero sectors). Departs in: one record a batch instead of one an
-entry (one CRC and one write however many entries), rule 2, and segment names without an index, so that the next one can be made
-in full, its name durable, before it is needed.
+Reading. Take state, first index and snapshot from the oldest segment's HEAD, then read all records in order. A BATCH appends
+its entries; an entry whose index is in the log truncates the log there first. A SNAPSHOT whose index is beyond the log, or is
+in it with another term, empties the log: the next entry follows the snapshot. The member restarts from the newest snapshot
+whose index is committed, and the entries after it.
+
+Torn or damaged. A power failure may leave any part of what was written since the last fdatasync, with zeros in place of the
+rest. So a record with a wrong crc is a torn tail, to be cut, if all of this holds; otherwise the log is damaged:
+  1. It is in the last segment that has a HEAD. A segment is synced before the next one is begun.
+  2. No valid record after it has a `synced_to` beyond its offset: that would prove that it once was durable.
+  3. Something is missing: some sector (512 bytes) holds only zeros, or the record's end is cut off.
+A bit flipped in synced data violates 2; in the very last record it violates 3, since `end` is there and no sector is empty. The
+salt keeps clients from writing a value that looks like a valid record to rule 2.
+
+Source: etcd server/storage/wal (chain of CRCs, torn tail recognised by sectors of zeros). Departs in: one record per batch
+instead of one per entry (one CRC and one write for any number of entries); rule 2; segment names without an index, so that the
+next segment can be created, its name durable, before it is needed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ MAGIC: Final = 0x7E4CE701
 END: Final = (0x5ED1E4D5).to_bytes(4, "big")
 HEAD: Final = 1
 BATCH: Final = 2
-MARK: Final = 3
+SNAPSHOT: Final = 3
 FORMAT_VERSION: Final = 1
 SECTOR: Final = 512
 
@@ -72,29 +73,29 @@ _MAGIC_BYTES: Final = MAGIC.to_bytes(4, "big")
 _ZEROS: Final = bytes(1 << 16)
 
 Refuse = Callable[[int, str], StorageFailure]
-"""Makes the error for an offset of the segment at hand: it knows the file's name."""
+"""Makes the error for an offset in the current segment; adds the file's name."""
 
 RefuseText = Callable[[str], StorageFailure]
-"""The same for the record at hand."""
+"""The same for the current record."""
 
 
 class Record:
-    """A record that checks. Written out, since a NamedTuple with a memoryview cannot be compiled."""
+    """A record with a valid crc. Not a NamedTuple: mypyc cannot compile one with a memoryview."""
 
-    __slots__ = ("body", "check", "durable", "end", "kind", "offset", "previous")
+    __slots__ = ("body", "crc", "end", "kind", "offset", "previous_crc", "synced_to")
 
-    def __init__(self, offset: int, end: int, kind: int, durable: int, previous: int, check: int, body: memoryview) -> None:
+    def __init__(self, offset: int, end: int, kind: int, synced_to: int, previous_crc: int, crc: int, body: memoryview) -> None:
         self.offset = offset
         self.end = end
         self.kind = kind
-        self.durable = durable
-        self.previous = previous
-        self.check = check
+        self.synced_to = synced_to
+        self.previous_crc = previous_crc
+        self.crc = crc
         self.body = body
 
 
 class Head(NamedTuple):
-    """What a segment knows about the log before it."""
+    """The body of a HEAD record: a summary of the log before its segment."""
 
     number: int
     first_index: int
@@ -109,29 +110,29 @@ def record_size(body_bytes: int) -> int:
 
 
 def encode_record(
-    kind: int, parts: list[bytes], body_bytes: int, *, durable: int, previous: int, seed: int
+    kind: int, parts: list[bytes], body_bytes: int, *, synced_to: int, previous_crc: int, seed: int
 ) -> tuple[bytes, int]:
-    """The record's bytes and its `check`. `parts` make up the body, `body_bytes` long."""
-    header = HEADER.pack(MAGIC, kind, body_bytes, durable, previous)
+    """The record's bytes and its crc. The body, of `body_bytes` bytes, is the concatenation of `parts`."""
+    header = HEADER.pack(MAGIC, kind, body_bytes, synced_to, previous_crc)
     checked = b"".join((header, *parts, _PADDING[-(HEADER.size + body_bytes) & 7]))
-    check: int = google_crc32c.extend(seed, checked)
-    return b"".join((checked, check.to_bytes(4, "big"), END)), check
+    crc: int = google_crc32c.extend(seed, checked)
+    return b"".join((checked, crc.to_bytes(4, "big"), END)), crc
 
 
 def parse_record(data: bytes, offset: int, seed: int) -> Record | None:
-    """The record at `offset`, or None where there is none that checks. END only bears witness where a record does not."""
+    """The record at `offset`; None without a valid one there. Does not look at END: that matters only for a broken record."""
     if offset + HEADER.size + TRAILER_BYTES > len(data):
         return None
-    magic, kind, length, durable, previous = HEADER.unpack_from(data, offset)
+    magic, kind, length, synced_to, previous_crc = HEADER.unpack_from(data, offset)
     end = offset + record_size(length)
-    check_at = end - TRAILER_BYTES
-    if magic != MAGIC or check_at + 4 > len(data):
+    crc_at = end - TRAILER_BYTES
+    if magic != MAGIC or crc_at + 4 > len(data):
         return None
-    check = int.from_bytes(data[check_at : check_at + 4], "big")
-    if google_crc32c.extend(seed, data[offset:check_at]) != check:
+    crc = int.from_bytes(data[crc_at : crc_at + 4], "big")
+    if google_crc32c.extend(seed, data[offset:crc_at]) != crc:
         return None
     body = memoryview(data)[offset + HEADER.size : offset + HEADER.size + length]
-    return Record(offset, end, kind, durable, previous, check, body)
+    return Record(offset, end, kind, synced_to, previous_crc, crc, body)
 
 
 def encode_head(head: Head) -> bytes:
@@ -141,28 +142,29 @@ def encode_head(head: Head) -> bytes:
 
 
 def parse_head(body: bytes, refuse: Refuse) -> Head:
-    """Read before anything is checked, since the salt that begins the check is in here."""
+    """Parse an unverified HEAD: it contains the salt, without which no crc can be verified."""
     fixed = _HEAD_START.size + STATE.size + 4
     if len(body) < fixed:
-        raise refuse(0, "the segment's head is too short")
+        raise refuse(0, "the segment's head record is too short")
     version, number, first_index, salt = _HEAD_START.unpack_from(body)
     if version != FORMAT_VERSION:
-        raise refuse(0, f"format version {version} is unknown to this program")
+        raise refuse(0, f"unknown format version {version}")
     state = HardState(*STATE.unpack_from(body, _HEAD_START.size))
     size = int.from_bytes(body[fixed - 4 : fixed], "big")
     if fixed + size > len(body):
-        raise refuse(0, "the metadata do not fit the segment's head")
+        raise refuse(0, "the metadata do not fit into the segment's head record")
     rest = body[fixed + size :]
     snapshot = read_snapshot(rest, lambda text: refuse(0, text)) if rest else None
     return Head(number, first_index, salt, state, body[fixed : fixed + size], snapshot)
 
 
 def seed_of(salt: bytes) -> int:
+    """The crc of the salt; a record's crc continues it."""
     return int(google_crc32c.value(salt))
 
 
 def parse_entries(body: memoryview, refuse: RefuseText) -> Iterator[Entry]:
-    """The entries of a BATCH, behind its state."""
+    """The entries of a BATCH, which follow its state."""
     at, end = STATE.size, len(body)
     while at < end:
         if at + 8 > end:
@@ -170,7 +172,7 @@ def parse_entries(body: memoryview, refuse: RefuseText) -> Iterator[Entry]:
         (size,) = _SIZE.unpack_from(body, at)
         at += 8 + size
         if at > end:
-            raise refuse("an entry reaches beyond its record")
+            raise refuse("an entry extends beyond its record")
         wire = bytes(body[at - size : at])
         try:
             yield decode_entry(wire)
@@ -186,7 +188,7 @@ def read_snapshot(wire: bytes, refuse: RefuseText) -> Snapshot:
 
 
 def end_of_content(data: bytes, start: int) -> int:
-    """Behind the last byte at or after `start` that is not zero; `start` if all are."""
+    """Offset after the last non-zero byte at or after `start`; `start` if all are zero."""
     end = len(data)
     while end - start >= len(_ZEROS) and data[end - len(_ZEROS) : end] == _ZEROS:
         end -= len(_ZEROS)
@@ -195,22 +197,22 @@ def end_of_content(data: bytes, start: int) -> int:
 
 
 def reason_for_refusal(data: bytes, offset: int, seed: int) -> str | None:
-    """Why the bad record at `offset` of the last segment is damage; None if a power cut explains it (rules 2 and 3)."""
+    """Why the broken record at `offset` of the last segment is damage; None if it is a torn tail (rules 2 and 3)."""
     end = end_of_content(data, offset)
     for record in _later_records(data, offset, end, seed):
-        if record.durable > offset:
-            return f"the record does not check, and the one at offset {record.offset} was written when it was already durable"
+        if record.synced_to > offset:
+            return f"wrong crc in a record that was durable when the record at offset {record.offset} was written"
     if _has_empty_sector(data, offset, end):
         return None
     if end % 8 == 0 and data[end - 4 : end] == END:
-        return "the record does not check, though no part of it is missing"
+        return "wrong crc in a record of which no part is missing"
     if end - offset < HEADER.size:
         return None  # the file was cut inside the header
     magic, _, length, _, _ = HEADER.unpack_from(data, offset)
     if magic != MAGIC:
-        return "there is no record, and no sector is missing that could have held its start"
+        return "no record starts here, and no sector is missing"
     if end > offset + record_size(length):
-        return "the record does not check, and something follows it"
+        return "wrong crc in a record that others follow"
     return None
 
 
@@ -225,7 +227,7 @@ def _later_records(data: bytes, offset: int, end: int, seed: int) -> Iterator[Re
 
 
 def _has_empty_sector(data: bytes, start: int, end: int) -> bool:
-    """Is a sector, or the part of it within start..end, all zeros? Sectors count from the file's start, as the disk's do."""
+    """Whether any sector, or its part within start..end, is all zeros. Sectors are aligned to the start of the file."""
     while start < end:
         stop = min(start - start % SECTOR + SECTOR, end)
         if data.count(0, start, stop) == stop - start:

@@ -1,11 +1,10 @@
-"""What did the log promise before the power went? Reads all segments, cuts a torn tail, refuses damage.
+"""Reading the write-ahead log at start: replay all segments, cut a torn tail, refuse damage.
 
-The replay is a pure fold over the records, in order (`_Replay`); around it stand the checks of the chain: numbers without gaps,
-each record's `previous`, the same salt and metadata in every segment. Nothing here guesses: what does not fit is a
-`StorageFailure` that names file and offset, except a torn tail, which is cut after a copy of it is kept beside as
-`NAME.broken`.
+`_Replay` is a fold over the records in order. `_Reader` verifies the chain: segment numbers without gaps, each record's
+`previous_crc`, the same salt and metadata in every segment. Damage is a `StorageFailure` with file and offset. A torn tail is
+cut, and the segment as it was is kept as `NAME.broken`.
 
-Format and the torn-or-damaged rule: wal_format.py.
+The format, and the rule that tells a torn tail from damage: wal_format.py.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ SEGMENT_NAME: Final = re.compile(r"([0-9a-f]{16})\.wal")
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a member finds again. `entries` begin right behind `snapshot`, or at the log's first index without one."""
+    """The log's content. `entries` start right after `snapshot`, or at index 1 without one."""
 
     metadata: bytes
     hard_state: HardState
     snapshot: Snapshot | None
     entries: list[Entry]
-    repaired: str | None  # what was cut, for the operator; None if nothing
+    repaired: str | None  # for the operator: what was cut; None if nothing
 
 
 @dataclass(slots=True)
 class Segment:
-    """A file of the log: which index an entry that begins it would have."""
+    """A file of the log. `first_index` is the index of the first entry that it may hold."""
 
     number: int
     path: str
@@ -46,15 +45,15 @@ class Segment:
 
 @dataclass(slots=True)
 class Scan:
-    """Where writing goes on, beside what was found."""
+    """What recovery found, and where writing continues."""
 
     recovered: Recovered
     salt: bytes
     segments: list[Segment]
     next_index: int
     end: int  # offset in the newest segment
-    check: int
-    spare: int | None  # number of a segment that was made but not begun
+    crc: int
+    spare: int | None  # number of a segment that exists and has no HEAD yet
 
 
 def segment_path(directory: str, number: int) -> str:
@@ -90,7 +89,7 @@ def _read(fs: FileSystem, path: str) -> bytes:
 
 
 class _Reader:
-    """Walks the segments in order; one use."""
+    """Reads the segments in order, once."""
 
     def __init__(self, fs: FileSystem, directory: str, numbers: list[int], spare: int | None) -> None:
         self._fs = fs
@@ -99,7 +98,7 @@ class _Reader:
         self._spare = spare
         self._salt = b""
         self._seed = 0
-        self._check = 0
+        self._crc = 0
         self._end = 0
         self._repaired: str | None = None
         self._segments: list[Segment] = []
@@ -107,7 +106,7 @@ class _Reader:
         self._replay = _Replay()
 
     def read(self, newest_data: bytes | None) -> Scan:
-        """newest_data: the last segment's bytes, where they were read already."""
+        """newest_data: the last segment's bytes, if they have been read."""
         for number in self._numbers[:-1]:
             self._read_segment(number, _read(self._fs, segment_path(self._directory, number)))
         newest = self._numbers[-1]
@@ -119,14 +118,14 @@ class _Reader:
             segments=self._segments,
             next_index=self._replay.next_index,
             end=self._end,
-            check=self._check,
+            crc=self._crc,
             spare=self._spare,
         )
 
     def _read_segment(self, number: int, data: bytes) -> None:
         newest = number == self._numbers[-1]
         if newest and self._segments and not self._head_is_whole(data, number):
-            # Cut right when the segment was begun: all that was promised is in the one before.
+            # Its HEAD is torn, so all that was synced is in the segments before.
             self._repair(number, data, 0)
             self._spare = number
             return
@@ -136,41 +135,41 @@ class _Reader:
         while (record := form.parse_record(data, offset, self._seed)) is not None:
             self._check_chain(record, number)
             self._take(record, number)
-            self._check = record.check
+            self._crc = record.crc
             offset = record.end
         self._end = offset
         if form.end_of_content(data, offset) == offset:
             return
         if not newest:
-            raise self._damage(number, offset, "the record does not check, and a later segment was begun behind it")
+            raise self._damage(number, offset, "wrong crc in a record that a later segment follows")
         self._repair(number, data, offset)
 
     def _head_is_whole(self, data: bytes, number: int) -> bool:
         return form.parse_record(data, 0, self._seed) is not None
 
     def _read_head(self, data: bytes, number: int) -> form.Head:
-        """The head's fields, first without its check: they hold the salt that the check begins with."""
+        """The HEAD, parsed before its crc is verified: it contains the salt."""
         if len(data) < form.HEADER.size + form.TRAILER_BYTES:
-            raise self._damage(number, 0, "the file is too short for a segment's head")
+            raise self._damage(number, 0, "the file is too short for a segment's head record")
         magic, kind, length, _, _ = form.HEADER.unpack_from(data)
         if magic != form.MAGIC or kind != form.HEAD or form.record_size(length) > len(data):
-            raise self._damage(number, 0, "this is no segment of a write-ahead log, or its head is damaged")
+            raise self._damage(number, 0, "not a segment of a write-ahead log, or its head record is damaged")
         body = data[form.HEADER.size : form.HEADER.size + length]
         head = form.parse_head(body, lambda offset, text: self._damage(number, offset, text))
         if not self._segments:
             self._salt, self._seed, self._metadata = head.salt, form.seed_of(head.salt), head.metadata
         if form.parse_record(data, 0, self._seed) is None:
-            raise self._damage(number, 0, "the segment's head does not check")
+            raise self._damage(number, 0, "wrong crc in the segment's head record")
         if head.number != number:
-            raise self._damage(number, 0, f"the segment calls itself number {head.number:x}")
+            raise self._damage(number, 0, f"the head record says that this is segment {head.number:x}")
         if head.salt != self._salt or head.metadata != self._metadata:
             raise self._damage(number, 0, "the segment belongs to another log")
         return head
 
     def _check_chain(self, record: form.Record, number: int) -> None:
         first_of_all = record.offset == 0 and len(self._segments) == 1
-        if not first_of_all and record.previous != self._check:
-            raise self._damage(number, record.offset, "the record does not follow the one before: something between is lost")
+        if not first_of_all and record.previous_crc != self._crc:
+            raise self._damage(number, record.offset, "the record does not follow the one before: records are missing")
 
     def _take(self, record: form.Record, number: int) -> None:
         def refuse(text: str) -> StorageFailure:
@@ -185,13 +184,13 @@ class _Reader:
             raise refuse("the record is too short")
         elif record.kind == form.BATCH:
             self._replay.batch(body, refuse)
-        elif record.kind == form.MARK:
-            self._replay.mark(body, refuse)
+        elif record.kind == form.SNAPSHOT:
+            self._replay.snapshot(body, refuse)
         else:
-            raise refuse(f"records of kind {record.kind} are unknown to this program")
+            raise refuse(f"unknown record kind {record.kind}")
 
     def _repair(self, number: int, data: bytes, offset: int) -> None:
-        """Cut a torn tail, keeping what it looked like; refuse if it is none."""
+        """Cut a torn tail, after copying the segment. Raises StorageFailure if it is damage instead."""
         reason = form.reason_for_refusal(data, offset, self._seed)
         if reason is not None:
             raise self._damage(number, offset, reason)
@@ -210,7 +209,7 @@ class _Reader:
         file.datasync()
         file.close()
         self._repaired = (
-            f"cut {end - offset} bytes of a torn record at offset {offset} of {path}; the file as it was is {broken}"
+            f"cut {end - offset} bytes of a torn record at offset {offset} of {path}; the original is kept as {broken}"
         )
 
     def _damage(self, number: int, offset: int, text: str) -> StorageFailure:
@@ -219,7 +218,7 @@ class _Reader:
 
 @dataclass(slots=True)
 class _Replay:
-    """The log as the records build it. `entries` cover first_index .. next_index - 1."""
+    """The log as of the records read so far. `entries` are first_index .. next_index - 1."""
 
     first_index: int = 1
     state: HardState = field(default_factory=HardState)
@@ -241,22 +240,22 @@ class _Replay:
         append = self.entries.append
         for entry in form.parse_entries(body, refuse):
             if entry.index != next_index:
-                self._step_back_to(entry.index, refuse)
+                self._truncate(entry.index, refuse)
                 append = self.entries.append
                 next_index = entry.index
             append(entry)
             next_index += 1
 
-    def _step_back_to(self, index: int, refuse: form.RefuseText) -> None:
+    def _truncate(self, index: int, refuse: form.RefuseText) -> None:
         if index > self.next_index:
-            raise refuse(f"entry {index} follows, where {self.next_index} should")
+            raise refuse(f"entry {index} where {self.next_index} should follow")
         if index < self.first_index:
             self.first_index = index
             self.entries = []
         else:
             del self.entries[index - self.first_index :]
 
-    def mark(self, body: memoryview, refuse: form.RefuseText) -> None:
+    def snapshot(self, body: memoryview, refuse: form.RefuseText) -> None:
         self.state = HardState(*form.STATE.unpack_from(body))
         snapshot = form.read_snapshot(bytes(body[form.STATE.size :]), refuse)
         self.snapshots.append(snapshot)
@@ -265,11 +264,11 @@ class _Replay:
             self.entries = []
 
     def _term(self, index: int) -> int | None:
-        """None where no entry tells."""
+        """The term of an entry; None if it is not in the log."""
         return self.entries[index - self.first_index].term if index >= self.first_index else None
 
     def result(self, metadata: bytes, repaired: str | None, oldest_path: str) -> Recovered:
-        """The newest snapshot whose index is committed, and the entries behind it."""
+        """The newest snapshot whose index is committed, and the entries after it."""
         usable = [snapshot for snapshot in self.snapshots if snapshot.index <= self.state.commit]
         snapshot = max(usable, key=lambda snapshot: snapshot.index, default=None)
         base = snapshot.index if snapshot else 0

@@ -1,6 +1,6 @@
-"""What was put but is not in the file yet, and how it lies over the file for a reader.
+"""Changes that no commit has written to the file yet, and the overlay of them on the file for readers.
 
-A buffer is one dictionary a bucket, key to value, None for a deleted key: a put costs one assignment.
+A buffer is one dictionary per bucket, from key to value, None for a deleted key. A put costs one assignment.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ def new_buffer() -> Buffer:
 
 
 def merge_into(older: Buffer, newer: Buffer) -> None:
-    """Make `older` what it is after `newer`."""
+    """Apply `newer` to `older`."""
     for bucket, changes in newer.items():
         older[bucket].update(changes)
 
 
 def slices(buffer: Buffer, operations: int) -> Iterator[list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]]]:
-    """The buffer in pieces of at most so many operations: for each bucket touched what to put and what to delete."""
-    piece: list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]] = []
-    room = operations
+    """The buffer in slices of at most `operations` changes: for each bucket, records to put and keys to delete."""
+    result: list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]] = []
+    space = operations
     for bucket, changes in buffer.items():
         items = iter(changes.items())
-        while part := list(islice(items, room)):
+        while part := list(islice(items, space)):
             puts = [(key, value) for key, value in part if value is not None]
             deletes = [key for key, value in part if value is None]
-            piece.append((bucket, puts, deletes))
-            room -= len(part)
-            if room == 0:
-                yield piece
-                piece, room = [], operations
-    if piece:
-        yield piece
+            result.append((bucket, puts, deletes))
+            space -= len(part)
+            if space == 0:
+                yield result
+                result, space = [], operations
+    if result:
+        yield result
 
 
 def changes_between(
     buffers: tuple[Buffer, ...], bucket: Bucket, start: bytes, end: bytes | None
 ) -> list[tuple[bytes, bytes | None]]:
-    """What the buffers, oldest first, say about start <= key < end, in order. Looks at every key in them."""
+    """Changes in start <= key < end, in order of key; `buffers` oldest first. Visits every key in them."""
     merged: Changes = {}
     for buffer in buffers:
         for key, value in buffer[bucket].items():
@@ -55,7 +55,7 @@ def changes_between(
 
 
 def overlay(records: Iterator[tuple[bytes, bytes]], changes: list[tuple[bytes, bytes | None]]) -> Iterator[tuple[bytes, bytes]]:
-    """The file's records with the changes laid over them; both ascend."""
+    """The file's records with the changes applied. Both ascend."""
     position, count = 0, len(changes)
     for key, value in records:
         while position < count and changes[position][0] < key:
