@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tercet.http1.origin import parse_origin
 from tercet.peer.headers import Identity, is_compatible, offers_streams, parse_id, parse_version
-from tercet.peer.urls import UrlPicker, parse_origin
+from tercet.peer.url_picker import UrlPicker
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_origins() -> None:
     ],
 )
 def test_bad_urls_are_named(url: str) -> None:
-    with pytest.raises(ValueError, match="bad peer URL"):
+    with pytest.raises(ValueError, match="bad URL"):
         parse_origin(url)
 
 

@@ -17,8 +17,8 @@ from typing import Final, cast
 
 import h11
 
-from tercet.peer.headers import Headers
-from tercet.peer.urls import Origin
+from tercet.http1.messages import TextHeaders
+from tercet.http1.origin import Origin
 
 USER_AGENT: Final = "tercet"
 _RESPONSE_BYTES_MAX: Final = 4 << 20
@@ -56,7 +56,7 @@ class HttpClient:
         origin: Origin,
         method: str,
         path: str,
-        headers: Headers,
+        headers: TextHeaders,
         body: bytes | AsyncIterator[bytes] = b"",
         *,
         timeout: float,
@@ -80,7 +80,7 @@ class HttpClient:
             self._release(origin, connection)
             return answer
 
-    async def open_stream(self, origin: Origin, path: str, headers: Headers) -> tuple[Answer, asyncio.Transport, bytes]:
+    async def open_stream(self, origin: Origin, path: str, headers: TextHeaders) -> tuple[Answer, asyncio.Transport, bytes]:
         """A GET whose 200 has no end: its head, the connection (now the caller's), and what of the body came with the head.
 
         With any other status the answer is complete and the connection closed.
@@ -230,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
         origin: Origin,
         method: str,
         path: str,
-        headers: Headers,
+        headers: TextHeaders,
         body: bytes | AsyncIterator[bytes],
         timeout: float,
         *,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
+TextHeaders = list[tuple[str, str]]
+"""Headers between members: every name and value is ASCII."""
 Response = tuple[int, Headers, bytes | AsyncIterator[bytes]]
 HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[Response]]
 """(method, path with query, headers, body) -> (status, headers, body)."""

@@ -22,7 +22,7 @@ from typing import Final, cast
 
 import h11
 
-from tercet.peer.headers import Headers
+from tercet.http1.messages import TextHeaders
 
 logger = logging.getLogger(__name__)
 
@@ -52,26 +52,26 @@ class Request:
 class Response:
     status: int
     body: bytes = b""
-    headers: Headers = field(default_factory=list)
+    headers: TextHeaders = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class StreamResponse:
     """200, a chunked body without end, and the protocol that writes it."""
 
-    headers: Headers
+    headers: TextHeaders
     take: Callable[[asyncio.Transport], asyncio.BaseProtocol]
 
 
 Application = Callable[[Request], Awaitable[Response | StreamResponse]]
 
 
-def text_response(status: int, text: str, headers: Headers | None = None) -> Response:
+def text_response(status: int, text: str, headers: TextHeaders | None = None) -> Response:
     """An error as Go's http.Error writes it; etcd's peers compare such texts."""
     return Response(status, f"{text}\n".encode(), [_TEXT, _NO_SNIFF, *(headers or [])])
 
 
-def json_response(body: bytes, headers: Headers | None = None) -> Response:
+def json_response(body: bytes, headers: TextHeaders | None = None) -> Response:
     return Response(200, body, [("Content-Type", "application/json"), *(headers or [])])
 
 

@@ -19,9 +19,9 @@ from google.protobuf.message import DecodeError
 from tercet import errors
 from tercet.errors import TercetError
 from tercet.http1.client import Answer, HttpClient
+from tercet.http1.origin import parse_origin
 from tercet.peer.headers import parse_id
 from tercet.peer.member_endpoints import MemberJson, NotPrimaryLessor
-from tercet.peer.urls import parse_origin
 from tercet.proto import internal_pb2, rpc_pb2
 
 

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tercet.http1.messages import TextHeaders
+
 Version = tuple[int, int]
-Headers = list[tuple[str, str]]
 
 MIN_CLUSTER_VERSION: Final = "3.0.0"
-ID_MAX: Final = (1 << 64) - 1
 _UNKNOWN_VERSION: Final[Version] = (2, 0)
 _OLDEST_WITH_BOTH_STREAMS: Final[Version] = (2, 1)
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.\d{1,9}(?:[-+][0-9A-Za-z.+-]*)?")
@@ -38,7 +38,7 @@ class Identity:
     version: str
     peer_urls: tuple[str, ...]
 
-    def request_headers(self, to: int | None = None) -> Headers:
+    def request_headers(self, to: int | None = None) -> TextHeaders:
         """The headers of a request under /raft; `to` on stream requests."""
         headers = [
             ("X-Server-From", f"{self.id:x}"),

@@ -22,8 +22,8 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import StatusError
+from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, Request, Response, json_response, text_response
-from tercet.peer.headers import Headers
 from tercet.proto import internal_pb2, rpc_pb2
 
 logger = logging.getLogger("tercet.peer")
@@ -69,7 +69,7 @@ class MemberEndpoints:
     def __init__(self, cluster_id: int, api: MemberApi) -> None:
         self._api = api
         self._cluster_id = f"{cluster_id:x}"
-        self._cluster: Headers = [("X-Etcd-Cluster-ID", self._cluster_id)]
+        self._cluster: TextHeaders = [("X-Etcd-Cluster-ID", self._cluster_id)]
         self._routes: dict[str, tuple[str, Callable[[Request], Coroutine[Any, Any, Response]]]] = {
             "/members": ("GET", self._members),
             "/members/hashkv": ("GET", self._hash_kv),

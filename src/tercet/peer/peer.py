@@ -23,7 +23,7 @@ from tercet.peer.status import PeerStatus
 from tercet.peer.stream_reader import StreamReader
 from tercet.peer.stream_writer import StreamWriter
 from tercet.peer.tasks import Tasks
-from tercet.peer.urls import UrlPicker
+from tercet.peer.url_picker import UrlPicker
 from tercet.raft.types import Message, MessageType
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from tercet.http1.client import Answer
 from tercet.peer.context import Context, logger
 from tercet.peer.status import PeerStatus
-from tercet.peer.urls import UrlPicker
+from tercet.peer.url_picker import UrlPicker
 
 _DRIFT_SECONDS_MAX: Final = 1.0
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")

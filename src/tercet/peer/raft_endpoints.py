@@ -18,10 +18,11 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
+from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, Request, Response, StreamResponse, text_response
 from tercet.peer.context import Context
 from tercet.peer.frames import FrameError
-from tercet.peer.headers import Headers, is_compatible, parse_id
+from tercet.peer.headers import is_compatible, parse_id
 from tercet.peer.message_stream import parse_message
 from tercet.peer.peer import Peer
 from tercet.peer.prober import probe_answer
@@ -48,7 +49,7 @@ class RaftEndpoints:
     def __init__(self, context: Context, directory: Directory) -> None:
         self._context = context
         self._directory = directory
-        self._cluster: Headers = [("X-Etcd-Cluster-ID", f"{context.identity.cluster_id:x}")]
+        self._cluster: TextHeaders = [("X-Etcd-Cluster-ID", f"{context.identity.cluster_id:x}")]
         self._posts_bytes = 0
         self._receptions = 0
         self.snapshots_received = 0
@@ -168,7 +169,7 @@ class RaftEndpoints:
     def _stream(self, request: Request) -> Response | StreamResponse:
         if request.method != "GET":
             return method_not_allowed("GET")
-        own: Headers = [("X-Server-Version", self._context.identity.version), *self._cluster]
+        own: TextHeaders = [("X-Server-Version", self._context.identity.version), *self._cluster]
         refusal = self._wrong_cluster(request)
         if refusal is None:
             found = self._find_stream(request)

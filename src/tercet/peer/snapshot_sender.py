@@ -17,7 +17,7 @@ from tercet.peer.context import Context
 from tercet.peer.frames import pack_u64
 from tercet.peer.post import check_answer
 from tercet.peer.status import PeerStatus
-from tercet.peer.urls import UrlPicker
+from tercet.peer.url_picker import UrlPicker
 from tercet.raft.codec import encode_message
 from tercet.raft.types import Message
 

@@ -20,7 +20,7 @@ from tercet.peer.headers import offers_streams, parse_version
 from tercet.peer.message_stream import MessageDecoder
 from tercet.peer.msgapp_stream import MsgAppDecoder
 from tercet.peer.status import PeerStatus
-from tercet.peer.urls import UrlPicker
+from tercet.peer.url_picker import UrlPicker
 from tercet.raft.types import Message
 
 _PRECONDITION_TEXTS: Final = {

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from tercet.http1.client import HttpClient
+from tercet.http1.origin import parse_origin
 from tercet.http1.server import IO_TIMEOUT_SECONDS, Request, Response, ServerConnection, StreamResponse, text_response
 from tercet.peer.context import Context, Handler, Limits
 from tercet.peer.headers import Identity
@@ -31,7 +32,6 @@ from tercet.peer.snapshot_sender import discard_database
 from tercet.peer.status import PeerStatus
 from tercet.peer.stream_writer import StreamWriter
 from tercet.peer.tasks import Tasks
-from tercet.peer.urls import parse_origin
 from tercet.raft.types import Message, MessageType
 
 logger = logging.getLogger("tercet.peer")
