@@ -17,7 +17,7 @@ from tests.peer.test_member_questions import Api
 from tests.support.waiting import until
 
 HEADERS = {"X-Server-Version": "3.7.1", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": f"{CLUSTER:x}"}
-QUICK = Limits(io_timeout=0.3)
+QUICK = Limits(read_timeout=0.3)
 
 
 def post(body: bytes = b"", **headers: str) -> bytes:

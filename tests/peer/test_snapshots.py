@@ -136,7 +136,7 @@ def test_a_broken_transfer_leaves_no_file(tmp_path: Path) -> None:
     async def scenario() -> None:
         envelope = encode_message(snapshot())
         start = struct.pack(">Q", len(envelope)) + envelope + bytes(3 << 20)
-        async with member(2, tmp_path / "2", limits=Limits(io_timeout=0.3)) as two:
+        async with member(2, tmp_path / "2", limits=Limits(read_timeout=0.3)) as two:
             for end in ("close", "stall", "garbage"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
                 head = request("POST", "/raft/snapshot", headers(**{"Transfer-Encoding": "chunked"}))

@@ -17,7 +17,7 @@ from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, me
 from tests.peer.tls import contexts
 from tests.support.waiting import until
 
-QUICK = Limits(io_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
+QUICK = Limits(read_timeout=0.6, write_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
 
 
 def heartbeat(to: int, from_: int, term: int = 3) -> Message:
@@ -111,7 +111,7 @@ def test_a_quiet_stream_lives_by_its_heartbeats(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path, limits=QUICK) as (one, two):
             since = one.transport.active_since(2)
-            await asyncio.sleep(QUICK.io_timeout * 1.7)
+            await asyncio.sleep(QUICK.read_timeout * 1.7)
             assert one.transport.active_since(2) == since
             assert one.notes.messages == two.notes.messages == []
             assert one.notes.unreachable == []
@@ -362,7 +362,7 @@ def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
             assert peer is not None
             one.transport.send([append(0, 1, size=16 << 20)])
             assert peer._message_writer is not None
-            await until(lambda: peer._message_writer is None, seconds=4 * QUICK.io_timeout)
+            await until(lambda: peer._message_writer is None, seconds=4 * QUICK.read_timeout)
             await until(lambda: one.notes.unreachable == [2])
             assert one.transport.active_since(2) is None
             writer.close()

@@ -69,3 +69,13 @@ def test_a_full_disk_names_the_file_and_the_write() -> None:
     with pytest.raises(StorageFailure, match="write 3 bytes at offset 0 of /dev/full: No space left on device"):
         file.pwrite(b"abc", 0)
     file.close()
+
+
+def test_without_sync_no_fdatasync_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    for sync in (True, False):
+        file = OsFileSystem(sync=sync).open(str(tmp_path / "f"), create=True)
+        file.datasync()
+        file.close()
+    assert len(synced) == 1

@@ -62,7 +62,8 @@ class Limits:
     remotes_max: int = 64
     snapshots_max: int = 16  # being sent at one moment
     envelope_bytes_max: int = 64 << 20  # the message in front of a database
-    io_timeout: float = 5.0
+    read_timeout: float = 5.0  # longest silence on a connection
+    write_timeout: float = 5.0  # longest time that a connection takes no bytes
     redial_pause: float = 0.1
     post_timeout: float = 10.0
     snapshot_timeout: float = 600.0  # the receiver's fsync of a whole database stands between the last byte and the answer

@@ -110,7 +110,7 @@ class _StreamProtocol(asyncio.Protocol):
         self._context = context
         self._status = status
         self._heard = context.loop.time()
-        self._timer = context.loop.call_later(context.limits.io_timeout, self._check_deadline)
+        self._timer = context.loop.call_later(context.limits.read_timeout, self._check_deadline)
         self.over: asyncio.Future[None] = context.loop.create_future()
         self.reason = "closed by the peer"
 
@@ -143,7 +143,7 @@ class _StreamProtocol(asyncio.Protocol):
         self.connection_lost(None)
 
     def _check_deadline(self) -> None:
-        timeout = self._context.limits.io_timeout
+        timeout = self._context.limits.read_timeout
         quiet = self._context.loop.time() - self._heard
         if quiet >= timeout:
             self._end(f"nothing heard for {timeout:g} s")

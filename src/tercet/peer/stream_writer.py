@@ -145,7 +145,7 @@ class StreamWriter(asyncio.Protocol):
 
     @property
     def _beat_seconds(self) -> float:
-        return self._context.limits.io_timeout / 3
+        return self._context.limits.read_timeout / 3
 
     def _write(self, body: bytes) -> None:
         chunk = encode_chunk(body)
@@ -163,8 +163,8 @@ class StreamWriter(asyncio.Protocol):
             self._stalled = 0.0
         else:
             self._stalled += self._beat_seconds
-            if self._stalled >= self._context.limits.io_timeout:
-                self.close(f"it took nothing for {self._context.limits.io_timeout:g} s")
+            if self._stalled >= self._context.limits.write_timeout:
+                self.close(f"it took nothing for {self._context.limits.write_timeout:g} s")
                 return
         if not self._behind:  # a peer with so much to read needs no sign of life
             self._write(self._encoder.heartbeat)

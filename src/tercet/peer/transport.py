@@ -92,7 +92,7 @@ class Transport:
         bound: list[tuple[str, int]] = []
         for origin in origins:
             server = await loop.create_server(
-                lambda: ServerConnection(self._answer, self._connections, self._admit, self._context.limits.io_timeout),
+                lambda: ServerConnection(self._answer, self._connections, self._admit, self._context.limits.read_timeout),
                 origin.host,
                 origin.port,
                 ssl=self._server_tls if origin.tls else None,

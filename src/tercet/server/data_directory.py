@@ -92,9 +92,10 @@ def open_member(
     on_failure: Callable[[Exception], None],
     observe_commit: Callable[[float], None],
 ) -> Opened:
-    """Open, or with an `origin` create, all that a member keeps. Raises StorageFailure or ConfigError."""
+    """Open, or with a `bootstrap` create, the log and the backend. Raises StorageFailure or ConfigError."""
+    files = OsFileSystem(sync=not config.unsafe_no_fsync)
     if bootstrap is None:
-        wal, recovered = WAL.open(OsFileSystem(), str(paths.wal))
+        wal, recovered = WAL.open(files, str(paths.wal))
         metadata = internal_pb2.Metadata.FromString(recovered.metadata)
         if recovered.repaired:
             logger.warning("repaired the write-ahead log: %s", recovered.repaired)
@@ -105,7 +106,7 @@ def open_member(
         if paths.database.exists():
             # The log is made before the database, so this one belonged to a log that is gone or elsewhere.
             raise ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
-        wal = WAL.create(OsFileSystem(), str(paths.wal), metadata.SerializeToString())
+        wal = WAL.create(files, str(paths.wal), metadata.SerializeToString())
         recovered = Recovered(b"", HardState(), None, [], None)
     for received in paths.snapshots.glob("*.snap.db"):
         received.unlink(missing_ok=True)  # a crash came between its reception and its use: its sender will send a newer one

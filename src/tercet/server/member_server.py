@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from tercet.config.initial_cluster import check_initial_members, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, StatusError
-from tercet.peer import Identity, PeerClient, Transport
+from tercet.peer import Identity, Limits, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options
@@ -235,6 +235,7 @@ class MemberServer:
             client_tls=None if files.is_empty else ClientTls(files).context(),
             admit=_admission(files),
             dial_timeout=1 + config.election_timeout / 1000,
+            limits=Limits(read_timeout=config.raft_read_timeout_seconds, write_timeout=config.raft_write_timeout_seconds),
         )
         self._closing.push_async_callback(transport.close)
         try:

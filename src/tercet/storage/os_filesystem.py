@@ -26,11 +26,12 @@ def storage_failure(action: str, path: str, error: OSError) -> StorageFailure:
 class OsFile:
     """One open file descriptor; see `interfaces.File`."""
 
-    __slots__ = ("_fd", "path")
+    __slots__ = ("_fd", "_sync", "path")
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, path: str, fd: int, sync: bool) -> None:
         self.path = path
         self._fd = fd
+        self._sync = sync
 
     def pwrite(self, data: bytes, offset: int) -> None:
         try:
@@ -54,6 +55,8 @@ class OsFile:
         return data
 
     def datasync(self) -> None:
+        if not self._sync:
+            return
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -82,12 +85,15 @@ class OsFile:
 
 
 class OsFileSystem:
-    """See `interfaces.FileSystem`."""
+    """See `interfaces.FileSystem`. sync=False: `datasync` does nothing, and a power cut loses acknowledged writes."""
+
+    def __init__(self, *, sync: bool = True) -> None:
+        self._sync = sync
 
     def open(self, path: str, *, create: bool = False) -> OsFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         try:
-            return OsFile(path, os.open(path, flags, FILE_MODE))
+            return OsFile(path, os.open(path, flags, FILE_MODE), self._sync)
         except OSError as error:
             raise storage_failure("open", path, error) from error
 
