@@ -1,7 +1,7 @@
-"""Flags from a file: `--config-file`, YAML or JSON, a map whose keys are the flags' names or the paths of the flag table.
+"""Flags from `--config-file`: a YAML or JSON map whose keys are flag names or the paths of the flag table.
 
-A file replaces all other sources. Unknown keys are ignored, as in etcd, which decodes the file through JSON into typed fields;
-so what does not fit is reported in the words of Go's JSON decoder, naming the field:
+A file replaces all other sources. etcd decodes the file through JSON into typed fields: unknown keys are ignored, and a value
+of the wrong type is reported with the text of Go's JSON decoder:
 
     json: cannot unmarshal string into Go struct field configYAML.heartbeat-interval of type uint
 """
@@ -38,7 +38,7 @@ _STRUCTS = {
     "discovery-config.client.secure": "clientv3.SecureConfig",
     "discovery-config.client.auth": "clientv3.AuthConfig",
 }
-"""What etcd calls the type of a nested map; the top level's is embed.configYAML."""
+"""etcd's types of the nested maps; the top level is embed.configYAML."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,7 +73,7 @@ def read_config_file(path: str) -> dict[str, Value]:
             texts[flag.name] = value
         else:
             values[flag.name] = value
-    for name, text in texts.items():  # etcd types the whole file first and reads URLs and gates afterwards
+    for name, text in texts.items():  # etcd checks the types of the whole file before it parses URLs and gates
         values |= _from_text(rows[FLAGS[name].path if name in FLAGS else (name,)], text)
     return values
 
@@ -99,7 +99,7 @@ def _load(path: str) -> Any:
 def _leaves(
     mapping: Mapping[Any, Any], parents: tuple[str, ...], rows: Mapping[tuple[str, ...], Flag | Retired]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(path, value) of each known key, in the order of their names, which is etcd's order of complaint."""
+    """(path, value) of each known key, sorted by name: etcd reports the first error in this order."""
     depth = len(parents)
     canonical = {path[depth].lower(): path[depth] for path in rows if len(path) > depth and path[:depth] == parents}
     for key in sorted(mapping, key=str):
@@ -116,7 +116,7 @@ def _leaves(
 
 
 def _decode(flag: Flag | Retired, keys: tuple[str, ...], given: Any) -> Value:
-    """The value of a leaf with its type checked; text that is still to be parsed stays text."""
+    """The value of a leaf, with its type checked; texts are parsed later."""
     go_type = flag.go_type if isinstance(flag, Flag) else _retired_type(flag)
     if go_type == "string":
         if not isinstance(given, str):
@@ -171,7 +171,7 @@ def _json_type(given: Any) -> str:
 def _from_text(flag: Flag | Retired, text: str) -> dict[str, Value]:
     """{} where an empty text means "not set"."""
     if flag.kind is Kind.CHOICE:
-        return {flag.name: text} if text else {}  # its value is checked with the rest of the configuration
+        return {flag.name: text} if text else {}  # validated with the rest of the configuration
     if not text and flag.kind is not Kind.STRING:
         return {}
     try:
@@ -179,6 +179,8 @@ def _from_text(flag: Flag | Retired, text: str) -> dict[str, Value]:
     except ValueError as error:
         if flag.kind is not Kind.URLS:
             raise ConfigError(str(error)) from error
-        name = "advertise-peer-urls" if flag.name == "advertise-client-urls" else flag.name  # etcd's slip, kept for scripts
+        name = (
+            "advertise-peer-urls" if flag.name == "advertise-client-urls" else flag.name
+        )  # as etcd prints it
         line = f"unexpected error setting up {name}: {error}"
         raise StartupError(line, error_text=line + "\n") from error

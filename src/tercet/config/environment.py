@@ -1,7 +1,9 @@
 """Flags from the environment: `ETCD_` and the flag's name in capitals, `-` written as `_`.
 
-A flag on the command line and its variable together are refused rather than ranked, as in etcd: one of them would be silently
-without effect. Variables that begin with ETCD_ and name no flag are reported, since they are most often misspelt ones.
+Setting a flag both on the command line and in the environment is an error, as in etcd. Variables that begin with ETCD_ and
+name no flag are logged, since most of them are misspelt.
+
+Source: etcd pkg/flags/flag.go (SetFlagsFromEnv).
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ _UNREAD = {PREFIX + name.upper().replace("-", "_") for name in IGNORED}
 
 
 def read_environment(environ: Mapping[str, str], given: Collection[str], lines: list[Line]) -> dict[str, Value]:
-    """Values of the flags that the environment sets; what is worth saying goes to `lines`.
+    """Values of the flags that the environment sets; log lines are appended to `lines`.
 
-    given: flags of the command line.
+    given: flags set on the command line.
     Raises ConfigError for a value that does not parse, StartupError for a conflict.
     """
     if environ.get("ETCD_VERSION"):
@@ -63,5 +65,5 @@ def _report_others(environ: Mapping[str, str], given: Collection[str], lines: li
 
 
 def _shown(variable: str, text: str) -> str:
-    """A log is read by more people than a unit file: passwords stay out of it (etcd prints them)."""
+    """Keep secrets out of the log, unlike etcd, which prints them."""
     return "***" if "PASSWORD" in variable or "SECRET" in variable else text

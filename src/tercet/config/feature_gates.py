@@ -1,6 +1,8 @@
-"""Feature gates: switches of single behaviours, named in one flag as `--feature-gates=A=true,B=false`.
+"""Feature gates: behaviours switched on and off by `--feature-gates=A=true,B=false`.
 
 AllAlpha and AllBeta set every gate of that stage that is not named itself.
+
+Source: etcd server/features/etcd_features.go, pkg/featuregate.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from tercet.gotext.strconv import GoSyntaxError, parse_bool
 
 @dataclass(frozen=True, slots=True)
 class Gate:
+    """is_used: False if this version accepts the gate and ignores it."""
+
     name: str
     stage: str
     default: bool
@@ -24,24 +28,22 @@ class Gate:
 GATES: tuple[Gate, ...] = (
     Gate("AllAlpha", "ALPHA", False, "Sets every alpha gate that is not named itself."),
     Gate("AllBeta", "BETA", False, "Sets every beta gate that is not named itself."),
-    Gate("CompactHashCheck", "ALPHA", False, "The leader compares hashes of compacted revisions with its followers.", False),
-    Gate("FastLeaseKeepAlive", "BETA", True, "The leader answers lease keep-alives without a round of its peers."),
-    Gate("InitialCorruptCheck", "ALPHA", False, "Compare hashes with the peers before serving anything.", False),
-    Gate("LeaseCheckpoint", "ALPHA", False, "Write the remaining lifetime of long leases to the log from time to time."),
-    Gate("LeaseCheckpointPersist", "ALPHA", False, "Keep checkpointed lifetimes over a restart; needs LeaseCheckpoint."),
-    Gate("PriorityRequest", "ALPHA", False, "Lease revocations pass at a larger apply lag than other requests.", False),
+    Gate("CompactHashCheck", "ALPHA", False, "The leader compares compaction hashes with its followers.", False),
+    Gate("FastLeaseKeepAlive", "BETA", True, "The leader renews leases without confirming its leadership.", False),
+    Gate("InitialCorruptCheck", "ALPHA", False, "Compare hashes with the peers before serving clients.", False),
+    Gate("LeaseCheckpoint", "ALPHA", False, "Replicate the remaining TTL of long leases.", False),
+    Gate("LeaseCheckpointPersist", "ALPHA", False, "Persist replicated TTLs; requires LeaseCheckpoint.", False),
+    Gate("PriorityRequest", "ALPHA", False, "Accept lease revocations at a higher apply lag than other requests.", False),
     Gate("SetMemberLocalAddr", "ALPHA", False, "Dial peers from the first advertised address that is not loopback.", False),
-    Gate(
-        "StopGRPCServiceOnDefrag", "ALPHA", False, "Report NOT_SERVING to gRPC health checks during a defragmentation.", False
-    ),
-    Gate("TxnModeWriteWithSharedBuffer", "BETA", True, "Reads inside a write transaction share its buffer.", False),
+    Gate("StopGRPCServiceOnDefrag", "ALPHA", False, "Report NOT_SERVING in gRPC health checks during defragmentation.", False),
+    Gate("TxnModeWriteWithSharedBuffer", "BETA", True, "Reads in a write transaction share its buffer.", False),
 )
 _BY_NAME: Mapping[str, Gate] = {gate.name: gate for gate in GATES}
 _STAGES = {"AllAlpha": "ALPHA", "AllBeta": "BETA"}
 
 
 def parse_gates(text: str) -> Mapping[str, bool]:
-    """The gates named in `A=true,B=false`. Raises ValueError with etcd's text."""
+    """Values of the gates in `A=true,B=false`. Raises ValueError with etcd's text."""
     named: dict[str, bool] = {}
     for part in text.split(","):
         if not part:
@@ -60,10 +62,15 @@ def parse_gates(text: str) -> Mapping[str, bool]:
 
 
 def resolve_gates(named: Mapping[str, bool]) -> Mapping[str, bool]:
-    """Every gate's value: named itself, or by its stage, or its default."""
+    """The value of every gate: set by name, or by its stage, or its default."""
     values: dict[str, bool] = {}
     for gate in GATES:
         stage_gate = next((name for name, stage in _STAGES.items() if stage == gate.stage and gate.name not in _STAGES), "")
         by_stage = named.get(stage_gate, gate.default)
         values[gate.name] = named.get(gate.name, by_stage)
     return MappingProxyType(values)
+
+
+def active_gates(resolved: Mapping[str, bool]) -> Mapping[str, bool]:
+    """The gates as they take effect: a gate that this version ignores is off."""
+    return MappingProxyType({gate.name: gate.is_used and resolved[gate.name] for gate in GATES})

@@ -1,7 +1,7 @@
-"""Every flag of the server, once: name, type, default, place in the config file, and what it is for.
+"""Every flag of the server: name, type, default, path in the config file, help text, and whether it has an effect.
 
-Command line, environment, config file, --help, docs/flags.md and the fields of ServerConfig all come from these rows; a test
-compares the two that Python wants written out (ServerConfig, docs/flags.md) with them.
+Command line, environment, config file, --help, docs/flags.md and the fields of ServerConfig are derived from these rows; a
+test compares the two written by hand (ServerConfig, docs/flags.md) with them.
 
 Source: etcd 3.7's flags; the retired ones are those of 3.4 to 3.6.
 """
@@ -9,9 +9,9 @@ Source: etcd 3.7's flags; the retired ones are those of 3.4 to 3.6.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from tercet.config.feature_gates import GATES
-from tercet.config.flags import Flag, Kind, Retired
+from tercet.config.flags import Flag, Kind, Retired, Support
 
 _GO_TYPES = {
     Kind.STRING: "string",
@@ -28,7 +28,7 @@ _GO_TYPES = {
     Kind.GATES: "string",
 }
 
-S, B, U, N, D = Kind.STRING, Kind.BOOL, Kind.UINT, Kind.INT, Kind.DURATION  # short, since the rows below are a table
+S, B, U, N, D = Kind.STRING, Kind.BOOL, Kind.UINT, Kind.INT, Kind.DURATION
 
 
 def _flag(
@@ -40,7 +40,7 @@ def _flag(
     path: str | None = None,
     go_type: str = "",
     choices: tuple[str, ...] = (),
-    used: bool = True,
+    support: Support = Support.WORKS,
 ) -> Flag:
     """path: dotted, `-` for none, the flag's own name if not given."""
     keys = () if path == "-" else tuple((path or name).split("."))
@@ -52,165 +52,241 @@ def _flag(
         path=keys,
         go_type=go_type or _GO_TYPES[kind],
         choices=choices,
-        is_used=used,
+        support=support,
     )
 
 
+_IGNORED, _REFUSED = Support.IGNORED, Support.REFUSED
+
 _MEMBER = [
-    _flag("name", S, "default", "Name of this member, for people and for --initial-cluster."),
-    _flag("data-dir", S, "", "Directory of this member's data; <name>.etcd if empty."),
-    _flag("wal-dir", S, "", "Directory of the write-ahead log, if it is to be on a disk of its own."),
-    _flag("snapshot-count", U, "10000", "Applied entries after which the log is cut behind a snapshot.", go_type="uint64"),
+    _flag("name", S, "default", "Name of this member, unique in the cluster."),
+    _flag("data-dir", S, "", "Data directory; <name>.etcd if empty."),
+    _flag("wal-dir", S, "", "Directory of the write-ahead log; <data-dir>/member/wal if empty."),
+    _flag("snapshot-count", U, "10000", "Number of applied entries after which the raft log is compacted.", go_type="uint64"),
     _flag(
-        "snapshot-catchup-entries", U, "5000", "Entries kept in memory behind a snapshot for slow followers.", go_type="uint64"
+        "snapshot-catchup-entries",
+        U,
+        "5000",
+        "Number of entries kept after compaction of the raft log, for slow followers.",
+        go_type="uint64",
     ),
-    _flag("heartbeat-interval", U, "100", "Milliseconds between two heartbeats of the leader."),
-    _flag("election-timeout", U, "1000", "Milliseconds without a leader after which a member stands for election."),
-    _flag("initial-election-tick-advance", B, "true", "Shorten the first election at start."),
-    _flag("listen-peer-urls", Kind.URLS, "http://localhost:2380", "Where this member listens for its peers."),
-    _flag("listen-client-urls", Kind.URLS, "http://localhost:2379", "Where this member listens for clients (gRPC and HTTP)."),
+    _flag("heartbeat-interval", U, "100", "Milliseconds between heartbeats of the leader."),
+    _flag("election-timeout", U, "1000", "Milliseconds without a heartbeat after which a follower starts an election."),
+    _flag("initial-election-tick-advance", B, "true", "Shorten the first election timeout after start."),
+    _flag("listen-peer-urls", Kind.URLS, "http://localhost:2380", "URLs to listen on for peers."),
     _flag(
-        "listen-client-http-urls", Kind.URLS, "", "Where it listens for HTTP alone; --listen-client-urls then serve gRPC alone."
+        "listen-client-urls",
+        Kind.URLS,
+        "http://localhost:2379",
+        "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is set.",
     ),
-    _flag("max-snapshots", U, "5", "Snapshot files kept (0: all).", used=False),
-    _flag("max-wals", U, "5", "Write-ahead log files kept (0: all).", used=False),
-    _flag("memory-mlock", B, "false", "Lock the database in memory.", path="memory-mlock", used=False),
     _flag(
-        "quota-backend-bytes", N, "0", "Size at which the store refuses writes (0: 2 GiB; negative: never).", go_type="int64"
+        "listen-client-http-urls", Kind.URLS, "", "URLs to listen on for HTTP only; --listen-client-urls then serve gRPC only."
     ),
-    _flag("backend-bbolt-freelist-type", S, "", "Free list of a database format that this member does not use.", used=False),
-    _flag("backend-batch-interval", D, "0s", "Longest time between two commits of the backend (0: 100ms)."),
-    _flag("backend-batch-limit", N, "0", "Most operations in one commit of the backend (0: 10000)."),
-    _flag("max-txn-ops", U, "128", "Most operations in one transaction."),
-    _flag("max-request-bytes", U, "1572864", "Largest request in bytes."),
-    _flag("max-concurrent-streams", Kind.UINT32, "4294967295", "Most open streams of one client connection."),
-    _flag("grpc-keepalive-min-time", D, "5s", "A client that pings more often than this is disconnected."),
-    _flag("grpc-keepalive-interval", D, "2h0m0s", "Time between the server's own pings of a client (0: none)."),
-    _flag("grpc-keepalive-timeout", D, "20s", "Time to wait for the answer to such a ping before closing (0: for ever)."),
-    _flag("socket-reuse-port", B, "false", "Listen with SO_REUSEPORT.", path="socket-options.reuse-port"),
-    _flag("socket-reuse-address", B, "false", "Listen with SO_REUSEADDR.", path="socket-options.reuse-address"),
-    _flag("enable-grpc-gateway", B, "true", "Serve the JSON gateway under /v3/."),
-    _flag("raft-read-timeout", D, "5s", "Longest silence on a connection from a peer (at least 5s).", path="-"),
-    _flag("raft-write-timeout", D, "5s", "Longest stall of a write to a peer (at least 5s).", path="-"),
+    _flag("max-snapshots", U, "5", "Number of snapshot files to keep (0: all).", support=_IGNORED),
+    _flag("max-wals", U, "5", "Number of write-ahead log files to keep (0: all).", support=_IGNORED),
+    _flag("memory-mlock", B, "false", "Lock the database in memory.", path="memory-mlock", support=_IGNORED),
+    _flag(
+        "quota-backend-bytes",
+        N,
+        "0",
+        "Database size at which writes are rejected and the NOSPACE alarm is raised (0: 2 GiB; negative: no limit).",
+        go_type="int64",
+    ),
+    _flag("backend-bbolt-freelist-type", S, "", "Free list type of bbolt, which this member does not use.", support=_IGNORED),
+    _flag("backend-batch-interval", D, "0s", "Maximum time between commits of the backend (0: 100ms)."),
+    _flag("backend-batch-limit", N, "0", "Maximum number of operations in a commit of the backend (0: 10000)."),
+    _flag("max-txn-ops", U, "128", "Maximum number of operations in a transaction."),
+    _flag("max-request-bytes", U, "1572864", "Maximum size of a client request in bytes."),
+    _flag("max-concurrent-streams", Kind.UINT32, "4294967295", "Maximum number of concurrent streams of a client connection."),
+    _flag("grpc-keepalive-min-time", D, "5s", "Minimum time between pings of a client; faster clients are disconnected."),
+    _flag("grpc-keepalive-interval", D, "2h0m0s", "Interval of the server's pings to clients (0: none)."),
+    _flag("grpc-keepalive-timeout", D, "20s", "Time to wait for the answer to a ping before the connection is closed."),
+    _flag("socket-reuse-port", B, "false", "Set SO_REUSEPORT on listeners.", path="socket-options.reuse-port"),
+    _flag("socket-reuse-address", B, "false", "Set SO_REUSEADDR on listeners.", path="socket-options.reuse-address"),
+    _flag("enable-grpc-gateway", B, "true", "Serve the JSON gateway at /v3/.", support=_IGNORED),
+    _flag("raft-read-timeout", D, "5s", "Close a connection from a peer after this time without data (at least 5s).", path="-"),
+    _flag(
+        "raft-write-timeout",
+        D,
+        "5s",
+        "Close a connection to a peer that accepts no data for this time (at least 5s).",
+        path="-",
+    ),
 ]
 
 _DISCOVERY = "discovery-config.client."
 _CLUSTERING = [
     _flag(
-        "initial-advertise-peer-urls", Kind.URLS, "http://localhost:2380", "Where the peers of a new cluster reach this one."
+        "initial-advertise-peer-urls", Kind.URLS, "http://localhost:2380", "This member's peer URLs, as its peers dial them."
     ),
-    _flag("advertise-client-urls", Kind.URLS, "http://localhost:2379", "Where clients reach this member."),
-    _flag("initial-cluster", S, "default=http://localhost:2380", "Members of a new cluster, as name=URL,name=URL."),
+    _flag("advertise-client-urls", Kind.URLS, "http://localhost:2379", "This member's client URLs, as clients dial them."),
+    _flag("initial-cluster", S, "default=http://localhost:2380", "Members of the cluster at bootstrap: name=URL,name=URL."),
     _flag(
         "initial-cluster-state",
         Kind.CHOICE,
         "new",
-        "Whether this member founds a cluster or joins one; without effect once it has data.",
+        "Whether to bootstrap a new cluster or to join an existing one; ignored once this member has data.",
         choices=("new", "existing"),
     ),
-    _flag("initial-cluster-token", S, "etcd-cluster", "Text mixed into the IDs of a new cluster, so that two do not meet."),
-    _flag("discovery-endpoints", Kind.SET, "", "Cluster to find the peers with.", path=_DISCOVERY + "endpoints", used=False),
-    _flag("discovery-token", S, "", "Token of this cluster there.", path="discovery-config.token", used=False),
-    _flag("discovery-dial-timeout", D, "2s", "Its dial timeout.", path=_DISCOVERY + "dial-timeout", used=False),
-    _flag("discovery-request-timeout", D, "5s", "Its request timeout.", path=_DISCOVERY + "request-timeout", used=False),
-    _flag("discovery-keepalive-time", D, "2s", "Its keep-alive period.", path=_DISCOVERY + "keepalive-time", used=False),
-    _flag("discovery-keepalive-timeout", D, "6s", "Its keep-alive timeout.", path=_DISCOVERY + "keepalive-timeout", used=False),
-    _flag("discovery-insecure-transport", B, "true", "No TLS.", path=_DISCOVERY + "secure.insecure-transport", used=False),
+    _flag("initial-cluster-token", S, "etcd-cluster", "Token of the cluster, hashed into cluster and member IDs at bootstrap."),
+    _flag(
+        "discovery-endpoints",
+        Kind.SET,
+        "",
+        "Endpoints of the discovery service.",
+        path=_DISCOVERY + "endpoints",
+        support=_REFUSED,
+    ),
+    _flag(
+        "discovery-token",
+        S,
+        "",
+        "Token of this cluster in the discovery service.",
+        path="discovery-config.token",
+        support=_IGNORED,
+    ),
+    _flag("discovery-dial-timeout", D, "2s", "Dial timeout of discovery.", path=_DISCOVERY + "dial-timeout", support=_IGNORED),
+    _flag(
+        "discovery-request-timeout",
+        D,
+        "5s",
+        "Request timeout of discovery.",
+        path=_DISCOVERY + "request-timeout",
+        support=_IGNORED,
+    ),
+    _flag(
+        "discovery-keepalive-time",
+        D,
+        "2s",
+        "Keepalive interval of discovery.",
+        path=_DISCOVERY + "keepalive-time",
+        support=_IGNORED,
+    ),
+    _flag(
+        "discovery-keepalive-timeout",
+        D,
+        "6s",
+        "Keepalive timeout of discovery.",
+        path=_DISCOVERY + "keepalive-timeout",
+        support=_IGNORED,
+    ),
+    _flag(
+        "discovery-insecure-transport",
+        B,
+        "true",
+        "Discovery without TLS.",
+        path=_DISCOVERY + "secure.insecure-transport",
+        support=_IGNORED,
+    ),
     _flag(
         "discovery-insecure-skip-tls-verify",
         B,
         "false",
-        "No check of its certificate.",
+        "Do not verify the certificate of the discovery service.",
         path=_DISCOVERY + "secure.insecure-skip-tls-verify",
-        used=False,
+        support=_IGNORED,
     ),
-    _flag("discovery-cert", S, "", "Certificate to show there.", path=_DISCOVERY + "secure.cert", used=False),
-    _flag("discovery-key", S, "", "Key of that certificate.", path=_DISCOVERY + "secure.key", used=False),
-    _flag("discovery-cacert", S, "", "CA that its certificate is checked with.", path=_DISCOVERY + "secure.cacert", used=False),
-    _flag("discovery-user", S, "", "User name there.", path=_DISCOVERY + "auth.username", used=False),
-    _flag("discovery-password", S, "", "Password there.", path=_DISCOVERY + "auth.password", used=False),
-    _flag("discovery-fallback", Kind.CHOICE, "exit", "What to do when discovery fails.", path="-", choices=("exit", "proxy")),
-    _flag("discovery", S, "", "URL of a v2 discovery service, which etcd no longer has either.", used=False),
-    _flag("discovery-srv", S, "", "DNS domain whose SRV records name the peers.", used=False),
-    _flag("discovery-srv-name", S, "", "Suffix of the service name in those records.", used=False),
-    _flag("strict-reconfig-check", B, "true", "Refuse changes of membership that would endanger the quorum."),
-    _flag("pre-vote", B, "true", "Ask the peers before standing for election."),
-    _flag("auto-compaction-mode", S, "periodic", "Whether the retention below is a time or a number of revisions."),
-    _flag("auto-compaction-retention", S, "0", "History to keep: hours or a duration (periodic), or revisions; 0: all."),
+    _flag("discovery-cert", S, "", "Client certificate for discovery.", path=_DISCOVERY + "secure.cert", support=_IGNORED),
+    _flag("discovery-key", S, "", "Key of that certificate.", path=_DISCOVERY + "secure.key", support=_IGNORED),
+    _flag("discovery-cacert", S, "", "CA of the discovery service.", path=_DISCOVERY + "secure.cacert", support=_IGNORED),
+    _flag("discovery-user", S, "", "User name for discovery.", path=_DISCOVERY + "auth.username", support=_IGNORED),
+    _flag("discovery-password", S, "", "Password for discovery.", path=_DISCOVERY + "auth.password", support=_IGNORED),
+    _flag("discovery-fallback", Kind.CHOICE, "exit", "What to do if discovery fails.", path="-", choices=("exit", "proxy")),
+    _flag("discovery", S, "", "URL of a v2 discovery service, which etcd no longer supports.", support=_REFUSED),
+    _flag("discovery-srv", S, "", "DNS domain whose SRV records name the members.", support=_REFUSED),
+    _flag("discovery-srv-name", S, "", "Suffix of the service name in those records.", support=_IGNORED),
+    _flag("strict-reconfig-check", B, "true", "Reject membership changes that would cost the cluster its quorum."),
+    _flag(
+        "pre-vote", B, "true", "Use raft's PreVote, so that a partitioned member does not disrupt the cluster on its return."
+    ),
+    _flag("auto-compaction-mode", S, "periodic", "Unit of --auto-compaction-retention: periodic (time) or revision."),
+    _flag(
+        "auto-compaction-retention",
+        S,
+        "0",
+        "History to keep: hours or a duration (periodic), or a number of revisions; 0: all.",
+    ),
     _flag(
         "v2-deprecation",
         Kind.CHOICE,
         "write-only",
-        "Stage of a store that this member does not have.",
+        "Deprecation stage of the v2 store, which this member does not have.",
         choices=("write-only", "write-only-skip-check", "write-only-drop-data", "gone", "not-yet"),
-        used=False,
+        support=_IGNORED,
     ),
 ]
 
 _C, _P = "client-transport-security.", "peer-transport-security."
 _SECURITY = [
-    _flag("cert-file", S, "", "Certificate shown to clients (PEM).", path=_C + "cert-file"),
+    _flag("cert-file", S, "", "Server certificate for clients (PEM).", path=_C + "cert-file"),
     _flag("key-file", S, "", "Key of that certificate.", path=_C + "key-file"),
-    _flag("client-cert-file", S, "", "Certificate to show when this member is itself a client.", path=_C + "client-cert-file"),
+    _flag(
+        "client-cert-file", S, "", "Certificate that this member uses as a client of its own API.", path=_C + "client-cert-file"
+    ),
     _flag("client-key-file", S, "", "Key of that certificate.", path=_C + "client-key-file"),
-    _flag("client-cert-auth", B, "false", "Require a certificate of each client.", path=_C + "client-cert-auth"),
-    _flag("client-crl-file", S, "", "Revoked client certificates (PEM or DER).", path="-"),
+    _flag("client-cert-auth", B, "false", "Require a client certificate.", path=_C + "client-cert-auth"),
+    _flag("client-crl-file", S, "", "Revocation list for client certificates (PEM or DER).", path="-"),
     _flag(
         "client-cert-allowed-hostname",
         Kind.LIST,
         "",
-        "A client's certificate must be for one of these names.",
+        "Host names of which a client certificate must contain one.",
         path=_C + "allowed-hostname",
     ),
     _flag("trusted-ca-file", S, "", "CA of client certificates; setting it requires one.", path=_C + "trusted-ca-file"),
-    _flag("auto-tls", B, "false", "Make a certificate for clients at first start.", path=_C + "auto-tls"),
-    _flag("peer-cert-file", S, "", "Certificate shown to peers (PEM).", path=_P + "cert-file"),
+    _flag("auto-tls", B, "false", "Generate a self-signed server certificate for clients.", path=_C + "auto-tls"),
+    _flag("peer-cert-file", S, "", "Server certificate for peers (PEM).", path=_P + "cert-file"),
     _flag("peer-key-file", S, "", "Key of that certificate.", path=_P + "key-file"),
-    _flag("peer-client-cert-file", S, "", "Certificate to show when dialing a peer.", path=_P + "client-cert-file"),
+    _flag("peer-client-cert-file", S, "", "Client certificate for dialing peers.", path=_P + "client-cert-file"),
     _flag("peer-client-key-file", S, "", "Key of that certificate.", path=_P + "client-key-file"),
-    _flag("peer-client-cert-auth", B, "false", "Require a certificate of each peer.", path=_P + "client-cert-auth"),
-    _flag("peer-trusted-ca-file", S, "", "CA of peers' certificates; setting it requires one.", path=_P + "trusted-ca-file"),
-    _flag("peer-auto-tls", B, "false", "Make a certificate for peers at first start.", path=_P + "auto-tls"),
-    _flag("peer-crl-file", S, "", "Revoked peer certificates (PEM or DER).", path="-"),
-    _flag("peer-cert-allowed-cn", Kind.LIST, "", "A peer's certificate must have one of these CNs.", path=_P + "allowed-cn"),
+    _flag("peer-client-cert-auth", B, "false", "Require a certificate from peers.", path=_P + "client-cert-auth"),
+    _flag("peer-trusted-ca-file", S, "", "CA of peer certificates; setting it requires one.", path=_P + "trusted-ca-file"),
+    _flag("peer-auto-tls", B, "false", "Generate a self-signed certificate for peers.", path=_P + "auto-tls"),
+    _flag("peer-crl-file", S, "", "Revocation list for peer certificates (PEM or DER).", path="-"),
+    _flag("peer-cert-allowed-cn", Kind.LIST, "", "CNs of which a peer certificate must have one.", path=_P + "allowed-cn"),
     _flag(
         "peer-cert-allowed-hostname",
         Kind.LIST,
         "",
-        "A peer's certificate must be for one of these names.",
+        "Host names of which a peer certificate must contain one.",
         path=_P + "allowed-hostname",
     ),
     _flag(
         "peer-skip-client-san-verification",
         B,
         "false",
-        "Do not compare the names in a peer's certificate with its address.",
+        "Do not check a peer's address against the SANs of its certificate.",
         path=_P + "skip-client-san-verification",
     ),
-    _flag("self-signed-cert-validity", U, "1", "Years that a certificate made by --auto-tls or --peer-auto-tls is valid."),
-    _flag("cipher-suites", Kind.LIST, "", "TLS 1.2 cipher suites by the names Go gives them; empty: a safe default."),
-    _flag("tls-min-version", S, "TLS1.2", "Oldest TLS version: TLS1.2 or TLS1.3."),
-    _flag("tls-max-version", S, "", "Newest TLS version: TLS1.2 or TLS1.3; empty: the newest there is."),
-    _flag("cors", Kind.ORIGINS, "*", "Origins that browsers may call from."),
-    _flag("host-whitelist", Kind.SET, "*", "Host names accepted in plain HTTP requests; * or empty: all."),
+    _flag("self-signed-cert-validity", U, "1", "Validity of certificates made by --auto-tls and --peer-auto-tls, in years."),
+    _flag("cipher-suites", Kind.LIST, "", "TLS 1.2 cipher suites by Go's names; empty: a safe default."),
+    _flag("tls-min-version", S, "TLS1.2", "Minimum TLS version: TLS1.2 or TLS1.3."),
+    _flag("tls-max-version", S, "", "Maximum TLS version: TLS1.2 or TLS1.3; empty: the newest."),
+    _flag("cors", Kind.ORIGINS, "*", "Origins allowed by CORS; * or empty: all."),
+    _flag("host-whitelist", Kind.SET, "*", "Host names accepted in HTTP requests without TLS; * or empty: all."),
 ]
 
 _AUTH = [
-    _flag("auth-token", S, "simple", "Kind of token: simple, or jwt with its options."),
-    _flag("bcrypt-cost", U, "10", "Work per password hash, 4 to 31."),
-    _flag("auth-token-ttl", U, "300", "Lifetime of a simple token in seconds."),
+    _flag("auth-token", S, "simple", "Token type: simple, or jwt with its options.", support=_IGNORED),
+    _flag("bcrypt-cost", U, "10", "bcrypt cost of password hashes, 4 to 31.", support=_IGNORED),
+    _flag("auth-token-ttl", U, "300", "Lifetime of a simple token in seconds.", support=_IGNORED),
 ]
 
 _MONITORING = [
-    _flag("enable-pprof", B, "false", "Profiles of the Go runtime, which this member does not have.", used=False),
-    _flag("metrics", S, "basic", "`extensive` adds the duration of each gRPC method."),
-    _flag("listen-metrics-urls", Kind.URLS, "", "Further listeners for /metrics and health alone."),
+    _flag("enable-pprof", B, "false", "Serve profiles of the Go runtime, which this member does not have.", support=_IGNORED),
+    _flag("metrics", S, "basic", "basic, or extensive: adds latency histograms of each gRPC method."),
+    _flag("listen-metrics-urls", Kind.URLS, "", "Additional URLs to listen on for /metrics and the health checks only."),
 ]
 
 _LOGGING = [
-    _flag("logger", S, "zap", "Only zap, the name of etcd's log format."),
+    _flag("logger", S, "zap", "Log format family; only zap is supported."),
     _flag(
-        "log-outputs", Kind.SET, "default", "default (stderr), stderr, stdout, systemd/journal, or files.", go_type="[]string"
+        "log-outputs",
+        Kind.SET,
+        "default",
+        "default (stderr), stderr, stdout, systemd/journal, or file paths.",
+        go_type="[]string",
     ),
     _flag("log-level", S, "info", "debug, info, warn, error, dpanic, panic or fatal."),
     _flag("log-format", S, "json", "json or console."),
@@ -219,39 +295,47 @@ _LOGGING = [
         "log-rotation-config-json",
         S,
         '{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}',
-        "How: megabytes, days, number of files, names in local time, gzip.",
+        "Rotation: size in megabytes, age in days, number of old files, local time in their names, gzip.",
     ),
 ]
 
 _TRACING = [
-    _flag("enable-distributed-tracing", B, "false", "Send traces to an OTLP collector.", used=False),
-    _flag("distributed-tracing-address", S, "localhost:4317", "Address of the collector.", used=False),
-    _flag("distributed-tracing-service-name", S, "etcd", "Service name in traces.", used=False),
-    _flag("distributed-tracing-instance-id", S, "", "Service instance in traces.", used=False),
-    _flag("distributed-tracing-sampling-rate", N, "0", "Traces kept in a million.", used=False),
+    _flag("enable-distributed-tracing", B, "false", "Send traces to an OTLP collector.", support=_IGNORED),
+    _flag("distributed-tracing-address", S, "localhost:4317", "Address of the collector.", support=_IGNORED),
+    _flag("distributed-tracing-service-name", S, "etcd", "Service name in traces.", support=_IGNORED),
+    _flag("distributed-tracing-instance-id", S, "", "Service instance ID in traces.", support=_IGNORED),
+    _flag("distributed-tracing-sampling-rate", N, "0", "Sampled spans per million.", support=_IGNORED),
 ]
 
 _FEATURES = [
-    _flag("feature-gates", Kind.GATES, "", "Gates to set, as A=true,B=false."),
-    _flag("warning-apply-duration", D, "100ms", "Applying a request for longer than this is logged."),
-    _flag("warning-unary-request-duration", D, "0s", "A unary request that takes longer than this is logged (0: 300ms)."),
-    _flag("corrupt-check-time", D, "0s", "Period of comparing hashes with the other members (0: never).", used=False),
-    _flag("compact-hash-check-time", D, "1m0s", "Period of the leader's comparison of compaction hashes.", used=False),
-    _flag("compaction-batch-limit", N, "0", "Revisions deleted in one step of a compaction (0: 1000)."),
-    _flag("compaction-sleep-interval", D, "0s", "Pause between two such steps (0: 10ms)."),
-    _flag("watch-progress-notify-interval", D, "0s", "Period of progress notices to watchers (0: 10m)."),
-    _flag("downgrade-check-time", D, "5s", "Period of the check whether a downgrade is complete (0: never).", used=False),
-    _flag("bootstrap-defrag-threshold-megabytes", U, "0", "Defragment at start if that much would be freed.", used=False),
-    _flag("max-learners", N, "1", "Most learners in the cluster."),
+    _flag("feature-gates", Kind.GATES, "", "Feature gates to set: A=true,B=false."),
+    _flag("warning-apply-duration", D, "100ms", "Log a warning when applying a request takes longer."),
+    _flag("warning-unary-request-duration", D, "0s", "Log a warning when a unary request takes longer (0: 300ms)."),
+    _flag("corrupt-check-time", D, "0s", "Interval of comparing hashes with the other members (0: never).", support=_IGNORED),
+    _flag("compact-hash-check-time", D, "1m0s", "Interval at which the leader compares compaction hashes.", support=_IGNORED),
+    _flag("compaction-batch-limit", N, "0", "Maximum number of revisions deleted in one step of a compaction (0: 1000)."),
+    _flag("compaction-sleep-interval", D, "0s", "Pause between two steps of a compaction (0: 10ms)."),
+    _flag(
+        "watch-progress-notify-interval", D, "0s", "Interval of progress notifications to watchers (0: 10m).", support=_IGNORED
+    ),
+    _flag("downgrade-check-time", D, "5s", "Interval of checking the status of a downgrade (0: never).", support=_IGNORED),
+    _flag(
+        "bootstrap-defrag-threshold-megabytes",
+        U,
+        "0",
+        "Defragment at start if that frees at least this much.",
+        support=_IGNORED,
+    ),
+    _flag("max-learners", N, "1", "Maximum number of learners in the cluster."),
 ]
 
 _UNSAFE = [
-    _flag("force-new-cluster", B, "false", "Restart as a cluster of this member alone, with its data."),
-    _flag("unsafe-no-fsync", B, "false", "Do not wait for the disk. A power cut then loses acknowledged writes."),
+    _flag("force-new-cluster", B, "false", "Restart as a one-member cluster with this member's data.", support=_REFUSED),
+    _flag("unsafe-no-fsync", B, "false", "Do not fsync the write-ahead log: a power failure loses acknowledged writes."),
 ]
 
 _PROGRAM = [
-    _flag("config-file", S, "", "Read the configuration from this YAML or JSON file; other flags are then ignored.", path="-"),
+    _flag("config-file", S, "", "YAML or JSON file to read the configuration from; other flags are then ignored.", path="-"),
     _flag("version", B, "false", "Print the version and exit.", path="-"),
 ]
 
@@ -271,17 +355,7 @@ def _rows() -> Iterator[Flag]:
     }
     for group, rows in groups.items():
         for row in rows:
-            yield Flag(
-                row.name,
-                row.kind,
-                row.default,
-                row.help,
-                group,
-                row.path,
-                row.go_type,
-                row.choices,
-                row.is_used,
-            )
+            yield replace(row, group=group)
 
 
 FLAGS: Mapping[str, Flag] = {flag.name: flag for flag in _rows()}
@@ -339,6 +413,4 @@ IGNORED = (
     "test.coverprofile",
     "test.outputdir",
 )
-"""Flags of etcd 0.x that are accepted without a word and without effect, as etcd does."""
-
-GATE_NAMES = tuple(gate.name for gate in GATES)
+"""Flags of etcd 0.x, accepted and ignored without a warning, as by etcd."""

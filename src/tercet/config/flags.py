@@ -1,11 +1,11 @@
-"""What a flag is, and how the text given for one becomes a value, by the rules of Go's `flag` package.
+"""Flags and their values, parsed by the rules of Go's `flag` package.
 
     -name x    --name x    -name=x    --name=x    --pre-vote    --pre-vote=false
 
-A boolean takes its value only after `=`; a flag given twice counts as given last; what follows the first word that is no flag
-is left over. The flags themselves are rows of `flag_table`; nothing else in the program knows a flag's name, type or default.
+A boolean takes a value only after `=`. The last of repeated flags wins. Parsing stops at the first argument that is not a
+flag. The flags themselves are the rows of `flag_table`, the only place that knows their names, types and defaults.
 
-Source: Go's flag and strconv packages, for the syntax and the error texts.
+Source: Go's flag and strconv packages, for syntax and error texts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Value: TypeAlias = str | bool | int | tuple[str, ...] | tuple[Url, ...] | Mappin
 
 
 class Kind(Enum):
-    """The type of a flag; the value is the word that help and docs show."""
+    """The type of a flag; the value is its name in help and docs."""
 
     STRING = "string"
     BOOL = "bool"
@@ -36,20 +36,29 @@ class Kind(Enum):
     URLS = "URLs"
     ORIGINS = "origins"
     SET = "set"
-    """Comma-separated, trimmed, each once, sorted."""
+    """Comma-separated; trimmed, deduplicated and sorted."""
     LIST = "list"
     """Comma-separated, as given."""
     CHOICE = "choice"
     GATES = "gates"
 
 
+class Support(Enum):
+    """What setting a flag does in this version."""
+
+    WORKS = "works"
+    IGNORED = "ignored"
+    """It is accepted with a warning and has no effect."""
+    REFUSED = "refused"
+    """The member does not start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """One row of the table.
 
-    path: keys to the value in a config file, outermost first; empty where a file cannot set it.
-    go_type: the type that etcd names when a file holds something else under this key.
-    is_used: False where this version accepts the flag and does nothing with it.
+    path: keys of the value in a config file, outermost first; empty if a file cannot set it.
+    go_type: the type that etcd names when the file holds another type under this key.
     """
 
     name: str
@@ -60,11 +69,15 @@ class Flag:
     path: tuple[str, ...] = ()
     go_type: str = ""
     choices: tuple[str, ...] = ()
-    is_used: bool = True
+    support: Support = Support.WORKS
+
+    @property
+    def is_used(self) -> bool:
+        return self.support is Support.WORKS
 
     @property
     def field(self) -> str:
-        """The attribute of ServerConfig: a duration's is in seconds, and says so."""
+        """The attribute of ServerConfig; durations have the suffix `_seconds`."""
         name = self.name.replace("-", "_")
         return f"{name}_seconds" if self.kind is Kind.DURATION else name
 
@@ -79,9 +92,9 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """A flag that older versions had. It is still accepted, with a warning, because unit files live long.
+    """A flag of older etcd versions, accepted with a warning so that old unit files keep working.
 
-    now: the flag that took its place; gate: the feature gate that did. Neither: the flag has no effect any more.
+    now, gate: the flag or feature gate that replaced it. Neither: the flag has no effect.
     """
 
     name: str
@@ -107,11 +120,11 @@ class Retired:
 
 
 class UsageError(Exception):
-    """A command line that does not parse: etcd prints one line and the usage, and exits with 2."""
+    """A command line that does not parse: etcd prints one line and the usage, and exits with code 2."""
 
 
 class HelpRequested(Exception):
-    """-h or --help was met, with no flag of that name."""
+    """-h or --help, which are not flags of the table."""
 
 
 _BITS = {Kind.UINT: 64, Kind.UINT32: 32, Kind.INT: 64}
@@ -144,7 +157,7 @@ def _parse(flag: Flag | Retired, text: str) -> Value:
 
 
 def _parse_bool(text: str) -> bool:
-    """Go's flag package replaces strconv's texts by short ones, here and below."""
+    """Go's flag package replaces the texts of strconv by shorter ones, here and below."""
     try:
         return parse_bool(text)
     except GoSyntaxError as error:
@@ -155,7 +168,7 @@ def _parse_integer(kind: Kind, text: str) -> int:
     try:
         return parse_int(text, 0, _BITS[kind], signed=kind is Kind.INT)
     except GoSyntaxError as error:
-        if kind is Kind.UINT32:  # etcd's own flag type passes strconv's text on
+        if kind is Kind.UINT32:  # a flag type of etcd's own, which keeps the text of strconv
             raise
         raise ValueError("value out of range" if isinstance(error, GoRangeError) else "parse error") from error
 
@@ -177,9 +190,9 @@ def _parse_origins(text: str) -> tuple[str, ...]:
 def read_command_line(
     arguments: Sequence[str], known: Mapping[str, Flag | Retired], ignored: Iterable[str]
 ) -> tuple[dict[str, Value], list[str]]:
-    """(values of the flags that were given, words left over).
+    """(values by flag, remaining arguments).
 
-    Raises UsageError with Go's text and, for a near miss, a line that names the flag probably meant; HelpRequested.
+    Raises UsageError with Go's text, and a suggestion for a misspelt flag; HelpRequested.
     """
     unread = frozenset(ignored)
     values: dict[str, Value] = {}

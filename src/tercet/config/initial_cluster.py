@@ -1,9 +1,9 @@
-"""--initial-cluster: who founds the cluster, and does what each flag says about it agree?
+"""--initial-cluster: parsed, and checked against the other flags about membership.
 
     n1=http://10.0.0.1:2380,n2=http://10.0.0.2:2380,n2=http://10.1.0.2:2380     n2 has two URLs
 
-All of it is pure but the last question, whether two URLs with different names are the same place, which needs a resolver.
-These checks are made at the first start only: once a member has data, its log says who the members are.
+The checks apply to the first start only: once a member has data, its log holds the membership. They are pure except for the
+comparison of URLs with different host names, which takes a resolver.
 
 Source: etcd's server/config/config.go (VerifyBootstrap) and client/pkg/types/urlsmap.go.
 """
@@ -21,7 +21,7 @@ Resolve = Callable[[str], str]
 
 
 def parse_initial_cluster(text: str) -> dict[str, tuple[Url, ...]]:
-    """Members by name, each with its URLs sorted. Raises ConfigError."""
+    """Sorted peer URLs by member name. Raises ConfigError."""
     given: dict[str, list[str]] = {}
     for part in text.split(","):
         if part:
@@ -38,26 +38,26 @@ def initial_cluster_text(members: Mapping[str, tuple[Url, ...]]) -> str:
 
 
 def check_no_discovery(config: ServerConfig) -> None:
-    """A member that was to find its peers elsewhere must not found a cluster without them. Raises ConfigError."""
-    asked = {
+    """Discovery is not supported: bootstrapping without it would create a separate cluster. Raises ConfigError."""
+    discovery = {
         "discovery": config.discovery,
         "discovery-endpoints": config.discovery_endpoints,
         "discovery-srv": config.discovery_srv,
     }
-    for flag, value in asked.items():
+    for flag, value in discovery.items():
         if value:
             raise ConfigError(f"--{flag} is not supported by this version; name the members with --initial-cluster")
 
 
 def check_local_member(config: ServerConfig, members: Mapping[str, tuple[Url, ...]], resolve: Resolve) -> None:
-    """Does the cluster hold this member, under the URLs it advertises? Raises ConfigError with etcd's text."""
+    """The cluster contains this member with the URLs that it advertises. Raises ConfigError with etcd's text."""
     if config.name not in members:
         raise ConfigError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
     _check_advertised(config.name, config.initial_advertise_peer_urls, members[config.name], resolve)
 
 
 def check_initial_members(config: ServerConfig, members: Mapping[str, tuple[Url, ...]], resolve: Resolve) -> None:
-    """The checks of a member that founds the cluster. Raises ConfigError with etcd's text."""
+    """The checks before bootstrapping a new cluster. Raises ConfigError with etcd's text."""
     check_local_member(config, members, resolve)
     urls = [url.text for of_member in members.values() for url in of_member]
     if len(set(urls)) < len(urls):
@@ -79,7 +79,7 @@ def _check_advertised(name: str, advertised: tuple[Url, ...], named: tuple[Url, 
 
 
 def _difference(advertised: list[Url], named: list[Url], resolve: Resolve) -> str:
-    """ "" when both lists lead to the same places, else the first difference. Equal texts are never looked up."""
+    """ "" if both lists resolve to the same addresses, else the first difference. Equal texts are not resolved."""
     if advertised == named:
         return ""
     if len(advertised) != len(named):
@@ -96,7 +96,7 @@ def _difference(advertised: list[Url], named: list[Url], resolve: Resolve) -> st
 
 
 def _resolved(url: Url, resolve: Resolve) -> str:
-    """etcd leaves `localhost` as it is: it is the same place for everybody, and 127.0.0.1 is another text for it."""
+    """The URL with its host resolved; `localhost` is kept, as by etcd."""
     if url.is_unix or url.host == "localhost":
         return url.text
     return url.with_host(resolve(url.host), url.port).text

@@ -1,8 +1,7 @@
-"""From a command line, an environment and perhaps a file to one checked, typed, frozen ServerConfig.
+"""Reads command line, environment and config file into one validated ServerConfig.
 
-Who wins: a config file alone counts, over the defaults; without one, a flag, then its variable, then the default. `load` reads
-what it is given and changes nothing, so that what it would print is part of its result: log lines in a Loaded, or in a
-StartupError.
+Precedence: with a config file, the file and then the defaults; without one, flags, environment variables, defaults. `load` has
+no side effects: the log lines that are due are part of its result, a Loaded or a StartupError.
 
 Source: etcd's server/etcdmain/config.go and server/embed/config.go.
 """
@@ -10,17 +9,17 @@ Source: etcd's server/etcdmain/config.go and server/embed/config.go.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tercet import __version__
 from tercet.config.config_file import read_config_file
 from tercet.config.environment import read_environment
-from tercet.config.feature_gates import resolve_gates
+from tercet.config.feature_gates import GATES, resolve_gates
 from tercet.config.flag_reference import flag_list, usage
 from tercet.config.flag_table import FLAGS, IGNORED, KNOWN, RETIRED
-from tercet.config.flags import HelpRequested, Kind, UsageError, Value, read_command_line
+from tercet.config.flags import HelpRequested, Kind, Support, UsageError, Value, read_command_line
 from tercet.config.log_settings import LogSettings, UnknownLevel, log_settings
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import Line, StartupError, info, warn
@@ -35,7 +34,7 @@ _SHORTEST_TIMEOUT = 5 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration to start with, where it wants its log, and the lines that are due there first."""
+    """A valid configuration, its log settings, and the lines to log first."""
 
     config: ServerConfig
     settings: LogSettings
@@ -49,7 +48,7 @@ def load(
     find_default_host: Callable[[], str],
     program: str = "tercet",
 ) -> Loaded:
-    """arguments: the words after the program's name. find_default_host: address of the default route, "" without one.
+    """arguments: without the program's name. find_default_host: address of the default route, "" without one.
 
     Raises StartupError, also for --help and --version (code 0).
     """
@@ -79,7 +78,7 @@ _FILE_ALONE_COUNTS = (
 
 
 def version_text() -> str:
-    """The four lines of --version; those about Go say what runs instead, since scripts count the lines."""
+    """Four lines, as etcd prints them: scripts count them. Those about Go name Python."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     return (
         f"etcd Version: {ETCD_VERSION}\n"
@@ -99,7 +98,7 @@ def _read_flags(arguments: Sequence[str], program: str) -> tuple[dict[str, Value
 
 
 def _gather(given: dict[str, Value], environ: Mapping[str, str], lines: list[Line]) -> tuple[dict[str, Value], str]:
-    """(what the operator set, path of the config file or "")."""
+    """(values that the operator set, path of the config file or "")."""
     path = str(given.get("config-file", "") or environ.get(FLAGS["config-file"].variable, ""))
     if path:
         values = read_config_file(path)
@@ -118,7 +117,7 @@ def _gather(given: dict[str, Value], environ: Mapping[str, str], lines: list[Lin
 
 
 def _forget_default_cluster(values: dict[str, Value]) -> None:
-    """Discovery is to name the members: then the default of --initial-cluster does not."""
+    """With discovery, --initial-cluster has no default."""
     found_elsewhere = ("discovery", "discovery-srv", "discovery-srv-name", "discovery-endpoints")
     if "initial-cluster" not in values and any(values.get(name) for name in found_elsewhere):
         values["initial-cluster"] = ""
@@ -129,7 +128,7 @@ def _defaults() -> dict[str, Value]:
 
 
 def _renamed(values: dict[str, Value], lines: list[Line]) -> dict[str, Value]:
-    """Values of retired flags under today's names, each with a warning; a value under today's name wins."""
+    """Values of retired flags under their current names, with a warning each; a value set under the current name wins."""
     gates: dict[str, bool] = {}
     renamed: dict[str, Value] = {}
     for name in values.keys() & RETIRED.keys():
@@ -142,11 +141,20 @@ def _renamed(values: dict[str, Value], lines: list[Line]) -> dict[str, Value]:
         elif retired.gate:
             gates[retired.gate] = bool(value)
     merged = renamed | {name: value for name, value in values.items() if name in FLAGS}
-    for name in sorted(merged):
-        if not FLAGS[name].is_used and merged[name] != FLAGS[name].parse(FLAGS[name].default):
-            lines.append(warn("flag is accepted and has no effect in this version", flag=name))
-    named = merged.get("feature-gates", {})
-    return merged | {"feature-gates": gates | dict(named)}  # type: ignore[arg-type]
+    named = gates | dict(merged.get("feature-gates", {}))  # type: ignore[arg-type]
+    lines += _without_effect(merged, named)
+    return merged | {"feature-gates": named}
+
+
+def _without_effect(values: Mapping[str, Value], gates: Mapping[str, bool]) -> Iterator[Line]:
+    """A warning for each flag and gate that is set to a value other than its default and has no effect."""
+    for name in sorted(values):
+        flag = FLAGS[name]
+        if flag.support is Support.IGNORED and values[name] != flag.parse(flag.default):
+            yield warn("flag is accepted and has no effect in this version", flag=name)
+    for gate in GATES:
+        if not gate.is_used and gates.get(gate.name, gate.default) != gate.default:
+            yield warn("feature gate is accepted and has no effect in this version", gate=gate.name)
 
 
 def _settings(values: Mapping[str, Any]) -> LogSettings:
@@ -172,7 +180,7 @@ def _refused(error: ConfigError, words: list[str], lines: list[Line], settings: 
 
 
 def _build(values: Mapping[str, Any], find_default_host: Callable[[], str], lines: list[Line]) -> ServerConfig:
-    """The fields of ServerConfig, with what follows from other settings filled in."""
+    """The ServerConfig, with derived defaults filled in."""
     fields: dict[str, Any] = {}
     for flag in FLAGS.values():
         value = values[flag.name]
@@ -206,12 +214,15 @@ _WHERE_ZERO: Mapping[str, Any] = {
     "warning_unary_request_duration_seconds": 0.3,
     "self_signed_cert_validity": 1,
 }
-"""What 0 stands for."""
+"""Values that 0 stands for."""
 
 
 def _with_default_host(config: ServerConfig, find_default_host: Callable[[], str], lines: list[Line]) -> ServerConfig:
-    """Listening on 0.0.0.0 with nothing advertised, a member advertises the address of its default route; and a member whose
-    cluster was not named founds one of its own, under its own name and URLs."""
+    """Derive advertised URLs and --initial-cluster that are not set.
+
+    A member that listens on 0.0.0.0 advertises the address of the default route. Without --initial-cluster a member is the
+    only one of its cluster, under its own name and URLs.
+    """
     peers = _advertised(config.initial_advertise_peer_urls, "initial-advertise-peer-urls", config.listen_peer_urls)
     clients = _advertised(config.advertise_client_urls, "advertise-client-urls", config.listen_client_urls)
     host = find_default_host() if peers or clients else ""
@@ -229,6 +240,6 @@ def _with_default_host(config: ServerConfig, find_default_host: Callable[[], str
 
 
 def _advertised(advertised: tuple[Url, ...], flag: str, listening: tuple[Url, ...]) -> Url | None:
-    """The listener whose port to advertise with the default host, if that is called for."""
+    """The listener whose port is advertised with the default host; None where URLs were set or the listener has a host."""
     is_default = advertised == FLAGS[flag].parse(FLAGS[flag].default)
     return listening[0] if is_default and listening and listening[0].host == "0.0.0.0" else None

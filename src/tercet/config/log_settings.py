@@ -1,4 +1,7 @@
-"""Where the log goes and in which form, as the configuration says it, checked before the first line is written."""
+"""Log outputs, level, format and rotation, validated before the first line is written.
+
+Source: etcd server/embed/config_logging.go.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _GO_NAMES = {int: "int", bool: "bool"}
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """megabytes_max: size at which a file is set aside; days_max, files_max: 0 keeps all."""
+    """megabytes_max: size at which a file is rotated. days_max, files_max: bounds on old files; 0: none."""
 
     megabytes_max: int = 100
     days_max: int = 0
@@ -37,7 +40,7 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """level: of the logging module. outputs: stderr, stdout, systemd/journal or file paths; none: silence."""
+    """level: of the logging module. outputs: stderr, stdout, systemd/journal or file paths; empty: no log."""
 
     level: int = logging.INFO
     outputs: tuple[str, ...] = (STDERR,)
@@ -46,7 +49,7 @@ class LogSettings:
 
 
 class UnknownLevel(ConfigError):
-    """etcd panics on it, so the exit code is 2."""
+    """etcd panics on an unknown level: the exit code is 2."""
 
 
 def log_settings(

@@ -1,8 +1,8 @@
-"""The configuration of one member, checked and complete: one field a flag.
+"""The validated configuration of a member: one field per flag.
 
-Fields are named as the flags, with `-` written `_`; a duration is in seconds and says so. Values are effective ones: where 0
-means "the usual", the field holds the usual. The fields repeat the rows of `flag_table` so that a type checker knows them; a
-test compares the two.
+A field has the flag's name with `-` written `_`; durations are in seconds and have the suffix `_seconds`. Values are effective:
+a 0 that stands for a default is replaced by it. The fields repeat the rows of `flag_table` for the type checker; a test
+compares the two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tercet.gotext.urls import Url
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Made by `config.load`.
+    """Returned by `config.load`.
 
     heartbeat_interval and election_timeout are in milliseconds, auth_token_ttl in seconds, self_signed_cert_validity in years.
     advertise_client_urls and the other URL lists are sorted by text. feature_gates holds every gate, resolved.
@@ -157,10 +157,10 @@ class ServerConfig:
 
     @property
     def election_ticks(self) -> int:
-        """Heartbeat intervals in an election timeout."""
+        """Number of heartbeat intervals in an election timeout."""
         return self.election_timeout // self.heartbeat_interval
 
     @property
     def request_timeout_seconds(self) -> float:
-        """How long a client's request may wait for agreement: five seconds for a slow disk, and two elections."""
+        """Timeout of a client's request: 5 s for a slow disk and two election timeouts (etcd ServerConfig.ReqTimeout)."""
         return 5 + 2 * self.election_timeout / 1000

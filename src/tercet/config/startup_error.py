@@ -1,7 +1,7 @@
-"""Why a server did not start: the lines for its log, the text for its operator, the code for its parent.
+"""A failed start: log lines, plain text for stdout and stderr, and the exit code.
 
-etcd says some of these things as log lines, some as plain text, with exit codes 0, 1 and 2; scripts depend on which is which.
-So the reader of flags decides nothing about output: it raises a StartupError that holds all of it, in order.
+etcd reports some errors as log lines and others as plain text, with exit codes 0, 1 and 2, and scripts depend on it. The
+configuration package writes nothing itself: a StartupError carries the whole output, in order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FATAL = logging.CRITICAL
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A log line that is due once logging works."""
+    """A log line, to be written once logging is configured."""
 
     level: int
     message: str
@@ -29,9 +29,9 @@ class Line:
 
 
 class StartupError(ConfigError):
-    """code: exit status. out, error_text: plain text for stdout and stderr. lines: log lines, in order, to log first.
+    """code: exit code. out, error_text: plain text for stdout and stderr. lines: log lines, written first.
 
-    settings: where to log, if the configuration got as far as saying so.
+    settings: where to log; None if the error precedes them.
     """
 
     def __init__(

@@ -1,6 +1,8 @@
-"""Do the values fit together? Each check of one setting against the others, in etcd's order and words.
+"""Validation of settings against each other, in etcd's order and with its texts.
 
-What needs the disk, the network or the members of a cluster is checked at start, in `start_checks`.
+Checks that need files, the network or the cluster's members are made at start, in server/startup_checks.py.
+
+Source: etcd server/embed/config.go (Config.Validate).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _DEFAULT_NAME = (
 
 
 def validate(values: Mapping[str, Any], lines: list[Line]) -> None:
-    """values: by flag name, as parsed. Raises ConfigError; warnings go to `lines`."""
+    """values: parsed, by flag name. Raises ConfigError; warnings are appended to `lines`."""
+    if values["force-new-cluster"]:
+        raise ConfigError("--force-new-cluster is not supported by this version")
     if values["discovery-fallback"] == "proxy":
         raise ConfigError('v2 proxy is deprecated, and --discovery-fallback can\'t be configured as "proxy"')
     try:

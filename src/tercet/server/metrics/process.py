@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from tercet import __version__
-from tercet.config.feature_gates import GATES
+from tercet.config.feature_gates import GATES, active_gates
 from tercet.http import HealthCounters
 from tercet.server.metrics.families import Labels
 from tercet.server.metrics.registry import Metrics
@@ -41,7 +41,8 @@ def register_versions(metrics: Metrics, gates: Mapping[str, bool]) -> None:
     metrics.show("etcd_server_version", ETCD_VERSION)
     metrics.show("etcd_server_go_version", f"python{platform.python_version()}")
     metrics.show("tercet_version", __version__)
-    features: dict[Labels, int] = {(gate.name, gate.stage): int(gates[gate.name]) for gate in GATES}
+    active = active_gates(gates)
+    features: dict[Labels, int] = {(gate.name, gate.stage): int(active[gate.name]) for gate in GATES}
     metrics.read_labelled("etcd_server_feature_enabled", lambda: features)
 
 

@@ -1,0 +1,127 @@
+"""Dead code: every flag marked as used is read, and every function, class and constant in src is referenced in src.
+
+References are matched by name, so a dead function that shares its name with a live one is missed; a reported one is dead,
+or is called by a library or by users and belongs in CALLED_FROM_OUTSIDE with the reason.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from tercet.config.feature_gates import GATES
+from tercet.config.flag_table import FLAGS
+
+SOURCE = Path(__file__).parents[1] / "src" / "tercet"
+
+# Flags that config itself consumes: they are not read elsewhere, and have an effect all the same.
+READ_BY_CONFIG = {
+    "config_file": "names the file that replaces all other sources",
+    "discovery_fallback": "checked: etcd refuses the value proxy",
+    "version": "prints the version",
+    "logger": "checked, then part of LogSettings",
+    "log_outputs": "part of LogSettings",
+    "log_level": "part of LogSettings",
+    "log_format": "part of LogSettings",
+    "enable_log_rotation": "part of LogSettings",
+    "log_rotation_config_json": "part of LogSettings",
+}
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    paths = (path for path in sorted(SOURCE.rglob("*.py")) if not path.name.endswith("_pb2.py"))
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text()) for path in paths}
+
+
+def test_every_flag_marked_as_used_is_read() -> None:
+    read = {
+        node.attr
+        for name, tree in trees().items()
+        if not name.startswith("config/") or name == "config/server_config.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[-1] in ("config", "_config", "self")
+    }
+    used = {flag.field for flag in FLAGS.values() if flag.is_used}
+    assert used - read == set(READ_BY_CONFIG)
+
+
+def test_every_flag_that_is_read_is_marked_as_used() -> None:
+    unused = {flag.field for flag in FLAGS.values() if not flag.is_used}
+    read = {
+        f"{name}: {node.attr}"
+        for name, tree in trees().items()
+        if not name.startswith("config/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in unused and ast.unparse(node.value).endswith("config")
+    }
+    assert not read
+
+
+def test_every_gate_marked_as_used_is_read() -> None:
+    named = {
+        node.value
+        for name, tree in trees().items()
+        if name not in ("config/feature_gates.py", "config/flag_table.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    stages = {"AllAlpha", "AllBeta"}  # they set other gates
+    assert {gate.name for gate in GATES if gate.is_used} - named - stages == set()
+
+
+# Called by a library, by generated code or by users, or kept for a reason.
+CALLED_FROM_OUTSIDE: dict[str, str] = {}
+# Methods that the base class of another library calls.
+OVERRIDES: dict[str, set[str]] = {}
+
+
+@cache
+def references() -> dict[str, list[tuple[str, int]]]:
+    """(file, line) of each use of a name: loaded, or an attribute. Imports and `__all__` are no uses."""
+    found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for file, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                found[node.id].append((file, node.lineno))
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                found[node.attr].append((file, node.lineno))
+    return found
+
+
+def definitions() -> Iterator[tuple[str, str, ast.stmt]]:
+    """(file, name, definition) of functions, methods, classes and module constants."""
+    for file, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield file, node.name, node
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    yield file, target.id, node
+
+
+def is_referenced(file: str, name: str, node: ast.stmt) -> bool:
+    inside = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    return any(where != file or line not in inside for where, line in references()[name])
+
+
+def is_registered(node: ast.stmt) -> bool:
+    """A decorator that calls something, such as `@group.command()`, hands the function over."""
+    decorators = getattr(node, "decorator_list", [])
+    return any(isinstance(each, ast.Call) and ast.unparse(each.func).endswith((".command", ".group")) for each in decorators)
+
+
+def test_everything_in_src_is_referenced_in_src() -> None:
+    dead = {
+        f"{file}:{name}"
+        for file, name, node in definitions()
+        if not (name.startswith("__") and name.endswith("__"))
+        and not is_registered(node)
+        and not is_referenced(file, name, node)
+    }
+    assert dead == set(CALLED_FROM_OUTSIDE)
