@@ -218,6 +218,18 @@ def test_a_proxy_is_not_quietly_a_member() -> None:
     assert refusal("--proxy=on").code == 1
 
 
+def test_force_new_cluster_is_refused() -> None:
+    refused = refusal("--force-new-cluster")
+    assert refused.code == 1
+    assert refused.lines[-1].fields == {"error": "--force-new-cluster is not supported by this version"}
+
+
+def test_gates_without_effect_say_so() -> None:
+    found = loaded("--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=true")
+    warned = [dict(line.fields)["gate"] for line in found.lines if "no effect in this version" in line.message]
+    assert warned == ["InitialCorruptCheck"]
+
+
 def test_flags_without_effect_say_so() -> None:
     found = loaded("--memory-mlock", "--experimental-corrupt-check-time=5m")
     silent = [dict(line.fields)["flag"] for line in found.lines if "no effect in this version" in line.message]

@@ -170,6 +170,12 @@ def test_a_program_that_embeds_a_member_gets_the_same_numbers() -> None:
     assert registry.get_sample_value("grpc_server_started_total", labels) == 3
 
 
+def test_a_gate_without_effect_is_reported_as_off() -> None:
+    metrics = Metrics()
+    register_versions(metrics, resolve_gates({"InitialCorruptCheck": True}))
+    assert 'etcd_server_feature_enabled{name="InitialCorruptCheck",stage="ALPHA"} 0' in page(metrics)
+
+
 def test_scrapes_are_counted() -> None:
     metrics = Metrics()
     assert metrics.scrape(b"", b"")[2] == b""

@@ -179,8 +179,6 @@ def _from_text(flag: Flag | Retired, text: str) -> dict[str, Value]:
     except ValueError as error:
         if flag.kind is not Kind.URLS:
             raise ConfigError(str(error)) from error
-        name = (
-            "advertise-peer-urls" if flag.name == "advertise-client-urls" else flag.name
-        )  # as etcd prints it
+        name = "advertise-peer-urls" if flag.name == "advertise-client-urls" else flag.name  # as etcd prints it
         line = f"unexpected error setting up {name}: {error}"
         raise StartupError(line, error_text=line + "\n") from error

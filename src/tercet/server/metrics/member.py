@@ -47,6 +47,7 @@ class MemberMetrics:
         metrics.read("etcd_server_quota_backend_bytes", lambda: replica.quota.limit_bytes)
         metrics.read("etcd_mvcc_db_total_size_in_bytes", backend.size)
         metrics.read("etcd_mvcc_db_total_size_in_use_in_bytes", backend.size_in_use)
+        metrics.read("etcd_mvcc_db_open_read_transactions", lambda: len(backend.open_view_seconds()))
         metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.state_machine.store.revision)
         metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.state_machine.store.compact_revision)
         metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.state_machine.store.index.current))

@@ -10,9 +10,7 @@ from tercet.cli.ctl.output.protobuf import ProtobufPrinter
 from tercet.cli.ctl.output.simple import SimplePrinter
 from tercet.cli.ctl.output.table import TablePrinter
 
-FORMATS = ("fields", "json", "protobuf", "simple", "table")
-
-__all__ = ["FORMATS", "EndpointHash", "EndpointHealth", "EndpointStatus", "Printer", "SimplePrinter", "Sink", "make_printer"]
+__all__ = ["EndpointHash", "EndpointHealth", "EndpointStatus", "Printer", "SimplePrinter", "Sink", "make_printer"]
 
 _PRINTERS: dict[str, Callable[[Sink, Sink, bool], Printer]] = {
     "simple": SimplePrinter,
