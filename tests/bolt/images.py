@@ -1,7 +1,8 @@
-"""Small ways to make bbolt files for the tests of this room."""
+"""Helpers that make bbolt files for tests."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,11 +17,16 @@ def source_of(content: Content) -> Source:
 
 
 def write_image(path: Path, content: Content) -> Path:
-    """Write `content` as a file; its announced size must be its size."""
+    """Write `content` as a file. Its announced size must be its size."""
     image = measure(source_of(content))
     path.write_bytes(b"".join(image.chunks()))
     assert path.stat().st_size == image.size
     return path
+
+
+def with_digest(image: bytes) -> bytes:
+    """A saved snapshot: the file followed by its SHA-256."""
+    return image + hashlib.sha256(image).digest()
 
 
 def read_all(path: Path) -> dict[bytes, dict[bytes, bytes]]:
@@ -30,7 +36,7 @@ def read_all(path: Path) -> dict[bytes, dict[bytes, bytes]]:
 
 
 def edited(path: Path, change: Callable[[bytearray], None]) -> Path:
-    """A copy of a file with `change` done to its bytes."""
+    """A copy of a file with `change` applied to its bytes."""
     data = bytearray(path.read_bytes())
     change(data)
     copy = path.with_suffix(".edited")

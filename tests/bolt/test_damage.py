@@ -1,4 +1,4 @@
-"""A damaged file is refused with the page and the fault, or the damage is harmless; there is no third outcome."""
+"""A damaged file is refused with page and fault, or the damage is harmless; there is no third outcome."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tercet.bolt import BoltFile, check, verify_digest, with_digest
+from tercet.bolt import BoltFile, check, verify_digest
 from tercet.bolt.format import NO_FREELIST, PAGE_SIZE, Meta, decode_meta, encode_meta_page
 from tercet.errors import StorageFailure
 
-from .images import edited, read_all, write_image
+from .images import edited, read_all, with_digest, write_image
 
 CONTENT = {
     b"key": {b"%05d" % n: b"value %d " % n * 9 for n in range(400)},
@@ -24,7 +24,7 @@ CONTENT = {
 
 
 @pytest.fixture
-def sound(tmp_path: Path) -> Path:
+def intact(tmp_path: Path) -> Path:
     return write_image(tmp_path / "db", CONTENT)
 
 
@@ -37,7 +37,7 @@ def page_slice(number: int) -> slice:
 
 
 def whole_page_damages(path: Path) -> list[tuple[int, str, Callable[[bytearray], None]]]:
-    """Each page once zeroed, once filled with noise, once replaced by another page of the file."""
+    """Each page zeroed, filled with noise, and replaced by another page of the file."""
     count = pages_of(path)
     noise = random.Random(7)
     damages: list[tuple[int, str, Callable[[bytearray], None]]] = []
@@ -52,12 +52,12 @@ def whole_page_damages(path: Path) -> list[tuple[int, str, Callable[[bytearray],
     return damages
 
 
-def test_every_page_lost_is_seen_or_harmless(sound: Path) -> None:
-    """Only a spare meta, or the inside of one large value, can go without a reader noticing; keys never can."""
+def test_every_damaged_page_is_detected_or_harmless(intact: Path) -> None:
+    """A reader overlooks damage only in the spare meta or inside a large value, never in keys."""
     silent: set[int] = set()
-    for number, _, damage in whole_page_damages(sound):
+    for number, _, damage in whole_page_damages(intact):
         try:
-            content = read_all(edited(sound, damage))
+            content = read_all(edited(intact, damage))
         except StorageFailure:
             continue
         silent.add(number)
@@ -66,7 +66,7 @@ def test_every_page_lost_is_seen_or_harmless(sound: Path) -> None:
         }, f"page {number}"
         content[b"large"][b"one"] = CONTENT[b"large"][b"one"]
         assert content == CONTENT
-    overflow = {n + 1 + i for n, overflow in _overflowing(sound) for i in range(overflow)}
+    overflow = {n + 1 + i for n, overflow in _overflowing(intact) for i in range(overflow)}
     assert silent == {0, 1} | overflow
 
 
@@ -78,24 +78,24 @@ def _overflowing(path: Path) -> list[tuple[int, int]]:
     return found
 
 
-def test_with_its_digest_every_damage_is_seen(sound: Path) -> None:
-    signed = sound.with_suffix(".snapshot")
-    signed.write_bytes(b"".join(with_digest([sound.read_bytes()])))
-    assert verify_digest(signed) == sound.stat().st_size
+def test_the_digest_detects_every_damage(intact: Path) -> None:
+    signed = intact.with_suffix(".snapshot")
+    signed.write_bytes(with_digest(intact.read_bytes()))
+    assert verify_digest(signed) == intact.stat().st_size
     assert read_all(signed) == CONTENT
-    for _, _, damage in whole_page_damages(sound):
+    for _, _, damage in whole_page_damages(intact):
         with pytest.raises(StorageFailure, match="wrong SHA-256"):
             verify_digest(edited(signed, damage))
 
 
-def test_flipped_bytes_never_escape_as_another_error(sound: Path) -> None:
-    """2,000 single flips, half of them in headers and element tables, where they hurt."""
+def test_flipped_bits_raise_only_storage_failure(intact: Path) -> None:
+    """2,000 single flips, half of them in headers and element tables."""
     pick = random.Random(11)
-    size = sound.stat().st_size
+    size = intact.stat().st_size
     refused = 0
     for _ in range(2000):
         offset = pick.choice([pick.randrange(size), pick.randrange(size) // PAGE_SIZE * PAGE_SIZE + pick.randrange(600)])
-        copy = edited(sound, lambda data, offset=offset: data.__setitem__(offset, data[offset] ^ 1 << pick.randrange(8)))
+        copy = edited(intact, lambda data, offset=offset: data.__setitem__(offset, data[offset] ^ 1 << pick.randrange(8)))
         try:
             content = read_all(copy)
         except StorageFailure:
@@ -114,30 +114,30 @@ def check_is_clean(path: Path) -> bool:
         return False
 
 
-def test_every_cut_is_seen(sound: Path) -> None:
-    size = sound.stat().st_size
+def test_every_truncation_is_detected(intact: Path) -> None:
+    size = intact.stat().st_size
     for length in [0, 1, 15, 16, 79, 80, 4095, 4096, 4176, 8192, *range(PAGE_SIZE, size, PAGE_SIZE), size - 1]:
-        copy = edited(sound, lambda data, length=length: data.__delitem__(slice(length, None)))
+        copy = edited(intact, lambda data, length=length: data.__delitem__(slice(length, None)))
         with pytest.raises(StorageFailure, match=r"cut short|no valid meta"):
             BoltFile(copy)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(StorageFailure, match="No such file"):
         BoltFile(tmp_path / "absent")
 
 
-def test_one_broken_meta_is_survived(sound: Path) -> None:
+def test_one_broken_meta_is_tolerated(intact: Path) -> None:
     for number in (0, 1):
-        copy = edited(sound, lambda data, number=number: data.__setitem__(number * PAGE_SIZE + 40, 0xAA))
+        copy = edited(intact, lambda data, number=number: data.__setitem__(number * PAGE_SIZE + 40, 0xAA))
         assert read_all(copy) == CONTENT
         report = check(copy)
         assert report.faults == []
         assert report.remarks == [f"{copy}: page {number}: wrong checksum"]
 
 
-def test_the_newer_meta_counts(sound: Path) -> None:
-    """Meta 1 made newer, with a root of its own: an empty store."""
+def test_the_newer_meta_is_current(intact: Path) -> None:
+    """Meta 1 is newer and has another root: an empty store."""
 
     def newer(data: bytearray) -> None:
         meta = current_meta(data)
@@ -145,7 +145,7 @@ def test_the_newer_meta_counts(sound: Path) -> None:
         newest = meta._replace(root=meta.high_water, high_water=meta.high_water + 1, txid=meta.txid + 1)
         data[page_slice(1)] = encode_meta_page(1, newest)
 
-    assert read_all(edited(sound, newer)) == {}
+    assert read_all(edited(intact, newer)) == {}
 
 
 def current_meta(data: bytearray) -> Meta:
@@ -173,14 +173,14 @@ def with_meta(**changes: int) -> Callable[[bytearray], None]:
         ({"freelist": 1 << 50}, "freelist page"),
     ],
 )
-def test_metas_that_lie(sound: Path, changes: dict[str, int], fault: str) -> None:
-    meta = current_meta(bytearray(sound.read_bytes()))._replace(**changes)
+def test_metas_with_wrong_fields(intact: Path, changes: dict[str, int], fault: str) -> None:
+    meta = current_meta(bytearray(intact.read_bytes()))._replace(**changes)
 
-    def lie(data: bytearray) -> None:
+    def write_metas(data: bytearray) -> None:
         data[page_slice(0)] = encode_meta_page(0, meta).ljust(PAGE_SIZE, b"\0")
         data[page_slice(1)] = bytes(PAGE_SIZE)
 
-    copy = edited(sound, lie)
+    copy = edited(intact, write_metas)
     with pytest.raises(StorageFailure, match=fault):
         BoltFile(copy)
 
@@ -195,13 +195,13 @@ def patched(offset: int, format: str, *values: int) -> Callable[[bytearray], Non
     return lambda data: struct.pack_into(format, data, offset, *values)
 
 
-def test_faults_are_named(sound: Path) -> None:
-    leaf = find_page(sound, 2)
-    branch = find_page(sound, 1)
+def test_faults_are_named(intact: Path) -> None:
+    leaf = find_page(intact, 2)
+    branch = find_page(intact, 1)
     base = leaf * PAGE_SIZE
     above = branch * PAGE_SIZE
     cases: list[tuple[Callable[[bytearray], None], str]] = [
-        (patched(base, "<Q", 77), f"page {leaf}: calls itself page 77"),
+        (patched(base, "<Q", 77), f"page {leaf}: its header says page 77"),
         (patched(base + 8, "<H", 9), f"page {leaf}: flags 0x9"),
         (patched(base + 10, "<H", 60_000), f"page {leaf}: 60000 elements do not fit"),
         (patched(base + 12, "<I", 1 << 31), f"page {leaf}: overflows into page"),
@@ -212,35 +212,35 @@ def test_faults_are_named(sound: Path) -> None:
         (patched(base + 16, "<I", 1), "bucket b'00000' inside of bucket b'key'"),
         (patched(base + 16, "<I", 8), f"page {leaf}: element flags 0x8"),
         (patched(above + 10, "<H", 0), f"page {branch}: branch without children"),
-        (patched(above + 16 + 8, "<Q", branch), f"page {branch}: is met twice in one tree"),
-        (patched(above + 32 + 8, "<Q", leaf), f"page {leaf}: is met twice in one tree"),
+        (patched(above + 16 + 8, "<Q", branch), f"page {branch}: occurs twice in one tree"),
+        (patched(above + 32 + 8, "<Q", leaf), f"page {leaf}: occurs twice in one tree"),
         (patched(above + 16 + 8, "<Q", 1 << 60), "outside of 2.."),
         (patched(above + 16 + 8, "<Q", leaf + 1), f"page {leaf + 1}: key"),
         (patched(above + 16, "<I", 1), f"page {branch}: element 0 points outside of it"),
     ]
     for change, fault in cases:
-        copy = edited(sound, change)
+        copy = edited(intact, change)
         with pytest.raises(StorageFailure) as failure:
             read_all(copy)
         assert fault in str(failure.value)
         assert any(fault in found for found in check(copy).faults)
 
 
-def test_a_page_shared_by_two_buckets_is_a_fault(sound: Path) -> None:
-    """Each bucket alone reads well; only the whole-file check can see it."""
-    data = sound.read_bytes()
+def test_a_page_shared_by_two_buckets_is_a_fault(intact: Path) -> None:
+    """Each bucket can be read; only the check of the whole file detects it."""
+    data = intact.read_bytes()
     meta = decode_meta(data[16:80])
     assert isinstance(meta, Meta)
     root = meta.root * PAGE_SIZE
     first = root + 16 + struct.unpack_from("<I", data, root + 20)[0] + len(b"key")
     last = root + 64 + struct.unpack_from("<I", data, root + 68)[0] + len(b"meta")
-    copy = edited(sound, lambda data: data.__setitem__(slice(last, last + 8), data[first : first + 8]))
+    copy = edited(intact, lambda data: data.__setitem__(slice(last, last + 8), data[first : first + 8]))
     assert read_all(copy)[b"meta"] == CONTENT[b"key"]
-    assert any("serves two masters" in fault for fault in check(copy).faults)
+    assert any("is used twice" in fault for fault in check(copy).faults)
 
 
 def with_freelist(*free: int, count: int | None = None) -> Callable[[bytearray], None]:
-    """Add a stored freelist and `len(free)` unused pages behind the file."""
+    """Append a stored freelist and `len(free)` unused pages to the file."""
 
     def change(data: bytearray) -> None:
         meta = current_meta(data)
@@ -252,20 +252,20 @@ def with_freelist(*free: int, count: int | None = None) -> Callable[[bytearray],
     return change
 
 
-def test_a_stored_freelist_must_account_for_every_page(sound: Path) -> None:
-    assert current_meta(bytearray(sound.read_bytes())).freelist == NO_FREELIST
-    report = check(edited(sound, with_freelist(0, 1, 2)))
+def test_a_stored_freelist_must_list_every_unused_page(intact: Path) -> None:
+    assert current_meta(bytearray(intact.read_bytes())).freelist == NO_FREELIST
+    report = check(edited(intact, with_freelist(0, 1, 2)))
     assert (report.faults, report.pages_free) == ([], 3)
     cases = {
         "1 pages are neither used nor free": with_freelist(0, 1),
         "is free and used, or free twice": with_freelist(0, 1, 1),
-        "is free but not of this file": with_freelist(0, 1, 99),
+        "is free, but outside of the file": with_freelist(0, 1, 99),
         "60000 free pages do not fit": with_freelist(0, 1, 2, count=60_000),
     }
     for fault, change in cases.items():
-        assert any(fault in found for found in check(edited(sound, change)).faults), fault
+        assert any(fault in found for found in check(edited(intact, change)).faults), fault
 
 
-def test_digest_must_be_there(sound: Path) -> None:
+def test_a_missing_digest_is_refused(intact: Path) -> None:
     with pytest.raises(StorageFailure, match="no SHA-256"):
-        verify_digest(sound)
+        verify_digest(intact)

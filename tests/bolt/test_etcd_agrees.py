@@ -1,4 +1,4 @@
-"""The real etcd reads what we write, and we read what it writes."""
+"""The real etcd reads our files, and we read its files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tercet.bolt import BoltFile, check, measure, summarize, verify_digest, with_digest
+from tercet.bolt import BoltFile, check, measure, summarize, verify_digest
 from tercet.proto import kv_pb2, rpc_pb2, stored_pb2
 from tercet.storage.interfaces import Bucket
 from tests.support.etcd import Etcd, run_tool, running_etcd
 
-from .images import read_all, source_of
+from .images import read_all, source_of, with_digest
 
 LARGE_VALUE = b"large" * 40_000
 MANY = 3000
@@ -55,11 +55,11 @@ def content() -> dict[bytes, dict[bytes, bytes]]:
 @pytest.fixture(scope="module")
 def snapshot(content: dict[bytes, dict[bytes, bytes]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ours") / "snapshot.db"
-    path.write_bytes(b"".join(with_digest(measure(source_of(content)).chunks())))
+    path.write_bytes(with_digest(b"".join(measure(source_of(content)).chunks())))
     return path
 
 
-def test_etcdutl_sees_what_we_see(snapshot: Path, content: dict[bytes, dict[bytes, bytes]]) -> None:
+def test_etcdutl_reports_the_same_status(snapshot: Path, content: dict[bytes, dict[bytes, bytes]]) -> None:
     summary = summarize(snapshot)
     assert snapshot_status(snapshot) == {
         "hash": summary.hash,
@@ -71,7 +71,7 @@ def test_etcdutl_sees_what_we_see(snapshot: Path, content: dict[bytes, dict[byte
     assert summary.items == sum(map(len, content.values()))
 
 
-def test_etcd_restores_ours_serves_it_and_writes_on(snapshot: Path, tmp_path: Path) -> None:
+def test_etcd_restores_our_snapshot_and_continues(snapshot: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     run_tool("etcdutl", "snapshot", "restore", snapshot, "--data-dir", data)
     with running_etcd(tmp_path, data=data, initial_peer_url="http://localhost:2380") as etcd:
@@ -93,7 +93,7 @@ def test_etcd_restores_ours_serves_it_and_writes_on(snapshot: Path, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    """An etcd with users, roles, a lease, an alarm, deleted keys and a compaction behind it."""
+    """An etcd with users, roles, a lease, an alarm, deleted keys and a compaction."""
     with running_etcd(tmp_path_factory.mktemp("real")) as etcd:
         for n in range(12):
             etcd.ctl("put", f"key/{n}", "x" * 700)
@@ -138,18 +138,17 @@ def test_we_read_what_etcd_saved(etcd: Etcd, tmp_path: Path) -> None:
     assert next(pair.value for pair in kept if pair.key == b"large") == b"y" * 20_000
 
 
-def test_what_we_write_again_hashes_the_same(etcd: Etcd, tmp_path: Path) -> None:
-    """Through our reader into our writer, back to etcd's tool: nothing is lost between the two formats."""
+def test_a_copy_by_our_reader_and_writer_has_the_same_hash(etcd: Etcd, tmp_path: Path) -> None:
     saved, ours = tmp_path / "saved.db", tmp_path / "ours.db"
     etcd.ctl("snapshot", "save", saved)
     with BoltFile(saved) as file:
         image = measure(lambda: ((bucket.name, file.items_of(bucket)) for bucket in file.roots()))
-        ours.write_bytes(b"".join(with_digest(image.chunks())))
+        ours.write_bytes(with_digest(b"".join(image.chunks())))
     assert snapshot_status(ours)["hash"] == snapshot_status(saved)["hash"]
 
 
-def test_we_read_a_live_database(etcd: Etcd, tmp_path: Path) -> None:
-    """A member's own db, with free pages and inline buckets, copied when it rests."""
+def test_we_read_the_database_of_a_running_member(etcd: Etcd, tmp_path: Path) -> None:
+    """It has free pages and inline buckets; copied while the member is idle."""
     etcd.ctl("defrag")
     for n in range(30):
         etcd.ctl("put", f"more/{n}", "x" * 300)

@@ -1,4 +1,4 @@
-"""What is written is read again, byte for byte, and the checker finds nothing to say about it."""
+"""What the writer writes the reader reads, and `check` finds no fault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ contents = st.dictionaries(st.binary(min_size=1, max_size=12), st.dictionaries(k
 
 @given(contents)
 @settings(max_examples=60, deadline=None)
-def test_any_content_comes_back(content: dict[bytes, dict[bytes, bytes]]) -> None:
+def test_any_content_survives_a_round_trip(content: dict[bytes, dict[bytes, bytes]]) -> None:
     with TemporaryDirectory() as directory:
         path = write_image(Path(directory) / "db", content)
         assert read_all(path) == content
@@ -37,7 +37,7 @@ def test_any_content_comes_back(content: dict[bytes, dict[bytes, bytes]]) -> Non
 @given(st.integers(1, 3000), st.integers(1, 1400), st.integers(0, 300))
 @settings(max_examples=30, deadline=None)
 def test_deep_trees_keep_order(count: int, key_bytes: int, value_bytes: int) -> None:
-    """Long keys make narrow branches: the tree grows levels, and every page of it is still a legal one."""
+    """Long keys make narrow branches, so the tree has more levels."""
     content = {b"key": {b"%08d" % n + b"k" * key_bytes: b"v" * value_bytes for n in range(count)}}
     with TemporaryDirectory() as directory:
         path = write_image(Path(directory) / "db", content)
@@ -47,14 +47,14 @@ def test_deep_trees_keep_order(count: int, key_bytes: int, value_bytes: int) -> 
 
 
 def test_every_branch_has_two_children(tmp_path: Path) -> None:
-    """bbolt merges such branches away and does not expect to find one."""
+    """bbolt merges branches with one child, and does not expect any."""
     for count in range(1, 400, 7):
         path = write_image(tmp_path / "db", {b"key": {b"%08d" % n + b"k" * 900: b"v" * 2000 for n in range(count)}})
         assert all(elements >= 2 for flags, elements in _pages(path) if flags == BRANCH_PAGE)
 
 
 def _pages(path: Path) -> list[tuple[int, int]]:
-    """(flags, elements) of every page that a walk meets."""
+    """(flags, elements) of every page of all buckets."""
     seen: list[tuple[int, int]] = []
     with BoltFile(path) as file:
         for bucket in file.roots():
@@ -62,7 +62,7 @@ def _pages(path: Path) -> list[tuple[int, int]]:
     return seen
 
 
-def test_no_bucket_at_all(tmp_path: Path) -> None:
+def test_a_file_without_buckets(tmp_path: Path) -> None:
     path = write_image(tmp_path / "db", {})
     assert read_all(path) == {}
     assert check(path).faults == []
@@ -79,7 +79,7 @@ def test_an_absent_bucket_is_empty(tmp_path: Path) -> None:
         assert list(file.buckets()) == [b"key"]
 
 
-def test_chunks_have_the_size_asked_for() -> None:
+def test_chunks_have_the_requested_size() -> None:
     image = measure(source_of({b"key": {b"%06d" % n: b"v" * 500 for n in range(2000)}}))
     chunks = list(image.chunks())
     assert {len(chunk) for chunk in chunks[:-1]} == {CHUNK_BYTES}
@@ -88,21 +88,21 @@ def test_chunks_have_the_size_asked_for() -> None:
 
 
 @pytest.mark.parametrize("bad", [[b"b", b"a"], [b"a", b"a"], [b""], [b"k" * 32769]])
-def test_a_source_out_of_order_is_our_bug(bad: list[bytes]) -> None:
+def test_an_invalid_source_is_an_invariant_violation(bad: list[bytes]) -> None:
     with pytest.raises(InvariantViolation):
         measure(lambda: [(b"key", [(key, b"") for key in bad])])
 
 
-def test_a_source_that_changes_between_the_passes_is_noticed() -> None:
+def test_a_source_that_changes_between_the_passes_is_an_invariant_violation() -> None:
     content = {b"key": {b"%06d" % n: b"v" * 500 for n in range(100)}}
     image = measure(source_of(content))
     content[b"key"] |= {b"x%06d" % n: b"v" * 500 for n in range(100)}
-    with pytest.raises(InvariantViolation, match="between two readings"):
+    with pytest.raises(InvariantViolation, match="between two passes"):
         list(image.chunks())
 
 
 def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
-    """200,000 keys, 47 MB, in a process of its own: neither direction may hold more than a sliver of them."""
+    """200,000 keys, 47 MB, in a process of its own: writing and reading hold less than 4 MB."""
     outcome = subprocess.run(
         [sys.executable, "-c", _MEMORY_PROGRAM, tmp_path / "db"], capture_output=True, text=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""What a member cannot start with: one line that names the culprit, and the exit code that etcd would have."""
+"""Starts that fail: one line that names the cause, and the exit code of etcd."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.processes import BIN, ETCD, QUICK, TERCET, Cluster, free_port
 
 
 def refused(cluster: Cluster, *flags: str, code: int = 1) -> str:
-    """Start n1 with these flags; it has to end by itself. Returns the line that says why."""
+    """Start n1 with these flags; it must exit. Returns the line with the reason."""
     member = cluster["n1"].start(*flags)
     assert member.wait_exit() == code
     said = member.said()
@@ -24,7 +24,7 @@ def refused(cluster: Cluster, *flags: str, code: int = 1) -> str:
     return member.reason() if code == 1 else said
 
 
-def test_flags_that_do_not_exist(plan: Planned) -> None:
+def test_unknown_flags(plan: Planned) -> None:
     cluster = plan(["n1"])
     assert "--no-such-flag" in refused(cluster, "--no-such-flag=1", code=2).replace("-no", "--no", 1)
 
@@ -41,7 +41,7 @@ def test_flags_that_do_not_exist(plan: Planned) -> None:
         ("--config-file=/nonexistent.yaml", "/nonexistent.yaml"),
     ],
 )
-def test_values_that_cannot_be(plan: Planned, flag: str, named: str) -> None:
+def test_invalid_values(plan: Planned, flag: str, named: str) -> None:
     cluster = plan(["n1"])
     member = cluster["n1"].start(flag)
     assert member.wait_exit() in (1, 2)
@@ -50,7 +50,7 @@ def test_values_that_cannot_be(plan: Planned, flag: str, named: str) -> None:
     assert named in said
 
 
-def test_ports_that_are_taken(plan: Planned) -> None:
+def test_ports_in_use(plan: Planned) -> None:
     for kind in ("client", "peer"):
         cluster = plan(["n1"], directory=kind)
         port = cluster["n1"].client_port if kind == "client" else cluster["n1"].peer_port
@@ -60,10 +60,10 @@ def test_ports_that_are_taken(plan: Planned) -> None:
             reason = refused(cluster)
         assert f"127.0.0.1:{port}" in reason
         assert "address already in use" in reason
-        cluster.start()  # and afterwards it starts as if nothing had been
+        cluster.start()  # once the port is free, it starts
 
 
-def test_certificates_that_do_not_fit(plan: Planned, tmp_path: Path) -> None:
+def test_invalid_certificates(plan: Planned, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     one, other = authority.sign("one", "n1", "127.0.0.1"), authority.sign("other", "n1", "127.0.0.1")
     garbage = tmp_path / "garbage.crt"
@@ -87,14 +87,14 @@ def test_certificates_that_do_not_fit(plan: Planned, tmp_path: Path) -> None:
     assert str(garbage) in refused(cluster, *pair, f"--peer-trusted-ca-file={garbage}")
 
 
-def test_data_directories_that_cannot_be(plan: Planned, tmp_path: Path) -> None:
+def test_invalid_data_directories(plan: Planned, tmp_path: Path) -> None:
     cluster = plan(["n1"], QUICK)
     file = tmp_path / "file"
     file.write_text("")
     member = cluster["n1"].start(f"--data-dir={file / 'data'}")
     assert member.wait_exit() == 1
     assert str(file) in member.reason()
-    # Somebody else's: a member of etcd has been here.
+    # The data directory of a real etcd.
     real = plan(["n1"], directory="real", programs={"n1": ETCD}).start()["n1"]
     real.client.put(b"a", b"1")
     real.stop()
@@ -126,7 +126,7 @@ def test_a_damaged_log_is_refused_naming_file_and_offset(plan: Planned) -> None:
 
 
 def test_a_unit_file_for_etcd_starts_a_member(plan: Planned, tmp_path: Path) -> None:
-    """By the environment alone, and by a configuration file."""
+    """By environment variables alone, and by a configuration file."""
     member = plan(["n1"], QUICK)["n1"]
     named = dict(flag.removeprefix("--").split("=", 1) for flag in member.flags)
     assert shutil.which("tercet", path=str(BIN))

@@ -1,4 +1,4 @@
-"""kill -9 under load: nothing acknowledged is lost, nothing is applied twice, and whoever was killed comes back."""
+"""kill -9 under load: no acknowledged write is lost, none is applied twice, and killed members rejoin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.cluster.conftest import Planned
 from tests.cluster.writers import Load, check_agreement
 from tests.support.processes import QUICK
 
-# Checkpoints, trimming of the log and snapshots to followers happen every few hundred entries.
+# Log compaction and snapshots to followers happen every few hundred entries.
 SMALL_LOG = (*QUICK, "--snapshot-count=200", "--snapshot-catchup-entries=100")
 
 
@@ -40,7 +40,7 @@ def test_all_members_are_killed_at_once(plan: Planned) -> None:
     load.check(cluster)
 
 
-def test_d02_one_member_alone_is_killed_right_after_the_answer(plan: Planned) -> None:
+def test_d02_a_single_member_is_killed_right_after_the_answer(plan: Planned) -> None:
     """etcd #14370: a cluster of one answered before its log was durable."""
     cluster = plan(["n1"], SMALL_LOG).start()
     member = cluster["n1"]
@@ -48,18 +48,18 @@ def test_d02_one_member_alone_is_killed_right_after_the_answer(plan: Planned) ->
         key = b"last/%d" % number
         for filler in range(100 * number):
             member.client.put(b"filler", b"%d" % filler)
-        answer = member.client.put(key, b"promised")
+        answer = member.client.put(key, b"acknowledged")
         member.kill()
         member.restart()
         found = member.client.range(key)
-        assert [pair.value for pair in found.kvs] == [b"promised"]
+        assert [pair.value for pair in found.kvs] == [b"acknowledged"]
         assert found.kvs[0].mod_revision == answer.header.revision == found.header.revision
 
 
 def test_d01_entries_between_apply_and_commit_are_applied_exactly_once(plan: Planned) -> None:
     """etcd #13766: the backend held an entry's effect but not its index, so the entry was applied again after a crash.
 
-    The backend commits every few milliseconds here, so that kills fall before, into and after its commits.
+    The backend commits every few milliseconds here, so that members are killed before, during and after its commits.
     """
     cluster = plan(flags=(*SMALL_LOG, "--backend-batch-interval=3ms")).start()
     with Load(cluster) as load:
@@ -77,8 +77,8 @@ def test_d01_entries_between_apply_and_commit_are_applied_exactly_once(plan: Pla
 
 
 def test_d06_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -> None:
-    """etcd #17780, #6633: the newest revision was a tombstone; after compaction and a crash nothing in the file recorded it any
-    more, and the store's revision went back.
+    """etcd #17780, #6633: the newest revision was a tombstone. After its compaction and a crash the file did not record it, and
+    the store's revision went back.
     """
     cluster = plan(["n1"], SMALL_LOG).start()
     member = cluster["n1"]
@@ -97,9 +97,9 @@ def test_d06_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planne
     assert member.client.put(b"c", b"1").header.revision == deleted + 1
 
 
-def test_a_defragmentation_that_is_cut_short_leaves_a_valid_store(plan: Planned) -> None:
-    """etcd #14685, #14730, #11613: killed in the middle of a defragmentation, nothing is applied twice, and what it leaves on
-    the disk is not in the way of the next one.
+def test_an_interrupted_defragmentation_leaves_a_valid_store(plan: Planned) -> None:
+    """etcd #14685, #14730, #11613: after a kill during a defragmentation nothing is applied twice, and the leftover file does
+    not prevent the next one.
     """
     cluster = plan(flags=SMALL_LOG).start()
     member = cluster["n1"]

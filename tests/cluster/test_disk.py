@@ -1,4 +1,4 @@
-"""A disk that is full, cannot be written or is in use: the member says which file, promises nothing, and comes back whole."""
+"""A disk that is full, read-only or in use: the member names the file, stops, and restarts without loss."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ MEGABYTE = 1 << 20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 180 MB in memory."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=180m", "none", str(place)], capture_output=True, check=False)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=180m", "none", str(disk)], capture_output=True, check=False)
     if mounted.returncode != 0:
-        pytest.skip(f"a file system can be mounted by root alone: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+        pytest.skip(f"only root can mount a file system: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def put_until_it_ends(member: Member, value_bytes: int) -> dict[bytes, bytes]:
-    """What was acknowledged before the member ended."""
+def put_until_exit(member: Member, value_bytes: int) -> dict[bytes, bytes]:
+    """Put until the member exits. Returns what was acknowledged."""
     acknowledged = {}
     for number in range(1000):
         key, value = b"k%04d" % number, b"%04d" % number + bytes(value_bytes)
@@ -48,12 +48,12 @@ def check_all(member: Member, acknowledged: dict[bytes, bytes]) -> None:
 
 
 def test_d21_a_full_disk_under_the_log(plan: Planned) -> None:
-    """etcd #2819. The kernel refuses to write beyond where the log's file is now (EFBIG)."""
+    """etcd #2819. The kernel refuses to extend the log's file (EFBIG)."""
     member = plan(["n1"], QUICK).start()["n1"]
     acknowledged = {b"before": b"1"}
     member.client.put(b"before", b"1")
     subprocess.run(["prlimit", f"--pid={member.pid}", f"--fsize={8 * MEGABYTE}"], check=True)
-    acknowledged |= put_until_it_ends(member, MEGABYTE)
+    acknowledged |= put_until_exit(member, MEGABYTE)
     assert member.wait_exit() == 1
     assert 4 < len(acknowledged) < 10
     assert str(member.data / "member") in member.reason()
@@ -63,23 +63,23 @@ def test_d21_a_full_disk_under_the_log(plan: Planned) -> None:
 
 
 def test_a_full_disk_under_the_next_segment_of_the_log(plan: Planned, small_disk: Path) -> None:
-    """What was reserved beforehand is used up first: the member goes on until it truly cannot."""
+    """The member goes on until the reserved segment is full."""
     member = plan(["n1"], (*QUICK, f"--wal-dir={small_disk / 'wal'}")).start()["n1"]
     segments = small_disk / "wal"
     wait_until(lambda: [path.suffix for path in segments.iterdir()] == [".wal", ".wal"], "the next segment is reserved")
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
-        room = os.statvfs(small_disk)
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
-    acknowledged = put_until_it_ends(member, MEGABYTE)
+        disk = os.statvfs(small_disk)
+        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize)
+    acknowledged = put_until_exit(member, MEGABYTE)
     assert member.wait_exit() == 1
     assert len(acknowledged) > 50
     assert str(small_disk / "wal") in member.reason()
     assert "No space left on device" in member.reason()
-    # Still no room: it serves what it has, as long as nothing more than the last segment's rest is asked for.
+    # The disk is still full: the member serves, and writes as much as the last segment holds.
     member.restart()
     check_all(member, acknowledged)
-    more = put_until_it_ends(member, MEGABYTE)
+    more = put_until_exit(member, MEGABYTE)
     assert member.wait_exit() == 1
     assert str(small_disk / "wal") in member.reason()
     acknowledged |= more
@@ -98,33 +98,33 @@ def test_a_full_disk_under_the_database(plan: Planned, small_disk: Path) -> None
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 160 * MEGABYTE)
-    acknowledged = put_until_it_ends(member, MEGABYTE)
+    acknowledged = put_until_exit(member, MEGABYTE)
     assert member.wait_exit() == 1
     assert len(acknowledged) > 5
     assert "/snap/db" in member.reason()
-    assert "0 bytes are free" in member.reason()  # LMDB itself speaks of an input/output error
+    assert "0 bytes are free" in member.reason()  # LMDB reports an input/output error
     ballast.unlink()
     member.restart()
     check_all(member, acknowledged)
     member.client.put(b"after", b"1")
 
 
-def test_a_directory_that_may_not_be_written(plan: Planned, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_read_only_data_directory_is_refused(plan: Planned, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     member = plan(["n1"], QUICK)["n1"]
-    if os.geteuid() == 0:  # whom permissions do not hold back
-        place: Path = request.getfixturevalue("small_disk")
-        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    if os.geteuid() == 0:  # permissions do not apply to root
+        read_only: Path = request.getfixturevalue("small_disk")
+        subprocess.run(["mount", "-o", "remount,ro", str(read_only)], check=True)
     else:
-        place = tmp_path / "read-only"
-        place.mkdir(mode=0o500)
-    for directory in (place, place / "data"):
+        read_only = tmp_path / "read-only"
+        read_only.mkdir(mode=0o500)
+    for directory in (read_only, read_only / "data"):
         member.start(f"--data-dir={directory}")
         assert member.wait_exit() == 1
         assert str(directory) in member.reason()
 
 
 def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:
-    """etcd waits too, and says so after ten seconds; when the first one ends, the second goes on with its data."""
+    """As in etcd, the second logs that after ten seconds; when the first ends, the second continues with its data."""
     cluster = plan(["n1"], QUICK).start()
     first = cluster["n1"]
     first.client.put(b"a", b"1")
@@ -138,5 +138,5 @@ def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:
     second.wait_ready()
     assert second.client.get(b"a") == b"2"
     assert first.start().wait_said("Running")
-    assert first.stop() < 0  # a member that waits can be ended as well
+    assert first.stop() < 0  # a signal also ends a member that waits
     assert "Traceback" not in first.said()

@@ -1,4 +1,4 @@
-"""Who a member is does not follow from its flags alone: empty disks and strangers' disks are told apart, and refused."""
+"""A member's identity is on its disk: an empty disk, another cluster's disk and half a disk are refused."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tests.cluster.writers import check_agreement
 from tests.support.processes import QUICK
 
 
-def test_d31_an_empty_disk_under_an_old_name_is_refused(plan: Planned) -> None:
-    """etcd #3504, #10254: a member that has forgotten its votes and what it acknowledged may not take part again."""
+def test_d31_an_empty_disk_of_a_known_member_is_refused(plan: Planned) -> None:
+    """etcd #3504, #10254: a member that lost its votes and its log must not take part again."""
     cluster = plan(flags=QUICK).start()
-    forgetful = cluster["n3"]
-    forgetful.client.put(b"a", b"1")
-    forgetful.stop()
-    shutil.rmtree(forgetful.data)
+    emptied = cluster["n3"]
+    emptied.client.put(b"a", b"1")
+    emptied.stop()
+    shutil.rmtree(emptied.data)
     for state in ("existing", "new"):
-        forgetful.start(f"--initial-cluster-state={state}")
-        assert forgetful.wait_exit() == 1
-        assert "has already been bootstrapped" in forgetful.reason()
-        assert not (forgetful.data / "member" / "wal").exists()
+        emptied.start(f"--initial-cluster-state={state}")
+        assert emptied.wait_exit() == 1
+        assert "has already been bootstrapped" in emptied.reason()
+        assert not (emptied.data / "member" / "wal").exists()
     assert cluster["n1"].client.get(b"a") == b"1"
     check_agreement([cluster["n1"], cluster["n2"]])
 
 
-def test_the_disk_of_another_cluster_is_not_served_and_does_no_harm(plan: Planned) -> None:
+def test_a_member_with_the_disk_of_another_cluster_does_not_join(plan: Planned) -> None:
     cluster = plan(flags=QUICK, token="theirs")
-    stranger = cluster["n3"]
-    stranger.start().wait_said("starting an etcd server")
-    stranger.kill()
+    foreign = cluster["n3"]
+    foreign.start().wait_said("starting an etcd server")
+    foreign.kill()
     for member in cluster.members:
         member.flags = [flag.replace("theirs", "ours") for flag in member.flags]
     ours = [cluster["n1"], cluster["n2"]]
@@ -40,12 +40,12 @@ def test_the_disk_of_another_cluster_is_not_served_and_does_no_harm(plan: Planne
         member.start()
     for member in ours:
         member.wait_ready()
-    stranger.start()
-    line = stranger.wait_said("another cluster")
+    foreign.start()
+    line = foreign.wait_said("another cluster")
     assert json.loads(line)["level"] in ("warn", "error")
     ours[0].wait_said("another cluster")
-    assert "ready to serve" not in stranger.said()
-    assert stranger.is_running
+    assert "ready to serve" not in foreign.said()
+    assert foreign.is_running
     term = ours[0].client.status().raftTerm
     for number in range(20):
         ours[number % 2].client.put(b"a", b"%d" % number)
@@ -55,7 +55,7 @@ def test_the_disk_of_another_cluster_is_not_served_and_does_no_harm(plan: Planne
 
 @pytest.mark.parametrize("what", ["wal", "database"])
 def test_half_a_data_directory_is_refused(plan: Planned, what: str) -> None:
-    """Log and database belong together: with one of them gone the member would make up what it has promised."""
+    """With the log or the database missing, a member would have lost what it acknowledged."""
     cluster = plan(["n1"], (*QUICK, "--snapshot-count=10"))
     member = cluster.start()["n1"]
     for number in range(30):

@@ -1,4 +1,4 @@
-"""Who leads, when a leader is frozen or asked to go; and how a member ends."""
+"""Leadership when a leader is frozen or stopped, and how a member ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.client import Client
 from tests.support.processes import QUICK, wait_until
 
 
-def test_d16_a_leader_that_was_frozen_shows_nobody_the_past(plan: Planned) -> None:
-    """etcd #20418, #7331: a leader that does not know yet that it was replaced answered linearizable reads from its own state.
+def test_d16_a_leader_that_was_frozen_serves_no_stale_read(plan: Planned) -> None:
+    """etcd #20418, #7331: a deposed leader answered linearizable reads from its own state.
 
-    Reads wait in its socket when it wakes, so it sees them before it hears of the new leader.
+    Reads wait in its socket when it resumes, so it receives them before it learns of the new leader.
     """
     cluster = plan(flags=QUICK).start()
     for number in range(2):
@@ -46,8 +46,8 @@ def test_d16_a_leader_that_was_frozen_shows_nobody_the_past(plan: Planned) -> No
     check_agreement(cluster.members)
 
 
-def test_a_leader_that_is_asked_to_go_hands_over(plan: Planned) -> None:
-    """When it is gone its successor leads already; without a handover nobody would for at least the election timeout."""
+def test_a_leader_that_is_stopped_transfers_leadership(plan: Planned) -> None:
+    """A successor leads when it exits; without a transfer there would be no leader for at least the election timeout."""
     cluster = plan(flags=("--election-timeout=1500",)).start()
     leader = cluster.leader()
     others = cluster.others(leader)
@@ -60,7 +60,7 @@ def test_a_leader_that_is_asked_to_go_hands_over(plan: Planned) -> None:
     assert "Traceback" not in leader.said()
     leader.restart()
     assert leader.client.get(b"a") == b"2"
-    # The last two in one moment: whoever leads then has nobody to hand over to, and ends all the same.
+    # Stop all at once: the leader has no transferee, and exits all the same.
     for member in cluster.members:
         assert member.process is not None
         member.process.terminate()
@@ -69,8 +69,8 @@ def test_a_leader_that_is_asked_to_go_hands_over(plan: Planned) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_member_dies_of_the_signal_that_ended_it(plan: Planned, number: signal.Signals) -> None:
-    """So that a shell sees 130 and 143; also before it serves, here because its peers are not there."""
+def test_a_stopped_member_exits_by_the_signal(plan: Planned, number: signal.Signals) -> None:
+    """A shell then sees 130 or 143. Also before it serves, here because its peers are not running."""
     alone, waiting = plan(["n1"], QUICK, directory="alone"), plan(flags=QUICK, directory="waiting")
     alone["n1"].start()
     waiting["n1"].start().wait_said("starting an etcd server")
@@ -82,7 +82,7 @@ def test_a_member_dies_of_the_signal_that_ended_it(plan: Planned, number: signal
     assert "closed etcd server" in alone["n1"].said()
 
 
-def test_the_service_manager_is_told_when_the_member_serves(plan: Planned, tmp_path: Path) -> None:
+def test_the_service_manager_is_notified_when_the_member_serves(plan: Planned, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
@@ -99,8 +99,8 @@ def test_the_service_manager_is_told_when_the_member_serves(plan: Planned, tmp_p
         cluster["n1"].client.put(b"a", b"1")
 
 
-def test_writes_wait_for_a_quorum_and_are_never_half_done(plan: Planned) -> None:
-    """With two of three frozen a write is not acknowledged; nobody is told that it failed for good, and all agree later."""
+def test_writes_need_a_quorum(plan: Planned) -> None:
+    """With two of three members frozen a write is not acknowledged; afterwards all members agree."""
     cluster = plan(flags=QUICK).start()
     leader = cluster.leader()
     for member in cluster.others(leader):

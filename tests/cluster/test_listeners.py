@@ -1,4 +1,4 @@
-"""Where a member may listen: several addresses, with TLS and without, HTTP of its own, and metrics for themselves."""
+"""Listeners: several addresses, with and without TLS, and separate ones for HTTP and metrics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_cluster_with_tls_everywhere(plan: Planned, certificates: ClusterCerti
         victim.restart()
     load.check(cluster)
     assert etcdctl(cluster.members, "endpoint", "health").returncode == 0
-    # Without a certificate, or without TLS at all, nobody comes in; at the peers' door a client's certificate is not enough.
+    # A connection without TLS, or without a certificate, is refused; the peers' listener also refuses a client's certificate.
     plain = Client(victim.endpoint)
     with pytest.raises(Client.Error):
         plain.put(b"a", b"1", timeout=1)
@@ -43,7 +43,7 @@ def test_a_cluster_with_tls_everywhere(plan: Planned, certificates: ClusterCerti
         if files is not None:
             context.load_cert_chain(files.certificate, files.key)
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
-        with pytest.raises((OSError, http.client.HTTPException)):  # a TLS alert, a reset or an end, as the kernel will have it
+        with pytest.raises((OSError, http.client.HTTPException)):  # a TLS alert, a reset or an end of file
             ask(connection)
         connection.close()
 
@@ -76,7 +76,7 @@ def test_several_addresses_with_tls_and_without(plan: Planned, tmp_path: Path) -
     status, page = member.http("/metrics", metrics)
     assert (status, "etcd_server_has_leader 1" in page) == (200, True)
     assert member.http("/version", metrics)[0] == 404
-    # gRPC has its addresses for itself now.
+    # The gRPC address no longer serves HTTP.
     with pytest.raises((OSError, http.client.HTTPException)):
         member.http("/health")
     member.stop()

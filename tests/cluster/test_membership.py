@@ -1,4 +1,4 @@
-"""Members come and go while the cluster serves, by the operator's own tool: etcdctl."""
+"""Adding, promoting, moving and removing members of a serving cluster, with etcdctl."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.processes import QUICK, TERCET, Cluster, Member, etcdctl, fre
 SMALL_LOG = (*QUICK, "--snapshot-count=100", "--snapshot-catchup-entries=20")
 
 
-def newcomer(cluster: Cluster, name: str, flags: Sequence[str]) -> Member:
-    """A member that is yet to be added, with the command line that `etcdctl member add` would print."""
+def added_member(cluster: Cluster, name: str, flags: Sequence[str]) -> Member:
+    """A member to be added, with the command line that `etcdctl member add` prints."""
     first = cluster.members[0]
     member = Member(name, cluster.directory, [], free_port(), free_port(), program=TERCET, bytecode=first.bytecode)
     known = [*cluster.running, member]
@@ -39,11 +39,11 @@ def ids(cluster: Cluster) -> dict[str, str]:
     return {one.get("name", ""): f"{one['ID']:x}" for one in listed}
 
 
-def test_a_learner_is_added_promoted_and_takes_over(plan: Planned) -> None:
+def test_a_learner_is_added_promoted_and_becomes_leader(plan: Planned) -> None:
     cluster = plan(["n1"], SMALL_LOG).start()
     with Load(cluster, writers=2) as load:
-        load.wait_for(150)  # more than the log keeps: the learner begins with a snapshot
-        learner = newcomer(cluster, "n2", SMALL_LOG)
+        load.wait_for(150)  # more than the log keeps, so the learner needs a snapshot
+        learner = added_member(cluster, "n2", SMALL_LOG)
         control(cluster, "member", "add", "n2", "--learner", f"--peer-urls=http://127.0.0.1:{learner.peer_port}")
         learner.start().wait_said("ready to serve")
         learner.wait_said("installed snapshot")
@@ -56,27 +56,27 @@ def test_a_learner_is_added_promoted_and_takes_over(plan: Planned) -> None:
         learner.wait_ready()
         load.wait_for(20)
     load.check(cluster)
-    # The first one leaves; what it leaves behind is complete.
+    # The first member is removed; the other one has all data.
     first = cluster["n1"]
     control(cluster, "move-leader", ids(cluster)["n2"])
-    wait_until(lambda: cluster.leader() is learner, "the newcomer leads")
+    wait_until(lambda: cluster.leader() is learner, "the added member leads")
     remove = ("member", "remove", ids(cluster)["n1"])
-    # Refused until the one that stays has been connected for five seconds.
+    # Refused until the remaining member has been connected for five seconds.
     wait_until(lambda: etcdctl([learner], *remove).returncode == 0, "the first one is removed")
     assert first.wait_exit() == 0
     assert "permanently removed" in first.said()
     learner.client.put(b"after", b"1")
     load.check(cluster)
-    # Removed is removed: its old disk does not bring it back.
+    # A removed member does not return with its old disk.
     first.start()
     assert first.wait_exit() == 0
     assert "Traceback" not in first.said()
 
 
-def test_members_join_one_by_one_and_one_moves(plan: Planned) -> None:
+def test_members_join_one_by_one_and_one_changes_its_address(plan: Planned) -> None:
     cluster = plan(["n1"], SMALL_LOG).start()
     for name in ("n2", "n3"):
-        member = newcomer(cluster, name, SMALL_LOG)
+        member = added_member(cluster, name, SMALL_LOG)
         wait_until(
             lambda member=member: (
                 not etcdctl(
@@ -89,7 +89,7 @@ def test_members_join_one_by_one_and_one_moves(plan: Planned) -> None:
         member.restart()
         cluster["n1"].client.put(name.encode(), b"1")
     check_agreement(cluster.members)
-    # n3 gets another address: told first, moved then.
+    # n3 gets another address: update the member, then restart it there.
     moved = cluster["n3"]
     old, moved.peer_port = moved.peer_port, free_port()
     control(cluster, "member", "update", ids(cluster)["n3"], f"--peer-urls=http://127.0.0.1:{moved.peer_port}")
@@ -97,11 +97,11 @@ def test_members_join_one_by_one_and_one_moves(plan: Planned) -> None:
     moved.flags = [flag.replace(f":{old}", f":{moved.peer_port}") for flag in moved.flags]
     moved.restart()
     moved.client.put(b"moved", b"1")
-    cluster["n2"].kill()  # so that the quorum needs the one that has moved
+    cluster["n2"].kill()  # so that the quorum needs the moved member
     cluster["n1"].client.put(b"with n3", b"1")
     cluster["n2"].restart()
     check_agreement(cluster.members)
-    # And with all of them stopped and started again, with the flags of their first start.
+    # Restart all of them, with the flags of their first start.
     for member in cluster.members:
         member.kill()
     cluster.start()

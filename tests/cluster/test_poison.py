@@ -1,4 +1,4 @@
-"""What one client asks of one member must not stop the others, now or when they read their logs again."""
+"""Requests of a client must not stop any member, now or when it replays its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cluster(plan: Planned) -> Cluster:
     return plan(["n1", "n2"], QUICK).start()
 
 
-def start_again(cluster: Cluster) -> None:
+def restart_all(cluster: Cluster) -> None:
     assert [member.name for member in cluster.running] == [member.name for member in cluster.members]
     for member in cluster.members:
         member.kill()
@@ -30,7 +30,7 @@ def start_again(cluster: Cluster) -> None:
         member.wait_ready()
 
 
-def test_a_txn_as_deep_as_the_door_lets_in(cluster: Cluster) -> None:
+def test_a_txn_of_the_greatest_depth_allowed(cluster: Cluster) -> None:
     client = cluster.leader().client
     send = client.channel.unary_unary("/etcdserverpb.KV/Txn")
     for depth in (48, 49, 50, 51):
@@ -38,13 +38,13 @@ def test_a_txn_as_deep_as_the_door_lets_in(cluster: Cluster) -> None:
             send(nested_txn(depth), timeout=5)
     deepest = client.get(b"deep")
     assert deepest is not None
-    start_again(cluster)
+    restart_all(cluster)
     for member in cluster.members:
         assert member.client.get(b"deep") == deepest
 
 
-def test_peer_urls_that_nobody_can_dial(cluster: Cluster) -> None:
-    """etcd takes Unix sockets for peer URLs; so it is in the log, and there it stays."""
+def test_peer_urls_that_cannot_be_dialled(cluster: Cluster) -> None:
+    """etcd accepts Unix sockets as peer URLs, so one may be in the log."""
     first, second = cluster.members
     learner = rpc_pb2.MemberAddRequest(peerURLs=["unix://nowhere"], isLearner=True)
 
@@ -53,18 +53,18 @@ def test_peer_urls_that_nobody_can_dial(cluster: Cluster) -> None:
             first.client.call("Cluster/MemberAdd", learner, rpc_pb2.MemberAddResponse, timeout=5)
         return len(first.client.members()) == 3
 
-    wait_until(is_added, "the members are connected for long enough, and a learner is added")
+    wait_until(is_added, "a learner is added once the members have been connected for long enough")
     ids = {member.name: member.ID for member in first.client.members()}
     for urls in (["garbage"], [], ["http://127.0.0.1:1/path"]):
         request = rpc_pb2.MemberUpdateRequest(ID=ids["n2"], peerURLs=urls)
         with pytest.raises(Client.Error, match="given member URLs are invalid"):
             first.client.call("Cluster/MemberUpdate", request, rpc_pb2.MemberUpdateResponse, timeout=5)
-    start_again(cluster)
+    restart_all(cluster)
     assert ("unix://nowhere",) in {tuple(member.peerURLs) for member in second.client.members()}
     second.client.put(b"a", b"1")
 
 
-def test_an_alarm_that_there_is_not(cluster: Cluster) -> None:
+def test_an_unknown_alarm(cluster: Cluster) -> None:
     first = cluster.members[0]
     request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=77)  # type: ignore[arg-type]
     with pytest.raises(Client.Error, match="unknown alarm 77"):
@@ -73,7 +73,7 @@ def test_an_alarm_that_there_is_not(cluster: Cluster) -> None:
     assert first.http("/health")[0] == 200
 
 
-def test_clients_that_lose_patience_with_what_takes_long(cluster: Cluster) -> None:
+def test_clients_that_cancel_long_requests(cluster: Cluster) -> None:
     first = cluster.members[0]
     for number in range(2000):
         first.client.put(b"key-%d" % number, bytes(300))

@@ -1,4 +1,4 @@
-"""A store that has reached its quota: writes are refused in etcd's words, reads and the ways back stay open."""
+"""A store over its quota: writes are refused with etcd's error; reads, deletes, compaction and defragmentation work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fill(member: Member, start: int) -> None:
         time.sleep(0.01)  # the size is measured at each commit of the backend, every 100 ms
 
 
-def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
+def test_the_nospace_alarm_is_raised_and_cleared(plan: Planned) -> None:
     cluster = plan(flags=(*QUICK, "--quota-backend-bytes=4000000")).start()
     member = cluster["n1"]
     for stored in range(25):
@@ -41,15 +41,15 @@ def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
         assert (status, "NOSPACE" in body) == (503, True), body
         assert one.http("/livez")[0] == 200
         assert one.http("/readyz")[0] == 200
-        with pytest.raises(Client.Error) as small:  # the alarm binds every member, however small the request
+        with pytest.raises(Client.Error) as small:  # on every member, for requests of any size
             one.client.put(b"tiny", b"1")
         assert small.value.details() == NO_SPACE
         assert one.client.get(b"k0") == bytes(100_000)
 
-    # The alarm outlives a crash.
+    # The alarm survives a crash.
     member.kill()
     member.start()
-    wait_until(lambda: member.client.get(b"k1") == bytes(100_000), "it is back")
+    wait_until(lambda: member.client.get(b"k1") == bytes(100_000), "the member serves again")
     assert member.http("/health")[0] == 503
 
     member.client.delete(b"k", prefix=True)
@@ -64,6 +64,6 @@ def test_the_way_into_no_space_and_out_again(plan: Planned) -> None:
     assert etcdctl(cluster.members, "alarm", "disarm").returncode == 0
     assert alarms() == []
     for one in cluster.members:
-        wait_until(lambda one=one: one.http("/health")[0] == 200, f"{one.name} is well again")  # type: ignore[misc]
+        wait_until(lambda one=one: one.http("/health")[0] == 200, f"{one.name} is healthy again")  # type: ignore[misc]
         one.client.put(b"again", b"1")
     check_agreement(cluster.members)

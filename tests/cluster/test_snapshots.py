@@ -1,4 +1,4 @@
-"""A follower that the log cannot reach any more gets the whole database, and goes on from there."""
+"""A follower behind the start of the leader's log receives a snapshot, and continues from there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.cluster.writers import Load
 from tests.support.processes import QUICK, Member
 
 SMALL_LOG = (*QUICK, "--snapshot-count=50", "--snapshot-catchup-entries=5")
-FORGETFUL = (*QUICK, "--snapshot-count=10", "--snapshot-catchup-entries=1")
+MINIMAL_LOG = (*QUICK, "--snapshot-count=10", "--snapshot-catchup-entries=1")
 INSTALLED = "installed snapshot"
 
 
@@ -17,7 +17,7 @@ def snapshot_files(member: Member) -> list[str]:
     return [path.name for path in (member.data / "member" / "snap").iterdir() if path.name != "db"]
 
 
-def test_a_follower_that_was_away_comes_back_by_snapshot(plan: Planned) -> None:
+def test_a_follower_that_was_stopped_catches_up_by_snapshot(plan: Planned) -> None:
     cluster = plan(flags=SMALL_LOG).start()
     follower = cluster.others(cluster.leader())[0]
     others = cluster.others(follower)
@@ -38,11 +38,11 @@ def test_a_follower_that_was_away_comes_back_by_snapshot(plan: Planned) -> None:
     assert INSTALLED not in follower.said()
 
 
-def test_a_follower_that_is_killed_while_it_catches_up(plan: Planned) -> None:
-    """The leader forgets its log at once and the load goes on: whoever is behind gets a snapshot and then what has been written
-    since, however often it is frozen or killed on the way: receiving, installing, or following already.
+def test_a_follower_that_is_killed_during_its_catch_up(plan: Planned) -> None:
+    """The leader compacts its log at once, and the load goes on. A follower that is frozen or killed while it receives or
+    installs a snapshot, or after that, gets another one, and catches up.
     """
-    cluster = plan(flags=FORGETFUL).start()
+    cluster = plan(flags=MINIMAL_LOG).start()
     follower = cluster.others(cluster.leader())[0]
     with Load(cluster, value_bytes=2000) as load:
         load.wait_for(20)
@@ -68,10 +68,10 @@ def test_a_follower_that_is_killed_while_it_catches_up(plan: Planned) -> None:
 
 
 def test_under_load_one_snapshot_is_enough(plan: Planned) -> None:
-    """What is written while a snapshot travels and is read is kept for its receiver. Otherwise it would need another one by
-    then, and under a steady load it would never catch up: 60 snapshots in 30 seconds, before.
+    """The leader keeps the entries after a snapshot for its receiver until that has installed it. Otherwise the receiver needs
+    another one, and under a steady load never catches up: 60 snapshots in 30 seconds.
     """
-    cluster = plan(flags=FORGETFUL).start()
+    cluster = plan(flags=MINIMAL_LOG).start()
     follower = cluster.others(cluster.leader())[0]
     with Load(cluster, value_bytes=2000) as load:
         for _ in range(2):

@@ -1,11 +1,11 @@
-"""Writers that remember what was promised to them, and the judge who asks afterwards whether it was kept.
+"""Writers that record what was acknowledged, and a check of the store against their records.
 
-Each write is one transaction: a key that nobody else ever writes, and the writer's counter. So of every write it can be told
-later whether it was applied, and how often:
+Each write is one transaction that puts a unique key and the writer's counter. That shows later whether each write was applied,
+and how often:
 
-    acknowledged <= present <= attempted      nothing promised is lost, nothing appears that nobody asked for
+    acknowledged <= present <= attempted      no acknowledged write is lost, and no other appears
     version(unique key) == 1                  applied once
-    version(counter) == number of unique keys     ... and never half
+    version(counter) == number of unique keys     applied completely
     mod_revision(unique key) == the revision in the answer
 """
 
@@ -25,7 +25,7 @@ CALL_SECONDS_MAX = 1.0
 
 @dataclass
 class Writer:
-    """One thread, one request at a time, at one member until it fails and then at the next."""
+    """A thread that sends one request at a time, to one member until it fails, then to the next."""
 
     name: str
     members: Sequence[Member]
@@ -56,7 +56,7 @@ class Writer:
         assert not self._thread.is_alive()
 
     def wait_for(self, count: int, seconds: float = 20.0) -> None:
-        """Until so many more writes are acknowledged than now."""
+        """Wait until `count` more writes are acknowledged."""
         goal = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= goal, f"writer {self.name} has {count} more answers", seconds=seconds)
 
@@ -80,7 +80,7 @@ class Writer:
 
 
 class Load:
-    """Several writers at once, as a context: they stop at its end."""
+    """Several writers; a context manager that stops them at its end."""
 
     def __init__(self, cluster: Cluster, *, writers: int = 3, value_bytes: int = 100) -> None:
         members = cluster.members
@@ -99,7 +99,7 @@ class Load:
             writer.stop()
 
     def wait_for(self, count: int, seconds: float = 20.0) -> None:
-        """Until every writer has had so many more answers: the cluster serves, through whichever members are left."""
+        """Wait until each writer has `count` more answers: the cluster serves through the members that are left."""
         goals = [len(writer.acknowledged) + count for writer in self.writers]
         wait_until(
             lambda: all(len(writer.acknowledged) >= goal for writer, goal in zip(self.writers, goals, strict=True)),
@@ -112,7 +112,7 @@ class Load:
         return sum(len(writer.acknowledged) for writer in self.writers)
 
     def check(self, cluster: Cluster) -> None:
-        """All promises are kept and all members agree."""
+        """All members agree, and no acknowledged write is lost."""
         check_agreement(cluster.running)
         for member in cluster.running:
             stored = member.client.all(b"unique/", serializable=True)
@@ -131,7 +131,7 @@ def _check_writer(
     twice = [key for key, pair in present.items() if pair.version != 1 or pair.create_revision != pair.mod_revision]
     assert not twice, f"{where} has applied more than once: {twice[:5]}"
     moved = [key for key, revision in writer.acknowledged.items() if present[key].mod_revision != revision]
-    assert not moved, f"{where} keeps under another revision than it told: {moved[:5]}"
+    assert not moved, f"{where} has another revision than it answered: {moved[:5]}"
     if present:
         counter = counters[writer.counter]
         assert counter.version == len(present), f"{where}: {writer.counter!r} was written {counter.version} times"
@@ -139,7 +139,7 @@ def _check_writer(
 
 
 def check_agreement(members: Sequence[Member], seconds: float = 15.0) -> rpc_pb2.HashKVResponse:
-    """All of these members have come to the same revision and hold the same bytes up to it."""
+    """All of these members have the same revision, and the same content up to it."""
 
     def revisions() -> set[int]:
         return {member.client.range(b"\0", timeout=2).header.revision for member in members}

@@ -1,10 +1,10 @@
-"""bbolt's file format: the form in which a store travels to etcd's members and tools, and comes from them.
+"""bbolt's file format: the format of snapshots that etcd's members and tools send and receive.
 
-Writing streams a sorted store into a file's bytes, reading judges every page; neither holds more than a few pages.
+The writer streams a sorted store as a file's bytes; the reader verifies every page. Neither holds more than a few pages.
 """
 
 from tercet.bolt.check import Report, Summary, check, summarize
-from tercet.bolt.digest import DIGEST_BYTES, has_digest, verify_digest, with_digest
+from tercet.bolt.digest import DIGEST_BYTES, has_digest, verify_digest
 from tercet.bolt.format import KEY_BYTES_MAX
 from tercet.bolt.reader import BoltFile
 from tercet.bolt.source import view_source
@@ -25,5 +25,4 @@ __all__ = [
     "summarize",
     "verify_digest",
     "view_source",
-    "with_digest",
 ]

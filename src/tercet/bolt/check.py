@@ -1,8 +1,8 @@
-"""Is a whole bbolt file sound, and what is in it, in one line?
+"""Verification of a whole bbolt file, and its summary.
 
-`check` visits every page that can be reached and every element in it, and compares with the freelist: no page may serve
-twice, none may be in use and free at once, and where a freelist is stored it must account for all the rest. `summarize`
-gives what `snapshot status` prints. Both hold one bit a page and one page run at a time.
+`check` visits every reachable page and every element, and compares the pages with the freelist: no page may be used twice, or
+be both used and free, and a stored freelist must list all the rest. `summarize` computes what `snapshot status` prints. Both
+need one bit per page, and hold one page run at a time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tercet.bolt.format import COUNT_ELSEWHERE, FREELIST_PAGE, HEADER_BYTES, NO_
 from tercet.bolt.reader import BoltFile, Page
 from tercet.errors import StorageFailure
 
-_REVISION_BYTES = 17  # main (8, big-endian), "_", sub (8); a tombstone has a "t" behind it
+_REVISION_BYTES = 17  # main (8, big-endian), "_", sub (8); a tombstone has a "t" after them
 _FAULTS_MAX = 100
 
 
 @dataclass(slots=True)
 class Report:
-    """What `check` saw. A file is sound when `faults` is empty; an invalid spare meta is a remark, not a fault."""
+    """The result of `check`. The file is intact if `faults` is empty; an invalid spare meta is a remark, not a fault."""
 
     pages: int
     pages_used: int = 0
@@ -36,7 +36,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`snapshot status`: CRC-32C over bucket names, keys and values in order; newest revision; items; bytes of pages in use."""
+    """`snapshot status`: CRC-32C of bucket names, keys and values in order; newest revision; items; bytes of pages in use."""
 
     hash: int
     revision: int
@@ -46,7 +46,7 @@ class Summary:
 
 
 def check(path: str | Path) -> Report:
-    """Judge the whole file. Raises StorageFailure only where nothing can be read: no file, no valid meta, pages cut off."""
+    """Verify the whole file. Raises StorageFailure only if nothing can be read: no file, no valid meta, pages cut off."""
     with BoltFile(path) as file:
         report = Report(pages=file.meta.high_water, remarks=[f"{file.path}: {fault}" for fault in file.meta_faults])
         use = _PageUse(file, report)
@@ -86,7 +86,7 @@ def summarize(path: str | Path) -> Summary:
 
 
 class _PageUse:
-    """One bit a page: already used by something."""
+    """One bit per page: set if the page is in use."""
 
     def __init__(self, file: BoltFile, report: Report) -> None:
         self._file = file
@@ -96,13 +96,13 @@ class _PageUse:
             self._mark(meta)
 
     def take(self, page: Page) -> None:
-        """Count a page and its overflow as used. Raises StorageFailure for one that is used already."""
+        """Mark a page and its overflow as used. Raises StorageFailure if one of them is marked already."""
         for number in range(page.id, page.id + page.overflow + 1):
             if not self._mark(number):
-                raise self._file.damage(number, "serves two masters")
+                raise self._file.damage(number, "is used twice")
 
     def compare_with_freelist(self) -> None:
-        """Free and used pages must not meet; with a freelist stored, together they must be all."""
+        """No page may be both free and used; with a stored freelist, each page must be one of the two."""
         if self._file.meta.freelist == NO_FREELIST:
             self._report.pages_free = self._report.pages - self._report.pages_used
             return
@@ -120,7 +120,7 @@ class _PageUse:
 
     def _free_pages(self, page: Page) -> Iterator[int]:
         if page.flags != FREELIST_PAGE:
-            raise self._file.damage(page.id, f"flags {page.flags:#x} where the freelist belongs")
+            raise self._file.damage(page.id, f"flags {page.flags:#x} where the freelist is expected")
         start, count = HEADER_BYTES, page.elements
         if count == COUNT_ELSEWHERE:
             (count,) = unpack_from("<Q", page.data, start)
@@ -133,7 +133,7 @@ class _PageUse:
         if len(self._report.faults) >= _FAULTS_MAX:
             return
         if not 2 <= number < self._report.pages:
-            self._report.faults.append(str(self._file.damage(number, "is free but not of this file")))
+            self._report.faults.append(str(self._file.damage(number, "is free, but outside of the file")))
         elif not self._mark(number):
             self._report.faults.append(str(self._file.damage(number, "is free and used, or free twice")))
         else:
@@ -141,7 +141,7 @@ class _PageUse:
             self._report.pages_free += 1
 
     def _mark(self, number: int) -> bool:
-        """Set the bit of a page; False if it was set."""
+        """Set the bit of a page. False if it was set already."""
         bit = 1 << (number & 7)
         if self._used[number >> 3] & bit:
             return False

@@ -1,15 +1,15 @@
-"""What do the bytes of a bbolt file mean?
+"""Layout of a bbolt file.
 
-A file is pages of one size. Page N lies at N * page_size and begins with a header: id u64, flags u16, count u16, overflow
-u32 (so many more pages follow directly and belong to it). Pages 0 and 1 are metas; the valid one with the larger txid
-counts. A meta names the root bucket's page: a B+tree whose leaves hold the buckets, each again the root of a tree. All
+A file is a sequence of pages of one size. Page N lies at N * page_size and begins with a header: id u64, flags u16, count u16,
+overflow u32 (the number of pages that follow directly and belong to it). Pages 0 and 1 are metas; the valid one with the larger
+txid is current. A meta names the root bucket's page: a B+tree whose leaves hold the buckets, each again the root of a tree. All
 integers are little-endian.
 
     leaf element    flags u32, pos u32, ksize u32, vsize u32      (flags 1: the value is a bucket, root u64 + sequence u64)
     branch element  pos u32, ksize u32, child u64
 Elements follow the header in an array; `pos` counts from the element itself to its key; a leaf's value follows its key.
 
-Only layout is here: no file is opened and nothing but a meta is judged.
+This module opens no file, and verifies nothing but metas.
 Source: go.etcd.io/bbolt page.go, db.go; checked against files that etcd 3.5.1 wrote (tests/bolt).
 """
 
@@ -27,7 +27,7 @@ PAGE_HEADER: Final = Struct("<QHHI")
 LEAF_ELEMENT: Final = Struct("<IIII")
 BRANCH_ELEMENT: Final = Struct("<IIQ")
 BUCKET_HEADER: Final = Struct("<QQ")
-HEADER_BYTES: Final = 16  # of a page, of an element of either kind, and of a bucket: all are the same
+HEADER_BYTES: Final = 16  # the same for a page, an element of either kind, and a bucket
 
 BRANCH_PAGE: Final = 0x01
 LEAF_PAGE: Final = 0x02
@@ -35,7 +35,7 @@ META_PAGE: Final = 0x04
 FREELIST_PAGE: Final = 0x10
 BUCKET_ELEMENT: Final = 0x01
 
-COUNT_ELSEWHERE: Final = 0xFFFF  # a freelist this long keeps its real count in its first u64
+COUNT_ELSEWHERE: Final = 0xFFFF  # a longer freelist has its count in its first u64
 NO_FREELIST: Final = (1 << 64) - 1
 
 _MAGIC: Final = 0xED0CDAED
@@ -45,7 +45,7 @@ META_BYTES: Final = _META.size + 8
 
 
 class Meta(NamedTuple):
-    """One of the two roots of a file. `high_water` is the first page id never used."""
+    """One of the two metas of a file. `high_water` is the first page id never used."""
 
     page_size: int
     root: int
@@ -55,7 +55,7 @@ class Meta(NamedTuple):
 
     @property
     def file_bytes(self) -> int:
-        """A shorter file has lost pages."""
+        """Bytes of all pages; a shorter file is truncated."""
         return self.high_water * self.page_size
 
 
@@ -67,7 +67,7 @@ def encode_meta_page(number: int, meta: Meta) -> bytes:
 
 
 def decode_meta(data: bytes) -> Meta | str:
-    """The meta in the 64 bytes behind a page header, or what is wrong with it."""
+    """The meta in the 64 bytes after a page header, or its fault."""
     if len(data) < META_BYTES:
         return "cut short"
     magic, version, page_size, _, root, _, freelist, high_water, txid = _META.unpack_from(data)

@@ -1,12 +1,11 @@
-"""What does a bbolt file hold, read with a few pages of memory and without trusting a byte of it?
+"""Reader of bbolt files that trusts none of their bytes and needs memory for a few pages.
 
-A received snapshot is a stranger's file. Every page is judged before it is used: its id, its kind, that its elements lie
-inside it, that keys rise over the whole bucket and stay between the separators above, that no page is met twice. What fails
-is refused as StorageFailure with file, page and fault; nothing here loops, recurses by depth of the file, or reads more
-than one page run at once. What cannot be seen is a changed value or key that keeps all of this true: data pages carry no
-checksum (digest.py has one for the whole).
+A received snapshot is untrusted. Every page is verified before use: its id and kind, that its elements lie inside it, that keys
+rise over the whole bucket and stay within the separators of the branch above, and that no page is visited twice. A fault raises
+StorageFailure with file and page. No input makes the reader loop, recurse, or read more than one page run at once. It cannot
+detect a changed value, or a changed key that keeps the order: data pages have no checksum (digest.py has one of the file).
 
-Reads go through pread, not mmap: a file cut under a map would kill the process.
+It reads by pread, not mmap: truncating a mapped file would kill the process.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from tercet.bolt.format import (
 )
 from tercet.errors import StorageFailure
 
-PAGE_RUN_BYTES_MAX: Final = 1 << 28  # etcd's own requests are below 1.5 MiB unless an operator raised that
-DEPTH_MAX: Final = 64  # a branch has two children or more, so 2**64 pages would fit
+PAGE_RUN_BYTES_MAX: Final = 1 << 28  # etcd's requests are at most 1.5 MiB, unless configured otherwise
+DEPTH_MAX: Final = 64  # enough for 2**64 pages: a branch has at least two children
 
 
 class Page(NamedTuple):
-    """A page with what overflows it. `data` begins with the header."""
+    """A page with its overflow. `data` begins with the header."""
 
     id: int
     flags: int
@@ -49,18 +48,18 @@ class Page(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """Where a bucket's tree begins: a page, or a leaf inside of the bucket's own value."""
+    """The root of a bucket's tree: a page, or a leaf inside the bucket's own value (inline)."""
 
     name: bytes
     root: int
     inline: bytes
-    page: int  # the page that says so, for error texts
+    page: int  # the page with the bucket's element, for errors
 
 
 class BoltFile:
-    """An open file; a context manager. `meta` is the newer valid one of its two.
+    """An open file; a context manager. `meta` is the newer valid one of the two.
 
-    Raises StorageFailure, also out of the iterators, naming file and page. A digest behind the last page does not matter here.
+    Methods and iterators raise StorageFailure with file and page. A digest after the last page is ignored.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -108,18 +107,18 @@ class BoltFile:
                 return
 
     def items_of(self, bucket: Bucket, visited: Callable[[Page], None] | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Like `items`; `visited` is told of each page."""
+        """Like `items`; calls `visited` with each page."""
         for page, flags, key, value in self._walk(bucket.root, bucket.inline, visited, bucket.page):
             if flags & BUCKET_ELEMENT:
                 raise self.damage(page, f"bucket {key!r} inside of bucket {bucket.name!r}")
             yield key, value
 
     def damage(self, page: int, fault: str) -> StorageFailure:
-        """The one form in which this file is complained about."""
+        """The error for a fault of a page."""
         return StorageFailure(f"{self.path}: page {page}: {fault}")
 
     def read_page(self, number: int) -> Page:
-        """Page `number`, of whatever kind, with its overflow. Only its header and its place are judged."""
+        """Page `number`, of any kind, with its overflow. Verifies only its header and its position."""
         size, high_water = self.meta.page_size, self.meta.high_water
         if not 2 <= number < high_water:
             raise self.damage(number, f"outside of 2..{high_water - 1}")
@@ -128,20 +127,20 @@ class BoltFile:
             raise self.damage(number, f"cut short, {len(data)} of {size} bytes")
         own_id, flags, count, overflow = PAGE_HEADER.unpack_from(data)
         if own_id != number:
-            raise self.damage(number, f"calls itself page {own_id}")
+            raise self.damage(number, f"its header says page {own_id}")
         if overflow:
             if overflow >= high_water - number:
                 raise self.damage(number, f"overflows into page {number + overflow}, past {high_water - 1}")
             run_bytes = size * (1 + overflow)
             if run_bytes > PAGE_RUN_BYTES_MAX:
-                raise self.damage(number, f"is {run_bytes} bytes long with its overflow; {PAGE_RUN_BYTES_MAX} are allowed")
+                raise self.damage(number, f"has {run_bytes} bytes with its overflow; the limit is {PAGE_RUN_BYTES_MAX}")
             data = self._pread(run_bytes, number * size)
             if len(data) < run_bytes:
                 raise self.damage(number, f"cut short, {len(data)} of {run_bytes} bytes")
         return Page(number, flags, count, overflow, data)
 
     def _choose_meta(self) -> Meta:
-        """The valid meta with the larger txid. Its size counts for the other: a broken page 0 hides how long pages are."""
+        """The valid meta with the larger txid. If page 0 is broken, the page size is unknown, and page 1 is searched for."""
         first = self._read_meta(0, 0)
         sizes = (first.page_size,) if isinstance(first, Meta) else PAGE_SIZES
         seconds = [self._read_meta(1, size) for size in sizes]
@@ -182,7 +181,7 @@ class BoltFile:
     def _walk(
         self, root: int, inline: bytes, visited: Callable[[Page], None] | None, page: int = 0
     ) -> Iterator[tuple[int, int, bytes, bytes]]:
-        """All leaf elements of a tree as (page, flags, key, value), keys rising; `page` is blamed for an inline leaf."""
+        """All leaf elements of a tree as (page, flags, key, value), keys rising; `page` is the page of an inline leaf."""
         if not root:
             _, flags, count, overflow = PAGE_HEADER.unpack_from(inline)
             for element_flags, key, value in self._leaf_elements(Page(page, flags, count, overflow, inline), b"", None, b""):
@@ -190,13 +189,13 @@ class BoltFile:
             return
         seen = bytearray(self.meta.high_water // 8 + 1)
         last = b""
-        # What is left to visit, leftmost on top: page, depth, its keys' lower bound, their upper bound.
+        # Pages left to visit, leftmost on top: page, depth, lower and upper bound of its keys.
         stack: list[tuple[int, int, bytes, bytes | None]] = [(root, 0, b"", None)]
         while stack:
             number, depth, low, high = stack.pop()
             node = self.read_page(number)
             if seen[number >> 3] >> (number & 7) & 1:
-                raise self.damage(number, "is met twice in one tree")
+                raise self.damage(number, "occurs twice in one tree")
             seen[number >> 3] |= 1 << (number & 7)
             if visited is not None:
                 visited(node)
@@ -232,14 +231,14 @@ class BoltFile:
             raise self.damage(page.id, f"branch key {separators[-1]!r} beyond its parent's {high!r}")
         if len(separators) > 1 and separators[1] <= low:
             raise self.damage(page.id, f"branch key {separators[1]!r} before its parent's {low!r}")
-        # The first separator may be smaller than the first key, so it bounds nothing that the parent does not.
+        # The first separator may be smaller than the first key, so the parent's bound is the better one.
         lows = [max(low, separators[0]), *separators[1:]]
         return list(zip(pages, lows, [*separators[1:], high], strict=True))
 
     def _leaf_elements(self, page: Page, low: bytes, high: bytes | None, last: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-        """A leaf's elements as (flags, key, value), judged one by one: low <= key < high, and rising from behind `last`."""
+        """A leaf's elements as (flags, key, value), verified one by one: low <= key < high, rising, the first after `last`."""
         if page.flags != LEAF_PAGE:
-            raise self.damage(page.id, f"flags {page.flags:#x} where a branch (0x1) or a leaf (0x2) belongs")
+            raise self.damage(page.id, f"flags {page.flags:#x}, not those of a branch (0x1) or a leaf (0x2)")
         self._check_count(page)
         data = page.data
         end = len(data)

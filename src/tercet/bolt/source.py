@@ -1,4 +1,4 @@
-"""Which buckets does a snapshot hold? All that etcd knows, also the empty ones: its tools expect to find them."""
+"""The buckets of a snapshot: all that etcd has, including empty ones, which its tools expect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BUCKETS = sorted(Bucket, key=lambda bucket: bucket.value)
 
 
 def view_source(view: ReadView) -> Source:
-    """A point in time of the backend, as `measure` wants it. The view must stay open until the last chunk is taken."""
+    """A view of the backend as a source for `measure`. It must stay open until the last chunk is read."""
 
     def read() -> Iterator[tuple[bytes, Items]]:
         for bucket in _BUCKETS:

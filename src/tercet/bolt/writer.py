@@ -1,14 +1,14 @@
-"""How does a store of any size become a bbolt file on a socket, without ever being held in memory or written to disk?
+"""Writer of bbolt files: streams a store of any size, without holding it in memory or writing it to disk.
 
-A bbolt file begins with its metas, and they name pages at its end: the root and the high-water mark. So the source is read
-twice from one point in time. `measure` lays the file out and only counts; `Image.chunks` lays it out again, now with bytes,
-behind metas that are already right. Both use the same layout code and cannot disagree unless the source changed in between,
-which is noticed. (A temporary file with the metas written last would do too, but costs the disk the whole store once more,
-while a member serves; and Maintenance.Snapshot must announce the remaining bytes with its first message anyway.)
+A bbolt file begins with its metas, which refer to its end: the root page and the high-water mark. So the source is read twice,
+at one point in time. `measure` lays the file out and only counts pages; `Image.chunks` lays it out again and emits bytes, metas
+first. Both use the same layout code, so they differ only if the source changed in between, which is detected. (The alternative,
+a temporary file whose metas are written last, would write the whole store to the disk of a serving member; and
+Maintenance.Snapshot must announce the remaining bytes in its first message anyway.)
 
-Trees are built from the left, one open page a level: a full leaf is emitted and its first key goes to the open branch
-above, which is emitted when it is full in turn. Memory is a page a level and one chunk, however many keys there are. The
-root comes out last:
+Trees are built from the left, with one open page per level. A full leaf is emitted, and its first key goes to the open branch
+above, which is emitted when it is full in turn. Memory is one page per level and one chunk, for any number of keys. The root is
+the last page:
 
     0 meta  1 meta  2 leaf  3 leaf  4 branch(2 3)  5 leaf of the next bucket  6 leaf of buckets(4 5)
 
@@ -40,18 +40,16 @@ from tercet.errors import require
 
 Items: TypeAlias = Iterable[tuple[bytes, bytes]]
 Source: TypeAlias = Callable[[], Iterable[tuple[bytes, Items]]]
-"""Gives buckets in order of name, each with its items in order of key; every call gives the same."""
+"""Returns buckets in order of name, each with its items in order of key; the same at every call."""
 
 CHUNK_BYTES: Final = 32768  # Maintenance.Snapshot's blobs
-_TXID: Final = 2  # even, so that the next commit goes to page 1 and page 0 stays as the way back
-_ROOM: Final = PAGE_SIZE - HEADER_BYTES
+_TXID: Final = 2  # even, so that the next commit goes to page 1, and page 0 remains as the spare
+_BODY_BYTES_MAX: Final = PAGE_SIZE - HEADER_BYTES
 _BRANCH_CHILDREN_MIN: Final = 2
 
 
 def measure(source: Source) -> Image:
-    """Lay the file out without writing it. Raises InvariantViolation where names or keys are out of order, empty or too
-    long.
-    """
+    """Lay the file out without writing it. Raises InvariantViolation if names or keys are out of order, empty or too long."""
     counter = _Counter()
     for _ in _lay_out(source, counter):
         pass
@@ -59,7 +57,7 @@ def measure(source: Source) -> Image:
 
 
 class Image:
-    """A file that is known in size and shape, and not yet in bytes."""
+    """A file whose layout is known, and whose bytes are not made yet."""
 
     def __init__(self, source: Source, meta: Meta) -> None:
         self._source = source
@@ -73,7 +71,7 @@ class Image:
     def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The file from its first byte to its last, each chunk `chunk_bytes` long but for the last one.
 
-        Raises InvariantViolation if the source did not give again what was measured.
+        Raises InvariantViolation if the source has changed since it was measured.
         """
         emitter = _Emitter()
         out = emitter.out
@@ -81,10 +79,10 @@ class Image:
         out += encode_meta_page(0, self._meta) + encode_meta_page(1, self._meta._replace(txid=_TXID - 1))
         for _ in _lay_out(self._source, emitter):
             if len(out) >= chunk_bytes:
-                require(emitter.next_page <= self._meta.high_water, "the source grew between two readings")
+                require(emitter.next_page <= self._meta.high_water, "the source grew between two passes")
                 yield from _full_chunks(out, chunk_bytes)
         written = (emitter.root, emitter.next_page)
-        require(written == (self._meta.root, self._meta.high_water), "the source changed between two readings", written)
+        require(written == (self._meta.root, self._meta.high_water), "the source changed between two passes", written)
         yield from _full_chunks(out, chunk_bytes)
         if out:
             yield bytes(out)
@@ -105,7 +103,7 @@ class _Leaf(NamedTuple):
 
 
 class _Sink(Protocol):
-    """Where pages go; gives each its id, in order."""
+    """Consumer of pages; assigns their ids, in order."""
 
     next_page: int
     root: int
@@ -116,7 +114,7 @@ class _Sink(Protocol):
 
 def _lay_out(source: Source, sink: _Sink) -> Iterator[None]:
     """Emit all pages, set `sink.root`; after each leaf the caller may empty the sink."""
-    buckets: list[tuple[bytes, bytes]] = []  # etcd has ten; this is the only part that grows with their number
+    buckets: list[tuple[bytes, bytes]] = []  # etcd has ten; only this list grows with their number
     for name, items in source():
         tree = _Branches(sink)
         for leaf in _leaves(items):
@@ -131,7 +129,7 @@ def _lay_out(source: Source, sink: _Sink) -> Iterator[None]:
 
 
 def _leaves(items: Items) -> Iterator[_Leaf]:
-    """Cut sorted items into pages. One larger than a page stands alone; no items at all are one empty leaf."""
+    """Split sorted items into pages. An item larger than a page gets a page run of its own; no items make one empty leaf."""
     page: list[tuple[bytes, bytes]] = []
     used = 0
     last = b""
@@ -141,10 +139,10 @@ def _leaves(items: Items) -> Iterator[_Leaf]:
             require(False, "keys out of order, twice or empty", last, key)
         last = key
         size = HEADER_BYTES + len(key) + len(value)
-        if size > _ROOM:
+        if size > _BODY_BYTES_MAX:
             require(len(key) <= KEY_BYTES_MAX, "key too long for bbolt", len(key))
             require(len(value) <= VALUE_BYTES_MAX, "value too long for bbolt", len(value))
-        if used + size > _ROOM and page:
+        if used + size > _BODY_BYTES_MAX and page:
             yield _Leaf(page, used)
             page = []
             used = 0
@@ -154,7 +152,7 @@ def _leaves(items: Items) -> Iterator[_Leaf]:
 
 
 class _Level:
-    """The page being filled on one level of branches."""
+    """The open page of one level of branches."""
 
     __slots__ = ("body_bytes", "children")
 
@@ -164,26 +162,26 @@ class _Level:
 
 
 class _Branches:
-    """The levels above the leaves of one tree, the one just above them first."""
+    """The levels of branches of one tree, lowest first."""
 
     def __init__(self, sink: _Sink) -> None:
         self._sink = sink
         self._levels: list[_Level] = [_Level([])]
 
     def add(self, first_key: bytes, page: int, depth: int = 0) -> None:
-        """Hang `page` into the tree, behind all before it."""
+        """Append `page` to the tree."""
         if depth == len(self._levels):
             self._levels.append(_Level([]))
         level = self._levels[depth]
         level.children.append((first_key, page))
         level.body_bytes += HEADER_BYTES + len(first_key)
-        # A page is closed only when its next one can begin with two children: bbolt never keeps a branch with one.
-        if level.body_bytes > _ROOM and len(level.children) >= 2 * _BRANCH_CHILDREN_MIN:
+        # A page is closed only when the next one can begin with two children: bbolt has no branch with one.
+        if level.body_bytes > _BODY_BYTES_MAX and len(level.children) >= 2 * _BRANCH_CHILDREN_MIN:
             self._levels[depth] = _Level(level.children[-_BRANCH_CHILDREN_MIN:])
             self._close(_Level(level.children[:-_BRANCH_CHILDREN_MIN]), depth)
 
     def finish(self) -> int:
-        """Close what is open, from below; returns the page of the root."""
+        """Close the open pages, lowest first. Returns the root page."""
         depth = 0
         while True:
             level = self._levels[depth]
@@ -202,7 +200,7 @@ def _pages_for(body_bytes: int) -> int:
 
 
 class _Counter:
-    """The first reading: page ids only."""
+    """The sink of `measure`: counts pages."""
 
     def __init__(self) -> None:
         self.next_page = 2
@@ -221,7 +219,7 @@ class _Counter:
 
 
 class _Emitter(_Counter):
-    """The second reading: the same page ids, and the pages' bytes appended to `out`."""
+    """The sink of `Image.chunks`: assigns the same ids, and appends the pages' bytes to `out`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whatever comes in from the network: one clear answer or a closed connection, and nobody else notices."""
+"""Malformed input from the network: one clear answer or a closed connection, without effect on other clients."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def resident_bytes(member: Member) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def throw(port: int, data: bytes) -> None:
-    """Send it, and wait a moment for an answer or for the end of the connection."""
+def send(port: int, data: bytes) -> None:
+    """Send `data`, and wait briefly for an answer or the end of the connection."""
     with socket.create_connection(("127.0.0.1", port), 2) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(data)
@@ -61,15 +61,15 @@ def throw(port: int, data: bytes) -> None:
                 pass
 
 
-def test_garbage_at_both_doors(cluster: Cluster) -> None:
+def test_garbage_at_both_listeners(cluster: Cluster) -> None:
     member = cluster["n1"]
     cluster["n2"].client.put(b"a", b"1")
     terms = {one.client.status().raftTerm for one in cluster.members}
     before = resident_bytes(member)
     with Load(cluster, writers=2) as load:
         for data in GARBAGE.values():
-            throw(member.client_port, data)
-            throw(member.peer_port, data)
+            send(member.client_port, data)
+            send(member.peer_port, data)
         for path in ("/raft/stream/message/1", "/raft/snapshot", "/raft", "/members", "/nonexistent"):
             for method in ("GET", "POST", "PUT"):
                 peer = http.client.HTTPConnection("127.0.0.1", member.peer_port, timeout=2)
@@ -87,7 +87,7 @@ def test_garbage_at_both_doors(cluster: Cluster) -> None:
         assert "stacktrace" not in one.said()
 
 
-def test_requests_that_cannot_be_answered(cluster: Cluster) -> None:
+def test_invalid_requests(cluster: Cluster) -> None:
     client = cluster["n1"].client
 
     def error(path: str, body: bytes) -> Client.Error:
@@ -123,7 +123,7 @@ def test_a_member_of_another_cluster_at_the_peer_port(cluster: Cluster) -> None:
 
 
 def test_a_client_that_never_reads_its_answers(cluster: Cluster) -> None:
-    """Memory stays bounded, and others are served: a connection whose answers pile up is not read from."""
+    """Memory stays bounded and others are served: the member stops reading a connection whose answers pile up."""
     member = cluster["n1"]
     member.client.put(b"big", bytes(1_000_000))
     before = resident_bytes(member)
