@@ -1,63 +1,84 @@
-# Two commands matter: `make up` (a three-member TLS cluster on loopback) and `make test`.
+# make up: a three-member TLS cluster on this host. make quick: tests of the core in two minutes. make test: everything.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Beside the editable install an ordinary one, as a user has it: with its core compiled (setup.py), by the system's own Python
-# where that will do (3.11, fit to make environments and to compile for). Distributions build theirs with optimisations, which
-# is worth a tenth of a lone put; many a Python of one's own is built without. PYTHON=... is taken for both.
+# The second environment is an ordinary install, with the core compiled (setup.py), by the system's Python where that is 3.11
+# or newer, can create environments and has headers and a compiler. Distributions build Python with optimisations, which make
+# a lone put a tenth faster; a Python built by pyenv or uv often lacks them. PYTHON=... overrides both.
 COMPILED := .venv-compiled
 SYSTEM_PYTHON := /usr/bin/python3
-WILL_DO := import ensurepip, os, shutil, sys, sysconfig as s; \
+SUITABLE := import ensurepip, os, shutil, sys, sysconfig as s; \
 	sys.exit(sys.version_info < (3, 11) or not os.path.exists(s.get_path("include") + "/Python.h") \
 	or not shutil.which(s.get_config_var("CC").split()[0]))
 COMPILED_PYTHON = $(if $(filter file,$(origin PYTHON)),$(shell \
-	$(SYSTEM_PYTHON) -c '$(WILL_DO)' 2>/dev/null && echo $(SYSTEM_PYTHON) || echo $(PYTHON)),$(PYTHON))
+	$(SYSTEM_PYTHON) -c '$(SUITABLE)' 2>/dev/null && echo $(SYSTEM_PYTHON) || echo $(PYTHON)),$(PYTHON))
 SOURCES := $(shell find src -name '*.py' -o -name '*.proto') setup.py
+WORKERS ?= 3
+PARALLEL := -n $(WORKERS) --dist loadfile
+# Packages whose tests need the compiled modules; the others test the same code as on the sources.
+COMPILED_TESTS := $(addprefix tests/,raft mvcc lease replica storage rpc peer services sim server cluster mixed differential)
+# Prints each package on the same line as pip collects it.
+PACKAGES_AS_THEY_COME := awk '/^ *Collecting/ { printf " %s", $$2; fflush() } END { print "" }'
 
-.PHONY: up test judges test-sources test-compiled lint bench bench-scale clean test-hosts
+.PHONY: up quick test test-sources test-compiled test-hosts reference-tools lint sdist-check bench bench-scale clean
 
 $(BIN)/tercet: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@echo "Creating a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@printf "Installing tercet and its dependencies:"
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable . | $(PACKAGES_AS_THEY_COME)
 	@touch $@
 
 $(VENV)/test: pyproject.toml $(BIN)/tercet
-	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[test,dev]'
 	@touch $@
 
 up: $(BIN)/tercet
-	@$(BIN)/tercet up $(ARGS)
+	@exec $(BIN)/tercet up $(ARGS)
 
 $(COMPILED)/test: pyproject.toml $(SOURCES)
 	$(COMPILED_PYTHON) -m venv $(COMPILED)
 	rm -rf build
-	TERCET_COMPILE=1 $(COMPILED)/bin/python -m pip install --quiet '.[test]'
+	TERCET_COMPILE=1 $(COMPILED)/bin/python -m pip install --disable-pip-version-check --quiet '.[test]'
 	rm -rf build
 	@touch $@
 
-test: test-sources test-compiled
+# No server processes, no network, under two minutes.
+quick: lint
+	$(BIN)/python -m pytest -n 2 tests/raft tests/mvcc tests/lease tests/replica tests/sim -m "not server_process" $(ARGS)
 
-test-sources: $(VENV)/test lint judges
-	$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile)
+# Both halves run even if the first fails.
+test:
+	@status=0; \
+	$(MAKE) --no-print-directory test-sources || status=1; \
+	$(MAKE) --no-print-directory test-compiled || status=1; \
+	exit $$status
 
-# What the compiled modules take part in; the rest is the same code as above.
+test-sources: $(VENV)/test lint
+	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))
+
 test-compiled: $(COMPILED)/test
-	$(COMPILED)/bin/python -m pytest $(or $(ARGS),-n 3 --dist loadfile) tests/raft tests/mvcc tests/lease tests/replica tests/storage \
-		tests/rpc tests/peer tests/services tests/sim tests/server tests/cluster tests/mixed tests/differential
+	$(COMPILED)/bin/python -m pytest $(or $(ARGS),$(PARALLEL)) $(COMPILED_TESTS)
 
 test-hosts: $(VENV)/test
 	TEST_HOSTS=1 $(BIN)/python -m pytest -rs tests/hosts $(ARGS)
 
-# Judges that are Debian packages, where this is Debian and we are root; elsewhere the tests that need them skip, and say why.
-judges:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { [ -x /usr/sbin/sshd ] && command -v cfssl && command -v openssl; } >/dev/null; \
-	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssh-server golang-cfssl openssl >/dev/null || true; fi
+# sshd, cfssl and openssl, which some tests compare with. Without them those tests skip and say so.
+reference-tools:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssh-server golang-cfssl openssl >/dev/null
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Build the sdist and the wheel, and check what they contain.
+dist-check: $(VENV)/test
+	$(BIN)/python -m pytest tests/packaging -m packaging $(ARGS)
 
 bench: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.compare $(ARGS)
@@ -66,4 +87,4 @@ bench-scale: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.scale $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(COMPILED) .venv-clients build tercet-data .bench
+	rm -rf $(VENV) $(COMPILED) .venv-clients build dist tercet-data .bench

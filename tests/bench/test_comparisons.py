@@ -13,7 +13,7 @@ from tercet.bench import compare, h2load, requests, scale
 from tercet.bench.arena import System, etcd_system, explained, free_ports, plan, running, tercet_system
 from tercet.bench.compare import WORKLOADS, Rate, Settings, as_markdown, summarize
 from tercet.bench.load import Extent, LoadFailed
-from tercet.bench.local_cluster import MemberDied
+from tercet.bench.local_cluster import MemberExited
 from tercet.errors import ConfigError
 from tercet.rpc import UnaryCall
 from tests.client.member import member, run
@@ -125,7 +125,7 @@ def test_a_member_that_dies_ends_the_comparison(tmp_path: Path) -> None:
         async with running(System("broken", ("sh", "-c", "echo no space left; exit 3")), tmp_path / "broken"):
             pass
 
-    with pytest.raises(MemberDied, match=r"n\d ended: exit code 3; its log is") as caught:
+    with pytest.raises(MemberExited, match=r"n\d exited: exit code 3; log:") as caught:
         run(start())
     assert explained(caught.value).endswith("Its last lines:\nno space left")
     assert caught.value.member.log.read_text() == "no space left\n"  # kept, as something failed

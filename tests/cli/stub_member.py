@@ -1,7 +1,7 @@
-"""Stands in for a member where a test is about `tercet up` and not about members: takes the flags, is healthy, ends in order.
+"""A stub member for tests of `tercet up`: takes the flags, reports itself healthy, exits on SIGTERM.
 
-python -m tests.cli.stub_member MODE --name=n1 ...    MODE: serve, crash (n2 says why and ends), deaf (never healthy),
-                                                          stubborn (does not hear SIGTERM)
+python -m tests.cli.stub_member MODE --name=n1 ...    MODE: serve, crash (n2 prints an error and exits), deaf (never healthy),
+                                                          stubborn (ignores SIGTERM)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def main(mode: str, flags: dict[str, str]) -> int:
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(server.protocol, "127.0.0.1", port, ssl=context(flags))
     ended = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, (lambda: None) if mode == "stubborn" else ended.set)
+    loop.add_signal_handler(signal.SIGTERM, (lambda: print("SIGTERM ignored", flush=True)) if mode == "stubborn" else ended.set)
     await ended.wait()
     listener.close()
     print("ended in order", flush=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tercet import __version__
 from tercet.bench.leader import find_leader
-from tercet.bench.local_cluster import LocalCluster, Member, MemberDied, Plan, tercet_program
+from tercet.bench.local_cluster import LocalCluster, Member, MemberExited, Plan, tercet_program
 from tercet.errors import ConfigError, TercetError
 from tercet.pki import ensure_certificates
 from tercet.version import is_compiled
@@ -103,7 +103,7 @@ def plan(directory: Path, system: System, *, tls: bool) -> Plan:
 async def running(system: System, directory: Path, *, tls: bool = False) -> AsyncIterator[Running]:
     """A fresh cluster, healthy, in a directory that is removed afterwards, unless something failed and its logs are of use.
 
-    Raises MemberDied, NotHealthy, NoLeader.
+    Raises MemberExited, NotHealthy, NoLeader.
     """
     shutil.rmtree(directory, ignore_errors=True)
     cluster = LocalCluster(plan(directory, system, tls=tls), system.program)
@@ -120,4 +120,4 @@ async def running(system: System, directory: Path, *, tls: bool = False) -> Asyn
 
 def explained(error: TercetError) -> str:
     """The error, and the last words of the member that it is about."""
-    return f"{error}\n\nIts last lines:\n{error.log_tail}" if isinstance(error, MemberDied) else str(error)
+    return f"{error}\n\nIts last lines:\n{error.log_tail}" if isinstance(error, MemberExited) else str(error)

@@ -48,12 +48,12 @@ except OSError as error:
 )
 
 
-class MemberDied(TercetError):
-    """A member ended without being asked to."""
+class MemberExited(TercetError):
+    """A member exited without being stopped. code: its exit code, negative for a signal. log_tail: its last log lines."""
 
     def __init__(self, member: Member, code: int, log_tail: str) -> None:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        super().__init__(f"{member.name} ended: {how}; its log is {member.log}")
+        super().__init__(f"{member.name} exited: {how}; log: {member.log}")
         self.member = member
         self.code = code
         self.log_tail = log_tail
@@ -192,10 +192,10 @@ class LocalCluster:
     async def wait_healthy(self, timeout: float, told: Callable[[Member, Health], None] | None = None) -> None:
         """Until every member answers as healthy; `told` hears of each as it does, in the plan's order.
 
-        timeout: seconds for all. Raises NotHealthy with the last error of each, MemberDied.
+        timeout: seconds for all. Raises NotHealthy with the last error of each, MemberExited.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        watch = asyncio.create_task(self.wait_for_death())
+        watch = asyncio.create_task(self.wait_for_any_exit())
         try:
             checks = [asyncio.create_task(self._until_healthy(member, deadline)) for member in self.plan.members]
             for member, check in zip(self.plan.members, checks, strict=True):
@@ -224,21 +224,23 @@ class LocalCluster:
             if was_healthy:
                 continue
             if loop.time() > deadline:
-                raise NotHealthy(f"{member.name} is not healthy: {health.error}; its log is {member.log}")
+                raise NotHealthy(f"{member.name} is not healthy: {health.error}; log: {member.log}")
             await asyncio.sleep(0.1)
 
-    async def wait_for_death(self) -> MemberDied:
-        """Returns when a member has ended that was not asked to."""
-        waits = {asyncio.create_task(process.wait()): name for name, process in self.processes.items()}
+    async def wait_for_any_exit(self) -> MemberExited:
+        """Wait for the first member that exits."""
+        waits = [asyncio.create_task(self.wait_for_exit(member)) for member in self.plan.members]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            name = waits[done.pop()]
-            member = next(member for member in self.plan.members if member.name == name)
-            code = self.processes[name].returncode
-            return MemberDied(member, 0 if code is None else code, log_tail(member.log))
+            return done.pop().result()
         finally:
             for task in waits:
                 task.cancel()
+
+    async def wait_for_exit(self, member: Member) -> MemberExited:
+        """Wait until the current process of `member` exits."""
+        code = await self.processes[member.name].wait()
+        return MemberExited(member, code, log_tail(member.log))
 
     async def stop(self, *, timeout: float = STOP_SECONDS) -> list[str]:
         """End the members politely, one after the other; what is left after `timeout` seconds by force.

@@ -27,7 +27,7 @@ _COMMANDS = {
 }
 
 _COMMAND_MODULES = {
-    "up": "tercet.cli.up",
+    "up": "tercet.cli.up.command",
     "deploy": "tercet.cli.deploy.command",
     "pki": "tercet.cli.pki.command",
     "bench": "tercet.cli.bench",

@@ -1,10 +1,9 @@
-"""What will `tercet up` run? The members, ports and certificates of a local cluster, and the record of them in its directory.
+"""Members, ports and certificates of a local cluster, and the record of them in its directory.
 
-    DIR/cluster.json                what was chosen at the first start, so that later starts need no flags
+    DIR/cluster.json                the choices of the first start; later starts need no flags
     DIR/certs/                      see pki/cluster.py
     DIR/NAME/data, DIR/NAME/member.log
-A directory keeps its shape: whoever asks for another one on top of existing data is told so, instead of getting members that
-refuse each other.
+Flags that contradict the record are refused: members with other ports or TLS settings would reject each other.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from tercet.errors import ConfigError
 from tercet.pki import ensure_certificates
 
 RECORD = "cluster.json"
-HABITUAL_PORT = 2379
+FIRST_CLIENT_PORT = 2379
 _PORT_MAX = 65535
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the flags say; None where they say nothing."""
+class Choice:
+    """The flags; None for a flag that is not given."""
 
     members: int | None = None
     base_port: int | None = None
@@ -38,7 +37,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Shape:
-    """What cannot change while there is data: ports in the order of the members, TLS, and the cluster's token."""
+    """What cannot change once there is data: ports in the order of the members, TLS, and the cluster token."""
 
     client_ports: tuple[int, ...]
     peer_ports: tuple[int, ...]
@@ -50,13 +49,13 @@ class Shape:
         return [f"n{number + 1}" for number in range(len(self.client_ports))]
 
 
-def settle(directory: Path, wish: Wish) -> Shape:
-    """The recorded shape of `directory`, or a new one by the wish, recorded. Raises ConfigError, OSError."""
+def load_or_create_shape(directory: Path, choice: Choice) -> Shape:
+    """The recorded shape of `directory`, or a new one, recorded. Raises ConfigError, OSError."""
     recorded = _read(directory / RECORD)
     if recorded is not None:
-        _refuse_other(directory, recorded, wish)
+        _refuse_contradiction(directory, recorded, choice)
         return recorded
-    shape = _new_shape(wish)
+    shape = _new_shape(choice)
     directory.mkdir(parents=True, exist_ok=True)
     temporary = directory / f".{RECORD}"
     temporary.write_text(json.dumps(asdict(shape), indent=2) + "\n", encoding="utf-8")
@@ -65,7 +64,7 @@ def settle(directory: Path, wish: Wish) -> Shape:
 
 
 def make_plan(directory: Path, shape: Shape) -> Plan:
-    """The plan of this shape; makes or renews its certificates. Raises ConfigError, OSError."""
+    """The plan of this shape; creates or renews its certificates. Raises ConfigError, OSError."""
     members = tuple(
         Member(name, client, peer, directory / name / "data", directory / name / "member.log")
         for name, client, peer in zip(shape.names, shape.client_ports, shape.peer_ports, strict=True)
@@ -74,45 +73,45 @@ def make_plan(directory: Path, shape: Shape) -> Plan:
     return Plan(members, shape.token, certificates)
 
 
-def habitual_ports(members: int) -> list[int]:
-    """2379, 22379, 32379, ...: the client ports that etcd's own examples use on one host."""
-    return [HABITUAL_PORT + (10_000 * (number + 1) if number else 0) for number in range(members)]
+def default_client_ports(members: int) -> list[int]:
+    """2379, 22379, 32379, ...: the client ports of etcd's examples for one host."""
+    return [FIRST_CLIENT_PORT + (10_000 * (number + 1) if number else 0) for number in range(members)]
 
 
-def _new_shape(wish: Wish) -> Shape:
-    members = wish.members or len(wish.client_ports) or 3
-    if wish.base_port is not None:
-        clients = [wish.base_port + 10 * number for number in range(members)]
+def _new_shape(choice: Choice) -> Shape:
+    members = choice.members or len(choice.client_ports) or 3
+    if choice.base_port is not None:
+        clients = [choice.base_port + 10 * number for number in range(members)]
     else:
-        clients = habitual_ports(members)
-    clients = list(wish.client_ports) or clients
-    peers = list(wish.peer_ports) or [port + 1 for port in clients]
+        clients = default_client_ports(members)
+    clients = list(choice.client_ports) or clients
+    peers = list(choice.peer_ports) or [port + 1 for port in clients]
     for flag, ports in (("--client-port", clients), ("--peer-port", peers)):
         if len(ports) != members:
-            raise ConfigError(f"{members} members need {members} ports; {flag} gives {len(ports)}")
+            raise ConfigError(f"{members} members need {members} ports, but {flag} gives {len(ports)}")
     both = clients + peers
     if max(both) > _PORT_MAX:
-        raise ConfigError(f"port {max(both)} is above {_PORT_MAX}; choose lower ones with --base-port or --client-port")
+        raise ConfigError(f"port {max(both)} is above {_PORT_MAX}; choose lower ports with --base-port or --client-port")
     if len(set(both)) != len(both):
-        raise ConfigError(f"the same port twice: clients {_listed(clients)}, peers {_listed(peers)}")
-    return Shape(tuple(clients), tuple(peers), wish.tls is not False, f"tercet-{secrets.token_hex(4)}")
+        raise ConfigError(f"duplicate port: clients {_join(clients)}, peers {_join(peers)}")
+    return Shape(tuple(clients), tuple(peers), choice.tls is not False, f"tercet-{secrets.token_hex(4)}")
 
 
-def _refuse_other(directory: Path, shape: Shape, wish: Wish) -> None:
-    """Say what the directory holds, if it is not what was asked for."""
+def _refuse_contradiction(directory: Path, shape: Shape, choice: Choice) -> None:
+    """Raise ConfigError if a flag asks for another shape than the recorded one."""
     asked = {
-        "--members": (wish.members, len(shape.client_ports)),
-        "--base-port": (wish.base_port, shape.client_ports[0]),
-        "--client-port": (list(wish.client_ports) or None, list(shape.client_ports)),
-        "--peer-port": (list(wish.peer_ports) or None, list(shape.peer_ports)),
-        "--tls/--no-tls": (wish.tls, shape.tls),
+        "--members": (choice.members, len(shape.client_ports)),
+        "--base-port": (choice.base_port, shape.client_ports[0]),
+        "--client-port": (list(choice.client_ports) or None, list(shape.client_ports)),
+        "--peer-port": (list(choice.peer_ports) or None, list(shape.peer_ports)),
+        "--tls/--no-tls": (choice.tls, shape.tls),
     }
     for flag, (wanted, held) in asked.items():
         if wanted is not None and wanted != held:
             kind = "with TLS" if shape.tls else "without TLS"
             raise ConfigError(
-                f"{directory} holds a cluster of {len(shape.client_ports)} {kind} on ports {_listed(shape.client_ports)}; "
-                f"start it without {flag}, or choose another --data-dir"
+                f"{directory} already holds a cluster of {len(shape.client_ports)} members {kind} on ports "
+                f"{_join(shape.client_ports)}; drop {flag}, or choose another --data-dir"
             )
 
 
@@ -124,7 +123,7 @@ def _read(path: Path) -> Shape | None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(content, Mapping):
-        raise ConfigError(f"cannot read {path}: not the record of a cluster")
+        raise ConfigError(f"cannot read {path}: not a JSON object")
     try:
         shape = Shape(
             tuple(int(port) for port in content["client_ports"]),
@@ -135,9 +134,9 @@ def _read(path: Path) -> Shape | None:
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error!r}") from error
     if not shape.client_ports or len(shape.client_ports) != len(shape.peer_ports):
-        raise ConfigError(f"cannot read {path}: it needs as many peer_ports as client_ports")
+        raise ConfigError(f"cannot read {path}: client_ports and peer_ports differ in length")
     return shape
 
 
-def _listed(ports: Sequence[int]) -> str:
+def _join(ports: Sequence[int]) -> str:
     return ", ".join(map(str, ports))

@@ -1,0 +1,1 @@
+"""`tercet up`: a cluster with TLS on this host."""
