@@ -1,1 +1,1 @@
-"""One member as a process: flags, TLS, listeners, wiring, start and stop. `main.main` is the door."""
+"""A member as a process: TLS, listeners, logs, metrics, start and stop. The entry point is `main.main`."""

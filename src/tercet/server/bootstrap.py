@@ -1,10 +1,10 @@
-"""Who is this member, on its first start: one of the founders of a new cluster, or a newcomer to one that runs?
+"""Bootstrap: a member's identity on its first start, in a new cluster or in an existing one.
 
-Ids are never chosen freely: a founder's follows from its peer URLs and the cluster's token, a newcomer's is told by the
-cluster that added it. A restart asks none of this; the log's head says whose log it is.
+In a new cluster a member's ID is a hash of its peer URLs and the cluster token; in an existing one it is the ID that the
+cluster assigned when the member was added. On a restart the head of the write-ahead log holds both IDs.
 
-Must refuse a member whose id the cluster already knows as started: its disk is empty, so it has forgotten its votes and what it
-acknowledged (etcd #3504, #10254). It has to be removed and added again under a new id.
+Invariant: a member with an empty data directory never starts under an ID that has been in use. It has lost its votes and
+acknowledged entries (etcd #3504, #10254), and must be removed and added again under a new ID.
 
 Source: etcd server/etcdserver/bootstrap.go, membership/cluster.go (ValidateClusterAndAssignIDs).
 """
@@ -29,17 +29,16 @@ RESOLVE_SECONDS_MAX: Final = 30.0
 
 InitialCluster = Mapping[str, tuple[str, ...]]
 FetchMembers = Callable[[list[str]], Awaitable[ClusterView]]
-"""Ask peer URLs for the cluster's members; the first good answer wins. Raises NoAnswer."""
+"""Fetches the cluster's members from the first peer URL that answers. Raises NoAnswer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What a first start has found out. `members` are all the initial members, or those of the cluster that is joined."""
+    """The outcome of a first start. members: all members of the cluster, this one included."""
 
     member_id: int
     cluster_id: int
     members: tuple[Member, ...]
-    is_founder: bool
 
     @property
     def others(self) -> list[Member]:
@@ -53,31 +52,31 @@ def initial_cluster(config: ServerConfig) -> dict[str, tuple[str, ...]]:
 
 
 def initial_members(cluster: InitialCluster, token: str) -> tuple[Member, ...]:
-    """The members that --initial-cluster names, by ascending id."""
+    """The members of --initial-cluster, by ascending ID. Raises ConfigError."""
     members = [Member(member_id(urls, token), tuple(sorted(urls)), name) for name, urls in cluster.items()]
     ids = {member.id for member in members}
     if len(ids) < len(members) or 0 in ids:
-        raise ConfigError("two members of --initial-cluster get the same id: give them different URLs")
+        raise ConfigError("two members of --initial-cluster have the same ID: give them different peer URLs")
     return tuple(sorted(members, key=lambda member: member.id))
 
 
-async def found(name: str, cluster: InitialCluster, token: str, fetch: FetchMembers) -> Bootstrap:
-    """A founder's first start. Raises ConfigError if a peer says that this member has run before."""
+async def bootstrap_new(name: str, cluster: InitialCluster, token: str, fetch: FetchMembers) -> Bootstrap:
+    """First start in a new cluster. Raises ConfigError if a peer knows this member as started."""
     members = initial_members(cluster, token)
     own = next(member for member in members if member.name == name)
-    bootstrap = Bootstrap(own.id, cluster_id(member.id for member in members), members, is_founder=True)
+    bootstrap = Bootstrap(own.id, cluster_id(member.id for member in members), members)
     urls = [url for member in bootstrap.others for url in member.peer_urls]
     if urls:
         try:
             view = await fetch(urls)
         except NoAnswer:
-            return bootstrap  # nobody is up yet: the common case
-        refuse_forgetful(own.id, view.members)
+            return bootstrap  # no peer is up yet
+        _check_not_started(own.id, view.members)
     return bootstrap
 
 
-async def join(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Bootstrap:
-    """A newcomer's first start. Raises ConfigError with etcd's reasons when the flags and the cluster do not agree."""
+async def bootstrap_existing(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Bootstrap:
+    """First start in an existing cluster. Raises ConfigError, with etcd's texts, if flags and cluster do not agree."""
     own_urls = cluster[name]
     urls = sorted(url for one, its in cluster.items() if one != name for url in its)
     try:
@@ -88,22 +87,22 @@ async def join(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Boots
         ) from error
     existing = [Member.from_json(one) for one in view.members]
     own = await _match(own_urls, cluster, existing, view.cluster_id)
-    refuse_forgetful(own.id, view.members)
+    _check_not_started(own.id, view.members)
     members = tuple(replace(member, name=name) if member.id == own.id else member for member in existing)
-    return Bootstrap(own.id, view.cluster_id, members, is_founder=False)
+    return Bootstrap(own.id, view.cluster_id, members)
 
 
-def refuse_forgetful(own_id: int, members: Iterable[dict[str, Any]]) -> None:
-    """An empty disk under an id that has been in use: raises ConfigError."""
+def _check_not_started(own_id: int, members: Iterable[dict[str, Any]]) -> None:
+    """The cluster must not know this ID as started (see the module). Raises ConfigError."""
     if any(one.get("id") == own_id and one.get("clientURLs") for one in members):
         raise ConfigError(
-            f"member {hex_id(own_id)} has already been bootstrapped; its data directory is empty, so it has forgotten what it "
-            "promised: remove the member from the cluster and add it again"
+            f"member {hex_id(own_id)} has already been bootstrapped, but its data directory is empty: "
+            "remove the member from the cluster and add it again"
         )
 
 
 async def _match(own_urls: tuple[str, ...], initial: InitialCluster, existing: list[Member], its_id: int) -> Member:
-    """Pair every existing member with an entry of --initial-cluster by its URLs. Returns the one that is ourselves."""
+    """This member, after matching every existing member with an entry of --initial-cluster by peer URLs."""
     prefix = f"error validating peerURLs {{ClusterID:{hex_id(its_id)} Members:{[list(one.peer_urls) for one in existing]}}}"
     if len(existing) != len(initial):
         raise ConfigError(f"{prefix}: member count is unequal")
@@ -124,7 +123,7 @@ async def _match(own_urls: tuple[str, ...], initial: InitialCluster, existing: l
 
 
 async def _resolved(urls: Iterable[str]) -> frozenset[str]:
-    """URLs with host names replaced by addresses, so that two spellings of one place compare equal."""
+    """URLs with host names resolved, for comparison."""
     return frozenset([await _resolve(url) for url in urls])
 
 

@@ -1,7 +1,7 @@
-"""Where clients come in: the sockets of --listen-client-urls and its siblings, gRPC and HTTP behind each.
+"""The client listeners: --listen-client-urls, --listen-client-http-urls and --listen-metrics-urls.
 
-Sockets are bound at once, so that a port in use is told before anything else happens; they are served only when the member is
-ready, and until then the kernel lets clients wait.
+The sockets are bound first, so that a port in use fails the start before data is written. They are served once the member is
+ready; until then connections wait in the kernel's queue.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from tercet.server.tls.files import client_tls
 logger = logging.getLogger(__name__)
 
 Scrape = Callable[[bytes, bytes], tuple[bytes, bytes, bytes]]
-"""(Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", the page of /metrics)."""
+"""(Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body) of /metrics."""
 
 _GRPC_OVERHEAD_BYTES = 512 * 1024
 
 
 class ClientListeners:
-    """Listeners for clients, for HTTP alone, and for metrics. Raises ConfigError where an address is not to be had."""
+    """Raises ConfigError if an address cannot be bound or TLS files do not load."""
 
     def __init__(self, config: ServerConfig, self_signed: Path) -> None:
-        """self_signed: where --auto-tls keeps what it makes."""
+        """self_signed: directory of the certificate that --auto-tls generates."""
         self._config = config
         self._client_addresses: list[Address] = []
         self._http_addresses: list[Address] = []
@@ -51,7 +51,7 @@ class ClientListeners:
             years = config.self_signed_cert_validity
             files = with_self_signed(files, str(self_signed), config.listen_client_urls, years=years)
         self.files = files
-        """What TLS is made of; empty without TLS."""
+        """Empty without TLS."""
         self._tls = ServerTls(files) if not files.is_empty else None
         try:
             self._client_addresses = self._bind(config.listen_client_urls)
@@ -66,17 +66,17 @@ class ClientListeners:
         return open_addresses(urls, reuse_port=config.socket_reuse_port, reuse_address=config.socket_reuse_address)
 
     async def open(self, member: ReplicaDriver, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
-        """Begin to serve. Returns the gRPC server, whose counters are there to be read."""
+        """Serve the listeners. Returns the gRPC server, whose counters the metrics read."""
         config = self._config
         routes = self._routes(member, scrape, health, metrics_only=False)
         server = self._server = Server(handlers, options=_server_options(config), http_handler=routes.handle)
         plain, secure = _http(routes, is_secure=False), _http(routes, is_secure=True)
         with_http = not self._http_addresses
-        both = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
-        await self._listen(self._client_addresses, both)
+        services = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
+        await self._listen(self._client_addresses, services)
         await self._listen(self._http_addresses, Services(None, plain, secure))
-        for_metrics = _http(self._routes(member, scrape, health, metrics_only=True), is_secure=True)
-        await self._listen(self._metrics_addresses, Services(None, for_metrics, for_metrics))
+        metrics = _http(self._routes(member, scrape, health, metrics_only=True), is_secure=True)
+        await self._listen(self._metrics_addresses, Services(None, metrics, metrics))
         return server
 
     async def _listen(self, addresses: Sequence[Address], services: Services) -> None:
@@ -85,14 +85,13 @@ class ClientListeners:
             await listener.start()
             self._listeners.append(listener)
             for url in address.urls:
-                insecure = "" if url.is_secure else "in"
-                strongly = "" if url.is_secure else "; this is strongly discouraged!"
-                logger.info(f"serving client traffic {insecure}securely{strongly}", extra=fields(address=url.address))
+                text = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
+                logger.info(f"serving client traffic {text}", extra=fields(address=url.address))
 
     def _routes(self, member: ReplicaDriver, scrape: Scrape, health: Health, *, metrics_only: bool) -> Routes:
         config, replica = self._config, member.replica
 
-        def shown_versions() -> Versions:
+        def current_versions() -> Versions:
             found = versions(replica)
             return Versions(found["etcdserver"], found["etcdcluster"], found["storage"])
 
@@ -102,14 +101,14 @@ class ClientListeners:
         return Routes(
             health,
             metrics=scrape,
-            versions=shown_versions,
+            versions=current_versions,
             raft_status=status,
             access=Access(cors=frozenset(config.cors), hosts=frozenset(config.host_whitelist)),
             metrics_only=metrics_only,
         )
 
     async def close(self, timeout_seconds: float) -> None:
-        """Take no more requests; let those that run come to their end, but not for ever."""
+        """Stop accepting, and wait up to `timeout_seconds` for running requests."""
         for listener in self._listeners:
             listener.stop()
         if self._server is not None:

@@ -1,4 +1,4 @@
-"""What the Cluster service wants to know of the other members: for how long they have been reachable, and the leader's help."""
+"""The Cluster service's view of the other members: how long each has been connected, and promotion at the leader."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""Everything of a member that survives it: the lock, the log and the backend, opened in the one order that cannot lose
-anything.
+"""A member's persistent state: opened, or created at bootstrap.
 
     <data-dir>/lock                 held while a process uses the directory
     <data-dir>/member/wal/          the write-ahead log (or --wal-dir)
-    <data-dir>/member/snap/db       the backend; beside it databases received from peers
+    <data-dir>/member/snap/db       the backend, and databases received from peers
 
-replica/recovery.py says where a member goes on, given what the log and the backend hold.
+replica/recovery.py derives the state to continue from out of log and backend.
 
-Source: etcd server/etcdserver/bootstrap.go and backend.go, for what is refused and how it is called.
+Source: etcd server/etcdserver/bootstrap.go and backend.go, for what is rejected and the texts.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where a member keeps what."""
+    """Directories of a member."""
 
     data: Path
     wal: Path
@@ -57,19 +56,19 @@ class Paths:
         return self.snapshots / "db"
 
     def create(self) -> None:
-        """Make the directories, for the owner only. Raises ConfigError."""
+        """Create the directories with mode 0700. Raises ConfigError."""
         for directory in (self.data, self.wal.parent, self.snapshots):
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
-                raise ConfigError(f"cannot make directory {directory}: {error.strerror}") from error
+                raise ConfigError(f"cannot create directory {directory}: {error.strerror}") from error
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise ConfigError(f"cannot access data directory {directory}: permission denied")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A member's state, as it was left or as its origin says."""
+    """A member's state after recovery or bootstrap."""
 
     member_id: int
     cluster_id: int
@@ -104,12 +103,12 @@ def open_member(
     else:
         metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
         if paths.database.exists():
-            # The log is made before the database, so this one belonged to a log that is gone or elsewhere.
+            # The log is created before the database, so this database belongs to a log that is lost or elsewhere.
             raise ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
         wal = WAL.create(files, str(paths.wal), metadata.SerializeToString())
         recovered = Recovered(b"", HardState(), None, [], None)
     for received in paths.snapshots.glob("*.snap.db"):
-        received.unlink(missing_ok=True)  # a crash came between its reception and its use: its sender will send a newer one
+        received.unlink(missing_ok=True)  # left by a crash before its installation; the leader sends another
     backend = LmdbBackend(
         str(paths.database),
         loop=asyncio.get_running_loop(),
@@ -133,7 +132,7 @@ def open_member(
 
 
 def lease_seconds_min(config: ServerConfig) -> int:
-    """No lease may run out before a new leader can be elected: one and a half election timeouts, in whole seconds."""
+    """1.5 election timeouts in whole seconds, so that a new leader can be elected before a lease expires."""
     milliseconds = 3 * config.election_ticks // 2 * config.heartbeat_interval
     return -(-milliseconds // 1000)
 

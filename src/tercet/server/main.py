@@ -1,7 +1,6 @@
-"""A member as a process: read the configuration, run until a signal or a failure, leave with the exit code that etcd would
-have.
+"""The process of a member: reads the configuration, runs until a signal or a failure, exits with etcd's code.
 
-Source: etcd server/etcdmain/etcd.go, for exit codes, signals and the lines that scripts look for.
+Source: etcd server/etcdmain/etcd.go, for exit codes, signals and the log lines that scripts look for.
 """
 
 from __future__ import annotations
@@ -30,15 +29,14 @@ from tercet.server.member_server import MemberServer
 logger = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# A thread that comes back from fdatasync should not wait 5 ms (the default) for the loop to give way.
+# A thread that returns from fdatasync waits at most this long for the GIL; the default is 5 ms.
 _SWITCH_SECONDS: Final = 0.0005
-# The bulk of a member's data is not tracked by the collector, so what is left can be collected rarely: a request's objects
-# die by reference counting.
+# Objects of a request are freed by reference counting, and most stored data is not tracked by the collector: collect rarely.
 _GC_THRESHOLDS: Final = (50_000, 50, 100)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a member with etcd's flags. arguments: the words after the program's name. Returns the exit code."""
+    """Run a member with etcd's flags. arguments: without the program's name. Returns the exit code."""
     try:
         loaded = load(arguments, os.environ, find_default_host=default_host)
         zap_format.configure(loaded.settings)
@@ -53,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ended_by = runner.run(_run(loaded.config))
     if isinstance(ended_by, signal.Signals):
-        # Die of the signal that ended us, so that the parent sees it; PID 1 has no default action to die of.
+        # Exit by the same signal, so that the parent sees it. PID 1 has no default action for signals.
         if os.getpid() != 1:
             signal.signal(ended_by, signal.SIG_DFL)
             os.kill(os.getpid(), ended_by)
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _run(config: ServerConfig) -> int | signal.Signals:
-    """Until the member ends: the signal that ended it, or an exit code."""
+    """Run the member. Returns the signal that stopped it, or an exit code."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     ended: asyncio.Future[int | signal.Signals] = loop.create_future()
@@ -73,7 +71,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
 
     def on_failure(error: BaseException) -> None:
         detail = None if isinstance(error, StorageFailure | OSError) else error
-        logger.critical("the member cannot go on: %s", error, exc_info=detail)
+        logger.critical("stopping the member after a failure: %s", error, exc_info=detail)
         end(1)
 
     def on_removed() -> None:
@@ -82,13 +80,13 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
         end(0)
 
     server = MemberServer(config, on_failure=on_failure, on_removed=on_removed)
-    # From the first moment on: a start may take as long as it takes for a quorum to come together.
+    # Before the start, which waits for a quorum.
     for number in _SIGNALS:
         loop.add_signal_handler(number, _received, number, end)
     starting = asyncio.ensure_future(server.start())
     try:
-        either: set[asyncio.Future[Any]] = {starting, ended}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        first: set[asyncio.Future[Any]] = {starting, ended}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
             gc.collect()

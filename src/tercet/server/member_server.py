@@ -1,9 +1,9 @@
-"""One member from its configuration: opened, connected, serving; and stopped in the order that lets everybody down gently.
+"""Assembles a member from its configuration, starts it and stops it.
 
-Only wiring: which object is told of which. What they do is in their own files.
+    start: lock, identity, log and backend, replica, peers, publication through the log, client listeners, READY=1
+    stop:  client listeners, leadership transfer, peers, replica, log, backend
 
-    start: lock -> identity -> log and backend -> peers -> replica -> published through the log -> client listeners -> READY=1
-    stop:  client listeners -> leadership to another -> peers -> replica -> log -> backend
+Source: etcd server/embed/etcd.go (StartEtcd, Close), for the order and the log lines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options
 from tercet.rpc import Handler
 from tercet.server.auto_compactor import AutoCompactor
-from tercet.server.bootstrap import Bootstrap, found, initial_cluster, join
+from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
 from tercet.server.client_listeners import ClientListeners, make_health
 from tercet.server.cluster_version import monitor_cluster_version
 from tercet.server.connections import PeerConnections
@@ -59,7 +59,7 @@ _TRANSFER_SECONDS_MAX = 5.0
 
 
 class MemberServer:
-    """One member. `start` returns when it serves; `stop` may be called at any time, also in the middle of `start`."""
+    """One member. `start` returns when it serves clients; `stop` may be called at any time, also during `start`."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class MemberServer:
         self._config = config
         self._on_failure = on_failure
         self._on_removed = on_removed
-        self._closing = AsyncExitStack()  # what has been started, to be stopped in reverse
+        self._closing = AsyncExitStack()
         self._stopping = False
         self._member: ReplicaDriver | None = None
 
@@ -83,21 +83,21 @@ class MemberServer:
         await self._lock(paths)
         zap_format.write_lines(check_listeners(config))
         for address in open_addresses(config.listen_peer_urls):
-            address.socket.close()  # bound again by the transport; a port in use should be told before anything is written
-        door = ClientListeners(config, paths.data / "fixtures" / "client")
-        self._closing.callback(door.close_sockets)
+            address.socket.close()  # fail on a port in use before data is written; the transport binds it again
+        listeners = ClientListeners(config, paths.data / "fixtures" / "client")
+        self._closing.callback(listeners.close_sockets)
         peer_files = self._peer_files(paths)
         client = PeerClient(ClientTls(peer_files).context() if not peer_files.is_empty else None)
         self._closing.push_async_callback(client.close)
-        bootstrap = await self._find_origin(paths, client)
+        bootstrap = await self._bootstrap(paths, client)
         metrics = MemberMetrics(config)
         opened = open_member(config, paths, bootstrap, on_failure=self._fail, observe_commit=metrics.commit_seconds.observe)
         member = self._make_member(opened, paths, metrics)
-        loop_watch = EventLoopMonitor()
-        loop_watch.start()
-        self._closing.callback(loop_watch.stop)
-        metrics.watch_member(member, loop_watch)
-        metrics.watch_certificates(door.files, peer_files)
+        monitor = EventLoopMonitor()
+        monitor.start()
+        self._closing.callback(monitor.stop)
+        metrics.watch_member(member, monitor)
+        metrics.watch_certificates(listeners.files, peer_files)
         logger.info(
             "starting an etcd server",
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
@@ -118,16 +118,16 @@ class MemberServer:
         health = make_health(member, config)
         metrics.watch_health(health)
         handlers = admit(handlers, member.replica)
-        member.rpc_server = await door.open(member, handlers, health, metrics.metrics.scrape)
+        member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
-        self._closing.push_async_callback(self._leave, member, door)
+        self._closing.push_async_callback(self._leave, member, listeners)
         logger.info("ready to serve client requests")
         logger.info("notifying init daemon")
         notify_ready(os.environ)
         logger.info("successfully notified init daemon")
 
     async def stop(self) -> None:
-        """End everything that has begun. Afterwards all that was acknowledged is on disk and the directory is free."""
+        """Stop everything that was started. Afterwards all acknowledged writes are on disk and the directory is unlocked."""
         if not self._stopping:
             self._stopping = True
             logger.info("closing etcd server")
@@ -150,8 +150,8 @@ class MemberServer:
             files = with_self_signed(files, directory, config.listen_peer_urls, years=config.self_signed_cert_validity)
         return files
 
-    async def _find_origin(self, paths: Paths, client: PeerClient) -> Bootstrap | None:
-        """Who we are, if this is a first start; None for a restart."""
+    async def _bootstrap(self, paths: Paths, client: PeerClient) -> Bootstrap | None:
+        """This member's identity on its first start; None on a restart."""
         config = self._config
         if has_log(paths):
             return None
@@ -161,8 +161,8 @@ class MemberServer:
         check = check_local_member if config.initial_cluster_state == "existing" else check_initial_members
         await asyncio.get_running_loop().run_in_executor(None, check, config, named, resolve)
         if config.initial_cluster_state == "existing":
-            return await join(config.name, members, client.members)
-        return await found(config.name, members, config.initial_cluster_token, client.members)
+            return await bootstrap_existing(config.name, members, client.members)
+        return await bootstrap_new(config.name, members, config.initial_cluster_token, client.members)
 
     def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
         config = self._config
@@ -203,7 +203,7 @@ class MemberServer:
         return member
 
     def _fail(self, error: BaseException) -> None:
-        """Log or backend have failed."""
+        """The log or the backend has failed."""
         if self._member is not None:
             self._member.fail(error)
         else:
@@ -218,7 +218,7 @@ class MemberServer:
         paths: Paths,
         files: TlsFiles,
     ) -> None:
-        """Listen to the peers and dial them; from here on the member takes part."""
+        """Start to listen for peers and to dial them: the member takes part in the cluster from here on."""
         config = self._config
         identity = Identity(
             id=opened.member_id,
@@ -233,7 +233,7 @@ class MemberServer:
             api=api,
             server_tls=None if files.is_empty else ServerTls(files, PEER_PROTOCOLS).context,
             client_tls=None if files.is_empty else ClientTls(files).context(),
-            admit=_admission(files),
+            admit=_peer_check(files),
             dial_timeout=1 + config.election_timeout / 1000,
             limits=Limits(read_timeout=config.raft_read_timeout_seconds, write_timeout=config.raft_write_timeout_seconds),
         )
@@ -247,7 +247,7 @@ class MemberServer:
         member.start(transport)
         alone = set(opened.state_machine.membership.members) == {opened.member_id}
         if alone and config.initial_election_tick_advance and opened.raft.is_promotable():
-            opened.raft.campaign()  # nobody to wait for
+            opened.raft.campaign()  # a single member needs no election timeout
             member.replica.schedule()
 
     def _begin_tasks(self, member: ReplicaDriver, client: PeerClient) -> None:
@@ -261,14 +261,14 @@ class MemberServer:
 
     # --- the end
 
-    async def _leave(self, member: ReplicaDriver, door: ClientListeners) -> None:
-        """Stop taking requests, and hand the lead to another voter so that nobody waits for an election."""
-        await door.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
+    async def _leave(self, member: ReplicaDriver, listeners: ClientListeners) -> None:
+        """Stop serving clients and transfer leadership, so that the cluster does not wait for an election."""
+        await listeners.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
         raft, transport = member.replica.raft, member.transport
         others = [one for one in raft.conf_state.voters if one != raft.id]
         if not raft.is_leader or not others or transport is None or member.has_failed:
             return
-        since = {one: moment for one in others if (moment := transport.active_since(one)) is not None}
+        since = {one: active for one in others if (active := transport.active_since(one)) is not None}
         if not since:
             return
         try:
@@ -277,8 +277,8 @@ class MemberServer:
             logger.warning("leadership transfer failed: %s", error)
 
 
-def _admission(files: TlsFiles) -> Callable[[asyncio.BaseTransport], str | None] | None:
-    """The rules about peers' certificates that a handshake does not check: revocation, allowed names."""
+def _peer_check(files: TlsFiles) -> Callable[[asyncio.BaseTransport], str | None] | None:
+    """Checks of a peer's certificate that the handshake does not make: revocation, allowed names."""
     if files.is_empty:
         return None
     check = PeerCheck(files)

@@ -1,4 +1,4 @@
-"""What this member answers to the questions that members ask one another beside replication (peer/member_endpoints.py)."""
+"""This member's answers to the requests of its peers other than replication (peer/member_endpoints.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tercet.version import ETCD_VERSION
 
 
 class PeerApi:
-    """Implements `peer.MemberApi` over the services that clients use."""
+    """Implements `peer.MemberApi` with the services for clients."""
 
     def __init__(self, replica: Replica, headers: Headers, cluster: ClusterService, maintenance: MaintenanceService) -> None:
         self._replica = replica
@@ -52,6 +52,6 @@ class PeerApi:
 
 
 def versions(replica: Replica) -> dict[str, str]:
-    """The object that /version shows, to clients and to peers."""
+    """The object at /version, for clients and peers."""
     cluster = replica.state_machine.membership.cluster_version or "not_decided"
     return {"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "storage": storage_version(ETCD_VERSION)}

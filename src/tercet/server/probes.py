@@ -1,4 +1,4 @@
-"""What /health, /livez, /readyz and /debug/vars want to know of a member."""
+"""A member's state for /health, /livez, /readyz and /debug/vars."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MemberProbes:
 
 
 def raft_status(replica: Replica) -> RaftStatus:
-    """etcd's raft.status, of which operators know the shape."""
+    """The object raft.status at /debug/vars, in etcd's form."""
     raft = replica.raft
     progress = {}
     if raft.is_leader:

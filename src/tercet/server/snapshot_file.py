@@ -1,6 +1,6 @@
-"""A whole database on its way between members: as chunks when it leaves, as a file when it has come.
+"""Databases exchanged with peers in bbolt's format: sent in chunks, received as a file.
 
-Both are bbolt's form, so that an etcd member can be at the other end. What takes long runs in threads.
+bbolt's format makes them exchangeable with etcd. Long work runs in threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 
 async def database_chunks(view: ReadView) -> AsyncIterator[bytes]:
-    """The view as the bytes of a bbolt file; each chunk is made in a thread while the last one travels. Closes the view."""
+    """The view as a bbolt file. Each chunk is built in a thread. Closes the view."""
     loop = asyncio.get_running_loop()
     try:
         image = await loop.run_in_executor(None, measure, view_source(view))
@@ -31,7 +31,7 @@ async def database_chunks(view: ReadView) -> AsyncIterator[bytes]:
 
 
 class SnapshotFile:
-    """A bbolt file from a peer. Buckets that this version does not know are left out, as they would be by etcd."""
+    """A bbolt file received from a peer: its (bucket, key, value), without buckets unknown to this version."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,7 +45,7 @@ class SnapshotFile:
                         for key, value in file.items(name):
                             yield known[name], key, value
         except FileNotFoundError as error:
-            raise StorageFailure(f"{self._path}: the received database is gone") from error
+            raise StorageFailure(f"{self._path}: the received database is missing") from error
 
     def discard(self) -> None:
         self._path.unlink(missing_ok=True)

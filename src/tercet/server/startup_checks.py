@@ -1,7 +1,6 @@
-"""Does what is configured for listeners go together with the certificates that are? Checked before any socket is opened.
+"""Checks listen URLs against the configured certificates, before any socket is opened.
 
-An address that asks for TLS without a certificate cannot be served; one that does not ask for it, though there is a
-certificate, can, and is most often a mistake, so it is said.
+A TLS URL without a certificate is an error. A plain URL beside a certificate is probably a mistake, and logs a warning.
 """
 
 from __future__ import annotations
