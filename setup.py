@@ -1,11 +1,11 @@
-"""Which modules are compiled, and when? The metadata is in pyproject.toml; this is only what it cannot say.
+"""The build of the compiled modules; all other metadata is in pyproject.toml.
 
-`pip install .` compiles the hot rooms with mypyc, from the same typed sources that otherwise run as they are: a put then costs
-the leader two thirds of the processor time (`make bench`, ARCHITECTURE.md). An editable install stays sources, so that what
-is edited is what runs. Without a C compiler, or where compiling fails, the install is one of sources and says so.
+`pip install .` compiles the hot packages with mypyc, from the same typed sources: a put then takes two thirds of the processor
+time on the leader (`make bench`, docs/performance.md). An editable install is not compiled. Without a C compiler, or if
+compilation fails, the sources are installed instead, with a warning.
 
     TERCET_COMPILE=0 pip install .     sources only
-    TERCET_COMPILE=1 pip install .     compiled, or no install at all
+    TERCET_COMPILE=1 pip install .     compiled, or fail
 """
 
 from __future__ import annotations
@@ -55,43 +55,43 @@ COMPILED = (
     "peer/stream_writer.py",
     "peer/transport.py",
 )
-AS_THEY_ARE = {
-    "replica/auto_compaction.py": "runs now and then",
-    "mvcc/hash.py": "mypyc 2.4 loses the variables of its nested generators",
+NOT_COMPILED = {
+    "replica/auto_compaction.py": "runs rarely",
+    "mvcc/hash.py": "mypyc 2.4 loses variables of nested generators",
     "mvcc/loading.py": "runs once, at start",
-    "raft/invariants.py": "checks for the simulator; mypyc 2.4 stops at a star in a subscript",
-    "rpc/http_exchange.py": "plain HTTP, a few requests a minute",
+    "raft/invariants.py": "used by the simulator only; mypyc 2.4 does not compile a star in a subscript",
+    "rpc/http_exchange.py": "HTTP requests are rare",
 }
-WISH = os.environ.get("TERCET_COMPILE", "")
+COMPILE = os.environ.get("TERCET_COMPILE", "")
 
 
-class CompileOrLeave(build_ext):
-    """Builds all extensions or none: a module and what it is linked with must be of one build."""
+class OptionalBuildExt(build_ext):
+    """Builds all extensions or none: linked modules must be of one build."""
 
     def run(self) -> None:
         try:
             super().run()
         except (BaseError, CompileError, LinkError, OSError) as error:
-            if WISH == "1":
+            if COMPILE == "1":
                 raise
-            self.warn(f"tercet is installed without compiled modules, and is slower for it: {error}")
+            self.warn(f"tercet is installed without compiled modules and is slower: {error}")
             for extension in self.extensions:
                 Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
             self.extensions = []
 
 
 def extensions() -> list[Extension]:
-    """The compiled modules, if this is a build that has any."""
-    if WISH == "0" or not {"bdist_wheel", "build_ext"}.intersection(sys.argv):
+    """The extensions of this build; none for an editable install or a source distribution."""
+    if COMPILE == "0" or not {"bdist_wheel", "build_ext"}.intersection(sys.argv):
         return []
     from mypyc.build import mypycify
 
     paths = {path for pattern in COMPILED for path in SOURCE.glob(pattern) if path.name != "__init__.py"}
-    modules = sorted(map(str, paths - {SOURCE / name for name in AS_THEY_ARE}))
-    # Dependencies are not there when this runs: their types count as unknown. `make lint` is where types are checked.
+    modules = sorted(map(str, paths - {SOURCE / name for name in NOT_COMPILED}))
+    # Dependencies are not installed in the build environment, so their types are unknown. `make lint` checks types.
     options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
     made: list[Extension] = mypycify([*options, *modules], opt_level="3", debug_level="0", group_name="tercet")
     return made
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": CompileOrLeave})
+setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuildExt})

@@ -1,11 +1,11 @@
-"""What went wrong, sorted by what the member must do next.
+"""Errors, by what the member does next.
 
-A `RequestError` is an answer: every member would give the same one, and the member goes on. `Unavailable` is an answer too,
-but a write may have happened. `StorageFailure` and `InvariantViolation` stop the member: a log that cannot be trusted
-promises nothing. Only a `RequestError` may come out of applying an entry; with anything else members could answer
-differently.
+A `RequestError` is a response that every member would give; the member goes on. `Unavailable` is a response too, but the write
+may have happened. `StorageFailure` and `InvariantViolation` stop the member, which can no longer vouch for its log. Applying an
+entry raises no errors but `RequestError`: with any other the members could diverge.
 
-Codes and texts are etcd's, byte for byte: its clients recognise an error by its text (api/v3rpc/rpctypes in etcd).
+Codes and texts are etcd's, byte for byte: clients recognise errors by their text.
+Source: etcd api/v3rpc/rpctypes/error.go.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ ErrorType = TypeVar("ErrorType", bound=BaseException)
 
 
 class TercetError(Exception):
-    """Root of what tercet raises on purpose."""
+    """Base of the exceptions that tercet raises."""
 
 
 class StatusError(TercetError):
-    """An error that travels to a client as a gRPC status."""
+    """An error that is sent to a client as a gRPC status."""
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
@@ -53,36 +53,34 @@ class StatusError(TercetError):
 
 
 class RequestError(StatusError):
-    """The request asks for what cannot be; every member would say the same."""
+    """The request cannot be served; every member would respond the same."""
 
 
 def strip_traceback(error: ErrorType) -> ErrorType:
-    """The error, forgetting where it was raised (see the shared instances below)."""
+    """The error without its traceback and context (see the shared instances below)."""
     error.__traceback__ = None
     error.__context__ = None
     return error
 
 
 class Unavailable(StatusError):
-    """No leader, no quorum, too late or too busy; a write may or may not have happened."""
+    """No leader, no quorum, timed out or too busy; a write may or may not have happened."""
 
 
 class StorageFailure(TercetError):
-    """The disk broke a promise (failed fsync, wrong checksum, damage before the tail): the member stops. Name file and
-    offset.
-    """
+    """A failed fsync, a wrong checksum, damage before the end of the log: the member stops. The text names file and offset."""
 
 
 class ConfigError(TercetError):
-    """A flag, variable, file or data directory that the member cannot start with; one line, for the operator."""
+    """A flag, variable, file or data directory that the member cannot start with. The text is one line, for the operator."""
 
 
 class InvariantViolation(TercetError):
-    """Our own bug: the member stops rather than spread it."""
+    """A bug: the member stops before it spreads wrong state."""
 
 
 def require(condition: bool, text: str, *state: object) -> None:
-    """Assert what we computed ourselves, also under `python -O`. Raises InvariantViolation with the state in the text."""
+    """Assert an invariant, also under `python -O`. Raises InvariantViolation with the state in its text."""
     if not condition:
         raise InvariantViolation(f"{text}: {', '.join(map(repr, state))}" if state else text)
 
@@ -95,9 +93,8 @@ def _precondition(text: str) -> RequestError:
     return RequestError(Code.FAILED_PRECONDITION, text)
 
 
-# One instance each, so that a hot path may answer with one without building it. Raising an instance again and again makes its
-# traceback longer and longer, and each entry keeps a frame with all its objects alive: whoever catches one for good calls
-# `strip_traceback`.
+# Shared instances: a hot path responds with one without building it. Each raise of the same instance appends to its traceback,
+# which keeps frames and their objects alive: the code that handles one finally calls `strip_traceback`.
 EMPTY_KEY = _invalid("etcdserver: key is not provided")
 KEY_NOT_FOUND = _invalid("etcdserver: key not found")
 VALUE_PROVIDED = _invalid("etcdserver: value is provided")

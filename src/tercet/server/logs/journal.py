@@ -1,6 +1,6 @@
-"""The systemd journal as a log output, by its native protocol: a datagram of FIELD=value lines.
+"""Log output to the systemd journal, by its native protocol: datagrams of FIELD=value lines.
 
-Source: systemd's "Native Journal Protocol".
+Source: systemd, "Native Journal Protocol".
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tercet.errors import ConfigError
 SOCKET = "/run/systemd/journal/socket"
 _PRIORITIES = ((logging.CRITICAL - 3, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _DEBUG = 7
-_BYTES_MAX = 200_000  # a datagram to the journal may hold about that much; a longer line is cut
+_BYTES_MAX = 200_000  # near the limit of a datagram; longer lines are cut
 
 
 class JournalHandler(logging.Handler):
-    """Raises ConfigError, with etcd's text, where there is no journal."""
+    """Raises ConfigError, with etcd's text, without a journal."""
 
     def __init__(self, path: str = SOCKET) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class JournalHandler(logging.Handler):
             f"SYSLOG_IDENTIFIER={self._identifier}\nPACKAGE={record.module}\n".encode(),
             b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n",
         ]
-        with contextlib.suppress(OSError):  # a journal that is full or gone must not stop the member
+        with contextlib.suppress(OSError):  # a full or stopped journal must not stop the member
             self._socket.send(b"".join(parts))
 
     def close(self) -> None:

@@ -1,14 +1,16 @@
-"""The log, in the shape that etcd's has: one JSON object a line, so that what collects etcd's logs collects ours.
+"""Log lines in the format of etcd's zap logger, so that tools made for etcd's logs read them.
 
-    {"level":"info","ts":"2026-11-23T06:49:21.502000Z","caller":"server/member.py:140","msg":"elected","id":"8e9e"}
+    {"level":"info","ts":"2026-11-23T06:49:21.502000Z","caller":"server/member_server.py:140","msg":"elected","id":"8e9e"}
 
-It is the standard logging module with a formatter and handlers. A line's own fields go in through `fields`:
+The standard logging module does the rest. A line gets its own fields through `fields`:
 
-    log = logging.getLogger("tercet.server")
-    log.info("ready to serve client requests", extra=fields(local_member_id="8e9e05c52164694d"))
+    logger = logging.getLogger("tercet.server")
+    logger.info("ready to serve client requests", extra=fields(local_member_id="8e9e05c52164694d"))
 
-A message that repeats is thinned out: after 100 in one second only every hundredth is written. A stacktrace is written where an
-exception is attached, not for every error as etcd does: the caller says where the line comes from.
+Repeated messages are sampled: after 100 in a second, every hundredth is written. Unlike etcd, a line has a stacktrace only if
+an exception is attached: the caller shows the origin of the others.
+
+Source: go.uber.org/zap (NewProductionConfig), etcd client/pkg/logutil.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ _OWN = "tercet"
 
 
 def fields(named: Mapping[str, object] | None = None, /, **more: object) -> dict[str, object]:
-    """`extra=` of a logging call: the fields of the line. `data_dir=` is written as "data-dir"; `named` is taken as it is."""
+    """`extra=` of a logging call. A keyword `data_dir` becomes the field "data-dir"; names in `named` are kept as they are."""
     return {"fields": {**(named or {}), **{name.replace("_", "-"): value for name, value in more.items()}}}
 
 
 def configure(settings: LogSettings) -> None:
-    """Send the log where the settings say, from now on. Raises ConfigError when a file or the journal cannot be opened."""
+    """Log to the outputs of `settings` from now on. Raises ConfigError if a file or the journal cannot be opened."""
     handlers = [_open(output, settings) for output in settings.outputs]
     formatter = JsonFormatter() if settings.json else ConsoleFormatter()
     sampling = Sampling()
@@ -50,7 +52,7 @@ def configure(settings: LogSettings) -> None:
     for handler in handlers or [logging.NullHandler()]:
         handler.setFormatter(formatter)
         logger.addHandler(handler)
-    # The filter must count a line once, however many handlers write it, so it sits on the first and marks the record.
+    # One filter on all handlers: it decides once for each line, and marks the record.
     for handler in handlers:
         handler.addFilter(sampling)
     logger.setLevel(settings.level)
@@ -74,23 +76,23 @@ def _open(output: str, settings: LogSettings) -> logging.Handler:
 
 
 def write_lines(lines: Iterable[Line]) -> None:
-    """Lines that were due before logging worked."""
+    """Write the lines that preceded the configuration of logging."""
     logger = logging.getLogger(_OWN)
     for line in lines:
         logger.log(line.level, line.message, extra={"fields": dict(line.fields)})
 
 
-def report(refusal: StartupError) -> int:
-    """Say all that a refused start has to say; returns the exit code."""
-    if refusal.lines:
+def report(error: StartupError) -> int:
+    """Print the output of a failed start. Returns the exit code."""
+    if error.lines:
         try:
-            configure(refusal.settings or LogSettings())
+            configure(error.settings or LogSettings())
         except ConfigError:
             configure(LogSettings())
-        write_lines(refusal.lines)
-    sys.stdout.write(refusal.out)
-    sys.stderr.write(refusal.error_text)
-    return refusal.code
+        write_lines(error.lines)
+    sys.stdout.write(error.out)
+    sys.stderr.write(error.error_text)
+    return error.code
 
 
 class JsonFormatter(logging.Formatter):
@@ -110,7 +112,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Tab-separated columns and the fields as one JSON object, for a person at a terminal."""
+    """Tab-separated columns, then the fields as a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         columns = [_timestamp(record.created), level_name(record.levelno), *_logger(record).values(), _caller(record)]
@@ -125,7 +127,7 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def level_name(level: int) -> str:
-    """etcd's name of a level of the logging module."""
+    """zap's name of a level of the logging module."""
     return _NAMES.get(level) or _NAMES[max((known for known in _NAMES if known <= level), default=logging.DEBUG)]
 
 
@@ -139,12 +141,12 @@ def _caller(record: logging.LogRecord) -> str:
 
 
 def _logger(record: logging.LogRecord) -> dict[str, str]:
-    """Named only for what is not ours: our own lines say enough with their caller."""
+    """The logger's name, for the lines of libraries."""
     return {} if record.name.split(".", 1)[0] == _OWN else {"logger": record.name}
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: durations as Go writes them, collections as lists, the rest as text."""
+    """Values that JSON does not have: durations as Go writes them, sets as lists, the rest as text."""
     if isinstance(value, timedelta):
         return format_duration(round(value.total_seconds() * 1e9))
     if isinstance(value, set | frozenset):
@@ -155,7 +157,7 @@ def _plain(value: Any) -> Any:
 
 
 class Sampling(logging.Filter):
-    """Lets the first hundred lines of one message through in a second, then every hundredth."""
+    """In each second passes the first 100 lines of a message, then every hundredth, as zap's production config does."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""The metrics of a member in Prometheus' text format, under etcd's names."""
+"""Metrics of a member in Prometheus' text format, with etcd's names."""

@@ -1,7 +1,7 @@
-"""How long was the event loop busy at a stretch? A member that is busy for an election timeout loses its lead.
+"""Monitors the longest turn of the event loop: a leader that is busy for an election timeout loses its leadership.
 
-A timer that fires every few milliseconds sees how late it is. That misses at most its own period of a long turn, and costs
-nothing that can be measured.
+A timer of 10 ms measures how late it fires. It underestimates a long turn by at most its period; its cost is below what can be
+measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EventLoopMonitor:
 
     @property
     def longest_seconds(self) -> float:
-        """Of this minute and the one before, so that a scrape a minute sees every long turn."""
+        """The longest delay in this minute and the one before: a scrape per minute sees every long turn."""
         return max(self._longest, self._longest_before)
 
     def start(self) -> None:

@@ -1,8 +1,7 @@
-"""The metrics as text, in the form that Prometheus reads and in the numbers that Go would write.
+"""Prometheus' text exposition format, with numbers formatted as by Go.
 
-The text is written here and not by prometheus-client, because that adds `_total` to the name of every counter: etcd has
-counters without it (etcd_server_health_success), and dashboards that ask for them by name. Like etcd, and whatever the Accept
-header says, there is one format.
+prometheus-client is not used because it appends `_total` to the names of counters: some of etcd's have no suffix
+(etcd_server_health_success), and dashboards query them by name. As in etcd there is one format for every Accept header.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from tercet.server.metrics.families import Family, Labels, cumulative
 from tercet.server.metrics.table import Metric
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_GZIP_LEVEL = 1  # a scrape is mostly repetition: level 1 makes it a tenth, at a third of the time of level 6
+_GZIP_LEVEL = 1  # compresses a scrape to a tenth, in a third of the time of level 6
 _GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?P<quality>[0-9.]+)\s*)?(?:,|$)")
 
 
@@ -30,7 +29,7 @@ def exposition(families: Iterable[Family], accept_encoding: bytes) -> tuple[byte
 
 
 def text(families: Iterable[Family]) -> str:
-    """A family that has no values is left out, as a label vector is before its first use."""
+    """Families without values are left out, as label vectors are before their first use."""
     return "".join(line for family in families for line in _lines(family))
 
 
@@ -59,7 +58,7 @@ def _histogram(metric: Metric, labels: Labels, counts: Iterable[int], total: flo
 
 
 def _label_order(metric: Metric) -> list[tuple[str, int]]:
-    """Labels by name, as Go's client writes them, each with its place in the values."""
+    """(label, position in the values), sorted by label as by Go's client."""
     return sorted((name, place) for place, name in enumerate(metric.labels))
 
 
@@ -78,7 +77,7 @@ def _escaped(help: str) -> str:
 
 
 def go_float(value: float) -> str:
-    """A number as Go's `%g` with the shortest digits: 20480, 0.001, 1.048576e+06, 1e-05, +Inf."""
+    """A number in the shortest form of Go's `%g`: 20480, 0.001, 1.048576e+06, 1e-05, +Inf."""
     if isinstance(value, int) and -1_000_000 < value < 1_000_000:
         return str(int(value))
     number = float(value)
@@ -95,7 +94,7 @@ def go_float(value: float) -> str:
 
 
 def _shortest(number: float) -> tuple[str, int]:
-    """The fewest digits, and the power of ten of the first; the number is at least 1 or has an exponent in its repr."""
+    """(shortest digits, power of ten of the first). number: at least 1, or its repr has an exponent."""
     mantissa, _, power = repr(number).partition("e")
     integer, _, fraction = mantissa.partition(".")
     return (integer + fraction).rstrip("0"), int(power or 0) + len(integer) - 1

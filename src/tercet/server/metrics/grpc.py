@@ -1,6 +1,6 @@
-"""The counters of gRPC methods, added up over servers and labelled as grpc's Prometheus interceptor labels them.
+"""Counters of gRPC methods, summed over servers, with the labels of go-grpc-prometheus.
 
-Every method has its series from the start, with 0, so that a rate over the first call is right.
+Every method has its series from the start, with 0, so that a rate includes the first call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CODES = {
     code: "OK" if code is Code.OK else "Canceled" if code is Code.CANCELLED else code.name.title().replace("_", "")
     for code in Code
 }
-"""grpc_code as grpc-go writes it: InvalidArgument."""
+"""grpc_code as written by grpc-go: InvalidArgument."""
 
 
 def started(servers: Sequence[Server]) -> dict[Labels, int]:
@@ -37,7 +37,7 @@ def sent(servers: Sequence[Server]) -> dict[Labels, int]:
 
 
 def durations(servers: Sequence[Server]) -> list[Buckets]:
-    """Of methods that are timed (--metrics=extensive) and have been called."""
+    """Durations of methods that have been called, with --metrics=extensive."""
     sums: dict[Labels, tuple[list[int], float]] = {}
     for method in _methods(servers):
         counts = method.duration_counts

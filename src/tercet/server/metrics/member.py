@@ -1,4 +1,4 @@
-"""The metrics of a running member: each a question to the object that knows, asked only when somebody scrapes."""
+"""Metrics of a running member, read from its objects at each scrape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tercet.server.tls.files import TlsFiles
 
 
 class MemberMetrics:
-    """All metrics of one member."""
+    """The registry of one member's metrics."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.metrics = Metrics()
@@ -30,10 +30,10 @@ class MemberMetrics:
         register_process(self.metrics)
         register_versions(self.metrics, config.feature_gates)
 
-    def watch_member(self, member: ReplicaDriver, loop_watch: EventLoopMonitor) -> None:
+    def watch_member(self, member: ReplicaDriver, monitor: EventLoopMonitor) -> None:
         replica, metrics = member.replica, self.metrics
         raft, backend = replica.raft, replica.state_machine.backend
-        metrics.read("tercet_loop_turn_longest_seconds", lambda: loop_watch.longest_seconds)
+        metrics.read("tercet_loop_turn_longest_seconds", lambda: monitor.longest_seconds)
         metrics.show("etcd_server_id", hex_id(raft.id))
         metrics.read("etcd_server_has_leader", lambda: int(bool(raft.leader_id)))
         metrics.read("etcd_server_is_leader", lambda: int(raft.is_leader))

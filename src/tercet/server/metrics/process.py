@@ -1,4 +1,4 @@
-"""The metrics that come from outside the member's core: its process, its health checks, its versions."""
+"""Metrics of the process, the versions and the health checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register_process(metrics: Metrics) -> None:
     process = ProcessCollector(registry=CollectorRegistry(auto_describe=False))
 
     def sample(name: str) -> float:
-        """One of the process's numbers; prometheus-client reads them all together, which is cheap."""
+        """One value; prometheus-client reads all of them each time, which is cheap."""
         return next((s.value for family in process.collect() for s in family.samples if s.name == name), 0.0)
 
     for name in (
@@ -33,7 +33,7 @@ def register_process(metrics: Metrics) -> None:
         "process_virtual_memory_bytes",
     ):
         metrics.read(name, lambda name=name: sample(name))  # type: ignore[misc]
-    metrics.read("os_fd_used", lambda: len(os.listdir("/proc/self/fd")) - 1)  # one is the listing's own
+    metrics.read("os_fd_used", lambda: len(os.listdir("/proc/self/fd")) - 1)  # listdir itself holds one
     metrics.read("os_fd_limit", lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 

@@ -1,13 +1,12 @@
-"""Counters for others to count with, and the page that shows them.
+"""Registry of metric sources, read at each scrape.
 
-On a hot path a counter is a plain integer attribute of whoever counts; nothing is done for metrics until somebody asks. Then
-each registered source is read once:
+On a hot path a counter is an integer attribute of the object that counts. A scrape reads each registered source once:
 
     metrics.read("etcd_server_has_leader", lambda: member.leader_id != 0)
     metrics.read_labelled("etcd_network_active_peers", lambda: {(local, remote): 1 for remote in ...})
     wal.fsync_seconds = metrics.histogram("etcd_disk_wal_fsync_duration_seconds")     # then wal calls .observe(seconds)
 
-`Metrics` is also a collector of prometheus-client, for programs that embed a member and have a registry of their own.
+`Metrics` is also a prometheus-client collector, for programs that embed a member and have their own registry.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = ["Histogram", "Histograms", "Metrics"]
 
 
 class Metrics:
-    """The sources of one member. Every `read` and `histogram` raises KeyError for a name that the table does not have."""
+    """The sources of one member. Every `read` and `histogram` raises KeyError for a name that is not in the table."""
 
     def __init__(self) -> None:
         self._values: dict[str, Callable[[], Mapping[Labels, float]]] = {}
@@ -40,22 +39,22 @@ class Metrics:
         self.read_labelled(name, lambda: {(): source()})
 
     def read_labelled(self, name: str, source: Callable[[], Mapping[Labels, float]]) -> None:
-        """A counter or gauge with labels: values by labels, in the order of the table."""
+        """A counter or gauge with labels: values by label values, in the order of the table."""
         self._expect(name, is_histogram=False)
         self._values[name] = source
 
     def show(self, name: str, *labels: str) -> None:
-        """A gauge that is always 1 and tells its labels, such as a version."""
+        """A gauge of 1 whose labels are the information, such as a version."""
         self.read_labelled(name, lambda: {labels: 1})
 
     def counts(self, name: str) -> dict[Labels, int]:
-        """A counter with labels that is counted in the dict returned here."""
+        """A counter with labels; the caller increments the values of the dict returned."""
         counts: dict[Labels, int] = {}
         self.read_labelled(name, lambda: counts)
         return counts
 
     def histogram(self, name: str) -> Histogram:
-        """A histogram without labels, to be observed by the caller."""
+        """A histogram without labels; the caller observes values."""
         return self.histograms(name).of()
 
     def histograms(self, name: str) -> Histograms:
@@ -64,12 +63,12 @@ class Metrics:
         return histograms
 
     def read_buckets(self, name: str, source: Callable[[], Iterable[Buckets]]) -> None:
-        """A histogram that somebody else counts, with the bounds of the table."""
+        """A histogram counted elsewhere, with the bounds of the table."""
         self._expect(name, is_histogram=True)
         self._buckets[name] = source
 
     def watch_rpc(self, server: Server) -> None:
-        """Calls and bytes of a gRPC server; those of several are added."""
+        """Calls and bytes of a gRPC server; those of several servers are summed."""
         servers = self._servers
         servers.append(server)
         self.read_labelled("grpc_server_started_total", lambda: grpc_metrics.started(servers))
@@ -87,7 +86,7 @@ class Metrics:
         return metric
 
     def families(self) -> Iterator[Family]:
-        """All that is registered, read now, by name."""
+        """All registered metrics with their current values, sorted by name."""
         for name in sorted(self._values.keys() | self._buckets.keys()):
             if name in self._values:
                 yield Family(METRICS[name], dict(self._values[name]()))

@@ -1,6 +1,8 @@
-"""--auto-tls and --peer-auto-tls: a certificate that the member makes for itself at its first start and keeps.
+"""--auto-tls and --peer-auto-tls: a self-signed certificate, generated at the first start and kept in the data directory.
 
-It encrypts, and proves nothing: nobody else knows who signed it, so dialers do not check it.
+It gives encryption without authentication: dialers cannot verify it.
+
+Source: etcd client/pkg/transport/listener.go (SelfCert).
 """
 
 from __future__ import annotations
@@ -17,15 +19,15 @@ from tercet.server.tls.files import TlsFiles
 
 
 def with_self_signed(files: TlsFiles, directory: str, urls: Iterable[Url], *, years: int) -> TlsFiles:
-    """The files, made in `directory` if they are not there. Raises OSError."""
+    """`files` with the self-signed pair in `directory`, generated if missing. Raises OSError."""
     cert, key = os.path.join(directory, "cert.pem"), os.path.join(directory, "key.pem")
     if not (os.path.exists(cert) and os.path.exists(key)):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        _make(cert, key, sorted({url.host for url in urls if not url.is_unix}), years)
+        _generate(cert, key, sorted({url.host for url in urls if not url.is_unix}), years)
     return replace(files, cert=cert, key=key, is_self_signed=True)
 
 
-def _make(cert: str, key: str, hosts: list[str], years: int) -> None:
+def _generate(cert: str, key: str, hosts: list[str], years: int) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

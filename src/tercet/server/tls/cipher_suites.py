@@ -1,6 +1,6 @@
-"""Cipher suites of TLS 1.2 by the names that Go gives them, and OpenSSL's names for the same.
+"""Go's names of TLS 1.2 cipher suites and OpenSSL's names of the same.
 
-TLS 1.3's own suites are always on, in Go as in OpenSSL; their names are accepted and change nothing.
+TLS 1.3 suites cannot be configured, in Go as in OpenSSL: their names are accepted and have no effect.
 """
 
 from __future__ import annotations

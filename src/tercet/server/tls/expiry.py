@@ -1,12 +1,10 @@
-"""When do the certificates end that this member shows and trusts? For /metrics, so that an alert comes before the refusals.
+"""Expiry of the certificates that this member presents and trusts, for /metrics and alerts.
 
     tercet_tls_certificate_expiry_timestamp_seconds{role="server"} 1.795e+09
 
-A file is read again when it has changed, as it is for new connections. Of a file with several certificates the one that ends
-first counts: a chain is refused as soon as one of its links is. A changed file that holds none (half-written, say) leaves the
-last answer standing, as it leaves the last certificate in use.
-
-Nothing here decides anything: a member whose certificate has ended is told of it by `tls`.
+A file is read again when it has changed, as for new connections. Of several certificates in a file the earliest expiry counts:
+one expired certificate invalidates the chain. If a changed file holds no certificate (half-written, for example), the previous
+value stays, as the previous certificate stays in use.
 """
 
 from __future__ import annotations
@@ -19,19 +17,19 @@ from tercet.server.tls.files import TlsFiles
 
 
 class CertificateExpiry:
-    """client, peer: the TLS of the two sides, as it is in use."""
+    """client, peer: the files of the two listeners."""
 
     def __init__(self, client: TlsFiles, peer: TlsFiles) -> None:
-        self._files = {role: _Ends(path) for role, path in _roles(client, peer).items()}
+        self._files = {role: _FileExpiry(path) for role, path in _roles(client, peer).items()}
 
     def __call__(self) -> dict[Labels, float]:
         """Seconds since 1970 by role; a role without a readable certificate is left out."""
-        found = {(role,): file.look() for role, file in self._files.items()}
-        return {labels: ends for labels, ends in found.items() if ends is not None}
+        found = {(role,): file.current() for role, file in self._files.items()}
+        return {labels: expiry for labels, expiry in found.items() if expiry is not None}
 
 
 def _roles(client: TlsFiles, peer: TlsFiles) -> Mapping[str, str]:
-    """Which file plays which role. server and peer are shown by our listeners, the -ca check those of the other side."""
+    """Files by role: server and peer are presented by the listeners, the -ca files verify the other side."""
     files = {
         "server": client.cert,
         "server-client": client.client_cert,
@@ -43,29 +41,29 @@ def _roles(client: TlsFiles, peer: TlsFiles) -> Mapping[str, str]:
     return {role: path for role, path in files.items() if path}
 
 
-class _Ends:
-    """One file, looked at again when it is another one."""
+class _FileExpiry:
+    """The expiry in one file, cached until the file changes."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
-        self._ends: float | None = None
+        self._expiry: float | None = None
 
-    def look(self) -> float | None:
+    def current(self) -> float | None:
         try:
             with open(self._path, "rb") as file:
                 found = os.fstat(file.fileno())
                 stamp = found.st_ino, found.st_size, found.st_mtime_ns
                 if stamp != self._seen:
                     self._seen = stamp
-                    self._ends = _first_end(file.read(1 << 20)) or self._ends
+                    self._expiry = _earliest(file.read(1 << 20)) or self._expiry
         except OSError:
             pass
-        return self._ends
+        return self._expiry
 
 
-def _first_end(pem: bytes) -> float | None:
-    from cryptography import x509  # 40 ms of start that a member without TLS does not pay
+def _earliest(pem: bytes) -> float | None:
+    from cryptography import x509  # takes 40 ms to import
 
     try:
         return min(certificate.not_valid_after_utc.timestamp() for certificate in x509.load_pem_x509_certificates(pem))

@@ -1,9 +1,8 @@
-"""Is the certificate that the other side showed one of those this listener accepts?
+"""Checks of a client certificate after the handshake has verified its chain: CN, host names, revocation, a peer's address.
 
-The handshake has checked its chain; the rules here are about whose it is: CN, names, revocation, and for peers the addresses it
-names. Each answers "" or the reason to turn the connection away.
+Each check returns "" or the reason to reject the connection.
 
-Source: etcd's client/pkg/transport: tlsinfo.go (AllowedCNs, AllowedHostnames), listener_tls.go (addresses, CRL).
+Source: etcd client/pkg/transport: listener.go (AllowedCNs, AllowedHostnames), listener_tls.go (SANs, CRL).
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from tercet.errors import ConfigError
 from tercet.server.tls.files import TlsFiles
 
 Certificate = Mapping[str, Any]
-"""As SSLObject.getpeercert gives it; empty when none was shown."""
+"""In the form of SSLObject.getpeercert; empty without a certificate."""
 _REFUSED = "client certificate authentication failed"
 
 
 class PeerCheck:
-    """The rules of one listener. Raises ConfigError for a CRL that cannot be read."""
+    """The checks of one listener. Raises ConfigError for a CRL that cannot be read."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
@@ -34,7 +33,7 @@ class PeerCheck:
             self._refresh_crl()
 
     def reason(self, connection: ssl.SSLObject) -> str:
-        """Why a connection whose handshake is done is turned away; "" if it is not."""
+        """The reason to reject a connection after its handshake, or ""."""
         certificate: Certificate = connection.getpeercert() or {}
         if not certificate:
             return ""
@@ -69,7 +68,7 @@ class PeerCheck:
 
 
 def _revoked_serials(content: bytes, path: str) -> frozenset[int]:
-    from cryptography import x509  # only who has a CRL waits for it to load
+    from cryptography import x509  # takes 40 ms to import
 
     try:
         is_pem = b"-----BEGIN X509 CRL-----" in content
@@ -80,13 +79,13 @@ def _revoked_serials(content: bytes, path: str) -> frozenset[int]:
 
 
 def common_name(certificate: Certificate) -> str:
-    """The subject's CN, "" without one; the last if there are several, as Go has it."""
+    """The subject's CN; the last of several, as in Go; "" without one."""
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
     return str(names[-1]) if names else ""
 
 
 def names_host(certificate: Certificate, host: str) -> bool:
-    """Is the certificate for this host name or address?"""
+    """Whether the certificate is valid for this host name or address."""
     for kind, value in certificate.get("subjectAltName", ()):
         if kind == "IP Address" and _same_address(str(value), host):
             return True
@@ -103,7 +102,7 @@ def _same_address(one: str, other: str) -> bool:
 
 
 def _matches(pattern: str, host: str) -> bool:
-    """`*.example.com` stands for one label."""
+    """A wildcard `*.example.com` matches one label."""
     if pattern.startswith("*."):
         label, _, rest = host.partition(".")
         return bool(label) and rest == pattern[2:]
@@ -111,9 +110,9 @@ def _matches(pattern: str, host: str) -> bool:
 
 
 async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
-    """Does a dialing peer come from an address that its certificate names? One that names none may come from anywhere.
+    """Whether a peer's address is among the SANs of its certificate; a certificate without SANs passes.
 
-    Host names are looked up, so this may wait; a wildcard is compared with the name that the address has.
+    Host names are resolved, so this may wait; a wildcard is matched against the reverse lookup of the address.
     """
     alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
     names = [value for kind, value in alternatives if kind == "DNS"]
