@@ -110,7 +110,6 @@ WAITING = {
     "CompactionHashes": "--compact-hash-check-time",
     "comes_from_its_address": "verification of peers' SANs",
     "verify_digest": "tercetutl snapshot status",
-    "with_digest": "tercetutl snapshot save",
     "release_directory": "rolling back an upgrade",
     "rollback_command": "rolling back an upgrade",
 }

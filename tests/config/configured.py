@@ -1,4 +1,4 @@
-"""Helpers of the configuration tests: load flags as the program does, and ask etcd 3.5.1 for its opinion."""
+"""Helpers of the configuration tests: load flags as the program does, and run etcd 3.5.1 with the same."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def messages(lines: Sequence[object]) -> list[str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Exit code, first line of plain text on stderr, and the error that the log gives as the reason."""
+    """Exit code, first line of plain text on stderr, and the error in the log."""
 
     code: int
     text: str
@@ -55,7 +55,7 @@ def ours(arguments: Sequence[str], environ: Mapping[str, str]) -> Verdict:
 
 
 def etcds(arguments: Sequence[str], environ: Mapping[str, str], directory: Path) -> Verdict:
-    """Only for what etcd refuses: it is given three seconds to do so."""
+    """For configurations that etcd refuses: it must exit within three seconds."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
     done = subprocess.run(
         [ETCD, *arguments], env={**clean, **environ}, cwd=directory, capture_output=True, text=True, timeout=3, check=False

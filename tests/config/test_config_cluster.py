@@ -1,4 +1,4 @@
-"""--initial-cluster and the checks of a first start, as etcd 3.5.1 makes them."""
+"""--initial-cluster and the checks of a first start, compared with etcd 3.5.1."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def their_error(directory: Path, *arguments: str) -> str:
         ["--cipher-suites", "TLS_NOTHING"],
     ],
 )
-def test_same_words_as_etcd(arguments: list[str], tmp_path: Path) -> None:
-    """Ports 0 are bound by etcd before it looks at these flags; its peers and clients get free ones."""
+def test_errors_equal_those_of_etcd(arguments: list[str], tmp_path: Path) -> None:
+    """etcd binds its ports before it checks these flags: port 0 picks free ones."""
     arguments = ["--name", "x", "--data-dir", str(tmp_path / "data"), *arguments]
     for flag, value in (
         ("--listen-peer-urls", "http://127.0.0.1:0"),
@@ -79,19 +79,19 @@ def test_a_member_may_have_several_urls_and_empty_parts_are_skipped() -> None:
     assert texts == {"b": ["http://127.0.0.1:3"], "a": ["http://127.0.0.1:1", "http://127.0.0.1:2"]}
 
 
-def test_two_names_of_one_address_are_the_same_place() -> None:
+def test_names_of_the_same_address_match() -> None:
     found = config("--name", "x", CLUSTER, "x=http://one:1", ADVERTISE, "http://127.0.0.1:1")
     check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
 
 
 @pytest.mark.parametrize("host", ["two", "nowhere.invalid"])
-def test_two_names_of_two_addresses_are_not(host: str) -> None:
+def test_names_of_different_addresses_do_not_match(host: str) -> None:
     error = our_error("--name", "x", CLUSTER, f"x=http://{host}:1", ADVERTISE, "http://127.0.0.1:1")
     assert error.startswith(f"--initial-cluster has x=http://{host}:1 but missing from ")
 
 
 @pytest.mark.parametrize("flag", ["--discovery", "--discovery-srv"])
-def test_nobody_founds_a_cluster_alone_that_was_to_be_discovered(flag: str) -> None:
+def test_discovery_is_refused(flag: str) -> None:
     found = config(flag, "http://example.com/1", "--name", "x")
     with pytest.raises(ConfigError, match=f"{flag} is not supported"):
         check_no_discovery(found)
@@ -99,7 +99,7 @@ def test_nobody_founds_a_cluster_alone_that_was_to_be_discovered(flag: str) -> N
         check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
 
 
-def test_certificates_that_are_not_used_are_named() -> None:
+def test_certificates_beside_plain_urls_are_logged() -> None:
     found = config("--cert-file", "c", "--key-file", "k", "--client-cert-auth", "--peer-cert-file", "c", "--peer-key-file", "k")
     warned = [(dict(line.fields), line.message.partition(";")[0]) for line in check_listeners(found)]
     files = "scheme is HTTP while key and cert files are present"
@@ -110,11 +110,11 @@ def test_certificates_that_are_not_used_are_named() -> None:
     ]
 
 
-def test_metrics_over_tls_need_a_certificate() -> None:
+def test_metrics_over_tls_require_a_certificate() -> None:
     with pytest.raises(ConfigError, match="must be provided for metrics secure url"):
         check_listeners(config("--listen-metrics-urls", "https://127.0.0.1:1"))
 
 
-def test_a_certificate_without_its_key_is_named() -> None:
+def test_a_certificate_without_its_key_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"KeyFile and CertFile must both be present\[key: , cert: c\]"):
         check_listeners(config("--cert-file", "c"))

@@ -1,4 +1,4 @@
-"""--config-file: what counts, what is ignored, what is refused."""
+"""--config-file: values, ignored keys, errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def from_text(directory: Path, text: str) -> ServerConfig:
     return config("--config-file", written(directory, text))
 
 
-def test_a_file_alone_counts(tmp_path: Path) -> None:
+def test_a_file_replaces_flags_and_environment(tmp_path: Path) -> None:
     path = written(tmp_path, "name: from-file\n")
     found = loaded("--config-file", path, "--wal-dir", "/w", environ={"ETCD_DATA_DIR": "/d"})
     assert (found.config.name, found.config.wal_dir, found.config.data_dir) == ("from-file", "", "from-file.etcd")
@@ -32,7 +32,7 @@ def test_a_file_named_by_the_environment(tmp_path: Path) -> None:
     assert config("--name", "flag", environ={"ETCD_CONFIG_FILE": path}).name == "from-file"
 
 
-def test_all_kinds_of_keys(tmp_path: Path) -> None:
+def test_keys_of_every_kind(tmp_path: Path) -> None:
     found = from_text(
         tmp_path,
         """
@@ -64,7 +64,7 @@ auto-compaction-retention: "1"
     assert [url.text for url in found.advertise_client_urls] == ["http://localhost:2379"]
 
 
-def test_json_is_yaml(tmp_path: Path) -> None:
+def test_json_files(tmp_path: Path) -> None:
     assert from_text(tmp_path, '{"name": "j", "peer-transport-security": {"auto-tls": true}}').peer_auto_tls
 
 
@@ -73,7 +73,7 @@ def test_unknown_keys_and_nulls_are_ignored(tmp_path: Path) -> None:
     assert found.name == "x"
 
 
-def test_a_retired_key_counts_with_a_warning(tmp_path: Path) -> None:
+def test_a_retired_key_works_with_a_warning(tmp_path: Path) -> None:
     found = loaded("--config-file", written(tmp_path, "experimental-snapshot-catch-up-entries: 77\nenable-v2: true\n"))
     assert found.config.snapshot_catchup_entries == 77
     assert "--enable-v2 was removed from etcd and has no effect" in messages(found.lines)
@@ -84,19 +84,19 @@ def test_raft_timeouts_come_from_flags_even_with_a_file(tmp_path: Path) -> None:
     assert config("--config-file", path, "--raft-read-timeout", "2s").raft_read_timeout_seconds == 2
 
 
-def test_aliases_do_not_multiply(tmp_path: Path) -> None:
+def test_yaml_aliases_are_not_expanded_without_limit(tmp_path: Path) -> None:
     levels = "\n".join(f"k{level}: &k{level} [{', '.join([f'*k{level - 1}'] * 9)}]" for level in range(1, 30))
     assert from_text(tmp_path, f"k0: &k0 x\n{levels}\nname: y1\n").name == "y1"
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_a_one_line_error(tmp_path: Path) -> None:
     for text in ("a: [", "a: b: c", "\x00", "a: !!python/object:os.system x", "? [a]\n: b\n? {c: d}\n: e", "[" * 20_000):
         refused = refusal("--config-file", written(tmp_path, text))
         assert refused.code == 1
         assert "\n" not in str(refused.lines[-1].fields["error"])
 
 
-def test_a_file_without_end_is_refused() -> None:
+def test_an_endless_file_is_refused() -> None:
     assert "is refused" in str(refusal("--config-file", "/dev/zero"))
 
 

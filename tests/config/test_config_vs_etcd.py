@@ -1,4 +1,4 @@
-"""The same mistakes made before etcd 3.5.1 and before us: same exit code, same text."""
+"""The same invalid configurations given to etcd 3.5.1 and tercet: same exit code, same text."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_command_line(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["extraarg", "--pre-vote true", "--snapshot x"])
-def test_words_left_over(line: str, tmp_path: Path) -> None:
-    """etcd 3.5.1 has single quotes there, 3.7 double ones."""
+def test_extra_arguments(line: str, tmp_path: Path) -> None:
+    """etcd 3.5.1 prints single quotes, 3.7 double quotes."""
     theirs = etcds(line.split(" "), {}, tmp_path)
     assert ours(line.split(" "), {}) == replace(theirs, error=theirs.error.replace("'", '"'))
 
@@ -118,5 +118,5 @@ def test_missing_file(tmp_path: Path) -> None:
     assert ours(arguments, {}) == etcds(arguments, {}, tmp_path)
 
 
-def test_unknown_level_ends_with_two(tmp_path: Path) -> None:
+def test_an_unknown_log_level_exits_with_two(tmp_path: Path) -> None:
     assert ours(["--log-level", "loud"], {}) == etcds(["--log-level", "loud"], {}, tmp_path)

@@ -1,4 +1,4 @@
-"""Text as Go writes and reads it; what etcdctl itself prints is compared in test_ctl_like_etcdctl.py."""
+"""strconv; the output of etcdctl is compared in tests/cli."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tercet.gotext.strconv import GoSyntaxError, humanize_bytes, parse_bool, par
 
 
 @given(st.binary())
-def test_unquote_takes_back_what_quote_wrote(data: bytes) -> None:
+def test_unquote_inverts_quote(data: bytes) -> None:
     text = quote(data)
     assert unquote(text) == data
     assert text.isprintable()

@@ -1,4 +1,4 @@
-"""Certificates for tests, made in a moment: a CA and what it signs."""
+"""A CA for tests and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Authority:
         Path(self.path).write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def sign(self, file: str, cn: str, *sans: str, days: float = 1, password: bytes | None = None) -> Pair:
-        """cert and key in files named `file`. sans: IP addresses and host names."""
+        """A certificate and key in files named `file`. sans: IP addresses and host names."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = []
         for san in sans:
@@ -74,7 +74,7 @@ class Authority:
         return pair
 
     def revoke(self, *serials: int, der: bool = False) -> str:
-        """The path of a CRL."""
+        """Write a CRL; returns its path."""
         now = datetime.now(UTC)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._certificate.subject)
         builder = builder.last_update(now).next_update(now + timedelta(days=1))

@@ -6,7 +6,7 @@ import ssl
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "127.0.0.1") -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """(server's end, client's end), after one byte each way. Raises ssl.SSLError."""
+    """(server side, client side), after one byte in each direction. Raises ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     serving = server.wrap_bio(to_server, to_client, server_side=True)
     dialing = client.wrap_bio(to_client, to_server, server_hostname=name)

@@ -1,4 +1,4 @@
-"""The metric that says when certificates end: by role, of the files as they are now."""
+"""The certificate expiry metric: by role, of the current files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def days_from_now(seconds: float) -> float:
     return round((seconds - time.time()) / DAY, 2)
 
 
-def test_every_role_that_has_a_file(authority: Authority, tmp_path: Path) -> None:
+def test_every_configured_file_has_its_role(authority: Authority, tmp_path: Path) -> None:
     server, peer = authority.sign("server", "s", days=40), authority.sign("peer", "p", days=50)
     dialer = authority.sign("dialer", "d", days=60)
     client = TlsFiles(cert=server.cert, key=server.key, ca=authority.path, client_cert=dialer.cert, client_key=dialer.key)
@@ -42,11 +42,11 @@ def test_every_role_that_has_a_file(authority: Authority, tmp_path: Path) -> Non
     }
 
 
-def test_without_tls_there_is_nothing_to_tell() -> None:
+def test_without_tls_there_are_no_values() -> None:
     assert CertificateExpiry(TlsFiles(), TlsFiles(prefix="peer-"))() == {}
 
 
-def test_a_renewed_file_is_seen_and_a_broken_one_is_not(authority: Authority, tmp_path: Path) -> None:
+def test_a_renewed_file_is_read_and_a_broken_one_keeps_the_old_value(authority: Authority, tmp_path: Path) -> None:
     old, new = authority.sign("old", "s", days=2), authority.sign("new", "s", days=300)
     path = tmp_path / "server.pem"
     shutil.copy(old.cert, path)
@@ -61,14 +61,14 @@ def test_a_renewed_file_is_seen_and_a_broken_one_is_not(authority: Authority, tm
     assert days_from_now(expiry()["server",]) == 300
 
 
-def test_of_a_chain_the_link_that_ends_first(authority: Authority, tmp_path: Path) -> None:
+def test_the_earliest_expiry_of_a_chain_counts(authority: Authority, tmp_path: Path) -> None:
     pair = authority.sign("leaf", "s", days=90)
     chain = tmp_path / "chain.pem"
     chain.write_bytes(Path(pair.cert).read_bytes() + Path(authority.path).read_bytes())
     assert days_from_now(CertificateExpiry(TlsFiles(cert=str(chain)), TlsFiles())()["server",]) == 1
 
 
-def test_it_is_on_the_page(authority: Authority) -> None:
+def test_expiry_is_part_of_the_metrics(authority: Authority) -> None:
     pair = authority.sign("server", "s", days=10)
     flags = [f"--{prefix}{flag}" for prefix in ("", "peer-") for flag in (f"cert-file={pair.cert}", f"key-file={pair.key}")]
     chosen = config(*flags, f"--trusted-ca-file={authority.path}")

@@ -1,4 +1,4 @@
-"""Who gets a connection: by first bytes, by ALPN, by the first byte; under both event loops."""
+"""Dispatch of connections by their first bytes and by ALPN, under both event loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Scenario = Callable[[], Awaitable[None]]
 
 
 class Named(asyncio.Protocol):
-    """Answers with its name and what it got, for as long as it gets something."""
+    """Echoes what it receives, with its name in front."""
 
     def __init__(self, name: bytes, first: bytes) -> None:
         self.name = name
@@ -85,7 +85,7 @@ def listening(
     return Listener(address, services, tls=tls), address.port
 
 
-def test_first_bytes_decide_without_tls(run: Callable[[Scenario], None]) -> None:
+def test_first_bytes_select_the_protocol_without_tls(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         listener, port = listening()
         await listener.start()
@@ -99,7 +99,7 @@ def test_first_bytes_decide_without_tls(run: Callable[[Scenario], None]) -> None
     run(scenario)
 
 
-def test_a_service_that_is_not_here_is_closed(run: Callable[[Scenario], None]) -> None:
+def test_a_connection_for_a_protocol_that_is_not_served_is_closed(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         listener, port = listening(services=Services(SERVICES.grpc, None, None))
         await listener.start()
@@ -111,7 +111,7 @@ def test_a_service_that_is_not_here_is_closed(run: Callable[[Scenario], None]) -
     run(scenario)
 
 
-def test_clients_may_connect_before_and_are_served_later(run: Callable[[Scenario], None]) -> None:
+def test_connections_before_start_are_served_after_it(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         listener, port = listening()
         early = asyncio.ensure_future(answers(port, b"GET early"))
@@ -124,7 +124,7 @@ def test_clients_may_connect_before_and_are_served_later(run: Callable[[Scenario
     run(scenario)
 
 
-def test_stopped_listeners_let_open_connections_be(run: Callable[[Scenario], None]) -> None:
+def test_a_stopped_listener_keeps_open_connections(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         listener, port = listening()
         await listener.start()
@@ -154,7 +154,7 @@ def dialing(authority: Authority, *protocols: str, cn: str = "") -> ssl.SSLConte
     return context
 
 
-def test_alpn_decides_with_tls(run: Callable[[Scenario], None], authority: Authority) -> None:
+def test_alpn_selects_the_protocol_with_tls(run: Callable[[Scenario], None], authority: Authority) -> None:
     async def scenario() -> None:
         listener, port = listening("https://127.0.0.1:0", tls=tls_of(authority))
         await listener.start()
@@ -166,7 +166,7 @@ def test_alpn_decides_with_tls(run: Callable[[Scenario], None], authority: Autho
     run(scenario)
 
 
-def test_one_address_with_and_without_tls(run: Callable[[Scenario], None], authority: Authority) -> None:
+def test_one_address_serves_plain_and_tls_connections(run: Callable[[Scenario], None], authority: Authority) -> None:
     async def scenario() -> None:
         listener, port = listening("http://127.0.0.1:0,https://127.0.0.1:0", tls=tls_of(authority))
         await listener.start()
@@ -184,7 +184,7 @@ def test_one_address_with_and_without_tls(run: Callable[[Scenario], None], autho
     run(scenario)
 
 
-def test_rules_about_certificates_hold_before_the_first_byte(
+def test_a_rejected_certificate_closes_the_connection_before_any_request(
     run: Callable[[Scenario], None], authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -233,7 +233,7 @@ def test_unix_sockets(run: Callable[[Scenario], None], tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_what_cannot_be_bound_is_told_in_gos_words_and_frees_the_rest() -> None:
+def test_a_failed_bind_has_gos_text_and_closes_the_other_sockets() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -248,7 +248,7 @@ def test_what_cannot_be_bound_is_told_in_gos_words_and_frees_the_rest() -> None:
         open_addresses(parse_urls("http://127.0.0.1:99999"))
 
 
-def test_a_port_is_shared_only_on_request() -> None:
+def test_a_port_is_shared_only_with_socket_reuse_port() -> None:
     (first,) = open_addresses(parse_urls("http://127.0.0.1:0"), reuse_port=True)
     urls = parse_urls(f"http://127.0.0.1:{first.port}")
     (second,) = open_addresses(urls, reuse_port=True)

@@ -1,4 +1,4 @@
-"""Log lines, where they go, and files that rotate."""
+"""Log lines, outputs and rotation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_line_is_one_json_object_in_etcds_order() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found["ts"])
 
 
-def test_any_value_can_be_a_field() -> None:
+def test_a_field_can_hold_any_value() -> None:
     values = {"a": b"\xff", "b": {2, 1}, "c": Path("/x"), "d": [timedelta(0)], "e": "line\nend", "f": None, "g": object}
     found = json.loads(JsonFormatter().format(record("m", values)))
     assert (found["a"], found["b"], found["c"], found["d"], found["e"], found["f"]) == (
@@ -80,7 +80,7 @@ def test_any_value_can_be_a_field() -> None:
     )
 
 
-def test_keyword_names_become_etcds() -> None:
+def test_underscores_of_keywords_become_hyphens() -> None:
     assert fields({"a_b": 1}, data_dir="d") == {"fields": {"a_b": 1, "data-dir": "d"}}
 
 
@@ -95,7 +95,7 @@ def test_an_exception_gives_error_and_stacktrace() -> None:
     assert "test_logs.py" in found["stacktrace"]
 
 
-def test_the_logger_is_named_for_what_is_not_ours() -> None:
+def test_lines_of_libraries_name_their_logger() -> None:
     assert json.loads(JsonFormatter().format(record(name="asyncio")))["logger"] == "asyncio"
 
 
@@ -122,7 +122,7 @@ def test_console_lines() -> None:
     assert columns[1:] == ["info", "server/member.py:140", "ready", '{"id": 7}']
 
 
-def test_levels_below_the_chosen_one_are_silent(tmp_path: Path) -> None:
+def test_lines_below_the_level_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "log"
     configure(LogSettings(level=logging.WARNING, outputs=(str(path),)))
     write_lines([info("no"), warn("yes", data_dir="d")])
@@ -130,14 +130,14 @@ def test_levels_below_the_chosen_one_are_silent(tmp_path: Path) -> None:
     assert [(line["level"], line["msg"], line["data-dir"]) for line in found] == [("warn", "yes", "d")]
 
 
-def test_several_outputs_each_get_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_output_gets_every_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     configure(LogSettings(outputs=(str(tmp_path / "log"), "stdout")))
     write_lines([info("everywhere")])
     assert "everywhere" in (tmp_path / "log").read_text()
     assert capsys.readouterr().out.count("everywhere") == 1
 
 
-def test_dev_null_silences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dev_null_among_the_outputs_disables_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     found = log_settings(
         logger="zap", outputs=("/dev/null", "stderr"), level="info", form="json", rotate=False, rotation_json=""
     )
@@ -146,7 +146,7 @@ def test_dev_null_silences(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_repetition_is_thinned_out() -> None:
+def test_repeated_messages_are_sampled() -> None:
     sampling = Sampling()
     made = [record("again") for _ in range(350)]
     for one in made:
@@ -160,7 +160,7 @@ def test_repetition_is_thinned_out() -> None:
     assert sampling.filter(later)
 
 
-def test_a_refusal_says_all_it_has_to_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_startup_error_is_reported_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     code = report(StartupError("x", code=2, out="to out\n", error_text="to err\n", lines=[warn("a line", error="why")]))
     shown = capsys.readouterr()
     assert (code, shown.out) == (2, "to out\n")
@@ -195,7 +195,7 @@ def test_lines_reach_the_journal(tmp_path: Path) -> None:
     assert rest[8 + length :] == b"\n"
 
 
-def test_without_a_journal_the_start_is_refused(tmp_path: Path) -> None:
+def test_a_missing_journal_is_a_config_error(tmp_path: Path) -> None:
     path = str(tmp_path / "none")
     with pytest.raises(
         ConfigError, match=re.escape(f"can't find journal (dial unixgram {path}: connect: no such file or directory)")
@@ -210,7 +210,7 @@ def rotated(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.name != "etcd.log")
 
 
-def test_a_full_file_is_set_aside_under_the_time(tmp_path: Path) -> None:
+def test_a_full_file_is_renamed_with_the_time(tmp_path: Path) -> None:
     handler = RotatingHandler(str(tmp_path / "etcd.log"), Rotation(megabytes_max=1))
     handler.setFormatter(logging.Formatter("%(message)s"))
     for _ in range(3):
@@ -222,7 +222,7 @@ def test_a_full_file_is_set_aside_under_the_time(tmp_path: Path) -> None:
     assert (tmp_path / "etcd.log").stat().st_size == 500_001
 
 
-def test_old_files_go_by_number_and_age_and_the_rest_is_packed(tmp_path: Path) -> None:
+def test_old_files_are_deleted_by_number_and_age_and_the_others_compressed(tmp_path: Path) -> None:
     for day in range(1, 6):
         (tmp_path / f"etcd-2026-11-0{day}T00-00-00.000.log").write_text(str(day))
     (tmp_path / "etcd-other.log").write_text("not ours")
@@ -233,8 +233,8 @@ def test_old_files_go_by_number_and_age_and_the_rest_is_packed(tmp_path: Path) -
     assert gzip.decompress((tmp_path / "etcd-2026-11-05T00-00-00.000.log.gz").read_bytes()) == b"5"
 
 
-def test_the_lines_of_a_process_are_whole(tmp_path: Path) -> None:
-    """As the program has it: configured once, written to stderr."""
+def test_a_process_writes_complete_lines_to_stderr(tmp_path: Path) -> None:
+    """As in the program: configured once, written to stderr."""
     code = (
         "import logging; from tercet.server.logs.zap_format import configure, fields;"
         "from tercet.config.log_settings import LogSettings;"

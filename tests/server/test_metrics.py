@@ -1,4 +1,4 @@
-"""Counted values and the page that shows them."""
+"""Metrics and their exposition."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_labelled_histograms_appear_when_first_used() -> None:
     assert found.index('{To="a"') < found.index('{To="b"')
 
 
-def test_only_what_the_table_names_can_be_registered() -> None:
+def test_only_metrics_of_the_table_can_be_registered() -> None:
     metrics = Metrics()
     with pytest.raises(KeyError):
         metrics.read("etcd_typo", lambda: 0)
@@ -115,7 +115,7 @@ def test_numbers_as_go_writes_them(value: float, shown: str) -> None:
 
 
 @given(st.floats(allow_nan=False))
-def test_a_number_survives_being_written(value: float) -> None:
+def test_numbers_round_trip(value: float) -> None:
     assert float(go_float(value)) == value
 
 
@@ -123,7 +123,7 @@ def test_a_number_survives_being_written(value: float) -> None:
     ("accepted", "packed"),
     [(b"gzip", True), (b"deflate, gzip;q=0.5", True), (b"gzip;q=0", False), (b"", False), (b"xgzip", False)],
 )
-def test_gzip_for_who_asks(accepted: bytes, packed: bool) -> None:
+def test_gzip_follows_accept_encoding(accepted: bytes, packed: bool) -> None:
     metrics = Metrics()
     metrics.read("etcd_server_has_leader", lambda: 1)
     kind, encoding, body = exposition(metrics.families(), accepted)
@@ -147,7 +147,7 @@ async def everything() -> Metrics:
     return metrics
 
 
-def test_prometheus_own_parser_reads_the_page() -> None:
+def test_prometheus_client_parses_the_page() -> None:
     metrics = asyncio.run(everything())
     families = {family.name: family for family in text_string_to_metric_families(page(metrics))}
     handled = {
@@ -162,7 +162,7 @@ def test_prometheus_own_parser_reads_the_page() -> None:
     assert families["os_fd_used"].samples[0].value > 2
 
 
-def test_a_program_that_embeds_a_member_gets_the_same_numbers() -> None:
+def test_a_prometheus_registry_has_the_same_values() -> None:
     metrics = asyncio.run(everything())
     registry = metrics.registry()
     assert registry.get_sample_value("etcd_disk_wal_fsync_duration_seconds_bucket", {"le": "0.004"}) == 1
@@ -182,7 +182,7 @@ def test_scrapes_are_counted() -> None:
     assert b'promhttp_metric_handler_requests_total{code="200"} 1' in metrics.scrape(b"", b"")[2]
 
 
-def test_a_long_turn_of_the_loop_is_seen() -> None:
+def test_a_long_turn_of_the_loop_is_measured() -> None:
     async def scenario() -> float:
         watch = EventLoopMonitor()
         watch.start()
@@ -196,7 +196,7 @@ def test_a_long_turn_of_the_loop_is_seen() -> None:
 
 
 def test_types_and_buckets_are_those_of_a_running_etcd(etcd_page: str) -> None:
-    """Of every metric that both have."""
+    """Compares every metric that both have."""
     theirs = {family.name: family for family in text_string_to_metric_families(etcd_page)}
     compared = 0
     for name, metric in METRICS.items():

@@ -1,4 +1,4 @@
-"""The buckets that peers count round trips in are those that the page says."""
+"""Buckets that peers count and the metrics table must agree."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from tercet.peer.status import ROUND_TRIP_BOUNDS
 from tercet.server.metrics.table import METRICS
 
 
-def test_the_bounds_of_round_trips_are_those_of_the_metric() -> None:
+def test_round_trip_bounds_equal_those_of_the_metric() -> None:
     assert METRICS["etcd_network_peer_round_trip_time_seconds"].bounds == ROUND_TRIP_BOUNDS

@@ -1,4 +1,4 @@
-"""A member on its loop: what ends it, what must not, and that the end is the end."""
+"""The replica driver: which errors stop the member, and that it acknowledges nothing afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PUT = rpc_pb2.PutRequest(key=b"k")
 
 
 class NoPeers:
-    """A transport that takes notes."""
+    """A transport that records messages."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -44,7 +44,7 @@ class NoPeers:
 
 
 class Case:
-    """One member, the only one of its cluster, that leads."""
+    """The leader of a single-member cluster."""
 
     def __init__(self, files: SimulatedFileSystem, member: ReplicaDriver, failures: list[BaseException]) -> None:
         self.files = files
@@ -56,7 +56,7 @@ class Case:
             await asyncio.sleep(0.002)
 
     def put(self) -> asyncio.Future[object]:
-        """A Put through the log, to be awaited."""
+        """Propose a Put; the future has its outcome."""
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.member.replica.propose("put", PUT.SerializeToString(), PUT, answer.set_result)
         return answer
@@ -106,7 +106,7 @@ def run(tmp_path: Path, test: Callable[[Case], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def test_a_failed_fsync_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_failed_fsync_stops_the_member_at_once(tmp_path: Path) -> None:
     async def test(case: Case) -> None:
         assert isinstance(await case.put(), bytes)
         case.files.fail_syncs = True
@@ -124,7 +124,7 @@ def test_a_failed_fsync_ends_it_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [InvariantViolation("a bug"), ValueError("an entry of no form"), RecursionError()])
-def test_what_goes_wrong_in_an_apply_ends_it(tmp_path: Path, error: Exception) -> None:
+def test_an_unexpected_error_in_apply_stops_the_member(tmp_path: Path, error: Exception) -> None:
     async def test(case: Case) -> None:
         def fails(request: object) -> bytes:
             raise error
@@ -140,7 +140,7 @@ def test_what_goes_wrong_in_an_apply_ends_it(tmp_path: Path, error: Exception) -
     run(tmp_path, test)
 
 
-def test_a_waiter_that_raises_does_not_hide_the_end(tmp_path: Path) -> None:
+def test_a_raising_callback_does_not_hide_the_failure(tmp_path: Path) -> None:
     async def test(case: Case) -> None:
         def raises(outcome: object) -> None:
             raise RuntimeError("while it is told")
@@ -153,7 +153,7 @@ def test_a_waiter_that_raises_does_not_hide_the_end(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_a_busy_member_that_should_compact_goes_on(tmp_path: Path) -> None:
+def test_a_rejected_compaction_proposal_is_not_a_failure(tmp_path: Path) -> None:
     async def test(case: Case) -> None:
         for _ in range(5):
             await case.put()
@@ -173,8 +173,8 @@ def test_a_busy_member_that_should_compact_goes_on(tmp_path: Path) -> None:
 
 
 @uses_fakes
-def test_what_a_disk_callback_raises_ends_it(tmp_path: Path) -> None:
-    """Raft checks itself when it is told that something is durable."""
+def test_an_error_in_a_disk_callback_stops_the_member(tmp_path: Path) -> None:
+    """Raft checks its invariants in `persisted`."""
 
     async def test(case: Case) -> None:
         def persisted(number: int) -> None:

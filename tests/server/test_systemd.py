@@ -1,4 +1,4 @@
-"""READY=1, to sockets with a path and without one."""
+"""READY=1, to path and abstract sockets."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     assert received(path, path) == b"READY=1"
 
 
-def test_a_socket_outside_the_file_system() -> None:
+def test_an_abstract_socket() -> None:
     name = f"tercet-test-{os.getpid()}"
     assert received("\0" + name, "@" + name) == b"READY=1"
 
 
-def test_without_a_manager_nothing_happens() -> None:
+def test_without_notify_socket_nothing_is_sent() -> None:
     assert not notify_ready({})
     assert not notify_ready({"NOTIFY_SOCKET": ""})
 
 
-def test_a_manager_that_is_gone_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_socket_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         notify_ready({"NOTIFY_SOCKET": str(tmp_path / "none")})

@@ -1,4 +1,4 @@
-"""TLS contexts: who is let in, with what, and what happens when files change or are wrong."""
+"""TLS contexts: verification, changed files, and files that do not load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trusting(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
     return ClientTls(files).context()
 
 
-def test_a_client_that_trusts_the_ca_gets_through(authority: Authority) -> None:
+def test_a_client_that_trusts_the_ca_connects(authority: Authority) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "127.0.0.1")))
     server, client = handshake(tls.context, trusting(authority))
     assert server.version() == client.version() == "TLSv1.3"
@@ -56,7 +56,7 @@ def test_alpn_prefers_http2(authority: Authority, offered: list[str]) -> None:
     assert server.selected_alpn_protocol() == next((name for name in CLIENT_PROTOCOLS if name in offered), None)
 
 
-def test_a_ca_makes_client_certificates_a_must(authority: Authority, tmp_path: Path) -> None:
+def test_a_trusted_ca_requires_client_certificates(authority: Authority, tmp_path: Path) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path))
     client = authority.sign("c", "client")
     server, _ = handshake(tls.context, trusting(authority, client))
@@ -69,7 +69,7 @@ def test_a_ca_makes_client_certificates_a_must(authority: Authority, tmp_path: P
         handshake(tls.context, trusting(authority, stranger))
 
 
-def test_versions_are_bounded(authority: Authority) -> None:
+def test_tls_versions_are_limited(authority: Authority) -> None:
     pair = authority.sign("s", "server", "127.0.0.1")
     server, _ = handshake(ServerTls(serving(pair, max_version="TLS1.2")).context, trusting(authority))
     assert server.version() == "TLSv1.2"
@@ -95,7 +95,7 @@ def test_cipher_suites_by_gos_names(authority: Authority) -> None:
 
 
 def replaced(old: Pair, new: Pair) -> None:
-    """As a careful tool does it: into a file beside, then renamed."""
+    """Atomically: written beside, then renamed."""
     for source, target in ((new.key, old.key), (new.cert, old.cert)):
         shutil.copy(source, target + ".new")
         os.rename(target + ".new", target)
@@ -115,7 +115,7 @@ def test_a_new_certificate_is_used_for_new_connections(authority: Authority) -> 
     assert shown_serial(tls, authority) == new.serial
 
 
-def test_half_written_files_leave_the_old_ones_in_use(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+def test_half_written_files_keep_the_old_certificate(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
     old = authority.sign("s", "server", "127.0.0.1")
     tls = ServerTls(serving(old))
     Path(old.cert).write_bytes(Path(old.cert).read_bytes()[:100])
@@ -140,7 +140,7 @@ def test_a_new_ca_is_used_for_new_connections(authority: Authority, tmp_path: Pa
     assert server.getpeercert()
 
 
-def test_a_dialer_shows_its_newest_certificate(authority: Authority) -> None:
+def test_a_dialer_presents_a_renewed_certificate(authority: Authority) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path))
     old = authority.sign("c", "client")
     dialer = ClientTls(TlsFiles(ca=authority.path, cert=old.cert, key=old.key))
@@ -152,7 +152,7 @@ def test_a_dialer_shows_its_newest_certificate(authority: Authority) -> None:
     assert int(server.getpeercert()["serialNumber"], 16) == new.serial  # type: ignore[index, arg-type]
 
 
-def test_a_dialer_may_have_a_certificate_of_its_own(authority: Authority) -> None:
+def test_a_dialer_can_have_its_own_certificate(authority: Authority) -> None:
     server_pair, client_pair = authority.sign("s", "server", "127.0.0.1"), authority.sign("c", "client")
     files = serving(server_pair, ca=authority.path, client_cert=client_pair.cert, client_key=client_pair.key)
     server, _ = handshake(ServerTls(files).context, ClientTls(files).context())
@@ -169,7 +169,7 @@ def complaint(files: TlsFiles) -> str:
     return str(caught.value)
 
 
-def test_each_wrong_file_is_named(authority: Authority, tmp_path: Path) -> None:
+def test_a_bad_file_is_named_in_the_error(authority: Authority, tmp_path: Path) -> None:
     good, other = authority.sign("good", "s"), authority.sign("other", "s")
     none, text = str(tmp_path / "none"), str(tmp_path / "text")
     Path(text).write_text("not PEM")
@@ -200,14 +200,14 @@ def reason(authority: Authority, client: Pair, **rules: object) -> str:
     return PeerCheck(files).reason(server)
 
 
-def test_the_cn_may_be_prescribed(authority: Authority) -> None:
+def test_allowed_cns(authority: Authority) -> None:
     client = authority.sign("c", "etcd-1")
     assert reason(authority, client) == ""
     assert reason(authority, client, allowed_cns=("etcd-1", "etcd-2")) == ""
     assert reason(authority, client, allowed_cns=("etcd",)) == "client certificate authentication failed"
 
 
-def test_the_host_name_may_be_prescribed(authority: Authority) -> None:
+def test_allowed_host_names(authority: Authority) -> None:
     client = authority.sign("c", "x", "*.peers.example", "10.0.0.1")
     for host in ("a.peers.example", "A.Peers.Example", "10.0.0.1"):
         assert reason(authority, client, allowed_hostnames=("no", host)) == ""
@@ -216,14 +216,14 @@ def test_the_host_name_may_be_prescribed(authority: Authority) -> None:
 
 
 @pytest.mark.parametrize("der", [False, True])
-def test_a_revoked_certificate_is_turned_away(authority: Authority, der: bool) -> None:
+def test_a_revoked_certificate_is_rejected(authority: Authority, der: bool) -> None:
     good, bad = authority.sign("good", "c"), authority.sign("bad", "c")
     crl = authority.revoke(bad.serial, der=der)
     assert reason(authority, good, crl=crl) == ""
     assert reason(authority, bad, crl=crl) == f"transport: certificate serial {bad.serial:x} revoked"
 
 
-def test_a_crl_is_read_again_when_it_changes(authority: Authority) -> None:
+def test_a_changed_crl_is_read_again(authority: Authority) -> None:
     client = authority.sign("c", "c")
     files = serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path, crl=authority.revoke())
     check = PeerCheck(files)
@@ -255,11 +255,11 @@ def test_an_unreadable_crl_is_a_config_error(authority: Authority, tmp_path: Pat
         ((("IP Address", "0:0:0:0:0:0:0:1"),), "::1", True),
     ],
 )
-def test_where_a_peer_comes_from(sans: tuple[tuple[str, str], ...], remote: str, allowed: bool) -> None:
+def test_a_peers_address_is_checked_against_its_sans(sans: tuple[tuple[str, str], ...], remote: str, allowed: bool) -> None:
     assert asyncio.run(comes_from_its_address({"subjectAltName": sans}, remote)) is allowed
 
 
-def test_names_in_certificates() -> None:
+def test_host_names_and_cns_of_certificates() -> None:
     certificate = {"subjectAltName": (("DNS", "a.example"), ("IP Address", "1.2.3.4"), ("URI", "x:y"))}
     assert names_host(certificate, "A.example")
     assert not names_host(certificate, "b.example")
@@ -269,7 +269,7 @@ def test_names_in_certificates() -> None:
 # From flags
 
 
-def test_flags_become_files() -> None:
+def test_tls_files_follow_the_flags() -> None:
     found = config(
         *("--cert-file", "c", "--key-file", "k", "--trusted-ca-file", "ca", "--client-crl-file", "crl"),
         *("--peer-cert-file", "pc", "--peer-client-cert-file", "pcc", "--peer-cert-allowed-cn", "a,b"),
@@ -281,7 +281,7 @@ def test_flags_become_files() -> None:
     assert not peer_tls(config("--peer-skip-client-san-verification")).check_san
 
 
-def test_auto_tls_makes_a_certificate_once(tmp_path: Path) -> None:
+def test_auto_tls_generates_a_certificate_once(tmp_path: Path) -> None:
     urls = parse_urls("https://127.0.0.1:1,https://localhost:2")
     directory = str(tmp_path / "fixtures" / "peer")
     files = with_self_signed(TlsFiles(prefix="peer-"), directory, urls, years=1)
