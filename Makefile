@@ -20,9 +20,10 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 # Packages whose tests need the compiled modules; the others test the same code as on the sources.
 COMPILED_TESTS := $(addprefix tests/,raft mvcc lease replica storage rpc peer services sim server cluster mixed differential)
 # Prints each package on the same line as pip collects it.
-PACKAGES_AS_THEY_COME := awk '/^ *Collecting/ { printf " %s", $$2; fflush() } END { print "" }'
+PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build tools,"; fflush() } \
+	/^ *Collecting/ { sub(/[^[:alnum:]_.-].*/, "", $$2); printf " %s", $$2; fflush() } END { print "" }'
 
-.PHONY: up quick test test-sources test-compiled test-hosts reference-tools lint sdist-check bench bench-scale clean
+.PHONY: up quick test test-sources test-compiled test-hosts reference-tools lint dist-check bench bench-scale clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'

@@ -13,11 +13,16 @@ from tests.support.waiting import SLOWNESS, scaled
 if TYPE_CHECKING:
     from tests.support.etcd import Etcd
 
+_SERVER_PACKAGES = {"clients", "cluster", "differential", "mixed"}
+
 settings.register_profile("tercet", deadline=None)
 settings.load_profile("tercet")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in _SERVER_PACKAGES:
+            item.add_marker(pytest.mark.server_process)
     if SLOWNESS == 1:
         return
     default = float(config.getini("timeout"))

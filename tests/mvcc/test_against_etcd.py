@@ -26,6 +26,8 @@ from tests.mvcc.etcd import Etcd, connected_etcd
 from tests.mvcc.histories import Histories
 from tests.mvcc.member import Member
 
+pytestmark = pytest.mark.server_process
+
 
 class Twins:
     """An etcd and a store that have lived through the same."""

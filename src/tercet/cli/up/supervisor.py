@@ -139,7 +139,8 @@ class Supervisor:
         if running <= total // 2:
             state += ", fewer than a quorum: writes and linearizable reads wait"
         remedy = f"tercet up --restart --data-dir {shlex.quote(short_path(str(self._data_dir)))}"
-        offer = f"Press r and Enter to restart {member.name}" if has_terminal else f"To restart {member.name}: {remedy}"
+        names = ", ".join(member.name for member in self._exited)
+        offer = f"Press r and Enter to restart {names}" if has_terminal else f"To restart {names}: {remedy}"
         self._echo(f"{state}. {offer}", err=True)
 
 
