@@ -1,8 +1,8 @@
-"""The build of the compiled modules; all other metadata is in pyproject.toml.
+"""The compiled modules and the long description; all other metadata is in pyproject.toml.
 
 `pip install .` compiles the hot packages with mypyc, from the same typed sources: a put then takes two thirds of the processor
 time on the leader (`make bench`, docs/performance.md). An editable install is not compiled. Without a C compiler, or if
-compilation fails, the sources are installed instead, with a warning.
+compilation fails, the sources are installed instead, with a warning; `tercet version` shows which it is.
 
     TERCET_COMPILE=0 pip install .     sources only
     TERCET_COMPILE=1 pip install .     compiled, or fail
@@ -11,7 +11,10 @@ compilation fails, the sources are installed instead, with a warning.
 from __future__ import annotations
 
 import os
+import re
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -81,8 +84,14 @@ class OptionalBuildExt(build_ext):
 
 
 def extensions() -> list[Extension]:
-    """The extensions of this build; none for an editable install or a source distribution."""
+    """The modules to compile in this run of setup.py; none for an sdist or an editable install."""
     if COMPILE == "0" or not {"bdist_wheel", "build_ext"}.intersection(sys.argv):
+        return []
+    problem = compiler_problem()  # before mypyc spends a minute on the analysis
+    if problem:
+        if COMPILE == "1":
+            sys.exit(f"tercet: TERCET_COMPILE=1, but {problem}")
+        sys.stderr.write(f"tercet: installing without compiled modules, which makes the server slower: {problem}\n")
         return []
     from mypyc.build import mypycify
 
@@ -94,4 +103,33 @@ def extensions() -> list[Extension]:
     return made
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuildExt})
+def compiler_problem() -> str:
+    """Why a C extension cannot be compiled here; empty if it can."""
+    from distutils.ccompiler import new_compiler  # setuptools provides distutils where Python no longer does
+    from distutils.sysconfig import customize_compiler, get_python_inc
+
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory) / "probe.c"
+        source.write_text("#include <Python.h>\n")
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        try:
+            compiler.compile([str(source)], output_dir=directory, include_dirs=[get_python_inc()])
+        except (BaseError, CompileError, OSError) as error:
+            return f"a C compiler and Python's headers are needed (Debian: gcc python3-dev): {error}"
+    return ""
+
+
+def long_description() -> str:
+    """README.md with absolute links, for package indexes."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = f"{project['urls']['Repository']}/blob/main/"
+    return re.sub(r"\]\((?!https?:|#)", f"]({base}", Path("README.md").read_text(encoding="utf-8"))
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": OptionalBuildExt},
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+)
