@@ -167,7 +167,7 @@ def test_refusals_arrive_as_what_they_were(
         ("GET", "/members/hashkv", {}, b'{"revision":9223372036854775808}', 400, b"error unmarshalling request\n"),
         ("GET", "/leases", {}, b"", 405, b"Method Not Allowed\n"),
         ("POST", "/leases", {}, b"\xff", 400, b"error unmarshalling request\n"),
-        ("POST", "/leases", {}, bytes(70_000), 400, b"error reading body: body is over 65536 bytes\n"),
+        ("POST", "/leases", {}, bytes(70_000), 400, b"error reading body: body exceeds 65536 bytes\n"),
         ("POST", "/leases/internal", {}, b"\xff", 400, b"error unmarshalling request\n"),
         ("POST", "/version", {}, b"", 405, b"Method Not Allowed\n"),
         ("GET", "/members/", {}, b"", 404, b"404 page not found\n"),

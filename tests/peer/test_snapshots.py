@@ -63,14 +63,14 @@ def test_raft_asks_the_owner_and_the_owner_sends(tmp_path: Path) -> None:
             pieces = [os.urandom(1000) for _ in range(3000)]
             database = Database(pieces)
             one.transport.send_snapshot(one.notes.wanted[0], database())
-            assert one.transport.snapshots_in_flight == 1
+            assert one.transport._snapshots == 1
             await until(lambda: one.notes.snapshots)
             assert one.notes.snapshots == [(2, True)]
             assert two.notes.messages == [snapshot()]
             assert snapshot_path(tmp_path / "2", INDEX).read_bytes() == b"".join(pieces)
             assert os.listdir(tmp_path / "2") == ["0000000000001234.snap.db"]
             assert database.is_released
-            assert one.transport.snapshots_in_flight == 0
+            assert one.transport._snapshots == 0
 
     run(scenario())
 
@@ -83,7 +83,7 @@ def test_the_second_at_an_index_leaves_the_first_ones_file(tmp_path: Path) -> No
             one.transport.add_remote(2, [two.url])
             for content in (b"first", b"second"):
                 one.transport.send_snapshot(snapshot(), Database([content])())
-                await until(lambda: not one.transport.snapshots_in_flight)
+                await until(lambda: not one.transport._snapshots)
             await until(lambda: len(one.notes.snapshots) == 2)
             assert len(two.notes.messages) == 2
             assert snapshot_path(tmp_path / "2", INDEX).read_bytes() == b"first"
@@ -122,10 +122,10 @@ def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
                 one.transport.send_snapshot(snapshot(), database())
             await until(lambda: one.notes.snapshots and databases[2].is_released)
             assert one.notes.snapshots == [(2, False)]
-            assert one.transport.snapshots_in_flight == 2
+            assert one.transport._snapshots == 2
             await one.transport.close()
             assert all(database.is_released for database in databases)
-            assert one.transport.snapshots_in_flight == 0
+            assert one.transport._snapshots == 0
 
     run(scenario())
 
@@ -159,7 +159,7 @@ def test_a_broken_transfer_leaves_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (struct.pack(">Q", 2**64 - 1), b"failed to decode raft message (the message in front of the database is 18446744"),
+        (struct.pack(">Q", 2**64 - 1), b"failed to decode raft message (the message before the database has 18446744"),
         (struct.pack(">Q", 3) + b"\xff\xff\xff", b"failed to decode raft message ("),
         (struct.pack(">Q", 100) + b"\x08", b"failed to decode raft message (unexpected EOF)"),
         (struct.pack(">Q", 2) + b"\x08\x07", b"wrong raft message type"),

@@ -1,4 +1,4 @@
-"""A typed asyncio client: etcd's calls with its messages, over any of the given endpoints."""
+"""A typed asyncio client for etcd's API, with several endpoints."""
 
 from tercet.client.client import AuthenticationError, Client
 from tercet.client.connector import Limits

@@ -1,7 +1,7 @@
 """etcd's API as typed calls: `await client.kv.put(rpc_pb2.PutRequest(key=b"a", value=b"1"))`.
 
-What a failed call means is not hidden: a read is repeated on another member while there is time; a write only if it is known
-that no member has looked at it. Every error is a StatusError with etcd's code and text.
+A failed read is retried on another member until its timeout; a write only if no member can have processed it. Every error is a
+StatusError with etcd's code and text.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ OnFailure = Callable[[str, int, StatusError], None]
 
 
 class AuthenticationError(StatusError):
-    """The user's name or password is not accepted."""
+    """The user's name or password was refused."""
 
 
 class Client:
-    """A client of one cluster. Use it with `async with`, or close it.
+    """A client of one cluster. Use it with `async with`, or call `close`.
 
-    endpoints: `host:port` or URLs; the first that answers is used, the next when it fails.
-    tls: files or a context for endpoints with TLS; None: the system's authorities, and only for `https://` endpoints.
-    timeout: seconds a call may take, dialling and repetitions included, unless the call says otherwise.
-    on_failure: told of each failed call: endpoint, attempts before the last, error.
+    endpoints: `host:port` or URLs; the first that answers is used until it fails, then the next.
+    tls: files or a context for endpoints with TLS; None: the system's CA certificates, and only for `https://` endpoints.
+    timeout: default for calls, in seconds, dialling and retries included.
+    on_failure: called for each failed call with the endpoint, the number of retries and the error.
     Raises ConfigError for endpoints or files that cannot be used.
     """
 
@@ -59,7 +59,7 @@ class Client:
         self._connector = Connector(endpoints, tls, self._limits)
         self._credentials = (user, password)
         if not (token.isascii() and token.isprintable()):
-            raise ConfigError("the token holds characters that no token can hold")
+            raise ConfigError("the token contains characters that are not printable ASCII")
         self._token = token
         self._authenticating = asyncio.Lock()
         self._timeout = timeout
@@ -82,12 +82,11 @@ class Client:
     async def call(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None, wait: bool = False
     ) -> AnswerT:
-        """One unary call. timeout: seconds, None for the client's own. wait: once sent, the answer may take any time.
+        """One unary call. Raises StatusError.
 
-        Raises StatusError.
+        timeout: seconds, None for the client's default. wait: no timeout once the request is sent.
         """
-        patience = self._timeout if timeout is None else timeout
-        deadline = asyncio.get_running_loop().time() + patience
+        deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
         body = request.SerializeToString()
         if len(body) > self._limits.request_bytes_max:
             text = f"trying to send message larger than max ({len(body)} vs. {self._limits.request_bytes_max})"
@@ -97,12 +96,11 @@ class Client:
             left = None if wait else deadline - asyncio.get_running_loop().time()
             return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._metadata()))
 
-        return await self._repeat(attempt, deadline, repeatable=method.repeatable)
+        return await self._retry(attempt, deadline, is_idempotent=method.is_idempotent)
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
-        """A range received in parts (RangeStream), put together: the header and count of the last part, the keys of all."""
-        patience = self._timeout if timeout is None else timeout
-        deadline = asyncio.get_running_loop().time() + patience
+        """The parts of a RangeStream, merged: the header and count of the last part, the keys of all."""
+        deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
 
         async def attempt(channel: Channel) -> rpc_pb2.RangeResponse:
             whole = rpc_pb2.RangeResponse()
@@ -114,14 +112,14 @@ class Client:
                 whole.MergeFrom(methods.RANGE_STREAM.decode(message).range_response)
             return whole
 
-        return await self._repeat(attempt, deadline, repeatable=True)
+        return await self._retry(attempt, deadline, is_idempotent=True)
 
     async def stream(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
     ) -> AsyncGenerator[AnswerT]:
-        """One question, many answers. Until the first one has come it is repeated as a call would be; then no more.
+        """A server-streaming call. It is retried like a unary one until the first answer has arrived. Raises StatusError.
 
-        timeout: seconds for all of it; None: only to connect are the client's own seconds the limit. Raises StatusError.
+        timeout: seconds for the whole stream; None: no limit, except the client's default for connecting.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
 
@@ -131,14 +129,16 @@ class Client:
             stream.half_close()
             return stream, await stream.receive()
 
-        stream, message = await self._repeat(begin, deadline, repeatable=method.repeatable)
+        stream, message = await self._retry(begin, deadline, is_idempotent=method.is_idempotent)
         async with stream:
             while message is not None:
                 yield method.decode(message)
                 message = await stream.receive()
 
-    async def _repeat(self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, repeatable: bool) -> AnswerT:
-        """Try until it is done, cannot be repeated, or the time is up."""
+    async def _retry(
+        self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, is_idempotent: bool
+    ) -> AnswerT:
+        """Call `attempt` until it succeeds, must not be retried, or the deadline has passed."""
         failures = 0
         renewed = False
         while True:
@@ -161,14 +161,14 @@ class Client:
                     await self._connector.drop(channel)
                 pause = min(_RETRY_PAUSE_SECONDS * 2**failures, _RETRY_PAUSE_SECONDS_MAX) * random.uniform(0.9, 1.1)
                 in_time = asyncio.get_running_loop().time() + pause < deadline
-                if not (is_lost and in_time and (repeatable or error.unprocessed)):
+                if not (is_lost and in_time and (is_idempotent or error.unprocessed)):
                     self._report(endpoint.text, failures, error)
                     raise
                 failures += 1
                 await asyncio.sleep(pause)
 
     async def _authenticate(self, channel: Channel, deadline: float) -> None:
-        """Get a token for the user. A cluster without auth is used without one. Raises AuthenticationError, RpcError."""
+        """Get a token for the user, unless auth is disabled. Raises AuthenticationError, RpcError."""
         async with self._authenticating:
             if self._token or not self._credentials[0]:
                 return

@@ -1,7 +1,9 @@
-"""Which member do we talk to? One connection at a time, to the first endpoint that answers; the next one when it fails.
+"""A client's connection: one at a time, to the first endpoint that answers, and to the next one when it fails.
 
-    connector = Connector(endpoints, tls)        channel, endpoint = await connector.connected(deadline)
-Where no endpoint answers, all are tried again, with a growing pause, until the deadline.
+    connector = Connector(endpoints, tls, Limits())
+    channel = await connector.connected(deadline)
+
+If no endpoint answers, all are tried again with a growing pause, until the deadline.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _PAUSE_SECONDS_MAX = 1.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client allows. A keepalive below 10 s is raised to that: servers hang up on those who ask more often."""
+    """A client's limits. A keepalive below 10 s is raised to 10 s: servers close connections that ping more often."""
 
     dial_timeout_seconds: float = 2.0
     request_bytes_max: int = 2 << 20
@@ -35,7 +37,7 @@ class Limits:
 
 
 class Unreachable(StatusError):
-    """No endpoint answered: nothing was sent, so even a write may be repeated. `reason` is what the last attempt met."""
+    """No endpoint answered. Nothing was sent, so even a write may be retried. `reason`: why the last attempt failed."""
 
     def __init__(self, code: Code, message: str, endpoint: Endpoint, reason: str) -> None:
         super().__init__(code, message)
@@ -44,7 +46,7 @@ class Unreachable(StatusError):
 
 
 class Connector:
-    """Holds the connection. Safe to be used by many tasks."""
+    """Holds the connection; shared by all tasks of a client."""
 
     def __init__(self, endpoints: Sequence[str], tls: TLSFiles | ssl.SSLContext | None, limits: Limits) -> None:
         """Raises ConfigError for endpoints or TLS files that cannot be used."""
@@ -61,11 +63,11 @@ class Connector:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The one in use, or to be tried next."""
+        """The endpoint in use, or to be tried next."""
         return self._endpoints[self._at]
 
     async def connected(self, deadline: float) -> Channel:
-        """A channel that was open a moment ago. `deadline` is in the loop's time. Raises Unreachable."""
+        """An open channel, connected first if necessary. `deadline` is on the loop's clock. Raises Unreachable."""
         channel = self._channel
         if channel is not None and channel.is_usable:
             return channel
@@ -75,9 +77,9 @@ class Connector:
             return self._channel
 
     async def drop(self, channel: Channel) -> None:
-        """This channel failed a call: use the next endpoint from now on, unless another task has moved on already.
+        """A call failed on this channel: use the next endpoint, unless another task has already moved on.
 
-        Other calls may still be answered over it (a member without a leader serves serializable reads): it ends with the last.
+        Other calls may still succeed on it (a member without a leader serves serializable reads): it is closed after the last.
         """
         if channel is self._channel:
             self._channel = None
@@ -108,7 +110,7 @@ class Connector:
                     self._at = (self._at + 1) % len(self._endpoints)
             reason = _reason(failures[-1])
             if all(isinstance(failure, ssl.SSLError) for failure in failures):
-                # Certificates do not become good by waiting.
+                # Retrying does not help against a bad certificate.
                 raise Unreachable(Code.UNAVAILABLE, reason, endpoint, reason)
             if loop.time() + pause >= deadline:
                 raise Unreachable(Code.DEADLINE_EXCEEDED, "context deadline exceeded", endpoint, reason)

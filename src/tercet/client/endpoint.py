@@ -1,6 +1,6 @@
-"""Where does a member listen? An endpoint as users write it: `127.0.0.1:2379`, `https://db1:2379`, `[::1]:2379`.
+"""Endpoints as users write them: `127.0.0.1:2379`, `https://db1:2379`, `[::1]:2379`.
 
-The scheme decides about TLS: `https` needs it, `http` never uses it, and without one it is used if certificates were given.
+The scheme selects TLS: always with `https`, never with `http`; without a scheme, if certificates are given.
 Source: etcd's client, client/v3/internal/endpoint.
 """
 
@@ -14,17 +14,17 @@ from tercet.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One member's client address; `text` is what the user wrote and what messages show."""
+    """One member's client address; `text` is the user's notation, for messages."""
 
     text: str
     host: str
     port: int
     secure: bool | None
-    """Whether TLS is needed; None: if certificates were given."""
+    """Whether to use TLS; None: if certificates are given."""
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Raises ConfigError, for the user, when no host and port can be read."""
+    """Raises ConfigError for anything but host:port or an http or https URL."""
     scheme, separator, _ = text.partition("://")
     if separator and scheme not in ("http", "https"):
         raise ConfigError(f'endpoint "{text}": scheme {scheme} is not supported, use http or https')

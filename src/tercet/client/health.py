@@ -1,4 +1,4 @@
-"""Is a member healthy? As etcdctl asks: can it answer a linearizable read, which needs a quorum, and is no alarm raised?"""
+"""The health check of `etcdctl endpoint health`: a linearizable read, which needs a quorum, and no active alarm."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tercet.client.services import KV, Maintenance
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 
-_KEY = b"health"  # any key will do, it need not exist
+_KEY = b"health"  # any key, it need not exist
 
 
-class Asked(Protocol):
-    """A `Client`, or whoever else makes these calls."""
+class HealthClient(Protocol):
+    """A `Client`, or another object with these calls."""
 
     @property
     def kv(self) -> KV: ...
@@ -25,20 +25,20 @@ class Asked(Protocol):
 
 @dataclass(frozen=True)
 class Health:
-    """took_nanoseconds: of the read, the time to connect included."""
+    """took_nanoseconds: duration of the read, connecting included."""
 
     is_healthy: bool
     took_nanoseconds: int
     error: str = ""
 
 
-async def check_health(client: Asked, *, timeout: float | None = None) -> Health:
-    """Ask through `client`, which should have one endpoint. Never raises StatusError."""
+async def check_health(client: HealthClient, *, timeout: float | None = None) -> Health:
+    """Check the member that `client`, which should have one endpoint, is connected to. Does not raise StatusError."""
     began = time.perf_counter_ns()
     try:
         await client.kv.range(rpc_pb2.RangeRequest(key=_KEY), timeout=timeout)
     except StatusError as error:
-        if error.code is not Code.PERMISSION_DENIED:  # a quorum had to agree to refuse, too
+        if error.code is not Code.PERMISSION_DENIED:  # that answer needs a quorum too
             return Health(False, time.perf_counter_ns() - began, error.message)
     took = time.perf_counter_ns() - began
     try:

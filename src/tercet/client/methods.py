@@ -1,7 +1,7 @@
-"""What can be called: path, answer and whether a call may be repeated when nobody knows if the first one was carried out.
+"""The methods that a client calls: path, response type, and whether a call of unknown outcome may be retried.
 
-A write is repeated only if it cannot have left this process; a read also when the connection broke under it.
-Source: etcd's client/v3/retry.go, which wraps each method as repeatable or not.
+A write is retried only if the server cannot have received it; a read also if the connection broke during the call.
+Source: etcd's client/v3/retry.go, which assigns a retry policy to each method.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ AnswerT = TypeVar("AnswerT")
 
 @dataclass(frozen=True)
 class Method(Generic[EncodableT, AnswerT]):
-    """One method of a service; `decode` makes the answer from its bytes."""
+    """One method of a service; `decode` parses its response."""
 
     path: str
     decode: Callable[[bytes], AnswerT]
-    repeatable: bool
+    is_idempotent: bool
 
 
 def _kv(name: str) -> str:

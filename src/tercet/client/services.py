@@ -1,4 +1,4 @@
-"""The calls of each service, by name and with their types; how a call is made is the client's business."""
+"""The calls of each service, with their types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tercet.proto import rpc_pb2
 
 
 class Caller(Protocol):
-    """What a service needs of the client. `timeout` is in seconds, None for the client's own."""
+    """What a service needs of the client. timeout: seconds, None for the client's default."""
 
     async def call(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None, wait: bool = False
@@ -21,7 +21,7 @@ class Caller(Protocol):
 
 
 class StreamCaller(Caller, Protocol):
-    """One that can also ask a question with many answers."""
+    """A caller that also makes server-streaming calls."""
 
     def stream(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
@@ -38,7 +38,7 @@ class KV:
         return await self._caller.call(methods.RANGE, request, timeout=timeout)
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
-        """The same answer, received in parts: for ranges too large for one message."""
+        """The same response, received in parts: for ranges too large for one message."""
         return await self._caller.range_stream(request, timeout=timeout)
 
     async def put(self, request: rpc_pb2.PutRequest, *, timeout: float | None = None) -> rpc_pb2.PutResponse:
@@ -53,7 +53,7 @@ class KV:
         return await self._caller.call(methods.TXN, request, timeout=timeout)
 
     async def compact(self, request: rpc_pb2.CompactionRequest, *, timeout: float | None = None) -> rpc_pb2.CompactionResponse:
-        """With `physical` the answer comes when the space is free: `timeout` is then only for the connection."""
+        """With `physical` the response arrives when the space is free, and `timeout` is for connecting only."""
         return await self._caller.call(methods.COMPACT, request, timeout=timeout, wait=request.physical)
 
 
@@ -70,7 +70,7 @@ class Cluster:
 
 
 class Maintenance:
-    """What concerns the one member that is asked, apart from alarms. Source: rpc.proto, service Maintenance."""
+    """Calls for the one member that is connected, except alarms, which are the cluster's. Source: rpc.proto, Maintenance."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -97,7 +97,7 @@ class Maintenance:
 
 
 class StreamingMaintenance(Maintenance):
-    """Maintenance with what is answered in many messages."""
+    """Maintenance with its streaming calls."""
 
     def __init__(self, caller: StreamCaller) -> None:
         super().__init__(caller)
@@ -106,8 +106,8 @@ class StreamingMaintenance(Maintenance):
     def snapshot(
         self, request: rpc_pb2.SnapshotRequest, *, timeout: float | None = None
     ) -> AsyncGenerator[rpc_pb2.SnapshotResponse]:
-        """The member's store as a file, in pieces; the last 32 bytes are the SHA-256 of those before them.
+        """The member's database as a file, in pieces; its last 32 bytes are the SHA-256 of those before them.
 
-        timeout: seconds for all of it; None: as long as it takes.
+        timeout: seconds for the whole stream; None: no limit.
         """
         return self._streams.stream(methods.SNAPSHOT, request, timeout=timeout)

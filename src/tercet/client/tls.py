@@ -1,6 +1,6 @@
-"""TLS as a client needs it: whom to trust (`cacert`), and what to show (`cert`, `key`).
+"""A client's TLS configuration: CA certificates (`cacert`) and its own certificate (`cert`, `key`).
 
-Texts of refusals are those of Go's crypto/tls where etcdctl's users know them.
+Error texts are those of Go's crypto/tls where etcdctl prints them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tercet.errors import ConfigError
 
 @dataclass(frozen=True)
 class TLSFiles:
-    """PEM files, empty where there is none. `insecure_skip_verify` trusts any server: for tests only."""
+    """PEM files, "" for none. insecure_skip_verify: accept any server certificate, for tests only."""
 
     cacert: str = ""
     cert: str = ""
@@ -22,35 +22,35 @@ class TLSFiles:
     insecure_skip_verify: bool = False
 
     def context(self) -> ssl.SSLContext:
-        """For connections to members. Raises ConfigError naming what is wrong with which file."""
+        """A context for connections to members. Raises ConfigError that names the file and what is wrong with it."""
         if bool(self.cert) != bool(self.key):
             raise ConfigError(f"KeyFile and CertFile must both be present[key: {self.key}, cert: {self.cert}]")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["h2"])
         if self.cacert:
-            self._trust(context)
+            self._load_cas(context)
         elif not self.insecure_skip_verify:
             context.load_default_certs()
         if self.cert:
-            self._show(context)
+            self._load_certificate(context)
         if self.insecure_skip_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
 
-    def _trust(self, context: ssl.SSLContext) -> None:
+    def _load_cas(self, context: ssl.SSLContext) -> None:
         pem = _read_pem(self.cacert, "CERTIFICATE")
         try:
             context.load_verify_locations(cadata=pem)
         except ssl.SSLError as error:
             raise ConfigError(f"tls: cannot read the certificates in {self.cacert}: {error.reason}") from error
 
-    def _show(self, context: ssl.SSLContext) -> None:
+    def _load_certificate(self, context: ssl.SSLContext) -> None:
         _read_pem(self.cert, "CERTIFICATE")
         _read_pem(self.key, "PRIVATE KEY")
         try:
-            # A key under a passphrase would make OpenSSL ask on the terminal; none is given, so that it is refused instead.
+            # OpenSSL would prompt for the passphrase of an encrypted key; with an empty one it fails instead.
             context.load_cert_chain(self.cert, self.key, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":

@@ -1,7 +1,7 @@
-"""Plain HTTP beside gRPC: health, version, metrics, debugging. HTTP/1.1 comes through `HttpProtocol`, HTTP/2 through the gRPC
-server; both call `Routes.handle`.
+"""HTTP endpoints beside gRPC: health, version, metrics, debugging.
 
-What it tells about the member it asks of `Probes`; it knows neither consensus nor storage.
+HTTP/1.1 arrives through `HttpProtocol`, HTTP/2 through the gRPC server; both call `Routes.handle`. The state of the member
+comes from `Probes`.
 """
 
 from tercet.http.health import HealthCounters, Probes

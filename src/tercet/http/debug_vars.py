@@ -1,4 +1,4 @@
-"""/debug/vars: what Go's expvar page shows, with the numbers that a Python process has in their place."""
+"""/debug/vars: Go's expvar page, with the corresponding numbers of a Python process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Is the member well? /health as etcd 3.3 began it, /livez and /readyz as Kubernetes asks.
+"""Health endpoints: /health as since etcd 3.3, /livez and /readyz for Kubernetes.
 
-/livez: would a restart help? /readyz: can it serve now? A member without a leader is alive and not ready; one that is out of
-space is alive and ready, and /health names the alarm.
+/livez fails if a restart would help, /readyz if the member cannot serve now. A member without a leader is live but not ready;
+one that is out of space is live and ready, and /health names the alarm.
 
 Source: etcd server/etcdserver/api/etcdhttp/health.go.
 """
@@ -23,16 +23,16 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Probes(Protocol):
-    """What the member can be asked."""
+    """The member's state."""
 
     async def linearizable_read(self) -> None:
-        """Read one key with the agreement of a quorum. Raises StatusError."""
+        """Read one key, confirmed by a quorum. Raises StatusError."""
 
     async def serializable_read(self) -> None:
-        """Read one key here. Raises StatusError."""
+        """Read one key from the local store. Raises StatusError."""
 
     def alarms(self) -> Iterable[str]:
-        """Names of the alarms that are on: NOSPACE, CORRUPT."""
+        """Names of the active alarms: NOSPACE, CORRUPT."""
 
     def has_leader(self) -> bool: ...
 
@@ -40,11 +40,11 @@ class Probes(Protocol):
 
 
 class CheckFailed(Exception):
-    """The reason, for the one who asked."""
+    """A check failed; the text is shown to the client."""
 
 
 class HealthCounters:
-    """Plain numbers, read when /metrics is scraped."""
+    """Plain integers, read when /metrics is scraped."""
 
     __slots__ = ("checks", "failures", "state", "successes")
 
@@ -52,9 +52,9 @@ class HealthCounters:
         self.successes = 0
         self.failures = 0
         self.state: dict[tuple[str, ...], int] = {}
-        """(livez or readyz, check): 1 if it passed last time."""
+        """(livez or readyz, check): 1 if it passed the last time, else 0."""
         self.checks: dict[tuple[str, ...], int] = {}
-        """(livez or readyz, check, success or error): how often."""
+        """(livez or readyz, check, success or error): count."""
 
     def record(self, kind: str, check: str, *, ok: bool) -> None:
         self.state[kind, check] = int(ok)
@@ -63,7 +63,7 @@ class HealthCounters:
 
 
 class Health:
-    """timeout_seconds: how long a read may take before the answer is that it failed."""
+    """timeout_seconds: a read that takes longer has failed."""
 
     def __init__(self, probes: Probes, *, timeout_seconds: float = 7.0) -> None:
         self._probes = probes
@@ -83,7 +83,7 @@ class Health:
     async def health(self, query: Query) -> Response:
         """GET /health[?serializable=true][&exclude=ALARM]."""
         serializable = query.get("serializable", [""])[0] == "true"
-        reason = await self._sickness(frozenset(query.get("exclude", ())), serializable=serializable)
+        reason = await self._unhealthy_reason(frozenset(query.get("exclude", ())), serializable=serializable)
         body = json.dumps({"health": "false" if reason else "true", "reason": reason}, separators=(",", ":")).encode()
         if reason:
             self.counters.failures += 1
@@ -92,7 +92,8 @@ class Health:
         self.counters.successes += 1
         return plain(200, body)
 
-    async def _sickness(self, excluded: frozenset[str], *, serializable: bool) -> str:
+    async def _unhealthy_reason(self, excluded: frozenset[str], *, serializable: bool) -> str:
+        """Why the member is unhealthy, in etcd's words; "" if it is healthy."""
         for alarm in self._probes.alarms():
             if alarm not in excluded:
                 return f"ALARM {alarm}"
@@ -105,12 +106,12 @@ class Health:
         return ""
 
     def has(self, path: str) -> bool:
-        """Is `path` one of /livez, /readyz, or one of their checks?"""
+        """Whether `path` is /livez, /readyz, or one of their checks."""
         kind, _, name = path[1:].partition("/")
         return kind in self._checks and path != f"/{kind}/" and (not name or name in self._checks[kind])
 
     async def check(self, path: str, query: Query) -> Response:
-        """GET of a path that `has`. All checks of the path run, one after the other."""
+        """GET of a path for which `has` is true. Runs its checks one after the other."""
         kind, _, name = path[1:].partition("/")
         names = [name] if name else [check for check in self._checks[kind] if check not in query.get("exclude", ())]
         lines = [await self._run(kind, check) for check in names]

@@ -1,7 +1,7 @@
-"""Which path answers what, and who may ask: the same for HTTP/1.1 and HTTP/2.
+"""Routing and access control, the same for HTTP/1.1 and HTTP/2.
 
-On plain HTTP the Host header must be one that --host-whitelist names, so that a web page cannot reach a member by pointing its
-own name at it (CVE-2018-5702); --cors says which pages' scripts may read an answer.
+Without TLS the Host header must be one of --host-whitelist, so that a web page cannot reach a member by resolving its own name
+to it (DNS rebinding, CVE-2018-5702); --cors lists the origins whose scripts may read responses.
 
 Source: etcd server/embed/serve.go, server/etcdserver/api/etcdhttp.
 """
@@ -35,17 +35,17 @@ _CORS_HEADERS = (b"Access-Control-Allow-Headers", b"accept, content-type, author
 _QUERY_FIELDS_MAX = 100
 _QUERY_SAFE = "/~!$&'()*+,;=:@%?"
 _UNKNOWN_HOST = """
-The Host header of this request is not one that this member answers to over plain HTTP.
+This member does not accept the Host header of this request over plain HTTP.
 
-Either use TLS, where every host name is accepted, or add the name to the accepted ones:
+Either use TLS, where every host name is accepted, or start the member with the name in its host whitelist:
     --host-whitelist "{host}"
 
-This keeps web pages from reaching the member under a name of their own ("DNS rebinding", CVE-2018-5702).
+This protects the member from DNS rebinding (CVE-2018-5702).
 """
 
 
 class Versions(NamedTuple):
-    """As /version shows them; cluster and storage are "" while not known."""
+    """The versions of /version; cluster and storage are "" until they are known."""
 
     server: str
     cluster: str
@@ -54,13 +54,13 @@ class Versions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """cors: allowed origins; hosts: allowed Host names on plain HTTP. `*` or nothing allows all."""
+    """cors: allowed origins; hosts: allowed Host names without TLS. `*`, or an empty set, allows all."""
 
     cors: frozenset[str] = frozenset("*")
     hosts: frozenset[str] = frozenset("*")
 
     def origin(self, asked: str) -> str:
-        """What to allow in the answer; "" for nothing."""
+        """The value of Access-Control-Allow-Origin; "" for none."""
         if not self.cors or "*" in self.cors:
             return "*"
         return asked if asked in self.cors else ""
@@ -72,8 +72,8 @@ class Access:
 class Routes:
     """metrics: (Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body).
 
-    gateway: answers /v3/, if there is one.
-    metrics_only: the listener of --listen-metrics-urls: health and metrics alone, no rules about hosts and origins.
+    gateway: serves /v3/, if given.
+    metrics_only: for --listen-metrics-urls: health and metrics only, no access control.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Routes:
         self._gateway = gateway
 
     async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes, *, is_secure: bool = True) -> Response:
-        """One request. is_secure: it came over TLS."""
+        """Serve one request. is_secure: it arrived over TLS."""
         if self._access is None:
             return await self._route(method, target, headers, body)
         host = host_of(headers)
@@ -109,7 +109,7 @@ class Routes:
         return status, [*allowed, *fields], answer
 
     async def handle_plain(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
-        """One request that came without TLS."""
+        """Serve one request that arrived without TLS."""
         return await self.handle(method, target, headers, body, is_secure=False)
 
     async def _route(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
@@ -121,7 +121,7 @@ class Routes:
         if path == "/metrics":
             return self._scrape(headers)
         if path == "/health" or self._health.has(path):
-            return only_get(method) or await self._ask(path, raw_query)
+            return only_get(method) or await self._check_health(path, raw_query)
         if self._access is None:
             return not_found()
         if path == "/version":
@@ -132,7 +132,7 @@ class Routes:
             return await self._gateway(method, target.replace(b"/v3beta/", b"/v3/", 1), headers, body)
         return not_found()
 
-    async def _ask(self, path: str, raw_query: str) -> Response:
+    async def _check_health(self, path: str, raw_query: str) -> Response:
         try:
             query = parse_qs(raw_query, keep_blank_values=True, max_num_fields=_QUERY_FIELDS_MAX)
         except ValueError:
@@ -162,7 +162,7 @@ class Routes:
 
 
 def _clean(path: str) -> str:
-    """The path without empty, `.` and `..` segments, as Go's mux wants it."""
+    """The path without empty, `.` and `..` segments, as Go's mux requires it."""
     if not path.startswith("/"):
         path = "/" + path
     clean = posixpath.normpath(path)

@@ -1,10 +1,10 @@
-"""Requests to a peer: HTTP/1.1 by h11, one request a connection at a time, connections kept and used again.
+"""An HTTP/1.1 client for peers: one request at a time per connection, connections reused.
 
-`HttpClient.request` is for what has an answer; `HttpClient.open_stream` for the GET whose answer never ends: it reads the
-head and hands the connection on. A listener closes an idle connection after 5 s, so one that was kept may die just as it is
-used: such a request is sent once more on a fresh connection, which for every request here is harmless.
+`HttpClient.request` returns the whole response. `HttpClient.open_stream` is for a GET whose body never ends: it reads the head
+and hands over the connection. A listener closes idle connections after 5 s, so a reused one may be closed while a request is
+sent; that request is sent once more on a new connection, which is safe for every request of the peer protocol.
 
-Everything a peer may do wrong ends as `ConnectionError`, `TimeoutError` or another OSError, in one line that names it.
+Every failure is raised as an OSError, such as ConnectionError or TimeoutError, with a one-line text.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tercet.http1.origin import Origin
 
 USER_AGENT: Final = "tercet"
 _RESPONSE_BYTES_MAX: Final = 4 << 20
-_IDLE_SECONDS_MAX: Final = 4.0  # below the 5 s after which a listener cuts an idle connection
-_IDLE_CONNECTIONS_MAX: Final = 4  # an origin
+_IDLE_SECONDS_MAX: Final = 4.0  # less than the 5 s after which a listener closes an idle connection
+_IDLE_CONNECTIONS_MAX: Final = 4  # per origin
 _WRITE_STALL_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`headers` have lower-case names; of a repeated one the first counts."""
+    """A response. `headers` have lower-case names; of a repeated one the first counts."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,12 +37,12 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as a text for people and for comparison: without the newline that ends etcd's errors."""
+        """The body as text, without the newline that ends etcd's errors."""
         return self.body.decode("utf-8", "replace").removesuffix("\n")
 
 
 class HttpClient:
-    """The connections of one member to its peers. Closing it closes them, in use or idle."""
+    """The connections of one member to its peers; `close` closes them all."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, dial_timeout: float = 2.0) -> None:
         self._tls = tls
@@ -61,9 +61,9 @@ class HttpClient:
         *,
         timeout: float,
     ) -> Answer:
-        """One request and its answer. `timeout` bounds the wait for the answer once the body is out, and the body's stalls.
+        """Send one request, return its response. timeout: seconds for the response once the body is sent.
 
-        A body from an iterator is sent chunked, and is never sent twice. Raises OSError (ConnectionError, TimeoutError).
+        A body from an iterator is sent chunked, and never sent twice. Raises OSError (ConnectionError, TimeoutError).
         """
         while True:
             connection, kept = await self._acquire(origin)
@@ -81,9 +81,9 @@ class HttpClient:
             return answer
 
     async def open_stream(self, origin: Origin, path: str, headers: TextHeaders) -> tuple[Answer, asyncio.Transport, bytes]:
-        """A GET whose 200 has no end: its head, the connection (now the caller's), and what of the body came with the head.
+        """A GET with an endless response: its head, the connection, now the caller's, and the bytes that followed the head.
 
-        With any other status the answer is complete and the connection closed.
+        With a status other than 200 the response is complete and the connection closed.
         """
         connection = await self._dial(origin)
         try:
@@ -100,7 +100,7 @@ class HttpClient:
         self._closed = True
         for connection in list(self._open):
             connection.abort()
-        await asyncio.sleep(0)  # the transports report their end on the next turn
+        await asyncio.sleep(0)  # transports call connection_lost in the next turn
         self._idle.clear()
 
     async def _acquire(self, origin: Origin) -> tuple[ClientConnection, bool]:
@@ -124,7 +124,7 @@ class HttpClient:
         if self._closed:
             raise ConnectionError("the client is closed")
         if origin.tls and self._tls is None:
-            raise ConnectionError(f"https://{origin.authority} needs TLS, and no certificates are configured for it")
+            raise ConnectionError(f"https://{origin.authority} needs TLS, but no certificates are configured")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._dial_timeout):
@@ -147,11 +147,11 @@ class HttpClient:
         return connection
 
     def _is_closed(self) -> bool:
-        return self._closed  # a call, since it may have become true during a wait, which mypy does not see
+        return self._closed  # a method, so that mypy does not assume the value from before an await
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection; `exchange` one request at a time."""
+    """One connection, with one `exchange` at a time."""
 
     def __init__(self, register: set[ClientConnection]) -> None:
         self._register = register
@@ -159,10 +159,10 @@ class ClientConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._lost: str | None = None
         self._waiter: asyncio.Future[None] | None = None  # for bytes
-        self._drained: asyncio.Future[None] | None = None  # for room to write
+        self._drained: asyncio.Future[None] | None = None  # for resume_writing
         self._idle_timer: asyncio.TimerHandle | None = None
         self._busy = False
-        self.has_answered = False  # a byte of an answer to the present request has come
+        self.has_answered = False  # a byte of the response to the current request has arrived
         self.transport: asyncio.Transport
 
     # asyncio.Protocol
@@ -173,11 +173,11 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.has_answered = True
-        if not self._busy:  # an answer to nothing
+        if not self._busy:  # a response without a request
             self.abort()
             return
         self._http.receive_data(data)
-        # The bytes wait in h11 until the request's coroutine takes them; it asks for more by resuming.
+        # The bytes wait in h11 until the request's coroutine takes them; it resumes reading when it needs more.
         self.transport.pause_reading()
         self._wake()
 
@@ -209,7 +209,7 @@ class ClientConnection(asyncio.Protocol):
         return self._lost is None and not self.transport.is_closing() and self._http.our_state is h11.IDLE
 
     def keep(self, seconds: float | None) -> None:
-        """Close the connection after so long without use; None: it is in use."""
+        """Close the connection after `seconds` without use; None: it is in use."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         self._idle_timer = self._loop.call_later(seconds, self.abort) if seconds is not None else None
@@ -218,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.abort()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
-        """Give the connection up to its stream, with what h11 has read beyond the head."""
+        """Hand over the connection, with the bytes that h11 has read beyond the head."""
         self._register.discard(self)
         rest, _ = self._http.trailing_data
         if self._lost is None and not self.transport.is_closing():
@@ -236,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
         *,
         stream: bool = False,
     ) -> Answer:
-        """Send the request, read the answer; with `stream`, only the head of a 200."""
+        """Send the request, read the response; with `stream`, only the head of a 200."""
         self._busy = True
         self.has_answered = False
         all_headers = [("Host", origin.authority), ("User-Agent", USER_AGENT), *headers]
@@ -253,13 +253,13 @@ class ClientConnection(asyncio.Protocol):
                 await self._send_chunks(body)
             return await self._read_answer(timeout, stream)
         except h11.ProtocolError as error:
-            raise ConnectionError(f"not an HTTP answer from {origin.authority}: {error}") from error
+            raise ConnectionError(f"invalid HTTP response from {origin.authority}: {error}") from error
 
     async def _send_chunks(self, body: AsyncIterator[bytes]) -> None:
         async for chunk in body:
             if self._lost is not None and not self.has_answered:
                 raise ConnectionResetError(self._lost)
-            if self.has_answered:  # a refusal before the end: the rest would be thrown away
+            if self.has_answered:  # refused before the end of the body: the rest would be discarded
                 return
             if chunk:
                 self.transport.write(self._http.send(h11.Data(data=chunk)) or b"")
@@ -268,7 +268,7 @@ class ClientConnection(asyncio.Protocol):
                     async with asyncio.timeout(_WRITE_STALL_SECONDS):
                         await self._drained
                 except TimeoutError:
-                    raise TimeoutError(f"the peer took nothing for {_WRITE_STALL_SECONDS:g} s") from None
+                    raise TimeoutError(f"the peer read nothing for {_WRITE_STALL_SECONDS:g} s") from None
         self.transport.write(self._http.send(h11.EndOfMessage()) or b"")
 
     async def _read_answer(self, timeout: float, stream: bool) -> Answer:
@@ -276,7 +276,7 @@ class ClientConnection(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 return await self._read_events(stream)
         except TimeoutError:
-            raise TimeoutError(f"no answer within {timeout:g} s") from None
+            raise TimeoutError(f"no response within {timeout:g} s") from None
 
     async def _read_events(self, stream: bool) -> Answer:
         status = 0
@@ -297,7 +297,7 @@ class ClientConnection(asyncio.Protocol):
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > _RESPONSE_BYTES_MAX:
-                    raise ConnectionError(f"an answer of more than {_RESPONSE_BYTES_MAX} bytes")
+                    raise ConnectionError(f"the response exceeds {_RESPONSE_BYTES_MAX} bytes")
             elif isinstance(event, h11.EndOfMessage):
                 break
             elif isinstance(event, h11.ConnectionClosed):
@@ -306,7 +306,7 @@ class ClientConnection(asyncio.Protocol):
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         if self._lost is None and not self.transport.is_closing():
-            self.transport.resume_reading()  # to notice when an idle connection is closed
+            self.transport.resume_reading()  # to notice when the peer closes an idle connection
         return Answer(status, headers, bytes(body))
 
     async def _more(self) -> None:

@@ -1,6 +1,6 @@
-"""Requests and responses as plain data: what both HTTP/1.1 and HTTP/2 can carry.
+"""Requests and responses as plain data, for HTTP/1.1 and HTTP/2 alike.
 
-Header names of a request are lower case; HTTP/2's `:authority` stands for `host`.
+Header names of a request are lower case; HTTP/2's `:authority` takes the place of `host`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ JSON = b"application/json"
 
 
 def header(headers: Headers, name: bytes) -> bytes:
-    """The first value under a lower-case name; b"" without one."""
+    """The first value of a header, by lower-case name; b"" if absent."""
     return next((value for key, value in headers if key == name), b"")
 
 
 def host_of(headers: Headers) -> str:
-    """The name that the client called the server by, without the port."""
+    """The request's host, without the port."""
     authority = (header(headers, b":authority") or header(headers, b"host")).decode("latin-1")
     if authority.startswith("["):
         return authority[1:].partition("]")[0]
@@ -37,7 +37,7 @@ def plain(status: int, body: bytes) -> Response:
 
 
 def error(status: int, text: bytes, *more: tuple[bytes, bytes]) -> Response:
-    """As Go's http.Error: text, a line end, and no guessing at the type."""
+    """An error as Go's http.Error writes it."""
     return status, [*more, (b"Content-Type", TEXT), (b"X-Content-Type-Options", b"nosniff")], text + b"\n"
 
 
@@ -46,5 +46,5 @@ def not_found() -> Response:
 
 
 def only_get(method: bytes) -> Response | None:
-    """The refusal of another method; None for GET."""
+    """None for GET, else 405."""
     return None if method == b"GET" else error(405, b"Method Not Allowed", (b"Allow", b"GET"))

@@ -1,7 +1,6 @@
-"""HTTP/1.1 on one connection, by h11: requests one after the other, bounded in size and time.
+"""An HTTP/1.1 server's connection for health checks and scrapes: whole requests, one after the other, bounded in size and time.
 
-Never more than one request is in work; what a client sends ahead waits, bounded, in the kernel. A cold path: health checks and
-scrapes, so a request may be a task.
+At most one request is in progress; what the client sends ahead stays in the kernel. Not a hot path, so a request is a task.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """read_seconds: for a whole request to arrive, or lie idle. write_seconds: for a client to take an answer.
+    """read_seconds: for a whole request to arrive, idle time included. write_seconds: for the client to read a response.
 
-    ahead_bytes: read ahead of the request in work, before reading stops.
+    ahead_bytes: read beyond the request in progress, before reading is paused.
     """
 
     head_bytes: int = 64 << 10
@@ -38,7 +37,7 @@ class HttpLimits:
 
 
 class HttpProtocol(asyncio.Protocol):
-    """first_chunk: what was read of the connection before it came here."""
+    """first_chunk: what was already read from the connection."""
 
     def __init__(self, handler: HttpHandler, limits: HttpLimits | None = None, first_chunk: bytes = b"") -> None:
         self._handler = handler
@@ -65,7 +64,7 @@ class HttpProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._machine.receive_data(data)
-        except h11.RemoteProtocolError as error:  # bytes after the client said that it was done
+        except h11.RemoteProtocolError as error:  # bytes after `Connection: close`
             self._refuse(error)
             return
         if self._task is None:
@@ -74,7 +73,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends no more. It may still want the answer to what it sent; TLS cannot be half closed."""
+        """The client sends no more, but may wait for the response; only TLS cannot stay half-closed."""
         if self._task is None:
             self._advance_to_end()
             return False
@@ -86,7 +85,7 @@ class HttpProtocol(asyncio.Protocol):
             self._machine.receive_data(b"")
             self._machine.next_event()
         except h11.RemoteProtocolError:
-            return  # it left in the middle of a request; there is nobody to tell
+            return  # the client disconnected in the middle of a request
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()
@@ -104,7 +103,7 @@ class HttpProtocol(asyncio.Protocol):
     # Reading
 
     def _advance(self) -> None:
-        """Take events until one request is complete or more bytes are needed."""
+        """Handle events until one request is complete or more bytes are needed."""
         try:
             while self._task is None and self._transport is not None:
                 event = self._machine.next_event()
@@ -157,7 +156,7 @@ class HttpProtocol(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        """After an answer: wait for another request on this connection, or end it."""
+        """After a response: wait for the next request on this connection, or close it."""
         if self._transport is None:
             return
         if self._machine.our_state is h11.DONE and self._machine.their_state is h11.DONE:
@@ -198,7 +197,7 @@ class HttpProtocol(asyncio.Protocol):
                 raise asyncio.CancelledError from None
 
     def _refuse(self, error: h11.RemoteProtocolError) -> None:
-        """Answer what is not HTTP, or too large, with its status, and close."""
+        """Answer a malformed or too large request with h11's status, and close."""
         if self._transport is None:
             return
         if self._machine.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -211,7 +210,7 @@ class HttpProtocol(asyncio.Protocol):
         self._abandon()
         self._close()
 
-    # Ending
+    # Closing
 
     def _expect_request(self) -> None:
         self._stop_timer()
@@ -223,7 +222,7 @@ class HttpProtocol(asyncio.Protocol):
             self._timer = None
 
     def _abandon(self) -> None:
-        """Nobody waits for the answer any more."""
+        """The response cannot be sent any more: cancel its handler."""
         self.resume_writing()
         if self._task is not None:
             self._task.cancel()

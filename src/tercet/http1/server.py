@@ -1,12 +1,11 @@
-"""One connection to the peer listener, from the first byte to the answer: HTTP/1.1 by h11, bodies read as they come.
+"""An HTTP/1.1 connection to the peer listener, with bodies that are read while they arrive.
 
-The application is one coroutine function, Request -> Response. It decides before the body is read, so that a refused
-request costs no memory; it reads the body through `Body`, which stops the socket while nobody takes bytes out. A
-`StreamResponse` ends HTTP: the head is sent, and the connection belongs to another protocol from then on.
+The application is one coroutine function, Request -> Response. It is called before the body is read, so that a refused request
+costs no memory; it reads the body through `Body`, which pauses the socket while no bytes are taken. After the head of a
+`StreamResponse` the connection belongs to another protocol.
 
-Bounds: the head of a request is at most 16 KiB; a body is buffered up to 256 KiB ahead of its reader; 5 s without a byte
-that we wait for, or without one taken that we sent, end the connection. Source of the deadlines: etcd's
---raft-read-timeout, --raft-write-timeout.
+Limits: 16 KiB for the head of a request; 256 KiB buffered of a body; 5 s without a byte that we wait for, or while the peer
+reads none of ours. Source of the deadlines: etcd's --raft-read-timeout, --raft-write-timeout.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from tercet.http1.messages import TextHeaders
 logger = logging.getLogger(__name__)
 
 IO_TIMEOUT_SECONDS: Final = 5.0
-CONNECTIONS_MAX: Final = 1024  # beside the streams, of which a member has two
+CONNECTIONS_MAX: Final = 1024  # streams, two per member, are not counted
 _BODY_AHEAD_BYTES: Final = 256 << 10
-_DISCARD_BYTES_MAX: Final = 256 << 10  # of a refused body: more than this is not read just to keep a connection
+_DISCARD_BYTES_MAX: Final = 256 << 10  # of a refused body; beyond it the connection is closed
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _NO_SNIFF: Final = ("X-Content-Type-Options", "nosniff")
 
 
 class BodyError(Exception):
-    """The body broke off, was malformed, or is larger than it may be."""
+    """The body is incomplete, malformed or too large."""
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class Response:
 
 @dataclass(slots=True)
 class StreamResponse:
-    """200, a chunked body without end, and the protocol that writes it."""
+    """200 with an endless chunked body, written by the protocol that `take` returns."""
 
     headers: TextHeaders
     take: Callable[[asyncio.Transport], asyncio.BaseProtocol]
@@ -67,7 +66,7 @@ Application = Callable[[Request], Awaitable[Response | StreamResponse]]
 
 
 def text_response(status: int, text: str, headers: TextHeaders | None = None) -> Response:
-    """An error as Go's http.Error writes it; etcd's peers compare such texts."""
+    """An error as Go's http.Error writes it; etcd's members compare such texts."""
     return Response(status, f"{text}\n".encode(), [_TEXT, _NO_SNIFF, *(headers or [])])
 
 
@@ -76,7 +75,7 @@ def json_response(body: bytes, headers: TextHeaders | None = None) -> Response:
 
 
 class Body:
-    """What follows a request's head."""
+    """A request's body."""
 
     __slots__ = ("_buffered", "_chunks", "_ended", "_error", "_on_need", "_waiter")
 
@@ -107,13 +106,13 @@ class Body:
         return chunk
 
     async def read(self, bytes_max: int) -> bytes:
-        """All of it. Raises BodyError, also once it turns out to be longer than `bytes_max`."""
+        """The whole body. Raises BodyError, also if it exceeds `bytes_max`."""
         chunks: list[bytes] = []
         total = 0
         while chunk := await self.chunk():
             total += len(chunk)
             if total > bytes_max:
-                raise BodyError(f"body is over {bytes_max} bytes")
+                raise BodyError(f"body exceeds {bytes_max} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -131,7 +130,7 @@ class Body:
         self._wake()
 
     def discard(self) -> int:
-        """Forget what nobody read. Returns how much it was."""
+        """Drop what was not read. Returns its size."""
         dropped, self._buffered = self._buffered, 0
         self._chunks.clear()
         return dropped
@@ -143,7 +142,10 @@ class Body:
 
 
 class ServerConnection(asyncio.Protocol):
-    """See the module. `connections` is the listener's register of open ones, kept up to date here."""
+    """`connections`: the listener's set of open connections, which this object joins and leaves.
+
+    admit: called with the transport of each connection; returns a reason to refuse it, or None.
+    """
 
     def __init__(
         self,
@@ -161,19 +163,19 @@ class ServerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._body: Body | None = None
-        self._discarding = 0  # > 0: the answer is out, and this much more of the body may be thrown away
-        self._paused = False  # we do not read: the body's reader is behind, or the peer does not take our answer
-        self._blocked = False  # the peer does not take our answer
+        self._discarding = 0  # > 0: the response was sent; discard up to this many bytes of the body
+        self._paused = False  # reading is paused: the body's reader is behind, or the peer does not read our response
+        self._blocked = False  # the peer does not read our response
         self._heard = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
         reason = self._admit(transport) if self._admit is not None else None
         if len(self._connections) >= CONNECTIONS_MAX:
-            reason = f"{CONNECTIONS_MAX} are open"
+            reason = f"{CONNECTIONS_MAX} connections are open"
         if reason is not None:
             logger.warning("refused a connection to the peer listener from %s: %s", _address(transport), reason)
             self._transport.abort()
@@ -185,7 +187,7 @@ class ServerConnection(asyncio.Protocol):
         self._heard = self._loop.time()
         try:
             self._http.receive_data(data)
-        except h11.RemoteProtocolError:  # bytes after the peer said it would send none
+        except h11.RemoteProtocolError:  # bytes after `Connection: close`
             self._abort()
             return
         self._advance()
@@ -193,7 +195,7 @@ class ServerConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._http.receive_data(b"")
         self._advance()
-        return True  # half-closed: a peer that has said all may still wait for its answer
+        return True  # half-closed: the peer may still wait for the response
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -212,19 +214,19 @@ class ServerConnection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
 
-    # What is left for the listener
+    # For the listener
 
     async def close(self) -> None:
-        """Cut the connection and wait until its request is no longer worked on."""
+        """Abort the connection, cancel its request, and wait for the end of that."""
         self._abort()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    # Inside
+    # Internal
 
     def _advance(self) -> None:
-        """Take what h11 has understood, until it wants more bytes or we want a pause."""
+        """Handle h11's events until it needs more bytes or reading has to pause."""
         while self._transport is not None and not self._blocked:
             if self._body is not None and self._body.is_full:
                 self._pause_reading()
@@ -279,7 +281,7 @@ class ServerConnection(asyncio.Protocol):
             return
         if self._http.they_are_waiting_for_100_continue:
             self._write(self._http.send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue")))
-        # Only later: `Body.chunk` has to see its waiter before the bytes can wake it, and may itself run inside _advance.
+        # In a later turn: `Body.chunk` must be waiting before bytes arrive, and may itself be called from _advance.
         self._loop.call_soon(self._advance)
 
     async def _respond(self, request: Request) -> None:
@@ -298,7 +300,7 @@ class ServerConnection(asyncio.Protocol):
             self._answer(request, response)
 
     def _answer(self, request: Request, response: Response) -> None:
-        if self._http.our_state is not h11.SEND_RESPONSE:  # the request turned out malformed, and is refused already
+        if self._http.our_state is not h11.SEND_RESPONSE:  # the request was malformed, and is refused already
             return
         headers = [*response.headers, ("Date", formatdate(usegmt=True))]
         if response.status != HTTPStatus.NO_CONTENT:
@@ -336,7 +338,7 @@ class ServerConnection(asyncio.Protocol):
     def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
         if self._body is not None and self._http.our_state is h11.SEND_RESPONSE:
             self._pause_reading()
-            self._body.fail(f"malformed: {error}")  # its reader knows what to answer
+            self._body.fail(f"malformed: {error}")  # the application answers
             return
         if self._http.our_state is h11.IDLE:
             text = b"400 Bad Request"
@@ -351,7 +353,7 @@ class ServerConnection(asyncio.Protocol):
         quiet = now - self._heard
         at_work = self._task is not None and (self._body is None or self._http.their_state is not h11.SEND_BODY)
         if not self._blocked and (at_work or self._paused):
-            self._heard, quiet = now, 0.0  # it is our turn, not the peer's
+            self._heard, quiet = now, 0.0  # the peer waits for us
         if quiet >= self._io_timeout:
             self._abort()
         else:
@@ -381,7 +383,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _detach(self) -> None:
-        """From here on the connection is not ours: it is lost, or has become a stream."""
+        """Let go of the connection: it is lost, or has become a stream."""
         self._transport = None
         self._connections.discard(self)
         if self._timer is not None:

@@ -1,6 +1,6 @@
-"""etcd's peer protocol: how members exchange raft's messages, databases and a few questions over HTTP/1.1.
+"""etcd's peer protocol: raft messages, database snapshots and cluster queries between members, over HTTP/1.1.
 
-The front door is `Transport`; `PeerClient` asks members when there is no transport yet.
+`Transport` is one member's side of it; `PeerClient` queries members before there is a transport.
 """
 
 from tercet.peer.client import ClusterView, NoAnswer, PeerClient

@@ -1,9 +1,9 @@
-"""HTTP/1.1's chunked coding, by hand, for the two endless bodies a pair of members talks through.
+"""HTTP/1.1's chunked transfer coding, for the endless response bodies that carry raft's streams.
 
     1a\\r\\n  <26 bytes>  \\r\\n  ...  0\\r\\n\\r\\n
 
-h11 reads the response's head; after that every byte of replication passes here, so this file is short and does little. A
-chunk ends where the sender flushed: its border means nothing to the frames inside, which may begin and end anywhere.
+h11 parses the response's head; after that every byte of replication passes through here, so the common case is short. A chunk
+ends where the sender flushed; the frames inside may begin and end anywhere in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LINE_BYTES_MAX: Final = 128  # 16 hex digits and a short extension; etcd sends 
 
 
 class ChunkError(ValueError):
-    """The body is not chunked as RFC 9112 §7.1 has it."""
+    """The body does not follow RFC 9112 §7.1."""
 
 
 def encode_chunk(body: bytes) -> bytes:
@@ -24,12 +24,12 @@ def encode_chunk(body: bytes) -> bytes:
 
 
 class ChunkDecoder:
-    """Bytes of a chunked body in, its content out. Holds at most one unfinished size line."""
+    """Extracts the content of a chunked body. Holds at most one unfinished size line."""
 
     __slots__ = ("_left", "_line", "ended")
 
     def __init__(self) -> None:
-        self._left = 0  # content bytes still to come, plus 2 for the line end that follows them; 0: a size line comes next
+        self._left = 0  # bytes left of the content and of the line end after it (2); 0: a size line comes next
         self._line = b""
         self.ended = False
 
@@ -41,7 +41,7 @@ class ChunkDecoder:
             data = self._line + data
             self._line = b""
         elif not self._left and data.endswith(b"\r\n"):
-            # As nearly all comes: one chunk, whole.
+            # The common case: exactly one whole chunk.
             newline = data.find(b"\n", 0, _LINE_BYTES_MAX)
             if 0 < newline < len(data) - 2 and _parse_size(data[:newline]) == len(data) - newline - 3 > 0:
                 return data[newline + 1 : -2]
@@ -52,9 +52,9 @@ class ChunkDecoder:
             if left:
                 content = position + max(0, min(left - 2, end - position))
                 stop = min(position + left, end)
-                due = max(0, 2 - left + content - position)  # how much of the line end is already behind us
+                due = max(0, 2 - left + content - position)  # bytes of the line end that arrived before
                 if data[content:stop] != b"\r\n"[due : due + stop - content]:
-                    raise ChunkError("a chunk is longer than it said")
+                    raise ChunkError("a chunk is longer than its size line says")
                 if content > position:
                     parts.append(data[position:content])
                 self._left = left - (stop - position)
@@ -63,7 +63,7 @@ class ChunkDecoder:
             newline = data.find(b"\n", position, position + _LINE_BYTES_MAX)
             if newline < 0:
                 if end - position >= _LINE_BYTES_MAX:
-                    raise ChunkError("the size of a chunk does not end")
+                    raise ChunkError(f"the size line of a chunk is over {_LINE_BYTES_MAX} bytes")
                 self._line = data[position:]
                 break
             size = _parse_size(data[position:newline])
@@ -78,5 +78,5 @@ class ChunkDecoder:
 def _parse_size(line: bytes) -> int:
     digits = line.split(b";", 1)[0].strip()
     if not 0 < len(digits) <= 16 or digits.translate(None, _HEX_DIGITS):
-        raise ChunkError(f"bad size of a chunk: {line[:40]!r}")
+        raise ChunkError(f"bad chunk size {line[:40]!r}")
     return int(digits, 16)

@@ -1,7 +1,6 @@
-"""Questions to other members outside of replication: before there is a transport, and for what only the leader can do.
+"""Queries to other members outside of replication: before there is a transport, and for what only the leader can do.
 
-A question goes to a list of peer URLs in their order, and the first good answer wins. Nothing here retries over time: the
-caller knows how long it may go on.
+A query tries a list of peer URLs in order and takes the first usable answer. Retrying over time is for the caller.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tercet.proto import internal_pb2, rpc_pb2
 
 
 class NoAnswer(TercetError):
-    """No member gave a usable answer; the text says what each one said instead."""
+    """No member gave a usable answer; the text says how each one failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +53,36 @@ class PeerClient:
         await self._client.close()
 
     async def members(self, urls: Sequence[str]) -> ClusterView:
-        """GET /members. Raises NoAnswer. An answer without members or without a cluster id does not count."""
-        complaints: list[str] = []
+        """GET /members. Raises NoAnswer, also if every answer lacks members or a cluster id."""
+        failures: list[str] = []
         for url in urls:
             try:
                 answer = await self._get(url, "/members")
                 members = _parse_members(answer)
                 cluster = parse_id(answer.headers.get("x-etcd-cluster-id"))
             except (OSError, ValueError) as error:
-                complaints.append(f"{url}: {error}")
+                failures.append(f"{url}: {error}")
                 continue
             if members and cluster:
                 return ClusterView(cluster, members)
-            complaints.append(f"{url}: no members, or no cluster id")
-        raise NoAnswer("could not retrieve cluster information from the given URLs: " + _join(complaints))
+            failures.append(f"{url}: no members, or no cluster id")
+        raise NoAnswer("could not retrieve cluster information from the given URLs: " + _join(failures))
 
     async def versions(self, urls: Sequence[str]) -> dict[str, str]:
-        """GET /version of one member, by any of its URLs: etcdserver, etcdcluster, and what else it tells. Raises NoAnswer."""
-        complaints: list[str] = []
+        """GET /version of one member, at any of its URLs: etcdserver, etcdcluster and more. Raises NoAnswer."""
+        failures: list[str] = []
         for url in urls:
             try:
                 answer = await self._get(url, "/version")
                 fields = _expect_json(answer, dict)
             except (OSError, ValueError) as error:
-                complaints.append(f"{url}: {error}")
+                failures.append(f"{url}: {error}")
                 continue
             return {str(name): value for name, value in fields.items() if isinstance(value, str)}
-        raise NoAnswer("no version: " + _join(complaints))
+        raise NoAnswer("no version: " + _join(failures))
 
     async def versions_of(self, members: Mapping[int, Sequence[str]]) -> dict[int, dict[str, str] | None]:
-        """`versions` of many members at once; None for one that gave none."""
+        """`versions` of many members at once; None for a member without an answer."""
 
         async def one(urls: Sequence[str]) -> dict[str, str] | None:
             try:
@@ -96,17 +95,17 @@ class PeerClient:
 
     async def downgrade_enabled(self, urls: Sequence[str]) -> bool:
         """GET /downgrade/enabled. Raises NoAnswer."""
-        complaints: list[str] = []
+        failures: list[str] = []
         for url in urls:
             try:
                 answer = await self._get(url, "/downgrade/enabled")
             except (OSError, ValueError) as error:
-                complaints.append(f"{url}: {error}")
+                failures.append(f"{url}: {error}")
                 continue
             if answer.status == 200 and answer.text in ("true", "false"):
                 return answer.text == "true"
-            complaints.append(f"{url}: status {answer.status} {answer.text[:80]}")
-        raise NoAnswer("no downgrade status: " + _join(complaints))
+            failures.append(f"{url}: status {answer.status} {answer.text[:80]}")
+        raise NoAnswer("no downgrade status: " + _join(failures))
 
     async def hash_kv(self, url: str, revision: int, cluster_id: int) -> rpc_pb2.HashKVResponse:
         """GET /members/hashkv of one member. Raises RequestError (compacted, future revision), NoAnswer."""
@@ -126,14 +125,14 @@ class PeerClient:
     async def promote(self, urls: Sequence[str], id: int, authorization: str = "") -> list[MemberJson]:
         """POST /members/promote/<id>, to the leader. Raises StatusError with etcd's code and text, NoAnswer."""
         headers = [("Authorization", authorization)] if authorization else []
-        complaints: list[str] = []
+        failures: list[str] = []
         for url in urls:
             try:
                 answer = await self._post(url, f"/members/promote/{id}", b"", headers)
                 if answer.status == 200:
                     return _parse_members(answer)
             except (OSError, ValueError) as error:
-                complaints.append(f"{url}: {error}")
+                failures.append(f"{url}: {error}")
                 continue
             for status, part, known in (
                 (412, errors.LEARNER_NOT_READY.message, errors.LEARNER_NOT_READY),
@@ -142,8 +141,8 @@ class PeerClient:
             ):
                 if answer.status == status and part in answer.text:
                     raise known
-            complaints.append(f"{url}: status {answer.status} {answer.text[:200]}")
-        raise NoAnswer("learner not promoted: " + _join(complaints))
+            failures.append(f"{url}: status {answer.status} {answer.text[:200]}")
+        raise NoAnswer("learner not promoted: " + _join(failures))
 
     async def renew_lease(self, urls: Sequence[str], id: int) -> rpc_pb2.LeaseKeepAliveResponse:
         """POST /leases, to the leader. Raises LEASE_NOT_FOUND, TIMEOUT, NotPrimaryLessor, NoAnswer."""
@@ -152,7 +151,7 @@ class PeerClient:
         try:
             return rpc_pb2.LeaseKeepAliveResponse.FromString(answer)
         except DecodeError as error:
-            raise NoAnswer(f"lease {id:x}: the answer cannot be read") from error
+            raise NoAnswer(f"lease {id:x}: malformed answer") from error
 
     async def lease_time_to_live(
         self, urls: Sequence[str], request: rpc_pb2.LeaseTimeToLiveRequest
@@ -163,15 +162,15 @@ class PeerClient:
         try:
             return internal_pb2.LeaseInternalResponse.FromString(answer).LeaseTimeToLiveResponse
         except DecodeError as error:
-            raise NoAnswer(f"lease {request.ID:x}: the answer cannot be read") from error
+            raise NoAnswer(f"lease {request.ID:x}: malformed answer") from error
 
     async def _lease(self, urls: Sequence[str], path: str, body: bytes) -> bytes:
-        complaints: list[str] = []
+        failures: list[str] = []
         for url in urls:
             try:
                 answer = await self._post(url, path, body, [("Content-Type", "application/protobuf")])
             except (OSError, ValueError) as error:
-                complaints.append(f"{url}: {error}")
+                failures.append(f"{url}: {error}")
                 continue
             if answer.status == 200:
                 return answer.body
@@ -181,8 +180,8 @@ class PeerClient:
                 raise errors.TIMEOUT
             if "not a primary lessor" in answer.text:
                 raise NotPrimaryLessor
-            complaints.append(f"{url}: status {answer.status} {answer.text[:200]}")
-        raise NoAnswer("the lease could not be forwarded: " + _join(complaints))
+            failures.append(f"{url}: status {answer.status} {answer.text[:200]}")
+        raise NoAnswer("the lease could not be forwarded: " + _join(failures))
 
     async def _get(self, url: str, path: str) -> Answer:
         return await self._client.request(parse_origin(url), "GET", path, [], timeout=self._timeout)
@@ -192,20 +191,20 @@ class PeerClient:
 
 
 def _expect_json(answer: Answer, kind: type[Any]) -> Any:
-    """Raises ValueError."""
+    """The JSON body of a 200, of type `kind`. Raises ValueError."""
     if answer.status != 200:
         raise ValueError(f"status {answer.status} {answer.text[:200]}")
     try:
         value = json.loads(answer.body)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError("JSON is nested too deeply") from None
     if not isinstance(value, kind):
         raise ValueError(f"unexpected JSON: {answer.text[:80]}")
     return value
 
 
 def _parse_members(answer: Answer) -> list[MemberJson]:
-    """Members with an id and URLs, and the other fields of the right type. Raises ValueError."""
+    """The members of an answer, checked: ids and peer URLs are present, every known field has its type. Raises ValueError."""
     members: list[MemberJson] = _expect_json(answer, list)
     for member in members:
         if not isinstance(member, dict):
@@ -239,5 +238,5 @@ def _parse_hash_kv(fields: dict[str, Any]) -> rpc_pb2.HashKVResponse:
     )
 
 
-def _join(complaints: Sequence[str]) -> str:
-    return "; ".join(complaints) or "no URLs"
+def _join(failures: Sequence[str]) -> str:
+    return "; ".join(failures) or "no URLs"

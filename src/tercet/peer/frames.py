@@ -1,7 +1,7 @@
-"""What both streams between members have in common: frames that begin and end anywhere in what arrives, and a heartbeat.
+"""Frames and the heartbeat that both streams between members share.
 
-A `FrameBuffer` keeps what is not yet a frame, and joins it once enough is there to go on: a large message that arrives in a
-thousand pieces is copied once, not a thousand times. It never holds more than the frame that is being received.
+A `FrameBuffer` collects the pieces of an incomplete frame and joins them when enough have arrived: a large message in a
+thousand pieces is copied once, not a thousand times. It holds at most the frame that is being received.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ unpack_u64_from: Final = struct.Struct(">Q").unpack_from
 
 
 class FrameError(ValueError):
-    """What a peer sent is not what the stream's format allows. The stream is closed and dialled anew."""
+    """Received bytes violate the stream's format. The stream is closed and dialled again."""
 
 
 def is_link_heartbeat(message: Message) -> bool:
-    """A message from nobody to nobody only says that the link is alive; raft never sees it.
+    """Whether this is the link's keepalive, which raft never sees: a MsgHeartbeat from 0 to 0.
 
-    Judged by these fields, since etcd's releases write it in different bytes.
+    Decided by these fields, since etcd's releases encode it in different bytes.
     """
     return message.type == MessageType.HEARTBEAT and message.from_ == 0 and message.to == 0
 
 
 class FrameBuffer:
-    """Bytes that wait for the rest of their frame."""
+    """The bytes of an incomplete frame."""
 
     __slots__ = ("_bytes", "_needed", "_parts")
 
@@ -40,7 +40,7 @@ class FrameBuffer:
         self._needed = 0
 
     def add(self, data: bytes) -> bytes:
-        """All that is at hand, once that is as much as was asked for; else nothing, and `data` is kept."""
+        """All bytes held and `data`, once they are as many as `keep` asked for; else b"", and `data` is held."""
         if not self._parts and len(data) >= self._needed:
             return data
         self._parts.append(data)
@@ -53,7 +53,7 @@ class FrameBuffer:
         return joined
 
     def keep(self, rest: bytes, needed: int) -> None:
-        """`rest` of what `add` gave is unfinished; come back when `needed` bytes, `rest` included, are there."""
+        """Hold `rest`, the unfinished end of what `add` returned, until `needed` bytes, `rest` included, have arrived."""
         if rest:
             self._parts.append(rest)
             self._bytes = len(rest)

@@ -1,14 +1,13 @@
-"""What a peer says about itself with every request, and whether that is acceptable.
+"""The headers by which peers identify themselves, and the check that they are compatible.
 
-    X-Server-From: 8e9e05c52164694d          who asks (requests under /raft)
-    X-Server-Version: 3.7.1                  what it runs; also on the answer to a stream request
-    X-Min-Cluster-Version: 3.0.0             the oldest it can talk to
-    X-Etcd-Cluster-ID: cdf818194e3a8c32      which cluster; also on answers
-    X-PeerURLs: http://10.0.0.1:2380,...     where it can be reached, for a receiver that does not know it yet
-    X-Raft-To: e483793c6bf41c8               whom it wants (stream requests)
+    X-Server-From: 8e9e05c52164694d          the sender (requests under /raft)
+    X-Server-Version: 3.7.1                  its version; also on the answer to a stream request
+    X-Min-Cluster-Version: 3.0.0             the oldest version it can talk to
+    X-Etcd-Cluster-ID: cdf818194e3a8c32      its cluster; also on answers
+    X-PeerURLs: http://10.0.0.1:2380,...     its peer URLs, for a receiver that does not know it yet
+    X-Raft-To: e483793c6bf41c8               the receiver it means (stream requests)
 
-A missing version reads as 2.0.0, as in etcd; one that is no version at all does too, so that it is refused rather than
-believed.
+A missing version reads as 2.0.0, as in etcd. A malformed one does too, so that the peer is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _HEX_ID = re.compile(r"[0-9a-fA-F]{1,16}")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """This member, as its peers get to know it. `peer_urls` are the advertised ones."""
+    """What this member tells its peers about itself. `peer_urls` are the advertised ones."""
 
     id: int
     cluster_id: int
@@ -53,24 +52,24 @@ class Identity:
 
 
 def parse_version(text: str | None) -> Version:
-    """Major and minor of `3.7.1`; (2, 0) if there is none to be read."""
+    """Major and minor of `3.7.1`; (2, 0) for a missing or malformed version."""
     match = _VERSION.fullmatch(text) if text else None
     return (int(match[1]), int(match[2])) if match else _UNKNOWN_VERSION
 
 
 def parse_id(text: str | None) -> int | None:
-    """A hexadecimal id, or None. Zero parses: it is nobody, and nobody is known by it."""
+    """A hexadecimal id, None if malformed. 0, which no member has, parses."""
     return int(text, 16) if text and _HEX_ID.fullmatch(text) else None
 
 
 def is_compatible(headers: Mapping[str, str], own_version: str) -> bool:
-    """May the sender of these (lower-case) headers talk to a member that runs `own_version`?"""
+    """Whether the sender of these (lower-case) headers may talk to a member that runs `own_version`."""
     remote = parse_version(headers.get("x-server-version"))
     remote_min = parse_version(headers.get("x-min-cluster-version"))
     return remote >= parse_version(MIN_CLUSTER_VERSION) and remote_min <= parse_version(own_version)
 
 
 def offers_streams(headers: Mapping[str, str], own_version: str) -> bool:
-    """Does a responder with these (lower-case) headers know both stream types? Only asked of one older than ourselves."""
+    """Whether a responder with these (lower-case) headers serves both stream types."""
     remote = parse_version(headers.get("x-server-version"))
     return remote >= min(_OLDEST_WITH_BOTH_STREAMS, parse_version(own_version))

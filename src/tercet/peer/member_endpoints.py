@@ -1,14 +1,14 @@
-"""What members ask one another beside replication: who is in the cluster, what runs there, leases and hashes.
+"""The peer listener's endpoints beside /raft: members, versions, hashes, and what is forwarded to the leader.
 
-    GET  /members                   the members as this one knows them
+    GET  /members                   the members known to this one
     POST /members/promote/<id>      make a learner a voter (forwarded to the leader)
     GET  /members/hashkv            {"revision":N} -> the hash of the store at N
     POST /leases                    LeaseKeepAliveRequest, forwarded to the leader
     POST /leases/internal           LeaseInternalRequest, forwarded to the leader
-    GET  /version                   also for people and load balancers
+    GET  /version                   etcdserver, etcdcluster, storage
     GET  /downgrade/enabled         true or false
 
-The owner answers through `MemberApi`; here is only HTTP: methods, bodies, statuses, and etcd's texts for each error.
+The answers come from `MemberApi`; this module does the HTTP part: methods, bodies, statuses and etcd's error texts.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _PROTOBUF: Final = ("Content-Type", "application/protobuf")
 
 
 class NotPrimaryLessor(Exception):
-    """The lease request came to a member that does not lead."""
+    """The lease request reached a member that is not the leader."""
 
 
 class MemberApi(Protocol):
-    """The owner's side. Each may raise StatusError, which is answered with its text."""
+    """The owner's side. Each method may raise StatusError, whose text is the answer."""
 
     def members(self) -> Sequence[MemberJson]:
-        """In ascending order of ids: id, peerURLs, and isLearner, name, clientURLs where they are set."""
+        """By ascending id: id, peerURLs, and isLearner, name, clientURLs where they are set."""
 
     def versions(self) -> dict[str, str]:
         """etcdserver, etcdcluster, storage."""
@@ -64,7 +64,7 @@ class MemberApi(Protocol):
 
 
 class MemberEndpoints:
-    """Answers requests beside /raft."""
+    """Serves the paths listed above."""
 
     def __init__(self, cluster_id: int, api: MemberApi) -> None:
         self._api = api
@@ -80,7 +80,7 @@ class MemberEndpoints:
         }
 
     async def answer(self, request: Request) -> Response | None:
-        """None: this path is not one of ours."""
+        """The response, None for a path that is not served here."""
         method: str
         route: Callable[[Request], Coroutine[Any, Any, Response]]
         if request.path.startswith(_PROMOTE):
@@ -127,7 +127,7 @@ class MemberEndpoints:
         try:
             answer = await self._api.hash_kv(revision)
         except StatusError as error:
-            # The store's own texts, without the prefix that gRPC clients get.
+            # mvcc's own texts, without the prefix that gRPC clients get.
             return text_response(400, error.message.removeprefix("etcdserver: "))
         return json_response(encode_hash_kv(answer), self._cluster)
 
@@ -173,7 +173,7 @@ def encode_members(members: Sequence[MemberJson]) -> bytes:
 
 
 def encode_hash_kv(answer: rpc_pb2.HashKVResponse) -> bytes:
-    """As Go writes the message: snake case, zeros left out."""
+    """As Go encodes the message: snake case, zeros omitted."""
     header = answer.header
     fields = {
         "header": _set_only(

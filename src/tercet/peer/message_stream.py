@@ -1,9 +1,9 @@
-"""The general stream: any message, as `u64 BE length` and raftpb.Message.
+"""The message stream: any message, as `u64 BE length` and raftpb.Message.
 
-    00000000 00000002 0808      the link heartbeat: type 8, from nobody to nobody
+    00000000 00000002 0808      the link heartbeat: type 8, from 0, to 0
     00000000 00000015 0804...   a MsgAppResp
 
-Stateless, so a message may be left out at any point. Source: etcd server/etcdserver/api/rafthttp/message.go.
+Stateless, so a message may be dropped at any point. Source: etcd server/etcdserver/api/rafthttp/message.go.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEARTBEAT: Final = bytes.fromhex("00000000000000020808")
 
 
 class MessageEncoder:
-    """Messages in, the bytes of the stream out."""
+    """Encodes messages for the stream."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ class MessageEncoder:
 
 
 class MessageDecoder:
-    """The bytes of the stream in, in any pieces; messages out."""
+    """Decodes the stream, whose bytes may arrive in any pieces."""
 
     __slots__ = ("_buffer", "_bytes_max")
 
@@ -39,7 +39,7 @@ class MessageDecoder:
         self._bytes_max = bytes_max
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes, link heartbeats left out. Raises FrameError."""
+        """The messages that `data` completes, without link heartbeats. Raises FrameError."""
         messages: list[Message] = []
         buffer = self._buffer.add(data)
         position, end = 0, len(buffer)
@@ -62,7 +62,7 @@ class MessageDecoder:
 
 
 def parse_message(data: bytes) -> Message:
-    """A raftpb.Message from the wire. Raises FrameError."""
+    """Decode one raftpb.Message. Raises FrameError."""
     try:
         return decode_message(data)
     except MalformedMessage as error:

@@ -1,18 +1,18 @@
-"""The append stream (etcd's msgapp v2): what a leader says all day, without saying again what both ends know.
+"""The append stream (etcd's msgapp v2): MsgApp only, without the fields that both ends already know.
 
 One byte of type, then:
 
     0                                                            link heartbeat
-    1  u64 count, count x (u64 size, raftpb.Entry), u64 commit   entries that follow the last ones sent in this term
-    2  u64 size, raftpb.Message                                  any MsgApp, complete; the two ends agree on (term, index) by it
+    1  u64 count, count x (u64 size, raftpb.Entry), u64 commit   entries that continue the last append, in the same term
+    2  u64 size, raftpb.Message                                  a complete MsgApp, which sets (term, index)
 
-Both ends keep (term, index) of the last entry that went by, from (0, 0) on each new stream, so the first append is a type 2.
-Sending is one join over wire forms that exist already; a receiver keeps each entry's slice as its wire form, ready for its log.
+Both ends keep (term, index) of the last entry, (0, 0) at the start of a stream, so the first append is a type 2. Sending joins
+encodings that exist already; a receiver keeps each entry's slice as its encoding, ready for the log.
 
-Measured through two transports, 256-byte entries: a hundred a message cost 0.3 us each to send and 1.0 us to receive; one
-alone costs 1.4 us to send (and the kernel's 5 us for the write) and 6 us to receive. An encoder must see each message that
-is sent and none that is not: to drop one, drop it before. Source: etcd server/etcdserver/api/rafthttp/msgappv2_codec.go.
-Departs in: frames are bounded, and entries of a type 1 must follow one another.
+Measured through two transports with 256-byte entries: at a hundred per message an entry costs 0.3 us to send and 1.0 us to
+receive; alone it costs 1.4 us to send (and the kernel's 5 us for the write) and 6 us to receive. The encoder is stateful: a
+message is dropped before it is encoded, never after. Source: etcd server/etcdserver/api/rafthttp/msgappv2_codec.go. Departs
+in: frames are bounded, and the entries of a type 1 must be consecutive.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _HEARTBEAT: Final = 0
 _ENTRIES: Final = 1
 _MESSAGE: Final = 2
 
-# What an entry costs the receiver beside its bytes: a frame of a million tiny entries must hit the bound as a large one does.
+# What an entry costs the receiver beside its bytes, so that a frame of a million tiny entries hits the limit too.
 _ENTRY_OVERHEAD_BYTES: Final = 256
 
 
 class MsgAppEncoder:
-    """MsgApp messages in, the bytes of the stream out."""
+    """Encodes MsgApp messages for the stream."""
 
     __slots__ = ("_index", "_term")
 
@@ -61,7 +61,7 @@ class MsgAppEncoder:
 
 
 class MsgAppDecoder:
-    """The bytes of the stream in, in any pieces; MsgApp messages from `remote` to `own` out."""
+    """Decodes MsgApp messages from `remote` to `own`; the stream's bytes may arrive in any pieces."""
 
     __slots__ = (
         "_buffer",
@@ -83,14 +83,14 @@ class MsgAppDecoder:
         self._buffer = FrameBuffer()
         self._term = 0
         self._index = 0
-        # A type 1 frame that has begun: its entries' bytes so far, how many are missing, what they cost.
+        # Of an incomplete type 1 frame: its entries so far, the number still missing, and their cost in memory.
         self._in_entries = False
         self._wires: list[bytes] = []
         self._left = 0
         self._frame_bytes = 0
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes, link heartbeats left out. Raises FrameError."""
+        """The messages that `data` completes, without link heartbeats. Raises FrameError."""
         messages: list[Message] = []
         buffer = self._buffer.add(data)
         if not buffer:
@@ -109,7 +109,7 @@ class MsgAppDecoder:
                 position += 1
                 continue
             if kind not in (_ENTRIES, _MESSAGE):
-                raise FrameError(f"unknown type {kind} of a frame")
+                raise FrameError(f"unknown frame type {kind}")
             needed = 9
             if end - position < needed:
                 break
@@ -138,7 +138,7 @@ class MsgAppDecoder:
         self._frame_bytes = count * _ENTRY_OVERHEAD_BYTES
 
     def _take_entries(self, buffer: bytes, position: int, messages: list[Message]) -> tuple[int, int]:
-        """As many entries as are there. Returns the new position and what the next step needs (0: the frame is complete)."""
+        """Take the entries that have arrived. Returns the new position, and what the next step needs in bytes (0: complete)."""
         end = len(buffer)
         wires = self._wires
         left = self._left
@@ -177,7 +177,7 @@ class MsgAppDecoder:
         for entry in entries:
             last += 1
             if entry.index != last:
-                raise FrameError(f"entry {entry.index} where {last} follows")
+                raise FrameError(f"entry {entry.index} in place of entry {last}")
         messages.append(Message(MessageType.APP, self._own, self._remote, term, term, index, entries, commit))
         self._index = last
         self._in_entries = False

@@ -1,11 +1,11 @@
-"""One other member, and the ways a message can take to it.
+"""Another member, and how messages are sent to it.
 
-    MsgApp     the append stream, if the member has dialled it
-    any        the general stream, if it has dialled that
-    else       a POST of its own
+    MsgApp           the append stream, if the member has dialled it
+    any message      the message stream, if the member has dialled it
+    otherwise        one POST per message
 
-A database (MsgSnap) always goes by POST. A `Remote` is a member that is known only by address, before the configuration
-that names it is: we answer it by POST, and dial nothing.
+A database (MsgSnap) always goes by POST. A `Remote` is a member of which only the address is known, because the configuration
+that adds it has not been applied here: it is answered by POST, and not dialled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tercet.peer.context import Context
 from tercet.peer.message_stream import MessageEncoder
 from tercet.peer.msgapp_stream import MsgAppEncoder
 from tercet.peer.pipeline import Pipeline
-from tercet.peer.prober import probe_for_ever
+from tercet.peer.prober import keep_probing
 from tercet.peer.snapshot_sender import send_snapshot
 from tercet.peer.status import PeerStatus
 from tercet.peer.stream_reader import StreamReader
@@ -28,7 +28,7 @@ from tercet.raft.types import Message, MessageType
 
 
 class Remote:
-    """A member that can be answered. Raises ValueError for bad URLs."""
+    """A member that is known by address. Raises ValueError for bad URLs."""
 
     def __init__(self, id: int, urls: Sequence[str], context: Context) -> None:
         self.id = id
@@ -39,7 +39,7 @@ class Remote:
         self._pipeline = Pipeline(context, self.status, self._picker, self._tasks)
 
     def send(self, message: Message) -> StreamWriter | None:
-        """Take a message on its way. Returns the stream that now has to be flushed, if it took one."""
+        """Queue a message, or drop and report it. Returns the stream to flush, if it was queued on one."""
         if not self._pipeline.send(message):
             self._drop()
         return None
@@ -52,11 +52,11 @@ class Remote:
         self._picker.update(urls)
 
     def stop(self) -> None:
-        """Send no more; what is written already may still leave."""
+        """Send no more; what is written already may still be sent."""
         self._tasks.cancel()
 
     async def wait_stopped(self) -> None:
-        """After `stop`: until nothing of it runs any more. A second at most, for what is written to leave."""
+        """After `stop`: wait for the end of all tasks and streams, a second at most."""
         await self._tasks.close()
 
     def _drop(self) -> None:
@@ -65,7 +65,7 @@ class Remote:
 
 
 class Peer(Remote):
-    """A member of the configuration: streams both ways, and a probe."""
+    """A member of the configuration: streams in both directions, and a probe."""
 
     def __init__(self, id: int, urls: Sequence[str], context: Context) -> None:
         super().__init__(id, urls, context)
@@ -74,7 +74,7 @@ class Peer(Remote):
         for kind in ("message", "msgapp"):
             reader = StreamReader(kind, context, self.status, self._picker)
             self._tasks.spawn(reader.run(), f"{kind} stream from {id:x}")
-        self._tasks.spawn(probe_for_ever(context, self.status, self._picker), f"probe of {id:x}")
+        self._tasks.spawn(keep_probing(context, self.status, self._picker), f"probe of {id:x}")
 
     def send(self, message: Message) -> StreamWriter | None:
         writer = self._message_writer
@@ -88,7 +88,7 @@ class Peer(Remote):
         return writer
 
     def attach(self, kind: str, transport: asyncio.Transport) -> StreamWriter:
-        """The member has dialled a stream: write to it from now on, and no longer to an older one of its kind."""
+        """The member has dialled a stream: it replaces an older one of its kind."""
         if kind == "msgapp":
             old = self._msgapp_writer
             writer = StreamWriter("msgapp out", MsgAppEncoder(), transport, self._context, self.status, self._detach)
@@ -105,13 +105,13 @@ class Peer(Remote):
         super().stop()
         for writer in (self._message_writer, self._msgapp_writer):
             if writer is not None:
-                writer.close("stopped", politely=True)
+                writer.close("stopped", drain=True)
 
     async def wait_stopped(self) -> None:
         await super().wait_stopped()
         for writer in (self._message_writer, self._msgapp_writer):
             if writer is not None:
-                await asyncio.wait([writer.over])
+                await asyncio.wait([writer.closed])
 
     def _detach(self, writer: StreamWriter) -> None:
         if self._message_writer is writer:

@@ -1,8 +1,7 @@
-"""Messages to a member without streams: one POST each, four at a time.
+"""Sends messages to a member without streams: one POST each, four at a time.
 
-Used before the first stream is up, after the last one broke, and for members known by address alone. At most 64 messages
-and 64 MiB wait; the rest is dropped and reported, so that a member that is down for an hour costs nothing but its four
-dials.
+Used before the first stream is up, after the last one broke, and for members known only by address. At most 64 messages and
+64 MiB wait; more are dropped and reported, so that a member that is down costs no more than four dials.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tercet.raft.types import Message
 
 
 class Pipeline:
-    """See the module. `tasks` is its member's, who ends them."""
+    """`tasks`: the member's, which cancels them."""
 
     __slots__ = ("_context", "_picker", "_queue", "_queued_bytes", "_status", "_tasks", "_workers")
 
@@ -33,7 +32,7 @@ class Pipeline:
         self._workers = 0
 
     def send(self, message: Message) -> bool:
-        """False: the queue is full, the message is dropped."""
+        """Queue a message. False if the queue is full: the message is dropped."""
         limits = self._context.limits
         if len(self._queue) >= limits.pipeline_messages_max or self._queued_bytes > limits.pipeline_bytes_max:
             return False
@@ -64,7 +63,7 @@ class Pipeline:
             check_answer(answer, self._status.id, self._context)
         except OSError as error:
             self._status.sent_failures += 1
-            self._status.complain("pipeline out", f"{origin.authority}: {error}")
+            self._status.log_failure("pipeline out", f"{origin.authority}: {error}")
             self._picker.unreachable(origin)
             self._context.unreachable(self._status.id)
         else:

@@ -1,4 +1,4 @@
-"""What the answer to a POST of a message or a snapshot means, and who has to know."""
+"""The meaning of the answer to a POST of a message or a snapshot."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tercet.peer.context import Context
 
 
 class Refused(ConnectionError):
-    """The peer answered, and did not take it."""
+    """The peer refused the message."""
 
 
 def check_answer(answer: Answer, to: int, context: Context) -> None:
-    """Raises Refused unless it is 204. 403 and 410 from our own cluster say that we are out of it.
+    """Raises Refused unless the status is 204. 403 and 410 from our own cluster mean that this member was removed.
 
-    Departs from etcd, which takes each 403 for that: since 3.5 a member also answers 403 to a message for somebody else
-    (its address was somebody else's before), and that is no reason to stop.
+    Departs from etcd, for which every 403 means removal: since 3.5 a member also answers 403 to a message for another member,
+    one that had its address before.
     """
     if answer.status == 204:
         return

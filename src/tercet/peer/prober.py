@@ -1,8 +1,8 @@
-"""How long is the way to a member, and do our clocks agree? GET /raft/probing, every 4 s.
+"""Measures the round trip to a member and the difference of the clocks: GET /raft/probing, every 4 s.
 
     {"OK":true,"Now":"2024-05-01T12:00:00.123456789Z"}
 
-The other clock is read halfway through the round trip. Nothing depends on the result: it is for metrics and for the log.
+The other clock is taken to be read halfway through the round trip. The results are for metrics and the log only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d
 
 
 def probe_answer(now_ns: int) -> bytes:
-    """What /raft/probing answers at `now_ns` since the epoch."""
+    """The answer of /raft/probing at `now_ns` since the epoch."""
     seconds, fraction = divmod(now_ns, 1_000_000_000)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     digits = f".{fraction:09d}".rstrip("0") if fraction else ""
@@ -32,7 +32,7 @@ def probe_answer(now_ns: int) -> bytes:
 
 
 def parse_probe(body: bytes) -> float | None:
-    """The other member's clock, in seconds since the epoch; None if this is no healthy answer."""
+    """The other member's clock, in seconds since the epoch; None for a malformed answer, or one that is not OK."""
     try:
         answer = json.loads(body)
         match = _TIME.fullmatch(answer["Now"]) if answer["OK"] is True else None
@@ -44,8 +44,8 @@ def parse_probe(body: bytes) -> float | None:
     return whole + int((match[2] or "0").ljust(9, "0")) / 1e9
 
 
-async def probe_for_ever(context: Context, status: PeerStatus, picker: UrlPicker) -> None:
-    """Until cancelled. A probe that fails says nothing: the streams notice first, and they have log lines of their own."""
+async def keep_probing(context: Context, status: PeerStatus, picker: UrlPicker) -> None:
+    """Runs until cancelled. Failed probes are not logged: the streams fail first, and log it."""
     drifting = False
     while True:
         origin = picker.pick()

@@ -1,13 +1,12 @@
-"""/raft and what is below it: the requests by which members replicate, with etcd's checks in etcd's order and words.
+"""The endpoints under /raft, by which members replicate, with etcd's checks in etcd's order and words.
 
     POST /raft                        one message
     POST /raft/snapshot               a MsgSnap and its database
-    GET  /raft/stream/message/<id>    the general stream, to <id>
+    GET  /raft/stream/message/<id>    the message stream, to <id>
     GET  /raft/stream/msgapp/<id>     the append stream, to <id>
-    GET  /raft/probing                are you there, and what time is it?
+    GET  /raft/probing                liveness, and the time
 
-Order matters: a member of another cluster must hear that its cluster is wrong before it hears that it is unknown or
-removed, since from "removed" it would conclude that it has to stop for good.
+The cluster is checked before the member: one of another cluster that was answered "removed" would stop for good.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from tercet.raft.types import Message, MessageType
 logger = logging.getLogger("tercet.peer")
 
 _STREAMS: Final = "/raft/stream/"
-_RECEPTIONS_MAX: Final = 16  # of snapshots at one moment, as a sender's bound
+_RECEPTIONS_MAX: Final = 16  # snapshots being received at the same time; a sender's limit is the same
 
 
 class Directory(Protocol):
-    """Who is known here."""
+    """The members known here."""
 
     def peer(self, id: int) -> Peer | None: ...
 
@@ -44,7 +43,7 @@ class Directory(Protocol):
 
 
 class RaftEndpoints:
-    """Answers requests under /raft."""
+    """Serves the paths listed above."""
 
     def __init__(self, context: Context, directory: Directory) -> None:
         self._context = context
@@ -56,7 +55,7 @@ class RaftEndpoints:
         self.snapshots_failed = 0
 
     async def answer(self, request: Request) -> Response | StreamResponse | None:
-        """None: this path is not one of ours."""
+        """The response, None for a path that is not served here."""
         path = request.path
         if path == "/raft":
             return await self._post(request, self._message)
@@ -79,16 +78,17 @@ class RaftEndpoints:
         return refusal
 
     def _wrong_cluster(self, request: Request) -> Response | None:
-        """The checks that all of /raft but probing shares."""
+        """The checks that all endpoints but probing share."""
         identity = self._context.identity
         sender = request.headers.get("x-server-from", "?")[:16]
         if not is_compatible(request.headers, identity.version):
             logger.warning(
-                "request from %s of an incompatible version %s", sender, request.headers.get("x-server-version", "")[:20]
+                "refused a request from %s: incompatible version %s", sender, request.headers.get("x-server-version", "")[:20]
             )
             return text_response(412, "incompatible version")
         if request.headers.get("x-etcd-cluster-id") != f"{identity.cluster_id:x}":
-            logger.warning("request from %s of another cluster %s", sender, request.headers.get("x-etcd-cluster-id", "")[:20])
+            cluster = request.headers.get("x-etcd-cluster-id", "")[:20]
+            logger.warning("refused a request from %s: it belongs to another cluster, %s", sender, cluster)
             return text_response(412, "cluster ID mismatch")
         return None
 
@@ -101,17 +101,17 @@ class RaftEndpoints:
         try:
             body = await self._read_post(request)
         except BodyError as error:
-            logger.warning("no raft message in a request: %s", error)
+            logger.warning("failed to read a raft message: %s", error)
             return text_response(400, "error reading raft message")
         try:
             message = parse_message(body)
         except FrameError as error:
-            logger.warning("%s", error)
+            logger.warning("failed to decode a raft message: %s", error)
             return text_response(400, "error unmarshalling raft message")
         try:
             reason = self._context.accept(message)
         except Exception as error:
-            logger.error("a raft message failed: %s: %s", type(error).__name__, error)
+            logger.error("failed to process a raft message: %s: %s", type(error).__name__, error)
             return text_response(500, "error processing raft message")
         if reason is not None:
             return _forbidden(reason, message)
@@ -121,7 +121,7 @@ class RaftEndpoints:
         return Response(204)
 
     async def _read_post(self, request: Request) -> bytes:
-        """The body; all that are being read share one bound. Raises BodyError."""
+        """The body. All bodies that are being read share one limit. Raises BodyError."""
         limits = self._context.limits
         chunks: list[bytes] = []
         total = 0
@@ -130,7 +130,7 @@ class RaftEndpoints:
                 total += len(chunk)
                 self._posts_bytes += len(chunk)
                 if total > limits.post_bytes_max or self._posts_bytes > limits.posts_bytes_max:
-                    raise BodyError(f"a message of {total} bytes and more is too large now")
+                    raise BodyError(f"message exceeds the limit after {total} bytes")
                 chunks.append(chunk)
         finally:
             self._posts_bytes -= total
@@ -144,7 +144,7 @@ class RaftEndpoints:
             return self._snapshot_failed(400, f"failed to decode raft message ({error})")
         if message.type != MessageType.SNAP or message.snapshot is None:
             return self._snapshot_failed(400, "wrong raft message type")
-        reason = self._context.why_refused(message)  # before its database fills our disk
+        reason = self._context.refusal(message)  # before its database fills our disk
         if reason is not None:
             return _forbidden(reason, message)
         if self._receptions >= _RECEPTIONS_MAX:
@@ -163,7 +163,7 @@ class RaftEndpoints:
 
     def _snapshot_failed(self, status: int, text: str) -> Response:
         self.snapshots_failed += 1
-        logger.warning("a snapshot was not received: %s", text)
+        logger.warning("failed to receive a snapshot: %s", text)
         return text_response(status, text)
 
     def _stream(self, request: Request) -> Response | StreamResponse:
@@ -188,14 +188,15 @@ class RaftEndpoints:
         if sender is None:
             return text_response(404, "invalid from")
         if self._context.is_removed(sender):
-            logger.warning("stream request from %x, which has been removed", sender)
+            logger.warning("refused a stream request from %x: it was removed from the cluster", sender)
             return text_response(410, "removed member")
         peer = self._directory.peer(sender)
         if peer is None:
             self._learn_remote(request, sender)
             return text_response(404, "error sender not found")
         if request.headers.get("x-raft-to") != f"{self._context.identity.id:x}":
-            logger.warning("stream request from %x for another member %s", sender, request.headers.get("x-raft-to", "")[:20])
+            target = request.headers.get("x-raft-to", "")[:20]
+            logger.warning("refused a stream request from %x: it is for another member, %s", sender, target)
             return text_response(412, "to field mismatch")
         return peer, kind
 

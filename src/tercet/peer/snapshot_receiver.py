@@ -1,10 +1,10 @@
-"""The other end of a snapshot: its database goes to a file as it arrives, and the message to raft only when that file is safe.
+"""Receives a snapshot: the database goes to a file as it arrives; raft gets the message once that file is durable.
 
 The file is written under a temporary name, fsynced, renamed to `%016x.snap.db` (the snapshot's index), and the directory is
-fsynced: a power cut leaves the whole database or none. Writing happens in a thread, a mebibyte at a time; the socket waits
-meanwhile, so that memory stays bounded whatever the sender does.
+fsynced: a power cut leaves the whole database or none. A thread writes, a mebibyte at a time; meanwhile the socket is not
+read, so memory is bounded.
 
-A second snapshot at the same index finds the first one's file and leaves it alone: the owner may be opening it.
+A second snapshot at the same index does not replace the first one's file, which the owner may be opening.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ _TEMPORARY_PREFIX: Final = "tmp-snap-"
 
 
 def snapshot_path(directory: Path, index: int) -> Path:
-    """Where the database of the snapshot at `index` waits for its owner."""
+    """The file of the received database for the snapshot at `index`."""
     return directory / f"{index:016x}.snap.db"
 
 
 def remove_stale(directory: Path) -> None:
-    """Delete what transfers that a crash cut short left behind."""
+    """Delete partial files of transfers that a crash interrupted."""
     for path in directory.glob(f"{_TEMPORARY_PREFIX}*"):
         path.unlink(missing_ok=True)
-        logger.info("removed the rest of a broken snapshot transfer: %s", path.name)
+        logger.info("removed the partial file of an interrupted snapshot transfer: %s", path.name)
 
 
 class BodyReader:
-    """A body read by length first, then to its end."""
+    """Reads a body: first by length, then in pieces to its end."""
 
     def __init__(self, body: Body) -> None:
         self._body = body
         self._rest = b""
 
     async def exactly(self, size: int) -> bytes:
-        """Raises BodyError if the body ends before."""
+        """The next `size` bytes. Raises BodyError if the body ends before."""
         parts = [self._rest]
         total = len(self._rest)
         while total < size:
@@ -78,15 +78,15 @@ class BodyReader:
 
 
 async def read_envelope(reader: BodyReader, bytes_max: int) -> bytes:
-    """The encoded message in front of the database. Raises BodyError."""
+    """The encoded message before the database. Raises BodyError."""
     size: int = unpack_u64_from(await reader.exactly(8))[0]
     if size > bytes_max:
-        raise BodyError(f"the message in front of the database is {size} bytes, over the limit of {bytes_max}")
+        raise BodyError(f"the message before the database has {size} bytes, over the limit of {bytes_max}")
     return await reader.exactly(size)
 
 
 async def save_database(reader: BodyReader, directory: Path, index: int) -> int:
-    """Bring the rest of the body into its file. Returns its size. Raises BodyError, OSError; then nothing is left behind."""
+    """Write the rest of the body to its file. Returns its size. Raises BodyError, OSError; no file is left then."""
     file = await _in_thread(_create, directory)
     try:
         size = 0
@@ -96,7 +96,7 @@ async def save_database(reader: BodyReader, directory: Path, index: int) -> int:
         if not size:
             raise BodyError("a snapshot without a database")
         await _in_thread(_finish, file, snapshot_path(directory, index))
-    finally:  # not awaited: also a cancelled reception cleans up
+    finally:  # nothing is awaited here, so that a cancelled reception cleans up too
         with suppress(OSError):
             file.close()
         Path(file.name).unlink(missing_ok=True)
@@ -104,7 +104,7 @@ async def save_database(reader: BodyReader, directory: Path, index: int) -> int:
 
 
 async def _in_thread(function: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
-    """Run it in a thread; a cancelled caller still waits for its end, since the file must not be closed under a write."""
+    """Run `function` in a thread. A cancelled caller still waits for its end: the file must not be closed during a write."""
     future = asyncio.get_running_loop().run_in_executor(None, function, *args)
     try:
         return await asyncio.shield(future)

@@ -1,9 +1,9 @@
-"""A member too far behind for the log gets the whole database: one POST, the MsgSnap in front and the file behind it.
+"""Sends the whole database to a member that is too far behind for the log: one POST of the MsgSnap and a bbolt file.
 
     u64 BE length, raftpb.Message (MsgSnap), the bytes of a bbolt file to the end of the body
 
-The owner provides the file as an async iterator, so it need not exist anywhere as a whole. The iterator is always closed
-here, also when nothing was sent: it may hold a view of the database open.
+The owner provides the file as an async iterator, so that it is never in memory as a whole. The iterator is always closed
+here, also if nothing was sent, since it may hold a view of the database open.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from tercet.raft.types import Message
 
 logger = logging.getLogger("tercet.peer")
 
-_PIECE_BYTES: Final = 256 << 10  # small pieces of the owner's are joined up to this: one chunk, one write
+_PIECE_BYTES: Final = 256 << 10  # the owner's pieces are joined up to this size: one chunk, one write
 
 
 async def send_snapshot(
     message: Message, database: AsyncIterator[bytes], context: Context, status: PeerStatus, picker: UrlPicker
 ) -> None:
-    """Send, and report to raft how it went. Never raises but when cancelled."""
+    """Send, and report the result to raft. Raises only when cancelled."""
     origin = picker.pick()
     headers = [*context.identity.request_headers(), ("Content-Type", "application/octet-stream")]
     index = message.snapshot.index if message.snapshot is not None else 0
     logger.info("sending the snapshot at %d to peer %x", index, status.id)
     ok = False
     try:
-        first = await anext(database, b"")  # before the dial: a generator that never began would never let go of its view
+        first = await anext(database, b"")  # before the dial: a generator that was never started does not run its `finally`
         async with aclosing(_body(message, first, database)) as body:
             answer = await context.client.request(
                 origin, "POST", "/raft/snapshot", headers, body, timeout=context.limits.snapshot_timeout
             )
         check_answer(answer, status.id, context)
         ok = True
-    except Exception as error:  # the owner's iterator may fail in its own ways; raft has to know in each case
-        logger.warning("the snapshot at %d to peer %x failed: %s", index, status.id, error or type(error).__name__)
+    except Exception as error:  # the owner's iterator may raise anything, and raft must get a report in every case
+        logger.warning("failed to send the snapshot at %d to peer %x: %s", index, status.id, error or type(error).__name__)
         picker.unreachable(origin)
         context.unreachable(status.id)
     else:
@@ -59,7 +59,7 @@ async def send_snapshot(
 
 
 async def discard_database(database: AsyncIterator[bytes]) -> None:
-    """Let go of what an iterator that nobody will read holds open: begun and ended, so that its `finally` runs."""
+    """Close an iterator that will not be read: it is started first, so that its `finally` runs."""
     await anext(database, b"")
     await _close(database)
 

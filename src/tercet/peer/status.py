@@ -1,7 +1,7 @@
-"""Is a member connected, since when, and how does the line to it do?
+"""The state of the connection to one member: active or not, since when, and counters.
 
-A member is active while at least one of the four streams that join the pair is up. Its coming and going is one log line
-each, however often a dial fails in between: a peer that is down for an hour is dialled some 70,000 times.
+A member is active while at least one of the four streams of the pair is up. Each change is one log line, however often a dial
+fails in between: a peer that is down for an hour is dialled about 70,000 times.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ROUND_TRIP_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(16))  # se
 
 
 class PeerStatus:
-    """One member as seen from here. The numbers are plain integers, read when somebody asks for metrics."""
+    """One member as seen from here. The counters are plain integers, read when /metrics is scraped."""
 
     __slots__ = (
-        "_complaints",
+        "_failures",
         "_links",
         "_loop",
         "active_since",
@@ -43,11 +43,11 @@ class PeerStatus:
         self.id = id
         self._loop = asyncio.get_running_loop()
         self._links: dict[str, int] = {}
-        self._complaints: dict[str, str] = {}
+        self._failures: dict[str, str] = {}  # the last one logged, by link
         self.active_since: float | None = None  # loop.time()
         self.rtt: float | None = None  # seconds, of the last probe
         self.clock_drift: float | None = None  # seconds that its clock is ahead of ours
-        self.round_trip_counts = [0] * (len(ROUND_TRIP_BOUNDS) + 1)  # of probes; the last: slower ones
+        self.round_trip_counts = [0] * (len(ROUND_TRIP_BOUNDS) + 1)  # of probes; the last is for slower ones
         self.round_trip_sum = 0.0  # seconds
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -58,7 +58,7 @@ class PeerStatus:
         self.snapshots_failed = 0
 
     def probed(self, round_trip: float, clock_drift: float) -> None:
-        """The member has answered a probe; both in seconds."""
+        """Record the answer to a probe; both in seconds."""
         self.rtt, self.clock_drift = round_trip, clock_drift
         self.round_trip_counts[bisect_left(ROUND_TRIP_BOUNDS, round_trip)] += 1
         self.round_trip_sum += round_trip
@@ -68,7 +68,7 @@ class PeerStatus:
             self.active_since = self._loop.time()
             logger.info("peer %x became active (%s)", self.id, link)
         self._links[link] = self._links.get(link, 0) + 1
-        self._complaints.pop(link, None)
+        self._failures.pop(link, None)
 
     def link_down(self, link: str, reason: str) -> None:
         count = self._links.pop(link, 0) - 1
@@ -79,8 +79,8 @@ class PeerStatus:
             self.disconnects += 1
             logger.warning("peer %x became inactive (%s: %s)", self.id, link, reason)
 
-    def complain(self, link: str, text: str) -> None:
-        """Log why a link does not come up, when that is news."""
-        if text != self._complaints.get(link):
-            self._complaints[link] = text
+    def log_failure(self, link: str, text: str) -> None:
+        """Log why a link does not come up, unless the last failure had the same reason."""
+        if text != self._failures.get(link):
+            self._failures[link] = text
             logger.warning("peer %x: %s: %s", self.id, link, text)

@@ -1,10 +1,10 @@
-"""Our side of a stream that we dialled: a member's messages for us, read from the endless body of its response.
+"""Reads a stream that we dialled: a member's messages for us, from the endless body of its response.
 
-One coroutine a stream dials, and dials again 100 ms after whatever ended the last one, at the member's next URL. While a
-stream is up, messages go from `data_received` straight to the owner, without a coroutine between.
+One coroutine per stream dials, and dials again at the member's next URL 100 ms after the stream has ended for any reason.
+While it is up, messages go from `data_received` directly to the owner, without a coroutine.
 
-What the answer to the dial means: 200, read; 410 or 403, this member is out of the cluster; everything else, try again. 5 s
-without a byte, not even a heartbeat of the link, end a stream.
+The status of the response: 200, read; 410 or 403, this member was removed; anything else, dial again. A stream ends after 5 s
+without a byte, since even an idle one carries link heartbeats.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tercet.peer.url_picker import UrlPicker
 from tercet.raft.types import Message
 
 _PRECONDITION_TEXTS: Final = {
-    "incompatible version": "it finds our version incompatible",
-    "cluster ID mismatch": "it belongs to another cluster",
-    "to field mismatch": "another member answers at its address",
+    "incompatible version": "our version is incompatible with the peer's",
+    "cluster ID mismatch": "the peer belongs to another cluster",
+    "to field mismatch": "another member uses this address",
 }
 
 
@@ -35,7 +35,7 @@ class Decoder(Protocol):
 
 
 class StreamReader:
-    """Keeps one stream from a member open. `kind` is `message` or `msgapp`."""
+    """Keeps one stream from a member open. kind: `message` or `msgapp`."""
 
     def __init__(self, kind: str, context: Context, status: PeerStatus, picker: UrlPicker) -> None:
         self._kind = kind
@@ -45,28 +45,29 @@ class StreamReader:
         self._path = f"/raft/stream/{kind}/{context.identity.id:x}"
 
     async def run(self) -> None:
-        """Until cancelled, or until the member says that we are removed."""
+        """Dial and read until cancelled."""
         while True:
             origin = self._picker.pick()
             try:
                 answer, transport, first = await self._context.client.open_stream(
                     origin, self._path, self._context.identity.request_headers(self._status.id)
                 )
-                reason = self._why_unusable(answer)
+                reason = self._rejection(answer)
                 if reason is None:
                     await self._read(transport, first)
                 else:
                     transport.abort()
-                    self._status.complain(f"{self._kind} in", f"{origin.authority}: {reason}")
+                    self._status.log_failure(f"{self._kind} in", f"{origin.authority}: {reason}")
             except OSError as error:
-                self._status.complain(f"{self._kind} in", f"{origin.authority}: {error}")
+                self._status.log_failure(f"{self._kind} in", f"{origin.authority}: {error}")
             self._picker.unreachable(origin)
             await asyncio.sleep(self._context.limits.redial_pause)
 
-    def _why_unusable(self, answer: Answer) -> str | None:
+    def _rejection(self, answer: Answer) -> str | None:
+        """Why the response is not a stream; None for one that is."""
         identity = self._context.identity
         if answer.status in (403, 410):
-            # Only our own cluster can put us out of it.
+            # Only a member of our own cluster can know that we were removed.
             if answer.headers.get("x-etcd-cluster-id", f"{identity.cluster_id:x}") == f"{identity.cluster_id:x}":
                 self._context.removed_by(self._status.id)
             return answer.text
@@ -76,19 +77,19 @@ class StreamReader:
             return f"status {answer.status} {answer.text}"
         if not offers_streams(answer.headers, identity.version):
             major, minor = parse_version(answer.headers.get("x-server-version"))
-            return f"its version {major}.{minor} has no such stream"
+            return f"its version {major}.{minor} does not offer this stream"
         return None
 
     async def _read(self, transport: asyncio.Transport, first: bytes) -> None:
         if transport.is_closing():
-            raise ConnectionResetError("closed right after its head")
+            raise ConnectionResetError("the connection closed after the response headers")
         protocol = _StreamProtocol(self._new_decoder(), transport, self._context, self._status)
         transport.set_protocol(protocol)
         self._status.link_up(f"{self._kind} in")
         try:
             if first:
                 protocol.data_received(first)
-            await protocol.over
+            await protocol.closed
         finally:
             transport.abort()
             self._status.link_down(f"{self._kind} in", protocol.reason)
@@ -101,7 +102,7 @@ class StreamReader:
 
 
 class _StreamProtocol(asyncio.Protocol):
-    """The connection, once it is a stream. `over` is done when it has ended, and `reason` then says why."""
+    """The connection, once it is a stream. `closed` is resolved when it has ended, for `reason`."""
 
     def __init__(self, decoder: Decoder, transport: asyncio.Transport, context: Context, status: PeerStatus) -> None:
         self._chunks = ChunkDecoder()
@@ -111,7 +112,7 @@ class _StreamProtocol(asyncio.Protocol):
         self._status = status
         self._heard = context.loop.time()
         self._timer = context.loop.call_later(context.limits.read_timeout, self._check_deadline)
-        self.over: asyncio.Future[None] = context.loop.create_future()
+        self.closed: asyncio.Future[None] = context.loop.create_future()
         self.reason = "closed by the peer"
 
     def data_received(self, data: bytes) -> None:
@@ -126,7 +127,7 @@ class _StreamProtocol(asyncio.Protocol):
         for message in messages:
             reason = self._context.accept(message)
             if reason is not None:
-                self._status.complain("messages in", reason)
+                self._status.log_failure("messages in", reason)
         if self._chunks.ended:
             self._end("ended by the peer")
 
@@ -134,8 +135,8 @@ class _StreamProtocol(asyncio.Protocol):
         if error is not None:
             self.reason = str(error)
         self._timer.cancel()
-        if not self.over.done():
-            self.over.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     def _end(self, reason: str) -> None:
         self.reason = reason
@@ -146,6 +147,6 @@ class _StreamProtocol(asyncio.Protocol):
         timeout = self._context.limits.read_timeout
         quiet = self._context.loop.time() - self._heard
         if quiet >= timeout:
-            self._end(f"nothing heard for {timeout:g} s")
+            self._end(f"nothing received for {timeout:g} s")
         else:
             self._timer = self._context.loop.call_later(timeout - quiet, self._check_deadline)

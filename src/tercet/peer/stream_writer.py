@@ -1,10 +1,10 @@
-"""Our side of a stream that a peer dialled: the endless response body into which we write our messages for it.
+"""Writes a stream that a peer dialled: our messages for it, in an endless response body.
 
-The transport's own write buffer is the queue. It is bounded twice, by messages and by bytes, while the peer is behind; what
-does not fit is dropped before it is encoded, and reported. A peer that takes nothing for 5 s is cut: raft will probe it
-when it is back.
+The queue is the transport's write buffer. While the peer is behind, it is bounded by messages and by bytes; what does not fit
+is dropped before it is encoded, and reported. A peer that reads nothing for 5 s is disconnected: raft probes it when it is
+back.
 
-A heartbeat of the link, every third of the peer's read deadline, keeps a quiet stream from being taken for a dead one.
+A link heartbeat, every third of the peer's read deadline, keeps an idle stream open.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tercet.peer.status import PeerStatus
 from tercet.raft.types import Message
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
-_GOODBYE_SECONDS: Final = 1.0  # what is written may still leave for so long
-_BUFFER_HIGH_BYTES: Final = 1 << 20  # one full MsgApp; beyond it the stream counts as behind
+_DRAIN_SECONDS: Final = 1.0
+_BUFFER_HIGH_BYTES: Final = 1 << 20  # one full MsgApp; beyond it the peer is behind
 
 
 class Encoder(Protocol):
@@ -31,7 +31,7 @@ class Encoder(Protocol):
 
 
 class StreamWriter(asyncio.Protocol):
-    """See the module. `on_lost` is called once, when the stream is over, whoever ended it."""
+    """`on_lost` is called once, when the stream has ended for any reason; `closed` is then resolved."""
 
     __slots__ = (
         "_beat",
@@ -50,7 +50,7 @@ class StreamWriter(asyncio.Protocol):
         "_taken",
         "_transport",
         "_written",
-        "over",
+        "closed",
     )
 
     def __init__(
@@ -76,14 +76,14 @@ class StreamWriter(asyncio.Protocol):
         self._taken = 0
         self._stalled = 0.0
         self._lost = False
-        self.over: asyncio.Future[None] = context.loop.create_future()
+        self.closed: asyncio.Future[None] = context.loop.create_future()
         self._reason = "closed by the peer"
         transport.set_write_buffer_limits(high=_BUFFER_HIGH_BYTES)
         self._beat = context.loop.call_later(self._beat_seconds, self._heartbeat)
         status.link_up(name)
 
     def add(self, message: Message) -> bool:
-        """Take a message for the next `flush`; False if the peer is so far behind that it has to be dropped."""
+        """Encode a message for the next `flush`; False, and nothing encoded, if the peer is too far behind."""
         limits = self._context.limits
         waiting = self._pending_bytes + (self._transport.get_write_buffer_size() if self._behind else 0)
         if self._queued >= limits.stream_messages_max or waiting > limits.stream_bytes_max:
@@ -95,7 +95,7 @@ class StreamWriter(asyncio.Protocol):
         return True
 
     def flush(self) -> None:
-        """One chunk, one write, for all that was added."""
+        """Write all that was added, as one chunk."""
         pending = self._pending
         if not pending:
             return
@@ -108,23 +108,23 @@ class StreamWriter(asyncio.Protocol):
         if not self._behind:
             self._queued = 0
 
-    def close(self, reason: str, *, politely: bool = False) -> None:
-        """End the stream: at once, or after what is written has gone out (for a member that was just removed)."""
+    def close(self, reason: str, *, drain: bool = False) -> None:
+        """End the stream at once, or with `drain` after what is written was sent, a second at most."""
         if self._lost:
             return
         self._reason = reason
-        if politely and not self._transport.is_closing():
+        if drain and not self._transport.is_closing():
             self._transport.write(_LAST_CHUNK)
             self._transport.close()
             self._beat.cancel()
-            self._beat = self._context.loop.call_later(_GOODBYE_SECONDS, self._transport.abort)
+            self._beat = self._context.loop.call_later(_DRAIN_SECONDS, self._transport.abort)
         else:
             self._transport.abort()
 
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        """The dialler has nothing to say on its own stream; whatever it sends is not kept."""
+        """Ignored: the dialler sends nothing on its stream."""
 
     def pause_writing(self) -> None:
         self._behind = True
@@ -135,11 +135,11 @@ class StreamWriter(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = True
-        self.over.set_result(None)
+        self.closed.set_result(None)
         self._beat.cancel()
         self._pending.clear()
         self._status.link_down(self._name, str(error) if error is not None else self._reason)
-        # Raft counts on what it has sent. It cannot be known how much of that arrived, so it has to probe.
+        # It is not known how much of what raft has sent arrived, so raft has to probe.
         self._context.unreachable(self._status.id)
         self._on_lost(self)
 
@@ -164,8 +164,8 @@ class StreamWriter(asyncio.Protocol):
         else:
             self._stalled += self._beat_seconds
             if self._stalled >= self._context.limits.write_timeout:
-                self.close(f"it took nothing for {self._context.limits.write_timeout:g} s")
+                self.close(f"the peer read nothing for {self._context.limits.write_timeout:g} s")
                 return
-        if not self._behind:  # a peer with so much to read needs no sign of life
+        if not self._behind:  # a peer that is behind has enough to read
             self._write(self._encoder.heartbeat)
         self._beat = self._context.loop.call_later(self._beat_seconds, self._heartbeat)

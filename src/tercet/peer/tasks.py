@@ -1,4 +1,4 @@
-"""Coroutines with an owner: whoever starts them ends them, and none fails unheard."""
+"""Tasks with an owner, which cancels them. A task's exception is logged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tasks:
             task.cancel()
 
     async def close(self) -> None:
-        """Cancel all and wait until they are over; the caller itself, if it is one of them, is only cancelled."""
+        """Cancel all tasks and wait for their end; if the caller is one of them, it is only cancelled."""
         self.cancel()
         others = self._tasks - {asyncio.current_task()}
         if others:

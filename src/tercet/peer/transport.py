@@ -1,13 +1,13 @@
-"""The members' line to each other: one object a member, that sends raft's messages and hands over what comes in.
+"""One member's transport: sends raft's messages to its peers, and delivers theirs.
 
     leader                                         follower
     transport.send([MsgApp...])  --- stream --->   handler.receive(MsgApp)
     handler.receive(MsgAppResp)  <-- stream ----   transport.send([MsgAppResp])
 
-`send` never waits and keeps nothing beyond its bounds: what cannot go is dropped and reported, since raft repeats itself.
-Everything runs on one event loop; every task belongs to this object and is over when `close` returns.
+`send` never waits, and its queues are bounded: what does not fit is dropped and reported, since raft retries. Everything runs
+on one event loop; every task belongs to this object and has ended when `close` returns.
 
-etcd's own members are peers like any other: bytes, headers and answers are theirs (server/etcdserver/api/rafthttp).
+The protocol is etcd's, whose members can be peers (server/etcdserver/api/rafthttp).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _SNAP: Final = MessageType.SNAP
 
 
 class Transport:
-    """Made inside a running loop.
+    """Belongs to the loop it was made in.
 
-    api: answers /members, /version and the like; without it the listener only knows /raft.
-    snapshot_directory: where a received database waits for its owner, as `%016x.snap.db`.
-    server_tls, client_tls: contexts for https peer URLs; the client's holds this member's certificate, if peers ask for one.
-    admit: called with each accepted connection (after its TLS handshake); a text refuses it.
-    dial_timeout: seconds; etcd uses one second more than an election timeout.
+    api: answers /members, /version and the like; without it the listener serves only /raft.
+    snapshot_directory: received databases are stored here, as `%016x.snap.db`.
+    server_tls, client_tls: contexts for https peer URLs; the client's holds this member's certificate.
+    admit: called with each accepted connection, after its TLS handshake; returns a reason to refuse it, or None.
+    dial_timeout: seconds; etcd's is an election timeout and one second.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Transport:
     async def serve(self, *urls: str) -> list[tuple[str, int]]:
         """Listen on these peer URLs (http or https; port 0 picks one). Returns the bound addresses.
 
-        Raises ValueError for a bad URL or an https one without `server_tls`, OSError when the address is not to be had.
+        Raises ValueError for a bad URL, or for an https one without `server_tls`; OSError if it cannot bind.
         """
         origins = [parse_origin(url) for url in urls]
         if any(origin.tls for origin in origins) and self._server_tls is None:
@@ -101,45 +101,45 @@ class Transport:
                 backlog=128,
             )
             self._servers.append(server)
-            sockets = cast(Any, server).sockets  # a tuple says asyncio, and uvloop gives a list: compiled code would refuse it
+            sockets = cast(Any, server).sockets  # asyncio's type is a tuple, uvloop returns a list, which compiled code refuses
             bound.extend(socket.getsockname()[:2] for socket in sockets)
         return bound
 
-    # Who is known
+    # Members
 
     def add_peer(self, id: int, urls: Sequence[str]) -> None:
-        """A member of the configuration: dial its streams, probe it. Known already: nothing. Raises ValueError for bad URLs."""
+        """Dial and probe a member of the configuration, unless it is known already. Raises ValueError for bad URLs."""
         if self._closed or id == self._context.identity.id or id in self._peers:
             return
         self._peers[id] = Peer(id, urls, self._context)
-        self._context.strangers.discard(id)
+        self._context.unverified.discard(id)
         remote = self._remotes.pop(id, None)
         if remote is not None:
             self._retire(remote)
 
     def update_peer(self, id: int, urls: Sequence[str]) -> None:
-        """Its URLs changed; streams that are up stay up. Raises ValueError for bad URLs, KeyError for an unknown id."""
+        """Set a member's URLs; open streams stay open. Raises ValueError for bad URLs, KeyError for an unknown id."""
         self._peers[id].update(urls)
 
     def remove_peer(self, id: int) -> None:
-        """It left the configuration: what is written to it may still leave, nothing more."""
+        """The member left the configuration: what is written already may still be sent."""
         for known in (self._peers, self._remotes):
             gone = known.pop(id, None)
-            self._context.strangers.discard(id)
+            self._context.unverified.discard(id)
             if gone is not None:
                 self._retire(gone)
 
     def add_remote(self, id: int, urls: Sequence[str]) -> None:
-        """A member known by address only: it is answered by POST until `add_peer` names it. Bad URLs are logged, not raised."""
-        self._context.strangers.discard(id)
+        """A member known only by address: it is answered by POST until `add_peer`. Bad URLs are logged, not raised."""
+        self._context.unverified.discard(id)
         self._add_remote(id, urls)
 
     def learn_remote(self, id: int, urls: Sequence[str]) -> None:
-        """`add_remote` for one that introduced itself. It is not believed when it says that this member has been removed."""
+        """`add_remote` for a member known only from its own request, whose claim that this member was removed is ignored."""
         if id not in self._peers and id not in self._remotes:
             self._add_remote(id, urls)
             if id in self._remotes:
-                self._context.strangers.add(id)
+                self._context.unverified.add(id)
 
     def peer(self, id: int) -> Peer | None:
         return self._peers.get(id)
@@ -150,20 +150,20 @@ class Transport:
         return sorted(self._peers)
 
     def active_since(self, id: int) -> float | None:
-        """loop.time() of the moment since which a member has been connected without a break; None: it is not."""
+        """The loop.time() since which a member has been connected; None if it is not."""
         peer = self._peers.get(id)
         return peer.status.active_since if peer is not None else None
 
     def status(self, id: int) -> PeerStatus | None:
-        """Counters, round trip and clock drift of a member; live."""
+        """A member's counters, round trip and clock drift; live."""
         known = self._peers.get(id) or self._remotes.get(id)
         return known.status if known is not None else None
 
     # Sending
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Take a turn's messages on their way: one write a stream. Messages to unknown or removed members are dropped."""
-        touched: list[StreamWriter] = []
+        """Send a turn's messages, with one write per stream. Those to unknown or removed members are dropped."""
+        dirty: list[StreamWriter] = []
         for message in strip_redundant(messages) if len(messages) > 1 else messages:
             target: Remote | None = self._peers.get(message.to) or self._remotes.get(message.to)
             if target is None:
@@ -174,30 +174,25 @@ class Transport:
                 self._context.snapshot_wanted(message)
                 continue
             writer = target.send(message)
-            if writer is not None and writer not in touched:
-                touched.append(writer)
-        for writer in touched:
+            if writer is not None and writer not in dirty:
+                dirty.append(writer)
+        for writer in dirty:
             writer.flush()
 
     def send_snapshot(self, message: Message, database: AsyncIterator[bytes]) -> None:
-        """Send a MsgSnap and the database it speaks of; `report_snapshot` tells how it went. `database` is always closed."""
+        """Send a MsgSnap and its database; `Handler.report_snapshot` gets the result. `database` is always closed."""
         target = self._peers.get(message.to) or self._remotes.get(message.to)
         if target is None or self._closed or self._snapshots >= self._context.limits.snapshots_max:
-            self._tasks.spawn(discard_database(database), "letting go of a snapshot")
+            self._tasks.spawn(discard_database(database), "close of a snapshot that is not sent")
             self._context.snapshot_sent(message.to, False)
             return
         self._snapshots += 1
         self._tasks.spawn(self._send_snapshot(target, message, database), f"snapshot to {message.to:x}")
 
-    @property
-    def snapshots_in_flight(self) -> int:
-        """How many databases are being sent; while there are any, the log they continue must be kept."""
-        return self._snapshots
-
-    # The end
+    # Closing
 
     async def close(self) -> None:
-        """Stop listening, dialling and sending. Returns when nothing of it runs any more: a second at most."""
+        """Stop listening, dialling and sending. Returns after the last task has ended, a second at most."""
         self._closed = True
         self._context.close()
         for server in self._servers:
@@ -220,11 +215,11 @@ class Transport:
         try:
             self._remotes[id] = Remote(id, urls, self._context)
         except ValueError as error:
-            logger.warning("member %x cannot be answered: %s", id, error)
+            logger.warning("cannot answer member %x: %s", id, error)
 
     def _retire(self, remote: Remote) -> None:
         remote.stop()
-        self._tasks.spawn(remote.wait_stopped(), f"farewell to {remote.id:x}")
+        self._tasks.spawn(remote.wait_stopped(), f"stop of {remote.id:x}")
 
     async def _send_snapshot(self, target: Remote, message: Message, database: AsyncIterator[bytes]) -> None:
         try:
@@ -240,9 +235,9 @@ class Transport:
 
 
 def strip_redundant(messages: Iterable[Message]) -> list[Message]:
-    """Leave out each acknowledgement of appends that a later one of the same batch to the same member includes.
+    """Drop each append acknowledgement that is covered by a later one of the same batch to the same member.
 
-    Rejections stay: they carry a hint, and no other message says the same.
+    Rejections stay: they carry a hint.
     """
     batch = list(messages)
     if len(batch) < 2:
@@ -254,7 +249,7 @@ def strip_redundant(messages: Iterable[Message]) -> list[Message]:
             key = (message.to, message.term)
             if message.index <= acknowledged.get(key, -1):
                 continue
-            acknowledged[key] = message.index  # a later one may say less: it answers an append that was sent again
+            acknowledged[key] = message.index  # a later one may be lower: it answers an append that was sent again
         kept.append(message)
     kept.reverse()
     return kept

@@ -1,1 +1,1 @@
-"""Wire and disk messages: the .proto files and the modules made from them (`python -m tercet.proto.generate`)."""
+"""Protobuf messages: .proto files, the modules generated from them, and the wire format by hand where speed matters."""

@@ -1,7 +1,7 @@
-"""Make the `_pb2` modules from the .proto files beside this one: `python -m tercet.proto.generate`.
+"""Generates the `_pb2` modules from the .proto files in this directory: `python -m tercet.proto.generate`.
 
-The generated modules register in a descriptor pool of our own. With protobuf's default pool a program could not import
-both tercet and another etcd client: each brings messages called `etcdserverpb.RangeRequest`, and a pool takes a name once.
+The generated modules use a descriptor pool of their own. With protobuf's default pool a program could not import both tercet
+and another etcd client: both define messages such as `etcdserverpb.RangeRequest`, and a pool accepts each name only once.
 """
 
 from __future__ import annotations

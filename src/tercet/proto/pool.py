@@ -1,4 +1,4 @@
-"""The descriptor pool that holds our messages, apart from protobuf's default one (see generate.py)."""
+"""The descriptor pool of tercet's messages, separate from protobuf's default pool (see generate.py)."""
 
 from google.protobuf.descriptor_pool import DescriptorPool
 

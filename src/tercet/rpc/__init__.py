@@ -1,6 +1,6 @@
 """gRPC over HTTP/2, or within one process: server and client, independent of any service.
 
-Unary calls are plain callbacks, streams are coroutines; every connection is flushed once per loop turn; every queue is bounded.
+Unary calls are plain callbacks, streams are coroutines. Every connection is flushed once per loop turn; every queue is bounded.
 """
 
 from tercet.rpc.call import Call, Peer, ServerStream, StreamOver, UnaryCall

@@ -5,8 +5,8 @@
     reply = await channel.unary("/etcdserverpb.KV/Put", request, timeout=5)
     channel.start_unary("/etcdserverpb.KV/Put", request, callback)      # hot: all calls of a loop turn leave in one write
 
-One channel is one connection: it is not made again when lost, and names are not resolved again; whoever holds several endpoints
-decides that. A lost connection ends its calls with UNAVAILABLE, and `on_lost(reason)` is called.
+A channel is one connection. It does not reconnect or resolve names again by itself: that is for the owner, who may have other
+endpoints. A lost connection ends its calls with UNAVAILABLE, and `on_lost(reason)` is called.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ class Channel:
         options: ChannelOptions | None = None,
         on_lost: Callable[[str], object] | None = None,
     ) -> None:
-        """`ssl` must offer ALPN h2; `authority` (default host:port) names the server to itself.
+        """ssl: must offer ALPN h2.
 
-        `server_hostname` (default `host`) is what its certificate must say. With `unix_path` host and port only serve as names.
+        authority: the `:authority` of requests, default host:port.
+        server_hostname: the name that the server's certificate must have, default `host`.
+        unix_path: connect to this socket; host and port are then only names.
         """
         self._host = host
         self._port = port
@@ -62,7 +64,7 @@ class Channel:
         self._timed_heads: dict[tuple[str, float], Headers] = {}
 
     async def connect(self) -> None:
-        """Connect (again, after a loss), and wait until the server speaks HTTP/2. Raises RpcError (UNAVAILABLE)."""
+        """Connect, or reconnect after a loss; return when the server's SETTINGS have arrived. Raises RpcError (UNAVAILABLE)."""
         require(self._connection is None or self._connection.closing, "a channel is connected twice")
         loop = asyncio.get_running_loop()
         connection = ClientConnection(loop, self._options, self._on_lost)
@@ -95,7 +97,7 @@ class Channel:
 
     @staticmethod
     def _discard(connection: ClientConnection) -> None:
-        """Of a connection that did not come to be nothing may stay: no transport, no timer, no unread exception."""
+        """Release a connection that failed to open: its transport, its timer, and the exception in `ready`."""
         connection._on_lost = lambda reason: None
         if hasattr(connection, "transport"):
             connection.abort()
@@ -104,13 +106,13 @@ class Channel:
 
     @property
     def is_usable(self) -> bool:
-        """Whether a new call can be started: connected, and not told to go away."""
+        """Whether a new call can be started: connected, and no GOAWAY received."""
         connection = self._connection
         return connection is not None and not connection.closing and not connection.going_away
 
     @property
     def traffic(self) -> TrafficCount:
-        """Bytes of the present connection."""
+        """Bytes of the current connection."""
         return TrafficCount() if self._connection is None else self._connection.traffic
 
     @property
@@ -125,9 +127,10 @@ class Channel:
         timeout: float | None = None,
         metadata: Metadata = (),
     ) -> ClientUnary:
-        """Send a request; later, never before this returns, `callback(code, text, message)` is called, exactly once.
+        """Send a request. `callback(code, text, message)` is called exactly once, and not before this returns.
 
-        timeout: seconds, told to the server and kept here. Returns the call, to `cancel()` it. Raises RpcError if unconnected.
+        timeout: seconds, sent to the server and enforced here too. Returns the call, to `cancel()` it. Raises RpcError if
+        not connected.
         """
         connection = self._connected()
         headers = self._heads.get(path) or self._learn_head(path)
@@ -170,7 +173,7 @@ class Channel:
         return reply
 
     def stream(self, path: str, timeout: float | None = None, metadata: Metadata = ()) -> ClientStream:
-        """Start a streaming call of any kind; its errors show when it is used. Raises RpcError when not connected."""
+        """Start a streaming call of any kind; the stream's methods raise its errors. Raises RpcError if not connected."""
         connection = self._connected()
         headers = self._full_head(self._heads.get(path) or self._learn_head(path), timeout, metadata)
         call = ClientStream(connection, connection.calls)
@@ -188,7 +191,7 @@ class Channel:
         return call
 
     async def close(self) -> None:
-        """End all calls with CANCELLED, tell the server, close."""
+        """End all calls with CANCELLED, send GOAWAY, close."""
         connection = self._connection
         if connection is None:
             return
@@ -198,7 +201,7 @@ class Channel:
         connection.goaway(http2.NO_ERROR, b"")
         await asyncio.wait((connection.lost,), timeout=1.0)
         if not connection.lost.done():
-            connection.transport.abort()  # the server does not take what we have to say
+            connection.transport.abort()  # the server does not read
 
     def _connected(self) -> ClientConnection:
         connection = self._connection

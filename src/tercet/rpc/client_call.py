@@ -1,6 +1,6 @@
-"""What every call of a client has in common: it ends exactly once, by the server's status, its deadline, `cancel`, or a loss.
+"""A client's call. It ends exactly once: by the server's status, its deadline, `cancel`, or the loss of the connection.
 
-Statuses that no server sent are worded and coded as grpc-go does it (http2_client.go, http_util.go).
+Statuses that the client itself makes have grpc-go's codes and texts (http2_client.go, http_util.go).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tercet.rpc.wire import decode_grpc_message
 
 
 class RpcError(StatusError):
-    """A call ended with another status than OK.
+    """A call ended with a status other than OK.
 
-    `unprocessed`: the server is known not to have looked at the call, so that any call may be sent again; False means unknown.
+    unprocessed: True if the server certainly did not process the call, so that even a write may be retried; False: unknown.
     """
 
     def __init__(self, code: Code, message: str, *, unprocessed: bool = False) -> None:
@@ -50,20 +50,20 @@ class ClientCall:
         self.headers: Headers | None = None
         self.trailers: Headers | None = None
 
-    # To be said by the two kinds of calls.
+    # Implemented by subclasses
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the answer."""
+        """Take bytes of the response."""
         raise NotImplementedError
 
     def ended(self, code: int, text: str) -> None:
-        """The call is over, and forgotten by its connection."""
+        """The call is over, and no longer among its connection's calls."""
         raise NotImplementedError
 
     # For callers
 
     def cancel(self) -> None:
-        """End the call here and now; the server is told."""
+        """End the call at once, and reset its stream."""
         self._give_up(Code.CANCELLED, "context canceled")
 
     # For the connection
@@ -83,7 +83,7 @@ class ClientCall:
         self.ended(code, text)
 
     def finish_by(self, trailers: Headers) -> None:
-        """End the call with what the server says."""
+        """End the call with the status in the server's trailers."""
         self.trailers = trailers
         status = message = None
         for name, value in trailers:

@@ -29,7 +29,7 @@ _OK = (b"grpc-status", b"0")
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
-    """`keepalive_interval_seconds` 0: no pings. A server may hang up on pings more often than it allows (etcd: 5 s)."""
+    """`keepalive_interval_seconds` 0: no pings. Servers close connections that ping more often than they allow (etcd: 5 s)."""
 
     connect_timeout_seconds: float = 5.0
     max_message_bytes: int = 0x7FFFFFFF
@@ -39,14 +39,14 @@ class ChannelOptions:
 
 
 class ClientConnection(Connection):
-    """The protocol object below a Channel: hands events to calls."""
+    """The protocol object below a Channel."""
 
     __slots__ = ("_on_lost", "_pinger", "calls", "going_away", "lost", "ready", "reason")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: ChannelOptions, on_lost: Callable[[str], object]) -> None:
         super().__init__(loop, http2.client_session(), TrafficCount(), Deadlines(loop), options.max_message_bytes)
         self.calls: dict[int, ClientCall] = {}
-        self.ready: asyncio.Future[None] = loop.create_future()  # the server's SETTINGS came: it speaks HTTP/2
+        self.ready: asyncio.Future[None] = loop.create_future()  # resolved by the server's SETTINGS: it speaks HTTP/2
         self.lost: asyncio.Future[None] = loop.create_future()
         self.reason = ""
         self.going_away = False
@@ -91,7 +91,7 @@ class ClientConnection(Connection):
             self.going_away = True
             text = event.debug_data.decode("utf-8", "replace")
             self.reason = f"server sent GOAWAY, code {event.error_code}" + (f", debug data: {text}" if text else "")
-            # The engine ends the calls that the server has not looked at; the others may still be answered.
+            # The session ends the calls that the server did not process; the others may still be answered.
             self.mark_dirty()
         elif isinstance(event, ConnectionClosed):
             self.close()
@@ -110,7 +110,7 @@ class ClientConnection(Connection):
             self._on_lost(self.reason)
 
     def fail_later(self, call: ClientCall, error: str) -> None:
-        """End a call that could not be started, when its starter has returned."""
+        """End a call that could not be started, after the function that started it has returned."""
         call.unprocessed = True
         self.loop.call_soon(call.finish, Code.UNAVAILABLE, self.reason or f"the connection is closing: {error}")
 
@@ -118,7 +118,7 @@ class ClientConnection(Connection):
         try:
             self.session.ping()
         except HTTP2Error:
-            return  # going down already
+            return  # the connection is closing
         self.mark_dirty()
 
     def peer_is_dead(self) -> None:

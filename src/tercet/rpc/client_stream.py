@@ -4,7 +4,8 @@
         await stream.send(request)            # waits while the server does not read
         async for message in stream: ...      # ends with OK; raises RpcError for any other end
 
-What is not received shuts the stream's window, so that a slow reader costs bounded memory. Leaving the block cancels the call.
+Messages that are not received close the stream's window, so that a slow reader costs bounded memory. Leaving the block cancels
+the call.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ClientStream(ClientCall):
         self._error: RpcError | None = None
 
     def opened(self, stream_id: int) -> None:
-        """The connection has given the call its stream."""
+        """Set the stream's id, which the session assigns."""
         self.stream_id = stream_id
         self._inbox = Inbox(partial(self.connection.throttle, stream_id))
         self._outlet = Outlet(self.connection, stream_id)
@@ -55,14 +56,14 @@ class ClientStream(ClientCall):
         self.cancel()
 
     async def receive(self) -> bytes | None:
-        """The next message, None when the server has ended the call with OK. One caller at a time. Raises RpcError."""
+        """The next message, None once the server has ended the call with OK. One caller at a time. Raises RpcError."""
         message = await self._inbox.take()
         if message is None and self._error is not None:
             raise self._error
         return message
 
     def send_now(self, message: bytes) -> bool:
-        """Queue one message; False when the sender should wait for `drained` before the next. Raises RpcError."""
+        """Queue one message; False when the sender should await `drained` before the next. Raises RpcError."""
         if self.finished:
             raise self._error or RpcError(Code.INTERNAL, "the call has ended")
         if self._half_closed:
@@ -75,25 +76,25 @@ class ClientStream(ClientCall):
         return self._outlet.has_room
 
     async def send(self, message: bytes) -> None:
-        """Send one message; returns when the next one may be sent. Raises RpcError if the call is over."""
+        """Send one message; returns when the next one may be sent. Raises RpcError if the call has ended."""
         if not self.send_now(message):
             await self.drained()
 
     async def drained(self) -> None:
-        """Wait until the server has taken enough of what was sent. Raises RpcError if the call is over."""
+        """Wait until the server has read enough of what was sent. Raises RpcError if the call has ended."""
         await self._outlet.wait_for_room()
         if self.finished:
             raise self._error or RpcError(Code.INTERNAL, "the call has ended")
 
     def half_close(self) -> None:
-        """Say that nothing more will be sent."""
+        """Tell the server that no message will follow."""
         if self._half_closed or self.finished:
             return
         self._half_closed = True
         try:
             self.connection.session.end_stream(self.stream_id)
         except HTTP2Error:
-            return  # the stream is gone; its end is on the way
+            return  # the stream is closed; its StreamClosed event is to come
         self.connection.mark_dirty()
 
     # For the connection

@@ -1,4 +1,4 @@
-"""A unary call of a client: a callback, no coroutine, no task. The hot path of the load generator."""
+"""A client's unary call: a callback, no coroutine, no task. The hot path of the load generator."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _unpack_prefix = Struct(">BI").unpack_from
 
 
 class ClientUnary(ClientCall):
-    """Ends by one `callback(code, text, message)`, never from within the function that started it."""
+    """Ends with one `callback(code, text, message)`, never from within the function that started it."""
 
     __slots__ = ("_callback", "_data")
 
     def __init__(self, connection: Connection, calls: dict[int, ClientCall], callback: UnaryCallback) -> None:
-        # Sets the fields of ClientCall itself: a call less for every request.
+        # Sets the fields of ClientCall itself: one function call less for every request.
         self.connection = connection
         self._calls = calls
         self.stream_id = 0
@@ -64,7 +64,7 @@ class ClientUnary(ClientCall):
             logger.exception("the callback of a call failed")
 
     def _message(self) -> bytes:
-        """The only message of the answer. Raises StatusError if that is not what came."""
+        """The only message of the response. Raises StatusError if the response is not exactly one message."""
         data = self._data
         if len(data) >= 5:
             flag, length = _unpack_prefix(data)

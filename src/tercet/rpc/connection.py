@@ -1,13 +1,13 @@
-"""Between one transport and one HTTP/2 session: what the peer says goes in, what we say leaves once per loop turn.
+"""Joins one transport to one HTTP/2 session: feeds received bytes in, and writes what is to be sent once per loop turn.
 
-Whoever gives the session something to send calls `mark_dirty()`. All that was said in a turn leaves in one write at its end:
-answers that were given while data came in leave when that data has been worked off, all others by one `call_soon`.
+Code that queues something in the session calls `mark_dirty()`. All that is queued in a turn leaves in one write at its end:
+answers given while received data is handled leave right after that data, all others by one `call_soon`.
 
-Memory is bounded on the way out in three steps: the transport holds at most `_WRITE_BUFFER_BYTES` and then pauses us; what the
-session cannot frame yet (transport paused, or the peer grants no window) stays in its queue; and those who feed that queue
-wait for `has_room` (streams) or are not started at all (unary calls, see server_connection.py).
+Outgoing memory is bounded in three steps: the transport holds at most `_WRITE_BUFFER_BYTES`, then pauses writing; what cannot
+be framed yet (writing paused, or no window from the peer) stays in the session's queue; those who fill that queue wait for
+`has_room` (streams) or are not started (unary calls, see bounded_connection.py).
 
-Never raises into the event loop: a peer that breaks HTTP/2 loses its connection, and nobody else's.
+Raises nothing into the event loop: a peer that violates HTTP/2 loses its connection, without effect on others.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import Event, HTTP2Error, Session
 
 _FLUSH_BYTES = 256 << 10
-_ACKNOWLEDGEMENT_BYTES = 64  # what three pings in one go are answered with, and no data
+_ACKNOWLEDGEMENT_BYTES = 64  # enough for the answers to three pings, too little for data
 _WRITE_BUFFER_BYTES = 512 << 10
 
-# What a read fills, and the session has understood and copied before the next: one for all connections of a thread's loop.
-# Without it uvloop makes a new buffer of this size for every read under TLS, and a lone call costs 75 us of CPU instead of
-# 38.
+# Reads fill this buffer, and the session parses and copies it before the next read: one serves all connections of a thread's
+# loop. Without it uvloop allocates a buffer of this size for every read under TLS, and a lone call costs 75 us of processor
+# time instead of 38.
 _READ_BYTES = 256 << 10
 _thread = threading.local()
 
-# A stream may have this much queued before its sender has to wait, and goes on when half of it has left.
+# A stream may have this much queued before its sender has to wait; it continues when half of that has left.
 SEND_QUEUE_BYTES = 256 << 10
 
 
@@ -53,7 +53,7 @@ class Waiting(Protocol):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """The part of a connection that servers and clients share."""
+    """What connections of servers and of clients share."""
 
     __slots__ = (
         "_buffer",
@@ -87,21 +87,21 @@ class Connection(asyncio.BufferedProtocol):
         self.deadlines = deadlines
         self.max_message_bytes = max_message_bytes
         self.sent_data = False  # more than acknowledgements was sent since the peer's last ping
-        self.dirty = False  # something waits to be flushed, and a flush is on its way
+        self.dirty = False  # something waits to be flushed, and a flush is scheduled
         self.write_paused = False
         self.last_heard = 0.0
         self.closing = False
         self._buffer = _reading_buffer()
         self._senders: set[Waiting] = set()
 
-    # What subclasses say.
+    # Implemented by subclasses
 
     def handle(self, events: Iterable[Event]) -> None:
-        """React to what the session understood of the peer's bytes, or of our own having left."""
+        """React to events that the session produced from received bytes, or while sending."""
         raise NotImplementedError
 
     def flushed(self) -> None:
-        """All that can leave now has left."""
+        """Called after each flush: all that can be sent now was handed to the transport."""
 
     # asyncio.BufferedProtocol
 
@@ -127,14 +127,14 @@ class Connection(asyncio.BufferedProtocol):
         try:
             session.receive_data(data)
         except (HTTP2Error, ValueError):
-            # What the session understood before it gave up is not acted on: the connection is lost to all its streams alike.
+            # Events from before the error are not handled: the connection is lost for all its streams alike.
             self.abort()
             return
         self.handle(session.events())
         self.flush()
 
     def eof_received(self) -> bool:
-        return False  # the peer will not read answers to come either: no client of gRPC half-closes a connection
+        return False  # close: no gRPC client half-closes a connection and then still reads
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -146,13 +146,13 @@ class Connection(asyncio.BufferedProtocol):
     # Sending
 
     def mark_dirty(self) -> None:
-        """Something waits in the session: let it leave at the end of this turn."""
+        """Something waits in the session: flush at the end of this turn."""
         if not self.dirty:
             self.dirty = True
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Hand the transport what the session can send, and tell those who waited for it."""
+        """Hand the transport what the session can send, then wake senders that waited for room."""
         if self.closing or self.transport.is_closing():
             return
         session = self.session
@@ -162,7 +162,7 @@ class Connection(asyncio.BufferedProtocol):
                 if not out:
                     break
                 self.traffic.bytes_out += len(out)
-                if len(out) > _ACKNOWLEDGEMENT_BYTES:  # a large answer is many pieces, and grpc-go pings once for each
+                if len(out) > _ACKNOWLEDGEMENT_BYTES:  # set for each piece of a large answer: grpc-go pings once per piece
                     self.sent_data = True
                 self.transport.write(out)
                 if len(out) < _FLUSH_BYTES:
@@ -197,11 +197,11 @@ class Connection(asyncio.BufferedProtocol):
     # Receiving
 
     def throttle(self, stream_id: int, shut: bool) -> None:
-        """Grant a stream no more window until its reader has caught up; what the peer may send already is still accepted."""
+        """Grant a stream no more window, or grant it again; what the peer was already allowed to send is still accepted."""
         try:
             self.session.set_local_window_size(0 if shut else http2.STREAM_WINDOW_BYTES, stream_id=stream_id)
         except HTTP2Error:
-            return  # the stream is gone, and with it the need
+            return  # the stream is closed
         self.mark_dirty()
 
     # Ending
@@ -210,11 +210,11 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.session.reset_stream(stream_id, error_code)
         except HTTP2Error:
-            return  # gone already
+            return  # the stream is closed already
         self.mark_dirty()
 
     def goaway(self, error_code: int, text: bytes) -> None:
-        """Tell the peer why, and close once that has been written."""
+        """Send GOAWAY with a reason, then close."""
         if self.closing:
             return
         try:
@@ -226,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
 
     def close(self) -> None:
-        """Close after what was handed to the transport."""
+        """Close after the transport has sent what it holds."""
         if not self.closing:
             self.closing = True
             self.transport.close()
@@ -238,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _reading_buffer() -> memoryview:
-    # A view, not the bytearray itself: asyncio's TLS fills what is left of a buffer by `buffer[offset:]`, which of a
+    # A view, not the bytearray itself: asyncio's TLS fills the rest of a buffer through `buffer[offset:]`, which for a
     # bytearray is a copy.
     buffer: memoryview | None = getattr(_thread, "buffer", None)
     if buffer is None:

@@ -1,9 +1,9 @@
-"""When is a call too late? One timer for all calls, armed for the earliest deadline known.
+"""Deadlines of calls: one timer for all of them, armed for the earliest.
 
-Most calls end long before their deadline, so a timer for each would be made only to be cancelled. Here a call costs one
-dict entry. The timer looks at all pending calls when the earliest of the deadlines it knew has come, ends those that are
-due and arms itself for the next; with 5 s deadlines and calls of milliseconds that is one look in 5 s. It never looks more
-often than every `_REST_SECONDS`, so a call ends at most that late.
+Most calls end long before their deadline, so a timer for each would almost always be cancelled. Here a call costs one dict
+entry. When the timer fires it scans all pending calls, ends those that are due and arms itself for the next; with 5 s
+deadlines and calls of milliseconds that is one scan in 5 s. Scans are at least `_REST_SECONDS` apart, so a call ends at most
+that late.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Deadlines:
         return len(self._pending)
 
     def add(self, call: Expiring, deadline: float) -> None:
-        """Call `call.expire()` soon after the loop's clock shows `deadline`, unless discarded before."""
+        """Call `call.expire()` once the loop's clock has reached `deadline`, unless the call is discarded first."""
         self._pending[call] = deadline
         if deadline < self._armed_for:
             self._arm(deadline)
@@ -48,11 +48,11 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = moment
-        self._timer = None if moment == inf else self._loop.call_at(moment, self._look)
+        self._timer = None if moment == inf else self._loop.call_at(moment, self._expire_due)
 
-    def _look(self) -> None:
+    def _expire_due(self) -> None:
         now = self._loop.time()
-        # A timer may fire a hair early (clocks have grains); without this a call that is due now would wait for another rest.
+        # A timer may fire early by the clock's resolution; without the margin a call that is due would wait for the next scan.
         due = [call for call, deadline in self._pending.items() if deadline <= now + 0.001]
         for call in due:
             del self._pending[call]

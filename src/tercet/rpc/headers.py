@@ -1,4 +1,4 @@
-"""Header blocks and metadata: those we send most are built once, those we receive are read only when somebody asks."""
+"""Header blocks and metadata. Blocks that are sent often are built once; received metadata is parsed only on demand."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Metadata = Iterable[tuple[str, str | bytes]]
 RESPONSE: Final[Headers] = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 OK_TRAILERS: Final[Headers] = ((b"grpc-status", b"0"),)
 
-# Of the transport, not of the caller.
+# Headers of the transport, not metadata of the caller.
 _RESERVED = frozenset((b"content-type", b"te", b"user-agent", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"))
 
 _TRAILERS_KEPT_MAX = 512
-_TEXT_CHARACTERS_MAX = 4096  # a header block has bounds, and so have those who read the text
+_TEXT_CHARACTERS_MAX = 4096  # clients limit the size of header blocks
 _trailers: dict[tuple[int, str], Headers] = {}
 
 
 def status_trailers(code: int, text: str) -> Headers:
-    """The trailers of a call that ended with `code`; kept, since a busy server sends the same few errors over and over."""
+    """The trailers of a call that ended with `code`; cached, since a busy server sends the same few errors over and over."""
     known = _trailers.get((code, text))
     if known is None:
         text = text[:_TEXT_CHARACTERS_MAX]
         known = ((b"grpc-status", b"%d" % code), (b"grpc-message", encode_grpc_message(text)))
         if len(_trailers) >= _TRAILERS_KEPT_MAX:
-            _trailers.clear()  # texts with numbers in them would fill it for good
+            _trailers.clear()  # texts with numbers in them would otherwise fill it for good
         _trailers[code, text] = known
     return known
 
@@ -83,5 +83,5 @@ _CODE_OF_HTTP_STATUS: Final[Mapping[bytes, Code]] = {
 
 
 def code_of_http_status(status: bytes) -> Code:
-    """What a client makes of an answer that is not gRPC's (grpc's http-grpc-status-mapping)."""
+    """The status of a call whose response is plain HTTP (grpc's http-grpc-status-mapping)."""
     return _CODE_OF_HTTP_STATUS.get(status, Code.UNKNOWN)

@@ -1,11 +1,11 @@
-"""The one door to the HTTP/2 engine: nobody else imports ngh2, so that it can be replaced by touching this file.
+"""The HTTP/2 engine, ngh2. Only this module imports it, so that it can be replaced here.
 
-The engine is sans-I/O: `receive_data(bytes)`, then `events()`; `send_*`, then `data_to_send()`. It owns framing, HPACK,
-windows and the state of streams. What it does not do for us, and connection.py does: bound what waits to be sent, close the
-transport, time.
+The engine is sans-I/O: `receive_data(bytes)`, then `events()`; `send_*`, then `data_to_send()`. It does framing, HPACK,
+windows and the states of streams. It does not limit what waits to be sent, close the transport, or measure time:
+connection.py does.
 
-It must never be told more than it can send soon: bytes given to `send_data` stay in memory until the peer grants window.
-Limits against abuse are set here; each closes only the connection that exceeds it.
+Bytes given to `send_data` stay in memory until the peer grants window, so callers check for room first. Limits against abuse
+are set here; exceeding one closes only the connection that does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ REFUSED_STREAM: Final = 0x7
 CANCEL: Final = 0x8
 ENHANCE_YOUR_CALM: Final = 0xB
 
-# A stream's window bounds what an unread stream can make us hold (plus one message); 1 MiB lets 20 MB/s through at 50 ms.
+# A stream's window, plus one message, is what a stream that is not read can make us hold; 1 MiB allows 20 MB/s at 50 ms.
 STREAM_WINDOW_BYTES: Final = 1 << 20
 CONNECTION_WINDOW_BYTES: Final = 8 << 20
 
@@ -76,16 +76,15 @@ _SETTING_MAX_HEADER_LIST: Final = 0x6
 _SERVER_LIMITS: Final = Configuration(
     max_inbound_header_list_size=_HEADER_LIST_BYTES_MAX,
     max_inbound_header_count=256,
-    # Clients cancel calls by RST_STREAM in good faith, at the pace of their timeouts. A burst of 10,000 costs us about 0.1
-    # s of one core, 1,000/s one percent of it; the engine's own default of 33/s would cut off a client whose calls time
-    # out.
+    # Well-behaved clients send RST_STREAM too, whenever calls time out. A burst of 10,000 costs about 0.1 s of one core,
+    # 1,000/s one percent of it; the engine's default of 33/s would disconnect a client whose calls time out.
     stream_reset_rate_limit=(10_000, 1_000),
 )
 _CLIENT_LIMITS: Final = Configuration(max_inbound_header_list_size=1 << 20)
 
 
 def server_session(max_concurrent_streams: int) -> Session:
-    """A session that answers; its SETTINGS wait in `data_to_send()`. 2**32-1 streams: the peer is told of no limit."""
+    """A server's session; its SETTINGS wait in `data_to_send()`. 2**32-1 streams: advertise no limit."""
     session = Session(Role.SERVER, _SERVER_LIMITS)
     settings = {_SETTING_INITIAL_WINDOW: STREAM_WINDOW_BYTES, _SETTING_MAX_HEADER_LIST: _HEADER_LIST_BYTES_MAX}
     if max_concurrent_streams < 0xFFFFFFFF:
@@ -96,7 +95,7 @@ def server_session(max_concurrent_streams: int) -> Session:
 
 
 def client_session() -> Session:
-    """A session that asks; its preface and SETTINGS wait in `data_to_send()`."""
+    """A client's session; its preface and SETTINGS wait in `data_to_send()`."""
     session = Session(Role.CLIENT, _CLIENT_LIMITS)
     session.initiate_connection({_SETTING_ENABLE_PUSH: 0, _SETTING_INITIAL_WINDOW: STREAM_WINDOW_BYTES})
     session.set_local_window_size(CONNECTION_WINDOW_BYTES)

@@ -1,7 +1,7 @@
-"""A plain HTTP request over HTTP/2 on a port that also speaks gRPC: collected, handed to the http handler, answered.
+"""A plain HTTP request over HTTP/2, on a port that also speaks gRPC. Not a hot path.
 
 The handler is `await http_handler(method, path, headers, body)` and returns (status, headers, body), where the body is
-bytes or, for an answer that is made while it is sent, an async iterator of bytes. Not a hot path.
+bytes or, for a response that is streamed, an async iterator of bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class HttpExchange:
             self._task = self.connection.loop.create_task(self._serve())
 
     def refuse(self, status: int, text: bytes, *more: Header) -> None:
-        """Answer at once, without asking the handler."""
+        """Answer at once, without calling the handler."""
         self.finished = True
         fields = (*more, (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)))
         try:
@@ -63,7 +63,7 @@ class HttpExchange:
         self._ended()
 
     def abandon(self) -> None:
-        """The client is gone."""
+        """The client has reset the stream or disconnected."""
         self.finished = True
         self._outlet.close()
         if self._task is not None:
@@ -84,14 +84,14 @@ class HttpExchange:
             self.connection.session.end_stream(self.stream_id)
             self.connection.mark_dirty()
         except HTTP2Error:
-            pass  # the client went away meanwhile
+            pass  # the client reset the stream meanwhile
         except Exception:
             logger.exception("HTTP %s %s failed", method.decode("latin-1"), path.decode("latin-1"))
             self._break_off()
         self.finished = True
 
     def _send_head(self, status: int, fields: Sequence[Header]) -> None:
-        # HTTP/2 forbids the fields that speak of the connection itself.
+        # HTTP/2 forbids connection-specific fields (RFC 9113 §8.2.2).
         kept = [(name.lower(), value) for name, value in fields if name.lower() not in (b"connection", b"transfer-encoding")]
         self.connection.session.send_response(self.stream_id, ((b":status", b"%d" % status), *kept))
 
@@ -109,7 +109,7 @@ class HttpExchange:
         await self._outlet.wait_for_room()
 
     def _break_off(self) -> None:
-        """An error that came too late for a status, or had none: 500 if nothing was sent, else a reset."""
+        """The handler failed: 500 if nothing was sent yet, else reset the stream."""
         try:
             self.refuse(500, b"internal error\n")
         except HTTP2Error:

@@ -1,7 +1,7 @@
-"""Is the peer still there, and does it ask us too often?
+"""Keepalive by HTTP/2 PING.
 
-`Pinger` asks: after `interval_seconds` without a byte from the peer it sends a PING, and calls the peer dead if nothing at
-all is heard within `timeout_seconds`. `PingPolicy` answers: a client that pings more often than it was allowed to loses its
+`Pinger` sends a PING after `interval_seconds` without a byte from the peer, and declares the peer dead if nothing arrives
+within `timeout_seconds`. `PingPolicy` limits a client's own pings: one that pings more often than allowed loses its
 connection with GOAWAY ENHANCE_YOUR_CALM `too_many_pings`. Source: grpc-go internal/transport/http2_server.go (handlePing,
 keepalive), and its defaults.
 """
@@ -14,7 +14,7 @@ from typing import Protocol
 
 
 class Pinged(Protocol):
-    """A connection as this file sees it."""
+    """What a Pinger needs of its connection."""
 
     loop: asyncio.AbstractEventLoop
     last_heard: float
@@ -24,7 +24,7 @@ class Pinged(Protocol):
 
 
 class Pinger:
-    """Sleeps for as long as the peer cannot have been silent for an interval; costs nothing while it talks."""
+    """Pings a silent peer. Its timer is set to the earliest moment of a full silent interval, so a busy peer costs nothing."""
 
     __slots__ = ("_connection", "_interval_seconds", "_timeout_seconds", "_timer")
 
@@ -46,7 +46,7 @@ class Pinger:
         connection = self._connection
         quiet_since = connection.last_heard
         due = quiet_since + self._interval_seconds
-        # 1 ms of grace: a timer may fire a grain of the clock early, and would ask itself the same question at once.
+        # 1 ms of grace: a timer may fire early by the clock's resolution, and would then be set to fire again at once.
         if due > connection.loop.time() + 0.001:
             self._timer = connection.loop.call_at(due, self._ask)
             return
@@ -54,7 +54,7 @@ class Pinger:
         self._judge_after(quiet_since, self._timeout_seconds)
 
     def _judge_after(self, quiet_since: float, left_seconds: float) -> None:
-        # In steps of the interval, since a timeout may be longer: a peer that answers is asked again after the interval.
+        # In steps of the interval, since the timeout may be longer: a peer that answers is pinged again after the interval.
         step = min(left_seconds, self._interval_seconds)
         self._timer = self._connection.loop.call_later(step, self._judge, quiet_since, left_seconds - step)
 
@@ -75,7 +75,7 @@ _IDLE_SECONDS = 2 * 3600.0
 
 @dataclass(slots=True)
 class PingPolicy:
-    """Counts a client's pings that came too early; data that we sent since the last one forgives all."""
+    """Counts a client's pings that come too early; data sent to it since the last ping resets the count."""
 
     min_interval_seconds: float
     permit_without_calls: bool
@@ -83,7 +83,7 @@ class PingPolicy:
     last_ping: float = float("-inf")
 
     def is_abuse(self, now: float, *, has_calls: bool, sent_data: bool) -> bool:
-        """Count one ping. `sent_data`: we sent an answer since the last ping (clients measure bandwidth with pings then)."""
+        """Count one ping. `sent_data`: an answer was sent since the last ping; clients then use pings to measure bandwidth."""
         since_last, self.last_ping = now - self.last_ping, now
         if sent_data:
             self.strikes = 0

@@ -137,7 +137,7 @@ class ServerConnection(BoundedConnection):
                 self._handle_rare(event)
 
     def _open(self, stream_id: int, headers: Headers, ended: bool) -> None:
-        """A request whose head was not seen before: read it."""
+        """Start a request whose header block is not cached."""
         path = content_type = verb = encoding = b""
         timeout: bytes | None = None
         for name, value in headers:
@@ -175,7 +175,7 @@ class ServerConnection(BoundedConnection):
             self._refuse(stream_id, status, error.code, error.message, ended)
             return
         call = self._admit(stream_id, headers, method, seconds, decompress)
-        # A timeout that is counted down to the microsecond will not come again: its block is not worth remembering.
+        # A timeout with microseconds in it, the rest of some client's deadline, will not recur: its block is not cached.
         is_common = timeout is None or len(timeout) < 6 or timeout[-4:-1] == b"000"
         if is_common and method.is_unary and decompress is None and method.duration_counts is None:
             self.server.cache_headers(headers, method, seconds)
@@ -202,12 +202,12 @@ class ServerConnection(BoundedConnection):
         return call
 
     def _refuse(self, stream_id: int, status: bytes, code: Code, text: str, ended: bool) -> None:
-        """Answer what is no call of ours by headers alone."""
+        """Answer a request that starts no call with headers alone."""
         head = ((b":status", status), (b"content-type", b"application/grpc"), *hdr.status_trailers(code, text))
         try:
             self.session.send_response(stream_id, head, end_stream=True)
         except HTTP2Error:
-            return  # the client has reset it already
+            return  # the client has reset the stream already
         if not ended:
             self.reset_when_sent(stream_id)
         self.mark_dirty()
@@ -218,7 +218,7 @@ class ServerConnection(BoundedConnection):
             self._send_last_goaway()
             self.close()
 
-    # Pings, GOAWAY, the end
+    # Pings and shutdown
 
     def _handle_rare(self, event: Event) -> None:
         if isinstance(event, PingReceived):
@@ -236,17 +236,17 @@ class ServerConnection(BoundedConnection):
         try:
             self.session.ping()
         except HTTP2Error:
-            return  # going down already
+            return  # the connection is closing
         self.mark_dirty()
 
     def peer_is_dead(self) -> None:
         self.abort()
 
     def drain(self) -> None:
-        """Ask the client to go elsewhere, finish what it has asked, close.
+        """Send GOAWAY, finish the open calls, close.
 
-        Two GOAWAYs, a round trip apart: the first names no stream as the last, so that a request that is on its way is still
-        served. The second names the last that was: the client knows then that all later ones may be sent again.
+        Two GOAWAYs, a round trip apart: the first names no stream as the last one, so that requests in transit are still
+        served. The second names the last stream served, so that the client knows which requests it may retry.
         """
         if self._draining or self.closing:
             return
@@ -256,10 +256,10 @@ class ServerConnection(BoundedConnection):
             return
         try:
             self.session.send_shutdown_notice()
-            self.flush()  # pings overtake: this one must follow, so that its answer says that the notice has been read
+            self.flush()  # pings are sent first; this one must follow the notice, so that its ACK confirms the notice
             self.session.ping(_DRAIN_PING)
         except HTTP2Error:
-            return  # the session has ended, and says so by an event
+            return  # the session has ended; its ConnectionClosed event is to come
         self.mark_dirty()
 
     def _send_last_goaway(self) -> None:

@@ -1,10 +1,10 @@
-"""gRPC's own bytes inside HTTP/2: message frames, grpc-message, grpc-timeout, grpc-encoding.
+"""gRPC's encodings inside HTTP/2: message frames, grpc-message, grpc-timeout, grpc-encoding.
 
-A message is   compressed flag (1 byte) | length (4 bytes, big endian) | message.   DATA frames cut this sequence anywhere.
-What is malformed is refused with grpc-go's code and text (rpc_util.go, http_util.go), since clients compare texts.
+A message is   compressed flag (1 byte) | length (4 bytes, big endian) | message.   DATA frames split this sequence anywhere.
+Malformed input is refused with grpc-go's code and text (rpc_util.go, http_util.go), since clients compare texts.
 
-Pure functions and one small parser; no I/O. Memory is bounded: a length above the limit is refused before its bytes are
-kept, and decompression stops at the limit. Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+Memory is bounded: a length above the limit is refused before its bytes are kept, and decompression stops at the limit.
+Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PREFIX_BYTES = 5
 
 
 def frame(message: bytes) -> bytes:
-    """One message as it travels, uncompressed."""
+    """One message with its prefix, uncompressed."""
     return _PREFIX(0, len(message)) + message
 
 
@@ -34,7 +34,7 @@ def message_too_large(size: int, limit: int) -> StatusError:
 
 
 class MessageReader:
-    """Cuts one stream's DATA into messages. Holds at most one incomplete message of `max_message_bytes`."""
+    """Splits one stream's DATA into messages. Holds at most one incomplete message of `max_message_bytes`."""
 
     __slots__ = ("_buffer", "_decompress", "_max_message_bytes", "_needed")
 
@@ -46,11 +46,11 @@ class MessageReader:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes held of a message that is not complete yet; not 0 at the end of a stream means that it was cut short."""
+        """Bytes held of an incomplete message; if not 0 at the end of a stream, the stream was cut short."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that `data` completes. Raises StatusError for a frame that gRPC does not allow."""
+        """The messages that `data` completes. Raises StatusError for an invalid frame."""
         buffer = self._buffer
         buffer += data
         messages: list[bytes] = []
@@ -100,7 +100,7 @@ def gunzip(data: bytes, limit: int) -> bytes:
 
 
 def decompressor(encoding: bytes) -> Decompress | None:
-    """What undoes `grpc-encoding`; None for identity. Raises StatusError for an encoding that is not known."""
+    """The decompressor for a `grpc-encoding`, None for identity. Raises StatusError for an unknown encoding."""
     if encoding == b"gzip":
         return gunzip
     if encoding in (b"", b"identity"):
@@ -119,7 +119,7 @@ def encode_grpc_message(text: str) -> bytes:
 
 
 def decode_grpc_message(value: bytes) -> str:
-    """Undo `encode_grpc_message`; what is not valid stays as it is: a text about an error must not be lost."""
+    """The inverse of `encode_grpc_message`; invalid escapes are kept, so that no part of an error's text is lost."""
     return _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), value).decode("utf-8", "replace")
 
 
@@ -127,7 +127,7 @@ _SECONDS_PER_UNIT = {ord("H"): 3600.0, ord("M"): 60.0, ord("S"): 1.0, ord("m"): 
 
 
 def parse_timeout(value: bytes) -> float:
-    """Seconds from a grpc-timeout. Raises StatusError as grpc-go words it."""
+    """Seconds from a grpc-timeout. Raises StatusError with grpc-go's text."""
     digits = value[:-1]
     if digits.isdigit() and len(digits) <= 8 and value[-1] in _SECONDS_PER_UNIT:
         return int(digits) * _SECONDS_PER_UNIT[value[-1]]
@@ -136,7 +136,7 @@ def parse_timeout(value: bytes) -> float:
 
 
 def format_timeout(seconds: float) -> bytes:
-    """A grpc-timeout of at most 8 digits, never later than asked by more than one unit."""
+    """A grpc-timeout of at most 8 digits, rounded by less than one of its units."""
     if seconds < 99:
         return b"%du" % max(1, round(seconds * 1e6))
     if seconds < 99_999:
@@ -145,7 +145,7 @@ def format_timeout(seconds: float) -> bytes:
 
 
 def encode_binary(value: bytes) -> bytes:
-    """The value of a `-bin` header; unpadded, as grpc-go sends it."""
+    """The value of a `-bin` header, unpadded as grpc-go sends it."""
     return base64.b64encode(value).rstrip(b"=")
 
 
