@@ -47,7 +47,7 @@ BELOW: dict[str, set[str]] = {
     "client": {"rpc"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
-    "sim": {"replica", "storage", "raft"},
+    "sim": {"peer", "replica", "mvcc", "storage", "raft"},
     "deploy": {"client", "pki", "rpc", "config", "gotext"},
     "cli": {"client", "server", "gotext", "pki", "bench", "sim", "deploy"},
 }
