@@ -134,7 +134,7 @@ class Disk:
 class _FaultyFile:
     """A file whose sync may fail, or be the point of a power cut: what was written is in the page cache only."""
 
-    __slots__ = ("_disk", "_file", "allocate", "close", "pread", "pwrite", "size", "truncate")
+    __slots__ = ("_disk", "_file", "allocate", "close", "lock", "pread", "pwrite", "size", "truncate")
 
     def __init__(self, file: File, disk: Disk) -> None:
         self._file = file
@@ -145,6 +145,7 @@ class _FaultyFile:
         self.truncate = file.truncate
         self.size = file.size
         self.close = file.close
+        self.lock = file.lock
 
     def datasync(self) -> None:
         try:
