@@ -19,7 +19,7 @@ from tercet.replica.replica import Options, Replica
 from tercet.replica.requests import RequestIds, encode_request
 from tercet.replica.state_machine import StateMachine, prepare
 from tercet.sim.filesystem import SimulatedFileSystem
-from tercet.storage.interfaces import Bucket
+from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
@@ -152,6 +152,10 @@ class LoneMember:
     def send(self, messages: list[Message]) -> None:
         self.sent += messages
 
+    def send_snapshot(self, message: Message, view: ReadView) -> None:
+        view.close()
+        self.sent.append(message)
+
     def schedule_flush(self) -> None:
         self.calls.append("schedule_flush")
 
@@ -163,10 +167,9 @@ class LoneMember:
         self.calls.append("schedule_commit_broadcast")
 
     def receive_database(self, message: Message, content: Content) -> None:
-        """The database of a MsgSnap has arrived, and is prepared as it would be in a thread."""
+        """A MsgSnap has arrived with its database, which is prepared as it would be in a thread."""
         assert message.snapshot is not None
-        prepared = prepare(self.backend, content, message.snapshot)
-        self.replica.snapshots.received(message.snapshot.index, prepared)
+        self.replica.receive_snapshot(message, prepare(self.backend, content, message.snapshot))
 
     def schedule_compaction(self) -> None:
         self.calls.append("schedule_compaction")
@@ -174,8 +177,6 @@ class LoneMember:
     def member_changed(self, member: Member) -> None: ...
 
     def member_removed(self, member_id: int) -> None: ...
-
-    def leader_changed(self, leader_id: int) -> None: ...
 
 
 def append(index: int, log_term: int, entries: Iterable[Entry] = (), *, commit: int = 0, term: int = 2) -> Message:
@@ -201,9 +202,8 @@ def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Content]:
     """The state of another member as it would send it."""
     content = [(bucket, key, value) for bucket in Bucket for key, value in leader.backend.scan(bucket)]
     replica = leader.replica
-    snapshot = Snapshot(
-        replica.applied_index, replica.applied_term, leader.raft.conf_state, replica.state_machine.membership.to_v2_json()
-    )
+    index = replica.applied_index
+    snapshot = Snapshot(index, leader.raft.log.term(index) or 0, leader.raft.conf_state, replica.membership.to_v2_json())
     message = Message(MessageType.SNAP, to=SELF, from_=LEADER, term=term, snapshot=snapshot)
     return message, content
 

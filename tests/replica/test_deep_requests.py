@@ -42,22 +42,21 @@ def test_what_the_door_can_read_everybody_can_apply() -> None:
         readable.append(depth)
     assert len(readable) > 40
     for depth in readable:
-        assert decode_request(entry("txn", nested_txn(depth)))[0] == "txn"
+        assert decode_request(entry("txn", nested_txn(depth))).field == "txn"
 
 
 @pytest.mark.parametrize("depth", [49, 50, 51, 100, DEPTH_MAX])
 def test_what_an_etcd_member_proposes_is_applied(depth: int) -> None:
     state_machine = StateMachine(MemoryBackend())
-    field, request = decode_request(entry("txn", nested_txn(depth)))
-    state_machine.apply(field, request)
+    state_machine.apply(decode_request(entry("txn", nested_txn(depth))))
     answer = state_machine.store.range(rpc_pb2.RangeRequest(key=b"deep"))
     assert rpc_pb2.RangeResponse.FromString(answer).kvs[0].value == b"%d" % depth
 
 
 def test_unknown_fields_however_deep_change_nothing() -> None:
     group = b"\x7b" * 200 + b"\x7c" * 200  # field 15, begun 200 times
-    field, request = decode_request(entry("put", rpc_pb2.PutRequest(key=b"k").SerializeToString() + group))
-    assert (field, request) == ("put", rpc_pb2.PutRequest(key=b"k"))
+    request = decode_request(entry("put", rpc_pb2.PutRequest(key=b"k").SerializeToString() + group))
+    assert (request.field, request.message) == ("put", rpc_pb2.PutRequest(key=b"k"))
 
 
 @pytest.mark.parametrize(

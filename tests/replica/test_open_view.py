@@ -25,7 +25,7 @@ class View:
 def test_a_caller_goes_in_the_turn_in_which_its_view_comes(comes_first: str) -> None:
     async def test() -> None:
         asked: list[Callable[[Any], None]] = []
-        replica = cast(Replica, SimpleNamespace(state_machine=SimpleNamespace(backend=SimpleNamespace(view=asked.append))))
+        replica = cast(Replica, SimpleNamespace(backend=SimpleNamespace(view=asked.append)))
         task = asyncio.ensure_future(open_view(replica))
         await asyncio.sleep(0)
         view = View()

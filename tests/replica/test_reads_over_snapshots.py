@@ -82,7 +82,6 @@ def test_a_linearizable_read_is_not_of_the_state_before(
     leader.backend.commit_now()
     message, content = snapshot_of(leader, term=2)
     member.receive_database(message, content)
-    member.hear(message)
     member.settle()
     assert [value(reply) for reply in call.replies] == [b"new"]
 

@@ -10,6 +10,7 @@ from tercet.proto import rpc_pb2
 from tercet.raft.types import ConfChange, ConfChangeType, Message, MessageType
 from tercet.replica.replica import Options
 from tercet.replica.snapshots import VIEW_SECONDS_MAX
+from tercet.storage.interfaces import Bucket, ReadView
 from tests.replica.lone_member import LEADER, OTHER, SELF, Content, LoneMember, append, put_entry, snapshot_of
 
 PUT = rpc_pb2.PutRequest(key=b"k")
@@ -101,9 +102,10 @@ def test_who_asks_a_stopped_member_is_answered_at_once() -> None:
     heard: list[object] = []
     with pytest.raises(StatusError, match="server stopped"):
         propose(member, heard)
+    with pytest.raises(StatusError, match="server stopped"):
+        member.replica.propose_conf_change(ConfChange(ConfChangeType.REMOVE_NODE, node_id=OTHER, id=7), heard.append)
     member.replica.read(heard.append)
-    member.replica.propose_change(ConfChange(ConfChangeType.REMOVE_NODE, node_id=OTHER, id=7), heard.append)
-    assert heard == [errors.STOPPED, errors.STOPPED]
+    assert heard == [errors.STOPPED]
 
 
 def test_everybody_who_waits_hears_that_it_stops() -> None:
@@ -143,7 +145,7 @@ def test_a_view_that_nobody_came_for_is_closed() -> None:
     """The follower it was opened for may never ask again, and the pages it pins are never reused."""
     member = started()
     member.backend.commit_now()
-    assert member.replica.snapshots.offer() is not None
+    assert member.raft.snapshot_source() is not None
     assert len(member.backend.open_view_seconds()) == 1
     member.now += VIEW_SECONDS_MAX + 1
     member.replica.tick()
@@ -168,14 +170,13 @@ def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
     member = started()
     message, database, reached = ahead(3)
     member.receive_database(message, database)
-    member.hear(message)
     member.settle()
-    revision = member.replica.state_machine.store.revision
+    revision = member.replica.revision
     assert (member.replica.applied_index, member.raft.commit_index) == (8, 8)
     assert member.raft.snapshot_source() is None, "raft does not know yet that what it describes is committed"
 
     member.follow([put_entry(2, index, b"k%d" % index) for index in range(9, reached + 1)], commit=reached)
-    assert member.replica.state_machine.store.revision == revision
+    assert member.replica.revision == revision
     offered = member.raft.snapshot_source()
     assert offered is not None
     assert offered.index == reached
@@ -184,7 +185,7 @@ def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
 def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
     """Members of 3.5 keep the names in the description only."""
     leader = started()
-    leader.replica.state_machine.membership.set_attributes(OTHER, "three", ["http://three:2379"])
+    leader.replica.membership.set_attributes(OTHER, "three", ["http://three:2379"])
     leader.backend.applied(3, 1)
     leader.backend.commit_now()
     leader.follow([put_entry(2, index, b"k") for index in range(4, 9)], commit=8)
@@ -193,10 +194,9 @@ def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
     content = [(bucket, key, value) for bucket, key, value in database if b"three" not in value]
     member = started()
     member.receive_database(message, content)
-    member.hear(message)
     member.settle()
     member = member.after_power_cut()
-    assert member.replica.state_machine.membership.members[OTHER].name == "three"
+    assert member.replica.membership.members[OTHER].name == "three"
 
 
 # --- short lives
@@ -228,3 +228,62 @@ def test_entries_are_kept_by_their_bytes_too() -> None:
     assert member.raft.log.size_bytes == sum(
         len(entry.wire) for entry in member.raft.log.entries(member.raft.log.first_index, 200)
     )
+
+
+# --- listeners
+
+
+def test_listeners_follow_the_store_that_a_snapshot_installs() -> None:
+    member = started()
+    events: list[int] = []
+    replaced: list[int] = []
+    member.replica.state_machine.listen(lambda changes: events.extend(change.revision for change in changes))
+    member.replica.state_machine.replaced_listeners.append(lambda: replaced.append(member.replica.revision))
+    member.follow([put_entry(2, 4, b"k")], commit=4)
+    assert (events, replaced) == ([2], [])
+
+    message, database, reached = ahead(1)
+    member.receive_database(message, database)
+    member.settle()
+    assert (member.replica.applied_index, reached, replaced) == (8, 9, [7])
+    member.follow([put_entry(2, 9, b"k"), put_entry(2, 10, b"k")], commit=10)
+    assert events == [2, 8]
+
+
+def test_every_leader_listener_hears_of_leaders_and_of_their_loss() -> None:
+    member = started()
+    first: list[int] = []
+    second: list[int] = []
+    member.replica.leader_listeners += [first.append, second.append]
+    member.hear(heartbeat())
+    member.settle()
+    for _ in range(20):
+        member.replica.tick()
+    member.settle()
+    assert first == second == [LEADER, 0]
+
+
+def test_a_snapshot_is_sent_with_the_view_that_describes_it() -> None:
+    """And the log is kept for its receiver; a view that was closed in the meantime is a failed snapshot."""
+    member = started(Options(snapshot_entries=5, catch_up_entries=1))
+    member.lead()
+    for _ in range(30):
+        propose(member, [])
+        member.settle()
+        last = member.raft.log.last_index
+        member.hear(Message(MessageType.APP_RESP, to=SELF, from_=LEADER, term=member.raft.term, index=last))
+        member.settle()
+        member.backend.commit_now()
+    assert member.raft.log.first_index > 4
+    sent: list[tuple[int, int]] = []
+
+    def send_snapshot(message: Message, view: ReadView) -> None:
+        assert message.snapshot is not None
+        sent.append((message.snapshot.index, int.from_bytes(view.get(Bucket.META, b"consistent_index") or b"", "big")))
+        view.close()
+
+    member.send_snapshot = send_snapshot  # type: ignore[method-assign]
+    behind = Message(MessageType.APP_RESP, to=SELF, from_=OTHER, term=member.raft.term, index=3, reject=True, reject_hint=1)
+    member.hear(behind)
+    member.settle()
+    assert [described == contained for described, contained in sent] == [True]

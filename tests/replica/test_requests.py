@@ -61,16 +61,29 @@ def test_ids_carry_the_member_in_front() -> None:
 @pytest.mark.parametrize("field", sorted(set(FIELD_TAGS) - {"v2"}))
 def test_every_field_is_told_apart(field: str) -> None:
     data = encode_request(field, b"", RequestIds(7, 7))
-    name, message = decode_request(data)
-    assert name == field
-    assert message.DESCRIPTOR is internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name[field].message_type
+    request = decode_request(data)
+    assert request.field == field
+    assert request.message.DESCRIPTOR is internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name[field].message_type
 
 
 def test_the_older_form_of_attributes_is_read() -> None:
     old = internal_pb2.Request(ID=5, Method="PUT", Path="/0/version", Val="3.5.0")
-    name, message = decode_request(old.SerializeToString())
-    assert isinstance(message, internal_pb2.Request)
-    assert (name, message.Path, message.Val) == ("v2", "/0/version", "3.5.0")
+    request = decode_request(old.SerializeToString())
+    assert isinstance(request.message, internal_pb2.Request)
+    assert (request.field, request.message.Path, request.message.Val) == ("v2", "/0/version", "3.5.0")
+
+
+@pytest.mark.parametrize("field", ["put", "txn", "lease_grant"])
+def test_the_header_is_kept_for_the_apply(field: str) -> None:
+    raw = internal_pb2.InternalRaftRequest()
+    getattr(raw, field).SetInParent()
+    raw.header.ID, raw.header.username, raw.header.auth_revision = 9, "root", 4
+    header = decode_request(raw.SerializeToString()).header
+    assert (header.username, header.auth_revision) == ("root", 4)
+    raw.header.ClearField("username")
+    raw.header.ClearField("auth_revision")
+    header = decode_request(raw.SerializeToString()).header
+    assert (header.username, header.auth_revision) == ("", 0)
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xfa\x01\x00", b"\x08\x01"])

@@ -22,10 +22,14 @@ class PausedReplica:
     """Linearizable reads wait until the test lets them go."""
 
     def __init__(self) -> None:
-        self.state_machine = SimpleNamespace(store=Member().store)
-        self.raft = SimpleNamespace(term=1)
+        self.store = Member().store
+        self.term = 1
         self.quota = SimpleNamespace(allows=lambda cost: True)
         self.waiting: list[ReadCallback] = []
+
+    @property
+    def revision(self) -> int:
+        return self.store.revision
 
     def read(self, then: ReadCallback) -> None:
         self.waiting.append(then)
@@ -59,7 +63,7 @@ TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=RANGE)])
 def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_: Message) -> None:
     """The member was behind, asked where the leader is, and got there by a snapshot: the store of its question is the past."""
     replica = PausedReplica()
-    replica.state_machine.store.put(rpc_pb2.PutRequest(key=b"a", value=b"old"))
+    replica.store.put(rpc_pb2.PutRequest(key=b"a", value=b"old"))
     service, call = make_service(replica), Call()
     method: Any = service.range if request_ is RANGE else service.txn
     method(cast(UnaryCall, call), request_.SerializeToString())
@@ -67,7 +71,7 @@ def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_:
     after = Member().store
     for value in (b"newer", b"newest"):
         after.put(rpc_pb2.PutRequest(key=b"a", value=value))
-    replica.state_machine.store = after
+    replica.store = after
     replica.waiting.pop()(None)
 
     if request_ is RANGE:
@@ -85,7 +89,7 @@ def test_what_goes_wrong_in_a_read_is_that_clients_alone() -> None:
     replica = PausedReplica()
     service, call = make_service(replica), Call()
     service.range(cast(UnaryCall, call), RANGE.SerializeToString())
-    replica.state_machine.store = SimpleNamespace(revision=1)  # cannot be read at all
+    replica.store = cast(Any, SimpleNamespace(revision=1))  # cannot be read at all
     replica.waiting.pop()(None)
     assert [type(error) for error in call.failures] == [AttributeError]
     assert not call.replies

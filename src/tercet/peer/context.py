@@ -30,9 +30,6 @@ class Handler(Protocol):
     def receive(self, message: Message) -> None:
         """A message to this member, from one that is not removed. A MsgSnap is delivered after its database is on disk."""
 
-    def snapshot_wanted(self, message: Message) -> None:
-        """raft wants to send this MsgSnap. Call `Transport.send_snapshot` once a view of the database is open."""
-
     def report_unreachable(self, id: int) -> None:
         """Messages to this member were lost; raft should probe it."""
 
@@ -102,9 +99,6 @@ class Context:
     def is_removed(self, id: int) -> bool:
         return self._handler.is_removed(id)
 
-    def snapshot_wanted(self, message: Message) -> None:
-        self.loop.call_soon(self._report_snapshot_wanted, message)
-
     def unreachable(self, id: int) -> None:
         """Report lost messages to `id`, at most once per turn."""
         if not self._unreachable:
@@ -124,10 +118,6 @@ class Context:
     def close(self) -> None:
         """Call the handler no more."""
         self._closed = True
-
-    def _report_snapshot_wanted(self, message: Message) -> None:
-        if not self._closed:
-            self._handler.snapshot_wanted(message)
 
     def _report_unreachable(self) -> None:
         ids = sorted(self._unreachable)

@@ -37,7 +37,6 @@ from tercet.raft.types import Message, MessageType
 logger = logging.getLogger("tercet.peer")
 
 _APP_RESP: Final = MessageType.APP_RESP
-_SNAP: Final = MessageType.SNAP
 
 
 class Transport:
@@ -162,16 +161,14 @@ class Transport:
     # Sending
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send a turn's messages, with one write per stream. Those to unknown or removed members are dropped."""
+        """Send a turn's messages, with one write per stream. Those to unknown or removed members are dropped.
+
+        A MsgSnap is sent by `send_snapshot`.
+        """
         dirty: list[StreamWriter] = []
         for message in strip_redundant(messages) if len(messages) > 1 else messages:
             target: Remote | None = self._peers.get(message.to) or self._remotes.get(message.to)
             if target is None:
-                if message.type == _SNAP:
-                    self._context.snapshot_sent(message.to, False)
-                continue
-            if message.type == _SNAP:
-                self._context.snapshot_wanted(message)
                 continue
             writer = target.send(message)
             if writer is not None and writer not in dirty:

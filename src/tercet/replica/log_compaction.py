@@ -1,11 +1,11 @@
-"""When may the log start later? Behind a point that the backend holds durably, and not sooner than slow followers can bear.
+"""Compacts the log: drops entries that a durable backend covers and that no follower is likely to need.
 
-Every `snapshot_entries` applied entries:  backend commits  ->  the log records the point  ->  segments before it go, and raft
-forgets all entries but the last `catch_up_entries`, which spare a follower that is a little behind a whole snapshot. Entries
-may be large, so their bytes are bounded as well (`catch_up_bytes`).
+Every `snapshot_entries` applied entries:  the backend commits  ->  the log records a snapshot at that point  ->  WAL segments
+before it are released, and raft drops all entries but the last `catch_up_entries`, which save a slow follower from needing a
+whole database. Entries may be large, so their bytes are bounded as well (`catch_up_bytes`).
 
-Each arrow waits for durability on its left: a power cut between any two leaves a log that still reaches back to the backend's
-state.
+Each arrow waits for durability on its left: after a power cut in between, the log still reaches back to the backend's state.
+Source: etcd server/etcdserver/server.go (snapshot, triggerSnapshot).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tercet.raft import Raft
 from tercet.raft.types import Snapshot
 from tercet.storage.interfaces import Backend, LogStore
 
-# While a snapshot is opened, travels, is read and is caught up with, the entries after it are kept for its receiver: under load
-# it would otherwise need another snapshot by then, and so on for ever. But one that never gets there may not fill the memory.
+# While a follower receives a snapshot and catches up, the entries after it are kept: under load it would otherwise need another
+# snapshot by then, and so on for ever. The bound protects the memory from a follower that never catches up.
 KEPT_FOR_RECEIVERS_MAX: Final = 200_000
 OPENING_SECONDS_MAX: Final = 5.0
 CATCHING_UP_SECONDS_MAX: Final = 30.0  # etcd's releaseDelayAfterSnapshot
 
 
-class Checkpoints:
-    """One member's checkpoints. It has to be told of snapshots on their way to followers."""
+class LogCompaction:
+    """The log compaction of one member. It must be informed of snapshots sent to followers."""
 
     def __init__(
         self,
@@ -46,62 +46,63 @@ class Checkpoints:
         self._snapshot_entries = snapshot_entries
         self._catch_up_entries = catch_up_entries
         self._catch_up_bytes = catch_up_bytes
-        self._last_index = raft.log.snapshot_index  # not where this life began: many short ones must not add up to a long log
+        # Not the index at the start of this process: many short runs must not add up to a long log.
+        self._last_index = raft.log.snapshot_index
         self._last_bytes = raft.log.size_bytes
         self._is_running = False
         self._clock = clock
-        self._asked_until = -math.inf
-        self._receivers: dict[int, float] = {}  # members that a snapshot goes to, and until when it is waited for them
+        self._opening_until = -math.inf
+        self._receivers: dict[int, float] = {}  # member -> the time until which entries are kept for it
 
-    def asked(self) -> None:
-        """A follower needs a snapshot; it is being opened, and goes out soon."""
-        self._asked_until = self._clock() + OPENING_SECONDS_MAX
+    def snapshot_requested(self) -> None:
+        """A follower needs a snapshot; it is being opened."""
+        self._opening_until = self._clock() + OPENING_SECONDS_MAX
 
     def sending(self, member_id: int) -> None:
-        """A snapshot is on its way to a follower."""
+        """A snapshot is being sent to a follower."""
         self._receivers[member_id] = math.inf
 
     def sent(self, member_id: int, *, ok: bool) -> None:
-        """It has arrived, or failed to."""
+        """The snapshot has been delivered, or has failed."""
         if ok:
             self._receivers[member_id] = self._clock() + CATCHING_UP_SECONDS_MAX
         else:
             self._receivers.pop(member_id, None)
 
     def applied(self, index: int, term: int) -> None:
-        """All entries up to `index` are applied; begins a checkpoint if one is due."""
+        """All entries up to `index` are applied; starts a compaction if one is due."""
         log_bytes = self._raft.log.size_bytes
         is_due = index - self._last_index >= self._snapshot_entries or log_bytes - self._last_bytes >= self._catch_up_bytes
         if not is_due or self._is_running:
             return
         self._is_running = True
         self._last_index, self._last_bytes = index, log_bytes
-        point = Snapshot(index, term, self._raft.conf_state)
-        self._backend.commit(then=partial(self._committed, point))
+        snapshot = Snapshot(index, term, self._raft.conf_state)
+        self._backend.commit(then=partial(self._committed, snapshot))
 
     def installed(self, index: int) -> None:
-        """A received snapshot has taken the place of everything up to `index`."""
+        """A received snapshot has replaced everything up to `index`."""
         self._last_index = index
 
-    def _committed(self, point: Snapshot) -> None:
-        self._log_store.save_snapshot(point, then=partial(self._saved, point))
+    def _committed(self, snapshot: Snapshot) -> None:
+        self._log_store.save_snapshot(snapshot, then=partial(self._saved, snapshot))
 
-    def _saved(self, point: Snapshot) -> None:
+    def _saved(self, snapshot: Snapshot) -> None:
         self._is_running = False
-        self._log_store.release(point.index)
-        keep_from = point.index - self._catch_up_entries
-        if self._is_awaited(keep_from):
-            keep_from = point.index - max(self._catch_up_entries, KEPT_FOR_RECEIVERS_MAX)
-        keep_from = max(keep_from, min(self._raft.log.last_beyond(self._catch_up_bytes), point.index))
+        self._log_store.release(snapshot.index)
+        keep_from = snapshot.index - self._catch_up_entries
+        if self._has_receiver_behind(keep_from):
+            keep_from = snapshot.index - max(self._catch_up_entries, KEPT_FOR_RECEIVERS_MAX)
+        keep_from = max(keep_from, min(self._raft.log.last_beyond(self._catch_up_bytes), snapshot.index))
         if keep_from > 0:
             self._raft.compact(keep_from)
         self._last_bytes = self._raft.log.size_bytes
 
-    def _is_awaited(self, keep_from: int) -> bool:
-        """Whether somebody who gets a snapshot still needs entries before `keep_from`."""
+    def _has_receiver_behind(self, keep_from: int) -> bool:
+        """Does a follower that receives a snapshot still need entries before `keep_from`?"""
         now, raft = self._clock(), self._raft
         for member_id, until in list(self._receivers.items()):
             progress = raft.progress(member_id)
             if now > until or progress is None or progress.match >= keep_from:
                 del self._receivers[member_id]
-        return bool(self._receivers) or now < self._asked_until
+        return bool(self._receivers) or now < self._opening_until

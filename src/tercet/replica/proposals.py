@@ -1,11 +1,10 @@
-"""From a client's request to an entry of the log, and from the applied entry back to whoever waits for it.
+"""Proposals: from a client's request to a log entry, and from the applied entry back to the waiting client.
 
-A proposal waits in three places: in `_queue` until this turn ends (all of a turn become one append) or until a leader is
-known; in the log; and in `waiting` until its entry is applied here. The key of `waiting` is the entry's data itself: it holds
-a request id that no other request has, on the leader it is the very same object, and so nobody has to parse an entry to find
-its waiter.
+A proposal waits in three places: in `_queue` until the turn ends (all of a turn become one append) or a leader is known; in the
+log; and in `waiting` until its entry is applied here. `waiting` is keyed by the entry's data: it contains a unique request id,
+and on the leader it is the same object, so no entry is parsed to find its waiter.
 
-Must never answer "not done": a forwarded proposal may be applied after the client stopped waiting, and there is no
+Must never answer "not done": a forwarded proposal may be applied after its client stopped waiting, and there is no
 deduplication.
 """
 
@@ -17,25 +16,23 @@ from typing import Any, Final
 from tercet import errors
 from tercet.errors import Code, StatusError, Unavailable
 from tercet.raft import Raft
-from tercet.replica.requests import RequestIds, encode_request
+from tercet.replica.requests import AppliedRequest, RequestIds, encode_request
 
 Outcome = bytes | StatusError
 """An encoded response body without its header, or the error that the client gets."""
 
-PENDING_APPLY_MAX: Final = 5000  # etcd's maxGapBetweenApplyAndCommitIndex: beyond it a member that cannot follow refuses work
+PENDING_APPLY_MAX: Final = 5000  # etcd's maxGapBetweenApplyAndCommitIndex; beyond it a member refuses proposals
 NEVER_PROPOSED: Final = Unavailable(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+_CONF_CHANGE: Final = AppliedRequest("", None)  # applied from the entry, not from a request
 
 
 class Waiter:
-    """Someone who waits for an entry to be applied. `message` is the parsed request, so that applying here need not parse it
-    again.
-    """
+    """A callback that waits for an entry to be applied. `request` saves this member from parsing the entry."""
 
-    __slots__ = ("deadline", "field", "is_proposed", "message", "proposed_at", "then")
+    __slots__ = ("deadline", "is_proposed", "proposed_at", "request", "then")
 
-    def __init__(self, field: str, message: Any, then: Callable[[Outcome], None], proposed_at: float, deadline: float) -> None:
-        self.field = field
-        self.message = message
+    def __init__(self, request: AppliedRequest, then: Callable[[Outcome], None], proposed_at: float, deadline: float) -> None:
+        self.request = request
         self.then = then
         self.proposed_at = proposed_at
         self.deadline = deadline
@@ -43,7 +40,7 @@ class Waiter:
 
 
 class Proposals:
-    """All that this member has proposed and not yet seen applied."""
+    """The proposals of this member that are not yet applied here."""
 
     def __init__(
         self,
@@ -53,8 +50,8 @@ class Proposals:
         timeout_seconds: float,
         request_bytes_max: int,
     ) -> None:
-        self.ids = ids
-        self.waiting: dict[bytes, Waiter] = {}  # in order of proposing, so deadlines rise from the front
+        self._ids = ids
+        self.waiting: dict[bytes, Waiter] = {}  # in order of proposal, so deadlines ascend
         self._queue: list[bytes] = []
         self._clock = clock
         self._timeout_seconds = timeout_seconds
@@ -64,27 +61,25 @@ class Proposals:
     def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> int:
         """Queue a request. `then` is called exactly once: with the outcome, or with an error after the timeout.
 
-        Returns how many are queued.
-
-        Raises RequestError if the encoded request is larger than --max-request-bytes.
+        Returns the number of queued requests. Raises RequestError if the encoded request is larger than --max-request-bytes.
         """
-        data = encode_request(field, body, self.ids)
+        data = encode_request(field, body, self._ids)
         if len(data) > self._request_bytes_max:
             raise errors.REQUEST_TOO_LARGE
         now = self._clock()
-        self.waiting[data] = Waiter(field, message, then, now, now + self._timeout_seconds)
+        self.waiting[data] = Waiter(AppliedRequest(field, message), then, now, now + self._timeout_seconds)
         self._queue.append(data)
         return len(self._queue)
 
-    def wait_for(self, data: bytes, field: str, message: Any, then: Callable[[Outcome], None]) -> None:
-        """Wait for an entry that somebody else hands to raft (a configuration change)."""
+    def wait_for(self, data: bytes, then: Callable[[Outcome], None]) -> None:
+        """Wait for the configuration change that the entry `data` holds; it is proposed already."""
         now = self._clock()
-        waiter = Waiter(field, message, then, now, now + self._timeout_seconds)
+        waiter = Waiter(_CONF_CHANGE, then, now, now + self._timeout_seconds)
         waiter.is_proposed = True
         self.waiting[data] = waiter
 
     def submit(self, raft: Raft) -> None:
-        """Hand this turn's proposals to raft as one batch; without a leader they stay and wait for one."""
+        """Propose the queue to raft as one batch; without a leader it stays queued."""
         queue = self._queue
         if not queue or not raft.leader_id:
             return
@@ -101,7 +96,7 @@ class Proposals:
                 self._fail(data, errors.PROPOSAL_DROPPED)
 
     def expire(self, *, leader_elected_at: float, leader_lost_at: float, leader_is_reachable: bool) -> None:
-        """Answer those who have waited too long, naming the cause where one can be seen (etcd's parseProposeCtxErr)."""
+        """Fail the proposals past their deadline, with the cause where it is known (etcd's parseProposeCtxErr)."""
         now = self._clock()
         overdue = []
         for data, waiter in self.waiting.items():
@@ -122,7 +117,7 @@ class Proposals:
             self._queue = [data for data in self._queue if data in self.waiting]
 
     def fail_all(self, error: StatusError) -> None:
-        """The member stops: nobody may wait for ever."""
+        """Fail every proposal: this member stops."""
         for data in list(self.waiting):
             self._fail(data, error)
         self._queue.clear()

@@ -1,11 +1,11 @@
-"""When may a read be answered from this member's own state, so that it sees every write acknowledged before it began?
+"""Linearizable reads: answered from this member's own state once it holds every write acknowledged before the read.
 
-ReadIndex (raft thesis §6.4): ask the leader for its commit index; the leader makes sure that it still leads; once this member
-has applied that far, it may answer. All reads that arrive while a round is on its way form the next round, so a busy member
-pays for one exchange with the quorum, not for one a read.
+ReadIndex (raft thesis §6.4): the leader returns its commit index after confirming that it is still leader; once this member has
+applied that index, it may answer. Reads that arrive while a round is in flight form the next round: a busy member pays for one
+exchange with the quorum per round, not per read.
 
-A round serves only reads that were queued before it was sent; never one that came later (the index could be too old for it).
-Each round has a fresh context, also when it repeats a lost one: an answer to an earlier try proves nothing about now.
+A round serves only reads queued before it was sent; for a later read its index could be too old. Each round, retried or not,
+has a fresh context: the answer to an earlier attempt confirms nothing later.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tercet.replica.requests import RequestIds
 RETRY_SECONDS: Final = 0.5  # etcd's readIndexRetryTime
 
 ReadCallback = Callable[[StatusError | None], None]
-"""Called with None when the read may be answered from local state, at once and in the same turn."""
+"""Called with None when the read may be answered from local state, in the same turn; or with an error."""
 
 
 class Reads:
-    """Linearizable reads on their way."""
+    """The linearizable reads of this member that are not yet answered."""
 
     def __init__(self, ids: RequestIds, *, clock: Callable[[], float], timeout_seconds: float) -> None:
         self._ids = ids
@@ -34,26 +34,26 @@ class Reads:
         self._timeout_seconds = timeout_seconds
         self._queued: list[ReadCallback] = []
         self._queued_since = 0.0
-        self._asking: list[ReadCallback] = []
-        self._asking_since = 0.0
+        self._in_flight: list[ReadCallback] = []
+        self._in_flight_since = 0.0
         self._context = b""
         self._sent_at = 0.0
-        self._confirmed: deque[tuple[int, float, list[ReadCallback]]] = deque()  # index to wait for, since when, who
+        self._confirmed: deque[tuple[int, float, list[ReadCallback]]] = deque()  # (index to wait for, since when, reads)
         self.failed = 0
 
     def add(self, then: ReadCallback) -> bool:
-        """Queue a read. Returns whether it is the first of its round, so that someone must see to a `submit`."""
+        """Queue a read. True if it is the first of its round: the caller must arrange for a `submit`."""
         if not self._queued:
             self._queued_since = self._clock()
         self._queued.append(then)
         return len(self._queued) == 1
 
     def submit(self, raft: Raft) -> None:
-        """Begin a round if reads wait and none is on its way."""
-        if self._asking or not self._queued or not raft.leader_id:
+        """Start a round if reads wait and none is in flight."""
+        if self._in_flight or not self._queued or not raft.leader_id:
             return
-        self._asking, self._queued = self._queued, []
-        self._asking_since = self._queued_since
+        self._in_flight, self._queued = self._queued, []
+        self._in_flight_since = self._queued_since
         self._ask(raft)
 
     def _ask(self, raft: Raft) -> None:
@@ -62,16 +62,16 @@ class Reads:
         raft.read_index(self._context)
 
     def confirmed(self, read_states: list[tuple[bytes, int]], applied_index: int) -> None:
-        """Raft has answered some rounds. An answer to a context that is not the newest belongs to a try given up: ignored."""
+        """Raft has confirmed these (context, index). Any context but the newest belongs to an abandoned attempt."""
         for context, index in read_states:
-            if context != self._context or not self._asking:
+            if context != self._context or not self._in_flight:
                 continue
-            reads, self._asking = self._asking, []
+            reads, self._in_flight = self._in_flight, []
             self._context = b""
             if index <= applied_index:
                 _release(reads)
             else:
-                self._confirmed.append((index, self._asking_since, reads))
+                self._confirmed.append((index, self._in_flight_since, reads))
 
     def applied(self, applied_index: int) -> None:
         """This member has applied up to `applied_index`."""
@@ -80,28 +80,28 @@ class Reads:
             _release(confirmed.popleft()[2])
 
     def leader_changed(self, raft: Raft) -> None:
-        """The round may have died with the old leader: ask the new one, with a new context."""
-        if self._asking and raft.leader_id:
+        """The round may be lost with the old leader: ask the new one, with a new context."""
+        if self._in_flight and raft.leader_id:
             self._ask(raft)
 
     def tick(self, raft: Raft) -> None:
-        """Repeat what got lost, give up what took too long."""
+        """Retry lost rounds, and fail reads past their timeout."""
         now = self._clock()
         while self._confirmed and now - self._confirmed[0][1] > self._timeout_seconds:
-            self._fail(self._confirmed.popleft()[2], errors.TIMEOUT)  # cut off before the entries came that it waits for
-        if self._asking and now - self._asking_since > self._timeout_seconds:
-            reads, self._asking, self._context = self._asking, [], b""
+            self._fail(self._confirmed.popleft()[2], errors.TIMEOUT)  # the entries up to its index never arrived
+        if self._in_flight and now - self._in_flight_since > self._timeout_seconds:
+            reads, self._in_flight, self._context = self._in_flight, [], b""
             self._fail(reads, errors.TIMEOUT)
-        elif self._asking and now - self._sent_at >= RETRY_SECONDS and raft.leader_id:
+        elif self._in_flight and now - self._sent_at >= RETRY_SECONDS and raft.leader_id:
             self._ask(raft)
         if self._queued and now - self._queued_since > self._timeout_seconds:
             reads, self._queued = self._queued, []
             self._fail(reads, errors.TIMEOUT)
 
     def fail_all(self, error: StatusError) -> None:
-        """The member stops: nobody may wait for ever."""
-        reads = self._queued + self._asking + [read for _, _, group in self._confirmed for read in group]
-        self._queued, self._asking = [], []
+        """Fail every read: this member stops."""
+        reads = self._queued + self._in_flight + [read for _, _, group in self._confirmed for read in group]
+        self._queued, self._in_flight = [], []
         self._confirmed.clear()
         self._fail(reads, error)
 

@@ -1,17 +1,15 @@
-"""One member of the replicated state machine: what comes in goes to raft, what raft decides is carried out, in a safe order.
+"""One member of the replicated state machine.
 
     propose / read / step / tick  ->  (end of the turn) flush  ->  raft  ->  Ready  ->  disk, peers, state machine  ->
     callbacks
 
-Everything of a turn of the loop is gathered and carried out once: one append to the log, one message to each follower, one
-read-index round. The object only passes things on; the ideas live beside it: proposals.py, reads.py, state_machine.py,
-membership.py, checkpoint.py, snapshots.py.
+All inputs of a turn of the loop are gathered and carried out once: one append to the log, one message to each follower, one
+read-index round. `Replica` connects the parts, each in its own module: proposals.py, reads.py, apply.py, state_machine.py,
+log_compaction.py, store_compaction.py, snapshots.py. Others read it through `ReplicaStatus` (status.py).
 
-Sans-I/O: the log store, the transport, the clock and the scheduling of `flush` are injected. The simulator runs this very
-object.
+Sans-I/O: log store, transport, clock and the scheduling of `flush` are injected (host.py). The simulator runs the same object.
 
-Must never: answer a client before its entry is applied; let a promise out before it is durable (raft holds those back until
-`persisted`); apply an entry twice (the backend keeps the applied index in the same commit as the data).
+Must never send an acknowledgement before it is durable (raft holds it back until `persisted`).
 """
 
 from __future__ import annotations
@@ -20,70 +18,33 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from tercet import errors
-from tercet.errors import Code, RequestError, StatusError, StorageFailure, strip_traceback
+from tercet.errors import StatusError, strip_traceback
 from tercet.proto import rpc_pb2
-from tercet.raft import ConfChangeRefused, Raft, RawNode
-from tercet.raft.codec import conf_change_in, encode_conf_change
+from tercet.raft import Raft, RawNode
+from tercet.raft.codec import encode_conf_change
 from tercet.raft.ready import Ready
-from tercet.raft.types import NO_MEMBER, ConfChange, Entry, EntryType, Message, Snapshot
-from tercet.replica.log_compaction import Checkpoints
-from tercet.replica.membership import Member
+from tercet.raft.types import NO_MEMBER, ConfChange, Entry, Message, MessageType, Snapshot
+from tercet.replica.apply import BATCH_ENTRIES, Applier
+from tercet.replica.host import ReplicaHost, Transport
+from tercet.replica.log_compaction import LogCompaction
+from tercet.replica.membership import hex_id
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
-from tercet.replica.quota import Quota, request_cost
+from tercet.replica.quota import Quota
 from tercet.replica.reads import ReadCallback, Reads
-from tercet.replica.requests import RequestIds, decode_request
+from tercet.replica.requests import RequestIds
 from tercet.replica.snapshots import Snapshots
-from tercet.replica.state_machine import StateMachine
+from tercet.replica.state_machine import StagedSnapshot, StateMachine
+from tercet.replica.status import ReplicaStatus
+from tercet.replica.store_compaction import StoreCompaction
 from tercet.storage.interfaces import LogStore
 
 logger = logging.getLogger(__name__)
 
-_NORMAL: Final = int(EntryType.NORMAL)
-# A turn with more than this goes in parts, so that followers and clients begin with the first while we are at the next: with
-# 256 puts in flight and one batch for all of them, everybody would wait for everybody in turn.
-BATCH_ENTRIES: Final = 64
-READYS_IN_TURN_MAX: Final = 8  # more wait for the next turn: behind a backlog, heartbeats and clients are still heard
-
-
-class Transport(Protocol):
-    """How messages leave. `send` never blocks and may lose anything: raft repeats what matters."""
-
-    def send(self, messages: list[Message]) -> None: ...
-
-
-class ReplicaHost(Protocol):
-    """Whoever runs a replica: the server, or the simulator."""
-
-    def schedule_flush(self) -> None:
-        """Call `Replica.flush` at the end of this turn. Asked once a turn."""
-        ...
-
-    def flush_now(self) -> None:
-        """Call `Replica.flush` at once: enough has been gathered."""
-        ...
-
-    def flush_replies(self) -> None:
-        """Let answers that have been given leave before anything else is done."""
-        ...
-
-    def schedule_commit_broadcast(self) -> None:
-        """Call `Replica.broadcast_commit` in a few milliseconds."""
-        ...
-
-    def schedule_compaction(self) -> None:
-        """Call `Replica.compact_some` now and then, with pauses, until it says that nothing is left."""
-        ...
-
-    def member_changed(self, member: Member) -> None:
-        """A member was added, or its peer URLs changed."""
-        ...
-
-    def member_removed(self, member_id: int) -> None: ...
-
-    def leader_changed(self, leader_id: int) -> None: ...
+_SNAP: Final = MessageType.SNAP
+READYS_IN_TURN_MAX: Final = 8  # the rest waits for the next turn, so that a backlog does not block heartbeats and clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +56,12 @@ class Options:
     request_bytes_max: int = 1_572_864
     snapshot_entries: int = 10_000
     catch_up_entries: int = 5_000
-    catch_up_bytes: int = 256 << 20  # entries may be large: no more of them is kept in memory, and as much between checkpoints
+    catch_up_bytes: int = 256 << 20  # bounds the entries kept in memory, and those between two log compactions
     quota_bytes: int = 0
 
 
-class Replica:
-    """One member's share of the replicated state machine. All methods are called on one thread; none of them waits."""
+class Replica(ReplicaStatus):
+    """All methods are called on one thread; none of them blocks."""
 
     def __init__(
         self,
@@ -108,41 +69,37 @@ class Replica:
         log_store: LogStore,
         transport: Transport,
         state_machine: StateMachine,
-        owner: ReplicaHost,
+        host: ReplicaHost,
         *,
         clock: Callable[[], float],
         now_ms: int,
         options: Options,
     ) -> None:
-        self.raft = raft
-        self._node = RawNode(raft)
-        self.state_machine = state_machine
-        self.quota = Quota(state_machine.backend, options.quota_bytes)
-        self.applied_index = state_machine.backend.applied_index
-        self.applied_term = state_machine.backend.applied_term
-        # A received database may be ahead of its description: data up to this (index, term) is in it already.
-        self._data_point = (0, 0)
-        self.leader_id = int(NO_MEMBER)
-        self.leader_changes_seen = 0
+        self._ids = RequestIds(raft.id, now_ms)
+        timeout = options.request_timeout_seconds
+        proposals = Proposals(self._ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
+        reads = Reads(self._ids, clock=clock, timeout_seconds=timeout)
+        quota = Quota(state_machine.backend, options.quota_bytes)
+        applier = Applier(raft, state_machine, proposals, quota, host, raise_no_space=self.raise_no_space)
+        super().__init__(raft, state_machine, applier, proposals, reads, quota)
         self.is_stopped = False
+        self.leader_changes_seen = 0
+        self.leader_listeners: list[Callable[[int], None]] = []  # called with the id of a new leader, 0 when it is lost
+        self._node = RawNode(raft)
         self._options = options
         self._log_store = log_store
         self._transport = transport
-        self._owner = owner
+        self._host = host
         self._clock = clock
         self._flush_is_scheduled = False
         self._is_flushing = False
-        self._telling_is_planned = False
-        self._untold_index = 0  # the commit for whose sake the telling is planned; a later one has a moment of its own
+        self._commit_broadcast_is_scheduled = False
+        self._unsent_commit = 0  # the commit that the scheduled broadcast is for; a later one gets its own
         self._alarm_proposed_at = float("-inf")
-        self._compaction_waiters: list[Callable[[], None]] = []
-        state_machine.on_compaction = owner.schedule_compaction
+        self._known_leader = int(NO_MEMBER)
         self._elected_at = self._lost_at = 0.0
-        ids = RequestIds(raft.id, now_ms)
-        timeout = options.request_timeout_seconds
-        self.proposals = Proposals(ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
-        self.reads = Reads(ids, clock=clock, timeout_seconds=timeout)
-        self.checkpoints = Checkpoints(
+        self.compaction = StoreCompaction(state_machine, applier, host)
+        self._log_compaction = LogCompaction(
             raft,
             log_store,
             state_machine.backend,
@@ -151,136 +108,128 @@ class Replica:
             options.catch_up_bytes,
             clock=clock,
         )
-        self.snapshots = Snapshots(state_machine, clock=clock, log_starts=lambda: raft.log.first_index)
+        self._snapshots = Snapshots(state_machine, clock=clock, log_first_index=lambda: raft.log.first_index)
         raft.snapshot_source = self._offer_snapshot
 
-    # --- what comes in
+    # --- requests
 
     def propose(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> None:
-        """Have a request applied on every member; `then` hears the outcome of its apply here.
+        """Propose a request; `then` is called with the outcome of its apply on this member.
 
         field: the request's field in InternalRaftRequest; body: its encoding; message: the same, parsed.
         Raises RequestError (too large) or Unavailable (too far behind, or stopped); then `then` is never called.
         """
         if self.is_stopped:
             raise errors.STOPPED
-        if self.raft.commit_index - self.applied_index > PENDING_APPLY_MAX:
+        if self.raft.commit_index - self.raft.applied_index > PENDING_APPLY_MAX:
             raise errors.TOO_MANY_REQUESTS
-        if self.proposals.add(field, body, message, then) >= BATCH_ENTRIES and not self._is_flushing:
-            self._owner.flush_now()
+        if self._proposals.add(field, body, message, then) >= BATCH_ENTRIES and not self._is_flushing:
+            self._host.flush_now()
         elif not self._flush_is_scheduled:
             self._schedule_flush()
 
-    def propose_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> None:
-        """Propose a change of membership; `then` hears b"" or the reason why it was refused when the entry is applied.
+    def propose_conf_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> None:
+        """Propose a configuration change; `then` is called with b"", or the error, when its entry is applied.
 
-        `change.id` must be a fresh request id: it tells two proposals of the same change apart.
+        `change.id` must be a fresh `next_request_id`: it distinguishes two proposals of the same change.
+        Raises Unavailable (stopped, no leader, or another change is pending); then `then` is never called.
         """
         if self.is_stopped:
-            then(errors.STOPPED)
-            return
-        data = encode_conf_change(change)
-        self.proposals.wait_for(data, "", change, then)
+            raise errors.STOPPED
         if not self.raft.propose_conf_change(change):
-            self.proposals.waiting.pop(data)
-            then(errors.NO_LEADER)
-            return
+            raise errors.NO_LEADER
+        self._proposals.wait_for(encode_conf_change(change), then)
         self._schedule_flush()
+
+    def next_request_id(self) -> int:
+        """An id that no other request in this cluster has."""
+        return self._ids.next()
 
     def read(self, then: ReadCallback) -> None:
-        """Call `then(None)` when local state holds every write that was acknowledged before now; or with an error."""
+        """Call `then(None)` once local state holds every write acknowledged before this call; or with an error."""
         if self.is_stopped:
             then(errors.STOPPED)
-        elif self.reads.add(then):
+        elif self._reads.add(then):
             self._schedule_flush()
 
-    def step(self, message: Message) -> None:
-        """A message from a peer."""
-        self.raft.step(message)
-        if not self._flush_is_scheduled:
-            self._schedule_flush()
-
-    def tick(self) -> None:
-        """One heartbeat interval has passed."""
-        self.raft.tick()
-        self.reads.tick(self.raft)
-        self.snapshots.close_stale()
-        self.proposals.expire(
-            leader_elected_at=self._elected_at,
-            leader_lost_at=self._lost_at - 2 * self._options.election_timeout_seconds,
-            leader_is_reachable=bool(self.leader_id),
-        )
-        self._schedule_flush()
-
-    def broadcast_commit(self) -> None:
-        """The moment is over for which a commit waits to travel with entries."""
-        self._telling_is_planned = False
-        self.raft.broadcast_commit(self._untold_index)
+    def campaign(self) -> None:
+        """Start an election now, if this member may."""
+        self.raft.campaign()
         self._schedule_flush()
 
     def transfer_leadership(self, target: int) -> None:
-        """Begin to hand the lead to `target`; proposals are refused meanwhile."""
+        """Start handing leadership to `target`; proposals are refused meanwhile."""
         self.raft.transfer_leadership(target)
         self._schedule_flush()
 
     def raise_no_space(self) -> None:
-        """This member's quota is reached: have the alarm raised, which then binds every member."""
-        if (
-            self.state_machine.alarms.no_space
-            or self._clock() - self._alarm_proposed_at < self._options.request_timeout_seconds
-        ):
+        """Propose the NOSPACE alarm, which then binds every member: this member has reached its quota."""
+        since = self._clock() - self._alarm_proposed_at
+        if self.alarms.no_space or since < self._options.request_timeout_seconds:
             return
-        alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.raft.id, alarm=rpc_pb2.NOSPACE)
+        alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.member_id, alarm=rpc_pb2.NOSPACE)
         try:
             self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
-        except StatusError as error:  # too far behind, say; whoever meets the quota next tries again
+        except StatusError as error:  # too far behind, for example: the next request over the quota tries again
             strip_traceback(error)
         else:
             self._alarm_proposed_at = self._clock()
 
-    def when_compacted(self, then: Callable[[], None]) -> None:
-        """Call `then` once nothing is left to remove of what compactions so far have superseded, and the removal is durable."""
-        self._compaction_waiters.append(then)
-        self._owner.schedule_compaction()
+    # --- inputs from the host
 
-    def compact_some(self, limit: int) -> bool:
-        """Remove up to `limit` superseded revisions from the backend. Returns whether there is more to do."""
-        if self.is_stopped:
-            return False
-        more = self.state_machine.store.compaction_step(limit)
-        # What it removed belongs to no entry: closed here, so that it is committed also on a member that is idle.
-        self._close(self.applied_index, self.applied_term)
-        if more:
-            return True
-        waiters, self._compaction_waiters = self._compaction_waiters, []
-        if waiters:
-            self.state_machine.backend.commit(then=partial(_call_all, waiters))
-        return False
+    def step(self, message: Message) -> None:
+        """Process a message from a peer. A MsgSnap comes through `receive_snapshot`."""
+        self.raft.step(message)
+        if not self._flush_is_scheduled:
+            self._schedule_flush()
 
-    def stop(self, error: StatusError = errors.STOPPED) -> None:
-        """Answer everybody who still waits; nothing is carried out from here on."""
-        self.is_stopped = True
-        self.proposals.fail_all(error)
-        self.reads.fail_all(error)
+    def receive_snapshot(self, message: Message, staged: StagedSnapshot) -> None:
+        """Process a MsgSnap whose database has been received and prepared; raft decides whether to install it."""
+        assert message.snapshot is not None
+        self._snapshots.received(message.snapshot.index, staged)
+        self.step(message)
 
-    @property
-    def is_ahead_of_log(self) -> bool:
-        """Does a received database hold the effects of entries that are still to be applied (and will be passed over)?"""
-        return self.applied_index < self._data_point[0]
-
-    def schedule(self) -> None:
-        """Something was told to raft directly: see to it at the end of this turn."""
+    def tick(self) -> None:
+        """One heartbeat interval has passed."""
+        self.raft.tick()
+        self._reads.tick(self.raft)
+        self._snapshots.close_stale()
+        self._proposals.expire(
+            leader_elected_at=self._elected_at,
+            leader_lost_at=self._lost_at - 2 * self._options.election_timeout_seconds,
+            leader_is_reachable=bool(self._known_leader),
+        )
         self._schedule_flush()
 
-    def _schedule_flush(self) -> None:
-        if not self._flush_is_scheduled:
-            self._flush_is_scheduled = True
-            self._owner.schedule_flush()
+    def broadcast_commit(self) -> None:
+        """Stop deferring the commit that `schedule_commit_broadcast` was called for."""
+        self._commit_broadcast_is_scheduled = False
+        self.raft.broadcast_commit(self._unsent_commit)
+        self._schedule_flush()
 
-    # --- what goes out
+    def report_unreachable(self, member_id: int) -> None:
+        """The transport has lost messages to a member."""
+        self.raft.report_unreachable(member_id)
+        self._schedule_flush()
+
+    def report_snapshot(self, member_id: int, ok: bool) -> None:
+        """The transport has delivered a snapshot to a member, or failed to."""
+        self._log_compaction.sent(member_id, ok=ok)
+        self.raft.report_snapshot(member_id, ok)
+        self._schedule_flush()
+
+    def stop(self, error: StatusError = errors.STOPPED) -> None:
+        """Fail all pending requests and release snapshots; nothing is carried out from here on."""
+        self.is_stopped = True
+        self._proposals.fail_all(error)
+        self._reads.fail_all(error)
+        self.compaction.stop()
+        self._snapshots.close()
+
+    # --- output
 
     def flush(self) -> None:
-        """Carry out all that this turn has gathered."""
+        """Carry out everything that this turn has gathered."""
         self._flush_is_scheduled = False
         if self.is_stopped:
             return
@@ -291,183 +240,130 @@ class Replica:
             self._is_flushing = False
 
     def _flush(self) -> None:
-        raft = self.raft
-        self.proposals.submit(raft)
-        self.reads.submit(raft)
+        raft, node = self.raft, self._node
+        self._proposals.submit(raft)
+        self._reads.submit(raft)
         for _ in range(READYS_IN_TURN_MAX):
-            if self.is_stopped or not self._node.has_ready():
+            if self.is_stopped or not node.has_ready():
                 break
-            self._carry_out(self._node.take_ready())
+            self._carry_out(node.take_ready())
             self._notice_leader()
-        self.reads.submit(raft)
-        if raft.commit_broadcast.has_unsent_commit and not self._telling_is_planned:
-            self._telling_is_planned = True
-            self._untold_index = raft.commit_index
-            self._owner.schedule_commit_broadcast()
-        if self._node.has_ready():
+        self._reads.submit(raft)
+        if raft.commit_broadcast.has_unsent_commit and not self._commit_broadcast_is_scheduled:
+            self._commit_broadcast_is_scheduled = True
+            self._unsent_commit = raft.commit_index
+            self._host.schedule_commit_broadcast()
+        if node.has_ready():
             self._schedule_flush()
 
+    def _schedule_flush(self) -> None:
+        if not self._flush_is_scheduled:
+            self._flush_is_scheduled = True
+            self._host.schedule_flush()
+
     def _carry_out(self, ready: Ready) -> None:
-        """Speak at once where that is safe; promise only what is on disk; apply what a quorum has."""
-        # Entries first on their way, so that followers write while we do. But a leader that has only a commit to tell answers
-        # its clients first: they wait, and the followers' work would take the processor from them (a put at a time: 10 %).
+        """Send what needs no disk, write, and apply what is committed."""
+        # Entries are sent first, so that followers write in parallel with this disk. But a leader with only a commit index to
+        # send answers its clients first: the followers' work would delay them (10 % with one put at a time).
         answers_first = bool(ready.committed) and not ready.entries and self.raft.is_leader
         if ready.messages and not answers_first:
-            self._transport.send(ready.messages)
+            self._send(ready.messages)
         if ready.snapshot is not None:
             self._install(ready)
         elif ready.entries or ready.hard_state is not None:
             then = partial(self._persisted, ready.number) if ready.must_sync else _nothing
             if self._log_store.append(ready.hard_state, ready.entries, then=then, sync=ready.must_sync) and ready.must_sync:
                 self._node.persisted(ready.number)
-                # The leader waits for our word; for what we apply, nobody does.
-                self._transport.send(self._node.take_messages())
+                # Acknowledge before applying: the leader waits for the acknowledgement.
+                self._send(self._node.take_messages())
         if ready.committed:
             self._apply(ready.committed)
         if answers_first:
-            self._owner.flush_replies()
+            self._host.flush_replies()
             if ready.messages:
-                self._transport.send(ready.messages)
+                self._send(ready.messages)
         if ready.read_states:
-            self.reads.confirmed(ready.read_states, self.applied_index)
+            self._reads.confirmed(ready.read_states, self.raft.applied_index)
+
+    def _send(self, messages: list[Message]) -> None:
+        """Send messages; a MsgSnap goes with the view that raft's description was made from."""
+        for message in messages:
+            if message.type is _SNAP:
+                break
+        else:
+            self._transport.send(messages)
+            return
+        self._transport.send([message for message in messages if message.type is not _SNAP])
+        for message in messages:
+            if message.snapshot is None:
+                continue
+            view = self._snapshots.take(message.snapshot.index)
+            if view is None:
+                self.report_snapshot(message.to, False)
+            else:
+                self._log_compaction.sending(message.to)
+                logger.info("sending database snapshot at index %d to %s", message.snapshot.index, hex_id(message.to))
+                self._transport.send_snapshot(message, view)
 
     def _persisted(self, number: int) -> None:
-        """One fdatasync may cover several Readys: what follows from all of them is carried out once, at the end of the turn."""
+        """One fdatasync may cover several Readys; their consequences are carried out together at the end of the turn."""
         self._node.persisted(number)
         if not self._flush_is_scheduled:
             self._schedule_flush()
 
     def _apply(self, entries: list[Entry]) -> None:
-        for start in range(0, len(entries), BATCH_ENTRIES):
-            if start:
-                self._owner.flush_replies()
-            self._apply_batch(entries[start : start + BATCH_ENTRIES])
-        self._advance(entries[-1].index, entries[-1].term)
-
-    def _apply_batch(self, entries: list[Entry]) -> None:
-        waiting = self.proposals.waiting
-        handlers = self.state_machine.handlers
-        is_full = not self.quota.allows(1)
-        for entry in entries:
-            data = entry.data
-            if entry.type != _NORMAL:
-                self._apply_change(entry)
-                continue
-            if not data or entry.index <= self._data_point[0]:
-                continue  # a new leader's first entry only proves that all before it is committed
-            waiter = waiting.pop(data, None)
-            if waiter is None:
-                field, message = decode_request(data)
-            else:
-                field, message = waiter.field, waiter.message
-            outcome: Outcome
-            try:
-                outcome = handlers[field](message)
-            except RequestError as error:
-                outcome = strip_traceback(error)
-            if field == "alarm":
-                handlers = self.state_machine.handlers
-            if is_full and request_cost(field, message):
-                # What other members have room for is written here too; but whoever asked learns that the end is reached.
-                self.raise_no_space()
-                outcome = errors.NO_SPACE
-            if waiter is not None:
-                waiter.then(outcome)
-
-    def _advance(self, index: int, term: int) -> None:
-        """All entries up to `index` are in the state machine."""
-        self.applied_index, self.applied_term = index, term
-        self._close(index, term)
+        self._applier.apply(entries)
+        index, term = self._applier.index, self._applier.term
         self.raft.applied_to(index)
-        self.reads.applied(index)
-        self.checkpoints.applied(index, term)
-
-    def _close(self, index: int, term: int) -> None:
-        """Let the backend commit what has been put so far; never with an index behind what the data already holds."""
-        self.state_machine.backend.applied(*max((index, term), self._data_point))
-
-    def _apply_change(self, entry: Entry) -> None:
-        """A change of membership takes effect here, when it is applied, on every member at the same index."""
-        change = conf_change_in(entry)
-        if not isinstance(change, ConfChange):
-            raise StorageFailure("the log holds a joint configuration change, which no member of etcd proposes or applies")
-        membership = self.state_machine.membership
-        if entry.index <= self._data_point[0]:
-            if membership.has_effect_of(change):
-                self.raft.apply_conf_change(change)
-            return
-        refusal = membership.validate(change)
-        if refusal is None:
-            try:
-                self.state_machine.save_conf_state(self.raft.apply_conf_change(change))
-            except ConfChangeRefused as error:
-                refusal = RequestError(Code.UNKNOWN, str(error))
-        if refusal is None:
-            member = membership.apply(change)
-            if member is None:
-                self._owner.member_removed(change.node_id)
-            else:
-                self._owner.member_changed(member)
-        waiter = self.proposals.waiting.pop(entry.data, None)
-        if waiter is not None:
-            waiter.then(b"" if refusal is None else refusal)
+        self._reads.applied(index)
+        self._log_compaction.applied(index, term)
 
     def _install(self, ready: Ready) -> None:
-        """Become a snapshot's state: first the backend, then the log's mark, then raft's promise to the leader."""
+        """Install a snapshot: first the backend, then the log's snapshot record, then the acknowledgement to the leader."""
         snapshot = ready.snapshot
         assert snapshot is not None
-        before = set(self.state_machine.membership.members)
-        self._data_point = self.snapshots.install(snapshot)
-        self.applied_index, self.applied_term = snapshot.index, snapshot.term
-        if self._data_point[0] == snapshot.index:  # otherwise the database's own is later, and goes with its data
-            self.state_machine.save_conf_state(snapshot.conf_state)
-        self._close(snapshot.index, snapshot.term)
-        # Also what the description added to the data: behind the mark nobody would tell it again.
-        self.state_machine.backend.commit_now()
+        before = set(self.membership.members)
+        self._applier.install(snapshot, self._snapshots)
         if ready.hard_state is not None:
-            self._log_store.append(ready.hard_state, (), then=_nothing)  # durable at once or with what follows: all the same
+            self._log_store.append(ready.hard_state, (), then=_nothing)  # durable with the snapshot record at the latest
         persisted = partial(self._persisted, ready.number)
         self._log_store.save_snapshot(snapshot, then=_nothing if ready.entries else persisted)
-        # What follows the snapshot may have come in the same turn.
+        # Entries that follow the snapshot may have arrived in the same turn.
         if ready.entries and self._log_store.append(None, ready.entries, then=persisted):
             persisted()
-        self.checkpoints.installed(snapshot.index)
+        self._log_compaction.installed(snapshot.index)
         self.raft.applied_to(snapshot.index)
-        self.reads.applied(snapshot.index)
-        for member_id in sorted(before - set(self.state_machine.membership.members)):
-            self._owner.member_removed(member_id)
-        for member in self.state_machine.membership.sorted():
-            self._owner.member_changed(member)
-        self._owner.schedule_compaction()  # the sender may have been in the middle of one
+        self._reads.applied(snapshot.index)
+        for member_id in sorted(before - set(self.membership.members)):
+            self._host.member_removed(member_id)
+        for member in self.membership.sorted():
+            self._host.member_changed(member)
+        self._host.schedule_compaction()  # the sender may have been in the middle of one
         logger.info("installed snapshot at index %d, term %d", snapshot.index, snapshot.term)
 
     def _offer_snapshot(self) -> Snapshot | None:
-        """Raft's `snapshot_source`. A database ahead of the log would describe what raft cannot know to be committed."""
-        if self.is_ahead_of_log:
+        """Raft's `snapshot_source`. None while the database is ahead of the log: its later entries may be uncommitted here."""
+        if self._applier.is_database_ahead:
             return None
-        self.checkpoints.asked()
-        return self.snapshots.offer()
+        self._log_compaction.snapshot_requested()
+        return self._snapshots.offer()
 
     def _notice_leader(self) -> None:
         leader_id = self.raft.leader_id
-        if leader_id == self.leader_id:
+        if leader_id == self._known_leader:
             return
         now = self._clock()
         if leader_id:
             self._elected_at = now
             self.leader_changes_seen += 1
-            self.reads.leader_changed(self.raft)
+            self._reads.leader_changed(self.raft)
             self._schedule_flush()
         else:
             self._lost_at = now
-        self.leader_id = leader_id
-        self._owner.leader_changed(leader_id)
+        self._known_leader = leader_id
+        for listener in self.leader_listeners:
+            listener(leader_id)
 
 
 def _nothing() -> None:
-    """A commit index alone is no promise: nobody waits for it to be durable."""
-
-
-def _call_all(waiters: list[Callable[[], None]]) -> None:
-    for then in waiters:
-        then()
+    """The completion of a write that nothing waits for: a commit index needs no fsync."""

@@ -1,16 +1,14 @@
-"""How a client's request becomes the data of a log entry, and back: etcd's InternalRaftRequest, with a request id that no
-member reuses.
+"""The data of a log entry: etcd's InternalRaftRequest, with a request id that is never reused.
 
-Fast code (bench put): the four hot requests are pasted, not built. A client's encoded PutRequest is already field 4 of the
-entry; only the tag, the length and the header with the request id go around it. `tests/replica/test_requests.py` holds the
-paste against protobuf.
+Fast code (bench put): requests are pasted, not built. A client's encoded PutRequest is field 4 of the entry; only the tag, the
+length and the header with the request id are added. tests/replica/test_requests.py compares with protobuf.
 
-Must never emit a shape that a peer cannot parse: an unknown entry stops every member that reads it.
+Must never emit a form that a peer cannot parse: an unknown entry stops every member that reads it.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
@@ -21,7 +19,7 @@ from tercet.replica.nested_requests import parse_deep
 _HEADER_TAG: Final = encode_varint(100 << 3 | 2)
 _LENGTH_DELIMITED: Final = 2
 
-# The field of InternalRaftRequest for each request that is proposed, by the field's name.
+# The tag of each request's field in InternalRaftRequest, by the field's name.
 FIELD_TAGS: Final[dict[str, bytes]] = {
     field.name: encode_varint(field.number << 3 | _LENGTH_DELIMITED)
     for field in internal_pb2.InternalRaftRequest.DESCRIPTOR.fields
@@ -31,12 +29,38 @@ _PUT_TAG: Final = FIELD_TAGS["put"][0]
 _InternalRaftRequest = internal_pb2.InternalRaftRequest
 
 
-class RequestIds:
-    """Ids unique over members and restarts: 16 bits of member id, 40 bits of start time in ms, an 8-bit counter that carries
-    on.
+class RequestHeader:
+    """Who proposed a request, and the auth revision that the request was checked at. Without auth: "" and 0.
 
-    now_ms: since 1970; at least 64, so that no id is so small that the fast encoding would be a longer one than protobuf's.
-    Source: etcd pkg/idutil. The encoded form is kept nearly ready, since only its lowest 14 bits change from call to call.
+    The request id is left out: an entry is identified by its data.
+    """
+
+    __slots__ = ("auth_revision", "username")
+
+    def __init__(self, username: str = "", auth_revision: int = 0) -> None:
+        self.username = username
+        self.auth_revision = auth_revision
+
+
+NO_HEADER: Final = RequestHeader()
+
+
+class AppliedRequest:
+    """A request as it is applied. `field`: its field in InternalRaftRequest, or `v2` for the older form; `message`: parsed."""
+
+    __slots__ = ("field", "header", "message")
+
+    def __init__(self, field: str, message: Any, header: RequestHeader = NO_HEADER) -> None:
+        self.field = field
+        self.message = message
+        self.header = header
+
+
+class RequestIds:
+    """Ids unique over members and restarts: 16 bits of member id, 40 bits of start time in ms, an 8-bit counter that carries.
+
+    now_ms: since 1970; at least 64, so that ids are large enough for the fast encoding to be as short as protobuf's.
+    Source: etcd pkg/idutil. The encoded upper bits are cached: only the lowest 14 bits change from call to call.
     """
 
     __slots__ = ("_high_bytes", "_next")
@@ -51,7 +75,7 @@ class RequestIds:
         return self._next
 
     def next_header(self) -> bytes:
-        """A fresh id as the encoded `header` field, to be pasted behind a request."""
+        """A fresh id as the encoded `header` field, to be pasted after a request."""
         number = self._next = (self._next + 1) & (1 << 64) - 1
         low = number & 0x3FFF
         if low == 0 or not self._high_bytes:
@@ -66,10 +90,9 @@ def encode_request(field: str, body: bytes, ids: RequestIds) -> bytes:
 
 
 def put_proposal(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
-    """A client's PutRequest as it is to be proposed: its own bytes, if they are what protobuf would write.
+    """The bytes to propose for a client's PutRequest: its own `body`, if that is what protobuf would write.
 
-    That is told by their number: key and value take at least so many bytes, and whatever else there is takes more. The key is
-    not empty.
+    The length decides: key and value take `least` bytes, and any other field makes it longer. The key is not empty.
     """
     key_bytes, value_bytes = len(put.key), len(put.value)
     least = 1 + _varint_bytes(key_bytes) + key_bytes
@@ -79,8 +102,8 @@ def put_proposal(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
 
 
 def canonical_encoding(message: Message) -> bytes:
-    """A client's request as protobuf would write it. The bytes it came in may hold what our reader passes over and etcd's does
-    not (a field of another type, say): in the log they would end every etcd in the cluster.
+    """A client's request as protobuf would write it. Its own bytes may hold what our parser skips and etcd's rejects (a
+    field of another wire type, for example): in the log they would stop every etcd in the cluster.
     """
     message.DiscardUnknownFields()
     return message.SerializeToString()
@@ -99,28 +122,30 @@ def encode_request_slowly(field: str, body: bytes, request_id: int) -> bytes:
     return request.SerializeToString()
 
 
-def decode_request(data: bytes) -> tuple[str, Message]:
-    """(field name, message) of an entry's data.
+def decode_request(data: bytes) -> AppliedRequest:
+    """The request in an entry's data.
 
-    Members of 3.4 and 3.5 write two requests in the older form; they come back as field `v2`.
-    Raises ValueError for data of neither form: no member may guess what it means.
+    Members of 3.4 and 3.5 write two requests in the older form; they are returned as field `v2`.
+    Raises ValueError for data of neither form, or of an unknown field: no member may guess what it means.
     """
     try:
         request = _InternalRaftRequest.FromString(data)
     except DecodeError as error:
         older = _decode_v2(data)
         if older is not None:
-            return "v2", older
+            return AppliedRequest("v2", older)
         request = _InternalRaftRequest()
         try:
             parse_deep(request, data)
         except DecodeError:
             raise ValueError(f"a log entry holds neither form of request: {data[:32].hex()}") from error
+    sent = request.header
+    header = RequestHeader(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NO_HEADER
     if data[0] == _PUT_TAG:
-        return "put", request.put
+        return AppliedRequest("put", request.put, header)
     for field, value in request.ListFields():
         if field.name in FIELD_TAGS:
-            return field.name, value
+            return AppliedRequest(field.name, value, header)
     raise ValueError(f"a log entry holds a request of a kind that this version does not know: {data[:32].hex()}")
 
 

@@ -1,10 +1,9 @@
-"""The whole state in one piece: offered to a follower that the log cannot reach any more, and installed where one arrives.
+"""Snapshots of the whole state: offered to followers that need compacted entries, and installed when received.
 
-Raft sends only a description (index, term, configuration); the database itself travels beside it, read from a point-in-time
-view. The view tells its own index, so description and database always agree: raft's question is answered with "not now" until
-the view is open.
+Raft's Snapshot only describes the state (index, term, configuration); the database is sent with it, read from a point-in-time
+view. The description is made from the view, so the two always agree; until the view is open, raft is told to try again.
 
-A view pins the pages that it shows. One that nobody came for is closed after VIEW_SECONDS_MAX.
+A view pins the pages that it shows. A view that is not used is closed after VIEW_SECONDS_MAX.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ VIEW_SECONDS_MAX: Final = 30.0
 
 
 class Snapshots:
-    """Views on their way out, databases on their way in."""
+    """The views offered to followers, and the databases received from a leader."""
 
-    def __init__(self, state_machine: StateMachine, *, clock: Callable[[], float], log_starts: Callable[[], int]) -> None:
-        """log_starts: the first index that a follower can still get from the log."""
-        self._machine = state_machine
+    def __init__(self, state_machine: StateMachine, *, clock: Callable[[], float], log_first_index: Callable[[], int]) -> None:
+        """log_first_index: returns the first index that a follower can still get from the log."""
+        self._state_machine = state_machine
         self._clock = clock
-        self._log_starts = log_starts
+        self._log_first_index = log_first_index
         self._offered: tuple[Snapshot, ReadView, float] | None = None
         self._is_opening = False
-        self._leaving: list[tuple[Snapshot, ReadView, float]] = []
+        self._outgoing: list[tuple[Snapshot, ReadView, float]] = []
         self._received: dict[int, StagedSnapshot] = {}
 
-    # --- out
+    # --- outgoing
 
     def offer(self) -> Snapshot | None:
-        """Raft's `snapshot_source`: the description of a view that `take` will hand over, or None while none is open."""
+        """The description of an open view, which `take` hands over; None, and an open request, while there is none."""
         self.close_stale()
         if self._offered is None and not self._is_opening:
             self._is_opening = True
-            self._machine.backend.view(self._opened)  # which may call back at once
+            self._state_machine.backend.view(self._opened)  # which may call back at once
         offered, self._offered = self._offered, None
         if offered is None:
             return None
-        self._leaving.append(offered)
+        self._outgoing.append(offered)
         return offered[0]
 
     def _opened(self, view: ReadView) -> None:
@@ -61,64 +60,61 @@ class Snapshots:
         self._offered = (described, view, self._clock())
 
     def take(self, index: int) -> ReadView | None:
-        """The view that goes with the description at `index`; whoever takes it closes it. None if it has been closed as
-        stale.
-        """
-        for position, (described, view, _) in enumerate(self._leaving):
+        """The view of the snapshot at `index`; the caller closes it. None if it has been closed as stale."""
+        for position, (described, view, _) in enumerate(self._outgoing):
             if described.index == index:
-                del self._leaving[position]
+                del self._outgoing[position]
                 return view
         return None
 
     def close_stale(self) -> None:
-        """Close what was offered and never fetched, and what is not worth sending or installing any more."""
-        self._discard(self._machine.backend.applied_index)
+        """Close views that were not taken in time, and drop what is no longer worth sending or installing."""
+        self._discard(self._state_machine.backend.applied_index)
         oldest = self._clock() - VIEW_SECONDS_MAX
         if self._offered is not None:
             described, view, since = self._offered
-            # One that the log no longer continues would only make its receiver ask for another.
-            if since < oldest or described.index + 1 < self._log_starts():
+            # If the log no longer continues it, its receiver would only need another one.
+            if since < oldest or described.index + 1 < self._log_first_index():
                 view.close()
                 self._offered = None
-        for described, view, since in list(self._leaving):
+        for described, view, since in list(self._outgoing):
             if since < oldest:
                 view.close()
-                self._leaving.remove((described, view, since))
+                self._outgoing.remove((described, view, since))
 
     def close(self) -> None:
-        """The member stops."""
+        """Close all views and discard all databases."""
         if self._offered is not None:
             self._offered[1].close()
             self._offered = None
-        for _, view, _ in self._leaving:
+        for _, view, _ in self._outgoing:
             view.close()
-        self._leaving.clear()
+        self._outgoing.clear()
         for database in self._received.values():
             database.staged.discard()
         self._received.clear()
 
-    # --- in
+    # --- incoming
 
     def received(self, index: int, database: StagedSnapshot) -> None:
-        """The database that belongs to the snapshot at `index` is here and prepared; raft has yet to decide whether it is
-        wanted.
+        """Keep the database of the snapshot at `index` until raft decides whether to install it.
 
-        Only those that can no longer be wanted are dropped: two snapshots in quick succession must not take each other's file
-        away before it is read (etcd #18055).
+        Only databases that can no longer be installed are dropped: of two snapshots in quick succession, neither may discard
+        the other's file before it is read (etcd #18055).
         """
-        self._discard(self._machine.backend.applied_index)
+        self._discard(self._state_machine.backend.applied_index)
         earlier = self._received.get(index)
         if earlier is not None:
             earlier.staged.discard()
         self._received[index] = database
 
     def install(self, snapshot: Snapshot) -> tuple[int, int]:
-        """Make the state machine what `snapshot` says, durably. Returns the (index, term) that the database itself has
-        reached, the snapshot's or later.
+        """Replace the state machine by `snapshot`, durably. Returns the (index, term) that the database has reached: the
+        snapshot's or a later one.
 
         Raises StorageFailure if the database was never received.
         """
-        point = self._machine.install(self._received.get(snapshot.index), snapshot)
+        point = self._state_machine.install(self._received.get(snapshot.index), snapshot)
         self._discard(point[0])
         return point
 

@@ -1,35 +1,34 @@
-"""What the log means: every kind of request that an entry may carry, applied to the store, the leases, the alarms and the
-membership.
+"""The replicated state: every kind of request that a log entry may hold, applied to store, leases, alarms and membership.
 
-Deterministic: the same entries give the same state and the same answers on every member, so nothing here asks a clock, chance
-or the local disk. Only a RequestError may come out of an apply; anything else would let members answer differently and stops
-the member.
+Deterministic: the same entries give the same state and the same answers on every member, so nothing here reads a clock, random
+numbers or the local disk. Apply raises only RequestError; any other error would let members diverge, and stops the member.
 
-One exception is etcd's: the quota is measured locally. It never changes what is written, only what the client hears (quota.py).
+One exception, as in etcd: the quota is measured locally. It never changes what is written, only the response (quota.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from tercet import errors
 from tercet.errors import StorageFailure
 from tercet.lease import Lessor
-from tercet.mvcc import Counts, Loaded, Store
+from tercet.mvcc import Counts, Event, Loaded, Store
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfState, Snapshot
 from tercet.replica.alarms import Alarms
 from tercet.replica.membership import Membership
+from tercet.replica.requests import AppliedRequest
 from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
 CONF_STATE_KEY: Final = b"confState"
 
-Handler = Callable[[Any], bytes]
+Handler = Callable[[AppliedRequest], bytes]
 
-# Requests that change nothing, whoever answers them: a member that did not ask may pass over them.
+# Requests that change no state; only the member that proposed them would need the answer.
 _READ_ONLY: Final = (
     "auth_status",
     "auth_user_get",
@@ -41,7 +40,7 @@ _READ_ONLY: Final = (
 
 
 def conf_state_in(source: Backend | ReadView) -> ConfState:
-    """The configuration that a backend or a view of one holds; empty if none was ever applied."""
+    """The configuration in a backend or a view of one; empty if none was ever applied."""
     raw = json.loads(source.get(Bucket.META, CONF_STATE_KEY) or b"{}")
     return ConfState(
         voters=tuple(raw.get("voters") or ()),
@@ -53,7 +52,7 @@ def conf_state_in(source: Backend | ReadView) -> ConfState:
 
 
 class StagedSnapshot:
-    """A received database that is one step from being ours: staged beside the backend's own, its index of keys read."""
+    """A received database, ready to install: staged beside the backend's own, with its key index built."""
 
     def __init__(self, staged: Staged, loaded: Loaded) -> None:
         self.staged = staged
@@ -61,12 +60,12 @@ class StagedSnapshot:
 
 
 def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> StagedSnapshot:
-    """Do the long part of an installation; may run in any thread. Raises StorageFailure (a damaged database, a full disk)."""
+    """Do the slow part of an installation; may run in any thread. Raises StorageFailure (a damaged database, a full disk)."""
     staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
     try:
         view = staged.view()
         try:
-            _rehearse(view, snapshot, is_ahead=staged.point[0] > snapshot.index)
+            _dry_run(view, snapshot, is_ahead=staged.point[0] > snapshot.index)
             return StagedSnapshot(staged, Loaded(view))
         finally:
             view.close()
@@ -76,7 +75,7 @@ def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snap
 
 
 class _SnapshotDryRun:
-    """A view that takes writes, and forgets them."""
+    """A view that accepts writes and drops them."""
 
     def __init__(self, view: ReadView) -> None:
         self.get = view.get
@@ -85,9 +84,9 @@ class _SnapshotDryRun:
     def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...
 
 
-def _rehearse(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
-    """Read all that is read when the old state is gone. What cannot be read then would stop this member at every start, and
-    with nothing to go back to; now it is only refused.
+def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
+    """Read everything that `StateMachine.load` will read. A failure now only rejects the snapshot; after the installation it
+    would stop this member at every start, with the old state gone.
     """
     stage = cast(Backend, _SnapshotDryRun(view))
     try:
@@ -97,37 +96,48 @@ def _rehearse(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
     except StorageFailure:
         raise
     except Exception as error:
-        raise StorageFailure(f"the database of a snapshot cannot be read: {type(error).__name__}: {error}") from error
+        raise StorageFailure(f"cannot read the database of a snapshot: {type(error).__name__}: {error}") from error
 
 
 class StateMachine:
-    """The replicated state of one member, on a backend that already holds all up to `backend.applied_index`."""
+    """The replicated state of one member, on a backend that holds everything up to `backend.applied_index`."""
 
     def __init__(self, backend: Backend, *, max_learners: int = 1, lease_seconds_min: int = 2) -> None:
-        """lease_seconds_min: the shortest lease that is granted; like max_learners it must be the same on all members."""
+        """lease_seconds_min: the shortest lease that is granted. It and max_learners must be the same on all members."""
         self.backend = backend
         self._lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
         self.on_compaction: Callable[[], None] = lambda: None
-        self.counts = Counts()  # of the member, not of the state: it outlives stores
+        self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
+        self._event_listener: Callable[[Sequence[Event]], None] | None = None
+        self.counts = Counts()  # of the member, not of the state: they continue over an installed snapshot
         self.load()
 
-    def load(self, loaded: Loaded | None = None) -> None:
-        """(Re)build everything that lives in memory from the backend: at start, and after a snapshot has replaced it.
+    def listen(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        """Call `listener` with the events of each request that makes any: those of the current store, and of each store that an
+        installed snapshot puts in its place.
+        """
+        self._event_listener = listener
+        self.store.listen(listener)
 
-        loaded: the store's part, where it was read beforehand.
+    def load(self, loaded: Loaded | None = None) -> None:
+        """Build everything kept in memory from the backend: at start, and after a snapshot has replaced it.
+
+        loaded: the store's part, if it was read beforehand.
         """
         self.lessor = Lessor(self.backend, ttl_seconds_min=self._lease_seconds_min)
         self.store = Store(self.backend, leases=self.lessor, loaded=loaded, counts=self.counts)
+        if self._event_listener is not None:
+            self.store.listen(self._event_listener)
         self.alarms = Alarms(self.backend)
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()
 
     def install(self, prepared: StagedSnapshot | None, snapshot: Snapshot) -> tuple[int, int]:
-        """Become the state that a snapshot describes, durably, before returning. The old state is gone.
+        """Replace the state by the snapshot's, durably, before returning.
 
-        Returns the (index, term) that the database had reached when it was read: its sender may have applied more than it
-        announced, and entries up to there must not be applied again.
+        Returns the (index, term) that the database had reached when it was read: its sender may have applied more than the
+        snapshot describes, and entries up to there must not be applied again.
         Raises StorageFailure if there is no database for this snapshot.
         """
         if prepared is None:
@@ -137,10 +147,12 @@ class StateMachine:
         conf_state = conf_state_in(self.backend)
         learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners
         self.membership.merge_v2_json(snapshot.data, learners=learners, is_ahead=point[0] > snapshot.index)
+        for listener in self.replaced_listeners:
+            listener()
         return point
 
     def save_conf_state(self, conf_state: ConfState) -> None:
-        """Keep raft's configuration beside the data that it was applied with; a restart begins from both."""
+        """Store raft's configuration with the data that it was applied with; a restart needs both."""
         raw: dict[str, Any] = {"voters": list(conf_state.voters)}
         for name in ("learners", "voters_outgoing", "learners_next"):
             if members := getattr(conf_state, name):
@@ -148,14 +160,14 @@ class StateMachine:
         raw["auto_leave"] = conf_state.auto_leave
         self.backend.put(Bucket.META, CONF_STATE_KEY, json.dumps(raw, separators=(",", ":")).encode())
 
-    def apply(self, field: str, message: Any) -> bytes:
+    def apply(self, request: AppliedRequest) -> bytes:
         """Apply one request. Returns the response's encoded body without its header; raises RequestError."""
-        return self.handlers[field](message)
+        return self.handlers[request.field](request)
 
-    # --- which handlers, given the alarms
+    # --- the handlers, given the alarms
 
     def _choose_handlers(self) -> None:
-        """Alarms stand for hours or never: decide here, once a change, what they forbid, and not on every request."""
+        """Alarms change rarely: apply their rules here, once a change, rather than on every request."""
         handlers = self._plain_handlers()
         if self.alarms.no_space:
             handlers["put"] = handlers["lease_grant"] = _refuse(errors.NO_SPACE)
@@ -167,10 +179,10 @@ class StateMachine:
 
     def _plain_handlers(self) -> dict[str, Handler]:
         handlers: dict[str, Handler] = {
-            "put": self.store.put,
-            "range": self.store.range,
-            "delete_range": self.store.delete_range,
-            "txn": self.store.txn,
+            "put": self._put,
+            "range": self._range,
+            "delete_range": self._delete_range,
+            "txn": self._txn,
             "compaction": self._compaction,
             "lease_grant": self._lease_grant,
             "lease_revoke": self._lease_revoke,
@@ -189,70 +201,88 @@ class StateMachine:
 
     # --- one method a request
 
-    def _txn_without_space(self, request: rpc_pb2.TxnRequest) -> bytes:
-        if contains_put(request):
-            raise errors.NO_SPACE
-        return self.store.txn(request)
+    def _put(self, request: AppliedRequest) -> bytes:
+        return self.store.put(request.message)
 
-    def _compaction(self, request: rpc_pb2.CompactionRequest) -> bytes:
-        self.store.compact(request.revision)
+    def _range(self, request: AppliedRequest) -> bytes:
+        return self.store.range(request.message)
+
+    def _delete_range(self, request: AppliedRequest) -> bytes:
+        return self.store.delete_range(request.message)
+
+    def _txn(self, request: AppliedRequest) -> bytes:
+        return self.store.txn(request.message)
+
+    def _txn_without_space(self, request: AppliedRequest) -> bytes:
+        if contains_put(request.message):
+            raise errors.NO_SPACE
+        return self.store.txn(request.message)
+
+    def _compaction(self, request: AppliedRequest) -> bytes:
+        compaction: rpc_pb2.CompactionRequest = request.message
+        self.store.compact(compaction.revision)
         self.on_compaction()
         return b""
 
-    def _lease_grant(self, request: rpc_pb2.LeaseGrantRequest) -> bytes:
-        lease = self.lessor.grant(request.ID, request.TTL)
+    def _lease_grant(self, request: AppliedRequest) -> bytes:
+        grant: rpc_pb2.LeaseGrantRequest = request.message
+        lease = self.lessor.grant(grant.ID, grant.TTL)
         return rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_seconds).SerializeToString()
 
-    def _lease_revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> bytes:
-        self.lessor.revoke(request.ID, self.store.delete_keys)
+    def _lease_revoke(self, request: AppliedRequest) -> bytes:
+        revoke: rpc_pb2.LeaseRevokeRequest = request.message
+        self.lessor.revoke(revoke.ID, self.store.delete_keys)
         return b""
 
-    def _lease_checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> bytes:
-        for checkpoint in request.checkpoints:
+    def _lease_checkpoint(self, request: AppliedRequest) -> bytes:
+        checkpoints: rpc_pb2.LeaseCheckpointRequest = request.message
+        for checkpoint in checkpoints.checkpoints:
             self.lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL)
         return b""
 
-    def _alarm(self, request: rpc_pb2.AlarmRequest) -> bytes:
-        alarms = self.alarms.apply(request)
+    def _alarm(self, request: AppliedRequest) -> bytes:
+        alarms = self.alarms.apply(request.message)
         self._choose_handlers()
         return rpc_pb2.AlarmResponse(alarms=alarms).SerializeToString()
 
-    def _cluster_version_set(self, request: internal_pb2.ClusterVersionSetRequest) -> bytes:
-        self.membership.set_cluster_version(request.ver)
+    def _cluster_version_set(self, request: AppliedRequest) -> bytes:
+        version: internal_pb2.ClusterVersionSetRequest = request.message
+        self.membership.set_cluster_version(version.ver)
         return b""
 
-    def _cluster_member_attr_set(self, request: internal_pb2.ClusterMemberAttrSetRequest) -> bytes:
-        attributes = request.member_attributes
-        self.membership.set_attributes(request.member_ID, attributes.name, attributes.client_urls)
+    def _cluster_member_attr_set(self, request: AppliedRequest) -> bytes:
+        published: internal_pb2.ClusterMemberAttrSetRequest = request.message
+        attributes = published.member_attributes
+        self.membership.set_attributes(published.member_ID, attributes.name, attributes.client_urls)
         return b""
 
-    def _downgrade_info_set(self, request: internal_pb2.DowngradeInfoSetRequest) -> bytes:
-        self.membership.set_downgrade(request.enabled, request.ver)
+    def _downgrade_info_set(self, request: AppliedRequest) -> bytes:
+        downgrade: internal_pb2.DowngradeInfoSetRequest = request.message
+        self.membership.set_downgrade(downgrade.enabled, downgrade.ver)
         return b""
 
-    def _v2(self, request: internal_pb2.Request) -> bytes:
-        if request.Method == "PUT":
-            self.membership.apply_v2(request.Path, request.Val)
+    def _v2(self, request: AppliedRequest) -> bytes:
+        older: internal_pb2.Request = request.message
+        if older.Method == "PUT":
+            self.membership.apply_v2(older.Path, older.Val)
         return b""
 
 
-def _nothing(request: object) -> bytes:
+def _nothing(request: AppliedRequest) -> bytes:
     return b""
 
 
 def _refuse(error: errors.RequestError) -> Handler:
-    def refuse(request: object) -> bytes:
+    def refuse(request: AppliedRequest) -> bytes:
         raise error
 
     return refuse
 
 
 def _unsupported(field: str) -> Handler:
-    """An entry that changes state in a way this version does not keep: going on would be to differ from the others in
-    silence.
-    """
+    """For an entry that changes state which this version does not have: skipping it would let members diverge silently."""
 
-    def stop(request: object) -> bytes:
+    def stop(request: AppliedRequest) -> bytes:
         raise StorageFailure(f"the log holds a request that this version cannot apply ({field}): upgrade this member")
 
     return stop

@@ -32,8 +32,8 @@ class AutoCompactor:
         policy, now = self._policy, self._clock()
         if now < policy.next_seconds:
             return
-        revision = policy.due(now, self._replica.state_machine.store.revision)
-        if revision is None or not self._replica.raft.is_leader:
+        revision = policy.due(now, self._replica.revision)
+        if revision is None or not self._replica.is_leader:
             return
         request = rpc_pb2.CompactionRequest(revision=revision)
         done = partial(self._done, revision)

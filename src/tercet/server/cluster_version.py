@@ -32,16 +32,16 @@ FetchVersion = Callable[[Member], Awaitable[str | None]]
 async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None:
     """While this member leads, keep the cluster version at the minimum of the members' versions. Runs until cancelled."""
     while True:
-        if replica.raft.is_leader:
+        if replica.is_leader:
             await _update(replica, fetch)
         await _wait_for_change_of_leader(replica, MONITOR_SECONDS)
 
 
 async def _update(replica: Replica, fetch: FetchVersion) -> None:
-    membership = replica.state_machine.membership
-    others = [member for member in membership.sorted() if member.id != replica.raft.id]
+    membership = replica.membership
+    others = [member for member in membership.sorted() if member.id != replica.member_id]
     answers = await asyncio.gather(*(fetch(member) for member in others))
-    versions = {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.raft.id: ETCD_VERSION}
+    versions = {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.member_id: ETCD_VERSION}
     before = membership.cluster_version
     version = decide(versions, before)
     if version is None:

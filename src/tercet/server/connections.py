@@ -27,7 +27,7 @@ class PeerConnections:
         return 0.0 if since is None else self._member.now() - since
 
     async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
-        leader = self._replica.state_machine.membership.members.get(self._replica.raft.leader_id)
+        leader = self._replica.membership.members.get(self._replica.leader_id)
         if leader is None:
             raise errors.NO_LEADER
         return await self._client.promote(leader.peer_urls, member_id)

@@ -246,9 +246,8 @@ class MemberServer:
             transport.add_remote(one.id, one.peer_urls)
         member.start(transport)
         alone = set(opened.state_machine.membership.members) == {opened.member_id}
-        if alone and config.initial_election_tick_advance and opened.raft.is_promotable():
-            opened.raft.campaign()  # a single member needs no election timeout
-            member.replica.schedule()
+        if alone and config.initial_election_tick_advance:
+            member.replica.campaign()  # a single member needs no election timeout
 
     def _begin_tasks(self, member: ReplicaDriver, client: PeerClient) -> None:
         async def fetch(other: Member) -> str | None:
@@ -264,15 +263,15 @@ class MemberServer:
     async def _leave(self, member: ReplicaDriver, listeners: ClientListeners) -> None:
         """Stop serving clients and transfer leadership, so that the cluster does not wait for an election."""
         await listeners.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
-        raft, transport = member.replica.raft, member.transport
-        others = [one for one in raft.conf_state.voters if one != raft.id]
-        if not raft.is_leader or not others or transport is None or member.has_failed:
+        replica, transport = member.replica, member.transport
+        others = [one for one in replica.voters if one != replica.member_id]
+        if not replica.is_leader or not others or transport is None or member.has_failed:
             return
         since = {one: active for one in others if (active := transport.active_since(one)) is not None}
         if not since:
             return
         try:
-            await transfer_leadership(member.replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
+            await transfer_leadership(replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
             logger.warning("leadership transfer failed: %s", error)
 

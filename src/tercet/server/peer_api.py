@@ -25,7 +25,7 @@ class PeerApi:
         self._maintenance = maintenance
 
     def members(self) -> Sequence[dict[str, Any]]:
-        return self._replica.state_machine.membership.to_json()
+        return self._replica.membership.to_json()
 
     def versions(self) -> dict[str, str]:
         return versions(self._replica)
@@ -34,7 +34,7 @@ class PeerApi:
         return False
 
     async def promote(self, id: int, authorization: str) -> Sequence[dict[str, Any]]:
-        if not self._replica.raft.is_leader:
+        if not self._replica.is_leader:
             raise NO_LEADER
         await self._cluster.promote_here(id)
         return self.members()
@@ -53,5 +53,5 @@ class PeerApi:
 
 def versions(replica: Replica) -> dict[str, str]:
     """The object at /version, for clients and peers."""
-    cluster = replica.state_machine.membership.cluster_version or "not_decided"
+    cluster = replica.membership.cluster_version or "not_decided"
     return {"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "storage": storage_version(ETCD_VERSION)}

@@ -24,36 +24,32 @@ class MemberProbes:
         await self.serializable_read()
 
     async def serializable_read(self) -> None:
-        self._replica.state_machine.store.range(_ONE_KEY)
+        self._replica.store.range(_ONE_KEY)
 
     def alarms(self) -> Iterable[str]:
-        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.state_machine.alarms.standing()]
+        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.alarms.standing()]
 
     def has_leader(self) -> bool:
-        return bool(self._replica.raft.leader_id)
+        return bool(self._replica.leader_id)
 
     def is_learner(self) -> bool:
-        return self._replica.raft.id in self._replica.raft.conf_state.learners
+        return self._replica.is_learner
 
 
 def raft_status(replica: Replica) -> RaftStatus:
     """The object raft.status at /debug/vars, in etcd's form."""
-    raft = replica.raft
-    progress = {}
-    if raft.is_leader:
-        for member_id in sorted(replica.state_machine.membership.members):
-            known = raft.progress(member_id)
-            if known is not None:
-                state = f"State{known.state.name.title()}"
-                progress[hex_id(member_id)] = {"match": known.match, "next": known.next, "state": state}
+    status = replica.raft_status()
     return {
-        "id": hex_id(raft.id),
-        "term": raft.term,
-        "vote": hex_id(raft.voted_for),
-        "commit": raft.commit_index,
-        "lead": hex_id(raft.leader_id),
-        "raftState": f"State{raft.role.name.title().replace('_', '')}",
-        "applied": replica.applied_index,
-        "progress": progress,
-        "leadtransferee": hex_id(raft.leader_transferee),
+        "id": hex_id(replica.member_id),
+        "term": status.term,
+        "vote": hex_id(status.vote),
+        "commit": status.commit_index,
+        "lead": hex_id(status.leader_id),
+        "raftState": f"State{status.role.title().replace('_', '')}",
+        "applied": status.applied_index,
+        "progress": {
+            hex_id(member_id): {"match": one.match, "next": one.next, "state": f"State{one.state.name.title()}"}
+            for member_id, one in sorted(status.progress.items())
+        },
+        "leadtransferee": hex_id(status.leader_transferee),
     }

@@ -27,7 +27,7 @@ _RETRY_SECONDS: Final = 0.1
 async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> None:
     """Return once this member's attributes are applied; retries until then or until cancelled."""
     attributes = internal_pb2.MemberAttributes(name=name, client_urls=client_urls)
-    request = internal_pb2.ClusterMemberAttrSetRequest(member_ID=replica.raft.id, member_attributes=attributes)
+    request = internal_pb2.ClusterMemberAttrSetRequest(member_ID=replica.member_id, member_attributes=attributes)
     while True:
         try:
             async with asyncio.timeout(_PUBLISH_SECONDS):
@@ -38,5 +38,5 @@ async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> No
             logger.warning("failed to publish local member to cluster through raft: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)
             continue
-        logger.info("published local member to cluster through raft: %s as %s", hex_id(replica.raft.id), name)
+        logger.info("published local member to cluster through raft: %s as %s", hex_id(replica.member_id), name)
         return

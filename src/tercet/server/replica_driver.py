@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -26,7 +27,7 @@ from tercet.rpc import Server
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.snapshot_file import database_chunks
 from tercet.server.snapshot_installer import SnapshotInstaller
-from tercet.storage.interfaces import LogStore
+from tercet.storage.interfaces import LogStore, ReadView
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +93,15 @@ class ReplicaDriver:
             now_ms=int(time.time() * 1000),
             options=options,
         )
-        self._installer = SnapshotInstaller(self.replica, snapshot_directory, self._step)
+        self._installer = SnapshotInstaller(
+            self.replica, snapshot_directory, partial(self._guard, self.replica.receive_snapshot)
+        )
+        self.replica.leader_listeners.append(partial(_log_leader, self.replica))
 
     def start(self, transport: Peers) -> None:
         """Connect to the members and start ticking."""
         self.transport = transport
-        for member in self.replica.state_machine.membership.sorted():
+        for member in self.replica.membership.sorted():
             self.member_changed(member)
         self.schedule_compaction()  # a restart may have interrupted one
         self._tick_due = self._loop.time() + self._tick_seconds
@@ -109,7 +113,6 @@ class ReplicaDriver:
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         self.replica.stop()
-        self.replica.snapshots.close()
 
     @property
     def has_failed(self) -> bool:
@@ -165,7 +168,7 @@ class ReplicaDriver:
             self._loop.call_soon(self._guard, self._compact_some)
 
     def _compact_some(self) -> None:
-        if self.replica.compact_some(self._compaction_limit):
+        if self.replica.compaction.step(self._compaction_limit):
             self._loop.call_later(self._compaction_pause_seconds, self._guard, self._compact_some)
         else:
             self._compaction_is_scheduled = False
@@ -174,8 +177,14 @@ class ReplicaDriver:
         if self.transport is not None:
             self.transport.send(messages)
 
+    def send_snapshot(self, message: Message, view: ReadView) -> None:
+        if self.transport is not None:
+            self.transport.send_snapshot(message, database_chunks(view))
+        else:
+            view.close()
+
     def member_changed(self, member: Member) -> None:
-        if self.transport is None or member.id == self.replica.raft.id:
+        if self.transport is None or member.id == self.replica.member_id:
             return
         try:
             if self.transport.peer(member.id) is None:
@@ -187,20 +196,11 @@ class ReplicaDriver:
             logger.error("failed to dial member %s: %s", hex_id(member.id), error)
 
     def member_removed(self, member_id: int) -> None:
-        if member_id == self.replica.raft.id:
+        if member_id == self.replica.member_id:
             # The other members still need the acknowledgement of this entry: stop a second later, as etcd does.
             self._loop.call_later(1.0, self._on_removed)
         elif self.transport is not None:
             self.transport.remove_peer(member_id)
-
-    def leader_changed(self, leader_id: int) -> None:
-        own, term = hex_id(self.replica.raft.id), self.replica.raft.term
-        if leader_id == self.replica.raft.id:
-            logger.info("%s became leader at term %d", own, term)
-        elif leader_id:
-            logger.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)
-        else:
-            logger.info("raft.node: %s lost its leader at term %d", own, term)
 
     # --- peer.Handler
 
@@ -208,39 +208,32 @@ class ReplicaDriver:
         if message.type == MessageType.SNAP:
             self._installer.install(message)
         else:
-            self._step(message)
+            self._guard(self.replica.step, message)
 
     def report_unreachable(self, id: int) -> None:
-        self.replica.raft.report_unreachable(id)
+        self.replica.report_unreachable(id)
 
     def report_snapshot(self, id: int, ok: bool) -> None:
-        self.replica.checkpoints.sent(id, ok=ok)
-        self.replica.raft.report_snapshot(id, ok)
-        self.replica.schedule()
+        self.replica.report_snapshot(id, ok)
 
     def removed(self) -> None:
         self._on_removed()
 
     def is_removed(self, id: int) -> bool:
-        return id in self.replica.state_machine.membership.removed
-
-    def snapshot_wanted(self, message: Message) -> None:
-        """Send a MsgSnap together with the database that it describes."""
-        assert self.transport is not None
-        assert message.snapshot is not None
-        view = self.replica.snapshots.take(message.snapshot.index)
-        if view is None:
-            self.report_snapshot(message.to, False)
-            return
-        self.replica.checkpoints.sending(message.to)
-        logger.info("sending database snapshot at index %d to %s", message.snapshot.index, hex_id(message.to))
-        self.transport.send_snapshot(message, database_chunks(view))
-
-    def _step(self, message: Message) -> None:
-        self._guard(self.replica.step, message)
+        return id in self.replica.membership.removed
 
     def _guard(self, work: Callable[..., object], *arguments: object) -> None:
         try:
             work(*arguments)
         except Exception as error:
             self.fail(error)
+
+
+def _log_leader(replica: Replica, leader_id: int) -> None:
+    own, term = hex_id(replica.member_id), replica.term
+    if leader_id == replica.member_id:
+        logger.info("%s became leader at term %d", own, term)
+    elif leader_id:
+        logger.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)
+    else:
+        logger.info("raft.node: %s lost its leader at term %d", own, term)

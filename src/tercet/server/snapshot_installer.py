@@ -15,7 +15,7 @@ from tercet.peer import snapshot_path
 from tercet.peer.tasks import Tasks
 from tercet.raft.types import Message
 from tercet.replica.replica import Replica
-from tercet.replica.state_machine import prepare
+from tercet.replica.state_machine import StagedSnapshot, prepare
 from tercet.server.snapshot_file import SnapshotFile
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class SnapshotInstaller:
     """directory: where the transport puts received databases. step: takes the message once its database is prepared."""
 
-    def __init__(self, replica: Replica, directory: Path, step: Callable[[Message], None]) -> None:
+    def __init__(self, replica: Replica, directory: Path, step: Callable[[Message, StagedSnapshot], None]) -> None:
         self._replica = replica
         self._directory = directory
         self._step = step
@@ -46,7 +46,7 @@ class SnapshotInstaller:
             try:
                 if snapshot.index <= self._replica.applied_index:
                     return
-                backend = self._replica.state_machine.backend
+                backend = self._replica.backend
                 prepared = await asyncio.get_running_loop().run_in_executor(None, prepare, backend, file, snapshot)
             except StorageFailure as failure:  # damaged on the way, or the disk is full
                 logger.warning("rejected snapshot: %s", failure)
@@ -56,5 +56,4 @@ class SnapshotInstaller:
             if self._replica.is_stopped:
                 prepared.staged.discard()
                 return
-            self._replica.snapshots.received(snapshot.index, prepared)
-            self._step(message)
+            self._step(message, prepared)

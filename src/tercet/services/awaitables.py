@@ -63,7 +63,7 @@ async def open_view(replica: Replica) -> ReadView:
         else:
             future.set_result(view)
 
-    replica.state_machine.backend.view(opened)
+    replica.backend.view(opened)
     try:
         return await future
     except asyncio.CancelledError:

@@ -71,7 +71,7 @@ class ClusterService:
         member = Member(member_id, tuple(urls), is_learner=request.isLearner)
         kind = ConfChangeType.ADD_LEARNER_NODE if request.isLearner else ConfChangeType.ADD_NODE
         await self._change(kind, member_id, change_context(member))
-        added = self._replica.state_machine.membership.members.get(member_id, member)
+        added = self._replica.membership.members.get(member_id, member)
         response = rpc_pb2.MemberAddResponse(member=to_wire(added), members=self._members())
         return self._header() + response.SerializeToString()
 
@@ -91,7 +91,7 @@ class ClusterService:
 
     async def member_promote(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberPromoteRequest.FromString, body)
-        if self._replica.raft.is_leader:
+        if self._replica.is_leader:
             await self.promote_here(request.ID)
             members = self._members()
         else:
@@ -101,32 +101,31 @@ class ClusterService:
 
     async def promote_here(self, member_id: int) -> None:
         """Promote a learner; only the leader knows how far it has come. Raises RequestError."""
-        raft = self._replica.raft
-        member = self._replica.state_machine.membership.members.get(member_id)
+        member = self._replica.membership.members.get(member_id)
         if member is None:
             raise errors.MEMBER_NOT_FOUND
         if not member.is_learner:
             raise errors.LEARNER_ONLY
-        progress = raft.progress(member_id)
-        if progress is None or progress.match < LEARNER_READY_SHARE * raft.log.last_index:
+        progress = self._replica.progress(member_id)
+        if progress is None or progress.match < LEARNER_READY_SHARE * self._replica.raft.log.last_index:
             raise errors.LEARNER_NOT_READY
         if self._strict:
-            voters = self._replica.state_machine.membership.voters()
+            voters = self._replica.membership.voters()
             if sum(one.is_started for one in voters) + 1 < (len(voters) + 1) // 2 + 1:
                 raise errors.NOT_ENOUGH_STARTED
         await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True))
 
     async def _change(self, kind: ConfChangeType, member_id: int, context: bytes) -> None:
         """Propose one change and wait until it is applied here."""
-        change = ConfChange(kind, node_id=member_id, id=self._replica.proposals.ids.next(), context=context)
+        change = ConfChange(kind, node_id=member_id, id=self._replica.next_request_id(), context=context)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._replica.propose_change(change, settle(future))
+        self._replica.propose_conf_change(change, settle(future))
         await future
 
     # --- the quorum's protection
 
     def _check_addition(self, *, is_learner: bool) -> None:
-        voters = self._replica.state_machine.membership.voters()
+        voters = self._replica.membership.voters()
         quorum = (len(voters) + 1) // 2 + 1
         started = sum(one.is_started for one in voters)
         if not is_learner and started < quorum and not (len(voters) == 1 and started == 1):
@@ -135,7 +134,7 @@ class ClusterService:
             raise errors.UNHEALTHY
 
     def _check_removal(self, member_id: int) -> None:
-        membership = self._replica.state_machine.membership
+        membership = self._replica.membership
         member = membership.members.get(member_id)
         if member is None or member.is_learner:
             return
@@ -143,7 +142,7 @@ class ClusterService:
         quorum = len(others) // 2 + 1
         if sum(one.is_started for one in others) < quorum:
             raise errors.NOT_ENOUGH_STARTED
-        if member_id != self._replica.raft.id and not self._connections.connected_seconds(member_id):
+        if member_id != self._replica.member_id and not self._connections.connected_seconds(member_id):
             return  # it is down, and no part of the quorum that is at work
         if self._connected(membership.voters()) - 1 < quorum:
             raise errors.UNHEALTHY
@@ -152,7 +151,7 @@ class ClusterService:
         return sum(self._is_connected(one.id) for one in members)
 
     def _is_connected(self, member_id: int) -> bool:
-        is_self = member_id == self._replica.raft.id
+        is_self = member_id == self._replica.member_id
         return is_self or self._connections.connected_seconds(member_id) >= CONNECTED_SECONDS_MIN
 
     # --- encoding
@@ -161,7 +160,7 @@ class ClusterService:
         return self._headers.encode(0)  # member calls answer without a revision, as etcd's do
 
     def _members(self) -> list[rpc_pb2.Member]:
-        return [to_wire(member) for member in self._replica.state_machine.membership.sorted()]
+        return [to_wire(member) for member in self._replica.membership.sorted()]
 
 
 def to_wire(member: Member) -> rpc_pb2.Member:

@@ -25,7 +25,7 @@ class Headers:
 
     def encode(self, revision: int) -> bytes:
         """Field 1 of a response: tag, length, ResponseHeader. revision 0 is left out, as protobuf leaves out zeros."""
-        term = self._replica.raft.term
+        term = self._replica.term
         if term != self._term:
             self._term = term
             self._term_bytes = b"\x20" + encode_varint(term)
@@ -37,4 +37,4 @@ class Headers:
 
     def current(self) -> bytes:
         """The header with the store's current revision."""
-        return self.encode(self._replica.state_machine.store.revision)
+        return self.encode(self._replica.revision)

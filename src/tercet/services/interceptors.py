@@ -34,15 +34,13 @@ def _admitted(path: str, handler: Handler, replica: Replica) -> Handler:
 
 
 def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
-    raft = replica.raft
-
     def ask(call: UnaryCall, body: bytes) -> None:
         # On the hot path: questions that are almost always answered by a flag, an empty tuple and a number.
         if replica.is_stopped:
             call.fail_with(errors.STOPPED)
-        elif raft.conf_state.learners and raft.id in raft.conf_state.learners and not _learner_answers(path, body):
+        elif replica.is_learner and not _learner_answers(path, body):
             call.fail_with(errors.NOT_SUPPORTED_FOR_LEARNER)
-        elif not raft.leader_id and call.header("hasleader") == b"true":
+        elif not replica.leader_id and call.header("hasleader") == b"true":
             call.fail_with(errors.NO_LEADER)
         else:
             handle(call, body)
@@ -51,14 +49,12 @@ def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
 
 
 def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler:
-    raft = replica.raft
-
     async def ask(stream: ServerStream) -> None:
         if replica.is_stopped:
             raise errors.STOPPED
-        if raft.id in raft.conf_state.learners and path != _SNAPSHOT:
+        if replica.is_learner and path != _SNAPSHOT:
             raise errors.NOT_SUPPORTED_FOR_LEARNER
-        if not raft.leader_id and stream.header("hasleader") == b"true":
+        if not replica.leader_id and stream.header("hasleader") == b"true":
             raise errors.NO_LEADER
         await handle(stream)
 

@@ -103,7 +103,7 @@ class KvService:
 
     def _compacted(self, call: UnaryCall, outcome: Outcome) -> None:
         """`physical` asks for an answer only when the space is free again."""
-        self._replica.when_compacted(partial(self._written, call, outcome))
+        self._replica.compaction.when_finished(partial(self._written, call, outcome))
 
     # --- reads
 
@@ -114,7 +114,7 @@ class KvService:
         except (DecodeError, RequestError) as error:
             refuse(call, error)
             return
-        store = self._replica.state_machine.store
+        store = self._replica.store
         if request.range_end and chunked_range.is_long(store, request):
             self._read_long(call, request)
         else:
@@ -124,10 +124,10 @@ class KvService:
     # came; so the store is looked up only when the read is answered (tests/mixed: a frozen leader wakes).
 
     def _range_now(self, request: rpc_pb2.RangeRequest) -> bytes:
-        return self._replica.state_machine.store.range(request)
+        return self._replica.store.range(request)
 
     def _txn_now(self, request: rpc_pb2.TxnRequest) -> bytes:
-        return self._replica.state_machine.store.txn(request)
+        return self._replica.store.txn(request)
 
     def _read(self, call: UnaryCall, read: Callable[[], bytes], *, serializable: bool) -> None:
         if serializable:
@@ -140,7 +140,7 @@ class KvService:
             if error is not None:
                 call.fail(error.code, error.message)
             else:
-                answering = chunked_range.answer(call, self._replica.state_machine.store, self._headers, request)
+                answering = chunked_range.answer(call, self._replica.store, self._headers, request)
                 call.on_cancel = asyncio.get_running_loop().create_task(answering).cancel  # which also keeps the task alive
 
         if request.serializable:
@@ -166,7 +166,7 @@ class KvService:
         if not request.serializable:
             await read_index(self._replica)
         header = self._headers.current()
-        for chunk in self._replica.state_machine.store.range_stream(request, header=header, bytes_max=self._chunk_bytes):
+        for chunk in self._replica.store.range_stream(request, header=header, bytes_max=self._chunk_bytes):
             await stream.send(chunk)
 
 

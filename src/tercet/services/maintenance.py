@@ -51,21 +51,21 @@ class MaintenanceService:
     async def status(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.StatusRequest.FromString, body)
         replica = self._replica
-        raft, backend = replica.raft, replica.state_machine.backend
-        alarms = replica.state_machine.alarms.standing()
+        backend = replica.backend
+        alarms = replica.alarms.standing()
         problems = [f"memberID:{one.memberID} alarm:{rpc_pb2.AlarmType.Name(one.alarm)}" for one in alarms]
-        if not raft.leader_id:
+        if not replica.leader_id:
             problems.insert(0, errors.NO_LEADER.message)
         response = rpc_pb2.StatusResponse(
             version=self._version,
             dbSize=backend.size(),
             dbSizeInUse=backend.size_in_use(),
-            leader=raft.leader_id,
-            raftIndex=raft.commit_index,
-            raftTerm=raft.term,
+            leader=replica.leader_id,
+            raftIndex=replica.commit_index,
+            raftTerm=replica.term,
             raftAppliedIndex=replica.applied_index,
             errors=problems,
-            isLearner=raft.id in raft.conf_state.learners,
+            isLearner=replica.is_learner,
             storageVersion=storage_version(self._version),
             dbSizeQuota=replica.quota.limit_bytes,
             downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
@@ -93,23 +93,22 @@ class MaintenanceService:
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
         """HashKV's answer without its header; revision 0 means the current one. Raises RequestError."""
-        at = self._replica.state_machine.store.hash_revision(revision)
+        at = self._replica.store.hash_revision(revision)
         taken = await self._over_view(lambda view: _hash_at(view, at))
         return rpc_pb2.HashKVResponse(hash=taken.hash, compact_revision=taken.compact_revision, hash_revision=taken.revision)
 
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.DefragmentRequest.FromString, body)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._replica.state_machine.backend.defragment(partial(_settle, done))
+        self._replica.backend.defragment(partial(_settle, done))
         await done
         return b""
 
     async def move_leader(self, call: UnaryCall, body: bytes) -> bytes:
         target = unmarshal(rpc_pb2.MoveLeaderRequest.FromString, body).targetID
-        raft = self._replica.raft
-        if not raft.is_leader:
+        if not self._replica.is_leader:
             raise errors.NOT_LEADER
-        if target not in raft.conf_state.voters:
+        if target not in self._replica.voters:
             raise errors.BAD_LEADER_TRANSFEREE
         await transfer_leadership(self._replica, target, self._timeout_seconds)
         return b""
@@ -168,14 +167,13 @@ def storage_version(version: str) -> str:
 
 async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:
     """Hand the lead to `target` and wait until it has it. Raises Unavailable if that takes too long."""
-    raft = replica.raft
-    if target == raft.id:
+    if target == replica.member_id:
         return
     replica.transfer_leadership(target)
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + timeout_seconds
-    while raft.leader_id != target:
-        is_abandoned = raft.is_leader and not raft.leader_transferee  # raft does so after an election timeout
+    while replica.leader_id != target:
+        is_abandoned = replica.is_leader and not replica.leader_transferee  # raft does so after an election timeout
         if is_abandoned or loop.time() > give_up_at:
             raise errors.TIMEOUT_LEADER_TRANSFER
         await asyncio.sleep(_TRANSFER_POLL_SECONDS)

@@ -7,16 +7,20 @@ from random import Random
 from typing import Final
 
 from tercet.replica.membership import Member
-from tercet.replica.replica import Replica
+from tercet.replica.replica import Options, Replica
 from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK
 from tercet.sim.environment import Environment
 from tercet.sim.process import Process
+from tercet.storage.memory_backend import MemoryBackend
 
 FLUSH_DELAY: Final = 100  # microseconds from the first event of a turn to its end
 REMOVAL_DELAY: Final = MICROSECONDS  # the others still need the acknowledgement of the removal; etcd waits as long
 _COMMIT_BROADCAST_DELAY: Final = 3 * MILLISECOND
 _COMPACTION_LIMIT: Final = 20
 _COMPACTION_PAUSE: Final = 10 * MILLISECOND
+
+# Small numbers, so that a run of some seconds has checkpoints, compacted logs and snapshots.
+OPTIONS: Final = Options(request_timeout_seconds=3.0, snapshot_entries=25, catch_up_entries=3)
 
 
 class SimulatedDriver:
@@ -26,6 +30,7 @@ class SimulatedDriver:
         self,
         member_id: int,
         process: Process,
+        backend: MemoryBackend,
         random: Random,
         environment: Environment,
         *,
@@ -33,6 +38,7 @@ class SimulatedDriver:
     ) -> None:
         self._id = member_id
         self._process = process
+        self._backend = backend
         self._random = random
         self._environment = environment
         self._removed = removed
@@ -42,12 +48,15 @@ class SimulatedDriver:
 
     def start(self) -> None:
         """Begin to tick."""
+        self.replica.leader_listeners.append(self._leader_changed)
         self._process.schedule(self._random.randrange(TICK), self._tick)
         self.schedule_compaction()  # one may have been interrupted
 
     def _tick(self) -> None:
         self._process.schedule(self._tick_interval, self._tick)
         self.replica.tick()
+        if self._random.random() < 0.2:
+            self._backend.commit()
 
     def schedule_flush(self) -> None:
         self._process.schedule(FLUSH_DELAY, self.flush_now)
@@ -70,7 +79,7 @@ class SimulatedDriver:
             self._process.schedule(MILLISECOND, self._compact_some)
 
     def _compact_some(self) -> None:
-        if self.replica.compact_some(_COMPACTION_LIMIT):
+        if self.replica.compaction.step(_COMPACTION_LIMIT):
             self._process.schedule(_COMPACTION_PAUSE, self._compact_some)
         else:
             self._compaction_is_scheduled = False
@@ -82,5 +91,5 @@ class SimulatedDriver:
         if member_id == self._id:
             self._process.schedule(REMOVAL_DELAY, self._removed)
 
-    def leader_changed(self, leader_id: int) -> None:
+    def _leader_changed(self, leader_id: int) -> None:
         self._environment.trace(self._id, f"follows {leader_id or 'no leader'}")

@@ -16,7 +16,6 @@ from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
 
 MEMBERS_MAX: Final = 5
-_RECLAIM_CHANCE: Final = 0.05
 
 
 class Nemesis:
@@ -42,7 +41,6 @@ class Nemesis:
         self._network.mend()
         for member in self._members:
             member.resume()
-            member.repair_disk()
             if not member.is_up:
                 member.start()
 
@@ -64,8 +62,6 @@ class Nemesis:
         faults = self.faults
         if not member.is_up:
             if self._happens(faults.restart):
-                if self._happens(0.5):
-                    member.repair_disk()
                 member.start()
         elif member.process.is_paused:
             if self._happens(faults.resume):
@@ -78,19 +74,13 @@ class Nemesis:
             member.transfer_leadership(self._random.choice(self._members).id)
         elif self._happens(faults.compact):
             member.compact(self._random.randrange(10))
-        elif self._happens(faults.power_cut):
-            member.cut_power_soon()
-        elif self._happens(faults.disk_full):
-            member.fill_disk()
-        elif self._happens(_RECLAIM_CHANCE):
-            member.reclaim_space()
 
     def _reconfigure(self, operator: SimulatedMember) -> None:
         """Propose a change that makes sense by what this member knows, which may be out of date."""
         if operator.replica is None:
             return
         random = self._random
-        members = operator.replica.state_machine.membership.sorted()
+        members = operator.replica.membership.sorted()
         learners = [member for member in members if member.is_learner]
         if learners and random.random() < 0.6:
             operator.change_membership(ConfChangeType.ADD_NODE, learners[0], is_promote=True)

@@ -32,25 +32,25 @@ class MemberMetrics:
 
     def watch_member(self, member: ReplicaDriver, monitor: EventLoopMonitor) -> None:
         replica, metrics = member.replica, self.metrics
-        raft, backend = replica.raft, replica.state_machine.backend
+        backend = replica.backend
         metrics.read("tercet_loop_turn_longest_seconds", lambda: monitor.longest_seconds)
-        metrics.show("etcd_server_id", hex_id(raft.id))
-        metrics.read("etcd_server_has_leader", lambda: int(bool(raft.leader_id)))
-        metrics.read("etcd_server_is_leader", lambda: int(raft.is_leader))
-        metrics.read("etcd_server_is_learner", lambda: int(raft.id in raft.conf_state.learners))
+        metrics.show("etcd_server_id", hex_id(replica.member_id))
+        metrics.read("etcd_server_has_leader", lambda: int(bool(replica.leader_id)))
+        metrics.read("etcd_server_is_leader", lambda: int(replica.is_leader))
+        metrics.read("etcd_server_is_learner", lambda: int(replica.is_learner))
         metrics.read("etcd_server_leader_changes_seen_total", lambda: replica.leader_changes_seen)
-        metrics.read("etcd_server_proposals_committed_total", lambda: raft.commit_index)
+        metrics.read("etcd_server_proposals_committed_total", lambda: replica.commit_index)
         metrics.read("etcd_server_proposals_applied_total", lambda: replica.applied_index)
-        metrics.read("etcd_server_proposals_pending", lambda: len(replica.proposals.waiting))
-        metrics.read("etcd_server_proposals_failed_total", lambda: replica.proposals.failed)
-        metrics.read("etcd_server_read_indexes_failed_total", lambda: replica.reads.failed)
+        metrics.read("etcd_server_proposals_pending", lambda: replica.proposals_pending)
+        metrics.read("etcd_server_proposals_failed_total", lambda: replica.proposals_failed)
+        metrics.read("etcd_server_read_indexes_failed_total", lambda: replica.reads_failed)
         metrics.read("etcd_server_quota_backend_bytes", lambda: replica.quota.limit_bytes)
         metrics.read("etcd_mvcc_db_total_size_in_bytes", backend.size)
         metrics.read("etcd_mvcc_db_total_size_in_use_in_bytes", backend.size_in_use)
         metrics.read("etcd_mvcc_db_open_read_transactions", lambda: len(backend.open_view_seconds()))
-        metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.state_machine.store.revision)
-        metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.state_machine.store.compact_revision)
-        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.state_machine.store.index.current))
+        metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.revision)
+        metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.store.compact_revision)
+        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.store.index.current))
         self._watch_operations(replica.state_machine.counts)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
@@ -66,7 +66,7 @@ class MemberMetrics:
         read("etcd_debugging_mvcc_total_put_size_in_bytes", lambda: counts.put_bytes)
 
     def _watch_peers(self, member: ReplicaDriver) -> None:
-        own = hex_id(member.replica.raft.id)
+        own = hex_id(member.replica.member_id)
 
         def by_peer(value: Callable[[PeerStatus], float]) -> Callable[[], dict[Labels, float]]:
             return lambda: {(hex_id(status.id),): value(status) for status in _statuses(member)}
@@ -105,11 +105,9 @@ def _round_trips(member: ReplicaDriver) -> list[Buckets]:
 
 
 def _cluster_version(replica: Replica) -> dict[Labels, float]:
-    version = replica.state_machine.membership.cluster_version
+    version = replica.membership.cluster_version
     return {(".".join(version.split(".")[:2]),): 1} if version else {}
 
 
 def _alarms(replica: Replica) -> dict[Labels, float]:
-    return {
-        (hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.state_machine.alarms.standing()
-    }
+    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.alarms.standing()}

@@ -1,4 +1,4 @@
-"""The table format: members and endpoints only."""
+"""The format for looking at a cluster: tables of members and endpoints."""
 
 from __future__ import annotations
 

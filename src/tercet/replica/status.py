@@ -1,0 +1,143 @@
+"""What other packages may ask of a replica.
+
+Services, probes and metrics depend on these questions instead of on raft, the state machine and the proposal queue behind them.
+The answers are those of this moment: an installed snapshot replaces store, alarms and membership, so a caller that waits must
+ask again afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tercet.mvcc import Store
+from tercet.raft import Progress, Raft
+from tercet.replica.alarms import Alarms
+from tercet.replica.apply import Applier
+from tercet.replica.membership import Membership
+from tercet.replica.proposals import Proposals
+from tercet.replica.quota import Quota
+from tercet.replica.reads import Reads
+from tercet.replica.state_machine import StateMachine
+
+
+class RaftStatus(NamedTuple):
+    """etcd's raft.Status."""
+
+    term: int
+    vote: int
+    leader_id: int
+    leader_transferee: int
+    role: str
+    commit_index: int
+    applied_index: int
+    progress: dict[int, Progress]
+    """By member id; empty on a member that is not leader."""
+
+
+class ReplicaStatus:
+    """The questions; `Replica` adds the requests. `raft` and `state_machine` are for the host and for invariant checks only."""
+
+    def __init__(
+        self, raft: Raft, state_machine: StateMachine, applier: Applier, proposals: Proposals, reads: Reads, quota: Quota
+    ) -> None:
+        self.raft = raft
+        self.state_machine = state_machine
+        self.backend = state_machine.backend
+        self.quota = quota
+        self.member_id = raft.id
+        self._applier = applier
+        self._proposals = proposals
+        self._reads = reads
+
+    # --- raft
+
+    @property
+    def leader_id(self) -> int:
+        """0: no leader is known."""
+        return self.raft.leader_id
+
+    @property
+    def is_leader(self) -> bool:
+        return self.raft.is_leader
+
+    @property
+    def is_learner(self) -> bool:
+        learners = self.raft.tracker.conf_state.learners
+        return bool(learners) and self.member_id in learners  # on the path of every request: mostly an empty tuple
+
+    @property
+    def term(self) -> int:
+        return self.raft.term
+
+    @property
+    def commit_index(self) -> int:
+        return self.raft.commit_index
+
+    @property
+    def applied_index(self) -> int:
+        return self.raft.applied_index
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """The ids of the voting members in raft's configuration."""
+        return self.raft.conf_state.voters
+
+    @property
+    def leader_transferee(self) -> int:
+        """The member that this leader is handing leadership to; 0: none."""
+        return self.raft.leader_transferee
+
+    def progress(self, member_id: int) -> Progress | None:
+        """What this leader knows of a member's log. None: not in the configuration."""
+        return self.raft.progress(member_id)
+
+    def raft_status(self) -> RaftStatus:
+        raft = self.raft
+        return RaftStatus(
+            raft.term,
+            raft.voted_for,
+            raft.leader_id,
+            raft.leader_transferee,
+            raft.role.name,
+            raft.commit_index,
+            raft.applied_index,
+            dict(raft.tracker.peers) if raft.is_leader else {},
+        )
+
+    # --- requests
+
+    @property
+    def proposals_pending(self) -> int:
+        return len(self._proposals.waiting)
+
+    @property
+    def proposals_failed(self) -> int:
+        return self._proposals.failed
+
+    @property
+    def reads_failed(self) -> int:
+        return self._reads.failed
+
+    # --- the applied state
+
+    @property
+    def is_database_ahead(self) -> bool:
+        """Does a received database hold the effects of entries that are yet to be committed here?"""
+        return self._applier.is_database_ahead
+
+    @property
+    def store(self) -> Store:
+        return self.state_machine.store
+
+    @property
+    def revision(self) -> int:
+        """The store's current revision."""
+        return self.state_machine.store.revision
+
+    @property
+    def membership(self) -> Membership:
+        return self.state_machine.membership
+
+    @property
+    def alarms(self) -> Alarms:
+        return self.state_machine.alarms

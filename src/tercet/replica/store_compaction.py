@@ -1,0 +1,49 @@
+"""Removes superseded revisions from the backend after a compaction, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from tercet.replica.apply import Applier
+from tercet.replica.host import ReplicaHost
+from tercet.replica.state_machine import StateMachine
+
+
+class StoreCompaction:
+    """The compaction of one replica's store. The host calls `step` after each `schedule_compaction`."""
+
+    def __init__(self, state_machine: StateMachine, applier: Applier, host: ReplicaHost) -> None:
+        self._state_machine = state_machine
+        self._applier = applier
+        self._host = host
+        self._is_stopped = False
+        self._waiters: list[Callable[[], None]] = []
+        state_machine.on_compaction = host.schedule_compaction
+
+    def when_finished(self, then: Callable[[], None]) -> None:
+        """Call `then` once everything superseded by the compactions so far is removed, durably."""
+        self._waiters.append(then)
+        self._host.schedule_compaction()
+
+    def step(self, limit: int) -> bool:
+        """Remove up to `limit` superseded revisions. Returns whether there is more to do."""
+        if self._is_stopped:
+            return False
+        more = self._state_machine.store.compaction_step(limit)
+        self._applier.close_writes()  # the removal belongs to no entry: an idle member must commit it too
+        if more:
+            return True
+        waiters, self._waiters = self._waiters, []
+        if waiters:
+            self._state_machine.backend.commit(then=partial(_call_all, waiters))
+        return False
+
+    def stop(self) -> None:
+        """The backend is about to be closed."""
+        self._is_stopped = True
+
+
+def _call_all(waiters: list[Callable[[], None]]) -> None:
+    for then in waiters:
+        then()

@@ -1,9 +1,0 @@
-"""Mutants of mvcc/."""
-
-from __future__ import annotations
-
-from typing import Final
-
-from tests.mutants.mutant import Mutant
-
-MUTANTS: Final[tuple[Mutant, ...]] = ()
