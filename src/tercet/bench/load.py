@@ -54,14 +54,22 @@ class Load:
         self.stopped = False
         self.idle = asyncio.Event()
 
-    async def run(self, channels: Sequence[Channel], clients: int, progress: Progress | None = None) -> Measurement:
-        """Keep `clients` requests in flight over `channels`. Raises LoadFailed."""
+    async def run(
+        self,
+        channels: Sequence[Channel],
+        clients: int,
+        progress: Progress | None = None,
+        on_begin: Callable[[], None] | None = None,
+    ) -> Measurement:
+        """Keep `clients` requests in flight over `channels`; `on_begin` is called after the warm-up. Raises LoadFailed."""
         for number in range(clients):
             _Slot(self, channels[number % len(channels)]).send_next()
         if self.extent.warmup:
             await self._wait(self.extent.warmup, None)
             self.latencies = array("d")
             self.errors.clear()
+        if on_begin is not None:
+            on_begin()
         began, cpu = time.perf_counter(), time.process_time()
         await self._wait(self.extent.seconds, progress)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu

@@ -27,9 +27,9 @@ from rich.table import Table
 
 from tercet.bench import requests
 from tercet.bench.arena import Running, System, etcd_system, explained, running, tercet_system
-from tercet.bench.compare import wide_console
 from tercet.bench.leader import find_leader
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.bench.report import wide_console
 from tercet.errors import TercetError
 from tercet.proto import rpc_pb2
 
