@@ -123,7 +123,7 @@ def test_every_truncation_is_detected(intact: Path) -> None:
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(StorageFailure, match="No such file"):
+    with pytest.raises(StorageFailure, match="no such file"):
         BoltFile(tmp_path / "absent")
 
 

@@ -1,7 +1,7 @@
-"""Two real etcd servers that cannot be told apart by what they answer, one for etcdctl and one for tercetctl.
+"""Two real etcd servers with the same IDs, one for etcdctl and one for tercetctl, and runners for both clients.
 
-Member and cluster IDs are computed from the advertised URLs and the token, not from where a member listens; so both get the
-same ones. As long as both hear the same commands, every answer must be the same to the byte.
+Member and cluster IDs are computed from the advertised URLs and the token, not from the listeners, so both servers have the
+same ones. After the same commands, both give the same responses, byte for byte.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one command line came to."""
+    """The result of a command line."""
 
     code: int
     out: bytes
@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def error(self) -> str:
-        """The line that says what went wrong."""
+        """The line of the error."""
         return next((line for line in self.err.splitlines() if line.startswith("Error:")), "")
 
 
@@ -52,7 +52,7 @@ def run_theirs(endpoint: str, words: Sequence[str | bytes], stdin: bytes = b"", 
 
 
 def run_ours(endpoint: str | None, words: Sequence[str | bytes], stdin: bytes = b"", **variables: str) -> Outcome:
-    """tercetctl, in this process: the same code as the program, without the time that Python needs to start."""
+    """tercetctl in this process, without the start-up time of Python."""
     line = [os.fsdecode(word) for word in words]
     if endpoint is not None:
         line.insert(0, f"--endpoints={endpoint}")

@@ -1,4 +1,4 @@
-"""tercetctl against etcdctl 3.5.1: same commands, servers with the same identity, so outputs must be the same to the byte.
+"""tercetctl compared with etcdctl 3.5.1: the same commands on servers with the same IDs print the same bytes.
 
 Where etcdctl 3.7 prints something else than 3.5.1, the case carries a function that turns the one into the other; those
 functions, and the tests marked with a version, are the whole list of differences.
@@ -33,19 +33,19 @@ def boxed(out: bytes) -> bytes:
 
 
 def without_zero_revision(out: bytes) -> bytes:
-    """[3.6] The fields format leaves out a revision of 0."""
+    """[3.6] The fields format omits a revision of 0."""
     return out.replace(b'"Revision" : 0\n', b"")
 
 
 def hash_revision(out: bytes) -> bytes:
-    """[3.6] hashkv also shows the revision, which a 3.5 server does not tell."""
+    """[3.6] hashkv prints the hash revision, which a 3.5 server does not report."""
     if out.startswith(b'"'):
         return re.sub(rb'("Hash" : \d+\n)', rb'\1"HashRevision" : 0\n', out)
     return re.sub(rb"\n", b", 0\n", out)
 
 
 def urls_key(out: bytes) -> bytes:
-    """[3.7] `clientURLs` is spelled as everywhere else, with --hex too."""
+    """[3.7] `clientURLs` is spelled the same with --hex."""
     return out.replace(b"clientURLS", b"clientURLs")
 
 
@@ -66,7 +66,7 @@ def both(*changes: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 
 @dataclass(frozen=True)
 class Case:
-    """Command lines to run one after the other; `changed` is what 3.7 made of 3.5.1's output."""
+    """Command lines to run in order. `changed` turns 3.5.1's output into 3.7's."""
 
     lines: list[Words]
     stdin: bytes = b""
@@ -269,7 +269,7 @@ def test_value_from_stdin(pair: Pair) -> None:
     check(pair, Case([["put", "piped"], ["get", "piped", "-w", "fields"]], stdin=b"two\nlines\xff\n"))
 
 
-def test_refusals(pair: Pair) -> None:
+def test_invalid_arguments(pair: Pair) -> None:
     check(pair, Case(REFUSALS))
 
 
@@ -280,7 +280,7 @@ def test_txns(pair: Pair, flags: Words) -> None:
 
 
 def test_single_quotes_in_a_txn(pair: Pair) -> None:
-    """3.5.1 cuts a word in single quotes at the number of words in the line; here it is what stands between the quotes."""
+    """3.5.1 truncates a single-quoted word to as many characters as the line has words; tercetctl does not."""
     run_ours(pair.ours, ["txn"], b"\nput quoted 'c d\\t'\nget quoted\n\n\n")
     run_theirs(pair.theirs, ["put", "quoted", "c d\\t"])
     check(pair, Case([["get", "quoted"]]))
@@ -298,14 +298,14 @@ def test_cluster(pair: Pair, case: Case) -> None:
 
 
 @pytest.mark.parametrize("words", MISTAKES, ids=lambda words: " ".join(map(str, words)))
-def test_mistakes_in_flags(pair: Pair, words: Words) -> None:
+def test_invalid_flags(pair: Pair, words: Words) -> None:
     theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
     assert (ours.error, ours.code) == (theirs.error.replace("etcdctl", "tercetctl"), theirs.code)
     assert ours.out == b""
 
 
-def test_warnings_come_with_failed_calls(pair: Pair) -> None:
-    """The log line before the error; its time, target and source line differ."""
+def test_a_failed_call_logs_a_warning(pair: Pair) -> None:
+    """A log line precedes the error; its time, target and source line differ."""
     words: Words = ["get", "foo", "--rev", "100000"]
     theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
     wanted = re.compile(r'"msg":"retrying of unary invoker failed".*"attempt":0,"error":"([^"]*)"')
@@ -315,7 +315,7 @@ def test_warnings_come_with_failed_calls(pair: Pair) -> None:
     assert found[0][1] == found[1][1]
 
 
-def test_unknown_variables_are_warned_of(pair: Pair) -> None:
+def test_unknown_environment_variables_log_a_warning(pair: Pair) -> None:
     for variables in ({"ETCDCTL_BOGUS": "3"}, {"ETCDCTL_CERT": ""}):
         outcomes = run_theirs(pair.theirs, ["get", "x"], **variables), run_ours(pair.ours, ["get", "x"], **variables)
         warnings = [re.findall(r'"msg":"(unrec[^"]*)".*"environment-variable":"([^"]*)"', outcome.err) for outcome in outcomes]
@@ -323,7 +323,7 @@ def test_unknown_variables_are_warned_of(pair: Pair) -> None:
 
 
 class TestEndpoints:
-    """Health and status tell times and indexes, which differ from run to run."""
+    """Health and status print times and indexes, which differ between runs."""
 
     def test_health(self, pair: Pair) -> None:
         for name in ("simple", "json", "fields"):
@@ -332,7 +332,7 @@ class TestEndpoints:
             assert _without_times(ours.out, pair.ours) == _without_times(theirs.out, pair.theirs)
             assert ours.code == theirs.code == 0
 
-    def test_health_of_some_that_are_down(self, pair: Pair) -> None:
+    def test_health_with_unreachable_endpoints(self, pair: Pair) -> None:
         words: Words = ["endpoint", "health", "--endpoints=127.0.0.1:1", "--command-timeout=300ms"]
         for more in ([], ["-w", "json"], ["-w", "fields"]):
             theirs, ours = run_theirs(pair.theirs, [*words, *more]), run_ours(pair.ours, [*words, *more])
@@ -361,7 +361,7 @@ class TestEndpoints:
         ]
         assert outs[0] == outs[1]
 
-    def test_status_of_some_that_are_down(self, pair: Pair) -> None:
+    def test_status_with_unreachable_endpoints(self, pair: Pair) -> None:
         words: Words = ["endpoint", "status", "--endpoints=127.0.0.1:1", "--command-timeout=300ms"]
         theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
         failed = "Failed to get the status of endpoint 127.0.0.1:1 (context deadline exceeded)"
@@ -369,8 +369,8 @@ class TestEndpoints:
         assert failed in ours.err
         assert (theirs.error, theirs.code) == (ours.error, ours.code)
 
-    def test_cluster_asks_the_members(self, pair: Pair) -> None:
-        """The advertised address leads nowhere here, and both say so of the same one."""
+    def test_cluster_flag_queries_all_members(self, pair: Pair) -> None:
+        """Nothing listens on the advertised address; both report the same one."""
         words: Words = ["endpoint", "health", "--cluster", "--command-timeout=300ms"]
         theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
         assert f"{ADVERTISED} is unhealthy: failed to commit proposal: context deadline exceeded" in theirs.err
@@ -378,7 +378,7 @@ class TestEndpoints:
         assert (theirs.error, theirs.code) == (ours.error, ours.code)
 
     def test_defrag(self, pair: Pair) -> None:
-        """[3.6] The time it took is told."""
+        """[3.6] It prints the duration."""
         theirs, ours = run_theirs(pair.theirs, ["defrag"]), run_ours(pair.ours, ["defrag"])
         wanted = theirs.out.decode().replace(pair.theirs, pair.ours).rstrip("\n")
         assert re.fullmatch(re.escape(wanted) + r"\. took [0-9.]+(m|µ)?s\n", ours.out.decode())
@@ -389,8 +389,8 @@ def _without_times(out: bytes, endpoint: str) -> str:
     return re.sub(r"\d+(\.\d+)?(m|µ)?s\b", "TIME", text)
 
 
-def test_a_range_is_not_deleted_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[3.6] Without --range a moment is left to interrupt; 3.5.1 deletes at once and does not know the flag."""
+def test_deleting_a_range_waits_for_an_interrupt(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[3.6] Without --range the command pauses first; 3.5.1 has neither the pause nor the flag."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -407,7 +407,7 @@ def test_a_range_is_not_deleted_at_once(pair: Pair, monkeypatch: pytest.MonkeyPa
     assert slept == [2]
 
 
-def test_debug_shows_the_settings(pair: Pair) -> None:
+def test_debug_prints_the_settings(pair: Pair) -> None:
     theirs, ours = run_theirs(pair.theirs, ["get", "x", "--debug"]), run_ours(pair.ours, ["get", "x", "--debug"])
     shown = [
         {line for line in outcome.err.replace(endpoint, "EP").splitlines() if line.startswith("ETCDCTL_")}
@@ -422,12 +422,12 @@ def test_debug_shows_the_settings(pair: Pair) -> None:
 
 
 def without_trailing_blank(out: bytes) -> bytes:
-    """[3.7] An alarm's line ends with its last word, and has one blank between the words."""
+    """[3.7] The line of an alarm has single spaces and no trailing one."""
     return re.sub(rb" +(\n|alarm:)", lambda found: b"\n" if found[1] == b"\n" else b" alarm:", out)
 
 
-def test_an_alarm(pair: Pair) -> None:
-    """Raised through the API, as no command can: shown, counted as unhealthy, in the way of writes, disarmed."""
+def test_an_alarm_is_listed_and_disarmed(pair: Pair) -> None:
+    """No command raises an alarm, so the API does: it is listed, makes the endpoint unhealthy, blocks writes, and is disarmed."""
 
     async def raise_alarm(endpoint: str) -> None:
         async with Client([endpoint]) as client:
@@ -450,7 +450,7 @@ def test_an_alarm(pair: Pair) -> None:
 
 
 def test_auth(pair: Pair) -> None:
-    """With auth on: no user, a wrong password, too few rights, the right password in both forms."""
+    """With auth enabled: no user, a wrong password, missing permissions, and a correct password in both forms."""
     root: Words = ["--user", "root:secret"]
     set_up: list[Words] = [
         ["user", "add", "root:secret"],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.processes import Cluster
+from tests.support.processes import Cluster
 
 # A module that is None in sys.modules cannot be imported: as in an environment without the package.
 WITHOUT_EXTRA = """\

@@ -1,4 +1,4 @@
-"""The program `tercet`: which word leads where, and what its sub-commands say."""
+"""The program `tercet`: dispatch to subcommands, and their help and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.cli.etcd_pair import run_ours
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines that reached the server, in its place."""
+    """The command lines that a fake server received."""
     lines: list[list[str]] = []
 
     def main(line: list[str]) -> int:
@@ -32,19 +32,19 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("line", [[], ["--name", "up"], ["-name=up"], ["--data-dir", "bench"], ["--version"]])
-def test_a_member_is_run_unless_the_first_word_is_a_command(served: list[list[str]], line: list[str]) -> None:
+def test_a_member_runs_unless_the_first_word_is_a_command(served: list[list[str]], line: list[str]) -> None:
     assert tercet.main(line) == 7
     assert served == [line]
 
 
-def test_a_misspelt_command_is_hinted_at(served: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_command_gets_a_suggestion(served: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     assert tercet.main(["bnech", "put"]) == 7
     assert "did you mean `tercet bench`?" in capsys.readouterr().err
     assert served == [["bnech", "put"]]
 
 
 @pytest.mark.parametrize("line", [["--help"], ["-h"], ["help"]])
-def test_help_shows_commands_and_then_the_servers_flags(
+def test_help_lists_commands_before_the_servers_flags(
     served: list[list[str]], capsys: pytest.CaptureFixture[str], line: list[str]
 ) -> None:
     tercet.main(line)
@@ -75,7 +75,7 @@ def test_help_of_commands(capsys: pytest.CaptureFixture[str], line: list[str], t
         (["up", "--program", "/nonexistent/etcd"], "cannot run /nonexistent/etcd"),
     ],
 )
-def test_mistakes(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
+def test_usage_errors(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
     assert tercet.main(line) == 2
     assert text in capsys.readouterr().err
 
@@ -90,7 +90,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], line: list[str], text: str
         (["txn", "--key-space", "3", "--operations", "5"], "raise --key-space"),
     ],
 )
-def test_a_bench_that_cannot_run(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
+def test_bench_with_impossible_settings_fails(capsys: pytest.CaptureFixture[str], line: list[str], text: str) -> None:
     assert tercet.main(["bench", *line]) == 1
     assert text in capsys.readouterr().err
 
@@ -117,4 +117,4 @@ def test_bench(pair: Pair, capsys: pytest.CaptureFixture[str], words: list[str],
     assert 0 < stored.count <= keys
     assert {(len(kv.key), len(kv.value)) for kv in stored.kvs} == {(16, 10)}
     if words[0] == "range":
-        assert stored.count == keys  # all were put before
+        assert stored.count == keys  # prefilled

@@ -12,13 +12,17 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tercet.bench.local_cluster import Member, Plan
+from tercet.cli.up.command import next_steps
 from tercet.cli.up.env_file import write_env_file
 from tercet.cli.up.plan import Choice, Shape, default_client_ports, load_or_create_shape, make_plan
 from tercet.errors import ConfigError
@@ -190,6 +194,12 @@ def test_a_member_is_restarted_from_the_terminal(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     finally:
         os.close(terminal)
+
+
+def test_the_readme_shows_the_next_steps_word_for_word() -> None:
+    member = Member("n1", 1, 2, Path(), Path())
+    shown = next_steps(Plan((member, replace(member, name="n2"), replace(member, name="n3")), "token"), Path("tercet-data"))
+    assert textwrap.indent(shown, "    ") in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 class Shown:

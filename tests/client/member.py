@@ -1,4 +1,4 @@
-"""A member that answers as a test wants it to, and remembers what it was asked."""
+"""A member with handlers of the test, which records the methods called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = Callable[[UnaryCall, bytes], None]
 
 
 def run(test: Coroutine[Any, Any, Result]) -> Result:
-    """Run a test; a hang fails it within twenty seconds."""
+    """Run a test; a hang fails within 20 s."""
 
     async def bounded() -> Result:
         return await asyncio.wait_for(test, 20)
@@ -29,7 +29,7 @@ def run(test: Coroutine[Any, Any, Result]) -> Result:
 
 @dataclass
 class Member:
-    """One that is up: where, and the names of the methods it was asked, in order."""
+    """A running member: its endpoint, and the names of the methods called, in order."""
 
     port: int
     asked: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the client promises: any member will do, reads are repeated, a write never twice, errors are etcd's."""
+"""The client: failover between endpoints, retries of reads but not of writes, etcd's errors, auth, TLS."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TestFailover:
         run(test())
 
     def test_a_write_is_never_sent_twice(self) -> None:
-        """The first member may have carried it out before it said that it does not know."""
+        """The first member may have processed it although it answered UNAVAILABLE."""
 
         async def test() -> None:
             async with member({PUT: NO_LEADER}) as cut_off, member({PUT: done}) as up:
@@ -80,7 +80,7 @@ class TestFailover:
 
         run(test())
 
-    def test_a_write_is_not_repeated_when_the_connection_breaks(self) -> None:
+    def test_a_write_is_not_retried_when_the_connection_breaks(self) -> None:
         async def test() -> None:
             def hang_up(call: UnaryCall, _: bytes) -> None:
                 call.connection.abort()
@@ -94,8 +94,8 @@ class TestFailover:
 
         run(test())
 
-    def test_a_write_waits_for_a_member_that_comes_up(self) -> None:
-        """Where no connection was made nothing was sent, and a write may be tried again."""
+    def test_a_write_waits_for_a_member_to_start(self) -> None:
+        """Without a connection nothing was sent, so a write may be retried."""
 
         async def test() -> None:
             endpoint = unused_endpoint()
@@ -107,7 +107,7 @@ class TestFailover:
 
         run(test())
 
-    def test_calls_under_way_survive_the_failure_of_another(self) -> None:
+    def test_calls_in_flight_survive_the_failure_of_another(self) -> None:
         async def test() -> None:
             waiting: list[UnaryCall] = []
 
@@ -130,7 +130,7 @@ class TestFailover:
 
 
 class TestTime:
-    def test_nobody_answers(self) -> None:
+    def test_unreachable_endpoints_fail_at_the_deadline(self) -> None:
         async def test() -> None:
             reports: list[tuple[str, int, str]] = []
             endpoint = unused_endpoint()
@@ -147,7 +147,7 @@ class TestTime:
 
         run(test())
 
-    def test_a_member_says_nothing(self) -> None:
+    def test_a_silent_member_fails_at_the_deadline(self) -> None:
         async def test() -> None:
             async with member({RANGE: silent}) as up, Client([up.endpoint], timeout=0.2) as client:
                 with pytest.raises(StatusError, match="context deadline exceeded"):
@@ -156,7 +156,7 @@ class TestTime:
 
         run(test())
 
-    def test_reads_are_repeated_only_while_there_is_time(self) -> None:
+    def test_reads_are_retried_until_the_deadline(self) -> None:
         async def test() -> None:
             async with member({RANGE: NO_LEADER}) as up, Client([up.endpoint], timeout=0.5) as client:
                 with pytest.raises(StatusError, match="etcdserver: no leader"):
@@ -166,7 +166,7 @@ class TestTime:
         run(test())
 
 
-def test_other_errors_are_not_repeated() -> None:
+def test_other_errors_are_not_retried() -> None:
     async def test() -> None:
         compacted = fail(Code.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")
         async with member({RANGE: compacted}) as up, Client([up.endpoint]) as client:
@@ -188,7 +188,7 @@ def test_large_requests_are_refused_before_they_are_sent() -> None:
     run(test())
 
 
-def test_a_stream_of_parts_is_put_together() -> None:
+def test_the_parts_of_a_range_stream_are_merged() -> None:
     async def parts(stream: ServerStream) -> None:
         assert rpc_pb2.RangeRequest.FromString(await stream.receive_one()) == GET_A
         for key in (b"a", b"b"):
@@ -210,7 +210,7 @@ def test_a_stream_of_parts_is_put_together() -> None:
 
 
 class Guard:
-    """A member with auth on: tokens are t1, t2, ...; only the newest is good."""
+    """A member with auth enabled: tokens are t1, t2, ...; only the newest is valid."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -258,7 +258,7 @@ class TestAuth:
 
         run(test())
 
-    def test_a_wrong_password_is_an_error_of_its_own(self) -> None:
+    def test_a_wrong_password_raises_authentication_error(self) -> None:
         async def test() -> None:
             guard = Guard()
             async with member({AUTHENTICATE: guard.authenticate, PUT: guard.put}) as up:
@@ -269,7 +269,7 @@ class TestAuth:
 
         run(test())
 
-    def test_a_token_that_stays_bad_is_an_error(self) -> None:
+    def test_a_token_that_stays_invalid_is_an_error(self) -> None:
         async def test() -> None:
             guard = Guard()
             bad = fail(Code.UNAUTHENTICATED, "etcdserver: invalid auth token")
@@ -322,7 +322,7 @@ class TestTLS:
         run(test())
 
     def test_an_untrusted_server_is_refused_at_once(self, tmp_path: Path) -> None:
-        """Waiting would not make its certificate good."""
+        """Retrying would not help against a bad certificate."""
         files = ensure_certificates(tmp_path / "theirs", ["n1"])
         other = ensure_certificates(tmp_path / "ours", ["n1"])
         server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -341,7 +341,7 @@ class TestTLS:
         assert caught.value.code is Code.UNAVAILABLE
         run(test(TLSFiles(insecure_skip_verify=True)))
 
-    def test_files_that_cannot_be_used(self, tmp_path: Path) -> None:
+    def test_unusable_files_are_refused(self, tmp_path: Path) -> None:
         files = ensure_certificates(tmp_path, ["n1"])
         client, server = files.client, files.servers["n1"]
         junk = tmp_path / "junk"

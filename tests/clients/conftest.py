@@ -1,4 +1,4 @@
-"""Three tercets that demand certificates, one that does not, and a virtual environment of the clients' own."""
+"""A cluster of three members with mutual TLS, a single member without, and a virtual environment for third-party clients."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.processes import Cluster, Member
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-clients"
 PACKAGES = ("etcd3==0.12.0", "aetcd==1.0.0", "grpcio>=1.70,<2", "protobuf>=6,<8")
-"""They bring messages of the same names as ours, so they cannot share a process with them, nor always a protobuf."""
+"""They define messages of the same names as ours, and other versions of protobuf, so they run in other processes."""
 
 
 @pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """n1, n2, n3; members and clients show certificates."""
+    """n1, n2, n3, with mutual TLS between members and for clients."""
     names = ["n1", "n2", "n3"]
     certificates = ensure_certificates(tmp_path_factory.mktemp("certificates"), names)
     made = Cluster.plan(tmp_path_factory.mktemp("secured"), names, certificates=certificates)
@@ -43,12 +43,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
 
 @pytest.fixture(scope="session")
 def clients_python() -> Path:
-    """The interpreter of the clients' environment, which is made once and kept until the list of packages changes."""
+    """The interpreter of the clients' environment, which is reused until the list of packages changes."""
     ENVIRONMENT.mkdir(exist_ok=True)
     python, made_with = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "packages"
     wanted = "\n".join(PACKAGES)
     with (ENVIRONMENT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of the tests may come at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test runs may be concurrent
         if not made_with.exists() or made_with.read_text() != wanted:
             subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True, timeout=60)
             install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]

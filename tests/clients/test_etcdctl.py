@@ -1,4 +1,4 @@
-"""The real etcdctl and etcdutl 3.5.1 at work on a cluster of tercets, over TLS with certificates on both sides."""
+"""etcdctl and etcdutl 3.5.1 on a cluster of ours, with mutual TLS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.processes import ETCD, Cluster, Member, etcdctl
 
 
 def ctl(asked: Cluster | Member, *words: str, stdin: str | None = None) -> str:
-    """What etcdctl prints; it must succeed."""
+    """The output of etcdctl, which must succeed."""
     members = asked.members if isinstance(asked, Cluster) else [asked]
     done = etcdctl(members, *words) if stdin is None else _with_input(members, words, stdin)
     assert done.returncode == 0, done.stderr
@@ -59,7 +59,7 @@ def test_txn(cluster: Cluster) -> None:
     assert ctl(cluster, "txn", stdin=script) == "FAILURE\n\ntxn\ny\n"
 
 
-def test_errors_are_told_in_etcds_words(cluster: Cluster) -> None:
+def test_errors_have_etcds_texts(cluster: Cluster) -> None:
     revision = ctl_json(cluster, "get", "none")["header"]["revision"]
     for words, text in (
         (("put", "", "v"), "etcdserver: key is not provided"),
@@ -122,8 +122,8 @@ def test_move_leader(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("tool", ["etcdctl", "etcdutl"])
-def test_a_snapshot_becomes_an_etcd(cluster: Cluster, tmp_path: Path, tool: str) -> None:
-    """Saved from a tercet, checked and restored by etcd's tools, served by etcd: with the same hash."""
+def test_a_snapshot_restores_into_etcd(cluster: Cluster, tmp_path: Path, tool: str) -> None:
+    """Saved from our member, checked and restored by etcd's tools, served by etcd with the same hash."""
     for number in range(200):
         cluster["n1"].client.put(b"kept/%03d" % number, b"v" * number)
     file = tmp_path / "saved.db"

@@ -1,4 +1,4 @@
-"""grpcio, the client library of most Python programs, in both of its forms, on a cluster of tercets over TLS."""
+"""grpcio, synchronous and asyncio, on a cluster of ours over TLS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def method(channel: Any, path: str, answer: Any, kind: str = "unary_unary") -> A
 
 
 def test_many_threads_on_one_channel(cluster: Cluster) -> None:
-    """Every Put gets a revision of its own, and every reader sees all that was acknowledged."""
+    """Every Put gets its own revision, and readers see every acknowledged write."""
     client = cluster["n1"].client
 
     def put(number: int) -> int:
@@ -72,7 +72,7 @@ def test_asyncio(cluster: Cluster) -> None:
     asyncio.run(run())
 
 
-def test_answers_of_many_megabytes(cluster: Cluster) -> None:
+def test_responses_of_many_megabytes(cluster: Cluster) -> None:
     client = cluster["n2"].client
     value = bytes(range(256)) * 4096  # 1 MiB
     for number in range(8):
@@ -83,7 +83,7 @@ def test_answers_of_many_megabytes(cluster: Cluster) -> None:
     client.delete(b"large/", prefix=True)
 
 
-def test_a_client_without_a_certificate_is_not_let_in(cluster: Cluster) -> None:
+def test_a_client_without_a_certificate_is_refused(cluster: Cluster) -> None:
     member = cluster["n1"]
     assert member.credentials is not None
     only_ca = grpc.ssl_channel_credentials(member.credentials.ca.read_bytes())

@@ -1,4 +1,4 @@
-"""Python clients that others wrote, from PyPI, as their users call them: everything of theirs but watches and leases."""
+"""Third-party Python clients: everything they offer except watches and leases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(python: Path, script: str, *words: object, **variables: str) -> None:
 
 
 def test_etcd3(cluster: Cluster, clients_python: Path) -> None:
-    """Its generated modules are from 2020; today's protobuf reads them in its Python implementation alone."""
+    """Its generated modules are from 2020; only the Python implementation of current protobuf loads them."""
     credentials = cluster["n2"].credentials
     assert credentials is not None
     files = (credentials.ca, credentials.certificate, credentials.key)

@@ -75,7 +75,7 @@ def test_a_full_disk_under_the_next_segment_of_the_log(plan: Planned, small_disk
     assert member.wait_exit() == 1
     assert len(acknowledged) > 50
     assert str(small_disk / "wal") in member.reason()
-    assert "No space left on device" in member.reason()
+    assert "no space left on device" in member.reason()
     # The disk is still full: the member serves, and writes as much as the last segment holds.
     member.restart()
     check_all(member, acknowledged)
@@ -140,3 +140,61 @@ def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:
     assert first.start().wait_said("Running")
     assert first.stop() < 0  # a signal also ends a member that waits
     assert "Traceback" not in first.said()
+
+
+def test_removing_files_of_a_running_member_does_not_admit_a_second_one(plan: Planned) -> None:
+    """The lock is on what is written, not on a file beside it."""
+    first = plan(["n1"], QUICK).start()["n1"]
+    first.client.put(b"a", b"1")
+    for path in first.data.iterdir():
+        if path.is_file():
+            path.unlink()
+    second = plan(["n1"], QUICK, directory="second")["n1"]
+    second.flags = [f"--data-dir={first.data}" if flag.startswith("--data-dir") else flag for flag in second.flags]
+    second.start()
+    second.wait_said("flocked by another process", seconds=14)
+    second.kill()
+    check_undamaged(first)
+
+
+@pytest.mark.parametrize("shared", ["--wal-dir", "hard links"])
+def test_a_second_member_on_the_same_log_is_refused(plan: Planned, tmp_path: Path, shared: str) -> None:
+    """Two data directories with one log: that of --wal-dir, or a copy by hard links."""
+    first, second = (plan(["n1"], QUICK, directory=name)["n1"] for name in ("first", "second"))
+    if shared == "--wal-dir":
+        for member in (first, second):
+            member.flags = [*member.flags, f"--wal-dir={tmp_path / 'wal'}"]
+    first.restart()
+    first.client.put(b"a", b"1")
+    if shared == "hard links":
+        second.directory.mkdir()
+        subprocess.run(["cp", "-al", first.data, second.data], check=True)
+    second.start()
+    assert second.wait_exit() == 1
+    assert ".wal is locked by another process" in second.reason()
+    check_undamaged(first)
+
+
+def check_undamaged(member: Member) -> None:
+    """It goes on writing, and restarts with all that it wrote."""
+    for number in range(50):
+        member.client.put(b"b%d" % number, b"1")
+    member.kill()
+    member.restart()
+    assert member.client.get(b"a") == b"1"
+    assert len(member.client.all(b"b")) == 50
+
+
+def test_a_truncated_database_is_refused_with_its_sizes(plan: Planned) -> None:
+    member = plan(["n1"], QUICK).start()["n1"]
+    for number in range(40):
+        member.client.put(b"k%d" % number, bytes(20_000))
+    member.stop()
+    (path,) = (member.data / "member" / "snap" / "db").glob("*.lmdb")
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) // 2)
+    member.start()
+    assert member.wait_exit() == 1
+    assert f"database {path} is truncated: it has {len(whole) // 2} bytes, and {len(whole)}" in member.reason()
+    path.write_bytes(whole)
+    assert member.restart().client.get(b"k39") == bytes(20_000)

@@ -106,7 +106,7 @@ def test_only_what_runs_is_in_it(artifact: Artifact) -> None:
 def test_a_member_gets_the_modules_that_it_imports_and_no_others() -> None:
     package = Path(tercet.__file__).parent
     needed: set[str] = set()
-    to_visit = ["tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl"]
+    to_visit = ["tercet.__main__", "tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl"]
     while to_visit:
         path = package.parent / f"{to_visit.pop().replace('.', '/')}.py"
         path = path if path.exists() else path.with_suffix("") / "__init__.py"

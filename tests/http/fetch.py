@@ -1,4 +1,4 @@
-"""An HTTP client that shows status, headers and body as they came."""
+"""An HTTP client that returns status, headers and body unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """headers: without Date and what says how the body is framed, names as they were written."""
+    """headers: without Date and the framing of the body, names in their original case."""
 
     status: int
     headers: dict[str, str]

@@ -1,4 +1,4 @@
-"""A member as the HTTP room sees one, told by a test how well it is, and its routes on a port."""
+"""A fake member with settable health, and its routes on a port."""
 
 from __future__ import annotations
 

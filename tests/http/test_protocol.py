@@ -1,4 +1,4 @@
-"""HTTP/1.1 byte by byte: what a client may do, and what it may not."""
+"""HTTP/1.1 at the level of bytes: valid, malformed, slow and incomplete requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def port() -> Iterator[int]:
 
 
 def talk(port: int, *chunks: bytes, pause: float = 0.0, shut: bool = False) -> bytes:
-    """Everything the server says until it closes."""
+    """All that the server sends until it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         for chunk in chunks:
             client.sendall(chunk)
@@ -56,7 +56,7 @@ def test_requests_sent_ahead_are_answered_in_order(port: int) -> None:
     assert answer.endswith(b"404 page not found\n")
 
 
-def test_any_split_of_a_request_is_the_same_request(port: int) -> None:
+def test_a_request_may_arrive_in_any_pieces(port: int) -> None:
     answer = talk(port, *(LAST[at : at + 1] for at in range(len(LAST))))
     assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
 
@@ -67,7 +67,7 @@ def test_http_1_0_is_answered_and_closed(port: int) -> None:
     assert answer.endswith(b'"storage":"3.7.0"}')
 
 
-def test_who_shuts_its_side_still_gets_the_answer(port: int) -> None:
+def test_a_client_that_half_closes_gets_its_response(port: int) -> None:
     assert b" 200 OK\r\n" in talk(port, GET, shut=True)
 
 
@@ -80,7 +80,7 @@ def test_a_body_is_read_and_a_head_has_none(port: int) -> None:
     assert head.endswith(b"\r\n\r\n")
 
 
-def test_a_client_that_asks_to_go_on_is_told_so(port: int) -> None:
+def test_expect_100_continue_is_answered(port: int) -> None:
     begin = b"POST /version HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
     answer = talk(port, begin, b"ok", pause=0.05)
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 405 ")
@@ -98,18 +98,18 @@ def test_a_client_that_asks_to_go_on_is_told_so(port: int) -> None:
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n" + b"a" * 20_000, 413),
     ],
 )
-def test_what_is_refused(port: int, request_bytes: bytes, status: int) -> None:
+def test_malformed_and_too_large_requests_are_refused(port: int, request_bytes: bytes, status: int) -> None:
     answer = talk(port, request_bytes, shut=True)
     assert int(answer.split(b" ")[1]) == status
     assert b"Connection: close\r\n" in answer
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])
-def test_who_leaves_in_the_middle_gets_no_answer(port: int, begun: bytes) -> None:
+def test_an_incomplete_request_gets_no_response(port: int, begun: bytes) -> None:
     assert talk(port, begun, shut=True) == b""
 
 
-def test_who_says_nothing_is_let_go(port: int) -> None:
+def test_an_idle_connection_is_closed(port: int) -> None:
     started = time.monotonic()
     assert talk(port, b"GET / HT") == b""
     assert time.monotonic() - started < 3
@@ -126,7 +126,7 @@ def with_handler(handler: HttpHandler, scenario: Callable[[int], object], limits
     asyncio.run(run())
 
 
-def test_an_answer_may_come_in_parts() -> None:
+def test_a_response_may_be_streamed() -> None:
     async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
         async def parts() -> AsyncIterator[bytes]:
             yield b"one\n"
@@ -155,7 +155,7 @@ def test_a_handler_that_fails_is_a_500_and_a_log_line(caplog: pytest.LogCaptureF
     assert "HTTP GET /nope failed" in caplog.text
 
 
-def test_a_request_whose_client_is_gone_is_cancelled() -> None:
+def test_a_disconnected_clients_request_is_cancelled() -> None:
     ended: list[str] = []
 
     async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
@@ -178,7 +178,7 @@ def test_a_request_whose_client_is_gone_is_cancelled() -> None:
     with_handler(handler, scenario)
 
 
-def test_a_client_that_does_not_read_does_not_fill_memory() -> None:
+def test_a_client_that_does_not_read_uses_bounded_memory() -> None:
     sent: list[int] = []
 
     async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:
@@ -199,7 +199,7 @@ def test_a_client_that_does_not_read_does_not_fill_memory() -> None:
     with_handler(handler, scenario)
 
 
-def test_reading_stops_while_a_request_is_in_work() -> None:
+def test_reading_pauses_while_a_request_is_in_progress() -> None:
     release = asyncio.Event()
 
     async def handler(method: bytes, path: bytes, headers: Headers, body: bytes) -> Response:

@@ -1,4 +1,4 @@
-"""Health in sickness, metrics alone, origins and hosts."""
+"""Health checks, the metrics listener, origins and hosts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_health(member: FakeMember, target: bytes, reason: str) -> None:
     assert (health.counters.failures, health.counters.successes) == (int(bool(reason)), int(not reason))
 
 
-def test_alive_and_ready() -> None:
+def test_live_and_ready() -> None:
     routes, health = make_routes()
     assert body(ask(routes, b"/livez")) == b"ok\n"
     assert body(ask(routes, b"/livez?verbose")) == b"[+]serializable_read ok\nok\n"
@@ -67,7 +67,7 @@ def test_alive_and_ready() -> None:
     assert health.counters.checks["livez", "serializable_read", "success"] == 2
 
 
-def test_alive_but_not_ready() -> None:
+def test_live_but_not_ready() -> None:
     routes, health = make_routes(FakeMember(hangs=True, learner=True, alarm_names=["CORRUPT"]), timeout_seconds=0.02)
     assert ask(routes, b"/livez")[0] == 200
     status, _, answer = ask(routes, b"/readyz")
@@ -95,13 +95,13 @@ def test_nospace_does_not_make_a_member_unready() -> None:
     "path",
     [b"/livez/", b"/livez/linearizable_read", b"/readyz/x", b"/livezx", b"/v3/kv/range", b"/v2/keys", b"/v3alpha/kv/range"],
 )
-def test_what_is_not_there(path: bytes) -> None:
+def test_unknown_paths_are_404(path: bytes) -> None:
     status, _, answer = ask(make_routes()[0], path)
     assert (status, answer) == (404, b"404 page not found\n")
 
 
 @pytest.mark.parametrize("path", [b"/health", b"/livez", b"/readyz/non_learner", b"/version", b"/debug/vars"])
-def test_only_get(path: bytes) -> None:
+def test_methods_other_than_get_are_405(path: bytes) -> None:
     status, fields, answer = ask(make_routes()[0], path, b"POST")
     assert (status, answer) == (405, b"Method Not Allowed\n")
     assert (b"Allow", b"GET") in fields
@@ -112,7 +112,7 @@ def test_versions_before_they_are_known() -> None:
     assert body(ask(routes, b"/version")) == b'{"etcdserver":"3.7.1","etcdcluster":"not_decided","storage":"unknown"}'
 
 
-def test_the_metrics_listener_has_metrics_and_health_alone() -> None:
+def test_the_metrics_listener_serves_metrics_and_health_only() -> None:
     routes, _ = make_routes(metrics_only=True, access=Access(hosts=frozenset(("other",))))
     for path, status in (
         (b"/metrics", 200),
@@ -145,7 +145,7 @@ def test_origins(allowed: tuple[str, ...], origin: bytes, answer: bytes) -> None
     assert (b"Access-Control-Allow-Methods" in dict(fields)) is bool(answer)
 
 
-def test_over_tls_every_host_is_welcome() -> None:
+def test_every_host_is_accepted_over_tls() -> None:
     routes, _ = make_routes(access=Access(hosts=frozenset(("good",))))
     assert ask(routes, b"/version", b"GET", (b":authority", b"evil:1"), secure=True)[0] == 200
     status, fields, answer = ask(routes, b"/version", b"GET", (b"host", b"<evil>"), secure=False)

@@ -1,4 +1,4 @@
-"""What the tests of this room share: a loop that tolerates no leftovers, members that only take notes, and raw sockets."""
+"""A loop that tolerates no leftovers, members that record what they receive, and raw sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION = "3.7.1"
 
 
 def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 15.0) -> None:
-    """Run it under uvloop. It may leave no task behind, and nothing may reach the loop's exception handler."""
+    """Run under uvloop. Fails if a task is left, or if the loop's exception handler is called."""
 
     async def main() -> None:
         unheard: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 15.0) -> None:
 
 
 class Notes:
-    """The owner of a transport that writes down what it is told."""
+    """A handler that records its calls."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -62,7 +62,7 @@ class Notes:
 
 
 class Member:
-    """A transport that listens, and its notes."""
+    """A listening transport and its handler."""
 
     def __init__(self, transport: Transport, notes: Notes, url: str, identity: Identity) -> None:
         self.transport = transport
@@ -72,7 +72,7 @@ class Member:
         self.port = int(url.rsplit(":", 1)[1])
 
     async def is_joined_to(self, id: int) -> None:
-        """Both streams to that member are up, so that nothing goes by POST."""
+        """Wait until both streams to that member are up, so that nothing goes by POST."""
         peer = self.transport.peer(id)
         assert peer is not None
         await until(lambda: peer._message_writer is not None and peer._msgapp_writer is not None)
@@ -113,7 +113,7 @@ async def member(
 
 @asynccontextmanager
 async def pair(directory: Path, **options: Any) -> AsyncIterator[tuple[Member, Member]]:
-    """Members 1 and 2, joined by all four streams."""
+    """Members 1 and 2, with all four streams up."""
     async with member(1, directory / "1", **options) as one, member(2, directory / "2", **options) as two:
         one.transport.add_peer(2, [two.url])
         two.transport.add_peer(1, [one.url])
@@ -124,7 +124,7 @@ async def pair(directory: Path, **options: Any) -> AsyncIterator[tuple[Member, M
 
 @asynccontextmanager
 async def fake(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
-    """A listener that does what `answer` says with each connection, and then waits for its end. Its URL."""
+    """The URL of a listener that runs `answer` for each connection, and then waits for its end."""
     lines: set[asyncio.StreamWriter] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,11 +149,11 @@ async def fake(answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Aw
 
 
 async def hole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """For `fake`: accept, and never say a word."""
+    """For `fake`: accept, and send nothing."""
 
 
 async def exchange(port: int, request: bytes, *, half_close: bool = False) -> bytes:
-    """Send raw bytes, return one response: to the end of its Content-Length, else to the end of the connection."""
+    """Send raw bytes, return one response: up to its Content-Length, or to the end of the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)

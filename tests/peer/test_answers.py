@@ -1,4 +1,4 @@
-"""What a member answers to each wrong request under /raft, compared with etcd 3.5.1 byte for byte."""
+"""The answers to bad requests under /raft, compared with etcd 3.5.1 byte for byte."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def envelope(message: bytes) -> bytes:
     return struct.pack(">Q", len(message)) + message
 
 
-# Name, method, path, changes of the headers, body; status and body of the answer.
+# Name, method, path, changed headers, body; status and body of the answer.
 _CASES = [
     ("raft wants POST", "GET", "/raft", {}, b"", 405, b"Method Not Allowed\n"),
     ("method before version", "PUT", "/raft", {"X_Server_Version": "1.0.0"}, b"", 405, b"Method Not Allowed\n"),
@@ -89,8 +89,8 @@ def test_an_accepted_message_is_answered_as_by_etcd(shared_etcd: Etcd, tmp_path:
     run(scenario())
 
 
-def test_removed_members_and_wrong_addressees(tmp_path: Path) -> None:
-    """What needs a membership, or came after 3.5.1."""
+def test_messages_from_removed_members_or_for_others_are_refused(tmp_path: Path) -> None:
+    """Answers that depend on the membership, or are newer than 3.5.1."""
 
     async def scenario() -> None:
         async with member(OWN, tmp_path / "own") as own:
@@ -126,8 +126,8 @@ def test_local_messages_are_dropped_and_accepted(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_stranger_with_an_address_can_be_answered(tmp_path: Path) -> None:
-    """It becomes a remote: messages to it go by POST. Bad addresses and too many strangers change nothing."""
+def test_a_sender_that_gives_its_address_becomes_a_remote(tmp_path: Path) -> None:
+    """Messages to it go by POST. Bad addresses, and senders over the limit, are ignored."""
 
     async def scenario() -> None:
         async with member(OWN, tmp_path / "own") as own, member(0xAB, tmp_path / "stranger") as stranger:
@@ -149,7 +149,7 @@ def test_a_stranger_with_an_address_can_be_answered(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_probing_tells_the_time(shared_etcd: Etcd, tmp_path: Path) -> None:
+def test_probing_returns_the_time(shared_etcd: Etcd, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(OWN, tmp_path / "own") as own:
             times = []
@@ -164,7 +164,7 @@ def test_probing_tells_the_time(shared_etcd: Etcd, tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_probe_times_are_read_as_go_writes_them() -> None:
+def test_go_timestamps_are_parsed() -> None:
     assert probe_answer(1_700_000_000_120_000_000) == b'{"OK":true,"Now":"2023-11-14T22:13:20.12Z"}\n'
     assert probe_answer(1_700_000_000_000_000_000) == b'{"OK":true,"Now":"2023-11-14T22:13:20Z"}\n'
     assert parse_probe(b'{"OK":true,"Now":"2023-11-14T22:13:20.123456789Z"}') == pytest.approx(1_700_000_000.123456789)

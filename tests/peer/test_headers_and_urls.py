@@ -1,4 +1,4 @@
-"""Small readers of a stranger's words: versions, ids, URLs."""
+"""Parsing of versions, ids and URLs from peers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_versions(text: str | None, version: tuple[int, int]) -> None:
         (None, None, False),
     ],
 )
-def test_who_may_talk_to_3_7(remote: str | None, minimum: str | None, accepted: bool) -> None:
+def test_versions_compatible_with_3_7(remote: str | None, minimum: str | None, accepted: bool) -> None:
     headers = {"x-server-version": remote, "x-min-cluster-version": minimum}
     assert is_compatible({name: text for name, text in headers.items() if text is not None}, "3.7.1") is accepted
 
@@ -58,11 +58,11 @@ def test_ids(text: str | None, id: int | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["-1", "0x1", " 1", "1_0", "g"])
-def test_what_int_would_read_is_no_id(text: str) -> None:
+def test_ids_are_hexadecimal_digits_only(text: str) -> None:
     assert parse_id(text) is None
 
 
-def test_what_a_request_says_of_its_sender() -> None:
+def test_request_headers_identify_the_sender() -> None:
     identity = Identity(0xAB, 0xCD, "3.7.1", ("http://a:1", "http://b:2"))
     assert dict(identity.request_headers(to=0xEF)) == {
         "X-Server-From": "ab",
@@ -95,16 +95,16 @@ def test_origins() -> None:
         "http://[a:1",
     ],
 )
-def test_bad_urls_are_named(url: str) -> None:
+def test_errors_for_bad_urls_contain_the_url(url: str) -> None:
     with pytest.raises(ValueError, match="bad URL"):
         parse_origin(url)
 
 
-def test_one_failure_moves_on_once() -> None:
+def test_one_failure_moves_on_by_one_url() -> None:
     picker = UrlPicker(["http://a:1", "http://b:2", "http://c:3"])
     first = picker.pick()
     picker.unreachable(first)
-    picker.unreachable(first)  # somebody else who had tried the same one
+    picker.unreachable(first)  # by another user of the picker, which had tried the same URL
     assert picker.pick().host == "b"
     picker.unreachable(picker.pick())
     picker.unreachable(picker.pick())

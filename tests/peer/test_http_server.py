@@ -1,4 +1,4 @@
-"""The listener against clients that are slow, endless, malformed or impatient."""
+"""The peer listener against slow, endless and malformed requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def post(body: bytes = b"", **headers: str) -> bytes:
 
 
 async def read_answer(reader: asyncio.StreamReader) -> int:
-    """The status of the next answer; its body is read too."""
+    """The status of the next response, whose body is read too."""
     status, headers, _ = split(await reader.readuntil(b"\r\n\r\n"))
     await reader.readexactly(int(headers.get("content-length", "0")))
     return status
@@ -65,7 +65,7 @@ def test_a_request_in_single_bytes(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_client_that_asks_before_it_sends(tmp_path: Path) -> None:
+def test_expect_100_continue_is_answered(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(2, tmp_path / "2") as two:
             reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
@@ -114,7 +114,7 @@ def test_malformed_requests_end_the_connection(head: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /raft HT", post(b"x" * 100)[:-50], post(b"")])
-def test_a_client_that_falls_silent_is_cut(sent: bytes, tmp_path: Path) -> None:
+def test_a_silent_client_is_disconnected(sent: bytes, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(2, tmp_path / "2", limits=QUICK) as two:
             reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
@@ -129,7 +129,7 @@ def test_a_client_that_falls_silent_is_cut(sent: bytes, tmp_path: Path) -> None:
 
 
 def test_an_endless_message_is_refused_in_bounded_memory(tmp_path: Path) -> None:
-    """With a length and without; the refusal arrives although the sender goes on."""
+    """With a Content-Length and chunked; the refusal arrives while the sender still sends."""
     limits = Limits(post_bytes_max=1 << 20)
 
     async def scenario() -> None:
@@ -154,7 +154,7 @@ def test_an_endless_message_is_refused_in_bounded_memory(tmp_path: Path) -> None
     run(scenario())
 
 
-def test_all_messages_being_received_share_one_bound(tmp_path: Path) -> None:
+def test_all_bodies_being_received_share_one_limit(tmp_path: Path) -> None:
     limits = Limits(post_bytes_max=1 << 20, posts_bytes_max=2 << 20)
 
     async def scenario() -> None:
@@ -176,7 +176,7 @@ def test_all_messages_being_received_share_one_bound(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_client_that_takes_no_answers_is_not_served_for_ever(tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     class Talkative(Api):
         def versions(self) -> dict[str, str]:
             return {"etcdserver": "3" * 100_000}
@@ -199,7 +199,7 @@ def test_a_client_that_takes_no_answers_is_not_served_for_ever(tmp_path: Path) -
     run(scenario())
 
 
-def test_an_owner_that_fails_is_a_500_and_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_the_handler_is_a_500_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def broken(message: object) -> None:
         raise RuntimeError("broken")
 
@@ -215,7 +215,7 @@ def test_an_owner_that_fails_is_a_500_and_a_line(tmp_path: Path, caplog: pytest.
     assert "Traceback" not in caplog.text
 
 
-def test_close_ends_requests_that_are_worked_on(tmp_path: Path) -> None:
+def test_close_cancels_requests_in_progress(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(2, tmp_path / "2") as two:
             reader, writer = await asyncio.open_connection("127.0.0.1", two.port)

@@ -1,4 +1,4 @@
-"""Questions between members: our client and our listener, each against the other and against etcd 3.5.1."""
+"""Queries between members: our client and our listener, against each other and against etcd 3.5.1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEMBERS: list[MemberJson] = [
 
 
 class Api:
-    """Answers, or raises `error`."""
+    """A MemberApi that answers, or raises `error`."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -63,7 +63,7 @@ class Api:
 
 
 def ask(directory: Path, questions: Callable[[Member, Api, PeerClient], Coroutine[Any, Any, None]]) -> None:
-    """Run them against a member with an `Api`."""
+    """Run queries against a member with an `Api`."""
 
     async def scenario() -> None:
         api = Api()
@@ -73,9 +73,9 @@ def ask(directory: Path, questions: Callable[[Member, Api, PeerClient], Coroutin
     run(scenario())
 
 
-def test_every_question_has_its_answer(tmp_path: Path) -> None:
+def test_every_query_is_answered(tmp_path: Path) -> None:
     async def questions(one: Member, api: Api, client: PeerClient) -> None:
-        urls = ["http://127.0.0.1:1", one.url]  # the first good answer wins
+        urls = ["http://127.0.0.1:1", one.url]  # the first usable answer is taken
         view = await client.members(urls)
         assert (view.cluster_id, view.members) == (CLUSTER, _MEMBERS)
         assert await client.versions(urls) == api.versions()
@@ -93,7 +93,7 @@ def test_every_question_has_its_answer(tmp_path: Path) -> None:
     ask(tmp_path, questions)
 
 
-def test_how_answers_look(tmp_path: Path) -> None:
+def test_answers_are_encoded_as_by_etcd(tmp_path: Path) -> None:
     async def questions(one: Member, api: Api, client: PeerClient) -> None:
         _, headers, body = split(await exchange(one.port, request("GET", "/members")))
         assert (headers["content-type"], headers["x-etcd-cluster-id"]) == ("application/json", f"{CLUSTER:x}")
@@ -108,7 +108,7 @@ def test_how_answers_look(tmp_path: Path) -> None:
     ask(tmp_path, questions)
 
 
-# Name of the call, what the owner raises, what travels, what the asking side raises.
+# The call, the exception of the owner, status and body of the answer, the exception of the client.
 _REFUSALS: list[tuple[str, Exception, int, str, type[Exception] | StatusError]] = [
     ("promote", errors.MEMBER_NOT_FOUND, 404, "membership: ID not found", errors.MEMBER_NOT_FOUND),
     ("promote", errors.LEARNER_NOT_READY, 412, errors.LEARNER_NOT_READY.message, errors.LEARNER_NOT_READY),
@@ -126,7 +126,7 @@ _REFUSALS: list[tuple[str, Exception, int, str, type[Exception] | StatusError]] 
 
 
 @pytest.mark.parametrize(("call", "raised", "status", "text", "arrives"), _REFUSALS)
-def test_refusals_arrive_as_what_they_were(
+def test_errors_of_the_owner_are_raised_by_the_client(
     call: str, raised: Exception, status: int, text: str, arrives: type[Exception] | StatusError, tmp_path: Path
 ) -> None:
     raw = {
@@ -173,7 +173,7 @@ def test_refusals_arrive_as_what_they_were(
         ("GET", "/members/", {}, b"", 404, b"404 page not found\n"),
     ],
 )
-def test_wrong_questions(
+def test_bad_requests_get_etcds_status_and_text(
     method: str, path: str, headers: dict[str, str], body: bytes, status: int, text: bytes, tmp_path: Path
 ) -> None:
     async def questions(one: Member, api: Api, client: PeerClient) -> None:
@@ -202,7 +202,7 @@ def test_wrong_questions(
         b"\xff\xfe",
     ],
 )
-def test_a_cluster_that_answers_nonsense_has_not_answered(body: bytes) -> None:
+def test_malformed_members_are_no_answer(body: bytes) -> None:
     async def scenario() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
@@ -222,7 +222,7 @@ def test_a_cluster_that_answers_nonsense_has_not_answered(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("behaviour", ["endless", "silent", "not http", "closes"])
-def test_an_answer_that_does_not_come_ends_in_time_and_memory(behaviour: str) -> None:
+def test_a_missing_or_endless_answer_is_bounded_in_time_and_memory(behaviour: str) -> None:
     async def scenario() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
@@ -243,7 +243,7 @@ def test_an_answer_that_does_not_come_ends_in_time_and_memory(behaviour: str) ->
     run(scenario(), seconds=3)
 
 
-def test_a_kept_connection_that_the_listener_closed_is_replaced(tmp_path: Path) -> None:
+def test_a_reused_connection_that_the_listener_closed_is_replaced(tmp_path: Path) -> None:
     async def questions(one: Member, api: Api, client: PeerClient) -> None:
         for _ in range(3):
             await client.versions([one.url])
@@ -288,7 +288,7 @@ def test_etcd_answers_our_client(shared_etcd: Etcd) -> None:
     run(scenario())
 
 
-def test_lease_answers_are_wrapped_as_etcd_wraps_them(shared_etcd: Etcd, tmp_path: Path) -> None:
+def test_lease_answers_are_encoded_as_by_etcd(shared_etcd: Etcd, tmp_path: Path) -> None:
     lease = shared_etcd.ctl_json("lease", "grant", "60")["ID"]
     asked = internal_pb2.LeaseInternalRequest(LeaseTimeToLiveRequest=rpc_pb2.LeaseTimeToLiveRequest(ID=lease))
 

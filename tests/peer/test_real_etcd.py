@@ -1,4 +1,4 @@
-"""A follower made of nothing but our transport joins a real etcd 3.5.1: streams, appends, acknowledgements, a snapshot.
+"""A follower that is only our transport joins a real etcd 3.5.1: streams, appends, acknowledgements, a snapshot.
 
 The follower keeps no log: it acknowledges whatever follows what it has seen. That is enough for etcd to count it as a voter.
 """
@@ -25,7 +25,7 @@ from tests.support.waiting import until
 
 
 class Follower(Notes):
-    """Answers as a voter that accepts everything."""
+    """A voter that accepts everything."""
 
     def __init__(self, id: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def leader(directory: Path, *flags: str) -> Iterator[Etcd]:
 @asynccontextmanager
 async def joined(real: Etcd, directory: Path) -> Any:
     """The follower as a member of the real one's cluster, by `etcdctl member add`."""
-    assert real.id  # read while it has a quorum of its own
+    assert real.id  # read while it still has a quorum alone
     url = f"http://127.0.0.1:{free_port()}"
     added = await asyncio.to_thread(real.ctl_json, "member", "add", "ours", f"--peer-urls={url}")
     own_id = added["member"]["ID"]
@@ -98,7 +98,7 @@ def put_of(data: bytes) -> tuple[bytes, bytes]:
 
 
 def fill(real: Etcd, count: int) -> None:
-    """So many entries for its log."""
+    """Append `count` entries to its log."""
     with grpc.insecure_channel(real.client_url.removeprefix("http://")) as channel:
         put = channel.unary_unary("/etcdserverpb.KV/Put")
         waiting = [put.future(rpc_pb2.PutRequest(key=b"k%d" % n, value=b"v").SerializeToString()) for n in range(count)]
@@ -128,7 +128,7 @@ def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:
             assert follower.unreachable == []
             kinds = {message.type for message in follower.messages}
             assert {MessageType.APP, MessageType.HEARTBEAT} <= kinds
-            # We are thrown out: etcd says so to the next dial, once the streams are cut.
+            # We are removed: etcd answers 410 to the next dial, after it has closed the streams.
             own = f"{follower.id:x}"
             await asyncio.to_thread(real.ctl_json, "member", "remove", own)
             await until(lambda: follower.removals == 1)
@@ -138,7 +138,7 @@ def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:
 
 
 def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
-    """It has compacted its log (it keeps 5000 entries), so a newcomer can only get a snapshot."""
+    """It has compacted its log (it keeps 5000 entries), so a new member needs a snapshot."""
 
     async def scenario() -> None:
         await asyncio.to_thread(fill, real, 5300)
@@ -158,7 +158,7 @@ def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
 
 
 def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
-    """Its raft drops the message, which is of an old term; what counts is that it took the two apart as we meant."""
+    """Its raft drops the message, which is from an old term; the test is that it parses both parts."""
 
     async def scenario() -> None:
         pieces = [bytes((n,)) * 100_000 for n in range(30)]
@@ -183,8 +183,8 @@ def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
         run(scenario(), seconds=20)
 
 
-def test_a_real_member_and_a_broken_line(tmp_path: Path) -> None:
-    """Cut streams come back; one that says it belongs to another cluster is ignored, and does not take itself for removed."""
+def test_a_real_member_reconnects_after_a_broken_stream(tmp_path: Path) -> None:
+    """One that belongs to another cluster is refused, and does not consider itself removed."""
 
     async def scenario() -> None:
         async with joined(real, tmp_path / "snap") as follower:

@@ -1,4 +1,4 @@
-"""The two formats between members: they round-trip however the bytes are cut, agree with etcd's bytes, and refuse the rest."""
+"""The two stream formats round-trip however the bytes are split, agree with etcd's, and refuse anything else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _messages = st.builds(
 
 
 @given(st.lists(_messages, max_size=5), _CUTS)
-def test_any_message_survives_the_general_stream(messages: list[Message], at: list[int]) -> None:
+def test_any_message_round_trips_on_the_message_stream(messages: list[Message], at: list[int]) -> None:
     encoder, decoder = MessageEncoder(), MessageDecoder()
     wire = encoder.heartbeat.join([b"", *(encoder.encode(message) for message in messages), b""])
     assert [message for piece in cut(wire, at) for message in decoder.feed(piece)] == messages
@@ -44,7 +44,7 @@ def test_any_message_survives_the_general_stream(messages: list[Message], at: li
 
 @st.composite
 def _replication(draw: st.DrawFn) -> list[Message]:
-    """What a leader may send on one stream: runs of appends, probes back and forth, changes of term."""
+    """What a leader may send on one stream: runs of appends, probes at other indexes, changes of term."""
     messages: list[Message] = []
     term, index = draw(st.integers(1, 5)), draw(st.integers(0, 300))
     for _ in range(draw(st.integers(0, 8))):
@@ -67,7 +67,7 @@ def _replication(draw: st.DrawFn) -> list[Message]:
 
 
 @given(_replication(), _CUTS)
-def test_any_replication_survives_the_append_stream(messages: list[Message], at: list[int]) -> None:
+def test_any_replication_round_trips_on_the_append_stream(messages: list[Message], at: list[int]) -> None:
     encoder, decoder = MsgAppEncoder(), MsgAppDecoder(remote=1, own=2)
     wire = encoder.heartbeat.join([b"", *(encoder.encode(message) for message in messages), b""])
     received = [message for piece in cut(wire, at) for message in decoder.feed(piece)]
@@ -77,7 +77,7 @@ def test_any_replication_survives_the_append_stream(messages: list[Message], at:
     ]
 
 
-def test_steady_replication_takes_the_short_frames() -> None:
+def test_steady_replication_uses_short_frames() -> None:
     encoder = MsgAppEncoder()
     first = [encoder.encode(append(0, 2)), encoder.encode(append(2, 1)), encoder.encode(append(3, 0))]
     assert [frame[0] for frame in first] == [2, 1, 1]
@@ -87,8 +87,8 @@ def test_steady_replication_takes_the_short_frames() -> None:
     assert encoder.encode(append(9, 1))[0] == 2  # a gap: say it in full
 
 
-def test_etcd_3_5_frames_are_read() -> None:
-    """Bytes in the form that 3.5.1 writes: zeros spelled out, an empty snapshot in each message."""
+def test_etcd_3_5_frames_are_decoded() -> None:
+    """3.5.1 encodes zeros, and an empty snapshot in each message."""
     beat = bytes.fromhex("000000000000001e080810001800200028003000400 04a0a12080a0228001000180050005800".replace(" ", ""))
     assert len(beat) == 8 + 0x1E
     assert MessageDecoder().feed(beat) == []
@@ -112,7 +112,7 @@ def test_etcd_3_5_frames_are_read() -> None:
     assert received.entries[0].wire == following  # as it came, for the log
 
 
-def test_our_frames_are_what_protobuf_reads() -> None:
+def test_protobuf_parses_our_frames() -> None:
     frame = MessageEncoder().encode(append(5, 3))
     size = struct.unpack_from(">Q", frame)[0]
     parsed = raft_pb2.Message.FromString(frame[8:])
@@ -131,7 +131,7 @@ def test_our_frames_are_what_protobuf_reads() -> None:
         struct.pack(">Q", 2) + b"\x3a\x7f",
     ],
 )
-def test_the_general_stream_refuses(wire: bytes) -> None:
+def test_the_message_stream_refuses(wire: bytes) -> None:
     with pytest.raises(FrameError):
         MessageDecoder(1000).feed(wire)
 
@@ -158,7 +158,7 @@ def test_the_append_stream_refuses(wire: bytes) -> None:
 
 
 @given(st.binary(max_size=60), _CUTS)
-def test_noise_is_refused_or_understood_but_nothing_else(noise: bytes, at: list[int]) -> None:
+def test_random_bytes_are_decoded_or_refused(noise: bytes, at: list[int]) -> None:
     for decoder in (MessageDecoder(1000), MsgAppDecoder(remote=1, own=2, bytes_max=1000)):
         try:
             for piece in cut(noise, at):
@@ -168,7 +168,7 @@ def test_noise_is_refused_or_understood_but_nothing_else(noise: bytes, at: list[
 
 
 def test_a_large_message_in_small_pieces_is_copied_once() -> None:
-    """4 MiB in 64-byte pieces: with a copy of all that is there for each piece this would take minutes."""
+    """4 MiB in 64-byte pieces: copying all that has arrived for each piece would take minutes."""
     message = append(0, 1, size=4 << 20)
     for encoder, decoder in ((MessageEncoder(), MessageDecoder()), (MsgAppEncoder(), MsgAppDecoder(remote=1, own=2))):
         wire = encoder.encode(message)

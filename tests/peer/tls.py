@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 def contexts(directory: Path, *, client_certificate: bool) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's context, which demands a certificate, and the client's, which has one or not."""
+    """The server's context, which requires a client certificate, and the client's, with or without one."""
     directory.mkdir(exist_ok=True)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("authority", authority_key, "authority", authority_key, is_authority=True)

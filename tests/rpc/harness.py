@@ -1,4 +1,4 @@
-"""What the tests of this room share: a loop to run in, and a server with one method of every kind on a free port."""
+"""A loop to run tests in, and a server with methods of every kind on a free port."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def reject(call: UnaryCall, message: bytes) -> None:
 
 
 def silent(call: UnaryCall, message: bytes) -> None:
-    """Never answers; deadlines and cancellation are all that can end it."""
+    """Never answers; only its deadline or cancellation ends the call."""
 
 
 def metadata(call: UnaryCall, message: bytes) -> None:
@@ -90,7 +90,7 @@ async def chat(stream: ServerStream) -> None:
 
 
 async def hold(stream: ServerStream) -> None:
-    """A stream that is open and quiet, as a watch is."""
+    """A stream that stays open and idle, like a watch."""
     stream.send_headers()
     async for _ in stream:
         pass
@@ -119,7 +119,7 @@ async def serving(
     http_handler: HttpHandler | None = None,
     ssl: Any = None,
 ) -> AsyncIterator[tuple[Server, int]]:
-    """A server on a free port of loopback; at the end nothing of it may be left."""
+    """A server on a free loopback port; fails if connections or deadlines are left at the end."""
     server = Server(METHODS | (methods or {}), options=options, http_handler=http_handler)
     listener = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0, ssl=ssl)
     try:

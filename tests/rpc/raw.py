@@ -1,4 +1,4 @@
-"""A peer that says whatever bytes a test wants: HTTP/2 frames made by hand, read by hand."""
+"""Peers that send arbitrary bytes: HTTP/2 frames encoded and decoded by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def request_block(path: bytes, *more: tuple[bytes, bytes]) -> bytes:
 
 
 class RawPeer:
-    """A socket that has said its preface and empty SETTINGS."""
+    """A connection that has sent the preface and empty SETTINGS."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -60,7 +60,7 @@ class RawPeer:
         return head[3], head[4], int.from_bytes(head[5:9], "big"), payload
 
     async def frames_until_the_end(self, limit: int = 100_000) -> list[tuple[int, int, int, bytes]]:
-        """All that comes until the server hangs up; fails if it does not."""
+        """All frames until the server closes; fails if it does not."""
         frames = []
         for _ in range(limit):
             frames.append(await asyncio.wait_for(self.next_frame(), 5))
@@ -81,7 +81,7 @@ class RawPeer:
 
 
 class Answer:
-    """One stream's answer as it came."""
+    """One stream's response."""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
@@ -91,7 +91,7 @@ class Answer:
 
 
 class Asker:
-    """A well-formed HTTP/2 client that sends any headers and bytes on a stream; for what gRPC, not HTTP/2, forbids."""
+    """A valid HTTP/2 client that sends any headers and data: for requests that violate gRPC only."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -104,7 +104,7 @@ class Asker:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def ask(self, headers: Headers, *parts: bytes) -> Answer:
-        """Send a request, its body in as many DATA frames as there are parts, and wait for the end of the answer."""
+        """Send a request with one DATA frame per part, and wait for the end of the response."""
         stream_id = self._session.send_request(headers, end_stream=not parts)
         answer = self._answers[stream_id] = Answer()
         for number, part in enumerate(parts, 1):

@@ -1,4 +1,4 @@
-"""Our client against grpcio's server: all kinds, deadlines, cancellation, errors, size limits, losses."""
+"""Our client against grpcio's server: every kind of call, deadlines, cancellation, errors, size limits, lost connections."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_all_four_kinds() -> None:
     with_judge(client)
 
 
-def test_callbacks_in_one_turn_and_never_from_within_start() -> None:
+def test_callbacks_run_after_start_returns() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
         done: list[tuple[int, int, str, bytes]] = []
         for number in range(200):
@@ -156,7 +156,7 @@ def test_errors(path: str) -> None:
     with_judge(client)
 
 
-def test_deadlines_are_kept_locally() -> None:
+def test_deadlines_are_enforced_by_the_client() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(RpcError) as error:
@@ -208,7 +208,7 @@ def test_large_messages_both_ways() -> None:
     with_judge(client)
 
 
-def test_the_limit_on_answers() -> None:
+def test_responses_over_the_limit_fail() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
         assert await channel.unary("/t.T/Echo", bytes(100_000)) == bytes(100_000)
         for size in (100_001, 5_000_000):
@@ -225,7 +225,7 @@ def test_the_limit_on_answers() -> None:
     with_judge(client, ChannelOptions(max_message_bytes=100_000))
 
 
-def test_a_channel_can_be_connected_again() -> None:
+def test_a_channel_can_be_reconnected() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
         await channel.close()
         assert not channel.is_usable
@@ -237,7 +237,7 @@ def test_a_channel_can_be_connected_again() -> None:
     with_judge(client)
 
 
-def test_a_lost_server_ends_all_calls_and_says_so() -> None:
+def test_a_lost_connection_ends_all_calls_and_calls_on_lost() -> None:
     async def main() -> None:
         lost: list[str] = []
         peers: list[asyncio.BaseTransport] = []
@@ -272,8 +272,8 @@ def test_a_lost_server_ends_all_calls_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", None])
-def test_servers_that_are_none(answer: bytes | None) -> None:
-    """Nobody there, one that says nothing, one that speaks something else: UNAVAILABLE within the time allowed."""
+def test_connecting_to_something_that_is_no_grpc_server_is_unavailable(answer: bytes | None) -> None:
+    """A closed port, a silent server, another protocol: UNAVAILABLE within the connect timeout."""
 
     async def main() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

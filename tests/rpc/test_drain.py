@@ -1,4 +1,4 @@
-"""Shutting down: what was asked is answered, what comes later is sent elsewhere, what does not end is cut."""
+"""Draining: open calls are finished, new ones refused, those that outlast the timeout aborted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.rpc.raw import RawPeer, frame, request_block
 from tests.support.waiting import until
 
 
-def test_open_calls_are_finished_and_new_ones_refused() -> None:
+def test_draining_finishes_open_calls_and_refuses_new_ones() -> None:
     async def main() -> None:
         async with serving() as (server, port):
             channel = Channel("127.0.0.1", port)
@@ -36,7 +36,7 @@ def test_open_calls_are_finished_and_new_ones_refused() -> None:
             await until(lambda: not idle.is_usable)
 
 
-def test_an_idle_client_learns_which_of_its_calls_were_seen() -> None:
+def test_the_last_goaway_names_the_last_stream_served() -> None:
     async def main() -> None:
         async with serving() as (server, port):
             peer = await RawPeer.connect(port)
@@ -75,7 +75,7 @@ def test_a_request_that_crosses_the_first_goaway_is_still_served() -> None:
     run(main())
 
 
-def test_what_does_not_end_is_cut() -> None:
+def test_calls_that_outlast_the_drain_timeout_are_aborted() -> None:
     async def main() -> None:
         async with serving() as (server, port):
             channel = Channel("127.0.0.1", port)
@@ -93,8 +93,8 @@ def test_what_does_not_end_is_cut() -> None:
     run(main())
 
 
-def test_grpcio_takes_its_calls_elsewhere() -> None:
-    """A real client sees the GOAWAY, finishes what is open and reconnects by itself: no call fails."""
+def test_grpcio_reconnects_after_goaway_without_a_failed_call() -> None:
+    """It finishes its open calls and reconnects by itself."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ def test_grpcio_takes_its_calls_elsewhere() -> None:
     asyncio.run(asyncio.wait_for(main(), 20))
 
 
-def test_connections_that_come_while_draining_are_drained_at_once() -> None:
+def test_connections_accepted_while_draining_are_drained_at_once() -> None:
     async def main() -> None:
         async with serving() as (server, port):
             first = Channel("127.0.0.1", port)

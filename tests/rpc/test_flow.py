@@ -1,4 +1,4 @@
-"""Readers that do not read: whoever sends waits, memory stays bounded, and nobody else is slowed down."""
+"""Flow control: senders wait for slow readers, memory is bounded, other clients are not slowed down."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def one_message(stream_id: int, path: bytes, body: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("reads_tcp", [True, False])
-def test_streams_that_are_not_read_make_their_senders_wait(reads_tcp: bool) -> None:
-    """20 streams of 1 MB messages, as in etcd issue 15402; windows shut (reads_tcp), or the whole socket left alone."""
+def test_senders_wait_while_their_streams_are_not_read(reads_tcp: bool) -> None:
+    """20 streams of 1 MB messages, as in etcd issue 15402; the client grants no window (reads_tcp), or does not read at all."""
     sent = [0]
 
     async def flood(stream: ServerStream) -> None:
@@ -58,8 +58,8 @@ def test_streams_that_are_not_read_make_their_senders_wait(reads_tcp: bool) -> N
     run(main())
 
 
-def test_unary_replies_that_are_not_read() -> None:
-    """A client that asks for much and reads nothing: its further requests wait, then TCP tells it to stop."""
+def test_unread_unary_replies_use_bounded_memory() -> None:
+    """Further requests are deferred, then the connection is not read."""
 
     def large(call: UnaryCall, message: bytes) -> None:
         call.reply(MEGABYTE)
@@ -74,7 +74,7 @@ def test_unary_replies_that_are_not_read() -> None:
             (connection,) = server.connections
             assert connection.session.queued_body_size() < 12 << 20
             assert method.handled[0] < 20
-            # Now it reads: everything comes.
+            # The client reads again, and receives every reply.
             got = 0
             slow.send(frame(raw.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0"))
             slow.send(frame(raw.SETTINGS, 0, 0, b"\0\x04\x7f\xff\xff\xff"))
@@ -88,8 +88,8 @@ def test_unary_replies_that_are_not_read() -> None:
     run(main())
 
 
-def test_requests_of_a_stream_that_its_handler_does_not_take() -> None:
-    """The client's send waits; when the handler takes them, all messages come in order."""
+def test_a_client_stream_waits_for_its_handler() -> None:
+    """`send` waits; once the handler receives, all messages arrive in order."""
     go = asyncio.Event()
     taken: list[bytes] = []
 
@@ -124,7 +124,7 @@ def test_requests_of_a_stream_that_its_handler_does_not_take() -> None:
     run(main())
 
 
-def test_a_flood_of_empty_messages_counts() -> None:
+def test_a_flood_of_empty_messages_is_throttled() -> None:
     async def never(stream: ServerStream) -> None:
         await asyncio.sleep(60)
 
@@ -152,7 +152,7 @@ def test_a_flood_of_empty_messages_counts() -> None:
     run(main())
 
 
-def test_answers_that_a_client_does_not_take() -> None:
+def test_a_client_that_does_not_receive_closes_its_window() -> None:
     async def flood(stream: ServerStream) -> None:
         for number in range(300):
             await stream.send(b"%06d" % number * 10_000)
@@ -172,7 +172,7 @@ def test_answers_that_a_client_does_not_take() -> None:
     run(main())
 
 
-def test_a_sender_outside_the_handler_is_told_that_the_call_is_over() -> None:
+def test_a_sender_outside_the_handler_gets_stream_over() -> None:
     streams: list[ServerStream] = []
 
     async def keep(stream: ServerStream) -> None:
@@ -208,8 +208,8 @@ def test_a_sender_outside_the_handler_is_told_that_the_call_is_over() -> None:
     run(main())
 
 
-def test_too_many_incomplete_requests() -> None:
-    """Requests that never end may not fill memory: beyond 64 MiB on one connection they are refused."""
+def test_incomplete_requests_are_refused_above_a_limit() -> None:
+    """The limit is 64 MiB for one connection."""
 
     async def main() -> None:
         async with serving() as (server, port):
@@ -232,7 +232,7 @@ def test_too_many_incomplete_requests() -> None:
     run(main())
 
 
-def test_a_small_window_still_gets_everything() -> None:
+def test_a_small_window_delivers_everything() -> None:
     async def main() -> None:
         async with serving() as (_, port):
             peer = await RawPeer.connect(port, raw.PREFACE + frame(raw.SETTINGS, 0, 0, b"\0\x04\0\0\0\x0a"))

@@ -1,4 +1,4 @@
-"""grpcio's clients, synchronous and asyncio, against our server: an implementation that owes us nothing is the judge."""
+"""Our server against grpcio's clients, synchronous and asyncio: an independent implementation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 
 def with_client(test: Callable[[grpc.Channel], None], **kwargs: Any) -> None:
-    """Run a synchronous client in a thread, beside our server."""
+    """Run a synchronous client in a thread."""
 
     async def main() -> None:
         async with serving(**kwargs) as (_, port):
@@ -114,7 +114,7 @@ def test_errors(method: str, code: grpc.StatusCode, text: str) -> None:
     with_client(client)
 
 
-def test_a_crash_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_a_handler_is_logged_and_not_sent_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
     def client(channel: grpc.Channel) -> None:
         with pytest.raises(grpc.RpcError):
             channel.unary_unary("/test.Test/Crash")(b"")
@@ -201,7 +201,7 @@ def test_cancellation_reaches_unary_and_stream_handlers() -> None:
 
 
 def test_large_messages_both_ways() -> None:
-    """20 MB up and down, in one message and in many: both sides' windows open and shut many times."""
+    """20 MB each way, in one message and in many: both sides' windows fill up many times."""
     whole = bytes(range(256)) * (20 * 4096)
 
     async def download(stream: ServerStream) -> None:
@@ -256,7 +256,7 @@ def test_gzip_requests() -> None:
     with_client(client)
 
 
-def test_gzip_bomb_is_not_unpacked() -> None:
+def test_a_gzip_bomb_is_not_decompressed() -> None:
     def client(channel: grpc.Channel) -> None:
         bomb = bytes(64 << 20)
         assert len(gzip.compress(bomb)) < 2 << 20
@@ -268,8 +268,8 @@ def test_gzip_bomb_is_not_unpacked() -> None:
     with_client(client)
 
 
-def test_a_handler_that_ends_before_the_client_is_done() -> None:
-    """The answer arrives although the client still sends; the client is asked to stop."""
+def test_a_handler_may_end_before_the_client_half_closes() -> None:
+    """The client, still sending, gets the response and a RST_STREAM with NO_ERROR."""
 
     async def first_only(stream: ServerStream) -> None:
         await stream.send(await stream.receive_one())

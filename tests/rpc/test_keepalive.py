@@ -1,4 +1,4 @@
-"""Pings in both directions: too many cost a client its connection, unanswered ones mean that the peer is gone."""
+"""Keepalive pings: too many close a client's connection, unanswered ones mean that the peer is dead."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def goaway(payload: bytes) -> tuple[int, bytes]:
     return int.from_bytes(payload[4:8], "big"), payload[8:]
 
 
-def test_three_pings_too_early_are_too_many() -> None:
+def test_three_early_pings_close_the_connection() -> None:
     async def main() -> None:
         async with serving() as (server, port):
             peer = await RawPeer.connect(port)
             peer.send(frame(raw.HEADERS, 4, 1, request_block(b"/test.Test/Hold")))
             await peer.expect(raw.HEADERS)
-            for _ in range(3):  # the first is never too early, two more are forgiven
+            for _ in range(3):  # the first is never early, two more are tolerated
                 peer.send(PING)
                 assert await peer.expect(raw.PING, 1) == b"12345678"
             peer.send(PING)
@@ -42,8 +42,8 @@ def test_three_pings_too_early_are_too_many() -> None:
     run(main())
 
 
-def test_answers_in_between_forgive_pings() -> None:
-    """Clients measure bandwidth by pings while data flows; that is no abuse."""
+def test_answers_between_pings_reset_the_count() -> None:
+    """Clients measure bandwidth by pings while data flows."""
 
     async def main() -> None:
         async with serving() as (server, port):
@@ -61,8 +61,8 @@ def test_answers_in_between_forgive_pings() -> None:
     run(main())
 
 
-def test_pieces_of_one_large_answer_forgive_pings() -> None:
-    """A client measures while the answer is under way: etcdctl lost its connection in the middle of a long range."""
+def test_pieces_of_one_large_answer_reset_the_count() -> None:
+    """Clients ping while a large answer arrives: etcdctl lost its connection in the middle of a long range."""
 
     async def main() -> None:
         async with serving() as (server, port):
@@ -82,7 +82,7 @@ def test_pieces_of_one_large_answer_forgive_pings() -> None:
     run(main())
 
 
-def test_pings_at_the_allowed_pace_need_an_open_call() -> None:
+def test_pings_at_the_allowed_rate_need_an_open_call() -> None:
     async def main() -> None:
         options = ServerOptions(keepalive_min_seconds=0.02)
         async with serving(options=options) as (_, port):
@@ -104,14 +104,14 @@ def test_pings_at_the_allowed_pace_need_an_open_call() -> None:
 
 
 @given(st.lists(st.floats(min_value=5.0, max_value=100.0), min_size=1, max_size=50))
-def test_a_client_that_keeps_to_the_interval_is_never_punished(pauses: list[float]) -> None:
+def test_a_client_that_respects_the_interval_is_never_disconnected(pauses: list[float]) -> None:
     policy, now = PingPolicy(5.0, permit_without_calls=False), 1000.0
     for pause in pauses:
         assert not policy.is_abuse(now, has_calls=True, sent_data=False)
         now += pause
 
 
-def test_the_server_hangs_up_on_a_client_that_does_not_answer() -> None:
+def test_the_server_closes_on_a_client_that_does_not_answer_pings() -> None:
     async def main() -> None:
         options = ServerOptions(keepalive_interval_seconds=0.05, keepalive_timeout_seconds=0.05)
         async with serving(options=options) as (server, port):
@@ -128,7 +128,7 @@ def test_the_server_hangs_up_on_a_client_that_does_not_answer() -> None:
     run(main())
 
 
-def test_the_client_hangs_up_on_a_server_that_does_not_answer() -> None:
+def test_the_client_closes_on_a_server_that_does_not_answer_pings() -> None:
     async def main() -> None:
         async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(frame(raw.SETTINGS, 0, 0))
@@ -147,7 +147,7 @@ def test_the_client_hangs_up_on_a_server_that_does_not_answer() -> None:
     run(main())
 
 
-def test_a_client_that_pings_too_often_is_told_why() -> None:
+def test_a_client_that_pings_too_often_gets_the_reason() -> None:
     async def main() -> None:
         async with serving() as (_, port):
             options = ChannelOptions(keepalive_interval_seconds=0.01)

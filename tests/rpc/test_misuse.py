@@ -1,4 +1,4 @@
-"""Peers that break the rules: each loses its own call or connection, and a well-behaved client beside it notices nothing."""
+"""Protocol violations cost the violator its call or connection, and do not affect other clients."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def broken_hpack(peer: RawPeer) -> None:
 
 
 def header_bomb(peer: RawPeer) -> None:
-    """A small block that names one large field 4,000 times over: HPACK's own amplification."""
+    """A small block that references one large field 4,000 times: amplification by HPACK."""
     block = request_block(ECHO) + b"\x40\x01a" + b"\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 4000
     peer.send(frame(raw.HEADERS, 4, 1, block))
 
@@ -93,7 +93,7 @@ def http1_after_preface(peer: RawPeer) -> None:
         http1_after_preface,
     ],
 )
-def test_misuse_of_http2_costs_only_its_own_connection(misuse: Misuse) -> None:
+def test_a_violation_of_http2_costs_only_its_own_connection(misuse: Misuse) -> None:
     async def main() -> None:
         async with serving() as (server, port):
             good = Channel("127.0.0.1", port)
@@ -118,7 +118,7 @@ def test_misuse_of_http2_costs_only_its_own_connection(misuse: Misuse) -> None:
 @pytest.mark.parametrize(
     "hello", [b"\x16\x03\x01\x02\x00garbage" * 10, b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"]
 )
-def test_garbage_for_a_preface(hello: bytes) -> None:
+def test_an_invalid_preface_closes_the_connection(hello: bytes) -> None:
     async def main() -> None:
         async with serving() as (_, port):
             bad = await RawPeer.connect(port, hello)
@@ -128,8 +128,8 @@ def test_garbage_for_a_preface(hello: bytes) -> None:
     run(main())
 
 
-def test_half_a_frame_and_then_nothing() -> None:
-    """Slow and vanished peers keep nothing but their connection, and leave nothing behind."""
+def test_an_incomplete_frame_costs_only_its_connection() -> None:
+    """Peers that stall or disconnect in the middle of a frame leave nothing behind."""
 
     async def main() -> None:
         async with serving() as (server, port):
@@ -198,7 +198,7 @@ def test_malformed_messages(parts: tuple[bytes, ...], code: bytes, text: bytes) 
 
 
 @pytest.mark.parametrize("parts", [(message(b"abc")[:4], message(b"abc")[4:]), (message(b"abc"), b""), (b"", message(b"abc"))])
-def test_well_formed_messages_in_odd_frames(parts: tuple[bytes, ...]) -> None:
+def test_messages_may_be_split_over_frames_anywhere(parts: tuple[bytes, ...]) -> None:
     async def main() -> None:
         async with serving() as (_, port):
             asker = await Asker.connect(port)
@@ -221,7 +221,7 @@ def test_well_formed_messages_in_odd_frames(parts: tuple[bytes, ...]) -> None:
         (grpc_head(b"/test.Test/"), b"200", b"12", b"unknown method  for service test.Test"),
     ],
 )
-def test_requests_that_are_no_calls(head: http2.Headers, status: bytes, code: bytes, text: bytes) -> None:
+def test_requests_without_a_method_are_refused(head: http2.Headers, status: bytes, code: bytes, text: bytes) -> None:
     async def main() -> None:
         async with serving() as (_, port):
             asker = await Asker.connect(port)
@@ -234,14 +234,14 @@ def test_requests_that_are_no_calls(head: http2.Headers, status: bytes, code: by
     run(main())
 
 
-def test_a_path_as_long_as_a_header_block_may_be() -> None:
+def test_long_header_blocks_are_not_cached() -> None:
     async def main() -> None:
         async with serving() as (server, port):
             asker = await Asker.connect(port)
             answer = await asker.ask(grpc_head(b"/test.Test/" + b"\xff" * 60_000), message(b"x"))
             assert answer.headers[b"grpc-status"] == b"12"
             assert len(answer.headers[b"grpc-message"]) <= 6 * 4096 + 100
-            for number in range(100):  # what is remembered of heads stays small
+            for number in range(100):  # the header cache stays small
                 head = grpc_head(ECHO, (b"padding", b"%05d" % number * 10_000))
                 assert (await asker.ask(head, message(b"x"))).body == message(b"x")
             assert len(server.header_cache) == 0
@@ -250,7 +250,7 @@ def test_a_path_as_long_as_a_header_block_may_be() -> None:
     run(main())
 
 
-def test_malformed_binary_metadata_is_the_callers_error() -> None:
+def test_malformed_binary_metadata_fails_the_call() -> None:
     async def main() -> None:
         async with serving() as (_, port):
             asker = await Asker.connect(port)
@@ -265,14 +265,14 @@ def test_malformed_binary_metadata_is_the_callers_error() -> None:
 def test_concurrent_streams_are_limited() -> None:
     async def main() -> None:
         async with serving(options=ServerOptions(max_concurrent_streams=3)) as (server, port):
-            # One that heeds the limit: its further calls wait.
+            # A client that respects the limit queues its further calls.
             channel = Channel("127.0.0.1", port)
             await channel.connect()
             slow = [asyncio.create_task(channel.unary("/test.Test/Slow", b"0.02")) for _ in range(10)]
             await until(lambda: server.methods[b"/test.Test/Slow"].started == 3)
             assert await asyncio.gather(*slow) == [b"done"] * 10
             await channel.close()
-            # One that does not know of it yet: refused.
+            # One that does not know the limit yet is refused.
             peer = await RawPeer.connect(port)
             await peer.expect(raw.SETTINGS)
             open_stream = [frame(raw.HEADERS, 4, number, request_block(b"/test.Test/Silent")) for number in range(1, 12, 2)]
@@ -280,7 +280,7 @@ def test_concurrent_streams_are_limited() -> None:
             for _ in range(2):
                 assert int.from_bytes(await peer.expect(raw.RST_STREAM), "big") == http2.REFUSED_STREAM
             assert server.methods[b"/test.Test/Silent"].started == 3
-            # One that has acknowledged it, and goes on: cut off.
+            # One that has acknowledged the limit and exceeds it is disconnected.
             peer.send(frame(raw.SETTINGS, 1, 0) + open_stream[5])
             assert b"max concurrent streams exceeded" in await peer.expect(raw.GOAWAY)
             await peer.frames_until_the_end()
@@ -315,8 +315,8 @@ def test_plain_http_beside_grpc() -> None:
     run(main())
 
 
-def test_a_connection_whose_first_bytes_were_read_by_a_sniffing_listener() -> None:
-    """The listener looks at the first bytes, then hands the transport over with them."""
+def test_a_listener_may_pass_on_the_first_bytes_of_a_connection() -> None:
+    """It reads them to detect the protocol."""
 
     async def main() -> None:
         async with serving() as (server, _):

@@ -82,8 +82,8 @@ def test_snapshot(etcd_port: int) -> None:
     run(main())
 
 
-def test_we_word_the_refusals_of_unknown_methods_as_etcd_does(etcd_port: int) -> None:
-    """The texts of test_grpcio_clients and test_misuse, where this etcd has them."""
+def test_unknown_methods_get_etcds_status_texts(etcd_port: int) -> None:
+    """The texts of test_grpcio_clients and test_misuse, where this version of etcd has them."""
 
     async def main() -> None:
         asker = await Asker.connect(etcd_port)
@@ -94,7 +94,7 @@ def test_we_word_the_refusals_of_unknown_methods_as_etcd_does(etcd_port: int) ->
         ):
             answer = await asker.ask(grpc_head(path), b"\0\0\0\0\0")
             assert answer.headers[b"grpc-message"] == text
-            # This etcd's grpc-go still calls a path without a service RESOURCE_EXHAUSTED; later ones, and we, UNIMPLEMENTED.
+            # This etcd's grpc-go answers RESOURCE_EXHAUSTED to a path without a service; later ones, and we, UNIMPLEMENTED.
             assert answer.headers[b"grpc-status"] == (b"8" if path == b"/Echo" else b"12")
         limit = 1572864 + 524288
         oversize = b"\0" + (limit + 1).to_bytes(4, "big")

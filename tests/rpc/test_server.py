@@ -1,4 +1,4 @@
-"""What the rest of the program reads from a server: counters, durations, deadlines, known heads."""
+"""A server's counters, durations, deadlines and header cache."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_counters_start_at_zero_and_count_by_method_and_code() -> None:
     run(main())
 
 
-def test_durations_are_measured_when_asked_for() -> None:
+def test_durations_are_measured_if_enabled() -> None:
     async def main() -> None:
         async with serving(options=ServerOptions(measure_durations=True)) as (server, port):
             channel = Channel("127.0.0.1", port)
@@ -66,7 +66,7 @@ def test_durations_are_measured_when_asked_for() -> None:
     run(main())
 
 
-def test_an_answer_counts_once_whatever_comes_after_it() -> None:
+def test_only_the_first_answer_of_a_call_counts() -> None:
     calls: list[UnaryCall] = []
 
     def twice(call: UnaryCall, message: bytes) -> None:
@@ -88,7 +88,7 @@ def test_an_answer_counts_once_whatever_comes_after_it() -> None:
     run(main())
 
 
-def test_late_replies_to_calls_that_are_gone_do_nothing() -> None:
+def test_replies_to_ended_calls_have_no_effect() -> None:
     calls: list[UnaryCall] = []
 
     async def main() -> None:
@@ -110,8 +110,8 @@ def test_late_replies_to_calls_that_are_gone_do_nothing() -> None:
     run(main())
 
 
-def test_deadlines_varied_and_repeated_all_expire() -> None:
-    """Blocks with a round timeout are remembered, others not; both kinds are kept to."""
+def test_cached_and_uncached_deadlines_all_expire() -> None:
+    """Header blocks with round timeouts are cached, others are not."""
 
     async def main() -> None:
         async with serving() as (server, port):
@@ -134,8 +134,8 @@ def test_deadlines_varied_and_repeated_all_expire() -> None:
     run(main())
 
 
-def test_the_server_keeps_deadlines_by_itself() -> None:
-    """A client that waits on although its own deadline has passed gets the status."""
+def test_the_server_enforces_deadlines() -> None:
+    """A client that does not enforce its own deadline gets DEADLINE_EXCEEDED from the server."""
 
     async def sleep(stream: ServerStream) -> None:
         await asyncio.sleep(60)
@@ -155,7 +155,7 @@ def test_the_server_keeps_deadlines_by_itself() -> None:
 
 
 @pytest.mark.parametrize("path", ["svc/Method", "/svc", "/a/b/c", ""])
-def test_paths_that_are_none(path: str) -> None:
+def test_invalid_method_paths_are_refused(path: str) -> None:
     async def main() -> None:
         methods: dict[str, Handler] = {path: unary(lambda call, message: None)}
         with pytest.raises(ValueError, match="/service/method"):
@@ -174,7 +174,7 @@ class _Expiring:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(min_value=0, max_value=0.05), st.booleans()), max_size=40), st.integers())
-def test_every_deadline_that_is_not_discarded_comes_once_and_not_early(plan: list[tuple[float, bool]], seed: int) -> None:
+def test_every_pending_deadline_expires_once_and_not_early(plan: list[tuple[float, bool]], seed: int) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         deadlines, log, start = Deadlines(loop), list[_Expiring](), loop.time()

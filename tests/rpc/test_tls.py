@@ -1,4 +1,4 @@
-"""TLS: both sides, client certificates, and peers that get it wrong."""
+"""TLS on both sides, with and without client certificates, and failed handshakes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.rpc.harness import run, serving
 
 
 class Authority:
-    """A certificate authority and what it has signed, as files."""
+    """A certificate authority and the certificates that it signed, as files."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -93,7 +93,7 @@ def channel_to(port: int, context: ssl.SSLContext) -> Channel:
 
 
 @pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
-def test_calls_over_tls_and_no_name_without_a_certificate(
+def test_calls_over_tls_without_a_client_certificate_have_no_common_name(
     authority: Authority, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def main() -> None:
@@ -142,7 +142,7 @@ def test_a_grpcio_client_over_tls(authority: Authority) -> None:
     run(main())
 
 
-def test_a_server_that_cannot_be_trusted(authority: Authority) -> None:
+def test_an_untrusted_server_is_refused(authority: Authority) -> None:
     async def main() -> None:
         async with serving(ssl=server_context(authority)) as (_, port):
             for channel in (

@@ -1,4 +1,4 @@
-"""gRPC's bytes: what is encoded comes back, however it is cut; what is malformed is refused in grpc-go's words."""
+"""gRPC's encodings round-trip however they are split; malformed input is refused with grpc-go's texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(min_value=0)), st.booleans())
-def test_messages_survive_any_cut(messages: list[bytes], cuts: list[int], compressed: bool) -> None:
+def test_messages_round_trip_however_they_are_split(messages: list[bytes], cuts: list[int], compressed: bool) -> None:
     if compressed:
         packed = [gzip.compress(message) for message in messages]
         data = b"".join(b"\1" + len(message).to_bytes(4, "big") + message for message in packed)
@@ -45,8 +45,8 @@ def test_messages_survive_any_cut(messages: list[bytes], cuts: list[int], compre
 
 
 @given(st.binary(max_size=100), st.lists(st.integers(min_value=0)))
-def test_any_bytes_are_messages_or_refused(data: bytes, cuts: list[int]) -> None:
-    """Cut or whole, the same: the same messages first, then the same refusal or none."""
+def test_any_bytes_are_parsed_or_refused(data: bytes, cuts: list[int]) -> None:
+    """Split or whole, the result is the same messages, then the same error or none."""
 
     def read(parts: list[bytes]) -> tuple[list[bytes], str]:
         reader, got = MessageReader(50, gunzip), []
@@ -60,7 +60,7 @@ def test_any_bytes_are_messages_or_refused(data: bytes, cuts: list[int]) -> None
     assert read(pieces(data, cuts)) == read([data])
 
 
-def test_an_announced_length_above_the_limit_is_refused_before_its_bytes_come() -> None:
+def test_a_length_above_the_limit_is_refused_before_its_bytes_arrive() -> None:
     reader = MessageReader(10)
     assert reader.feed(frame(bytes(10))) == [bytes(10)]
     with pytest.raises(StatusError, match=r"grpc: received message larger than max \(11 vs. 10\)") as error:
@@ -68,7 +68,7 @@ def test_an_announced_length_above_the_limit_is_refused_before_its_bytes_come() 
     assert error.value.code is Code.RESOURCE_EXHAUSTED
 
 
-def test_what_gzip_can_get_wrong() -> None:
+def test_malformed_gzip_is_refused() -> None:
     packed = gzip.compress(b"x" * 1000)
     assert gunzip(packed, 1000) == b"x" * 1000
     with pytest.raises(StatusError, match="after decompression larger than max 999"):
@@ -80,29 +80,29 @@ def test_what_gzip_can_get_wrong() -> None:
 
 
 @given(st.text())
-def test_status_texts_survive(text: str) -> None:
+def test_status_texts_round_trip(text: str) -> None:
     wire = encode_grpc_message(text)
     assert all(0x20 <= byte <= 0x7E for byte in wire)
     assert decode_grpc_message(wire) == text.encode("utf-8", "replace").decode()
 
 
 @given(st.binary())
-def test_any_status_text_can_be_shown(wire: bytes) -> None:
+def test_any_grpc_message_decodes(wire: bytes) -> None:
     decode_grpc_message(wire).encode("utf-8")
 
 
-def test_status_texts_as_grpc_go_escapes_them() -> None:
+def test_status_texts_are_escaped_as_by_grpc_go() -> None:
     assert encode_grpc_message("a b%c\n€~") == b"a b%25c%0A%E2%82%AC~"
     assert decode_grpc_message(b"50%") == "50%"
 
 
 @given(st.floats(min_value=1e-6, max_value=1e7))
-def test_timeouts_survive(seconds: float) -> None:
+def test_timeouts_round_trip(seconds: float) -> None:
     assert parse_timeout(format_timeout(seconds)) == pytest.approx(seconds, rel=1e-4, abs=1e-6)
 
 
 @given(st.integers(min_value=0, max_value=99_999_999), st.sampled_from("HMSmun"))
-def test_every_well_formed_timeout_is_understood(value: int, unit: str) -> None:
+def test_every_well_formed_timeout_is_parsed(value: int, unit: str) -> None:
     scale = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}[unit]
     assert parse_timeout(f"{value}{unit}".encode()) == pytest.approx(value * scale)
 
@@ -114,7 +114,7 @@ def test_every_other_timeout_is_refused(value: bytes) -> None:
 
 
 @given(st.binary())
-def test_binary_metadata_survives_padded_or_not(value: bytes) -> None:
+def test_binary_metadata_is_decoded_padded_or_not(value: bytes) -> None:
     assert decode_binary(b"x-bin", encode_binary(value)) == value
     assert decode_binary(b"x-bin", base64.b64encode(value)) == value
 
@@ -126,7 +126,7 @@ def test_encodings() -> None:
         decompressor(b"zstd")
 
 
-def test_trailers_are_kept_but_not_without_end() -> None:
+def test_cached_trailers_are_bounded() -> None:
     headers.status_trailers(5, "x")
     assert headers.status_trailers(5, "x") is headers.status_trailers(5, "x")
     for number in range(2000):
@@ -135,7 +135,7 @@ def test_trailers_are_kept_but_not_without_end() -> None:
     assert headers.status_trailers(5, "x") == ((b"grpc-status", b"5"), (b"grpc-message", b"x"))
 
 
-def test_a_request_that_cannot_be_parsed() -> None:
+def test_a_request_that_does_not_parse_is_refused() -> None:
     assert unmarshal(lambda message: message.decode(), b"ok") == "ok"
     with pytest.raises(StatusError, match="grpc: error unmarshalling request: proto: ") as error:
         unmarshal(lambda message: message.decode(), b"\xff")

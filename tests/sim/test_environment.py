@@ -9,6 +9,7 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import Entry, HardState, Message, MessageType
+from tercet.sim.acknowledgements import Durable
 from tercet.sim.clock import MICROSECONDS, Clock
 from tercet.sim.disk import Disk, PowerCut
 from tercet.sim.faults import NONE, Faults
@@ -123,13 +124,16 @@ class LogDisk:
 
     def __init__(self, faults: Faults = NONE) -> None:
         self.clock = Clock()
-        self.disk = Disk()
+        self.random = Random(3)
+        self.faults = NONE
+        self.disk = Disk(self.random, lambda: self.faults)
         self.failures: list[StorageFailure] = []
         self.acknowledged: list[int] = []
         wal = WAL.create(self.disk, "wal", b"", segment_bytes=4096, salt=bytes(8))
         self.store = SimulatedLogStore(
-            wal, self.disk, Random(3), lambda: faults, self.clock.after, on_failure=self.failures.append
+            wal, Durable(0, 0, 0), self.disk, self.random, self.clock.after, on_failure=self.failures.append
         )
+        self.faults = faults
 
     def append(self, *indexes: int) -> None:
         for index in indexes:
@@ -150,7 +154,8 @@ def test_acknowledged_entries_survive_a_crash() -> None:
             log.append(index)
             log.clock.run_until(log.clock.now + 3000)
         log.store.crash()
-        log.disk.crash(Random(seed))
+        log.random.seed(seed)
+        log.disk.crash()
         assert log.acknowledged == list(range(1, len(log.acknowledged) + 1))
         recovered = log.recovered()
         assert recovered == list(range(1, len(recovered) + 1))
@@ -162,13 +167,14 @@ def test_a_crash_during_a_write_keeps_none_some_or_all() -> None:
     endings = set()
     for seed in range(60):
         log = LogDisk()
-        log.store._random = Random(seed)
+        log.random.seed(seed)
         log.append(1)
         log.clock.run_until(MICROSECONDS)
         for index in range(2, 12):
             log.append(index)
         log.store.crash()
-        log.disk.crash(Random(seed))
+        log.random.seed(seed)
+        log.disk.crash()
         endings.add(len(log.recovered()))
     assert 1 in endings
     assert len(endings) > 1
@@ -185,9 +191,9 @@ def test_a_failed_sync_is_reported_once_and_ends_the_log() -> None:
 
 
 def test_the_power_fails_at_a_chosen_sync() -> None:
-    disk = Disk()
+    disk = Disk(Random(1), lambda: NONE)
     disk.syncs_left = 1
     with pytest.raises(PowerCut):
         WAL.create(disk, "wal", b"", segment_bytes=4096, salt=bytes(8))
-    disk.crash(Random(1))
+    disk.crash()
     WAL.create(disk, "wal", b"", segment_bytes=4096, salt=bytes(8)).close()

@@ -154,7 +154,7 @@ def test_d21_a_full_disk_fails_the_log() -> None:
             while not failures and acknowledged[-1:] != [index]:
                 await asyncio.sleep(0)
         store.close()
-        assert "No space left" in str(failures[0])
+        assert "no space left" in str(failures[0])
         fs.space_left = None
         found = recovered(fs)
         assert len(found.entries) >= len(acknowledged) >= 10

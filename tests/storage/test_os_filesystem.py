@@ -55,7 +55,7 @@ def test_errors_name_path_and_action(tmp_path: Path) -> None:
         "fsync directory": lambda: fs.sync_directory(missing),
     }
     for action, call in calls.items():
-        with pytest.raises(StorageFailure, match=rf"^{action} {missing}.*: No such file or directory$"):
+        with pytest.raises(StorageFailure, match=rf"^{action} {missing}.*: no such file or directory$"):
             call()
     (tmp_path / "f").touch()
     with pytest.raises(StorageFailure, match="a file is in its place"):
@@ -66,7 +66,7 @@ def test_a_full_disk_names_the_file_and_the_write() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     file = OsFileSystem().open("/dev/full")
-    with pytest.raises(StorageFailure, match="write 3 bytes at offset 0 of /dev/full: No space left on device"):
+    with pytest.raises(StorageFailure, match="write 3 bytes at offset 0 of /dev/full: no space left on device"):
         file.pwrite(b"abc", 0)
     file.close()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tercet.errors import StorageFailure
+from tercet.storage.os_filesystem import reason
 
 DIGEST_BYTES: Final = hashlib.sha256().digest_size
 _SECTOR_BYTES: Final = 512
@@ -43,7 +44,7 @@ def verify_digest(path: str | Path) -> int:
                 left -= len(chunk)
             recorded = file.read(DIGEST_BYTES)
     except OSError as error:
-        raise StorageFailure(f"{path}: {error.strerror}") from error
+        raise StorageFailure(f"{path}: {reason(error)}") from error
     if recorded != digest.digest():
         raise StorageFailure(f"{path}: wrong SHA-256: {digest.hexdigest()} of the file, {recorded.hex()} at its end")
     return size - DIGEST_BYTES

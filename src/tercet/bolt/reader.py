@@ -32,6 +32,7 @@ from tercet.bolt.format import (
     decode_meta,
 )
 from tercet.errors import StorageFailure
+from tercet.storage.os_filesystem import reason
 
 PAGE_RUN_BYTES_MAX: Final = 1 << 28  # etcd's requests are at most 1.5 MiB, unless configured otherwise
 DEPTH_MAX: Final = 64  # enough for 2**64 pages: a branch has at least two children
@@ -67,7 +68,7 @@ class BoltFile:
         try:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise StorageFailure(f"{self.path}: {error.strerror}") from error
+            raise StorageFailure(f"{self.path}: {reason(error)}") from error
         try:
             self.size = os.fstat(self._descriptor).st_size
             self.meta_faults: list[str] = []
@@ -268,4 +269,4 @@ class BoltFile:
         try:
             return os.pread(self._descriptor, count, offset)
         except OSError as error:
-            raise StorageFailure(f"{self.path}: offset {offset}: {error.strerror}") from error
+            raise StorageFailure(f"{self.path}: offset {offset}: {reason(error)}") from error

@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tercet.sim.simulator import Outcome, run_seed
+from tercet.sim.simulator import TICKS, Outcome, run_seed
 
 _SEEDS = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -42,7 +42,7 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--ticks",
     type=click.IntRange(min=1),
-    default=300,
+    default=TICKS,
     show_default=True,
     help="Ticks of the fault phase, 100 ms each.",
 )

@@ -1,12 +1,13 @@
-"""`tercet`: runs a member with etcd's flags, or one of the sub-commands that etcd does not have.
+"""`tercet`: a member with etcd's flags, or a subcommand.
 
-    tercet --name n1 --data-dir /var/lib/etcd ...     a member, as a unit file for etcd starts it
-    tercet up                                         a whole cluster with TLS on this host
-    tercet deploy apply                               a cluster on hosts of its own, from one file
-    tercet pki gencert etcd-csr.json ...              certificates, as cfssl makes them
+    tercet --name n1 --data-dir /var/lib/etcd ...     a member, started as a unit file starts etcd
+    tercet up                                         a cluster with TLS on this host
+    tercet deploy apply                               a cluster on other hosts, from one file
+    tercet pki gencert etcd-csr.json ...              certificates, from cfssl's files
     tercet bench put                                  a load generator
     tercet sim                                        the simulator
-Only the first word decides, so that no flag of etcd can be taken for a sub-command. Each is imported when it is used.
+
+A subcommand must be the first word, so that no value of a flag is taken for one. Modules are imported on use.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from difflib import get_close_matches
 from importlib import import_module
 
 _COMMANDS = {
-    "up": "run a cluster with TLS on this host, until Ctrl-C",
-    "deploy": "put a cluster on hosts with systemd, over SSH, from one file",
-    "pki": "make, show, check and renew certificates, from cfssl's files",
-    "bench": "generate load and show throughput and latencies",
-    "sim": "run the simulator: many clusters, broken on purpose, by a seed",
-    "version": "print the versions of tercet and of the etcd it behaves like",
-    "help": "print this page",
+    "up": "run a cluster with TLS on this host until Ctrl-C",
+    "deploy": "deploy a cluster to hosts with systemd, over SSH, from one file",
+    "pki": "create, show, verify and renew certificates, from cfssl's files",
+    "bench": "generate load and measure throughput and latency",
+    "sim": "simulate clusters under faults, reproducible by seed",
+    "version": "print the versions of tercet and of the etcd API",
+    "help": "print this help",
 }
 
 _COMMAND_MODULES = {
@@ -39,7 +40,7 @@ _EXTRAS = {"asyncssh": "deploy", "pydantic": "deploy", "pydantic_core": "deploy"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code is etcd's for a member, click's for the sub-commands."""
+    """Run one command line. Returns the exit code: etcd's for a member, click's for a subcommand."""
     line = list(sys.argv[1:] if arguments is None else arguments)
     first = line[0] if line else ""
     if first == "version":
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _suggest(word: str) -> None:
-    """A word that is no sub-command is refused by the server, which knows only flags; so the hint comes from here."""
+    """Suggest a subcommand; the server, which knows only flags, rejects the word."""
     near = get_close_matches(word, _COMMANDS, n=1)
     if near:
-        sys.stderr.write(f"tercet: there is no command {word!r}; did you mean `tercet {near[0]}`?\n")
+        sys.stderr.write(f"tercet: unknown command {word!r}; did you mean `tercet {near[0]}`?\n")
 
 
 def _print_version() -> int:
@@ -69,19 +70,19 @@ def _print_version() -> int:
     from tercet.version import ETCD_VERSION, is_compiled
 
     sys.stdout.write(f"tercet version: {__version__}\netcd version: {ETCD_VERSION}\n")
-    sys.stdout.write(f"core: {'compiled' if is_compiled() else 'sources, not compiled'}\n")
+    sys.stdout.write(f"core: {'compiled' if is_compiled() else 'not compiled'}\n")
     return 0
 
 
 def _commands_help() -> str:
     rows = "".join(f"  tercet {name:<8} {summary}\n" for name, summary in _COMMANDS.items())
-    return f"Sub-commands (`tercet COMMAND --help` tells more):\n\n{rows}\nWithout one, a member runs, with etcd's flags:\n\n"
+    return f"Commands (see `tercet COMMAND --help`):\n\n{rows}\nWithout a command, tercet runs a member with etcd's flags:\n\n"
 
 
 def _run_click(name: str, line: list[str]) -> int:
     try:
         return _run_loaded(name, line)
-    except KeyboardInterrupt:  # click sees it while a command runs, not while its modules are loaded
+    except KeyboardInterrupt:  # raised while modules are imported; click handles it while a command runs
         return 130
 
 

@@ -1,4 +1,4 @@
-"""`tercetctl`: etcdctl's commands, flags, outputs and exit codes, for tercet and for etcd alike."""
+"""`tercetctl`: a client for tercet and etcd with etcdctl's commands, flags, output and exit codes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ROOT = Command(
     flags=GLOBAL_FLAGS,
     commands=(ALARM, COMPACTION, DEFRAG, DELETE, ENDPOINT, GET, MEMBER, MOVE_LEADER, PUT, SNAPSHOT, TXN, VERSION),
     description=(
-        "Every global flag can also be set by a variable: --endpoints by ETCDCTL_ENDPOINTS, --cacert by ETCDCTL_CACERT, ...\n"
-        "Commands may be shortened while they stay clear: `tercetctl mem li`."
+        "Every global flag has an environment variable: ETCDCTL_ENDPOINTS for --endpoints, ETCDCTL_CACERT for --cacert, ...\n"
+        "Commands can be abbreviated to an unambiguous prefix: `tercetctl mem li`."
     ),
     examples=(
         "tercetctl put greeting hello",
@@ -42,17 +42,17 @@ ROOT = Command(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code is etcdctl's."""
+    """Run one command line. Returns etcdctl's exit code."""
     line = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(line)
     except KeyboardInterrupt:
-        # Die by the signal, as a shell expects of what it interrupts: a script's loop around us must end as well.
+        # Exit by the signal, so that a shell also ends a loop around the command.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's flush at exit succeeds
         return Exit.ERROR
 
 
@@ -70,7 +70,7 @@ def _run(line: list[str]) -> int:
         return Exit.SUCCESS
     session = Session(values)
     try:
-        asyncio.run(_carry_out(found, session, positional))
+        asyncio.run(_execute(found, session, positional))
     except CommandError as error:
         return _fail(error.exit_code, str(error))
     except AuthenticationError as error:
@@ -81,7 +81,7 @@ def _run(line: list[str]) -> int:
     return Exit.SUCCESS
 
 
-async def _carry_out(found: Found, session: Session, positional: list[str]) -> None:
+async def _execute(found: Found, session: Session, positional: list[str]) -> None:
     if found.command.run is not None:
         await found.command.run(session, positional)
 

@@ -1,6 +1,6 @@
 """A member's persistent state: opened, or created at bootstrap.
 
-    <data-dir>/lock                 held while a process uses the directory
+    <data-dir>/                     locked while a process uses it
     <data-dir>/member/wal/          the write-ahead log (or --wal-dir)
     <data-dir>/member/snap/db       the backend, and databases received from peers
 

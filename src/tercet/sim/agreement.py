@@ -1,8 +1,9 @@
 """Agreement of the members, checked after every event.
 
 raft/invariants.py checks raft's safety properties (election safety, log matching, leader completeness, state machine safety;
-paper, figure 3). This module checks what follows for the state: members that have applied the same index have the same
-revision, and at the end of a run the same data.
+paper, figure 3), acknowledgements.py what members have acknowledged. This module checks what follows for the state: at an
+applied index a member has the revision that the model computes from the log, and the configuration of all others; at the end of
+a run all have the same data.
 
 The record covers the whole run and all incarnations of all members.
 """
@@ -13,11 +14,20 @@ from collections.abc import Iterable
 from typing import Final
 
 from tercet.errors import require
-from tercet.raft.invariants import View, Witness, view
+from tercet.raft import Raft, confchange
+from tercet.raft.invariants import Witness
+from tercet.raft.types import ConfState, EntryType, Role
+from tercet.replica.recovery import FOUNDING_TERM
+from tercet.replica.replica import Replica
+from tercet.sim.acknowledgements import Acknowledgements
 from tercet.sim.member import SimulatedMember
+from tercet.sim.model import Model
 from tercet.storage.interfaces import Bucket
 
 _LOCAL_KEYS: Final = (b"consistent_index", b"term")  # written with each commit, and commits differ between members
+
+
+State = tuple[object, ...]
 
 
 class Agreement:
@@ -25,10 +35,12 @@ class Agreement:
 
     def __init__(self) -> None:
         self.witness = Witness()
-        self._revisions: dict[int, int] = {}  # by applied index
+        self.acknowledgements = Acknowledgements()
+        self.model = Model()
+        self._conf_states: dict[int, ConfState] = {}  # by applied index
         self._incarnations: dict[int, int] = {}  # by member: the last one seen
         self._applied: dict[int, int] = {}  # by member: its applied index then
-        self._views: dict[int, View] = {}  # by member
+        self._states: dict[int, State] = {}  # by member: as it was last checked
 
     def check(self, member: SimulatedMember) -> None:
         """Call after each event of a member. Raises InvariantViolation."""
@@ -39,19 +51,70 @@ class Agreement:
         if self._incarnations.get(member.id) != incarnation:
             self._incarnations[member.id] = incarnation
             self._applied.pop(member.id, None)
-            self._views.pop(member.id, None)
+            self._states.pop(member.id, None)
             self.witness.restarted(member.id)
-        now = view(replica.raft)
-        if now == self._views.get(member.id):
+            self.acknowledgements.restarted(replica.raft)
+        state = _state(replica)
+        if state == self._states.get(member.id):
             return
-        self._views[member.id] = now
+        self._states[member.id] = state
         self.witness.observe(replica.raft)
+        self.acknowledgements.check(replica.raft)
+        self._apply_committed(replica.raft)
+        if replica.raft.role is Role.LEADER:
+            self._check_pending_changes(replica.raft)
         applied = replica.applied_index
         if applied != self._applied.get(member.id) and not replica.is_database_ahead:
             self._applied[member.id] = applied
-            revision = replica.revision
-            expected = self._revisions.setdefault(applied, revision)
-            require(revision == expected, f"member {member.id} has another revision at index {applied}", revision, expected)
+            self._check_applied(replica)
+
+    def _apply_committed(self, raft: Raft) -> None:
+        """Bring the model up to what this member knows to be committed."""
+        model = self.model
+        while model.applied_index < raft.commit_index and model.applied_index + 1 >= raft.log.first_index:
+            model.apply(raft.log.entry(model.applied_index + 1))
+
+    def _check_applied(self, replica: Replica) -> None:
+        """What a member has at an applied index is what the log leads to, its configuration included."""
+        applied, raft, membership = replica.applied_index, replica.raft, replica.membership
+        if applied >= len(self.model.revision_at):
+            return  # it was restored from a snapshot of entries that no running member has any more
+        revision, expected = replica.revision, self.model.revision_at[applied]
+        require(revision == expected, f"member {raft.id} has another revision at index {applied}", revision, expected)
+        conf_state = self._conf_states.setdefault(applied, raft.conf_state)
+        require(raft.conf_state == conf_state, "another configuration at the same index", raft.id, raft.conf_state, conf_state)
+        members, learners = set(membership.members), {one.id for one in membership.sorted() if one.is_learner}
+        require(set(confchange.members(conf_state)) == members, "raft and membership differ", raft.id, conf_state, members)
+        require(set(conf_state.learners) == learners, "raft and membership differ in learners", raft.id, conf_state, learners)
+
+    def _check_pending_changes(self, raft: Raft) -> None:
+        """A leader proposes a change of membership only after it has applied the last one (thesis §4.1)."""
+        log = raft.log
+        first = max(raft.applied_index + 1, log.first_index)
+        changes = [
+            index
+            for index in range(first, log.last_index + 1)
+            if log.entry(index).type != EntryType.NORMAL and log.entry(index).term > FOUNDING_TERM
+        ]
+        require(len(changes) <= 1, "two changes of membership are pending", raft.id, changes)
+
+
+def _state(replica: Replica) -> State:
+    """What the checks depend on, cheap to compare: most events change none of it."""
+    raft = replica.raft
+    log = raft.log
+    return (
+        raft.term,
+        raft.voted_for,
+        raft.leader_id,
+        raft.role,
+        raft.commit_index,
+        raft.applied_index,
+        raft.pending_writes.stable_index,
+        log.snapshot_index,
+        log.last_index,
+        replica.applied_index,
+    )
 
 
 def check_same_state(members: Iterable[SimulatedMember]) -> None:

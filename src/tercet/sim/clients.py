@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Final, Protocol
 
-from tercet.errors import Code, RequestError, StatusError
+from tercet.errors import COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, NO_SPACE, Code, RequestError, StatusError
 from tercet.sim.clock import MICROSECONDS, TICK, Clock
 from tercet.sim.history import Kind, Operation
 from tercet.sim.requests import Done
 from tercet.sim.trace import Trace
+from tercet.sim.workload import Workload
 
 TIMEOUT: Final = 4 * MICROSECONDS
-_KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE] * 2
+_POSSIBLE_ERRORS: Final = (COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND)
 _TIMED_OUT: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client timed out")
 
 
@@ -42,9 +43,7 @@ class Clients:
         self._trace = trace
         self._servers = servers
         self._count = count
-        self._keys = [b"key-%d" % number for number in range(keys)]
-        self._seen: dict[bytes, bytes | None] = dict.fromkeys(self._keys)
-        self._values = 0
+        self._workload = Workload(random, keys=keys)
         self._is_stopped = True
         self._running = 0
 
@@ -66,31 +65,19 @@ class Clients:
     def read_everything(self, servers: Iterable[Server]) -> None:
         """Read every key through each of `servers`: a loss shows even if no client would have read that key again."""
         for server in servers:
-            for key in self._keys:
+            for key in self._workload.keys:
                 self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
 
     def _schedule(self, client: int, server: Server) -> None:
-        self._clock.after(self._random.randint(0, 4 * TICK), lambda: self._act(client, server))
+        self._clock.after(self._random.randint(0, TICK), lambda: self._act(client, server))
 
     def _act(self, client: int, server: Server) -> None:
         if self._is_stopped:
             return
         if self._random.random() < 0.2:
             server = self._random.choice(self._servers)
-        if not self._send(client, server, self._choose(client)):
+        if not self._send(client, server, self._workload.draw(client, self._clock.now)):
             self._schedule(client, self._random.choice(self._servers))
-
-    def _choose(self, client: int) -> Operation:
-        random = self._random
-        key = random.choice(self._keys)
-        operation = Operation(client, random.choice(_KINDS), key, self._clock.now)
-        if operation.kind in (Kind.PUT, Kind.CAS):
-            self._values += 1
-            # Some are longer than a sector, so that a power cut can tear them.
-            operation.value = b"%d" % self._values + b"." * random.choice((0, 0, 0, 1000))
-        if operation.kind is Kind.CAS:
-            operation.expected = self._seen[key] if random.random() < 0.9 else None
-        return operation
 
     def _send(self, client: int, server: Server, operation: Operation) -> bool:
         """Returns whether the server accepted it; from then on the operation is part of the history."""
@@ -119,11 +106,11 @@ class Clients:
         if error is None:
             operation.returned = self._clock.now
             self.answered += 1
-            if operation.kind is Kind.GET:
-                self._seen[operation.key] = operation.found
-            elif operation.took_effect:
-                self._seen[operation.key] = operation.value
-        elif isinstance(error, RequestError):
-            raise error  # all these requests are valid
+            self._workload.replied(operation)
+        elif error in _POSSIBLE_ERRORS and operation.kind is Kind.REQUEST:
+            operation.returned = self._clock.now
+            operation.error = error
+        elif isinstance(error, RequestError) and error is not NO_SPACE:
+            raise error  # all requests are valid
         if self._trace.is_on:
             self._trace(f"c{operation.client}", f"reply of {server.id}: {operation if error is None else error}")

@@ -1,15 +1,22 @@
 """A member's disk: after a crash it holds what was synced, and of the rest each sector by chance.
 
-The file system is sim/filesystem.py; this module adds power cuts during a sync.
+The file system is sim/filesystem.py. This module adds power cuts and failures of single operations, drawn from the run's
+faults, and damage to the medium. `has_failed` tells a stop that the disk caused from one that a bug caused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from tercet.errors import StorageFailure
+from tercet.sim.clock import MICROSECONDS, MILLISECOND
+from tercet.sim.faults import Faults
 from tercet.sim.filesystem import SimulatedFileSystem
+from tercet.storage import wal_format
 from tercet.storage.interfaces import File
+from tercet.storage.wal_recovery import segment_numbers, segment_path
 
 SEGMENT_BYTES: Final = 16 * 1024  # small, so that a short run fills several segments
 
@@ -21,12 +28,18 @@ class PowerCut(Exception):
 class Disk:
     """A member's file system over all incarnations. `syncs_left`: after so many syncs, the power fails at the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, random: Random, faults: Callable[[], Faults]) -> None:
         self.files = SimulatedFileSystem()
         self.syncs_left: int | None = None
+        self.has_failed = False
+        self.rotten: tuple[str, int] | None = None  # path and bit
+        self._random = random
+        self._faults = faults
+
+    # --- the file system
 
     def open(self, path: str, *, create: bool = False) -> File:
-        return _CuttableFile(self.files.open(path, create=create), self)
+        return _FaultyFile(self.files.open(path, create=create), self)
 
     def exists(self, path: str) -> bool:
         return self.files.exists(path)
@@ -47,22 +60,81 @@ class Disk:
         self.before_sync()
         self.files.sync_directory(path)
 
+    # --- faults of operations
+
     def before_sync(self) -> None:
+        """Raises PowerCut, or StorageFailure."""
         if self.syncs_left is not None:
             if self.syncs_left == 0:
                 raise PowerCut
             self.syncs_left -= 1
+        self.fail(self._faults().failed_sync, "fdatasync: Input/output error")
 
-    def crash(self, random: Random) -> None:
+    def before_read(self) -> None:
+        self.fail(self._faults().failed_read, "read: Input/output error")
+
+    def before_write(self) -> None:
+        if self.files.space_left is not None and self.files.space_left <= 0:
+            self.has_failed = True
+            raise StorageFailure("write: No space left on device")
+
+    def fail(self, chance: float, text: str) -> None:
+        """Raises StorageFailure by chance."""
+        if chance and self._random.random() < chance:
+            self.has_failed = True
+            raise StorageFailure(text)
+
+    def fill(self, space_left: int) -> None:
+        """Leave so many bytes."""
+        self.files.space_left = space_left
+        self.has_failed = True
+
+    def latency(self) -> int:
+        """Microseconds of a write and its sync."""
+        if self._random.random() < self._faults().slow_sync:
+            return self._random.randint(10 * MILLISECOND, 2 * MICROSECONDS)
+        return self._random.randint(MILLISECOND // 2, 10 * MILLISECOND)
+
+    # --- between incarnations
+
+    def crash(self) -> None:
         """The power fails and returns."""
         self.syncs_left = None
-        self.files.crash(random)
+        self.files.crash(self._random)
+
+    def repair(self) -> None:
+        """An operator frees space, and bad sectors are restored."""
+        self.files.space_left = self.syncs_left = None
+        self.has_failed = False
+        if self.rotten is not None:
+            self.files.flip_bit(*self.rotten)
+            self.rotten = None
+
+    def rot(self, directory: str) -> bool:
+        """Flip a bit of a write-ahead log, of any record but the last. False if there is none."""
+        spans = []
+        for number in segment_numbers(self.files, directory):
+            path = segment_path(directory, number)
+            ends = _record_ends(self.files.open(path))
+            if ends:
+                spans.append((path, ends))
+        if not spans:
+            return False
+        spans[-1][1].pop()
+        spans = [(path, ends) for path, ends in spans if ends]
+        if not spans:
+            return False
+        path, ends = self._random.choice(spans)
+        self.rotten = (path, self._random.randrange(ends[-1] * 8))
+        self.files.flip_bit(*self.rotten)
+        self.has_failed = True
+        return True
 
 
-class _CuttableFile:
-    """A file whose sync may be the point of a power cut: what was written since the last sync is in the page cache only."""
+class _FaultyFile:
+    """A file whose sync may fail, or be the point of a power cut: what was written is in the page cache only."""
 
-    __slots__ = ("_disk", "_file", "allocate", "close", "pread", "pwrite", "size", "truncate")
+    __slots__ = ("_disk", "_file", "allocate", "close", "lock", "pread", "pwrite", "size", "truncate")
 
     def __init__(self, file: File, disk: Disk) -> None:
         self._file = file
@@ -73,7 +145,29 @@ class _CuttableFile:
         self.truncate = file.truncate
         self.size = file.size
         self.close = file.close
+        self.lock = file.lock
 
     def datasync(self) -> None:
-        self._disk.before_sync()
+        try:
+            self._disk.before_sync()
+        except StorageFailure:
+            self._disk.files.fail_syncs = True  # the file system drops what was written
+            try:
+                self._file.datasync()
+            finally:
+                self._disk.files.fail_syncs = False
         self._file.datasync()
+
+
+def _record_ends(file: File) -> list[int]:
+    """Where each record of a segment ends."""
+    data = file.pread(file.size(), 0)
+    ends: list[int] = []
+    offset = 0
+    while offset + wal_format.HEADER.size <= len(data):
+        magic, _, length, _, _ = wal_format.HEADER.unpack_from(data, offset)
+        if magic != wal_format.MAGIC:
+            break
+        offset += wal_format.record_size(length)
+        ends.append(offset)
+    return ends

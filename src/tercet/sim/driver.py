@@ -7,20 +7,16 @@ from random import Random
 from typing import Final
 
 from tercet.replica.membership import Member
-from tercet.replica.replica import Options, Replica
+from tercet.replica.replica import Replica
 from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK
 from tercet.sim.environment import Environment
 from tercet.sim.process import Process
-from tercet.storage.memory_backend import MemoryBackend
 
 FLUSH_DELAY: Final = 100  # microseconds from the first event of a turn to its end
 REMOVAL_DELAY: Final = MICROSECONDS  # the others still need the acknowledgement of the removal; etcd waits as long
 _COMMIT_BROADCAST_DELAY: Final = 3 * MILLISECOND
 _COMPACTION_LIMIT: Final = 20
 _COMPACTION_PAUSE: Final = 10 * MILLISECOND
-
-# Small numbers, so that a run of some seconds has checkpoints, compacted logs and snapshots.
-OPTIONS: Final = Options(request_timeout_seconds=3.0, snapshot_entries=25, catch_up_entries=3)
 
 
 class SimulatedDriver:
@@ -30,7 +26,6 @@ class SimulatedDriver:
         self,
         member_id: int,
         process: Process,
-        backend: MemoryBackend,
         random: Random,
         environment: Environment,
         *,
@@ -38,7 +33,6 @@ class SimulatedDriver:
     ) -> None:
         self._id = member_id
         self._process = process
-        self._backend = backend
         self._random = random
         self._environment = environment
         self._removed = removed
@@ -55,8 +49,6 @@ class SimulatedDriver:
     def _tick(self) -> None:
         self._process.schedule(self._tick_interval, self._tick)
         self.replica.tick()
-        if self._random.random() < 0.2:
-            self._backend.commit()
 
     def schedule_flush(self) -> None:
         self._process.schedule(FLUSH_DELAY, self.flush_now)

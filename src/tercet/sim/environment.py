@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tercet.raft.types import Message
+from tercet.sim.acknowledgements import Durable
 from tercet.sim.clock import Clock
 from tercet.sim.faults import Faults
 from tercet.sim.network import Network
+from tercet.sim.settings import Settings
 from tercet.sim.trace import Trace
 
 
@@ -18,6 +21,11 @@ class Environment(NamedTuple):
     network: Network
     trace: Trace
     faults: Callable[[], Faults]
+    settings: Settings
+    committed: Callable[[], int]
+    """The highest index that any member knows to be committed."""
+    sent: Callable[[Message, Durable], None]
+    """Called for each message that leaves a member, with what its log then has on disk."""
     after_event: Callable[[int], None]
     """Called with a member's id after each of its events: the invariants are checked there."""
     initial_members: Sequence[int]

@@ -19,20 +19,27 @@ class Faults:
     drop: float = 0.02  # of a message
     duplicate: float = 0.01  # of a message
     delay: float = 0.02  # of a message: by up to three seconds
-    cut: float = 0.01  # some links begin to lose everything
-    mend: float = 0.05  # all cut links work again
-    crash: float = 0.01  # a member loses its memory and what it has not synced
-    restart: float = 0.08  # a crashed member restarts
+    cut: float = 0.025  # some links begin to lose everything
+    mend: float = 0.08  # all cut links work again
+    crash: float = 0.025  # a member loses its memory and what it has not synced
+    restart: float = 0.12  # a crashed member restarts
     quick_restart: float = 0.3  # of a crash: the member restarts within half a second
     crash_after_vote: float = 0.1  # of a vote granted: the voter crashes, and the candidate is cut off
-    pause: float = 0.005  # a member freezes, its clock and links with it
+    pause: float = 0.012  # a member freezes, its clock and links with it
     resume: float = 0.1  # a frozen member continues
     slow_sync: float = 0.02  # of an fsync: it takes up to two seconds
-    failed_sync: float = 0.001  # of an fsync: it fails, and the member stops
+    failed_sync: float = 0.002  # of an fsync: it fails, and the member stops
+    failed_read: float = 0.001  # of a read of the database: it fails, and the member stops
+    power_cut: float = 0.012  # the power fails at one of the next syncs
+    bit_rot: float = 0.05  # of a crash: a bit of the log flips; the member must refuse to start
+    disk_full: float = 0.004  # a member's disk fills up
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
-    transfer: float = 0.005  # leadership is transferred
-    compact: float = 0.02  # old revisions are compacted
-    reconfigure: float = 0.01  # a member is added, promoted or removed
+    torn_snapshot: float = 0.1  # of a snapshot: its database arrives incomplete
+    slow_staging: float = 0.3  # of a snapshot: its database takes up to a second to stage
+    transfer: float = 0.01  # leadership is transferred
+    clock_jump: float = 0.2  # of a start: the wall clock has jumped by up to a day
+    compact: float = 0.04  # old revisions are compacted
+    reconfigure: float = 0.05  # a member is added, promoted or removed
 
     @classmethod
     def draw(cls, random: Random) -> Faults:

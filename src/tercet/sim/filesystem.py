@@ -78,7 +78,7 @@ class SimulatedFile:
                 fits = data[: max(0, len(data) - growth + (self._disk.space_left or 0))]
                 if fits:
                     self.pwrite(fits, offset)
-                raise StorageFailure(f"write {len(data)} bytes at offset {offset} of {self.path}: No space left on device")
+                raise StorageFailure(f"write {len(data)} bytes at offset {offset} of {self.path}: no space left on device")
             _resize(inode.content, offset + len(data))
         inode.content[offset : offset + len(data)] = data
         if data:
@@ -95,7 +95,7 @@ class SimulatedFile:
         self._disk.syncs += 1
         if self._disk.fail_syncs:
             inode.doomed |= inode.unsynced
-            raise StorageFailure(f"fdatasync {self.path}: Input/output error")
+            raise StorageFailure(f"fdatasync {self.path}: input/output error")
         _resize(inode.durable, len(inode.content))
         for sector in inode.unsynced - inode.doomed:
             start = sector * SECTOR
@@ -108,7 +108,7 @@ class SimulatedFile:
         growth = size - len(inode.content)
         if growth > 0:
             if not self._disk.take_space(growth):
-                raise StorageFailure(f"reserve {size} bytes for {self.path}: No space left on device")
+                raise StorageFailure(f"reserve {size} bytes for {self.path}: no space left on device")
             _resize(inode.content, size)
 
     def truncate(self, size: int) -> None:
@@ -116,7 +116,7 @@ class SimulatedFile:
         inode = self._current()
         growth = size - len(inode.content)
         if growth > 0 and not self._disk.take_space(growth):
-            raise StorageFailure(f"truncate to {size} bytes {self.path}: No space left on device")
+            raise StorageFailure(f"truncate to {size} bytes {self.path}: no space left on device")
         if growth < 0:
             self._disk.give_space(-growth)
             # Bytes cut off must not show again when the file grows.
@@ -125,6 +125,10 @@ class SimulatedFile:
 
     def size(self) -> int:
         return len(self._current().content)
+
+    def lock(self) -> None:
+        """Each member has a file system of its own."""
+        self._current()
 
     def close(self) -> None:
         pass
@@ -153,11 +157,11 @@ class SimulatedFileSystem:
         if path not in self._names:
             self._require_directory(_parent(path), "open", path)
             if not create:
-                raise StorageFailure(f"open {path}: No such file or directory")
+                raise StorageFailure(f"open {path}: no such file or directory")
             self._change(_NameChange(path, None, _Inode()))
         inode = self._names[path]
         if inode is None:
-            raise StorageFailure(f"open {path}: Is a directory")
+            raise StorageFailure(f"open {path}: is a directory")
         return SimulatedFile(self, path, inode)
 
     def exists(self, path: str) -> bool:
@@ -176,7 +180,7 @@ class SimulatedFileSystem:
         old, new = posixpath.normpath(old), posixpath.normpath(new)
         inode = self._names.get(old)
         if inode is None:
-            raise StorageFailure(f"rename {old} to {new}: No such file")
+            raise StorageFailure(f"rename {old} to {new}: no such file")
         self._require_directory(_parent(new), "rename", new)
         self._change(_NameChange(new, old, inode))
 
@@ -184,7 +188,7 @@ class SimulatedFileSystem:
         path = posixpath.normpath(path)
         inode = self._names.get(path)
         if inode is None:
-            raise StorageFailure(f"remove {path}: No such file")
+            raise StorageFailure(f"remove {path}: no such file")
         self._change(_NameChange(None, path, inode))
         self.give_space(len(inode.content))
 
@@ -194,7 +198,7 @@ class SimulatedFileSystem:
         self.use_power(f"fsync directory {path}")
         self.syncs += 1
         if self.fail_syncs:
-            raise StorageFailure(f"fsync directory {path}: Input/output error")
+            raise StorageFailure(f"fsync directory {path}: input/output error")
         pending = []
         for change in self._changes:
             if path in _directories(change):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from tercet.errors import TercetError
+from tercet.errors import RequestError, TercetError
 
 
 class Kind(Enum):
-    """`CAS` puts `value` if the key holds `expected` (None: if it is absent)."""
+    """`CAS` puts `value` if the key holds `expected` (None: if it is absent). `REQUEST`: any other, see `Operation.request`."""
 
     GET = "get"
     PUT = "put"
     DELETE = "delete"
     CAS = "cas"
+    REQUEST = "request"
 
 
 @dataclass(slots=True, eq=False)
@@ -32,8 +34,14 @@ class Operation:
     took_effect: bool = False  # DELETE: the key existed; CAS: the value was put; PUT: always
     revision: int = 0  # of the reply's header
     mod_revision: int = 0  # GET: of the value read
+    request: Any = None  # REQUEST: the message
+    response: Any = None  # REQUEST: the message without its header
+    error: RequestError | None = None  # REQUEST: the error it was answered with
+    is_serializable: bool = False  # REQUEST: it may see an old state
 
     def __str__(self) -> str:
+        if self.kind is Kind.REQUEST:
+            return self._request_text()
         what = f"{self.kind.value} {_text(self.key)}"
         if self.kind is Kind.CAS:
             what += f" {_text(self.expected)} ->"
@@ -46,6 +54,11 @@ class Operation:
         else:
             reply = "done" if self.took_effect else "not done"
         return f"[{self.called}..{self.returned}] client {self.client}: {what}: {reply}, at revision {self.revision}"
+
+    def _request_text(self) -> str:
+        text = f"[{self.called}..{self.returned or '?'}] client {self.client}: {type(self.request).__name__} {self.request}"
+        result = self.error or self.response
+        return " ".join(f"{text} -> {result}, at revision {self.revision}".split())
 
 
 class HistoryViolation(TercetError):

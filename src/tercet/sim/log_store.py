@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from tercet.errors import StorageFailure
 from tercet.raft.types import Entry, HardState, Snapshot
-from tercet.sim.clock import MICROSECONDS, MILLISECOND
+from tercet.sim.acknowledgements import Durable
+from tercet.sim.clock import MILLISECOND
 from tercet.sim.disk import Disk, PowerCut
-from tercet.sim.faults import Faults
 from tercet.storage.wal import WAL
 
 Then = Callable[[], None]
@@ -31,24 +31,24 @@ class _Item(NamedTuple):
 class SimulatedLogStore:
     """See `interfaces.LogStore`; behaves like `ThreadedLogStore`.
 
-    At most one sync is in flight, and what arrives meanwhile is the next batch. A failure is reported once, and no `then` runs
-    after it.
+    `durable` is what the disk holds for certain. At most one sync is in flight, and what arrives meanwhile is the next batch. A
+    failure is reported once, and no `then` runs after it.
     """
 
     def __init__(
         self,
         wal: WAL,
+        durable: Durable,
         disk: Disk,
         random: Random,
-        faults: Callable[[], Faults],
         schedule: Schedule,
         *,
         on_failure: Callable[[StorageFailure], None],
     ) -> None:
         self.wal = wal
+        self.durable = durable
         self._disk = disk
         self._random = random
-        self._faults = faults
         self._schedule = schedule
         self._on_failure = on_failure
         self._queue: list[_Item] = []
@@ -88,7 +88,6 @@ class SimulatedLogStore:
         """As production does for a small batch on a fast disk."""
         self._in_flight = [*self._unsynced, item]
         self._unsynced.clear()
-        self._disk.files.fail_syncs = self._random.random() < self._faults().failed_sync
         try:
             self._write()
         except StorageFailure as failure:
@@ -96,7 +95,6 @@ class SimulatedLogStore:
             self._schedule(0, partial(self._on_failure, failure))
             return False
         finally:
-            self._disk.files.fail_syncs = False
             self._in_flight = []
         return True
 
@@ -108,7 +106,7 @@ class SimulatedLogStore:
 
     def _begin(self) -> None:
         self._in_flight, self._queue = self._queue, []
-        latency = self._latency()
+        latency = self._disk.latency()
         self._schedule(latency, self._finish)
         if self.when_writing is not None:
             self.when_writing(latency)
@@ -116,7 +114,6 @@ class SimulatedLogStore:
     def _finish(self) -> None:
         if self._failed:
             return
-        self._disk.files.fail_syncs = self._random.random() < self._faults().failed_sync
         try:
             self._write()
             if self._random.random() < 0.5:
@@ -125,8 +122,6 @@ class SimulatedLogStore:
             self._failed = True
             self._on_failure(failure)
             return
-        finally:
-            self._disk.files.fail_syncs = False
         done, self._in_flight = self._in_flight, []
         if self._queue:
             self._begin()
@@ -140,15 +135,24 @@ class SimulatedLogStore:
             else:
                 self.wal.append(item.hard_state, item.entries)
         self.wal.sync()
+        for item in self._in_flight:
+            self._note_durable(item)
+
+    def _note_durable(self, item: _Item) -> None:
+        term, vote, last_index = self.durable
+        if item.snapshot is not None:
+            last_index = max(last_index, item.snapshot.index)
+            if item.snapshot.term > term:
+                term, vote = item.snapshot.term, 0
+        if item.hard_state is not None:
+            term, vote = item.hard_state.term, item.hard_state.vote
+        if item.entries:
+            last_index = item.entries[-1].index
+        self.durable = Durable(term, vote, last_index)
 
     def _release(self, index: int) -> None:
         if not self._failed:
             self.wal.release(index)
-
-    def _latency(self) -> int:
-        if self._random.random() < self._faults().slow_sync:
-            return self._random.randint(10 * MILLISECOND, 2 * MICROSECONDS)
-        return self._random.randint(MILLISECOND // 2, 10 * MILLISECOND)
 
 
 def _nothing() -> None:

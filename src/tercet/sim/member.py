@@ -13,29 +13,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import Final
 
 from tercet import errors
-from tercet.errors import StatusError, StorageFailure
+from tercet.errors import StatusError, StorageFailure, require
 from tercet.raft import Raft
 from tercet.raft.types import ConfChangeType
 from tercet.replica.membership import Member
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StateMachine
 from tercet.sim import operator
+from tercet.sim.acknowledgements import Durable
+from tercet.sim.backend import SimulatedBackend
 from tercet.sim.clock import MILLISECOND
 from tercet.sim.disk import Disk, PowerCut
-from tercet.sim.driver import OPTIONS, REMOVAL_DELAY, SimulatedDriver
+from tercet.sim.driver import REMOVAL_DELAY, SimulatedDriver
 from tercet.sim.environment import Environment
 from tercet.sim.faults import NONE
 from tercet.sim.history import Operation
 from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
 from tercet.sim.process import Process
-from tercet.sim.recovery import recover
+from tercet.sim.recovery import LOG_DIRECTORY, recover
 from tercet.sim.requests import Done, submit
 from tercet.sim.transport import SimulatedTransport
-from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
+
+_EPOCH_MS: Final = 1_700_000_000_000
+_CLOCK_JUMP_MS: Final = 86_400_000
 
 
 class SimulatedMember:
@@ -43,13 +48,13 @@ class SimulatedMember:
 
     def __init__(self, member_id: int, random: Random, environment: Environment) -> None:
         self.id = member_id
-        self.process = Process(environment.clock, partial(environment.after_event, member_id))
+        self.process = Process(environment.clock, partial(environment.after_event, member_id), self._fail)
         self.replica: Replica | None = None
         self.is_removed = False
-        self.backend = self.make_backend()
         self._random = random
         self._environment = environment
-        self._disk = Disk()
+        self._disk = Disk(random, environment.faults)
+        self.backend = self.make_backend(self._disk)
         self._log_store: SimulatedLogStore | None = None
         self._transport: SimulatedTransport | None = None
         self._waiters: list[Done] = []  # clients of this incarnation
@@ -68,41 +73,43 @@ class SimulatedMember:
             self._disk.syncs_left = self._random.randrange(4)
         try:
             wal, raft = recover(self.id, self._disk, self.backend, self._random, self._environment)
-        except PowerCut:
-            self._environment.trace(self.id, "loses power during its start")
-            self._disk.crash(self._random)
-            self.backend.crash()
+            require(self._disk.rotten is None, "a flipped bit of the log is not detected", self._disk.rotten)
+            state_machine = StateMachine(self.backend)
+        except (PowerCut, StorageFailure) as failure:
+            self._start_failed(failure)
             return
         self._disk.syncs_left = None
         self.process.start()
-        self._run(wal, raft)
+        self._run(wal, raft, state_machine)
         self._environment.after_event(self.id)
 
-    def _run(self, wal: WAL, raft: Raft) -> None:
+    def _start_failed(self, failure: PowerCut | StorageFailure) -> None:
+        if isinstance(failure, StorageFailure) and not self._disk.has_failed:
+            raise failure
+        self._environment.trace(self.id, f"fails to start: {str(failure) or 'power cut'}")
+        self._disk.crash()
+        self.backend.crash()
+
+    def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
         random, environment = self._random, self._environment
-        driver = SimulatedDriver(self.id, self.process, self.backend, random, environment, removed=self.leave)
-        transport = SimulatedTransport(
-            self.id, self.process, self.backend, random, environment, vote_granted=self._perhaps_lose_vote
+        self.backend.start(self.process.schedule, self._fail)
+        log_store = self._log_store = self.make_log_store(wal, Durable(raft.term, raft.voted_for, raft.log.last_index))
+        driver = SimulatedDriver(self.id, self.process, random, environment, removed=self.leave)
+        transport = self._transport = SimulatedTransport(
+            self.id, self.process, self.backend, log_store, random, environment, vote_granted=self._perhaps_lose_vote
         )
-        self._log_store = self.make_log_store(wal)
-        self._transport = transport
-        self.replica = driver.replica = transport.replica = self.make_replica(
-            raft, self._log_store, transport, StateMachine(self.backend), driver
-        )
+        self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
         incarnation = self.process.incarnation
         environment.trace(self.id, f"starts as {incarnation}: {raft.log}, {raft.hard_state()}, applied {raft.applied_index}")
         driver.start()
 
     # The objects under test: a test may override them to plant a bug.
 
-    def make_backend(self) -> MemoryBackend:
-        return MemoryBackend()
+    def make_backend(self, disk: Disk) -> SimulatedBackend:
+        return SimulatedBackend(disk, self._random)
 
-    def make_log_store(self, wal: WAL) -> SimulatedLogStore:
-        environment = self._environment
-        return SimulatedLogStore(
-            wal, self._disk, self._random, environment.faults, self.process.schedule, on_failure=self._storage_failed
-        )
+    def make_log_store(self, wal: WAL, durable: Durable) -> SimulatedLogStore:
+        return SimulatedLogStore(wal, durable, self._disk, self._random, self.process.schedule, on_failure=self._fail)
 
     def make_replica(
         self,
@@ -112,9 +119,11 @@ class SimulatedMember:
         state_machine: StateMachine,
         host: SimulatedDriver,
     ) -> Replica:
-        clock = self._environment.clock
-        now_ms = clock.now // MILLISECOND
-        return Replica(raft, log_store, transport, state_machine, host, clock=clock.seconds, now_ms=now_ms, options=OPTIONS)
+        clock, options = self._environment.clock, self._environment.settings.replica()
+        now_ms = _EPOCH_MS + clock.now // MILLISECOND
+        if self._random.random() < self._environment.faults().clock_jump:
+            now_ms += self._random.randint(-_CLOCK_JUMP_MS, _CLOCK_JUMP_MS)
+        return Replica(raft, log_store, transport, state_machine, host, clock=clock.seconds, now_ms=now_ms, options=options)
 
     def crash(self) -> None:
         """Lose everything that is not on the disk."""
@@ -123,8 +132,11 @@ class SimulatedMember:
         self._environment.trace(self.id, "crashes")
         assert self._log_store is not None
         self._log_store.crash()
-        self._disk.crash(self._random)
+        self._disk.crash()
         self.backend.crash()
+        if self._random.random() < self._environment.faults().bit_rot and self._disk.rotten is None:
+            self._disk.rot(LOG_DIRECTORY)
+        self._environment.network.disconnect(self.id)
         self.replica = self._log_store = self._transport = None
         self.process.kill()
         waiters, self._waiters = self._waiters, []
@@ -158,8 +170,22 @@ class SimulatedMember:
             self._environment.trace(self.id, "is resumed")
             self.process.resume()
 
-    def _storage_failed(self, failure: StorageFailure) -> None:
-        self._environment.trace(self.id, f"stops: {failure}")
+    def cut_power_soon(self) -> None:
+        """The power fails at one of the next syncs."""
+        self._disk.syncs_left = self._random.randrange(6)
+
+    def fill_disk(self) -> None:
+        """Leave a few kilobytes of the disk."""
+        self._disk.fill(self._random.choice((0, 1000, 20_000)))
+
+    def repair_disk(self) -> None:
+        self._disk.repair()
+
+    def _fail(self, failure: PowerCut | StorageFailure) -> None:
+        """The disk failed. Without an injected fault it is a bug."""
+        if isinstance(failure, StorageFailure) and not self._disk.has_failed:
+            raise failure
+        self._environment.trace(self.id, f"stops: {str(failure) or 'power cut'}")
         self.crash()
 
     def _perhaps_lose_vote(self, candidate: int) -> None:
@@ -197,13 +223,17 @@ class SimulatedMember:
         def begin() -> None:
             assert self.replica is not None
             try:
-                submit(self.replica, operation, reply)
+                submit(self.replica, operation, reply, self._environment.committed)
             except StatusError as error:
                 reply(error)
 
         self._waiters.append(reply)
         self.process.schedule(0, begin)
         return True
+
+    def reclaim_space(self) -> None:
+        """Compact, and disarm the alarms if there is room again."""
+        self._schedule(operator.reclaim_space)
 
     def transfer_leadership(self, target: int) -> None:
         self._schedule(lambda replica: replica.transfer_leadership(target))
@@ -230,6 +260,11 @@ class SimulatedMember:
     def receive(self, packet: Packet) -> None:
         if self._transport is not None:
             self.process.run(partial(self._transport.receive, packet))
+
+    def unreachable(self, member_id: int) -> None:
+        """A connection to `member_id` broke."""
+        if self._transport is not None:
+            self._transport.unreachable(member_id)
 
     def snapshot_sent(self, packet: Packet, *, ok: bool) -> None:
         """A snapshot that this member sent was delivered, or lost."""

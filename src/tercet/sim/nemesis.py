@@ -16,6 +16,7 @@ from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
 
 MEMBERS_MAX: Final = 5
+_RECLAIM_CHANCE: Final = 0.05
 
 
 class Nemesis:
@@ -41,6 +42,7 @@ class Nemesis:
         self._network.mend()
         for member in self._members:
             member.resume()
+            member.repair_disk()
             if not member.is_up:
                 member.start()
 
@@ -62,6 +64,8 @@ class Nemesis:
         faults = self.faults
         if not member.is_up:
             if self._happens(faults.restart):
+                if self._happens(0.5):
+                    member.repair_disk()
                 member.start()
         elif member.process.is_paused:
             if self._happens(faults.resume):
@@ -74,6 +78,12 @@ class Nemesis:
             member.transfer_leadership(self._random.choice(self._members).id)
         elif self._happens(faults.compact):
             member.compact(self._random.randrange(10))
+        elif self._happens(faults.power_cut):
+            member.cut_power_soon()
+        elif self._happens(faults.disk_full):
+            member.fill_disk()
+        elif self._happens(_RECLAIM_CHANCE):
+            member.reclaim_space()
 
     def _reconfigure(self, operator: SimulatedMember) -> None:
         """Propose a change that makes sense by what this member knows, which may be out of date."""

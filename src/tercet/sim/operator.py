@@ -1,8 +1,9 @@
-"""What an operator asks of a member: compaction and changes of membership."""
+"""What an operator asks of a member: compaction, changes of membership, an end of alarms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from tercet.errors import StatusError, strip_traceback
 from tercet.proto import rpc_pb2
@@ -11,6 +12,8 @@ from tercet.replica.membership import Member, change_context
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
 
+_ROOM_BYTES: Final = 4000
+
 
 def compact(replica: Replica, keep: int) -> None:
     """Propose to compact all revisions but the newest `keep`."""
@@ -18,6 +21,19 @@ def compact(replica: Replica, keep: int) -> None:
     if revision > 0:
         request = rpc_pb2.CompactionRequest(revision=revision)
         replica.propose("compaction", request.SerializeToString(), request, lambda outcome: None)
+
+
+def reclaim_space(replica: Replica) -> None:
+    """Compact everything, and disarm every NOSPACE alarm once there is room."""
+    alarms = replica.alarms.standing()
+    if alarms:
+        compact(replica, 0)
+        if replica.quota.allows(_ROOM_BYTES):
+            for alarm in alarms:
+                request = rpc_pb2.AlarmRequest(
+                    action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
+                )
+                replica.propose("alarm", request.SerializeToString(), request, lambda outcome: None)
 
 
 def change_membership(

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from tercet.errors import StorageFailure
 from tercet.sim.clock import Clock
+from tercet.sim.disk import PowerCut
 
 Action = Callable[[], None]
 
 
 class Process:
-    """after_event: called after each event that ran."""
+    """after_event: called after each event that ran. on_failure: called with what the disk raised in an event."""
 
-    def __init__(self, clock: Clock, after_event: Action) -> None:
+    def __init__(self, clock: Clock, after_event: Action, on_failure: Callable[[PowerCut | StorageFailure], None]) -> None:
         self.incarnation = 0
         self.is_running = False
         self.is_paused = False
         self._clock = clock
         self._after_event = after_event
+        self._on_failure = on_failure
         self._delayed: list[Action] = []
 
     def start(self) -> None:
@@ -59,5 +62,9 @@ class Process:
         if self.is_paused:
             self._delayed.append(action)
             return
-        action()
+        try:
+            action()
+        except (PowerCut, StorageFailure) as failure:
+            self._on_failure(failure)
+            return
         self._after_event()

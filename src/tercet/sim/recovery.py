@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from tercet.raft import Raft, RaftConfig
+from tercet.raft import Raft
 from tercet.raft.types import HardState
 from tercet.replica.membership import Member
 from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
@@ -15,8 +15,7 @@ from tercet.storage.interfaces import Backend
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 
-ELECTION_TICKS: Final = 10
-_LOG_DIRECTORY: Final = "wal"
+LOG_DIRECTORY: Final = "wal"
 
 
 def recover(member_id: int, disk: Disk, backend: Backend, random: Random, environment: Environment) -> tuple[WAL, Raft]:
@@ -24,9 +23,7 @@ def recover(member_id: int, disk: Disk, backend: Backend, random: Random, enviro
     wal, recovered = _open_log(member_id, disk, random, environment)
     if is_blank(recovered) and member_id in environment.initial_members:
         recovered = write_bootstrap_entries(wal, [initial_member(one) for one in environment.initial_members])
-    config = RaftConfig(
-        id=member_id, election_ticks=ELECTION_TICKS, defer_commit_broadcast=True, random=Random(random.getrandbits(64))
-    )
+    config = environment.settings.raft(member_id, Random(random.getrandbits(64)))
     return wal, restore(config, wal, recovered, backend)
 
 
@@ -36,11 +33,11 @@ def initial_member(member_id: int) -> Member:
 
 
 def _open_log(member_id: int, disk: Disk, random: Random, environment: Environment) -> tuple[WAL, Recovered]:
-    if not WAL.exists(disk, _LOG_DIRECTORY):
+    if not WAL.exists(disk, LOG_DIRECTORY):
         salt = random.randbytes(8)
-        wal = WAL.create(disk, _LOG_DIRECTORY, b"%d" % member_id, segment_bytes=SEGMENT_BYTES, salt=salt)
+        wal = WAL.create(disk, LOG_DIRECTORY, b"%d" % member_id, segment_bytes=SEGMENT_BYTES, salt=salt)
         return wal, Recovered(b"", HardState(), None, [], None)
-    wal, recovered = WAL.open(disk, _LOG_DIRECTORY, segment_bytes=SEGMENT_BYTES)
+    wal, recovered = WAL.open(disk, LOG_DIRECTORY, segment_bytes=SEGMENT_BYTES)
     if recovered.repaired:
         environment.trace(member_id, f"repaired its log: {recovered.repaired}")
     return wal, recovered

@@ -3,84 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Final
 
-from tercet.errors import StatusError
+from tercet import errors
+from tercet.errors import RequestError, StatusError, require
+from tercet.mvcc.check import is_read_only
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
+from tercet.replica.quota import request_cost
 from tercet.replica.replica import Replica
 from tercet.sim.history import Kind, Operation
 
 Done = Callable[[StatusError | None], None]
+Committed = Callable[[], int]
+"""The highest index that any member knows to be committed."""
+
+_FIELDS: Final[dict[type, tuple[str, Any]]] = {
+    rpc_pb2.PutRequest: ("put", rpc_pb2.PutResponse),
+    rpc_pb2.DeleteRangeRequest: ("delete_range", rpc_pb2.DeleteRangeResponse),
+    rpc_pb2.TxnRequest: ("txn", rpc_pb2.TxnResponse),
+    rpc_pb2.LeaseGrantRequest: ("lease_grant", rpc_pb2.LeaseGrantResponse),
+    rpc_pb2.LeaseRevokeRequest: ("lease_revoke", rpc_pb2.LeaseRevokeResponse),
+    rpc_pb2.AlarmRequest: ("alarm", rpc_pb2.AlarmResponse),
+}
 
 
-def submit(replica: Replica, operation: Operation, done: Done) -> None:
+def submit(replica: Replica, operation: Operation, done: Done, committed: Committed) -> None:
     """Send to `replica`; `done` is called once, with None when the result is in `operation`, or with the error.
 
     Raises StatusError where the replica refuses at once; then nothing was done and `done` is not called.
     """
-    _SUBMIT[operation.kind](replica, operation, done)
+    request = message_of(operation)
+    if isinstance(request, rpc_pb2.RangeRequest) or (isinstance(request, rpc_pb2.TxnRequest) and is_read_only(request)):
+        _read(replica, operation, request, done, committed)
+    else:
+        _write(replica, operation, request, done)
 
 
-def _get(replica: Replica, operation: Operation, done: Done) -> None:
-    request = rpc_pb2.RangeRequest(key=operation.key)
-
-    def respond(error: StatusError | None) -> None:
-        if error is None:
-            store = replica.store
-            response = rpc_pb2.RangeResponse.FromString(store.range(request))
-            operation.revision = store.revision
-            operation.took_effect = True
-            if response.kvs:
-                operation.found = response.kvs[0].value
-                operation.mod_revision = response.kvs[0].mod_revision
-        done(error)
-
-    replica.read(respond)
-
-
-def _put(replica: Replica, operation: Operation, done: Done) -> None:
-    request = rpc_pb2.PutRequest(key=operation.key, value=operation.value or b"")
-
-    def respond(outcome: Outcome) -> None:
-        if isinstance(outcome, bytes):
-            operation.took_effect = True
-        _finish(replica, operation, outcome, done)
-
-    replica.propose("put", request.SerializeToString(), request, respond)
-
-
-def _delete(replica: Replica, operation: Operation, done: Done) -> None:
-    request = rpc_pb2.DeleteRangeRequest(key=operation.key)
-
-    def respond(outcome: Outcome) -> None:
-        if isinstance(outcome, bytes):
-            operation.took_effect = rpc_pb2.DeleteRangeResponse.FromString(outcome).deleted == 1
-        _finish(replica, operation, outcome, done)
-
-    replica.propose("delete_range", request.SerializeToString(), request, respond)
-
-
-def _cas(replica: Replica, operation: Operation, done: Done) -> None:
-    compare = rpc_pb2.Compare(key=operation.key, result=rpc_pb2.Compare.EQUAL)
+def message_of(operation: Operation) -> Any:
+    """The request message of an operation."""
+    key, value = operation.key, operation.value or b""
+    if operation.kind is Kind.GET:
+        return rpc_pb2.RangeRequest(key=key)
+    if operation.kind is Kind.PUT:
+        return rpc_pb2.PutRequest(key=key, value=value)
+    if operation.kind is Kind.DELETE:
+        return rpc_pb2.DeleteRangeRequest(key=key)
+    if operation.kind is Kind.REQUEST:
+        return operation.request
+    compare = rpc_pb2.Compare(key=key, result=rpc_pb2.Compare.EQUAL)
     if operation.expected is None:
         compare.target, compare.create_revision = rpc_pb2.Compare.CREATE, 0
     else:
         compare.target, compare.value = rpc_pb2.Compare.VALUE, operation.expected
-    put = rpc_pb2.PutRequest(key=operation.key, value=operation.value or b"")
-    request = rpc_pb2.TxnRequest(compare=[compare], success=[rpc_pb2.RequestOp(request_put=put)])
+    put = rpc_pb2.PutRequest(key=key, value=value)
+    return rpc_pb2.TxnRequest(compare=[compare], success=[rpc_pb2.RequestOp(request_put=put)])
+
+
+# --- reads
+
+
+def _read(replica: Replica, operation: Operation, request: Any, done: Done, committed: Committed) -> None:
+    committed_at_call = committed()
+
+    def respond(error: StatusError | None) -> None:
+        if error is None:
+            applied = replica.applied_index
+            require(
+                operation.is_serializable or applied >= committed_at_call,
+                "a linearizable read misses what was committed when it began",
+                applied,
+                committed_at_call,
+            )
+            error = _read_now(replica, operation, request)
+        done(error)
+
+    if operation.is_serializable:
+        respond(None)
+    else:
+        replica.read(respond)
+
+
+def _read_now(replica: Replica, operation: Operation, request: Any) -> RequestError | None:
+    store = replica.store
+    operation.revision = store.revision
+    try:
+        if isinstance(request, rpc_pb2.TxnRequest):
+            operation.response = rpc_pb2.TxnResponse.FromString(store.txn(request))
+            return None
+        response = rpc_pb2.RangeResponse.FromString(store.range(request))
+    except RequestError as error:
+        return error
+    operation.response = response
+    operation.took_effect = True
+    if response.kvs:
+        operation.found = response.kvs[0].value
+        operation.mod_revision = response.kvs[0].mod_revision
+    return None
+
+
+# --- writes
+
+
+def _write(replica: Replica, operation: Operation, request: Any, done: Done) -> None:
+    field, response_type = _FIELDS[type(request)]
+    if not replica.quota.allows(request_cost(field, request)):
+        replica.raise_no_space()
+        raise errors.NO_SPACE
 
     def respond(outcome: Outcome) -> None:
-        if isinstance(outcome, bytes):
-            operation.took_effect = rpc_pb2.TxnResponse.FromString(outcome).succeeded
-        _finish(replica, operation, outcome, done)
+        # The header of a real response is made at this point too: while the entry is applied.
+        operation.revision = replica.revision
+        if not isinstance(outcome, bytes):
+            done(outcome)
+            return
+        operation.response = response_type.FromString(outcome)
+        operation.took_effect = _has_effect(operation)
+        done(None)
 
-    replica.propose("txn", request.SerializeToString(), request, respond)
+    replica.propose(field, request.SerializeToString(), request, respond)
 
 
-def _finish(replica: Replica, operation: Operation, outcome: Outcome, done: Done) -> None:
-    # The header of a real response is made at this point too: while the entry is applied.
-    operation.revision = replica.revision
-    done(None if isinstance(outcome, bytes) else outcome)
-
-
-_SUBMIT = {Kind.GET: _get, Kind.PUT: _put, Kind.DELETE: _delete, Kind.CAS: _cas}
+def _has_effect(operation: Operation) -> bool:
+    """Whether the response says that the request made a revision."""
+    response = operation.response
+    if isinstance(response, rpc_pb2.TxnResponse):
+        if operation.kind is Kind.CAS:
+            return response.succeeded
+        return any(op.HasField("response_put") or op.response_delete_range.deleted for op in response.responses)
+    if isinstance(response, rpc_pb2.DeleteRangeResponse):
+        return response.deleted > 0
+    return isinstance(response, rpc_pb2.PutResponse)

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tercet.proto import rpc_pb2
 from tercet.sim.history import HistoryViolation, Kind, Operation
 
 
 def check_revisions(history: Iterable[Operation]) -> None:
     """Raises HistoryViolation at the first reply that breaks a rule."""
-    answered = [operation for operation in history if operation.returned is not None]
-    _check_real_time(answered)
+    answered = [one for one in history if one.returned is not None and one.error is None]
+    _check_real_time([operation for operation in answered if not operation.is_serializable])
     _check_changes(answered)
-    _check_values(answered)
+    _check_values([operation for operation in answered if operation.kind is not Kind.REQUEST])
 
 
 def is_change(operation: Operation) -> bool:
     """Whether an answered operation consumed a revision."""
+    if operation.kind is Kind.REQUEST and isinstance(operation.request, rpc_pb2.RangeRequest):
+        return False
     return operation.kind is not Kind.GET and operation.took_effect
 
 

@@ -16,22 +16,27 @@ from random import Random
 from traceback import format_exception
 
 from tercet.errors import TercetError
+from tercet.raft.types import Message
+from tercet.sim.acknowledgements import Durable
 from tercet.sim.agreement import Agreement, check_same_state
 from tercet.sim.clients import Clients
 from tercet.sim.clock import TICK, Clock
 from tercet.sim.environment import Environment
 from tercet.sim.faults import Faults
-from tercet.sim.history import Operation, Undecided
+from tercet.sim.history import Kind, Operation, Undecided
 from tercet.sim.linearizability import check_linearizable
 from tercet.sim.member import SimulatedMember
 from tercet.sim.nemesis import Nemesis
 from tercet.sim.network import Network, Packet
+from tercet.sim.replies import check_replies, check_store
 from tercet.sim.revisions import check_revisions
+from tercet.sim.settings import Settings
 from tercet.sim.trace import Trace
 
-CLIENTS = 4
+CLIENTS = 5
 KEYS = 3
 RECOVERY_TICKS = 300
+TICKS = 120  # of the fault phase, unless told otherwise
 
 
 class NotConverged(TercetError):
@@ -47,6 +52,7 @@ class Simulator:
         *,
         members: int = 3,
         faults: Faults | None = None,
+        settings: Settings | None = None,
         clients: int = CLIENTS,
         keys: int = KEYS,
         member_type: type[SimulatedMember] = SimulatedMember,
@@ -59,15 +65,25 @@ class Simulator:
         self.agreement = Agreement()
         self.events = 0
         self._roles: dict[int, str] = {}  # for the trace
+        self.settings = Settings() if settings is None else settings
         self.network = Network(
-            self.clock, self._random("network"), self.trace, deliver=self._deliver, lost=self._lost_on_the_way
+            self.clock,
+            self._random("network"),
+            self.trace,
+            deliver=self._deliver,
+            lost=lambda packet: self._by_id[packet.message.from_].snapshot_sent(packet, ok=False),
+            unreachable=lambda sender, receiver: self._by_id[sender].unreachable(receiver),
+            uses_streams=self.settings.uses_streams,
         )
         self._environment = Environment(
             self.clock,
             self.network,
             self.trace,
             lambda: self.nemesis.faults,
-            self._after_event,
+            self.settings,
+            lambda: self.agreement.witness.committed_last,
+            self._sent,
+            after_event=self._after_event,
             initial_members=range(1, members + 1),
             member_added=self._ensure_member,
             removed_sender=lambda member_id: self._by_id[member_id].leave_soon(),
@@ -130,7 +146,7 @@ class Simulator:
         if not running:
             return self.members
         newest = max(running, key=lambda replica: replica.applied_index)
-        return [self._by_id[member_id] for member_id in newest.state_machine.membership.members if member_id in self._by_id]
+        return [self._by_id[member_id] for member_id in newest.membership.members if member_id in self._by_id]
 
     def answered(self) -> bool:
         """No client waits."""
@@ -149,8 +165,12 @@ class Simulator:
         if unanswered:
             raise NotConverged(f"no reply although no fault is left: {unanswered[0]}")
         check_same_state(members)
+        for member in members:
+            if member.replica is not None:
+                check_store(member.replica.store, member.backend, self.agreement.model)
+        check_replies(self.history, self.agreement.model)
         check_revisions(self.history)
-        check_linearizable(self.history)
+        check_linearizable(operation for operation in self.history if operation.kind is not Kind.REQUEST)
 
     def state(self) -> str:
         """The state of every member, in one line."""
@@ -178,8 +198,8 @@ class Simulator:
         if receiver is not None:
             receiver.receive(packet)
 
-    def _lost_on_the_way(self, packet: Packet) -> None:
-        self._by_id[packet.message.from_].snapshot_sent(packet, ok=False)
+    def _sent(self, message: Message, durable: Durable) -> None:
+        self.agreement.acknowledgements.sent(message, durable, self.agreement.witness.committed_last)
 
     def _create_member(self, member_id: int) -> SimulatedMember:
         member = self._member_type(member_id, self._random(f"member {member_id}"), self._environment)
@@ -231,10 +251,17 @@ def run_seed(
     write_trace: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Run both phases and the checks. The seed also draws the faults and, where `members` is None, the size of the cluster."""
-    random = Random(f"{seed} plot")
+    random = Random(f"{seed} settings")
     size = random.choice((3, 3, 3, 3, 5, 1)) if members is None else members
     outcome = Outcome(seed)
-    sim = Simulator(seed, members=size, faults=Faults.draw(random), member_type=member_type, write_trace=write_trace)
+    sim = Simulator(
+        seed,
+        members=size,
+        faults=Faults.draw(random),
+        settings=Settings.draw(random),
+        member_type=member_type,
+        write_trace=write_trace,
+    )
     try:
         sim.run(ticks)
         sim.heal()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
-from tercet.raft.types import Message, MessageType
+from tercet.errors import StorageFailure
+from tercet.raft.types import Message, MessageType, Snapshot
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import prepare
-from tercet.sim.clock import MILLISECOND
+from tercet.sim.clock import MICROSECONDS, MILLISECOND
 from tercet.sim.environment import Environment
+from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
 from tercet.sim.process import Process
 from tercet.sim.trace import describe
@@ -25,6 +27,7 @@ class SimulatedTransport:
         member_id: int,
         process: Process,
         backend: Backend,
+        log_store: SimulatedLogStore,
         random: Random,
         environment: Environment,
         *,
@@ -33,6 +36,7 @@ class SimulatedTransport:
         self._id = member_id
         self._process = process
         self._backend = backend
+        self._log_store = log_store
         self._random = random
         self._environment = environment
         self._vote_granted = vote_granted
@@ -40,6 +44,7 @@ class SimulatedTransport:
 
     def send(self, messages: list[Message]) -> None:
         for message in messages:
+            self._environment.sent(message, self._log_store.durable)
             self._environment.network.send(Packet(message))
             if message.type == MessageType.VOTE_RESP and not message.reject:
                 self._vote_granted(message.to)
@@ -52,11 +57,32 @@ class SimulatedTransport:
         trace = self._environment.trace
         if trace.is_on and message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
             trace(self._id, f"receives {describe(message)}")
-        if message.snapshot is not None and packet.database is not None:
-            staged = prepare(self._backend, packet.database, message.snapshot)
-            self.replica.receive_snapshot(message, staged)
+        if message.snapshot is not None:
+            self._receive_snapshot(packet, message.snapshot)
         else:
             self.replica.step(message)
+
+    def _receive_snapshot(self, packet: Packet, snapshot: Snapshot) -> None:
+        """Stage the database, which may take a while, then step the message: raft decides then whether it is wanted."""
+        if snapshot.index <= self.replica.applied_index:
+            return
+        database = packet.database or []
+        items = _torn(database) if packet.is_torn else database
+        try:
+            staged = prepare(self._backend, items, snapshot)
+        except StorageFailure as failure:  # the leader sends another
+            self._environment.trace(self._id, f"rejects a snapshot: {failure}")
+            return
+
+        def step() -> None:
+            self.replica.receive_snapshot(packet.message, staged)
+
+        is_slow = self._random.random() < self._environment.faults().slow_staging
+        self._process.schedule(self._random.randint(0, MICROSECONDS) if is_slow else 0, step)
+
+    def unreachable(self, member_id: int) -> None:
+        """A connection to `member_id` broke."""
+        self._process.schedule(0, lambda: self.replica.report_unreachable(member_id))
 
     def snapshot_sent(self, member_id: int, ok: bool) -> None:
         """A snapshot to `member_id` was delivered, or lost."""
@@ -66,6 +92,7 @@ class SimulatedTransport:
         self.replica.report_snapshot(member_id, ok)
 
     def send_snapshot(self, message: Message, view: ReadView) -> None:
+        self._environment.sent(message, self._log_store.durable)
         database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
         view.close()
         if self._random.random() < self._environment.faults().database_ahead:
@@ -79,3 +106,9 @@ class SimulatedTransport:
         self._backend.commit_now()
         database = [(bucket, key, value) for bucket in Bucket for key, value in self._backend.scan(bucket)]
         self._environment.network.send(Packet(message, database))
+
+
+def _torn(database: list[tuple[Bucket, bytes, bytes]]) -> Iterator[tuple[Bucket, bytes, bytes]]:
+    """A database whose second half is missing: its reader finds out."""
+    yield from database[: len(database) // 2]
+    raise StorageFailure("the database ends early")

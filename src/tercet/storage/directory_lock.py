@@ -1,7 +1,10 @@
 """One process per data directory: a member would read another's writes to its log as damage.
 
-A `flock` on the file `lock` in the directory. The kernel releases it when the process ends, however it ends. As in etcd, a
-second process waits without a bound, and logs that after 10 seconds: `acquire` blocks, `wait` lets the event loop run.
+A `flock` on the directory itself, not on a file in it that could be removed. The kernel releases it when the process ends,
+however it ends. As in etcd, a second process waits without a bound, and logs that after 10 seconds.
+
+The write-ahead log and the database are locked as well (wal.py, lmdb_file.py), for processes that reach the same files by
+different data directories; those are refused at once.
 """
 
 from __future__ import annotations
@@ -10,10 +13,10 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable
-from time import monotonic, sleep
+from time import monotonic
 from typing import Final
 
-from tercet.storage.os_filesystem import FILE_MODE, storage_failure
+from tercet.storage.os_filesystem import storage_failure
 
 SLOW_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
@@ -23,19 +26,15 @@ class DirectoryLock:
     """Not held until acquired. The directory must exist. Raises StorageFailure if the file cannot be opened or locked."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.path = os.path.join(directory, "lock")
+        self.path = os.fspath(directory)
         self._fd: int | None = None
-
-    @property
-    def is_held(self) -> bool:
-        return self._fd is not None
 
     def try_acquire(self) -> bool:
         """False if another process or another DirectoryLock holds it."""
         if self._fd is not None:
             return True
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise storage_failure("open", self.path, error) from error
         try:
@@ -49,37 +48,17 @@ class DirectoryLock:
         self._fd = fd
         return True
 
-    def acquire(self, *, on_slow: Callable[[], None], slow_seconds: float = SLOW_SECONDS) -> None:
-        """Wait for it without a bound. `on_slow` is called once, after `slow_seconds`."""
-        poll = _Poll(self, on_slow, slow_seconds)
-        while not poll.succeeds():
-            sleep(_POLL_SECONDS)
-
     async def wait(self, *, on_slow: Callable[[], None], slow_seconds: float = SLOW_SECONDS) -> None:
-        """As `acquire`, without blocking the loop; may be cancelled."""
-        poll = _Poll(self, on_slow, slow_seconds)
-        while not poll.succeeds():
+        """Wait for it without a bound; may be cancelled. `on_slow` is called once, after `slow_seconds`."""
+        slow_at = monotonic() + slow_seconds
+        reported = False
+        while not self.try_acquire():
+            if not reported and monotonic() >= slow_at:
+                reported = True
+                on_slow()
             await asyncio.sleep(_POLL_SECONDS)
 
     def release(self) -> None:
-        """The file stays: after a removal and a new creation two processes could each lock their own `lock`."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-
-class _Poll:
-    """One wait: repeated attempts, and one call of `on_slow`."""
-
-    def __init__(self, lock: DirectoryLock, on_slow: Callable[[], None], slow_seconds: float) -> None:
-        self._lock = lock
-        self._on_slow: Callable[[], None] | None = on_slow
-        self._slow_at = monotonic() + slow_seconds
-
-    def succeeds(self) -> bool:
-        if self._lock.try_acquire():
-            return True
-        if self._on_slow is not None and monotonic() >= self._slow_at:
-            on_slow, self._on_slow = self._on_slow, None
-            on_slow()
-        return False

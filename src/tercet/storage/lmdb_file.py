@@ -4,6 +4,8 @@ The backend has a directory of its own. `%016x.lmdb` are its generations, and th
 gets such a name only when it is complete and durable. Two of them remain where a crash came between the rename of a new one and
 the removal of the old one. Any other file is an unfinished defragmentation or received snapshot, removed at the next start.
 
+An open file is locked (flock): a second process, however it came to the file, is refused before it changes anything.
+
 LMDB's map is far larger than any quota. It costs only address space, is never full, and is never resized under a reader.
 Commits are durable (data pages, fdatasync, then the root page): after a power cut the file is intact, at the last commit.
 """
@@ -21,8 +23,9 @@ import lmdb
 
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket
+from tercet.storage.lmdb_pages import check_complete
 from tercet.storage.long_keys import KEY_BYTES_MAX, unpack
-from tercet.storage.os_filesystem import DIRECTORY_MODE, FILE_MODE, storage_failure
+from tercet.storage.os_filesystem import DIRECTORY_MODE, FILE_MODE, lock, storage_failure
 
 MAP_BYTES: Final = 1 << 40
 CONSISTENT_INDEX: Final = b"consistent_index"
@@ -39,12 +42,19 @@ Changes = tuple[Bucket, Sequence[tuple[bytes, bytes]], Sequence[bytes]]
 class LmdbFile:
     """An open file. Any thread may read, each with a transaction of its own; only the writer thread may write."""
 
-    def __init__(self, path: str, *, map_bytes: int = MAP_BYTES, sync: bool = True) -> None:
-        """sync=False: durable only after `sync`, for a file that is not in use yet."""
+    def __init__(self, path: str, *, map_bytes: int = MAP_BYTES, sync: bool = True, fd: int | None = None) -> None:
+        """Open the file, and create it unless its name is a generation's.
+
+        sync=False: durable only after `sync`, for a file that is not in use yet.
+        fd: the open and locked file, if the caller has it; closed by `close`, or on failure.
+        """
         self.path = path
+        self._fd = open_locked(path) if fd is None else fd
         self.views: set[object] = set()  # readers other than the backend itself
         self._retired = False
         try:
+            if os.fstat(self._fd).st_size or _is_generation(path):  # an empty file is a new database to LMDB
+                check_complete(self._fd, path)
             self.env = lmdb.open(
                 path,
                 map_size=map_bytes,
@@ -57,7 +67,11 @@ class LmdbFile:
             )
             self.tables = {bucket: self.env.open_db(bucket.value) for bucket in Bucket}
         except lmdb.Error as error:
+            os.close(self._fd)
             raise lmdb_failure(path, error) from error
+        except BaseException:
+            os.close(self._fd)
+            raise
         self._txn: Any = None
 
     # --- writing
@@ -94,6 +108,13 @@ class LmdbFile:
                 txn.commit()
             except lmdb.Error as error:
                 raise lmdb_failure(self.path, error) from error
+            self._extend()
+
+    def _extend(self) -> None:
+        """Make the file as long as its meta says, so that the next open need not search it for lost pages (lmdb_pages.py)."""
+        size = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
+        if os.fstat(self._fd).st_size < size:
+            os.ftruncate(self._fd, size)  # sparse: costs no space
 
     def sync(self) -> None:
         try:
@@ -135,7 +156,7 @@ class LmdbFile:
 
     def close_if_unused(self) -> None:
         if self._retired and not self.views:
-            self.env.close()
+            self.close()
 
     def abort(self) -> None:
         """Drop what was written since the last commit. Call it in the thread that wrote."""
@@ -145,6 +166,9 @@ class LmdbFile:
 
     def close(self) -> None:
         self.env.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def chunks(txn: Any, table: Any, start: bytes) -> Generator[list[tuple[bytes, bytes]], None, None]:
@@ -190,23 +214,52 @@ def generation_path(directory: str, number: int) -> str:
     return os.path.join(directory, f"{number:016x}.lmdb")
 
 
+def _is_generation(path: str) -> bool:
+    return _GENERATION.fullmatch(os.path.basename(path)) is not None
+
+
+def open_locked(path: str) -> int:
+    """A descriptor of the file, locked; created unless its name is a generation's. Raises StorageFailure."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (0 if _is_generation(path) else os.O_CREAT), FILE_MODE)
+    except OSError as error:
+        raise storage_failure("open", path, error) from error
+    try:
+        lock(fd, path)
+    except StorageFailure:
+        os.close(fd)
+        raise
+    return fd
+
+
 def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile, int]:
-    """The newest generation, created if there is none yet, and its number. Removes what a crash left beside it."""
+    """The newest generation, created if there is none yet, and its number. Removes what a crash left beside it.
+
+    Raises StorageFailure, also if another process has it open; nothing is changed then.
+    """
     try:
         os.makedirs(directory, DIRECTORY_MODE, exist_ok=True)
         numbers = generations(directory)
-        keep = generation_path(directory, max(numbers)) if numbers else None
-        for name in os.listdir(directory):
-            path = os.path.join(directory, name)
-            if keep is None or path not in (keep, keep + _LOCK_SUFFIX):
-                os.unlink(path)
-        if keep is None:
-            file = LmdbFile(os.path.join(directory, "first.tmp"), map_bytes=map_bytes)
+        path = generation_path(directory, numbers[-1]) if numbers else os.path.join(directory, "first.tmp")
+        fd = open_locked(path)
+        try:
+            if generations(directory) != numbers:  # its owner has made a new one
+                raise StorageFailure(f"{path} is locked by another process")
+            for name in os.listdir(directory):
+                other = os.path.join(directory, name)
+                if other not in (path, path + _LOCK_SUFFIX):
+                    os.unlink(other)
+            if not numbers:
+                os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        file = LmdbFile(path, map_bytes=map_bytes, fd=fd)
+        if numbers:
+            sync_directory(directory)
+        else:
             file.sync()
             promote(file, generation_path(directory, 0))
-        else:
-            file = LmdbFile(keep, map_bytes=map_bytes)
-            sync_directory(directory)
         sync_directory(os.path.dirname(os.path.abspath(directory)))
     except OSError as error:
         raise storage_failure("open database", directory, error) from error

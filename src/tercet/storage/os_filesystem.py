@@ -9,6 +9,7 @@ although the data is lost.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from typing import Final
 
@@ -20,7 +21,22 @@ DIRECTORY_MODE: Final = 0o700
 
 def storage_failure(action: str, path: str, error: OSError) -> StorageFailure:
     """An error of the system in the form that all messages of storage have."""
-    return StorageFailure(f"{action} {path}: {error.strerror or error}")
+    return StorageFailure(f"{action} {path}: {reason(error)}")
+
+
+def reason(error: OSError) -> str:
+    """The system's text, in lower case as in etcd's messages: "no such file or directory"."""
+    return (error.strerror or str(error)).lower()
+
+
+def lock(fd: int, path: str) -> None:
+    """`flock` an open file, without waiting. The kernel releases it when the file is closed, or the process ends."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageFailure(f"{path} is locked by another process") from None
+    except OSError as error:
+        raise storage_failure("lock", path, error) from error
 
 
 class OsFile:
@@ -77,6 +93,9 @@ class OsFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def lock(self) -> None:
+        lock(self._fd, self.path)
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -10,6 +10,9 @@
 fdatasync. A record that does not fit goes to the next segment, which `prepare_next` has created, its name already durable, so
 that changing segments costs only one more write.
 
+A log is locked by the files that are written: the newest segment and the one prepared after it. So the highest number is always
+locked, and a second process fails before it changes anything.
+
 Invariants: `sync` returns only after fdatasync has; nothing is written after a failure (a failed fsync may have dropped earlier
 writes); a segment is begun only when all before it is durable.
 
@@ -45,8 +48,8 @@ __all__ = ["SEGMENT_BYTES", "WAL", "Recovered"]
 class WAL:
     """See the module's docstring. Every method raises StorageFailure where the disk fails, and from then on."""
 
-    def __init__(self, fs: FileSystem, directory: str, scan: Scan, *, segment_bytes: int) -> None:
-        """Use `create` or `open`."""
+    def __init__(self, fs: FileSystem, directory: str, scan: Scan, locked: File, *, segment_bytes: int) -> None:
+        """Use `create` or `open`. `locked` is the file of the highest segment."""
         self.directory = directory
         self.metadata = scan.recovered.metadata
         self.segment_bytes = segment_bytes
@@ -77,10 +80,9 @@ class WAL:
         self._lock = Lock()
         self._segments = scan.segments  # those whose head is durable
         self._newest = scan.segments[-1]
-        self._spare: File | None = None
-        self._file = self._open_segment(self._newest.number)
-        if scan.spare is not None:
-            self._spare = self._open_segment(scan.spare)
+        self._spare: File | None = None if scan.spare is None else locked
+        self._file = locked if scan.spare is None else self._open_segment(self._newest.number)
+        self._reserve(locked)
 
     @classmethod
     def create(
@@ -105,21 +107,26 @@ class WAL:
         head = form.Head(0, 1, salt, HardState(), metadata, None)
         body = form.encode_head(head)
         data, crc = form.encode_record(form.HEAD, [body], len(body), synced_to=0, previous_crc=0, seed=form.seed_of(salt))
-        _make_segment(fs, directory, 0, data, max(segment_bytes, len(data))).close()
+        file = _make_segment(fs, directory, 0, data, max(segment_bytes, len(data)))
         recovered = Recovered(metadata, HardState(), None, [], None)
         scan = Scan(recovered, salt, [Segment(0, segment_path(directory, 0), 1)], 1, len(data), crc, None)
-        return cls(fs, directory, scan, segment_bytes=segment_bytes)
+        return cls(fs, directory, scan, file, segment_bytes=segment_bytes)
 
     @classmethod
     def open(cls, fs: FileSystem, directory: str, *, segment_bytes: int = SEGMENT_BYTES) -> tuple[WAL, Recovered]:
         """Read the log and continue it. A torn tail is cut (see `Recovered.repaired`). Raises StorageFailure on damage."""
-        for name in fs.list(directory) if fs.exists(directory) else []:
-            if name.endswith(".tmp"):  # an unfinished next segment
-                fs.remove(posixpath.join(directory, name))
-        scan = recover(fs, directory)
-        # What was read must be durable: the process before may have ended between write and fsync, or rename and fsync.
-        fs.sync_directory(directory)
-        wal = cls(fs, directory, scan, segment_bytes=segment_bytes)
+        locked = _lock(fs, directory)
+        try:
+            for name in fs.list(directory):
+                if name.endswith(".tmp"):  # an unfinished next segment
+                    fs.remove(posixpath.join(directory, name))
+            scan = recover(fs, directory)
+            # What was read must be durable: the process before may have ended between write and fsync, or rename and fsync.
+            fs.sync_directory(directory)
+            wal = cls(fs, directory, scan, locked, segment_bytes=segment_bytes)
+        except BaseException:
+            locked.close()
+            raise
         wal._file.datasync()
         return wal, scan.recovered
 
@@ -285,17 +292,45 @@ class WAL:
 
     def _open_segment(self, number: int) -> File:
         file = self._fs.open(segment_path(self.directory, number))
+        file.lock()
+        self._reserve(file)
+        return file
+
+    def _reserve(self, file: File) -> None:
         if file.size() < self.segment_bytes:
             file.allocate(self.segment_bytes)
-        return file
+
+
+def _lock(fs: FileSystem, directory: str) -> File:
+    """Open and lock the highest segment. Raises StorageFailure if there is none, or if another process has the log open."""
+    numbers = segment_numbers(fs, directory)
+    if not numbers:
+        raise StorageFailure(f"no write-ahead log in {directory}")
+    path = segment_path(directory, numbers[-1])
+    file = fs.open(path)
+    try:
+        file.lock()
+        if segment_numbers(fs, directory)[-1:] != numbers[-1:]:  # its owner has moved on to the next segment
+            raise StorageFailure(f"{path} is locked by another process")
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _make_segment(fs: FileSystem, directory: str, number: int, data: bytes, size: int) -> File:
-    """A segment with its space reserved and its name durable. On failure nothing remains under its name."""
+    """A segment, locked, with its space reserved and its name durable. On failure nothing remains under its name."""
     path = segment_path(directory, number)
     unfinished = path + ".tmp"
     file = fs.open(unfinished, create=True)
     try:
+        file.lock()
+    except StorageFailure:
+        file.close()
+        raise
+    try:
+        if number in segment_numbers(fs, directory):  # by another process, before the lock
+            raise StorageFailure(f"{path} is locked by another process")
         file.truncate(0)
         file.allocate(size)
         if data:

@@ -1,5 +1,4 @@
-"""`tercetctl`, command by command: etcdctl's grammar, output formats, exit codes and error texts.
+"""The commands of `tercetctl`: etcdctl's grammar, output formats, exit codes and error texts.
 
-Own flag parsing, since click's differs from the pflag library's that etcdctl's users know: `--hex=false`, `-wjson`, prefixes of
-commands.
+Flags are parsed here and not by click, since etcdctl's library (pflag) differs: `--hex=false`, `-wjson`, command prefixes.
 """

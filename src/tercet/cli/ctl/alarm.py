@@ -21,7 +21,7 @@ async def _list(session: Session, arguments: list[str]) -> None:
 
 
 async def _disarm(session: Session, arguments: list[str]) -> None:
-    """All of them, one request each; what is printed is what was disarmed, without a header, as the answers are several."""
+    """Disarm every alarm, one request each, and print the disarmed alarms. There is no header, since there are several."""
     if arguments:
         raise bad_arguments("alarm disarm command accepts no arguments")
     printer = session.open()

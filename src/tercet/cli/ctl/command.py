@@ -1,7 +1,7 @@
-"""Which command is meant, and how is it explained? The tree of commands, found by name or unambiguous prefix.
+"""The tree of commands: lookup by name or unambiguous prefix, suggestions, help pages.
 
-Flags may stand before, between and after the words of a command: `tercetctl --endpoints a:1 mem li -w json`.
-Source: the behaviour of etcdctl's command library (prefix matching on, suggestions for a misspelt command).
+Flags may precede, separate and follow the words of a command: `tercetctl --endpoints a:1 mem li -w json`.
+Source: the behaviour of etcdctl's command library (cobra, with prefix matching).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ HELP_FLAG = Flag("help", "bool", False, "help for this command", short="h")
 
 
 class UnknownCommand(Exception):
-    """No command of that name; the text names those that may be meant."""
+    """No such command; the text suggests similar ones."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command or group. A group has no `run`; its `flags` hold for all commands in it."""
+    """A command, or a group of commands: a group has no `run`, and its commands inherit its `flags`."""
 
     name: str
     summary: str
@@ -39,7 +39,7 @@ class Command:
     examples: tuple[str, ...] = ()
 
     def child(self, word: str) -> Command | None:
-        """The sub-command called `word`, or the only one that begins with it."""
+        """The subcommand named `word`, or the only one with that prefix."""
         for command in self.commands:
             if command.name == word:
                 return command
@@ -47,7 +47,7 @@ class Command:
         return near[0] if len(near) == 1 else None
 
     def leaves(self, path: str = "") -> Iterator[tuple[str, Command]]:
-        """All commands that do something, with their full names, in order."""
+        """All runnable commands with their full names, sorted."""
         for command in sorted(self.commands, key=lambda command: command.name):
             name = f"{path} {command.name}".strip()
             if command.run is not None:
@@ -57,7 +57,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Found:
-    """The command that a line means: the way to it from the root (root first), and what is left of the line."""
+    """The command of a line: its path from the root (root first), and the remaining arguments."""
 
     path: tuple[Command, ...]
     arguments: list[str]
@@ -76,7 +76,7 @@ class Found:
 
 
 def find(root: Command, arguments: Sequence[str]) -> Found:
-    """Follow the command words of a line. Raises UnknownCommand."""
+    """Find the command that a line names. Raises UnknownCommand."""
     valued = _flags_with_values(root)
     path, rest = [root], list(arguments)
     at = 0
@@ -100,17 +100,17 @@ def find(root: Command, arguments: Sequence[str]) -> Found:
 
 
 def unknown(path: Sequence[Command], word: str) -> str:
-    """etcdctl's text for a command that is not there, with up to three that are near."""
+    """etcdctl's text for an unknown command, with up to three suggestions."""
     title = " ".join(command.name for command in path)
     names = [command.name for command in path[-1].commands]
     near = [name for name in names if word and name.startswith(word)] or get_close_matches(word, names, n=3, cutoff=0.5)
-    meant = "".join(f"\t{name}\n" for name in near)
-    hint = f"\n\nDid you mean this?\n{meant}" if near else ""
+    suggestions = "".join(f"\t{name}\n" for name in near)
+    hint = f"\n\nDid you mean this?\n{suggestions}" if near else ""
     return f'unknown command "{word}" for "{title}"{hint}\nRun \'{title} --help\' for usage.'
 
 
 def _flags_with_values(root: Command) -> set[str]:
-    """The words after which a value follows, as in `-w json`, over all commands: a flag means the same everywhere."""
+    """Flags of all commands that consume the next word, as in `-w json`. A flag has the same kind in every command."""
     words: set[str] = set()
     for command in (root, *_descendants(root)):
         for flag in command.flags:
@@ -126,7 +126,7 @@ def _descendants(command: Command) -> Iterator[Command]:
 
 
 def help_text(found: Found) -> str:
-    """The page that --help prints."""
+    """The output of --help."""
     command, root = found.command, found.path[0]
     sections = [("NAME", f"{found.title} - {command.summary}")]
     words = command.usage or ("<command> [flags]" if command.commands else "[flags]")

@@ -1,4 +1,4 @@
-"""endpoint health, status and hashkv: ask each endpoint for itself, all at once, and show the answers in the order given."""
+"""endpoint health, status and hashkv: query all endpoints in parallel, print the answers in the order of --endpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def chosen_endpoints(session: Session) -> list[str]:
-    """Those of --endpoints, or with --cluster all client URLs that the members themselves give."""
+    """The endpoints of --endpoints; with --cluster the client URLs of all members."""
     if not session.values.bool("cluster"):
         return session.endpoints()
     try:
@@ -60,7 +60,7 @@ async def _status_of(session: Session, endpoint: str) -> EndpointStatus | None:
         async with session.client([endpoint]) as client:
             return EndpointStatus(endpoint, await client.maintenance.status(rpc_pb2.StatusRequest()))
     except AuthenticationError:
-        raise  # no endpoint would take this user
+        raise  # every endpoint would reject this user
     except StatusError as error:
         session.warn(f"Failed to get the status of endpoint {endpoint} ({status_text(error)})")
         return None
@@ -82,7 +82,7 @@ async def _hash_of(session: Session, endpoint: str) -> EndpointHash | StatusErro
         async with session.client([endpoint]) as client:
             return EndpointHash(endpoint, await client.maintenance.hash_kv(request))
     except AuthenticationError:
-        raise  # no endpoint would take this user
+        raise  # every endpoint would reject this user
     except StatusError as error:
         session.warn(f"Failed to get the hash of endpoint {endpoint} ({status_text(error)})")
         return error
@@ -106,7 +106,7 @@ ENDPOINT = Command(
             "Prints out the status of endpoints specified in `--endpoints` flag",
             run=_status,
             description=(
-                "In the simple format the items of a line are: endpoint, ID, version, storage version, db size, in use,\n"
+                "The fields of the simple format are: endpoint, ID, version, storage version, db size, in use,\n"
                 "percentage not in use, quota, is leader, is learner, raft term, raft index, raft applied index, errors,\n"
                 "downgrade target version, downgrade enabled."
             ),

@@ -1,4 +1,4 @@
-"""How a command fails: a text for the user and etcdctl's exit code for it."""
+"""Errors of commands: a text for the user and etcdctl's exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Exit(IntEnum):
 
 
 class CommandError(TercetError):
-    """Ends the command with `exit_code`, after `Error: <text>` on stderr (nothing, if the text is empty)."""
+    """Ends the command with `exit_code` after `Error: <text>` on stderr; an empty text prints nothing."""
 
     def __init__(self, exit_code: Exit, text: str = "") -> None:
         super().__init__(text)

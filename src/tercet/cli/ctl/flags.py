@@ -1,9 +1,9 @@
-"""Which flags were given? Read as the pflag library reads them, since scripts written for etcdctl depend on its habits.
+"""Flags, parsed as Go's pflag library parses them: scripts written for etcdctl depend on its rules.
 
-    --limit 5   --limit=5   --prefix   --prefix=false   -w json   -wjson   -w=json   --   (what follows is never a flag)
-Flags and arguments may be mixed. A later value replaces an earlier one, but a list grows: `--endpoints a --endpoints b,c`.
+    --limit 5   --limit=5   --prefix   --prefix=false   -w json   -wjson   -w=json   --   (no flags after it)
+Flags and arguments may be mixed. A repeated flag replaces its value; a repeated list grows: `--endpoints a --endpoints b,c`.
 
-Error texts are pflag's; a misspelt flag also names the one that was probably meant.
+Error texts are pflag's; an unknown flag also gets a suggestion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Value = bool | int | str | list[str]
 
 
 class FlagError(Exception):
-    """A flag that is not known, lacks its value, or has one that cannot be read; the text is for the user."""
+    """An unknown flag, a missing value, or an invalid one. The text is for the user."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ _PARSERS: Mapping[str, Callable[[str], Value]] = {
 
 
 class Values:
-    """The flags of one command line: what was set, and defaults for the rest. Asking for a flag of another type is our bug."""
+    """The flags of one command line, with defaults. The typed accessors raise TypeError for a flag of another kind."""
 
     def __init__(self, flags: Sequence[Flag]) -> None:
         self.flags = {flag.name: flag for flag in flags}
@@ -139,7 +139,7 @@ def _parse_long(values: Values, word: str, rest: list[str]) -> None:
 
 
 def _parse_short(values: Values, shorts: Mapping[str, Flag], word: str, rest: list[str]) -> None:
-    """`-wjson`, `-w=json`, `-w json`, and switches in one word."""
+    """`-wjson`, `-w=json`, `-w json`, and several boolean flags in one word."""
     letters = word[1:]
     while letters:
         letter, letters = letters[0], letters[1:]

@@ -1,4 +1,4 @@
-"""put, get and del: from command line to request, also for the lines of a txn, and the commands themselves."""
+"""put, get and del: the commands, and the parsing of their arguments, which txn shares."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _SORT_TARGETS = {
 }
 _SORT_ORDERS = {"": rpc_pb2.RangeRequest.NONE, "ASCEND": rpc_pb2.RangeRequest.ASCEND, "DESCEND": rpc_pb2.RangeRequest.DESCEND}
 _DELETE_PAUSE_SECONDS = 2
-_ALL_FROM = b"\0"  # as range_end: no end; as key: before all keys
+_ALL_FROM = b"\0"  # as range_end: unbounded; as key: the first possible key
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """The first key behind all that begin with `prefix`: `a` to `b`, `a\\xff` to `b`; `\\0` when there is none."""
+    """The first key after all keys with `prefix`: `b` for `a` and for `a\\xff`; `\\0` if there is none."""
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes([kept[-1] + 1]) if kept else _ALL_FROM
 
 
 def put_request(values: Values, arguments: list[str], stdin: bytes | None) -> rpc_pb2.PutRequest:
-    """stdin: the value, if it is not among the arguments; None where there is no stdin to read."""
+    """stdin: the value if the arguments lack it; None if stdin must not be read."""
     ignore_value = values.bool("ignore-value")
     if not arguments:
         raise bad_arguments(_PUT_ARGUMENTS)
@@ -110,7 +110,7 @@ def _sort(values: Values) -> tuple[rpc_pb2.RangeRequest.SortOrder.ValueType, rpc
     if target is None:
         raise CommandError(Exit.BAD_FEATURE, f"bad sort target {target_text}")
     if target == Sort.KEY and order == rpc_pb2.RangeRequest.ASCEND:
-        order = rpc_pb2.RangeRequest.NONE  # keys come in this order anyway; asked for it, a server reads all before it limits
+        order = rpc_pb2.RangeRequest.NONE  # natural; a server that must sort reads all before it limits
     return order, target
 
 
@@ -133,7 +133,7 @@ def _key_range(values: Values, arguments: list[str]) -> tuple[bytes, bytes]:
 
 
 async def pause_before_range(session: Session, values: Values, arguments: list[str]) -> None:
-    """A forgotten flag turns `del a b` (two keys, the user thinks) into a range: leave a moment to stop it."""
+    """Give the user time to interrupt `del a b`, which deletes a range and may be meant for two keys."""
     if len(arguments) > 1 and not values.bool("range"):
         start, end = (quote(os.fsencode(argument)) for argument in arguments[:2])
         session.warn(
@@ -191,7 +191,7 @@ PUT = Command(
         Flag("ignore-lease", "bool", False, "updates the key using its current lease"),
     ),
     _put,
-    description="A value that begins with '-' would be read as a flag; put '--' before it.",
+    description="Put '--' before a value that begins with '-'.",
     examples=("tercetctl put greeting hello", "tercetctl put offset -- -5", "tercetctl put config < config.json"),
 )
 

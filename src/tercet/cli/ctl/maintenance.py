@@ -35,7 +35,7 @@ async def _compaction(session: Session, arguments: list[str]) -> None:
 
 
 async def _defrag(session: Session, _: list[str]) -> None:
-    """One member after the other: each is slow while it works, and a cluster in which all are slow serves nobody."""
+    """Defragment one member at a time: a member is slow meanwhile."""
     printer = session.open()
     failed = False
     for endpoint in await chosen_endpoints(session):
@@ -44,7 +44,7 @@ async def _defrag(session: Session, _: list[str]) -> None:
             async with session.client([endpoint]) as client:
                 await client.maintenance.defragment(rpc_pb2.DefragmentRequest())
         except AuthenticationError:
-            raise  # no endpoint would take this user
+            raise  # every endpoint would reject this user
         except StatusError as error:
             failed = True
             took = format_duration(time.perf_counter_ns() - began)
@@ -97,6 +97,6 @@ MOVE_LEADER = Command(
     "Transfers leadership to another etcd cluster member.",
     "<transferee-member-id>",
     run=_move_leader,
-    description="The leader's endpoint must be among --endpoints; `endpoint status` shows which it is.",
+    description="--endpoints must include the leader's endpoint, which `endpoint status` shows.",
     examples=("tercetctl move-leader 8e9e05c52164694d",),
 )

@@ -1,4 +1,4 @@
-"""member list: who belongs to the cluster."""
+"""member list."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MEMBER = Command(
             flags=(Flag("consistency", "string", "l", "Linearizable(l) or Serializable(s)"),),
             run=_list,
             description=(
-                "In the simple format the items of a line are: ID, status, name, peer addresses, client addresses, is learner."
+                "The fields of the simple format are: ID, status, name, peer addresses, client addresses, is learner."
             ),
             examples=("tercetctl member list -w table",),
         ),

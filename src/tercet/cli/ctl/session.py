@@ -1,7 +1,6 @@
-"""One run of tercetctl: the global flags and variables, the printer they choose and the clients they describe.
+"""One run of tercetctl: global flags and environment variables, the printer, and clients.
 
-A flag wins over nothing: when a flag and its variable are both set, the command stops, as in etcdctl, since the user may have
-forgotten the variable.
+A flag does not override its variable: if both are set, the command fails, as in etcdctl.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ GLOBAL_FLAGS = (
     Flag("endpoints", "list", ["127.0.0.1:2379"], "gRPC endpoints, separated by commas"),
     Flag("write-out", "string", "simple", "set the output format (fields, json, protobuf, simple, table)", short="w"),
     Flag("hex", "bool", False, "print byte strings as hex encoded strings"),
-    Flag("debug", "bool", False, "show the settings in effect, on stderr"),
+    Flag("debug", "bool", False, "print the effective settings to stderr"),
     Flag("dial-timeout", "duration", 2 * SECOND, "dial timeout for client connections"),
     Flag("command-timeout", "duration", 5 * SECOND, "timeout for short running command (excluding dial timeout)"),
     Flag("keepalive-time", "duration", 2 * SECOND, "keepalive time for client connections"),
     Flag("keepalive-timeout", "duration", 6 * SECOND, "keepalive timeout for client connections"),
-    Flag("max-request-bytes", "int", 0, "largest request that is sent; 0 means 2 MiB"),
-    Flag("max-recv-bytes", "int", 0, "largest response that is accepted; 0 means 2 GiB"),
+    Flag("max-request-bytes", "int", 0, "largest request to send, in bytes; 0 means 2 MiB"),
+    Flag("max-recv-bytes", "int", 0, "largest response to accept, in bytes; 0 means 2 GiB"),
     Flag("insecure-transport", "bool", True, "disable transport security for client connections"),
     Flag("insecure-skip-tls-verify", "bool", False, "skip server certificate verification (CAUTION: for testing only)"),
     Flag("insecure-discovery", "bool", True, "accept insecure SRV records describing cluster endpoints"),
@@ -48,11 +47,11 @@ GLOBAL_FLAGS = (
     Flag("discovery-srv-name", "string", "", "service name to query when using DNS discovery"),
 )
 _PREFIX = "ETCDCTL_"
-_OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", "ETCDCTL_API"}  # the last: what older etcdctl wants set
+_OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", "ETCDCTL_API"}  # the last: for etcdctl 3.3
 
 
 class Session:
-    """What a command works with. `open` comes first; it reads the variables and checks the settings."""
+    """The settings and streams of a command. Call `open` first: it reads the environment and checks the settings."""
 
     printer: Printer
 
@@ -79,7 +78,7 @@ class Session:
         return self.values.int("command-timeout") / SECOND
 
     def open(self) -> Printer:
-        """Settle on the settings. Raises CommandError: a variable in conflict (1), a bad format (4), bad TLS files (128)."""
+        """Read the environment, check the settings. Raises CommandError: conflict (1), output format (4), TLS files (128)."""
         self._read_environment()
         if self.values.bool("debug"):
             self._show_settings()
@@ -93,7 +92,7 @@ class Session:
         return self.values.list("endpoints")
 
     def client(self, endpoints: Sequence[str] | None = None) -> Client:
-        """A client of these endpoints (all that were given, otherwise). Raises CommandError, exit 128."""
+        """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128."""
         user, password = self._user
         try:
             return Client(
@@ -131,7 +130,7 @@ class Session:
         )
 
     def info(self, message: str, **fields: str) -> None:
-        """A line of what is being done, on stderr, as etcdctl writes it."""
+        """Log progress to stderr, as etcdctl does."""
         self._log("info", message, **fields)
 
     def warn(self, text: str) -> None:
@@ -139,7 +138,7 @@ class Session:
         self.err.flush()
 
     def _read_environment(self) -> None:
-        """Set from `ETCDCTL_*` what no flag has set."""
+        """Apply `ETCDCTL_*` to flags that are not given."""
         known = {_variable(name): flag for name, flag in self.values.flags.items() if name in _GLOBAL_NAMES}
         for variable, flag in known.items():
             text = self._environment.get(variable, "")
@@ -167,12 +166,12 @@ class Session:
             if name in self.values.changed and not self.values.string(name):
                 raise bad_arguments(f"empty string is passed to --{name} option")
         if self.values.string("discovery-srv"):
-            raise CommandError(Exit.BAD_FEATURE, "--discovery-srv is not supported; give the members with --endpoints")
+            raise CommandError(Exit.BAD_FEATURE, "--discovery-srv is not supported; list the members with --endpoints")
         if not self.values.list("endpoints"):
             raise bad_arguments("no endpoints given")
 
     def _tls_files(self) -> TLSFiles | None:
-        """What the flags say about TLS; None when it is used only for https endpoints, with the system's authorities."""
+        """The TLS flags. None if there are none: TLS for https endpoints only, with the system's CA certificates."""
         values = self.values
         files = TLSFiles(
             cacert=values.string("cacert"),

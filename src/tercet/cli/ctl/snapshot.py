@@ -1,8 +1,7 @@
-"""snapshot save: one member's store into a file, which appears under its name only when it is whole and checked.
+"""snapshot save: write one member's store to a file.
 
-It is written beside it as FILE.part, mode 0600 since it holds all keys and values. As in etcd's own snapshots the SHA-256 of
-the store stands in the last 32 bytes: what `etcdutl snapshot restore` checks later is checked here already, so that a backup
-that was cut short on its way is not taken for one.
+The data goes to FILE.part (mode 0600: it holds all keys and values), which is fsynced, verified and renamed. The last 32 bytes
+of a snapshot are the SHA-256 of the rest; `etcdutl snapshot restore` checks it at the restore, this command when it saves.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_STORE_BLOCK_BYTES = 512  # a bbolt file is a multiple of it; with its sum behind it, it is not
+_STORE_BLOCK_BYTES = 512  # a bbolt file is a multiple of it, a bbolt file with checksum is not
 
 
 async def _save(session: Session, arguments: list[str]) -> None:
@@ -44,15 +43,15 @@ async def _save(session: Session, arguments: list[str]) -> None:
         text = "context deadline exceeded" if error.code is Code.DEADLINE_EXCEEDED else str(error)
         raise CommandError(Exit.INTERRUPTED, text) from error
     finally:
-        with contextlib.suppress(OSError):  # it is there only if something went wrong; what did is being told
+        with contextlib.suppress(OSError):  # exists only after a failure, which is reported
             part.unlink()
-    told = f"Snapshot saved at {target}\n" + (f"Server version {version}\n" if version else "")
-    session.out.write(os.fsencode(told))
+    text = f"Snapshot saved at {target}\n" + (f"Server version {version}\n" if version else "")
+    session.out.write(os.fsencode(text))
     session.out.flush()
 
 
 async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> str:
-    """Write, check, rename; the version of the store as its member calls it, "" if it does not."""
+    """Write, verify, rename. Returns the server version that the member reports, "" if it does not."""
     began = time.perf_counter_ns()
     with _opened(part) as file:
         session.info("created temporary db file", path=str(part))
@@ -75,7 +74,7 @@ async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> s
 
 
 async def _receive(session: Session, file: BinaryIO) -> tuple[str, int]:
-    """All parts into the file. Raises CommandError unless the sum at their end is that of what came before it."""
+    """Write all parts to the file. Raises CommandError if the checksum at their end does not match."""
     timeout = session.command_timeout if "command-timeout" in session.values.changed else None
     digest, tail, size, version = hashlib.sha256(), b"", 0, ""
     async with (
@@ -95,14 +94,14 @@ async def _receive(session: Session, file: BinaryIO) -> tuple[str, int]:
     if size % _STORE_BLOCK_BYTES != _DIGEST_BYTES:
         raise CommandError(Exit.INTERRUPTED, f"sha256 checksum not found [bytes: {size}]")
     if tail != digest.digest():
-        raise CommandError(Exit.INTERRUPTED, "the snapshot does not have the sha256 checksum at its end; it was damaged")
+        raise CommandError(Exit.INTERRUPTED, "sha256 checksum mismatch: the snapshot was damaged in transit")
     return version, size
 
 
 def _opened(part: Path) -> BinaryIO:
     try:
         file = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
-        os.fchmod(file.fileno(), 0o600)  # one that an interrupted save has left may be anybody's to read
+        os.fchmod(file.fileno(), 0o600)  # the file of an interrupted save may have other permissions
     except OSError as error:
         raise _cannot(f"could not open {part}", part, error) from error
     return file
@@ -131,8 +130,8 @@ SNAPSHOT = Command(
             "<filename>",
             run=_save,
             description=(
-                "Exactly one endpoint must be given. Without --command-timeout it may take any time.\n"
-                "`etcdutl snapshot status` tells about the file, `etcdutl snapshot restore` makes a data directory of it."
+                "Give exactly one endpoint. There is no timeout unless --command-timeout is given.\n"
+                "`etcdutl snapshot status` describes the file, `etcdutl snapshot restore` creates a data directory from it."
             ),
             examples=("tercetctl --endpoints https://10.0.0.1:2379 snapshot save backup.db",),
         ),

@@ -1,4 +1,4 @@
-"""How an RPC's error reads: etcd's own errors by their text alone, all others with their code, as etcdctl prints them."""
+"""Texts of RPC errors as etcdctl prints them: etcd's own errors without the code, all others with it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _LOCAL = frozenset({"context deadline exceeded", "context canceled"})
 
 
 def status_text(error: StatusError) -> str:
-    """What follows `Error: `."""
+    """The text after `Error: `."""
     is_known = error.message.startswith("etcdserver: ") or error.message in _LOCAL
     return error.message if is_known else full_status(error)
 
 
 def full_status(error: StatusError) -> str:
-    """As Go's gRPC library prints it."""
+    """The text of Go's gRPC library."""
     return f"rpc error: code = {go_code_name(error.code)} desc = {error.message}"
 
 

@@ -1,4 +1,4 @@
-"""Tables as etcdctl 3.7 draws them: header in capitals and centred, cells to the right, lines of box-drawing characters."""
+"""Tables as etcdctl 3.7 draws them: centred upper-case header, right-aligned cells, box-drawing characters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unicodedata import east_asian_width
 
 
 def draw(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The whole table, ending in a newline."""
+    """The table with a final newline."""
     titles = [title.upper().replace("_", " ") for title in header]
     widths = [max(map(_width, column)) for column in zip(titles, *rows, strict=True)]
     lines = [

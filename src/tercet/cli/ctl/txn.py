@@ -1,4 +1,4 @@
-"""txn: several comparisons and operations, read from stdin, carried out as one."""
+"""txn: comparisons and operations from stdin, in one transaction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _prompt(session: Session, text: str) -> None:
 
 
 def _block(session: Session) -> Iterator[str]:
-    """The lines up to the next empty one. Raises CommandError if the input ends before it: half a txn is not carried out."""
+    """The lines before the next empty line. Raises CommandError if stdin ends first: an incomplete txn is not sent."""
     while True:
         line = session.stdin.readline()
         if not line.endswith(b"\n"):
@@ -54,7 +54,7 @@ TXN = Command(
     (Flag("interactive", "bool", False, "Input transaction in interactive mode", short="i"),),
     _txn,
     description=(
-        "Reads three blocks from stdin, each ended by an empty line: comparisons, what to do if all hold, what to do if not.\n"
+        "Reads three blocks from stdin, each followed by an empty line: comparisons, operations on success, on failure.\n"
         'A comparison is target("key") op "value"; target is value, version, create, mod or lease; op is =, !=, < or >.\n'
         "An operation is a put, get or del with its flags."
     ),

@@ -1,4 +1,4 @@
-"""The little language of `txn`: what its lines say, as parts of a TxnRequest.
+"""The input language of `txn`, parsed into parts of a TxnRequest.
 
 mod("foo") > "0"            a comparison: target("key") op "value", key and value quoted as in Go
 put foo "a b" --prev-kv     an operation: the arguments of put, get or del, quoted as in a shell
@@ -48,7 +48,7 @@ def parse_compare(line: str) -> rpc_pb2.Compare:
     if build is None:
         raise _invalid(f"malformed comparison: {line} (unknown target {target})")
     if operator not in _RESULTS:
-        raise CommandError(Exit.BAD_CONNECTION, f"Unknown result op {operator} in {line}; it is one of =, !=, <, >")
+        raise CommandError(Exit.BAD_CONNECTION, f"Unknown result op {operator} in {line}; expected one of =, !=, <, >")
     try:
         compare = build(value)
     except GoSyntaxError as error:
@@ -59,7 +59,7 @@ def parse_compare(line: str) -> rpc_pb2.Compare:
 
 
 def _split_compare(line: str, target: str, rest: str) -> tuple[bytes, str, bytes]:
-    """Key, operator and value; the refusal shows how far the reading came."""
+    """Key, operator and value. The error shows what was parsed, as etcdctl's does."""
     key, operator = b"", ""
     at = 0
     try:
@@ -73,7 +73,7 @@ def _split_compare(line: str, target: str, rest: str) -> tuple[bytes, str, bytes
         if found is not None:
             return key, operator, unquote(found[1])
     except GoSyntaxError:
-        pass  # refused below, like a literal that is missing
+        pass  # an invalid literal is reported like a missing one
     raise _invalid(f'malformed comparison: {line}; got {target}({quote(key)}) {operator} ""')
 
 
@@ -98,7 +98,7 @@ def _value(value: bytes) -> rpc_pb2.Compare:
 
 
 def _lease(value: bytes) -> rpc_pb2.Compare:
-    return rpc_pb2.Compare(target=rpc_pb2.Compare.LEASE, lease=_number(value, 16))  # written as `lease grant` prints it
+    return rpc_pb2.Compare(target=rpc_pb2.Compare.LEASE, lease=_number(value, 16))  # hexadecimal, as `lease grant` prints it
 
 
 _TARGETS = {
@@ -111,7 +111,7 @@ _TARGETS = {
 
 
 async def parse_operation(session: Session, line: str) -> rpc_pb2.RequestOp:
-    """Raises CommandError with the texts of the command that the line names."""
+    """Raises CommandError with the texts of put, get and del."""
     words = split_words(line)
     if len(words) < 2:
         raise _invalid(f"invalid txn compare request: {line}")
@@ -131,7 +131,7 @@ async def parse_operation(session: Session, line: str) -> rpc_pb2.RequestOp:
 
 
 def split_words(line: str) -> list[str]:
-    """Words as in a shell: `'raw'`, `"Go escapes"`, or bare. Raises CommandError for a quote that is not closed."""
+    """Split as a shell does: `'raw'`, `"Go escapes"`, or bare words. Raises CommandError for an unclosed quote."""
     words: list[str] = []
     at = 0
     while at < len(line):

@@ -1,4 +1,4 @@
-"""version: which etcdctl this one behaves like, and which tercet it belongs to."""
+"""version: of the emulated etcdctl, and of tercet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def _version(session: Session, _: list[str]) -> None:
-    """etcdctl's two lines first, since scripts read the first one."""
+    """etcdctl's two lines first: scripts parse the first one."""
     api_version = ETCD_VERSION.rpartition(".")[0]
     session.out.write(f"etcdctl version: {ETCD_VERSION}\nAPI version: {api_version}\ntercet version: {__version__}\n".encode())
 

@@ -153,7 +153,7 @@ async def _serve(cluster: LocalCluster, data_dir: Path, timeout: float) -> int:
             await supervisor.start()
             if not await _until_healthy(cluster, timeout, stop, say):
                 return 0
-        _print_next_steps(cluster.plan, data_dir)
+        click.echo(next_steps(cluster.plan, data_dir))
         return await supervisor.run()
     except MemberExited as exited:
         _print_exit(exited)
@@ -193,7 +193,8 @@ async def _until_healthy(cluster: LocalCluster, timeout: float, stop: asyncio.Ev
         await asyncio.gather(healthy, stopped, return_exceptions=True)
 
 
-def _print_next_steps(plan: Plan, data_dir: Path) -> None:
+def next_steps(plan: Plan, data_dir: Path) -> str:
+    """What to type next, word for word as README.md shows it."""
     directory = short_path(str(data_dir))
 
     def inside(name: str) -> str:
@@ -208,8 +209,10 @@ def _print_next_steps(plan: Plan, data_dir: Path) -> None:
     if len(plan.members) > 2:
         steps.append(f"kill -9 $(cat {inside(f'{plan.members[1].name}/pid')})")
     text = "".join(f"  {step}\n" for step in steps)
-    click.echo(f"\nThe cluster is running. In another terminal:\n\n{text}")
-    click.echo(f"Ctrl-C stops it. Data, certificates and logs are in {directory}.")
+    return (
+        f"\nThe cluster is running. In another terminal:\n\n{text}\n"
+        f"Ctrl-C stops it. Data, certificates and logs are in {directory}."
+    )
 
 
 def _print_exit(exited: MemberExited) -> None:

@@ -1,4 +1,4 @@
-"""How are answers shown? One file per output format; `make_printer` finds the one that --write-out names."""
+"""Output formats, one file each; `make_printer` returns the one that --write-out names."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ _PRINTERS: dict[str, Callable[[Sink, Sink, bool], Printer]] = {
 
 
 def make_printer(name: str, out: Sink, err: Sink, *, is_hex: bool) -> Printer:
-    """Raises CommandError (exit 4) for a format that does not exist."""
+    """Raises CommandError (exit 4) for an unknown format."""
     if name not in _PRINTERS:
         raise CommandError(Exit.BAD_FEATURE, "unsupported output format")
     return _PRINTERS[name](out, err, is_hex)

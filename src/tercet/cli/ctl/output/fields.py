@@ -1,4 +1,4 @@
-"""The format for reading everything: `"Name" : value`, one field a line."""
+"""The format that shows every field: `"Name" : value`, one per line."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class FieldsPrinter(Printer):
     def _header(self, header: rpc_pb2.ResponseHeader) -> None:
         self._field("ClusterID", self._id(header.cluster_id))
         self._field("MemberID", self._id(header.member_id))
-        if header.revision > 0:  # the answers of cluster calls carry none
+        if header.revision > 0:  # absent in responses of the Cluster service
             self._field("Revision", header.revision)
         self._field("RaftTerm", header.raft_term)
 

@@ -1,4 +1,4 @@
-"""The format for programs: one line of JSON, with Go's names and order of fields."""
+"""The JSON format: one line, with the field names and order of Go's encoder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class JsonPrinter(Printer):
 
 
 def _with_hex_ids(shown: Json) -> Json:
-    """`--hex`: the IDs as the hexadecimal text that `member remove` and others take."""
+    """`--hex`: IDs as hexadecimal strings, the form that `member remove` takes."""
     header = {key: f"{value:x}" if key in ("cluster_id", "member_id") else value for key, value in shown["header"].items()}
     members = [{**member, "ID": f"{member['ID']:x}"} for member in shown.get("members", [])]
     return {**shown, "header": header, "members": members}

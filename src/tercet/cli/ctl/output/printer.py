@@ -1,6 +1,6 @@
-"""What every output format can be asked to show. A format that cannot says so, with etcdctl's exit code 4.
+"""The interface of output formats. A format that cannot print a response fails with etcdctl's exit code 4.
 
-The request has been carried out by then: the format is looked at only when the answer is printed, as in etcdctl.
+It fails after the request was executed, as in etcdctl.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from tercet.proto import rpc_pb2
 
 
 class Sink(Protocol):
-    """Where output goes: stdout's or stderr's buffer."""
+    """A binary output stream."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
 @dataclass(frozen=True)
 class EndpointHealth:
-    """What asking one endpoint brought, and how long it took."""
+    """The result of one endpoint's health check, and how long it took."""
 
     endpoint: str
     health: bool
@@ -42,7 +42,7 @@ class EndpointHash:
 
 
 class Printer:
-    """The format that shows nothing; each real one overrides what it can show."""
+    """The base of all formats; each overrides what it can print."""
 
     name = ""
 

@@ -1,4 +1,4 @@
-"""The format for other programs: the answer's bytes as they came, without a newline."""
+"""The protobuf format: the encoded response, without a newline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns of what is shown in lines and in tables alike: members, and the health, status and hash of endpoints."""
+"""Columns that the simple and the table format share: members, and health, status and hash of endpoints."""
 
 from __future__ import annotations
 

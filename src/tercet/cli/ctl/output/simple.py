@@ -1,4 +1,4 @@
-"""The format for people and shell pipes: keys and values as they are, one line each."""
+"""The default format, for people and pipes: raw keys and values, one per line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SimplePrinter(Printer):
             self.line(", ".join(row))
 
     def endpoint_health(self, results: Sequence[EndpointHealth]) -> None:
-        """The healthy on stdout, the others on stderr, so that either can be counted."""
+        """Healthy endpoints on stdout, unhealthy ones on stderr, as in etcdctl."""
         for result in results:
             if result.health:
                 self.line(f"{result.endpoint} is healthy: successfully committed proposal: took = {result.took}")

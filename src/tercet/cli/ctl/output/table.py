@@ -1,4 +1,4 @@
-"""The format for looking at a cluster: tables of members and endpoints."""
+"""The table format: members and endpoints only."""
 
 from __future__ import annotations
 

@@ -1,0 +1,104 @@
+"""What members have acknowledged in messages, over all incarnations: it must be true when sent and stay true.
+
+A vote, or an acknowledgement of entries, must be durable before it leaves, and a restart must find it. So for each message that
+leaves a member:
+- one vote a term, whatever happens to the voter (paper §5.2);
+- the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage).
+And at any time:
+- a member in the term of its last acknowledgement still has what it acknowledged;
+- a leader's `match` of a follower is no higher than what that follower acknowledged in the leader's term;
+- a read index is not below what was committed anywhere when the read began (thesis §6.4).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tercet.errors import require
+from tercet.raft import Raft
+from tercet.raft.types import Message, MessageType, Role
+
+
+class Durable(NamedTuple):
+    """What a member's log has on disk."""
+
+    term: int
+    vote: int
+    last_index: int
+
+
+class Acknowledgements:
+    """Record of all votes and acknowledgements of a run."""
+
+    def __init__(self) -> None:
+        self._votes: dict[tuple[int, int], int] = {}  # (member, term) -> candidate
+        self._last_vote: dict[int, int] = {}  # member -> term
+        self._acknowledged: dict[int, tuple[int, int]] = {}  # member -> (term, index) of the newest term
+        self._reads: dict[bytes, int] = {}  # context -> committed index when the read was first sent
+
+    def sent(self, message: Message, durable: Durable, committed: int) -> None:
+        """Check a message that leaves a member. committed: the highest index committed anywhere."""
+        kind = message.type
+        if kind == MessageType.APP_RESP:
+            if not message.reject:
+                self._entries_acknowledged(message, durable)
+        elif kind == MessageType.VOTE_RESP:
+            if not message.reject:
+                self._voted(message.from_, message.term, message.to, durable)
+        elif kind == MessageType.VOTE:
+            self._voted(message.from_, message.term, message.from_, durable)
+        elif kind == MessageType.READ_INDEX:
+            self._reads.setdefault(message.entries[0].data, committed)
+        elif kind == MessageType.READ_INDEX_RESP:
+            asked_at = self._reads.get(message.entries[0].data, 0)
+            require(message.index >= asked_at, "a read index below what was committed when the read began", message, asked_at)
+
+    def _voted(self, member: int, term: int, candidate: int, durable: Durable) -> None:
+        known = self._votes.setdefault((member, term), candidate)
+        require(known == candidate, "voted twice in one term", member, term, known, candidate)
+        require(
+            durable.term > term or (durable.term, durable.vote) == (term, candidate),
+            "a vote leaves before it is durable",
+            member,
+            term,
+            durable,
+        )
+        self._last_vote[member] = max(term, self._last_vote.get(member, 0))
+
+    def _entries_acknowledged(self, message: Message, durable: Durable) -> None:
+        member, term, index = message.from_, message.term, message.index
+        require(durable.last_index >= index, "entries are acknowledged before they are durable", member, index, durable)
+        require(durable.term >= term, "an acknowledgement leaves before its term is durable", member, term, durable)
+        known_term, known_index = self._acknowledged.get(member, (0, 0))
+        if term > known_term or (term == known_term and index > known_index):
+            self._acknowledged[member] = (term, index)
+
+    def check(self, raft: Raft) -> None:
+        """Check one member after an event."""
+        term, index = self._acknowledged.get(raft.id, (0, 0))
+        if raft.term == term:
+            require(raft.log.last_index >= index, "acknowledged entries are lost", raft.id, term, index, raft.log)
+        if raft.role is Role.LEADER:
+            self._check_matches(raft)
+
+    def _check_matches(self, raft: Raft) -> None:
+        for member, progress in raft.tracker.peers.items():
+            if member != raft.id and progress.match:
+                term, index = self._acknowledged.get(member, (0, 0))
+                require(
+                    term > raft.term or (term == raft.term and progress.match <= index),
+                    "the leader counts entries that a follower has not acknowledged to it",
+                    raft.id,
+                    member,
+                    progress,
+                    (term, index),
+                )
+
+    def restarted(self, raft: Raft) -> None:
+        """Check a member that has just restarted: its disk still has what it acknowledged."""
+        term, _ = self._acknowledged.get(raft.id, (0, 0))
+        voted = self._last_vote.get(raft.id, 0)
+        require(raft.term >= max(term, voted), "a restart lost the term", raft.id, raft.term, term, voted)
+        if voted and raft.term == voted:
+            candidate = self._votes[raft.id, voted]
+            require(raft.voted_for == candidate, "a restart lost the vote", raft.id, voted, raft.voted_for, candidate)

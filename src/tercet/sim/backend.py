@@ -1,0 +1,308 @@
+"""A member's backend: commits take time and cover a prefix of what was applied, as in storage/lmdb_backend.py.
+
+    put, delete    change the current content at once
+    commit begins  100 ms after a change, or when asked: everything up to the last `applied`, while new changes go on
+    commit ends    some milliseconds later: durable, and its callbacks run
+A crash leaves the content of the last commit that ended; one in progress is lost or kept as a whole. Power cuts, a full disk
+and read errors come from the member's disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from random import Random
+from typing import Final
+
+from sortedcontainers import SortedDict
+
+from tercet.errors import StorageFailure, require
+from tercet.sim.clock import MILLISECOND
+from tercet.sim.disk import Disk
+from tercet.storage.interfaces import Bucket, ReadView, Staged
+
+Tables = dict[Bucket, SortedDict[bytes, bytes]]
+Undo = dict[tuple[Bucket, bytes], bytes | None]
+"""Values before the first change, None for a key that did not exist."""
+Then = Callable[[], None]
+Schedule = Callable[[int, Then], None]
+
+COMMIT_INTERVAL: Final = 100 * MILLISECOND
+_META_KEYS: Final = (b"consistent_index", b"term")
+
+
+class TablesView:
+    """See `interfaces.ReadView`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def get(self, bucket: Bucket, key: bytes) -> bytes | None:
+        value: bytes | None = self._tables[bucket].get(key)
+        return value
+
+    def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Changes made during a scan are seen if they lie ahead."""
+        table = self._tables[bucket]
+        position = table.bisect_left(start)
+        while position < len(table):
+            key, value = table.peekitem(position)
+            if end is not None and key >= end:
+                return
+            yield key, value
+            position = table.bisect_right(key)
+
+    def close(self) -> None:
+        pass
+
+
+class StagedTables:
+    """See `interfaces.Staged`."""
+
+    def __init__(self, tables: Tables, point: tuple[int, int]) -> None:
+        self.tables = tables
+        self.point = point
+        self.is_spent = False
+
+    def view(self) -> TablesView:
+        return TablesView(self.tables)
+
+    def discard(self) -> None:
+        self.is_spent = True
+
+
+class SimulatedBackend:
+    """See `interfaces.Backend`. It belongs to the disk: `start` begins an incarnation, `crash` ends one."""
+
+    def __init__(self, disk: Disk, random: Random) -> None:
+        self._disk = disk
+        self._random = random
+        self._tables = _new_tables()
+        self._reader = TablesView(self._tables)
+        self._schedule: Schedule = _no_schedule
+        self._on_failure: Callable[[StorageFailure], None] = _no_failure
+        self._open: Undo = {}  # changes since the last `applied`
+        self._closed: Undo = {}  # changes before it that no commit has taken up
+        self._sealed: Undo = {}  # changes in the commit in progress
+        self._point = self._durable = self._sealed_point = (0, 0)
+        self._waiting: list[Then] = []
+        self._sealed_waiting: list[Then] | None = None  # None: no commit is in progress
+        self._commit_number = 0
+        self._commit_wanted = False
+        self._timer_is_set = False
+        self._bytes = 0
+
+    def start(self, schedule: Schedule, on_failure: Callable[[StorageFailure], None]) -> None:
+        self._schedule = schedule
+        self._on_failure = on_failure
+
+    def crash(self) -> None:
+        """Lose what no commit holds; a commit in progress is durable or lost by chance."""
+        if self._sealed_waiting is not None and self._random.random() < 0.5:
+            self._make_durable()
+        for undo in (self._open, self._closed, self._sealed):
+            _revert(self._tables, undo)
+            undo.clear()
+        self._point = self._sealed_point = self._durable
+        self._waiting.clear()
+        self._sealed_waiting = None
+        self._commit_number += 1
+        self._commit_wanted = self._timer_is_set = False
+        self._bytes = _size(self._tables)
+        self._schedule = _no_schedule
+
+    # --- writing and reading
+
+    def put(self, bucket: Bucket, key: bytes, value: bytes) -> None:
+        require(bool(key), "a key is empty", bucket)
+        table = self._tables[bucket]
+        before = table.get(key)
+        self._open.setdefault((bucket, key), before)
+        table[key] = value
+        self._bytes += len(value) - len(before) if before is not None else len(key) + len(value)
+
+    def delete(self, bucket: Bucket, key: bytes) -> None:
+        before = self._tables[bucket].pop(key, None)
+        if before is not None:
+            self._open.setdefault((bucket, key), before)
+            self._bytes -= len(key) + len(before)
+
+    def get(self, bucket: Bucket, key: bytes) -> bytes | None:
+        self._disk.before_read()
+        return self._reader.get(bucket, key)
+
+    def get_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
+        self._disk.before_read()
+        return [self._reader.get(bucket, key) for key in keys]
+
+    def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        return self._reader.scan(bucket, start, end)
+
+    def applied(self, index: int, term: int) -> None:
+        for place, before in self._open.items():
+            self._closed.setdefault(place, before)
+        self._open.clear()
+        self._point = (index, term)
+        if self._commit_wanted:
+            self._commit_if_wanted()
+        elif not self._timer_is_set:
+            self._timer_is_set = True
+            self._schedule(COMMIT_INTERVAL, self._on_timer)
+
+    # --- commits
+
+    @property
+    def path(self) -> str:
+        return "in memory"
+
+    @property
+    def applied_index(self) -> int:
+        return self._durable[0]
+
+    @property
+    def applied_term(self) -> int:
+        return self._durable[1]
+
+    def commit(self, then: Then | None = None) -> None:
+        if then is not None:
+            self._waiting.append(then)
+        self._commit_wanted = True
+        self._commit_if_wanted()
+
+    def commit_now(self) -> None:
+        require(not self._open, "commit in the middle of an entry", self._point)
+        self._finish_commit()
+        self._commit_wanted = True
+        self._commit_if_wanted()
+        self._finish_commit()
+
+    def view(self, then: Callable[[ReadView], None]) -> None:
+        def open_view() -> None:
+            tables = {bucket: table.copy() for bucket, table in self._tables.items()}
+            for undo in (self._open, self._closed, self._sealed):
+                _revert(tables, undo)
+            then(TablesView(tables))
+
+        self.commit(open_view)
+
+    def open_view_seconds(self) -> list[float]:
+        """Views are copies: they pin nothing."""
+        return []
+
+    def defragment(self, then: Then, *, failed: Callable[[StorageFailure], None] | None = None) -> None:
+        self.commit(then)
+
+    def _on_timer(self) -> None:
+        self._timer_is_set = False
+        self._commit_wanted = True
+        self._commit_if_wanted()
+
+    def _commit_if_wanted(self) -> None:
+        if self._sealed_waiting is not None or self._open or not self._commit_wanted:
+            return
+        self._commit_wanted = False
+        waiting, self._waiting = self._waiting, []
+        if self._point == self._durable and not self._closed:
+            self._run(waiting)
+            return
+        self._sealed, self._closed = self._closed, {}
+        self._sealed_point, self._sealed_waiting = self._point, waiting
+        self._commit_number += 1
+        self._schedule(self._disk.latency(), partial(self._end_commit, self._commit_number))
+
+    def _end_commit(self, number: int) -> None:
+        if number != self._commit_number or self._sealed_waiting is None:
+            return  # it was finished by `commit_now`
+        try:
+            self._disk.before_write()
+            self._disk.before_sync()
+        except StorageFailure as failure:
+            self._on_failure(failure)
+            return
+        waiting = self._make_durable()
+        self._run(waiting)
+        if self._commit_wanted:
+            self._commit_if_wanted()
+
+    def _finish_commit(self) -> None:
+        """Wait for the commit in progress."""
+        if self._sealed_waiting is not None:
+            self._disk.before_sync()
+            self._run(self._make_durable())
+
+    def _make_durable(self) -> list[Then]:
+        waiting, self._sealed_waiting = self._sealed_waiting or [], None
+        self._sealed = {}
+        self._durable = self._sealed_point
+        # The keys are part of the commit alone: no later change of this content may show a point of its own.
+        meta = self._tables[Bucket.META]
+        for key, number in zip(_META_KEYS, self._durable, strict=True):
+            meta[key] = number.to_bytes(8, "big")
+        return waiting
+
+    def _run(self, waiting: Iterable[Then]) -> None:
+        for then in waiting:
+            self._schedule(0, then)
+
+    # --- snapshots
+
+    def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> StagedTables:
+        tables = _new_tables()
+        for bucket, key, value in items:
+            tables[bucket][key] = value
+        self._disk.before_write()
+        meta = tables[Bucket.META]
+        own_index, own_term = (int.from_bytes(meta.get(key, b""), "big") for key in _META_KEYS)
+        return StagedTables(tables, max((index, term), (own_index, own_term)))
+
+    def install(self, staged: Staged) -> tuple[int, int]:
+        assert isinstance(staged, StagedTables)
+        require(not staged.is_spent, "installs what was discarded", staged)
+        self._finish_commit()
+        self._disk.before_sync()  # a power cut before the rename
+        staged.is_spent = True
+        self._tables = staged.tables
+        self._reader = TablesView(self._tables)
+        self._open.clear()
+        self._closed.clear()
+        self._point = self._sealed_point = staged.point
+        self._bytes = _size(self._tables)
+        self._run(self._make_durable())
+        waiting, self._waiting = self._waiting, []
+        self._run(waiting)
+        self._disk.before_sync()  # and after it
+        return self._point
+
+    def size(self) -> int:
+        return self._bytes
+
+    def size_in_use(self) -> int:
+        return self._bytes
+
+    def close(self) -> None:
+        if not self._open:
+            self.commit_now()
+
+
+def _new_tables() -> Tables:
+    return {bucket: SortedDict() for bucket in Bucket}
+
+
+def _size(tables: Tables) -> int:
+    return sum(len(key) + len(value) for table in tables.values() for key, value in table.items())
+
+
+def _revert(tables: Tables, undo: Undo) -> None:
+    for (bucket, key), before in undo.items():
+        if before is None:
+            tables[bucket].pop(key, None)
+        else:
+            tables[bucket][key] = before
+
+
+def _no_schedule(delay: int, then: Then) -> None:
+    """Between incarnations nothing runs."""
+
+
+def _no_failure(failure: StorageFailure) -> None:
+    raise failure

@@ -1,0 +1,97 @@
+"""Checks of replies, and of members' stores, against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tercet.errors import COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, require
+from tercet.mvcc import Store
+from tercet.proto import kv_pb2, rpc_pb2
+from tercet.sim.history import HistoryViolation, Operation
+from tercet.sim.model import Model
+from tercet.sim.requests import message_of
+from tercet.storage.interfaces import Backend, Bucket
+
+_LEASE_ERRORS = (LEASE_NOT_FOUND, LEASE_EXISTS)
+
+
+def check_replies(history: Iterable[Operation], model: Model) -> None:
+    """Raises HistoryViolation at the first reply that the model contradicts. The model holds all committed entries."""
+    for operation in history:
+        if operation.returned is None:
+            continue
+        if operation.error is not None:
+            _check_error(operation, model)
+        elif operation.response is not None:
+            expected = _expected(operation, model)
+            if expected is not None and _plain(operation.response) != _plain(expected):
+                raise HistoryViolation(f"a reply contradicts the log: {operation}\n  expected {expected}")
+
+
+def _check_error(operation: Operation, model: Model) -> None:
+    error, asked = operation.error, getattr(operation.request, "revision", 0)
+    if error is FUTURE_REVISION and not operation.is_serializable and asked:
+        raise HistoryViolation(f"a revision that a client has seen does not exist: {operation}")
+    if error is COMPACTED and asked >= model.compacted:
+        raise HistoryViolation(f"a revision is refused that was never compacted: {operation}")
+
+
+def _expected(operation: Operation, model: Model) -> Any:
+    request, revision = message_of(operation), operation.revision
+    if isinstance(request, rpc_pb2.RangeRequest):
+        return model.range(request, revision)
+    if operation.took_effect:
+        return model.responses.get(revision, "a revision that no entry made")
+    if isinstance(request, rpc_pb2.TxnRequest):
+        return model.txn_at(request, revision)
+    if isinstance(request, rpc_pb2.DeleteRangeRequest):
+        return rpc_pb2.DeleteRangeResponse() if not model.range(_range_of(request), revision).count else "something deleted"
+    return None
+
+
+def _range_of(request: rpc_pb2.DeleteRangeRequest) -> rpc_pb2.RangeRequest:
+    return rpc_pb2.RangeRequest(key=request.key, range_end=request.range_end)
+
+
+def _plain(response: Any) -> Any:
+    """Without the headers of nested responses, which hold nothing but the revision."""
+    if isinstance(response, rpc_pb2.TxnResponse):
+        plain = rpc_pb2.TxnResponse()
+        plain.CopyFrom(response)
+        for op in plain.responses:
+            for name in ("response_range", "response_put", "response_delete_range"):
+                if op.HasField(name):
+                    getattr(op, name).ClearField("header")
+        return plain
+    return response
+
+
+def check_store(store: Store, backend: Backend, model: Model) -> None:
+    """A member's store is what the log leads to, now and at every revision that is not compacted. Raises InvariantViolation."""
+    require(store.revision == model.revision, "another revision than the log's", store.revision, model.revision)
+    require(store.compact_revision == model.compacted, "another compaction than the log's", store.compact_revision)
+    store.index.check()
+    for revision in range(max(model.compacted, 1), model.revision + 1):
+        request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=revision)
+        found = rpc_pb2.RangeResponse.FromString(store.range(request))
+        expected = model.live(revision)
+        require(list(found.kvs) == expected, "other data than the log's", revision, found, expected)
+    if store.finished_compact_revision == model.compacted:
+        _check_records(backend, model)
+
+
+def _check_records(backend: Backend, model: Model) -> None:
+    """After a compaction the backend holds exactly what reads and watchers can still see."""
+    found = {
+        (int.from_bytes(revision_key[:8], "big"), kv_pb2.KeyValue.FromString(kv).key)
+        for revision_key, kv in backend.scan(Bucket.KEY)
+    }
+    expected = set()
+    for key, versions in model.history():
+        older = [version for version in versions if version[0] <= model.compacted]
+        kept = [version for version in versions if version[0] > model.compacted]
+        if older and (older[-1][1] is not None or older[-1][0] == model.compacted):
+            kept.append(older[-1])
+        expected |= {(revision, key) for revision, _ in kept}
+    require(found == expected, "the backend's records are not those of the log", sorted(found ^ expected)[:5])

@@ -1,0 +1,152 @@
+"""Choice of the next operation of a client.
+
+Half of the operations are reads and writes of single keys, `key-N`, whose history the linearizability checker judges by itself.
+The others use the rest of the API, on keys `set-N`: ranges at old revisions, serializable reads, transactions of several
+operations, leases, deletes of a range. Those are checked with the model (model.py).
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+from tercet.proto import rpc_pb2
+from tercet.sim.history import Kind, Operation
+
+_KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE] * 2 + [Kind.REQUEST] * 20
+_SET_KEYS: Final = 6
+_LEASES: Final = 3
+_Compare = rpc_pb2.Compare
+_Op = rpc_pb2.RequestOp
+
+
+class Workload:
+    """Draws operations. It remembers what replies have shown, so that comparisons succeed now and then."""
+
+    def __init__(self, random: Random, *, keys: int) -> None:
+        self.keys = [b"key-%d" % number for number in range(keys)]
+        self._random = random
+        self._seen: dict[bytes, bytes | None] = dict.fromkeys(self.keys)
+        self._revision = 1
+        self._values = 0
+
+    def draw(self, client: int, now: int) -> Operation:
+        random = self._random
+        kind = random.choice(_KINDS)
+        if kind is Kind.REQUEST:
+            return self._request(client, now)
+        key = random.choice(self.keys)
+        operation = Operation(client, kind, key, now)
+        if kind in (Kind.PUT, Kind.CAS):
+            operation.value = self._value()
+        if kind is Kind.CAS:
+            operation.expected = self._seen[key] if random.random() < 0.9 else None
+        return operation
+
+    def replied(self, operation: Operation) -> None:
+        """An operation was answered."""
+        self._revision = max(self._revision, operation.revision)
+        if operation.kind is Kind.GET:
+            self._seen[operation.key] = operation.found
+        elif operation.kind is not Kind.REQUEST and operation.took_effect:
+            self._seen[operation.key] = operation.value
+
+    def _value(self) -> bytes:
+        """A value that no other operation puts. Some are longer than a sector, so that a power cut can tear them."""
+        self._values += 1
+        return b"%d" % self._values + b"." * self._random.choice((0, 0, 0, 1000))
+
+    # --- requests
+
+    def _request(self, client: int, now: int) -> Operation:
+        random = self._random
+        make = random.choice(
+            (self._range, self._range, self._read_txn, self._txn, self._txn, self._put, self._put, self._delete, self._lease)
+        )
+        request, is_serializable = make()
+        return Operation(client, Kind.REQUEST, b"", now, request=request, is_serializable=is_serializable)
+
+    def _range(self) -> tuple[Any, bool]:
+        request = self._range_request()
+        request.serializable = self._random.random() < 0.4
+        return request, request.serializable
+
+    def _read_txn(self) -> tuple[Any, bool]:
+        request = rpc_pb2.TxnRequest(compare=[self._compare()])
+        for branch in (request.success, request.failure):
+            branch.extend(_Op(request_range=self._range_request()) for _ in range(self._random.randint(1, 2)))
+        return request, False
+
+    def _txn(self) -> tuple[Any, bool]:
+        random = self._random
+        request = rpc_pb2.TxnRequest(compare=[self._compare() for _ in range(random.randint(0, 2))])
+        for branch in (request.success, request.failure):
+            numbers = random.sample(range(_SET_KEYS), 4)
+            for number in numbers[: random.randint(0, 3)]:  # no key twice: a revision holds one change of a key
+                branch.append(self._write_op(b"set-%d" % number))
+        if not request.success:
+            request.success.append(self._write_op(b"set-%d" % random.randrange(_SET_KEYS)))
+        return request, False
+
+    def _write_op(self, key: bytes) -> rpc_pb2.RequestOp:
+        kind = self._random.randrange(4)
+        if kind == 0:
+            return _Op(request_delete_range=rpc_pb2.DeleteRangeRequest(key=key))
+        if kind == 1:
+            return _Op(request_range=rpc_pb2.RangeRequest(key=b"set-", range_end=b"set."))
+        return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value()))
+
+    def _put(self) -> tuple[Any, bool]:
+        random = self._random
+        lease = random.randint(1, _LEASES) if random.random() < 0.3 else 0
+        return rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=random.random() < 0.5), False
+
+    def _delete(self) -> tuple[Any, bool]:
+        start, end = self._bounds()
+        return rpc_pb2.DeleteRangeRequest(key=start, range_end=end, prev_kv=self._random.random() < 0.5), False
+
+    def _lease(self) -> tuple[Any, bool]:
+        lease = self._random.randint(1, _LEASES)
+        if self._random.random() < 0.6:
+            return rpc_pb2.LeaseGrantRequest(ID=lease, TTL=60), False
+        return rpc_pb2.LeaseRevokeRequest(ID=lease), False
+
+    def _range_request(self) -> rpc_pb2.RangeRequest:
+        random = self._random
+        start, end = self._bounds() if random.random() < 0.7 else (self._set_key(), b"")
+        request = rpc_pb2.RangeRequest(key=start, range_end=end)
+        if random.random() < 0.4:
+            request.revision = max(1, self._revision - random.randrange(12))
+        option = random.randrange(6)
+        if option == 0:
+            request.limit = random.randint(1, 3)
+        elif option == 1:
+            request.count_only = True
+        elif option == 2:
+            request.keys_only = True
+        return request
+
+    def _compare(self) -> rpc_pb2.Compare:
+        random = self._random
+        compare = _Compare(key=self._set_key(), result=random.choice((_Compare.EQUAL, _Compare.GREATER, _Compare.LESS)))
+        if random.random() < 0.2:
+            compare.range_end = b"set."
+        target = random.randrange(4)
+        if target == 0:
+            compare.target, compare.version = _Compare.VERSION, random.randint(0, 3)
+        elif target == 1:
+            compare.target, compare.create_revision = _Compare.CREATE, max(0, self._revision - random.randrange(20))
+        elif target == 2:
+            compare.target, compare.mod_revision = _Compare.MOD, max(0, self._revision - random.randrange(5))
+        else:
+            compare.target, compare.value = _Compare.VALUE, b"%d" % random.randint(0, self._values)
+        return compare
+
+    def _set_key(self) -> bytes:
+        return b"set-%d" % self._random.randrange(_SET_KEYS)
+
+    def _bounds(self) -> tuple[bytes, bytes]:
+        first = self._random.randrange(_SET_KEYS)
+        if self._random.random() < 0.3:
+            return b"set-%d" % first, b"set."
+        return b"set-%d" % first, b"set-%d" % self._random.randint(first, _SET_KEYS)

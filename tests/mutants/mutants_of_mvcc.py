@@ -1,0 +1,9 @@
+"""Mutants of mvcc/."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = ()
