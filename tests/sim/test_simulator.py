@@ -98,9 +98,9 @@ def test_rare_events_occur() -> None:
         "cut ",
         "repaired",
         "TIMEOUT_NOW",
-        "the record does not check",
-        "No space left on device",
-        "Input/output error",
+        "wrong crc",
+        "no space left on device",
+        "input/output error",
         "rejects a snapshot: the database ends early",
         "rejects",
     )

@@ -7,6 +7,7 @@ faults, and damage to the medium. `has_failed` tells a stop that the disk caused
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Final
 
@@ -68,15 +69,15 @@ class Disk:
             if self.syncs_left == 0:
                 raise PowerCut
             self.syncs_left -= 1
-        self.fail(self._faults().failed_sync, "fdatasync: Input/output error")
+        self.fail(self._faults().failed_sync, "fdatasync: input/output error")
 
     def before_read(self) -> None:
-        self.fail(self._faults().failed_read, "read: Input/output error")
+        self.fail(self._faults().failed_read, "read: input/output error")
 
     def before_write(self) -> None:
         if self.files.space_left is not None and self.files.space_left <= 0:
             self.has_failed = True
-            raise StorageFailure("write: No space left on device")
+            raise StorageFailure("write: no space left on device")
 
     def fail(self, chance: float, text: str) -> None:
         """Raises StorageFailure by chance."""
@@ -125,7 +126,11 @@ class Disk:
         if not spans:
             return False
         path, ends = self._random.choice(spans)
-        self.rotten = (path, self._random.randrange(ends[-1] * 8))
+        start, end = self._random.choice(list(pairwise([0, *ends])))
+        self.rotten = (
+            path,
+            self._random.randrange(start * 8, (end - len(wal_format.END)) * 8),
+        )  # a valid record needs no end mark
         self.files.flip_bit(*self.rotten)
         self.has_failed = True
         return True
