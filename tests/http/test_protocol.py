@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from tercet.http import Headers, HttpHandler, HttpLimits, HttpProtocol, Response
+from tercet.http import Access, Headers, HttpHandler, HttpLimits, HttpProtocol, Response
 from tests.http.member import make_routes, served
 from tests.support.waiting import settled, wait_until
 
@@ -102,6 +102,27 @@ def test_malformed_and_too_large_requests_are_refused(port: int, request_bytes: 
     answer = talk(port, request_bytes, shut=True)
     assert int(answer.split(b" ")[1]) == status
     assert b"Connection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://x/version", b"HTTPS://other:99/version?a=b", b"http:///version", b"ftp://u@h/version"]
+)
+def test_an_absolute_request_target_is_served(port: int, target: bytes) -> None:
+    answer = talk(port, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_the_authority_of_an_absolute_target_replaces_the_host_header() -> None:
+    routes, _ = make_routes(access=Access(hosts=frozenset({"good"})))
+    with served(routes) as port:
+        for authority, status in ((b"good:80", b"200"), (b"evil", b"421")):
+            answer = talk(port, b"GET http://%b/version HTTP/1.1\r\nHost: good\r\nConnection: close\r\n\r\n" % authority)
+            assert answer.split(b" ")[1] == status
+
+
+@pytest.mark.parametrize("target", [b"*", b"version", b"host:80"])
+def test_a_malformed_request_target_is_a_bad_request(port: int, target: bytes) -> None:
+    assert talk(port, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1"])

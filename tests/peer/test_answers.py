@@ -52,10 +52,10 @@ _CASES = [
     ("stream, too old", "GET", "/raft/stream/message/ab", {"X_Server_Version": "2.3.8"}, b"", 412, b"incompatible version\n"),
     ("stream, other cluster", "GET", "/raft/stream/foo/ab", {"X_Etcd_Cluster_ID": "1"}, b"", 412, b"cluster ID mismatch\n"),
     ("no such stream", "GET", "/raft/stream/foo/ab", {}, b"", 404, b"invalid path\n"),
-    ("a stream of nobody", "GET", "/raft/stream/message", {}, b"", 404, b"invalid path\n"),
+    ("a stream without a sender", "GET", "/raft/stream/message", {}, b"", 404, b"invalid path\n"),
     ("a stream and more", "GET", "/raft/stream/message/ab/", {}, b"", 404, b"invalid path\n"),
     ("no id", "GET", "/raft/stream/msgapp/xyz", {}, b"", 404, b"invalid from\n"),
-    ("a stranger", "GET", "/raft/stream/msgapp/ab", {}, b"", 404, b"error sender not found\n"),
+    ("an unknown sender", "GET", "/raft/stream/msgapp/ab", {}, b"", 404, b"error sender not found\n"),
     ("unknown path", "GET", "/raft/nothing", {}, b"", 404, b"404 page not found\n"),
     ("slash", "GET", "/members/", {}, b"", 404, b"404 page not found\n"),
 ]  # fmt: skip
@@ -130,20 +130,18 @@ def test_a_sender_that_gives_its_address_becomes_a_remote(tmp_path: Path) -> Non
     """Messages to it go by POST. Bad addresses, and senders over the limit, are ignored."""
 
     async def scenario() -> None:
-        async with member(OWN, tmp_path / "own") as own, member(0xAB, tmp_path / "stranger") as stranger:
-            headers = good(X_PeerURLs=f"{stranger.url},http://127.0.0.1:1", X_Raft_To=f"{OWN:x}")
+        async with member(OWN, tmp_path / "own") as own, member(0xAB, tmp_path / "sender") as sender:
+            headers = good(X_PeerURLs=f"{sender.url},http://127.0.0.1:1", X_Raft_To=f"{OWN:x}")
             assert split(await exchange(own.port, request("GET", "/raft/stream/message/ab", headers)))[0] == 404
             own.transport.send([Message(MessageType.HEARTBEAT, 0xAB, OWN)])
-            await until(lambda: stranger.notes.messages)
+            await until(lambda: sender.notes.messages)
             assert own.transport.peers == []
-            for stranger_id in range(1000, 1200):
-                headers = good(
-                    X_Server_From=f"{stranger_id:x}", X_PeerURLs="http://127.0.0.1:1" if stranger_id % 2 else "nonsense"
-                )
-                body = encode_message(Message(MessageType.HEARTBEAT, OWN, stranger_id))
+            for sender_id in range(1000, 1200):
+                headers = good(X_Server_From=f"{sender_id:x}", X_PeerURLs="http://127.0.0.1:1" if sender_id % 2 else "nonsense")
+                body = encode_message(Message(MessageType.HEARTBEAT, OWN, sender_id))
                 assert split(await exchange(own.port, request("POST", "/raft", headers, body)))[0] == 204
             assert len(own.transport._remotes) == 64
-            own.transport.add_peer(0xAB, [stranger.url])
+            own.transport.add_peer(0xAB, [sender.url])
             assert 0xAB not in own.transport._remotes
 
     run(scenario())

@@ -195,13 +195,13 @@ def test_a_real_member_reconnects_after_a_broken_stream(tmp_path: Path) -> None:
             peer._msgapp_writer.close("test")
             await until(lambda: peer._message_writer not in (None, first) and peer._msgapp_writer)
 
-            stranger = Notes()
+            outsider = Notes()
             identity = Identity(follower.id, real.cluster_id + 1, "3.7.1", ("http://127.0.0.1:1",))
-            other = Transport(identity, stranger, snapshot_directory=tmp_path)
+            other = Transport(identity, outsider, snapshot_directory=tmp_path)
             other.add_peer(real.id, [real.peer_url])
             other.send([Message(MessageType.HEARTBEAT, real.id, follower.id, 99)])
-            await until(lambda: stranger.unreachable == [real.id])
-            assert stranger.removals == 0
+            await until(lambda: outsider.unreachable == [real.id])
+            assert outsider.removals == 0
             assert other.active_since(real.id) is None
             await other.close()
             await asyncio.to_thread(real.ctl_json, "put", "after", "z")

@@ -89,12 +89,12 @@ def test_the_second_at_an_index_leaves_the_first_ones_file(tmp_path: Path) -> No
     run(scenario())
 
 
-@pytest.mark.parametrize("fault", ["nobody there", "iterator fails", "empty", "receiver refuses", "unknown member"])
+@pytest.mark.parametrize("fault", ["closed port", "iterator fails", "empty", "receiver refuses", "unknown member"])
 def test_a_failure_is_reported_and_leaves_nothing(fault: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
             if fault != "unknown member":
-                one.transport.add_remote(2, ["http://127.0.0.1:1" if fault == "nobody there" else two.url])
+                one.transport.add_remote(2, ["http://127.0.0.1:1" if fault == "closed port" else two.url])
             if fault == "receiver refuses":
                 two.notes.gone.add(1)
             pieces = [] if fault == "empty" else [bytes(1 << 20)] * 5

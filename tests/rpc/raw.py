@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ngh2 import Configuration, Role
+
 from tercet.rpc import http2
 from tercet.rpc.http2 import DataReceived, Event, Header, Headers, ResponseReceived, StreamClosed, TrailersReceived
 
@@ -96,20 +98,33 @@ class Asker:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._session = http2.client_session()
+        self._session = http2.Session(Role.CLIENT, Configuration(max_send_header_block_length=4 << 20))
+        self._session.initiate_connection({})
         self._answers: dict[int, Answer] = {}
 
     @classmethod
     async def connect(cls, port: int) -> Asker:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
-    async def ask(self, headers: Headers, *parts: bytes) -> Answer:
+    async def ask(self, headers: Headers, *parts: bytes, trailers: Headers = ()) -> Answer:
         """Send a request with one DATA frame per part, and wait for the end of the response."""
-        stream_id = self._session.send_request(headers, end_stream=not parts)
-        answer = self._answers[stream_id] = Answer()
+        return await self.finish(self.begin(headers, *parts, trailers=trailers))
+
+    def begin(self, headers: Headers, *parts: bytes, trailers: Headers = (), ended: bool = True) -> int:
+        """Send a request, with END_STREAM if `ended`. Returns its stream."""
+        stream_id = self._session.send_request(headers, end_stream=ended and not parts and not trailers)
+        self._answers[stream_id] = Answer()
         for number, part in enumerate(parts, 1):
-            self._session.send_data(stream_id, part, end_stream=number == len(parts))
+            self._session.send_data(stream_id, part, end_stream=ended and number == len(parts) and not trailers)
             self._writer.write(self._session.data_to_send())
+        if trailers:
+            self._session.send_trailers(stream_id, trailers)
+        self._writer.write(self._session.data_to_send())
+        return stream_id
+
+    async def finish(self, stream_id: int) -> Answer:
+        """Wait for the end of the response."""
+        answer = self._answers[stream_id]
         self._writer.write(self._session.data_to_send())
         while answer.reset is None:
             data = await asyncio.wait_for(self._reader.read(65536), 5)

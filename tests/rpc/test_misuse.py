@@ -234,6 +234,64 @@ def test_requests_without_a_method_are_refused(head: http2.Headers, status: byte
     run(main())
 
 
+@pytest.mark.parametrize(("fields", "size"), [(20, 5000), (200, 5000), (1, 65_000), (300, 1), (8000, 1)])
+def test_a_call_with_much_metadata_is_served(fields: int, size: int) -> None:
+    """As by etcd; a client that knows SETTINGS_MAX_HEADER_LIST_SIZE sends no more than 64 KiB."""
+
+    async def main() -> None:
+        async with serving() as (_, port):
+            asker = await Asker.connect(port)
+            more = [(b"x-%d" % number, b"~" * size) for number in range(fields)]
+            assert (await asker.ask(grpc_head(ECHO, *more), message(b"x"))).body == message(b"x")
+            assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
+            asker.close()
+
+    run(main())
+
+
+def test_the_metadata_of_open_calls_is_bounded() -> None:
+    """The limit is 16 MiB for one connection; the header blocks of ended calls do not count."""
+
+    async def main() -> None:
+        async with serving() as (server, port):
+            asker = await Asker.connect(port)
+            more = [(b"x-%d" % number, b"~" * 5000) for number in range(180)]
+            for _ in range(30):
+                assert (await asker.ask(grpc_head(ECHO, *more), message(b"x"))).body == message(b"x")
+            for _ in range(30):
+                asker.begin(grpc_head(b"/test.Test/Hold", *more), ended=False)
+            refused = await asker.ask(grpc_head(ECHO, *more), message(b"x"))
+            assert refused.headers[b"grpc-status"] == b"%d" % Code.RESOURCE_EXHAUSTED
+            assert server.methods[b"/test.Test/Hold"].started == 18
+            assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
+            asker.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "parts", "body"),
+    [
+        (b"/test.Test/Echo", (message(b"x"),), message(b"x")),
+        (b"/test.Test/Join", (message(b"a"), message(b"b")), message(b"a+b")),
+        (b"/test.Test/Echo", (), b""),
+    ],
+)
+def test_request_trailers_end_the_request(path: bytes, parts: tuple[bytes, ...], body: bytes) -> None:
+    """A call without an answer would wait for ever."""
+
+    async def main() -> None:
+        async with serving() as (_, port):
+            asker = await Asker.connect(port)
+            answer = await asker.ask(grpc_head(path), *parts, trailers=((b"x-checksum", b"1"),))
+            assert answer.body == body
+            assert {**answer.headers, **answer.trailers}[b"grpc-status"] == (b"0" if parts else b"13")
+            assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
+            asker.close()
+
+    run(main())
+
+
 def test_long_header_blocks_are_not_cached() -> None:
     async def main() -> None:
         async with serving() as (server, port):

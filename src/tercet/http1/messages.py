@@ -5,6 +5,7 @@ Header names of a request are lower case; HTTP/2's `:authority` takes the place 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -13,6 +14,8 @@ TextHeaders = list[tuple[str, str]]
 Response = tuple[int, Headers, bytes | AsyncIterator[bytes]]
 HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[Response]]
 """(method, path with query, headers, body) -> (status, headers, body)."""
+
+_ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)([^#]*)", re.DOTALL)
 
 TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
@@ -30,6 +33,20 @@ def host_of(headers: Headers) -> str:
         return authority[1:].partition("]")[0]
     name, colon, _port = authority.rpartition(":")
     return name if colon and ":" not in name else authority
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes] | None:
+    """The authority and the path with query of a request target, as in RFC 9112 §3.2; None if it is malformed.
+
+    The authority is b"" for `/path`, and takes the place of Host for `http://authority/path`.
+    """
+    if target[:1] == b"/":
+        return b"", target
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute is None:
+        return None
+    path = absolute[2]
+    return absolute[1].rpartition(b"@")[2], path if path[:1] == b"/" else b"/" + path
 
 
 def plain(status: int, body: bytes) -> Response:

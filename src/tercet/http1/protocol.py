@@ -16,7 +16,7 @@ from typing import cast
 
 import h11
 
-from tercet.http1.messages import TEXT, Headers, HttpHandler
+from tercet.http1.messages import TEXT, Headers, HttpHandler, split_target
 
 logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -141,8 +141,18 @@ class HttpProtocol(asyncio.Protocol):
     # Answering
 
     async def _serve(self, request: h11.Request, body: bytes) -> None:
+        target, headers = request.target, list(request.headers)
         try:
-            status, fields, answer = await self._handler(request.method, request.target, list(request.headers), body)
+            if request.method not in (b"CONNECT", b"OPTIONS"):  # their targets may be an authority, or `*`
+                parts = split_target(target)
+                if parts is None:
+                    await self._send(400, [(b"Content-Type", TEXT), (b"Connection", b"close")], b"400 Bad Request")
+                    self._close()
+                    return
+                authority, target = parts
+                if authority:
+                    headers.insert(0, (b":authority", authority))
+            status, fields, answer = await self._handler(request.method, target, headers, body)
             await self._send(status, fields, answer)
         except asyncio.CancelledError:
             raise

@@ -21,7 +21,7 @@ from typing import Final, cast
 
 import h11
 
-from tercet.http1.messages import TextHeaders
+from tercet.http1.messages import TextHeaders, split_target
 
 logger = logging.getLogger(__name__)
 
@@ -256,7 +256,8 @@ class ServerConnection(asyncio.Protocol):
         headers: dict[str, str] = {}
         for name, value in event.headers:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        path = event.target.decode("latin-1").split("?", 1)[0]
+        _, target = split_target(event.target) or (b"", event.target)
+        path = target.decode("latin-1").split("?", 1)[0]
         self._body = Body(self._body_needed)
         request = Request(event.method.decode("latin-1"), path, headers, self._body)
         self._task = self._loop.create_task(self._respond(request), name=f"peer {request.method} {path}"[:80])

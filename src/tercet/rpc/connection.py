@@ -32,6 +32,10 @@ _WRITE_BUFFER_BYTES = 512 << 10
 _READ_BYTES = 256 << 10
 _thread = threading.local()
 
+# The session parses this much at a time. A byte of HPACK can stand for a header of 4 KiB, so 32 KiB can become 128 MiB of
+# headers, which the calls take or refuse before the next piece is parsed.
+_PARSE_BYTES = 32 << 10
+
 # A stream may have this much queued before its sender has to wait; it continues when half of that has left.
 SEND_QUEUE_BYTES = 256 << 10
 
@@ -124,13 +128,14 @@ class Connection(asyncio.BufferedProtocol):
         self.last_heard = self.loop.time()
         session = self.session
         self.dirty = True  # answers given below leave with the flush below
-        try:
-            session.receive_data(data)
-        except (HTTP2Error, ValueError):
-            # Events from before the error are not handled: the connection is lost for all its streams alike.
-            self.abort()
-            return
-        self.handle(session.events())
+        for start in range(0, len(data), _PARSE_BYTES):
+            try:
+                session.receive_data(data if len(data) <= _PARSE_BYTES else data[start : start + _PARSE_BYTES])
+            except (HTTP2Error, ValueError):
+                # Events from before the error are not handled: the connection is lost for all its streams alike.
+                self.abort()
+                return
+            self.handle(session.events())
         self.flush()
 
     def eof_received(self) -> bool:

@@ -30,6 +30,7 @@ from tercet.rpc.http2 import (
     PingReceived,
     RequestReceived,
     StreamClosed,
+    TrailersReceived,
 )
 from tercet.rpc.http2_stream import Http2Stream
 from tercet.rpc.http2_unary import Http2UnaryCall
@@ -41,11 +42,25 @@ from tercet.rpc.wire import Decompress, decompressor, parse_timeout
 
 _DRAIN_PING: Final = b"goaway\0\0"
 
+# Header blocks above the first size, as long as their calls are open, may take up the second on one connection.
+_LARGE_HEADER_BYTES: Final = 8 << 10
+_LARGE_HEADERS_BYTES_MAX: Final = 16 << 20
+
 _unpack_prefix = Struct(">BI").unpack_from
 
 
 class ServerConnection(BoundedConnection):
-    __slots__ = ("_draining", "_first_chunk", "_ping_policy", "_pinger", "_sent_last_goaway", "calls", "server")
+    __slots__ = (
+        "_draining",
+        "_first_chunk",
+        "_large_headers",
+        "_large_headers_bytes",
+        "_ping_policy",
+        "_pinger",
+        "_sent_last_goaway",
+        "calls",
+        "server",
+    )
 
     def __init__(self, server: ServerState, first_chunk: bytes) -> None:
         options = server.options
@@ -54,6 +69,8 @@ class ServerConnection(BoundedConnection):
         self.server = server
         self.calls: dict[int, Http2UnaryCall | Http2Stream | HttpExchange] = {}
         self._first_chunk = first_chunk
+        self._large_headers: dict[int, int] = {}  # bytes by stream
+        self._large_headers_bytes = 0
         self._draining = False
         self._sent_last_goaway = False
         self._ping_policy = PingPolicy(options.keepalive_min_seconds, options.keepalive_permit_without_calls)
@@ -133,6 +150,8 @@ class ServerConnection(BoundedConnection):
                     call.abandon()
                 if self._half_open:
                     self._half_open.discard(event.stream_id)
+                if self._large_headers:
+                    self._large_headers_bytes -= self._large_headers.pop(event.stream_id, 0)
             else:
                 self._handle_rare(event)
 
@@ -140,7 +159,9 @@ class ServerConnection(BoundedConnection):
         """Start a request whose header block is not cached."""
         path = content_type = verb = encoding = b""
         timeout: bytes | None = None
+        size = 0
         for name, value in headers:
+            size += len(name) + len(value) + 32  # RFC 9113 §6.5.2
             if name == b":path":
                 path = value
             elif name == b"content-type":
@@ -151,6 +172,10 @@ class ServerConnection(BoundedConnection):
                 verb = value
             elif name == b"grpc-encoding":
                 encoding = value
+        if size > _LARGE_HEADER_BYTES and not self._hold_headers(stream_id, size):
+            text = "too much metadata in the open calls of one connection"
+            self._refuse(stream_id, b"200", Code.RESOURCE_EXHAUSTED, text, ended)
+            return
         if not content_type.startswith(b"application/grpc"):
             exchange = HttpExchange(self, stream_id, headers, self.server.http_handler)
             self.calls[stream_id] = exchange
@@ -181,6 +206,14 @@ class ServerConnection(BoundedConnection):
             self.server.cache_headers(headers, method, seconds)
         if ended:
             call.feed(b"", True)
+
+    def _hold_headers(self, stream_id: int, size: int) -> bool:
+        """Account for a large header block until its stream is closed; False if it is over the limit."""
+        if self._large_headers_bytes + size > _LARGE_HEADERS_BYTES_MAX:
+            return False
+        self._large_headers[stream_id] = size
+        self._large_headers_bytes += size
+        return True
 
     def _admit(
         self, stream_id: int, headers: Headers, method: Method, timeout_seconds: float | None, decompress: Decompress | None
@@ -221,7 +254,12 @@ class ServerConnection(BoundedConnection):
     # Pings and shutdown
 
     def _handle_rare(self, event: Event) -> None:
-        if isinstance(event, PingReceived):
+        if isinstance(event, TrailersReceived):
+            # gRPC requests have none, and grpc-go closes the connection; here they end the request, as HTTP/2 has it.
+            call = self.calls.get(event.stream_id)
+            if call is not None:
+                call.feed(b"", True)
+        elif isinstance(event, PingReceived):
             abuse = self._ping_policy.is_abuse(self.loop.time(), has_calls=bool(self.calls), sent_data=self.sent_data)
             self.sent_data = False
             if abuse:
