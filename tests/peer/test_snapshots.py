@@ -1,4 +1,4 @@
-"""A database from one member to another: whole or not at all, in bounded memory, and raft hears how it went."""
+"""Snapshots between members: complete or not at all, in bounded memory, and the result is reported to raft."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def snapshot(to: int = 2, index: int = INDEX) -> Message:
 
 
 class Database:
-    """An async generator with a `finally`, as one over a view of the store has."""
+    """An async generator with a `finally`, like one over a view of the store."""
 
     def __init__(self, pieces: list[bytes], error: Exception | None = None) -> None:
         self.pieces = pieces
@@ -72,7 +72,7 @@ def test_a_snapshot_is_delivered_with_its_database(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_the_second_at_an_index_leaves_the_first_ones_file(tmp_path: Path) -> None:
+def test_a_second_snapshot_at_an_index_keeps_the_first_file(tmp_path: Path) -> None:
     """The owner may be opening it."""
 
     async def scenario() -> None:
@@ -89,12 +89,12 @@ def test_the_second_at_an_index_leaves_the_first_ones_file(tmp_path: Path) -> No
     run(scenario())
 
 
-@pytest.mark.parametrize("fault", ["closed port", "iterator fails", "empty", "receiver refuses", "unknown member"])
+@pytest.mark.parametrize("fault", ["nobody there", "iterator fails", "empty", "receiver refuses", "unknown member"])
 def test_a_failure_is_reported_and_leaves_nothing(fault: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
             if fault != "unknown member":
-                one.transport.add_remote(2, ["http://127.0.0.1:1" if fault == "closed port" else two.url])
+                one.transport.add_remote(2, ["http://127.0.0.1:1" if fault == "nobody there" else two.url])
             if fault == "receiver refuses":
                 two.notes.gone.add(1)
             pieces = [] if fault == "empty" else [bytes(1 << 20)] * 5
@@ -110,7 +110,7 @@ def test_a_failure_is_reported_and_leaves_nothing(fault: str, tmp_path: Path) ->
     run(scenario())
 
 
-def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
+def test_concurrent_snapshots_are_limited(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1", limits=Limits(snapshots_max=2)) as one, fake(hole) as url:
             one.transport.add_remote(2, [url])
@@ -127,8 +127,8 @@ def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_broken_transfer_leaves_no_file(tmp_path: Path) -> None:
-    """The sender dies in the middle, stalls, or cheats with the coding."""
+def test_an_interrupted_transfer_leaves_no_file(tmp_path: Path) -> None:
+    """The sender disconnects in the middle, stalls, or violates the chunked coding."""
 
     async def scenario() -> None:
         envelope = encode_message(snapshot())
@@ -162,7 +162,7 @@ def test_a_broken_transfer_leaves_no_file(tmp_path: Path) -> None:
         (struct.pack(">Q", 2) + b"\x08\x07", b"wrong raft message type"),
     ],
 )  # fmt: skip
-def test_bad_envelopes(body: bytes, answer: bytes, tmp_path: Path) -> None:
+def test_malformed_snapshot_requests_are_refused(body: bytes, answer: bytes, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(2, tmp_path / "2") as two:
             status, _, text = split(await exchange(two.port, request("POST", "/raft/snapshot", headers(), body)))
@@ -172,7 +172,7 @@ def test_bad_envelopes(body: bytes, answer: bytes, tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_disk_that_is_full_is_told_to_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_to_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: object, target: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -202,7 +202,7 @@ def test_stale_transfers_are_removed_at_start(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_memory_stays_bounded_while_a_large_database_passes(tmp_path: Path) -> None:
+def test_a_large_database_uses_bounded_memory(tmp_path: Path) -> None:
     async def scenario() -> None:
         piece = bytes(1 << 20)
         async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
@@ -220,7 +220,7 @@ def test_memory_stays_bounded_while_a_large_database_passes(tmp_path: Path) -> N
     run(scenario())
 
 
-def test_messages_flow_beside_a_snapshot(tmp_path: Path) -> None:
+def test_messages_are_sent_during_a_snapshot(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
             one.transport.add_remote(2, [two.url])

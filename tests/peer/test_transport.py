@@ -1,4 +1,4 @@
-"""Two members and the line between them: both streams, POST, reconnection, removal, TLS, and bounds that hold."""
+"""Two transports: both streams, POST, reconnection, removal, TLS and limits."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def heartbeat(to: int, from_: int, term: int = 3) -> Message:
     return Message(MessageType.HEARTBEAT, to, from_, term)
 
 
-def test_messages_travel_both_ways(tmp_path: Path) -> None:
+def test_messages_are_sent_both_ways(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path) as (one, two):
             sent = [append(0, 2), append(2, 3), heartbeat(2, 1), append(5, 0)]
             one.transport.send(sent)
             two.transport.send([Message(MessageType.APP_RESP, 1, 2, 3, index=5)])
             await until(lambda: len(two.notes.messages) == 4 and one.notes.messages)
-            # The two streams keep no order between them, but each keeps its own.
+            # Messages are ordered within a stream, not between the two.
             assert [message for message in two.notes.messages if message.type == MessageType.APP] == sent[:2] + sent[3:]
             assert one.notes.messages[0].index == 5
             assert one.notes.unreachable == two.notes.unreachable == []
@@ -40,7 +40,7 @@ def test_messages_travel_both_ways(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_the_appends_of_a_turn_leave_in_one_chunk(tmp_path: Path) -> None:
+def test_the_appends_of_a_turn_are_sent_in_one_chunk(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
@@ -57,19 +57,19 @@ def test_the_appends_of_a_turn_leave_in_one_chunk(tmp_path: Path) -> None:
 def test_before_any_stream_messages_go_by_post(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
-            one.transport.add_peer(2, [two.url])  # which does not know member 1, and so dials nothing
+            one.transport.add_peer(2, [two.url])  # member 2 does not know member 1, and does not dial it
             sent = [append(index, 1) for index in range(10)]
             one.transport.send(sent)
             await until(lambda: len(two.notes.messages) == 10)
             assert sorted(message.index for message in two.notes.messages) == list(range(10))
             assert one.transport.active_since(2) is None
-            two.transport.send([heartbeat(1, 2)])  # member 1 gave its address along: it is a remote
+            two.transport.send([heartbeat(1, 2)])  # member 1 sent its address: it is a remote
             await until(lambda: two.transport.status(1) is not None)
 
     run(scenario())
 
 
-def test_a_peer_that_comes_back_is_found_again(tmp_path: Path) -> None:
+def test_a_restarted_peer_is_reconnected(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1", limits=QUICK) as one:
             async with member(2, tmp_path / "2", limits=QUICK) as two:
@@ -95,7 +95,7 @@ def test_a_peer_that_comes_back_is_found_again(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_member_with_several_urls_is_found_at_the_working_one(tmp_path: Path) -> None:
+def test_a_member_is_reached_at_any_of_its_urls(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1", limits=QUICK) as one, member(2, tmp_path / "2", limits=QUICK) as two:
             one.transport.add_peer(2, ["http://127.0.0.1:1", two.url])
@@ -108,7 +108,7 @@ def test_a_member_with_several_urls_is_found_at_the_working_one(tmp_path: Path) 
     run(scenario())
 
 
-def test_a_quiet_stream_lives_by_its_heartbeats(tmp_path: Path) -> None:
+def test_heartbeats_keep_an_idle_stream_open(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path, limits=QUICK) as (one, two):
             since = one.transport.active_since(2)
@@ -136,8 +136,8 @@ def test_round_trips_and_clocks_are_measured(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_silent_responder_is_left_and_dialled_again(tmp_path: Path) -> None:
-    """It answers the dial, and then says nothing: no bytes, no heartbeat, no end."""
+def test_a_silent_stream_is_closed_and_dialled_again(tmp_path: Path) -> None:
+    """The peer answers the dial, and then sends nothing, not even heartbeats."""
 
     async def scenario() -> None:
         dials = 0
@@ -169,8 +169,8 @@ def test_a_silent_responder_is_left_and_dialled_again(tmp_path: Path) -> None:
         ("200 OK\r\nX-Server-Version: 3.7.1", 0),
     ],
 )
-def test_what_an_answer_to_the_dial_means(head: str, removed: int, tmp_path: Path) -> None:
-    """Only our own cluster can put us out, and says so once, however often it is asked."""
+def test_only_our_own_cluster_can_report_our_removal_to_a_dial(head: str, removed: int, tmp_path: Path) -> None:
+    """It is reported once, however often the peer is dialled."""
 
     async def scenario() -> None:
         dials = 0
@@ -200,7 +200,7 @@ def test_what_an_answer_to_the_dial_means(head: str, removed: int, tmp_path: Pat
         ("204 No Content\r\n\r\n", None),
     ],
 )
-def test_what_an_answer_to_a_post_means(answer: str, removals: int | None, tmp_path: Path) -> None:
+def test_only_our_own_cluster_can_report_our_removal_to_a_post(answer: str, removals: int | None, tmp_path: Path) -> None:
     async def scenario() -> None:
         posts = 0
 
@@ -218,8 +218,8 @@ def test_what_an_answer_to_a_post_means(answer: str, removals: int | None, tmp_p
     run(scenario())
 
 
-def test_a_stranger_cannot_put_us_out(tmp_path: Path) -> None:
-    """It introduced itself; it has an address that answers 410 to everything; raft had to answer it."""
+def test_an_unverified_remote_cannot_report_our_removal(tmp_path: Path) -> None:
+    """Its address, known only from its own request, answers 410 to everything."""
 
     async def scenario() -> None:
         async def gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,7 +231,7 @@ def test_a_stranger_cannot_put_us_out(tmp_path: Path) -> None:
             one.transport.send([heartbeat(2, 1)])
             await until(lambda: one.notes.unreachable == [2])
             assert one.notes.removals == 0
-            one.transport.add_peer(2, [url])  # now the configuration names it
+            one.transport.add_peer(2, [url])  # now it is in the configuration
             await until(lambda: one.notes.removals == 1)
 
     run(scenario())
@@ -250,14 +250,14 @@ def test_a_snapshot_to_an_unknown_member_fails(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_removed_peer_still_gets_what_was_written(tmp_path: Path) -> None:
+def test_a_removed_peer_still_receives_what_was_written(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path) as (one, two):
             one.transport.send([append(0, 50)])
             one.transport.remove_peer(2)
             one.notes.gone.add(2)
             await until(lambda: two.notes.messages)
-            await until(lambda: two.notes.removals)  # told 410 by the next dial
+            await until(lambda: two.notes.removals)  # its next dial is answered 410
             one.transport.send([heartbeat(2, 1)])
             two.transport.remove_peer(1)
             assert two.notes.removals == 1
@@ -266,7 +266,7 @@ def test_a_removed_peer_still_gets_what_was_written(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_what_a_removed_member_sends_is_not_heard(tmp_path: Path) -> None:
+def test_messages_of_a_removed_member_are_ignored(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with pair(tmp_path) as (one, two):
             two.notes.gone.add(1)
@@ -280,14 +280,14 @@ def test_what_a_removed_member_sends_is_not_heard(tmp_path: Path) -> None:
 
 
 def test_a_new_stream_replaces_the_old_one(tmp_path: Path) -> None:
-    """A storm of reconnections leaves one stream of each kind, not a thousand."""
+    """Many reconnections leave one stream of each kind."""
 
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
             lines = [await _dial(one, "msgapp") for _ in range(100)]
             ended = await asyncio.gather(*(reader.read() for reader, _ in lines[:-1]), return_exceptions=True)
-            assert len(ended) == 99  # each one was closed by the member
+            assert len(ended) == 99  # closed by the member
             one.transport.send([append(0, 1)])
             reader, _ = lines[-1]
             assert b"\x02" in await reader.readuntil(b"\r\n\x02")
@@ -358,7 +358,7 @@ def test_a_peer_that_does_not_read_costs_a_bounded_number_of_messages(tmp_path: 
     run(scenario())
 
 
-def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
+def test_a_peer_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1", limits=QUICK) as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
@@ -376,7 +376,7 @@ def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
-    """Nobody listens, or somebody accepts and never answers: in both cases at most 64 messages and so many bytes wait."""
+    """Its port is closed, or accepts and never answers: at most 64 messages and a bounded number of bytes are queued."""
     limits = Limits(pipeline_bytes_max=1 << 20, post_timeout=0.05)
 
     async def scenario() -> None:
@@ -396,14 +396,14 @@ def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
     run(scenario(), seconds=20)
 
 
-def test_an_outage_is_two_lines_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="tercet.peer")
 
     async def scenario() -> None:
         async with pair(tmp_path, limits=QUICK) as (one, two):
             await two.transport.close()
             caplog.clear()
-            await asyncio.sleep(0.5)  # some forty dials
+            await asyncio.sleep(0.5)  # about forty dials
             lines = [record.getMessage() for record in caplog.records if "peer 2" in record.getMessage()]
             assert len(lines) <= 4, lines
             assert all("\n" not in line for line in lines)
@@ -413,7 +413,7 @@ def test_an_outage_is_two_lines_in_the_log(tmp_path: Path, caplog: pytest.LogCap
     run(scenario())
 
 
-def test_acknowledgements_that_a_later_one_includes_are_left_out() -> None:
+def test_redundant_acknowledgements_are_dropped() -> None:
     def ack(index: int, *, to: int = 1, reject: bool = False) -> Message:
         return Message(MessageType.APP_RESP, to, 2, 3, index=index, reject=reject)
 
@@ -446,7 +446,7 @@ def test_mutual_tls(client_certificate: bool, tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_plain_and_encrypted_peers_do_not_mix(tmp_path: Path) -> None:
+def test_https_peers_need_certificates(tmp_path: Path) -> None:
     async def scenario() -> None:
         server, client = contexts(tmp_path, client_certificate=True)
         async with (
@@ -466,7 +466,7 @@ def test_plain_and_encrypted_peers_do_not_mix(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_admission_is_asked_of_each_connection(tmp_path: Path) -> None:
+def test_each_connection_is_admitted_or_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one:
             one.transport._admit = lambda transport: "not today"
