@@ -1,7 +1,7 @@
-"""Transcripts: a text file says why it exists, what is done, and after `---` what happened.
+"""Transcripts: a text file with its purpose, its commands, and after `---` what happened.
 
 python -m tests.raft.script              compare all
-python -m tests.raft.script --record     rewrite what happened, for a person to read
+python -m tests.raft.script --record     rewrite what happened; review the diff
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts" / "raft"
 
 
 class ScriptedCluster(Cluster):
-    """A cluster that tells what happens, line by line."""
+    """A cluster that records what happens, line by line."""
 
     def __init__(self, *, seed: int = 0, **options: object) -> None:
         super().__init__(seed=seed, **options)
@@ -46,17 +46,17 @@ class ScriptedCluster(Cluster):
         shown = (raft.role, raft.term, raft.leader_id)
         if shown != self._shown.get(raft.id):
             if raft.id in self._shown:
-                self.lines.append(f"{raft.id} {_role(member)}")
+                self.lines.append(f"node {raft.id} {_role(member)}")
             self._shown[raft.id] = shown
 
     def notice(self, member: Member, ready: Ready) -> None:
-        who, stalled = member.id, " (disk is stalled)" if member.is_stalled and ready.must_sync else ""
+        who, stalled = f"node {member.id}", " (disk is stalled)" if member.is_stalled and ready.must_sync else ""
         if ready.snapshot is not None:
             self.lines.append(
-                f"{who} installs a snapshot at {_position(ready.snapshot)}, {_conf(ready.snapshot.conf_state)}{stalled}"
+                f"{who} installs snapshot {_position(ready.snapshot)}, {_conf(ready.snapshot.conf_state)}{stalled}"
             )
         if ready.entries:
-            self.lines.append(f"{who} writes {_entries(ready.entries)}{stalled}")
+            self.lines.append(f"{who} appends {_entries(ready.entries)}{stalled}")
         if ready.committed:
             self.lines.append(f"{who} applies {_entries(ready.committed)}")
         for message in ready.messages:
@@ -64,24 +64,24 @@ class ScriptedCluster(Cluster):
 
     def answer_read(self, member: Member, context: bytes, index: int) -> None:
         super().answer_read(member, context, index)
-        self.lines.append(f"{member.id} may answer read {context.decode()} at {index}")
+        self.lines.append(f"node {member.id} may answer read {context.decode()} at index {index}")
 
     def deliver(self, message: Message) -> None:
         receiver = self.members.get(message.to)
         if receiver is None or not receiver.is_up or {message.from_, message.to} & self.cut:
-            self.lines.append(f"lost: {message.from_} -> {describe(message)}")
+            self.lines.append(f"lost: node {message.from_} sends {describe(message)}")
         super().deliver(message)
 
 
 def _role(member: Member) -> str:
     raft = member.raft
     if raft.role is Role.LEADER:
-        return f"leads term {raft.term}"
+        return f"is leader in term {raft.term}"
     if raft.role is Role.CANDIDATE:
-        return f"stands in term {raft.term}"
+        return f"is candidate in term {raft.term}"
     if raft.role is Role.PRE_CANDIDATE:
-        return f"asks whether to stand in term {raft.term + 1}"
-    return f"follows {raft.leader_id or 'nobody'} in term {raft.term}"
+        return f"is pre-candidate for term {raft.term + 1}"
+    return f"follows {raft.leader_id or 'no leader'} in term {raft.term}"
 
 
 def _position(at: Entry | Snapshot) -> str:
@@ -89,7 +89,7 @@ def _position(at: Entry | Snapshot) -> str:
 
 
 def _entries(entries: list[Entry]) -> str:
-    """Each as index/term and content; what is only proposed has no position yet."""
+    """Each as index/term and content; a proposal has no position yet."""
     return ", ".join(" ".join(filter(None, (_position(entry) if entry.index else "", _content(entry)))) for entry in entries)
 
 
@@ -117,16 +117,21 @@ def _ids(ids: tuple[int, ...]) -> str:
 
 
 def describe(message: Message) -> str:
-    """`to: type, what matters of it`."""
-    text = f"{message.to}: {message.type.name.lower()}"
+    """`type to receiver: fields`."""
+    kind = "".join(part.capitalize() for part in message.type.name.split("_"))
+    return f"Msg{kind} to {message.to}:{_fields(message)}"
+
+
+def _fields(message: Message) -> str:
+    text = ""
     if message.term:
         text += f" term={message.term}"
     if message.type in (MessageType.APP, MessageType.VOTE, MessageType.PRE_VOTE):
-        text += f" {'after' if message.type is MessageType.APP else 'log'}={message.index}/{message.log_term}"
+        text += f" {'prev' if message.type is MessageType.APP else 'last'}={message.index}/{message.log_term}"
     elif message.index:
         text += f" index={message.index}"
     if message.entries:
-        text += f" [{_entries(message.entries)}]"
+        text += f" entries=[{_entries(message.entries)}]"
     if message.commit:
         text += f" commit={message.commit}"
     if message.snapshot is not None:
@@ -142,7 +147,7 @@ def describe(message: Message) -> str:
 
 
 class Script:
-    """The commands of one file; the methods `do_...` are the language."""
+    """The commands of one file: one method `do_...` each."""
 
     def __init__(self) -> None:
         self.cluster: ScriptedCluster
@@ -166,7 +171,7 @@ class Script:
     def do_cluster(
         self, *, members: str, leader: str = "", learners: str = "", log: str = "", bootstrap: str = "no", **options: str
     ) -> None:
-        """A cluster; with `leader` and `log` elections and proposals that are not told."""
+        """A cluster; the election of `leader` and the proposals of `log` are not recorded."""
         values = {name: value == "yes" if value in ("yes", "no") else int(value) for name, value in options.items()}
         ids = tuple(map(int, filter(None, learners.split(","))))
         if bootstrap == "yes":
@@ -189,13 +194,13 @@ class Script:
         self.cluster.tick(int(member), int(count))
 
     def do_timeout(self, member: str) -> None:
-        """Let the member's election timeout pass, or a leader's time for a check."""
+        """Let the election timeout of the member pass; for a leader, the interval of the quorum check."""
         raft = self.cluster[int(member)]
         ticks = raft.config.election_ticks if raft.is_leader else raft.election_timeout
         self.cluster.tick(int(member), ticks - raft.election_elapsed)
 
-    def do_forget(self, *members: str) -> None:
-        """Long enough without a leader's word to vote for another one."""
+    def do_lose_leader_lease(self, *members: str) -> None:
+        """Let an election timeout pass without the leader, so that the members grant votes."""
         for member in members:
             self.cluster[int(member)].election_elapsed = self.cluster[int(member)].config.election_ticks
 
@@ -204,7 +209,7 @@ class Script:
 
     def do_propose(self, member: str, *data: str) -> None:
         if not self.cluster.propose(int(member), *[word.encode() for word in data]):
-            self.say(f"{member} drops the proposal")
+            self.say(f"node {member} drops the proposal")
 
     def do_turn(self, member: str, *data: str) -> None:
         """Several proposals in one turn, one call each."""
@@ -226,14 +231,14 @@ class Script:
         else:
             change = ConfChangeV2(parts, ConfChangeTransition[transition.upper()])
         if not self.cluster.propose_conf_change(int(member), change):
-            self.say(f"{member} drops the change")
+            self.say(f"node {member} drops the change")
 
     def do_read(self, member: str, context: str) -> None:
         if not self.cluster.read(int(member), context.encode()):
-            self.say(f"{member} drops the read")
+            self.say(f"node {member} drops the read")
 
-    def do_tell(self, member: str, index: str) -> None:
-        """The moment is over for which a commit of `index` waited to travel with entries."""
+    def do_broadcast_commit(self, member: str, index: str) -> None:
+        """End the deferral of the commit of `index`."""
         self.cluster[int(member)].broadcast_commit(int(index))
         self.cluster.touch(int(member))
 
@@ -244,24 +249,24 @@ class Script:
     def do_run(self) -> None:
         self.cluster.run()
 
-    def do_beat(self, rounds: str = "1") -> None:
+    def do_heartbeat(self, rounds: str = "1") -> None:
         self.cluster.beat(int(rounds))
 
-    def do_quiet(self) -> None:
-        """Deliver everything and tell nothing of it."""
-        told = len(self.cluster.lines)
+    def do_run_silently(self) -> None:
+        """Deliver everything without recording it."""
+        recorded = len(self.cluster.lines)
         self.cluster.run()
-        del self.cluster.lines[told:]
+        del self.cluster.lines[recorded:]
 
     def do_deliver(self, count: str = "1") -> None:
         for _ in range(int(count)):
             if not self.cluster.network:
-                self.say("nothing is under way")
+                self.say("no message is in flight")
                 return
             self.cluster.deliver(self.cluster.network.popleft())
 
     def do_deliver_to(self, member: str) -> None:
-        """What is under way to one member, as of now."""
+        """Deliver the messages that are in flight to one member now."""
         now = [message for message in self.cluster.network if message.to == int(member)]
         for message in now:
             self.cluster.network.remove(message)
@@ -269,11 +274,11 @@ class Script:
             self.cluster.deliver(message)
 
     def do_drop(self, sender: str = "", to: str = "") -> None:
-        """Lose what is under way, of one pair or all."""
+        """Lose the messages in flight, of one sender or receiver or all."""
         lost = [m for m in self.cluster.network if (not sender or m.from_ == int(sender)) and (not to or m.to == int(to))]
         for message in lost:
             self.cluster.network.remove(message)
-            self.say(f"lost: {message.from_} -> {describe(message)}")
+            self.say(f"lost: node {message.from_} sends {describe(message)}")
 
     def do_cut(self, *members: str) -> None:
         self.cluster.cut |= {int(member) for member in members}
@@ -285,11 +290,11 @@ class Script:
         self.cluster.members[int(member)].is_stalled = True
 
     def do_sync(self, member: str, count: str = "") -> None:
-        """Let the disk finish `count` writes, or go on working."""
+        """Let a stalled disk finish `count` writes; without a count all of them, and end the stall."""
         it = self.cluster.members[int(member)]
         it.is_stalled = bool(count)
         for _ in range(int(count) if count else len(it.writes)):
-            self.say(f"{member} has written")
+            self.say(f"node {member} has completed a write")
             it.finish_write()
         it.settle()
 
@@ -321,7 +326,7 @@ class Script:
         self.cluster.touch(int(member))
 
     def do_step(self, member: str, kind: str, **fields: str) -> None:
-        """A message out of nowhere, by its fields; `entries` as 5/2,6/2 or, without positions, `data`; `round` as a context."""
+        """Deliver a message made of these fields; `entries` as 5/2,6/2, or `data` without a position; `round` as a context."""
         message = Message(MessageType[kind.upper()], to=int(member), from_=int(fields.pop("sender", "0")))
         for name, value in fields.items():
             if name == "context":
@@ -345,24 +350,24 @@ class Script:
             log = self.cluster[int(member)].log
             entries = _entries(log.entries(log.first_index, log.last_index + 1))
             start = f"after {log.snapshot_index}/{log.snapshot_term}: " if log.snapshot_index else ""
-            self.say(f"{member} has {start}{entries or 'nothing'}; commit {self.cluster[int(member)].commit_index}")
+            self.say(f"node {member} log: {start}{entries or 'empty'}; commit {self.cluster[int(member)].commit_index}")
 
     def do_progress(self, member: str) -> None:
         for other, progress in self.cluster[int(member)].tracker.peers.items():
             if other != int(member):
-                self.say(f"{member} has {other} at {progress}, {progress.inflight_count} in flight")
+                self.say(f"node {member} progress of {other}: {progress}, {progress.inflight_count} in flight")
 
     def do_configuration(self, *members: str) -> None:
         for member in members:
-            self.say(f"{member} has {_conf(self.cluster[int(member)].conf_state)}")
+            self.say(f"node {member} configuration: {_conf(self.cluster[int(member)].conf_state)}")
 
     def do_applied(self, *members: str) -> None:
         for member in members:
-            self.say(f"{member} has applied {b' '.join(self.cluster.members[int(member)].applied).decode() or 'nothing'}")
+            self.say(f"node {member} applied: {b' '.join(self.cluster.members[int(member)].applied).decode() or 'nothing'}")
 
 
 def replay(text: str) -> str:
-    """The script with what happens now in place of what it says."""
+    """The script with its transcript recorded again."""
     script = Script()
     out: list[str] = []
     for stanza in text.strip().split("\n\n"):
