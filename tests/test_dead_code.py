@@ -96,7 +96,6 @@ CALLED_FROM_OUTSIDE = {
 # Kept for tests, which compare with it or inject faults through it.
 FOR_TESTS = {
     "encode_request_slowly": "the slow twin of encode_request",
-    "check_read": "an invariant that the raft tests check",
     "flip_bit": "a fault of the simulated disk",
     "is_held": "the state of the directory lock",
     "decode_conf_state": "round trips of the codec",

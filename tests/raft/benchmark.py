@@ -1,4 +1,4 @@
-"""What does consensus cost an entry? python -m tests.raft.benchmark prints microseconds an entry, the best of many runs.
+"""The cost of Raft per entry: python -m tests.raft.benchmark prints microseconds per entry, the best of many runs.
 
 A cycle of the leader: propose a batch, take_ready, its disk has written, two followers acknowledge, take_ready. A cycle of a
 follower: one append with the batch, take_ready, its disk has written, take_ready. Budget: 1.5 us an entry on the leader, 1 us
@@ -70,7 +70,7 @@ def follower_cycle(node: RawNode, entries: list[Entry]) -> None:
 
 
 def best(run: Callable[[], object], entries: int) -> float:
-    """Microseconds an entry, of the best of many runs: what is slower was disturbed."""
+    """Microseconds per entry of the fastest run; slower ones were disturbed."""
     times = []
     for _ in range(RUNS):
         start = process_time()
@@ -118,5 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    gc.disable()  # a member sets its thresholds on purpose; here only our own work counts
+    gc.disable()  # a server sets its thresholds; here only the work itself is measured
     main()

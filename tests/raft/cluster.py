@@ -1,7 +1,7 @@
-"""Several `Raft` objects in memory, with a disk each and a network between them, all of which do only what they are told.
+"""A cluster of `Raft` objects in memory, each with a disk, and a network that delivers messages on request.
 
-A disk finishes writes in order: at once, or, where it is stalled, when asked. A crash loses what it has not finished. The state
-machine is the list of what was applied; a snapshot holds that list. Every event is shown to a `Witness`.
+A disk completes writes in order: at once, or, while it is stalled, on request. A crash loses incomplete writes. The state
+machine is the list of applied data; a snapshot contains that list. A `Witness` observes every event.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Self
 
+from tercet.errors import require
 from tercet.raft import (
     ConfChange,
     ConfChangeType,
@@ -84,7 +85,7 @@ class Member:
         self.cluster.witness.restarted(self.id)
 
     def crash(self, *, writes_kept: int = 0) -> None:
-        """Lose the memory and all writes under way but the first `writes_kept`, whose completion nobody has heard of."""
+        """Lose the memory and all writes in flight but the first `writes_kept`, which completed without being reported."""
         self.is_up = False
         for ready in list(self.writes)[:writes_kept]:
             self.disk.write(ready)
@@ -92,19 +93,19 @@ class Member:
     def make_snapshot(self) -> Snapshot | None:
         index = self.raft.applied_index
         term = self.raft.log.term(index)
-        if term is None:  # another snapshot is being installed
+        if term is None:  # a received snapshot is being installed
             return None
         return Snapshot(index, term, self.raft.conf_state, b" ".join(self.applied))
 
     def compact(self, *, keep: int = 0) -> None:
-        """Snapshot what is applied, and drop the log behind it but `keep` entries."""
+        """Take a snapshot of what is applied, and drop the log up to it but for `keep` entries."""
         snapshot = self.make_snapshot()
         if snapshot is not None and snapshot.index > self.disk.snapshot.index and not self.writes:
             self.disk.compact(snapshot)
             self.raft.compact(max(snapshot.index - keep, self.raft.log.snapshot_index))
 
     def settle(self) -> None:
-        """Carry out everything that the member wants, as far as its disk lets it."""
+        """Carry out Readys until there are none; a stalled disk completes nothing."""
         while self.node.has_ready():
             self.carry_out(self.node.take_ready())
             self.cluster.watch(self)
@@ -129,7 +130,7 @@ class Member:
 
     def apply(self, entry: Entry) -> None:
         if entry.type != EntryType.NORMAL:
-            self.raft.apply_conf_change(self.cluster.judge(self.raft.conf_state, conf_change_in(entry)))
+            self.raft.apply_conf_change(self.cluster.validate(self.raft.conf_state, conf_change_in(entry)))
         elif entry.data:
             self.applied.append(entry.data)
         self.raft.applied_to(entry.index)
@@ -145,7 +146,7 @@ class Member:
 
 
 class Cluster:
-    """Members by id, and the messages under way in the order they were sent."""
+    """Members by id, and the messages in flight in the order they were sent."""
 
     def __init__(self, *, seed: int = 0, **options: object) -> None:
         self.random = Random(seed)
@@ -154,12 +155,12 @@ class Cluster:
         self.network: deque[Message] = deque()
         self.members: dict[int, Member] = {}
         self.cut: set[int] = set()
-        self.reads: dict[bytes, int] = {}  # context -> what was committed anywhere when it was asked
+        self.reads: dict[bytes, int] = {}  # context -> the highest index committed anywhere at the request
         self.trace: Callable[[str], None] = lambda line: None
 
     @classmethod
     def of(cls, count: int, *, seed: int = 0, learners: tuple[int, ...] = (), **options: object) -> Self:
-        """Members 1..count that know each other, with empty logs."""
+        """Members 1..count with this configuration and empty logs."""
         cluster = cls(seed=seed, **options)
         conf = ConfState(voters=tuple(i for i in range(1, count + 1) if i not in learners), learners=learners)
         for member in range(1, count + 1):
@@ -168,7 +169,7 @@ class Cluster:
 
     @classmethod
     def bootstrapped(cls, count: int, *, seed: int = 0, **options: object) -> Self:
-        """As a new cluster really starts: the configuration is in the log, one committed entry of term 1 a member."""
+        """A new cluster as a server bootstraps it: the log holds one committed entry of term 1 per member."""
         cluster = cls(seed=seed, **options)
         for member in range(1, count + 1):
             it = cluster.add(member)
@@ -182,7 +183,7 @@ class Cluster:
         return RaftConfig(member, random=Random(self.random.random()), **self.options)  # type: ignore[arg-type]
 
     def add(self, member: int, conf_state: ConfState | None = None) -> Member:
-        """A member with an empty disk; without a configuration it is one that joins."""
+        """Add a member with an empty disk; without a configuration it joins a cluster."""
         self.members[member] = Member(self, member, conf_state or ConfState())
         return self.members[member]
 
@@ -236,7 +237,7 @@ class Cluster:
         self.touch(message.to)
 
     def run(self, count_max: int = 10_000) -> None:
-        """Deliver in order until nothing is under way."""
+        """Deliver in order until no message is in flight."""
         for _ in range(count_max):
             if not self.network:
                 return
@@ -244,15 +245,15 @@ class Cluster:
         raise AssertionError(f"still {len(self.network)} messages after {count_max}")
 
     def elect(self, member: int) -> None:
-        """Let `member` win an election, and everyone hear of it."""
+        """Let `member` win an election, and deliver everything."""
         for other in self.up():
-            other.raft.election_elapsed = other.raft.config.election_ticks  # nobody insists on an old leader
+            other.raft.election_elapsed = other.raft.config.election_ticks  # so that all members grant votes
         self.campaign(member)
         self.run()
         assert self[member].role is Role.LEADER, self[member].role
 
-    def beat(self, rounds: int = 1) -> None:
-        """Let the leader's heartbeats go around."""
+    def heartbeat(self, rounds: int = 1) -> None:
+        """Send a round of heartbeats and deliver everything."""
         for _ in range(rounds):
             leader = self.leader()
             assert leader is not None
@@ -264,15 +265,15 @@ class Cluster:
     def watch(self, member: Member) -> None:
         self.witness.observe(member.raft)
 
-    def judge(self, conf_state: ConfState, change: ConfChange | ConfChangeV2) -> ConfChange | ConfChangeV2:
-        """What the owner makes of a change that is being applied; everybody judges alike."""
+    def validate(self, conf_state: ConfState, change: ConfChange | ConfChangeV2) -> ConfChange | ConfChangeV2:
+        """Replace a change as it is applied; deterministic, as a server's membership rules are."""
         return change
 
     def notice(self, member: Member, ready: Ready) -> None:
-        """For those who keep a transcript."""
+        """Called with each Ready, for a transcript."""
 
     def answer_read(self, member: Member, context: bytes, index: int) -> None:
-        self.witness.check_read(index, self.reads[context])
+        require(index >= self.reads[context], "a stale read", index, self.reads[context])
 
 
 def bootstrap_entries(count: int) -> list[Entry]:

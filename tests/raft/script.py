@@ -250,7 +250,7 @@ class Script:
         self.cluster.run()
 
     def do_heartbeat(self, rounds: str = "1") -> None:
-        self.cluster.beat(int(rounds))
+        self.cluster.heartbeat(int(rounds))
 
     def do_run_silently(self) -> None:
         """Deliver everything without recording it."""

@@ -1,4 +1,4 @@
-"""Bytes: ours against protobuf's, the fast readers against their slow twins, and samples as etcd 3.5.1 writes them."""
+"""The codec against protobuf, the fast decoders against their slow twins, and samples written by etcd 3.5.1."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ MESSAGES = st.builds(
 
 
 @given(MESSAGES)
-def test_messages_come_back(message: Message) -> None:
+def test_messages_round_trip(message: Message) -> None:
     data = codec.encode_message(message)
     assert codec.decode_message(data) == message
     raw = raft_pb2.Message.FromString(data)
     assert len(raw.entries) == len(message.entries)
-    assert raw.SerializeToString(deterministic=True) == data  # in the order of field numbers, nothing twice
+    assert raw.SerializeToString(deterministic=True) == data  # fields in order, each once
 
 
 @given(MESSAGES)
-def test_spelled_out_messages_are_read_alike(message: Message) -> None:
+def test_messages_with_explicit_zeros_decode_alike(message: Message) -> None:
     assert codec.decode_message(spelled_out(message)) == message
 
 
 @given(MESSAGES)
-def test_messages_of_numbers_are_read_as_by_protobuf(message: Message) -> None:
+def test_messages_of_numbers_decode_as_by_protobuf(message: Message) -> None:
     data = codec.encode_message(message)
     quick = read_message(data)
     assert quick is None or quick == codec.decode_message_slowly(data)
@@ -73,14 +73,14 @@ def test_messages_of_numbers_are_read_as_by_protobuf(message: Message) -> None:
 
 
 @given(MESSAGES.map(codec.encode_message) | st.binary(max_size=40), st.integers(0, 400), st.binary(max_size=3))
-def test_damaged_messages_are_read_as_by_protobuf(data: bytes, position: int, damage: bytes) -> None:
+def test_damaged_messages_decode_as_by_protobuf(data: bytes, position: int, damage: bytes) -> None:
     damaged = data[:position] + damage + data[position + len(damage) :]
     quick = read_message(damaged)
     assert quick is None or quick == codec.decode_message_slowly(damaged)
 
 
 @given(ENTRIES, st.integers(0, 60), st.binary(max_size=3))
-def test_damaged_entries_are_read_as_by_protobuf(entry: Entry, position: int, damage: bytes) -> None:
+def test_damaged_entries_decode_as_by_protobuf(entry: Entry, position: int, damage: bytes) -> None:
     for start in (b"", b"\x08\x00"):
         wire = start + entry.wire
         damaged = wire[:position] + damage + wire[position + len(damage) :]
@@ -93,7 +93,7 @@ PADDING = st.integers(0, 9)
 
 
 def padded(number: int, padding: int) -> bytes:
-    """A varint of that many bytes more than it needs."""
+    """A varint that is this many bytes longer than necessary."""
     least = bytearray(encode_varint(number))
     if padding:
         least[-1] |= 0x80
@@ -102,9 +102,7 @@ def padded(number: int, padding: int) -> bytes:
 
 
 @given(SMALL, SMALL, st.binary(max_size=200), PADDING, PADDING, PADDING)
-def test_padded_entries_are_read_as_by_protobuf(
-    term: int, index: int, data: bytes, first: int, second: int, third: int
-) -> None:
+def test_padded_entries_decode_as_by_protobuf(term: int, index: int, data: bytes, first: int, second: int, third: int) -> None:
     wire = b"\x10" + padded(term, first) + b"\x18" + padded(index, second) + b"\x22" + padded(len(data), third) + data
     quick = read_entry_data(wire, term, index)
     if quick is not None:
@@ -112,25 +110,25 @@ def test_padded_entries_are_read_as_by_protobuf(
 
 
 @given(SMALL, st.binary(max_size=200), PADDING, PADDING)
-def test_padded_messages_are_read_as_by_protobuf(index: int, context: bytes, first: int, second: int) -> None:
+def test_padded_messages_decode_as_by_protobuf(index: int, context: bytes, first: int, second: int) -> None:
     data = b"\x08\x09\x30" + padded(index, first) + b"\x62" + padded(len(context), second) + context
     quick = read_message(data)
     if quick is not None:
         assert quick == codec.decode_message_slowly(data)
 
 
-def test_no_index_is_beyond_64_bits() -> None:
+def test_an_index_beyond_64_bits_is_malformed() -> None:
     assert read_entry_data(b"\x10\x05\x18" + b"\x80" * 9 + b"\x02", 5, 2**64) is None
 
 
 @given(ENTRIES)
-def test_entries_come_back(entry: Entry) -> None:
+def test_entries_round_trip(entry: Entry) -> None:
     assert codec.decode_entry(entry.wire) == entry
     assert codec.decode_entry(entry.wire).wire == entry.wire
 
 
 @given(st.integers(1, 2**40), st.sampled_from([1, 100, 127, 128, 16_000, 2**35]), st.lists(DATA, max_size=300))
-def test_fast_entries_are_the_plain_ones(term: int, first_index: int, proposals: list[bytes]) -> None:
+def test_fast_encoded_entries_equal_the_slow_ones(term: int, first_index: int, proposals: list[bytes]) -> None:
     made = make_entries(term, first_index, proposals)
     assert [entry.wire for entry in made] == [
         encode_entry(term, index, data) for index, data in enumerate(proposals, first_index)
@@ -146,13 +144,13 @@ def test_fast_entries_are_the_plain_ones(term: int, first_index: int, proposals:
 
 
 @pytest.mark.parametrize("wires", [[Entry(5, 8).wire], [Entry(4, 7).wire], [Entry(5, 7).wire] * 2, [b"\x10"]])
-def test_a_stream_of_entries_has_no_gaps(wires: list[bytes]) -> None:
+def test_a_gap_in_a_stream_of_entries_is_malformed(wires: list[bytes]) -> None:
     with pytest.raises(codec.MalformedMessage):
         codec.decode_entries(wires, term=5, index=7)
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_arbitrary_bytes_decode_or_are_malformed(data: bytes) -> None:
     for decode in (
         codec.decode_message,
         codec.decode_entry,
@@ -169,14 +167,14 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(st.builds(HardState, U64, U64, U64))
-def test_hard_states_come_back(state: HardState) -> None:
+def test_hard_states_round_trip(state: HardState) -> None:
     data = codec.encode_hard_state(state)
     assert codec.decode_hard_state(data) == state
     assert raft_pb2.HardState(term=state.term, vote=state.vote, commit=state.commit).SerializeToString() == data
 
 
 @given(SNAPSHOTS)
-def test_snapshots_come_back(snapshot: Snapshot) -> None:
+def test_snapshots_round_trip(snapshot: Snapshot) -> None:
     assert codec.decode_snapshot(codec.encode_snapshot(snapshot)) == snapshot
     assert codec.decode_conf_state(codec.encode_conf_state(snapshot.conf_state)) == snapshot.conf_state
 
@@ -191,7 +189,7 @@ def test_snapshots_come_back(snapshot: Snapshot) -> None:
         ConfChangeV2(((ConfChangeType.ADD_NODE, 1),), ConfChangeTransition.JOINT_EXPLICIT),
     ],
 )
-def test_changes_of_configuration_come_back(change: ConfChange | ConfChangeV2) -> None:
+def test_configuration_changes_round_trip(change: ConfChange | ConfChangeV2) -> None:
     kind = EntryType.CONF_CHANGE_V2 if isinstance(change, ConfChangeV2) else EntryType.CONF_CHANGE
     assert codec.conf_change_in(Entry(1, 1, codec.encode_conf_change(change), kind)) == change
 
@@ -200,7 +198,7 @@ def test_the_change_that_leaves_a_joint_configuration_is_empty() -> None:
     assert codec.encode_conf_change(ConfChangeV2()) == b""
 
 
-def test_an_entry_of_another_type_holds_no_change() -> None:
+def test_an_entry_of_another_type_is_not_a_configuration_change() -> None:
     with pytest.raises(codec.MalformedMessage):
         codec.conf_change_in(Entry(1, 1, b"x"))
 
@@ -212,7 +210,7 @@ REQUEST_351 = PUT_351 + bytes.fromhex("a2060b088187949ac5b8d0e4d201")[: 35 - len
 ENTRY_351 = bytes.fromhex("080010051891022223") + REQUEST_351
 
 
-def test_an_append_of_etcd_351() -> None:
+def test_an_append_of_etcd_3_5_1_decodes_and_encodes() -> None:
     to, from_ = encode_varint(RECEIVER), encode_varint(SENDER)
     assert len(ENTRY_351) == 0x2C
     data = (
@@ -229,18 +227,18 @@ def test_an_append_of_etcd_351() -> None:
     assert entry.wire == ENTRY_351
 
 
-def test_a_link_heartbeat_of_etcd_351() -> None:
+def test_a_stream_heartbeat_of_etcd_3_5_1_decodes() -> None:
     data = bytes.fromhex("0808100018002000280030004000") + bytes.fromhex("4a0a12080a0228001000180050005800")
     message = codec.decode_message(data)
     assert message == Message(MessageType.HEARTBEAT)
 
 
-def test_a_bootstrap_hard_state_of_etcd_351() -> None:
+def test_a_bootstrap_hard_state_of_etcd_3_5_1_decodes() -> None:
     assert codec.encode_hard_state(HardState(1, 0, 3)) == bytes.fromhex("080110001803")
     assert codec.encode_hard_state(HardState()) == bytes.fromhex("080010001800")
 
 
-def test_a_configuration_of_etcd_351() -> None:
+def test_a_configuration_of_etcd_3_5_1_decodes() -> None:
     assert codec.encode_conf_state(ConfState(voters=(5,))) == bytes.fromhex("08052800")
     snapshot = Snapshot(11, 2, ConfState(voters=(5,)))
     assert codec.encode_snapshot(snapshot) == bytes.fromhex("120a0a0408052800100b1802")
@@ -248,11 +246,11 @@ def test_a_configuration_of_etcd_351() -> None:
 
 
 @pytest.mark.parametrize("number", [19, 20, 21, 22])
-def test_messages_within_an_etcd_member_are_known_by_type(number: int) -> None:
+def test_message_types_local_to_an_etcd_member_decode(number: int) -> None:
     assert codec.decode_message(bytes((0x08, number))).type == number
 
 
-def test_a_message_of_a_later_version_reads_as_one_that_is_dropped() -> None:
+def test_an_unknown_message_type_decodes_as_one_that_is_dropped() -> None:
     assert codec.decode_message(b"\x08\x63\x10\x01").type is MessageType.HUP
 
 

@@ -1,4 +1,4 @@
-"""The paper and the thesis, section by section: what they promise, put as questions to a cluster."""
+"""The rules of the Raft paper and thesis, by section."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def member(conf_state: ConfState = THREE, *terms: int, term: int = 0, vote: int 
     return Raft(config, log, hard_state=HardState(term or (terms[-1] if terms else 0), vote, 0), conf_state=conf_state)
 
 
-def answers(node: RawNode) -> list[Message]:
+def responses(node: RawNode) -> list[Message]:
     """What the member sends once its disk has written everything."""
     messages: list[Message] = []
     while node.has_ready():
@@ -49,7 +49,7 @@ def answers(node: RawNode) -> list[Message]:
 
 
 @pytest.mark.parametrize("role", [Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER])
-def test_5_1_a_later_term_makes_anyone_a_follower(role: Role) -> None:
+def test_5_1_a_later_term_makes_any_role_a_follower(role: Role) -> None:
     cluster = Cluster.of(3, pre_vote=role is Role.PRE_CANDIDATE)
     if role is Role.LEADER:
         cluster.elect(1)
@@ -61,7 +61,7 @@ def test_5_1_a_later_term_makes_anyone_a_follower(role: Role) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.APP_RESP, MessageType.VOTE_RESP, MessageType.HEARTBEAT_RESP, MessageType.SNAP])
-def test_5_1_what_is_of_an_earlier_term_is_ignored(kind: MessageType) -> None:
+def test_5_1_messages_of_an_earlier_term_are_ignored(kind: MessageType) -> None:
     raft = member(THREE, term=3)
     node = RawNode(raft)
     raft.step(Message(kind, to=1, from_=2, term=2, index=0))
@@ -70,22 +70,22 @@ def test_5_1_what_is_of_an_earlier_term_is_ignored(kind: MessageType) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.APP, MessageType.HEARTBEAT])
-def test_5_1_a_stale_leader_is_told_the_term(kind: MessageType) -> None:
+def test_5_1_a_stale_leader_is_sent_the_current_term(kind: MessageType) -> None:
     raft = member(THREE, term=3)
     raft.step(Message(kind, to=1, from_=2, term=2))
-    assert answers(RawNode(raft)) == [Message(MessageType.APP_RESP, to=2, from_=1, term=3)]
+    assert responses(RawNode(raft)) == [Message(MessageType.APP_RESP, to=2, from_=1, term=3)]
 
 
-def test_5_1_a_stale_pre_candidate_is_told_the_term() -> None:
+def test_5_1_a_stale_pre_candidate_is_sent_the_current_term() -> None:
     raft = member(THREE, term=3)
     raft.step(Message(MessageType.PRE_VOTE, to=1, from_=2, term=2))
-    assert answers(RawNode(raft)) == [Message(MessageType.PRE_VOTE_RESP, to=2, from_=1, term=3, reject=True)]
+    assert responses(RawNode(raft)) == [Message(MessageType.PRE_VOTE_RESP, to=2, from_=1, term=3, reject=True)]
 
 
 # §5.2: elections
 
 
-def test_5_2_timeouts_are_spread_over_one_to_two_election_times() -> None:
+def test_5_2_timeouts_are_random_between_one_and_two_election_timeouts() -> None:
     raft = member(THREE)
     seen = set()
     for _ in range(300):
@@ -94,7 +94,7 @@ def test_5_2_timeouts_are_spread_over_one_to_two_election_times() -> None:
     assert seen == set(range(10, 20))
 
 
-def test_5_2_a_follower_stands_when_its_timeout_has_passed() -> None:
+def test_5_2_a_follower_campaigns_after_its_timeout() -> None:
     raft = member(THREE)
     roles = [raft.role]
     for _ in range(raft.election_timeout):
@@ -103,19 +103,19 @@ def test_5_2_a_follower_stands_when_its_timeout_has_passed() -> None:
     assert roles[-2:] == [Role.FOLLOWER, Role.PRE_CANDIDATE]
 
 
-def test_5_2_one_vote_a_term() -> None:
+def test_5_2_a_member_votes_once_per_term() -> None:
     raft = member(THREE, term=1)
     raft.step(Message(MessageType.VOTE, to=1, from_=2, term=2))
     raft.step(Message(MessageType.VOTE, to=1, from_=3, term=2))
     raft.step(Message(MessageType.VOTE, to=1, from_=2, term=2))
-    assert [(m.to, m.reject) for m in answers(RawNode(raft))] == [(2, False), (3, True), (2, False)]
+    assert [(m.to, m.reject) for m in responses(RawNode(raft))] == [(2, False), (3, True), (2, False)]
     assert raft.hard_state() == HardState(2, 2, 0)
 
 
 def test_5_2_a_vote_survives_a_restart() -> None:
     raft = member(THREE, term=2, vote=2)
     raft.step(Message(MessageType.VOTE, to=1, from_=3, term=2))
-    assert [m.reject for m in answers(RawNode(raft))] == [True]
+    assert [m.reject for m in responses(RawNode(raft))] == [True]
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_5_2_a_vote_survives_a_restart() -> None:
 def test_5_2_a_majority_decides(count: int, granted: int, refused: int, role: Role) -> None:
     raft = member(ConfState(voters=tuple(range(1, count + 1))), pre_vote=False)
     raft.campaign()
-    answers(RawNode(raft))
+    responses(RawNode(raft))
     for voter in range(2, 2 + granted + refused):
         reject = voter >= 2 + granted
         raft.step(Message(MessageType.VOTE_RESP, to=1, from_=voter, term=1, reject=reject))
     assert raft.role is role
 
 
-def test_5_2_answers_to_an_earlier_question_do_not_count() -> None:
+def test_5_2_responses_to_an_earlier_campaign_do_not_count() -> None:
     raft = member(THREE)
     raft.campaign()
     raft.step(Message(MessageType.PRE_VOTE_RESP, to=1, from_=2, term=5))
@@ -159,10 +159,12 @@ def test_5_2_answers_to_an_earlier_question_do_not_count() -> None:
     ("index", "log_term", "answer"),
     [(0, 0, None), (2, 1, None), (3, 2, None), (3, 3, (3, 3, 2)), (4, 2, (4, 3, 2)), (9, 9, (9, 3, 2)), (3, 1, (3, 2, 1))],
 )
-def test_5_3_an_append_must_fit(index: int, log_term: int, answer: tuple[int, int, int] | None) -> None:
+def test_5_3_an_append_is_accepted_only_after_a_matching_entry(
+    index: int, log_term: int, answer: tuple[int, int, int] | None
+) -> None:
     raft = member(THREE, 1, 1, 2)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=9, index=index, log_term=log_term))
-    (said,) = answers(RawNode(raft))
+    (said,) = responses(RawNode(raft))
     assert said.reject is (answer is not None)
     if answer is not None:
         assert (said.index, said.reject_hint, said.log_term) == answer
@@ -181,31 +183,31 @@ def test_5_3_an_append_must_fit(index: int, log_term: int, answer: tuple[int, in
         (2, [], [1, 1, 2]),
     ],
 )
-def test_5_3_the_leaders_entries_win(index: int, sent: list[int], left: list[int]) -> None:
+def test_5_3_conflicting_entries_are_replaced_by_the_leaders(index: int, sent: list[int], left: list[int]) -> None:
     raft = member(THREE, 1, 1, 2)
     before = [0, 1, 1, 2][index]
     entries = [Entry(term, at) for at, term in enumerate(sent, index + 1)]
     raft.step(Message(MessageType.APP, to=1, from_=2, term=9, index=index, log_term=before, entries=entries))
     assert [entry.term for entry in raft.log.entries(1, 99)] == left
-    assert answers(RawNode(raft))[0].index == index + len(sent)
+    assert responses(RawNode(raft))[0].index == index + len(sent)
 
 
 @pytest.mark.parametrize(("commit", "known"), [(1, 1), (2, 2), (3, 2), (9, 2)])
-def test_5_3_a_commit_goes_no_further_than_what_the_message_proves(commit: int, known: int) -> None:
+def test_5_3_a_commit_is_bounded_by_the_entries_that_the_message_matches(commit: int, known: int) -> None:
     raft = member(THREE, 1, 1, 1)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, entries=[Entry(1, 2)], commit=commit))
     assert raft.commit_index == known
 
 
-def test_5_3_an_append_behind_the_commit_is_answered_with_the_commit() -> None:
+def test_5_3_an_append_before_the_commit_index_is_acknowledged_with_the_commit_index() -> None:
     raft = member(THREE, 1, 1, 1)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=3, log_term=1, commit=3))
-    answers(RawNode(raft))
+    responses(RawNode(raft))
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, entries=[Entry(1, 2)]))
-    assert [(m.index, m.reject) for m in answers(RawNode(raft))] == [(3, False)]
+    assert [(m.index, m.reject) for m in responses(RawNode(raft))] == [(3, False)]
 
 
-def test_5_3_a_new_leader_probes_and_then_streams() -> None:
+def test_5_3_a_new_leader_probes_then_replicates() -> None:
     cluster = Cluster.of(3)
     cluster.elect(1)
     progress = cluster[1].progress(2)
@@ -226,12 +228,12 @@ def test_5_4_1_only_an_up_to_date_candidate_gets_a_vote(index: int, log_term: in
     for kind in (MessageType.VOTE, MessageType.PRE_VOTE):
         raft = member(THREE, 1, 1, 2)
         raft.step(Message(kind, to=1, from_=2, term=3, index=index, log_term=log_term))
-        (said,) = answers(RawNode(raft))
+        (said,) = responses(RawNode(raft))
         assert said.reject is not granted
         assert said.term == (2 if kind is MessageType.PRE_VOTE and not granted else 3)
 
 
-def test_5_4_2_only_the_leaders_own_term_is_counted() -> None:
+def test_5_4_2_only_entries_of_the_leaders_term_commit_by_counting() -> None:
     cluster = Cluster.of(3, pre_vote=False, check_quorum=False)
     cluster.elect(1)
     cluster.cut = {3}
@@ -249,7 +251,7 @@ def test_5_4_2_only_the_leaders_own_term_is_counted() -> None:
 # §5.5, and the thesis §3.8: what is acknowledged is on disk
 
 
-def test_5_5_messages_may_come_twice() -> None:
+def test_5_5_repeated_messages_have_no_effect() -> None:
     cluster = Cluster.of(3)
     cluster.elect(1)
     cluster.propose(1, b"a")
@@ -258,7 +260,7 @@ def test_5_5_messages_may_come_twice() -> None:
         cluster.deliver(message)
     cluster.run()
     cluster.run()
-    cluster.beat()
+    cluster.heartbeat()
     assert all(cluster.members[i].applied == [b"a"] for i in (1, 2, 3))
 
 
@@ -278,7 +280,7 @@ def test_3_8_votes_and_acknowledgements_wait_for_the_disk() -> None:
     assert [m.type for m in node.take_ready().messages] == [MessageType.APP_RESP]
 
 
-def test_3_8_a_candidate_asks_once_its_term_is_on_disk() -> None:
+def test_3_8_a_candidate_requests_votes_once_its_term_is_durable() -> None:
     raft = member(THREE, pre_vote=False)
     node = RawNode(raft)
     raft.campaign()
@@ -294,7 +296,7 @@ def test_3_8_a_commit_alone_needs_no_sync() -> None:
     raft = member(THREE, 1)
     node = RawNode(raft)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1))
-    answers(node)
+    responses(node)
     raft.step(Message(MessageType.APP, to=1, from_=2, term=1, index=1, log_term=1, commit=1))
     ready = node.take_ready()
     assert (ready.hard_state, ready.must_sync) == (HardState(1, 0, 1), False)
@@ -322,7 +324,7 @@ def test_10_2_1_a_leader_sends_before_its_own_disk_has_written() -> None:
 # §6 and the thesis §4: membership
 
 
-def test_6_a_new_cluster_learns_its_configuration_from_its_log() -> None:
+def test_6_a_new_cluster_takes_its_configuration_from_its_log() -> None:
     raft = Raft(RaftConfig(1, random=Random(1)), RaftLog(0, 0, bootstrap_entries(3)), hard_state=HardState(1, 0, 3))
     node = RawNode(raft)
     roles = [raft.role]
@@ -346,7 +348,7 @@ def test_6_a_refused_change_changes_nothing() -> None:
     assert raft.conf_state == ConfState(voters=(1,))
 
 
-def test_6_a_change_that_the_members_refuse_has_no_effect() -> None:
+def test_6_a_change_of_member_zero_has_no_effect() -> None:
     raft = member(THREE)
     assert raft.apply_conf_change(ConfChange(ConfChangeType.ADD_NODE, 0)) == THREE
 
@@ -354,11 +356,11 @@ def test_6_a_change_that_the_members_refuse_has_no_effect() -> None:
 # §7: snapshots and restarts
 
 
-def test_7_a_restarted_member_goes_on_where_its_state_machine_is() -> None:
+def test_7_a_restarted_member_resumes_after_its_applied_index() -> None:
     log = RaftLog(5, 2, [Entry(2, 6, b"a"), Entry(3, 7, b"b"), Entry(3, 8, b"c")])
     raft = Raft(RaftConfig(1, random=Random(1)), log, hard_state=HardState(3, 2, 6), conf_state=THREE, applied=7)
     node = RawNode(raft)
-    assert (raft.commit_index, raft.applied_index) == (7, 7)  # what is applied was committed, whatever the disk recalls
+    assert (raft.commit_index, raft.applied_index) == (7, 7)  # applied entries were committed, whatever the hard state says
     assert node.take_ready().committed == []
     raft.step(Message(MessageType.HEARTBEAT, to=1, from_=2, term=3, commit=8))
     assert [entry.data for entry in node.take_ready().committed] == [b"c"]
@@ -369,13 +371,13 @@ def test_7_a_log_that_ends_before_its_commit_is_refused() -> None:
         Raft(RaftConfig(1, random=Random(1)), RaftLog(0, 0, [Entry(1, 1)]), hard_state=HardState(1, 0, 2))
 
 
-def test_7_what_is_not_applied_is_not_compacted() -> None:
+def test_7_an_unapplied_entry_cannot_be_compacted() -> None:
     raft = member(THREE, 1, 1)
     with pytest.raises(InvariantViolation):
         raft.compact(1)
 
 
-def test_committed_entries_come_in_bounded_portions() -> None:
+def test_committed_entries_are_handed_out_in_bounded_batches() -> None:
     cluster = Cluster.of(1, max_committed_bytes=30)
     cluster.elect(1)
     raft = cluster[1]
@@ -383,16 +385,16 @@ def test_committed_entries_come_in_bounded_portions() -> None:
     raft.propose([b"x" * 20] * 3)
     ready = node.take_ready()
     node.persisted(ready.number)
-    portions = []
+    batches = []
     while node.has_ready():
-        portions.append(len(node.take_ready().committed))
-    assert portions == [1, 1, 1]
+        batches.append(len(node.take_ready().committed))
+    assert batches == [1, 1, 1]
 
 
 # §8 and the thesis §6.4: reads
 
 
-def test_8_an_answer_needs_a_quorum_of_voters_not_of_learners() -> None:
+def test_8_a_read_needs_the_echoes_of_a_quorum_of_voters() -> None:
     cluster = Cluster.of(4, learners=(4,))
     cluster.elect(1)
     raft = cluster[1]
@@ -422,10 +424,10 @@ def test_8_all_reads_of_a_turn_share_one_round() -> None:
 def test_8_followers_echo_any_context_unchanged(context: bytes) -> None:
     raft = member(THREE, term=1)
     raft.step(Message(MessageType.HEARTBEAT, to=1, from_=2, term=1, context=context))
-    assert answers(RawNode(raft)) == [Message(MessageType.HEARTBEAT_RESP, to=2, from_=1, term=1, context=context)]
+    assert responses(RawNode(raft)) == [Message(MessageType.HEARTBEAT_RESP, to=2, from_=1, term=1, context=context)]
 
 
-def test_a_heartbeats_commit_is_bounded_by_what_the_follower_holds() -> None:
+def test_a_heartbeats_commit_is_bounded_by_the_followers_match_index() -> None:
     cluster = Cluster.of(3)
     cluster.elect(1)
     cluster.cut = {3}

@@ -1,4 +1,4 @@
-"""Majorities, over all small cases, against the definition read aloud."""
+"""Majorities: all small cases against the definition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tercet.raft.quorum import VoteResult, joint_index, joint_vote_result, major
 
 
 @pytest.mark.parametrize(("count", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (6, 4), (7, 4)])
-def test_majority(count: int, needed: int) -> None:
+def test_a_majority_is_more_than_half(count: int, needed: int) -> None:
     assert majority(count) == needed
 
 
@@ -21,13 +21,13 @@ def test_quorum_index_is_the_highest_that_a_majority_holds(count: int) -> None:
         assert quorum_index(indexes) == by_definition, indexes
 
 
-def test_nobody_holds_nothing() -> None:
+def test_an_empty_group_has_reached_zero() -> None:
     assert quorum_index([]) == 0
     assert joint_index([], [3]) == 0
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_vote_result(count: int) -> None:
+def test_a_vote_is_won_or_lost_by_majority(count: int) -> None:
     for answers in product((None, False, True), repeat=count):
         votes = {voter: answer for voter, answer in enumerate(answers) if answer is not None}
         granted, missing = answers.count(True), answers.count(None)
@@ -39,7 +39,7 @@ def test_vote_result(count: int) -> None:
         assert vote_result(range(count), votes) is expected
 
 
-def test_strangers_do_not_vote() -> None:
+def test_votes_of_non_members_do_not_count() -> None:
     assert vote_result((1, 2, 3), {1: True, 8: True, 9: True}) is VoteResult.PENDING
     assert vote_result((1, 2, 3), {1: True, 8: False, 9: False}) is VoteResult.PENDING
 

@@ -1,4 +1,4 @@
-"""Every transcript still tells what happens (python -m tests.raft.script --record rewrites them)."""
+"""Every script still has its recorded transcript (python -m tests.raft.script --record rewrites them)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from tests.raft.script import SCRIPTS, replay
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.iterdir()), ids=lambda path: path.name)
-def test_transcript(path: Path) -> None:
+def test_the_transcript_is_as_recorded(path: Path) -> None:
     text = path.read_text()
     assert replay(text) == text

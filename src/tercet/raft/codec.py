@@ -1,9 +1,9 @@
-"""Our nouns to and from raftpb bytes, as they stand in messages, in the write-ahead log and in snapshots.
+"""Encoding and decoding of raftpb, for messages, the write-ahead log and snapshots.
 
-Written as etcd 3.7 writes them: only what is set, in the order of field numbers. Read in any form, also etcd's up to 3.6, which
-spells out zeros and puts an empty snapshot into every message. An entry is never encoded again: its wire form is pasted.
+Encodes as etcd 3.7 does: only fields that are set, in the order of field numbers. Decodes any form, including etcd's up to 3.6,
+which writes zeros and puts an empty snapshot into every message. An entry is never encoded again: its wire form is pasted.
 
-Reading goes through protobuf, but for the common forms (quick_reader.py). Bad bytes raise MalformedMessage and nothing else.
+Decoding uses protobuf, except for the common forms (fast_codec.py). Malformed bytes raise MalformedMessage only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ID_BYTES: Final[dict[int, bytes]] = {}
 
 
 class MalformedMessage(TercetError):
-    """Bytes that are not what they are said to be. Whose fault it is, the reader knows: a peer, a disk, a file."""
+    """Bytes that do not decode. The caller knows their source: a peer, the disk or a file."""
 
 
 def encode_message(message: Message) -> bytes:
@@ -71,7 +71,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def _encode_id(id: int) -> bytes:
-    """The few ids of a cluster's members come in every message, and take ten bytes each."""
+    """Cached: the few member ids of a cluster are in every message, at ten bytes each."""
     known = _ID_BYTES.get(id)
     if known is None:
         if len(_ID_BYTES) >= _IDS_KNOWN_MAX:
@@ -81,13 +81,13 @@ def _encode_id(id: int) -> bytes:
 
 
 def decode_message(data: bytes) -> Message:
-    """raftpb.Message, in any form. A type that we do not know reads as HUP, which `step` drops. Raises MalformedMessage."""
-    quick = read_message(data)
-    return decode_message_slowly(data) if quick is None else quick
+    """raftpb.Message, in any form. An unknown type decodes as HUP, which `step` drops. Raises MalformedMessage."""
+    message = read_message(data)
+    return decode_message_slowly(data) if message is None else message
 
 
 def decode_message_slowly(data: bytes) -> Message:
-    """The plain twin of `read_message`, and the reader of all that is more than numbers. Raises MalformedMessage."""
+    """The slow twin of `read_message`, and the decoder of all other forms. Raises MalformedMessage."""
     try:
         raw = raft_pb2.Message.FromString(data)
     except DecodeError as error:
@@ -109,7 +109,7 @@ def decode_message_slowly(data: bytes) -> Message:
 
 
 def decode_entry(data: bytes) -> Entry:
-    """raftpb.Entry; `data` is kept as its wire form. Raises MalformedMessage."""
+    """raftpb.Entry; `data` becomes its wire form. Raises MalformedMessage."""
     try:
         raw = raft_pb2.Entry.FromString(data)
     except DecodeError as error:
@@ -118,7 +118,7 @@ def decode_entry(data: bytes) -> Entry:
 
 
 def decode_entries(wires: Iterable[bytes], *, term: int, index: int) -> list[Entry]:
-    """Entries of one term, one after another from `index` on, as an append stream has them. Raises MalformedMessage."""
+    """Consecutive entries of one term from `index` on, as in an append stream. Raises MalformedMessage."""
     read = raft_pb2.Entry.FromString
     entries: list[Entry] = []
     try:
@@ -129,15 +129,15 @@ def decode_entries(wires: Iterable[bytes], *, term: int, index: int) -> list[Ent
                 continue
             raw = read(wire)
             if raw.Index != position or raw.Term != term:
-                raise MalformedMessage(f"an entry at {raw.Index}/{raw.Term} where {position}/{term} follows")
+                raise MalformedMessage(f"raft entry at {raw.Index}/{raw.Term} instead of {position}/{term}")
             entries.append(Entry(term, position, raw.Data, raw.Type, wire))
     except DecodeError as error:
-        raise MalformedMessage(f"raft entry after {len(entries)} others: {error}") from error
+        raise MalformedMessage(f"raft entry {len(entries) + 1} of an append: {error}") from error
     return entries
 
 
 def encode_hard_state(state: HardState) -> bytes:
-    """raftpb.HardState with all its fields, as every version of etcd expects it in its log."""
+    """raftpb.HardState with all fields, as every version of etcd expects it in its log."""
     return b"".join(
         (b"\x08", encode_varint(state.term), b"\x10", encode_varint(state.vote), b"\x18", encode_varint(state.commit))
     )
@@ -183,7 +183,7 @@ def decode_snapshot(data: bytes) -> Snapshot:
 
 
 def encode_conf_change(change: ConfChange | ConfChangeV2) -> bytes:
-    """The data of an entry of type CONF_CHANGE or CONF_CHANGE_V2, by the kind of `change`."""
+    """The data of an entry of type CONF_CHANGE or CONF_CHANGE_V2, by the class of `change`."""
     if isinstance(change, ConfChange):
         kind = cast("raft_pb2.ConfChangeType.ValueType", int(change.type))
         raw = raft_pb2.ConfChange(id=change.id, type=kind, node_id=change.node_id, context=change.context or None)
@@ -201,7 +201,7 @@ def decode_conf_change(data: bytes) -> ConfChange:
     try:
         raw = raft_pb2.ConfChange.FromString(data)
     except DecodeError as error:
-        raise MalformedMessage(f"change of configuration of {len(data)} bytes: {error}") from error
+        raise MalformedMessage(f"configuration change of {len(data)} bytes: {error}") from error
     return ConfChange(ConfChangeType(raw.type), raw.node_id, raw.id, raw.context)
 
 
@@ -210,18 +210,18 @@ def decode_conf_change_v2(data: bytes) -> ConfChangeV2:
     try:
         raw = raft_pb2.ConfChangeV2.FromString(data)
     except DecodeError as error:
-        raise MalformedMessage(f"change of configuration of {len(data)} bytes: {error}") from error
+        raise MalformedMessage(f"configuration change of {len(data)} bytes: {error}") from error
     changes = tuple((ConfChangeType(change.type), change.node_id) for change in raw.changes)
     return ConfChangeV2(changes, ConfChangeTransition(raw.transition), raw.context)
 
 
 def conf_change_in(entry: Entry) -> ConfChange | ConfChangeV2:
-    """The change that an entry holds, by the entry's type. Raises MalformedMessage."""
+    """The change in an entry, by the entry's type. Raises MalformedMessage."""
     if entry.type == EntryType.CONF_CHANGE:
         return decode_conf_change(entry.data)
     if entry.type == EntryType.CONF_CHANGE_V2:
         return decode_conf_change_v2(entry.data)
-    raise MalformedMessage(f"an entry of type {entry.type} holds no change of configuration")
+    raise MalformedMessage(f"raft entry of type {entry.type} is not a configuration change")
 
 
 def _snapshot(raw: raft_pb2.Snapshot) -> Snapshot:
@@ -230,7 +230,7 @@ def _snapshot(raw: raft_pb2.Snapshot) -> Snapshot:
 
 
 def _conf_state(raw: raft_pb2.ConfState) -> ConfState:
-    """Sorted: the order on the wire says nothing, and equal configurations should be equal."""
+    """Sorted, since the order on the wire has no meaning and equal configurations must compare equal."""
     parts = (raw.voters, raw.learners, raw.voters_outgoing, raw.learners_next)
     voters, learners, voters_outgoing, learners_next = (tuple(sorted(part)) for part in parts)
     return ConfState(voters, learners, voters_outgoing, learners_next, raw.auto_leave)

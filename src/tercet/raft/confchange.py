@@ -1,13 +1,12 @@
-"""Which configuration follows from a change of membership?
+"""Configuration changes: pure functions from configuration to configuration.
 
-A configuration is a `ConfState`: who votes, who only learns, and, while a joint change runs, who voted before
-(`voters_outgoing`) and who of these will be a learner after it (`learners_next`). Changing one voter at a time keeps any two
-majorities overlapping; changing more goes through the joint configuration, where both majorities must agree (paper §6, thesis
-§4.3):
+A `ConfState` has voters and learners, and in a joint configuration the previous voters (`voters_outgoing`) and those of them
+that become learners when it is left (`learners_next`). Majorities before and after a change of one voter overlap; a change of
+more voters goes through a joint configuration, in which both majorities must agree (paper §6, thesis §4.3):
     (1 2 3)  -- remove 3, add 4 -->  (1 2 4)&&(1 2 3)  -- leave -->  (1 2 4)
 
-Pure functions from configuration to configuration; each result has passed `check`.
-Source: etcd raft confchange/confchange.go. Departs in: progress is not touched here (tracker.py follows the result).
+Every result has passed `check`.
+Source: etcd raft confchange/confchange.go. Departs in: progress is not changed here (tracker.py follows the result).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Change = tuple[ConfChangeType, int]
 
 
 class ConfChangeRefused(RequestError):
-    """The change does not fit the configuration. Every member says so at the same entry, and none changes anything."""
+    """The change does not fit the configuration. Every member refuses the same entry, and changes nothing."""
 
     def __init__(self, text: str) -> None:
         super().__init__(Code.FAILED_PRECONDITION, f"raft: {text}")
@@ -44,9 +43,9 @@ def leaves_joint(change: ConfChange | ConfChangeV2) -> bool:
 
 
 def simple(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> ConfState:
-    """Apply changes that move at most one voter."""
+    """Apply changes of at most one voter."""
     if conf.voters_outgoing:
-        raise ConfChangeRefused("a simple change while a joint one runs")
+        raise ConfChangeRefused("simple change in a joint configuration")
     after = _applied(conf, changes)
     if len(set(conf.voters) ^ set(after.voters)) > 1:
         raise ConfChangeRefused("more than one voter changed without a joint configuration")
@@ -54,35 +53,35 @@ def simple(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> ConfS
 
 
 def enter_joint(conf: ConfState, changes: list[Change] | tuple[Change, ...], *, auto_leave: bool) -> ConfState:
-    """Apply changes to the incoming half; the voters of now become the outgoing half."""
+    """Apply changes to the incoming half; the current voters become the outgoing half."""
     if conf.voters_outgoing:
-        raise ConfChangeRefused("a joint change while another one runs")
+        raise ConfChangeRefused("joint change in a joint configuration")
     if not conf.voters:
         raise ConfChangeRefused("a configuration without voters cannot become joint")
     return _applied(replace(conf, voters_outgoing=conf.voters, auto_leave=auto_leave), changes)
 
 
 def leave_joint(conf: ConfState) -> ConfState:
-    """Let the outgoing half go; demoted voters become learners now."""
+    """Drop the outgoing half; demoted voters become learners."""
     if not conf.voters_outgoing:
         raise ConfChangeRefused("no joint configuration to leave")
     return _checked(ConfState(voters=conf.voters, learners=_sorted({*conf.learners, *conf.learners_next})))
 
 
 def check(conf: ConfState) -> None:
-    """What holds for every configuration. Raises InvariantViolation."""
+    """The rules of every configuration. Raises InvariantViolation."""
     voters, outgoing, learners, later = map(set, (conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next))
     require(not learners & (voters | outgoing), "a voter is also a learner", conf)
-    require(later <= outgoing, "a member waits to become a learner but is not an outgoing voter", conf)
-    require(not later & (voters | learners), "a member waits to become a learner but has another part already", conf)
-    require(bool(outgoing) or not (later or conf.auto_leave), "traces of a joint configuration outside of one", conf)
-    require(NO_MEMBER not in voters | outgoing | learners, "a member without an id", conf)
+    require(later <= outgoing, "a next learner is not an outgoing voter", conf)
+    require(not later & (voters | learners), "a next learner is also an incoming voter or a learner", conf)
+    require(bool(outgoing) or not (later or conf.auto_leave), "joint fields outside of a joint configuration", conf)
+    require(NO_MEMBER not in voters | outgoing | learners, "a member with id 0", conf)
     parts = (conf.voters, conf.voters_outgoing, conf.learners, conf.learners_next)
-    require(all(len(set(part)) == len(part) for part in parts), "a member stands twice in one part", conf)
+    require(all(len(set(part)) == len(part) for part in parts), "a member listed twice", conf)
 
 
 def is_sound(conf: ConfState) -> bool:
-    """The same of a configuration that was received: one with voters that breaks no rule."""
+    """Is a received configuration valid: does it have voters, and pass `check`?"""
     try:
         check(conf)
     except InvariantViolation:
@@ -91,13 +90,13 @@ def is_sound(conf: ConfState) -> bool:
 
 
 def members(conf: ConfState) -> tuple[int, ...]:
-    """Everyone in the configuration, in whatever part, by id."""
+    """All members of the configuration, by ascending id."""
     return _sorted({*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next})
 
 
 def _applied(conf: ConfState, changes: list[Change] | tuple[Change, ...]) -> ConfState:
     for kind, member in changes:
-        # etcd sets the id of a change that its membership rules refuse to zero: the entry stays, its effect goes.
+        # etcd sets the id of a change that its membership rules refuse to zero: the entry is applied without effect.
         if member != NO_MEMBER and kind is not ConfChangeType.UPDATE_NODE:
             conf = _EFFECTS[kind](conf, member)
     if not conf.voters:
@@ -114,7 +113,7 @@ def _with_learner(conf: ConfState, member: int) -> ConfState:
     if member in conf.learners:
         return conf
     conf = _without(conf, member)
-    if member in conf.voters_outgoing:  # still votes with the old half: it becomes a learner on leaving
+    if member in conf.voters_outgoing:  # it votes in the outgoing half until that is left
         return replace(conf, learners_next=_sorted({*conf.learners_next, member}))
     return replace(conf, learners=_sorted({*conf.learners, member}))
 

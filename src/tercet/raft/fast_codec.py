@@ -1,10 +1,10 @@
-"""Fast: what members say to each other all day, read without protobuf.
+"""Fast code: decodes the most frequent messages and entries without protobuf.
 
-An acknowledgement is six numbers, an entry two numbers and its data. Compiled, reading them by hand takes a fraction of the
-time that protobuf and the attributes of its objects take, and touches less memory, which counts most where a member wakes for
-a single message. Whatever is not exactly such a form is left to protobuf: None.
+An acknowledgement is six numbers, an entry two numbers and its data. Compiled, decoding them by hand takes a fraction of
+protobuf's time and touches less memory, which matters most when a member wakes up for a single message. Any other form returns
+None and is left to protobuf.
 
-Slow twin: `codec.decode_message`, `codec.decode_entry`; tests/raft/test_codec.py holds the two together.
+Slow twin: `codec.decode_message`, `codec.decode_entry`; tests/raft/test_codec.py checks that the two agree.
 Pays: make bench ARGS="--only '1 in flight'".
 """
 
@@ -17,13 +17,12 @@ from tercet.raft.types import Message
 
 _UINT64_MAX: Final = (1 << 64) - 1
 _VARINT_BYTES_MAX: Final = 10
-_LENGTH_BYTES_MAX: Final = 5  # protobuf refuses a longer one, though it be zeros: so must we, or a log would hold what its own
-# recovery cannot read
+_LENGTH_BYTES_MAX: Final = 5  # as protobuf: otherwise the log could hold an entry that its own recovery cannot decode
 _MALFORMED: Final = (0, 0)
 
 
 def read_message(data: bytes) -> Message | None:
-    """A raftpb.Message of numbers and a context; None for any other, or for what may be malformed."""
+    """A raftpb.Message of numbers and a context; None for any other, and for anything malformed."""
     kind = to = sender = term = log_term = index = commit = reject = reject_hint = 0
     context = b""
     position, end = 0, len(data)
@@ -62,9 +61,9 @@ def read_message(data: bytes) -> Message | None:
 
 
 def read_entry_data(wire: bytes, term: int, index: int) -> bytes | None:
-    """The data of a normal raftpb.Entry at (term, index), its fields in order as all members write them; None for any other."""
+    """The data of a normal raftpb.Entry at (term, index) with its fields in order; None for any other form."""
     position, end = 0, len(wire)
-    if end > 2 and wire[0] == 0x08 and wire[1] == 0:  # etcd up to 3.6 spells out the zero of a normal entry
+    if end > 2 and wire[0] == 0x08 and wire[1] == 0:  # etcd up to 3.6 writes the zero of a normal entry
         position = 2
     for tag, expected in ((0x10, term), (0x18, index)):
         if position >= end or wire[position] != tag:
@@ -83,7 +82,7 @@ def read_entry_data(wire: bytes, term: int, index: int) -> bytes | None:
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """The number at `position`, and where it ends; an end of 0 says that it is cut off or larger than 64 bits."""
+    """The number at `position`, and its end; an end of 0 means that it is truncated or exceeds 64 bits."""
     number = shift = 0
     while position < end and shift < 7 * _VARINT_BYTES_MAX:
         byte = data[position]

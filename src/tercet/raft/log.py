@@ -1,11 +1,11 @@
-"""Which entries has this member, and do they agree with what another one says about its own?
+"""The log in memory: all entries since the last compaction.
 
-All entries since the last compaction, in memory, behind the position (index, term) that stands for what was compacted:
+The compacted part is represented by its last position (index, term):
     snapshot 4/2, entries [5/2 6/2 7/3]   has first_index 5, last_index 7, term(4) = 2, term(3) = None
 
-The log knows nothing of commits or disks: those are cursors into it, kept by the core.
+Commit, applied and stable index are cursors into the log; RaftState keeps them.
 
-Invariants: indexes are consecutive; terms never fall. The second makes "the last entry of a term up to t" a binary search.
+Invariants: indexes are consecutive; terms never fall. The second allows a binary search by term.
 Source: etcd raft log.go, log_unstable.go. Departs in: one list instead of a stable and an unstable part.
 """
 
@@ -19,7 +19,7 @@ from tercet.errors import require
 from tercet.raft.types import Entry
 
 _term_of = attrgetter("term")
-_WINDOW = 256  # entries looked at in one step when a slice is bounded in bytes: a long backlog is never copied whole
+_WINDOW = 256  # entries measured per step of a slice bounded in bytes, so that a long backlog is not copied whole
 
 
 class RaftLog:
@@ -31,7 +31,7 @@ class RaftLog:
         self.snapshot_index = snapshot_index
         self.snapshot_term = snapshot_term
         self._entries = list(entries)
-        self.size_bytes = _size(self._entries)  # of all entries' wire form
+        self.size_bytes = _size(self._entries)  # of all entries in wire form
         term = snapshot_term
         for position, entry in enumerate(self._entries, snapshot_index + 1):
             require(entry.index == position and entry.term >= term, "the log has a gap or a falling term", position, entry)
@@ -53,7 +53,7 @@ class RaftLog:
         return self._entries[-1].term if self._entries else self.snapshot_term
 
     def term(self, index: int) -> int | None:
-        """The term at `index`; None where it is compacted away or not there yet."""
+        """The term at `index`; None if it is compacted or after the end."""
         position = index - self.snapshot_index
         if position == 0:
             return self.snapshot_term
@@ -67,59 +67,59 @@ class RaftLog:
         return self._entries[index - self.snapshot_index - 1]
 
     def entries(self, low: int, high: int, max_bytes: int | None = None) -> list[Entry]:
-        """The entries low <= index < high; cut at `max_bytes` of wire form, but at least one of them.
+        """The entries low <= index < high, up to `max_bytes` of wire form, but at least one.
 
-        low: first_index <= low; the part of the range behind the end of the log is empty.
+        low: first_index <= low. The range may extend beyond the end of the log.
         """
-        require(low > self.snapshot_index, "the entries asked for are compacted", low, self)
+        require(low > self.snapshot_index, "reads compacted entries", low, self)
         start = low - self.snapshot_index - 1
         stop = max(start, min(high - self.snapshot_index - 1, len(self._entries)))
         if max_bytes is None:
             return self._entries[start:stop]
         taken: list[Entry] = []
-        room = max_bytes
+        left = max_bytes
         while start < stop:
             window = self._entries[start : min(start + _WINDOW, stop)]
             size = _size(window)
-            if size > room:
-                return taken + _fitting(window, room, at_least_one=not taken)
+            if size > left:
+                return taken + _fitting(window, left, at_least_one=not taken)
             if not taken and start + len(window) == stop:
                 return window
             taken += window
-            room -= size
+            left -= size
             start += len(window)
         return taken
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add entries whose indexes follow the last one; the caller has looked at each of them."""
+        """Append entries that follow the last one; the caller has checked each of them."""
         require(not entries or entries[0].index == self.last_index + 1, "an append leaves a gap", self, entries[:1])
         self._entries += entries
         self.size_bytes += _size(entries)
 
     def truncate(self, last: int) -> None:
-        """Forget all entries behind `last`."""
-        require(self.snapshot_index <= last <= self.last_index, "cannot cut the log there", last, self)
+        """Remove all entries after `last`."""
+        require(self.snapshot_index <= last <= self.last_index, "truncates outside of the log", last, self)
         self.size_bytes -= _size(self._entries[last - self.snapshot_index :])
         del self._entries[last - self.snapshot_index :]
 
     def compact(self, index: int) -> None:
-        """Forget the entries up to and including `index`; its term stays known."""
+        """Remove the entries up to and including `index`; its term is kept."""
         if index <= self.snapshot_index:
             return
         term = self.term(index)
-        require(term is not None, "cannot compact behind the end of the log", index, self)
+        require(term is not None, "compacts beyond the end of the log", index, self)
         self.size_bytes -= _size(self._entries[: index - self.snapshot_index])
         del self._entries[: index - self.snapshot_index]
         self.snapshot_index, self.snapshot_term = index, term or 0
 
     def restore(self, index: int, term: int) -> None:
-        """Replace everything by a snapshot at that position."""
+        """Replace all entries by a snapshot at this position."""
         self._entries = []
         self.size_bytes = 0
         self.snapshot_index, self.snapshot_term = index, term
 
     def last_beyond(self, size_bytes: int) -> int:
-        """The last index that has to go for the rest to take at most `size_bytes`; `snapshot_index` if nothing has to."""
+        """The index to compact to so that the rest takes at most `size_bytes`; `snapshot_index` if it does already."""
         excess = self.size_bytes - size_bytes
         index = self.snapshot_index
         for entry in self._entries:
@@ -130,16 +130,14 @@ class RaftLog:
         return index
 
     def is_up_to_date(self, *, index: int, term: int) -> bool:
-        """May a candidate whose log ends there be voted for? Its last term is higher, or equal and its log not shorter
-        (§5.4.1).
+        """Is a candidate's log that ends there at least as up to date: a higher last term, or the same and no shorter
+        (§5.4.1)?
         """
         last_term = self.last_term
         return term > last_term or (term == last_term and index >= self.last_index)
 
     def first_conflict(self, entries: Sequence[Entry]) -> int:
-        """The index of the first of `entries` that this log lacks or holds in another term; behind the last one if there is
-        none.
-        """
+        """The index of the first of `entries` that this log lacks or has in another term; if none, the index after the last."""
         for entry in entries:
             if self.term(entry.index) != entry.term:
                 return entry.index
@@ -148,8 +146,8 @@ class RaftLog:
     def last_position_up_to(self, *, index: int, term: int) -> tuple[int, int]:
         """The last position at or before `index` whose term is at most `term`, as (index, its term).
 
-        Term 0 where that position is compacted away: it may be right, but we can no longer say. Both ends of a failed append
-        use this to skip whole terms that cannot match (paper §5.3, end).
+        Term 0 if that position is compacted, so that its term is unknown. Both ends of a rejected append use this to skip whole
+        terms that cannot match (paper §5.3, end).
         """
         stop = min(index - self.snapshot_index, len(self._entries))
         position = bisect_right(self._entries, term, 0, max(stop, 0), key=_term_of)
@@ -164,10 +162,10 @@ def _size(entries: Sequence[Entry]) -> int:
     return sum([len(entry.wire) for entry in entries])
 
 
-def _fitting(entries: list[Entry], room: int, *, at_least_one: bool) -> list[Entry]:
-    """The longest head of `entries` within `room` bytes."""
+def _fitting(entries: list[Entry], size_bytes: int, *, at_least_one: bool) -> list[Entry]:
+    """The longest prefix of `entries` within `size_bytes`."""
     for count, entry in enumerate(entries):
-        room -= len(entry.wire)
-        if room < 0:
+        size_bytes -= len(entry.wire)
+        if size_bytes < 0:
             return entries[: max(count, 1) if at_least_one else count]
     return entries

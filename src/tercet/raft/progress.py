@@ -1,10 +1,10 @@
-"""How far is a follower, and how much may be sent to it now?
+"""Progress of one follower: how much of the log it has, and how much may be sent to it now.
 
-    PROBE      its position is a guess: one message, then wait for an answer
-    REPLICATE  its position is known: send ahead, up to a number of unanswered messages
-    SNAPSHOT   it needs what the log no longer holds: nothing but the snapshot, until it or the transport reports
+    PROBE      its position is a guess: send one message, then wait for the response
+    REPLICATE  its position is known: send ahead, up to a number of messages in flight
+    SNAPSHOT   it needs compacted entries: send only the snapshot, until the follower or the transport reports
 
-Invariants: match < next; in SNAPSHOT next is pending_snapshot + 1; messages in flight end at indexes that rise.
+Invariants: match < next; in SNAPSHOT next is pending_snapshot + 1; the last indexes of messages in flight ascend.
 Source: etcd raft tracker/progress.go, inflights.go; thesis §10.2.1.
 """
 
@@ -21,7 +21,7 @@ class ProgressState(Enum):
 
 
 class Progress:
-    """What the leader knows of one member."""
+    """What the leader knows about one member."""
 
     __slots__ = (
         "_inflight",
@@ -43,11 +43,11 @@ class Progress:
         self.state = ProgressState.PROBE
         self.is_learner = is_learner
         self.recent_active = recent_active  # heard from since the last quorum check
-        self.paused = False  # nothing may be sent before it answers
-        self.force_append = False  # the next append is due even if it says nothing new
-        self.sent_commit = 0  # the highest commit it has been told, or will be by a message under way
+        self.paused = False  # nothing may be sent before it responds
+        self.force_append = False  # an append is due even without entries or a new commit
+        self.sent_commit = 0  # the highest commit index sent to it
         self.pending_snapshot = 0
-        self._inflight: deque[int] = deque()  # last index of each unanswered append
+        self._inflight: deque[int] = deque()  # the last index of each append in flight
         self._inflight_max = inflight_max
 
     def __repr__(self) -> str:
@@ -67,11 +67,11 @@ class Progress:
         return self.paused or self.state is ProgressState.SNAPSHOT
 
     def can_raise_commit(self, commit: int) -> bool:
-        """Would it learn something from `commit`? Not where the entries it has been sent end below what it already knows."""
+        """Would sending `commit` raise its commit index? Not beyond the entries that it has been sent."""
         return commit > self.sent_commit and self.sent_commit < self.next - 1
 
     def become_probe(self) -> None:
-        """Feel for its position again: behind a snapshot that it was sent, else behind the last index it acknowledged."""
+        """Probe for its position again: after the snapshot sent to it, or else after its last acknowledged index."""
         known = max(self.match, self.pending_snapshot if self.state is ProgressState.SNAPSHOT else 0)
         self._enter(ProgressState.PROBE, known + 1)
 
@@ -83,18 +83,18 @@ class Progress:
         self.pending_snapshot = self.sent_commit = index
 
     def sent(self, count: int) -> None:
-        """An append with `count` entries from `next` on has left."""
+        """An append with `count` entries from `next` on was sent."""
         if self.state is ProgressState.REPLICATE:
             if count:
                 self.next += count
                 self._inflight.append(self.next - 1)
-            # The message that fills the window is a probe: all of them may be lost, and then only an empty one can tell.
+            # Pause when the window is full. A heartbeat response then allows one empty append, in case all in flight were lost.
             self.paused = self.is_full
         elif count:
             self.paused = True
 
     def acknowledge(self, index: int) -> bool:
-        """It holds everything up to `index`; True if that is news."""
+        """It has stored everything up to `index`. True if that advances `match`."""
         if index <= self.match:
             return False
         self.match = index
@@ -103,13 +103,13 @@ class Progress:
         return True
 
     def free_inflight(self, index: int) -> None:
-        """All messages that end at or below `index` are answered."""
+        """Remove the appends that end at or below `index` from the window."""
         inflight = self._inflight
         while inflight and inflight[0] <= index:
             inflight.popleft()
 
     def back_off(self, *, rejected: int, hint: int) -> bool:
-        """It refused an append behind `rejected`; `hint` is where it may agree. False for an answer that time has overtaken."""
+        """It rejected an append after `rejected`; `hint` is where the logs may match. False for a stale response."""
         if self.state is ProgressState.SNAPSHOT:
             return False
         if self.state is ProgressState.REPLICATE:
@@ -117,7 +117,7 @@ class Progress:
                 return False
             self.next = self.match + 1
         else:
-            if self.next - 1 != rejected:  # one message at a time was sent: this answers an earlier one
+            if self.next - 1 != rejected:  # a response to an earlier probe
                 return False
             self.next = max(min(rejected, hint + 1), self.match + 1)
             self.paused = False

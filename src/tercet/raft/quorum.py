@@ -1,11 +1,9 @@
-"""What is a majority, and have we got one?
+"""Majorities: the index that a quorum has reached, and the result of a vote.
 
-Three voters have stored up to 7, 5 and 9: two of them, a majority, hold 7, so 7 is what the group holds.
+Of three voters that have stored up to 7, 5 and 9, a majority has stored 7:
     quorum_index([7, 5, 9]) == 7
-While a joint change runs there are two groups, and everything needs a majority of both (paper §6): the smaller of two indices,
-the worse of two results. An empty second group asks for nothing; an empty first group holds nothing and elects nobody.
-
-Pure arithmetic, small enough to be tested over all cases.
+A joint configuration has two groups and needs a majority of both (paper §6): the smaller of two indices, the worse of two
+results. An empty second group requires nothing; an empty first group has reached 0 and elects no leader.
 """
 
 from __future__ import annotations
@@ -21,15 +19,15 @@ class VoteResult(Enum):
 
 
 def majority(count: int) -> int:
-    """How many of `count` voters are more than half of them."""
+    """The smallest number of voters that is more than half of `count`."""
     return count // 2 + 1
 
 
 def quorum_index(indexes: Sequence[int]) -> int:
-    """The highest index that a majority of voters has reached; `indexes` holds one number a voter."""
+    """The highest index that a majority of voters has reached; `indexes` has one number per voter."""
     if not indexes:
         return 0
-    return sorted(indexes)[(len(indexes) - 1) // 2]  # this voter and all behind it in the list are a majority
+    return sorted(indexes)[(len(indexes) - 1) // 2]  # this voter and all after it in the list are a majority
 
 
 def joint_index(incoming: Sequence[int], outgoing: Sequence[int]) -> int:
@@ -39,7 +37,7 @@ def joint_index(incoming: Sequence[int], outgoing: Sequence[int]) -> int:
 
 
 def vote_result(voters: Iterable[int], votes: Mapping[int, bool]) -> VoteResult:
-    """How the vote of one group stands; `votes` may miss voters and may hold strangers, who do not count."""
+    """The result of one group's vote; `votes` may lack voters, and votes of non-members do not count."""
     granted = missing = total = 0
     for voter in voters:
         total += 1
@@ -55,7 +53,7 @@ def vote_result(voters: Iterable[int], votes: Mapping[int, bool]) -> VoteResult:
 
 
 def joint_vote_result(incoming: Sequence[int], outgoing: Sequence[int], votes: Mapping[int, bool]) -> VoteResult:
-    """How the vote stands where both groups must agree: lost as soon as one has lost."""
+    """The result when both groups must agree: lost as soon as one is lost."""
     first = vote_result(incoming, votes)
     if not outgoing:
         return first

@@ -1,16 +1,14 @@
-"""May a read see what was committed when it came, or has another leader committed more since?
+"""The reads of a leader that wait for a quorum to confirm its leadership.
 
-A leader that has lost its office does not know it yet. So it notes the commit index with each read, asks everyone "am I still
-your leader?" in a heartbeat, and answers only when a quorum has said yes (paper §8, thesis §6.4). All reads of a turn share one
-round:
+A deposed leader may not know yet that a new one has committed more. It therefore records the commit index with each read, sends
+heartbeats, and answers once a quorum has responded (paper §8, thesis §6.4). All reads of a turn share one round:
     read a, read b at commit 7   ->  heartbeats of round 1   ->  2 echoes round 1   ->  a and b may read at 7
 
-The round's number is the heartbeat's context, 8 bytes little-endian, as etcd 3.7 does it; followers of any version echo it
-unchanged. It is not the context of the request (as in etcd up to 3.6): that one may come a second time, when the network
-repeats a forwarded read, and a late echo of its first round would then confirm reads that came after it (scar D16,
-tests/scripts/raft/read_context_repeated).
+The context of a heartbeat is the number of its round, 8 bytes little-endian, as in etcd 3.7; followers of all versions echo it.
+It is not the context of the request (as in etcd up to 3.6): the network may deliver a forwarded read twice, and a late echo of
+its first round would then confirm reads that arrived after it (known bug D16; tests/scripts/raft/read_context_repeated).
 
-Invariant: a request joins a round only before its heartbeats leave. An echo of a round confirms every earlier one.
+Invariant: a read joins a round only before its heartbeats are sent. An echo of a round confirms all earlier rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _CONTEXT_BYTES: Final = 8
-_REQUESTS_MAX: Final = 1 << 16  # a leader without a quorum steps down long before; this bounds what a stranger can make us keep
+_REQUESTS_MAX: Final = 1 << 16  # bounds the memory; a leader without a quorum steps down long before
 
 
 @dataclass(slots=True)
@@ -32,7 +30,7 @@ class ReadRequest:
 
 
 class ReadOnly:
-    """The reads that wait for their round, oldest first."""
+    """The waiting reads, oldest first."""
 
     __slots__ = ("_requests", "_round_open", "_round_sent", "acknowledged")
 
@@ -46,16 +44,16 @@ class ReadOnly:
         return len(self._requests)
 
     def add(self, member: int, context: bytes, index: int) -> bool:
-        """Let a read of `member` at commit `index` wait for the next round. False: too many wait already."""
+        """Add a read of `member` at commit `index` to the next round. False: too many are waiting."""
         if len(self._requests) >= _REQUESTS_MAX:
             return False
         self._requests.append(ReadRequest(self._round_open, member, context, index))
         return True
 
     def heartbeat_context(self, self_id: int) -> bytes:
-        """The context for heartbeats that leave now: the newest round that somebody waits for, or empty.
+        """The context of heartbeats sent now: the newest round that a read waits for, or empty.
 
-        It closes the round: what comes later needs an echo of something sent later.
+        Closes the round: later reads need an echo of a later heartbeat.
         """
         if not self._requests:
             return b""
@@ -67,7 +65,7 @@ class ReadOnly:
         return newest.to_bytes(_CONTEXT_BYTES, "little")
 
     def acknowledge(self, member: int, context: bytes) -> bool:
-        """A heartbeat's echo. False where it tells nothing new, or could not have come from us."""
+        """`member` has echoed `context`. False if that confirms nothing new, or was never sent."""
         if len(context) != _CONTEXT_BYTES:
             return False
         echoed = int.from_bytes(context, "little")
@@ -77,7 +75,7 @@ class ReadOnly:
         return True
 
     def take_confirmed(self, through: int) -> list[ReadRequest]:
-        """The reads of all rounds through this one; they wait no longer."""
+        """Remove and return the reads of all rounds up to `through`."""
         confirmed: list[ReadRequest] = []
         while self._requests and self._requests[0].round <= through:
             confirmed.append(self._requests.popleft())

@@ -1,8 +1,6 @@
-"""Who is in the configuration, and what do their answers add up to?
+"""The configuration with the progress of each member, this one included, and the quorums over them.
 
-Joins the configuration with one `Progress` a member (our own included) and puts the questions of quorum.py to them.
-
-Invariant: `peers` has exactly the members of the configuration as keys, in rising order, so that all visits are in that order.
+Invariant: the keys of `peers` are the members of the configuration in ascending order; iteration is deterministic.
 Source: etcd raft tracker/tracker.go.
 """
 
@@ -17,7 +15,7 @@ from tercet.raft.types import ConfState
 
 
 class Tracker:
-    """The configuration with everyone's progress."""
+    """The configuration with the progress of each member."""
 
     __slots__ = ("_inflight_max", "conf_state", "peers")
 
@@ -27,10 +25,10 @@ class Tracker:
         self.install(conf_state, last_index=last_index)
 
     def install(self, conf_state: ConfState, *, last_index: int) -> None:
-        """Follow a change of configuration: whoever stays keeps its progress.
+        """Replace the configuration; members of both keep their progress.
 
-        A new member is probed at our last entry. It counts as active, or the next quorum check could fail before it was ever
-        asked.
+        A new member is probed at our last entry. It counts as active, or the next quorum check could fail before it was sent
+        anything.
         """
         self.conf_state = conf_state
         known = self.peers
@@ -43,13 +41,13 @@ class Tracker:
             self.peers[member] = progress
 
     def reset(self, *, last_index: int) -> None:
-        """Forget what is known of everyone: a new term has begun."""
+        """Reset all progress: a new term has begun."""
         for member, progress in self.peers.items():
             self.peers[member] = Progress(next=last_index + 1, inflight_max=self._inflight_max, is_learner=progress.is_learner)
 
     @property
     def voters(self) -> tuple[int, ...]:
-        """Everyone whose vote counts, of either half, by id."""
+        """The voters of both halves, by ascending id."""
         conf = self.conf_state
         return tuple(sorted({*conf.voters, *conf.voters_outgoing})) if conf.voters_outgoing else conf.voters
 
@@ -60,14 +58,14 @@ class Tracker:
         return self.voters == (member,)
 
     def committed_index(self) -> int:
-        """The highest index that a quorum of voters holds on disk."""
+        """The highest index that a quorum of voters has on disk."""
         peers, conf = self.peers, self.conf_state
         return joint_index(
             [peers[voter].match for voter in conf.voters], [peers[voter].match for voter in conf.voters_outgoing]
         )
 
     def reached_index(self, reached: Mapping[int, int]) -> int:
-        """The highest number that a quorum of voters has reached, of numbers that rise; a voter without one stands at 0."""
+        """The highest number that a quorum of voters has reached; a voter without one is at 0."""
         conf = self.conf_state
         return joint_index(
             [reached.get(voter, 0) for voter in conf.voters], [reached.get(voter, 0) for voter in conf.voters_outgoing]
@@ -77,8 +75,8 @@ class Tracker:
         return joint_vote_result(self.conf_state.voters, self.conf_state.voters_outgoing, votes)
 
     def quorum_active(self, self_id: int) -> bool:
-        """Was a quorum of voters heard from since the last call? We always hear ourselves."""
-        heard = {member: progress.recent_active or member == self_id for member, progress in self.peers.items()}
+        """Has a quorum of voters, counting ourselves, been heard from since the last call?"""
+        active = {member: progress.recent_active or member == self_id for member, progress in self.peers.items()}
         for progress in self.peers.values():
             progress.recent_active = False
-        return self.vote_result(heard) is VoteResult.WON
+        return self.vote_result(active) is VoteResult.WON

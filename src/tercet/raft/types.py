@@ -1,23 +1,18 @@
-"""The nouns of consensus: entries, messages, configurations. Named as in etcd's raftpb, where they meet a wire or a disk.
+"""The data types of Raft: entries, messages, configurations, named as in etcd's raftpb.
 
-Plain objects without protobuf: the core imports nothing, and an entry is parsed and built once a member at 30,000 a second.
-`Entry.wire` is the entry's raftpb encoding. It is made once, where the entry is born, and then reused in the write-ahead log
-and in every message that carries the entry.
+Plain objects instead of protobuf's, since a member parses or builds up to 30,000 entries a second. `Entry.wire` is the entry's
+raftpb encoding; it is made once, and reused in the write-ahead log and in every message that carries the entry.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Final, NamedTuple, NewType
+from typing import Final, NamedTuple
 
 from tercet.proto.wire import encode_varint
 
-Term = NewType("Term", int)
-Index = NewType("Index", int)
-MemberId = NewType("MemberId", int)
-
-NO_MEMBER: Final = MemberId(0)
+NO_MEMBER: Final = 0
 
 
 class EntryType(IntEnum):
@@ -27,7 +22,7 @@ class EntryType(IntEnum):
 
 
 class MessageType(IntEnum):
-    """raftpb.MessageType. HUP, BEAT, UNREACHABLE, SNAP_STATUS, CHECK_QUORUM and STORAGE_* never travel."""
+    """raftpb.MessageType. HUP, BEAT, UNREACHABLE, SNAP_STATUS, CHECK_QUORUM and STORAGE_* are never sent."""
 
     HUP = 0
     BEAT = 1
@@ -69,7 +64,7 @@ class ConfChangeTransition(IntEnum):
 
 
 class Role(Enum):
-    """What a member is in its term (paper §5.1). A pre-candidate has asked, but has not yet moved its term (thesis §9.6)."""
+    """The role of a member in its term (paper §5.1). A pre-candidate asks for pre-votes in its old term (thesis §9.6)."""
 
     FOLLOWER = "follower"
     PRE_CANDIDATE = "pre-candidate"
@@ -78,7 +73,7 @@ class Role(Enum):
 
 
 class Entry:
-    """One position of the log. Immutable by convention: its wire form is shared by the log, the disk and the network."""
+    """One entry of the log. Immutable by convention: log, disk and network share its wire form."""
 
     __slots__ = ("data", "index", "term", "type", "wire")
 
@@ -104,7 +99,7 @@ class Entry:
 
 
 def encode_entry(term: int, index: int, data: bytes, type: int = 0) -> bytes:
-    """raftpb.Entry: Type=1 and Data=4 only where set, Term=2, Index=3; fields in order."""
+    """raftpb.Entry: Term=2, Index=3, and if set Type=1 and Data=4; fields in order."""
     head = b"\x10" + encode_varint(term) + b"\x18" + encode_varint(index)
     if type:
         head = b"\x08" + encode_varint(type) + head
@@ -112,7 +107,7 @@ def encode_entry(term: int, index: int, data: bytes, type: int = 0) -> bytes:
 
 
 class HardState(NamedTuple):
-    """What a member must find again after a crash, or it may vote twice. `commit` alone needs no fsync."""
+    """What must survive a crash, or the member could vote twice. A change of `commit` alone needs no fsync."""
 
     term: int = 0
     vote: int = 0
@@ -121,7 +116,7 @@ class HardState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ConfState:
-    """A configuration by member id. `voters_outgoing` is non-empty only while a joint change runs."""
+    """A configuration, by member id. `voters_outgoing` is non-empty only in a joint configuration."""
 
     voters: tuple[int, ...] = ()
     learners: tuple[int, ...] = ()
@@ -132,7 +127,7 @@ class ConfState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A point of the log that stands for all before it. `data` is opaque here (etcd puts its v2 store's JSON in it)."""
+    """A position of the log that replaces everything up to it. `data` is opaque here (etcd: the JSON of its v2 store)."""
 
     index: int
     term: int
@@ -141,9 +136,9 @@ class Snapshot:
 
 
 class Message:
-    """raftpb.Message; unused fields keep their zero. `from_` and `to` are member ids.
+    """raftpb.Message; unused fields are zero. `from_` and `to` are member ids.
 
-    Written out, since what `dataclass` generates is not compiled: two a put are made here, and as many sent.
+    Written out because mypyc does not compile what `dataclass` generates, and each put creates several.
     """
 
     __slots__ = (
@@ -207,7 +202,7 @@ class Message:
         )
 
     def copy(self) -> Message:
-        """The same message, with a list of entries of its own."""
+        """The same message with its own list of entries."""
         return Message(
             self.type,
             self.to,
@@ -224,8 +219,8 @@ class Message:
         )
 
     def __repr__(self) -> str:
-        said = [repr(value) for value in self._fields()[1:] if value]
-        return f"Message({', '.join([self.type.name, *said])})"
+        fields = [repr(value) for value in self._fields()[1:] if value]
+        return f"Message({', '.join([self.type.name, *fields])})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Message) and self._fields() == other._fields()
@@ -235,7 +230,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ConfChange:
-    """raftpb.ConfChange, the single-step form that etcd proposes. `context` is etcd's membership JSON."""
+    """raftpb.ConfChange, the form that etcd proposes: one member at a time. `context` is etcd's membership JSON."""
 
     type: ConfChangeType
     node_id: int
@@ -245,7 +240,7 @@ class ConfChange:
 
 @dataclass(frozen=True, slots=True)
 class ConfChangeV2:
-    """Several changes at once, through a joint configuration where more than one voter moves (thesis §4.3)."""
+    """Several changes at once, through a joint configuration if more than one voter changes (thesis §4.3)."""
 
     changes: tuple[tuple[ConfChangeType, int], ...] = ()
     transition: ConfChangeTransition = ConfChangeTransition.AUTO

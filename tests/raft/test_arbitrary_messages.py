@@ -1,6 +1,4 @@
-"""Whatever a peer sends: nothing it says stops a member or breaks an invariant, but proof that our own disk forgot
-something.
-"""
+"""Arbitrary messages from peers: none breaks an invariant, and only proof that our own disk lost entries stops a member."""
 
 from __future__ import annotations
 
@@ -63,16 +61,16 @@ def pre_candidate() -> Raft:
     return cluster[1]
 
 
-def newcomer() -> Raft:
+def joining() -> Raft:
     cluster = Cluster()
     cluster.add(1)
     return cluster[1]
 
 
-@pytest.mark.parametrize("start", [leader, follower, candidate, pre_candidate, newcomer])
+@pytest.mark.parametrize("start", [leader, follower, candidate, pre_candidate, joining])
 @settings(max_examples=70, deadline=None)
 @given(messages=st.lists(MESSAGE, min_size=1, max_size=8))
-def test_any_messages_are_survived(start: object, messages: list[Message]) -> None:
+def test_no_message_breaks_an_invariant(start: object, messages: list[Message]) -> None:
     assert callable(start)
     raft = start()
     node = RawNode(raft)
@@ -91,7 +89,7 @@ def test_any_messages_are_survived(start: object, messages: list[Message]) -> No
         check_step(before, view(raft))
 
 
-def test_reads_that_wait_are_bounded() -> None:
+def test_waiting_reads_are_bounded() -> None:
     raft = leader()
     for number in range(70_000):
         raft.step(Message(MessageType.READ_INDEX, to=1, from_=2, entries=[Entry(0, 0, b"%d" % number)]))

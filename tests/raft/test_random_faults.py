@@ -1,7 +1,6 @@
-"""Chance against consensus: messages lost, repeated and out of order, disks that stall, crashes, changes of membership.
+"""Random faults: lost, repeated and reordered messages, stalled disks, crashes, configuration changes.
 
-First act: anything may break and nothing may be wrong; every invariant is checked after every event. Second act: faults stop,
-and the members agree within a bound.
+While faults occur, every invariant is checked after every event. After they stop, the members must agree within a bound.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ IDS_MAX = 6
 
 
 class Chaos(Cluster):
-    """A cluster to which things happen. Refused changes of configuration change nothing, as in a real owner."""
+    """A cluster with random events. Refused configuration changes have no effect, as in a server."""
 
     def __init__(self, *, seed: int = 0, **options: object) -> None:
         super().__init__(seed=seed, **options)
         self.proposed = 0
-        self.asked = 0
+        self.requested = 0
         self.answered = 0
 
     def answer_read(self, member: Member, context: bytes, index: int) -> None:
         super().answer_read(member, context, index)
         self.answered += 1
 
-    def judge(self, conf_state: ConfState, change: ConfChange | ConfChangeV2) -> ConfChange | ConfChangeV2:
-        """No change from two voters to one: if the one does not hear of its commit, it asks the other, who may know more and be
-        unable to stand. It is a limit of changes that count when applied, and why nobody should remove down to one.
+    def validate(self, conf_state: ConfState, change: ConfChange | ConfChangeV2) -> ConfChange | ConfChangeV2:
+        """Refuse a change from two voters to one: if the remaining voter does not learn of the commit, it needs the vote of the
+        removed one, whose log may be longer. This is a limit of configuration changes that take effect when applied.
         """
         after = confchange.changed(conf_state, change)
         if len(conf_state.voters) > 1 and len(after.voters) == 1 and not confchange.leaves_joint(change):
@@ -51,7 +50,7 @@ class Chaos(Cluster):
         return change
 
     def event(self) -> None:
-        """One thing happens somewhere."""
+        """Let one random event happen."""
         chance = self.random
         roll = chance.random()
         up = self.up()
@@ -65,8 +64,8 @@ class Chaos(Cluster):
         elif roll < 0.85:
             self.propose_something(member)
         elif roll < 0.90:
-            self.asked += 1
-            self.read(member.id, b"read-%d" % self.asked)
+            self.requested += 1
+            self.read(member.id, b"read-%d" % self.requested)
         elif roll < 0.93:
             member.is_stalled = not member.is_stalled
             self.touch(member.id)
@@ -82,7 +81,7 @@ class Chaos(Cluster):
             self.crash_or_start(chance.choice(list(self.members.values())))
 
     def transmit(self) -> None:
-        """A message arrives: often the oldest, sometimes another one; some are lost, some come twice."""
+        """Deliver a message, mostly the oldest; some are lost, some are delivered twice."""
         if not self.network:
             return
         position = 0 if self.random.random() < 0.7 else self.random.randrange(len(self.network))
@@ -102,7 +101,7 @@ class Chaos(Cluster):
         self.report(message, arrived=arrived)
 
     def report(self, message: Message, *, arrived: bool) -> None:
-        """Of a snapshot the transport always says whether it has arrived."""
+        """The transport always reports whether a snapshot was delivered."""
         if message.type is MessageType.SNAP and self.members[message.from_].is_up:
             self[message.from_].report_snapshot(message.to, arrived)
             self.touch(message.from_)
@@ -164,7 +163,7 @@ class Chaos(Cluster):
             member.settle()
 
     def is_converged(self) -> bool:
-        """Everybody in the leader's configuration has applied the same, and that configuration is at rest."""
+        """All members of the leader's configuration have applied the same, and no joint change or transfer is running."""
         leader = self.leader()
         if leader is None or self.network or leader.raft.commit_index != leader.raft.log.last_index:
             return False
@@ -195,7 +194,7 @@ def start(seed: int) -> Chaos:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_goes_wrong_and_all_agree_in_the_end(seed: int) -> None:
+def test_invariants_hold_under_faults_and_members_converge_after_them(seed: int) -> None:
     cluster = start(seed)
     for _ in range(EVENTS):
         cluster.event()
