@@ -1,4 +1,4 @@
-"""From words to a command: flags anywhere, prefixes, suggestions, help."""
+"""Parsing of command lines: flags anywhere, prefixes, suggestions, help."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def test_help_of_a_command_has_examples(line: list[str]) -> None:
     assert b"--prev-kv[=false]" in outcome.out
 
 
-def test_every_command_explains_itself() -> None:
+def test_every_command_has_help() -> None:
     for name, command in ROOT.leaves():
         assert command.summary, name
         assert all(flag.help for flag in command.flags), name
         assert all(example.find("tercetctl ") >= 0 for example in command.examples), name
 
 
-def test_bad_endpoints() -> None:
+def test_invalid_endpoints() -> None:
     for endpoint, text in (("nowhere", "does not have the form host:port"), ("ftp://a:1", "scheme ftp is not supported")):
         outcome = run_ours(endpoint, ["get", "a"])
         assert text in outcome.error
@@ -106,7 +106,7 @@ def test_discovery_is_refused() -> None:
     assert outcome.code == 4
 
 
-def test_large_requests_are_refused_here() -> None:
+def test_requests_over_the_limit_are_not_sent() -> None:
     outcome = run_ours("127.0.0.1:1", ["put", "a", "b" * 1000, "--max-request-bytes", "100"])
     assert "trying to send message larger than max" in outcome.error
     assert outcome.code == 1

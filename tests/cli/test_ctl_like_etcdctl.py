@@ -427,7 +427,7 @@ def without_trailing_blank(out: bytes) -> bytes:
 
 
 def test_an_alarm_is_listed_and_disarmed(pair: Pair) -> None:
-    """No command raises an alarm, so the API does: it is listed, makes the endpoint unhealthy and blocks writes."""
+    """Raised through the API: it is listed, makes the endpoint unhealthy, blocks writes, and is disarmed."""
 
     async def raise_alarm(endpoint: str) -> None:
         async with Client([endpoint]) as client:

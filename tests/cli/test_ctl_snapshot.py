@@ -1,4 +1,4 @@
-"""tercetctl snapshot save: the file is what etcd's own tool takes for a snapshot, and there is none unless it is whole."""
+"""tercetctl snapshot save: etcdutl accepts the file, and an incomplete snapshot leaves none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def messages(err: str) -> list[str]:
     return [line.split('"msg":"')[1].split('"')[0] for line in err.splitlines() if '"msg":"' in line]
 
 
-def test_the_file_is_a_snapshot_to_etcdutl(pair: Pair, tmp_path: Path) -> None:
+def test_etcdutl_accepts_the_file(pair: Pair, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert run_ours(pair.ours, ["put", name, "value"]).code == 0
     path = tmp_path / "backup.db"
@@ -41,7 +41,7 @@ def test_the_file_is_a_snapshot_to_etcdutl(pair: Pair, tmp_path: Path) -> None:
     assert status(path) == status(theirs)
 
 
-def test_an_older_one_is_replaced(pair: Pair, tmp_path: Path) -> None:
+def test_an_older_file_is_replaced(pair: Pair, tmp_path: Path) -> None:
     path = tmp_path / "backup.db"
     path.write_bytes(b"older")
     path.with_name("backup.db.part").write_bytes(b"left behind")
@@ -56,14 +56,14 @@ def test_an_older_one_is_replaced(pair: Pair, tmp_path: Path) -> None:
     [("", []), ("", ["a", "b"]), ("127.0.0.1:1,127.0.0.1:2", ["backup.db"]), ("", ["/no/such/place/backup.db"])],
     ids=["no file", "two files", "two members", "no directory"],
 )
-def test_what_cannot_be_done_is_said_as_etcdctl_says_it(pair: Pair, endpoints: str, words: list[str]) -> None:
+def test_errors_are_etcdctls(pair: Pair, endpoints: str, words: list[str]) -> None:
     ours = run_ours(endpoints or pair.ours, ["snapshot", "save", *words])
     theirs = run_theirs(endpoints or pair.ours, ["snapshot", "save", *words])
     assert (ours.code, ours.error) == (theirs.code, theirs.error)
     assert ours.error
 
 
-def test_a_member_that_does_not_answer(tmp_path: Path) -> None:
+def test_an_unreachable_member(tmp_path: Path) -> None:
     done = run_ours("127.0.0.1:1", ["--dial-timeout=200ms", "--command-timeout=500ms", "snapshot", "save", str(tmp_path / "x")])
     assert done.code == 5
     assert done.error
@@ -71,7 +71,7 @@ def test_a_member_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def answer_with(patch: pytest.MonkeyPatch, *blobs: bytes, error: StatusError | None = None) -> None:
-    """A member that answers with these parts."""
+    """A member that sends these parts."""
 
     async def snapshot(
         self: StreamingMaintenance, request: rpc_pb2.SnapshotRequest, *, timeout: float | None = None
@@ -96,7 +96,7 @@ STORE = b"x" * 1024
         ([STORE], StatusError(Code.UNAVAILABLE, "connection lost"), "connection lost"),
     ],
 )
-def test_a_stream_that_is_cut_or_damaged_leaves_what_was_there(
+def test_a_truncated_or_damaged_stream_keeps_the_old_file(
     blobs: list[bytes], error: StatusError | None, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, *blobs, error=error)
@@ -109,7 +109,7 @@ def test_a_stream_that_is_cut_or_damaged_leaves_what_was_there(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_sum_may_come_in_pieces_and_the_version_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checksum_in_several_parts_and_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = STORE + hashlib.sha256(STORE).digest()
     answer_with(monkeypatch, whole[:1000], whole[1000:1030], whole[1030:])
     path = tmp_path / "backup.db"

@@ -1,4 +1,4 @@
-"""etcd and etcdctl, whose TLS is Go's, accept what tercet pki makes, alone and mixed with cfssl's."""
+"""etcd and etcdctl accept certificates of tercet pki, alone and mixed with cfssl's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOSTS = ["127.0.0.1"]
 def etcdctl(
     directory: Path, endpoint: str, certificate: str, ca: str = "ca", timeout: str = "5s"
 ) -> subprocess.CompletedProcess[str]:
-    """`etcdctl endpoint health`, by files in `directory`."""
+    """`etcdctl endpoint health` with the files in `directory`."""
     files = [f"--cacert={ca}.pem", f"--cert={certificate}.pem", f"--key={certificate}-key.pem"]
     line = [
         binary("etcdctl"),
@@ -41,7 +41,7 @@ def server_flags(directory: Path, certificate: str) -> list[str]:
 
 
 def make(directory: Path, name: str, request: object, *words: str) -> None:
-    """A certificate by `tercet pki`."""
+    """Issue a certificate with `tercet pki`."""
     write_json(directory / f"{name}-csr.json", request)
     assert tercet.main(["pki", "gencert", *words, f"{name}-csr.json"]) == 0
 
@@ -66,8 +66,8 @@ def test_every_kind_of_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algo
 
 @needs_cfssl
 @pytest.mark.parametrize("ours", ["server", "client"])
-def test_mixed_with_cfssls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
-    """cfssl's authority and one side's certificate, our certificate on the other side."""
+def test_certificates_of_cfssl_and_ours_interoperate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
+    """cfssl issues the CA and one side's certificate, tercet pki the other side's."""
     monkeypatch.chdir(tmp_path)
     cfssl_gencert(tmp_path, "ca", "-initca", write_json(tmp_path / "ca-csr.json", {"CN": "ca"}))
     for name, request in (("server", {"CN": "etcd", "hosts": HOSTS}), ("client", {"CN": "root", "hosts": ["client"]})):
