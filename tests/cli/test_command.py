@@ -68,16 +68,28 @@ def test_values() -> None:
     assert values.shown("command-timeout") == "1m1.5s"
 
 
-@pytest.mark.parametrize("line", [[], ["--help"], ["help"], ["-h"], ["endpoint"], ["help", "endpoint"]])
-def test_help_names_the_commands(line: list[str]) -> None:
-    outcome = run_ours(None, line)
+@pytest.mark.parametrize("line", ["", "--help", "help", "-h", "endpoint", "help endpoint", "endpoint help", "help help"])
+def test_help_names_the_commands(line: str) -> None:
+    outcome = run_ours(None, line.split())
     assert outcome.code == 0
     assert outcome.err == ""
     for word in (b"COMMANDS:", b"health", b"hashkv", b"--endpoints=[127.0.0.1:2379]", b"OPTIONS:"):
         assert word in outcome.out
 
 
-@pytest.mark.parametrize("line", [["help", "put"], ["put", "--help"], ["put", "-h"], ["--help", "put"], ["pu", "x", "-h"]])
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["help", "put"],
+        ["put", "--help"],
+        ["put", "-h"],
+        ["--help", "put"],
+        ["pu", "x", "-h"],
+        ["--endpoints=a:1", "help", "put"],
+        ["-w", "json", "help", "put"],
+        ["help", "-w", "json", "put"],
+    ],
+)
 def test_help_of_a_command_has_examples(line: list[str]) -> None:
     outcome = run_ours(None, line)
     assert outcome.code == 0
@@ -98,6 +110,11 @@ def test_invalid_endpoints() -> None:
         assert text in outcome.error
         assert outcome.code == 128
     assert run_ours("a:99999", ["get", "a"]).code == 128
+
+
+def test_a_key_may_be_called_help() -> None:
+    assert find(ROOT, ["get", "help"]).arguments == ["help"]
+    assert not find(ROOT, ["get", "help"]).wants_help
 
 
 def test_discovery_is_refused() -> None:

@@ -16,7 +16,7 @@ import pytest
 from tercet.client import Client
 from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
-from tests.cli.etcd_pair import ADVERTISED, run_ours, run_theirs
+from tests.cli.etcd_pair import ADVERTISED, Outcome, run_ours, run_theirs
 
 Words = list[str | bytes]
 
@@ -322,6 +322,34 @@ def test_unknown_environment_variables_log_a_warning(pair: Pair) -> None:
         assert warnings[0] == warnings[1] != []
 
 
+@pytest.mark.parametrize("form", ["{}:{},", " {}:{}", "{}:{} ", "{0}:{1},,{0}:{1}", ":{1}", "http://:{1}"])
+def test_forms_of_endpoints(pair: Pair, form: str) -> None:
+    theirs, ours = (
+        run("", [f"--endpoints={form.format(*endpoint.split(':'))}", "get", "x"])
+        for run, endpoint in ((run_theirs, pair.theirs), (run_ours_as_is, pair.ours))
+    )
+    assert theirs.code == 0, theirs.err
+    assert (ours.out, ours.code) == (theirs.out, theirs.code), ours.err
+
+
+def test_no_endpoints(pair: Pair) -> None:
+    theirs, ours = run_theirs("", ["--endpoints=", "get", "x"]), run_ours_as_is("", ["--endpoints=", "get", "x"])
+    assert (ours.error, ours.code) == (theirs.error, theirs.code)
+
+
+def run_ours_as_is(_: str, words: Words) -> Outcome:
+    return run_ours(None, words)
+
+
+def test_a_user_while_auth_is_disabled_is_a_warning(pair: Pair) -> None:
+    words: Words = ["get", "x", "--user", "root:secret"]
+    theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
+    assert (ours.out, ours.code) == (theirs.out, theirs.code) == (ours.out, 0)
+    text = '"error":"rpc error: code = FailedPrecondition desc = etcdserver: authentication is not enabled"'
+    assert text in theirs.err
+    assert text in ours.err
+
+
 class TestEndpoints:
     """Health and status print times and indexes, which differ between runs."""
 
@@ -478,6 +506,12 @@ def test_auth(pair: Pair) -> None:
                 ]
             ),
         )
+        # The password from stdin, which is no terminal here; 3.5.1 writes its prompt to stdout.
+        for password in (b"secret\n", b"secret", b"wrong\n", b""):
+            for words in (["get", "x", "--user", "root"], ["get", "x", "--user", "root:"]):
+                theirs, ours = run_theirs(pair.theirs, words, password), run_ours(pair.ours, words, password)
+                assert ours.out == theirs.out.removeprefix(b"Password: \n"), (password, words)
+                assert (ours.error, ours.code) == (theirs.error, theirs.code), (password, words)
         for endpoint, run in ((pair.theirs, run_theirs), (pair.ours, run_ours)):
             assert run(endpoint, ["endpoint", "health", "--user", "guest:guest"]).code == 0  # refused, hence alive
     finally:

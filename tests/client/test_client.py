@@ -13,7 +13,7 @@ from tercet.client import AuthenticationError, Client, Limits, TLSFiles, check_h
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.pki import ensure_certificates
 from tercet.proto import rpc_pb2
-from tercet.rpc import ServerStream, UnaryCall, server_stream
+from tercet.rpc import Server, ServerStream, UnaryCall, server_stream, unary
 from tests.client.member import Answer, member, run
 from tests.support.ports import free_port
 
@@ -397,6 +397,8 @@ class TestHealth:
         ("http://db:1", "db", 1, False),
         ("https://[::1]:2379", "::1", 2379, True),
         ("[fe80::1]:2379", "fe80::1", 2379, None),
+        (":2379", "localhost", 2379, None),
+        ("http://:2379", "localhost", 2379, False),
     ],
 )
 def test_endpoints(text: str, host: str, port: int, secure: bool | None) -> None:
@@ -404,10 +406,49 @@ def test_endpoints(text: str, host: str, port: int, secure: bool | None) -> None
     assert (endpoint.host, endpoint.port, endpoint.secure) == (host, port, secure)
 
 
-@pytest.mark.parametrize("text", ["", "db", "http://", "unix://a:1", "db:port", "db:99999", "[::1", ":2379"])
+@pytest.mark.parametrize("text", ["", "db", "http://", "unix:", "unixs://", "ftp://a:1", "db:port", "db:99999", "[::1"])
 def test_bad_endpoints(text: str) -> None:
     with pytest.raises(ConfigError, match="endpoint "):
         parse_endpoint(text)
+
+
+@pytest.mark.parametrize("form", ["unix://{}", "unix:{}"])
+@pytest.mark.parametrize("name", ["127.0.0.1:2379", "s.sock"])
+def test_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, name: str) -> None:
+    """`unix://host:port` names a file, as in etcd."""
+    monkeypatch.chdir(tmp_path)
+
+    async def test() -> None:
+        server = Server({PUT: unary(done)})
+        listener = await asyncio.get_running_loop().create_unix_server(server.protocol, name)
+        async with Client([form.format(name)]) as client:
+            await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
+        listener.close()
+        server.close()
+
+    run(test())
+
+
+def test_tls_to_a_plain_port_says_so() -> None:
+    async def test() -> None:
+        def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        reasons: list[str] = []
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        endpoint = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+        def report(_: str, __: int, error: StatusError) -> None:
+            reasons.append(error.message)
+
+        tls = TLSFiles(insecure_skip_verify=True)
+        async with Client([endpoint], tls=tls, timeout=0.2, on_failure=report) as client:
+            with pytest.raises(StatusError, match="context deadline exceeded"):
+                await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
+        server.close()
+        assert reasons == ["the server closed the connection during the TLS handshake (is it a plain HTTP port?)"]
+
+    run(test())
 
 
 def test_no_endpoints() -> None:

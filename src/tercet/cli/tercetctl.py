@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from tercet.cli.ctl.member import MEMBER
 from tercet.cli.ctl.session import GLOBAL_FLAGS, Session
 from tercet.cli.ctl.snapshot import SNAPSHOT
 from tercet.cli.ctl.status_text import status_text
+from tercet.cli.ctl.streams import Output, discard_stdout, open_missing_streams
 from tercet.cli.ctl.txn import TXN
 from tercet.cli.ctl.version import VERSION
 from tercet.client import AuthenticationError
@@ -44,6 +46,7 @@ ROOT = Command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Returns etcdctl's exit code."""
     line = list(sys.argv[1:] if arguments is None else arguments)
+    open_missing_streams()
     try:
         return _run(line)
     except KeyboardInterrupt:
@@ -52,32 +55,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.kill(os.getpid(), signal.SIGINT)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's flush at exit succeeds
+        discard_stdout()
         return Exit.ERROR
 
 
 def _run(line: list[str]) -> int:
-    wants_help = line[:1] == ["help"]
+    out = Output(sys.stdout.buffer, "stdout")
     try:
-        found = find(ROOT, line[1:] if wants_help else line)
+        code = _run_command(line, out)
+        out.flush()
+        return code
+    except CommandError as error:  # stdout cannot be written
+        discard_stdout()
+        return _fail(error.exit_code, str(error))
+
+
+def _run_command(line: list[str], out: Output) -> int:
+    try:
+        found = find(ROOT, line)
         values, positional = parse(found.flags, found.arguments)
     except UnknownCommand as error:
         return _fail(Exit.ERROR, str(error))
     except FlagError as error:
         return _fail(Exit.ERROR, f"{error}\nRun '{_title(line)} --help' for usage.")
-    if wants_help or values.bool("help") or found.command.run is None:
-        sys.stdout.write(help_text(found))
+    if found.wants_help or values.bool("help") or found.command.run is None:
+        out.write(help_text(found).encode())
         return Exit.SUCCESS
     session = Session(values)
     try:
         asyncio.run(_execute(found, session, positional))
     except CommandError as error:
+        out.flush()
         return _fail(error.exit_code, str(error))
     except AuthenticationError as error:
         return _fail(Exit.BAD_CONNECTION, status_text(error))
     except StatusError as error:
         return _fail(Exit.ERROR, status_text(error))
-    sys.stdout.flush()
     return Exit.SUCCESS
 
 
@@ -91,7 +104,8 @@ def _title(line: list[str]) -> str:
 
 
 def _fail(code: Exit, text: str) -> Exit:
-    sys.stdout.flush()
     if text:
-        sys.stderr.write(f"Error: {text}\n")
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"Error: {text}\n")
+            sys.stderr.flush()
     return code

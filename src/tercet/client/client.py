@@ -179,6 +179,7 @@ class Client:
                 body = await channel.unary(methods.AUTHENTICATE.path, request.SerializeToString(), timeout=left)
             except RpcError as error:
                 if error.message == _AUTH_IS_OFF:
+                    self._report(self._connector.endpoint.text, 0, error)
                     self._credentials = ("", "")
                     return
                 if error.code is Code.UNAVAILABLE:

@@ -9,6 +9,7 @@ If no endpoint answers, all are tried again with a growing pause, until the dead
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tercet.client.tls import TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.rpc import Channel, ChannelOptions, RpcError
 
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
 
@@ -108,7 +110,7 @@ class Connector:
                     failures.append(error.__cause__ or error)
                     endpoint = self.endpoint
                     self._at = (self._at + 1) % len(self._endpoints)
-            reason = _reason(failures[-1])
+            reason = _reason(failures[-1], uses_tls=self._tls_for(endpoint) is not None)
             if all(isinstance(failure, ssl.SSLError) for failure in failures):
                 # Retrying does not help against a bad certificate.
                 raise Unreachable(Code.UNAVAILABLE, reason, endpoint, reason)
@@ -125,7 +127,8 @@ class Connector:
             keepalive_interval_seconds=self._limits.keepalive_seconds,
             keepalive_timeout_seconds=self._limits.keepalive_timeout_seconds,
         )
-        channel = Channel(endpoint.host, endpoint.port, ssl=self._tls_for(endpoint), options=options)
+        path = endpoint.unix_path or None
+        channel = Channel(endpoint.host, endpoint.port, ssl=self._tls_for(endpoint), unix_path=path, options=options)
         await channel.connect()
         return channel
 
@@ -138,11 +141,13 @@ class Connector:
         return self._default_tls
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, *, uses_tls: bool) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"authentication handshake failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"authentication handshake failed: {error.reason or error}"
     if isinstance(error, TimeoutError):
         return "connection timed out"
-    return str(error)
+    if uses_tls and (isinstance(error, ConnectionResetError) or not str(error)):
+        return "the server closed the connection during the TLS handshake (is it a plain HTTP port?)"
+    return _ERRNO.sub("", str(error))

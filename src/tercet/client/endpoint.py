@@ -1,6 +1,7 @@
-"""Endpoints as users write them: `127.0.0.1:2379`, `https://db1:2379`, `[::1]:2379`.
+"""Endpoints as users write them: `127.0.0.1:2379`, `https://db1:2379`, `[::1]:2379`, `:2379`, `unix:///run/etcd.sock`.
 
-The scheme selects TLS: always with `https`, never with `http`; without a scheme, if certificates are given.
+The scheme selects TLS: always with `https` and `unixs`, never with `http`; with `unix` or without a scheme, if certificates are
+given. What follows `unix:` is the path of the socket, also in the form `unix://host:port`. Without a host, it is localhost.
 Source: etcd's client, client/v3/internal/endpoint.
 """
 
@@ -21,18 +22,26 @@ class Endpoint:
     port: int
     secure: bool | None
     """Whether to use TLS; None: if certificates are given."""
+    unix_path: str = ""
+    """The socket to connect to instead of host and port."""
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Raises ConfigError for anything but host:port or an http or https URL."""
+    """Raises ConfigError for anything but host:port, an http or https URL, or the path of a Unix socket."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("unix", "unixs"):
+        path = rest.removeprefix("//")
+        if not path:
+            raise ConfigError(f'endpoint "{text}" does not name a socket')
+        return Endpoint(text, "localhost", 0, True if scheme == "unixs" else None, path)
     scheme, separator, _ = text.partition("://")
     if separator and scheme not in ("http", "https"):
-        raise ConfigError(f'endpoint "{text}": scheme {scheme} is not supported, use http or https')
+        raise ConfigError(f'endpoint "{text}": scheme {scheme} is not supported, use http, https, unix or unixs')
     try:
         parts = urlsplit(text if separator else f"//{text}")
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigError(f'endpoint "{text}": {error}') from error
-    if not host or port is None:
+    if port is None or "@" in parts.netloc:
         raise ConfigError(f'endpoint "{text}" does not have the form host:port')
-    return Endpoint(text, host, port, {"http": False, "https": True}.get(scheme) if separator else None)
+    return Endpoint(text, host or "localhost", port, {"http": False, "https": True}.get(scheme) if separator else None)

@@ -61,6 +61,7 @@ class Found:
 
     path: tuple[Command, ...]
     arguments: list[str]
+    wants_help: bool = False  # `help put`
 
     @property
     def command(self) -> Command:
@@ -79,6 +80,7 @@ def find(root: Command, arguments: Sequence[str]) -> Found:
     """Find the command that a line names. Raises UnknownCommand."""
     valued = _flags_with_values(root)
     path, rest = [root], list(arguments)
+    wants_help = False
     at = 0
     while at < len(rest):
         word = rest[at]
@@ -86,6 +88,10 @@ def find(root: Command, arguments: Sequence[str]) -> Found:
             break
         if word.startswith("-") and word != "-":
             at += 2 if word in valued else 1
+            continue
+        if word == "help" and path[-1].commands:
+            wants_help = True
+            del rest[at]
             continue
         child = path[-1].child(word)
         if child is None:
@@ -96,7 +102,7 @@ def find(root: Command, arguments: Sequence[str]) -> Found:
             break
         path.append(child)
         del rest[at]
-    return Found(tuple(path), rest)
+    return Found(tuple(path), rest, wants_help)
 
 
 def unknown(path: Sequence[Command], word: str) -> str:

@@ -18,6 +18,7 @@ from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.output import Printer, make_printer
 from tercet.cli.ctl.status_text import full_status
+from tercet.cli.ctl.streams import Output
 from tercet.client import Client, Limits, TLSFiles
 from tercet.errors import ConfigError, StatusError
 
@@ -66,8 +67,8 @@ class Session:
     ) -> None:
         self.values = values
         self.stdin = stdin or sys.stdin.buffer
-        self.out = out or sys.stdout.buffer
-        self.err = err or sys.stderr.buffer
+        self.out = Output(out or sys.stdout.buffer, "stdout")
+        self.err = Output(err or sys.stderr.buffer, "stderr", ignore_errors=True)
         self._environment = os.environ if environment is None else environment
         self._tls: TLSFiles | None = None
         self._user = ("", "")
@@ -89,7 +90,8 @@ class Session:
         return self.printer
 
     def endpoints(self) -> list[str]:
-        return self.values.list("endpoints")
+        """The endpoints of --endpoints, without blanks and empty ones: `a:1, b:1,` is two."""
+        return [endpoint for text in self.values.list("endpoints") if (endpoint := text.strip())]
 
     def client(self, endpoints: Sequence[str] | None = None) -> Client:
         """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128."""
@@ -167,8 +169,8 @@ class Session:
                 raise bad_arguments(f"empty string is passed to --{name} option")
         if self.values.string("discovery-srv"):
             raise CommandError(Exit.BAD_FEATURE, "--discovery-srv is not supported; list the members with --endpoints")
-        if not self.values.list("endpoints"):
-            raise bad_arguments("no endpoints given")
+        if not self.endpoints():
+            raise CommandError(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
 
     def _tls_files(self) -> TLSFiles | None:
         """The TLS flags. None if there are none: TLS for https endpoints only, with the system's CA certificates."""
@@ -184,11 +186,21 @@ class Session:
         return files
 
     def _credentials(self) -> tuple[str, str]:
+        """User and password; as in etcdctl, an empty password means no authentication."""
         user, password = self.values.string("user"), self.values.string("password")
-        if not user or "password" in self.values.changed:
-            return user, password
-        name, colon, given = user.partition(":")
-        return name, given if colon else getpass.getpass("Password: ")
+        if user and "password" not in self.values.changed:
+            user, colon, password = user.partition(":")
+            password = password if colon else self._ask_password()
+        return (user, password) if password else ("", "")
+
+    def _ask_password(self) -> str:
+        """Prompt on the terminal; without one, read a line from stdin, as etcdctl does."""
+        if self.stdin.isatty():
+            return getpass.getpass("Password: ")
+        self.err.write(b"Password: ")
+        line = self.stdin.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
+        self.warn("")
+        return line
 
     def _log(self, level: str, message: str, **fields: str | int) -> None:
         now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
