@@ -19,6 +19,7 @@ from tercet.sim.workload import Workload
 
 TIMEOUT: Final = 4 * MICROSECONDS
 _POSSIBLE_ERRORS: Final = (COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND)
+_BURST_CHANCE: Final = 0.06  # several puts at once: they fill the inflight window, and the log of a leader that is cut off
 _TIMED_OUT: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client timed out")
 
 
@@ -76,11 +77,17 @@ class Clients:
             return
         if self._random.random() < 0.2:
             server = self._random.choice(self._servers)
+        if self._random.random() < _BURST_CHANCE:
+            for _ in range(self._random.randint(3, 20)):
+                self._send(client, server, self._workload.draw_put(client, self._clock.now), is_alone=False)
         if not self._send(client, server, self._workload.draw(client, self._clock.now)):
             self._schedule(client, self._random.choice(self._servers))
 
-    def _send(self, client: int, server: Server, operation: Operation) -> bool:
-        """Returns whether the server accepted it; from then on the operation is part of the history."""
+    def _send(self, client: int, server: Server, operation: Operation, *, is_alone: bool = True) -> bool:
+        """Returns whether the server accepted it; from then on the operation is part of the history.
+
+        is_alone: the client does nothing else until it has the reply.
+        """
         is_done = False
 
         def done(error: StatusError | None) -> None:
@@ -90,7 +97,7 @@ class Clients:
             is_done = True
             self._running -= 1
             self._record(server, operation, error)
-            if client >= 0:
+            if is_alone and client >= 0:
                 self._schedule(client, server if error is None else self._random.choice(self._servers))
 
         if not server.request(operation, done):

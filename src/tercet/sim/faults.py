@@ -20,8 +20,10 @@ class Faults:
     duplicate: float = 0.01  # of a message
     delay: float = 0.02  # of a message: by up to three seconds
     cut: float = 0.025  # some links begin to lose everything
+    cut_leader: float = 0.4  # of a cut: the leader is cut off from all other members
     mend: float = 0.08  # all cut links work again
     crash: float = 0.025  # a member loses its memory and what it has not synced
+    kill: float = 0.012  # a member's process ends; what it has written stays in the page cache
     restart: float = 0.12  # a crashed member restarts
     quick_restart: float = 0.3  # of a crash: the member restarts within half a second
     crash_after_vote: float = 0.1  # of a vote granted: the voter crashes, and the candidate is cut off

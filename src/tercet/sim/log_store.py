@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import Final, NamedTuple
@@ -75,14 +76,13 @@ class SimulatedLogStore:
         self._schedule(self._random.randint(0, 50 * MILLISECOND), partial(self._release, index))
 
     def crash(self) -> None:
-        """The power fails. Of a write in flight nothing, a part or all has reached the page cache or the disk."""
+        """The process ends. Of a write in flight nothing, a part or all has reached the page cache or the disk."""
         if not self._in_flight or self._random.random() < 0.3:
             return
         self._disk.syncs_left = self._random.choice((0, 0, 0, 1, 2, 3))
-        try:
+        with suppress(PowerCut, StorageFailure):
             self._write()
-        except (PowerCut, StorageFailure):
-            return
+        self._disk.syncs_left = None
 
     def _write_inline(self, item: _Item) -> bool:
         """As production does for a small batch on a fast disk."""

@@ -130,12 +130,21 @@ class SimulatedMember:
         if self.replica is None:
             return
         self._environment.trace(self.id, "crashes")
-        assert self._log_store is not None
-        self._log_store.crash()
+        self._end_process()
         self._disk.crash()
-        self.backend.crash()
         if self._random.random() < self._environment.faults().bit_rot and self._disk.rotten is None:
             self._disk.rot(LOG_DIRECTORY)
+
+    def kill(self) -> None:
+        """End the process: memory is lost, the page cache is not."""
+        if self.replica is not None:
+            self._environment.trace(self.id, "is killed")
+            self._end_process()
+
+    def _end_process(self) -> None:
+        assert self._log_store is not None
+        self._log_store.crash()
+        self.backend.crash()
         self._environment.network.disconnect(self.id)
         self.replica = self._log_store = self._transport = None
         self.process.kill()
@@ -186,7 +195,10 @@ class SimulatedMember:
         if isinstance(failure, StorageFailure) and not self._disk.has_failed:
             raise failure
         self._environment.trace(self.id, f"stops: {str(failure) or 'power cut'}")
-        self.crash()
+        if isinstance(failure, PowerCut):
+            self.crash()
+        else:
+            self.kill()
 
     def _perhaps_lose_vote(self, candidate: int) -> None:
         """Crash a voter whose vote is on its way, and cut off the candidate: a voter that lost its vote could vote again."""

@@ -54,11 +54,18 @@ class Nemesis:
             if self._happens(self.faults.mend):
                 self._network.mend()
         elif self._happens(self.faults.cut) and len(self._members) > 1:
-            self._network.cut([member.id for member in self._members])
+            self._cut()
         for member in self._members:
             self._disturb(member)
         if self._happens(self.faults.reconfigure):
             self._reconfigure(self._random.choice(self._members))
+
+    def _cut(self) -> None:
+        leaders = [member.id for member in self._members if member.replica is not None and member.replica.raft.is_leader]
+        if leaders and self._happens(self.faults.cut_leader):
+            self._network.cut_off(self._random.choice(leaders))
+        else:
+            self._network.cut([member.id for member in self._members])
 
     def _disturb(self, member: SimulatedMember) -> None:
         faults = self.faults
@@ -72,6 +79,8 @@ class Nemesis:
                 member.resume()
         elif self._happens(faults.crash):
             self._random.choice((member.crash, member.crash_in_write))()
+        elif self._happens(faults.kill):
+            member.kill()
         elif self._happens(faults.pause):
             member.pause()
         elif self._happens(faults.transfer):

@@ -252,7 +252,7 @@ def run_seed(
 ) -> Outcome:
     """Run both phases and the checks. The seed also draws the faults and, where `members` is None, the size of the cluster."""
     random = Random(f"{seed} settings")
-    size = random.choice((3, 3, 3, 3, 5, 1)) if members is None else members
+    size = random.choice((3, 3, 3, 5, 4, 2, 1)) if members is None else members
     outcome = Outcome(seed)
     sim = Simulator(
         seed,

@@ -43,6 +43,11 @@ class Workload:
             operation.expected = self._seen[key] if random.random() < 0.9 else None
         return operation
 
+    def draw_put(self, client: int, now: int) -> Operation:
+        """A put of a `set-N` key."""
+        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value())
+        return Operation(client, Kind.REQUEST, b"", now, request=request)
+
     def replied(self, operation: Operation) -> None:
         """An operation was answered."""
         self._revision = max(self._revision, operation.revision)
@@ -94,7 +99,8 @@ class Workload:
             return _Op(request_delete_range=rpc_pb2.DeleteRangeRequest(key=key))
         if kind == 1:
             return _Op(request_range=rpc_pb2.RangeRequest(key=b"set-", range_end=b"set."))
-        return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value()))
+        lease = self._random.randint(1, _LEASES) if self._random.random() < 0.2 else 0
+        return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease))
 
     def _put(self) -> tuple[Any, bool]:
         random = self._random
