@@ -6,4 +6,167 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = ()
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    # --- reads
+    Mutant(
+        "stale_read_index_context",
+        "replica/reads.py",
+        "if context != self._context or not self._in_flight:",
+        "if not self._in_flight:",
+        "the late answer to an abandoned round releases reads that began after it was given",
+    ),
+    Mutant(
+        "read_joins_the_round_in_flight",
+        "replica/reads.py",
+        "        self._queued.append(then)\n",
+        "        (self._in_flight or self._queued).append(then)\n",
+        "a read is answered by a round that was sent before the read began",
+    ),
+    Mutant(
+        "reads_do_not_wait_for_the_index",
+        "replica/reads.py",
+        "            if index <= applied_index:\n",
+        "            if True:\n",
+        "a read is answered before this member has applied what was committed when the read began",
+    ),
+    Mutant(
+        "contexts_repeat_after_a_restart",
+        "replica/requests.py",
+        "(now_ms & (1 << 40) - 1) << 8",
+        "(64 & (1 << 40) - 1) << 8",
+        "a restarted member uses the request ids of its earlier incarnation again",
+    ),
+    # --- apply
+    Mutant(
+        "entries_applied_over_a_newer_database",
+        "replica/apply.py",
+        "if not data or entry.index <= self._database_point[0]:",
+        "if not data:",
+        "entries that a received database holds already are applied a second time",
+    ),
+    Mutant(
+        "change_applied_over_a_newer_database",
+        "replica/apply.py",
+        "        if entry.index <= self._database_point[0]:\n            if membership",
+        "        if False:\n            if membership",
+        "a change of membership that a received database holds already is refused, and raft does not hear of it",
+    ),
+    Mutant(
+        "change_in_a_newer_database_not_told_to_raft",
+        "replica/apply.py",
+        "            if membership.has_effect_of(change):\n",
+        "            if False:\n",
+        "raft keeps the configuration of a snapshot although later changes are committed",
+    ),
+    Mutant(
+        "database_point_not_stored",
+        "replica/apply.py",
+        "backend.applied(*max((self.index, self.term), self._database_point))",
+        "backend.applied(self.index, self.term)",
+        "after a restart, entries that a received database holds already are applied a second time",
+    ),
+    Mutant(
+        "database_point_closed_too_late",
+        "replica/apply.py",
+        "        self._database_point = snapshots.install(snapshot)\n        self.index",
+        "        self._database_point = (0, 0)\n        point = snapshots.install(snapshot)\n        self.index",
+        "a newer database is taken for that of the snapshot's index",
+    ),
+    Mutant(
+        "index_stored_before_the_data",
+        "replica/apply.py",
+        "        for start in range(0, len(entries), BATCH_ENTRIES):\n",
+        "        self._state_machine.backend.applied(entries[-1].index, entries[-1].term)\n"
+        "        for start in range(0, len(entries), BATCH_ENTRIES):\n",
+        "the backend can commit an applied index without the data of its entries",
+    ),
+    Mutant(
+        "configuration_not_stored",
+        "replica/apply.py",
+        "self._state_machine.save_conf_state(self._raft.apply_conf_change(change))",
+        "self._raft.apply_conf_change(change)",
+        "a restart begins with an old configuration",
+    ),
+    Mutant(
+        "configuration_of_a_snapshot_not_stored",
+        "replica/apply.py",
+        "if self._database_point[0] == snapshot.index:",
+        "if False:",
+        "an installed database keeps the configuration that it came with",
+        equivalent="a database of the snapshot's index holds the snapshot's configuration already",
+    ),
+    Mutant(
+        "failed_request_answered_as_done",
+        "replica/apply.py",
+        "                outcome = strip_traceback(error)\n",
+        '                outcome = b""\n',
+        "a client learns that its refused request succeeded",
+    ),
+    Mutant(
+        "answered_before_it_is_applied",
+        "replica/proposals.py",
+        "                waiter.is_proposed = True\n                live.append(data)\n",
+        '                waiter.is_proposed = True\n                live.append(data)\n                waiter.then(b"")\n'
+        "                waiter.then = lambda outcome: None\n",
+        "a client is answered when its request is proposed",
+    ),
+    Mutant(
+        "alarm_takes_effect_with_the_next_batch",
+        "replica/apply.py",
+        '            if request.field == "alarm":\n',
+        "            if False:\n",
+        "entries behind an alarm are applied with or without it, depending on how they were batched",
+    ),
+    Mutant(
+        "removals_wait_for_the_next_entry",
+        "replica/store_compaction.py",
+        "        self._applier.close_writes()",
+        "        pass",
+        "what a compaction removed belongs to no commit, and blocks them until the next entry",
+    ),
+    # --- snapshots and the log
+    Mutant(
+        "log_snapshot_too_new",
+        "replica/log_compaction.py",
+        "        self._log_store.save_snapshot(snapshot, then=partial(self._saved, snapshot))\n",
+        "        index = self._raft.applied_index\n"
+        "        snapshot = Snapshot(index, self._raft.log.term(index) or snapshot.term, self._raft.conf_state)\n"
+        "        self._log_store.save_snapshot(snapshot, then=partial(self._saved, snapshot))\n",
+        "the log is cut behind entries that the backend has not committed",
+    ),
+    Mutant(
+        "log_snapshot_before_the_backend",
+        "replica/log_compaction.py",
+        "self._backend.commit(then=partial(self._committed, snapshot))",
+        "self._committed(snapshot)",
+        "the log is cut before the backend has committed what it is cut behind",
+    ),
+    Mutant(
+        "snapshot_described_too_new",
+        "replica/snapshots.py",
+        'index = int.from_bytes(view.get(Bucket.META, b"consistent_index") or b"", "big")\n',
+        'index = int.from_bytes(view.get(Bucket.META, b"consistent_index") or b"", "big") + 1\n',
+        "a snapshot is described as holding an entry that its database lacks",
+    ),
+    Mutant(
+        "snapshot_acknowledged_before_it_is_recorded",
+        "replica/replica.py",
+        "        persisted = partial(self._persisted, ready.number)\n",
+        "        persisted = partial(self._persisted, ready.number)\n        persisted()\n        persisted = _nothing\n",
+        "a snapshot is acknowledged before the log has recorded it",
+    ),
+    Mutant(
+        "restart_keeps_entries_behind_a_newer_backend",
+        "replica/recovery.py",
+        "    if applied > last or (applied > mark and recovered.entries[applied - mark - 1].term != backend.applied_term):\n",
+        "    if applied > last:\n",
+        "after a snapshot that the log does not record, a restart keeps entries of another leader",
+    ),
+    Mutant(
+        "snapshots_offered_ahead_of_the_log",
+        "replica/replica.py",
+        "        if self._applier.is_database_ahead:\n            return None\n",
+        "",
+        "a follower gets a snapshot of entries that its leader does not know to be committed",
+    ),
+)

@@ -43,6 +43,13 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "records that a restart has read from the page cache can be lost in a power cut",
     ),
     Mutant(
+        "wal_restart_trusts_a_failed_fsync",
+        "storage/wal.py",
+        "        wal._file.pwrite(wal._file.pread(scan.end - scan.synced_to, scan.synced_to), scan.synced_to)\n",
+        "",
+        "records that a failed fdatasync left in the page cache alone are read by a restart, and lost in a power cut",
+    ),
+    Mutant(
         "wal_releases_needed_segments",
         "storage/wal.py",
         "self._segments[1].first_index > unneeded + 1:",

@@ -51,6 +51,24 @@ def test_what_was_synced_survives_a_crash() -> None:
     assert [entry.wire for entry in found.entries] == [entry.wire for entry in log]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_restart_after_a_failed_fsync_makes_durable_what_it_reads(seed: int) -> None:
+    """The process ends after the failure and starts again without a power cut; then the power fails."""
+    fs = SimulatedFileSystem()
+    wal = create(fs)
+    wal.append(HardState(1, 2, 0), entries(1, 3))
+    wal.sync()
+    wal.append(HardState(2, 3, 1), entries(4, 20, term=2))
+    fs.fail_syncs = True
+    with pytest.raises(StorageFailure, match="input/output error"):
+        wal.sync()
+    fs.fail_syncs = False
+    _, read = reopen(fs)
+    fs.crash(Random(seed))
+    _, found = reopen(fs)
+    assert (found.hard_state, found.entries) == (read.hard_state, read.entries)
+
+
 def test_a_new_log_is_empty() -> None:
     fs = SimulatedFileSystem()
     assert not WAL.exists(fs, "wal")

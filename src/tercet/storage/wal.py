@@ -109,7 +109,7 @@ class WAL:
         data, crc = form.encode_record(form.HEAD, [body], len(body), synced_to=0, previous_crc=0, seed=form.seed_of(salt))
         file = _make_segment(fs, directory, 0, data, max(segment_bytes, len(data)))
         recovered = Recovered(metadata, HardState(), None, [], None)
-        scan = Scan(recovered, salt, [Segment(0, segment_path(directory, 0), 1)], 1, len(data), crc, None)
+        scan = Scan(recovered, salt, [Segment(0, segment_path(directory, 0), 1)], 1, len(data), 0, crc, None)
         return cls(fs, directory, scan, file, segment_bytes=segment_bytes)
 
     @classmethod
@@ -127,6 +127,8 @@ class WAL:
         except BaseException:
             locked.close()
             raise
+        # A failed fdatasync leaves pages that read as written but are not on disk, and the next one skips them: rewrite them.
+        wal._file.pwrite(wal._file.pread(scan.end - scan.synced_to, scan.synced_to), scan.synced_to)
         wal._file.datasync()
         return wal, scan.recovered
 

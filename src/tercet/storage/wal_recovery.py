@@ -52,6 +52,7 @@ class Scan:
     segments: list[Segment]
     next_index: int
     end: int  # offset in the newest segment
+    synced_to: int  # its bytes before this offset were durable before the last record was written
     crc: int
     spare: int | None  # number of a segment that exists and has no HEAD yet
 
@@ -100,6 +101,7 @@ class _Reader:
         self._seed = 0
         self._crc = 0
         self._end = 0
+        self._synced_to = 0
         self._repaired: str | None = None
         self._segments: list[Segment] = []
         self._metadata = b""
@@ -118,6 +120,7 @@ class _Reader:
             segments=self._segments,
             next_index=self._replay.next_index,
             end=self._end,
+            synced_to=self._synced_to,
             crc=self._crc,
             spare=self._spare,
         )
@@ -136,6 +139,7 @@ class _Reader:
             self._check_chain(record, number)
             self._take(record, number)
             self._crc = record.crc
+            self._synced_to = record.synced_to
             offset = record.end
         self._end = offset
         if form.end_of_content(data, offset) == offset:
