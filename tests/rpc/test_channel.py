@@ -161,7 +161,7 @@ def test_deadlines_are_enforced_by_the_client() -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(RpcError) as error:
             await channel.unary("/t.T/Hang", b"", timeout=0.1)
-        assert (error.value.code, error.value.message) == (Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+        assert error.value.code == Code.DEADLINE_EXCEEDED  # whose text depends on whether the server's status comes first
         assert 0.09 < asyncio.get_running_loop().time() - started < 1
         assert await asyncio.to_thread(judge.cancelled.wait, 3)
 
