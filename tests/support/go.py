@@ -14,7 +14,7 @@ BUILD_SECONDS = 600
 
 
 def go_program(module: str, version: str, command: str) -> Path:
-    """The program in folder `command` of a Go module, built once and kept in the user's cache. Skips where it cannot be built."""
+    """The program in folder `command` of a Go module, built once and kept in the user's cache; skips if it cannot be built."""
     go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
         pytest.skip(f"building {module} needs the go command")
