@@ -10,7 +10,7 @@ import pytest
 
 from tercet.proto import rpc_pb2
 from tests.cluster.conftest import Planned
-from tests.replica.test_deep_requests import nested_txn
+from tests.replica.test_nested_requests import nested_txn
 from tests.support.client import Client
 from tests.support.processes import QUICK, Cluster, wait_until
 

@@ -1,9 +1,9 @@
-"""One replica without a cluster: the test speaks for its peers, its disk and its clock.
+"""One replica without a cluster: the test plays its peers, its disk and its clock.
 
-member = LoneMember()                         a follower among 1, 2 and 3, with its founding entries applied
-member.hear(...); member.turn()               messages of peers, then the end of the turn
-member.disk.finish()                          what was handed to the log is durable now
-member.sent                                   what it told its peers
+member = LoneMember()                         a follower among 1, 2 and 3, with its bootstrap entries applied
+member.receive(...); member.turn()            messages from peers, then the end of the turn
+member.disk.finish()                          complete the writes handed to the log
+member.sent                                   the messages to its peers
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 
 SELF, LEADER, OTHER = 1, 2, 3
-FOUNDERS = [Member(one, (f"http://{one}:2380",)) for one in (SELF, LEADER, OTHER)]
+INITIAL_MEMBERS = [Member(one, (f"http://{one}:2380",)) for one in (SELF, LEADER, OTHER)]
 Then = Callable[[], None]
 Content = list[tuple[Bucket, bytes, bytes]]
 
 
 class Disk:
-    """A LogStore over a real write-ahead log; durable, and told so, only when the test says."""
+    """A LogStore over a real write-ahead log; completes its writes when the test calls `finish`."""
 
     def __init__(self, wal: WAL) -> None:
         self.wal = wal
@@ -60,7 +60,7 @@ class Disk:
 
 
 class LoneMember:
-    """Transport, owner and clock of the replica it holds."""
+    """Transport, host and clock of the replica it holds."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class LoneMember:
         files: SimulatedFileSystem | None = None,
         *,
         options: Options | None = None,
-        founders: Sequence[Member] = FOUNDERS,
+        initial_members: Sequence[Member] = INITIAL_MEMBERS,
         defer_commit_broadcast: bool = False,
     ) -> None:
         self.now = 100.0
@@ -78,7 +78,7 @@ class LoneMember:
         self.files = files or SimulatedFileSystem()
         wal, recovered = self._open_log()
         if is_blank(recovered):
-            recovered = write_bootstrap_entries(wal, founders)
+            recovered = write_bootstrap_entries(wal, initial_members)
         self.disk = Disk(wal)
         self.raft = restore(
             RaftConfig(id=SELF, random=Random(1), defer_commit_broadcast=defer_commit_broadcast), wal, recovered, self.backend
@@ -101,53 +101,53 @@ class LoneMember:
         return WAL.create(self.files, "wal", b"", salt=bytes(8)), Recovered(b"", HardState(), None, [], None)
 
     def after_power_cut(self) -> LoneMember:
-        """The same member in its next life: all that was not durable is lost."""
+        """The member after a restart: everything that was not durable is lost."""
         self.backend.crash()
         self.files.crash(Random(1))
         return LoneMember(self.backend, self.files)
 
-    # --- what a test does to it
+    # --- what a test does
 
-    def hear(self, *messages: Message) -> None:
+    def receive(self, *messages: Message) -> None:
         for message in messages:
             self.replica.step(message)
 
     def turn(self) -> None:
-        """The end of a turn, and of those that it asks for itself."""
+        """End the turn, and the turns that it schedules."""
         self.replica.flush()
         while "schedule_flush" in self.calls:
             self.calls.remove("schedule_flush")
             self.replica.flush()
 
     def settle(self) -> None:
-        """Turns and writes until there is nothing to do."""
+        """Run turns and writes until there is nothing to do."""
         self.turn()
         while self.disk.waiting:
             self.disk.finish()
             self.turn()
 
     def follow(self, entries: list[Entry], *, commit: int, term: int = 2) -> None:
-        """Take entries from the leader, durably."""
+        """Receive entries from the leader and write them."""
         before = entries[0].index - 1
-        self.hear(append(before, self.raft.log.term(before) or 0, entries, commit=commit, term=term))
+        self.receive(append(before, self.raft.log.term(before) or 0, entries, commit=commit, term=term))
         self.settle()
 
     def lead(self) -> None:
-        """Win an election, alone or with the leader's vote."""
+        """Win an election with the vote of LEADER, or alone."""
         self.raft.campaign()
         self.settle()
         for kind in (MessageType.PRE_VOTE_RESP, MessageType.VOTE_RESP):
             term = self.raft.term + (kind is MessageType.PRE_VOTE_RESP)
-            self.hear(Message(kind, to=SELF, from_=LEADER, term=term))
+            self.receive(Message(kind, to=SELF, from_=LEADER, term=term))
             self.settle()
 
-    def told(self, kind: MessageType) -> list[Message]:
-        """What it has sent of one kind since it was last asked."""
+    def take_sent(self, kind: MessageType) -> list[Message]:
+        """The messages of one type sent since the last call."""
         found = [message for message in self.sent if message.type == kind]
         self.sent = [message for message in self.sent if message.type != kind]
         return found
 
-    # --- the replica's transport and owner
+    # --- the replica's transport and host
 
     def send(self, messages: list[Message]) -> None:
         self.sent += messages
@@ -193,13 +193,13 @@ def append(index: int, log_term: int, entries: Iterable[Entry] = (), *, commit: 
 
 
 def put_entry(term: int, index: int, key: bytes, value: bytes = b"") -> Entry:
-    """An entry that puts a key; as another member would have proposed it."""
+    """An entry that puts a key, as another member would propose it."""
     body = b"\x0a" + bytes((len(key),)) + key + b"\x12" + bytes((len(value),)) + value
     return Entry(term, index, encode_request("put", body, RequestIds(LEADER, 1000 + index)))
 
 
 def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Content]:
-    """The state of another member as it would send it."""
+    """The snapshot of another member with its database."""
     content = [(bucket, key, value) for bucket in Bucket for key, value in leader.backend.scan(bucket)]
     replica = leader.replica
     index = replica.applied_index
@@ -209,7 +209,7 @@ def snapshot_of(leader: LoneMember, *, term: int) -> tuple[Message, Content]:
 
 
 __all__ = [
-    "FOUNDERS",
+    "INITIAL_MEMBERS",
     "LEADER",
     "OTHER",
     "SELF",

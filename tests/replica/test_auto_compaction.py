@@ -1,3 +1,5 @@
+"""The policies of automatic compaction, over simulated hours."""
+
 from __future__ import annotations
 
 import pytest
@@ -9,15 +11,15 @@ HOUR, MINUTE = 3600, 60
 
 
 def run(policy: AutoCompaction, until: float, *, fails_at: tuple[float, ...] = ()) -> list[tuple[float, int]]:
-    """(when, which revision) in minutes, for a store whose revision is the minutes that have passed."""
-    asked = []
+    """(minute, revision) of each compaction, for a store whose revision is the minutes that have passed."""
+    due = []
     while (now := policy.next_seconds) <= until:
         target = policy.due(now, int(now / MINUTE))
         if target is not None:
-            asked.append((round(now / MINUTE), target))
+            due.append((round(now / MINUTE), target))
             if round(now / MINUTE) not in fails_at:
                 policy.compacted(now, target)
-    return asked
+    return due
 
 
 def make(mode: str, retention: str) -> AutoCompaction:
@@ -26,58 +28,58 @@ def make(mode: str, retention: str) -> AutoCompaction:
     return policy
 
 
-def test_c6_an_hour_is_kept_and_compacted_hourly() -> None:
+def test_c6_one_hour_is_kept_and_compacted_hourly() -> None:
     assert run(make("periodic", "1"), 3 * HOUR) == [(60, 1), (120, 54), (180, 114)]
 
 
-def test_c6_a_long_retention_is_waited_for_then_compacted_hourly() -> None:
-    asked = run(make("periodic", "24h"), 27 * HOUR)
-    assert asked == [(1440, 1), (1500, 54), (1560, 114), (1620, 174)]
+def test_c6_a_long_retention_passes_once_then_compacts_hourly() -> None:
+    due = run(make("periodic", "24h"), 27 * HOUR)
+    assert due == [(1440, 1), (1500, 54), (1560, 114), (1620, 174)]
 
 
 def test_c6_a_short_retention_is_its_own_interval() -> None:
-    asked = run(make("periodic", "20m"), HOUR)
-    assert asked == [(20, 1), (40, 18), (60, 38)]
+    due = run(make("periodic", "20m"), HOUR)
+    assert due == [(20, 1), (40, 18), (60, 38)]
 
 
-def test_c6_what_failed_is_tried_at_the_next_sample() -> None:
+def test_c6_a_failed_compaction_is_due_at_the_next_sample() -> None:
     assert run(make("periodic", "1h"), 1.5 * HOUR, fails_at=(60,)) == [(60, 1), (66, 1)]
 
 
-def test_a_quiet_store_is_compacted_once() -> None:
+def test_an_idle_store_is_not_compacted_again() -> None:
     policy = make("periodic", "1")
-    asked = []
+    due = []
     while (now := policy.next_seconds) <= 5 * HOUR:
         if (target := policy.due(now, 77)) is not None:
-            asked.append(target)
+            due.append(target)
             policy.compacted(now, target)
-    assert asked == [1, 77]
+    assert due == [1, 77]
 
 
-def test_c6_revisions_are_looked_at_every_five_minutes() -> None:
-    asked = run(make("revision", "12"), 30 * MINUTE)
-    assert asked == [(15, 3), (20, 8), (25, 13), (30, 18)]
+def test_c6_revisions_are_checked_every_five_minutes() -> None:
+    due = run(make("revision", "12"), 30 * MINUTE)
+    assert due == [(15, 3), (20, 8), (25, 13), (30, 18)]
 
 
-def test_revisions_are_not_compacted_twice_but_after_a_failure() -> None:
+def test_a_revision_is_due_again_only_after_a_failure() -> None:
     policy = make("revision", "10")
-    asked = []
+    due = []
     for turn in range(1, 6):
         target = policy.due(turn * 300, 50)
-        asked.append(target)
+        due.append(target)
         if turn == 2:
             policy.compacted(turn * 300, 40)
-    assert asked == [40, 40, None, None, None]
+    assert due == [40, 40, None, None, None]
 
 
-def test_before_its_time_nothing_is_due() -> None:
+def test_nothing_is_due_before_next_seconds() -> None:
     for policy in (make("periodic", "1"), make("revision", "1")):
         assert policy.due(policy.next_seconds - 1, 100) is None
 
 
 @pytest.mark.parametrize("mode", ["periodic", "revision"])
 @pytest.mark.parametrize("retention", ["0", "0h", "0s"])
-def test_zero_is_off(mode: str, retention: str) -> None:
+def test_zero_retention_is_off(mode: str, retention: str) -> None:
     assert make_auto_compaction(mode, retention, 0.0, 1) is None
 
 
@@ -96,7 +98,7 @@ def test_zero_is_off(mode: str, retention: str) -> None:
         ("revision", "1us", 1000),
     ],
 )
-def test_retention_is_read_as_etcd_reads_it(mode: str, retention: str, amount: int) -> None:
+def test_retention_is_parsed_as_by_etcd(mode: str, retention: str, amount: int) -> None:
     assert parse_retention(mode, retention) == amount
 
 
@@ -114,7 +116,7 @@ def test_retention_is_read_as_etcd_reads_it(mode: str, retention: str, amount: i
         ("periodic", "9999999999999999999", 'error parsing CompactionRetention: "9999999999999999999" is out of range'),
     ],
 )
-def test_a_bad_retention_is_named(mode: str, retention: str, text: str) -> None:
+def test_an_invalid_retention_is_reported(mode: str, retention: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_retention(mode, retention)
     assert str(caught.value) == text

@@ -1,4 +1,4 @@
-"""The errors that are shared: answering with one a thousand times must not keep a thousand requests alive."""
+"""Shared error instances: raising one must not keep the frames of earlier requests alive."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def length(trace: TracebackType | None) -> int:
     return count
 
 
-def raise_and_catch(times: int, *, forget: bool) -> int:
+def raise_and_catch(times: int, *, strip: bool) -> int:
     for _ in range(times):
         try:
             raise errors.COMPACTED
         except errors.RequestError as error:
-            if forget:
+            if strip:
                 strip_traceback(error)
     return length(errors.COMPACTED.__traceback__)
 
 
-def test_a_shared_error_grows_unless_it_is_told_to_forget() -> None:
+def test_strip_traceback_keeps_a_shared_error_from_growing() -> None:
     strip_traceback(errors.COMPACTED)
-    assert raise_and_catch(50, forget=False) >= 50
-    assert raise_and_catch(50, forget=True) == 0
+    assert raise_and_catch(50, strip=False) >= 50
+    assert raise_and_catch(50, strip=True) == 0

@@ -1,4 +1,4 @@
-"""The members: etcd's JSON, etcd's rules for changes, and the tree that members of 3.5 expect in a snapshot."""
+"""Membership: etcd's JSON, etcd's rules for changes, and the v2 tree that members of 3.5 expect in a snapshot."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def cluster() -> Membership:
     return membership
 
 
-def test_contexts_are_etcds_json() -> None:
+def test_conf_change_contexts_are_etcds_json() -> None:
     assert change_context(A) == b'{"id":10,"peerURLs":["http://127.0.0.1:1"]}'
     assert change_context(C) == b'{"id":12,"peerURLs":["http://127.0.0.1:3"],"isLearner":true}'
     assert change_context(C, is_promote=True) == b'{"id":12,"peerURLs":null,"isPromote":true}'
 
 
-def test_an_addition_must_be_new_in_id_and_urls() -> None:
+def test_an_added_member_needs_a_new_id_and_new_urls() -> None:
     membership = cluster()
     assert membership.validate(change(ADD, A)) is errors.MEMBER_EXISTS
     assert membership.validate(change(ADD, Member(99, A.peer_urls))) is errors.PEER_URL_EXISTS
 
 
-def test_a_removed_id_is_gone_for_ever() -> None:
+def test_a_removed_id_cannot_be_used_again() -> None:
     membership = cluster()
     apply(membership, ConfChange(REMOVE, node_id=11))
     for kind in (ADD, REMOVE, UPDATE):
         assert membership.validate(change(kind, B)) is errors.MEMBER_NOT_FOUND
 
 
-def test_one_learner_at_a_time_and_promotion() -> None:
+def test_learners_are_limited_and_can_be_promoted() -> None:
     membership = cluster()
     apply(membership, change(LEARNER, C))
     second = Member(13, ("http://127.0.0.1:4",), is_learner=True)
@@ -76,7 +76,7 @@ def test_an_update_keeps_name_and_learner_flag() -> None:
     assert membership.members[12] == Member(12, ("http://127.0.0.1:33",), "c", ("http://x:1",), is_learner=True)
 
 
-def test_all_of_it_is_found_again() -> None:
+def test_the_membership_is_reloaded_from_the_backend() -> None:
     backend = MemoryBackend()
     membership = Membership(backend)
     apply(membership, change(ADD, A))
@@ -88,7 +88,7 @@ def test_all_of_it_is_found_again() -> None:
     assert (again.members, again.removed, again.cluster_version) == (membership.members, {11}, "3.5.0")
 
 
-def test_the_tree_of_a_snapshot_fills_in_what_a_database_lacks() -> None:
+def test_the_v2_tree_adds_what_the_database_lacks() -> None:
     sender = cluster()
     sender.set_attributes(10, "a", ["http://x:1"])
     sender.set_cluster_version("3.5.0")
@@ -101,8 +101,8 @@ def test_the_tree_of_a_snapshot_fills_in_what_a_database_lacks() -> None:
     assert receiver.cluster_version == "3.5.0"
 
 
-def test_a_tree_older_than_its_database_does_not_take_it_back() -> None:
-    """Between the two the sender promoted a learner, moved a member and removed another."""
+def test_a_v2_tree_older_than_its_database_changes_nothing() -> None:
+    """After the tree was made, the sender promoted a learner, moved a member and removed another."""
     sender = cluster()
     apply(sender, change(LEARNER, C))
     tree = sender.to_v2_json()
@@ -115,7 +115,7 @@ def test_a_tree_older_than_its_database_does_not_take_it_back() -> None:
     assert sender.members == before
 
 
-def test_the_older_requests_name_paths() -> None:
+def test_requests_of_the_older_form_are_applied_by_path() -> None:
     membership = cluster()
     membership.apply_v2("/0/members/a/attributes", '{"name":"n1","clientURLs":["http://127.0.0.1:5"]}')
     membership.apply_v2("/0/version", "3.5.0")

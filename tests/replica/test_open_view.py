@@ -1,4 +1,4 @@
-"""A view that comes just when nobody wants it any more must not stay open: it would pin pages, and a place, for ever."""
+"""A view that opens after its caller was cancelled is closed; open, it would pin pages for ever."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class View:
         self.is_closed = True
 
 
-@pytest.mark.parametrize("comes_first", ["view", "cancellation"])
-def test_a_caller_goes_in_the_turn_in_which_its_view_comes(comes_first: str) -> None:
+@pytest.mark.parametrize("first", ["view", "cancellation"])
+def test_a_view_is_closed_if_its_caller_is_cancelled_in_the_same_turn(first: str) -> None:
     async def test() -> None:
         asked: list[Callable[[Any], None]] = []
         replica = cast(Replica, SimpleNamespace(backend=SimpleNamespace(view=asked.append)))
@@ -30,7 +30,7 @@ def test_a_caller_goes_in_the_turn_in_which_its_view_comes(comes_first: str) -> 
         await asyncio.sleep(0)
         view = View()
         steps: list[Callable[[], object]] = [lambda: asked[0](view), task.cancel]
-        for step in steps if comes_first == "view" else reversed(steps):
+        for step in steps if first == "view" else reversed(steps):
             step()
         with pytest.raises(asyncio.CancelledError):
             await task

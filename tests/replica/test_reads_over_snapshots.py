@@ -1,5 +1,4 @@
-"""A snapshot is installed while a request waits: the answer is of the state that it is released into, not of the one that it
-found when it came."""
+"""A snapshot is installed while a request waits: the response is of the new state."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ class Call:
 
 
 def member_behind() -> tuple[LoneMember, LoneMember]:
-    """A member that has key=old, and one that has gone on to key=new, and compacted."""
+    """A leader with key=new, and a member that still has key=old."""
     leader, member = LoneMember(), LoneMember()
     for one in (leader, member):
         one.settle()
@@ -67,16 +66,16 @@ _TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=_RANGE)])
     [("range", _RANGE.SerializeToString(), value_in), ("txn", _TXN.SerializeToString(), value_in_txn)],
 )
 @uses_fakes
-def test_a_linearizable_read_is_not_of_the_state_before(
+def test_a_linearizable_read_is_answered_from_the_installed_state(
     method: str, request_bytes: bytes, value: Callable[[bytes], bytes]
 ) -> None:
     leader, member = member_behind()
     call = Call()
     getattr(service(member), method)(call.unary, request_bytes)
     member.settle()
-    (question,) = member.told(MessageType.READ_INDEX)
+    (question,) = member.take_sent(MessageType.READ_INDEX)
     answer = Message(MessageType.READ_INDEX_RESP, to=SELF, from_=LEADER, term=2, index=19, commit=19, entries=question.entries)
-    member.hear(answer)
+    member.receive(answer)
     member.settle()
     assert call.replies == []
     leader.backend.commit_now()
@@ -86,8 +85,8 @@ def test_a_linearizable_read_is_not_of_the_state_before(
     assert [value(reply) for reply in call.replies] == [b"new"]
 
 
-def test_a_hash_names_the_compaction_that_its_view_has_seen() -> None:
-    """The compaction is applied between the question and the moment in which a view can be opened."""
+def test_a_hash_reports_the_compaction_of_its_view() -> None:
+    """The compaction is applied between the request and the opening of the view."""
     member = LoneMember()
     member.settle()
     member.follow([put_entry(2, at, b"key", b"%d" % at) for at in range(4, 20)], commit=19)

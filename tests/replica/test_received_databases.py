@@ -1,4 +1,4 @@
-"""A database that a peer sent and that cannot be read is refused while there is still something to go back to."""
+"""An unreadable database from a peer is rejected before it replaces the member's state."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def with_tree(data: bytes) -> Callable[[Content, Snapshot], tuple[Content, Snaps
         with_tree(b'{"Root":{"Children":{"0":{"Children":{"members":{"Children":{"x":{"Path":"/0/members/x"}}}}}}}}'),
     ],
 )
-def test_what_cannot_be_read_is_refused(
+def test_an_unreadable_database_is_rejected(
     backend: Backend, damage: Callable[[Content, Snapshot], tuple[Content, Snapshot]], tmp_path: Path
 ) -> None:
     message, content = sent()
@@ -64,6 +64,6 @@ def test_what_cannot_be_read_is_refused(
     damaged, snapshot = damage(content, message.snapshot)
     with pytest.raises(StorageFailure):
         prepare(backend, damaged, snapshot)
-    assert sorted(tmp_path.rglob("*")) == before, "nothing lies about"
+    assert sorted(tmp_path.rglob("*")) == before, "no files are left"
     prepare(backend, content, message.snapshot).staged.discard()
     backend.close()

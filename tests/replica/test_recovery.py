@@ -1,4 +1,4 @@
-"""Where a member goes on after the power failed, between any two steps of installing a snapshot."""
+"""Recovery after a power cut between the steps of installing a snapshot."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def member_with_stale_log(*, term: int, last: int) -> LoneMember:
 
 
 @pytest.mark.parametrize("stale_last", [4, 7, 8, 12])
-def test_the_power_fails_between_database_and_mark(stale_last: int) -> None:
-    """The database is the snapshot's, the log is still the old one, perhaps longer than what the snapshot stands for.
+def test_a_power_cut_between_database_and_log_keeps_the_snapshot(stale_last: int) -> None:
+    """The database is the snapshot's, the log is still the old one, and may be longer than the snapshot's index.
 
-    Its entries lead elsewhere: kept, they would pass for committed ones, and no leader could ever add to them.
+    Its entries conflict with the snapshot: kept, they would count as committed, and no leader's append would match.
     """
     leader = leader_at(8, term=4)
     member = member_with_stale_log(term=2, last=stale_last)
     message, database = snapshot_of(leader, term=4)
     member.receive_database(message, database)
-    member.turn()  # the database is in place, but nothing of the log is durable
+    member.turn()  # the database is durable, the log is not
     assert isinstance(member.backend, MemoryBackend)
     member = member.after_power_cut()
     assert member.replica.applied_index == 8
     assert (member.raft.log.last_index, member.raft.log.last_term) == (8, 4)
 
-    member.hear(append(8, 4, [put_entry(4, 9, b"next")], commit=9, term=4))
+    member.receive(append(8, 4, [put_entry(4, 9, b"next")], commit=9, term=4))
     member.settle()
-    acknowledged = member.told(MessageType.APP_RESP)
+    acknowledged = member.take_sent(MessageType.APP_RESP)
     assert [(one.index, one.reject) for one in acknowledged] == [(9, False)]
     again = member.after_power_cut()
     again.settle()
     assert (again.raft.log.last_index, again.raft.log.term(9)) == (9, 4)
 
 
-def test_a_log_that_leads_to_the_database_is_kept() -> None:
-    """A crash right after a commit of the backend: the entries behind it were promised, and stay."""
+def test_a_log_that_matches_the_database_is_kept() -> None:
+    """A crash right after a backend commit: the acknowledged entries after it stay."""
     member = LoneMember()
     member.settle()
     member.follow([put_entry(2, at, b"k") for at in range(4, 9)], commit=6)

@@ -1,4 +1,4 @@
-"""One replica: what it does when it is behind, cut off, or at its end."""
+"""One replica: behind its leader, partitioned, stopped, and with a received database that is ahead."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def propose(member: LoneMember, outcomes: list[object]) -> None:
 # --- behind
 
 
-def test_a_full_member_that_catches_up_survives_its_alarm() -> None:
-    """It is too far behind to propose anything, the alarm included; that is no reason to stop."""
+def test_a_member_over_its_quota_can_catch_up() -> None:
+    """It is too far behind to propose anything, including the alarm, and must go on."""
     member = started(Options(quota_bytes=1))
     count = 6000
     member.follow([put_entry(2, index, b"k") for index in range(4, 4 + count)], commit=3 + count)
@@ -42,10 +42,10 @@ def test_a_full_member_that_catches_up_survives_its_alarm() -> None:
 
 
 def test_a_backlog_is_applied_in_several_turns() -> None:
-    """Between them the loop hears heartbeats, and its leader does not take it for dead."""
+    """Between them the loop processes heartbeats, so that the member does not start an election."""
     member = started()
     last = 100_000
-    member.hear(append(3, 1, [put_entry(2, index, b"k" * 100) for index in range(4, last + 1)], commit=last))
+    member.receive(append(3, 1, [put_entry(2, index, b"k" * 100) for index in range(4, last + 1)], commit=last))
     member.replica.flush()
     member.disk.finish()
     turns = 0
@@ -57,92 +57,92 @@ def test_a_backlog_is_applied_in_several_turns() -> None:
     assert turns > 1
 
 
-# --- news of commits
+# --- deferred commit broadcast
 
 
-def test_a_commit_younger_than_the_one_whose_moment_is_over_is_told_a_moment_later() -> None:
+def test_a_commit_after_the_scheduled_one_is_broadcast_with_its_own_delay() -> None:
     member = LoneMember(defer_commit_broadcast=True)
 
     def acknowledged() -> None:
         for follower in (LEADER, OTHER):
             index = member.raft.log.last_index
-            member.hear(Message(MessageType.APP_RESP, to=SELF, from_=follower, term=member.raft.term, index=index))
+            member.receive(Message(MessageType.APP_RESP, to=SELF, from_=follower, term=member.raft.term, index=index))
         member.settle()
 
-    def moment_is_over() -> list[int]:
-        """The commits that are told then."""
-        member.told(MessageType.APP)
+    def end_of_deferral() -> list[int]:
+        """The commit indexes broadcast then."""
+        member.take_sent(MessageType.APP)
         member.calls.clear()
         member.replica.broadcast_commit()
         member.settle()
-        return [message.commit for message in member.told(MessageType.APP)]
+        return [message.commit for message in member.take_sent(MessageType.APP)]
 
     member.settle()
     member.lead()
     acknowledged()
-    moment_is_over()
-    for _ in range(2):  # the second tells followers of the first
+    end_of_deferral()
+    for _ in range(2):  # the second carries the commit of the first
         propose(member, [])
         member.settle()
         acknowledged()
     last = member.raft.commit_index
-    assert moment_is_over() == []
+    assert end_of_deferral() == []
     assert member.calls == ["schedule_commit_broadcast"]
-    assert moment_is_over() == [last, last]
+    assert end_of_deferral() == [last, last]
     assert member.calls == []
 
 
-# --- at its end
+# --- stopped
 
 
-def test_who_asks_a_stopped_member_is_answered_at_once() -> None:
-    """Nothing ticks there any more: what it accepted now would wait for ever."""
+def test_requests_to_a_stopped_member_fail_at_once() -> None:
+    """It no longer ticks: a request that it accepted would wait for ever."""
     member = started()
     member.replica.stop()
-    heard: list[object] = []
+    outcomes: list[object] = []
     with pytest.raises(StatusError, match="server stopped"):
-        propose(member, heard)
+        propose(member, outcomes)
     with pytest.raises(StatusError, match="server stopped"):
-        member.replica.propose_conf_change(ConfChange(ConfChangeType.REMOVE_NODE, node_id=OTHER, id=7), heard.append)
-    member.replica.read(heard.append)
-    assert heard == [errors.STOPPED]
+        member.replica.propose_conf_change(ConfChange(ConfChangeType.REMOVE_NODE, node_id=OTHER, id=7), outcomes.append)
+    member.replica.read(outcomes.append)
+    assert outcomes == [errors.STOPPED]
 
 
-def test_everybody_who_waits_hears_that_it_stops() -> None:
+def test_stopping_fails_all_pending_requests() -> None:
     member = started()
-    member.hear(heartbeat())
+    member.receive(heartbeat())
     member.settle()
-    heard: list[object] = []
-    propose(member, heard)
-    member.replica.read(heard.append)
+    outcomes: list[object] = []
+    propose(member, outcomes)
+    member.replica.read(outcomes.append)
     member.settle()
     member.replica.stop()
-    assert heard == [errors.STOPPED, errors.STOPPED]
+    assert outcomes == [errors.STOPPED, errors.STOPPED]
 
 
-# --- cut off
+# --- partitioned
 
 
-def test_a_read_does_not_wait_for_ever_for_entries_that_never_come() -> None:
-    """The leader has said which index to wait for, and was not heard of again."""
+def test_a_read_times_out_if_its_entries_never_arrive() -> None:
+    """The leader has answered with an index and is then unreachable."""
     member = started()
-    member.hear(heartbeat())
+    member.receive(heartbeat())
     member.settle()
-    heard: list[StatusError | None] = []
-    member.replica.read(heard.append)
+    outcomes: list[StatusError | None] = []
+    member.replica.read(outcomes.append)
     member.settle()
-    (question,) = member.told(MessageType.READ_INDEX)
-    member.hear(Message(MessageType.READ_INDEX_RESP, to=SELF, from_=LEADER, term=2, index=50, entries=question.entries))
+    (question,) = member.take_sent(MessageType.READ_INDEX)
+    member.receive(Message(MessageType.READ_INDEX_RESP, to=SELF, from_=LEADER, term=2, index=50, entries=question.entries))
     member.settle()
     member.replica.tick()
-    assert heard == []
+    assert outcomes == []
     member.now += 60
     member.replica.tick()
-    assert heard == [errors.TIMEOUT]
+    assert outcomes == [errors.TIMEOUT]
 
 
-def test_a_view_that_nobody_came_for_is_closed() -> None:
-    """The follower it was opened for may never ask again, and the pages it pins are never reused."""
+def test_an_unused_view_is_closed() -> None:
+    """Its follower may never ask again, and the pages that a view pins are not reused."""
     member = started()
     member.backend.commit_now()
     assert member.raft.snapshot_source() is not None
@@ -152,11 +152,11 @@ def test_a_view_that_nobody_came_for_is_closed() -> None:
     assert member.backend.open_view_seconds() == []
 
 
-# --- a database ahead of its description
+# --- a database ahead of its snapshot
 
 
 def ahead(by: int) -> tuple[Message, Content, int]:
-    """A snapshot whose sender went on applying: its database has more than it announces."""
+    """A snapshot whose sender went on applying: its database has more entries than the snapshot describes."""
     leader = started()
     leader.follow([put_entry(2, index, b"k%d" % index) for index in range(4, 9)], commit=8)
     leader.backend.commit_now()
@@ -166,14 +166,14 @@ def ahead(by: int) -> tuple[Message, Content, int]:
     return message, snapshot_of(leader, term=2)[1], 8 + by
 
 
-def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
+def test_entries_in_a_database_ahead_are_applied_once_and_not_sent_on_before_their_commit() -> None:
     member = started()
     message, database, reached = ahead(3)
     member.receive_database(message, database)
     member.settle()
     revision = member.replica.revision
     assert (member.replica.applied_index, member.raft.commit_index) == (8, 8)
-    assert member.raft.snapshot_source() is None, "raft does not know yet that what it describes is committed"
+    assert member.raft.snapshot_source() is None, "its later entries may be uncommitted here"
 
     member.follow([put_entry(2, index, b"k%d" % index) for index in range(9, reached + 1)], commit=reached)
     assert member.replica.revision == revision
@@ -182,8 +182,8 @@ def test_it_is_applied_once_and_not_passed_on_too_early() -> None:
     assert offered.index == reached
 
 
-def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
-    """Members of 3.5 keep the names in the description only."""
+def test_members_from_the_snapshots_v2_json_are_durable() -> None:
+    """Members of 3.5 send names only there."""
     leader = started()
     leader.replica.membership.set_attributes(OTHER, "three", ["http://three:2379"])
     leader.backend.applied(3, 1)
@@ -199,10 +199,10 @@ def test_what_a_description_adds_is_as_durable_as_the_rest() -> None:
     assert member.replica.membership.members[OTHER].name == "three"
 
 
-# --- short lives
+# --- log compaction
 
 
-def test_the_log_is_trimmed_also_where_no_life_is_long() -> None:
+def test_the_log_is_compacted_over_many_short_runs() -> None:
     member = started(Options(snapshot_entries=10, catch_up_entries=2))
     index = 4
     for _ in range(5):
@@ -214,11 +214,8 @@ def test_the_log_is_trimmed_also_where_no_life_is_long() -> None:
     assert index - member.raft.log.first_index < 20
 
 
-# --- large entries
-
-
-def test_entries_are_kept_by_their_bytes_too() -> None:
-    """Five thousand entries of a megabyte each would fill any memory."""
+def test_entries_kept_for_followers_are_bounded_in_bytes() -> None:
+    """Five thousand entries of a megabyte each would exhaust the memory."""
     member = started(Options(snapshot_entries=10_000, catch_up_entries=5_000, catch_up_bytes=10_000))
     for index in range(4, 200):
         member.follow([put_entry(2, index, b"k" * 100, b"v" * 100)], commit=index)
@@ -250,12 +247,12 @@ def test_listeners_follow_the_store_that_a_snapshot_installs() -> None:
     assert events == [2, 8]
 
 
-def test_every_leader_listener_hears_of_leaders_and_of_their_loss() -> None:
+def test_every_leader_listener_is_called_for_a_new_leader_and_for_its_loss() -> None:
     member = started()
     first: list[int] = []
     second: list[int] = []
     member.replica.leader_listeners += [first.append, second.append]
-    member.hear(heartbeat())
+    member.receive(heartbeat())
     member.settle()
     for _ in range(20):
         member.replica.tick()
@@ -264,14 +261,14 @@ def test_every_leader_listener_hears_of_leaders_and_of_their_loss() -> None:
 
 
 def test_a_snapshot_is_sent_with_the_view_that_describes_it() -> None:
-    """And the log is kept for its receiver; a view that was closed in the meantime is a failed snapshot."""
+    """The transport gets message and view; the view's index is the snapshot's."""
     member = started(Options(snapshot_entries=5, catch_up_entries=1))
     member.lead()
     for _ in range(30):
         propose(member, [])
         member.settle()
         last = member.raft.log.last_index
-        member.hear(Message(MessageType.APP_RESP, to=SELF, from_=LEADER, term=member.raft.term, index=last))
+        member.receive(Message(MessageType.APP_RESP, to=SELF, from_=LEADER, term=member.raft.term, index=last))
         member.settle()
         member.backend.commit_now()
     assert member.raft.log.first_index > 4
@@ -284,6 +281,6 @@ def test_a_snapshot_is_sent_with_the_view_that_describes_it() -> None:
 
     member.send_snapshot = send_snapshot  # type: ignore[method-assign]
     behind = Message(MessageType.APP_RESP, to=SELF, from_=OTHER, term=member.raft.term, index=3, reject=True, reject_hint=1)
-    member.hear(behind)
+    member.receive(behind)
     member.settle()
     assert [described == contained for described, contained in sent] == [True]

@@ -1,4 +1,4 @@
-"""Entry data: the pasted form is what protobuf would write, and what comes out is what went in."""
+"""Entry data: the pasted form equals protobuf's, and decodes to the request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_pasted_put_equals_protobufs(key: bytes, value: bytes, lease: int, membe
     ),
     odd=st.sampled_from([b"", b"\x08\x05", b"\x7b\x7c", b"\x78" + b"\xff" * 9 + b"\x7f", b"\x18\x00", b"\x2a\x00"]),
 )
-def test_what_is_proposed_is_what_protobuf_would_write(put: rpc_pb2.PutRequest, odd: bytes) -> None:
+def test_a_proposed_put_is_what_protobuf_would_write(put: rpc_pb2.PutRequest, odd: bytes) -> None:
     expected = put.SerializeToString()
     came = expected + odd
     read = rpc_pb2.PutRequest.FromString(came)
@@ -47,26 +47,26 @@ def test_what_is_proposed_is_what_protobuf_would_write(put: rpc_pb2.PutRequest, 
         assert proposed is came
 
 
-def test_ids_stay_right_while_the_cached_bytes_change() -> None:
+def test_ids_are_consecutive_over_a_change_of_the_cached_bytes() -> None:
     one, two = RequestIds(0xABCD, 1_700_000_000_000), RequestIds(0xABCD, 1_700_000_000_000)
-    for _ in range(40_000):  # more than twice round the 14 bits that are not cached
+    for _ in range(40_000):  # more than twice the range of the 14 uncached bits
         header = internal_pb2.InternalRaftRequest.FromString(one.next_header()).header
         assert two.next() == header.ID
 
 
-def test_ids_carry_the_member_in_front() -> None:
+def test_ids_begin_with_the_member_id() -> None:
     assert RequestIds(0x1234_5678_9ABC_DEF0, 0).next() >> 48 == 0xDEF0
 
 
 @pytest.mark.parametrize("field", sorted(set(FIELD_TAGS) - {"v2"}))
-def test_every_field_is_told_apart(field: str) -> None:
+def test_every_field_is_recognized(field: str) -> None:
     data = encode_request(field, b"", RequestIds(7, 7))
     request = decode_request(data)
     assert request.field == field
     assert request.message.DESCRIPTOR is internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name[field].message_type
 
 
-def test_the_older_form_of_attributes_is_read() -> None:
+def test_the_older_form_is_decoded_as_v2() -> None:
     old = internal_pb2.Request(ID=5, Method="PUT", Path="/0/version", Val="3.5.0")
     request = decode_request(old.SerializeToString())
     assert isinstance(request.message, internal_pb2.Request)
@@ -87,6 +87,6 @@ def test_the_header_is_kept_for_the_apply(field: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xfa\x01\x00", b"\x08\x01"])
-def test_an_entry_of_neither_form_is_refused(data: bytes) -> None:
+def test_data_of_neither_form_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="log entry"):
         decode_request(data)

@@ -1,4 +1,4 @@
-"""Who waits for what, and for how long: proposals and linearizable reads against a raft that only takes notes."""
+"""Proposals and linearizable reads: batching, timeouts and retries, against a fake raft."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tercet.replica.requests import RequestIds
 from tests.support.fakes import uses_fakes
 
 
-class Notes:
-    """Raft, as far as proposals and reads look at it."""
+class FakeRaft:
+    """Records proposals and reads."""
 
     def __init__(self, leader_id: int = 1) -> None:
         self.leader_id = leader_id
@@ -33,7 +33,7 @@ class Notes:
         return True
 
     @property
-    def raft(self) -> Raft:
+    def as_raft(self) -> Raft:
         return cast(Raft, self)
 
 
@@ -64,32 +64,32 @@ def expire(proposals: Proposals, *, elected: float = 0.0, lost: float = 0.0, rea
 
 @uses_fakes
 class TestProposals:
-    def test_all_of_a_turn_become_one_batch(self, clock: Clock) -> None:
-        proposals, notes = make_proposals(clock), Notes()
+    def test_proposals_of_one_turn_become_one_batch(self, clock: Clock) -> None:
+        proposals, raft = make_proposals(clock), FakeRaft()
         for _ in range(3):
             proposals.add("put", b"", None, lambda outcome: None)
-        proposals.submit(notes.raft)
-        proposals.submit(notes.raft)
-        assert [len(batch) for batch in notes.proposed] == [3]
+        proposals.submit(raft.as_raft)
+        proposals.submit(raft.as_raft)
+        assert [len(batch) for batch in raft.proposed] == [3]
 
-    def test_without_a_leader_they_wait_for_one(self, clock: Clock) -> None:
-        proposals, notes = make_proposals(clock), Notes(leader_id=0)
+    def test_without_a_leader_proposals_stay_queued(self, clock: Clock) -> None:
+        proposals, raft = make_proposals(clock), FakeRaft(leader_id=0)
         proposals.add("put", b"", None, lambda outcome: None)
-        proposals.submit(notes.raft)
-        assert not notes.proposed
-        notes.leader_id = 2
-        proposals.submit(notes.raft)
-        assert len(notes.proposed) == 1
+        proposals.submit(raft.as_raft)
+        assert not raft.proposed
+        raft.leader_id = 2
+        proposals.submit(raft.as_raft)
+        assert len(raft.proposed) == 1
 
-    def test_one_that_no_leader_took_is_late_as_etcd_says_it(self, clock: Clock) -> None:
+    def test_an_unproposed_request_times_out_with_etcds_error(self, clock: Clock) -> None:
         proposals, outcomes = make_proposals(clock), list[Outcome]()
         proposals.add("put", b"", None, outcomes.append)
         clock.now += 7.1
         expire(proposals)
         assert outcomes == [NEVER_PROPOSED]
-        notes = Notes()
-        proposals.submit(notes.raft)
-        assert not notes.proposed  # it was answered: proposing it now could only surprise
+        raft = FakeRaft()
+        proposals.submit(raft.as_raft)
+        assert not raft.proposed  # its client has got an error already
 
     @pytest.mark.parametrize(
         ("elected", "lost", "reachable", "error"),
@@ -99,12 +99,12 @@ class TestProposals:
             (0.0, 0.0, False, errors.TIMEOUT_CONNECTION_LOST),
         ],
     )
-    def test_a_lost_one_is_late_with_a_reason(
+    def test_a_lost_proposal_times_out_with_its_cause(
         self, clock: Clock, elected: float, lost: float, reachable: bool, error: StatusError
     ) -> None:
         proposals, outcomes = make_proposals(clock), list[Outcome]()
         proposals.add("put", b"", None, outcomes.append)
-        proposals.submit(Notes().raft)
+        proposals.submit(FakeRaft().as_raft)
         clock.now += 6.9
         expire(proposals, elected=elected, lost=lost, reachable=reachable)
         assert not outcomes
@@ -112,21 +112,21 @@ class TestProposals:
         expire(proposals, elected=elected, lost=lost, reachable=reachable)
         assert outcomes == [error]
 
-    def test_refused_by_raft_is_refused_at_once(self, clock: Clock) -> None:
-        proposals, notes, outcomes = make_proposals(clock), Notes(), list[Outcome]()
-        notes.accepts = False
+    def test_a_proposal_that_raft_drops_fails_at_once(self, clock: Clock) -> None:
+        proposals, raft, outcomes = make_proposals(clock), FakeRaft(), list[Outcome]()
+        raft.accepts = False
         proposals.add("put", b"", None, outcomes.append)
-        proposals.submit(notes.raft)
+        proposals.submit(raft.as_raft)
         assert outcomes == [errors.PROPOSAL_DROPPED]
 
-    def test_too_large_is_refused_before_it_waits(self, clock: Clock) -> None:
+    def test_an_oversized_request_is_refused_at_once(self, clock: Clock) -> None:
         proposals = make_proposals(clock)
         with pytest.raises(errors.RequestError) as refused:
             proposals.add("put", b"x" * 1000, None, lambda outcome: None)
         assert refused.value.code == Code.INVALID_ARGUMENT
         assert not proposals.waiting
 
-    def test_stopping_answers_everybody_once(self, clock: Clock) -> None:
+    def test_stopping_fails_each_proposal_once(self, clock: Clock) -> None:
         proposals, outcomes = make_proposals(clock), list[Outcome]()
         proposals.add("put", b"", None, outcomes.append)
         proposals.fail_all(errors.STOPPED)
@@ -136,55 +136,55 @@ class TestProposals:
 
 @uses_fakes
 class TestReads:
-    def test_one_round_serves_all_that_waited_and_none_that_came_later(self, clock: Clock) -> None:
-        reads, notes, done = make_reads(clock), Notes(), list[Any]()
+    def test_one_round_serves_the_waiting_reads_and_no_later_one(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
         for name in "ab":
             reads.add(lambda error, name=name: done.append((name, error)))  # type: ignore[misc]
-        reads.submit(notes.raft)
+        reads.submit(raft.as_raft)
         reads.add(lambda error: done.append(("late", error)))
-        reads.submit(notes.raft)
-        assert len(notes.contexts) == 1
-        reads.confirmed([(notes.contexts[0], 5)], applied_index=5)
+        reads.submit(raft.as_raft)
+        assert len(raft.contexts) == 1
+        reads.confirmed([(raft.contexts[0], 5)], applied_index=5)
         assert done == [("a", None), ("b", None)]
-        reads.submit(notes.raft)
-        reads.confirmed([(notes.contexts[1], 5)], applied_index=5)
+        reads.submit(raft.as_raft)
+        reads.confirmed([(raft.contexts[1], 5)], applied_index=5)
         assert done[2:] == [("late", None)]
 
-    def test_a_confirmed_read_waits_until_that_much_is_applied(self, clock: Clock) -> None:
-        reads, notes, done = make_reads(clock), Notes(), list[Any]()
+    def test_a_confirmed_read_waits_for_its_index_to_be_applied(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
         reads.add(done.append)
-        reads.submit(notes.raft)
-        reads.confirmed([(notes.contexts[0], 9)], applied_index=7)
+        reads.submit(raft.as_raft)
+        reads.confirmed([(raft.contexts[0], 9)], applied_index=7)
         reads.applied(8)
         assert not done
         reads.applied(9)
         assert done == [None]
 
-    def test_a_repeated_try_has_a_new_context_and_the_old_answer_counts_for_nothing(self, clock: Clock) -> None:
-        reads, notes, done = make_reads(clock), Notes(), list[Any]()
+    def test_a_retry_has_a_new_context_and_ignores_the_old_answer(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
         reads.add(done.append)
-        reads.submit(notes.raft)
+        reads.submit(raft.as_raft)
         clock.now += RETRY_SECONDS
-        reads.tick(notes.raft)
-        first, second = notes.contexts
+        reads.tick(raft.as_raft)
+        first, second = raft.contexts
         assert first != second
         reads.confirmed([(first, 1)], applied_index=1)
         assert not done
         reads.confirmed([(second, 1)], applied_index=1)
         assert done == [None]
 
-    def test_a_new_leader_is_asked_anew(self, clock: Clock) -> None:
-        reads, notes = make_reads(clock), Notes()
+    def test_a_round_is_repeated_with_a_new_leader(self, clock: Clock) -> None:
+        reads, raft = make_reads(clock), FakeRaft()
         reads.add(lambda error: None)
-        reads.submit(notes.raft)
-        reads.leader_changed(notes.raft)
-        assert len(set(notes.contexts)) == 2
+        reads.submit(raft.as_raft)
+        reads.leader_changed(raft.as_raft)
+        assert len(set(raft.contexts)) == 2
 
-    def test_without_a_quorum_they_time_out(self, clock: Clock) -> None:
-        reads, notes, done = make_reads(clock), Notes(), list[Any]()
+    def test_reads_time_out_without_a_quorum(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
         reads.add(done.append)
-        reads.submit(notes.raft)
+        reads.submit(raft.as_raft)
         reads.add(done.append)
         clock.now += 7.5
-        reads.tick(notes.raft)
+        reads.tick(raft.as_raft)
         assert done == [errors.TIMEOUT, errors.TIMEOUT]

@@ -1,1 +1,1 @@
-"""The replicated state machine: proposals, apply, linearizable reads, membership, checkpoints, snapshots. Sans-I/O."""
+"""The replicated state machine: proposals, apply, linearizable reads, membership, log compaction, snapshots. Sans-I/O."""

@@ -1,7 +1,7 @@
-"""Which alarms stand: a replicated set of (member id, type), and what it forbids.
+"""The active alarms: a replicated set of (member id, type).
 
-Source: semantics of etcd's alarm store (server/etcdserver/api/v3alarm): activating twice answers the same, deactivating what
-is not there answers nothing, and the rules that an alarm switches on are worked out anew from those that are left.
+Source: etcd server/etcdserver/api/v3alarm: activating an active alarm answers as the first time, deactivating an inactive one
+answers with no alarm.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tercet.storage.interfaces import Backend, Bucket
 
 
 class Alarms:
-    """The alarms as of the last applied entry, kept in bucket `alarm` (encoded AlarmMember -> empty)."""
+    """The alarms as of the last applied entry, stored in bucket `alarm` (encoded AlarmMember -> empty)."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -31,8 +31,8 @@ class Alarms:
     def _has(self, alarm: int) -> bool:
         return any(kind == alarm for _, kind in self._active)
 
-    def standing(self, alarm: int = rpc_pb2.NONE) -> list[rpc_pb2.AlarmMember]:
-        """All alarms, or those of one type."""
+    def active(self, alarm: int = rpc_pb2.NONE) -> list[rpc_pb2.AlarmMember]:
+        """All active alarms, or those of one type."""
         return [
             rpc_pb2.AlarmMember(memberID=member_id, alarm=kind)  # type: ignore[arg-type]
             for member_id, kind in sorted(self._active)
@@ -40,9 +40,9 @@ class Alarms:
         ]
 
     def apply(self, request: rpc_pb2.AlarmRequest) -> list[rpc_pb2.AlarmMember]:
-        """Carry out one AlarmRequest. Returns the alarms that the response names."""
+        """Apply one AlarmRequest. Returns the alarms of the response."""
         if request.action == rpc_pb2.AlarmRequest.GET:
-            return self.standing(request.alarm)
+            return self.active(request.alarm)
         if request.alarm == rpc_pb2.NONE:
             return []
         alarm = rpc_pb2.AlarmMember(memberID=request.memberID, alarm=request.alarm)

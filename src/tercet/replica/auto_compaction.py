@@ -1,12 +1,10 @@
-"""Which revision should be compacted now, of the member's own accord? Told the time and the revision, never asking for
-them.
+"""Policies of automatic compaction: which revision to compact to, given the time and the current revision.
 
-`periodic` keeps what changed within `retention`: it samples the revision, ten times in each hour (or in each retention, if
-that is shorter), and once it has waited a whole retention, compacts to the sample taken that long ago, every hour (or
-retention). `revision` keeps the last so many revisions, looked at every five minutes.
-Both sample on every member, so that a new leader need not wait; the caller proposes only on the leader, and says
-`compacted` when it went well (or when the revision had been compacted already); what failed is tried again at the next
-turn.
+`periodic` keeps the history of the last `retention`: it samples the revision ten times an hour (or per retention, if shorter).
+After a whole retention it compacts to the sample of that age, every hour (or retention). `revision` keeps the last `retention`
+revisions, checked every five minutes.
+Both sample on every member, so that a new leader need not wait; the caller proposes on the leader only, and calls `compacted`
+on success (or if the revision was compacted already). A failed compaction is due again at the next check.
 Source: etcd server/etcdserver/api/v3compactor, by its behaviour.
 """
 
@@ -25,28 +23,28 @@ _SAMPLES_PER_INTERVAL: Final = 10
 
 
 class AutoCompaction(Protocol):
-    """Asked at `next_seconds`, on the clock whose `now` it was made and is told with."""
+    """Call `due` at `next_seconds`; all times are of one monotonic clock."""
 
     next_seconds: float
 
     def due(self, now: float, revision: int) -> int | None:
-        """The revision to compact to, or None. At most one answer a turn."""
+        """The revision to compact to now, or None."""
         ...
 
     def compacted(self, now: float, revision: int) -> None:
-        """The compaction that `due` asked for is done, or was done by another."""
+        """The compaction that `due` returned has been applied."""
         ...
 
 
 class PeriodicCompaction:
-    """Keep what changed within `retention_seconds`."""
+    """Keep the history of the last `retention_seconds`."""
 
     def __init__(self, retention_seconds: float, now: float, revision: int) -> None:
         self._interval_seconds = min(retention_seconds, _HOUR)
         self._sample_seconds = self._interval_seconds / _SAMPLES_PER_INTERVAL
         samples = int(retention_seconds / self._sample_seconds + 1e-6) + 1
         self._samples = deque([revision], maxlen=samples)
-        self._wait_seconds = retention_seconds  # the first time; then the interval
+        self._wait_seconds = retention_seconds  # at first; then the interval
         self._last_success = now
         self._last_revision = 0
         self.next_seconds = now + self._sample_seconds
@@ -57,7 +55,7 @@ class PeriodicCompaction:
         oldest = self._samples[0]
         self._samples.append(revision)
         self.next_seconds = now + self._sample_seconds
-        # The turns are a little late each; a thousandth of a sample makes up for what floats lose.
+        # The tolerance, a thousandth of a sample, covers rounding errors.
         if now - self._last_success < self._wait_seconds - self._sample_seconds / 1000 or oldest == self._last_revision:
             return None
         self._wait_seconds = self._interval_seconds
@@ -88,7 +86,7 @@ class RevisionCompaction:
 
 
 def make_auto_compaction(mode: str, retention: str, now: float, revision: int) -> AutoCompaction | None:
-    """From --auto-compaction-mode and --auto-compaction-retention; None where it is off. Raises ConfigError."""
+    """From --auto-compaction-mode and --auto-compaction-retention; None if it is off. Raises ConfigError."""
     amount = parse_retention(mode, retention)
     if amount == 0:
         return None
@@ -100,7 +98,7 @@ def make_auto_compaction(mode: str, retention: str, now: float, revision: int) -
 def parse_retention(mode: str, retention: str) -> int:
     """Nanoseconds (periodic) or revisions (revision); 0 is off. Raises ConfigError.
 
-    A plain integer counts hours or revisions. Anything else is a duration as Go writes it, such as `1h30m`; in mode
+    A plain integer counts hours or revisions. Anything else is a Go duration such as `1h30m`; in mode
     `revision` its nanoseconds count as revisions, as they do in etcd.
     """
     if mode == "":

@@ -1,11 +1,10 @@
-"""Who is in the cluster: ids, peer URLs, names, client URLs, learners; who was removed for ever; the cluster's version.
+"""The cluster's members (ids, peer URLs, names, client URLs, learners), the removed members, and the cluster version.
 
-Changed only by applying log entries, so that all members agree at the same index. Kept in the backend's buckets `members`,
-`members_removed` and `cluster` in etcd's own JSON, and carried a second time in a snapshot's v2 JSON for members of 3.5 and
-3.6.
+Changed only by applying log entries, so that all members agree at the same index. Stored in the backend's buckets `members`,
+`members_removed` and `cluster` as etcd's JSON, and again in a snapshot's v2 JSON for members of 3.5 and 3.6.
 
-Source: etcd server/etcdserver/api/membership. A change that does not fit is not an error of the log: the entry counts, raft
-is told of no change, and whoever asked gets the reason.
+Source: etcd server/etcdserver/api/membership. A change that does not fit is no error of the log: its entry has no effect,
+raft's configuration stays, and the proposer gets the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _DOWNGRADE_KEY = b"downgrade"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member. `name` and `client_urls` are empty until it has started and published itself."""
+    """One member. `name` and `client_urls` are empty until it has started and published them."""
 
     id: int
     peer_urls: tuple[str, ...]
@@ -39,7 +38,7 @@ class Member:
         return bool(self.name)
 
     def to_json(self) -> dict[str, Any]:
-        """etcd's JSON form: id as a number, empty attributes left out."""
+        """etcd's JSON: the id as a number, empty attributes omitted."""
         out: dict[str, Any] = {"id": self.id, "peerURLs": list(self.peer_urls)}
         if self.is_learner:
             out["isLearner"] = True
@@ -51,7 +50,7 @@ class Member:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Member:
-        """Raises ValueError for what is no member's JSON."""
+        """Raises ValueError if `raw` is not a member."""
         try:
             return cls(
                 id=int(raw["id"]),
@@ -65,12 +64,12 @@ class Member:
 
 
 def hex_id(member_id: int) -> str:
-    """A member's id as etcd writes it: lower-case hex without padding."""
+    """A member id as etcd prints it: lower-case hex without padding."""
     return f"{member_id:x}"
 
 
 def change_context(member: Member, *, is_promote: bool = False) -> bytes:
-    """The context of a ConfChange: the member's JSON, which tells the appliers what raft itself does not need to know."""
+    """The context of a ConfChange: the member's JSON, with what the membership needs and raft does not."""
     raw = member.to_json()
     if is_promote:
         raw = {"id": member.id, "peerURLs": None, "isPromote": True}
@@ -81,7 +80,7 @@ class Membership:
     """The cluster's members as of the last applied entry."""
 
     def __init__(self, backend: Backend | ReadView, *, max_learners: int = 1) -> None:
-        """backend: a ReadView shows the members as they were; such a Membership must not be changed."""
+        """backend: a Membership over a ReadView is read-only."""
         self._source = backend
         self._max_learners = max_learners
         self.members: dict[int, Member] = {}
@@ -104,7 +103,7 @@ class Membership:
     # --- views
 
     def sorted(self) -> list[Member]:
-        """All members by ascending id, the order of every list that etcd shows."""
+        """All members by ascending id, the order of etcd's lists."""
         return [self.members[member_id] for member_id in sorted(self.members)]
 
     def voters(self) -> list[Member]:
@@ -116,7 +115,7 @@ class Membership:
     # --- changes, at apply
 
     def validate(self, change: ConfChange) -> RequestError | None:
-        """Why `change` may not happen now, by the same rules and in the same order on every member; None if it may."""
+        """Why `change` is refused, by the same rules in the same order on every member; None if it is valid."""
         member_id = change.node_id
         if member_id in self.removed:
             return errors.MEMBER_NOT_FOUND
@@ -138,8 +137,8 @@ class Membership:
         if known is not None:
             return errors.MEMBER_EXISTS
         member = Member.from_json(raw)
-        if (wrong := self._validate_urls(member)) is not None:
-            return wrong
+        if (refusal := self._validate_urls(member)) is not None:
+            return refusal
         learners = sum(one.is_learner for one in self.members.values())
         if change.type == ConfChangeType.ADD_LEARNER_NODE and learners + 1 > self._max_learners:
             return errors.TOO_MANY_LEARNERS
@@ -150,13 +149,13 @@ class Membership:
         return errors.PEER_URL_EXISTS if taken.intersection(member.peer_urls) else None
 
     def has_effect_of(self, change: ConfChange) -> bool:
-        """Whether the members are as `change` would have left them: for changes that a received database includes already."""
+        """Has `change` taken effect already, in a received database that includes it?"""
         if change.type == ConfChangeType.REMOVE_NODE:
             return change.node_id in self.removed
         return change.node_id in self.members
 
     def apply(self, change: ConfChange) -> Member | None:
-        """Carry out a change that `validate` found good. Returns the member added, updated or promoted; None for a removal."""
+        """Apply a change that `validate` accepts. Returns the member added, updated or promoted; None for a removal."""
         if change.type == ConfChangeType.REMOVE_NODE:
             self._remove(change.node_id)
             return None
@@ -172,7 +171,7 @@ class Membership:
         return member
 
     def set_attributes(self, member_id: int, name: str, client_urls: Iterable[str]) -> None:
-        """A member has published itself. One that is gone, or not here yet, is ignored, as in etcd."""
+        """Store what a member has published. An unknown or removed member is ignored, as in etcd."""
         known = self.members.get(member_id)
         if known is not None:
             self._save(replace(known, name=name, client_urls=tuple(client_urls)))
@@ -199,8 +198,8 @@ class Membership:
     # --- the v2 form
 
     def apply_v2(self, path: str, value: str) -> None:
-        """A request in the form of 3.4 and 3.5: a member's attributes or the cluster's version. Others meant the v2 store:
-        nothing.
+        """Apply a request in the form of 3.4 and 3.5: a member's attributes or the cluster version. Other paths belong to the
+        v2 store and are ignored.
         """
         parts = path.strip("/").split("/")
         if parts == ["0", "version"]:
@@ -210,7 +209,7 @@ class Membership:
             self.set_attributes(int(parts[2], 16), raw.get("name") or "", raw.get("clientURLs") or ())
 
     def to_v2_json(self) -> bytes:
-        """The `data` of a snapshot: the v2 store's tree, which members of 3.5 take for the truth of membership."""
+        """The `data` of a snapshot: the tree of the v2 store, from which members of 3.5 load the membership."""
         children = [_v2_member(member) for member in self.sorted()]
         removed = [_v2_file(f"/0/removed_members/{hex_id(one)}", "") for one in sorted(self.removed)]
         zero = [_v2_directory("/0/members", children), _v2_directory("/0/removed_members", removed)]
@@ -220,10 +219,10 @@ class Membership:
         return json.dumps({"Root": root, "CurrentVersion": 2}, separators=(",", ":")).encode()
 
     def merge_v2_json(self, data: bytes, *, learners: Collection[int], is_ahead: bool) -> None:
-        """Fill in what a 3.5 sender's database lacks: before 3.5.20 etcd writes a member when it is added, and never again.
+        """Add what the database of a 3.5 sender lacks: before 3.5.20 etcd stores a member when it is added, and never again.
 
-        is_ahead: the database is newer than this description, and is right wherever it says anything.
-        learners: by the database's configuration, which every version keeps.
+        is_ahead: the database is newer than this description and takes precedence.
+        learners: from the database's configuration, which every version stores.
         """
         if not data:
             return

@@ -1,10 +1,10 @@
-"""What if a request is nested deeper than protobuf's library reads?
+"""Parses requests that are nested deeper than protobuf's library accepts.
 
-That reader gives up at 100 messages within each other, some 50 nested txns. But etcd lets a client nest 128, and an entry is
-one level deeper than the request that a client sent: what the proposer could read when it came, the others could not when they
-applied it, and all of them would stop, at every start anew. An entry in the log is no longer ours to refuse.
+protobuf stops at 100 nested messages, some 50 nested txns, while etcd accepts 128 from a client. An entry is one level deeper
+than the client's request, so a request that its proposer could parse could be unparsable at apply: every member would stop, at
+every start. A committed entry cannot be refused.
 
-So it is taken apart by hand, outermost message first, without recursion. Unknown fields are left out: they change nothing.
+This parser goes outermost message first, without recursion. Unknown fields are dropped.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _VARINT_BYTES_MAX: Final = 10
 
 
 def parse_deep(message: Message, data: bytes) -> None:
-    """Fill the empty `message` with what `data` encodes, however deep. Raises DecodeError."""
-    # First in, first out: parts of one message field given twice are merged in their order.
+    """Parse `data` into the empty `message`, at any depth. Raises DecodeError."""
+    # First in, first out: the parts of a field that occurs twice are merged in their order.
     waiting: deque[tuple[Any, memoryview]] = deque([(message, memoryview(data))])
     while waiting:
         target, view = waiting.popleft()
@@ -43,7 +43,7 @@ def parse_deep(message: Message, data: bytes) -> None:
 
 
 def _field(view: memoryview, at: int) -> tuple[int, int, int, int]:
-    """The field at `at`: its number and wire type, where its content begins, and where the next field does."""
+    """The field at `at`: its number, wire type, start of content, and start of the next field."""
     tag, start = _varint(view, at)
     number, kind = tag >> 3, tag & 7
     if kind == _GROUP:
@@ -61,9 +61,9 @@ def _content(view: memoryview, kind: int, at: int) -> tuple[int, int]:
     elif kind in _FIXED_BYTES:
         start, end = at, at + _FIXED_BYTES[kind]
     else:
-        raise DecodeError(f"a field of wire type {kind}")
+        raise DecodeError(f"invalid wire type {kind}")
     if end > len(view):
-        raise DecodeError("a field is cut off")
+        raise DecodeError("truncated field")
     return start, end
 
 
@@ -89,4 +89,4 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position + 1
         shift += 7
-    raise DecodeError("a varint is cut off or too long")
+    raise DecodeError("truncated or oversized varint")

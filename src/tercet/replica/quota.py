@@ -1,7 +1,7 @@
-"""How much may the backend grow? Measured on each member for itself, before a request is proposed and again when it is applied.
+"""The quota of the backend's size, checked by each member locally, when a request is proposed and again when it is applied.
 
-Source: etcd server/storage/quota.go. A request that would pass the quota is refused and raises the NOSPACE alarm, which then
-binds all members; requests without cost (reads, deletes) always pass, so that there is a way back.
+Source: etcd server/storage/quota.go. A request that would exceed the quota is refused and raises the NOSPACE alarm, which binds
+all members. Requests without cost (reads, deletes, compactions) always pass, so that space can be freed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Quota:
         self.limit_bytes = DEFAULT_BYTES if quota_bytes == 0 else quota_bytes
 
     def allows(self, cost_bytes: int) -> bool:
-        """Whether a request of this cost fits beside what the file holds. Cost 0 always fits."""
+        """Does a request of this cost fit into the quota? Cost 0 always fits."""
         return cost_bytes == 0 or self.limit_bytes < 0 or self._backend.size() + cost_bytes < self.limit_bytes
 
 
 def request_cost(field: str, message: Any) -> int:
-    """The cost of a request by its field in InternalRaftRequest; 0 for those that need no space."""
+    """The cost of a request by its field in InternalRaftRequest; 0 if it needs no space."""
     cost = _COSTS.get(field)
     return cost(message) if cost is not None else 0
 
@@ -44,7 +44,7 @@ def lease_cost(request: rpc_pb2.LeaseGrantRequest) -> int:
 
 
 def txn_cost(request: rpc_pb2.TxnRequest) -> int:
-    """The larger of the two branches: only one of them will be written."""
+    """The cost of the larger branch: only one of them is written."""
     return max(_operations_cost(request.success), _operations_cost(request.failure))
 
 

@@ -1,14 +1,13 @@
-"""Where does a member go on after a crash? From what its backend has applied, its log's mark and its log's entries, to raft
-as it stood.
+"""Recovery: from backend and write-ahead log to raft as it was before the restart.
 
-With A the backend's applied index, S the log's mark and L the log's last entry:
-    S <= A <= L    the usual case: raft goes on from A, with the entries behind S
-    A > L          a snapshot was installed, and the power went before the log heard of it: the log begins anew behind A
-    A is of another term in the log
-                   the same; what the log holds there, and behind, was never committed
-    A < S          the backend is older than what the log was cut behind: it is not the one that belongs here, refuse
+With A the backend's applied index, S the log's snapshot index and L its last index:
+    S <= A <= L    the usual case: raft resumes at A, with the entries after S
+    A > L          a snapshot was installed, and the crash came before the log recorded it: the log restarts at A
+    A has another term in the log
+                   the same; the log's entries from there on were never committed
+    A < S          the backend is older than the start of the log: it belongs to another member, refuse
 
-Pure but for one thing: where it begins anew the log is told of its new beginning before raft may promise anything on top of it.
+If the log restarts, that is durable before raft can acknowledge anything after it.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ from tercet.storage.interfaces import Backend
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 
-FOUNDING_TERM: Final = 1
+BOOTSTRAP_TERM: Final = 1
 
 
 def is_blank(recovered: Recovered) -> bool:
-    """Nothing was ever written to this log: it is of a first start, or of one that was cut short."""
+    """Is nothing in this log: is this a first start, or was the first start interrupted?"""
     return not recovered.entries and recovered.snapshot is None and recovered.hard_state == HardState()
 
 
 def write_bootstrap_entries(wal: WAL, members: Sequence[Member]) -> Recovered:
-    """Begin the log of a new cluster: the addition of each founder, by ascending id, as if committed in term 1.
+    """Write the first entries of a new cluster: the addition of each initial member, by ascending id, committed in term 1.
 
-    All founders write the same, so their logs agree before the first election (etcd: raft's StartNode and bootstrap).
+    All initial members write the same, so their logs match before the first election (etcd: raft's StartNode and bootstrap).
     """
     entries = []
     for index, member in enumerate(sorted(members, key=lambda member: member.id), start=1):
         change = ConfChange(ConfChangeType.ADD_NODE, node_id=member.id, context=change_context(member))
-        entries.append(Entry(FOUNDING_TERM, index, encode_conf_change(change), EntryType.CONF_CHANGE))
-    hard_state = HardState(term=FOUNDING_TERM, vote=0, commit=len(entries))
+        entries.append(Entry(BOOTSTRAP_TERM, index, encode_conf_change(change), EntryType.CONF_CHANGE))
+    hard_state = HardState(term=BOOTSTRAP_TERM, vote=0, commit=len(entries))
     wal.append(hard_state, entries)
     wal.sync()
     return Recovered(b"", hard_state, None, entries, None)
 
 
 def restore(config: RaftConfig, wal: WAL, recovered: Recovered, backend: Backend) -> Raft:
-    """Raft as it stood. Raises StorageFailure if backend and log do not belong together, or entries are missing."""
+    """Restore raft. Raises StorageFailure if backend and log do not belong together, or entries are missing."""
     applied = backend.applied_index
     snapshot = recovered.snapshot
     mark = snapshot.index if snapshot else 0
@@ -65,6 +64,6 @@ def restore(config: RaftConfig, wal: WAL, recovered: Recovered, backend: Backend
         wal.sync()
     else:
         log = RaftLog(mark, snapshot.term if snapshot else 0, recovered.entries)
-    if log.last_term > term:  # a snapshot's term that the log had not heard of: nobody was voted for in it
+    if log.last_term > term:  # the log had not recorded the snapshot's term, so no vote was given in it
         term, vote = log.last_term, 0
     return Raft(config, log, hard_state=HardState(term, vote, max(commit, applied)), conf_state=conf_state, applied=applied)

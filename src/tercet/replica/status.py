@@ -7,9 +7,9 @@ ask again afterwards.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from tercet.mvcc import Store
+from tercet.mvcc import Counts, Store
 from tercet.raft import Progress, Raft
 from tercet.replica.alarms import Alarms
 from tercet.replica.apply import Applier
@@ -18,6 +18,8 @@ from tercet.replica.proposals import Proposals
 from tercet.replica.quota import Quota
 from tercet.replica.reads import Reads
 from tercet.replica.state_machine import StateMachine
+
+LEARNER_READY_SHARE: Final = 0.9  # etcd's readyPercentThreshold
 
 
 class RaftStatus(NamedTuple):
@@ -87,9 +89,10 @@ class ReplicaStatus:
         """The member that this leader is handing leadership to; 0: none."""
         return self.raft.leader_transferee
 
-    def progress(self, member_id: int) -> Progress | None:
-        """What this leader knows of a member's log. None: not in the configuration."""
-        return self.raft.progress(member_id)
+    def is_learner_ready(self, member_id: int) -> bool:
+        """Has a learner caught up with this leader? etcd's rule: its match index is 90 % of the leader's own."""
+        learner, own = self.raft.progress(member_id), self.raft.progress(self.member_id)
+        return learner is not None and own is not None and learner.match >= LEARNER_READY_SHARE * own.match
 
     def raft_status(self) -> RaftStatus:
         raft = self.raft
@@ -133,6 +136,11 @@ class ReplicaStatus:
     def revision(self) -> int:
         """The store's current revision."""
         return self.state_machine.store.revision
+
+    @property
+    def counts(self) -> Counts:
+        """The operations of this member since its start."""
+        return self.state_machine.counts
 
     @property
     def membership(self) -> Membership:

@@ -27,7 +27,7 @@ class MemberProbes:
         self._replica.store.range(_ONE_KEY)
 
     def alarms(self) -> Iterable[str]:
-        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.alarms.standing()]
+        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.alarms.active()]
 
     def has_leader(self) -> bool:
         return bool(self._replica.leader_id)

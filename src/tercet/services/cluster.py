@@ -24,7 +24,6 @@ from tercet.services.awaitables import read_index, settle
 from tercet.services.headers import Headers
 
 CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
-LEARNER_READY_SHARE: Final = 0.9
 
 
 class Connections(Protocol):
@@ -106,8 +105,7 @@ class ClusterService:
             raise errors.MEMBER_NOT_FOUND
         if not member.is_learner:
             raise errors.LEARNER_ONLY
-        progress = self._replica.progress(member_id)
-        if progress is None or progress.match < LEARNER_READY_SHARE * self._replica.raft.log.last_index:
+        if not self._replica.is_learner_ready(member_id):
             raise errors.LEARNER_NOT_READY
         if self._strict:
             voters = self._replica.membership.voters()

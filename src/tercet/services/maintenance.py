@@ -52,7 +52,7 @@ class MaintenanceService:
         unmarshal(rpc_pb2.StatusRequest.FromString, body)
         replica = self._replica
         backend = replica.backend
-        alarms = replica.alarms.standing()
+        alarms = replica.alarms.active()
         problems = [f"memberID:{one.memberID} alarm:{rpc_pb2.AlarmType.Name(one.alarm)}" for one in alarms]
         if not replica.leader_id:
             problems.insert(0, errors.NO_LEADER.message)

@@ -17,7 +17,7 @@ from tercet.errors import require
 from tercet.raft import Raft, confchange
 from tercet.raft.invariants import Witness
 from tercet.raft.types import ConfState, EntryType, Role
-from tercet.replica.recovery import FOUNDING_TERM
+from tercet.replica.recovery import BOOTSTRAP_TERM
 from tercet.replica.replica import Replica
 from tercet.sim.acknowledgements import Acknowledgements
 from tercet.sim.member import SimulatedMember
@@ -94,7 +94,7 @@ class Agreement:
         changes = [
             index
             for index in range(first, log.last_index + 1)
-            if log.entry(index).type != EntryType.NORMAL and log.entry(index).term > FOUNDING_TERM
+            if log.entry(index).type != EntryType.NORMAL and log.entry(index).term > BOOTSTRAP_TERM
         ]
         require(len(changes) <= 1, "two changes of membership are pending", raft.id, changes)
 

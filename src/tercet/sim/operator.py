@@ -25,7 +25,7 @@ def compact(replica: Replica, keep: int) -> None:
 
 def reclaim_space(replica: Replica) -> None:
     """Compact everything, and disarm every NOSPACE alarm once there is room."""
-    alarms = replica.alarms.standing()
+    alarms = replica.alarms.active()
     if alarms:
         compact(replica, 0)
         if replica.quota.allows(_ROOM_BYTES):

@@ -51,7 +51,7 @@ class MemberMetrics:
         metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.revision)
         metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.store.compact_revision)
         metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.store.index.current))
-        self._watch_operations(replica.state_machine.counts)
+        self._watch_operations(replica.counts)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
         self._watch_peers(member)
@@ -110,4 +110,4 @@ def _cluster_version(replica: Replica) -> dict[Labels, float]:
 
 
 def _alarms(replica: Replica) -> dict[Labels, float]:
-    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.alarms.standing()}
+    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.alarms.active()}

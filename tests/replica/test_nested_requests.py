@@ -1,4 +1,4 @@
-"""A txn nested deeper than protobuf's reader goes: every member applies what one member has put into the log."""
+"""Txns nested deeper than protobuf parses: every member applies what one member has put into the log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tercet.replica.requests import RequestIds, decode_request, encode_request
 from tercet.replica.state_machine import StateMachine
 from tercet.storage.memory_backend import MemoryBackend
 
-DEPTH_MAX = 128  # etcd's --max-txn-ops, of which each level takes one
+DEPTH_MAX = 128  # etcd's --max-txn-ops; each level takes one
 
 
 def nested_txn(depth: int) -> bytes:
-    """Encoded by hand: protobuf's writer has the same bound as its reader."""
+    """Encoded by hand: protobuf does not encode deeper than it parses."""
     put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"deep", value=b"%d" % depth))
     body = rpc_pb2.TxnRequest(success=[put]).SerializeToString()
     for _ in range(depth - 1):
@@ -31,8 +31,8 @@ def entry(field: str, body: bytes) -> bytes:
     return encode_request(field, body, RequestIds(1, 1000))
 
 
-def test_what_the_door_can_read_everybody_can_apply() -> None:
-    """An entry is one message deeper than the request it was made of: just there, proposer and appliers once disagreed."""
+def test_every_request_that_a_service_can_parse_can_be_applied() -> None:
+    """An entry is one message deeper than its request: at that depth, proposer and appliers once disagreed."""
     readable = []
     for depth in range(1, DEPTH_MAX):
         try:
@@ -46,15 +46,15 @@ def test_what_the_door_can_read_everybody_can_apply() -> None:
 
 
 @pytest.mark.parametrize("depth", [49, 50, 51, 100, DEPTH_MAX])
-def test_what_an_etcd_member_proposes_is_applied(depth: int) -> None:
+def test_a_deep_txn_of_an_etcd_member_is_applied(depth: int) -> None:
     state_machine = StateMachine(MemoryBackend())
     state_machine.apply(decode_request(entry("txn", nested_txn(depth))))
     answer = state_machine.store.range(rpc_pb2.RangeRequest(key=b"deep"))
     assert rpc_pb2.RangeResponse.FromString(answer).kvs[0].value == b"%d" % depth
 
 
-def test_unknown_fields_however_deep_change_nothing() -> None:
-    group = b"\x7b" * 200 + b"\x7c" * 200  # field 15, begun 200 times
+def test_deep_unknown_fields_are_ignored() -> None:
+    group = b"\x7b" * 200 + b"\x7c" * 200  # field 15, nested 200 times
     request = decode_request(entry("put", rpc_pb2.PutRequest(key=b"k").SerializeToString() + group))
     assert (request.field, request.message) == ("put", rpc_pb2.PutRequest(key=b"k"))
 
@@ -63,16 +63,16 @@ def test_unknown_fields_however_deep_change_nothing() -> None:
     "data",
     [
         b"\x32",  # no size
-        b"\x32\x05\x0a",  # shorter than it says
+        b"\x32\x05\x0a",  # shorter than its size
         b"\x32\x02\x0a\xff",  # the same, one level down
-        b"\x36",  # a wire type that is none
-        b"\x34",  # an end without a beginning
+        b"\x36",  # an invalid wire type
+        b"\x34",  # an end group without a start
         b"\x7b\x08",  # a group without an end
         b"\xff" * 12,
         b"\x09\x00",
     ],
 )
-def test_what_no_reader_could_read_is_refused(data: bytes) -> None:
+def test_malformed_data_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="neither form"):
         decode_request(data)
 
@@ -97,8 +97,8 @@ txns = st.recursive(
 
 
 @given(parts=st.lists(txns, min_size=1, max_size=3), noise=st.binary(max_size=4))
-def test_it_reads_what_protobuf_reads(parts: list[rpc_pb2.TxnRequest], noise: bytes) -> None:
-    """Also fields that are given several times, which merge, and bytes at the end that may mean anything."""
+def test_it_parses_as_protobuf_does(parts: list[rpc_pb2.TxnRequest], noise: bytes) -> None:
+    """Including fields that occur several times, which merge, and arbitrary bytes at the end."""
     data = b"".join(entry("txn", part.SerializeToString()) for part in parts) + noise
     try:
         expected = internal_pb2.InternalRaftRequest.FromString(data)
@@ -112,7 +112,7 @@ def test_it_reads_what_protobuf_reads(parts: list[rpc_pb2.TxnRequest], noise: by
 
 
 @given(data=st.lists(flat_ops, max_size=4))
-def test_of_alternatives_the_last_one_counts(data: list[rpc_pb2.RequestOp]) -> None:
+def test_the_last_member_of_a_oneof_counts(data: list[rpc_pb2.RequestOp]) -> None:
     encoded = b"".join(op.SerializeToString() for op in data)
     found = rpc_pb2.RequestOp()
     parse_deep(found, encoded)
