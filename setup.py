@@ -35,6 +35,7 @@ COMPILED = (
     "services/interceptors.py",
     "services/headers.py",
     "services/kv.py",
+    "services/scheduler.py",
     "storage/buffered_file.py",
     "storage/callbacks.py",
     "storage/interfaces.py",

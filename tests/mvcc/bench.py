@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tercet.mvcc import Loaded, Store, hash_kv
+from tercet.mvcc import Loaded, Store, hash_kv, whole_answer, whole_apply
 from tercet.mvcc.encoding import encode_key_value, encode_revision_key
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import varint
@@ -67,8 +67,12 @@ def main() -> None:
     measure("put, new key", lambda i: store.put(puts[i]), len(puts))
     measure("put, existing key", lambda i: store.put(puts[i]), len(puts))
     gets = [rpc_pb2.RangeRequest(key=name) for name in names]
-    measure("range, one key", lambda i: store.range(gets[i]), len(gets))
-    measure("range, one key, historic", lambda i: store.range(rpc_pb2.RangeRequest(key=names[i], revision=60_000)), len(gets))
+    measure("range, one key", lambda i: whole_answer(store.range(gets[i])), len(gets))
+    measure(
+        "range, one key, historic",
+        lambda i: whole_answer(store.range(rpc_pb2.RangeRequest(key=names[i], revision=60_000))),
+        len(gets),
+    )
     txns = [
         rpc_pb2.TxnRequest(
             compare=[rpc_pb2.Compare(key=name, target=rpc_pb2.Compare.MOD, mod_revision=50_002 + i)],
@@ -77,9 +81,9 @@ def main() -> None:
         )
         for i, name in enumerate(names[:20_000])
     ]
-    measure("txn, compare mod and put", lambda i: store.txn(txns[i]), len(txns))
+    measure("txn, compare mod and put", lambda i: whole_apply(store.txn(txns[i])), len(txns))
     everything = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", limit=10_000)
-    measure("range, 10,000 of 50,000 keys", lambda i: store.range(everything), 20)
+    measure("range, 10,000 of 50,000 keys", lambda i: whole_answer(store.range(everything)), 20)
     store.compact(store.revision)
     started, steps = time.process_time(), 1
     while store.compaction_step():
@@ -107,14 +111,14 @@ def main() -> None:
     backend._buckets[Bucket.KEY] = dict(entries)  # type: ignore[assignment]
     store = Store(backend, loaded=loaded)
     count = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", count_only=True)
-    measure("count of all keys", lambda i: store.range(count), 100)
+    measure("count of all keys", lambda i: whole_answer(store.range(count)), 100)
     names = [b"/registry/pods/namespace-%03d/pod-%08x" % (i % 100, chance.getrandbits(32)) for i in range(20_000)]
     puts = [rpc_pb2.PutRequest(key=name, value=value) for name in names]
     measure("put, new key among many", lambda i: store.put(puts[i]), len(puts))
     measure("put, existing key among many", lambda i: store.put(puts[i]), len(puts))
     count.revision = store.revision - 50_000
     started = time.process_time()
-    store.range(count)
+    whole_answer(store.range(count))
     print(f"historic count of all keys, by a walk{'':<7}{(time.process_time() - started) * 1e3:10.2f} ms")
     started = time.process_time()
     hash_kv(OrderedSource(entries), keys_total, 0)

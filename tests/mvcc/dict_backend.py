@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from sortedcontainers import SortedDict
 
@@ -38,9 +38,6 @@ class DictBackend(DictView):
 
     def delete(self, bucket: Bucket, key: bytes) -> None:
         self._buckets[bucket].pop(key, None)
-
-    def get_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self._buckets[bucket].get(key) for key in keys]
 
     def applied(self, index: int, term: int) -> None:
         self._closed = (index, _copy(self._buckets))

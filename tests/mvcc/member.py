@@ -9,7 +9,17 @@ from google.protobuf.message import Message
 
 from tercet.errors import RequestError
 from tercet.lease import Lessor
-from tercet.mvcc import Store, check_delete, check_put, check_range, check_txn
+from tercet.mvcc import (
+    Answer,
+    Apply,
+    Budget,
+    Store,
+    check_delete,
+    check_put,
+    check_range,
+    check_txn,
+    is_read_only,
+)
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
 from tests.mvcc.dict_backend import DictBackend
@@ -27,7 +37,10 @@ ANSWERS: dict[type[Message], type[Any]] = {
 
 
 class Member:
-    def __init__(self, backend: DictBackend | None = None) -> None:
+    """work: the budget of the next slice."""
+
+    def __init__(self, backend: DictBackend | None = None, work: Callable[[], int] = lambda: 1 << 30) -> None:
+        self._work = work
         self.backend = backend or DictBackend()
         self.lessor = Lessor(self.backend, ttl_seconds_min=2)
         self.store = Store(self.backend, leases=self.lessor)
@@ -44,14 +57,36 @@ class Member:
     def _body(self, request: Any) -> bytes:
         handlers: dict[type[Message], Callable[[Any], bytes]] = {
             rpc_pb2.PutRequest: lambda it: check_put(it) or self.store.put(it),
-            rpc_pb2.RangeRequest: lambda it: check_range(it) or self.store.range(it),
-            rpc_pb2.DeleteRangeRequest: lambda it: check_delete(it) or self.store.delete_range(it),
-            rpc_pb2.TxnRequest: lambda it: check_txn(it, MAX_TXN_OPS) or self.store.txn(it),
+            rpc_pb2.RangeRequest: lambda it: check_range(it) or self._answer(self.store.range(it)),
+            rpc_pb2.DeleteRangeRequest: lambda it: check_delete(it) or self._apply(self.store.delete_range(it)),
+            rpc_pb2.TxnRequest: lambda it: check_txn(it, MAX_TXN_OPS) or self._txn(it),
             rpc_pb2.CompactionRequest: lambda it: self.store.compact(it.revision) or b"",
             rpc_pb2.LeaseGrantRequest: self._grant,
-            rpc_pb2.LeaseRevokeRequest: lambda it: self.lessor.revoke(it.ID, self.store.delete_keys) or b"",
+            rpc_pb2.LeaseRevokeRequest: self._revoke,
         }
         return handlers[type(request)](request)
+
+    def _txn(self, request: rpc_pb2.TxnRequest) -> bytes:
+        if is_read_only(request):
+            return self._answer(self.store.read_txn(request))
+        return self._apply(self.store.txn(request))
+
+    def _revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> bytes:
+        self.lessor.revoke(request.ID, lambda keys: self._apply(self.store.delete_keys(iter(keys))))
+        return b""
+
+    def _answer(self, answer: bytes | Answer) -> bytes:
+        if isinstance(answer, bytes):
+            return answer
+        while answer.step(Budget(self._work())):
+            pass
+        return b"".join(answer.parts)
+
+    def _apply(self, apply: Apply) -> bytes:
+        apply.is_awaited = True
+        while apply.step(Budget(self._work())):
+            pass
+        return self._answer(apply.outcome())
 
     def _grant(self, request: rpc_pb2.LeaseGrantRequest) -> bytes:
         lease = self.lessor.grant(request.ID, request.TTL)

@@ -17,8 +17,11 @@ from google.protobuf.message import Message
 
 from tercet.bolt import BoltFile
 from tercet.errors import RequestError
-from tercet.mvcc import Store, hash_all, hash_kv, txn
+from tercet.mvcc import Store, hash_all, hash_kv
+from tercet.mvcc.compare import Comparisons
 from tercet.mvcc.encoding import encode_revision_key
+from tercet.mvcc.txn import Operations
+from tercet.mvcc.work import finish
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
@@ -75,7 +78,7 @@ def _as_3_7(request: Message, answer: Message) -> Message:
 
 def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] | None:
     """What 3.5.1 refuses a txn with: the first Put at fault, its key before its lease; else the first Range."""
-    operations = list(txn._operations(txn.decide(store.ranges, request)))
+    operations = _taken(store, request)
     for kind in ("request_put", "request_range"):
         for op in operations:
             if op.HasField(kind):
@@ -84,11 +87,19 @@ def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] |
                 if kind == "request_put":
                     without_lease.request_put.lease = 0
                 try:
-                    txn.check(store._write, txn.Plan(True, [without_lease]), store.compact_revision)
-                    txn.check(store._write, txn.Plan(True, [op]), store.compact_revision)
+                    for one in (without_lease, op):
+                        store.txn(rpc_pb2.TxnRequest())._check(one)
                 except RequestError as error:
                     return int(error.code), error.message
     return None
+
+
+def _taken(store: Store, request: rpc_pb2.TxnRequest) -> list[rpc_pb2.RequestOp]:
+    """The operations of the branches that a txn takes, in order."""
+    comparisons = Comparisons(store._read(store.revision), request)
+    finish(comparisons)
+    operations = Operations(comparisons.plan)
+    return list(iter(operations.next, None))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import google_crc32c
 import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, RequestError
-from tercet.mvcc import CompactionHashes, KVHash, Store, hash_all, hash_kv
+from tercet.mvcc import CompactionHashes, KVHash, Store, hash_all, hash_kv, whole_answer, whole_apply
 from tercet.mvcc.encoding import encode_revision_key, main_of
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
@@ -51,16 +51,18 @@ def test_c2_it_counts_before_anything_is_removed() -> None:
     store.compact(4)
     assert filed(store) == ["2", "3", "4", "5"]
     with pytest.raises(RequestError) as caught:
-        store.range(rpc_pb2.RangeRequest(key=b"00000", revision=3))
+        whole_answer(store.range(rpc_pb2.RangeRequest(key=b"00000", revision=3)))
     assert caught.value is COMPACTED
-    assert rpc_pb2.RangeResponse.FromString(store.range(rpc_pb2.RangeRequest(key=b"00000", revision=4))).count == 1
+    assert (
+        rpc_pb2.RangeResponse.FromString(whole_answer(store.range(rpc_pb2.RangeRequest(key=b"00000", revision=4)))).count == 1
+    )
 
 
 def test_c3_what_stays() -> None:
     store = Store(DictBackend())
     for key, delete in [(b"a", 0), (b"a", 0), (b"b", 0), (b"b", 1), (b"c", 0), (b"c", 1), (b"a", 0), (b"d", 0)]:
         if delete:
-            store.delete_range(rpc_pb2.DeleteRangeRequest(key=key))
+            whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=key)))
         else:
             store.put(rpc_pb2.PutRequest(key=key))
     assert filed(store) == ["2", "3", "4", "5x", "6", "7x", "8", "9"]
@@ -120,18 +122,20 @@ def test_writes_and_reads_go_on_meanwhile() -> None:
     number = 0
     while store.compaction_step(limit=100):
         store.put(rpc_pb2.PutRequest(key=b"%05d" % (number * 37 % 2000), value=b"new"))
-        store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"%05d" % (number * 41 % 1500)))
+        whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"%05d" % (number * 41 % 1500))))
         number += 1
     store.index.check()
     at = store.compact_revision
-    answer = rpc_pb2.RangeResponse.FromString(store.range(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=at)))
+    answer = rpc_pb2.RangeResponse.FromString(
+        whole_answer(store.range(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=at)))
+    )
     assert (answer.count, {kv.value for kv in answer.kvs}) == (1500, {b"v"})
 
 
 def test_n21_where_nothing_lives_any_more_the_hash_covers_what_compaction_keeps() -> None:
     store = filled(4, 2)
     store.compact(4)
-    store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"\0", range_end=b"\0"))
+    whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"\0", range_end=b"\0")))
     hashes = [hash_kv(store.backend.snapshot(), 6, 4).hash]  # type: ignore[attr-defined]
     finish(store)
     assert filed(store) == ["3", "4", "5", "6x", "6x"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
-from tercet.mvcc import Loaded, Store
+from tercet.mvcc import Loaded, Store, whole_apply
 from tercet.mvcc.encoding import encode_revision_key
 from tercet.mvcc.loading import _read_newborn, _read_pair
 from tercet.proto import kv_pb2, rpc_pb2
@@ -83,7 +83,7 @@ def test_what_another_thread_loaded_is_taken_over() -> None:
     store = Store(DictBackend())
     for number in range(5):
         store.put(rpc_pb2.PutRequest(key=b"k%d" % (number % 3), value=b"v"))
-    store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"k1"))
+    whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"k1")))
     other = Store(store.backend, loaded=Loaded(store.backend.snapshot()))
     assert (other.index.current, other.index.past) == (store.index.current, store.index.past)
     assert other.revision == store.revision == 7

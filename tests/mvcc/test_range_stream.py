@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, RequestError
-from tercet.mvcc import Store
+from tercet.mvcc import Budget, Store, whole_answer, whole_apply
+from tercet.mvcc.range_stream import RangeStream
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
 from tests.mvcc.dict_backend import DictBackend
@@ -20,17 +21,26 @@ def store() -> Store:
     return store
 
 
-def stream(store: Store, bytes_max: int = 1 << 20, **options: Any) -> Iterator[rpc_pb2.RangeResponse]:
+def stream(store: Store, bytes_max: int = 1 << 20, work: int = 1 << 30, **options: Any) -> Iterator[rpc_pb2.RangeResponse]:
+    """work: the budget of each slice."""
     request = rpc_pb2.RangeRequest(**{"key": b"\0", "range_end": b"\0", **options})
     header = paste_field(1, b"\x18" + varint(store.revision))
-    messages = store.range_stream(request, header=header, bytes_max=bytes_max)
-    return (rpc_pb2.RangeStreamResponse.FromString(message).range_response for message in messages)
+    return _messages(store, store.range_stream(request, header=header, bytes_max=bytes_max), work)
+
+
+def _messages(store: Store, stream: RangeStream, work: int) -> Iterator[rpc_pb2.RangeResponse]:
+    while not stream.is_over:
+        stream.check_revision(store.compact_revision)
+        while stream.step(Budget(work)):
+            pass
+        yield rpc_pb2.RangeStreamResponse.FromString(stream.message).range_response
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
+        {"limit": -1},
         {"limit": 7},
         {"limit": 10},
         {"limit": 11},
@@ -45,16 +55,17 @@ def stream(store: Store, bytes_max: int = 1 << 20, **options: Any) -> Iterator[r
         {"revision": 1},
     ],
 )
-def test_s2_s5_all_messages_merged_are_the_answer_of_a_range(store: Store, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("work", [1, 37, 1 << 30])
+def test_s2_s5_all_messages_merged_are_the_answer_of_a_range(store: Store, options: dict[str, Any], work: int) -> None:
     merged = rpc_pb2.RangeResponse()
-    chunks = list(stream(store, bytes_max=4000, **options))
+    chunks = list(stream(store, bytes_max=4000, work=work, **options))
     for chunk in chunks[:-1]:
         assert chunk.kvs
         assert (chunk.HasField("header"), chunk.more, chunk.count) == (False, False, 0)
     for chunk in chunks:
         merged.MergeFrom(chunk)
     request = rpc_pb2.RangeRequest(**{"key": b"\0", "range_end": b"\0", **options})
-    expected = rpc_pb2.RangeResponse.FromString(store.range(request))
+    expected = rpc_pb2.RangeResponse.FromString(whole_answer(store.range(request)))
     expected.header.revision = store.revision
     assert merged == expected
 
@@ -64,7 +75,7 @@ def test_s3_what_is_written_meanwhile_is_not_seen(store: Store) -> None:
     first = next(chunks)
     store.put(rpc_pb2.PutRequest(key=b"k/0500", value=b"late"))
     store.put(rpc_pb2.PutRequest(key=b"k/0500x", value=b"late"))
-    store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"k/0600", range_end=b"k/0700"))
+    whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"k/0600", range_end=b"k/0700")))
     rest = list(chunks)
     kvs = [*first.kvs, *(kv for chunk in rest for kv in chunk.kvs)]
     assert [kv.key for kv in kvs] == [b"k/%04d" % number for number in range(1000)]
@@ -96,3 +107,14 @@ def test_a_revision_that_cannot_be_read_is_refused_at_once(store: Store) -> None
         with pytest.raises(RequestError) as caught:
             stream(store, revision=revision)
         assert caught.value is error
+
+
+def test_each_message_is_sorted_by_value_and_none_is_lost_or_sent_twice() -> None:
+    """sort_target VALUE without an order: etcd 3.7 sorts so, but continues after the last key of the sorted message."""
+    store = Store(DictBackend())
+    for number in range(40):
+        store.put(rpc_pb2.PutRequest(key=b"k%02d" % number, value=b"%02d" % (number * 7 % 40)))
+    chunks = list(stream(store, sort_target=rpc_pb2.RangeRequest.VALUE))
+    values = [[kv.value for kv in chunk.kvs] for chunk in chunks]
+    assert values == [sorted(chunk) for chunk in values]
+    assert sorted(kv.key for chunk in chunks for kv in chunk.kvs) == [b"k%02d" % number for number in range(40)]

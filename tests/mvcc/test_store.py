@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, RequestError
-from tercet.mvcc import Event, Store
+from tercet.mvcc import Event, Store, whole_apply
 from tercet.mvcc.encoding import encode_revision_key
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.storage.interfaces import Bucket
@@ -287,7 +287,7 @@ def test_a_put_that_keeps_what_its_txn_deleted_is_refused(member: Member) -> Non
 
 def test_an_operation_of_no_kind_in_the_log_does_nothing() -> None:
     store = Store(DictBackend())
-    body = store.txn(Txn(success=[Op(), Op(request_put=Put(key=b"k"))]))
+    body = whole_apply(store.txn(Txn(success=[Op(), Op(request_put=Put(key=b"k"))])))
     responses = rpc_pb2.TxnResponse.FromString(body).responses
     assert [response.WhichOneof("response") for response in responses] == [None, "response_put"]
 
@@ -310,14 +310,16 @@ def test_a_listener_hears_each_change_once_and_in_order() -> None:
     heard: list[list[Event]] = []
     store.listen(lambda events: heard.append(list(events)))
     store.put(Put(key=b"a", value=b"1"))
-    store.delete_range(Delete(key=b"x"))
-    store.txn(
-        Txn(
-            success=[
-                Op(request_put=Put(key=b"b")),
-                Op(request_delete_range=Delete(key=b"a", range_end=b"b")),
-                Op(request_put=Put(key=b"c")),
-            ]
+    whole_apply(store.delete_range(Delete(key=b"x")))
+    whole_apply(
+        store.txn(
+            Txn(
+                success=[
+                    Op(request_put=Put(key=b"b")),
+                    Op(request_delete_range=Delete(key=b"a", range_end=b"b")),
+                    Op(request_put=Put(key=b"c")),
+                ]
+            )
         )
     )
     plain = [[(event.revision, event.sub, event.key, event.is_delete) for event in events] for events in heard]

@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.mvcc import whole_answer
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import parse_deep
@@ -49,7 +50,7 @@ def test_every_request_that_a_service_can_parse_can_be_applied() -> None:
 def test_a_deep_txn_of_an_etcd_member_is_applied(depth: int) -> None:
     state_machine = StateMachine(MemoryBackend())
     state_machine.apply(decode_request(entry("txn", nested_txn(depth))))
-    answer = state_machine.store.range(rpc_pb2.RangeRequest(key=b"deep"))
+    answer = whole_answer(state_machine.store.range(rpc_pb2.RangeRequest(key=b"deep")))
     assert rpc_pb2.RangeResponse.FromString(answer).kvs[0].value == b"%d" % depth
 
 

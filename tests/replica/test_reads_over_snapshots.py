@@ -15,6 +15,7 @@ from tercet.rpc import UnaryCall
 from tercet.services.headers import Headers
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService
+from tercet.services.scheduler import Scheduler
 from tests.replica.lone_member import LEADER, SELF, LoneMember, put_entry, snapshot_of
 from tests.support.fakes import uses_fakes
 
@@ -25,6 +26,9 @@ class Call:
 
     def reply(self, message: bytes) -> None:
         self.replies.append(message)
+
+    def reply_parts(self, parts: list[bytes]) -> None:
+        self.replies.append(b"".join(parts))
 
     def fail_with(self, error: BaseException) -> None:
         raise error
@@ -46,7 +50,8 @@ def member_behind() -> tuple[LoneMember, LoneMember]:
 
 def service(member: LoneMember) -> KvService:
     headers = Headers(member.replica, cluster_id=1, member_id=SELF)
-    return KvService(member.replica, headers, txn_ops_max=128, request_bytes_max=1 << 20)
+    scheduler = Scheduler(asyncio.new_event_loop())
+    return KvService(member.replica, headers, scheduler, txn_ops_max=128, request_bytes_max=1 << 20)
 
 
 def value_in(reply: bytes) -> bytes:

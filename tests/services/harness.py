@@ -23,6 +23,7 @@ from tercet.services.health import HealthService
 from tercet.services.interceptors import admit
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService
+from tercet.services.scheduler import Scheduler
 from tests.replica.lone_member import SELF, LoneMember
 
 CLUSTER_ID = 0xC1
@@ -52,7 +53,9 @@ class ServedMember(LoneMember):
         super().__init__(founders=[Member(SELF, ("http://localhost:2380",), "only", ("http://localhost:2379",))])
         self.lead()
         headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
-        kv = KvService(self.replica, headers, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX)
+        kv = KvService(
+            self.replica, headers, Scheduler(self._loop), txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX
+        )
         cluster = ClusterService(self.replica, headers, Alone(), strict=True)
         maintenance = MaintenanceService(self.replica, headers, version="3.7.1", timeout_seconds=0.5)
         handlers: dict[str, Handler] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from tercet.replica.replica import Replica
 from tercet.rpc import UnaryCall
 from tercet.services.headers import Headers
 from tercet.services.kv import KvService
+from tercet.services.scheduler import Scheduler
 from tests.mvcc.member import Member
 from tests.support.fakes import uses_fakes
 
@@ -45,13 +47,17 @@ class Call:
     def reply(self, body: bytes) -> None:
         self.replies.append(body)
 
+    def reply_parts(self, parts: list[bytes]) -> None:
+        self.replies.append(b"".join(parts))
+
     def fail_with(self, error: BaseException) -> None:
         self.failures.append(error)
 
 
 def make_service(replica: PausedReplica) -> KvService:
     there = cast(Replica, replica)
-    return KvService(there, Headers(there, cluster_id=1, member_id=1), txn_ops_max=128, request_bytes_max=1 << 20)
+    headers, scheduler = Headers(there, cluster_id=1, member_id=1), Scheduler(asyncio.new_event_loop())
+    return KvService(there, headers, scheduler, txn_ops_max=128, request_bytes_max=1 << 20)
 
 
 RANGE = rpc_pb2.RangeRequest(key=b"a")

@@ -19,15 +19,20 @@ from tercet.mvcc.events import Event
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Store
+from tercet.mvcc.work import Answer, Apply, Budget, Steps, whole_answer, whole_apply
 from tercet.mvcc.write_txn import Leases
 
 __all__ = [
+    "Answer",
+    "Apply",
+    "Budget",
     "CompactionHashes",
     "Counts",
     "Event",
     "KVHash",
     "Leases",
     "Loaded",
+    "Steps",
     "Store",
     "check_delete",
     "check_put",
@@ -40,4 +45,6 @@ __all__ = [
     "is_read_only",
     "is_serializable",
     "last_compaction",
+    "whole_answer",
+    "whole_apply",
 ]

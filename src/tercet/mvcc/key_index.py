@@ -1,23 +1,21 @@
-"""Which revisions has a key lived through, and which of them can still be read?
+"""In-memory index from each key to its revisions.
 
-A key lives in generations: a put opens one, a delete (x) closes it, the next put opens another.
+A key's history is a list of generations: a put opens one, a delete (x) closes it, the next put opens another.
     put@2, put@4, delete@5, put@9   is   [2 4 5x] [9]
-    compact(4) drops what no reader at revision 4 or later can ask for:   [4 5x] [9]
-Values are not here; the backend files them under their revision.
+    compact(4) drops revisions that no read at revision >= 4 can return:   [4 5x] [9]
+Values are not stored here; the backend stores them by revision.
 
-The newest revision of a living key is its entry in `current`; all else that can still be read of any key is in `past`, as
-one string of 18-byte records: the 17 bytes under which the backend files the revision, and `t` for a tombstone or a zero
-byte. So the common key, written and not yet overwritten, costs one dictionary slot and 64 bytes, and a read needs no
-decoding: the first 17 bytes of the entry are the backend's key. An entry is  revision key (17) | version (8, big endian) |
-varint of the create revision.
+The newest revision of an existing key is its entry in `current`; all other revisions that can still be read, of any key, are in
+`past`, one string of 18-byte records for each key: the 17-byte revision key, then `t` for a tombstone or a zero byte. So a key
+written once costs one dictionary slot and 64 bytes, and a read decodes nothing: the first 17 bytes of the entry are the
+backend's key. An entry is  revision key (17) | version (8, big endian) | varint of the create revision.
 
-Everything is bytes: a million keys are no object that the garbage collector would visit. Past revisions of a busy key are
-in a bytearray, which grows without being copied.
+All of it is bytes, so a million keys are no work for the garbage collector. The past of a busy key is a bytearray, which grows
+without being copied.
 
 Invariants: records of a key rise; `live` holds the keys of `current`, `dead` those of `past` that are not in `current`,
 both sorted; the last record of a dead key is a tombstone.
-Source: etcd server/storage/mvcc/key_index.go. Departs in: packed bytes instead of objects, and generations are implied by
-tombstones.
+Source: etcd server/storage/mvcc/key_index.go. Departs in: packed bytes instead of objects; tombstones imply the generations.
 """
 
 from __future__ import annotations
@@ -29,8 +27,8 @@ from typing import Any, Final
 from sortedcontainers import SortedList
 
 from tercet.errors import require
-from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, revision_bound
-from tercet.proto.wire import decode_varint, varint
+from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, main_of, revision_bound
+from tercet.proto.wire import decode_varint
 
 RECORD_BYTES: Final = REVISION_BYTES + 1
 LIVE: Final = b"\0"
@@ -39,9 +37,17 @@ _COPY_BYTES_MAX: Final = 32 * RECORD_BYTES  # a longer past is a bytearray
 
 
 class KeyIndex:
-    __slots__ = ("current", "dead", "live", "past")
+    """All keys that exist at some revision that can still be read.
+
+    main, written: the index holds every write of revisions below `main`, and the first `written` writes of `main` itself
+    while that revision is being applied.
+    """
+
+    __slots__ = ("current", "dead", "live", "main", "past", "written")
 
     def __init__(self) -> None:
+        self.main = 2
+        self.written = 0
         self.current: dict[bytes, bytes] = {}
         self.past: dict[bytes, bytes | bytearray] = {}
         self.live: Any = SortedList()
@@ -53,9 +59,9 @@ class KeyIndex:
     # Changes, in the order of history.
 
     def put(self, key: bytes, revision_key: bytes, create: bytes) -> tuple[bytes, int]:
-        """`key` has a new revision, filed as `revision_key`. Returns its create revision (varint) and its version.
+        """Give `key` a new revision, stored under `revision_key`. Returns its create revision (varint) and its version.
 
-        create: this revision as a varint, for a key that is born now.
+        create: this revision as a varint, for a key that does not exist yet.
         """
         entry = self.current.get(key)
         if entry is None:
@@ -65,18 +71,18 @@ class KeyIndex:
                 self.dead.remove(key)
             return create, 1
         self._retire(key, entry)
-        version = int.from_bytes(entry[17:25], "big") + 1
+        version = version_in(entry) + 1
         self.current[key] = revision_key + version.to_bytes(8, "big") + entry[25:]
         return entry[25:], version
 
     def delete(self, key: bytes, revision_key: bytes) -> None:
-        """Close the generation of the living `key` by a tombstone filed as `revision_key` (17 bytes) and `t`."""
+        """Close the generation of an existing `key` by a tombstone, stored under `revision_key` (17 bytes) and `t`."""
         self._add_tombstone(key, revision_key)
         self.live.remove(key)
         self.dead.add(key)
 
     def delete_many(self, keys: list[bytes], revision_key: list[bytes]) -> None:
-        """`delete` for neighbours: sorted living keys with no other living key between them."""
+        """`delete` for adjacent keys: sorted and existing, with no other existing key between them."""
         if len(keys) < 64:
             for key, tombstone in zip(keys, revision_key, strict=True):
                 self.delete(key, tombstone)
@@ -94,80 +100,67 @@ class KeyIndex:
     def _retire(self, key: bytes, entry: bytes) -> None:
         append_record(self.past, key, entry[:17] + LIVE)
 
-    # Questions about now.
+    # The current revision.
 
     def version(self, key: bytes) -> int:
-        """0 for a key that does not live."""
+        """0 for a key that does not exist."""
         entry = self.current.get(key)
-        return 0 if entry is None else int.from_bytes(entry[17:25], "big")
+        return 0 if entry is None else version_in(entry)
 
     def create_revision(self, key: bytes) -> int:
         entry = self.current.get(key)
-        return 0 if entry is None else decode_varint(entry[25:])
+        return 0 if entry is None else create_revision_in(entry)
 
     def mod_revision(self, key: bytes) -> int:
         entry = self.current.get(key)
-        return 0 if entry is None else int.from_bytes(entry[:8], "big")
-
-    def describe(self, key: bytes) -> tuple[bytes, bytes, int]:
-        """Create revision and mod revision (varints) and version of a living key."""
-        entry = self.current[key]
-        return entry[25:], varint(int.from_bytes(entry[:8], "big")), int.from_bytes(entry[17:25], "big")
+        return 0 if entry is None else main_of(entry)
 
     def count(self, start: bytes, end: bytes | None) -> int:
-        """Living keys in [start, end); None: no end. No walk."""
+        """Existing keys in [start, end); None: no end. No walk."""
         if end is None:
             return len(self.live) - int(self.live.bisect_left(start))
         return max(0, int(self.live.bisect_left(end)) - int(self.live.bisect_left(start)))
 
-    def keys(self, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
-        """Living keys in [start, end), ascending. The index must not change while they are read."""
-        return _between(self.live, start, end, reverse)
+    def keys(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
+        """Existing keys in [start, end), ascending. The index must not change while they are read."""
+        return _between(self.live, start, end)
 
-    def range_current(self, start: bytes, end: bytes | None, limit: int = 0) -> list[bytes]:
-        """Where the pairs of [start, end) are filed, in key order; at most `limit` of them if it is positive."""
-        keys = self.keys(start, end)
-        current = self.current
-        return [current[key][:17] for key in (islice(keys, limit) if limit > 0 else keys)]
+    # Any revision that is not compacted. `bound` is what the revision keys to be seen are less than (`revision_bound`).
 
-    # Questions about the past: any revision that is not compacted.
+    def get_at(self, key: bytes, bound: bytes) -> bytes | None:
+        """The newest entry of `key` below `bound`; None: the key did not exist.
 
-    def get_at(self, key: bytes, revision: int) -> bytes | None:
-        """Where the pair that `key` had at `revision` is filed; None: it did not live."""
-        bound = revision_bound(revision)
+        Its first 17 bytes are the revision key under which the backend stores the value. More follows (`has_details`) only
+        where this is still the current revision of the key.
+        """
         entry = self.current.get(key)
         if entry is not None and entry < bound:
-            return entry[:17]
+            return entry
         return self._past_at(key, bound)
 
-    def range_at(self, start: bytes, end: bytes | None, revision: int) -> Iterator[tuple[bytes, bytes]]:
-        """The keys of [start, end) that lived at `revision`, ascending, and where their pairs are filed."""
-        bound = revision_bound(revision)
-        current = self.current
-        for key in self._ever(start, end):
-            entry = current.get(key)
-            if entry is not None and entry < bound:
-                yield key, entry[:17]
-            else:
-                revision_key = self._past_at(key, bound)
-                if revision_key is not None:
-                    yield key, revision_key
+    def range_at(
+        self, start: bytes, end: bytes | None, bound: bytes, visits_max: int, *, reverse: bool = False
+    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """The keys of [start, end) that existed, each with its entry (`get_at`), ascending or in reverse.
 
-    def _ever(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
-        """Living and dead keys of a range, merged."""
-        living, dead = _between(self.live, start, end), _between(self.dead, start, end)
-        lost = next(dead, None)
-        if lost is None:
-            yield from living
-            return
-        for key in living:
-            while lost is not None and lost < key:
-                yield lost
-                lost = next(dead, None)
-            yield key
-        while lost is not None:
-            yield lost
-            lost = next(dead, None)
+        Visits at most `visits_max` keys, deleted ones too. Also returns the last key visited, from which to go on (from the
+        one after it, or in reverse up to it), or None at the end of the range.
+        """
+        keys = list(islice(_between(self.live, start, end, reverse), visits_max))
+        if self.dead:
+            dead = list(islice(_between(self.dead, start, end, reverse), visits_max))
+            if dead:
+                keys = sorted(keys + dead, reverse=reverse)[:visits_max]
+        found: list[tuple[bytes, bytes]] = []
+        current = self.current
+        for key in keys:
+            entry = current.get(key)
+            if entry is None or entry >= bound:
+                entry = self._past_at(key, bound)
+                if entry is None:
+                    continue
+            found.append((key, entry))
+        return found, keys[-1] if len(keys) == visits_max else None
 
     def _past_at(self, key: bytes, bound: bytes) -> bytes | None:
         records = self.past.get(key)
@@ -182,10 +175,11 @@ class KeyIndex:
     # Compaction, one key at a time.
 
     def forget(self, key: bytes, revision: int, limit: int) -> list[bytes]:
-        """Drop what no reader at `revision` or later can ask of `key`, `limit` records at most: their keys in the backend.
+        """Drop the records of `key` that no read at `revision` or later can return, at most `limit` of them.
 
-        Of the records at or below `revision` only the newest stays; a tombstone not even then, except exactly at
-        `revision`, where a watcher that starts there must still see it. Fewer than `limit` returned: nothing more to drop.
+        Of the records at or below `revision` only the newest stays; a tombstone only if it is exactly at `revision`, where
+        a watcher that starts there must still see it. Returns the dropped records' keys in the backend; fewer than `limit`
+        means that nothing is left to drop.
         """
         records = self.past.get(key)
         if records is None:
@@ -211,9 +205,10 @@ class KeyIndex:
 
     # Building, from a backend read in the order of history.
 
-    def restore(self, current: dict[bytes, bytes], past: dict[bytes, bytes | bytearray]) -> None:
-        """Take over what was read (`loading`), and sort it."""
+    def restore(self, current: dict[bytes, bytes], past: dict[bytes, bytes | bytearray], *, revision: int) -> None:
+        """Take over what `loading` has read, up to `revision`, and sort it."""
         self.current, self.past = current, past
+        self.main = revision + 1
         self.live = SortedList(current)
         self.dead = SortedList(key for key in past if key not in current)
 
@@ -229,6 +224,19 @@ class KeyIndex:
             else:
                 require(records[-1:] == TOMBSTONE, "a dead key ends without a tombstone", key)
             require(all(a < b for a, b in pairwise(filed)), "revisions of a key do not rise", key)
+
+
+def has_details(entry: bytes) -> bool:
+    """Whether an entry tells version and create revision, or the revision key alone."""
+    return len(entry) > REVISION_BYTES
+
+
+def version_in(entry: bytes) -> int:
+    return int.from_bytes(entry[17:25], "big")
+
+
+def create_revision_in(entry: bytes) -> int:
+    return decode_varint(entry[25:])
 
 
 def append_record(past: dict[bytes, bytes | bytearray], key: bytes, record: bytes) -> None:
@@ -255,11 +263,11 @@ def _between(keys: Any, start: bytes, end: bytes | None, reverse: bool = False) 
 
 
 def _records_below(records: bytes | bytearray, bound: bytes) -> int:
-    """How many records are older than `bound`; they rise, so by halving."""
+    """How many records are below `bound`; by bisection, since they rise."""
     low, high = 0, len(records) // RECORD_BYTES
     while low < high:
         middle = (low + high) // 2
-        if records[middle * RECORD_BYTES : middle * RECORD_BYTES + 8] < bound:
+        if records[middle * RECORD_BYTES : middle * RECORD_BYTES + REVISION_BYTES] < bound:
             low = middle + 1
         else:
             high = middle
@@ -267,7 +275,7 @@ def _records_below(records: bytes | bytearray, bound: bytes) -> int:
 
 
 def _stays(records: bytes | bytearray, position: int, revision: int) -> bool:
-    """Whether the newest record at or below `revision` outlives a compaction there."""
+    """Whether the newest record at or below `revision` survives a compaction at `revision`."""
     at = position * RECORD_BYTES
     return records[at + 17 : at + 18] != TOMBSTONE or int.from_bytes(records[at : at + 8], "big") == revision
 

@@ -46,12 +46,13 @@ class Loaded:
         self.leased: dict[bytes, int] = {}
         self.scheduled_compaction = _compaction(source, SCHEDULED_COMPACTION)
         self.finished_compaction = _compaction(source, FINISHED_COMPACTION)
-        newest = self._read_history(source)
+        current, past, newest = self._read_history(source)
         # A compaction may have removed the newest revisions of all, where they were tombstones: they still count.
         self.revision = max(1, newest, self.scheduled_compaction, self.finished_compaction)
+        self.index.restore(current, past, revision=self.revision)
 
-    def _read_history(self, source: Source) -> int:
-        """Fill the index and `leased`; the newest main revision, 0 for none."""
+    def _read_history(self, source: Source) -> tuple[dict[bytes, bytes], dict[bytes, bytes | bytearray], int]:
+        """Fill `leased`. Returns the index's `current` and `past`, and the newest main revision, 0 for none."""
         current: dict[bytes, bytes] = {}
         past: dict[bytes, bytes | bytearray] = {}
         leased = self.leased
@@ -76,8 +77,7 @@ class Loaded:
                 leased[key] = lease
             elif leased:
                 leased.pop(key, None)
-        self.index.restore(current, past)
-        return main_of(revision_key) if revision_key else 0
+        return current, past, main_of(revision_key) if revision_key else 0
 
 
 # create_revision, the same as mod_revision, and version 1.

@@ -1,73 +1,140 @@
-"""A Range in many messages: neither side holds the whole of it, and other requests run between two of them.
+"""RangeStream: a Range in many messages, so that neither side holds the whole answer.
 
-The revision is fixed at the start, so what is written meanwhile is not seen; the index answers for that revision until it
-is compacted. The size of a message follows that of its pairs: ten keys first, then twice as many while messages are small.
-All messages merged are the answer of a Range; only the last has header, `more` and `count`.
+The revision is fixed at the start; what is written meanwhile is not seen. The size of a message follows that of its
+KeyValues: ten keys first, then twice as many while messages are small. All messages merged are the answer of a Range; only
+the last one has header, `more` and `count`. A compaction that overtakes the revision ends the stream, since its pace is the
+client's.
+
+With sort_target VALUE and no order, each message is sorted by value, as in etcd 3.7. Departs in: etcd continues after the
+last key of the sorted message, and so loses some keys and sends others twice.
 Source: etcd 3.7 KV.RangeStream, by its behaviour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from typing import Final
 
 from tercet.errors import COMPACTED, require
-from tercet.mvcc.encoding import paste_kvs
-from tercet.mvcc.ranges import Ranges, bounds, count_field, strip
-from tercet.proto import rpc_pb2
+from tercet.mvcc.encoding import paste_kvs, strip_kv
+from tercet.mvcc.range_count import RangeCount
+from tercet.mvcc.range_read import bounds, count_field
+from tercet.mvcc.read_txn import ReadTxn
+from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, Budget, Steps
+from tercet.proto import kv_pb2, rpc_pb2
 from tercet.proto.wire import paste_field
 
-_FIRST_KEYS = 10
+_FIRST_KEYS: Final = 10
+_CHUNK: Final = 64  # keys visited between two looks at the budget
+_MORE: Final = b"\x18\x01"
 
 
-def messages(
-    ranges: Ranges,
-    request: rpc_pb2.RangeRequest,
-    revision: int,
-    current: int,
-    header: bytes,
-    bytes_max: int,
-    *,
-    compacted: Callable[[], int],
-) -> Iterator[bytes]:
-    """Encoded RangeStreamResponses. Raises COMPACTED when a compaction overtakes `revision`.
+class RangeStream(Steps):
+    """The messages of one stream, each made by steps of its own: when `step` returns False, `message` is complete.
 
-    current: the store's revision; compacted: its compaction at the moment of the call.
+    is_over: the message is the last one.
     """
-    start, end = bounds(request.key, request.range_end)
-    count = ranges.count(start, end, revision, current)
-    return _messages(ranges, request, revision, start, end, count, header, bytes_max, compacted)
 
+    __slots__ = (
+        "_bytes_max",
+        "_count",
+        "_counting",
+        "_end",
+        "_header",
+        "_is_sorted",
+        "_keys",
+        "_keys_only",
+        "_kvs",
+        "_left",
+        "_limit",
+        "_more",
+        "_start",
+        "_txn",
+        "is_over",
+        "message",
+    )
 
-def _messages(
-    ranges: Ranges,
-    request: rpc_pb2.RangeRequest,
-    revision: int,
-    start: bytes,
-    end: bytes | None,
-    count: int,
-    header: bytes,
-    bytes_max: int,
-    compacted: Callable[[], int],
-) -> Iterator[bytes]:
-    left = 0 if request.count_only else min(count, request.limit) if request.limit > 0 else count
-    more = b"\x18\x01" if not request.count_only and left < count else b""
-    keys = _FIRST_KEYS
-    while True:
-        keys = min(keys, left)
-        if revision < compacted():
+    def __init__(self, txn: ReadTxn, request: rpc_pb2.RangeRequest, *, header: bytes, bytes_max: int) -> None:
+        """header: the encoded ResponseHeader field (with its tag) for the last message; bytes_max: the size to aim at."""
+        self._txn = txn
+        self._header = header
+        self._bytes_max = bytes_max
+        self._start, self._end = bounds(request.key, request.range_end)
+        self._limit = -1 if request.count_only else max(0, request.limit)
+        self._keys_only = request.keys_only
+        self._is_sorted = request.sort_target == rpc_pb2.RangeRequest.VALUE and not request.sort_order
+        self._counting: RangeCount | None = RangeCount(txn, self._start, self._end)
+        self._count = 0
+        self._left = 0  # keys still to be sent
+        self._more = False
+        self._keys = _FIRST_KEYS  # in this message
+        self._kvs: list[bytes] = []
+        self.message = b""
+        self.is_over = False
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        counting = self._counting
+        if counting is not None:
+            if counting.step(budget):
+                return True
+            self._counting = None
+            self._begin(counting.count)
+        wanted = min(self._keys, self._left)
+        while len(self._kvs) < wanted:
+            if budget.left <= 0:
+                return True
+            self._gather(min(_CHUNK, budget.left, wanted - len(self._kvs)), budget)
+        self._left -= wanted
+        self._close_message()
+        return False
+
+    def pin(self) -> None:
+        self._txn.pin()
+
+    def unpin(self) -> None:
+        self._txn.unpin()
+
+    def check_revision(self, compact_revision: int) -> None:
+        """Call before each message. Raises COMPACTED if a compaction has overtaken the stream."""
+        if self._txn.revision < compact_revision:
             raise COMPACTED
-        found = list(islice(ranges.index.range_at(start, end, revision), keys)) if keys else []
-        pairs = ranges.fetch([revision_key for _, revision_key in found]) if found else []
-        chunk = paste_kvs(2, strip(request, pairs) if request.keys_only else pairs)
-        left -= len(found)
-        require(bool(found) or not left, "a range ends before its count", revision, left)
-        if not left:
-            yield paste_field(1, header + chunk + more + count_field(count))
-            return
-        yield paste_field(1, chunk)
-        start = found[-1][0] + b"\0"
-        if len(chunk) < bytes_max // 2:
-            keys *= 2
-        elif len(chunk) > bytes_max * 2:
-            keys = max(1, keys // 2)
+
+    def _begin(self, count: int) -> None:
+        self._count = count
+        if self._limit >= 0:
+            self._left = min(count, self._limit) if self._limit > 0 else count
+            self._more = self._left < count
+
+    def _gather(self, visits: int, budget: Budget) -> None:
+        entries, last = self._txn.index.range_at(self._start, self._end, self._txn.bound, visits)
+        budget.left -= visits * VISIT
+        for key, entry in entries:
+            kv = self._txn.fetch(entry)
+            self._kvs.append(kv)
+            self._start = key + b"\0"
+            budget.left -= FETCH + (len(kv) >> BYTES_SHIFT)
+            if budget.left <= 0:
+                return
+        require(last is not None or bool(entries), "a range ends before its count", self._txn.revision, self._left)
+        if last is not None:
+            self._start = last + b"\0"
+
+    def _close_message(self) -> None:
+        kvs, self._kvs = self._kvs, []
+        if self._is_sorted:
+            kvs.sort(key=_value)
+        if self._keys_only:
+            kvs = [strip_kv(kv, lease=self._is_sorted) for kv in kvs]
+        chunk = paste_kvs(2, kvs)
+        if len(chunk) < self._bytes_max // 2:
+            self._keys *= 2
+        elif len(chunk) > self._bytes_max * 2:
+            self._keys = max(1, self._keys // 2)
+        self.is_over = not self._left
+        if self.is_over:
+            chunk = self._header + chunk + (_MORE if self._more else b"") + count_field(self._count)
+        self.message = paste_field(1, chunk)
+
+
+def _value(kv: bytes) -> bytes:
+    return kv_pb2.KeyValue.FromString(kv).value

@@ -3,8 +3,9 @@
 Deterministic, on one thread, without clock or I/O of its own: every member applies the same requests in the same order and
 reaches the same bytes and the same answers. Each request that changes a key gets one revision (write_txn.py).
 
-Answers are the encoded response without its header (field 1), which the caller puts in front. Only a RequestError is raised,
-and then nothing was written.
+What costs little is done at once and returned as bytes: the encoded response without its header (field 1), which the caller
+puts in front. Anything else is returned as an object to be driven in slices (work.py): an `Apply` for a request of the log,
+an `Answer` for a read. Only a RequestError is raised, and then nothing was written.
 Invariants: `revision` never decreases, not over a compaction or a restart either; a key in the index is in the backend.
 Source: etcd server/storage/mvcc/kvstore.go and server/etcdserver/txn, by their behaviour.
 """
@@ -12,36 +13,47 @@ Source: etcd server/storage/mvcc/kvstore.go and server/etcdserver/txn, by their 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from tercet.errors import COMPACTED, FUTURE_REVISION
-from tercet.mvcc import range_stream, txn
 from tercet.mvcc.compaction import Compaction
 from tercet.mvcc.counts import Counts
+from tercet.mvcc.delete import DeleteApply, KeysDelete
 from tercet.mvcc.encoding import encode_revision_key
 from tercet.mvcc.events import Event
 from tercet.mvcc.loading import FINISHED_COMPACTION, SCHEDULED_COMPACTION, Loaded
-from tercet.mvcc.ranges import Ranges, read_revision
+from tercet.mvcc.range_read import RangeRead, bounds, read_revision
+from tercet.mvcc.range_stream import RangeStream
+from tercet.mvcc.read_txn import Pins, ReadTxn
+from tercet.mvcc.txn import TxnApply, TxnRead
+from tercet.mvcc.work import Answer, Apply
 from tercet.mvcc.write_txn import Leases, NoLeases, WriteTxn
 from tercet.proto import rpc_pb2
+from tercet.proto.wire import paste_field, varint
 from tercet.storage.interfaces import Backend, Bucket
+
+_COUNT_ONE: Final = b"\x20\x01"
+_KV: Final = b"\x12"
+_PREV_KV: Final = 2
 
 
 class Store:
     """History of keys over a backend; owner of the index.
 
     loaded: what `Loaded` read from the same backend in another thread; without it, it is read here.
+    is_replaced: an installed snapshot has brought another store: reads of this one cannot go on.
     """
 
     __slots__ = (
         "_compaction",
+        "_pins",
         "_write",
         "backend",
         "compact_revision",
         "counts",
         "finished_compact_revision",
         "index",
-        "ranges",
-        "revision",
+        "is_replaced",
     )
 
     def __init__(
@@ -52,9 +64,9 @@ class Store:
         self.backend = backend
         self.counts = Counts() if counts is None else counts
         self.index = loaded.index
-        self.ranges = Ranges(loaded.index, backend)
-        self.revision = loaded.revision
-        self._write = WriteTxn(loaded.index, self.ranges, backend, leases, self.counts, revision=loaded.revision)
+        self.is_replaced = False
+        self._pins = Pins()
+        self._write = WriteTxn(loaded.index, backend, leases, self.counts, self._pins)
         self.finished_compact_revision = loaded.finished_compaction
         self.compact_revision = max(loaded.scheduled_compaction, loaded.finished_compaction)
         for key, lease_id in loaded.leased.items():
@@ -63,61 +75,36 @@ class Store:
         if loaded.scheduled_compaction > loaded.finished_compaction:
             self._compaction = Compaction(self.index, backend, loaded.scheduled_compaction)
 
+    @property
+    def revision(self) -> int:
+        """Of the last request that is complete."""
+        return self.index.main - 1
+
     def listen(self, listener: Callable[[Sequence[Event]], None]) -> None:
         """Call `listener` with the events of each request that makes any, once it is complete."""
         self._write.listener = listener
 
-    # Requests.
+    # Requests of the log.
 
     def put(self, request: rpc_pb2.PutRequest) -> bytes:
         """Raises LEASE_NOT_FOUND, or KEY_NOT_FOUND for ignore_value or ignore_lease."""
-        before = self.counts.operations
-        body = self._write.put(request)
-        self._end(before)
-        return body
+        write = self._write
+        previous = write.put(request)
+        write.end()
+        if previous and request.prev_kv:
+            return paste_field(_PREV_KV, self._read(self.revision).fetch(previous))
+        return b""
 
-    def range(self, request: rpc_pb2.RangeRequest) -> bytes:
-        """Raises FUTURE_REVISION or COMPACTED."""
-        self.counts.ranges += 1
-        return self.ranges.answer(request, self.revision, self.compact_revision)
+    def delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> DeleteApply:
+        return DeleteApply(self._write, *bounds(request.key, request.range_end), prev_kv=request.prev_kv)
 
-    def range_stream(self, request: rpc_pb2.RangeRequest, *, header: bytes, bytes_max: int) -> Iterator[bytes]:
-        """Encoded RangeStreamResponses, made one by one; this call fixes the revision.
+    def txn(self, request: rpc_pb2.TxnRequest) -> TxnApply:
+        """Its steps raise FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND, of the first operation that fails."""
+        return TxnApply(self._write, request, self.compact_revision)
 
-        header: the encoded ResponseHeader field (with its tag) as of this call, for the last message.
-        bytes_max: the size of a message to aim at. Raises FUTURE_REVISION or COMPACTED, the latter also from the iterator.
-        """
-        revision = read_revision(request.revision, self.revision, self.compact_revision)
-        return range_stream.messages(
-            self.ranges, request, revision, self.revision, header, bytes_max, compacted=lambda: self.compact_revision
-        )
-
-    def delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> bytes:
-        before = self.counts.operations
-        body = self._write.delete_range(request)
-        self._end(before)
-        return body
-
-    def txn(self, request: rpc_pb2.TxnRequest) -> bytes:
-        """Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND, of the first operation that fails."""
-        plan = txn.decide(self.ranges, request)
-        txn.check(self._write, plan, self.compact_revision)
-        before = self.counts.operations
-        body = txn.run(self._write, plan, self.compact_revision)
-        self._end(before)
-        return body
-
-    def delete_keys(self, keys: Sequence[bytes]) -> None:
+    def delete_keys(self, keys: Iterator[bytes]) -> Apply:
         """Delete those of `keys` that exist, in the order given, as one request: for the revocation of a lease."""
-        before = self.counts.operations
-        for key in keys:
-            self._write.delete_key(key)
-        self._end(before)
-
-    def _end(self, operations_before: int) -> None:
-        if self.counts.operations > operations_before + 1:
-            self.counts.txns += 1
-        self.revision = self._write.end()
+        return KeysDelete(self._write, keys)
 
     def compact(self, revision: int) -> None:
         """Refuse reads below `revision` from now on; `compaction_step` removes what only they could return.
@@ -132,21 +119,49 @@ class Store:
         self.compact_revision = revision
         self._compaction = Compaction(self.index, self.backend, revision)
 
-    def compaction_step(self, limit: int = 1000) -> bool:
-        """Remove a slice of what was compacted: a few milliseconds. True: call again.
+    # Reads.
 
-        Between requests only; its writes become durable with the next commit. When it is done, `finished_compact_revision`
-        is `compact_revision`.
+    def range(self, request: rpc_pb2.RangeRequest) -> bytes | Answer:
+        """One key is answered at once. Raises FUTURE_REVISION or COMPACTED."""
+        self.counts.ranges += 1
+        revision = self.index.main - 1
+        if request.revision > 0:
+            revision = read_revision(request.revision, revision, self.compact_revision)
+        if (
+            request.range_end
+            or request.count_only
+            or request.keys_only
+            or request.min_mod_revision
+            or request.max_mod_revision
+            or request.min_create_revision
+            or request.max_create_revision
+        ):
+            return RangeRead(self._read(revision), request)
+        index = self.index
+        if revision == index.main - 1 and not index.written:  # the hottest read: one key, as it is now
+            entry = index.current.get(request.key)
+            if entry is None:
+                return b""
+            kv = self.backend.get(Bucket.KEY, entry[:17])
+            if kv is not None:
+                return _KV + varint(len(kv)) + kv + _COUNT_ONE
+        kv = self._read(revision).get(request.key)
+        return _KV + varint(len(kv)) + kv + _COUNT_ONE if kv is not None else b""
+
+    def read_txn(self, request: rpc_pb2.TxnRequest) -> Answer:
+        """A Txn that only reads (check.is_read_only). Its steps raise FUTURE_REVISION or COMPACTED."""
+        return TxnRead(self._read(self.revision), request, self.compact_revision, self.counts)
+
+    def range_stream(self, request: rpc_pb2.RangeRequest, *, header: bytes, bytes_max: int) -> RangeStream:
+        """Raises FUTURE_REVISION or COMPACTED. Call its `check_revision` before each message.
+
+        header: the encoded ResponseHeader field (with its tag) as of this call; bytes_max: the size of a message to aim at.
         """
-        compaction = self._compaction
-        if compaction is None:
-            return False
-        if compaction.step(limit):
-            return True
-        self.backend.put(Bucket.META, FINISHED_COMPACTION, encode_revision_key(compaction.revision, 0))
-        self.finished_compact_revision = compaction.revision
-        self._compaction = None
-        return False
+        revision = read_revision(request.revision, self.revision, self.compact_revision)
+        return RangeStream(self._read(revision), request, header=header, bytes_max=bytes_max)
+
+    def _read(self, revision: int) -> ReadTxn:
+        return ReadTxn(self.index, self.backend, self._pins, revision)
 
     def hash_revision(self, requested: int) -> int:
         """The revision of a HashKV of `requested`; 0 is the current one. Raises COMPACTED or FUTURE_REVISION."""
@@ -157,3 +172,21 @@ class Store:
         if requested > self.revision:
             raise FUTURE_REVISION
         return requested
+
+    # Compaction, after `compact`.
+
+    def compaction_step(self, limit: int = 1000) -> bool:
+        """Remove a slice of what was compacted: a few milliseconds. True: call again.
+
+        Between requests only; its writes become durable with the next commit. When it is done, `finished_compact_revision`
+        is `compact_revision`. While a read in progress needs what would be removed, nothing is.
+        """
+        compaction = self._compaction
+        if compaction is None:
+            return False
+        if not self._pins.allow(compaction.revision) or compaction.step(limit):
+            return True
+        self.backend.put(Bucket.META, FINISHED_COMPACTION, encode_revision_key(compaction.revision, 0))
+        self.finished_compact_revision = compaction.revision
+        self._compaction = None
+        return False

@@ -1,164 +1,255 @@
-"""What does a txn do? Decide, check, then run; nothing is written before all that can be refused has been.
+"""The Txn request: compare, check, run.
 
-Decide: every comparison, those of nested txns too, sees the state before the txn, so the branches are known at once and
-become a plan. Check: the operations of the plan, in order; the first that cannot be done refuses the whole txn with its
-error. Run: in order, each operation seeing the writes of those before it; all writes share one revision.
-Source: etcd server/etcdserver/txn/txn.go, by its behaviour. Departs in: a Put that keeps the value or lease of a key which
-an earlier delete of the same txn removes is refused (etcd ends the process).
+Compare: all comparisons see the state before the txn, so the branches are known at once (compare.py). Check: the operations in
+order; the first that cannot be done refuses the whole txn with its error. Run: in order, each operation seeing the writes of
+those before it; all writes share one revision. Nothing is written before everything that can be refused was checked.
+
+Each phase is done in slices. The reads in a txn are only noted, with the point in history where they stand: the answer is made
+afterwards (txn_answer.py).
+Source: etcd server/etcdserver/txn/txn.go, by its behaviour. Departs in: a Put that keeps the value or lease of a key which an
+earlier delete of the same txn removes is refused (etcd panics).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
-
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND
-from tercet.mvcc.ranges import Ranges, bounds
+from tercet.mvcc.compare import Comparisons, Plan
+from tercet.mvcc.counts import Counts
+from tercet.mvcc.delete import PREV_KVS, RangeDelete, deleted_field
+from tercet.mvcc.key_ranges import KeyRanges
+from tercet.mvcc.range_read import RangeRead, bounds
+from tercet.mvcc.read_txn import ReadTxn
+from tercet.mvcc.stored_kvs import StoredKvs
+from tercet.mvcc.txn_answer import DELETE, PUT, RANGE, OpResult, TxnAnswer
+from tercet.mvcc.work import OPERATION, WRITE, Answer, Apply, Budget
 from tercet.mvcc.write_txn import WriteTxn
-from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
 
-_Compare = rpc_pb2.Compare
-_Comparable = TypeVar("_Comparable", int, bytes)
-_SUCCEEDED = b"\x10\x01"
-_EMPTY_HEADER = b"\n\0"  # a nested answer has one with nothing in it
-_RESPONSES = 3
-_RANGE, _PUT, _DELETE, _TXN = 1, 2, 3, 4  # numbers in ResponseOp
+_COMPARING, _CHECKING, _RUNNING, _DONE = range(4)
+_PREV_KV = 2  # its number in PutResponse
 
 
-class Plan(NamedTuple):
-    """The branch taken; a nested txn in it is a plan of its own."""
+class Operations:
+    """The operations of a plan in the order in which they run, those of nested txns in their place."""
 
-    succeeded: bool
-    steps: list[rpc_pb2.RequestOp | Plan]
+    __slots__ = ("_plans", "_positions")
 
+    def __init__(self, plan: Plan) -> None:
+        self._plans = [plan]
+        self._positions = [0]
 
-def decide(ranges: Ranges, request: rpc_pb2.TxnRequest) -> Plan:
-    """Evaluate all comparisons that matter."""
-    succeeded = all(_holds(ranges, compare) for compare in request.compare)
-    branch = request.success if succeeded else request.failure
-    return Plan(succeeded, [decide(ranges, op.request_txn) if op.HasField("request_txn") else op for op in branch])
-
-
-def check(write: WriteTxn, plan: Plan, compact_revision: int) -> None:
-    """Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND; judged by the state before the txn."""
-    deleted: list[tuple[bytes, bytes | None]] = []
-    for op in _operations(plan):
-        if op.HasField("request_range"):
-            asked = op.request_range.revision
-            if asked > write.revision:
-                raise FUTURE_REVISION
-            if asked and asked < compact_revision:
-                raise COMPACTED
-        elif op.HasField("request_put"):
-            _check_put(write, op.request_put, deleted)
-        elif op.HasField("request_delete_range"):
-            deleted.append(bounds(op.request_delete_range.key, op.request_delete_range.range_end))
+    def next(self) -> rpc_pb2.RequestOp | None:
+        while self._plans:
+            plan, position = self._plans[-1], self._positions[-1]
+            if position == len(plan.steps):
+                self._plans.pop()
+                self._positions.pop()
+                continue
+            self._positions[-1] += 1
+            step = plan.steps[position]
+            if not isinstance(step, Plan):
+                return step
+            self._plans.append(step)
+            self._positions.append(0)
+        return None
 
 
-def _check_put(write: WriteTxn, put: rpc_pb2.PutRequest, deleted: list[tuple[bytes, bytes | None]]) -> None:
-    if put.lease and not write.leases.lease_exists(put.lease):
-        raise LEASE_NOT_FOUND
-    if put.ignore_value or put.ignore_lease:
-        key = put.key
-        if key not in write.index.current:
-            raise KEY_NOT_FOUND
-        if any(start <= key and (end is None or key < end) for start, end in deleted):
-            raise KEY_NOT_FOUND
+class TxnApply(Apply):
+    """A write txn on its way through the three phases. `step` raises RequestError; then nothing was written."""
+
+    __slots__ = (
+        "_before",
+        "_compact_revision",
+        "_comparisons",
+        "_deleted",
+        "_deleting",
+        "_oldest",
+        "_ops",
+        "_phase",
+        "_results",
+        "_write",
+    )
+
+    def __init__(self, write: WriteTxn, request: rpc_pb2.TxnRequest, compact_revision: int) -> None:
+        self._write = write
+        self._before = write.read()
+        self._compact_revision = compact_revision
+        self._comparisons = Comparisons(self._before, request)
+        self._ops = Operations(self._comparisons.plan)
+        self._oldest = self._before  # of the points in history that its reads are made at
+        self._deleted = KeyRanges()  # by operations checked so far
+        self._deleting: RangeDelete | None = None
+        self._results: list[OpResult] = []
+        self._phase = _COMPARING
+        self.is_awaited = False
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        if self._phase == _COMPARING:
+            if self._comparisons.step(budget):
+                return True
+            self._ops = Operations(self._comparisons.plan)
+            self._phase = _CHECKING
+        if self._phase == _CHECKING:
+            while (op := self._ops.next()) is not None:
+                self._check(op)
+                budget.left -= OPERATION
+                if budget.left <= 0:
+                    return True
+            self._ops = Operations(self._comparisons.plan)
+            self._phase = _RUNNING
+        if self._phase == _RUNNING:
+            if self._run(budget):
+                return True
+            self._phase = _DONE
+            self._write.end()
+        return False
+
+    def outcome(self) -> Answer:
+        return TxnAnswer(self._oldest, self._comparisons.plan, self._results)
+
+    # Check.
+
+    def _check(self, op: rpc_pb2.RequestOp) -> None:
+        """Judged by the state before the txn. Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND."""
+        kind = op.WhichOneof("request")
+        if kind == "request_put":
+            self._check_put(op.request_put)
+        elif kind == "request_range":
+            check_range_revision(op.request_range.revision, self._before.revision, self._compact_revision)
+        elif kind == "request_delete_range":
+            self._deleted.add(*bounds(op.request_delete_range.key, op.request_delete_range.range_end))
+
+    def _check_put(self, put: rpc_pb2.PutRequest) -> None:
+        if put.lease and not self._write.leases.lease_exists(put.lease):
+            raise LEASE_NOT_FOUND
+        if put.ignore_value or put.ignore_lease:
+            key = put.key
+            if key not in self._write.index.current or key in self._deleted:
+                raise KEY_NOT_FOUND
+
+    # Run.
+
+    def _run(self, budget: Budget) -> bool:
+        """Returns whether the budget ended it. An operation that is not complete goes on in the next slice."""
+        deleting = self._deleting
+        if deleting is not None:
+            if deleting.step(budget):
+                return True
+            self._end_delete(deleting)
+        while (op := self._ops.next()) is not None:
+            kind = op.WhichOneof("request")
+            if kind == "request_put":
+                self._put(op.request_put)
+                budget.left -= WRITE
+            elif kind == "request_range":
+                self._range(op.request_range)
+                budget.left -= OPERATION
+            elif kind == "request_delete_range":
+                deleting = self._begin_delete(op.request_delete_range)
+                budget.left -= WRITE
+                if deleting.step(budget):
+                    return True
+                self._end_delete(deleting)
+            elif self.is_awaited:
+                self._results.append(OpResult(0, b"", b""))
+            if budget.left <= 0:
+                return True
+        return False
+
+    def _put(self, request: rpc_pb2.PutRequest) -> None:
+        previous = self._write.put(request)
+        if self.is_awaited:
+            read = StoredKvs(self._before, previous, _PREV_KV) if previous and request.prev_kv else None
+            self._results.append(OpResult(PUT, self._header(), b"", read))
+
+    def _range(self, request: rpc_pb2.RangeRequest) -> None:
+        self._write.count_range()
+        if self.is_awaited:
+            txn = self._write.read()
+            if request.revision > 0:
+                txn = txn.at(request.revision)
+                if txn.revision < self._oldest.revision:
+                    self._oldest = txn
+            self._results.append(OpResult(RANGE, self._header(), b"", RangeRead(txn, request)))
+
+    def _begin_delete(self, request: rpc_pb2.DeleteRangeRequest) -> RangeDelete:
+        start, end = bounds(request.key, request.range_end)
+        self._write.count_delete(prev_kv=request.prev_kv)
+        deleting = self._deleting = RangeDelete(self._write, start, end, remember=request.prev_kv and self.is_awaited)
+        return deleting
+
+    def _end_delete(self, deleting: RangeDelete) -> None:
+        self._deleting = None
+        if self.is_awaited:
+            body = deleted_field(deleting.deleted)
+            read = StoredKvs(self._before, deleting.previous, PREV_KVS, body) if deleting.previous else None
+            self._results.append(OpResult(DELETE, self._header(), body, read))
+
+    def _header(self) -> bytes:
+        return _op_header(self._write.revision)
 
 
-def _operations(plan: Plan) -> Iterator[rpc_pb2.RequestOp]:
-    for step in plan.steps:
-        if isinstance(step, Plan):
-            yield from _operations(step)
-        else:
-            yield step
+def _op_header(revision: int) -> bytes:
+    """Of an operation's response: only the revision, which is the new one from the first write on."""
+    return paste_field(1, b"\x18" + varint(revision))
 
 
-def run(write: WriteTxn, plan: Plan, compact_revision: int) -> bytes:
-    """Carry out a plan that was checked. The body of a TxnResponse, without its header."""
-    parts = [_SUCCEEDED] if plan.succeeded else []
-    for step in plan.steps:
-        if isinstance(step, Plan):
-            answer = paste_field(_TXN, _EMPTY_HEADER + run(write, step, compact_revision))
-        else:
-            answer = _run_operation(write, step, compact_revision)
-        parts.append(paste_field(_RESPONSES, answer))
-    return b"".join(parts)
+def check_range_revision(requested: int, current: int, compact_revision: int) -> None:
+    """Raises FUTURE_REVISION or COMPACTED for a Range of a Txn; unlike alone, a negative revision is one long past."""
+    if requested > current:
+        raise FUTURE_REVISION
+    if requested and requested < compact_revision:
+        raise COMPACTED
 
 
-def _run_operation(write: WriteTxn, op: rpc_pb2.RequestOp, compact_revision: int) -> bytes:
-    """A ResponseOp. Its header tells only the revision: the new one, from the first change on."""
-    if op.HasField("request_range"):
-        number, body = _RANGE, write.range(op.request_range, compact_revision)
-    elif op.HasField("request_put"):
-        number, body = _PUT, write.put(op.request_put)
-    elif op.HasField("request_delete_range"):
-        number, body = _DELETE, write.delete_range(op.request_delete_range)
-    else:
-        return b""  # an operation of no kind: refused at the door, but a log may hold one
-    return paste_field(number, paste_field(1, b"\x18" + varint(write.revision)) + body)
+class TxnRead(Answer):
+    """A read-only txn: all of it at one revision."""
 
+    __slots__ = ("_answer", "_compact_revision", "_comparisons", "_counts", "_oldest", "_txn")
 
-def _holds(ranges: Ranges, compare: rpc_pb2.Compare) -> bool:
-    """Whether every key that `compare` speaks of satisfies it; where there is none, an absent key must."""
-    if not compare.range_end:
-        return _key_holds(ranges, compare, compare.key)
-    start, end = bounds(compare.key, compare.range_end)
-    if ranges.index.count(start, end) == 0:
-        return _absent_holds(compare)
-    return all(_key_holds(ranges, compare, key) for key in ranges.index.keys(start, end))
+    def __init__(self, txn: ReadTxn, request: rpc_pb2.TxnRequest, compact_revision: int, counts: Counts) -> None:
+        self._txn = txn
+        self._compact_revision = compact_revision
+        self._comparisons = Comparisons(txn, request)
+        self._counts = counts
+        # Which branch it takes is not known yet: one that reads the past may need any revision that is not compacted.
+        reads_past = any(op.request_range.revision for branch in (request.success, request.failure) for op in branch)
+        self._oldest = txn.at(compact_revision) if reads_past else txn
+        self._answer: TxnAnswer | None = None
+        self.parts = []
 
+    @property
+    def size_bytes(self) -> int:
+        return 0 if self._answer is None else self._answer.size_bytes
 
-def _key_holds(ranges: Ranges, compare: rpc_pb2.Compare, key: bytes) -> bool:
-    index = ranges.index
-    if key not in index.current:
-        return _absent_holds(compare)
-    match compare.target:
-        case _Compare.VERSION:
-            return _satisfies(compare.result, index.version(key), compare.version)
-        case _Compare.CREATE:
-            return _satisfies(compare.result, index.create_revision(key), compare.create_revision)
-        case _Compare.MOD:
-            return _satisfies(compare.result, index.mod_revision(key), compare.mod_revision)
-        case _Compare.VALUE:
-            return _satisfies(compare.result, _stored(ranges, key).value, compare.value)
-        case _Compare.LEASE:
-            return _satisfies(compare.result, _stored(ranges, key).lease, compare.lease)
-        case _:
-            return _satisfies(compare.result, 0, 0)  # a target of the future compares as equal
+    def pin(self) -> None:
+        self._oldest.pin()
 
+    def unpin(self) -> None:
+        self._oldest.unpin()
 
-def _absent_holds(compare: rpc_pb2.Compare) -> bool:
-    """An absent key has all zeros; but no value, not even an empty one, so nothing can be said of it."""
-    match compare.target:
-        case _Compare.VERSION:
-            return _satisfies(compare.result, 0, compare.version)
-        case _Compare.CREATE:
-            return _satisfies(compare.result, 0, compare.create_revision)
-        case _Compare.MOD:
-            return _satisfies(compare.result, 0, compare.mod_revision)
-        case _Compare.VALUE:
-            return False
-        case _Compare.LEASE:
-            return _satisfies(compare.result, 0, compare.lease)
-        case _:
-            return _satisfies(compare.result, 0, 0)
-
-
-def _satisfies(result: int, stored: _Comparable, given: _Comparable) -> bool:
-    match result:
-        case _Compare.EQUAL:
-            return stored == given
-        case _Compare.GREATER:
-            return stored > given
-        case _Compare.LESS:
-            return stored < given
-        case _Compare.NOT_EQUAL:
-            return stored != given
-        case _:
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`. Raises FUTURE_REVISION or COMPACTED."""
+        answer = self._answer
+        if answer is None:
+            if self._comparisons.step(budget):
+                return True
+            answer = self._answer = self._begin_reads()
+        if answer.step(budget):
             return True
+        self.parts = answer.parts
+        return False
 
-
-def _stored(ranges: Ranges, key: bytes) -> kv_pb2.KeyValue:
-    return kv_pb2.KeyValue.FromString(ranges.get_current(key) or b"")
+    def _begin_reads(self) -> TxnAnswer:
+        plan = self._comparisons.plan
+        ranges = [step.request_range for step in plan.steps if not isinstance(step, Plan)]
+        for request in ranges:
+            check_range_revision(request.revision, self._txn.revision, self._compact_revision)
+        self._counts.ranges += len(ranges)
+        if len(ranges) > 1:
+            self._counts.txns += 1
+        reads = [RangeRead(self._txn.at(one.revision) if one.revision > 0 else self._txn, one) for one in ranges]
+        header = _op_header(self._txn.revision)
+        return TxnAnswer(self._oldest, plan, [OpResult(RANGE, header, b"", read) for read in reads])

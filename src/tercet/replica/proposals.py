@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from tercet import errors
 from tercet.errors import Code, StatusError, Unavailable
+from tercet.mvcc import Answer
 from tercet.raft import Raft
 from tercet.replica.requests import AppliedRequest, RequestIds, encode_request
 
-Outcome = bytes | StatusError
-"""An encoded response body without its header, or the error that the client gets."""
+Outcome = bytes | Answer | StatusError
+"""An encoded response body without its header; or the reads that make it, in slices; or the error that the client gets."""
 
 PENDING_APPLY_MAX: Final = 5000  # etcd's maxGapBetweenApplyAndCommitIndex; beyond it a member refuses proposals
 NEVER_PROPOSED: Final = Unavailable(Code.DEADLINE_EXCEEDED, "context deadline exceeded")

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from tercet import errors
 from tercet.errors import StorageFailure
 from tercet.lease import Lessor
-from tercet.mvcc import Counts, Event, Loaded, Store
+from tercet.mvcc import Counts, Event, Loaded, Store, whole_answer, whole_apply
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfState, Snapshot
@@ -143,6 +143,7 @@ class StateMachine:
         if prepared is None:
             raise StorageFailure(f"no database was received for the snapshot at index {snapshot.index}")
         point = self.backend.install(prepared.staged)
+        self.store.is_replaced = True
         self.load(prepared.loaded)
         conf_state = conf_state_in(self.backend)
         learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners
@@ -205,18 +206,18 @@ class StateMachine:
         return self.store.put(request.message)
 
     def _range(self, request: AppliedRequest) -> bytes:
-        return self.store.range(request.message)
+        return whole_answer(self.store.range(request.message))
 
     def _delete_range(self, request: AppliedRequest) -> bytes:
-        return self.store.delete_range(request.message)
+        return whole_apply(self.store.delete_range(request.message))
 
     def _txn(self, request: AppliedRequest) -> bytes:
-        return self.store.txn(request.message)
+        return whole_apply(self.store.txn(request.message))
 
     def _txn_without_space(self, request: AppliedRequest) -> bytes:
         if contains_put(request.message):
             raise errors.NO_SPACE
-        return self.store.txn(request.message)
+        return whole_apply(self.store.txn(request.message))
 
     def _compaction(self, request: AppliedRequest) -> bytes:
         compaction: rpc_pb2.CompactionRequest = request.message
@@ -231,8 +232,11 @@ class StateMachine:
 
     def _lease_revoke(self, request: AppliedRequest) -> bytes:
         revoke: rpc_pb2.LeaseRevokeRequest = request.message
-        self.lessor.revoke(revoke.ID, self.store.delete_keys)
+        self.lessor.revoke(revoke.ID, self._delete_keys)
         return b""
+
+    def _delete_keys(self, keys: list[bytes]) -> None:
+        whole_apply(self.store.delete_keys(iter(keys)))
 
     def _lease_checkpoint(self, request: AppliedRequest) -> bytes:
         checkpoints: rpc_pb2.LeaseCheckpointRequest = request.message

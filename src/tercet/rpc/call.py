@@ -138,6 +138,10 @@ class UnaryCall(Call):
         """End the call with OK and one encoded message. Without effect on a call that has ended."""
         raise NotImplementedError
 
+    def reply_parts(self, parts: list[bytes]) -> None:
+        """`reply` with a message in pieces; large ones are not copied."""
+        self.reply(b"".join(parts))
+
 
 class ServerStream(Call):
     """A streaming call of any kind. Its handler runs as one task:

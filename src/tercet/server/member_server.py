@@ -49,6 +49,7 @@ from tercet.services.health import HealthService
 from tercet.services.interceptors import admit
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
+from tercet.services.scheduler import Scheduler
 from tercet.storage.directory_lock import DirectoryLock
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.version import ETCD_VERSION
@@ -111,7 +112,15 @@ class MemberServer:
         await self._connect(opened, member, bootstrap, api, paths, peer_files)
         self._begin_tasks(member, client)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
-        kv = KvService(member.replica, headers, txn_ops_max=config.max_txn_ops, request_bytes_max=config.max_request_bytes)
+        scheduler = Scheduler(asyncio.get_running_loop())
+        self._closing.callback(scheduler.close)
+        kv = KvService(
+            member.replica,
+            headers,
+            scheduler,
+            txn_ops_max=config.max_txn_ops,
+            request_bytes_max=config.max_request_bytes,
+        )
         handlers: dict[str, Handler] = {}
         for service in (kv, cluster, maintenance, HealthService()):
             handlers |= service.handlers()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tercet.errors import StatusError
+from tercet.mvcc import Answer, whole_answer
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding
@@ -45,8 +46,8 @@ def settle(future: asyncio.Future[bytes]) -> Callable[[Outcome], None]:
     def done(outcome: Outcome) -> None:
         if future.done():
             return
-        if isinstance(outcome, bytes):
-            future.set_result(outcome)
+        if isinstance(outcome, bytes | Answer):
+            future.set_result(whole_answer(outcome))
         else:
             future.set_exception(outcome)
 

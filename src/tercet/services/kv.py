@@ -9,8 +9,6 @@ Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -18,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
+from tercet.mvcc import Answer
 from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only, is_serializable
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
@@ -25,9 +24,9 @@ from tercet.replica.quota import put_cost, txn_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding, put_proposal
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
-from tercet.services import chunked_range
 from tercet.services.awaitables import read_index
 from tercet.services.headers import Headers
+from tercet.services.scheduler import Scheduler
 
 _PutRequest: Final = rpc_pb2.PutRequest
 _RangeRequest: Final = rpc_pb2.RangeRequest
@@ -36,9 +35,12 @@ _RangeRequest: Final = rpc_pb2.RangeRequest
 class KvService:
     """etcdserverpb.KV on one member."""
 
-    def __init__(self, replica: Replica, headers: Headers, *, txn_ops_max: int, request_bytes_max: int) -> None:
+    def __init__(
+        self, replica: Replica, headers: Headers, scheduler: Scheduler, *, txn_ops_max: int, request_bytes_max: int
+    ) -> None:
         self._replica = replica
         self._headers = headers
+        self._scheduler = scheduler
         self._txn_ops_max = txn_ops_max
         self._chunk_bytes = request_bytes_max
 
@@ -81,7 +83,10 @@ class KvService:
                 raise errors.NO_SPACE
             check_txn(request, self._txn_ops_max)
             if is_read_only(request):
-                self._read(call, partial(self._txn_now, request), serializable=is_serializable(request))
+                if is_serializable(request):
+                    self._read_txn(call, request, None)
+                else:
+                    self._replica.read(partial(self._read_txn, call, request))
             else:
                 self._replica.propose("txn", canonical_encoding(request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
@@ -98,6 +103,8 @@ class KvService:
     def _written(self, call: UnaryCall, outcome: Outcome) -> None:
         if isinstance(outcome, bytes):
             call.reply(self._headers.current() + outcome)
+        elif isinstance(outcome, Answer):
+            self._answer(call, outcome)
         else:
             call.fail(outcome.code, outcome.message)
 
@@ -114,60 +121,69 @@ class KvService:
         except (DecodeError, RequestError) as error:
             refuse(call, error)
             return
-        store = self._replica.store
-        if request.range_end and chunked_range.is_long(store, request):
-            self._read_long(call, request)
-        else:
-            self._read(call, partial(self._range_now, request), serializable=request.serializable)
-
-    # A read waits for its turn, and a snapshot may meanwhile put another store in the place of the one that was there when it
-    # came; so the store is looked up only when the read is answered (tests/mixed: a frozen leader wakes).
-
-    def _range_now(self, request: rpc_pb2.RangeRequest) -> bytes:
-        return self._replica.store.range(request)
-
-    def _txn_now(self, request: rpc_pb2.TxnRequest) -> bytes:
-        return self._replica.store.txn(request)
-
-    def _read(self, call: UnaryCall, read: Callable[[], bytes], *, serializable: bool) -> None:
-        if serializable:
-            self._answer(call, read, None)
-        else:
-            self._replica.read(partial(self._answer, call, read))
-
-    def _read_long(self, call: UnaryCall, request: rpc_pb2.RangeRequest) -> None:
-        def begin(error: StatusError | None) -> None:
-            if error is not None:
-                call.fail(error.code, error.message)
-            else:
-                answering = chunked_range.answer(call, self._replica.store, self._headers, request)
-                call.on_cancel = asyncio.get_running_loop().create_task(answering).cancel  # which also keeps the task alive
-
         if request.serializable:
-            begin(None)
+            self._range(call, request, None)
         else:
-            self._replica.read(begin)
+            self._replica.read(partial(self._range, call, request))
 
-    def _answer(self, call: UnaryCall, read: Callable[[], bytes], error: StatusError | None) -> None:
+    # A read waits for the read index; meanwhile an installed snapshot may replace the store. So the store is looked up only
+    # when the read is answered (tests/mixed: a frozen leader wakes up).
+
+    def _range(self, call: UnaryCall, request: rpc_pb2.RangeRequest, error: StatusError | None) -> None:
         try:
             if error is not None:
                 raise error
-            call.reply(self._headers.current() + read())
+            answer = self._replica.store.range(request)
+            if isinstance(answer, bytes):
+                call.reply(self._headers.current() + answer)
+            else:
+                self._answer(call, answer)
         except (InvariantViolation, StorageFailure):
             raise
         except Exception as refusal:
-            # A read changes nothing: what goes wrong in it concerns this client alone, and must not stop the member.
+            # A read changes nothing: its failure concerns this client alone, and must not stop the member.
             call.fail_with(refusal)
 
+    def _read_txn(self, call: UnaryCall, request: rpc_pb2.TxnRequest, error: StatusError | None) -> None:
+        try:
+            if error is not None:
+                raise error
+            self._answer(call, self._replica.store.read_txn(request))
+        except (InvariantViolation, StorageFailure):
+            raise
+        except Exception as refusal:
+            call.fail_with(refusal)
+
+    def _answer(self, call: UnaryCall, answer: Answer) -> None:
+        """Make the answer, now or in later turns, and reply."""
+        header = self._headers.current()
+        if self._scheduler.try_now(answer):
+            call.reply_parts([header, *answer.parts])
+            return
+        job = self._scheduler.start(answer, self._replica.store, partial(_finish, call, header, answer))
+        if job is not None:
+            call.on_cancel = partial(self._scheduler.cancel, job)
+
     async def range_stream(self, stream: ServerStream) -> None:
-        """KV.RangeStream (3.7): a Range in chunks, all read at the revision of the first."""
+        """KV.RangeStream (3.7): a Range in many messages, all read at one revision."""
         request = unmarshal(_RangeRequest.FromString, await stream.receive_one())
         check_range_stream(request)
         if not request.serializable:
             await read_index(self._replica)
-        header = self._headers.current()
-        for chunk in self._replica.store.range_stream(request, header=header, bytes_max=self._chunk_bytes):
-            await stream.send(chunk)
+        store = self._replica.store
+        messages = store.range_stream(request, header=self._headers.current(), bytes_max=self._chunk_bytes)
+        while not messages.is_over:
+            messages.check_revision(store.compact_revision)
+            await self._scheduler.finish(messages, store)
+            await stream.send(messages.message)
+
+
+def _finish(call: UnaryCall, header: bytes, answer: Answer, error: Exception | None) -> None:
+    """Reply with an answer that took several turns."""
+    if error is None:
+        call.reply_parts([header, *answer.parts])
+    else:
+        call.fail_with(error)
 
 
 def refuse(call: UnaryCall, error: Exception) -> None:

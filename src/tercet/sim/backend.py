@@ -9,7 +9,7 @@ and read errors come from the member's disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from random import Random
 from typing import Final
@@ -130,10 +130,6 @@ class SimulatedBackend:
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
         self._disk.before_read()
         return self._reader.get(bucket, key)
-
-    def get_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
-        self._disk.before_read()
-        return [self._reader.get(bucket, key) for key in keys]
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         return self._reader.scan(bucket, start, end)

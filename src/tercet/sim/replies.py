@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, require
-from tercet.mvcc import Store
+from tercet.mvcc import Store, whole_answer
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.sim.history import HistoryViolation, Operation
 from tercet.sim.model import Model
@@ -74,7 +74,7 @@ def check_store(store: Store, backend: Backend, model: Model) -> None:
     store.index.check()
     for revision in range(max(model.compacted, 1), model.revision + 1):
         request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=revision)
-        found = rpc_pb2.RangeResponse.FromString(store.range(request))
+        found = rpc_pb2.RangeResponse.FromString(whole_answer(store.range(request)))
         expected = model.live(revision)
         require(list(found.kvs) == expected, "other data than the log's", revision, found, expected)
     if store.finished_compact_revision == model.compacted:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tercet import errors
 from tercet.errors import RequestError, StatusError, require
-from tercet.mvcc.check import is_read_only
+from tercet.mvcc import is_read_only, whole_answer
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import request_cost
@@ -89,9 +89,9 @@ def _read_now(replica: Replica, operation: Operation, request: Any) -> RequestEr
     operation.revision = store.revision
     try:
         if isinstance(request, rpc_pb2.TxnRequest):
-            operation.response = rpc_pb2.TxnResponse.FromString(store.txn(request))
+            operation.response = rpc_pb2.TxnResponse.FromString(whole_answer(store.read_txn(request)))
             return None
-        response = rpc_pb2.RangeResponse.FromString(store.range(request))
+        response = rpc_pb2.RangeResponse.FromString(whole_answer(store.range(request)))
     except RequestError as error:
         return error
     operation.response = response
@@ -114,10 +114,10 @@ def _write(replica: Replica, operation: Operation, request: Any, done: Done) -> 
     def respond(outcome: Outcome) -> None:
         # The header of a real response is made at this point too: while the entry is applied.
         operation.revision = replica.revision
-        if not isinstance(outcome, bytes):
+        if isinstance(outcome, StatusError):
             done(outcome)
             return
-        operation.response = response_type.FromString(outcome)
+        operation.response = response_type.FromString(whole_answer(outcome))
         operation.took_effect = _has_effect(operation)
         done(None)
 

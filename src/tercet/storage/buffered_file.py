@@ -10,7 +10,7 @@ decided elsewhere (lmdb_commit.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -55,10 +55,6 @@ class BufferedFile:
         stored = pack_key(key)
         pack = self._get_stored(bucket, stored)
         return None if pack is None else unpack(stored, pack).get(key)
-
-    def get_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
-        get = self.get
-        return [get(bucket, key) for key in keys]
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """start <= key < end, ascending. Changes made during the scan are seen if they lie ahead of it."""

@@ -6,7 +6,7 @@ last commit. Callbacks run at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from sortedcontainers import SortedDict
 
@@ -94,9 +94,6 @@ class MemoryBackend:
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
         return self._reader.get(bucket, key)
-
-    def get_many(self, bucket: Bucket, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self._reader.get(bucket, key) for key in keys]
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         return self._reader.scan(bucket, start, end)

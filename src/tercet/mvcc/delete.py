@@ -1,0 +1,119 @@
+"""Deletions that may take several slices: a range of keys, or the keys of a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from tercet.mvcc.encoding import REVISION_BYTES
+from tercet.mvcc.stored_kvs import StoredKvs
+from tercet.mvcc.work import WRITE, Answer, Apply, Budget, Steps
+from tercet.mvcc.write_txn import WriteTxn
+from tercet.proto.wire import varint
+
+_CHUNK: Final = 256
+PREV_KVS: Final = 3
+
+
+class RangeDelete(Steps):
+    """Delete the keys of a range, as one operation of a request.
+
+    deleted: how many so far. previous: their revision keys before the deletion, one after the other, if `remember`.
+    """
+
+    __slots__ = ("_end", "_remember", "_start", "_write", "deleted", "previous")
+
+    def __init__(self, write: WriteTxn, start: bytes, end: bytes | None, *, remember: bool) -> None:
+        self._write = write
+        self._start = start
+        self._end = end
+        self._remember = remember
+        self.deleted = 0
+        self.previous = bytearray()
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        write = self._write
+        while True:
+            chunk = max(1, min(_CHUNK, budget.left // WRITE))
+            keys = list(islice(write.index.keys(self._start, self._end), chunk))
+            if keys:
+                if self._remember:
+                    current = write.index.current
+                    for key in keys:
+                        self.previous += current[key][:REVISION_BYTES]
+                write.delete(keys)
+                self.deleted += len(keys)
+                budget.left -= len(keys) * WRITE
+            if len(keys) < chunk:
+                return False
+            self._start = keys[-1] + b"\0"
+            if budget.left <= 0:
+                return True
+
+
+class DeleteApply(Apply):
+    """A DeleteRange request."""
+
+    __slots__ = ("_before", "_deleting", "_end", "_prev_kv", "_start", "_write")
+
+    def __init__(self, write: WriteTxn, start: bytes, end: bytes | None, *, prev_kv: bool) -> None:
+        self._write = write
+        self._start = start
+        self._end = end
+        self._prev_kv = prev_kv
+        self._before = write.read()
+        self._deleting: RangeDelete | None = None
+        self.is_awaited = False
+
+    def step(self, budget: Budget) -> bool:
+        deleting = self._deleting
+        if deleting is None:
+            self._write.count_delete(prev_kv=self._prev_kv)
+            remember = self._prev_kv and self.is_awaited
+            deleting = self._deleting = RangeDelete(self._write, self._start, self._end, remember=remember)
+        if deleting.step(budget):
+            return True
+        self._write.end()
+        return False
+
+    def outcome(self) -> bytes | Answer:
+        deleting = self._deleting
+        assert deleting is not None
+        body = deleted_field(deleting.deleted)
+        if not deleting.previous:
+            return body
+        return StoredKvs(self._before, deleting.previous, PREV_KVS, body)
+
+
+class KeysDelete(Apply):
+    """Delete given keys, those of a revoked lease, as one request."""
+
+    __slots__ = ("_keys", "_write")
+
+    def __init__(self, write: WriteTxn, keys: Iterator[bytes]) -> None:
+        """keys: in the order of their deletion; deleted meanwhile ones are skipped."""
+        self._write = write
+        self._keys = keys
+        self.is_awaited = False
+
+    def step(self, budget: Budget) -> bool:
+        while budget.left > 0:
+            key = next(self._keys, None)
+            if key is None:
+                self._write.end()
+                return False
+            if key in self._write.index.current:
+                self._write.count_delete(prev_kv=False)
+                self._write.delete([key])
+            budget.left -= WRITE
+        return True
+
+    def outcome(self) -> bytes:
+        return b""
+
+
+def deleted_field(count: int) -> bytes:
+    """The field `deleted` of a DeleteRangeResponse."""
+    return b"\x10" + varint(count) if count else b""

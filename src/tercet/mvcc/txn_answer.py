@@ -1,0 +1,116 @@
+"""The response to a Txn: what its operations returned, and the reads that are still to be made, in slices.
+
+The reads of a write txn are made after it was applied, at the point in history where they stand in it, and only where a client
+waits: a small request can have a large answer, and other members should not pay for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tercet.mvcc.compare import Plan
+from tercet.mvcc.read_txn import ReadTxn
+from tercet.mvcc.work import OPERATION, Answer, Budget
+from tercet.proto.wire import varint
+
+_SUCCEEDED: Final = b"\x10\x01"
+_EMPTY_HEADER: Final = b"\n\0"  # a nested response has a header with nothing in it
+_RESPONSES: Final = 3
+RANGE, PUT, DELETE, TXN = 1, 2, 3, 4  # numbers in ResponseOp
+
+
+class OpResult:
+    """What one operation returned: its number in ResponseOp, its own header, and its body or the read that makes it."""
+
+    __slots__ = ("body", "header", "number", "read")
+
+    def __init__(self, number: int, header: bytes, body: bytes, read: Answer | None = None) -> None:
+        self.number = number
+        self.header = header
+        self.body = body
+        self.read = read
+
+
+class _Frame:
+    """A txn whose response is being put together."""
+
+    __slots__ = ("parts", "plan", "position", "size")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.position = 0
+        self.parts: list[bytes] = [_SUCCEEDED] if plan.succeeded else []
+        self.size = len(_SUCCEEDED) if plan.succeeded else 0
+
+
+class TxnAnswer(Answer):
+    """A TxnResponse. `results`: of all operations, those of nested txns in their place."""
+
+    __slots__ = ("_frames", "_next", "_oldest", "_results", "_size")
+
+    def __init__(self, oldest: ReadTxn, plan: Plan, results: list[OpResult]) -> None:
+        """oldest: of the points in history that its reads are made at."""
+        self._oldest = oldest
+        self._frames = [_Frame(plan)]
+        self._results = results
+        self._next = 0
+        self._size = 0
+        self.parts = []
+
+    @property
+    def size_bytes(self) -> int:
+        read = self._results[self._next].read if self._next < len(self._results) else None
+        return self._size + (0 if read is None else read.size_bytes)
+
+    def pin(self) -> None:
+        self._oldest.pin()
+
+    def unpin(self) -> None:
+        self._oldest.unpin()
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        frames = self._frames
+        while True:
+            frame = frames[-1]
+            if frame.position == len(frame.plan.steps):
+                frames.pop()
+                if not frames:
+                    self.parts = frame.parts
+                    return False
+                budget.left -= len(frame.parts) >> 4
+                _add(frames[-1], TXN, _EMPTY_HEADER, frame.parts, frame.size)
+                frames[-1].position += 1
+                continue
+            step = frame.plan.steps[frame.position]
+            if isinstance(step, Plan):
+                frames.append(_Frame(step))
+                continue
+            if budget.left <= 0:
+                return True
+            result = self._results[self._next]
+            read = result.read
+            if read is not None and read.step(budget):
+                return True
+            budget.left -= OPERATION
+            if result.number:
+                parts = [result.body] if read is None else read.parts
+                size = len(result.body) if read is None else sum(map(len, parts))
+                _add(frame, result.number, result.header, parts, size)
+                self._size += size
+            else:
+                frame.parts.append(b"\x1a\0")  # an operation without a kind is refused when proposed, but a log may hold one
+                frame.size += 2
+            result.read = None
+            self._next += 1
+            frame.position += 1
+
+
+def _add(frame: _Frame, number: int, header: bytes, parts: list[bytes], size: int) -> None:
+    """Append a ResponseOp to the response of `frame`, without copying what is in it."""
+    size += len(header)
+    inner = bytes((number << 3 | 2,)) + varint(size)
+    outer = bytes((_RESPONSES << 3 | 2,)) + varint(len(inner) + size)
+    frame.parts.append(outer + inner + header)
+    frame.parts += parts
+    frame.size += len(outer) + len(inner) + size

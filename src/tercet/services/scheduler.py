@@ -1,0 +1,164 @@
+"""Runs reads in slices between the other work of the event loop, in turn.
+
+A read that the budget of this turn allows is answered at once. Any other one becomes a job; each turn of the loop gives the
+jobs TURN_WORK together, SLICE_WORK each, round-robin. So a client that asks for a million keys, or a hundred clients that
+do, cost the others milliseconds, and raft nothing.
+
+Memory is bounded: while the answers in the making hold more than `held_bytes_max`, only one of them goes on, until it is
+complete; and no more than `jobs_max` may wait. An answer that a connection has taken is the connection's to bound (rpc).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from tercet import errors
+from tercet.mvcc import Budget, Steps, Store
+from tercet.mvcc.work import TURN_WORK
+
+SLICE_WORK: Final = 500
+HELD_BYTES_MAX: Final = 256 << 20
+JOBS_MAX: Final = 10_000
+
+Done = Callable[[Exception | None], None]
+
+
+class Job:
+    """Steps that take more than one slice. `then` is called once: with None when they are done, or with what a step raised."""
+
+    __slots__ = ("size", "steps", "store", "then")
+
+    def __init__(self, steps: Steps, store: Store, then: Done) -> None:
+        self.steps = steps
+        self.store = store
+        self.then = then
+        self.size = 0
+
+
+class Scheduler:
+    """One for each member, on its event loop."""
+
+    __slots__ = ("_budget", "_held_bytes", "_held_bytes_max", "_is_scheduled", "_jobs", "_jobs_max", "_left", "_loop")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, held_bytes_max: int = HELD_BYTES_MAX, jobs_max: int = JOBS_MAX
+    ) -> None:
+        self._loop = loop
+        self._budget = Budget(0)
+        self._left = TURN_WORK  # in this turn of the loop
+        self._jobs: deque[Job] = deque()
+        self._is_scheduled = False
+        self._held_bytes = 0
+        self._held_bytes_max = held_bytes_max
+        self._jobs_max = jobs_max
+
+    def try_now(self, steps: Steps) -> bool:
+        """Take steps in what is left of this turn. Returns whether they are done; if not, `start` a job."""
+        if self._left <= 0 or self._jobs:
+            return False
+        budget = self._budget
+        budget.left = self._left
+        try:
+            return not steps.step(budget)
+        finally:
+            self._left = budget.left
+            self._schedule()
+
+    def start(self, steps: Steps, store: Store, then: Done) -> Job | None:
+        """Do the rest in later turns. None: too many wait already, and `then` has been called.
+
+        The revision that the steps read stays readable; with the store replaced, `then` gets TIMEOUT.
+        """
+        if len(self._jobs) >= self._jobs_max:
+            then(errors.TOO_MANY_REQUESTS)
+            return None
+        job = Job(steps, store, then)
+        steps.pin()
+        self._count(job)
+        self._jobs.append(job)
+        self._schedule()
+        return job
+
+    async def finish(self, steps: Steps, store: Store) -> None:
+        """Take all steps, now or in later turns. Raises what a step raises, TOO_MANY_REQUESTS or TIMEOUT, as `start` does."""
+        if store.is_replaced:
+            raise errors.TIMEOUT
+        if self.try_now(steps):
+            return
+        done: asyncio.Future[None] = self._loop.create_future()
+        job = self.start(steps, store, partial(_settle, done))
+        try:
+            await done
+        except asyncio.CancelledError:
+            if job is not None:
+                self.cancel(job)
+            raise
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job: nobody waits for it. `then` is not called. Without effect on one that is done."""
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self._end(job)
+
+    def close(self) -> None:
+        """Drop all jobs."""
+        while self._jobs:
+            self._end(self._jobs.popleft())
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_scheduled = False
+        self._left = TURN_WORK
+        while self._jobs and self._left > 0:
+            self._run_slice(self._jobs.popleft())
+        if self._jobs:
+            self._schedule()
+
+    def _run_slice(self, job: Job) -> None:
+        budget = self._budget
+        budget.left = allowed = min(SLICE_WORK, self._left)
+        error: Exception | None = None
+        more = False
+        try:
+            if job.store.is_replaced:
+                error = errors.TIMEOUT
+            else:
+                more = job.steps.step(budget)
+        except Exception as caught:
+            error = caught
+        self._left -= max(1, allowed - budget.left)
+        if more:
+            self._count(job)
+            if self._held_bytes > self._held_bytes_max:
+                self._jobs.appendleft(job)
+            else:
+                self._jobs.append(job)
+            return
+        self._end(job)
+        job.then(error)
+
+    def _count(self, job: Job) -> None:
+        size = job.steps.size_bytes
+        self._held_bytes += size - job.size
+        job.size = size
+
+    def _end(self, job: Job) -> None:
+        self._held_bytes -= job.size
+        job.steps.unpin()
+
+
+def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
