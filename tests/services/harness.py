@@ -50,7 +50,7 @@ class ServedMember(LoneMember):
     def __init__(self) -> None:
         self.paused = False
         self._loop = asyncio.get_running_loop()
-        super().__init__(founders=[Member(SELF, ("http://localhost:2380",), "only", ("http://localhost:2379",))])
+        super().__init__(initial_members=[Member(SELF, ("http://localhost:2380",), "only", ("http://localhost:2379",))])
         self.lead()
         headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
         kv = KvService(
