@@ -20,6 +20,7 @@ BELOW: dict[str, set[str]] = {
     "gotext": set(),
     "raft": set(),
     "rpc": set(),
+    "tls": set(),
     "http1": set(),
     "storage": {"raft"},
     "bolt": {"storage"},
@@ -43,6 +44,7 @@ BELOW: dict[str, set[str]] = {
         "peer",
         "raft",
         "rpc",
+        "tls",
     },
     "client": {"rpc"},
     "pki": set(),
@@ -69,7 +71,7 @@ BELOW_DEPLOY: dict[str, set[str]] = {
     "plan": {"pki"},
 }
 # Packages that may use an event loop or threads; the others do no I/O of their own.
-WITH_ASYNCIO = {"rpc", "peer", "http", "http1", "services", "server", "client", "bench", "cli", "storage", "deploy"}
+WITH_ASYNCIO = {"tls", "rpc", "peer", "http", "http1", "services", "server", "client", "bench", "cli", "storage", "deploy"}
 LINES_MAX = 450
 METHODS_MAX = 25
 

@@ -100,14 +100,16 @@ async def member(
         notes,
         snapshot_directory=directory,
         api=api,
-        server_tls=tls[0] if tls else None,
         client_tls=tls[1] if tls else None,
         limits=limits,
     )
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(transport.accept, "127.0.0.1", port, ssl=tls[0] if tls else None)
+    host, bound = server.sockets[0].getsockname()
     try:
-        [(host, bound)] = await transport.serve(f"{scheme}://127.0.0.1:{port}")
         yield Member(transport, notes, f"{scheme}://{host}:{bound}", identity)
     finally:
+        server.close()
         await transport.close()
 
 

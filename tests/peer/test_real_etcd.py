@@ -84,11 +84,12 @@ async def joined(real: Etcd, directory: Path) -> Any:
     directory.mkdir()
     transport = Transport(identity, follower, snapshot_directory=directory, limits=Limits(probe_interval=0.1))
     follower.transport = transport
+    server = await asyncio.get_running_loop().create_server(transport.accept, "127.0.0.1", int(url.rsplit(":", 1)[1]))
     try:
-        await transport.serve(url)
         transport.add_peer(real.id, [real.peer_url])
         yield follower
     finally:
+        server.close()
         await transport.close()
 
 

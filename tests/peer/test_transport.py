@@ -458,20 +458,7 @@ def test_https_peers_need_certificates(tmp_path: Path) -> None:
             await asyncio.sleep(0.2)
             assert one.transport.active_since(2) is None
             assert two.transport.active_since(1) is None
-            with pytest.raises(ValueError, match="certificate"):
-                await one.transport.serve("https://127.0.0.1:0")
             answer = await exchange(two.port, request("GET", "/raft/probing"))
             assert answer == b""
-
-    run(scenario())
-
-
-def test_each_connection_is_admitted_or_refused(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with member(1, tmp_path / "1") as one:
-            one.transport._admit = lambda transport: "not today"
-            assert await exchange(one.port, request("GET", "/raft/probing")) == b""
-            one.transport._admit = lambda transport: None
-            assert (await exchange(one.port, request("GET", "/raft/probing"))).startswith(b"HTTP/1.1 200 ")
 
     run(scenario())

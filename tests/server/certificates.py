@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+BOTH_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -43,7 +45,15 @@ class Authority:
         self.path = str(directory / f"{name}.crt")
         Path(self.path).write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, file: str, cn: str, *sans: str, days: float = 1, password: bytes | None = None) -> Pair:
+    def sign(
+        self,
+        file: str,
+        cn: str,
+        *sans: str,
+        days: float = 1,
+        password: bytes | None = None,
+        usages: tuple[x509.ObjectIdentifier, ...] = BOTH_USAGES,
+    ) -> Pair:
         """A certificate and key in files named `file`. sans: IP addresses and host names."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = []
@@ -58,9 +68,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=2))
             .not_valid_after(now + timedelta(days=days))
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-            )
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -12,12 +11,14 @@ from typing import cast
 
 import pytest
 import uvloop
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tercet.errors import ConfigError
 from tercet.gotext.urls import parse_urls
 from tercet.server.listener import PREFACE, Listener, Services, log_loop_error, open_addresses
 from tercet.server.tls.contexts import ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles
+from tercet.tls import protocol as tls_protocol
 from tests.server.certificates import Authority
 
 Scenario = Callable[[], Awaitable[None]]
@@ -124,6 +125,33 @@ def test_connections_before_start_are_served_after_it(run: Callable[[Scenario], 
     run(scenario)
 
 
+def test_a_bound_address_refuses_connections_until_it_listens(run: Callable[[Scenario], None]) -> None:
+    async def scenario() -> None:
+        (address,) = open_addresses(parse_urls("http://127.0.0.1:0"), listen=False)
+        with pytest.raises(OSError, match=r"refused|Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", address.port)
+        listener = Listener(address, SERVICES)
+        await listener.start()
+        assert await answers(address.port, b"GET") == b"plain:GET;"
+        listener.stop()
+
+    run(scenario)
+
+
+def test_an_address_taken_before_it_listens_is_a_config_error(run: Callable[[Scenario], None]) -> None:
+    async def scenario() -> None:
+        (first,) = open_addresses(parse_urls("http://127.0.0.1:0"), listen=False)
+        (second,) = open_addresses(parse_urls(f"http://127.0.0.1:{first.port}"), listen=False)
+        one, other = Listener(first, SERVICES), Listener(second, SERVICES)
+        await one.start()
+        with pytest.raises(ConfigError, match=f"listen tcp 127.0.0.1:{first.port}: bind: address already in use"):
+            await other.start()
+        one.stop()
+        other.stop()
+
+    run(scenario)
+
+
 def test_a_stopped_listener_keeps_open_connections(run: Callable[[Scenario], None]) -> None:
     async def scenario() -> None:
         listener, port = listening()
@@ -201,7 +229,78 @@ def test_a_rejected_certificate_closes_the_connection_before_any_request(
     assert rejected[-1].__dict__["fields"]["error"] == "client certificate authentication failed"
 
 
-def test_a_handshake_that_fails_is_one_line_without_a_traceback(
+def rejections(caplog: pytest.LogCaptureFixture, endpoint: str = "client") -> list[str]:
+    message = f"rejected connection on {endpoint} endpoint"
+    return [record.__dict__["fields"]["error"] for record in caplog.records if record.message == message]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("client", "alert", "reason"),
+    [
+        ("none", "CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE", "tls: client didn't provide a certificate"),
+        (
+            "unknown",
+            "UNKNOWN_CA",
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+        ),
+        (
+            "expired",
+            "CERTIFICATE_EXPIRED",
+            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid",
+        ),
+        (
+            "wrong usage",
+            "UNSUPPORTED_CERTIFICATE",
+            "tls: failed to verify certificate: x509: certificate specifies an incompatible key usage",
+        ),
+    ],
+)
+def test_a_failed_handshake_sends_an_alert_and_logs_the_reason(
+    run: Callable[[Scenario], None],
+    authority: Authority,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    client: str,
+    alert: str,
+    reason: str,
+    version: ssl.TLSVersion,
+) -> None:
+    (tmp_path / "other").mkdir()
+    pairs = {
+        "unknown": lambda: Authority(tmp_path / "other", "other").sign("c", "client"),
+        "expired": lambda: authority.sign("c", "client", days=-1),
+        "wrong usage": lambda: authority.sign("c", "client", usages=(ExtendedKeyUsageOID.SERVER_AUTH,)),
+    }
+    context = ssl.create_default_context(cafile=authority.path)
+    context.maximum_version = version
+    if client in pairs:
+        pair = pairs[client]()
+        context.load_cert_chain(pair.cert, pair.key)
+
+    async def scenario() -> None:
+        listener, port = listening("https://127.0.0.1:0", tls=tls_of(authority, ca=authority.path))
+        await listener.start()
+        with pytest.raises(ssl.SSLError, match=alert):
+            await asyncio.to_thread(blocking_exchange, port, context)
+        listener.stop()
+
+    run(scenario)
+    assert rejections(caplog) == [reason]
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+def blocking_exchange(port: int, context: ssl.SSLContext) -> bytes:
+    """By the ssl module's sockets: the event loops hide alerts."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(b"x")
+        return secure.recv(100)
+
+
+def test_plain_http_on_a_tls_port_is_logged(
     run: Callable[[Scenario], None], authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -209,12 +308,99 @@ def test_a_handshake_that_fails_is_one_line_without_a_traceback(
         await listener.start()
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await answers(port, b"GET / HTTP/1.1\r\n\r\n")
-        await asyncio.sleep(0.05)
         listener.stop()
 
-    with caplog.at_level(logging.WARNING):
-        run(scenario)
-    assert all(record.exc_info is None for record in caplog.records)
+    run(scenario)
+    assert rejections(caplog) == ["tls: first record does not look like a TLS handshake"]
+
+
+def test_a_client_that_rejects_our_certificate_is_logged(
+    run: Callable[[Scenario], None], authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "other").mkdir()
+    context = ssl.create_default_context(cafile=Authority(tmp_path / "other", "other").path)
+
+    async def scenario() -> None:
+        listener, port = listening("https://127.0.0.1:0", tls=tls_of(authority))
+        await listener.start()
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+            await asyncio.to_thread(blocking_exchange, port, context)
+        while not rejections(caplog):
+            await asyncio.sleep(0.005)
+        listener.stop()
+
+    run(scenario)
+    assert rejections(caplog) == ["remote error: tls: unknown certificate authority"]
+
+
+def test_a_disconnect_during_the_handshake_is_not_logged(
+    run: Callable[[Scenario], None], authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        listener, port = listening("https://127.0.0.1:0", tls=tls_of(authority))
+        await listener.start()
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert await answers(port, b"x", tls=dialing(authority, "h2")) == b"grpc:x;"
+        listener.stop()
+
+    run(scenario)
+    assert rejections(caplog) == []
+
+
+def test_a_handshake_has_a_limit(
+    run: Callable[[Scenario], None],
+    authority: Authority,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tls_protocol, "HANDSHAKE_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        listener, port = listening("https://127.0.0.1:0", tls=tls_of(authority))
+        await listener.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(1)
+        writer.close()
+        listener.stop()
+
+    run(scenario)
+    assert rejections(caplog) == ["tls: handshake timeout"]
+
+
+@pytest.mark.parametrize(
+    ("sans", "reason"),
+    [
+        (("127.0.0.1",), ""),
+        ((), ""),
+        (("localhost",), ""),
+        (("10.9.9.9",), "x509: certificate is valid for 10.9.9.9, not 127.0.0.1"),
+        (("nohost.invalid",), 'tls: "127.0.0.1" does not match any of DNSNames ["nohost.invalid"]'),
+    ],
+)
+def test_a_peer_must_come_from_an_address_of_its_certificate(
+    run: Callable[[Scenario], None],
+    authority: Authority,
+    caplog: pytest.LogCaptureFixture,
+    sans: tuple[str, ...],
+    reason: str,
+) -> None:
+    pair = authority.sign("c", "peer", *sans)
+    context = ClientTls(TlsFiles(ca=authority.path, cert=pair.cert, key=pair.key)).context()
+
+    async def scenario() -> None:
+        tls = tls_of(authority, ca=authority.path, check_san=True)
+        (address,) = open_addresses(parse_urls("https://127.0.0.1:0"))
+        listener = Listener(address, SERVICES, tls=tls, endpoint="peer")
+        await listener.start()
+        try:
+            assert await answers(address.port, b"x", tls=context) == b"secure:x;"
+        except (asyncio.IncompleteReadError, OSError):
+            assert reason
+        listener.stop()
+
+    run(scenario)
+    assert rejections(caplog, "peer") == [reason] * bool(reason)
 
 
 def test_unix_sockets(run: Callable[[Scenario], None], tmp_path: Path) -> None:

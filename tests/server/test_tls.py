@@ -37,14 +37,14 @@ def trusting(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
 
 def test_a_client_that_trusts_the_ca_connects(authority: Authority) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "127.0.0.1")))
-    server, client = handshake(tls.context, trusting(authority))
+    server, client = handshake(tls.context(), trusting(authority))
     assert server.version() == client.version() == "TLSv1.3"
 
 
 def test_a_client_checks_the_address(authority: Authority) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "10.0.0.1")))
     with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
-        handshake(tls.context, trusting(authority))
+        handshake(tls.context(), trusting(authority))
 
 
 @pytest.mark.parametrize("offered", [["h2"], ["http/1.1"], ["h2", "http/1.1"], ["other"]])
@@ -52,38 +52,38 @@ def test_alpn_prefers_http2(authority: Authority, offered: list[str]) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "127.0.0.1")), CLIENT_PROTOCOLS)
     client = trusting(authority)
     client.set_alpn_protocols(offered)
-    server, _ = handshake(tls.context, client)
+    server, _ = handshake(tls.context(), client)
     assert server.selected_alpn_protocol() == next((name for name in CLIENT_PROTOCOLS if name in offered), None)
 
 
 def test_a_trusted_ca_requires_client_certificates(authority: Authority, tmp_path: Path) -> None:
     tls = ServerTls(serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path))
     client = authority.sign("c", "client")
-    server, _ = handshake(tls.context, trusting(authority, client))
+    server, _ = handshake(tls.context(), trusting(authority, client))
     assert common_name(server.getpeercert() or {}) == "client"
     with pytest.raises(ssl.SSLError, match=r"(?i)peer did not return a certificate"):
-        handshake(tls.context, trusting(authority))
+        handshake(tls.context(), trusting(authority))
     (tmp_path / "other").mkdir()
     stranger = Authority(tmp_path / "other").sign("c", "client")
     with pytest.raises(ssl.SSLError, match=r"(?i)certificate verify failed"):
-        handshake(tls.context, trusting(authority, stranger))
+        handshake(tls.context(), trusting(authority, stranger))
 
 
 def test_tls_versions_are_limited(authority: Authority) -> None:
     pair = authority.sign("s", "server", "127.0.0.1")
-    server, _ = handshake(ServerTls(serving(pair, max_version="TLS1.2")).context, trusting(authority))
+    server, _ = handshake(ServerTls(serving(pair, max_version="TLS1.2")).context(), trusting(authority))
     assert server.version() == "TLSv1.2"
     old = trusting(authority)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
-        handshake(ServerTls(serving(pair, min_version="TLS1.3")).context, old)
+        handshake(ServerTls(serving(pair, min_version="TLS1.3")).context(), old)
 
 
 def test_cipher_suites_by_gos_names(authority: Authority) -> None:
     pair = authority.sign("s", "server", "127.0.0.1")
     suites = ("TLS_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384")
     tls = ServerTls(serving(pair, cipher_suites=suites, max_version="TLS1.2"))
-    server, _ = handshake(tls.context, trusting(authority))
+    server, _ = handshake(tls.context(), trusting(authority))
     assert server.cipher()[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"  # type: ignore[index]
     with pytest.raises(ConfigError, match='unexpected TLS cipher suite "x"'):
         ServerTls(serving(pair, cipher_suites=("x",)))
@@ -102,7 +102,7 @@ def replaced(old: Pair, new: Pair) -> None:
 
 
 def shown_serial(tls: ServerTls, authority: Authority) -> int:
-    _, client = handshake(tls.context, trusting(authority))
+    _, client = handshake(tls.context(), trusting(authority))
     return int(client.getpeercert()["serialNumber"], 16)  # type: ignore[index, arg-type]
 
 
@@ -133,10 +133,10 @@ def test_a_new_ca_is_used_for_new_connections(authority: Authority, tmp_path: Pa
     other = Authority(tmp_path / "other")
     client = other.sign("c", "client")
     with pytest.raises(ssl.SSLError):
-        handshake(tls.context, trusting(authority, client))
+        handshake(tls.context(), trusting(authority, client))
     trusted = trusting(authority, client)  # before its own view of the CA changes
     shutil.copy(other.path, authority.path)
-    server, _ = handshake(tls.context, trusted)
+    server, _ = handshake(tls.context(), trusted)
     assert server.getpeercert()
 
 
@@ -148,14 +148,14 @@ def test_a_dialer_presents_a_renewed_certificate(authority: Authority) -> None:
     assert dialer.context() is first
     new = authority.sign("next", "client")
     replaced(old, new)
-    server, _ = handshake(tls.context, dialer.context())
+    server, _ = handshake(tls.context(), dialer.context())
     assert int(server.getpeercert()["serialNumber"], 16) == new.serial  # type: ignore[index, arg-type]
 
 
 def test_a_dialer_can_have_its_own_certificate(authority: Authority) -> None:
     server_pair, client_pair = authority.sign("s", "server", "127.0.0.1"), authority.sign("c", "client")
     files = serving(server_pair, ca=authority.path, client_cert=client_pair.cert, client_key=client_pair.key)
-    server, _ = handshake(ServerTls(files).context, ClientTls(files).context())
+    server, _ = handshake(ServerTls(files).context(), ClientTls(files).context())
     assert int(server.getpeercert()["serialNumber"], 16) == client_pair.serial  # type: ignore[index, arg-type]
 
 
@@ -196,7 +196,7 @@ def test_a_bad_file_is_named_in_the_error(authority: Authority, tmp_path: Path) 
 
 def reason(authority: Authority, client: Pair, **rules: object) -> str:
     files = serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path, **rules)
-    server, _ = handshake(ServerTls(files).context, trusting(authority, client))
+    server, _ = handshake(ServerTls(files).context(), trusting(authority, client))
     return PeerCheck(files).reason(server)
 
 
@@ -227,7 +227,7 @@ def test_a_changed_crl_is_read_again(authority: Authority) -> None:
     client = authority.sign("c", "c")
     files = serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path, crl=authority.revoke())
     check = PeerCheck(files)
-    server, _ = handshake(ServerTls(files).context, trusting(authority, client))
+    server, _ = handshake(ServerTls(files).context(), trusting(authority, client))
     assert check.reason(server) == ""
     authority.revoke(client.serial)
     os.utime(files.crl, ns=(1, 1))
@@ -287,7 +287,7 @@ def test_auto_tls_generates_a_certificate_once(tmp_path: Path) -> None:
     files = with_self_signed(TlsFiles(prefix="peer-"), directory, urls, years=1)
     key = Path(files.key).read_bytes()
     assert os.stat(files.key).st_mode & 0o777 == 0o600
-    server, _ = handshake(ServerTls(files).context, ClientTls(files).context())
+    server, _ = handshake(ServerTls(files).context(), ClientTls(files).context())
     assert server.version()
     assert with_self_signed(TlsFiles(), directory, urls, years=1).key == files.key
     assert Path(files.key).read_bytes() == key

@@ -144,19 +144,19 @@ class Body:
 class ServerConnection(asyncio.Protocol):
     """`connections`: the listener's set of open connections, which this object joins and leaves.
 
-    admit: called with the transport of each connection; returns a reason to refuse it, or None.
+    first_chunk: what was read before this protocol took over the transport.
     """
 
     def __init__(
         self,
         application: Application,
         connections: set[ServerConnection],
-        admit: Callable[[asyncio.BaseTransport], str | None] | None = None,
         io_timeout: float = IO_TIMEOUT_SECONDS,
+        first_chunk: bytes = b"",
     ) -> None:
         self._application = application
         self._connections = connections
-        self._admit = admit
+        self._first_chunk = first_chunk
         self._io_timeout = io_timeout
         self._http = h11.Connection(h11.SERVER)
         self._loop = asyncio.get_running_loop()
@@ -173,15 +173,16 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
-        reason = self._admit(transport) if self._admit is not None else None
         if len(self._connections) >= CONNECTIONS_MAX:
-            reason = f"{CONNECTIONS_MAX} connections are open"
-        if reason is not None:
-            logger.warning("refused a connection to the peer listener from %s: %s", _address(transport), reason)
+            text = "refused a connection to the peer listener from %s: %d connections are open"
+            logger.warning(text, _address(transport), CONNECTIONS_MAX)
             self._transport.abort()
             return
         self._connections.add(self)
         self._timer = self._loop.call_later(self._io_timeout, self._check_deadline)
+        first, self._first_chunk = self._first_chunk, b""
+        if first:
+            self.data_received(first)
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()

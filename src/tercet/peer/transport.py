@@ -15,13 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 from tercet.http1.client import HttpClient
-from tercet.http1.origin import parse_origin
-from tercet.http1.server import IO_TIMEOUT_SECONDS, Request, Response, ServerConnection, StreamResponse, text_response
+from tercet.http1.server import Request, Response, ServerConnection, StreamResponse, text_response
 from tercet.peer.context import Context, Handler, Limits
 from tercet.peer.headers import Identity
 from tercet.peer.member_endpoints import MemberApi, MemberEndpoints
@@ -44,8 +43,7 @@ class Transport:
 
     api: answers /members, /version and the like; without it the listener serves only /raft.
     snapshot_directory: received databases are stored here, as `%016x.snap.db`.
-    server_tls, client_tls: contexts for https peer URLs; the client's holds this member's certificate.
-    admit: called with each accepted connection, after its TLS handshake; returns a reason to refuse it, or None.
+    client_tls: context for https peer URLs, with this member's certificate.
     dial_timeout: seconds; etcd's is an election timeout and one second.
     """
 
@@ -56,9 +54,7 @@ class Transport:
         *,
         snapshot_directory: Path,
         api: MemberApi | None = None,
-        server_tls: ssl.SSLContext | None = None,
         client_tls: ssl.SSLContext | None = None,
-        admit: Callable[[asyncio.BaseTransport], str | None] | None = None,
         dial_timeout: float = 2.0,
         limits: Limits | None = None,
     ) -> None:
@@ -66,43 +62,17 @@ class Transport:
         self._context = Context(identity, handler, self._client, snapshot_directory, limits or Limits())
         self._raft_endpoints = RaftEndpoints(self._context, self)
         self._member_endpoints = MemberEndpoints(identity.cluster_id, api) if api is not None else None
-        self._server_tls = server_tls
-        self._admit = admit
-        self._servers: list[asyncio.Server] = []
         self._connections: set[ServerConnection] = set()
         self._peers: dict[int, Peer] = {}
         self._remotes: dict[int, Remote] = {}
         self._tasks = Tasks()
         self._snapshots = 0
         self._closed = False
+        remove_stale(snapshot_directory)
 
-    # Listening
-
-    async def serve(self, *urls: str) -> list[tuple[str, int]]:
-        """Listen on these peer URLs (http or https; port 0 picks one). Returns the bound addresses.
-
-        Raises ValueError for a bad URL, or for an https one without `server_tls`; OSError if it cannot bind.
-        """
-        origins = [parse_origin(url) for url in urls]
-        if any(origin.tls for origin in origins) and self._server_tls is None:
-            raise ValueError("an https peer URL needs a certificate and a key")
-        remove_stale(self._context.snapshot_directory)
-        loop = asyncio.get_running_loop()
-        bound: list[tuple[str, int]] = []
-        for origin in origins:
-            server = await loop.create_server(
-                lambda: ServerConnection(self._answer, self._connections, self._admit, self._context.limits.read_timeout),
-                origin.host,
-                origin.port,
-                ssl=self._server_tls if origin.tls else None,
-                ssl_handshake_timeout=IO_TIMEOUT_SECONDS if origin.tls else None,
-                ssl_shutdown_timeout=1.0 if origin.tls else None,
-                backlog=128,
-            )
-            self._servers.append(server)
-            sockets = cast(Any, server).sockets  # asyncio's type is a tuple, uvloop returns a list, which compiled code refuses
-            bound.extend(socket.getsockname()[:2] for socket in sockets)
-        return bound
+    def accept(self, first_chunk: bytes = b"") -> asyncio.Protocol:
+        """The protocol of a connection to this member's peer listener. first_chunk: what has been read from it already."""
+        return ServerConnection(self._answer, self._connections, self._context.limits.read_timeout, first_chunk)
 
     # Members
 
@@ -189,11 +159,9 @@ class Transport:
     # Closing
 
     async def close(self) -> None:
-        """Stop listening, dialling and sending. Returns after the last task has ended, a second at most."""
+        """Stop dialling and sending, and close all connections. Returns after the last task has ended, a second at most."""
         self._closed = True
         self._context.close()
-        for server in self._servers:
-            server.close()
         known: list[Remote] = [*self._peers.values(), *self._remotes.values()]
         self._peers.clear()
         self._remotes.clear()

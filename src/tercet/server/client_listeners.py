@@ -24,7 +24,7 @@ from tercet.server.peer_api import versions
 from tercet.server.probes import MemberProbes, raft_status
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.tls.auto_tls import with_self_signed
-from tercet.server.tls.contexts import ServerTls
+from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ServerTls
 from tercet.server.tls.files import client_tls
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,9 @@ class ClientListeners:
             files = with_self_signed(files, str(self_signed), config.listen_client_urls, years=years)
         self.files = files
         """Empty without TLS."""
-        self._tls = ServerTls(files) if not files.is_empty else None
+        with_http = not config.listen_client_http_urls
+        self._tls = ServerTls(files, CLIENT_PROTOCOLS if with_http else ("h2",)) if not files.is_empty else None
+        self._http_tls = ServerTls(files, ("http/1.1",)) if not files.is_empty else None
         try:
             self._client_addresses = self._bind(config.listen_client_urls)
             self._http_addresses = self._bind(config.listen_client_http_urls)
@@ -73,15 +75,15 @@ class ClientListeners:
         plain, secure = _http(routes, is_secure=False), _http(routes, is_secure=True)
         with_http = not self._http_addresses
         services = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
-        await self._listen(self._client_addresses, services)
-        await self._listen(self._http_addresses, Services(None, plain, secure))
+        await self._listen(self._client_addresses, services, self._tls)
+        await self._listen(self._http_addresses, Services(None, plain, secure), self._http_tls)
         metrics = _http(self._routes(member, scrape, health, metrics_only=True), is_secure=True)
-        await self._listen(self._metrics_addresses, Services(None, metrics, metrics))
+        await self._listen(self._metrics_addresses, Services(None, metrics, metrics), self._http_tls)
         return server
 
-    async def _listen(self, addresses: Sequence[Address], services: Services) -> None:
+    async def _listen(self, addresses: Sequence[Address], services: Services, tls: ServerTls | None) -> None:
         for address in addresses:
-            listener = Listener(address, services, tls=self._tls)
+            listener = Listener(address, services, tls=tls)
             await listener.start()
             self._listeners.append(listener)
             for url in address.urls:

@@ -1,18 +1,19 @@
-"""Listening sockets, and who gets a connection: gRPC or HTTP.
+"""Listening sockets and the dispatch of their connections to gRPC or HTTP.
 
-One address may speak both, and both with and without TLS:
+One address can serve both, each with and without TLS:
 
-    http    the first bytes say it: HTTP/2's preface means gRPC, anything else HTTP/1.1
-    https   ALPN says it: h2 goes to the gRPC server, which passes plain requests on; the rest to HTTP/1.1
-    both    the first byte says whether a TLS handshake begins
+    http    by the first bytes: the preface of HTTP/2 selects gRPC, anything else HTTP/1.1
+    https   by ALPN: h2 selects the gRPC server, which passes plain requests on; anything else HTTP/1.1
+    both    by the first byte, which begins a TLS handshake or not
 
-Sockets are opened early and served late: until the member is ready, the kernel lets clients connect and wait, as etcd does.
+Sockets are bound early and served late: until the member is ready, connections wait in the kernel's queue, as with etcd.
+
+Source: etcd server/embed/serve.go, client/pkg/transport/listener_tls.go (the line "rejected connection").
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
@@ -27,21 +28,21 @@ from tercet.gotext.urls import Url
 from tercet.server.logs.zap_format import fields
 from tercet.server.tls.contexts import ServerTls
 from tercet.server.tls.verification import PeerCheck
+from tercet.tls import TlsProtocol
 
 logger = logging.getLogger(__name__)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _BACKLOG = 1024
 _FIRST_BYTES_SECONDS = 300.0
-_HANDSHAKE_SECONDS = 30.0
-_TLS_HANDSHAKE = 0x16
+_HANDSHAKE_RECORD = 0x16
 
 ProtocolFactory = Callable[[bytes], asyncio.Protocol]
-"""Makes the protocol of a connection, given what has been read of it already."""
+"""Makes the protocol of a connection. Argument: the bytes already read from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A bound socket and the URLs that name it: one, or an http and an https one."""
+    """A bound socket and its URLs: one, or one with http and one with https."""
 
     socket: socket.socket
     urls: tuple[Url, ...]
@@ -56,20 +57,25 @@ class Address:
 
     @property
     def port(self) -> int:
-        """The port in use, also where the URL said 0."""
+        """The bound port, also if the URL has port 0."""
         name = self.socket.getsockname()
         return int(name[1]) if isinstance(name, tuple) else 0
 
 
-def open_addresses(urls: Iterable[Url], *, reuse_port: bool = False, reuse_address: bool = False) -> list[Address]:
-    """Bind and listen on each address once. Raises ConfigError with Go's text, and leaves nothing open then."""
+def open_addresses(
+    urls: Iterable[Url], *, reuse_port: bool = False, reuse_address: bool = False, listen: bool = True
+) -> list[Address]:
+    """Bind each address once, and listen. Raises ConfigError with Go's text, after closing the other sockets.
+
+    listen=False: connections are refused until a Listener starts, instead of waiting for it.
+    """
     by_address: dict[str, list[Url]] = {}
     for url in urls:
         by_address.setdefault(url.address, []).append(url)
     opened: list[Address] = []
     try:
         for named in by_address.values():
-            opened.append(Address(_listen(named[0], reuse_port, reuse_address), tuple(named)))
+            opened.append(Address(_bind(named[0], reuse_port, reuse_address, listen), tuple(named)))
     except ConfigError:
         for address in opened:
             address.socket.close()
@@ -77,32 +83,37 @@ def open_addresses(urls: Iterable[Url], *, reuse_port: bool = False, reuse_addre
     return opened
 
 
-def _listen(url: Url, reuse_port: bool, reuse_address: bool) -> socket.socket:
+def _bind(url: Url, reuse_port: bool, reuse_address: bool, listen: bool) -> socket.socket:
     family, where, shown = _where(url)
     listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         if family != socket.AF_UNIX:
-            # Go's listeners set it always; --socket-reuse-address is for systems where that is not enough.
+            # Go's listeners always set it; --socket-reuse-address has no further effect here.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif os.path.exists(url.address):
-            os.unlink(url.address)  # left by a process that is gone
+            os.unlink(url.address)  # left by a process that has exited
         if reuse_port:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if url.host == "::" else 1)
         listening.bind(where)
-        listening.listen(_BACKLOG)
+        if listen:
+            listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        raise ConfigError(f"listen {shown}: bind: {os.strerror(error.errno or 0).lower()}") from error
+        raise _bind_error(shown, error) from error
     except OverflowError as error:
         listening.close()
         raise ConfigError(f"listen tcp: address {url.port}: invalid port") from error
     return listening
 
 
+def _bind_error(shown: str, error: OSError) -> ConfigError:
+    return ConfigError(f"listen {shown}: bind: {os.strerror(error.errno or 0).lower()}")
+
+
 def _where(url: Url) -> tuple[socket.AddressFamily, Any, str]:
-    """(family, what to bind, how Go prints it)."""
+    """(family, address to bind, its text in Go's errors)."""
     if url.is_unix:
         return socket.AF_UNIX, url.address, f"unix {url.address}"
     host = "127.0.0.1" if url.host == "localhost" else url.host
@@ -112,7 +123,7 @@ def _where(url: Url) -> tuple[socket.AddressFamily, Any, str]:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What an address serves. grpc takes HTTP/2, plain_http and secure_http HTTP/1.1; None refuses it."""
+    """Protocols by kind of connection; a connection for None is closed. grpc: HTTP/2. plain_http, secure_http: HTTP/1.1."""
 
     grpc: ProtocolFactory | None
     plain_http: ProtocolFactory | None
@@ -120,7 +131,7 @@ class Services:
 
 
 class Listener:
-    """Serves one address. endpoint: "client" or "peer", for the log."""
+    """Serves one address. endpoint: "client" or "peer", for the log. Raises ConfigError for a TLS URL without `tls`."""
 
     def __init__(self, address: Address, services: Services, *, tls: ServerTls | None = None, endpoint: str = "client") -> None:
         if address.has_tls and tls is None:
@@ -131,46 +142,50 @@ class Listener:
         self._check = PeerCheck(tls.files) if tls is not None else None
         self._endpoint = endpoint
         self._server: asyncio.AbstractServer | None = None
-        self._acceptor: _Acceptor | None = None
 
     async def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._tls is not None and self._address.has_plain:
-            self._acceptor = _Acceptor(loop, self._address.socket, self._plain, self._secure, self._tls.context)
-            self._acceptor.start()
-        elif self._tls is not None:
-            self._server = await loop.create_server(
-                self._secure,
-                sock=self._address.socket,
-                ssl=self._tls.context,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-                backlog=_BACKLOG,
-            )
+        """Raises ConfigError if another process listens on the address by now."""
+        if self._tls is None:
+            factory: Callable[[], asyncio.BaseProtocol] = self._plain
         else:
-            self._server = await loop.create_server(self._plain, sock=self._address.socket, backlog=_BACKLOG)
+            factory = self._either if self._address.has_plain else self._secure
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(factory, sock=self._address.socket, backlog=_BACKLOG)
+        except OSError as error:
+            raise _bind_error(_where(self._address.urls[0])[2], error) from error
 
     def stop(self) -> None:
-        """Accept no more connections; those that are open stay open."""
+        """Accept no more connections; open ones stay open."""
         if self._server is not None:
             self._server.close()
-        if self._acceptor is not None:
-            self._acceptor.stop()
         self._address.socket.close()
 
     def _plain(self) -> asyncio.Protocol:
-        return _Sniffing(self._services)
+        return _Sniffing(self._services, None)
 
-    def _secure(self) -> asyncio.Protocol:
-        return _Negotiated(self._services, self._check, self._endpoint)
+    def _either(self) -> asyncio.Protocol:
+        return _Sniffing(self._services, self._secure)
+
+    def _secure(self) -> TlsProtocol:
+        assert self._tls is not None
+        return TlsProtocol(self._tls.context(), self._negotiated, on_rejected=self._rejected)
+
+    def _negotiated(self) -> asyncio.Protocol:
+        return _Negotiated(self._services, self._check, self._rejected)
+
+    def _rejected(self, transport: asyncio.BaseTransport, reason: str) -> None:
+        log_rejected(self._endpoint, transport, reason)
 
 
 class _Sniffing(asyncio.Protocol):
-    """Looks at the first bytes of a connection without TLS, then hands it over with them."""
+    """Reads the first bytes of a connection, then hands it over with them. secure: makes the protocol for TLS, if served."""
 
-    __slots__ = ("_first", "_services", "_timer", "_transport")
+    __slots__ = ("_first", "_secure", "_services", "_timer", "_transport")
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, secure: Callable[[], TlsProtocol] | None) -> None:
         self._services = services
+        self._secure = secure
         self._first = b""
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -181,11 +196,21 @@ class _Sniffing(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         first = self._first = self._first + data
-        if len(first) < len(PREFACE) and PREFACE.startswith(first):
-            return  # still both are possible
-        services = self._services
-        _hand_over(self._transport, services.grpc if first.startswith(PREFACE) else services.plain_http, first)
+        if self._secure is not None and first[0] == _HANDSHAKE_RECORD:
+            self._begin_tls(self._secure(), first)
+        elif len(first) < len(PREFACE) and PREFACE.startswith(first):
+            return  # may still be either
+        else:
+            services = self._services
+            _hand_over(self._transport, services.grpc if first.startswith(PREFACE) else services.plain_http, first)
         self._stop_timer()
+
+    def _begin_tls(self, protocol: TlsProtocol, first: bytes) -> None:
+        transport = self._transport
+        assert transport is not None
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.receive(first)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -197,24 +222,49 @@ class _Sniffing(asyncio.Protocol):
 
 
 class _Negotiated(asyncio.Protocol):
-    """Chooses by what the TLS handshake agreed on, after the rules about certificates."""
+    """After a TLS handshake: checks the client's certificate, then hands over by ALPN."""
 
-    __slots__ = ("_check", "_endpoint", "_services")
+    __slots__ = ("_check", "_on_rejected", "_services", "_task")
 
-    def __init__(self, services: Services, check: PeerCheck | None, endpoint: str) -> None:
+    def __init__(
+        self, services: Services, check: PeerCheck | None, on_rejected: Callable[[asyncio.BaseTransport, str], None]
+    ) -> None:
         self._services = services
         self._check = check
-        self._endpoint = endpoint
+        self._on_rejected = on_rejected
+        self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection: ssl.SSLObject = transport.get_extra_info("ssl_object")
         reason = self._check.reason(connection) if self._check is not None else ""
+        remote = transport.get_extra_info("peername")
         if reason:
-            _log_rejected(self._endpoint, transport, reason)
-            cast(asyncio.Transport, transport).abort()
-            return
-        is_http2 = connection.selected_alpn_protocol() == "h2"
+            self._reject(transport, reason)
+        elif self._check is not None and self._check.checks_address and isinstance(remote, tuple):
+            cast(asyncio.Transport, transport).pause_reading()
+            self._task = asyncio.get_running_loop().create_task(self._check_address(self._check, transport, str(remote[0])))
+        else:
+            self._select(transport)
+
+    async def _check_address(self, check: PeerCheck, transport: asyncio.BaseTransport, remote: str) -> None:
+        reason = await check.address_reason(transport.get_extra_info("ssl_object"), remote)
+        if reason:
+            self._reject(transport, reason)
+        else:
+            self._select(transport)
+            cast(asyncio.Transport, transport).resume_reading()
+
+    def _select(self, transport: asyncio.BaseTransport) -> None:
+        is_http2 = transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
         _hand_over(transport, self._services.grpc if is_http2 else self._services.secure_http, b"")
+
+    def _reject(self, transport: asyncio.BaseTransport, reason: str) -> None:
+        self._on_rejected(transport, reason)
+        cast(asyncio.Transport, transport).abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _hand_over(transport: asyncio.BaseTransport | None, factory: ProtocolFactory | None, first: bytes) -> None:
@@ -228,90 +278,11 @@ def _hand_over(transport: asyncio.BaseTransport | None, factory: ProtocolFactory
     protocol.connection_made(transport)
 
 
-class _Acceptor:
-    """Accepts on an address that speaks with and without TLS, and looks at the first byte before the event loop does.
-
-    asyncio cannot begin TLS on a connection of which bytes have been read, so the byte is only peeked at.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        listening: socket.socket,
-        plain: Callable[[], asyncio.Protocol],
-        secure: Callable[[], asyncio.Protocol],
-        context: ssl.SSLContext,
-    ) -> None:
-        self._loop = loop
-        self._listening = listening
-        self._plain = plain
-        self._secure = secure
-        self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self) -> None:
-        self._spawn(self._accept())
-
-    def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-
-    def _spawn(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = await self._loop.sock_accept(self._listening)
-            except OSError as error:  # out of file descriptors, or a client that left
-                logger.warning("accept failed", extra=fields(error=str(error)))
-                await asyncio.sleep(0.1)
-                continue
-            self._spawn(self._serve(connection))
-
-    async def _serve(self, connection: socket.socket) -> None:
-        try:
-            async with asyncio.timeout(_FIRST_BYTES_SECONDS):
-                await self._readable(connection)
-            first = connection.recv(1, socket.MSG_PEEK)
-            if first and first[0] == _TLS_HANDSHAKE:
-                await self._loop.connect_accepted_socket(
-                    self._secure, connection, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_SECONDS
-                )
-            else:
-                await self._loop.connect_accepted_socket(self._plain, connection)
-        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            connection.close()
-            logger.debug("connection ended before its first request", extra=fields(error=str(error)))
-        except asyncio.CancelledError:
-            connection.close()
-            raise
-
-    async def _readable(self, connection: socket.socket) -> None:
-        ready = self._loop.create_future()
-        self._loop.add_reader(connection.fileno(), _wake, ready)
-        try:
-            await ready
-        finally:
-            self._loop.remove_reader(connection.fileno())
-
-
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
-
-
 def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """For `loop.set_exception_handler`: what strangers do to a connection is one line, the rest keeps its traceback."""
+    """For `loop.set_exception_handler`: connection errors are a line without a traceback."""
     error = context.get("exception")
     if isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):
-        transport = context.get("transport")
-        if transport is not None:
-            _log_rejected("client", cast(asyncio.BaseTransport, transport), str(error))
-        else:
-            logger.warning("rejected connection", extra=fields(error=str(error)))
+        logger.warning("connection failed", extra=fields(error=str(error)))
         return
     logger.error(
         str(context.get("message", "error in the event loop")),
@@ -320,9 +291,8 @@ def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     )
 
 
-def _log_rejected(endpoint: str, transport: asyncio.BaseTransport, reason: str) -> None:
-    remote: Any = None
-    with contextlib.suppress(Exception):  # a transport that is closing may refuse to say
-        remote = transport.get_extra_info("peername")
+def log_rejected(endpoint: str, transport: asyncio.BaseTransport, reason: str) -> None:
+    """etcd's line about a connection that was closed before its first request. endpoint: "client" or "peer"."""
+    remote = transport.get_extra_info("peername")
     shown = join_host_port(str(remote[0]), int(remote[1])) if isinstance(remote, tuple) else str(remote or "")
     logger.warning(f"rejected connection on {endpoint} endpoint", extra=fields(remote_addr=shown, error=reason))

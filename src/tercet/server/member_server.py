@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 
 from tercet.config.initial_cluster import check_initial_members, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
-from tercet.errors import ConfigError, StatusError
+from tercet.errors import StatusError
 from tercet.peer import Identity, Limits, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
@@ -29,20 +29,17 @@ from tercet.server.cluster_version import monitor_cluster_version
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
-from tercet.server.listener import open_addresses
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
 from tercet.server.peer_api import PeerApi
+from tercet.server.peer_listeners import PeerListeners
 from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.startup_checks import check_listeners
 from tercet.server.systemd import notify_ready
-from tercet.server.tls.auto_tls import with_self_signed
-from tercet.server.tls.contexts import PEER_PROTOCOLS, ClientTls, ServerTls
-from tercet.server.tls.files import TlsFiles, peer_tls
-from tercet.server.tls.verification import PeerCheck
+from tercet.server.tls.contexts import ClientTls
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
@@ -83,11 +80,11 @@ class MemberServer:
         paths.create()
         await self._lock(paths)
         zap_format.write_lines(check_listeners(config))
-        for address in open_addresses(config.listen_peer_urls):
-            address.socket.close()  # fail on a port in use before data is written; the transport binds it again
+        peer_listeners = PeerListeners(config, paths.data / "fixtures" / "peer")
+        self._closing.callback(peer_listeners.close_sockets)
+        peer_files = peer_listeners.files
         listeners = ClientListeners(config, paths.data / "fixtures" / "client")
         self._closing.callback(listeners.close_sockets)
-        peer_files = self._peer_files(paths)
         client = PeerClient(ClientTls(peer_files).context() if not peer_files.is_empty else None)
         self._closing.push_async_callback(client.close)
         bootstrap = await self._bootstrap(paths, client)
@@ -109,7 +106,7 @@ class MemberServer:
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
         api = PeerApi(member.replica, headers, cluster, maintenance)
-        await self._connect(opened, member, bootstrap, api, paths, peer_files)
+        await self._connect(opened, member, bootstrap, api, paths, peer_listeners)
         self._begin_tasks(member, client)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
         scheduler = Scheduler(asyncio.get_running_loop())
@@ -150,14 +147,6 @@ class MemberServer:
         self._closing.callback(lock.release)
         taken = fields(path=lock.path)
         await lock.wait(on_slow=lambda: logger.info("db file is flocked by another process, or taking too long", extra=taken))
-
-    def _peer_files(self, paths: Paths) -> TlsFiles:
-        config = self._config
-        files = peer_tls(config)
-        if config.peer_auto_tls and files.is_empty:
-            directory = str(paths.data / "fixtures" / "peer")
-            files = with_self_signed(files, directory, config.listen_peer_urls, years=config.self_signed_cert_validity)
-        return files
 
     async def _bootstrap(self, paths: Paths, client: PeerClient) -> Bootstrap | None:
         """This member's identity on its first start; None on a restart."""
@@ -225,10 +214,10 @@ class MemberServer:
         bootstrap: Bootstrap | None,
         api: PeerApi,
         paths: Paths,
-        files: TlsFiles,
+        listeners: PeerListeners,
     ) -> None:
         """Start to listen for peers and to dial them: the member takes part in the cluster from here on."""
-        config = self._config
+        config, files = self._config, listeners.files
         identity = Identity(
             id=opened.member_id,
             cluster_id=opened.cluster_id,
@@ -240,17 +229,13 @@ class MemberServer:
             member,
             snapshot_directory=paths.snapshots,
             api=api,
-            server_tls=None if files.is_empty else ServerTls(files, PEER_PROTOCOLS).context,
             client_tls=None if files.is_empty else ClientTls(files).context(),
-            admit=_peer_check(files),
             dial_timeout=1 + config.election_timeout / 1000,
             limits=Limits(read_timeout=config.raft_read_timeout_seconds, write_timeout=config.raft_write_timeout_seconds),
         )
         self._closing.push_async_callback(transport.close)
-        try:
-            await transport.serve(*(url.text for url in config.listen_peer_urls))
-        except OSError as error:
-            raise ConfigError(f"listen tcp: {os.strerror(error.errno or 0).lower()}") from error
+        await listeners.open(transport.accept)
+        self._closing.callback(listeners.stop)
         for one in bootstrap.others if bootstrap else ():
             transport.add_remote(one.id, one.peer_urls)
         member.start(transport)
@@ -283,19 +268,6 @@ class MemberServer:
             await transfer_leadership(replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
             logger.warning("leadership transfer failed: %s", error)
-
-
-def _peer_check(files: TlsFiles) -> Callable[[asyncio.BaseTransport], str | None] | None:
-    """Checks of a peer's certificate that the handshake does not make: revocation, allowed names."""
-    if files.is_empty:
-        return None
-    check = PeerCheck(files)
-
-    def admit(transport: asyncio.BaseTransport) -> str | None:
-        connection = transport.get_extra_info("ssl_object")
-        return (check.reason(connection) or None) if connection is not None else None
-
-    return admit
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -1,11 +1,9 @@
-"""TLS contexts for listeners and dialers, made from files that may change while the member runs.
+"""TLS contexts of listeners and dialers, from files that may change while the member runs.
 
-A certificate is replaced by replacing its files: every new connection sees them as they are now, as with etcd. A listener's
-context cannot be exchanged under asyncio, so it asks, at each handshake, through its server-name callback, and hands the
-connection the newest context that loads. Files that do not load (half-written, say) leave the last good ones in use, with one
-warning.
+A certificate is renewed by replacing its files: each new connection gets them as they are, as with etcd (GetCertificate). Files
+that do not load, half-written for example, leave the previous ones in use, with one warning.
 
-At start there is no last good one: a file that is unreadable, does not fit or has expired is a ConfigError that names it.
+At start there are no previous ones: a file that is unreadable, does not match or has expired is a ConfigError that names it.
 """
 
 from __future__ import annotations
@@ -30,25 +28,25 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class _Reloading:
-    """The newest context that the files give."""
+    """The context of the files, rebuilt when they change."""
 
     def __init__(self, paths: Sequence[str], build: Callable[[], ssl.SSLContext]) -> None:
         self._paths = [path for path in paths if path]
         self._build = build
-        self._stamp = self._look()
+        self._stamp = self._stamps()
         self.current = build()
 
     def refresh(self) -> ssl.SSLContext:
-        stamp = self._look()
+        stamp = self._stamps()
         if stamp != self._stamp:
             self._stamp = stamp
             try:
                 self.current = self._build()
             except ConfigError as error:
-                logger.warning("changed TLS files do not load; the old ones stay in use", extra=fields(error=str(error)))
+                logger.warning("changed TLS files do not load; keeping the previous ones", extra=fields(error=str(error)))
         return self.current
 
-    def _look(self) -> Stamp:
+    def _stamps(self) -> Stamp:
         return tuple(_stamp(path) for path in self._paths)
 
 
@@ -69,12 +67,10 @@ class ServerTls:
             raise ConfigError("KeyFile and CertFile are not presented")
         self.files = files
         self._reloading = _Reloading((files.cert, files.key, files.ca), lambda: server_context(files, protocols))
-        self.context = self._reloading.current
-        """For `ssl=` of asyncio; it stays the same object for the life of the listener."""
-        self.context.sni_callback = self._choose
 
-    def _choose(self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._reloading.refresh()
+    def context(self) -> ssl.SSLContext:
+        """For one connection: call it for each."""
+        return self._reloading.refresh()
 
 
 class ClientTls:
@@ -82,11 +78,11 @@ class ClientTls:
 
     def __init__(self, files: TlsFiles) -> None:
         files.check_pairs()
-        cert, key = _shown(files)
+        cert, key = _presented(files)
         self._reloading = _Reloading((cert, key, files.ca), lambda: client_context(files))
 
     def context(self) -> ssl.SSLContext:
-        """Ask anew for each connection."""
+        """For one connection: call it for each."""
         return self._reloading.refresh()
 
 
@@ -104,7 +100,7 @@ def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:
 def client_context(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _bound(context, files)
-    cert, key = _shown(files)
+    cert, key = _presented(files)
     if cert:
         name = "client-" if files.client_cert else ""
         _load_pair(context, cert, key, f"{files.prefix}{name}cert-file", f"{files.prefix}{name}key-file")
@@ -116,8 +112,8 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def _shown(files: TlsFiles) -> tuple[str, str]:
-    """Certificate and key that a dialer shows."""
+def _presented(files: TlsFiles) -> tuple[str, str]:
+    """Certificate and key that a dialer presents."""
     return (files.client_cert, files.client_key) if files.client_cert else (files.cert, files.key)
 
 
@@ -125,7 +121,7 @@ def _bound(context: ssl.SSLContext, files: TlsFiles) -> None:
     context.minimum_version = _VERSIONS[files.min_version or "TLS1.2"]
     if files.max_version:
         context.maximum_version = _VERSIONS[files.max_version]
-    # Go takes an intermediate certificate in the CA file as a root; without this flag OpenSSL would ask for its issuer.
+    # Go accepts an intermediate certificate in the CA file as a root; without this flag OpenSSL requires its issuer.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     ciphers = openssl_ciphers(files.cipher_suites)
     if ciphers:
@@ -182,8 +178,8 @@ def _reason(error: ssl.SSLError) -> str:
 
 
 def expiry(pem: bytes) -> datetime | None:
-    """When the first certificate of a file ends; None if it cannot be told."""
-    from cryptography import x509  # 40 ms of start that a member without TLS does not pay
+    """The expiry of the first certificate of a file; None if it does not parse."""
+    from cryptography import x509  # takes 40 ms to import
 
     try:
         return x509.load_pem_x509_certificates(pem)[0].not_valid_after_utc

@@ -49,6 +49,15 @@ class PeerCheck:
                 return f"transport: certificate serial {serial:x} revoked"
         return ""
 
+    async def address_reason(self, connection: ssl.SSLObject, remote: str) -> str:
+        """The reason to reject a peer by its address, or "". May wait for DNS; call it if `checks_address`."""
+        certificate: Certificate = connection.getpeercert() or {}
+        return "" if await comes_from_its_address(certificate, remote) else mismatch(certificate, remote)
+
+    @property
+    def checks_address(self) -> bool:
+        return self._files.check_san
+
     def _is_named(self, certificate: Certificate) -> bool:
         if self._files.allowed_cns:
             return common_name(certificate) in self._files.allowed_cns
@@ -114,9 +123,7 @@ async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
 
     Host names are resolved, so this may wait; a wildcard is matched against the reverse lookup of the address.
     """
-    alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
-    names = [value for kind, value in alternatives if kind == "DNS"]
-    addresses = [value for kind, value in alternatives if kind == "IP Address"]
+    names, addresses = _alternatives(certificate, "DNS"), _alternatives(certificate, "IP Address")
     if not names and not addresses:
         return True
     if any(_same_address(address, remote) for address in addresses):
@@ -135,3 +142,17 @@ async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
         if any(_same_address(str(entry[4][0]), remote) for entry in found):
             return True
     return False
+
+
+def mismatch(certificate: Certificate, remote: str) -> str:
+    """The reason to reject a peer that does not come from an address of its certificate, in etcd's words."""
+    names, addresses = _alternatives(certificate, "DNS"), _alternatives(certificate, "IP Address")
+    if not names:
+        return f"x509: certificate is valid for {', '.join(addresses)}, not {remote}"
+    quoted = " ".join(f'"{name}"' for name in names)
+    return f'tls: "{remote}" does not match any of DNSNames [{quoted}]'
+
+
+def _alternatives(certificate: Certificate, kind: str) -> list[str]:
+    alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
+    return [value for each, value in alternatives if each == kind]
