@@ -97,6 +97,7 @@ CALLED_FROM_OUTSIDE = {
 # Kept for tests, which compare with it or inject faults through it.
 FOR_TESTS = {
     "encode_request_slowly": "the slow twin of encode_request",
+    "MemoryBackend": "a backend without files for the tests of replica and mvcc",
     "flip_bit": "a fault of the simulated disk",
     "is_held": "the state of the directory lock",
     "decode_conf_state": "round trips of the codec",

@@ -151,9 +151,10 @@ class Listener:
             factory = self._either if self._address.has_plain else self._secure
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(factory, sock=self._address.socket, backlog=_BACKLOG)
+            self._address.socket.listen(_BACKLOG)  # uvloop does not raise the error of its own
         except OSError as error:
             raise _bind_error(_where(self._address.urls[0])[2], error) from error
+        self._server = await loop.create_server(factory, sock=self._address.socket, backlog=_BACKLOG)
 
     def stop(self) -> None:
         """Accept no more connections; open ones stay open."""
