@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tercet.errors import COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, require
+from tercet.errors import COMPACTED, FUTURE_REVISION, require
 from tercet.mvcc import Store, whole_answer
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.sim.history import HistoryViolation, Operation
 from tercet.sim.model import Model
 from tercet.sim.requests import message_of
 from tercet.storage.interfaces import Backend, Bucket
-
-_LEASE_ERRORS = (LEASE_NOT_FOUND, LEASE_EXISTS)
 
 
 def check_replies(history: Iterable[Operation], model: Model) -> None:
