@@ -38,6 +38,7 @@ COMPILED = (
     "services/scheduler.py",
     "storage/buffered_file.py",
     "storage/callbacks.py",
+    "storage/checksums.py",
     "storage/interfaces.py",
     "storage/lmdb_backend.py",
     "storage/lmdb_commit.py",

@@ -71,6 +71,17 @@ class StorageFailure(TercetError):
     """A failed fsync, a wrong checksum, damage before the end of the log: the member stops. The text names file and offset."""
 
 
+class CorruptRecord(StorageFailure):
+    """A stored record has a wrong checksum. A read answers `CORRUPT`, and the member raises the alarm; applying stops it.
+
+    key: under which the record is stored.
+    """
+
+    def __init__(self, message: str, key: bytes) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class ConfigError(TercetError):
     """A flag, variable, file or data directory that the member cannot start with. The text is one line, for the operator."""
 

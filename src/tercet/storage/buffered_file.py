@@ -10,14 +10,16 @@ decided elsewhere (lmdb_commit.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final
 
 import lmdb
 
+from tercet.errors import CorruptRecord
+from tercet.storage.checksums import verify
 from tercet.storage.interfaces import Bucket
-from tercet.storage.lmdb_file import LmdbFile, chunks, lmdb_failure, unpacked
+from tercet.storage.lmdb_file import SEEDS, LmdbFile, lmdb_failure, unpacked
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, successor, unpack, with_change
 from tercet.storage.write_buffer import Buffer, changes_between, new_buffer, overlay
 
@@ -25,11 +27,16 @@ _EMPTY: Final = new_buffer()  # the sealed buffer between commits; never written
 
 
 class BufferedFile:
-    """See `interfaces.Backend` for the methods without a comment. All methods belong to one thread."""
+    """See `interfaces.Backend` for the methods without a comment. All methods belong to one thread.
 
-    def __init__(self, file: LmdbFile) -> None:
+    on_corruption: called with each record with a wrong checksum that a read meets, in the reader's thread.
+    """
+
+    def __init__(self, file: LmdbFile, on_corruption: Callable[[CorruptRecord], None]) -> None:
         self.file = file
+        self._on_corruption = on_corruption
         self.operations = 0  # puts and deletes since start
+        self._seeds = SEEDS
         self._active = new_buffer()
         self._sealed = _EMPTY
         self._read: Any = None
@@ -104,9 +111,14 @@ class BufferedFile:
             if key in changes:
                 return changes[key]
         try:
-            value: bytes | None = self._get_from_file(key, None, self._tables[bucket])
+            stored: bytes | None = self._get_from_file(key, None, self._tables[bucket])
         except lmdb.Error as error:
             raise lmdb_failure(self.file.path, error) from error
+        if stored is None:
+            return None
+        value = verify(self._seeds[bucket], key, stored)
+        if value is None:
+            raise self.file.corrupt(bucket, key, stored)
         return value
 
     def _scan_stored(self, bucket: Bucket, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
@@ -115,7 +127,7 @@ class BufferedFile:
         while True:
             read, operations = self._read, self.operations
             changes = changes_between((self._sealed, self._active), bucket, at, end)
-            records = chain.from_iterable(chunks(read, self._tables[bucket], at))
+            records = chain.from_iterable(self.file.chunks(read, bucket, at))
             try:
                 for record in overlay(records, changes):
                     yield record
@@ -130,6 +142,7 @@ class BufferedFile:
     def _renew_read_transaction(self) -> None:
         if self._read is not None:
             self._read.abort()
+        self.file.on_corruption = self._on_corruption
         self._read = self.file.begin()
         self._tables = self.file.tables
         self._get_from_file = self._read.get

@@ -3,6 +3,7 @@
     buffered_file.py         put, delete, get, scan: the buffer on top of the file
     lmdb_commit.py           when a commit begins, and its steps
     lmdb_writer.py           the one thread that writes
+    lmdb_scrub.py            reads everything once in a while, to find damage
     lmdb_views.py            points in time for readers in other threads
     lmdb_defragmentation.py  a compact copy replaces the file
     lmdb_rebuild.py          a received snapshot replaces the file
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
 
-from tercet.errors import StorageFailure, require
+from tercet.errors import CorruptRecord, StorageFailure, require
 from tercet.storage.buffered_file import BufferedFile
 from tercet.storage.callbacks import Callbacks
 from tercet.storage.interfaces import Bucket, ReadView, Staged
@@ -28,6 +29,7 @@ from tercet.storage.lmdb_commit import CommitScheduler
 from tercet.storage.lmdb_defragmentation import Defragmenter
 from tercet.storage.lmdb_file import MAP_BYTES, LmdbFile, open_newest
 from tercet.storage.lmdb_rebuild import StagedFile, stage
+from tercet.storage.lmdb_scrub import SCRUB_SECONDS, Scrubber
 from tercet.storage.lmdb_views import VIEW_SECONDS_MAX, LmdbViews
 
 
@@ -40,7 +42,9 @@ class LmdbBackend(BufferedFile):
     loop: where callbacks and timers run. Without one no commit begins by itself, and `commit` blocks.
     batch_seconds, batch_operations: a commit begins after so long, or after so many operations.
     on_failure: called once, with the first error; `applied` and commits raise it from then on.
+    on_corruption: called once for each record with a wrong checksum that a read or the scrub meets; reads raise it as well.
     observe_commit: called with the seconds of each commit.
+    scrub_seconds: between two chunks of the scrub.
     """
 
     def __init__(
@@ -53,11 +57,16 @@ class LmdbBackend(BufferedFile):
         map_bytes: int = MAP_BYTES,
         view_seconds_max: float = VIEW_SECONDS_MAX,
         on_failure: Callable[[Exception], None] | None = None,
+        on_corruption: Callable[[CorruptRecord], None] | None = None,
         observe_commit: Callable[[float], None] | None = None,
+        scrub_seconds: float = SCRUB_SECONDS,
     ) -> None:
         file, generation = open_newest(path, map_bytes=map_bytes)
-        super().__init__(file)
+        super().__init__(file, self._report_corruption)
         self._path = path
+        self._loop = loop
+        self._report = on_corruption
+        self._reported: set[str] = set()
         self._map_bytes = map_bytes
         self._observe_commit = observe_commit
         self._staged_numbers = count(1)
@@ -78,6 +87,7 @@ class LmdbBackend(BufferedFile):
             batch_operations=batch_operations,
             on_commit=self._on_commit,
         )
+        self._scrubber = Scrubber(self._views, self._current_file, loop, seconds=scrub_seconds) if loop is not None else None
 
     @property
     def path(self) -> str:
@@ -148,10 +158,12 @@ class LmdbBackend(BufferedFile):
         if self._closed:
             return
         self._closed = True
-        self._defragmenter.close()
+        if self._scrubber is not None:
+            self._scrubber.stop()
         try:
-            self._commits.close()
+            self._commits.close()  # first: the commit in progress may be to a defragmented copy
         finally:
+            self._defragmenter.close()
             self._views.close()
             super().close()
 
@@ -159,6 +171,16 @@ class LmdbBackend(BufferedFile):
 
     def _current_file(self) -> LmdbFile:
         return self.file
+
+    def _report_corruption(self, record: CorruptRecord) -> None:
+        """Of a read in any thread."""
+        if self._report is None or str(record) in self._reported:
+            return
+        self._reported.add(str(record))
+        if self._loop is None:
+            self._report(record)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._callbacks.call, partial(self._report, record))
 
     def _request_commit(self) -> None:
         self._commits.request()

@@ -4,6 +4,8 @@ The backend has a directory of its own. `%016x.lmdb` are its generations, and th
 gets such a name only when it is complete and durable. Two of them remain where a crash came between the rename of a new one and
 the removal of the old one. Any other file is an unfinished defragmentation or received snapshot, removed at the next start.
 
+Each record has a checksum (checksums.py). Reads verify it; a wrong one is reported by `on_corruption`, and raised.
+
 An open file is locked (flock): a second process, however it came to the file, is refused before it changes anything.
 
 LMDB's map is far larger than any quota. It costs only address space, is never full, and is never resized under a reader.
@@ -14,14 +16,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import Any, Final
 
 import lmdb
 
-from tercet.errors import StorageFailure
+from tercet.errors import CorruptRecord, StorageFailure
+from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_of, verify
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_pages import check_complete
 from tercet.storage.long_keys import KEY_BYTES_MAX, unpack
@@ -30,9 +32,12 @@ from tercet.storage.os_filesystem import DIRECTORY_MODE, FILE_MODE, lock, storag
 MAP_BYTES: Final = 1 << 40
 CONSISTENT_INDEX: Final = b"consistent_index"
 TERM: Final = b"term"
+SEEDS: Final = {bucket: seed_of(bucket) for bucket in Bucket}
+_FORMAT: Final = (b"tercet format", b"2")  # in the unnamed table; 1 had no checksums, and no such record
 _GENERATION: Final = re.compile(r"([0-9a-f]{16})\.lmdb")
 _LOCK_SUFFIX: Final = "-lock"
-_CHUNK: Final = 256
+_CHUNK_RECORDS: Final = 256
+_CHUNK_BYTES: Final = 1 << 20
 
 
 Changes = tuple[Bucket, Sequence[tuple[bytes, bytes]], Sequence[bytes]]
@@ -51,6 +56,7 @@ class LmdbFile:
         self.path = path
         self._fd = open_locked(path) if fd is None else fd
         self.views: set[object] = set()  # readers other than the backend itself
+        self.on_corruption: Callable[[CorruptRecord], None] | None = None
         self._retired = False
         try:
             if os.fstat(self._fd).st_size or _is_generation(path):  # an empty file is a new database to LMDB
@@ -65,6 +71,7 @@ class LmdbFile:
                 max_readers=510,
                 max_spare_txns=1,
             )
+            self._check_format()
             self.tables = {bucket: self.env.open_db(bucket.value) for bucket in Bucket}
         except lmdb.Error as error:
             os.close(self._fd)
@@ -85,6 +92,7 @@ class LmdbFile:
                 table = self.tables[bucket]
                 if puts:
                     cursor = self._txn.cursor(table)
+                    puts = protect(SEEDS[bucket], puts)
                     # Revisions mostly rise, and appending fills pages. If LMDB refuses a key out of order, put all again.
                     consumed, added = cursor.putmulti(puts, append=True)
                     if added != consumed:
@@ -133,9 +141,40 @@ class LmdbFile:
     def point(self) -> tuple[int, int]:
         """Index and term of the newest commit; zeros before the first."""
         with self.begin() as txn:
-            meta = self.tables[Bucket.META]
-            index, term = (int.from_bytes(txn.get(key, b"", meta), "big") for key in (CONSISTENT_INDEX, TERM))
+            index, term = (int.from_bytes(self.get(txn, Bucket.META, key) or b"", "big") for key in (CONSISTENT_INDEX, TERM))
         return index, term
+
+    def get(self, txn: Any, bucket: Bucket, key: bytes) -> bytes | None:
+        stored = txn.get(key, None, self.tables[bucket])
+        return None if stored is None else self.verified(bucket, key, stored)
+
+    def verified(self, bucket: Bucket, key: bytes, stored: bytes) -> bytes:
+        """The value of a stored record. Raises CorruptRecord."""
+        value = verify(SEEDS[bucket], key, stored)
+        if value is None:
+            raise self.corrupt(bucket, key, stored)
+        return value
+
+    def corrupt(self, bucket: Bucket, key: bytes, stored: bytes) -> CorruptRecord:
+        """Report a record with a wrong checksum. Returns the error to raise."""
+        record = corrupt_record(self.path, bucket, key, stored)
+        if self.on_corruption is not None:
+            self.on_corruption(record)
+        return record
+
+    def chunks(self, txn: Any, bucket: Bucket, start: bytes) -> Generator[list[tuple[bytes, bytes]], None, None]:
+        """Records from `start` on, in lists of up to 256. Raises CorruptRecord, after the records before it."""
+        with txn.cursor(self.tables[bucket]) as cursor:
+            if cursor.set_range(start) if start else cursor.first():
+                records = cursor.iternext()
+                while True:
+                    chunk, corrupt = read_chunk(SEEDS[bucket], records, _CHUNK_RECORDS, _CHUNK_BYTES)
+                    if chunk:
+                        yield chunk
+                    if corrupt is not None:
+                        raise self.corrupt(bucket, *corrupt)
+                    if not chunk:
+                        return
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the file and of its pages in use: those with nodes of a table, and the two meta pages."""
@@ -145,6 +184,21 @@ class LmdbFile:
         pages = 2 + sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
         page_bytes = stats[0]["psize"]
         return (info["last_pgno"] + 1) * page_bytes, pages * page_bytes
+
+    def _check_format(self) -> None:
+        """A new file gets the format's record. Raises StorageFailure for a file of another format."""
+        key, expected = _FORMAT
+        with self.env.begin() as txn:
+            found, is_new = txn.get(key), txn.stat()["entries"] == 0
+        if is_new:
+            with self.env.begin(write=True) as txn:
+                txn.put(key, expected)
+        elif found != expected:
+            number = 1 if found is None else found.decode(errors="replace")
+            raise StorageFailure(
+                f"database {self.path} has format {number}, and this version of tercet needs {expected.decode()}: remove the "
+                "member from the cluster, and add it again with an empty data directory"
+            )
 
     # --- closing
 
@@ -169,15 +223,6 @@ class LmdbFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def chunks(txn: Any, table: Any, start: bytes) -> Generator[list[tuple[bytes, bytes]], None, None]:
-    """Records from `start` on, as stored, in lists of up to 256."""
-    with txn.cursor(table) as cursor:
-        if cursor.set_range(start) if start else cursor.first():
-            records = cursor.iternext()
-            while chunk := list(islice(records, _CHUNK)):
-                yield chunk
 
 
 def unpacked(records: Iterable[tuple[bytes, bytes]], start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:

@@ -22,7 +22,7 @@ import lmdb
 
 from tercet.errors import TercetError
 from tercet.storage.interfaces import Bucket
-from tercet.storage.lmdb_file import LmdbFile, chunks, lmdb_failure, unpacked
+from tercet.storage.lmdb_file import LmdbFile, lmdb_failure, unpacked
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, unpack
 
 
@@ -51,7 +51,7 @@ class LmdbView:
         stored = key if len(key) <= KEY_BYTES_MAX else pack_key(key)
         with self._in_use:
             try:
-                value: bytes | None = self._transaction().get(stored, None, self._file.tables[bucket])
+                value = self._file.get(self._transaction(), bucket, stored)
             except lmdb.Error as error:
                 raise lmdb_failure(self._file.path, error) from error
         if stored is not key and value is not None:
@@ -61,6 +61,17 @@ class LmdbView:
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """start <= key < end, ascending; end None: to the last key."""
         return unpacked(self._stored(bucket, start), start, end)
+
+    def chunk(self, bucket: Bucket, start: bytes) -> list[tuple[bytes, bytes]]:
+        """Up to 256 records from `start` on, as stored (long_keys.py); none at the end."""
+        with self._in_use:
+            found = self._file.chunks(self._transaction(), bucket, start)
+            try:
+                return next(found, [])
+            except lmdb.Error as error:
+                raise lmdb_failure(self._file.path, error) from error
+            finally:
+                found.close()
 
     def copy(self, path: str) -> None:
         """Write the content to a compact LMDB file at `path`. Other threads go on meanwhile."""
@@ -83,7 +94,7 @@ class LmdbView:
     def _stored(self, bucket: Bucket, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         first = start if len(start) <= KEY_BYTES_MAX else pack_key(start)
         with self._in_use:
-            found = chunks(self._transaction(), self._file.tables[bucket], first)
+            found = self._file.chunks(self._transaction(), bucket, first)
         try:
             while chunk := self._next_chunk(found):
                 yield from chunk
