@@ -1,4 +1,4 @@
-"""Every record has a checksum: no flipped bit of a stored record is ever read as data, and the scrub finds those that no one reads."""
+"""Every record has a checksum: no damaged record is ever read as data, and the scrub finds those that no one reads."""
 
 from __future__ import annotations
 
