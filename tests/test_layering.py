@@ -21,7 +21,7 @@ BELOW: dict[str, set[str]] = {
     "raft": set(),
     "rpc": set(),
     "tls": set(),
-    "http1": set(),
+    "http1": {"gotext"},
     "storage": {"raft"},
     "bolt": {"storage"},
     "peer": {"raft", "http1"},

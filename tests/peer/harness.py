@@ -13,6 +13,7 @@ import uvloop
 
 from tercet.peer import Identity, Limits, MemberApi, Transport
 from tercet.raft.types import Entry, Message, MessageType
+from tests.peer.tls import FixedTls
 from tests.support.waiting import scaled, until
 
 CLUSTER = 0xC5D79B23ABC0F662
@@ -88,10 +89,11 @@ async def member(
     cluster: int = CLUSTER,
     limits: Limits | None = None,
     api: MemberApi | None = None,
-    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    tls: tuple[ssl.SSLContext, ssl.SSLContext | FixedTls] | None = None,
 ) -> AsyncIterator[Member]:
-    """`tls`: the server's context and the client's."""
+    """`tls`: for listening and for dialling."""
     scheme = "https" if tls else "http"
+    dialer = FixedTls(tls[1]) if tls and isinstance(tls[1], ssl.SSLContext) else tls[1] if tls else None
     notes = Notes()
     identity = Identity(id, cluster, version, (f"{scheme}://127.0.0.1:1",))
     directory.mkdir(exist_ok=True)
@@ -100,7 +102,7 @@ async def member(
         notes,
         snapshot_directory=directory,
         api=api,
-        client_tls=tls[1] if tls else None,
+        client_tls=dialer,
         limits=limits,
     )
     loop = asyncio.get_running_loop()

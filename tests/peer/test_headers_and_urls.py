@@ -76,8 +76,10 @@ def test_request_headers_identify_the_sender() -> None:
 
 
 def test_origins() -> None:
-    assert parse_origin("http://10.0.0.1:2380") == ("10.0.0.1", 2380, False, "10.0.0.1:2380")
-    assert parse_origin("https://[::1]:2380/") == ("::1", 2380, True, "[::1]:2380")
+    assert parse_origin("http://10.0.0.1:2380") == ("10.0.0.1", 2380, False, "10.0.0.1:2380", "")
+    assert parse_origin("https://[::1]:2380/") == ("::1", 2380, True, "[::1]:2380", "")
+    assert parse_origin("unix://localhost:2380") == ("localhost", 0, False, "localhost", "localhost:2380")
+    assert parse_origin("unixs:///run/peer.sock") == ("localhost", 0, True, "localhost", "/run/peer.sock")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_origins() -> None:
         "http://a:99999",
         "ftp://a:1",
         "http://a:1/x",
-        "http://u@a:1",
+        "unix://",
         "http://[a:1",
     ],
 )

@@ -254,6 +254,25 @@ def test_a_reused_connection_that_the_listener_closed_is_replaced(tmp_path: Path
     ask(tmp_path, questions)
 
 
+@pytest.mark.parametrize("name", ["localhost:2380", "peer.sock"])
+def test_a_member_is_asked_over_a_unix_socket(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """etcd's sockets are files in the working directory, named like addresses."""
+    monkeypatch.chdir(tmp_path)
+    url = f"unix://{name}" if ":" in name else f"unix://{tmp_path}/{name}"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n" + b'{"etcdserver":"3.7.1"}')
+
+    async def scenario() -> None:
+        server = await asyncio.start_unix_server(answer, name)
+        async with PeerClient(timeout=1.0) as client:
+            assert await client.versions([url]) == {"etcdserver": "3.7.1"}
+        server.close()
+
+    run(scenario())
+
+
 def test_etcd_answers_our_client(shared_etcd: Etcd) -> None:
     async def scenario() -> None:
         async with PeerClient(timeout=3.0) as client:

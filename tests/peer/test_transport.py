@@ -15,7 +15,7 @@ from tercet.peer.msgapp_stream import MsgAppDecoder
 from tercet.peer.transport import strip_redundant
 from tercet.raft.types import Message, MessageType
 from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, member, pair, request, run
-from tests.peer.tls import contexts
+from tests.peer.tls import FixedTls, contexts
 from tests.support.waiting import until
 
 QUICK = Limits(read_timeout=0.6, write_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
@@ -442,6 +442,48 @@ def test_mutual_tls(client_certificate: bool, tmp_path: Path) -> None:
             else:
                 await asyncio.sleep(0.3)
                 assert one.transport.active_since(2) is None
+
+    run(scenario())
+
+
+def test_a_renewed_certificate_is_used_for_the_next_dial(tmp_path: Path) -> None:
+    """A certificate that was read once, at start, would leave the cluster without a leader after it has expired."""
+
+    async def scenario() -> None:
+        server, good = contexts(tmp_path, client_certificate=True)
+        unusable = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(tmp_path / "ca.pem"))
+        dialers = FixedTls(unusable), FixedTls(unusable)
+        async with (
+            member(1, tmp_path / "1", tls=(server, dialers[0]), limits=QUICK) as one,
+            member(2, tmp_path / "2", tls=(server, dialers[1]), limits=QUICK) as two,
+        ):
+            one.transport.add_peer(2, [two.url])
+            two.transport.add_peer(1, [one.url])
+            for peer in (one.transport.peer(2), two.transport.peer(1)):
+                assert peer is not None
+                await until(lambda peer=peer: peer.status._failures)  # type: ignore[misc]
+            assert one.transport.active_since(2) is None
+            for dialer in dialers:
+                dialer.current = good
+            await one.is_joined_to(2)
+
+    run(scenario())
+
+
+def test_a_peer_whose_certificate_is_refused_is_not_dialled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        server, client = contexts(tmp_path, client_certificate=True)
+        dialer = FixedTls(client, refusal="client certificate authentication failed")
+        async with (
+            member(1, tmp_path / "1", tls=(server, dialer), limits=QUICK) as one,
+            member(2, tmp_path / "2", tls=(server, client), limits=QUICK) as two,
+        ):
+            one.transport.add_peer(2, [two.url])
+            await until(lambda: "client certificate authentication failed" in caplog.text)
+            assert one.transport.active_since(2) is None
+            dialer.refusal = ""
+            two.transport.add_peer(1, [one.url])
+            await one.is_joined_to(2)
 
     run(scenario())
 

@@ -13,6 +13,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
+class FixedTls:
+    """A DialTls with one context, which a test may replace; `refusal` refuses every server."""
+
+    def __init__(self, context: ssl.SSLContext, refusal: str = "") -> None:
+        self.current = context
+        self.refusal = refusal
+
+    def context(self) -> ssl.SSLContext:
+        return self.current
+
+    def reason(self, connection: ssl.SSLObject) -> str:
+        return self.refusal
+
+
 def contexts(directory: Path, *, client_certificate: bool) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The server's context, which requires a client certificate, and the client's, with or without one."""
     directory.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import h11
 
@@ -41,10 +41,20 @@ class Answer:
         return self.body.decode("utf-8", "replace").removesuffix("\n")
 
 
+class DialTls(Protocol):
+    """The TLS of a client."""
+
+    def context(self) -> ssl.SSLContext:
+        """The context for one connection. Called for each, so that renewed certificates are used."""
+
+    def reason(self, connection: ssl.SSLObject) -> str:
+        """Why to refuse a server whose certificate the handshake has verified; "" to accept it."""
+
+
 class HttpClient:
     """The connections of one member to its peers; `close` closes them all."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, dial_timeout: float = 2.0) -> None:
+    def __init__(self, tls: DialTls | None = None, *, dial_timeout: float = 2.0) -> None:
         self._tls = tls
         self._dial_timeout = dial_timeout
         self._idle: dict[Origin, list[ClientConnection]] = {}
@@ -123,18 +133,12 @@ class HttpClient:
     async def _dial(self, origin: Origin) -> ClientConnection:
         if self._closed:
             raise ConnectionError("the client is closed")
-        if origin.tls and self._tls is None:
+        tls = self._tls if origin.tls else None
+        if origin.tls and tls is None:
             raise ConnectionError(f"https://{origin.authority} needs TLS, but no certificates are configured")
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._dial_timeout):
-                _, connection = await loop.create_connection(
-                    lambda: ClientConnection(self._open),
-                    origin.host,
-                    origin.port,
-                    ssl=self._tls if origin.tls else None,
-                    server_hostname=origin.host if origin.tls else None,
-                )
+                connection = await self._connect(origin, tls)
         except TimeoutError:
             raise TimeoutError(f"no connection to {origin.authority} within {self._dial_timeout:g} s") from None
         except ssl.CertificateError as error:  # also a ValueError, which would escape the callers' except clauses
@@ -144,6 +148,23 @@ class HttpClient:
         if self._is_closed():
             connection.abort()
             raise ConnectionError("the client is closed")
+        reason = tls.reason(connection.transport.get_extra_info("ssl_object")) if tls is not None else ""
+        if reason:
+            connection.abort()
+            raise ConnectionError(f"certificate of {origin.authority}: {reason}")
+        return connection
+
+    async def _connect(self, origin: Origin, tls: DialTls | None) -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        context, name = (tls.context(), origin.host) if tls is not None else (None, None)
+        if origin.unix_path:
+            _, connection = await loop.create_unix_connection(
+                lambda: ClientConnection(self._open), origin.unix_path, ssl=context, server_hostname=name
+            )
+        else:
+            _, connection = await loop.create_connection(
+                lambda: ClientConnection(self._open), origin.host, origin.port, ssl=context, server_hostname=name
+            )
         return connection
 
     def _is_closed(self) -> bool:

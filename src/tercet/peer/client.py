@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import TercetError
-from tercet.http1.client import Answer, HttpClient
+from tercet.http1.client import Answer, DialTls, HttpClient
 from tercet.http1.origin import parse_origin
 from tercet.peer.headers import parse_id
 from tercet.peer.member_endpoints import MemberJson, NotPrimaryLessor
@@ -39,7 +38,7 @@ class ClusterView:
 class PeerClient:
     """An async context manager: `async with PeerClient(tls) as peers`. `timeout` is for each request to each URL."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, timeout: float = 5.0) -> None:
+    def __init__(self, tls: DialTls | None = None, *, timeout: float = 5.0) -> None:
         self._client = HttpClient(tls, dial_timeout=timeout)
         self._timeout = timeout
 

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tercet.http1.client import HttpClient
+from tercet.http1.client import DialTls, HttpClient
 from tercet.http1.server import Request, Response, ServerConnection, StreamResponse, text_response
 from tercet.peer.context import Context, Handler, Limits
 from tercet.peer.headers import Identity
@@ -43,7 +42,7 @@ class Transport:
 
     api: answers /members, /version and the like; without it the listener serves only /raft.
     snapshot_directory: received databases are stored here, as `%016x.snap.db`.
-    client_tls: context for https peer URLs, with this member's certificate.
+    client_tls: for https peer URLs, with this member's certificate.
     dial_timeout: seconds; etcd's is an election timeout and one second.
     """
 
@@ -54,7 +53,7 @@ class Transport:
         *,
         snapshot_directory: Path,
         api: MemberApi | None = None,
-        client_tls: ssl.SSLContext | None = None,
+        client_tls: DialTls | None = None,
         dial_timeout: float = 2.0,
         limits: Limits | None = None,
     ) -> None:

@@ -85,7 +85,7 @@ class MemberServer:
         peer_files = peer_listeners.files
         listeners = ClientListeners(config, paths.data / "fixtures" / "client")
         self._closing.callback(listeners.close_sockets)
-        client = PeerClient(ClientTls(peer_files).context() if not peer_files.is_empty else None)
+        client = PeerClient(ClientTls(peer_files) if not peer_files.is_empty else None)
         self._closing.push_async_callback(client.close)
         bootstrap = await self._bootstrap(paths, client)
         metrics = MemberMetrics(config)
@@ -229,7 +229,7 @@ class MemberServer:
             member,
             snapshot_directory=paths.snapshots,
             api=api,
-            client_tls=None if files.is_empty else ClientTls(files).context(),
+            client_tls=None if files.is_empty else ClientTls(files),
             dial_timeout=1 + config.election_timeout / 1000,
             limits=Limits(read_timeout=config.raft_read_timeout_seconds, write_timeout=config.raft_write_timeout_seconds),
         )

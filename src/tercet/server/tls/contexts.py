@@ -18,6 +18,7 @@ from tercet.errors import ConfigError
 from tercet.server.logs.zap_format import fields
 from tercet.server.tls.cipher_suites import openssl_ciphers
 from tercet.server.tls.files import TlsFiles
+from tercet.server.tls.verification import NOT_ALLOWED, has_allowed_name
 
 logger = logging.getLogger(__name__)
 _VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
@@ -78,12 +79,17 @@ class ClientTls:
 
     def __init__(self, files: TlsFiles) -> None:
         files.check_pairs()
+        self._files = files
         cert, key = _presented(files)
         self._reloading = _Reloading((cert, key, files.ca), lambda: client_context(files))
 
     def context(self) -> ssl.SSLContext:
         """For one connection: call it for each."""
         return self._reloading.refresh()
+
+    def reason(self, connection: ssl.SSLObject) -> str:
+        """Why to refuse the server of a connection after the handshake, or "". etcd applies the allowed names to both sides."""
+        return "" if has_allowed_name(self._files, connection.getpeercert() or {}) else NOT_ALLOWED
 
 
 def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:

@@ -19,7 +19,7 @@ from tercet.server.tls.files import TlsFiles
 
 Certificate = Mapping[str, Any]
 """In the form of SSLObject.getpeercert; empty without a certificate."""
-_REFUSED = "client certificate authentication failed"
+NOT_ALLOWED = "client certificate authentication failed"
 
 
 class PeerCheck:
@@ -37,8 +37,8 @@ class PeerCheck:
         certificate: Certificate = connection.getpeercert() or {}
         if not certificate:
             return ""
-        if not self._is_named(certificate):
-            return _REFUSED
+        if not has_allowed_name(self._files, certificate):
+            return NOT_ALLOWED
         if self._files.crl:
             try:
                 self._refresh_crl()
@@ -57,13 +57,6 @@ class PeerCheck:
     @property
     def checks_address(self) -> bool:
         return self._files.check_san
-
-    def _is_named(self, certificate: Certificate) -> bool:
-        if self._files.allowed_cns:
-            return common_name(certificate) in self._files.allowed_cns
-        if self._files.allowed_hostnames:
-            return any(names_host(certificate, host) for host in self._files.allowed_hostnames)
-        return True
 
     def _refresh_crl(self) -> None:
         try:
@@ -85,6 +78,15 @@ def _revoked_serials(content: bytes, path: str) -> frozenset[int]:
     except ValueError as error:
         raise ConfigError(f"no certificate revocation list in {path}") from error
     return frozenset(entry.serial_number for entry in crl)
+
+
+def has_allowed_name(files: TlsFiles, certificate: Certificate) -> bool:
+    """Whether the certificate has one of the allowed common names or host names, if there are any."""
+    if files.allowed_cns:
+        return common_name(certificate) in files.allowed_cns
+    if files.allowed_hostnames:
+        return any(names_host(certificate, host) for host in files.allowed_hostnames)
+    return True
 
 
 def common_name(certificate: Certificate) -> str:
