@@ -244,3 +244,14 @@ def test_architecture_names_files_that_exist() -> None:
     assert len(named) > 20
     missing = [name for name in named if not (SOURCE / name).exists() and not (ROOT / name).exists()]
     assert not missing
+
+
+def test_nothing_reads_the_cause_of_an_exception() -> None:
+    """`raise X from Y` in a compiled module leaves `__cause__` empty: a reason that matters is a field of X."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and node.attr == "__cause__"
+    ]
+    assert not wrong

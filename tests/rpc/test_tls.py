@@ -152,6 +152,7 @@ def test_an_untrusted_server_is_refused(authority: Authority) -> None:
                 with pytest.raises(RpcError, match="certificate verify failed") as error:
                     await channel.connect()
                 assert error.value.code is Code.UNAVAILABLE
+                assert isinstance(error.value.reason, ssl.SSLCertVerificationError)
             with pytest.raises(RpcError, match="ALPN"):
                 await channel_to(port, client_context(authority, alpn="http/1.1")).connect()
 

@@ -107,7 +107,7 @@ class Connector:
                 try:
                     return await self._dial(min(self._limits.dial_timeout_seconds, deadline - loop.time()))
                 except RpcError as error:
-                    failures.append(error.__cause__ or error)
+                    failures.append(error.reason or error)
                     endpoint = self.endpoint
                     self._at = (self._at + 1) % len(self._endpoints)
             reason = _reason(failures[-1], uses_tls=self._tls_for(endpoint) is not None)

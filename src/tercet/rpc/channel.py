@@ -75,7 +75,7 @@ class Channel:
         except (OSError, TimeoutError) as error:  # a certificate that does not verify is an OSError too
             self._discard(connection)
             text = "timed out" if isinstance(error, TimeoutError) and not str(error) else str(error)
-            raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True) from error
+            raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True, reason=error) from error
         except BaseException:
             self._discard(connection)
             raise

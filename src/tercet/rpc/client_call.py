@@ -19,11 +19,13 @@ class RpcError(StatusError):
     """A call ended with a status other than OK.
 
     unprocessed: True if the server certainly did not process the call, so that even a write may be retried; False: unknown.
+    reason: the exception that a connection failed with. Compiled modules do not set `__cause__`.
     """
 
-    def __init__(self, code: Code, message: str, *, unprocessed: bool = False) -> None:
+    def __init__(self, code: Code, message: str, *, unprocessed: bool = False, reason: BaseException | None = None) -> None:
         super().__init__(code, message)
         self.unprocessed = unprocessed
+        self.reason = reason
 
 
 _CODE_OF_RESET: Final = {

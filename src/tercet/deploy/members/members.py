@@ -227,7 +227,7 @@ class Member:
             await channel.connect()
         except RpcError as error:
             await channel.close()
-            text = _reason(error.__cause__ or error, f"{address}:{port}", time.monotonic() - began)
+            text = _reason(error.reason or error, f"{address}:{port}", time.monotonic() - began)
             raise StatusError(Code.UNAVAILABLE, text) from error
         return channel
 
