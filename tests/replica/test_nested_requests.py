@@ -13,6 +13,7 @@ from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import parse_deep
 from tercet.replica.requests import RequestIds, decode_request, encode_request
 from tercet.replica.state_machine import StateMachine
+from tercet.replica.unsupported import UnsupportedRequest
 from tercet.storage.memory_backend import MemoryBackend
 
 DEPTH_MAX = 128  # etcd's --max-txn-ops; each level takes one
@@ -74,7 +75,7 @@ def test_deep_unknown_fields_are_ignored() -> None:
     ],
 )
 def test_malformed_data_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="neither form"):
+    with pytest.raises(UnsupportedRequest, match="neither form"):
         decode_request(data)
 
 

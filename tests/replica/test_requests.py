@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.requests import FIELD_TAGS, RequestIds, decode_request, encode_request, encode_request_slowly, put_proposal
+from tercet.replica.unsupported import UnsupportedRequest
 
 keys = st.binary(min_size=0, max_size=300)
 
@@ -88,5 +89,5 @@ def test_the_header_is_kept_for_the_apply(field: str) -> None:
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xfa\x01\x00", b"\x08\x01"])
 def test_data_of_neither_form_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="log entry"):
+    with pytest.raises(UnsupportedRequest, match="it holds"):
         decode_request(data)

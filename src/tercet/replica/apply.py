@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
-from tercet.errors import Code, RequestError, StorageFailure, strip_traceback
+from tercet.errors import Code, RequestError, strip_traceback
 from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in
 from tercet.raft.types import ConfChange, Entry, EntryType, Snapshot
@@ -24,6 +24,7 @@ from tercet.replica.quota import Quota, request_cost
 from tercet.replica.requests import decode_request
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
+from tercet.replica.unsupported import UnsupportedRequest, refuse_entry
 
 _NORMAL: Final = int(EntryType.NORMAL)
 # A larger turn is processed in batches, so that followers and clients work on the first while this member works on the next: in
@@ -96,12 +97,14 @@ class Applier:
             if not data or entry.index <= self._database_point[0]:
                 continue  # a new leader's first entry is empty
             waiter = waiting.pop(data, None)
-            request = decode_request(data) if waiter is None else waiter.request
             outcome: Outcome
             try:
+                request = decode_request(data) if waiter is None else waiter.request
                 outcome = handlers[request.field](request)
             except RequestError as error:
                 outcome = strip_traceback(error)
+            except UnsupportedRequest as error:
+                raise refuse_entry(entry.index, self._raft.id, error) from error
             if request.field == "alarm":
                 handlers = self._state_machine.handlers
             if is_full and request_cost(request.field, request.message):
@@ -115,7 +118,8 @@ class Applier:
         """Apply a configuration change to raft and to the membership, as every member does at the same index."""
         change = conf_change_in(entry)
         if not isinstance(change, ConfChange):
-            raise StorageFailure("the log holds a joint configuration change, which no member of etcd proposes or applies")
+            error = UnsupportedRequest("it holds a joint configuration change, which etcd members neither propose nor apply")
+            raise refuse_entry(entry.index, self._raft.id, error)
         membership = self._state_machine.membership
         if entry.index <= self._database_point[0]:
             if membership.has_effect_of(change):

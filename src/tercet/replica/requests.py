@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import parse_deep
+from tercet.replica.unsupported import UnsupportedRequest
 
 _HEADER_TAG: Final = encode_varint(100 << 3 | 2)
 _LENGTH_DELIMITED: Final = 2
@@ -126,7 +127,7 @@ def decode_request(data: bytes) -> AppliedRequest:
     """The request in an entry's data.
 
     Members of 3.4 and 3.5 write two requests in the older form; they are returned as field `v2`.
-    Raises ValueError for data of neither form, or of an unknown field: no member may guess what it means.
+    Raises UnsupportedRequest for data of neither form, or of an unknown field: no member may guess what it means.
     """
     try:
         request = _InternalRaftRequest.FromString(data)
@@ -138,7 +139,7 @@ def decode_request(data: bytes) -> AppliedRequest:
         try:
             parse_deep(request, data)
         except DecodeError:
-            raise ValueError(f"a log entry holds neither form of request: {data[:32].hex()}") from error
+            raise UnsupportedRequest(f"it holds neither form of request ({data[:32].hex()})") from error
     sent = request.header
     header = RequestHeader(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NO_HEADER
     if data[0] == _PUT_TAG:
@@ -146,7 +147,7 @@ def decode_request(data: bytes) -> AppliedRequest:
     for field, value in request.ListFields():
         if field.name in FIELD_TAGS:
             return AppliedRequest(field.name, value, header)
-    raise ValueError(f"a log entry holds a request of a kind that this version does not know: {data[:32].hex()}")
+    raise UnsupportedRequest(f"it holds a request of a kind that this version does not know ({data[:32].hex()})")
 
 
 def _decode_v2(data: bytes) -> Message | None:

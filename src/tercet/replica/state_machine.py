@@ -22,6 +22,7 @@ from tercet.raft.types import ConfState, Snapshot
 from tercet.replica.alarms import Alarms
 from tercet.replica.membership import Membership
 from tercet.replica.requests import AppliedRequest
+from tercet.replica.unsupported import UnsupportedRequest, check_supported
 from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
 CONF_STATE_KEY: Final = b"confState"
@@ -60,7 +61,10 @@ class StagedSnapshot:
 
 
 def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> StagedSnapshot:
-    """Do the slow part of an installation; may run in any thread. Raises StorageFailure (a damaged database, a full disk)."""
+    """Do the slow part of an installation; may run in any thread.
+
+    Raises StorageFailure (a damaged database, a full disk), or UnsupportedState.
+    """
     staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
     try:
         view = staged.view()
@@ -90,6 +94,7 @@ def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
     """
     stage = cast(Backend, _SnapshotDryRun(view))
     try:
+        check_supported(view)
         Alarms(stage)
         Lessor(stage, ttl_seconds_min=1)
         Membership(stage).merge_v2_json(snapshot.data, learners=conf_state_in(view).learners, is_ahead=is_ahead)
@@ -103,13 +108,17 @@ class StateMachine:
     """The replicated state of one member, on a backend that holds everything up to `backend.applied_index`."""
 
     def __init__(self, backend: Backend, *, max_learners: int = 1, lease_seconds_min: int = 2) -> None:
-        """lease_seconds_min: the shortest lease that is granted. It and max_learners must be the same on all members."""
+        """lease_seconds_min: the shortest lease that is granted. It and max_learners must be the same on all members.
+
+        Raises UnsupportedState if this version cannot serve the store.
+        """
         self.backend = backend
         self._lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
         self.on_compaction: Callable[[], None] = lambda: None
         self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
         self._event_listener: Callable[[Sequence[Event]], None] | None = None
+        check_supported(backend)
         self.counts = Counts()  # of the member, not of the state: they continue over an installed snapshot
         self.load()
 
@@ -284,9 +293,7 @@ def _refuse(error: errors.RequestError) -> Handler:
 
 
 def _unsupported(field: str) -> Handler:
-    """For an entry that changes state which this version does not have: skipping it would let members diverge silently."""
-
     def stop(request: AppliedRequest) -> bytes:
-        raise StorageFailure(f"the log holds a request that this version cannot apply ({field}): upgrade this member")
+        raise UnsupportedRequest(f"it holds a request that this version does not support ({field})")
 
     return stop

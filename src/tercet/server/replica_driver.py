@@ -93,9 +93,8 @@ class ReplicaDriver:
             now_ms=int(time.time() * 1000),
             options=options,
         )
-        self._installer = SnapshotInstaller(
-            self.replica, snapshot_directory, partial(self._guard, self.replica.receive_snapshot)
-        )
+        receive_snapshot = partial(self._guard, self.replica.receive_snapshot)
+        self._installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot, self.fail)
         self.replica.leader_listeners.append(partial(_log_leader, self.replica))
 
     def start(self, transport: Peers) -> None:
