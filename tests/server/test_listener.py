@@ -419,6 +419,12 @@ def test_unix_sockets(run: Callable[[Scenario], None], tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_an_ipv4_mapped_address_is_bound_as_ipv4() -> None:
+    (address,) = open_addresses(parse_urls("http://[::ffff:127.0.0.1]:0"))
+    with address.socket, socket.create_connection(("127.0.0.1", address.port)):
+        pass
+
+
 def test_a_failed_bind_has_gos_text_and_closes_the_other_sockets() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -25,6 +25,15 @@ def join_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def unmapped(host: str) -> str:
+    """`::ffff:10.0.0.1` as `10.0.0.1`, as Go's listeners bind and print it; any other host unchanged."""
+    try:
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)
+
+
 def is_ip(host: str) -> bool:
     """Whether the text is an IPv4 or IPv6 address, without a zone."""
     try:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from tercet.errors import ConfigError
-from tercet.gotext.host_port import join_host_port
+from tercet.gotext.host_port import join_host_port, unmapped
 from tercet.gotext.urls import Url
 from tercet.server.logs.zap_format import fields
 from tercet.server.tls.contexts import ServerTls
@@ -116,7 +116,7 @@ def _where(url: Url) -> tuple[socket.AddressFamily, Any, str]:
     """(family, address to bind, its text in Go's errors)."""
     if url.is_unix:
         return socket.AF_UNIX, url.address, f"unix {url.address}"
-    host = "127.0.0.1" if url.host == "localhost" else url.host
+    host = "127.0.0.1" if url.host == "localhost" else unmapped(url.host)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return family, (host, url.port), f"tcp {join_host_port(host, url.port)}"
 

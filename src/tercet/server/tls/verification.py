@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tercet.errors import ConfigError
+from tercet.gotext.host_port import unmapped
 from tercet.server.tls.files import TlsFiles
 
 Certificate = Mapping[str, Any]
@@ -107,7 +108,7 @@ def names_host(certificate: Certificate, host: str) -> bool:
 
 def _same_address(one: str, other: str) -> bool:
     try:
-        return ipaddress.ip_address(one.strip()) == ipaddress.ip_address(other)
+        return ipaddress.ip_address(unmapped(one.strip())) == ipaddress.ip_address(unmapped(other))
     except ValueError:
         return False
 
