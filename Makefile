@@ -49,9 +49,9 @@ $(COMPILED)/test: pyproject.toml $(SOURCES)
 	rm -rf $(COMPILED)/source
 	@touch $@
 
-# Tests of the core, without server processes: under two minutes.
+# Tests of the core, without server processes and with few simulator seeds: under two minutes.
 quick: lint
-	$(BIN)/python -m pytest -n 2 tests/raft tests/mvcc tests/lease tests/replica tests/sim -m "not server_process" $(ARGS)
+	$(BIN)/python -m pytest -n 2 tests/raft tests/mvcc tests/lease tests/replica tests/sim -m "not server_process and not soak" $(ARGS)
 
 # Both halves run even if the first fails.
 test:

@@ -29,8 +29,10 @@ from tercet.sim.transport import SimulatedTransport
 from tercet.storage.wal import WAL
 from tests.support.fakes import uses_fakes
 
+SOAK = [pytest.param(first, marks=pytest.mark.soak) for first in range(30, 200, 10)]
 
-@pytest.mark.parametrize("first", range(0, 200, 10))
+
+@pytest.mark.parametrize("first", [*range(0, 30, 10), *SOAK])
 def test_seeds_hold(first: int) -> None:
     """No invariant breaks, and every history is linearizable."""
     outcomes = [run_seed(seed, ticks=TICKS) for seed in range(first, first + 10)]
