@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tercet.bolt import CHUNK_BYTES, BoltFile, check, measure
 from tercet.bolt.format import BRANCH_PAGE
 from tercet.errors import InvariantViolation
+from tests.support.waiting import scaled
 
 from .images import read_all, source_of, write_image
 
@@ -104,7 +105,7 @@ def test_a_source_that_changes_between_the_passes_is_an_invariant_violation() ->
 def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     """200,000 keys, 47 MB, in a process of its own: writing and reading hold less than 4 MB."""
     outcome = subprocess.run(
-        [sys.executable, "-c", _MEMORY_PROGRAM, tmp_path / "db"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", _MEMORY_PROGRAM, tmp_path / "db"], capture_output=True, text=True, timeout=scaled(60)
     )
     assert outcome.stderr == ""
     size, count, grown_kilobytes = map(int, outcome.stdout.split())

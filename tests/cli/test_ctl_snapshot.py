@@ -15,11 +15,12 @@ from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
 from tests.cli.etcd_pair import run_ours, run_theirs
 from tests.support.etcd import binary
+from tests.support.waiting import scaled
 
 
 def status(path: Path) -> str:
     return subprocess.run(
-        [binary("etcdutl"), "snapshot", "status", str(path)], capture_output=True, text=True, check=True, timeout=30
+        [binary("etcdutl"), "snapshot", "status", str(path)], capture_output=True, text=True, check=True, timeout=scaled(30)
     ).stdout
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Cluster
+from tests.support.waiting import scaled
 
 # A module that is None in sys.modules cannot be imported: as in an environment without the package.
 WITHOUT_EXTRA = """\
@@ -33,7 +34,7 @@ def script(directory: Path, program: str, blocked: tuple[str, ...] = EXTRA) -> P
 
 
 def run(*command: str | Path, directory: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=directory)
+    return subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False, cwd=directory)
 
 
 def test_a_member_and_tercetctl_run_without_the_extra(program: Path, tmp_path: Path) -> None:

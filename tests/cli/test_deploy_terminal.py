@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tercet.cli.deploy.progress import make_progress
 from tercet.deploy.run.events import Event
+from tests.support.waiting import scaled
 
 ASK = """
 import asyncio, sys
@@ -70,7 +71,7 @@ class Terminal:
         self.said = ""
 
     def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + scaled(20)
         while text not in self.said:
             assert time.monotonic() < deadline, self.said
             if select.select([self.descriptor], [], [], 0.1)[0]:

@@ -12,6 +12,7 @@ from tercet.pki import explain
 from tests.cli.etcd_pair import clean_environment
 from tests.pki.programs import cfssl_gencert, needs_cfssl, write_json
 from tests.support.etcd import binary, running_etcd
+from tests.support.waiting import scaled
 
 HOSTS = ["127.0.0.1"]
 
@@ -31,7 +32,7 @@ def etcdctl(
         "health",
     ]
     return subprocess.run(
-        line, cwd=directory, env=clean_environment({}), capture_output=True, text=True, timeout=20, check=False
+        line, cwd=directory, env=clean_environment({}), capture_output=True, text=True, timeout=scaled(20), check=False
     )
 
 

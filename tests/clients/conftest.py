@@ -12,6 +12,7 @@ import pytest
 
 from tercet.pki import ensure_certificates
 from tests.support.processes import Cluster, Member
+from tests.support.waiting import scaled
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-clients"
@@ -50,7 +51,7 @@ def clients_python() -> Path:
     with (ENVIRONMENT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test runs may be concurrent
         if not made_with.exists() or made_with.read_text() != wanted:
-            subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True, timeout=60)
+            subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True, timeout=scaled(60))
             install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
             done = subprocess.run(install, capture_output=True, text=True, timeout=100, check=False)
             assert done.returncode == 0, f"the clients cannot be installed:\n{done.stderr}"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.etcd import binary
 from tests.support.processes import ETCD, Cluster, Member, etcdctl
+from tests.support.waiting import scaled
 
 
 def ctl(asked: Cluster | Member, *words: str, stdin: str | None = None) -> str:
@@ -31,7 +32,7 @@ def _with_input(members: list[Member], words: tuple[str, ...], stdin: str) -> su
     tls = [f"--cacert={credentials.ca}", f"--cert={credentials.certificate}", f"--key={credentials.key}"]
     endpoints = "--endpoints=" + ",".join(member.endpoint for member in members)
     command = [binary("etcdctl"), endpoints, *tls, *words]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=scaled(20), check=False)
 
 
 def test_keys(cluster: Cluster) -> None:
@@ -149,6 +150,6 @@ def test_a_snapshot_restores_into_etcd(cluster: Cluster, tmp_path: Path, tool: s
 
 
 def _run(tool: str, *words: str) -> str:
-    done = subprocess.run([binary(tool), *words], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([binary(tool), *words], capture_output=True, text=True, timeout=scaled(20), check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -12,6 +12,7 @@ import pytest
 from tercet.proto import rpc_pb2
 from tests.support.client import prefix_end
 from tests.support.processes import Cluster, Member
+from tests.support.waiting import scaled
 
 _RANGE = "/etcdserverpb.KV/Range"
 _PUT = "/etcdserverpb.KV/Put"
@@ -53,16 +54,16 @@ def test_asyncio(cluster: Cluster) -> None:
             puts = [method(channel, _PUT, rpc_pb2.PutResponse) for channel in channels]
             ranges = [method(channel, _RANGE, rpc_pb2.RangeResponse) for channel in channels]
             requests = [rpc_pb2.PutRequest(key=b"aio/%03d" % number, value=b"v") for number in range(300)]
-            answers = await asyncio.gather(*(puts[n % 3](request, timeout=20) for n, request in enumerate(requests)))
+            answers = await asyncio.gather(*(puts[n % 3](request, timeout=scaled(20)) for n, request in enumerate(requests)))
             assert len({answer.header.revision for answer in answers}) == 300
             assert len({answer.header.member_id for answer in answers}) == 3
             everything = rpc_pb2.RangeRequest(key=b"aio/", range_end=b"aio0", limit=250)
             for ask in ranges:
-                answer = await ask(everything, timeout=20)
+                answer = await ask(everything, timeout=scaled(20))
                 assert (len(answer.kvs), answer.count, answer.more) == (250, 300, True)
             stream = method(channels[0], _STREAM, rpc_pb2.RangeStreamResponse, "unary_stream")
             merged = rpc_pb2.RangeResponse()
-            async for chunk in stream(everything, timeout=20):
+            async for chunk in stream(everything, timeout=scaled(20)):
                 merged.MergeFrom(chunk.range_response)
             assert merged.kvs == answer.kvs
             assert (merged.count, merged.more) == (300, True)
@@ -90,7 +91,7 @@ def test_a_client_without_a_certificate_is_refused(cluster: Cluster) -> None:
     with grpc.secure_channel(member.endpoint, only_ca) as channel:
         ask = method(channel, _RANGE, rpc_pb2.RangeResponse)
         with pytest.raises(grpc.RpcError) as refused:
-            ask(rpc_pb2.RangeRequest(key=b"a"), timeout=5)
+            ask(rpc_pb2.RangeRequest(key=b"a"), timeout=scaled(5))
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
@@ -99,7 +100,7 @@ def test_compressed_requests_and_metadata(cluster: Cluster) -> None:
     with grpc.secure_channel(member.endpoint, secrets(member), compression=grpc.Compression.Gzip) as channel:
         put = method(channel, _PUT, rpc_pb2.PutResponse)
         ask = method(channel, _RANGE, rpc_pb2.RangeResponse)
-        put(rpc_pb2.PutRequest(key=b"gzip", value=b"x" * 100_000), timeout=5, metadata=[("hasleader", "true")])
+        put(rpc_pb2.PutRequest(key=b"gzip", value=b"x" * 100_000), timeout=scaled(5), metadata=[("hasleader", "true")])
         request = rpc_pb2.RangeRequest(key=b"gzip", range_end=prefix_end(b"gzip"))
-        answer = ask(request, timeout=5, metadata=[("client-api-version", "3.5.1")])
+        answer = ask(request, timeout=scaled(5), metadata=[("client-api-version", "3.5.1")])
     assert answer.kvs[0].value == b"x" * 100_000

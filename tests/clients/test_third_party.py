@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tests.support.processes import Cluster, Member
+from tests.support.waiting import scaled
 
 _HERE = Path(__file__).parent
 
@@ -14,7 +15,7 @@ _HERE = Path(__file__).parent
 def run(python: Path, script: str, *words: object, **variables: str) -> None:
     command = [str(python), "-W", "ignore", str(_HERE / script), *map(str, words)]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**kept, **variables}, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), env={**kept, **variables}, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("all held\n")
 

@@ -14,6 +14,7 @@ from tests.cluster.conftest import Planned
 from tests.cluster.writers import check_agreement
 from tests.support.client import Client
 from tests.support.processes import QUICK, wait_until
+from tests.support.waiting import scaled
 
 
 def test_d16_a_leader_that_was_frozen_serves_no_stale_read(plan: Planned) -> None:
@@ -36,7 +37,7 @@ def test_d16_a_leader_that_was_frozen_serves_no_stale_read(plan: Planned) -> Non
                 request_serializer=rpc_pb2.RangeRequest.SerializeToString,
                 response_deserializer=rpc_pb2.RangeResponse.FromString,
             )
-            waiting = [ask.future(rpc_pb2.RangeRequest(key=key), timeout=10) for _ in range(20)]
+            waiting = [ask.future(rpc_pb2.RangeRequest(key=key), timeout=scaled(10)) for _ in range(20)]
             time.sleep(0.1)  # they are on the wire
         finally:
             frozen.resume()

@@ -17,6 +17,7 @@ from tests.cluster.conftest import Planned
 from tests.cluster.writers import Load, check_agreement
 from tests.support.client import Client
 from tests.support.processes import QUICK, Cluster, Member
+from tests.support.waiting import scaled
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -92,7 +93,7 @@ def test_invalid_requests(cluster: Cluster) -> None:
 
     def error(path: str, body: bytes) -> Client.Error:
         with pytest.raises(Client.Error) as caught:
-            client.channel.unary_unary(path)(body, timeout=5)
+            client.channel.unary_unary(path)(body, timeout=scaled(5))
         return caught.value
 
     put = "/etcdserverpb.KV/Put"
@@ -132,7 +133,7 @@ def test_a_client_that_never_reads_its_answers(cluster: Cluster) -> None:
     for channel in clients:
         watch = channel.unary_unary("/etcdserverpb.KV/Range")
         request = rpc_pb2.RangeRequest(key=b"big", serializable=True).SerializeToString()
-        calls += [watch.future(request, timeout=20) for _ in range(100)]
+        calls += [watch.future(request, timeout=scaled(20)) for _ in range(100)]
     began = time.monotonic()
     for number in range(20):
         member.client.put(b"small", b"%d" % number)

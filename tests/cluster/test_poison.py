@@ -13,6 +13,7 @@ from tests.cluster.conftest import Planned
 from tests.replica.test_nested_requests import nested_txn
 from tests.support.client import Client
 from tests.support.processes import QUICK, Cluster, wait_until
+from tests.support.waiting import scaled
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_txn_of_the_greatest_depth_allowed(cluster: Cluster) -> None:
     send = client.channel.unary_unary("/etcdserverpb.KV/Txn")
     for depth in (48, 49, 50, 51):
         with contextlib.suppress(grpc.RpcError):
-            send(nested_txn(depth), timeout=5)
+            send(nested_txn(depth), timeout=scaled(5))
     deepest = client.get(b"deep")
     assert deepest is not None
     restart_all(cluster)
@@ -50,7 +51,7 @@ def test_peer_urls_that_cannot_be_dialled(cluster: Cluster) -> None:
 
     def is_added() -> bool:
         with contextlib.suppress(Client.Error):
-            first.client.call("Cluster/MemberAdd", learner, rpc_pb2.MemberAddResponse, timeout=5)
+            first.client.call("Cluster/MemberAdd", learner, rpc_pb2.MemberAddResponse, timeout=scaled(5))
         return len(first.client.members()) == 3
 
     wait_until(is_added, "a learner is added once the members have been connected for long enough")
@@ -58,7 +59,7 @@ def test_peer_urls_that_cannot_be_dialled(cluster: Cluster) -> None:
     for urls in (["garbage"], [], ["http://127.0.0.1:1/path"]):
         request = rpc_pb2.MemberUpdateRequest(ID=ids["n2"], peerURLs=urls)
         with pytest.raises(Client.Error, match="given member URLs are invalid"):
-            first.client.call("Cluster/MemberUpdate", request, rpc_pb2.MemberUpdateResponse, timeout=5)
+            first.client.call("Cluster/MemberUpdate", request, rpc_pb2.MemberUpdateResponse, timeout=scaled(5))
     restart_all(cluster)
     assert ("unix://nowhere",) in {tuple(member.peerURLs) for member in second.client.members()}
     second.client.put(b"a", b"1")
@@ -68,7 +69,7 @@ def test_an_unknown_alarm(cluster: Cluster) -> None:
     first = cluster.members[0]
     request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=77)  # type: ignore[arg-type]
     with pytest.raises(Client.Error, match="unknown alarm 77"):
-        first.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, timeout=5)
+        first.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, timeout=scaled(5))
     assert first.client.status().errors == []
     assert first.http("/health")[0] == 200
 
@@ -83,7 +84,7 @@ def test_clients_that_cancel_long_requests(cluster: Cluster) -> None:
         for delay in (0.001, 0.003, 0.006):
             with contextlib.suppress(Client.Error):
                 first.client.hash_kv(0, timeout=delay)
-            stream = snapshot(b"", timeout=5)
+            stream = snapshot(b"", timeout=scaled(5))
             time.sleep(delay)
             stream.cancel()
     assert first.is_running

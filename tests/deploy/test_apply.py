@@ -30,6 +30,7 @@ from tests.deploy.clusters import cluster_of as written
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
 from tests.deploy.test_rolling import ScriptedMembers
 from tests.support.ports import free_port
+from tests.support.waiting import scaled
 
 RUNS = HostChange((), needs_restart=False, restart_reasons=(), is_first_start=False, is_running=True)
 CHANGED = replace(RUNS, needs_restart=True, restart_reasons=("its unit changes", "its certificate changes"))
@@ -213,7 +214,7 @@ class Here:
     name = "m1"
 
     async def run(self, command: str, *, stdin: bytes = b"", **options: Any) -> Completed:
-        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, timeout=scaled(20), check=False)
         return Completed(done.returncode, done.stdout, done.stderr)
 
     async def check(self, command: str, **options: Any) -> bytes:
@@ -223,7 +224,9 @@ class Here:
 
     async def run_python(self, program: str, data: bytes, **options: Any) -> Completed:
         line = "import sys; scope = {'__name__': 'x'}; exec(sys.argv[1], scope); scope['main'](sys.stdin.buffer)"
-        done = subprocess.run(["python3", "-I", "-c", line, program], input=data, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(
+            ["python3", "-I", "-c", line, program], input=data, capture_output=True, timeout=scaled(20), check=False
+        )
         return Completed(done.returncode, done.stdout, done.stderr)
 
 

@@ -31,6 +31,7 @@ from tercet.deploy.release.release import activate_command, install_command
 from tercet.deploy.release.tarball import File, pack, unpack
 from tercet.errors import ConfigError
 from tests.support.processes import Cluster
+from tests.support.waiting import scaled
 
 HERE = sys.version_info[:2]
 THIS_PYTHON = EngineSettings(python=sys.executable)
@@ -50,7 +51,7 @@ def refused(settings: EngineSettings, cache: Path, *, arch: str = "", python: tu
 
 def run(*command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """With almost no environment."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=scaled(30), check=False, env=more)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from tercet.deploy.ssh.login import _algorithms
 from tercet.deploy.ssh.remote import Host, HostError
 from tests.deploy.sshd import USER, Operator, fingerprint, make_key, public, running_sshd, wire_to
 from tests.support.ports import free_port
+from tests.support.waiting import scaled
 
 
 def log_in(spec: HostSpec, *, accept_new: bool = False) -> str:
@@ -77,7 +78,7 @@ def test_the_file_of_known_hosts_is_made_for_its_owner_alone(operator: Operator)
 
 
 def test_names_are_hashed_where_the_file_hashes_them(operator: Operator) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-H", "-f", operator.known_hosts], check=True, timeout=20, capture_output=True)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", operator.known_hosts], check=True, timeout=scaled(20), capture_output=True)
     assert operator.known_hosts.read_text().startswith("|1|")
     assert log_in(operator.spec()) == USER
     operator.configure(f"Host elsewhere\n  HostName 127.0.0.1\n  HostKeyAlias elsewhere\n  Port {operator.sshd.port}\n")
@@ -86,7 +87,9 @@ def test_names_are_hashed_where_the_file_hashes_them(operator: Operator) -> None
     assert log_in(spec, accept_new=True) == USER
     assert operator.known_hosts.read_text().splitlines()[-1].startswith("|1|")
     name = f"[elsewhere]:{operator.sshd.port}"
-    found = subprocess.run(["ssh-keygen", "-F", name, "-f", operator.known_hosts], timeout=20, capture_output=True, text=True)
+    found = subprocess.run(
+        ["ssh-keygen", "-F", name, "-f", operator.known_hosts], timeout=scaled(20), capture_output=True, text=True
+    )
     assert public(operator.sshd.host_key).split()[1] in found.stdout, "what we write, OpenSSH finds"
 
 
@@ -174,7 +177,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(scaled(10))
         path.unlink(missing_ok=True)
 
 
@@ -183,7 +186,7 @@ def add_to_agent(key: Path, passphrase: str) -> None:
     ask.write_text(f"#!/bin/sh\necho {passphrase}\n")
     ask.chmod(0o700)
     environment = {**os.environ, "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": ":0"}
-    subprocess.run(["ssh-add", "-q", str(key)], check=True, timeout=20, env=environment, stdin=subprocess.DEVNULL)
+    subprocess.run(["ssh-add", "-q", str(key)], check=True, timeout=scaled(20), env=environment, stdin=subprocess.DEVNULL)
 
 
 def test_an_encrypted_key_is_used_through_the_agent(

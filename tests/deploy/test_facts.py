@@ -25,6 +25,7 @@ from tercet.deploy.ssh.connections import connect
 from tercet.deploy.ssh.remote import Completed, Host, HostError
 from tests.deploy.sshd import USER, Operator
 from tests.support.ports import free_port
+from tests.support.waiting import scaled
 
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
 
@@ -37,7 +38,7 @@ def found(operator: Operator, wanted: Wanted) -> HostFacts:
         finally:
             await host.close()
 
-    return asyncio.run(asyncio.wait_for(scenario(), 30))
+    return asyncio.run(asyncio.wait_for(scenario(), scaled(30)))
 
 
 def test_files_directories_and_links(operator: Operator, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from tercet.deploy.run.host_lock import locked_hosts
 from tercet.deploy.ssh.connections import connect
 from tercet.deploy.ssh.host_error import HostError
 from tests.deploy.sshd import Operator
+from tests.support.waiting import scaled
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 30))
+    asyncio.run(asyncio.wait_for(scenario, scaled(30)))
 
 
 def test_the_second_is_told_who_is_first_and_has_its_turn_afterwards(operator: Operator, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tercet.deploy.draft.importing import from_environment_sh, from_files, from_
 from tercet.deploy.draft.shell_assignments import read_script
 from tercet.deploy.draft.unit_reading import read_unit, split_words
 from tercet.errors import ConfigError
+from tests.support.waiting import scaled
 
 ENVIRONMENT = r"""#!/usr/bin/bash
 
@@ -256,7 +257,7 @@ def test_bash_reads_the_same(tmp_path: Path, script: str) -> None:
     ours = read_script(path)
     dump = 'for n in A B C D; do declare -n v=$n; for x in "${v[@]}"; do printf "%s\\0%s\\0" "$n" "$x"; done; done'
     command = ["bash", "--norc", "--noprofile", "-c", f'source "$0"; {dump}', str(path)]
-    output = subprocess.run(command, capture_output=True, check=True, timeout=20, env={"PATH": "/usr/bin:/bin"}).stdout
+    output = subprocess.run(command, capture_output=True, check=True, timeout=scaled(20), env={"PATH": "/usr/bin:/bin"}).stdout
     fields = output.decode().split("\0")[:-1]
     theirs: dict[str, list[str]] = {}
     for name, value in zip(fields[::2], fields[1::2], strict=True):

@@ -13,6 +13,7 @@ from tercet.deploy.members.logs import follow_logs
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tests.deploy.scripted_host import cluster_of
+from tests.support.waiting import scaled
 
 
 class Journal:
@@ -43,7 +44,10 @@ def heard(hosts: dict[str, Journal], *, follow: bool, enough: int = 100) -> list
     async def listen() -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         asked = {name: cast(Host, host) for name, host in hosts.items()}
-        async with asyncio.timeout(5), contextlib.aclosing(follow_logs(cluster_of(2), asked, follow=follow, lines=7)) as logs:
+        async with (
+            asyncio.timeout(scaled(5)),
+            contextlib.aclosing(follow_logs(cluster_of(2), asked, follow=follow, lines=7)) as logs,
+        ):
             async for entry in logs:
                 found.append(entry)
                 if len(found) == enough:

@@ -18,6 +18,7 @@ from tercet.deploy.run.rolling import health_phase, restart_plan
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tests.deploy.loopback_cluster import LoopbackCluster, loopback_cluster
+from tests.support.waiting import scaled
 
 Result = TypeVar("Result")
 pytestmark = pytest.mark.timeout(60)
@@ -32,7 +33,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]
 
 def with_members(three: LoopbackCluster, act: Callable[[Members], Awaitable[Result]]) -> Result:
     async def bounded() -> Result:
-        async with asyncio.timeout(40), three.wires(), Members(three.cluster, three.hosts) as members:
+        async with asyncio.timeout(scaled(40)), three.wires(), Members(three.cluster, three.hosts) as members:
             return await act(members)
 
     return asyncio.run(bounded())

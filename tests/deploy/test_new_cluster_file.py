@@ -22,6 +22,7 @@ from tercet.deploy.cluster.settings import EngineKind
 from tercet.deploy.cluster.yaml_document import parse_yaml
 from tercet.deploy.cluster.yaml_scalar import scalar
 from tercet.deploy.draft.template import EXAMPLE_HOSTS, commented_template
+from tests.support.waiting import scaled
 
 ROOT = Path(__file__).parents[2]
 ENGINES: tuple[EngineKind, ...] = ("tercet", "etcd")
@@ -129,7 +130,7 @@ def test_each_flag_of_the_server_has_one_place() -> None:
 
 def test_the_front_door_is_quick_and_complete() -> None:
     code = "import sys, tercet.deploy as d; assert 'pydantic' not in sys.modules; print(*[getattr(d, n) for n in d.__all__])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (done.returncode, done.stderr) == (0, "")
     with pytest.raises(AttributeError, match="has no attribute 'Loda'"):
         _ = tercet.deploy.Loda

@@ -25,6 +25,7 @@ from tercet.deploy.release.release import (
     tool,
 )
 from tercet.deploy.release.tarball import File, pack
+from tests.support.waiting import scaled
 
 SCRIPT = b'#!/bin/sh\n[ "$1" = --version ] && echo "etcd Version: %s"\nexit %d\n'
 
@@ -54,7 +55,7 @@ class Host:
         return str(path)
 
     def sh(self, command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=scaled(30), check=False)
 
     def must(self, command: str) -> None:
         done = self.sh(command)

@@ -21,6 +21,7 @@ import pytest
 from tercet.deploy.ssh.connections import connect
 from tercet.deploy.ssh.remote import Completed, Host, HostError
 from tests.deploy.sshd import USER, Operator, operator_of, public, running_sshd, wire_to
+from tests.support.waiting import scaled
 
 Result = TypeVar("Result")
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
@@ -65,7 +66,7 @@ def with_host(operator: Operator, act: Callable[[Host], Awaitable[Result]], **se
         finally:
             await host.close()
 
-    return asyncio.run(asyncio.wait_for(scenario(), 30))
+    return asyncio.run(asyncio.wait_for(scenario(), scaled(30)))
 
 
 def failure(operator: Operator, act: Callable[[Host], Awaitable[object]], **settings: object) -> HostError:
@@ -78,7 +79,7 @@ def failure(operator: Operator, act: Callable[[Host], Awaitable[object]], **sett
 
 def left_over(directory: Path) -> list[str]:
     """What is in a directory when no writer of ours runs any more."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + scaled(5)
     while any(directory.glob(".*.partial")) and time.monotonic() < until:
         time.sleep(0.02)
     return sorted(path.name for path in directory.iterdir())
@@ -87,7 +88,7 @@ def left_over(directory: Path) -> list[str]:
 def has_ended(pid_file: Path) -> bool:
     """Whether the process of that number is gone, soon; one that only waits to be reaped is."""
     state = Path("/proc") / pid_file.read_text().strip() / "stat"
-    until = time.monotonic() + 5
+    until = time.monotonic() + scaled(5)
     while time.monotonic() < until:
         try:
             if state.read_text().rpartition(")")[2].split()[0] == "Z":
@@ -183,7 +184,7 @@ def lost(operator: Operator, act: Callable[[Host], Awaitable[object]], *, after:
                 await act(host)
             return raised.value
 
-    error = asyncio.run(asyncio.wait_for(scenario(), 20))
+    error = asyncio.run(asyncio.wait_for(scenario(), scaled(20)))
     assert "the SSH connection was lost" in error.text
     assert error.remedy.startswith("run the same again")
     return error
@@ -223,7 +224,7 @@ def test_a_connection_lost_in_an_upload_leaves_nothing(operator: Operator, tmp_p
                 )
             return raised.value
 
-    assert "the SSH connection was lost" in asyncio.run(asyncio.wait_for(scenario(), 20)).text
+    assert "the SSH connection was lost" in asyncio.run(asyncio.wait_for(scenario(), scaled(20))).text
     assert left_over(directory) == ["file"]
     assert (directory / "file").read_text() == "before"
 
@@ -284,11 +285,11 @@ def test_a_file_that_cannot_be_written(operator: Operator, tmp_path: Path, place
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], timeout=10, capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], timeout=scaled(10), capture_output=True)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield place
-    subprocess.run(["umount", place], check=True, timeout=10)
+    subprocess.run(["umount", place], check=True, timeout=scaled(10))
 
 
 @pytest.mark.parametrize("how", ["write", "upload"])
@@ -452,7 +453,7 @@ def as_root(operator: Operator, password: str | None, asked: list[str]) -> list[
                 raise result
         return [result for result in results if isinstance(result, Completed)]
 
-    return asyncio.run(asyncio.wait_for(scenario(), 20))
+    return asyncio.run(asyncio.wait_for(scenario(), scaled(20)))
 
 
 THREE = [Completed(0, b"input\n", b"%d\n" % number) for number in range(3)]

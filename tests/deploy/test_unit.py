@@ -16,6 +16,7 @@ from tercet.deploy.plan import backup_unit
 from tercet.deploy.plan.unit import as_begun, quoted, unit_text
 from tercet.errors import ConfigError
 from tests.deploy.clusters import cluster_of
+from tests.support.waiting import scaled
 
 PROGRAM = "/opt/tercet/current/bin/tercet"
 
@@ -178,7 +179,10 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for name, text in units.items():
         (tmp_path / name).write_text(text)
     said = subprocess.run(
-        ["systemd-analyze", "verify", *(str(tmp_path / name) for name in units)], capture_output=True, text=True, timeout=30
+        ["systemd-analyze", "verify", *(str(tmp_path / name) for name in units)],
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
     )
     assert [line for line in said.stderr.splitlines() if str(tmp_path) in line or "etcd" in line] == []
 
@@ -202,7 +206,7 @@ def test_a_backup_is_taken_with_the_member_s_certificate_and_only_the_newest_are
         (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
     (directory / "node1-20200106T000000Z.db.part").write_text("a cut one")
     (directory / "node2-20200101T000000Z.db").write_text("another's")
-    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=20)
+    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=scaled(20))
     names = sorted(path.name for path in directory.iterdir())
     [taken] = [name for name in names if not name.startswith(("node1-2020", "node2"))]
     assert re.fullmatch(r"node1-\d{8}T\d{6}Z\.db", taken)
@@ -217,7 +221,7 @@ def test_a_backup_that_fails_removes_none(tmp_path: Path) -> None:
     (tmp_path / "tool").write_text("#!/bin/sh\nexit 3\n")
     for day in (1, 2):
         (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
-    assert subprocess.run(["/bin/sh", "-euc", script], check=False, timeout=20).returncode == 3
+    assert subprocess.run(["/bin/sh", "-euc", script], check=False, timeout=scaled(20)).returncode == 3
     assert len(list(directory.iterdir())) == 2
 
 

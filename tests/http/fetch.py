@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from tests.support.waiting import scaled
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -22,7 +24,7 @@ _FRAMING = {"Date", "Content-Length", "Transfer-Encoding", "Connection"}
 
 def fetch(url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Answer:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=scaled(10))
     try:
         target = url.partition(parts.netloc)[2]
         connection.request(method, target, body=body, headers=dict(headers or {}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tercet.errors import StatusError
 from tercet.http import Access, HttpLimits, HttpProtocol, Routes, Versions
 from tercet.http.health import Health
+from tests.support.waiting import scaled
 
 RAFT_STATUS = {"id": "8e9e05c52164694d", "term": 2}
 
@@ -80,7 +81,7 @@ def served(routes: Routes, *, limits: HttpLimits | None = None) -> Iterator[int]
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(scaled(10))
     loop, stop, port = box[0]
     try:
         yield port

@@ -12,7 +12,7 @@ import pytest
 
 from tercet.http import Access, Headers, HttpHandler, HttpLimits, HttpProtocol, Response
 from tests.http.member import make_routes, served
-from tests.support.waiting import settled, wait_until
+from tests.support.waiting import scaled, settled, wait_until
 
 LIMITS = HttpLimits(head_bytes=4096, body_bytes=10_000, ahead_bytes=2_000, read_seconds=0.5, write_seconds=0.5)
 
@@ -25,7 +25,7 @@ def port() -> Iterator[int]:
 
 def talk(port: int, *chunks: bytes, pause: float = 0.0, shut: bool = False) -> bytes:
     """All that the server sends until it closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=scaled(5)) as client:
         for chunk in chunks:
             client.sendall(chunk)
             time.sleep(pause)
@@ -140,7 +140,7 @@ def with_handler(handler: HttpHandler, scenario: Callable[[int], object], limits
     async def run() -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: HttpProtocol(handler, limits), "127.0.0.1", 0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             await asyncio.to_thread(scenario, server.sockets[0].getsockname()[1])
         server.close()
 

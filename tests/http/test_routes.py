@@ -11,13 +11,14 @@ import pytest
 from tercet import errors
 from tercet.http import Access, Response, Routes, Versions
 from tests.http.member import FakeMember, make_routes
+from tests.support.waiting import scaled
 
 
 def ask(routes: Routes, target: bytes, method: bytes = b"GET", *headers: tuple[bytes, bytes], secure: bool = True) -> Response:
     handle: Awaitable[Response] = (routes.handle if secure else routes.handle_plain)(method, target, headers, b"")
 
     async def answer() -> Response:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             return await handle
 
     return asyncio.run(answer())

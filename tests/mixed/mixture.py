@@ -18,6 +18,7 @@ from tercet.bolt import BoltFile
 from tercet.pki import ClusterCertificates
 from tercet.proto import rpc_pb2
 from tests.support.processes import ETCD, Cluster, Member, wait_until
+from tests.support.waiting import scaled
 
 SNAPSHOT_ENTRIES = 100
 CATCH_UP_ENTRIES = 10
@@ -142,7 +143,7 @@ def stored_beside_keys(member: Member) -> dict[bytes, Any]:
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=rpc_pb2.SnapshotResponse.FromString,
     )
-    content = b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=10))
+    content = b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=scaled(10)))
     path = member.directory / f"{member.name}.snapshot"
     path.write_bytes(content[:-32])  # without the digest
     found: dict[bytes, Any] = {}

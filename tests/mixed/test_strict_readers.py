@@ -10,6 +10,7 @@ import pytest
 from tercet.proto import rpc_pb2
 from tests.mixed.mixture import check_same, make_leader
 from tests.support.processes import Cluster
+from tests.support.waiting import scaled
 
 PUT = rpc_pb2.PutRequest(key=b"strict", value=b"reader").SerializeToString()
 DELETE = rpc_pb2.DeleteRangeRequest(key=b"strict").SerializeToString()
@@ -27,6 +28,6 @@ def test_oddly_encoded_requests(cluster: Cluster, leader: str, name: str) -> Non
     make_leader(cluster, cluster[leader])
     channel = cluster["t1"].client.channel
     for method, body in (("Put", PUT), ("DeleteRange", DELETE), ("Txn", TXN)):
-        channel.unary_unary(f"/etcdserverpb.KV/{method}")(body + ODD[name], timeout=5)
+        channel.unary_unary(f"/etcdserverpb.KV/{method}")(body + ODD[name], timeout=scaled(5))
     check_same(cluster.members)
     assert all(member.is_running for member in cluster.members)

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from tercet.proto import rpc_pb2
 from tests.mvcc.member import ANSWERS
 from tests.support.etcd import running_etcd
+from tests.support.waiting import scaled
 
 PATHS: dict[type[Message], str] = {
     rpc_pb2.PutRequest: "/etcdserverpb.KV/Put",
@@ -41,7 +42,7 @@ class Etcd:
             response_deserializer=answer_type.FromString,
         )
         try:
-            answer = method(request, timeout=10)
+            answer = method(request, timeout=scaled(10))
         except grpc.RpcError as error:
             return error.code().value[0], error.details()
         answer.header.CopyFrom(rpc_pb2.ResponseHeader(revision=answer.header.revision))
@@ -54,7 +55,7 @@ class Etcd:
             request_serializer=lambda it: it.SerializeToString(),
             response_deserializer=rpc_pb2.SnapshotResponse.FromString,
         )
-        return b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=20))[:-32]
+        return b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=scaled(20)))[:-32]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from tercet.raft.types import ConfState, Message, MessageType, Snapshot
 from tests.peer.harness import Notes, run
 from tests.support.etcd import Etcd, running_etcd
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import scaled, until
 
 
 class Follower(Notes):
@@ -104,7 +104,7 @@ def fill(real: Etcd, count: int) -> None:
         put = channel.unary_unary("/etcdserverpb.KV/Put")
         waiting = [put.future(rpc_pb2.PutRequest(key=b"k%d" % n, value=b"v").SerializeToString()) for n in range(count)]
         for each in waiting:
-            each.result(timeout=15)
+            each.result(timeout=scaled(15))
 
 
 def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:

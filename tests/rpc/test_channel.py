@@ -14,7 +14,7 @@ import pytest
 from tercet.errors import Code, InvariantViolation
 from tercet.rpc import Channel, ChannelOptions, RpcError
 from tests.rpc.harness import run
-from tests.support.waiting import until
+from tests.support.waiting import scaled, until
 
 
 class Judge(grpc.GenericRpcHandler):
@@ -47,7 +47,7 @@ class Judge(grpc.GenericRpcHandler):
 
     def hang(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         context.add_callback(self.cancelled.set)
-        self.cancelled.wait(5)
+        self.cancelled.wait(scaled(5))
         return b"too late"
 
     def join(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
@@ -60,7 +60,7 @@ class Judge(grpc.GenericRpcHandler):
     def quiet(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         context.add_callback(self.cancelled.set)
         yield b"first"
-        self.cancelled.wait(5)
+        self.cancelled.wait(scaled(5))
 
     def chat(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         for request in requests:

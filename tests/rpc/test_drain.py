@@ -12,7 +12,7 @@ from tercet.rpc import Channel, RpcError, Server
 from tests.rpc import raw
 from tests.rpc.harness import METHODS, run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
-from tests.support.waiting import until
+from tests.support.waiting import scaled, until
 
 
 def test_draining_finishes_open_calls_and_refuses_new_ones() -> None:
@@ -108,14 +108,14 @@ def test_grpcio_reconnects_after_goaway_without_a_failed_call() -> None:
             drained = asyncio.create_task(old.drain(5))
             await asyncio.sleep(0.05)
             listener = await loop.create_server(new.protocol, "127.0.0.1", port)
-            assert await channel.unary_unary("/test.Test/Echo")(b"x", wait_for_ready=True, timeout=5) == b"x"
+            assert await channel.unary_unary("/test.Test/Echo")(b"x", wait_for_ready=True, timeout=scaled(5)) == b"x"
             assert await slow == b"done"
             await drained
             assert new.methods[b"/test.Test/Echo"].handled[Code.OK] == 1
         listener.close()
         new.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), scaled(20)))
 
 
 def test_connections_accepted_while_draining_are_drained_at_once() -> None:

@@ -11,7 +11,7 @@ from tercet.rpc import Channel, RpcError, ServerStream, StreamOver, UnaryCall, b
 from tests.rpc import raw
 from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
-from tests.support.waiting import settled, until
+from tests.support.waiting import scaled, settled, until
 
 MEGABYTE = bytes(1 << 20)
 
@@ -197,7 +197,7 @@ def test_a_sender_outside_the_handler_gets_stream_over() -> None:
             call.cancel()
             for task in waiting[1:]:
                 with pytest.raises(StreamOver):
-                    await asyncio.wait_for(task, 2)
+                    await asyncio.wait_for(task, scaled(2))
             assert not stream.send_now(b"late")
             with pytest.raises(StreamOver):
                 await stream.send(b"late")

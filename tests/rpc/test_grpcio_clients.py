@@ -14,7 +14,7 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Handler, ServerOptions, ServerStream, UnaryCall, server_stream, unary
 from tests.rpc.harness import run, serving
-from tests.support.waiting import until
+from tests.support.waiting import scaled, until
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -43,7 +43,7 @@ def with_aio_client(test: Callable[[grpc.aio.Channel], Any], **kwargs: Any) -> N
             await test(channel)
 
     # grpcio's event handling is made for asyncio's own loop.
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), scaled(20)))
 
 
 def status(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[grpc.StatusCode, str]:
@@ -197,7 +197,7 @@ def test_cancellation_reaches_unary_and_stream_handlers() -> None:
             assert server.methods[b"/test.Test/Forever"].handled[Code.CANCELLED] == 1
             await until(lambda: not server.open_calls())
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), scaled(20)))
 
 
 def test_large_messages_both_ways() -> None:

@@ -10,7 +10,7 @@ from tercet.rpc import Channel, RpcError
 from tests.rpc.harness import run
 from tests.rpc.raw import Asker, grpc_head
 from tests.support.etcd import Etcd
-from tests.support.waiting import until
+from tests.support.waiting import scaled, until
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_put_and_range(etcd_port: int) -> None:
         channel = await connected(etcd_port)
         for number in range(50):
             request = rpc_pb2.PutRequest(key=b"k%02d" % number, value=b"v" * number)
-            await channel.unary("/etcdserverpb.KV/Put", request.SerializeToString(), timeout=5)
+            await channel.unary("/etcdserverpb.KV/Put", request.SerializeToString(), timeout=scaled(5))
         request = rpc_pb2.RangeRequest(key=b"k", range_end=b"l")
         answer = rpc_pb2.RangeResponse.FromString(await channel.unary("/etcdserverpb.KV/Range", request.SerializeToString()))
         assert [(kv.key, len(kv.value)) for kv in answer.kvs] == [(b"k%02d" % number, number) for number in range(50)]

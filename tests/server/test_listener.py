@@ -20,6 +20,7 @@ from tercet.server.tls.contexts import ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles
 from tercet.tls import protocol as tls_protocol
 from tests.server.certificates import Authority
+from tests.support.waiting import scaled
 
 Scenario = Callable[[], Awaitable[None]]
 
@@ -54,7 +55,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
     def run_in_loop(scenario: Scenario) -> None:
         async def bounded() -> None:
             asyncio.get_running_loop().set_exception_handler(log_loop_error)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(scaled(10)):
                 await scenario()
 
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -293,7 +294,7 @@ def test_a_failed_handshake_sends_an_alert_and_logs_the_reason(
 def blocking_exchange(port: int, context: ssl.SSLContext) -> bytes:
     """By the ssl module's sockets: the event loops hide alerts."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=scaled(5)) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
         secure.sendall(b"x")

@@ -32,6 +32,7 @@ from tercet.server.logs.zap_format import (
     report,
     write_lines,
 )
+from tests.support.waiting import scaled
 
 
 @pytest.fixture(autouse=True)
@@ -240,6 +241,6 @@ def test_a_process_writes_complete_lines_to_stderr(tmp_path: Path) -> None:
         "from tercet.config.log_settings import LogSettings;"
         "configure(LogSettings()); logging.getLogger('tercet').info('hello', extra=fields(name='n1'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=scaled(20), check=True)
     found = json.loads(done.stderr)
     assert (found["level"], found["msg"], found["name"]) == ("info", "hello", "n1")

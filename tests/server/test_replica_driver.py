@@ -31,6 +31,7 @@ from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
 from tests.support.fakes import uses_fakes
+from tests.support.waiting import scaled
 
 PUT = rpc_pb2.PutRequest(key=b"k")
 
@@ -102,7 +103,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
 
 def run(tmp_path: Path, test: Callable[[Case], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20), running(tmp_path) as case:
+        async with asyncio.timeout(scaled(20)), running(tmp_path) as case:
             await test(case)
 
     asyncio.run(bounded())

@@ -28,6 +28,7 @@ from tercet.sim.simulator import TICKS, NotConverged, Outcome, Simulator, run_se
 from tercet.sim.transport import SimulatedTransport
 from tercet.storage.wal import WAL
 from tests.support.fakes import uses_fakes
+from tests.support.waiting import scaled
 
 SOAK = [pytest.param(first, marks=pytest.mark.soak) for first in range(30, 200, 10)]
 
@@ -65,7 +66,7 @@ def test_a_seed_determines_the_run() -> None:
     program = "import sys; from tests.sim.test_simulator import trace_checksum; print(trace_checksum(3))"
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     other_process = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=scaled(60), check=True
     )
     this_process = trace_checksum(3)
     assert this_process == trace_checksum(3)

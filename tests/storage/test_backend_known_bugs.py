@@ -17,6 +17,7 @@ from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_backend import LmdbBackend
 from tests.storage.backend_victim import KEPT, key_of, value_of
+from tests.support.waiting import scaled
 
 PAGE = 4096
 SECTOR = 512
@@ -152,7 +153,7 @@ def test_d03_changes_during_the_copy_are_in_the_new_file_once(tmp_path: Path) ->
         assert (found.applied_index, content(found)) == (index, entries(index - 2999, index))
         found.close()
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), scaled(20)))
 
 
 @pytest.mark.parametrize("name", ["defragmented-1.tmp", "received.tmp", "first.tmp"])
@@ -190,7 +191,7 @@ def test_d04_a_defragmentation_that_fails_changes_nothing(tmp_path: Path) -> Non
         assert content(backend) == entries(1, 50)
         backend.close()
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), scaled(20)))
 
 
 def test_d05_a_snapshot_is_installed_during_a_defragmentation(tmp_path: Path) -> None:
@@ -217,12 +218,12 @@ def test_d05_a_snapshot_is_installed_during_a_defragmentation(tmp_path: Path) ->
         backend.close()
         assert len(os.listdir(tmp_path / "db")) == 2
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), scaled(20)))
 
 
 def test_d21_a_full_disk_stops_the_backend_and_leaves_the_last_commit(tmp_path: Path) -> None:
     victim = _start(tmp_path / "db", "full")
-    out, err = victim.communicate(timeout=20)
+    out, err = victim.communicate(timeout=scaled(20))
     lines = out.decode().splitlines()
     failures = [line for line in lines if line.startswith("failed")]
     assert len(failures) == 1
@@ -256,7 +257,7 @@ def test_d05_a_close_during_the_switch_to_a_defragmented_copy(tmp_path: Path) ->
         assert (found.applied_index, content(found)) == (10_100, entries(1, 10_100))
         found.close()
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), scaled(20)))
 
 
 def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_path: Path) -> None:

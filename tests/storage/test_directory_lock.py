@@ -11,6 +11,7 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.storage.directory_lock import DirectoryLock
+from tests.support.waiting import scaled
 
 
 def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None
             holder.kill()  # the kernel releases the lock
             await waiting
 
-        asyncio.run(asyncio.wait_for(wait(), 10))
+        asyncio.run(asyncio.wait_for(wait(), scaled(10)))
         assert slow == ["slow"]
         assert not DirectoryLock(tmp_path).try_acquire()
         lock.release()

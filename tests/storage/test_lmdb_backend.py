@@ -17,12 +17,12 @@ from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.lmdb_commit import SLICE_OPERATIONS
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
 from tercet.storage.lmdb_views import VIEWS_MAX
-from tests.support.waiting import settled, until
+from tests.support.waiting import scaled, settled, until
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        await asyncio.wait_for(test(), timeout=20)
+        await asyncio.wait_for(test(), timeout=scaled(20))
 
     asyncio.run(bounded())
 

@@ -14,6 +14,7 @@ from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
+from tests.support.waiting import scaled
 
 SEGMENT_BYTES = 16 << 10
 
@@ -28,14 +29,14 @@ class GatedFileSystem(SimulatedFileSystem):
 
     def use_power(self, action: str) -> None:
         if action.startswith("fdatasync"):
-            assert self.gate.wait(timeout=10)
+            assert self.gate.wait(timeout=scaled(10))
         super().use_power(action)
 
 
 def run(test: Callable[[GatedFileSystem, WAL], Coroutine[Any, Any, None]]) -> GatedFileSystem:
     fs = GatedFileSystem()
     wal = WAL.create(fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES)
-    asyncio.run(asyncio.wait_for(test(fs, wal), timeout=20))
+    asyncio.run(asyncio.wait_for(test(fs, wal), timeout=scaled(20)))
     return fs
 
 

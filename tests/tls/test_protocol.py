@@ -14,6 +14,7 @@ import uvloop
 
 from tercet.tls import TlsProtocol
 from tests.server.certificates import Authority
+from tests.support.waiting import scaled
 
 Scenario = Callable[[], Awaitable[None]]
 MEGABYTE = 1 << 20
@@ -25,7 +26,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
 
     def run_in_loop(scenario: Scenario) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(scaled(20)):
                 await scenario()
 
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -133,7 +134,7 @@ def test_a_slow_reader_pauses_the_protocol_and_gets_everything(run: Callable[[Sc
 
 
 def blocking_connect(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=scaled(10))
     return context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
