@@ -23,7 +23,11 @@ COMPILED_TESTS := $(addprefix tests/,raft mvcc lease replica storage rpc peer se
 PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build tools,"; fflush() } \
 	/^ *Collecting/ { sub(/[^[:alnum:]_.-].*/, "", $$2); printf " %s", $$2; fflush() } END { print "" }'
 
-.PHONY: up quick test test-sources test-compiled test-hosts reference-tools lint dist-check bench bench-scale clean
+# `make soak`: seeds to simulate, and the time after which no more are started.
+SOAK_SEEDS ?= 10000-29999
+SOAK_SECONDS ?= 3600
+
+.PHONY: mutants soak up quick test test-sources test-compiled test-hosts reference-tools lint dist-check bench bench-scale clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -82,6 +86,14 @@ lint: $(VENV)/test
 # Build the sdist and the wheel, and check what they contain.
 dist-check: $(VENV)/test
 	$(BIN)/python -m pytest tests/packaging -m packaging $(ARGS)
+
+# Planted bugs, each of which the simulator must catch (tests/mutants); about half an hour on two cores.
+mutants: $(VENV)/test
+	$(BIN)/python -m tests.mutants.run $(ARGS)
+
+# Thousands of simulated clusters.
+soak: $(COMPILED)/test
+	$(COMPILED)/bin/tercet sim --seeds $(SOAK_SEEDS) --seconds $(SOAK_SECONDS) --jobs $(shell nproc) $(ARGS)
 
 bench: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.compare $(ARGS)

@@ -214,6 +214,13 @@ def test_command_runs_many_seeds() -> None:
     assert "0 failed" in output
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_command_stops_after_a_time(jobs: str) -> None:
+    code, output = run("--seeds", "0-100000", "--ticks", "5", "--seconds", "0.1", "--jobs", jobs)
+    assert code == 0
+    assert "0 failed" in output
+
+
 def test_command_traces_one_seed() -> None:
     code, output = run("--seed", "5", "--ticks", "50", "--members", "3", "--trace")
     assert code == 0
@@ -240,6 +247,7 @@ def test_command_prints_the_replay_command(monkeypatch: pytest.MonkeyPatch) -> N
         ("--seeds", "5-1"),
         ("--seeds", "all"),
         ("--seeds", "0-1", "--trace"),
+        ("--seed", "1", "--seconds", "5"),
     ],
 )
 def test_command_rejects(arguments: tuple[str, ...]) -> None:

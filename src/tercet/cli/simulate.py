@@ -48,19 +48,24 @@ def _seeds(context: click.Context, parameter: click.Parameter, value: str | None
 )
 @click.option("--members", type=click.IntRange(1, 9), help="Members of the cluster.  [default: drawn from the seed]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds to run in parallel.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="With --seeds: start no more after this time.")
 @click.option("--trace", is_flag=True, help="With --seed: print every event.")
-def command(seeds: range | None, seed: int | None, ticks: int, members: int | None, jobs: int, trace: bool) -> None:
+def command(
+    seeds: range | None, seed: int | None, ticks: int, members: int | None, jobs: int, seconds: float | None, trace: bool
+) -> None:
     """Simulate whole clusters under faults and check safety and linearizability."""
     if (seeds is None) == (seed is None):
         raise click.UsageError("give either --seeds FIRST-LAST or --seed N")
     if seed is not None:
+        if seconds is not None:
+            raise click.UsageError("--seconds needs --seeds, not --seed")
         outcome = run_seed(seed, ticks=ticks, members=members, write_trace=click.echo if trace else None)
         _report_one(outcome, ticks, members)
         raise SystemExit(outcome.failure is not None)
     if trace:
         raise click.UsageError("--trace needs --seed, not --seeds")
     assert seeds is not None
-    raise SystemExit(_run_many(seeds, ticks, members, jobs))
+    raise SystemExit(_run_many(seeds, ticks, members, jobs, seconds))
 
 
 def _report_one(outcome: Outcome, ticks: int, members: int | None) -> None:
@@ -80,23 +85,26 @@ def _report_failure(outcome: Outcome, ticks: int, members: int | None) -> None:
     click.echo(f"replay: tercet sim --seed {outcome.seed} --ticks {ticks}{size} --trace")
 
 
-def _run_many(seeds: Sequence[int], ticks: int, members: int | None, jobs: int) -> int:
-    """Run all; returns the exit status."""
+def _run_many(seeds: Sequence[int], ticks: int, members: int | None, jobs: int, seconds_max: float | None) -> int:
+    """Run all, or as many as fit in the time; returns the exit status."""
     began = time.monotonic()
-    failed = undecided = answered = 0
+    done = failed = undecided = answered = 0
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _outcomes(seeds, ticks, members, jobs) as outcomes, Progress(*columns, console=console) as progress:
         task = progress.add_task("seeds", total=len(seeds))
         for outcome in outcomes:
+            done += 1
             answered += outcome.answered
             undecided += outcome.is_undecided
             if outcome.failure is not None:
                 failed += 1
                 _report_failure(outcome, ticks, members)
             progress.update(task, advance=1, description=f"seeds, {failed} failed" if failed else "seeds")
+            if seconds_max is not None and time.monotonic() - began >= seconds_max:
+                break
     seconds = time.monotonic() - began
-    summary = f"{len(seeds)} seeds in {seconds:.1f} s: {failed} failed, {answered} replies checked"
+    summary = f"{done} seeds in {seconds:.1f} s: {failed} failed, {answered} replies checked"
     click.echo(f"{summary}, {undecided} histories not decided" if undecided else summary)
     return 1 if failed else 0
 
@@ -109,3 +117,4 @@ def _outcomes(seeds: Sequence[int], ticks: int, members: int | None, jobs: int) 
         return
     with ProcessPoolExecutor(jobs) as pool:
         yield pool.map(run, seeds, chunksize=4)
+        pool.shutdown(wait=False, cancel_futures=True)
