@@ -118,8 +118,11 @@ class Applier:
         """Apply a configuration change to raft and to the membership, as every member does at the same index."""
         change = conf_change_in(entry)
         if not isinstance(change, ConfChange):
-            error = UnsupportedRequest("it holds a joint configuration change, which etcd members neither propose nor apply")
-            raise refuse_entry(entry.index, self._raft.id, error)
+            try:
+                self._state_machine.apply_joint_change(change, entry.index <= self._database_point[0])
+            except UnsupportedRequest as error:
+                raise refuse_entry(entry.index, self._raft.id, error) from error
+            return
         membership = self._state_machine.membership
         if entry.index <= self._database_point[0]:
             if membership.has_effect_of(change):

@@ -18,7 +18,7 @@ from tercet.lease import Lessor
 from tercet.mvcc import Counts, Event, Loaded, Store, whole_answer, whole_apply
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
-from tercet.raft.types import ConfState, Snapshot
+from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
 from tercet.replica.alarms import Alarms
 from tercet.replica.membership import Membership
 from tercet.replica.requests import AppliedRequest
@@ -116,6 +116,8 @@ class StateMachine:
         self._lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
         self.on_compaction: Callable[[], None] = lambda: None
+        self.apply_joint_change: Callable[[ConfChangeV2, bool], None] = _refuse_joint_change
+        """Applies a joint change; True: a received database holds its effect already. The simulator sets it."""
         self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
         self._event_listener: Callable[[Sequence[Event]], None] | None = None
         check_supported(backend)
@@ -297,3 +299,7 @@ def _unsupported(field: str) -> Handler:
         raise UnsupportedRequest(f"it holds a request that this version does not support ({field})")
 
     return stop
+
+
+def _refuse_joint_change(change: ConfChangeV2, is_in_database: bool) -> None:
+    raise UnsupportedRequest("it holds a joint configuration change, which etcd members neither propose nor apply")

@@ -18,7 +18,7 @@ from typing import Final
 from tercet import errors
 from tercet.errors import StatusError, StorageFailure, require
 from tercet.raft import Raft
-from tercet.raft.types import ConfChangeType
+from tercet.raft.types import ConfChangeType, ConfChangeV2
 from tercet.replica.membership import Member
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StateMachine
@@ -31,6 +31,7 @@ from tercet.sim.driver import REMOVAL_DELAY, SimulatedDriver
 from tercet.sim.environment import Environment
 from tercet.sim.faults import NONE
 from tercet.sim.history import Operation
+from tercet.sim.joint import JointChanges
 from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
 from tercet.sim.process import Process
@@ -99,6 +100,8 @@ class SimulatedMember:
             self.id, self.process, self.backend, log_store, random, environment, vote_granted=self._perhaps_lose_vote
         )
         self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
+        if environment.settings.joint_changes:
+            state_machine.apply_joint_change = JointChanges(raft, state_machine, driver).apply
         incarnation = self.process.incarnation
         environment.trace(self.id, f"starts as {incarnation}: {raft.log}, {raft.hard_state()}, applied {raft.applied_index}")
         driver.start()
@@ -258,6 +261,10 @@ class SimulatedMember:
         """Propose a change of membership."""
         trace = partial(self._environment.trace, self.id)
         self._schedule(lambda replica: operator.change_membership(replica, kind, member, is_promote=is_promote, trace=trace))
+
+    def propose_joint_change(self, change: ConfChangeV2) -> None:
+        self._environment.trace(self.id, f"proposes {change}")
+        self._schedule(lambda replica: operator.propose_joint_change(replica, change))
 
     def _schedule(self, action: Callable[[Replica], None]) -> None:
         def run() -> None:

@@ -12,6 +12,7 @@ from tercet.raft.types import ConfChangeType
 from tercet.replica.membership import Member
 from tercet.sim.clock import TICK, Clock
 from tercet.sim.faults import NONE, Faults
+from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
 
@@ -23,7 +24,14 @@ class Nemesis:
     """`faults` are the probabilities in force; `stop` sets them all to zero and repairs what is broken."""
 
     def __init__(
-        self, clock: Clock, random: Random, faults: Faults, network: Network, members: Sequence[SimulatedMember]
+        self,
+        clock: Clock,
+        random: Random,
+        faults: Faults,
+        network: Network,
+        members: Sequence[SimulatedMember],
+        *,
+        joint_changes: bool,
     ) -> None:
         self.faults = faults
         self._clock = clock
@@ -31,6 +39,7 @@ class Nemesis:
         self._network = network
         self._members = members
         self._newest_id = len(members)
+        self._joint_changes = joint_changes
         network.faults = faults
 
     def start(self) -> None:
@@ -99,6 +108,11 @@ class Nemesis:
         if operator.replica is None:
             return
         random = self._random
+        if self._joint_changes:
+            change = draw_joint_change(random, operator.replica.raft.conf_state, self._new_ids())
+            if change is not None:
+                operator.propose_joint_change(change)
+            return
         members = operator.replica.membership.sorted()
         learners = [member for member in members if member.is_learner]
         if learners and random.random() < 0.6:
@@ -110,6 +124,13 @@ class Nemesis:
             operator.change_membership(kind, added)
         else:
             operator.change_membership(ConfChangeType.REMOVE_NODE, random.choice(members))
+
+    def _new_ids(self) -> list[int]:
+        """Ids for members to add, unless there are many members already."""
+        count = sum(not member.is_removed for member in self._members)
+        ids = list(range(self._newest_id + 1, self._newest_id + 1 + max(0, MEMBERS_MAX - count)))
+        self._newest_id += len(ids)
+        return ids
 
     def _happens(self, chance: float) -> bool:
         return self._random.random() < chance

@@ -7,7 +7,7 @@ from typing import Final
 
 from tercet.errors import StatusError, strip_traceback
 from tercet.proto import rpc_pb2
-from tercet.raft.types import ConfChange, ConfChangeType
+from tercet.raft.types import ConfChange, ConfChangeType, ConfChangeV2
 from tercet.replica.membership import Member, change_context
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
@@ -34,6 +34,12 @@ def reclaim_space(replica: Replica) -> None:
                     action=rpc_pb2.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm
                 )
                 replica.propose("alarm", request.SerializeToString(), request, lambda outcome: None)
+
+
+def propose_joint_change(replica: Replica, change: ConfChangeV2) -> None:
+    """Propose a change that no operator of etcd can make."""
+    replica.raft.propose_conf_change(change)
+    replica.flush()
 
 
 def change_membership(

@@ -16,6 +16,7 @@ class Settings:
     """The same for all members. Sizes in bytes."""
 
     uses_streams: bool = False
+    joint_changes: bool = False
     pre_vote: bool = True
     max_message_bytes: int = 1 << 20
     max_inflight_messages: int = 512
@@ -29,6 +30,7 @@ class Settings:
     def draw(cls, random: Random) -> Settings:
         return cls(
             uses_streams=random.random() < 0.5,
+            joint_changes=random.random() < 0.3,
             pre_vote=random.random() < 0.8,
             max_message_bytes=random.choice((1, 500, 3000, 1 << 20)),
             max_inflight_messages=random.choice((1, 2, 4, 512)),

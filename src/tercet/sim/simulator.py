@@ -94,7 +94,14 @@ class Simulator:
         self._by_id: dict[int, SimulatedMember] = {}
         for member_id in self._environment.initial_members:
             self._create_member(member_id)
-        self.nemesis = Nemesis(self.clock, self._random("nemesis"), self.faults, self.network, self.members)
+        self.nemesis = Nemesis(
+            self.clock,
+            self._random("nemesis"),
+            self.faults,
+            self.network,
+            self.members,
+            joint_changes=self.settings.joint_changes,
+        )
         self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
         for member in self.members:
             member.start()
