@@ -122,3 +122,12 @@ def test_requests_of_the_older_form_are_applied_by_path() -> None:
     membership.apply_v2("/1/anything", "else")
     assert membership.members[10].name == "n1"
     assert membership.cluster_version == "3.5.0"
+
+
+def test_a_downgrade_is_known_until_it_is_cancelled() -> None:
+    backend = MemoryBackend()
+    membership = Membership(backend)
+    membership.set_downgrade(True, "3.6.0")
+    assert (membership.downgrade_target, Membership(backend).downgrade_target) == ("3.6.0", "3.6.0")
+    membership.set_downgrade(False, "")
+    assert (membership.downgrade_target, Membership(backend).downgrade_target) == (None, None)

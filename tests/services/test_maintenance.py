@@ -34,6 +34,17 @@ def test_status_shows_raft_and_the_store() -> None:
     run(test())
 
 
+def test_status_shows_an_enabled_downgrade() -> None:
+    async def test() -> None:
+        async with served() as member:
+            assert not (await status(member)).downgradeInfo.enabled
+            member.replica.membership.set_downgrade(True, "3.6.0")
+            shown = (await status(member)).downgradeInfo
+            assert (shown.enabled, shown.targetVersion) == (True, "3.6.0")
+
+    run(test())
+
+
 def test_an_alarm_is_raised_listed_and_disarmed() -> None:
     async def test() -> None:
         async with served() as member:

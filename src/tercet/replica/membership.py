@@ -86,6 +86,7 @@ class Membership:
         self.members: dict[int, Member] = {}
         self.removed: set[int] = set()
         self.cluster_version: str | None = None
+        self.downgrade_target: str | None = None
         self._load()
 
     def _load(self) -> None:
@@ -95,6 +96,9 @@ class Membership:
         self.removed = {int(key, 16) for key, _ in self._source.scan(Bucket.MEMBERS_REMOVED)}
         version = self._source.get(Bucket.CLUSTER, _CLUSTER_VERSION_KEY)
         self.cluster_version = version.decode() if version else None
+        downgrade = json.loads(self._source.get(Bucket.CLUSTER, _DOWNGRADE_KEY) or b"{}")
+        if downgrade.get("enabled"):
+            self.downgrade_target = downgrade.get("target-version") or None
 
     @property
     def _backend(self) -> Backend:
@@ -181,6 +185,7 @@ class Membership:
         self._backend.put(Bucket.CLUSTER, _CLUSTER_VERSION_KEY, version.encode())
 
     def set_downgrade(self, enabled: bool, version: str) -> None:
+        self.downgrade_target = version if enabled and version else None
         raw = {"target-version": version, "enabled": enabled}
         self._backend.put(Bucket.CLUSTER, _DOWNGRADE_KEY, json.dumps(raw, separators=(",", ":")).encode())
 

@@ -43,7 +43,7 @@ async def _update(replica: Replica, fetch: FetchVersion) -> None:
     answers = await asyncio.gather(*(fetch(member) for member in others))
     versions = {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.member_id: ETCD_VERSION}
     before = membership.cluster_version
-    version = decide(versions, before)
+    version = decide(versions, before, membership.downgrade_target)
     if version is None:
         return
     try:
@@ -62,19 +62,27 @@ async def _wait_for_change_of_leader(replica: Replica, seconds: float) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def decide(versions: Mapping[int, str | None], current: str | None) -> str | None:
+def decide(versions: Mapping[int, str | None], current: str | None, downgrade_target: str | None = None) -> str | None:
     """The version to set next, or None to leave it.
 
     versions: each member's own version by id; None where it did not answer.
     current: the cluster version; None before the first decision.
+    downgrade_target: while a downgrade is enabled, the cluster version goes there, one minor version below, and does not rise.
     """
     known = [parse(version) for version in versions.values() if version]
     if len(known) < len(versions) or not known:
         return MIN_CLUSTER_VERSION if current is None else None
     major, minor, _ = min(known)
+    if current is not None and downgrade_target is not None:
+        target = parse(downgrade_target)[:2]
+        return f"{target[0]}.{target[1]}.0" if _is_one_minor_below(target, parse(current)) else None
     if current is None or (major, minor, 0) > parse(current):
         return f"{major}.{minor}.0"
     return None
+
+
+def _is_one_minor_below(target: tuple[int, ...], current: tuple[int, int, int]) -> bool:
+    return target == (current[0], current[1] - 1)
 
 
 def parse(version: str) -> tuple[int, int, int]:

@@ -31,7 +31,7 @@ class PeerApi:
         return versions(self._replica)
 
     def downgrade_enabled(self) -> bool:
-        return False
+        return self._replica.membership.downgrade_target is not None
 
     async def promote(self, id: int, authorization: str) -> Sequence[dict[str, Any]]:
         if not self._replica.is_leader:

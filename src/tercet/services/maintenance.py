@@ -56,6 +56,7 @@ class MaintenanceService:
         problems = [f"memberID:{one.memberID} alarm:{rpc_pb2.AlarmType.Name(one.alarm)}" for one in alarms]
         if not replica.leader_id:
             problems.insert(0, errors.NO_LEADER.message)
+        target = replica.membership.downgrade_target or ""
         response = rpc_pb2.StatusResponse(
             version=self._version,
             dbSize=backend.size(),
@@ -68,7 +69,7 @@ class MaintenanceService:
             isLearner=replica.is_learner,
             storageVersion=storage_version(self._version),
             dbSizeQuota=replica.quota.limit_bytes,
-            downgradeInfo=rpc_pb2.DowngradeInfo(enabled=False),
+            downgradeInfo=rpc_pb2.DowngradeInfo(enabled=bool(target), targetVersion=target),
         )
         return self._headers.current() + response.SerializeToString()
 
