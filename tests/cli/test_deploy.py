@@ -1,4 +1,4 @@
-"""`tercet deploy` as a person meets it: words, what is shown, exit codes; the hosts are played by a stand-in."""
+"""The command line of `tercet deploy`: options, output, exit codes, with a fake Deployment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tercet.cli.deploy.command import command
-from tercet.cli.deploy.options import Setting
+from tercet.cli.deploy.options import Options
 from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
 from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
@@ -55,8 +55,8 @@ HEALTHY = [MemberHealth(f"kube-node{number}", f"https://10.0.0.{number}:2379", T
 
 
 @dataclass
-class Played:
-    """A Deployment that answers what a test wants; `calls` is what it was asked to do."""
+class FakeDeployment:
+    """A fake Deployment with canned results; `calls` records the method calls."""
 
     found: Plan = PLAN
     error: Exception | None = None
@@ -76,7 +76,7 @@ class Played:
     async def _done(self, *call: object) -> None:
         self.calls.append(call)
         if self.ask is not None:
-            self.password = await self.ask("kube-node1: password of ops for sudo: ")
+            self.password = await self.ask("kube-node1: sudo password for ops: ")
         if self.error is not None:
             raise self.error
 
@@ -131,9 +131,9 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("cluster.yaml").write_text(FILE)
 
 
-def run(played: Played, *words: str, stdin: str = "", environment: dict[str, str] | None = None) -> Result:
+def run(fake: FakeDeployment, *words: str, stdin: str = "", environment: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(
-        command, list(words), obj=Setting(make=played), input=stdin, env=environment, prog_name="tercet deploy"
+        command, list(words), obj=Options(make=fake), input=stdin, env=environment, prog_name="tercet deploy"
     )
 
 
@@ -158,9 +158,9 @@ def status_of(name: str, **more: Any) -> MemberStatus:
 
 
 def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
-    said = run(Played(), "plan")
-    assert said.exit_code == 0
-    assert said.stdout == (
+    done = run(FakeDeployment(), "plan")
+    assert done.exit_code == 0
+    assert done.stdout == (
         "files\n"
         "  kube-node1\n"
         f"    write {UNIT}\n"
@@ -174,157 +174,159 @@ def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
         "  kube-node1  restart\n"
         "\n"
         "Warning: http://127.0.0.1:2379 is served without TLS\n"
-        "4 steps on 2 hosts. `tercet deploy apply` does this.\n"
+        "4 steps on 2 hosts. Run `tercet deploy apply` to make these changes.\n"
     )
 
 
-def test_an_empty_plan_is_said() -> None:
-    said = run(Played(found=Plan()), "plan")
-    assert said.stdout == "Nothing to do: the hosts are as the cluster file says.\n"
-    assert run(Played(found=Plan()), "apply").stdout == said.stdout
+def test_an_empty_plan() -> None:
+    done = run(FakeDeployment(found=Plan()), "plan")
+    assert done.stdout == "Nothing to do: the hosts match the cluster file.\n"
+    assert run(FakeDeployment(found=Plan()), "apply").stdout == done.stdout
 
 
 def test_a_plan_as_json() -> None:
-    plan = json.loads(run(Played(), "plan", "-w", "json").stdout)
+    plan = json.loads(run(FakeDeployment(), "plan", "-w", "json").stdout)
     assert [phase["title"] for phase in plan["phases"]] == ["files", "restart"]
     assert plan["phases"][0]["steps"][0]["diff"].endswith("+ExecStart=/opt/tercet")
 
 
-def test_apply_writes_a_line_a_step_where_there_is_no_terminal() -> None:
-    said = run(Played(), "apply", "--yes")
-    assert said.exit_code == 0
-    lines = said.stdout.splitlines()
+def test_apply_prints_one_line_per_step_without_a_terminal() -> None:
+    done = run(FakeDeployment(), "apply", "--yes")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
     assert f"kube-node1  write {UNIT}  done" in lines
     assert "kube-node2  restart  done (quickly)" in lines
     assert lines[-1].startswith("Applied: 4 steps on 2 hosts in ")
     assert "Warning: http://127.0.0.1:2379 is served without TLS" in lines
 
 
-def test_apply_without_a_terminal_needs_yes() -> None:
-    played = Played()
-    said = run(played, "apply", stdin="y\n")
-    assert (said.exit_code, played.calls) == (1, [])
-    assert "--yes" in said.stderr
-    assert "+ExecStart=/opt/tercet" in said.stdout
+def test_apply_without_a_terminal_requires_yes() -> None:
+    fake = FakeDeployment()
+    done = run(fake, "apply", stdin="y\n")
+    assert (done.exit_code, fake.calls) == (1, [])
+    assert "--yes" in done.stderr
+    assert "+ExecStart=/opt/tercet" in done.stdout
 
 
-def test_every_failure_is_told_on_its_own_with_what_the_journal_says() -> None:
+def test_every_failure_is_printed_with_its_journal() -> None:
     failures = [
         HostError("kube-node1", "start", "failed:\nthe cellar is flooded"),
         HostError("kube-node3", "connect", "timed out"),
     ]
-    said = run(Played(error=DeployError(failures)), "apply", "--yes")
-    assert said.exit_code == 1
-    assert said.stderr == ("Error: kube-node1: start: failed:\nthe cellar is flooded\nError: kube-node3: connect: timed out\n")
+    done = run(FakeDeployment(error=DeployError(failures)), "apply", "--yes")
+    assert done.exit_code == 1
+    assert done.stderr == ("Error: kube-node1: start: failed:\nthe cellar is flooded\nError: kube-node3: connect: timed out\n")
 
 
-def test_an_interrupted_apply_says_that_the_next_one_finishes() -> None:
-    class Interrupted(Played):
+def test_an_interrupted_apply_says_how_to_continue() -> None:
+    class Interrupted(FakeDeployment):
         async def _done(self, *call: object) -> None:
             os.kill(os.getpid(), 2)
             await asyncio.sleep(10)
 
-    said = run(Interrupted(), "apply", "--yes")
-    assert said.exit_code == 1
-    assert said.stderr == "Error: interrupted; what is done stays done: run the same again, and it finishes the job\n"
+    done = run(Interrupted(), "apply", "--yes")
+    assert done.exit_code == 1
+    assert done.stderr == "Error: interrupted; rerun the command to continue, completed steps are skipped\n"
 
 
-# Looking.
+# Read-only commands.
 
 
-def test_health_has_etcdctl_s_lines_and_exit_codes() -> None:
-    said = run(Played(), "health")
-    assert said.exit_code == 0
-    assert said.stdout.splitlines()[0] == ("https://10.0.0.1:2379 is healthy: successfully committed proposal: took = 2.1ms")
+def test_health_has_etcdctls_output_and_exit_codes() -> None:
+    done = run(FakeDeployment(), "health")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0] == ("https://10.0.0.1:2379 is healthy: successfully committed proposal: took = 2.1ms")
     ill = [*HEALTHY[:2], MemberHealth("kube-node3", "https://10.0.0.3:2379", False, 3, "context deadline exceeded")]
-    said = run(Played(members=ill), "health")
-    assert said.exit_code == 1
-    assert said.stdout.count("is healthy") == 2
-    assert said.stderr == (
+    done = run(FakeDeployment(members=ill), "health")
+    assert done.exit_code == 1
+    assert done.stdout.count("is healthy") == 2
+    assert done.stderr == (
         "https://10.0.0.3:2379 is unhealthy: failed to commit proposal: context deadline exceeded\nError: unhealthy cluster\n"
     )
-    assert [member["health"] for member in json.loads(run(Played(members=ill), "health", "-w", "json").stdout)] == [
+    assert [member["health"] for member in json.loads(run(FakeDeployment(members=ill), "health", "-w", "json").stdout)] == [
         True,
         True,
         False,
     ]
 
 
-def test_status_has_a_row_a_member_and_warns_of_certificates() -> None:
+def test_status_has_a_row_per_member_and_certificate_warnings() -> None:
     statuses = [
         status_of("kube-node1"),
         status_of("kube-node2", certificate_days=12.3, is_leader=False),
         status_of("kube-node3", member_id=0, unit="failed/failed", error="nobody answers", certificate_days=-1.5),
     ]
-    said = run(Played(statuses=statuses), "status")
-    assert said.exit_code == 1
+    done = run(FakeDeployment(statuses=statuses), "status")
+    assert done.exit_code == 1
     rows = {
         cells[1].strip(): [cell.strip() for cell in cells]
-        for line in said.stdout.splitlines()
+        for line in done.stdout.splitlines()
         if len(cells := line.split("│")) > 1
     }
     assert rows["kube-node1"][2:11] == ["active/running", "ab", "3.7.1", "20 kB", "true", "false", "2", "17", "364 days"]
     assert rows["kube-node3"][2] == "failed/failed"
-    assert said.stderr.splitlines() == [
+    assert done.stderr.splitlines() == [
         "Warning: kube-node3: nobody answers",
-        "Warning: kube-node2: the certificate ends in 12 days; `tercet deploy apply` renews it",
-        "Warning: kube-node3: the certificate ended 1 days ago; `tercet deploy apply` renews it",
+        "Warning: kube-node2: the certificate expires in 12 days; `tercet deploy apply` renews it",
+        "Warning: kube-node3: the certificate expired 1 day ago; `tercet deploy apply` renews it",
     ]
-    simple = run(Played(statuses=statuses), "status", "-w", "simple")
+    simple = run(FakeDeployment(statuses=statuses), "status", "-w", "simple")
     assert simple.stdout.splitlines()[0] == "kube-node1, active/running, ab, 3.7.1, 20 kB, true, false, 2, 17, 364 days"
-    assert json.loads(run(Played(statuses=statuses[:1]), "status", "-w", "json").stdout)[0]["member_id"] == 0xAB
-    assert run(Played(statuses=statuses[:2]), "status").exit_code == 0
+    assert json.loads(run(FakeDeployment(statuses=statuses[:1]), "status", "-w", "json").stdout)[0]["member_id"] == 0xAB
+    assert run(FakeDeployment(statuses=statuses[:2]), "status").exit_code == 0
 
 
-def test_status_promises_a_renewal_no_sooner_than_apply_makes_it() -> None:
+def test_status_announces_a_renewal_only_when_apply_renews() -> None:
     Path("cluster.yaml").write_text(FILE + "tls: {days: 30}\n")
     statuses = [status_of("kube-node1", certificate_days=10.1), status_of("kube-node2", certificate_days=9.9)]
-    said = run(Played(statuses=statuses), "status")
-    assert said.stderr == "Warning: kube-node2: the certificate ends in 9 days; `tercet deploy apply` renews it\n"
+    done = run(FakeDeployment(statuses=statuses), "status")
+    assert done.stderr == "Warning: kube-node2: the certificate expires in 9 days; `tercet deploy apply` renews it\n"
 
 
-def test_preflight_shows_all_findings_and_fails_by_errors_alone() -> None:
+def test_preflight_shows_all_findings_and_fails_only_on_errors() -> None:
     findings = [
         Finding("kube-node1", "ports", "ok", "2379, 2380 free"),
         Finding("kube-node1", "fdatasync", "warning", "takes 90 ms", "use a faster disk"),
     ]
-    said = run(Played(findings=findings), "preflight")
-    assert said.exit_code == 0
-    assert said.stdout == (
+    done = run(FakeDeployment(findings=findings), "preflight")
+    assert done.exit_code == 0
+    assert done.stdout == (
         "kube-node1  ports      ok       2379, 2380 free\n"
         "kube-node1  fdatasync  warning  takes 90 ms\n"
         "                                -> use a faster disk\n"
         "2 checks: 0 errors, 1 warning.\n"
     )
-    bad = Finding("kube-node2", "ports", "error", "2379 is taken by squatter.service", "stop it")
-    assert run(Played(findings=[*findings, bad]), "preflight").exit_code == 1
-    assert json.loads(run(Played(findings=findings), "preflight", "-w", "json").stdout)[1]["remedy"] == "use a faster disk"
+    bad = Finding("kube-node2", "ports", "error", "2379 is in use by squatter.service", "stop it")
+    assert run(FakeDeployment(findings=[*findings, bad]), "preflight").exit_code == 1
+    assert (
+        json.loads(run(FakeDeployment(findings=findings), "preflight", "-w", "json").stdout)[1]["remedy"] == "use a faster disk"
+    )
 
 
-# Words and files.
+# Arguments and files.
 
 
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
         (["plna"], "did you mean plan?"),
-        (["frobnicate"], "there are init, preflight, plan, apply"),
+        (["frobnicate"], "available: init, preflight, plan, apply"),
         (["ssh", "kube-node"], "did you mean kube-node"),
-        (["logs", "xyz"], "there are kube-node1, kube-node2, kube-node3"),
+        (["logs", "xyz"], "hosts: kube-node1, kube-node2, kube-node3"),
         (["restart", "kube-node9"], "kube-node"),
-        (["env", "nobody"], "there are kube-node1"),
+        (["env", "nobody"], "hosts: kube-node1"),
         (["plan", "--accept-now"], "--accept-new"),
         (["init", "kube-node1"], "NAME=ADDRESS"),
-        (["init", "a=1.2.3.4", "--from", "x"], "does not go with --from"),
+        (["init", "a=1.2.3.4", "--from", "x"], "NAME=ADDRESS and --from cannot be combined"),
         (["plan", "--sudo-password-file", "missing"], "missing"),
     ],
 )
-def test_words_that_make_no_sense_are_exit_code_2_with_a_hint(words: list[str], hint: str) -> None:
-    played = Played()
-    said = run(played, *words)
-    assert said.exit_code == 2
-    assert hint in said.stderr
-    assert not played.calls
+def test_usage_errors_are_exit_code_2_with_a_hint(words: list[str], hint: str) -> None:
+    fake = FakeDeployment()
+    done = run(fake, *words)
+    assert done.exit_code == 2
+    assert hint in done.stderr
+    assert not fake.calls
 
 
 @pytest.mark.parametrize(
@@ -336,184 +338,183 @@ def test_words_that_make_no_sense_are_exit_code_2_with_a_hint(words: list[str], 
         ["logs", "--file", "other.yaml"],
     ],
 )
-def test_the_file_is_named_before_the_command_or_after_it(words: list[str]) -> None:
+def test_shared_options_are_accepted_before_and_after_the_command(words: list[str]) -> None:
     Path("cluster.yaml").rename("other.yaml")
-    played = Played()
-    assert run(played, *words).exit_code == 0
-    assert played.options["file"] == "other.yaml"
+    fake = FakeDeployment()
+    assert run(fake, *words).exit_code == 0
+    assert fake.options["file"] == "other.yaml"
 
 
-def test_f_of_logs_is_follow() -> None:
-    played = Played()
-    said = run(played, "logs", "-f", "-n", "3", "kube-node2")
-    assert played.calls == [("logs", ("kube-node2",), True, 3)]
-    assert said.stdout == "kube-node2  a line\n"
+def test_f_after_logs_is_follow() -> None:
+    fake = FakeDeployment()
+    done = run(fake, "logs", "-f", "-n", "3", "kube-node2")
+    assert fake.calls == [("logs", ("kube-node2",), True, 3)]
+    assert done.stdout == "kube-node2  a line\n"
 
 
-def test_a_cluster_file_that_is_wrong_or_missing_is_told_before_anything_is_asked() -> None:
+def test_an_invalid_or_missing_cluster_file_is_an_error_before_connecting() -> None:
     Path("cluster.yaml").write_text(FILE.replace("kube-node2", "kube-node1"))
-    played = Played()
-    said = run(played, "plan")
-    assert (said.exit_code, played.calls) == (1, [])
-    assert "cluster.yaml:4: hosts[1].name" in said.stderr
+    fake = FakeDeployment()
+    done = run(fake, "plan")
+    assert (done.exit_code, fake.calls) == (1, [])
+    assert "cluster.yaml:4: hosts[1].name" in done.stderr
     Path("cluster.yaml").unlink()
-    said = run(played, "plan")
-    assert said.exit_code == 1
-    assert "tercet deploy init" in said.stderr
+    done = run(fake, "plan")
+    assert done.exit_code == 1
+    assert "tercet deploy init" in done.stderr
 
 
 def test_warnings_of_the_file_go_to_stderr() -> None:
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
-    said = run(Played(), "restart")
-    assert said.exit_code == 0
-    assert "Warning: " in said.stderr
-    assert "2 members" in said.stderr
+    done = run(FakeDeployment(), "restart")
+    assert done.exit_code == 0
+    assert "Warning: " in done.stderr
+    assert "2 members" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("plan",), ("apply", "--yes")])
-def test_where_a_plan_tells_the_warnings_they_are_told_once(words: tuple[str, ...]) -> None:
+def test_warnings_in_the_notes_of_a_plan_are_printed_once(words: tuple[str, ...]) -> None:
     Path("cluster.yaml").write_text(FILE + "listen: {plain_loopback: true}\n")
 
-    class Planning(Played):
+    class Planning(FakeDeployment):
         def __call__(self, cluster: Any, **options: Any) -> Any:
             self.found = replace(PLAN, notes=cluster.warnings)
             return super().__call__(cluster, **options)
 
-    said = run(Planning(), *words)
-    assert [line for line in said.output.splitlines() if "plain_loopback" in line] == [
-        "Warning: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 needs no certificate: every process and every "
-        "user on the host, and who tunnels to it, may read and change everything"
+    done = run(Planning(), *words)
+    assert [line for line in done.output.splitlines() if "plain_loopback" in line] == [
+        "Warning: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 requires no certificate: every user "
+        "and process on the host, and anyone with a tunnel to it, has full access"
     ]
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_accept_new_is_passed_on(where: str) -> None:
-    played = Played()
-    run(played, *(["--accept-new", "plan"] if where == "before" else ["plan", "--accept-new"]))
-    assert played.options["accept_new"] is True
+    fake = FakeDeployment()
+    run(fake, *(["--accept-new", "plan"] if where == "before" else ["plan", "--accept-new"]))
+    assert fake.options["accept_new"] is True
 
 
 # Passwords.
 
 
-def test_the_sudo_password_comes_from_a_file_from_stdin_or_from_the_environment(tmp_path: Path) -> None:
+def test_sources_of_the_sudo_password(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("pass word\nmore\n")
     for words, stdin, environment in (
         (["--sudo-password-file", "secret"], "", None),
         (["--sudo-password-file", "-"], "pass word\n", None),
         ([], "", {"TERCET_SUDO_PASSWORD": "pass word"}),
     ):
-        played = Played()
-        said = run(played, "plan", *words, stdin=stdin, environment=environment)
-        assert played.password == "pass word"
-        assert "pass word" not in said.output
+        fake = FakeDeployment()
+        done = run(fake, "plan", *words, stdin=stdin, environment=environment)
+        assert fake.password == "pass word"
+        assert "pass word" not in done.output
 
 
-def test_without_a_terminal_nobody_is_asked() -> None:
-    played = Played()
-    assert run(played, "plan").exit_code == 0
-    assert played.ask is None
+def test_without_a_terminal_there_is_no_password_prompt() -> None:
+    fake = FakeDeployment()
+    assert run(fake, "plan").exit_code == 0
+    assert fake.ask is None
 
 
 # Hosts.
 
 
 def test_env_is_safe_to_eval() -> None:
-    said = run(Played(), "env", "kube-node2")
+    done = run(FakeDeployment(), "env", "kube-node2")
     shown = subprocess.run(
-        ["sh", "-c", f'{said.stdout}\nprintf "%s|%s" "$ETCDCTL_KEY" "$NAME"'], capture_output=True, text=True, check=True
+        ["sh", "-c", f'{done.stdout}\nprintf "%s|%s" "$ETCDCTL_KEY" "$NAME"'], capture_output=True, text=True, check=True
     )
     assert shown.stdout == "/it's here/key.pem|kube-node2"
-    assert all(line.startswith("export ") for line in said.stdout.splitlines())
+    assert all(line.startswith("export ") for line in done.stdout.splitlines())
 
 
 def ssh_line(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Sequence[str], dict[str, str]]:
     seen: list[tuple[Sequence[str], dict[str, str]]] = []
     monkeypatch.setattr(os, "execvpe", lambda program, line, environment: seen.append((line, environment)))
     monkeypatch.setenv("TERCET_SUDO_PASSWORD", "secret")
-    assert run(Played(), "ssh", *words).exit_code == 0
+    assert run(FakeDeployment(), "ssh", *words).exit_code == 0
     [found] = seen
     return found
 
 
-def test_ssh_is_the_real_one_with_what_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ssh_runs_with_the_settings_of_the_cluster_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     line, environment = ssh_line(monkeypatch, "kube-node2", "--accept-new", "--", "ls", "-l")
     expected = f"ssh -l ops -p 2222 -i {tmp_path}/id_deploy -J admin@gateway -o UserKnownHostsFile={tmp_path}/hosts"
     assert " ".join(line) == f"{expected} -o StrictHostKeyChecking=accept-new second ls -l"
     assert "TERCET_SUDO_PASSWORD" not in environment
 
 
-def test_ssh_without_a_command_is_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ssh_without_a_command_opens_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     line, _ = ssh_line(monkeypatch, "kube-node1")
     assert line[-1] == "172.27.129.105"
 
 
-def test_restart_and_destroy_do_what_they_are_told() -> None:
-    played = Played()
-    assert run(played, "restart", "kube-node2").exit_code == 0
-    assert run(played, "destroy", "--yes", "--keep-data").stdout.endswith("Destroyed etcd-cluster.\n")
-    assert played.calls == [("restart", ("kube-node2",)), ("destroy", True)]
+def test_restart_and_destroy() -> None:
+    fake = FakeDeployment()
+    assert run(fake, "restart", "kube-node2").exit_code == 0
+    assert run(fake, "destroy", "--yes", "--keep-data").stdout.endswith("Destroyed etcd-cluster.\n")
+    assert fake.calls == [("restart", ("kube-node2",)), ("destroy", True)]
 
 
-def test_a_restart_that_is_a_pause_says_so() -> None:
-    assert "Note:" not in run(Played(), "restart").stdout
+def test_a_restart_without_a_majority_is_a_warning() -> None:
+    assert "Note:" not in run(FakeDeployment(), "restart").stdout
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
-    assert run(Played(), "restart", "kube-node1").stdout == (
-        "Warning: there is no majority without either of two members: while one restarts, nothing can be written, "
-        "and reads wait\n"
+    assert run(FakeDeployment(), "restart", "kube-node1").stdout == (
+        "Warning: a cluster of two members has no majority during a restart: writes fail and linearizable reads wait\n"
         "Restarted kube-node1.\n"
     )
 
 
-def test_destroy_asks_and_without_a_terminal_that_is_a_no() -> None:
-    played = Played()
-    said = run(played, "destroy", stdin="no\n")
-    assert (said.exit_code, played.calls) == (1, [])
-    assert "--yes" in said.stderr
+def test_destroy_without_a_terminal_requires_yes() -> None:
+    fake = FakeDeployment()
+    done = run(fake, "destroy", stdin="no\n")
+    assert (done.exit_code, fake.calls) == (1, [])
+    assert "--yes" in done.stderr
 
 
 # init.
 
 
-def test_init_writes_what_loads_and_replaces_nothing_unasked() -> None:
+def test_init_writes_a_valid_file_and_does_not_overwrite() -> None:
     Path("cluster.yaml").unlink()
-    said = run(Played(), "init", "a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3")
-    assert said.exit_code == 0
-    assert said.stdout.startswith("Wrote cluster.yaml: 3 members.\n")
+    done = run(FakeDeployment(), "init", "a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3")
+    assert done.exit_code == 0
+    assert done.stdout.startswith("Wrote cluster.yaml: 3 members.\n")
     text = Path("cluster.yaml").read_text()
     assert [host["name"] for host in yaml.safe_load(text)["hosts"]] == ["a", "b", "c"]
-    again = run(Played(), "init", "d=10.0.0.4")
+    again = run(FakeDeployment(), "init", "d=10.0.0.4")
     assert again.exit_code == 1
     assert "--force" in again.stderr
     assert Path("cluster.yaml").read_text() == text
-    assert run(Played(), "init", "--force", "d=10.0.0.4").exit_code == 0
+    assert run(FakeDeployment(), "init", "--force", "d=10.0.0.4").exit_code == 0
     assert "10.0.0.4" in Path("cluster.yaml").read_text()
     assert [path.name for path in Path().iterdir()] == ["cluster.yaml"]
 
 
-def test_init_from_an_environment_sh_and_what_is_wrong_with_it() -> None:
+def test_init_from_an_environment_sh() -> None:
     Path("cluster.yaml").unlink()
     Path("environment.sh").write_text("NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(a)\n")
-    said = run(Played(), "init", "--from", "environment.sh")
-    assert said.exit_code == 1
-    assert "environment.sh" in said.stderr
+    done = run(FakeDeployment(), "init", "--from", "environment.sh")
+    assert done.exit_code == 1
+    assert "environment.sh" in done.stderr
     assert not Path("cluster.yaml").exists()
     Path("environment.sh").write_text("NODE_IPS=(10.0.0.1)\nNODE_NAMES=(a)\n")
-    assert run(Played(), "-f", "new.yaml", "init", "--from", "environment.sh", "--engine", "etcd").exit_code == 0
+    assert run(FakeDeployment(), "-f", "new.yaml", "init", "--from", "environment.sh", "--engine", "etcd").exit_code == 0
     assert yaml.safe_load(Path("new.yaml").read_text())["engine"]["kind"] == "etcd"
 
 
-def test_init_with_addresses_that_make_no_cluster() -> None:
+def test_init_with_invalid_addresses() -> None:
     Path("cluster.yaml").unlink()
-    said = run(Played(), "init", "a=10.0.0.1", "b=10.0.0.1")
-    assert said.exit_code == 2
-    assert "10.0.0.1" in said.stderr
+    done = run(FakeDeployment(), "init", "a=10.0.0.1", "b=10.0.0.1")
+    assert done.exit_code == 2
+    assert "10.0.0.1" in done.stderr
     assert not Path("cluster.yaml").exists()
 
 
 def test_every_command_has_a_help_page() -> None:
     for name in ("init", "preflight", "plan", "apply", "status", "health", "logs", "restart", "destroy", "ssh", "env"):
-        said = run(Played(), name, "--help")
-        assert said.exit_code == 0
-        assert "--file" in said.stdout
-    assert "environment.sh" in run(Played(), "--help").stdout
+        done = run(FakeDeployment(), name, "--help")
+        assert done.exit_code == 0
+        assert "--file" in done.stdout
+    assert "environment.sh" in run(FakeDeployment(), "--help").stdout

@@ -1,4 +1,4 @@
-"""How `tercet deploy` lets go: of the screen before it asks, of a pipe that nobody reads, of a start that is interrupted."""
+"""`tercet deploy` releases the terminal before prompts, and handles closed pipes and interrupted starts."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import pytest
 from rich.console import Console
 
 from tercet.cli import tercet
-from tercet.cli.deploy.options import reported
+from tercet.cli.deploy.options import with_click_errors
 from tercet.cli.deploy.progress import make_progress
 from tercet.deploy.run.events import Event
 
 
-def test_nothing_is_drawn_while_nothing_runs() -> None:
-    """A question may be asked between building the engine and the first step; what is drawn would erase what is typed."""
+def test_the_live_display_stops_when_nothing_runs() -> None:
+    """A prompt between building the bundle and the first step must not be overwritten."""
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, highlight=False)
     progress = make_progress(("n1", "n2"), console)
     try:
-        progress.hear(Event(None, "tercet as one file", "running", done=1, total=2))
-        progress.hear(Event(None, "tercet as one file", "done"))
+        progress.on_event(Event(None, "build the tercet bundle", "running", done=1, total=2))
+        progress.on_event(Event(None, "build the tercet bundle", "done"))
         assert not console._live_stack
         written = len(out.getvalue())
-        progress.hear(Event("n1", "start", "waiting"))
-        progress.hear(Event("n2", "start", "waiting"))
-        progress.hear(Event("n1", "start", "done"))
-        assert "waits" in out.getvalue()[written:]
+        progress.on_event(Event("n1", "start", "waiting"))
+        progress.on_event(Event("n2", "start", "waiting"))
+        progress.on_event(Event("n1", "start", "done"))
+        assert "waiting" in out.getvalue()[written:]
         assert console._live_stack
-        progress.hear(Event("n2", "start", "failed"))
+        progress.on_event(Event("n2", "start", "failed"))
         assert not console._live_stack
     finally:
         progress.close()
 
 
-def test_a_pipe_that_nobody_reads_is_no_fault_to_tell() -> None:
+def test_a_closed_pipe_is_not_reported() -> None:
     def work() -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     with pytest.raises(BrokenPipeError):
-        reported(work)
+        with_click_errors(work)
 
 
-def test_ctrl_c_while_modules_are_loaded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_during_imports(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(name: str) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""docs/deploy.md may tell only of what there is: its commands are parsed by the program, its cluster files are loaded."""
+"""docs/deploy.md is valid: its commands parse, its cluster files load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ hosts: [{name: kube-node1, address: 172.27.129.105}, {name: kube-node2, address:
 
 
 def commands() -> Iterator[str]:
-    """What stands behind a prompt, or between backticks, and begins with `tercet deploy`."""
+    """Commands after a prompt or in backticks."""
     text = PAGE.read_text()
     for found in re.finditer(r"\$ (tercet deploy [^\n]*)|`(tercet deploy [^`\n]*)`", text):
         yield (found[1] or found[2]).rstrip()
@@ -34,7 +34,7 @@ def blocks(kind: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("line", sorted(set(commands())))
-def test_commands_are_commands(line: str) -> None:
+def test_commands_parse(line: str) -> None:
     words = shlex.split(line, comments=True)[2:]
     assert isinstance(command, click.Group)
     context = click.Context(command, info_name="tercet deploy")
@@ -46,17 +46,17 @@ def test_commands_are_commands(line: str) -> None:
     assert not made.args
 
 
-def test_there_are_commands_of_every_kind() -> None:
+def test_every_command_is_documented() -> None:
     assert isinstance(command, click.Group)
-    told = {word for line in commands() for word in shlex.split(line, comments=True)[2:]}
-    assert set(command.commands) <= told
+    documented = {word for line in commands() for word in shlex.split(line, comments=True)[2:]}
+    assert set(command.commands) <= documented
 
 
 @pytest.mark.parametrize("block", list(blocks("yaml")))
-def test_settings_make_a_cluster_file(block: str) -> None:
+def test_settings_are_valid(block: str) -> None:
     text = block if "hosts:" in block else MEMBERS + block
     assert parse(text, Path("cluster.yaml")).hosts
 
 
-def test_the_page_shows_no_secret() -> None:
+def test_the_page_has_no_secret() -> None:
     assert "PRIVATE KEY" not in PAGE.read_text()

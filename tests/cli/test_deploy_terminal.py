@@ -1,4 +1,4 @@
-"""What is drawn on a terminal while hosts are changed, and how a person is asked there."""
+"""The live display and prompts of `tercet deploy` on a terminal."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ print("echo" if termios.tcgetattr(0)[3] & termios.ECHO else "silent")
 PLAN = """
 import asyncio
 from tercet.cli.deploy.command import command
-from tercet.cli.deploy.options import Setting
+from tercet.cli.deploy.options import Options
 from tercet.deploy import Event, Plan
 
 class Building:
     def __init__(self, cluster, *, on_event, **options):
-        self.tell = on_event or (lambda event: None)
+        self.on_event = on_event or (lambda event: None)
 
     async def plan(self):
-        self.tell(Event(None, "tercet as one file", "running", done=1_000_000, total=4_000_000))
+        self.on_event(Event(None, "build the tercet bundle", "running", done=1_000_000, total=4_000_000))
         await asyncio.sleep(0.5)
-        self.tell(Event(None, "tercet as one file", "done"))
+        self.on_event(Event(None, "build the tercet bundle", "done"))
         return Plan()
 
-command(["-f", {file!r}, "plan", *{options!r}], obj=Setting(make=Building))
+command(["-f", {file!r}, "plan", *{options!r}], obj=Options(make=Building))
 """
-NOTHING_TO_DO = "Nothing to do: the hosts are as the cluster file says."
+NOTHING_TO_DO = "Nothing to do: the hosts match the cluster file."
 
 
 class Terminal:
-    """A program on a terminal of its own."""
+    """A program on a pseudo-terminal."""
 
     def __init__(self, source: str) -> None:
         self.descriptor, theirs = pty.openpty()
@@ -68,17 +68,17 @@ class Terminal:
             cwd=Path(__file__).parents[2],
         )
         os.close(theirs)
-        self.said = ""
+        self.output = ""
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + scaled(20)
-        while text not in self.said:
-            assert time.monotonic() < deadline, self.said
+        while text not in self.output:
+            assert time.monotonic() < deadline, self.output
             if select.select([self.descriptor], [], [], 0.1)[0]:
                 try:
-                    self.said += os.read(self.descriptor, 4096).decode()
+                    self.output += os.read(self.descriptor, 4096).decode()
                 except OSError:
-                    assert text in self.said, self.said
+                    assert text in self.output, self.output
 
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
@@ -96,14 +96,14 @@ def asked() -> Iterator[Terminal]:
         os.close(terminal.descriptor)
 
 
-def test_a_password_is_not_shown_and_the_terminal_echoes_again(asked: Terminal) -> None:
+def test_a_password_is_not_echoed_and_echo_is_restored(asked: Terminal) -> None:
     asked.type("correct horse\n")
     asked.wait_for("echo")
-    assert "got 13" in asked.said
-    assert "horse" not in asked.said
+    assert "got 13" in asked.output
+    assert "horse" not in asked.output
 
 
-def test_control_c_at_a_prompt_leaves_a_terminal_that_echoes(asked: Terminal) -> None:
+def test_control_c_at_a_prompt_restores_echo(asked: Terminal) -> None:
     asked.process.send_signal(2)
     asked.wait_for("interrupted")
     asked.wait_for("echo")
@@ -117,7 +117,7 @@ def planned(directory: Path, *options: str) -> str:
     return PLAN.format(file=str(file), options=options)
 
 
-def test_a_plan_shows_on_a_terminal_that_the_engine_is_made_one_file(tmp_path: Path) -> None:
+def test_plan_shows_the_bundle_build_on_a_terminal(tmp_path: Path) -> None:
     terminal = Terminal(planned(tmp_path))
     try:
         terminal.wait_for("1.0 MB of 4.0 MB")
@@ -129,11 +129,11 @@ def test_a_plan_shows_on_a_terminal_that_the_engine_is_made_one_file(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [((), f"{NOTHING_TO_DO}\n"), (("-w", "json"), '{\n  "phases": [],\n  "notes": []\n}\n')]
+    ("options", "expected"), [((), f"{NOTHING_TO_DO}\n"), (("-w", "json"), '{\n  "phases": [],\n  "notes": []\n}\n')]
 )
-def test_elsewhere_a_plan_is_all_that_is_written(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+def test_without_a_terminal_only_the_plan_is_printed(tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
     source = planned(tmp_path, *options)
-    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == said
+    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == expected
 
 
 def drawn(*events: Event, terminal: bool) -> str:
@@ -143,7 +143,7 @@ def drawn(*events: Event, terminal: bool) -> str:
     )
     progress = make_progress(("kube-node1", "kube-node2"), console)
     for event in events:
-        progress.hear(event)
+        progress.on_event(event)
     with progress.paused():
         out.write("[asked]")
     progress.close()
@@ -153,33 +153,31 @@ def drawn(*events: Event, terminal: bool) -> str:
 EVENTS = (
     Event("kube-node1", "copy tercet-0.1.0", "waiting"),
     Event("kube-node2", "restart", "waiting"),
-    Event(None, "make authority", "done", "3650 days"),
+    Event(None, "create CA", "done", "3650 days"),
     Event("kube-node1", "copy tercet-0.1.0", "running", done=2_000_000, total=8_000_000),
     Event("kube-node2", "restart", "failed", "the cellar is flooded"),
 )
 
 
-def test_lines_are_one_for_each_step_that_has_ended() -> None:
-    assert drawn(*EVENTS, terminal=False) == (
-        "here        make authority  done (3650 days)\nkube-node2  restart  failed\n[asked]"
-    )
+def test_one_line_per_finished_step() -> None:
+    assert drawn(*EVENTS, terminal=False) == ("local       create CA  done (3650 days)\nkube-node2  restart  failed\n[asked]")
 
 
-def test_the_table_shows_what_runs_and_how_far_a_copy_is() -> None:
+def test_the_table_shows_running_steps_and_copy_progress() -> None:
     shown = drawn(*EVENTS, terminal=True)
     assert "unpacks" not in shown
-    assert "here        make authority  done (3650 days)\n" in shown
+    assert "local       create CA  done (3650 days)\n" in shown
     assert "kube-node2  restart  failed\n" in shown
     live = shown.split("[asked]")[0]
     assert "2.0 MB of 8.0 MB" in live
     assert "0/1" in live
-    assert shown.index("\x1b[?25h") < shown.index("[asked]")  # the cursor is there while somebody types
+    assert shown.index("\x1b[?25h") < shown.index("[asked]")  # the cursor is visible at the prompt
     assert shown.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in shown.split("[asked]")[1]
 
 
-def test_a_copy_that_has_arrived_is_said_to_be_unpacked_and_no_bar_stands_still() -> None:
-    arrived = Event("kube-node1", "copy tercet-0.1.0", "running", "the host unpacks it", done=8_000_000, total=8_000_000)
+def test_a_finished_copy_shows_that_the_host_unpacks() -> None:
+    arrived = Event("kube-node1", "copy tercet-0.1.0", "running", "unpacking", done=8_000_000, total=8_000_000)
     shown = drawn(*EVENTS[:1], arrived, terminal=True).split("[asked]")[0]
-    assert "copy tercet-0.1.0  the host unpacks it" in shown
+    assert "copy tercet-0.1.0  unpacking" in shown
     assert "8.0 MB" not in shown
     assert drawn(*EVENTS[:1], arrived, terminal=False) == "[asked]"

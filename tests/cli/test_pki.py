@@ -1,4 +1,4 @@
-"""`tercet pki`: the tutorial's lines with only the program's name changed, what they leave behind, and what is refused."""
+"""`tercet pki`: cfssl's command lines, the files they write, and rejected input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SIGN = ["-ca=ca.pem", "-ca-key=ca-key.pem", "-config=ca-config.json", "-profile=
 
 
 class Here:
-    """A working directory with the tutorial's files, and what the program said there."""
+    """A working directory with cfssl's files, and the output of the last command."""
 
     def __init__(self, directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
         self.directory = directory
@@ -65,7 +65,7 @@ class Here:
         return code
 
     def secrets(self) -> list[str]:
-        """A line out of the middle of every private key here."""
+        """A line from the middle of every private key."""
         keys = [path.read_text() for path in self.directory.iterdir() if path.is_file() and "key" in path.name]
         return ["PRIVATE KEY", *(lines[len(lines) // 2] for key in keys if len(lines := key.splitlines()) > 2)]
 
@@ -82,7 +82,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
 @pytest.fixture
 def with_ca(here: Here) -> Here:
-    """With an authority that is made faster than the tutorial's."""
+    """With a CA whose key is fast to generate."""
     ca = init_ca(Request("kubernetes"), timedelta(days=3650))
     for name, content in zip(("ca.pem", "ca-key.pem"), ca, strict=False):
         (here.directory / name).write_bytes(content)
@@ -91,15 +91,15 @@ def with_ca(here: Here) -> Here:
     return here
 
 
-def test_the_tutorials_lines(here: Here) -> None:
+def test_cfssls_command_lines(here: Here) -> None:
     before = os.umask(0)  # modes must not depend on it
     try:
         assert here.pki("gencert", "-initca", "ca-csr.json") == 0
-        assert here.out.startswith("ca.pem      CN=kubernetes; ends ")
+        assert here.out.startswith("ca.pem      CN=kubernetes; expires ")
         assert here.pki("gencert", *SIGN, "etcd-csr.json") == 0
     finally:
         os.umask(before)
-    assert here.out.splitlines()[1] == "etcd-key.pem  its private key (rsa 2048), for its owner's eyes only"
+    assert here.out.splitlines()[1] == "etcd-key.pem  private key (rsa 2048), mode 0600"
     assert here.err == ""
     public, secret = 0o644, 0o600
     assert here.modes() == {
@@ -126,7 +126,7 @@ def test_the_tutorials_lines(here: Here) -> None:
         ([*SIGN, "-initca=false", "etcd-csr.json"], None),
     ],
 )
-def test_names_of_the_files(with_ca: Here, words: list[str], name: str | None) -> None:
+def test_names_of_the_output_files(with_ca: Here, words: list[str], name: str | None) -> None:
     (with_ca.directory / "sub").mkdir()
     for copy in ("request.json", "sub/my.csr.json"):
         (with_ca.directory / copy).write_bytes(with_ca.read("etcd-csr.json"))
@@ -145,21 +145,21 @@ def test_a_request_from_stdin_and_cfssls_json(with_ca: Here, monkeypatch: pytest
     printed = json.loads(with_ca.out)
     assert printed == {"cert": with_ca.read("etcd.pem").decode(), "csr": with_ca.read("etcd.csr").decode()}
     assert explain(with_ca.read("etcd.pem"), ca_pem=with_ca.read("ca.pem"), host="127.0.0.1") == [
-        "it is for a and 10.1.1.1, not for 127.0.0.1"
+        "it is valid for a and 10.1.1.1, not for 127.0.0.1"
     ]
 
 
-def test_an_authority_is_not_lost_by_accident(here: Here) -> None:
+def test_a_ca_is_not_overwritten_by_accident(here: Here) -> None:
     here.write("ca-csr", {"CN": "first"})
     assert here.pki("initca", "ca-csr.json") == 0
     first = here.read("ca.pem"), here.read("ca-key.pem")
     for words in (["init-ca", "ca-csr.json"], ["gencert", "-initca", "ca-csr.json"]):
         assert here.pki(*words) == 1
         assert here.err.startswith(
-            "Error: ca.pem is there already; a new authority in its place would make worthless what it signed."
+            "Error: ca.pem already exists, and replacing the CA makes all certificates that it signed invalid;"
         )
     assert here.pki("gencert", "-ca=ca.pem", "-ca-key=ca-key.pem", "ca-csr.json") == 1
-    assert here.err.startswith("Error: ca.pem is the certificate of an authority; it and ca-key.pem would be replaced.")
+    assert here.err.startswith("Error: ca.pem is a CA certificate; it and ca-key.pem would be replaced.")
     assert (here.read("ca.pem"), here.read("ca-key.pem")) == first
     assert here.pki("init-ca", "--ca-key", "ca-key.pem", "ca-csr.json") == 0
     assert here.read("ca-key.pem") == first[1]
@@ -168,7 +168,7 @@ def test_an_authority_is_not_lost_by_accident(here: Here) -> None:
     assert here.read("ca-key.pem") != first[1]
 
 
-def test_a_certificate_is_made_again_as_cfssljson_would(with_ca: Here) -> None:
+def test_a_certificate_is_overwritten_like_cfssljson_does(with_ca: Here) -> None:
     for _ in range(2):
         assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
     assert explain(with_ca.read("etcd.pem"), ca_pem=with_ca.read("ca.pem"), key_pem=with_ca.read("etcd-key.pem")) == []
@@ -180,21 +180,21 @@ def test_warnings(with_ca: Here) -> None:
     with_ca.write("ca-config", {"signing": {"default": {"usages": ["client auth"], "expiry": "876000h"}}})
     assert with_ca.pki("gencert", *SIGN[:3], "etcd-csr.json") == 0
     lines = with_ca.err.splitlines()
-    assert lines[0] == "Warning: others may read ca-key.pem; close it with `chmod 600 ca-key.pem`"
-    assert lines[1] == "Warning: it is for no host (`hosts` is empty), so only clients can use it"
-    assert lines[2].startswith("Warning: its authority ends before it does, on ")
+    assert lines[0] == "Warning: ca-key.pem is readable by others; run chmod 600 ca-key.pem"
+    assert lines[1] == "Warning: `hosts` is empty, so the certificate is valid for clients only"
+    assert lines[2].startswith("Warning: its CA expires first, on ")
     assert len(lines) == 3
 
 
-def test_the_password_of_the_authoritys_key(with_ca: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_the_ca_key(with_ca: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     key = from_pem(with_ca.read("ca-key.pem"), "x")
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
     (with_ca.directory / "ca-key.pem").write_bytes(locked)
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 1
-    assert with_ca.err == "Error: ca-key.pem: the key is encrypted, and no password was given\n"
+    assert with_ca.err == "Error: ca-key.pem: the key is encrypted and no password was given\n"
     monkeypatch.setenv("CFSSL_CA_PK_PASSWORD", "wrong-one")
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 1
-    assert with_ca.err == "Error: ca-key.pem: cannot be read: is the password right?\n"
+    assert with_ca.err == "Error: ca-key.pem: cannot decrypt the key: wrong password?\n"
     monkeypatch.setenv("CFSSL_CA_PK_PASSWORD", "secret")
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
 
@@ -202,40 +202,40 @@ def test_the_password_of_the_authoritys_key(with_ca: Here, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["gencert", "etcd-csr.json"], 2, "--ca is missing: who signs?"),
-        (["gencert", "-ca=ca.pem", "etcd-csr.json"], 2, "--ca-key is missing: who signs?"),
+        (["gencert", "etcd-csr.json"], 2, "--ca is required"),
+        (["gencert", "-ca=ca.pem", "etcd-csr.json"], 2, "--ca-key is required"),
         (["gencert", *SIGN], 2, "Missing argument 'CSR.json'"),
-        (["gencert", "-initca", *SIGN, "ca-csr.json"], 2, "--ca and --initca cannot be given together"),
+        (["gencert", "-initca", *SIGN, "ca-csr.json"], 2, "--ca and --initca cannot be combined"),
         (["gencert", *SIGN, "-remote=x", "etcd-csr.json"], 2, "No such option"),
         (["gencrt"], 2, "No such command 'gencrt'"),
         (["gencert", *SIGN, "absent.json"], 1, "Error: absent.json: No such file or directory\n"),
-        (["gencert", *SIGN, "ca.pem"], 1, "Error: ca.pem:1: not JSON: "),
+        (["gencert", *SIGN, "ca.pem"], 1, "Error: ca.pem:1: invalid JSON: "),
         (["gencert", *SIGN, "-config", "absent", "etcd-csr.json"], 1, "Error: absent: No such file or directory\n"),
         (
             ["gencert", *SIGN, "-profile", "kubernets", "etcd-csr.json"],
             1,
-            "ca-config.json: there is no profile 'kubernets'; did you mean",
+            "ca-config.json: unknown profile 'kubernets'; did you mean",
         ),
         (
             ["gencert", *SIGN[:2], "-profile", "www", "etcd-csr.json"],
             1,
-            "without --config: there is no profile 'www'; there are: none",
+            "without --config: unknown profile 'www'; profiles: none",
         ),
         (
             ["gencert", *SIGN, "-hostname", "a,b:1", "etcd-csr.json"],
             1,
-            "cannot be a host: 'b:1'; a certificate names hosts, without",
+            "not a valid host: 'b:1'; write it without the port",
         ),
         (
             ["gencert", *SIGN, "-ca", "etcd-csr.json", "etcd-csr.json"],
             1,
-            "Error: etcd-csr.json: no certificate that can be read (PEM)",
+            "Error: etcd-csr.json: no readable certificate (PEM)",
         ),
         (["gencert", *SIGN, "-bare", "absent/etcd", "etcd-csr.json"], 1, "No such file or directory\n"),
         (["gencert", *SIGN, "-o", "", "etcd-csr.json", "more"], 2, "unexpected extra argument (more)"),
         (["show", "absent.pem"], 1, "Error: absent.pem: No such file or directory\n"),
-        (["show", "etcd-csr.json"], 1, "Error: etcd-csr.json: no certificate that can be read (PEM)"),
-        (["show", "ca-key.pem"], 1, "Error: ca-key.pem: no certificate that can be read (PEM)"),
+        (["show", "etcd-csr.json"], 1, "Error: etcd-csr.json: no readable certificate (PEM)"),
+        (["show", "ca-key.pem"], 1, "Error: ca-key.pem: no readable certificate (PEM)"),
         (["show", "127.0.0.1:1"], 1, "Error: 127.0.0.1:1: cannot connect: "),
         (["show", "127.0.0.1:99999"], 1, "Error: 127.0.0.1:99999: cannot connect: "),
         (["verify", "ca.pem"], 2, "Missing option '--ca'"),
@@ -244,11 +244,11 @@ def test_the_password_of_the_authoritys_key(with_ca: Here, monkeypatch: pytest.M
         (
             ["renew", "ca.pem", "--ca-key", "ca-key.pem"],
             1,
-            "with another key, all that it signed would be refused. Give --keep-key",
+            "with a new key all certificates that it signed become invalid; pass --keep-key",
         ),
     ],
 )
-def test_mistakes(with_ca: Here, words: list[str], code: int, text: str) -> None:
+def test_errors_are_one_line_and_change_nothing(with_ca: Here, words: list[str], code: int, text: str) -> None:
     before = sorted(path.name for path in with_ca.directory.iterdir())
     assert with_ca.pki(*words) == code
     assert text in with_ca.err
@@ -275,7 +275,7 @@ def test_show(with_ca: Here) -> None:
         "a@b.example",
     )
     assert rows["usages"] == "signing, key encipherment, server auth, client auth"
-    assert rows["authority"] == "no"
+    assert rows["CA"] == "no"
     assert rows["valid until"].endswith("UTC, 364 days left")
     assert rows["key"] == "ed25519"
     assert rows["signed with"] == "sha256"
@@ -290,34 +290,34 @@ def test_show(with_ca: Here) -> None:
     assert (second["subject"], second["is_ca"], second["path_length"]) == ("CN=kubernetes", True, None)
 
 
-def test_show_what_ended(with_ca: Here) -> None:
+def test_show_an_expired_ca(with_ca: Here) -> None:
     now = datetime.now(UTC)
     ca = init_ca(Request("old", names=({"O": "x"},)), timedelta(days=100), path_length=1, now=now - timedelta(days=130))
     (with_ca.directory / "old.pem").write_bytes(ca.certificate)
     assert with_ca.pki("show", "old.pem") == 0
-    assert "UTC, ended 30 days ago\n" in with_ca.out
-    assert "issuer         itself\n" in with_ca.out
-    assert "yes, with at most 1 authorities below it" in with_ca.out
-    assert "hosts          (none)\n" in with_ca.out
+    assert "UTC, expired 30 days ago\n" in with_ca.out
+    assert "issuer         self-signed\n" in with_ca.out
+    assert "yes, path length 1" in with_ca.out
+    assert "hosts          none\n" in with_ca.out
 
 
 def test_verify(with_ca: Here) -> None:
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
     good = ["verify", "etcd.pem", "--ca", "ca.pem", "--host", "127.0.0.1", "--usage", "server", "--key", "etcd-key.pem"]
     assert with_ca.pki(*good) == 0
-    assert with_ca.out.startswith("etcd.pem is good: CN=etcd for 127.0.0.1, 172.27.129.105, ")
+    assert with_ca.out.startswith("etcd.pem is valid: CN=etcd for 127.0.0.1, 172.27.129.105, ")
     assert with_ca.out.endswith("364 days left; signed by CN=kubernetes\n")
     assert with_ca.pki("verify", "etcd.pem", "-ca", "ca.pem", "-host=10.0.0.1", "-key", "ca-key.pem") == 1
     assert with_ca.out == ""
     assert with_ca.err.splitlines() == [
-        "etcd.pem: it is for 127.0.0.1, 172.27.129.105, 172.27.129.111 and 172.27.129.112, not for 10.0.0.1",
-        "etcd.pem: the key beside it belongs to another certificate",
+        "etcd.pem: it is valid for 127.0.0.1, 172.27.129.105, 172.27.129.111 and 172.27.129.112, not for 10.0.0.1",
+        "etcd.pem: the key does not match the certificate",
     ]
 
 
 @contextmanager
 def serving(directory: Path, *, tls: bool = True) -> Iterator[int]:
-    """A port on which somebody shows etcd.pem and asks for a certificate in return, as a member does."""
+    """The port of a TLS server with etcd.pem that requires client certificates, like a member."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "etcd.pem", directory / "etcd-key.pem")
     context.load_verify_locations(directory / "ca.pem")
@@ -334,7 +334,7 @@ def serving(directory: Path, *, tls: bool = True) -> Iterator[int]:
                         if tls:
                             try:
                                 context.wrap_socket(connection, server_side=True).close()
-                            except OSError:  # the client has shown none, or has left
+                            except OSError:  # no client certificate, or disconnected
                                 continue
                         else:
                             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -350,19 +350,18 @@ def serving(directory: Path, *, tls: bool = True) -> Iterator[int]:
             thread.join()
 
 
-def test_what_a_server_shows(with_ca: Here) -> None:
+def test_the_certificate_of_a_server(with_ca: Here) -> None:
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
     with serving(with_ca.directory) as port:
         assert with_ca.pki("show", f"127.0.0.1:{port}", "-w", "json") == 0
         assert json.loads(with_ca.out)[0]["hosts"] == REQUEST["hosts"]
         assert with_ca.pki("verify", f"https://127.0.0.1:{port}", "--ca", "ca.pem") == 0
         assert with_ca.pki("verify", f"localhost:{port}", "--ca", "ca.pem") == 1
-        assert with_ca.err == (
-            f"localhost:{port}: it is for 127.0.0.1, 172.27.129.105, 172.27.129.111 and 172.27.129.112, not for localhost\n"
-        )
+        hosts = "127.0.0.1, 172.27.129.105, 172.27.129.111 and 172.27.129.112"
+        assert with_ca.err == f"localhost:{port}: it is valid for {hosts}, not for localhost\n"
     with serving(with_ca.directory, tls=False) as port:
         assert with_ca.pki("show", f"127.0.0.1:{port}") == 1
-        assert "answers, but shows no certificate: it does not speak TLS (is it a plain http:// port?)" in with_ca.err
+        assert "TLS handshake failed: the server does not use TLS (plain HTTP?)" in with_ca.err
 
 
 def test_renew(with_ca: Here) -> None:
@@ -370,7 +369,7 @@ def test_renew(with_ca: Here) -> None:
     old = [with_ca.read(name) for name in ("etcd.pem", "etcd-key.pem", "etcd.csr")]
     line = ["renew", "etcd.pem", "--ca", "ca.pem", "--ca-key", "ca-key.pem"]
     assert with_ca.pki(*line) == 0
-    assert with_ca.out.splitlines()[1] == "etcd-key.pem  its new private key (ecdsa 256)"
+    assert with_ca.out.splitlines()[1] == "etcd-key.pem  new private key (ecdsa 256)"
     new = [with_ca.read(name) for name in ("etcd.pem", "etcd-key.pem", "etcd.csr")]
     assert all(before != after for before, after in zip(old, new, strict=True))
     assert x509.load_pem_x509_csr(new[2]).public_key() == x509.load_pem_x509_certificate(new[0]).public_key()
@@ -384,7 +383,7 @@ def test_renew(with_ca: Here) -> None:
 
 
 def test_renew_elsewhere(with_ca: Here) -> None:
-    """Other names of files, a link in the way, an authority in between whose certificate stands in the same file."""
+    """Other file names, a symlink, and an intermediate CA in the certificate file."""
     ca = init_ca(Request("top"))
     middle = issue_as(ca.pair(), Request("middle"), Profile(usages=("cert sign",), is_ca=True))
     member = issue(middle.pair(), Request("n1", ("n1",)))
@@ -400,16 +399,16 @@ def test_renew_elsewhere(with_ca: Here) -> None:
     assert explain(with_ca.read("n1.crt"), ca_pem=ca.certificate, host="n1", key_pem=with_ca.read("n1.key")) == []
     assert with_ca.read("n1.key") != member.key
     assert with_ca.pki("renew", "n1.crt", "--ca", "ca.pem", "--ca-key", "ca-key.pem", "--keep-key", "--days", "9999") == 0
-    assert "Warning: it is signed by CN=kubernetes now, before by CN=middle" in with_ca.err
-    assert "Warning: its authority ends before it does" in with_ca.err
+    assert "Warning: the issuer changed from CN=middle to CN=kubernetes" in with_ca.err
+    assert "Warning: its CA expires first" in with_ca.err
     (with_ca.directory / "n1.key").unlink()
     assert with_ca.pki("renew", "n1.crt", "--ca", "ca.pem", "--ca-key", "ca-key.pem") == 1
-    assert "n1.key: there is no key beside the certificate to replace; name it with --key" in with_ca.err
+    assert "n1.key: no such file; set the key with --key" in with_ca.err
     assert with_ca.pki("renew", "n1.crt", "--ca-key", "ca-key.pem") == 2
-    assert "--ca is missing: n1.crt does not sign itself, so who signs?" in with_ca.err
+    assert "--ca is required: n1.crt is not self-signed" in with_ca.err
 
 
-def test_renew_an_authority(with_ca: Here) -> None:
+def test_renew_a_ca(with_ca: Here) -> None:
     assert with_ca.pki("gencert", *SIGN, "etcd-csr.json") == 0
     before = with_ca.read("ca.pem"), with_ca.read("ca-key.pem")
     assert with_ca.pki("renew", "ca.pem", "--ca-key", "etcd-key.pem", "--keep-key") == 1
@@ -420,7 +419,7 @@ def test_renew_an_authority(with_ca: Here) -> None:
     assert with_ca.pki("verify", "etcd.pem", "--ca", "ca.pem") == 0
 
 
-def test_help_tells_the_lines_to_type(here: Here) -> None:
+def test_help_has_example_command_lines(here: Here) -> None:
     assert here.pki("--help") == 0
     assert "tercet pki gencert -initca ca-csr.json" in here.out
     assert "cfssl gencert -ca=ca.pem -ca-key=ca-key.pem" in here.out

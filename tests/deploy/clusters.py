@@ -1,4 +1,4 @@
-"""Clusters to plan for, and hosts that are as they should be, without a machine."""
+"""Clusters and host facts for planning tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def artifact_of(cluster: Cluster, *, version: str = "1.2.3") -> Artifact:
 
 
 def fresh(cluster: Cluster, desired: Desired) -> HostFacts:
-    """A host on which nothing was done yet."""
+    """A fresh host."""
     paths = wanted(cluster, desired.host, desired).paths
     return HostFacts(
         hostname=desired.host.name,
@@ -56,7 +56,7 @@ def fresh(cluster: Cluster, desired: Desired) -> HostFacts:
 
 
 def as_wanted(cluster: Cluster, desired: Desired) -> HostFacts:
-    """A host on which everything is done, and whose member runs."""
+    """An up-to-date host with a running member."""
     files = dict(fresh(cluster, desired).files)
     for directory in desired.directories:
         files[directory.path] = FileFact(
@@ -93,5 +93,5 @@ def as_wanted(cluster: Cluster, desired: Desired) -> HostFacts:
 
 
 def changed(facts: HostFacts, path: str, **fields: object) -> HostFacts:
-    """The same host with another file at a path."""
+    """The same host with a changed file."""
     return replace(facts, files={**facts.files, path: replace(facts.files[path], **fields)})  # type: ignore[arg-type]

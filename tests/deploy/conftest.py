@@ -1,4 +1,4 @@
-"""An operator and a server to log in to."""
+"""Fixtures: an SSH server and an operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.deploy.sshd import Operator, Sshd, operator_of, running_sshd
 
 @pytest.fixture(scope="session")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    """One server for all; who may come in is set anew by each operator."""
+    """One server for all tests; each operator sets its authorized keys."""
     with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server
 

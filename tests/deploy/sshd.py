@@ -1,4 +1,4 @@
-"""A real sshd on loopback that takes the caller's own login, an operator's home of its own, and a wire between them to cut."""
+"""A real sshd on loopback for the current user, a home directory for the operator, and a proxy that can cut connections."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fingerprint(key: Path) -> str:
 
 @dataclass
 class Sshd:
-    """One server. `authorized` is who may come in; host key, log and configuration are in `directory`."""
+    """One server. `authorized` is its authorized_keys; host key, log and configuration are in `directory`."""
 
     directory: Path
     authorized: Path
@@ -63,7 +63,7 @@ class Sshd:
 
 @contextlib.contextmanager
 def running_sshd(directory: Path, *, environment: str = "", port: int | None = None, kind: str = "ed25519") -> Iterator[Sshd]:
-    """A server until the end of the block. environment: NAME=VALUE for the commands that it runs."""
+    """A server until the end of the block. environment: NAME=VALUE for its commands."""
     if PROGRAM is None:
         pytest.skip("sshd is not installed (Debian: openssh-server)")
     if os.geteuid() == 0:
@@ -75,7 +75,7 @@ def running_sshd(directory: Path, *, environment: str = "", port: int | None = N
     authorized.touch(mode=0o600)
     port = port or free_port()
     configuration = directory / "sshd_config"
-    # The login's own start-up files are none of our business, and may be slow.
+    # Skip the start-up files of the login, which may be slow.
     configuration.write_text(f"""SetEnv HOME={directory} {environment}
 Port {port}
 ListenAddress 127.0.0.1
@@ -111,7 +111,7 @@ def _wait_until_open(sshd: Sshd) -> None:
 
 @dataclass
 class Operator:
-    """Who runs tercet: a home with a key that the server takes, and a known_hosts that has the server's."""
+    """The operator: a home directory with an authorized key and a known_hosts with the server's key."""
 
     home: Path
     key: Path
@@ -137,7 +137,7 @@ def operator_of(sshd: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (home / ".ssh").mkdir(parents=True, mode=0o700)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    monkeypatch.setattr("tercet.deploy.ssh.sudo.ROOT", USER)  # whoever runs the tests is root enough for them
+    monkeypatch.setattr("tercet.deploy.ssh.sudo.ROOT", USER)  # the user of the tests counts as root
     key = make_key(home / ".ssh" / "id_ed25519")
     sshd.authorized.write_text(public(key) + "\n")
     operator = Operator(home, key, sshd)
@@ -147,11 +147,11 @@ def operator_of(sshd: Sshd, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @dataclass
 class Wire:
-    """A TCP connection passes through it, until it is cut (both ends notice) or goes dead (neither does)."""
+    """A TCP proxy that can cut connections (both ends notice) or drop packets (neither does)."""
 
     port: int = 0
     dead: bool = False
-    limit: int = -1  # after so many bytes towards the server, cut
+    limit: int = -1  # cut after this many bytes towards the server
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def cut(self) -> None:
@@ -174,7 +174,7 @@ class Wire:
 
 @contextlib.asynccontextmanager
 async def wire_to(port: int) -> AsyncIterator[Wire]:
-    """A wire whose far end is a port on loopback."""
+    """A proxy to a port on loopback."""
     wire = Wire()
     tasks: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,4 @@
-"""What is planned from the hosts' states, what is refused before anything changes, and the way back."""
+"""apply and destroy: plans from the state of hosts, and errors before anything changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.members.members import Members
 from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.plan.planning import HostChange
-from tercet.deploy.run.apply import PreflightFailed, Survey, draft, ready_or_refused, require_same_members, start_phases
+from tercet.deploy.run.apply import (
+    HostSurvey,
+    PreflightFailed,
+    make_plan,
+    require_no_errors,
+    require_same_members,
+    start_phases,
+)
 from tercet.deploy.run.destroy import destroy_plan
 from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.file_lock import locked
@@ -55,20 +62,20 @@ def shape(phases: list[Phase]) -> list[str]:
     ]
 
 
-def test_a_first_start_is_all_at_once() -> None:
+def test_a_first_start_starts_all_members_at_once() -> None:
     phases, members = phases_for(FRESH, FRESH, FRESH)
     assert shape(phases) == ["start: m1 m2 m3", "health: m1 m2 m3"]
     asyncio.run(execute(Plan(tuple(phases))))
     assert [host.starts for host in members.hosts.values()] == [1, 1, 1]
 
 
-def test_what_runs_and_has_changed_is_restarted_one_by_one_and_says_why() -> None:
+def test_changed_running_members_are_restarted_one_by_one_with_a_reason() -> None:
     phases, _ = phases_for(CHANGED, CHANGED, CHANGED, leader="m2")
     assert shape(phases) == ["restart one at a time: m1 m3 m2", "health: m1 m2 m3"]
     assert phases[0].steps[0].diff == "its unit changes\nits certificate changes"
 
 
-def test_what_is_down_comes_first_even_if_it_has_changed() -> None:
+def test_members_that_are_down_are_started_first() -> None:
     down_and_changed = replace(CHANGED, is_running=False)
     phases, members = phases_for(CHANGED, down_and_changed, RUNS, leader="m3")
     assert shape(phases) == ["start: m2", "restart one at a time: m1", "health: m1 m2 m3"]
@@ -76,48 +83,48 @@ def test_what_is_down_comes_first_even_if_it_has_changed() -> None:
     assert [host.starts for host in members.hosts.values()] == [1, 1, 0]
 
 
-def test_what_a_listener_without_tls_exposes_is_noted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def no_hosts(*_: object) -> dict[str, Survey]:
+def test_the_warning_about_a_plain_listener_is_noted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_hosts(*_: object) -> dict[str, HostSurvey]:
         return {}
 
     monkeypatch.setattr("tercet.deploy.run.apply._survey", no_hosts)
     settings = "listen: {plain_loopback: true, metrics_url: 'http://0.0.0.0:2381'}"
-    plan = asyncio.run(draft(written(tmp_path, settings), {}, cast(Members, None), silent))
+    plan = asyncio.run(make_plan(written(tmp_path, settings), {}, cast(Members, None), silent))
     assert [note.split(": ")[1] for note in plan.notes] == ["listen.metrics_url", "listen.plain_loopback"]
 
 
 @pytest.mark.parametrize(
     ("count", "notes"),
     [
-        (1, ["there is no majority without the only member: while one restarts, nothing can be written, and reads wait"]),
-        (2, ["there is no majority without either of two members: while one restarts, nothing can be written, and reads wait"]),
+        (1, ["a cluster of one member has no majority during a restart: writes fail and linearizable reads wait"]),
+        (2, ["a cluster of two members has no majority during a restart: writes fail and linearizable reads wait"]),
         (3, []),
     ],
 )
-def test_a_plan_whose_restarts_are_a_pause_says_so(count: int, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_without_a_majority_is_noted(count: int, notes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def noted(change: HostChange) -> list[str]:
         cluster = cluster_of(count)
         hosts = {spec.name: ScriptedHost(spec.name) for spec in cluster.hosts}
         members = ScriptedMembers(cluster, hosts, leader="m1")
 
-        async def nothing(*_: object) -> dict[str, Survey]:
+        async def nothing(*_: object) -> dict[str, HostSurvey]:
             return {}
 
         monkeypatch.setattr("tercet.deploy.run.apply._survey", nothing)
         monkeypatch.setattr("tercet.deploy.run.apply.require_same_members", nothing)
         monkeypatch.setattr("tercet.deploy.run.apply._changes", lambda *_: dict.fromkeys(hosts, change))
         asked = {name: cast(Host, host) for name, host in hosts.items()}
-        return list(asyncio.run(draft(cluster, asked, cast(Members, members), silent)).notes)
+        return list(asyncio.run(make_plan(cluster, asked, cast(Members, members), silent)).notes)
 
     assert noted(CHANGED) == notes
     assert noted(FRESH) == noted(RUNS) == []
 
 
-def test_where_all_is_well_nothing_is_started_and_nobody_asked() -> None:
+def test_an_up_to_date_cluster_has_no_start_phases() -> None:
     assert phases_for(RUNS, RUNS, RUNS)[0] == []
 
 
-# Refusals.
+# Errors.
 
 
 class Listing:
@@ -133,34 +140,32 @@ def agree(cluster: Cluster, listing: Listing) -> None:
     asyncio.run(require_same_members(cluster, cast(Members, listing)))
 
 
-def test_members_are_not_added_or_removed_by_apply() -> None:
+def test_apply_does_not_change_the_membership() -> None:
     cluster = cluster_of(3)
     ours = [cluster.peer_url(spec) for spec in cluster.hosts]
     agree(cluster, Listing(*ours))
     agree(cluster, Listing(answers=False))
     with pytest.raises(ConfigError, match=r"^cluster\.yaml: hosts: the cluster has a member was4 \(http://10\.0\.0\.9:2380\)"):
         agree(cluster, Listing(*ours, "http://10.0.0.9:2380"))
-    with pytest.raises(ConfigError, match=r"hosts: m3 \(http://10\.0\.0\.3:2380\) is in the file and not a member"):
+    with pytest.raises(ConfigError, match=r"hosts: m3 \(http://10\.0\.0\.3:2380\) is in the file but not a member"):
         agree(cluster, Listing(*ours[:2]))
 
 
-def test_all_that_preflight_found_is_told_each_with_its_remedy() -> None:
-    clock = Finding("m2", "clock", "warning", "its clock is 2.0 s ahead of the other hosts'", "timedatectl set-ntp true")
+def test_all_preflight_errors_are_raised_with_their_remedies() -> None:
+    clock = Finding("m2", "clock", "warning", "clock is 2.0 s ahead of the other hosts", "timedatectl set-ntp true")
     fine = Finding("m1", "python", "ok", "Python 3.11.2")
-    taken = Finding("m1", "ports", "error", "port 2379 is taken by nginx.service", "systemctl disable --now nginx.service")
+    taken = Finding("m1", "ports", "error", "port 2379 is in use by nginx.service", "run systemctl disable --now nginx.service")
     full = Finding("m2", "disk", "error", "10 MiB free for /opt", "make room")
     with pytest.raises(PreflightFailed) as caught:
-        ready_or_refused([fine, taken, clock, full])
+        require_no_errors([fine, taken, clock, full])
     assert str(caught.value).splitlines() == [
-        "m1: ports: port 2379 is taken by nginx.service; systemctl disable --now nginx.service",
+        "m1: ports: port 2379 is in use by nginx.service; run systemctl disable --now nginx.service",
         "m2: disk: 10 MiB free for /opt; make room",
     ]
-    assert ready_or_refused([fine, clock]) == [
-        "m2: clock: its clock is 2.0 s ahead of the other hosts'; timedatectl set-ntp true"
-    ]
+    assert require_no_errors([fine, clock]) == ["m2: clock: clock is 2.0 s ahead of the other hosts; timedatectl set-ntp true"]
 
 
-def test_a_host_that_is_not_reached_stops_everything_but_a_look(tmp_path: Path) -> None:
+def test_an_unreachable_host_stops_everything_but_status_and_health(tmp_path: Path) -> None:
     path = tmp_path / "cluster.yaml"
     path.touch()
     ssh = SshSettings(port=free_port(), config=_empty(tmp_path / "config"), connect_timeout=2)
@@ -183,10 +188,10 @@ def _empty(path: Path) -> Path:
     return path
 
 
-def test_two_changes_at_once_are_refused(tmp_path: Path) -> None:
+def test_concurrent_changes_are_rejected(tmp_path: Path) -> None:
     path = _empty(tmp_path / "cluster.yaml")
-    changing = r"cluster\.yaml: this cluster is being changed by another tercet deploy"
-    with locked(path), pytest.raises(ConfigError, match=changing):
+    locked_by_other = r"cluster\.yaml: locked by another tercet deploy"
+    with locked(path), pytest.raises(ConfigError, match=locked_by_other):
         asyncio.run(Deployment(cluster_of(1, path)).apply())
     with locked(path):
         pass
@@ -194,22 +199,22 @@ def test_two_changes_at_once_are_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_names_that_nobody_has_are_refused(tmp_path: Path) -> None:
+def test_unknown_member_names_are_rejected(tmp_path: Path) -> None:
     deployment = Deployment(cluster_of(2, tmp_path / "cluster.yaml", tls=True))
-    with pytest.raises(ConfigError, match=r"cluster\.yaml: there is no host named m7; there are m1, m2"):
+    with pytest.raises(ConfigError, match=r"cluster\.yaml: no host named m7; hosts: m1, m2"):
         asyncio.run(deployment.restart(["m7"]))
-    with pytest.raises(ConfigError, match="there is no host named m7"):
+    with pytest.raises(ConfigError, match="no host named m7"):
         deployment.environment("m7")
     assert deployment.environment("m2")["ETCDCTL_ENDPOINTS"] == "https://10.0.0.2:2379"
     assert deployment.environment()["ETCDCTL_ENDPOINTS"] == "https://10.0.0.1:2379,https://10.0.0.2:2379"
     assert deployment.environment()["ETCDCTL_KEY"] == str(tmp_path / "pki/client-key.pem")
 
 
-# The way back.
+# destroy.
 
 
 class Here:
-    """A host that is this machine: what it is asked to run is run."""
+    """A host that runs its commands on the local machine."""
 
     name = "m1"
 
@@ -232,7 +237,7 @@ class Here:
 
 @contextmanager
 def laid_out(root: Path) -> Iterator[tuple[Cluster, list[Path]]]:
-    """A host as after an apply, below `root`; and the files that are not ours."""
+    """The state of a host after apply, below `root`; returns the files of others."""
     ours = [
         "etc/etcd/cert/server.pem",
         "etc/etcd/cert/server-key.pem",
@@ -265,7 +270,7 @@ def laid_out(root: Path) -> Iterator[tuple[Cluster, list[Path]]]:
 
 
 @pytest.mark.parametrize("keep_data", [True, False])
-def test_destroy_takes_away_what_is_ours_and_nothing_else(tmp_path: Path, keep_data: bool) -> None:
+def test_destroy_removes_only_the_files_of_the_deployment(tmp_path: Path, keep_data: bool) -> None:
     with laid_out(tmp_path) as (cluster, theirs):
         hosts = {"m1": cast(Host, Here())}
         plan = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
@@ -277,12 +282,12 @@ def test_destroy_takes_away_what_is_ours_and_nothing_else(tmp_path: Path, keep_d
         assert (tmp_path / "var/lib/etcd").exists() == keep_data
         again = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
         titles = {step.title for step in again.steps}
-        assert titles <= {"remove the releases", "remove the backups"}  # what others have put there is looked at again
+        assert titles <= {"remove releases", "remove backups"}  # directories with files of others remain
         asyncio.run(execute(again))
         assert {path for path in tmp_path.rglob("*") if not path.is_dir()} == left
 
 
-def test_nothing_there_is_nothing_to_destroy(tmp_path: Path) -> None:
+def test_destroy_of_an_empty_host_has_no_steps(tmp_path: Path) -> None:
     with laid_out(tmp_path / "a") as (cluster, _):
         away = replace(
             cluster,

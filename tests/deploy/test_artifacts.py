@@ -1,4 +1,4 @@
-"""The engine as one file: etcd's releases by path and by address, what is refused, and what is not done twice."""
+"""Artifacts of etcd releases, by path and by URL: content, rejected input, caching."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Entries = dict[str, bytes | tarfile.TarInfo]
 
 
 def program(machine: int = 62) -> bytes:
-    """The beginning of an ELF file for a processor: 62 is x86_64, 183 aarch64."""
+    """An ELF header for a machine: 62 is x86_64, 183 aarch64."""
     return b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 2, machine) + bytes(100)
 
 
@@ -67,17 +67,17 @@ def tarball(tmp_path: Path) -> Path:
     return write(tmp_path / f"{NAME}.tar.gz", release())
 
 
-# --- what comes out
+# --- content
 
 
-def test_only_the_programs_go_to_the_hosts(tmp_path: Path, tarball: Path) -> None:
+def test_the_artifact_has_only_the_programs(tmp_path: Path, tarball: Path) -> None:
     artifact = ready(tmp_path, tarball)
     files = unpack(artifact.path, lambda _name: True)
     assert [file.path for file in files] == ["bin/etcd", "bin/etcdctl", "bin/etcdutl"]
     assert all(file.executable and file.content == program() for file in files)
 
 
-def test_an_artifact_says_what_it_is(tmp_path: Path, tarball: Path) -> None:
+def test_metadata_of_an_artifact(tmp_path: Path, tarball: Path) -> None:
     artifact = ready(tmp_path, tarball)
     content = artifact.path.read_bytes()
     assert (artifact.engine, artifact.version, artifact.size) == ("etcd", "3.5.1", len(content))
@@ -85,7 +85,7 @@ def test_an_artifact_says_what_it_is(tmp_path: Path, tarball: Path) -> None:
     assert artifact.release == f"etcd-3.5.1-{artifact.sha256[:8]}"
 
 
-def test_the_same_release_makes_the_same_file_anywhere(tmp_path: Path, tarball: Path) -> None:
+def test_artifacts_are_reproducible(tmp_path: Path, tarball: Path) -> None:
     again = write(tmp_path / "etcd-v3.5.1-linux-amd64.tar.gz.again", dict(reversed(release().items())))
     here = ready(tmp_path / "a", tarball)
     there = ready(tmp_path / "b", again, version="3.5.1")
@@ -93,79 +93,79 @@ def test_the_same_release_makes_the_same_file_anywhere(tmp_path: Path, tarball: 
     assert here.path.read_bytes() == there.path.read_bytes()
 
 
-def test_entries_are_roots_and_of_no_time(tmp_path: Path, tarball: Path) -> None:
+def test_entries_have_a_fixed_owner_and_time(tmp_path: Path, tarball: Path) -> None:
     with tarfile.open(ready(tmp_path, tarball).path) as archive:
         seen = {(entry.mode, entry.uid, entry.uname, entry.mtime) for entry in archive}
     assert seen == {(0o755, 0, "root", 0)}
 
 
-def test_a_release_without_etcdutl_is_one(tmp_path: Path) -> None:
+def test_a_release_without_etcdutl_is_accepted(tmp_path: Path) -> None:
     entries = release(directory="etcd-v3.4.27-linux-amd64")
     del entries["etcd-v3.4.27-linux-amd64/etcdutl"]
     assert ready(tmp_path, write(tmp_path / "download", entries)).version == "3.4.27"
 
 
-def test_a_release_for_the_hosts_processor(tmp_path: Path) -> None:
+def test_a_release_for_another_architecture_is_rejected(tmp_path: Path) -> None:
     arm = write(tmp_path / "arm.tar.gz", release(183, "etcd-v3.5.1-linux-arm64"))
     assert ready(tmp_path, arm, arch="aarch64").version == "3.5.1"
-    said = refused(tmp_path, arm)
-    assert said == f"{arm}: etcd in it is for aarch64, the host is x86_64: take its tarball"
+    message = refused(tmp_path, arm)
+    assert message == f"{arm}: etcd is for aarch64, but the host is x86_64"
 
 
-def test_without_a_directory_the_version_has_to_be_said(tmp_path: Path) -> None:
+def test_an_unknown_version_must_be_configured(tmp_path: Path) -> None:
     bare = write(tmp_path / "e.tgz", {"etcd": program(), "etcdctl": program()})
     assert "set engine.version" in refused(tmp_path, bare)
     assert ready(tmp_path, bare, version="3.6.0").version == "3.6.0"
 
 
-# --- what is refused
+# --- rejected input
 
 
-def test_etcd_needs_a_source(tmp_path: Path) -> None:
-    assert refused(tmp_path, None).startswith("engine.source: needed for etcd")
+def test_etcd_requires_a_source(tmp_path: Path) -> None:
+    assert refused(tmp_path, None).startswith("engine.source: required for etcd")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refused(tmp_path, tmp_path / "none.tar.gz") == f"{tmp_path}/none.tar.gz: No such file or directory"
 
 
-def test_another_digest(tmp_path: Path, tarball: Path) -> None:
+def test_a_digest_mismatch_is_an_error(tmp_path: Path, tarball: Path) -> None:
     digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
     assert ready(tmp_path, tarball, sha256=digest).version == "3.5.1"
-    said = refused(tmp_path, tarball, sha256="0" * 64)
-    assert said == f"{tarball}: its sha256 is {digest}, engine.sha256 is {'0' * 64}: not the file that was meant"
+    message = refused(tmp_path, tarball, sha256="0" * 64)
+    assert message == f"{tarball}: SHA-256 mismatch: got {digest}, engine.sha256 is {'0' * 64}"
 
 
-def test_another_version(tmp_path: Path, tarball: Path) -> None:
-    assert "is version 3.5.1, engine.version asks for 3.5.2" in refused(tmp_path, tarball, version="3.5.2")
+def test_a_version_mismatch_is_an_error(tmp_path: Path, tarball: Path) -> None:
+    assert "version 3.5.1, but engine.version is 3.5.2" in refused(tmp_path, tarball, version="3.5.2")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, -20, -1])
-def test_a_part_of_a_file(tmp_path: Path, tarball: Path, kept: int) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path, tarball: Path, kept: int) -> None:
     tarball.write_bytes(tarball.read_bytes()[:kept])
-    assert refused(tmp_path, tarball).startswith(f"{tarball}: not a whole tar.gz")
+    assert refused(tmp_path, tarball).startswith(f"{tarball}: incomplete or damaged tar.gz")
 
 
-def test_a_flipped_bit(tmp_path: Path, tarball: Path) -> None:
+def test_a_flipped_bit_is_an_error(tmp_path: Path, tarball: Path) -> None:
     content = bytearray(tarball.read_bytes())
-    content[-6] ^= 1  # in the checksum: the contents are still to be had
+    content[-6] ^= 1  # in the checksum; the contents are intact
     tarball.write_bytes(content)
-    assert refused(tmp_path, tarball).startswith(f"{tarball}: not a whole tar.gz (CRC check failed")
+    assert refused(tmp_path, tarball).startswith(f"{tarball}: incomplete or damaged tar.gz (CRC check failed")
 
 
-def test_no_archive_at_all(tmp_path: Path, tarball: Path) -> None:
+def test_a_file_that_is_not_an_archive_is_an_error(tmp_path: Path, tarball: Path) -> None:
     tarball.write_text("<html>not found</html>")
-    assert "not a whole tar.gz" in refused(tmp_path, tarball)
+    assert "incomplete or damaged tar.gz" in refused(tmp_path, tarball)
 
 
-def test_no_release(tmp_path: Path) -> None:
+def test_an_archive_that_is_not_a_release_is_an_error(tmp_path: Path) -> None:
     other = write(tmp_path / "other.tar.gz", {"other/README": b""})
-    assert refused(tmp_path, other) == f"{other}: not a release of etcd: there is no etcd in it"
+    assert refused(tmp_path, other) == f"{other}: not an etcd release: it has no etcd"
 
 
-def test_no_program_for_linux(tmp_path: Path) -> None:
+def test_a_program_that_is_not_elf_is_an_error(tmp_path: Path) -> None:
     script = write(tmp_path / "s.tar.gz", release() | {f"{NAME}/etcdctl": b"#!/bin/sh"})
-    assert "etcdctl in it is not a program for Linux" in refused(tmp_path, script)
+    assert "etcdctl is not a Linux program" in refused(tmp_path, script)
 
 
 def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
@@ -177,34 +177,34 @@ def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ({"../../etc/cron.d/x": b"x"}, "its path leaves the directory"),
-        ({f"{NAME}/../../x": b"x"}, "its path leaves the directory"),
+        ({"../../etc/cron.d/x": b"x"}, "its path is outside the directory"),
+        ({f"{NAME}/../../x": b"x"}, "its path is outside the directory"),
         ({"/etc/cron.d/x": b"x"}, "its path is absolute"),
         ({"x": entry(f"{NAME}/x", tarfile.SYMTYPE, "/etc/passwd")}, "neither a file nor a directory"),
         ({"x": entry(f"{NAME}/x", tarfile.LNKTYPE, f"{NAME}/etcd")}, "neither a file nor a directory"),
         ({"x": entry(f"{NAME}/x", tarfile.CHRTYPE)}, "neither a file nor a directory"),
         ({"x": entry(f"{NAME}/x", tarfile.FIFOTYPE)}, "neither a file nor a directory"),
-        ({f"./{NAME}/etcd": program()}, "it is there twice"),
+        ({f"./{NAME}/etcd": program()}, "it is a duplicate"),
     ],
 )
-def test_a_hostile_archive_is_refused_for_any_entry(tmp_path: Path, bad: Entries, reason: str) -> None:
+def test_a_hostile_archive_is_rejected(tmp_path: Path, bad: Entries, reason: str) -> None:
     hostile = write(tmp_path / f"{NAME}.tar.gz", release() | bad)
-    said = refused(tmp_path, hostile)
-    assert "refused because of its entry" in said
-    assert reason in said
+    message = refused(tmp_path, hostile)
+    assert "rejected because of entry" in message
+    assert reason in message
 
 
-def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tercet.deploy.release.tarball.UNPACKED_BYTES_MAX", 1 << 20)
     bomb = write(tmp_path / f"{NAME}.tar.gz", {f"{NAME}/large": bytes(2 << 20)} | release())
     assert "unpacks to more than" in refused(tmp_path, bomb)
 
 
-# --- from the web
+# --- downloads
 
 
 class Web:
-    """A server on loopback that answers from a table and counts."""
+    """A server on loopback with canned responses and a request counter."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, bytes] = {}
@@ -230,7 +230,7 @@ class Web:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 if web.slow:
-                    while True:  # until the other side goes away
+                    while True:  # until the client disconnects
                         self.wfile.write(b"x")
                         time.sleep(0.05)
                 self.wfile.write(content[: len(content) // 2] if web.cut else content)
@@ -239,7 +239,7 @@ class Web:
                 return
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that go away are meant to
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # disconnects are expected
         if context is not None:
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         scheme = "http" if context is None else "https"
@@ -281,7 +281,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def test_fetched_once(tmp_path: Path, web: Web, tarball: Path) -> None:
+def test_a_download_is_cached(tmp_path: Path, web: Web, tarball: Path) -> None:
     content = tarball.read_bytes()
     address = web.serve(tarball.name, content)
     digest = hashlib.sha256(content).hexdigest()
@@ -291,13 +291,13 @@ def test_fetched_once(tmp_path: Path, web: Web, tarball: Path) -> None:
     assert web.asked == [f"/{tarball.name}"]
 
 
-def test_over_http_a_digest_is_needed(tmp_path: Path, web: Web, tarball: Path) -> None:
+def test_plain_http_requires_a_digest(tmp_path: Path, web: Web, tarball: Path) -> None:
     address = web.serve(tarball.name, tarball.read_bytes())
     assert "set engine.sha256" in refused(tmp_path, address)
     assert web.asked == []
 
 
-def test_a_digest_published_beside_the_file(tmp_path: Path, secure: Web, tarball: Path) -> None:
+def test_the_digest_is_read_from_sha256sums(tmp_path: Path, secure: Web, tarball: Path) -> None:
     content = tarball.read_bytes()
     address = secure.serve(tarball.name, content)
     secure.serve("SHA256SUMS", f"{'1' * 64}  other\n{hashlib.sha256(content).hexdigest()}  {tarball.name}\n".encode())
@@ -306,28 +306,28 @@ def test_a_digest_published_beside_the_file(tmp_path: Path, secure: Web, tarball
     assert secure.asked == ["/SHA256SUMS", f"/{tarball.name}"]
 
 
-def test_a_published_digest_of_another_file(tmp_path: Path, secure: Web, tarball: Path) -> None:
+def test_a_missing_entry_in_sha256sums_is_an_error(tmp_path: Path, secure: Web, tarball: Path) -> None:
     address = secure.serve(tarball.name, tarball.read_bytes())
-    assert "the server answers 404" in refused(tmp_path, address)
+    assert "HTTP 404" in refused(tmp_path, address)
     secure.serve("SHA256SUMS", f"{'1' * 64}  other\n".encode())
-    assert f"SHA256SUMS: has no line for {tarball.name}" in refused(tmp_path, address)
+    assert f"SHA256SUMS: no entry for {tarball.name}" in refused(tmp_path, address)
     secure.serve("SHA256SUMS", f"{'1' * 64}  {tarball.name}\n".encode())
-    assert f"expected {'1' * 64}: not the file that was meant; nothing was copied" in refused(tmp_path, address)
+    assert f"expected {'1' * 64}; nothing was copied" in refused(tmp_path, address)
 
 
-def test_from_https_no_redirect_to_http(tmp_path: Path, secure: Web, web: Web, tarball: Path) -> None:
+def test_redirects_from_https_to_http_are_rejected(tmp_path: Path, secure: Web, web: Web, tarball: Path) -> None:
     secure.redirects[f"/{tarball.name}"] = web.serve("elsewhere", tarball.read_bytes())
-    said = refused(tmp_path, f"{secure.address}/{tarball.name}", sha256="1" * 64)
-    assert said.endswith("which is not https")
+    message = refused(tmp_path, f"{secure.address}/{tarball.name}", sha256="1" * 64)
+    assert message.endswith("which is not https")
     assert web.asked == []
 
 
-def test_what_the_web_can_do_wrong(tmp_path: Path, web: Web, tarball: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_downloads_are_errors(tmp_path: Path, web: Web, tarball: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = tarball.read_bytes()
     address = web.serve(tarball.name, content)
     digest = hashlib.sha256(content).hexdigest()
     assert f"expected {'1' * 64}" in refused(tmp_path, address, sha256="1" * 64)
-    assert "answers 404" in refused(tmp_path / "none", f"{web.address}/none", sha256=digest)
+    assert "HTTP 404" in refused(tmp_path / "none", f"{web.address}/none", sha256=digest)
     web.cut = True
     assert f"of {len(content)} bytes" in refused(tmp_path / "cut", address, sha256=digest)
     web.cut = False
@@ -338,17 +338,19 @@ def test_what_the_web_can_do_wrong(tmp_path: Path, web: Web, tarball: Path, monk
     assert "Connection refused" in refused(tmp_path / "gone", address, sha256=digest)
 
 
-def test_progress_is_told(tmp_path: Path, web: Web, tarball: Path) -> None:
+def test_progress_of_a_download(tmp_path: Path, web: Web, tarball: Path) -> None:
     content = tarball.read_bytes()
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     settings = EngineSettings(kind="etcd", source=web.serve(tarball.name, content), sha256=hashlib.sha256(content).hexdigest())
     asyncio.run(
-        prepare(settings, arch="x86_64", python=None, cache=tmp_path, progress=lambda done, total: told.append((done, total)))
+        prepare(
+            settings, arch="x86_64", python=None, cache=tmp_path, progress=lambda done, total: reported.append((done, total))
+        )
     )
-    assert (len(content), len(content)) in told
+    assert (len(content), len(content)) in reported
 
 
-def test_whoever_waits_may_give_up(tmp_path: Path, web: Web) -> None:
+def test_a_download_can_be_cancelled(tmp_path: Path, web: Web) -> None:
     web.slow = True
     settings = EngineSettings(kind="etcd", source=web.serve("slow", bytes(1 << 20)), sha256="1" * 64)
 
@@ -358,7 +360,7 @@ def test_whoever_waits_may_give_up(tmp_path: Path, web: Web) -> None:
 
     started = time.monotonic()
     with pytest.raises(TimeoutError):
-        asyncio.run(give_up())  # waits for its threads
+        asyncio.run(give_up())  # waits for the worker threads
     assert time.monotonic() - started < 5
     assert list((tmp_path / "files").iterdir()) == []
 
@@ -366,7 +368,7 @@ def test_whoever_waits_may_give_up(tmp_path: Path, web: Web) -> None:
 # --- the cache
 
 
-def test_what_is_damaged_is_made_again(tmp_path: Path, tarball: Path) -> None:
+def test_a_damaged_cache_entry_is_rebuilt(tmp_path: Path, tarball: Path) -> None:
     artifact = ready(tmp_path, tarball)
     content = artifact.path.read_bytes()
     artifact.path.write_bytes(content[:-1])
@@ -374,12 +376,12 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, tarball: Path) -> None:
     assert artifact.path.read_bytes() == content
 
 
-def test_the_oldest_are_dropped(tmp_path: Path) -> None:
+def test_the_cache_keeps_the_most_recently_used(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     _, first = cache.add(lambda file: file.write(b"first") and None)
     for number in range(KEPT_FILES + 3):
         cache.add(lambda file, number=number: file.write(b"%d" % number) and None)  # type: ignore[misc]
-        assert cache.get(first) is not None  # looked at, so in use
+        assert cache.get(first) is not None  # marks it as used
     assert len(list((tmp_path / "cache" / "files").iterdir())) == KEPT_FILES
     assert (tmp_path / "cache" / "files").stat().st_mode & 0o777 == 0o700
 
@@ -393,7 +395,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "files").iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, tarball: Path) -> None:
+def test_an_unwritable_cache_is_an_error(tmp_path: Path, tarball: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     assert refused(tmp_path, tarball).startswith(f"{tmp_path}/cache")
 
@@ -401,7 +403,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, tarball: Path) 
 @pytest.mark.parametrize(
     ("variable", "expected"), [("/var/cache/me", "/var/cache/me/tercet"), ("", "/home/me/.cache/tercet"), ("relative", None)]
 )
-def test_where_it_is(monkeypatch: pytest.MonkeyPatch, variable: str, expected: str | None) -> None:
+def test_the_cache_directory(monkeypatch: pytest.MonkeyPatch, variable: str, expected: str | None) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("XDG_CACHE_HOME", variable)
     assert default_cache() == Path(expected or "/home/me/.cache/tercet")

@@ -1,4 +1,4 @@
-"""tercet as one file: what is in it, that it runs a member with nothing else around, and what a wrong host hears."""
+"""The bundle: content, running a member from it, and rejected platforms."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def refused(settings: EngineSettings, cache: Path, *, arch: str = "", python: tu
 
 
 def run(*command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """With almost no environment."""
+    """Run a command with an almost empty environment."""
     return subprocess.run(command, capture_output=True, text=True, timeout=scaled(30), check=False, env=more)
 
 
@@ -66,7 +66,7 @@ def artifact(cache: Path) -> Artifact:
 
 @pytest.fixture(scope="module")
 def home(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the bundle is installed as on a host; bin/ beside opt/ has the links."""
+    """A directory with the bundle installed in opt/, as on a host, and links in bin/."""
     root = tmp_path_factory.mktemp("host")
     uploaded = root / "uploaded"
     uploaded.write_bytes(artifact.path.read_bytes())
@@ -86,15 +86,15 @@ def lone_member(home: Path, tmp_path: Path) -> Iterator[Cluster]:
     cluster.dispose()
 
 
-# --- what is in it
+# --- content
 
 
-def test_an_artifact_says_what_it_is(artifact: Artifact) -> None:
+def test_metadata_of_an_artifact(artifact: Artifact) -> None:
     assert artifact.release == f"tercet-{tercet.__version__}-{artifact.sha256[:8]}"
     assert artifact.size == artifact.path.stat().st_size < BYTES_MAX
 
 
-def test_only_what_runs_is_in_it(artifact: Artifact) -> None:
+def test_the_bundle_has_only_runtime_files(artifact: Artifact) -> None:
     names = [file.path for file in unpack(artifact.path, lambda _name: True)]
     assert {name.split("/")[0] for name in names} == {"bundle.json", "bin", "lib", "main", "setup"}
     assert sorted(name for name in names if name.startswith("bin/")) == ["bin/tercet", "bin/tercetctl"]
@@ -121,7 +121,7 @@ def test_a_member_gets_the_modules_that_it_imports_and_no_others() -> None:
 
 
 def _imported(path: Path) -> list[str]:
-    """Every module that `path` names in an import, with the packages around it."""
+    """Every module imported by `path`, with its parent packages."""
     found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -131,34 +131,34 @@ def _imported(path: Path) -> list[str]:
     return [name[:end] for name in found for end in (*(match.start() for match in re.finditer(r"\.", name)), len(name))]
 
 
-def test_it_says_what_is_in_it(artifact: Artifact) -> None:
+def test_the_description_lists_versions(artifact: Artifact) -> None:
     (description,) = unpack(artifact.path, lambda name: name == "bundle.json")
-    said = json.loads(description.content)
-    assert (said["version"], said["python"], said["arch"]) == (
+    content = json.loads(description.content)
+    assert (content["version"], content["python"], content["arch"]) == (
         tercet.__version__,
         f"{HERE[0]}.{HERE[1]}",
         platform.machine(),
     )
-    assert {"cryptography", "uvloop", "ngh2", "lmdb", "protobuf"} <= said["distributions"].keys()
+    assert {"cryptography", "uvloop", "ngh2", "lmdb", "protobuf"} <= content["distributions"].keys()
 
 
-def test_the_licenses_go_with_it(artifact: Artifact) -> None:
+def test_the_bundle_has_the_licenses(artifact: Artifact) -> None:
     names = [file.path.lower() for file in unpack(artifact.path, lambda name: ".dist-info/" in name)]
     assert {"uvloop", "lmdb", "ngh2"} <= {name.split("/")[1].split("-")[0] for name in names if "license" in name}
 
 
-def test_the_same_installation_makes_the_same_file(artifact: Artifact, tmp_path: Path) -> None:
+def test_bundles_are_reproducible(artifact: Artifact, tmp_path: Path) -> None:
     again = ready(THIS_PYTHON, tmp_path)
     assert again.path != artifact.path
     assert again.path.read_bytes() == artifact.path.read_bytes()
 
 
-def test_it_is_packed_once(artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundle_is_cached(artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tercet.deploy.release.cache.pack", None)
     assert ready(THIS_PYTHON, cache, python=HERE) == artifact
 
 
-def test_libraries_are_without_what_debuggers_read() -> None:
+def test_shared_libraries_are_stripped() -> None:
     library = find_spec("uvloop.loop")
     assert library is not None
     assert library.origin is not None
@@ -171,15 +171,15 @@ def test_libraries_are_without_what_debuggers_read() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF\x02\x01\x01" + bytes([255]) * 100])
-def test_what_is_no_library_stays_as_it_is(content: bytes) -> None:
+def test_other_files_are_not_stripped(content: bytes) -> None:
     assert without_debug(content) == content
 
 
 # --- on a host
 
 
-def test_it_runs_a_member(lone_member: Cluster, home: Path, tmp_path: Path) -> None:
-    """Whatever the environment and the working directory say about Python."""
+def test_the_bundle_runs_a_member(lone_member: Cluster, home: Path, tmp_path: Path) -> None:
+    """Independent of Python's environment variables and the working directory."""
     trap = tmp_path / "trap"
     trap.mkdir()
     for name in ("tercet", "uvloop", "sitecustomize", "asyncio"):
@@ -191,25 +191,25 @@ def test_it_runs_a_member(lone_member: Cluster, home: Path, tmp_path: Path) -> N
     ctl = (f"{home}/bin/tercetctl", f"--endpoints={member.endpoint}")
     assert run(*ctl, "put", "greeting", "hello").stdout == "OK\n"
     assert run(*ctl, "get", "greeting").stdout == "greeting\nhello\n"
-    # It is the process that was started, and keeps to its release when `current` moves on.
+    # The launcher uses exec, and resolves `current` at start.
     words = Path(f"/proc/{member.pid}/cmdline").read_bytes().split(b"\0")
     assert os.readlink(f"/proc/{member.pid}/exe") == os.path.realpath(sys.executable)
     assert f"{home}/opt/{os.readlink(f'{home}/opt/current')}/main/tercet.py" in os.fsdecode(b" ".join(words))
     assert member.stop() in (0, -15)
 
 
-def test_it_starts_without_compiling(home: Path) -> None:
+def test_all_modules_are_compiled_at_installation(home: Path) -> None:
     library = home / "opt" / "current" / "lib"
     modules = [path for path in library.rglob("*.py") if path.stem != "__pycache__"]
     compiled = {path.name.split(".")[0] for path in library.rglob("*.pyc")}
     assert {path.stem for path in modules} == compiled
 
 
-def test_what_a_host_cannot_do_is_said(home: Path) -> None:
+def test_missing_subcommands_are_a_one_line_error(home: Path) -> None:
     for command in ("up", "bench", "sim"):
         done = run(f"{home}/bin/tercet", command)
         assert done.returncode == 1
-        assert done.stderr.startswith("tercet: a release runs members and tercetctl, and has no ")
+        assert done.stderr.startswith("tercet: a bundle has no ")
         assert len(done.stderr.splitlines()) == 1
 
 
@@ -223,29 +223,29 @@ def unpacked(files: list[File], directory: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["bin/tercet", "bin/tercetctl", "setup/setup"])
-def test_another_python_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_another_python_version_is_a_one_line_error(tmp_path: Path, name: str) -> None:
     home = unpacked(launchers(python=(3, 99), interpreter=sys.executable), tmp_path)
     done = run(home / name)
     assert done.returncode == 1
     assert done.stderr == (
-        f"{name.split('/')[1]}: this release is for Python 3.99, and {sys.executable} is Python {HERE[0]}.{HERE[1]}: apply the "
-        f"cluster file again, or name another interpreter there (engine.python)\n"
+        f"{name.split('/')[1]}: this release is for Python 3.99, but {sys.executable} is Python {HERE[0]}.{HERE[1]}: rerun "
+        f"tercet deploy apply, or set engine.python in the cluster file\n"
     )
 
 
-def test_no_python_is_said(tmp_path: Path) -> None:
+def test_a_missing_python_is_a_one_line_error(tmp_path: Path) -> None:
     home = unpacked(launchers(python=HERE, interpreter="/no/such/python"), tmp_path)
     done = run(home / "bin/tercet", "version")
-    assert (done.returncode, done.stderr) == (1, "tercet: there is no /no/such/python on this host\n")
+    assert (done.returncode, done.stderr) == (1, "tercet: /no/such/python not found on this host\n")
 
 
-def test_old_pythons_understand_what_they_are_told() -> None:
+def test_the_launchers_parse_under_old_pythons() -> None:
     for file in launchers(python=(3, 11), interpreter=None):
         if file.path.endswith(".py"):
             ast.parse(file.content, feature_version=(3, 4))
 
 
-def test_what_cannot_be_loaded_is_not_installed(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_bundle_that_cannot_be_imported_is_not_installed(artifact: Artifact, tmp_path: Path) -> None:
     files = [file for file in unpack(artifact.path, lambda _name: True) if not file.path.startswith("lib/h11/")]
     broken = tmp_path / "broken.tar.gz"
     with broken.open("wb") as to:
@@ -254,16 +254,16 @@ def test_what_cannot_be_loaded_is_not_installed(artifact: Artifact, tmp_path: Pa
     done = run("/bin/sh", "-c", install_command(other, f"{tmp_path}/opt", str(broken)), PATH=os.defpath)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"setup: tercet cannot be loaded by {sys.executable}: No module named 'h11'",
+        f"setup: {sys.executable} cannot import tercet: No module named 'h11'",
         f"{other.release} does not run on this host (see above)",
     ]
     assert os.listdir(tmp_path / "opt" / "releases") == []
 
 
-# --- from other installations
+# --- other installations
 
 
-def test_what_was_compiled_goes_to_the_same_python_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_modules_are_used_for_the_same_python_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "tercet"
     (package / "raft" / "__pycache__").mkdir(parents=True)
     (package / "deploy" / "plan").mkdir(parents=True)
@@ -295,7 +295,7 @@ def test_a_missing_requirement_is_named(cache: Path, monkeypatch: pytest.MonkeyP
         return find(name)
 
     monkeypatch.setattr(installed, "distribution", find_all_but_one)
-    assert refused(THIS_PYTHON, cache) == "tercet needs lmdb, which is not installed here: install tercet again"
+    assert refused(THIS_PYTHON, cache) == "tercet requires lmdb, which is not installed: reinstall tercet"
 
 
 def test_an_editable_requirement_is_named(tmp_path: Path) -> None:
@@ -303,18 +303,18 @@ def test_an_editable_requirement_is_named(tmp_path: Path) -> None:
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (information / "RECORD").write_text("__editable__.mine.pth,,\nmine-1.0.dist-info/METADATA,,\n")
-    with pytest.raises(ConfigError, match=r"^mine 1.0 is installed here in a way that does not say which files it has"):
+    with pytest.raises(ConfigError, match=r"^mine 1.0 has no record of its files"):
         installed.distribution_files(installed.Distribution.at(information))
 
 
-# --- for other hosts
+# --- other platforms
 
 
 OTHER = (3, 12) if HERE != (3, 12) else (3, 13)
 
 
 def wheels(directory: Path, without: str = "") -> Path:
-    """Wheels of what a member needs, in name and form, for another Python."""
+    """Dummy wheels of the dependencies for another Python."""
     directory.mkdir()
     tag = f"cp{OTHER[0]}{OTHER[1]}"
     for name, found in installed.member_distributions().items():
@@ -340,39 +340,39 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_for_another_processor_wheels_are_taken(tmp_path: Path, offline: pytest.MonkeyPatch) -> None:
+def test_wheels_are_used_for_another_architecture(tmp_path: Path, offline: pytest.MonkeyPatch) -> None:
     offline.setenv("PIP_FIND_LINKS", str(wheels(tmp_path / "wheels")))
     target = Target("aarch64", OTHER)
     files = {file.path for file in contents(target, Cache(tmp_path / "cache"), lambda: None)}
     assert {"lib/uvloop/__init__.py", "lib/uvloop/pure.py", "lib/tercet/server/main.py"} <= files
     assert not [name for name in files if name.endswith(".so") or "/tests/" in name or ".data/" in name]
-    offline.delenv("PIP_FIND_LINKS")  # they are here now
+    offline.delenv("PIP_FIND_LINKS")  # cached now
     assert {file.path for file in contents(target, Cache(tmp_path / "cache"), lambda: None)} == files
 
 
-def test_a_wheel_that_is_not_to_be_had_is_named(tmp_path: Path, offline: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_an_error(tmp_path: Path, offline: pytest.MonkeyPatch) -> None:
     offline.setenv("PIP_FIND_LINKS", str(wheels(tmp_path / "wheels", without="lmdb")))
-    said = refused(EngineSettings(), tmp_path / "cache", arch="aarch64", python=OTHER)
-    assert said.startswith(
-        f"the bundle for Python {OTHER[0]}.{OTHER[1]} on aarch64 cannot be built here: there is no wheel of lmdb=="
+    message = refused(EngineSettings(), tmp_path / "cache", arch="aarch64", python=OTHER)
+    assert message.startswith(
+        f"the bundle for Python {OTHER[0]}.{OTHER[1]} on aarch64 cannot be built on this machine: no wheel of lmdb=="
     )
 
 
-def test_an_old_python_is_refused(cache: Path) -> None:
-    said = refused(EngineSettings(), cache, python=(3, 9))
-    assert said == "tercet needs Python 3.11 or newer on the hosts, there is 3.9"
+def test_an_old_python_is_rejected(cache: Path) -> None:
+    message = refused(EngineSettings(), cache, python=(3, 9))
+    assert message == "tercet requires Python 3.11 or newer on the hosts, found 3.9"
 
 
-# --- built elsewhere
+# --- existing bundles
 
 
-def test_a_bundle_may_be_built_elsewhere(artifact: Artifact, tmp_path: Path) -> None:
+def test_an_existing_bundle_is_accepted(artifact: Artifact, tmp_path: Path) -> None:
     settings = EngineSettings(source=str(artifact.path), sha256=artifact.sha256, version=tercet.__version__)
     taken = ready(settings, tmp_path)
     assert (taken.release, taken.sha256) == (artifact.release, artifact.sha256)
 
 
-def test_a_bundle_for_other_hosts_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_bundle_for_another_platform_is_rejected(artifact: Artifact, tmp_path: Path) -> None:
     settings = EngineSettings(source=str(artifact.path))
     other_arch = "aarch64" if platform.machine() != "aarch64" else "x86_64"
     assert refused(settings, tmp_path, arch=other_arch).endswith(f"the host is {other_arch}")
@@ -382,14 +382,14 @@ def test_a_bundle_for_other_hosts_is_refused(artifact: Artifact, tmp_path: Path)
 @pytest.mark.parametrize(
     ("description", "reason"),
     [
-        (None, "not a bundle of tercet"),
-        (b"{", "not a bundle of tercet"),
-        (b"[]", "not a bundle of tercet"),
-        (b'{"format": 2, "version": "1", "python": "3.11", "arch": "x86_64"}', "a bundle of another form"),
+        (None, "not a tercet bundle"),
+        (b"{", "not a tercet bundle"),
+        (b"[]", "not a tercet bundle"),
+        (b'{"format": 2, "version": "1", "python": "3.11", "arch": "x86_64"}', "unsupported bundle format"),
         (b'{"format": 1, "version": "../../etc", "python": "3.11", "arch": "x86_64"}', "'../../etc' is not a version"),
     ],
 )
-def test_what_is_no_bundle_is_refused(tmp_path: Path, description: bytes | None, reason: str) -> None:
+def test_invalid_bundles_are_rejected(tmp_path: Path, description: bytes | None, reason: str) -> None:
     path = tmp_path / "other.tar.gz"
     files = [File("bin/tercet", b""), File("bin/tercetctl", b"")]
     with path.open("wb") as to:
@@ -397,8 +397,8 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, description: bytes | None,
     assert reason in refused(EngineSettings(source=str(path)), tmp_path, arch="x86_64", python=(3, 11))
 
 
-def test_settings_that_cannot_be_met_are_named(cache: Path) -> None:
+def test_settings_that_do_not_match_are_errors(cache: Path) -> None:
     assert refused(EngineSettings(version="9.9.9"), cache).startswith(
-        "engine.version: asks for 9.9.9; what is installed here is"
+        "engine.version: expected 9.9.9, but the local installation is"
     )
-    assert refused(EngineSettings(sha256="0" * 64), cache).startswith("engine.sha256 is for engine.source")
+    assert refused(EngineSettings(sha256="0" * 64), cache).startswith("engine.sha256 requires engine.source")

@@ -1,4 +1,4 @@
-"""Which certificates are made, which are kept, and what is said of an authority that will not do."""
+"""Certificates of a deployment: which are created, kept or replaced, and unusable CAs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from tercet.deploy.cluster.cluster import Cluster
-from tercet.deploy.plan.certificates import Certificates, ensure_certificates, look, missing
+from tercet.deploy.plan.certificates import Certificates, ensure_certificates, inspect, missing
 from tercet.errors import ConfigError
 from tercet.pki import Request, explain, init_ca
 from tercet.pki.names import hosts_of
@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def listing(directory: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file under a directory: mode and content."""
+    """Mode and content of every file in a directory."""
     files = (path for path in sorted(directory.rglob("*")) if path.is_file())
     return {str(path.relative_to(directory)): (path.stat().st_mode & 0o777, path.read_bytes()) for path in files}
 
@@ -34,18 +34,18 @@ def pem(content: bytes | None) -> bytes:
     return content
 
 
-def test_looking_says_what_is_missing_and_touches_nothing(tmp_path: Path) -> None:
+def test_inspect_reports_missing_pairs_and_changes_nothing(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path)
     lines = missing(cluster)
     assert not (tmp_path / "pki").exists()
     assert len(lines) == 9
-    node1 = next(line for line in lines if "node1 (server)" in line)
-    for word in ("new certificate", "365 days", "10.0.0.1", "127.0.0.1", "::1", "localhost", "node1", "the authority"):
-        assert word in node1
+    node1 = next(line for line in lines if "server certificate of node1" in line)
+    for part in ("new server certificate", "365 days", "10.0.0.1", "127.0.0.1", "::1", "localhost", "node1", "the CA"):
+        assert part in node1
     assert "10.0.0.2" not in node1
 
 
-def test_every_host_and_role_has_a_pair_and_only_the_operator_may_read_the_keys(tmp_path: Path) -> None:
+def test_every_host_and_role_has_a_pair_with_private_keys(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path)
     certificates = made(cluster)
     files = listing(tmp_path / "pki")
@@ -69,7 +69,7 @@ def test_every_host_and_role_has_a_pair_and_only_the_operator_may_read_the_keys(
     assert not explain(pem(certificates.client.pem), ca_pem=ca, usage="client", now=NOW)
 
 
-def test_what_is_good_is_kept_byte_for_byte(tmp_path: Path) -> None:
+def test_valid_pairs_are_kept_unchanged(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path)
     made(cluster)
     before = listing(tmp_path / "pki")
@@ -77,14 +77,14 @@ def test_what_is_good_is_kept_byte_for_byte(tmp_path: Path) -> None:
     assert listing(tmp_path / "pki") == before
 
 
-def test_no_key_is_shown_by_repr(tmp_path: Path) -> None:
+def test_repr_omits_keys(tmp_path: Path) -> None:
     certificates = made(cluster_of(tmp_path))
     key = pem(certificates.servers["node1"].key_pem).decode().splitlines()[1]
     assert key not in repr(certificates)
     assert key not in " ".join(pair.describe() for pair in certificates.pairs)
 
 
-def test_shared_is_the_one_pair_of_the_tutorial(tmp_path: Path) -> None:
+def test_shared_is_one_pair_for_all_members(tmp_path: Path) -> None:
     cluster = cluster_of(
         tmp_path, "tls: {shared: true, key_algorithm: rsa, names: {C: CN, O: k8s}, extra_hosts: [vip.example]}"
     )
@@ -100,12 +100,12 @@ def test_shared_is_the_one_pair_of_the_tutorial(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ("tls: {extra_hosts: [db.example]}", "is for"),
-        ("tls: {names: {O: acme}}", "is for"),
-        ("tls: {key_algorithm: rsa}", "another kind"),
+        ("tls: {extra_hosts: [db.example]}", "the existing names are"),
+        ("tls: {names: {O: acme}}", "the existing subject is"),
+        ("tls: {key_algorithm: rsa}", "another algorithm or size"),
     ],
 )
-def test_a_pair_that_no_longer_fits_the_file_is_made_anew(tmp_path: Path, settings: str, why: str) -> None:
+def test_a_pair_that_does_not_match_the_settings_is_replaced(tmp_path: Path, settings: str, why: str) -> None:
     made(cluster_of(tmp_path))
     before = listing(tmp_path / "pki")
     cluster = cluster_of(tmp_path, settings)
@@ -117,29 +117,32 @@ def test_a_pair_that_no_longer_fits_the_file_is_made_anew(tmp_path: Path, settin
     assert after["hosts/node1/server.pem"] != before["hosts/node1/server.pem"]
 
 
-def test_another_address_renews_that_host_s_pairs_alone(tmp_path: Path) -> None:
+def test_a_changed_address_replaces_only_the_pairs_of_that_host(tmp_path: Path) -> None:
     made(cluster_of(tmp_path))
     first, *others = (cluster := cluster_of(tmp_path)).hosts
     lines = missing(replace(cluster, hosts=(replace(first, address="10.0.0.9"), *others)), now=NOW)
-    assert [("node1 (server)" in line, "node1 (peer)" in line) for line in lines] == [(True, False), (False, True)]
+    assert [("server certificate of node1" in line, "peer certificate of node1" in line) for line in lines] == [
+        (True, False),
+        (False, True),
+    ]
     assert "10.0.0.1" in lines[0]
 
 
 @pytest.mark.parametrize(("days", "is_renewed"), [(330, False), (336, True), (400, True)])
-def test_what_ends_within_30_days_is_renewed(tmp_path: Path, days: int, is_renewed: bool) -> None:
+def test_pairs_are_renewed_30_days_before_expiry(tmp_path: Path, days: int, is_renewed: bool) -> None:
     cluster = cluster_of(tmp_path)
     made(cluster)
     assert bool(missing(cluster, now=NOW + timedelta(days=days))) == is_renewed
 
 
-def test_a_short_life_is_not_renewed_at_every_run(tmp_path: Path) -> None:
+def test_short_lifetimes_are_not_renewed_at_every_run(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "tls: {days: 7}")
     made(cluster)
     assert not missing(cluster, now=NOW + timedelta(days=3))
     assert missing(cluster, now=NOW + timedelta(days=6))
 
 
-def test_a_key_that_is_lost_or_of_another_pair_is_replaced_with_its_certificate(tmp_path: Path) -> None:
+def test_a_missing_or_mismatched_key_is_replaced_with_its_certificate(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path)
     made(cluster)
     node = tmp_path / "pki/hosts/node1"
@@ -150,7 +153,7 @@ def test_a_key_that_is_lost_or_of_another_pair_is_replaced_with_its_certificate(
     assert not missing(cluster, now=NOW)
 
 
-def test_a_key_that_others_may_read_is_closed(tmp_path: Path) -> None:
+def test_the_mode_of_a_readable_key_is_corrected(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path)
     made(cluster)
     (tmp_path / "pki/ca-key.pem").chmod(0o644)
@@ -158,48 +161,48 @@ def test_a_key_that_others_may_read_is_closed(tmp_path: Path) -> None:
     assert (tmp_path / "pki/ca-key.pem").stat().st_mode & 0o777 == 0o600
 
 
-def own_authority(directory: Path, *, days: float = 3650, now: datetime = NOW, name: str = "house CA") -> str:
-    """Writes one, and returns the settings that name it."""
+def external_ca(directory: Path, *, days: float = 3650, now: datetime = NOW, name: str = "house CA") -> str:
+    """Write a CA; returns the settings that use it."""
     issued = init_ca(Request(name), timedelta(days=days), now=now)
-    (directory / "house-ca.pem").write_bytes(issued.certificate)
-    (directory / "house-ca-key.pem").write_bytes(issued.key)
-    (directory / "house-ca-key.pem").chmod(0o600)
-    return "tls: {ca_certificate: house-ca.pem, ca_key: house-ca-key.pem}"
+    (directory / "corp-ca.pem").write_bytes(issued.certificate)
+    (directory / "corp-ca-key.pem").write_bytes(issued.key)
+    (directory / "corp-ca-key.pem").chmod(0o600)
+    return "tls: {ca_certificate: corp-ca.pem, ca_key: corp-ca-key.pem}"
 
 
-def test_an_authority_of_the_operator_s_own_signs_everything(tmp_path: Path) -> None:
-    cluster = cluster_of(tmp_path, own_authority(tmp_path))
+def test_an_external_ca_signs_everything(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, external_ca(tmp_path))
     certificates = made(cluster)
     assert not any("ca" in Path(name).name for name in listing(tmp_path / "pki"))
-    authority = (tmp_path / "house-ca.pem").read_bytes()
+    authority = (tmp_path / "corp-ca.pem").read_bytes()
     for pair in (*certificates.servers.values(), *certificates.peers.values()):
         assert not explain(pem(pair.pem), ca_pem=authority, now=NOW)
 
 
-def test_an_authority_that_has_expired_is_named_and_nothing_is_made(tmp_path: Path) -> None:
-    cluster = cluster_of(tmp_path, own_authority(tmp_path, days=10, now=NOW - timedelta(days=11)))
+def test_an_expired_ca_is_an_error(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, external_ca(tmp_path, days=10, now=NOW - timedelta(days=11)))
     with pytest.raises(ConfigError) as raised:
         made(cluster)
-    for word in ("house-ca.pem", "expired", "authority", "renew"):
-        assert word in str(raised.value)
+    for part in ("corp-ca.pem", "expired", "unusable CA", "renew"):
+        assert part in str(raised.value)
     assert not (tmp_path / "pki").exists()
 
 
-def test_an_authority_of_tomorrow_is_a_clock_that_is_off(tmp_path: Path) -> None:
-    cluster = cluster_of(tmp_path, own_authority(tmp_path, now=NOW + timedelta(days=1)))
-    with pytest.raises(ConfigError, match=r"house-ca\.pem: .*clock"):
-        look(cluster, now=NOW)
+def test_a_ca_that_is_not_yet_valid_is_reported_as_a_clock_problem(tmp_path: Path) -> None:
+    cluster = cluster_of(tmp_path, external_ca(tmp_path, now=NOW + timedelta(days=1)))
+    with pytest.raises(ConfigError, match=r"corp-ca\.pem: .*clock"):
+        inspect(cluster, now=NOW)
 
 
-def test_an_authority_with_another_s_key_is_refused(tmp_path: Path) -> None:
-    settings = own_authority(tmp_path)
-    (tmp_path / "house-ca-key.pem").write_bytes(init_ca(Request("other"), now=NOW).key)
-    with pytest.raises(ConfigError, match=r"house-ca-key\.pem is not the key of .*house-ca\.pem"):
-        look(cluster_of(tmp_path, settings), now=NOW)
+def test_a_ca_with_a_mismatched_key_is_an_error(tmp_path: Path) -> None:
+    settings = external_ca(tmp_path)
+    (tmp_path / "corp-ca-key.pem").write_bytes(init_ca(Request("other"), now=NOW).key)
+    with pytest.raises(ConfigError, match=r"corp-ca-key\.pem is not the key of .*corp-ca\.pem"):
+        inspect(cluster_of(tmp_path, settings), now=NOW)
 
 
 @pytest.mark.parametrize("lost", ["ca.pem", "ca-key.pem", "peer-ca-key.pem"])
-def test_half_an_authority_is_never_replaced(tmp_path: Path, lost: str) -> None:
+def test_an_incomplete_ca_is_never_replaced(tmp_path: Path, lost: str) -> None:
     cluster = cluster_of(tmp_path)
     made(cluster)
     (tmp_path / "pki" / lost).unlink()
@@ -209,13 +212,13 @@ def test_half_an_authority_is_never_replaced(tmp_path: Path, lost: str) -> None:
     assert listing(tmp_path / "pki") == before
 
 
-def test_without_tls_there_are_none(tmp_path: Path) -> None:
+def test_without_tls_there_are_no_certificates(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "tls: {enabled: false}")
     assert made(cluster).pairs == ()
     assert not (tmp_path / "pki").exists()
 
 
-def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "pki").write_text("a file")
     with pytest.raises(ConfigError, match=r"pki: "):
         made(cluster_of(tmp_path))

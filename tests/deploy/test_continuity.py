@@ -1,4 +1,4 @@
-"""Which changes of the cluster file a member that has run before can follow, and what is said of the others."""
+"""Changes of the cluster file that a started member can follow, and those that are rejected."""
 
 from __future__ import annotations
 
@@ -52,78 +52,86 @@ def check(cluster: Cluster, state: HostFacts) -> dict[str, str]:
     return check_continuity(cluster, cluster.hosts[0], state, authorities={"/etc/etcd/cert/ca.pem": "aa" * 32})
 
 
-def test_flags_that_only_the_first_start_reads_stay_as_they_were_written() -> None:
+def test_first_start_flags_are_kept() -> None:
     kept = {"initial-cluster-state": "new", "initial-cluster-token": "first"}
     assert check(replace(CLUSTER, flags={"heartbeat-interval": "200"}), facts()) == kept
 
 
-def test_before_the_first_start_anything_goes() -> None:
+def test_any_change_is_allowed_before_the_first_start() -> None:
     other = replace(CLUSTER, hosts=SPECS[:2], engine=EngineSettings(kind="etcd", source="e.tar.gz"))
     assert check(other, facts(data=EMPTY, active="failed")) == {}
 
 
-def test_a_member_that_is_down_has_started_too() -> None:
-    with pytest.raises(ConfigError, match="node3 left"):
+def test_a_stopped_member_counts_as_started() -> None:
+    with pytest.raises(ConfigError, match="node3 removed"):
         check(replace(CLUSTER, hosts=SPECS[:2]), facts(active="inactive"))
 
 
 MOVED = (replace(SPECS[0], address="192.0.2.9"), *SPECS[1:])
 CHANGES: list[tuple[str, Cluster, str]] = [
-    ("a host more", replace(CLUSTER, hosts=(*SPECS, HostSpec(name="node4", address="192.0.2.4"))), "node4 joined"),
-    ("a host fewer", replace(CLUSTER, hosts=SPECS[:2]), "node3 left"),
-    ("another name", replace(CLUSTER, hosts=(*SPECS[:2], replace(SPECS[2], name="x"))), "x joined, and node3 left"),
+    ("host added", replace(CLUSTER, hosts=(*SPECS, HostSpec(name="node4", address="192.0.2.4"))), "node4 added"),
+    ("host removed", replace(CLUSTER, hosts=SPECS[:2]), "node3 removed"),
+    ("host renamed", replace(CLUSTER, hosts=(*SPECS[:2], replace(SPECS[2], name="x"))), "x added, and node3 removed"),
     (
-        "another address",
+        "address changed",
         replace(CLUSTER, hosts=MOVED),
-        "node1 moved from https://192.0.2.1:2380 to https://192.0.2.9:2380",
+        "node1 changed from https://192.0.2.1:2380 to https://192.0.2.9:2380",
     ),
-    ("no TLS", replace(CLUSTER, tls=TlsSettings(enabled=False)), "from https://192.0.2.1:2380 to http://192.0.2.1:2380"),
-    ("the other engine", replace(CLUSTER, engine=EngineSettings(kind="etcd", source="e")), "was written by tercet"),
+    ("TLS disabled", replace(CLUSTER, tls=TlsSettings(enabled=False)), "from https://192.0.2.1:2380 to http://192.0.2.1:2380"),
+    ("engine changed", replace(CLUSTER, engine=EngineSettings(kind="etcd", source="e")), "was written by tercet"),
     (
-        "another token",
+        "token changed",
         replace(CLUSTER, token="second"),
-        "token: node1 was first started with first, and the file says second. the members keep",
+        "token: node1 was first started with first, the file has second. a member that starts from an empty disk",
     ),
     (
-        "another name, and the token with it",
+        "cluster renamed, and the token with it",
         replace(CLUSTER, name="third", token="third"),
-        "started with first, and the file, which sets none, means its name, third. the members",
+        "started with first, the file has third (the default, the cluster's name). a member",
     ),
-    ("another place for data", replace(CLUSTER, paths=Paths(data="/data")), "what node1 has is in /var/lib/etcd, and /data"),
-    ("another place for the log", replace(CLUSTER, paths=Paths(wal="/wal")), "paths.wal: what node1 has"),
+    (
+        "data directory changed",
+        replace(CLUSTER, paths=Paths(data="/data")),
+        "the data of node1 is in /var/lib/etcd, and /data is empty",
+    ),
+    (
+        "WAL directory changed",
+        replace(CLUSTER, paths=Paths(wal="/wal")),
+        "paths.wal: the data of node1 is in /var/lib/etcd, and /wal is empty",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("cluster", "text"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
-def test_what_would_break_a_member_is_refused(cluster: Cluster, text: str) -> None:
+def test_unsupported_changes_are_rejected(cluster: Cluster, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check(cluster, facts())
-    said = str(caught.value)
-    assert said.startswith("cluster.yaml:2: ")
-    assert text in said
-    assert "\n" not in said
+    text_of_error = str(caught.value)
+    assert text_of_error.startswith("cluster.yaml:2: ")
+    assert text in text_of_error
+    assert "\n" not in text_of_error
 
 
-def test_data_that_was_moved_by_hand_may_be_found_in_its_new_place() -> None:
+def test_manually_moved_data_is_accepted() -> None:
     check(replace(CLUSTER, paths=Paths(data="/data")), facts(active="inactive", files={"/data": FILLED}))
     check(replace(CLUSTER, paths=Paths(wal="/wal")), facts(active="inactive", files={"/wal": FILLED}))
 
 
-def test_another_authority_is_refused_and_the_same_one_is_not() -> None:
-    with pytest.raises(ConfigError, match=r"the authority in /etc/etcd/cert/ca\.pem on node1"):
+def test_another_ca_is_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"the CA in /etc/etcd/cert/ca\.pem on node1"):
         check_continuity(CLUSTER, SPECS[0], facts(), authorities={"/etc/etcd/cert/ca.pem": "bb" * 32})
-    # A file that no running member trusts may become anything.
+    # A CA file that no running member uses may change.
     check_continuity(CLUSTER, SPECS[0], facts(), authorities={"/etc/etcd/cert/peer-ca.pem": "bb" * 32})
 
 
-def test_a_unit_that_says_it_otherwise_is_not_judged() -> None:
+def test_a_unit_without_flags_is_not_checked() -> None:
     by_file = facts(command="/opt/tercet/current/bin/tercet --config-file=/etc/etcd/etcd.conf.yml")
     assert check(replace(CLUSTER, hosts=SPECS[:2]), by_file) == {}
 
 
-def test_a_token_that_no_cluster_file_can_say_is_not_judged() -> None:
+def test_a_token_that_a_cluster_file_does_not_allow_is_kept() -> None:
     check(CLUSTER, facts(command=COMMAND.replace("token=first", "token=$first")))
-    with pytest.raises(ConfigError, match=r"would not find them: set token: other$"):
+    with pytest.raises(ConfigError, match=r"would not find the others: set token: other$"):
         check(CLUSTER, facts(command=COMMAND.replace("token=first", "token=other")))
 
 

@@ -1,4 +1,4 @@
-"""A plan is carried out: in which order, what is said of it, and what stops it."""
+"""The executor: order of steps, events, failures, interruption."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def run(test: Coroutine[Any, Any, Result]) -> Result:
 
 
 class Record:
-    """What was done and said, in order."""
+    """Steps and events in order."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
         self.events: list[Event] = []
 
     def step(self, host: str | None, title: str, *, turns: int = 0, fails: str = "", says: str = "") -> Step:
-        """turns: of the loop that it takes."""
+        """turns: event loop iterations of the step."""
 
         async def work(progress: Progress) -> str:
             for _ in range(turns):
@@ -47,7 +47,7 @@ class Record:
         return [f"{event.step} {event.state}" for event in self.events if event.host == host]
 
 
-def test_all_wait_then_hosts_work_side_by_side_each_in_its_order() -> None:
+def test_hosts_run_in_parallel_and_their_steps_in_order() -> None:
     record = Record()
     plan = Plan(
         (
@@ -61,7 +61,7 @@ def test_all_wait_then_hosts_work_side_by_side_each_in_its_order() -> None:
     assert record.states("a")[2:] == ["one running", "one done", "two running", "two done"]
 
 
-def test_one_at_a_time_keeps_the_order_across_hosts_and_stops_at_the_first_failure() -> None:
+def test_one_at_a_time_runs_in_sequence_and_stops_at_the_first_failure() -> None:
     record = Record()
     steps = (record.step("c", "go", turns=3), record.step("a", "go", fails="no"), record.step("b", "go"))
     plan = Plan((Phase("restart", steps, one_at_a_time=True), Phase("health", (record.step("c", "health"),))))
@@ -72,7 +72,7 @@ def test_one_at_a_time_keeps_the_order_across_hosts_and_stops_at_the_first_failu
     assert record.events[-1] == Event("a", "go", "failed", "no")
 
 
-def test_others_finish_the_step_they_are_in_and_all_failures_are_told() -> None:
+def test_running_steps_finish_and_all_failures_are_reported() -> None:
     record = Record()
     plan = Plan(
         (
@@ -82,7 +82,7 @@ def test_others_finish_the_step_they_are_in_and_all_failures_are_told() -> None:
                     record.step("a", "copy", turns=1, fails="No space left on device\nmore"),
                     record.step("b", "copy", turns=5),
                     record.step("b", "enable"),
-                    record.step("c", "copy", turns=3, fails="the connection was lost"),
+                    record.step("c", "copy", turns=3, fails="connection lost"),
                 ),
             ),
         )
@@ -91,15 +91,15 @@ def test_others_finish_the_step_they_are_in_and_all_failures_are_told() -> None:
         run(execute(plan, record.events.append))
     assert [str(error) for error in caught.value.errors] == [
         "a: copy: No space left on device\nmore",
-        "c: copy: the connection was lost",
+        "c: copy: connection lost",
     ]
-    assert str(caught.value) == "a: copy: No space left on device\nmore\nc: copy: the connection was lost"
+    assert str(caught.value) == "a: copy: No space left on device\nmore\nc: copy: connection lost"
     assert record.done == ["b: copy"]
     assert record.states("b") == ["copy waiting", "enable waiting", "copy running", "copy done"]
     assert Event("a", "copy", "failed", "No space left on device") in record.events
 
 
-def test_what_a_step_says_and_how_far_a_copy_is() -> None:
+def test_events_carry_results_and_progress() -> None:
     record = Record()
 
     async def copy(progress: Progress) -> str:
@@ -121,7 +121,7 @@ def test_what_a_step_says_and_how_far_a_copy_is() -> None:
     ]
 
 
-def test_an_interruption_says_where_it_stopped() -> None:
+def test_an_interruption_names_the_running_step() -> None:
     record = Record()
     ended: list[str] = []
 
@@ -141,14 +141,14 @@ def test_an_interruption_says_where_it_stopped() -> None:
         task.cancel()
         await task
 
-    with pytest.raises(Interrupted, match=r"^interrupted at a: copy: what is done stays done; run the same again") as caught:
+    with pytest.raises(Interrupted, match=r"^interrupted at a: copy; rerun the command to continue") as caught:
         run(interrupted())
     assert caught.value.running == ("a: copy",)
     assert ended == ["a"]
     assert record.states("a") == ["copy waiting", "enable waiting", "copy running", "copy failed"]
 
 
-def test_our_own_mistake_is_no_failure_of_a_host() -> None:
+def test_unexpected_exceptions_are_raised() -> None:
     record = Record()
 
     async def wrong(progress: Progress) -> str:
@@ -160,7 +160,7 @@ def test_our_own_mistake_is_no_failure_of_a_host() -> None:
     assert not record.done
 
 
-def test_an_empty_plan_is_done_in_silence() -> None:
+def test_an_empty_plan_has_no_events() -> None:
     record = Record()
     run(execute(Plan(), record.events.append))
     assert not record.events

@@ -1,4 +1,4 @@
-"""What the probe finds out on a host: here, on the one that the tests run on."""
+"""The probe, run on the local host."""
 
 from __future__ import annotations
 
@@ -70,20 +70,20 @@ def test_files_directories_and_links(operator: Operator, tmp_path: Path) -> None
     assert not files[str(tmp_path / "absent")].exists
 
 
-def test_content_only_where_it_is_asked_for(operator: Operator, tmp_path: Path) -> None:
+def test_contents_are_returned_only_on_request(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     assert found(operator, Wanted(paths=(str(tmp_path / "file"),))).files[str(tmp_path / "file")].content is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="owners can be changed by root only")
-def test_an_owner_without_a_name(operator: Operator, tmp_path: Path) -> None:
+def test_an_unknown_owner_is_its_id(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.chown(tmp_path / "file", 54321, 54322)
     fact = found(operator, Wanted(paths=(str(tmp_path / "file"),))).files[str(tmp_path / "file")]
     assert (fact.owner, fact.group) == ("54321", "54322")
 
 
-def test_the_host_itself(operator: Operator) -> None:
+def test_system_facts(operator: Operator) -> None:
     facts = found(operator, Wanted(users=(USER, "nobody-of-this-name"), groups=(GROUP, "none-of-this-name")))
     assert (facts.hostname, facts.arch) == (socket.gethostname(), platform.machine())
     assert (facts.users, facts.groups) == ({USER}, {GROUP})
@@ -92,12 +92,12 @@ def test_the_host_itself(operator: Operator) -> None:
     assert facts.os_name in Path("/etc/os-release").read_text()
 
 
-def test_clocks_that_agree(operator: Operator) -> None:
+def test_the_clock_offset_to_the_local_host_is_zero(operator: Operator) -> None:
     facts = found(operator, Wanted())
     assert abs(facts.clock_offset_seconds) <= facts.clock_error_seconds < 5
 
 
-def test_a_clock_that_is_ahead() -> None:
+def test_the_clock_offset_and_its_error() -> None:
     answer = {**probe.gather(vars(Wanted())), "began": 1105.0, "ended": 1105.5}
     ahead = facts._facts(answer, 1000.0, 1001.0)
     assert (ahead.clock_offset_seconds, ahead.clock_error_seconds) == (pytest.approx(104.75), pytest.approx(0.25))
@@ -106,11 +106,13 @@ def test_a_clock_that_is_ahead() -> None:
 @pytest.mark.parametrize(
     ("interpreter", "version"), [(sys.executable, sys.version_info[:3]), ("no-python-of-this-name", None), ("/bin/false", None)]
 )
-def test_the_interpreter_asked_for(operator: Operator, interpreter: str, version: tuple[int, int, int] | None) -> None:
+def test_the_version_of_the_requested_interpreter(
+    operator: Operator, interpreter: str, version: tuple[int, int, int] | None
+) -> None:
     assert found(operator, Wanted(python=interpreter)).python == version
 
 
-def test_who_listens_on_a_port(operator: Operator) -> None:
+def test_the_owner_of_a_listener(operator: Operator) -> None:
     with contextlib.ExitStack() as stack:
         ports = []
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
@@ -129,7 +131,7 @@ def test_who_listens_on_a_port(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cgroup", "words"),
+    ("cgroup", "owner"),
     [
         ("0::/system.slice/etcd.service\n", "unit etcd.service"),
         ("1:name=systemd:/system.slice/system-etcd.slice/etcd@a.service/inner\n", "unit etcd@a.service"),
@@ -137,13 +139,13 @@ def test_who_listens_on_a_port(operator: Operator) -> None:
         ("", "process etcd (pid 77)"),
     ],
 )
-def test_the_unit_that_listens(monkeypatch: pytest.MonkeyPatch, cgroup: str, words: str) -> None:
+def test_the_unit_of_a_listener(monkeypatch: pytest.MonkeyPatch, cgroup: str, owner: str) -> None:
     texts = {"/proc/77/cgroup": cgroup.splitlines(), "/proc/77/comm": ["etcd\n"]}
     monkeypatch.setattr(probe, "lines", texts.__getitem__)
-    assert probe.words_for("77") == words
+    assert probe.owner_of("77") == owner
 
 
-def test_the_disk_of_a_path_that_is_not_there_yet(operator: Operator, tmp_path: Path) -> None:
+def test_free_space_for_a_missing_path(operator: Operator, tmp_path: Path) -> None:
     path = str(tmp_path / "not" / "yet")
     before = sorted(tmp_path.iterdir())
     facts = found(operator, Wanted(disks=(path,), fdatasync=path))
@@ -153,7 +155,7 @@ def test_the_disk_of_a_path_that_is_not_there_yet(operator: Operator, tmp_path: 
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_can_be_reached(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reachability(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = free_port()
     places = (("127.0.0.1", operator.sshd.port), ("127.0.0.1", refused), ("no-such-host.invalid", 1))
     reached = found(operator, Wanted(reach=places, addresses=("127.0.0.1", "192.0.2.1", "no-such-host.invalid"))).reached
@@ -162,8 +164,8 @@ def test_what_can_be_reached(operator: Operator, monkeypatch: pytest.MonkeyPatch
     assert reached["no-such-host.invalid:1"]
 
 
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener whose queue is full drops what comes, as a firewall does."""
+def test_a_filtered_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener with a full queue drops packets, like a firewall."""
     monkeypatch.setattr(probe, "REACH_SECONDS", 0.3)
     with socket.socket() as full, contextlib.ExitStack() as stack:
         full.bind(("127.0.0.1", 0))
@@ -174,10 +176,10 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             waiting.connect_ex(full.getsockname())
         time.sleep(0.05)
         place = full.getsockname()
-        assert probe.Reaching([list(place)]).result() == {f"127.0.0.1:{place[1]}": "no answer within 0.3 s"}
+        assert probe.Reachability([list(place)]).result() == {f"127.0.0.1:{place[1]}": "no answer within 0.3 s"}
 
 
-def test_addresses_that_one_can_listen_on(operator: Operator) -> None:
+def test_local_addresses(operator: Operator) -> None:
     addresses = ("127.0.0.1", "192.0.2.1", "no-such-host.invalid")
     assert found(operator, Wanted(addresses=addresses)).addresses == {"127.0.0.1"}
 
@@ -197,7 +199,7 @@ InactiveEnterTimestampMonotonic=%d
 """
 
 
-def test_a_unit_as_systemd_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_properties_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def output(command: list[str]) -> str:
@@ -221,7 +223,7 @@ def test_a_unit_as_systemd_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_no_systemd_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "output", lambda command: "")
     assert UnitFact(**probe.unit_fact("etcd.service")) == UnitFact()
 
@@ -239,10 +241,10 @@ def test_one_round_trip(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(commands) == 1
 
 
-def test_an_answer_that_is_none(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_output_of_the_probe(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     for program, said in (
-        ("def main(source): print('welcome')", "the host answered what cannot be understood: b'welcome"),
-        ("def main(source): raise RuntimeError('odd')", "cannot find out about the host:\n"),
+        ("def main(source): print('welcome')", "unexpected output of the probe: b'welcome"),
+        ("def main(source): raise RuntimeError('odd')", "the probe failed:\n"),
     ):
         monkeypatch.setattr(inspect, "getsource", lambda module, program=program: program)
         with pytest.raises(HostError, match=f"^node1: gather facts: {said}"):
@@ -250,7 +252,7 @@ def test_an_answer_that_is_none(operator: Operator, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("module", [probe, receive])
-def test_what_runs_on_hosts_is_python_3_7_and_stands_alone(module: object) -> None:
+def test_remote_programs_use_python_3_7_and_the_standard_library(module: object) -> None:
     tree = ast.parse(inspect.getsource(module), feature_version=(3, 7))  # type: ignore[arg-type]
     imported = [
         name.split(".")[0]

@@ -1,4 +1,4 @@
-"""Two operators and the lock of one host: the second waits a moment and is told who is first; a cut lets go by itself."""
+"""The host lock: a second operator waits and learns the holder; a lost session releases the lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, scaled(30)))
 
 
-def test_the_second_is_told_who_is_first_and_has_its_turn_afterwards(operator: Operator, tmp_path: Path) -> None:
+def test_the_second_operator_learns_the_holder_and_can_lock_afterwards(operator: Operator, tmp_path: Path) -> None:
     async def scenario() -> None:
         first, second = await connect(operator.spec()), await connect(operator.spec())
         async with locked_hosts([first], unit="etcd", directory=str(tmp_path)):
@@ -31,7 +31,7 @@ def test_the_second_is_told_who_is_first_and_has_its_turn_afterwards(operator: O
                 async with locked_hosts([second], unit="etcd", directory=str(tmp_path), wait_seconds=1):
                     raise AssertionError("two held it at once")
             assert time.monotonic() - began >= 1
-            assert str(caught.value).startswith(f"node1: lock: this cluster is being changed by {getpass.getuser()} on ")
+            assert str(caught.value).startswith(f"node1: lock: locked by {getpass.getuser()} on ")
             async with locked_hosts([second], unit="another", directory=str(tmp_path)):
                 pass
         async with locked_hosts([second], unit="etcd", directory=str(tmp_path)):
@@ -42,7 +42,7 @@ def test_the_second_is_told_who_is_first_and_has_its_turn_afterwards(operator: O
     run(scenario())
 
 
-def test_a_holder_that_is_cut_off_lets_go(operator: Operator, tmp_path: Path) -> None:
+def test_a_lost_session_releases_the_lock(operator: Operator, tmp_path: Path) -> None:
     async def scenario() -> None:
         first, second = await connect(operator.spec()), await connect(operator.spec())
         stack = locked_hosts([first], unit="etcd", directory=str(tmp_path))
@@ -56,7 +56,7 @@ def test_a_holder_that_is_cut_off_lets_go(operator: Operator, tmp_path: Path) ->
     run(scenario())
 
 
-def test_a_lock_that_cannot_be_made_is_an_error_and_holds_nothing(operator: Operator, tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_created_is_an_error(operator: Operator, tmp_path: Path) -> None:
     async def scenario() -> None:
         host = await connect(operator.spec())
         with pytest.raises(HostError) as caught:

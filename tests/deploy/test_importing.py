@@ -1,4 +1,4 @@
-"""Import of what a deployment by hand has: an environment.sh and the units of etcd, read and never run."""
+"""Import of manual deployments: environment.sh and units of etcd are parsed, never executed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def loaded(imported: Imported) -> Cluster:
     return parse(imported.text, Path("/srv/cluster.yaml"))
 
 
-def test_the_environment_of_a_deployment_by_hand(tmp_path: Path) -> None:
+def test_an_environment_sh(tmp_path: Path) -> None:
     imported = environment(tmp_path)
     made = loaded(imported)
     assert [(host.name, host.address) for host in made.hosts] == [
@@ -109,18 +109,18 @@ def test_the_environment_of_a_deployment_by_hand(tmp_path: Path) -> None:
     assert made.initial_cluster() == MEMBERS
     assert (made.paths.bin, made.engine.kind, made.tls.enabled, made.warnings) == ("/opt/k8s/bin", "tercet", True, ())
     assert imported.notes == (
-        "Of environment.sh, not needed here: ENCRYPTION_KEY, SERVICE_CIDR, NODE_PORT_RANGE, MASTER_VIP, KUBE_APISERVER.",
+        "Not imported from environment.sh: ENCRYPTION_KEY, SERVICE_CIDR, NODE_PORT_RANGE, MASTER_VIP, KUBE_APISERVER.",
     )
 
 
-def test_nothing_is_run(tmp_path: Path) -> None:
+def test_nothing_is_executed(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     text = f'X=$(touch {marker})\nY=`touch {marker}`\ntouch {marker}\n: > {marker}\nZ="$(touch {marker})"\n' + ENVIRONMENT
     loaded(environment(tmp_path, text))
     assert not marker.exists()
 
 
-def test_no_value_that_is_not_etcds_reaches_the_file(tmp_path: Path) -> None:
+def test_values_of_unrelated_variables_do_not_reach_the_file(tmp_path: Path) -> None:
     imported = environment(
         tmp_path, "ENCRYPTION_KEY=hunter2\nTOKEN='hunter2'\n" + ENVIRONMENT.replace("ENCRYPTION_KEY=$", "K=$")
     )
@@ -129,57 +129,61 @@ def test_no_value_that_is_not_etcds_reaches_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "message"),
     [
         (
             " 172.27.129.112)",
             ")",
-            "9: NODE_NAMES: has 3 entries, but NODE_IPS (line 8) has 2; they belong together by position",
+            "9: NODE_NAMES: has 3 entries, but NODE_IPS (line 8) has 2; they are paired by position",
         ),
         ("NODE_NAMES=", "OTHER=", "8: NODE_IPS: has 3 entries, but NODE_NAMES has none"),
         ("172.27.129.111 ", "172.27.129.105 ", "8: NODE_IPS: 172.27.129.105 is the address of two members"),
         ('"kube-node2"', "kube-node1", "9: NODE_NAMES: kube-node1 is the name of two members"),
-        ("172.27.129.111 ", "172.27.129.333 ", "8: NODE_IPS: '172.27.129.333' is no IP address"),
-        ('"kube-node2"', '"kube node2"', "9: NODE_NAMES: 'kube node2' is no name"),
-        ("kube-node2=https", "kube-node9=https", "15: ETCD_NODES: kube-node9 is not in NODE_NAMES; correct one of the two"),
+        ("172.27.129.111 ", "172.27.129.333 ", "8: NODE_IPS: '172.27.129.333' is not an IP address"),
+        ('"kube-node2"', '"kube node2"', "9: NODE_NAMES: 'kube node2' is not a valid name"),
+        ("kube-node2=https", "kube-node9=https", "15: ETCD_NODES: kube-node9 is not in NODE_NAMES; correct one of them"),
         (
             "=https://172.27.129.111",
             "=https://172.27.129.9",
-            "15: ETCD_NODES: kube-node2 is at 172.27.129.9, but at 172.27.129.111",
+            "15: ETCD_NODES: kube-node2 has address 172.27.129.9, but 172.27.129.111",
         ),
         (
             "172.27.129.111:2380",
             "172.27.129.111:2390",
-            "15: ETCD_NODES: the URLs of kube-node1 and kube-node2 differ in more than",
+            "15: ETCD_NODES: the URLs of kube-node1 and kube-node2 differ in scheme or port",
         ),
         ("kube-node2=https", "kube-node2=http", "15: ETCD_NODES: the URLs of kube-node1 and kube-node2 differ"),
         ("kube-node2=https://172.27.129.111:2380", "kube-node2", "15: ETCD_NODES: 'kube-node2' is not NAME=URL"),
-        ("172.27.129.111:2379", "172.27.129.111:4001", "14: ETCD_ENDPOINTS: has the ports 2379, 4001; all members have one"),
+        (
+            "172.27.129.111:2379",
+            "172.27.129.111:4001",
+            "14: ETCD_ENDPOINTS: has the ports 2379, 4001; all members must use the same port",
+        ),
         (
             "NODE_IPS=(172.27.129.105",
             "NODE_IPS=($(hostname -I)",
-            "8: NODE_IPS: cannot be told without running the script, which is",
+            "8: NODE_IPS: the value depends on executing the script",
         ),
         (
             "172.27.129.105 1",
             "$FIRST 1",
-            "8: NODE_IPS: cannot be told without running the script, which is never done: it uses $FIRST",
+            "8: NODE_IPS: the value depends on executing the script, which is not done: it uses $FIRST",
         ),
-        ("export NODE_IPS", "if true; then\nexport NODE_IPS", "9: NODE_IPS: cannot be told without running the script"),
-        ("export NODE_IPS", "true && NODE_IPS", "8: NODE_IPS: cannot be told without running the script"),
-        ("export NODE_IPS=(", "declare -A NODE_IPS=(", "8: NODE_IPS: cannot be told without running the script"),
+        ("export NODE_IPS", "if true; then\nexport NODE_IPS", "9: NODE_IPS: the value depends on executing the script"),
+        ("export NODE_IPS", "true && NODE_IPS", "8: NODE_IPS: the value depends on executing the script"),
+        ("export NODE_IPS=(", "declare -A NODE_IPS=(", "8: NODE_IPS: the value depends on executing the script"),
         ("'kube-node3')", "'kube-node3'", "9: NODE_NAMES: "),
-        ("base64)\n", 'base64)\nX="\n', ': the " that begins here does not end'),
+        ("base64)\n", 'base64)\nX="\n', ': unterminated "'),
     ],
 )
-def test_an_environment_that_cannot_be_right(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+def test_errors_in_an_environment_name_line_and_variable(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in ENVIRONMENT
     with pytest.raises(ConfigError) as caught:
         environment(tmp_path, ENVIRONMENT.replace(old, new, 1))
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path}/environment.sh:")
-    assert complaint in told
-    assert "\n" not in told
+    error = str(caught.value)
+    assert error.startswith(f"{tmp_path}/environment.sh:")
+    assert message in error
+    assert "\n" not in error
 
 
 def test_unequal_arrays_name_both_lines(tmp_path: Path) -> None:
@@ -187,7 +191,7 @@ def test_unequal_arrays_name_both_lines(tmp_path: Path) -> None:
         environment(tmp_path, "NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(n1 n2 n3)\n")
     assert str(caught.value) == (
         f"{tmp_path}/environment.sh:2: NODE_NAMES: has 3 entries, but NODE_IPS (line 1) has 2; "
-        "they belong together by position, so give both the same number"
+        "they are paired by position and must have the same length"
     )
 
 
@@ -195,7 +199,7 @@ def test_only_those_in_etcd_nodes_are_members(tmp_path: Path) -> None:
     text = ENVIRONMENT.replace(".112)", ".112 172.27.129.200)").replace("'kube-node3')", "'kube-node3' worker)")
     imported = environment(tmp_path, text)
     assert len(loaded(imported).hosts) == 3
-    assert "No member: worker (in NODE_NAMES, but not in ETCD_NODES)." in imported.notes
+    assert "Not members: worker (in NODE_NAMES, but not in ETCD_NODES)." in imported.notes
 
 
 def test_ports_paths_and_plain_http(tmp_path: Path) -> None:
@@ -211,20 +215,20 @@ def test_ports_paths_and_plain_http(tmp_path: Path) -> None:
     made = loaded(imported)
     assert (made.listen.peer_port, made.listen.client_port, made.tls.enabled) == (7001, 4001, False)
     assert (made.paths.data, made.paths.wal) == ("/data/k8s/etcd/data", "/data/k8s/etcd/wal")
-    assert "ETCD_ENDPOINTS names what is no member's address: http://10.0.0.9:4001." in imported.notes
-    assert any(note.startswith("TLS is off") for note in imported.notes)
+    assert "ETCD_ENDPOINTS has addresses of no member: http://10.0.0.9:4001." in imported.notes
+    assert any(note.startswith("TLS is disabled") for note in imported.notes)
 
 
-def test_an_even_number_is_a_warning_once_loaded(tmp_path: Path) -> None:
+def test_an_even_number_of_members_is_a_warning(tmp_path: Path) -> None:
     made = loaded(environment(tmp_path, "NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(n1 n2)\n"))
     assert [warning.split(": ")[1:3] for warning in made.warnings] == [
-        ["hosts", "2 members endure no more failures than 1, and more of them can fail; use an odd number"]
+        ["hosts", "2 members tolerate no more failures than 1; use an odd number"]
     ]
 
 
 @pytest.mark.parametrize("text", ["", "echo hello\n", "NODE_IPS=()\nNODE_NAMES=()\n", "ETCD_NODES=\n"])
 def test_an_environment_without_hosts(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match="names no hosts: neither NODE_IPS and NODE_NAMES nor ETCD_NODES is assigned there"):
+    with pytest.raises(ConfigError, match="no hosts: neither NODE_IPS and NODE_NAMES nor ETCD_NODES is assigned"):
         environment(tmp_path, text)
 
 
@@ -252,7 +256,7 @@ SCRIPTS = [
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_bash_reads_the_same(tmp_path: Path, script: str) -> None:
-    """bash is the judge, of scripts that are harmless. What is unknown here may be anything there."""
+    """Compared with bash, for harmless scripts. A value that is unknown here may be anything there."""
     path = written(tmp_path / "script.sh", script)
     ours = read_script(path)
     dump = 'for n in A B C D; do declare -n v=$n; for x in "${v[@]}"; do printf "%s\\0%s\\0" "$n" "$x"; done; done'
@@ -272,7 +276,7 @@ def test_bash_reads_the_same(tmp_path: Path, script: str) -> None:
     assert len(unknown) <= 1
 
 
-def test_the_tutorials_unit_with_its_environment(tmp_path: Path) -> None:
+def test_a_unit_template_with_its_environment(tmp_path: Path) -> None:
     paths = [written(tmp_path / "environment.sh", ENVIRONMENT), written(tmp_path / "etcd.service.template", UNIT)]
     imported = from_files(paths)
     made = loaded(imported)
@@ -288,17 +292,17 @@ def test_the_tutorials_unit_with_its_environment(tmp_path: Path) -> None:
     assert from_files(paths[::-1]).text == imported.text
     tercet = parse(from_files(paths, engine="tercet").text, Path("/srv/cluster.yaml"))
     assert (tercet.engine.kind, tercet.paths.install) == ("tercet", "/opt/tercet")
-    assert "whose data directory tercet does not read" in from_files(paths, engine="tercet").text
+    assert "tercet cannot read its data directory" in from_files(paths, engine="tercet").text
 
 
-def test_a_template_alone_explains_what_is_missing(tmp_path: Path) -> None:
+def test_a_template_without_environment_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         unit(tmp_path, UNIT)
     assert str(caught.value) == (
-        f"{tmp_path}/etcd.service:10: ExecStart: --initial-cluster=${{ETCD_NODES}}: the unit does not set ${{ETCD_NODES}}; "
-        "write the value there, or import the environment.sh that sets it together with the unit"
+        f"{tmp_path}/etcd.service:10: ExecStart: --initial-cluster=${{ETCD_NODES}}: ${{ETCD_NODES}} is not set in the unit; "
+        "write the value, or import the environment.sh that sets it together with the unit"
     )
-    with pytest.raises(ConfigError, match=r"does not tell the members: .* imported together with the environment.sh"):
+    with pytest.raises(ConfigError, match=r"no members: .* together with the environment.sh"):
         unit(tmp_path, UNIT.replace("  --initial-cluster=${ETCD_NODES} \\\n", ""))
 
 
@@ -350,90 +354,90 @@ Nice=-5
     for begin in (
         "The unit listens on all addresses (https://0.0.0.0:3379)",
         "The unit runs as root",
-        "The unit has Type=simple; here it is Type=notify.",
-        "The unit has LimitNOFILE=infinity; here it is 65536",
-        "Not taken over from [Service]: Nice",
-        "Left out: --discovery-password=... (the members are those under hosts",
-        "Left out: --foo-secret=... (no flag of etcd).",
-        "Left out: --cors=a,b ('a,b' is not a list of origins",
+        "The unit has Type=simple; the deployed unit has Type=notify.",
+        "The unit has LimitNOFILE=infinity; the deployed unit has 65536",
+        "Not imported from [Service]: Nice",
+        "Not imported: --discovery-password=... (conflicts with hosts",
+        "Not imported: --foo-secret=... (not a flag of etcd).",
+        "Not imported: --cors=a,b ('a,b' is not a list of origins",
         "/etc/default/etcd is on the hosts and was not read",
-        "Not taken over from Environment=: GOMAXPROCS, MEMBERS",
+        "Not imported from Environment=: GOMAXPROCS, MEMBERS",
     ):
         assert any(note.startswith(begin) for note in imported.notes), begin
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("hello\n", ":1: 'hello' is neither KEY=VALUE nor a [Section]"),
-        ("A=1\n", ":1: 'A=1' stands before the first [Section]"),
-        ("[Service]\nUser=a\n", ": has no ExecStart= under [Service]"),
-        ("[Service]\nExecStart=\n", ": has no ExecStart= under [Service]"),
-        ("[Service]\nExecStart=/bin/a\nExecStart=/bin/b\n", ":3: a second ExecStart="),
-        ("[Service]\nExecStart=/bin/sh -c 'etcd'\n", ":2: ExecStart: runs the shell /bin/sh, whose script is not interpreted"),
+        ("A=1\n", ":1: 'A=1' is before the first [Section]"),
+        ("[Service]\nUser=a\n", ": no ExecStart= in [Service]"),
+        ("[Service]\nExecStart=\n", ": no ExecStart= in [Service]"),
+        ("[Service]\nExecStart=/bin/a\nExecStart=/bin/b\n", ":3: second ExecStart="),
+        ("[Service]\nExecStart=/bin/sh -c 'etcd'\n", ":2: ExecStart: runs the shell /bin/sh, whose script is not parsed"),
         ("[Service]\nExecStart=/usr/bin/env etcd\n", ":2: ExecStart: runs /usr/bin/env"),
-        ("[Service]\nExecStart=/bin/etcd 'a\n", ":2: ExecStart: a ' has no end"),
-        ("[Service]\nExecStart=@\n", ":2: ExecStart: names no program"),
-        ("[Service]\nExecStart=/bin/etcd\n", ": does not tell the members: it has no --initial-cluster"),
+        ("[Service]\nExecStart=/bin/etcd 'a\n", ":2: ExecStart: unterminated '"),
+        ("[Service]\nExecStart=@\n", ":2: ExecStart: no program"),
+        ("[Service]\nExecStart=/bin/etcd\n", ": no members: --initial-cluster with names and addresses"),
         (
             unit_with("--name=other"),
             ":4: ExecStart: --name=other is not in --initial-cluster (kube-node1, kube-node2, kube-node3)",
         ),
         (unit_with("--initial-cluster=a"), ":4: ExecStart: --initial-cluster: 'a' is not NAME=URL"),
-        (unit_with("--initial-cluster=a=unix:/s"), ":4: ExecStart: --initial-cluster: 'unix:/s' is a socket"),
+        (unit_with("--initial-cluster=a=unix:/s"), ":4: ExecStart: --initial-cluster: 'unix:/s' is a Unix socket"),
         (unit_with("--listen-client-urls=x"), ":4: ExecStart: --listen-client-urls: "),
         (
             unit_with("--listen-client-urls=https://10.0.0.1:1,https://10.0.0.2:2"),
             ":4: ExecStart: the URLs for clients have the ports 1 and 2",
         ),
-        (unit_with("--data-dir=/var/lib"), ":4: ExecStart: --data-dir: /var/lib belongs to the system"),
-        (unit_with("--data-dir=/var/lib/$X"), ":4: ExecStart: --data-dir=/var/lib/$X: the unit does not set $X"),
-        (unit_with("", "User=a b"), ":3: User: 'a b' is no user's name"),
-        (unit_with("", "WorkingDirectory=/"), ":3: WorkingDirectory: is the root of the host's file system"),
-        (unit_with("", "Environment='a"), ":3: Environment: a ' has no end"),
-        (unit_with("--election-timeout=100"), ": what it says makes no valid cluster file: flags.election-timeout: "),
+        (unit_with("--data-dir=/var/lib"), ":4: ExecStart: --data-dir: /var/lib is a system directory"),
+        (unit_with("--data-dir=/var/lib/$X"), ":4: ExecStart: --data-dir=/var/lib/$X: $X is not set in the unit"),
+        (unit_with("", "User=a b"), ":3: User: 'a b' is not a user name"),
+        (unit_with("", "WorkingDirectory=/"), ":3: WorkingDirectory: is the root directory"),
+        (unit_with("", "Environment='a"), ":3: Environment: unterminated '"),
+        (unit_with("--election-timeout=100"), ": not a valid cluster file after import: flags.election-timeout: "),
     ],
 )
-def test_a_unit_that_cannot_be_taken(tmp_path: Path, text: str, complaint: str) -> None:
+def test_errors_in_a_unit_name_line_and_setting(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         unit(tmp_path, text)
-    told = str(caught.value).removeprefix(f"{tmp_path}/etcd.service")
-    assert told[: len(complaint)] == complaint
-    assert "\n" not in told
+    error = str(caught.value).removeprefix(f"{tmp_path}/etcd.service")
+    assert error[: len(message)] == message
+    assert "\n" not in error
 
 
-def test_users_own_words_for_a_service(tmp_path: Path) -> None:
+def test_service_settings_are_imported(tmp_path: Path) -> None:
     made = loaded(unit(tmp_path, unit_with("", "Group=data\nRestartSec=1s\nTimeoutStartSec=300\nLimitNOFILE=1048576")))
     assert (made.service.group, made.service.restart_seconds, made.service.start_timeout_seconds) == ("data", 1, 300)
     assert made.service.open_files == 1 << 20
 
 
-def test_certificates_elsewhere_are_told(tmp_path: Path) -> None:
+def test_certificates_in_other_directories_are_noted(tmp_path: Path) -> None:
     imported = unit(
         tmp_path,
         unit_with("--cert-file=/etc/etcd/pki/s.pem --key-file=/etc/etcd/keys/s.key --peer-cert-file=/etc/etcd/pki/p.pem"),
     )
     made = loaded(imported)
     assert (made.paths.certificates, made.tls.shared) == ("/etc/etcd/pki", False)
-    told = " ".join(imported.notes)
-    assert "all kept in /etc/etcd/pki, also those that the unit has elsewhere (/etc/etcd/keys/s.key)" in told
-    assert "The unit asks no certificate of clients and peers" in told
+    notes = " ".join(imported.notes)
+    assert "are stored in /etc/etcd/pki; the unit has some elsewhere (/etc/etcd/keys/s.key)" in notes
+    assert "The unit requires no certificate from clients and peers" in notes
 
 
-def test_files_that_contradict_each_other(tmp_path: Path) -> None:
+def test_contradicting_files_are_an_error(tmp_path: Path) -> None:
     script = written(tmp_path / "environment.sh", "NODE_IPS=(10.0.0.1)\nNODE_NAMES=(n1)\n")
     with pytest.raises(
         ConfigError, match=r"etcd.service has the members kube-node1 .*, but .*environment.sh has n1 \(10.0.0.1\)"
     ):
         from_files([script, written(tmp_path / "etcd.service", unit_with(""))])
-    with pytest.raises(ConfigError, match=r"an environment\.sh, a unit, or one of each can be imported"):
+    with pytest.raises(ConfigError, match=r"expected an environment\.sh, a unit file, or one of each"):
         from_files([script, script])
     with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
         from_files([tmp_path / "nothing"])
 
 
 def test_a_hostile_file_cannot_write_settings(tmp_path: Path) -> None:
-    """What stands in somebody's file ends up in comments and quoted values, and nowhere else."""
+    """Input reaches only comments and quoted values of the cluster file."""
     environment_text = "NODE_IPS=(10.0.0.1)\nNODE_NAMES=(n1)\nETCD_ENDPOINTS='https://a:2379,https://x:2379'\n"
     imported = environment(tmp_path, environment_text)
     assert loaded(imported).engine.kind == "tercet"
@@ -459,27 +463,27 @@ def test_words_of_a_unit(text: str, words: list[str]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="AB=()'\"$`{}\\ \n#;&|<>[x]1+", max_size=60) | st.text(max_size=40))
-def test_no_script_and_no_unit_is_too_odd(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_is_imported_or_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     directory = tmp_path_factory.getbasetemp()
     path = directory / "odd"
     path.write_bytes(text.encode("utf-8", "replace"))
     for read in (read_script, read_unit, from_environment_sh, from_unit):
-        told = ""
+        error = ""
         try:
             read(path)
-        except ConfigError as error:
-            told = str(error)
-        assert not told or told.startswith(f"{path}:")
+        except ConfigError as raised:
+            error = str(raised)
+        assert not error or error.startswith(f"{path}:")
 
 
-def test_files_that_a_script_reads_are_told(tmp_path: Path) -> None:
+def test_sourced_files_are_noted(tmp_path: Path) -> None:
     imported = environment(tmp_path, ENVIRONMENT + "source /etc/profile\n. ./more.sh\n")
-    assert "environment.sh reads other files (line 18, 19), which were not read." in imported.notes
+    assert "environment.sh sources other files (line 18, 19), which were not read." in imported.notes
 
 
-def test_a_file_that_is_too_large_is_called_that_wherever_it_is_cut(tmp_path: Path) -> None:
-    """Its first part may end within a character, and is text all the same."""
+def test_a_large_file_is_reported_as_too_large(tmp_path: Path) -> None:
+    """Also if the size limit falls inside a multi-byte character."""
     path = tmp_path / "environment.sh"
     path.write_text("##" + "é" * (1 << 17))
-    with pytest.raises(ConfigError, match="is larger than"):
+    with pytest.raises(ConfigError, match=": larger than"):
         from_files([path])

@@ -17,7 +17,7 @@ from tests.support.waiting import scaled
 
 
 class Journal:
-    """A host with a journal. fails: after its lines the connection is lost. stays: then nothing more comes."""
+    """A fake host with a journal. fails: the connection is lost after its lines. stays: the stream stays open."""
 
     def __init__(self, *lines: str, fails: bool = False, stays: bool = False) -> None:
         self.commands: list[str] = []
@@ -35,7 +35,7 @@ class Journal:
             if self._stays:
                 await asyncio.sleep(60)
             if self._fails:
-                raise HostError("m2", step, "the SSH connection was lost")
+                raise HostError("m2", step, "SSH connection lost")
         finally:
             self.is_open = False
 
@@ -58,23 +58,23 @@ def heard(hosts: dict[str, Journal], *, follow: bool, enough: int = 100) -> list
     return asyncio.run(listen())
 
 
-def test_what_there_is_host_after_host() -> None:
+def test_without_follow_hosts_are_in_sequence() -> None:
     hosts = {"m1": Journal("a", "b"), "m2": Journal("c")}
     assert heard(hosts, follow=False) == [("m1", "a"), ("m1", "b"), ("m2", "c")]
     assert hosts["m1"].commands == ["exec journalctl -u etcd.service -n 7 -o short-iso --no-pager -q"]
     assert heard(hosts, follow=False, enough=1) == [("m1", "a")]
 
 
-def test_as_it_comes_until_one_has_heard_enough() -> None:
+def test_follow_until_closed() -> None:
     hosts = {"m1": Journal("a", stays=True), "m2": Journal("b", "c", stays=True)}
     assert sorted(heard(hosts, follow=True, enough=3)) == [("m1", "a"), ("m2", "b"), ("m2", "c")]
     assert hosts["m1"].commands[0].endswith(" -f")
 
 
-def test_followed_to_the_end_of_all() -> None:
+def test_follow_until_all_streams_end() -> None:
     assert sorted(heard({"m1": Journal("a"), "m2": Journal("b")}, follow=True)) == [("m1", "a"), ("m2", "b")]
 
 
-def test_a_host_that_is_lost_is_no_silence() -> None:
-    with pytest.raises(HostError, match=r"^m2: logs: the SSH connection was lost$"):
+def test_a_lost_connection_is_an_error() -> None:
+    with pytest.raises(HostError, match=r"^m2: logs: SSH connection lost$"):
         heard({"m1": Journal("a", stays=True), "m2": Journal("b", fails=True)}, follow=True)

@@ -1,4 +1,4 @@
-"""Calls to real members through wires that stand for SSH: what each says, and what is said of one that says nothing."""
+"""Client calls to real members through fake SSH forwarding, and members that do not answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def leader_of(members: Members) -> str:
     return leader
 
 
-def test_every_member_answers_for_itself(three: LoopbackCluster) -> None:
+def test_status_and_health_of_every_member(three: LoopbackCluster) -> None:
     async def act(members: Members) -> None:
         health = await members.health()
         assert [(one.name, one.is_healthy, one.error) for one in health] == [(name, True, "") for name in ("m1", "m2", "m3")]
@@ -79,22 +79,22 @@ def test_leadership_can_be_moved(three: LoopbackCluster) -> None:
     with_members(three, act)
 
 
-def test_a_certificate_for_another_address_is_not_accepted(three: LoopbackCluster) -> None:
-    """What is asked is the member's own name, not the wire's end."""
+def test_a_certificate_for_another_address_is_rejected(three: LoopbackCluster) -> None:
+    """The certificate must be valid for the member's address, not for the end of the tunnel."""
 
     async def act(members: Members) -> None:
         host = cast(Host, _LeadingTo(three, "127.0.0.3"))
         async with Members(three.cluster, {"m1": host}) as others:
             health = await others.health_of(three.cluster.hosts[0])
         assert not health.is_healthy
-        assert "its certificate is not accepted" in health.error
+        assert "certificate verify failed" in health.error
         assert "127.0.0.2" in health.error
 
     with_members(three, act)
 
 
 class _LeadingTo:
-    """A host whose wires end at another member."""
+    """A host whose forwarded ports lead to another member."""
 
     def __init__(self, three: LoopbackCluster, address: str) -> None:
         self.name, self.spec = "m1", three.cluster.hosts[0]
@@ -104,7 +104,7 @@ class _LeadingTo:
         return await self._host.forward(self._address, port)
 
 
-def test_before_the_first_apply_there_is_no_certificate_to_show(three: LoopbackCluster, tmp_path: Path) -> None:
+def test_without_certificates_members_have_an_error(three: LoopbackCluster, tmp_path: Path) -> None:
     async def act(members: Members) -> None:
         fresh = replace(three.cluster, tls=TlsSettings(directory=tmp_path / "none"))
         async with Members(fresh, three.hosts) as others:
@@ -135,13 +135,13 @@ def test_a_rolling_restart_takes_the_leader_last_and_moves_leadership_once(three
     with_members(three, act)
 
 
-def test_nobody_is_restarted_while_another_one_is_down(three: LoopbackCluster) -> None:
+def test_no_restart_while_another_member_is_down(three: LoopbackCluster) -> None:
     async def act(members: Members) -> None:
         three.locals["m2"].stop()
         running = {name: len(three.locals[name].restarts) for name in ("m1", "m3")}
         health = {one.name: one for one in await members.health()}
         assert (health["m1"].is_healthy, health["m2"].is_healthy, health["m3"].is_healthy) == (True, False, True)
-        assert health["m2"].error == f"nobody answers at 127.0.0.3:{three.cluster.listen.client_port}"
+        assert health["m2"].error == f"connection to 127.0.0.3:{three.cluster.listen.client_port} refused"
         with pytest.raises(DeployError, match=r"m2: restart: not restarted: its etcd\.service is inactive/dead"):
             await restart_plan(three.cluster, three.hosts, members, ["m1", "m2", "m3"])
         with pytest.raises(DeployError, match=r"its etcd\.service is inactive"):
@@ -151,7 +151,7 @@ def test_nobody_is_restarted_while_another_one_is_down(three: LoopbackCluster) -
     with_members(three, act)
 
 
-def test_the_one_that_is_down_is_the_one_that_may_be_started(three: LoopbackCluster) -> None:
+def test_a_member_that_is_down_may_be_started(three: LoopbackCluster) -> None:
     async def act(members: Members) -> None:
         three.locals["m2"].stop()
         await execute(await restart_plan(three.cluster, three.hosts, members, ["m2"]))
@@ -160,7 +160,7 @@ def test_the_one_that_is_down_is_the_one_that_may_be_started(three: LoopbackClus
     with_members(three, act)
 
 
-def test_a_host_that_is_not_reached_is_an_answer_too(three: LoopbackCluster) -> None:
+def test_an_unreachable_host_is_a_result_with_an_error(three: LoopbackCluster) -> None:
     async def act(members: Members) -> None:
         hosts: dict[str, Host | HostError] = {**three.hosts, "m3": HostError("m3", "connect", "no route to host")}
         async with Members(three.cluster, hosts) as some:

@@ -1,4 +1,4 @@
-"""A new cluster.yaml and the page about it: made from the schema, complete, and true."""
+"""New cluster files and docs/cluster-file.md are generated from the schema and complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tercet.deploy
 from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.deploy.cluster.cluster_file import Cluster, parse
 from tercet.deploy.cluster.document import SECTIONS, Document, HostEntry
-from tercet.deploy.cluster.engine_flags import decided_elsewhere
+from tercet.deploy.cluster.engine_flags import is_managed
 from tercet.deploy.cluster.schema_page import page
 from tercet.deploy.cluster.settings import EngineKind
 from tercet.deploy.cluster.yaml_document import parse_yaml
@@ -32,12 +32,12 @@ def loaded(text: str) -> Cluster:
     return parse(text, Path("/srv/cluster.yaml"))
 
 
-def test_page_is_current() -> None:
+def test_the_page_is_up_to_date() -> None:
     current = (ROOT / "docs" / "cluster-file.md").read_text()
     assert current == page(), "python -m tercet.deploy.cluster.schema_page > docs/cluster-file.md"
 
 
-def test_page_has_words_for_every_field() -> None:
+def test_the_page_describes_every_field() -> None:
     text = page()
     for kind in (Document, HostEntry, *SECTIONS.values()):
         assert kind.__doc__
@@ -60,8 +60,8 @@ def test_template_loads_without_a_warning(engine: EngineKind) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_template_shows_every_field_and_its_true_default(engine: EngineKind) -> None:
-    """Each comment taken away alone: the file loads, and where there is a default nothing has changed."""
+def test_the_template_has_every_field_with_its_default(engine: EngineKind) -> None:
+    """Uncommenting any line gives a valid file, equal to the original if the line shows a default."""
     text = commented_template([("n1", "10.0.0.1"), ("n2", "10.0.0.2"), ("n3", "10.0.0.3")], name="demo", engine=engine)
     lines = text.splitlines()
     before = loaded(text)
@@ -109,26 +109,26 @@ def _has_default(section: str, name: str) -> bool:
     return info.default is not None and info.default_factory is None
 
 
-def test_template_fits_a_screen() -> None:
+def test_template_lines_have_a_maximum_width() -> None:
     assert all(len(line) <= 120 for line in commented_template(engine="etcd").splitlines())
 
 
 @given(
     st.text(max_size=20) | st.integers() | st.booleans() | st.sampled_from(["on", "1e3", "~", "0x1", "a: b", "12:30", "=", "-"])
 )
-def test_scalars_come_back(value: str | int | bool) -> None:
+def test_scalars_are_parsed_back_unchanged(value: str | int | bool) -> None:
     document = parse_yaml(f"a: {scalar(value)}\nb: [{scalar(value)}]\n".encode("utf-8", "surrogatepass"), Path("c.yaml"))
     assert document.value == {"a": value, "b": [value]}
 
 
-def test_each_flag_of_the_server_has_one_place() -> None:
-    """A new flag of the server is either decided by the deployment or free for the operator; nobody forgets to ask."""
-    free = {name for name in (*FLAGS, *RETIRED) if not decided_elsewhere(name)}
+def test_every_flag_of_the_server_is_either_managed_or_allowed() -> None:
+    """Fails for a new flag of the server until it is classified."""
+    free = {name for name in (*FLAGS, *RETIRED) if not is_managed(name)}
     about_listening_or_trust = {name for name in free if re.search(r"(^|-)urls?$|cert-file|key-file|ca-file|(^|-)dir$", name)}
     assert not about_listening_or_trust
 
 
-def test_the_front_door_is_quick_and_complete() -> None:
+def test_the_public_names_are_imported_lazily() -> None:
     code = "import sys, tercet.deploy as d; assert 'pydantic' not in sys.modules; print(*[getattr(d, n) for n in d.__all__])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (done.returncode, done.stderr) == (0, "")

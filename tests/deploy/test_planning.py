@@ -12,8 +12,8 @@ import pytest
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.facts import FileFact, HostFacts
-from tercet.deploy.plan.certificates import ensure_certificates, look
-from tercet.deploy.plan.desired import Desired, desired, mark_path, unit_files, wanted
+from tercet.deploy.plan.certificates import ensure_certificates, inspect
+from tercet.deploy.plan.desired import Desired, desired, restart_marker_path, unit_files, wanted
 from tercet.deploy.plan.plan import Step
 from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
 from tercet.deploy.ssh.remote import Host, HostError
@@ -24,7 +24,7 @@ UNIT = "/etc/systemd/system/etcd.service"
 
 @dataclass
 class NotedHost:
-    """Takes down what it is asked to do, in order, and does nothing."""
+    """Takes down what it is requested to do, in order, and does nothing."""
 
     name: str = "node1"
     commands: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Place:
 
     def carry_out(self, facts: HostFacts) -> HostChange:
         change = self.change(facts)
-        run(change.laying_out)
+        run(change.steps)
         return change
 
 
@@ -77,45 +77,45 @@ def run(steps: tuple[Step, ...]) -> None:
 
 def place_of(tmp_path: Path, settings: str = "", *, with_certificates: bool = True) -> Place:
     cluster = cluster_of(tmp_path, settings)
-    certificates = ensure_certificates(cluster) if with_certificates else look(cluster)
+    certificates = ensure_certificates(cluster) if with_certificates else inspect(cluster)
     return Place(cluster, desired(cluster, cluster.hosts[0], artifact_of(cluster), certificates))
 
 
 def titles(change: HostChange) -> list[str]:
-    return [step.title for step in change.laying_out]
+    return [step.title for step in change.steps]
 
 
 def shown(steps: tuple[Step, ...]) -> str:
     return "\n".join(f"{step.title}\n{step.diff}" for step in steps)
 
 
-def test_a_host_as_it_should_be_needs_nothing(tmp_path: Path) -> None:
+def test_an_up_to_date_host_needs_no_steps(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     assert place.change(place.good) == HostChange((), False, (), False, True)
 
 
-def test_all_that_is_compared_is_asked_for(tmp_path: Path) -> None:
-    """A path that planning looks at and `wanted` does not name would be a KeyError; a text that is not asked for, a change."""
+def test_all_compared_facts_are_requested(tmp_path: Path) -> None:
+    """A path missing in `wanted` would be a KeyError, a missing content a spurious change."""
     place = place_of(tmp_path, "paths: {bin: /usr/local/etcd/bin, wal: /fast/wal, work: /srv/etcd}")
-    asked = wanted(place.cluster, place.cluster.hosts[0], place.desired)
-    assert set(asked.contents) <= set(asked.paths)
-    assert not [path for path in asked.contents if "key" in path]
-    assert place.change(place.good).laying_out == ()
-    assert set(unit_files(place.cluster)) <= set(asked.paths)
+    requested = wanted(place.cluster, place.cluster.hosts[0], place.desired)
+    assert set(requested.contents) <= set(requested.paths)
+    assert not [path for path in requested.contents if "key" in path]
+    assert place.change(place.good).steps == ()
+    assert set(unit_files(place.cluster)) <= set(requested.paths)
 
 
-def test_a_fresh_host_before_there_are_certificates(tmp_path: Path) -> None:
+def test_a_fresh_host_without_certificates(tmp_path: Path) -> None:
     place = place_of(tmp_path, with_certificates=False)
     change = place.change(fresh(place.cluster, place.desired))
     assert titles(change) == [
-        "make group etcd",
-        "make user etcd",
-        "make /etc/etcd/cert",
-        "make /opt/tercet",
-        "make /var/backups/etcd",
-        "make /var/lib/etcd",
+        "create group etcd",
+        "create user etcd",
+        "create /etc/etcd/cert",
+        "create /opt/tercet",
+        "create /var/backups/etcd",
+        "create /var/lib/etcd",
         "copy tercet-1.2.3-0a1b2c3d",
-        "make tercet-1.2.3-0a1b2c3d current",
+        "activate tercet-1.2.3-0a1b2c3d",
         "write /etc/etcd/cert/ca.pem",
         "write /etc/etcd/cert/peer-ca.pem",
         "write /etc/etcd/cert/peer-key.pem",
@@ -130,18 +130,18 @@ def test_a_fresh_host_before_there_are_certificates(tmp_path: Path) -> None:
         "enable etcd-backup.timer",
     ]
     assert (change.is_first_start, change.is_running, change.needs_restart) == (True, False, False)
-    text = shown(change.laying_out)
+    text = shown(change.steps)
     assert "+ExecStart=/opt/tercet/current/bin/tercet \\" in text
     assert "names node1, localhost, 10.0.0.1, 127.0.0.1, ::1" in text
     assert "365 days" in text
     assert not (tmp_path / "pki").exists()
 
 
-def test_what_was_planned_without_certificates_is_carried_out_with_them(tmp_path: Path) -> None:
+def test_certificates_created_during_execution_are_copied(tmp_path: Path) -> None:
     place = place_of(tmp_path, with_certificates=False)
-    here = certificate_steps(place.cluster, look(place.cluster))
+    here = certificate_steps(place.cluster, inspect(place.cluster))
     assert [step.host for step in here] == [None] * 9
-    there = place.change(fresh(place.cluster, place.desired)).laying_out
+    there = place.change(fresh(place.cluster, place.desired)).steps
     run(here)
     run(there)
     pki = tmp_path / "pki"
@@ -157,14 +157,14 @@ def test_what_was_planned_without_certificates_is_carried_out_with_them(tmp_path
         key = (pki / f"hosts/node1/{role}-key.pem").read_bytes()
         assert place.host.written[f"/etc/etcd/cert/{role}-key.pem"] == (key, 0o600, "etcd:etcd")
     again = place_of(tmp_path)
-    assert again.change(again.good).laying_out == ()
+    assert again.change(again.good).steps == ()
 
 
-def test_no_authority_s_key_and_no_secret_leaves_by_another_way_than_a_key_file(tmp_path: Path) -> None:
+def test_secrets_reach_only_key_files_and_ca_keys_stay_local(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     change = place.carry_out(fresh(place.cluster, place.desired))
     secrets = [line for path in (tmp_path / "pki").rglob("*key.pem") for line in path.read_text().splitlines()[1:-1]]
-    seen = shown(change.laying_out) + repr(change) + repr(place.desired) + "".join(place.host.commands)
+    seen = shown(change.steps) + repr(change) + repr(place.desired) + "".join(place.host.commands)
     assert not [secret for secret in secrets if secret in seen]
     sent = b"".join(content for content, _, _ in place.host.written.values()).decode()
     for authority in ("ca-key.pem", "peer-ca-key.pem"):
@@ -175,25 +175,25 @@ def test_no_authority_s_key_and_no_secret_leaves_by_another_way_than_a_key_file(
     }
 
 
-def test_a_changed_flag_is_a_diff_of_one_line_and_a_restart(tmp_path: Path) -> None:
+def test_a_changed_flag_is_one_line_of_diff_and_a_restart(tmp_path: Path) -> None:
     before = place_of(tmp_path).good
     place = place_of(tmp_path, "flags: {heartbeat-interval: '150'}")
     change = place.carry_out(before)
     assert titles(change) == ["write /etc/systemd/system/etcd.service", "daemon-reload"]
-    lines = change.laying_out[0].diff.splitlines()
+    lines = change.steps[0].diff.splitlines()
     assert [line for line in lines if line.startswith(("+ ", "- "))] == ["+  --heartbeat-interval=150 \\"]
     assert (change.needs_restart, change.restart_reasons) == (True, ("unit file changed",))
     mark, path = place.host.order[:2]
     assert path == UNIT
-    assert mark_path(place.cluster) in mark
+    assert restart_marker_path(place.cluster) in mark
     assert "InvocationID etcd.service" in mark
 
 
-def test_a_restart_that_was_cut_off_is_not_forgotten(tmp_path: Path) -> None:
+def test_an_interrupted_restart_is_pending_in_the_next_plan(tmp_path: Path) -> None:
     place = place_of(tmp_path)
-    noted = changed(place.good, mark_path(place.cluster), kind="file", content="zzzz older\naaaa unit file changed\n")
+    noted = changed(place.good, restart_marker_path(place.cluster), kind="file", content="zzzz older\naaaa unit file changed\n")
     change = place.change(noted)
-    assert (change.laying_out, change.needs_restart, change.restart_reasons) == ((), True, ("unit file changed",))
+    assert (change.steps, change.needs_restart, change.restart_reasons) == ((), True, ("unit file changed",))
     restarted = replace(noted, unit=replace(noted.unit, invocation="bbbb"))
     assert not place.change(restarted).needs_restart
     stopped = replace(noted, unit=replace(noted.unit, active="inactive", invocation=""))
@@ -212,31 +212,33 @@ def test_a_restart_that_was_cut_off_is_not_forgotten(tmp_path: Path) -> None:
         ("/etc/systemd/system/etcd-backup.timer", False),
     ],
 )
-def test_what_a_running_member_does_not_see_by_itself_restarts_it(tmp_path: Path, path: str, restarts: bool) -> None:
+def test_changes_that_a_member_cannot_reload_restart_it(tmp_path: Path, path: str, restarts: bool) -> None:
     place = place_of(tmp_path)
     change = place.carry_out(changed(place.good, path, sha256="0", content="old", target="old"))
-    assert change.laying_out
+    assert change.steps
     assert change.needs_restart == restarts
-    assert any(mark_path(place.cluster) in command for command in place.host.commands) == restarts
+    assert any(restart_marker_path(place.cluster) in command for command in place.host.commands) == restarts
 
 
 @pytest.mark.parametrize(
     ("state", "is_running", "needs_restart"),
     [("active", True, True), ("activating", False, True), ("failed", False, False), ("inactive", False, False)],
 )
-def test_only_a_member_that_is_there_is_restarted(tmp_path: Path, state: str, is_running: bool, needs_restart: bool) -> None:
+def test_only_a_member_with_a_process_needs_a_restart(
+    tmp_path: Path, state: str, is_running: bool, needs_restart: bool
+) -> None:
     place = place_of(tmp_path)
     facts = changed(place.good, UNIT, content="old")
     change = place.change(replace(facts, unit=replace(facts.unit, active=state)))
     assert (change.is_running, change.needs_restart) == (is_running, needs_restart)
 
 
-def test_rights_are_shown_and_put_right(tmp_path: Path) -> None:
+def test_wrong_modes_and_owners_are_shown_and_corrected(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     facts = changed(place.good, "/var/lib/etcd", mode=0o755, owner="root")
     change = place.carry_out(changed(facts, "/etc/etcd/cert/server-key.pem", mode=0o644))
-    assert shown(change.laying_out).splitlines() == [
-        "set the rights of /var/lib/etcd",
+    assert shown(change.steps).splitlines() == [
+        "set mode and owner of /var/lib/etcd",
         "mode 0755 -> 0700",
         "owner root:etcd -> etcd:etcd",
         "write /etc/etcd/cert/server-key.pem",
@@ -245,118 +247,116 @@ def test_rights_are_shown_and_put_right(tmp_path: Path) -> None:
     assert "install -d -m 0700 -o etcd -g etcd /var/lib/etcd" in place.host.commands[0]
 
 
-def test_a_directory_that_is_a_link_is_the_operator_s(tmp_path: Path) -> None:
+def test_a_symlinked_directory_is_left_alone(tmp_path: Path) -> None:
     place = place_of(tmp_path)
-    assert place.change(changed(place.good, "/var/lib/etcd", kind="link", target="/big/etcd", mode=0o777)).laying_out == ()
+    assert place.change(changed(place.good, "/var/lib/etcd", kind="link", target="/big/etcd", mode=0o777)).steps == ()
 
 
-def test_a_file_in_place_of_a_directory_is_refused(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_directory_is_an_error(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     with pytest.raises(HostError, match=r"node1: plan: /var/lib/etcd is a file, not a directory; move it away"):
         place.change(changed(place.good, "/var/lib/etcd", kind="file"))
 
 
-def test_the_directory_above_a_log_of_its_own_is_given_to_the_member_until_the_log_is_there(tmp_path: Path) -> None:
+def test_the_parent_of_a_separate_wal_belongs_to_the_member_until_the_wal_exists(tmp_path: Path) -> None:
     place = place_of(tmp_path, "paths: {wal: /fast/etcd/wal}")
     facts = changed(place.good, "/fast/etcd", owner="root", group="root")
     first = place.change(facts)
-    assert shown(first.laying_out) == "set the rights of /fast/etcd\nowner root:root -> etcd:etcd"
-    assert place.change(changed(facts, "/fast/etcd/wal", kind="directory", owner="etcd")).laying_out == ()
+    assert shown(first.steps) == "set mode and owner of /fast/etcd\nowner root:root -> etcd:etcd"
+    assert place.change(changed(facts, "/fast/etcd/wal", kind="directory", owner="etcd")).steps == ()
 
 
-def test_a_log_right_below_a_directory_of_the_system_is_refused_in_time(tmp_path: Path) -> None:
+def test_a_wal_directly_below_a_system_directory_is_an_error(tmp_path: Path) -> None:
     place = place_of(tmp_path, "paths: {wal: /var/lib/etcd-wal}")
-    with pytest.raises(HostError, match=r"node1: plan: /var/lib is the system's.*set paths\.wal: /var/lib/etcd-wal/wal"):
+    with pytest.raises(HostError, match=r"node1: plan: /var/lib is a system directory.*set paths\.wal: /var/lib/etcd-wal/wal"):
         place.change(place.good)
     there = changed(place.good, "/var/lib/etcd-wal", kind="directory", owner="etcd")
-    assert place.change(there).laying_out == ()
+    assert place.change(there).steps == ()
 
 
-def test_a_log_within_the_data_needs_nothing_of_its_own(tmp_path: Path) -> None:
+def test_a_wal_inside_the_data_needs_no_directory(tmp_path: Path) -> None:
     place = place_of(tmp_path, "paths: {wal: /var/lib/etcd/wal}")
-    assert "make /var/lib/etcd" in titles(change := place.change(fresh(place.cluster, place.desired)))
+    assert "create /var/lib/etcd" in titles(change := place.change(fresh(place.cluster, place.desired)))
     assert not [title for title in titles(change) if "wal" in title]
 
 
-def test_an_upgrade_copies_installs_and_then_switches(tmp_path: Path) -> None:
+def test_an_upgrade_copies_installs_and_activates(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     release = place.desired.release
     old = changed(place.good, f"/opt/tercet/releases/{release}", kind="absent")
     change = place.carry_out(changed(old, "/opt/tercet/current", target="releases/tercet-1.2.2-ffffffff"))
-    assert titles(change) == [f"copy {release}", f"make {release} current"]
-    assert change.laying_out[1].diff == f"/opt/tercet/current: releases/tercet-1.2.2-ffffffff -> releases/{release}"
+    assert titles(change) == [f"copy {release}", f"activate {release}"]
+    assert change.steps[1].diff == f"/opt/tercet/current: releases/tercet-1.2.2-ffffffff -> releases/{release}"
     assert change.restart_reasons == (f"release {release}",)
     upload, install, mark, activate = place.host.order
     assert upload == f"upload /opt/tercet/{release}.upload"
     assert f"/opt/tercet/{release}.upload" in install
-    assert mark_path(place.cluster) in mark
+    assert restart_marker_path(place.cluster) in mark
     assert 'point current "releases/$release"' in activate
 
 
-def test_a_copy_says_that_its_host_unpacks_what_has_arrived(tmp_path: Path) -> None:
+def test_a_copy_reports_that_the_host_unpacks(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     change = place.change(changed(place.good, f"/opt/tercet/releases/{place.desired.release}", kind="absent"))
-    told: list[tuple[object, ...]] = []
-    asyncio.run(change.laying_out[0].work(lambda *said: told.append(said)))
-    assert told == [(1, 2, ""), (2, 2, "the host unpacks it")]
+    reported: list[tuple[object, ...]] = []
+    asyncio.run(change.steps[0].work(lambda *progress: reported.append(progress)))
+    assert reported == [(1, 2, ""), (2, 2, "unpacking")]
 
 
-def test_a_missing_link_to_a_program_is_made_without_a_restart(tmp_path: Path) -> None:
+def test_a_missing_program_link_is_created_without_a_restart(tmp_path: Path) -> None:
     place = place_of(tmp_path, "paths: {bin: /usr/local/etcd/bin}")
     change = place.change(changed(place.good, "/usr/local/etcd/bin/tercetctl", kind="absent", target=""))
-    assert len(change.laying_out) == 1
+    assert len(change.steps) == 1
     assert not change.needs_restart
 
 
-def test_units_on_disk_that_systemd_has_not_read_are_read(tmp_path: Path) -> None:
+def test_unloaded_units_cause_a_daemon_reload(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     stale = replace(place.good, unit=replace(place.good.unit, needs_reload=True, enabled=False))
     assert titles(place.change(stale)) == ["daemon-reload", "enable etcd.service"]
 
 
-def test_the_state_of_the_first_start_is_the_host_s(tmp_path: Path) -> None:
+def test_the_initial_cluster_state_of_the_host_is_kept(tmp_path: Path) -> None:
     place = place_of(tmp_path)
     joined = place.desired.unit_text.replace("--initial-cluster-state=new", "--initial-cluster-state=existing")
-    assert place.change(changed(place.good, UNIT, content=joined)).laying_out == ()
+    assert place.change(changed(place.good, UNIT, content=joined)).steps == ()
 
 
-def test_another_authority_under_a_running_member_is_refused(tmp_path: Path) -> None:
+def test_another_ca_under_a_running_member_is_an_error(tmp_path: Path) -> None:
     running = place_of(tmp_path).good
     (tmp_path / "pki").rename(tmp_path / "lost")
     place = place_of(tmp_path, with_certificates=False)
     with pytest.raises(HostError) as raised:
         place.change(running)
-    for word in ("node1: plan: /etc/etcd/cert/ca.pem", "another authority", "CN=demo authority", str(tmp_path / "pki")):
-        assert word in str(raised.value)
+    for part in ("node1: plan: /etc/etcd/cert/ca.pem", "another CA", "CN=demo CA", str(tmp_path / "pki")):
+        assert part in str(raised.value)
     stopped = replace(running, unit=replace(running.unit, active="inactive"))
     assert "write /etc/etcd/cert/ca.pem" in titles(place.change(stopped))
 
 
-def test_another_one_s_authority_at_a_shared_place_is_never_overwritten(tmp_path: Path) -> None:
+def test_an_external_ca_file_is_never_overwritten(tmp_path: Path) -> None:
     settings = "tls: {shared: true}\npaths: {ca: /etc/kubernetes/cert/ca.pem}"
     place = place_of(tmp_path, settings)
     path = "/etc/kubernetes/cert/ca.pem"
     facts = changed(fresh(place.cluster, place.desired), path, kind="file", content="not a certificate")
-    with pytest.raises(
-        HostError, match=r"node1: plan: /etc/kubernetes/cert/ca\.pem holds another authority.*tls\.ca_certificate"
-    ):
+    with pytest.raises(HostError, match=r"node1: plan: /etc/kubernetes/cert/ca\.pem contains another CA.*tls\.ca_certificate"):
         place.change(facts)
     same = (tmp_path / "pki/ca.pem").read_text()
     theirs = FileFact(kind="file", sha256="x", mode=0o664, owner="k8s", group="k8s", content=f"# cfssl's\n{same}\n")
-    assert place.change(replace(place.good, files={**place.good.files, path: theirs})).laying_out == ()
+    assert place.change(replace(place.good, files={**place.good.files, path: theirs})).steps == ()
 
 
-def test_backups_taken_back_leave_no_units(tmp_path: Path) -> None:
+def test_disabled_backups_leave_no_units(tmp_path: Path) -> None:
     before = place_of(tmp_path).good
     place = place_of(tmp_path, "backups: {enabled: false}")
     change = place.carry_out(before)
-    assert titles(change) == ["take no more backups"]
+    assert titles(change) == ["disable backups"]
     assert "rm -f /etc/systemd/system/etcd-backup.service /etc/systemd/system/etcd-backup.timer" in place.host.commands[0]
     gone = {path: ABSENT if "backup" in path and "/systemd/" in path else fact for path, fact in before.files.items()}
-    assert place.change(replace(before, files=gone)).laying_out == ()
+    assert place.change(replace(before, files=gone)).steps == ()
 
 
-def test_a_changed_timer_is_not_enabled_until_it_is_whole(tmp_path: Path) -> None:
+def test_a_changed_timer_is_disabled_until_it_is_complete(tmp_path: Path) -> None:
     before = place_of(tmp_path).good
     place = place_of(tmp_path, "backups: {every: hourly}")
     change = place.carry_out(before)
@@ -369,7 +369,7 @@ def test_a_changed_timer_is_not_enabled_until_it_is_whole(tmp_path: Path) -> Non
     assert not change.needs_restart
 
 
-def test_users_are_made_only_where_that_is_wanted(tmp_path: Path) -> None:
+def test_users_are_created_only_if_requested(tmp_path: Path) -> None:
     place = place_of(tmp_path, "service: {user: k8s, group: kube}")
     facts = replace(place.good, users=frozenset(), groups=frozenset())
     place.carry_out(facts)
@@ -377,18 +377,18 @@ def test_users_are_made_only_where_that_is_wanted(tmp_path: Path) -> None:
     assert place.host.commands[1].startswith("useradd --system --gid kube ")
     assert place.host.commands[1].endswith(" k8s")
     other = place_of(tmp_path, "service: {user: k8s, group: kube, create_user: false}")
-    assert other.change(facts).laying_out == ()
+    assert other.change(facts).steps == ()
 
 
-def test_without_tls_no_certificate_is_looked_at(tmp_path: Path) -> None:
+def test_without_tls_there_are_no_certificates(tmp_path: Path) -> None:
     place = place_of(tmp_path, "tls: {enabled: false}")
     change = place.change(fresh(place.cluster, place.desired))
     assert not [title for title in titles(change) if ".pem" in title]
-    assert place.change(place.good).laying_out == ()
+    assert place.change(place.good).steps == ()
 
 
-def test_a_certificate_that_vanished_meanwhile_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_missing_local_certificate_is_a_one_line_error(tmp_path: Path) -> None:
     place = place_of(tmp_path, with_certificates=False)
-    steps: tuple[Any, ...] = place.change(fresh(place.cluster, place.desired)).laying_out
-    with pytest.raises(HostError, match=r"node1: write /etc/etcd/cert/ca\.pem: cannot read .*pki/ca\.pem here"):
+    steps: tuple[Any, ...] = place.change(fresh(place.cluster, place.desired)).steps
+    with pytest.raises(HostError, match=r"node1: write /etc/etcd/cert/ca\.pem: cannot read local file .*pki/ca\.pem"):
         run(tuple(step for step in steps if step.title == "write /etc/etcd/cert/ca.pem"))

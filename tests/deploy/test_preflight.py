@@ -12,7 +12,7 @@ from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings
 from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
 from tercet.deploy.facts.preflight import preflight, wanted
-from tercet.deploy.facts.preflight_checks import CHECKS, Finding, Question
+from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext
 from tercet.deploy.ssh.connections import connected
 from tests.deploy.sshd import Operator
 from tests.support.ports import free_port
@@ -53,121 +53,121 @@ def with_files(**files: FileFact) -> HostFacts:
 
 
 def findings(facts: HostFacts, cluster: Cluster = CLUSTER, *, clock: float = 0.1) -> list[Finding]:
-    question = Question(cluster, cluster.hosts[0], facts, clock)
-    return [finding for check in CHECKS for finding in check(question)]
+    context = HostContext(cluster, cluster.hosts[0], facts, clock)
+    return [finding for check in CHECKS for finding in check(context)]
 
 
 def test_a_host_that_is_fit() -> None:
-    said = findings(FIT)
-    assert {finding.level for finding in said} == {"ok"}
-    assert {finding.host for finding in said} == {"node1"}
-    assert [f"{finding.check}: {finding.text}" for finding in said] == [
+    text = findings(FIT)
+    assert {finding.level for finding in text} == {"ok"}
+    assert {finding.host for finding in text} == {"node1"}
+    assert [f"{finding.check}: {finding.text}" for finding in text] == [
         "ssh: connected, root on kube-node1",
         "system: Debian GNU/Linux 12 (bookworm), x86_64",
         "systemd: systemd 252",
         "python: Python 3.11.2",
-        "clock: within 0.05 s of the others",
-        "address: 192.0.2.1 is this host's",
+        "clock: within 0.05 s of the other hosts",
+        "address: 192.0.2.1 is local",
         "ports: 2379, 2380 free",
         "user: etcd:etcd",
-        "directories: will be made",
+        "directories: will be created",
         "disk: 100 GiB free for /var/lib/etcd",
         "fdatasync: fdatasync takes 2.0 ms, at most 9.0 ms",
-        "peers: reaches the others on port 2380",
+        "peers: other hosts reachable on port 2380",
     ]
 
 
-FAULTS: list[tuple[str, HostFacts, Cluster, str]] = [
+PROBLEMS: list[tuple[str, HostFacts, Cluster, str]] = [
     ("not root", replace(FIT, is_root=False), CLUSTER, "error sudo: commands do not run as root, even with sudo"),
-    ("architecture", replace(FIT, arch="riscv64"), CLUSTER, "error system: there is no tercet for riscv64"),
-    ("no systemd", replace(FIT, systemd=0), CLUSTER, "error systemd: systemd does not run this host"),
+    ("architecture", replace(FIT, arch="riscv64"), CLUSTER, "error system: tercet does not support riscv64"),
+    ("no systemd", replace(FIT, systemd=0), CLUSTER, "error systemd: systemd is not the init system"),
     ("old systemd", replace(FIT, systemd=219), CLUSTER, "error systemd: systemd 219 is too old"),
     ("masked", replace(FIT, unit=UnitFact(load="masked")), CLUSTER, "error systemd: etcd.service is masked"),
-    ("no Python", replace(FIT, python=None), CLUSTER, "error python: there is no python3"),
-    ("old Python", replace(FIT, python=(3, 9, 2)), CLUSTER, "error python: python3 is Python 3.9.2, tercet needs 3.11"),
+    ("no Python", replace(FIT, python=None), CLUSTER, "error python: python3 not found"),
+    ("old Python", replace(FIT, python=(3, 9, 2)), CLUSTER, "error python: python3 is Python 3.9.2, tercet requires 3.11"),
     (
         "clock far off",
         replace(FIT, clock_offset_seconds=-86.4),
         CLUSTER,
-        "error clock: its clock is 86.4 s behind this machine's: certificates made here may not be valid there",
+        "error clock: clock is 86.4 s behind this machine: new certificates may not be valid on the host",
     ),
     (
         "clock off",
         replace(FIT, clock_offset_seconds=2.6),
         CLUSTER,
-        "warning clock: its clock is 2.5 s ahead of the other hosts'",
+        "warning clock: clock is 2.5 s ahead of the other hosts",
     ),
     (
         "address",
         replace(FIT, addresses=frozenset()),
         CLUSTER,
-        "error address: 192.0.2.1 is not an address of this host: the member could not listen on it",
+        "error address: 192.0.2.1 is not an address of this host, so the member cannot listen on it",
     ),
     (
         "port taken",
         replace(FIT, listeners={2380: "unit consul.service", 2379: "process nginx (pid 7)"}),
         CLUSTER,
-        "error ports: port 2379 is taken by process nginx (pid 7)",
+        "error ports: port 2379 is in use by process nginx (pid 7)",
     ),
     (
         "metrics port taken",
         replace(FIT, listeners={2381: "unit consul.service"}),
         replace(CLUSTER, listen=Listen(metrics_url="http://0.0.0.0:2381")),
-        "error ports: port 2381 is taken by consul.service",
+        "error ports: port 2381 is in use by consul.service",
     ),
     (
         "no user",
         replace(FIT, users=frozenset(), groups=frozenset()),
         replace(CLUSTER, service=ServiceSettings(create_user=False)),
-        "error user: there is no user etcd and no group etcd",
+        "error user: user etcd and group etcd not found",
     ),
     (
-        "a file in the way",
+        "file instead of a directory",
         with_files(bin=FileFact(kind="file")),
         replace(CLUSTER, paths=Paths(bin="/bin")),
         "error directories: /bin is a file, not a directory",
     ),
     (
-        "another's data",
+        "data of another user",
         with_files(data=replace(DATA, owner="k8s")),
         CLUSTER,
-        "error directories: /var/lib/etcd belongs to k8s and is not empty: a member that runs as etcd could not use it",
+        "error directories: /var/lib/etcd is not empty and owned by k8s: a member running as etcd could not use it",
     ),
     (
-        "another's log",
+        "WAL of another user",
         with_files(wal=replace(DATA, owner="root")),
         replace(CLUSTER, paths=Paths(wal="/wal")),
-        "error directories: /wal belongs to root and is not empty: a member that runs as etcd could not use it",
+        "error directories: /wal is not empty and owned by root: a member running as etcd could not use it",
     ),
     (
-        "data from before",
+        "existing data",
         with_files(data=DATA),
         CLUSTER,
-        "warning directories: /var/lib/etcd has data from before, and no etcd.service: the member will go on with it",
+        "warning directories: /var/lib/etcd has data, but there is no etcd.service: the member will start from this data",
     ),
     (
         "full disk",
         replace(FIT, disk_free={**FIT.disk_free, "/var/lib/etcd": 100 << 20}),
         CLUSTER,
-        "error disk: 100 MiB free for /var/lib/etcd, at least 256 MiB are needed",
+        "error disk: 100 MiB free for /var/lib/etcd, at least 256 MiB required",
     ),
     (
-        "no room for the engine",
+        "full install disk",
         replace(FIT, disk_free={**FIT.disk_free, "/opt/tercet": 1 << 20}),
         CLUSTER,
-        "error disk: 1 MiB free for /opt/tercet, at least 128 MiB are needed",
+        "error disk: 1 MiB free for /opt/tercet, at least 128 MiB required",
     ),
     (
         "small disk",
         replace(FIT, disk_free={**FIT.disk_free, "/var/lib/etcd": 3 << 29}),
         CLUSTER,
-        "warning disk: 1.5 GiB free for /var/lib/etcd, while the store may grow to 8.0 GiB",
+        "warning disk: 1.5 GiB free for /var/lib/etcd, less than the quota of 8.0 GiB",
     ),
     (
         "slow disk",
         replace(FIT, fdatasync_seconds=(0.011, 0.015, 0.090)),
         CLUSTER,
-        "warning fdatasync: fdatasync takes 15.0 ms, at most 90.0 ms: more than the 10 ms that a member needs to keep up",
+        "warning fdatasync: fdatasync takes 15.0 ms, at most 90.0 ms: the recommended maximum is 10 ms",
     ),
     (
         "no disk",
@@ -184,29 +184,31 @@ FAULTS: list[tuple[str, HostFacts, Cluster, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("facts", "cluster", "said"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
-def test_a_fault_is_found_and_has_a_remedy(facts: HostFacts, cluster: Cluster, said: str) -> None:
+@pytest.mark.parametrize(
+    ("facts", "cluster", "text"), [problem[1:] for problem in PROBLEMS], ids=[problem[0] for problem in PROBLEMS]
+)
+def test_every_problem_is_found_and_has_a_remedy(facts: HostFacts, cluster: Cluster, text: str) -> None:
     wrong = [finding for finding in findings(facts, cluster) if finding.level != "ok"]
-    assert said in [f"{finding.level} {finding.check}: {finding.text}" for finding in wrong]
+    assert text in [f"{finding.level} {finding.check}: {finding.text}" for finding in wrong]
     assert all(finding.remedy for finding in wrong)
-    assert len({finding.check for finding in wrong}) == 1, "a fault of one kind is not told as another"
+    assert len({finding.check for finding in wrong}) == 1, "a problem is reported by one check only"
 
 
-FINE: list[tuple[str, HostFacts, Cluster, str]] = [
+PASSING: list[tuple[str, HostFacts, Cluster, str]] = [
     (
-        "our own ports",
+        "ports of the running member",
         replace(FIT, listeners={2379: "unit etcd.service", 2380: "unit etcd.service"}),
         CLUSTER,
-        "2379, 2380 ours",
+        "2379, 2380 in use by the member",
     ),
     ("etcd needs no Python", replace(FIT, python=None), ETCD, "Debian GNU/Linux 12 (bookworm), x86_64"),
     ("etcd is built for more", replace(FIT, arch="s390x"), ETCD, "Debian GNU/Linux 12 (bookworm), s390x"),
-    ("a user to be made", replace(FIT, users=frozenset()), CLUSTER, "user etcd will be made"),
-    ("an empty directory of root", with_files(data=FileFact(kind="directory", owner="root")), CLUSTER, "nothing in the way"),
-    ("a running member's data", replace(with_files(data=DATA), unit=UnitFact(load="loaded")), CLUSTER, "nothing in the way"),
-    ("data behind a link", with_files(data=FileFact(kind="link", owner="root", target="/mnt")), CLUSTER, "nothing in the way"),
+    ("a user to be created", replace(FIT, users=frozenset()), CLUSTER, "user etcd will be created"),
+    ("an empty directory of root", with_files(data=FileFact(kind="directory", owner="root")), CLUSTER, "no conflicts"),
+    ("a running member's data", replace(with_files(data=DATA), unit=UnitFact(load="loaded")), CLUSTER, "no conflicts"),
+    ("symlinked data directory", with_files(data=FileFact(kind="link", owner="root", target="/mnt")), CLUSTER, "no conflicts"),
     (
-        "a clock as good as can be known",
+        "clock within the measurement error",
         replace(FIT, clock_offset_seconds=1.5, clock_error_seconds=1.0),
         CLUSTER,
         "within 1.40 s",
@@ -214,25 +216,25 @@ FINE: list[tuple[str, HostFacts, Cluster, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("facts", "cluster", "said"), [case[1:] for case in FINE], ids=[case[0] for case in FINE])
-def test_what_only_looks_like_a_fault(facts: HostFacts, cluster: Cluster, said: str) -> None:
+@pytest.mark.parametrize(("facts", "cluster", "text"), [case[1:] for case in PASSING], ids=[case[0] for case in PASSING])
+def test_harmless_states_pass(facts: HostFacts, cluster: Cluster, text: str) -> None:
     found = findings(facts, cluster)
     assert [finding for finding in found if finding.level != "ok"] == []
-    assert any(finding.text.startswith(said) for finding in found)
+    assert any(finding.text.startswith(text) for finding in found)
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     facts = replace(FIT, systemd=0, python=None, addresses=frozenset(), listeners={2379: "process a (pid 1)"}, reached={})
     wrong = [finding.check for finding in findings(facts) if finding.level == "error"]
     assert wrong == ["systemd", "python", "address", "ports", "peers", "peers"]
 
 
-def test_one_operators_wrong_clock_is_not_three_warnings() -> None:
+def test_a_wrong_local_clock_is_not_a_warning_per_host() -> None:
     facts = replace(FIT, clock_offset_seconds=20.0)
     assert [finding for finding in findings(facts, clock=20.1) if finding.level != "ok"] == []
 
 
-def test_what_is_asked_of_a_host() -> None:
+def test_requested_facts() -> None:
     paths = Paths(wal="/wal", bin="/opt/k8s/bin")
     asked = wanted(replace(CLUSTER, paths=paths), SPECS[0])
     assert asked.fdatasync == "/wal"
@@ -241,8 +243,8 @@ def test_what_is_asked_of_a_host() -> None:
     assert asked.ports == (2379, 2380)
 
 
-def test_of_real_hosts_in_the_files_order(operator: Operator, tmp_path: Path) -> None:
-    """One answers, one has no sshd, one has another key: each is told as what it is, none keeps the others from being asked."""
+def test_unreachable_hosts_are_findings(operator: Operator, tmp_path: Path) -> None:
+    """One host answers, one has no sshd, one rejects the login."""
     here = str(tmp_path / "here")
     cluster = replace(
         operator.cluster(
@@ -258,13 +260,13 @@ def test_of_real_hosts_in_the_files_order(operator: Operator, tmp_path: Path) ->
         async with connected(cluster) as hosts:
             return await preflight(cluster, hosts)
 
-    said = asyncio.run(asyncio.wait_for(scenario(), 30))
-    assert list(dict.fromkeys(finding.host for finding in said)) == ["node1", "node2", "node3"]
-    by_check = {finding.check: finding for finding in said if finding.host == "node1"}
+    text = asyncio.run(asyncio.wait_for(scenario(), 30))
+    assert list(dict.fromkeys(finding.host for finding in text)) == ["node1", "node2", "node3"]
+    by_check = {finding.check: finding for finding in text if finding.host == "node1"}
     assert by_check["address"].level == by_check["fdatasync"].level == by_check["peers"].level == "ok"
     assert (by_check["ports"].level, by_check["ports"].text[:5]) == ("error", "port ")
-    (node2,) = (finding for finding in said if finding.host == "node2")
-    assert (node2.check, node2.level, node2.text.endswith("refuses the connection")) == ("ssh", "error", True)
-    (node3,) = (finding for finding in said if finding.host == "node3")
+    (node2,) = (finding for finding in text if finding.host == "node2")
+    assert (node2.check, node2.level, node2.text.endswith(": connection refused")) == ("ssh", "error", True)
+    (node3,) = (finding for finding in text if finding.host == "node3")
     assert (node3.check, node3.level, "permission denied" in node3.text) == ("ssh", "error", True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home"], "nothing was changed"

@@ -1,4 +1,4 @@
-"""Commands, files and logs on a host; and what is left, and said, when something breaks on the way."""
+"""Commands, files and logs on a host, including broken connections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 GROUP = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
 PASSWORD = "correct horse"
 
-# What sudo does of what we use of it; the real one is met in tests/hosts.
+# A fake sudo with the behaviour that we use; tests/hosts has the real one.
 SUDO = """#!PYTHON -I
 import os, pathlib, sys
 state = pathlib.Path("STATE")
@@ -78,7 +78,7 @@ def failure(operator: Operator, act: Callable[[Host], Awaitable[object]], **sett
 
 
 def left_over(directory: Path) -> list[str]:
-    """What is in a directory when no writer of ours runs any more."""
+    """The entries of a directory after all receivers have exited."""
     until = time.monotonic() + scaled(5)
     while any(directory.glob(".*.partial")) and time.monotonic() < until:
         time.sleep(0.02)
@@ -86,7 +86,7 @@ def left_over(directory: Path) -> list[str]:
 
 
 def has_ended(pid_file: Path) -> bool:
-    """Whether the process of that number is gone, soon; one that only waits to be reaped is."""
+    """Whether the process exits soon; zombies count as exited."""
     state = Path("/proc") / pid_file.read_text().strip() / "stat"
     until = time.monotonic() + scaled(5)
     while time.monotonic() < until:
@@ -102,16 +102,16 @@ def has_ended(pid_file: Path) -> bool:
 # Commands
 
 
-def test_a_command_its_input_its_output_its_end(operator: Operator) -> None:
+def test_stdin_stdout_and_exit_code_of_a_command(operator: Operator) -> None:
     done = with_host(operator, lambda host: host.run("cat; echo oh >&2; exit 3", stdin=b"in\0put", step="try"))
     assert done == Completed(3, b"in\0put", b"oh\n")
 
 
-def test_a_command_that_a_signal_ends(operator: Operator) -> None:
+def test_a_command_killed_by_a_signal(operator: Operator) -> None:
     assert with_host(operator, lambda host: host.run("kill -9 $$", step="try")).exit_code == 137
 
 
-def test_a_command_that_fails_says_why_last(operator: Operator) -> None:
+def test_a_failed_command_shows_the_end_of_stderr(operator: Operator) -> None:
     error = failure(operator, lambda host: host.check("for i in $(seq 30); do echo line $i >&2; done; exit 4", step="count"))
     assert str(error).startswith("node1: count: exit code 4:\nline 19\n")
     assert str(error).endswith("\nline 30")
@@ -121,7 +121,7 @@ def test_a_command_that_fails_says_why_last(operator: Operator) -> None:
     assert str(failure(operator, lambda host: host.check("exit 1", step="count"))) == "node1: count: exit code 1"
 
 
-def test_input_that_nobody_reads(operator: Operator) -> None:
+def test_unread_stdin(operator: Operator) -> None:
     assert with_host(operator, lambda host: host.run("exit 0", stdin=b"x" * 5_000_000, step="try")).exit_code == 0
 
 
@@ -129,27 +129,27 @@ def test_much_output(operator: Operator) -> None:
     assert len(with_host(operator, lambda host: host.check("head -c 8000000 /dev/zero", step="try"))) == 8_000_000
 
 
-def test_messages_are_english_and_administrators_programs_are_found(operator: Operator) -> None:
-    said = with_host(operator, lambda host: host.check('echo "$LC_ALL $PATH"', step="try")).decode()
-    assert said.startswith("C ")
-    assert "/usr/sbin" in said
+def test_commands_run_with_the_c_locale_and_sbin_in_path(operator: Operator) -> None:
+    output = with_host(operator, lambda host: host.check('echo "$LC_ALL $PATH"', step="try")).decode()
+    assert output.startswith("C ")
+    assert "/usr/sbin" in output
 
 
-def test_more_commands_at_once_than_the_server_lets_in(operator: Operator) -> None:
+def test_more_concurrent_commands_than_sessions(operator: Operator) -> None:
     async def many(host: Host) -> list[bytes]:
         return await asyncio.gather(*(host.check(f"sleep 0.05; echo {number}", step="try") for number in range(30)))
 
     assert with_host(operator, many) == [b"%d\n" % number for number in range(30)]
 
 
-def test_a_command_that_takes_too_long_is_ended(operator: Operator, tmp_path: Path) -> None:
+def test_a_command_is_killed_after_its_timeout(operator: Operator, tmp_path: Path) -> None:
     command = f"echo $$ >{tmp_path}/pid; sleep 60"
     error = failure(operator, lambda host: host.run(command, timeout=0.4, step="wait"))
     assert (error.step, error.text) == ("wait", "not finished after 0.4 s")
     assert has_ended(tmp_path / "pid")
 
 
-def test_after_a_cancelled_command_the_host_goes_on(operator: Operator, tmp_path: Path) -> None:
+def test_a_host_is_usable_after_a_cancelled_command(operator: Operator, tmp_path: Path) -> None:
     async def act(host: Host) -> bytes:
         tasks = [asyncio.ensure_future(host.run("sleep 3", step="wait")) for _ in range(8)]
         await asyncio.sleep(0.2)
@@ -166,7 +166,7 @@ def test_after_a_cancelled_command_the_host_goes_on(operator: Operator, tmp_path
 
 @contextlib.asynccontextmanager
 async def wired_host(operator: Operator, **settings: object) -> AsyncIterator[tuple[Host, Callable[[], None]]]:
-    """A host, and how to cut the wire to it."""
+    """A host, and a function that cuts its connection."""
     operator.known_hosts.write_text(f"127.0.0.1 {public(operator.sshd.host_key)}\n")
     async with wire_to(operator.sshd.port) as wire:
         host = await connect(operator.spec(port=wire.port, **settings))
@@ -185,16 +185,16 @@ def lost(operator: Operator, act: Callable[[Host], Awaitable[object]], *, after:
             return raised.value
 
     error = asyncio.run(asyncio.wait_for(scenario(), scaled(20)))
-    assert "the SSH connection was lost" in error.text
-    assert error.remedy.startswith("run the same again")
+    assert "SSH connection lost" in error.text
+    assert error.remedy.startswith("rerun the command")
     return error
 
 
-def test_a_connection_lost_in_a_command(operator: Operator) -> None:
+def test_connection_lost_during_a_command(operator: Operator) -> None:
     assert lost(operator, lambda host: host.run("sleep 20", step="restart etcd")).step == "restart etcd"
 
 
-def test_a_connection_lost_between_commands(operator: Operator) -> None:
+def test_connection_lost_between_commands(operator: Operator) -> None:
     async def act(host: Host) -> None:
         await asyncio.sleep(0.3)
         await host.run("true", step="next")
@@ -202,7 +202,7 @@ def test_a_connection_lost_between_commands(operator: Operator) -> None:
     assert lost(operator, act, after=0.1).step == "next"
 
 
-def test_a_connection_lost_while_a_log_is_followed(operator: Operator) -> None:
+def test_connection_lost_while_following_a_log(operator: Operator) -> None:
     async def act(host: Host) -> None:
         async for line in host.lines("while echo tick; do sleep 0.05; done", step="logs"):
             assert line == "tick"
@@ -210,7 +210,7 @@ def test_a_connection_lost_while_a_log_is_followed(operator: Operator) -> None:
     assert lost(operator, act).step == "logs"
 
 
-def test_a_connection_lost_in_an_upload_leaves_nothing(operator: Operator, tmp_path: Path) -> None:
+def test_connection_lost_during_an_upload_leaves_nothing(operator: Operator, tmp_path: Path) -> None:
     local, directory = tmp_path / "local", tmp_path / "there"
     local.write_bytes(os.urandom(20_000_000))
     directory.mkdir()
@@ -224,12 +224,12 @@ def test_a_connection_lost_in_an_upload_leaves_nothing(operator: Operator, tmp_p
                 )
             return raised.value
 
-    assert "the SSH connection was lost" in asyncio.run(asyncio.wait_for(scenario(), scaled(20))).text
+    assert "SSH connection lost" in asyncio.run(asyncio.wait_for(scenario(), scaled(20))).text
     assert left_over(directory) == ["file"]
     assert (directory / "file").read_text() == "before"
 
 
-def test_a_host_that_no_longer_answers(operator: Operator) -> None:
+def test_an_unresponsive_host(operator: Operator) -> None:
     async def scenario() -> HostError:
         operator.known_hosts.write_text(f"127.0.0.1 {public(operator.sshd.host_key)}\n")
         async with wire_to(operator.sshd.port) as wire:
@@ -257,8 +257,8 @@ def test_a_file_is_written_with_mode_owner_and_group(operator: Operator, tmp_pat
     assert left_over(tmp_path) == sorted(["home", place.name])
 
 
-def test_a_file_takes_the_place_of_another(operator: Operator, tmp_path: Path) -> None:
-    """By a rename: who has the old one open keeps it, and a link is replaced, not followed."""
+def test_a_file_replaces_another(operator: Operator, tmp_path: Path) -> None:
+    """By rename: open descriptors keep the old file, and a symlink is replaced, not followed."""
     (tmp_path / "target").write_text("target")
     place = tmp_path / "link"
     place.symlink_to("target")
@@ -267,17 +267,17 @@ def test_a_file_takes_the_place_of_another(operator: Operator, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("place", "owner", "said"),
+    ("place", "owner", "message"),
     [
         ("none/file", USER, "cannot write: No such file or directory: {}"),
-        ("home", USER, "cannot write: A directory is in its place: {}"),
-        ("file", "nobody-of-this-name", "cannot write: there is no user nobody-of-this-name here"),
+        ("home", USER, "cannot write: Is a directory: {}"),
+        ("file", "nobody-of-this-name", "cannot write: user nobody-of-this-name does not exist"),
     ],
 )
-def test_a_file_that_cannot_be_written(operator: Operator, tmp_path: Path, place: str, owner: str, said: str) -> None:
+def test_a_file_that_cannot_be_written(operator: Operator, tmp_path: Path, place: str, owner: str, message: str) -> None:
     path = str(tmp_path / place)
     error = failure(operator, lambda host: host.write(path, b"x", mode=0o600, owner=owner, group=GROUP, step="write the unit"))
-    assert str(error) == f"node1: write the unit: {said.format(path)}"
+    assert str(error) == f"node1: write the unit: {message.format(path)}"
     assert left_over(tmp_path) == ["home"]
 
 
@@ -310,19 +310,21 @@ def test_a_full_disk(operator: Operator, small_disk: Path, tmp_path: Path, how: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="uploads belong to root")
-def test_an_upload_tells_how_far_it_is(operator: Operator, tmp_path: Path) -> None:
+def test_progress_of_an_upload(operator: Operator, tmp_path: Path) -> None:
     local, place = tmp_path / "local", tmp_path / "place"
     local.write_bytes(os.urandom(3_000_000))
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     with_host(
         operator,
-        lambda host: host.upload(local, str(place), mode=0o755, step="copy", progress=lambda *numbers: told.append(numbers)),
+        lambda host: host.upload(
+            local, str(place), mode=0o755, step="copy", progress=lambda *numbers: reported.append(numbers)
+        ),
     )
     assert hashlib.sha256(place.read_bytes()).digest() == hashlib.sha256(local.read_bytes()).digest()
     assert place.stat().st_mode & 0o7777 == 0o755
-    assert told[-1] == (3_000_000, 3_000_000)
-    assert told == sorted(told)
-    assert len(told) > 5
+    assert reported[-1] == (3_000_000, 3_000_000)
+    assert reported == sorted(reported)
+    assert len(reported) > 5
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="uploads belong to root")
@@ -346,12 +348,12 @@ def test_an_upload_that_is_cancelled_leaves_nothing(operator: Operator, tmp_path
     assert left_over(directory) == []
 
 
-def test_a_file_that_is_not_here(operator: Operator, tmp_path: Path) -> None:
+def test_a_missing_local_file(operator: Operator, tmp_path: Path) -> None:
     error = failure(operator, lambda host: host.upload(tmp_path / "none", "/none", mode=0o644, step="copy"))
-    assert error.text == f"cannot read {tmp_path / 'none'} here: No such file or directory"
+    assert error.text == f"cannot read local file {tmp_path / 'none'}: No such file or directory"
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(operator: Operator, tmp_path: Path) -> None:
+def test_stale_temporary_files_are_removed(operator: Operator, tmp_path: Path) -> None:
     old, young, others = (tmp_path / name for name in (".file.abc.partial", ".file.def.partial", ".other.abc.partial"))
     for path in (old, young, others):
         path.touch()
@@ -365,7 +367,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(operator: Operator, tm
 # Logs and tunnels
 
 
-def test_lines_as_they_come(operator: Operator) -> None:
+def test_lines_are_streamed(operator: Operator) -> None:
     async def act(host: Host) -> list[str]:
         return [line async for line in host.lines("printf 'one\\n\\ntwo\\377\\nend'", step="logs")]
 
@@ -380,7 +382,7 @@ def test_lines_of_a_command_that_fails(operator: Operator) -> None:
     assert str(failure(operator, act)) == "node1: logs: exit code 1: no journal"
 
 
-def test_lines_until_one_has_enough(operator: Operator, tmp_path: Path) -> None:
+def test_closing_the_iterator_ends_the_command(operator: Operator, tmp_path: Path) -> None:
     async def act(host: Host) -> None:
         command = f"echo $$ >{tmp_path}/pid; while echo one; do sleep 0.05; done"
         async with contextlib.aclosing(host.lines(command, step="logs")) as lines:
@@ -390,7 +392,7 @@ def test_lines_until_one_has_enough(operator: Operator, tmp_path: Path) -> None:
     assert has_ended(tmp_path / "pid")
 
 
-def test_a_port_as_the_host_sees_it(operator: Operator) -> None:
+def test_port_forwarding(operator: Operator) -> None:
     async def act(host: Host) -> bytes:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(await reader.readline())
@@ -401,12 +403,12 @@ def test_a_port_as_the_host_sees_it(operator: Operator) -> None:
             port = await host.forward("127.0.0.1", server.sockets[0].getsockname()[1])
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"through\n")
-            said = await reader.read()
+            data = await reader.read()
             writer.close()
         await host.close()
         with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port), 1):
             pass
-        return said
+        return data
 
     assert with_host(operator, act) == b"through\n"
 
@@ -416,7 +418,7 @@ def test_a_port_as_the_host_sees_it(operator: Operator) -> None:
 
 @pytest.fixture
 def sudoer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Operator, Path]]:
-    """A login that is not root and has sudo; how sudo behaves is in the file `mode`."""
+    """A login with a fake sudo, whose behaviour is set in the file `mode`."""
     programs, state = tmp_path / "bin", tmp_path / "state"
     programs.mkdir()
     state.mkdir()
@@ -459,25 +461,27 @@ def as_root(operator: Operator, password: str | None, asked: list[str]) -> list[
 THREE = [Completed(0, b"input\n", b"%d\n" % number) for number in range(3)]
 
 
-def test_sudo_that_asks_for_nothing(sudoer: tuple[Operator, Path]) -> None:
+def test_sudo_without_a_password(sudoer: tuple[Operator, Path]) -> None:
     asked: list[str] = []
     assert as_root(sudoer[0], PASSWORD, asked) == THREE
     assert asked == []
 
 
-def test_sudo_that_asks_for_a_password_is_told_it_over_stdin(sudoer: tuple[Operator, Path]) -> None:
+def test_the_sudo_password_is_sent_over_stdin(sudoer: tuple[Operator, Path]) -> None:
     operator, state = sudoer
     (state / "mode").write_text("password")
     asked: list[str] = []
     assert as_root(operator, PASSWORD, asked) == THREE
-    assert asked == [f"node1: password of {USER} for sudo: "], "once, whatever the number of commands"
+    assert asked == [f"node1: sudo password for {USER}: "], "once, whatever the number of commands"
     assert PASSWORD not in (state / "calls").read_text()
 
 
-def test_sudo_that_asks_and_nobody_who_knows(sudoer: tuple[Operator, Path]) -> None:
+def test_sudo_requires_a_password_without_a_terminal(sudoer: tuple[Operator, Path]) -> None:
     operator, state = sudoer
     (state / "mode").write_text("password")
-    with pytest.raises(HostError, match=f"^node1: sudo: sudo asks {USER} for a password, and there is nobody to ask for it; "):
+    with pytest.raises(
+        HostError, match=f"^node1: sudo: sudo requires a password for {USER}, and there is no terminal to prompt on; "
+    ):
         as_root(operator, None, [])
 
 
@@ -485,45 +489,50 @@ def test_a_wrong_password_is_tried_once(sudoer: tuple[Operator, Path]) -> None:
     operator, state = sudoer
     (state / "mode").write_text("password")
     asked: list[str] = []
-    with pytest.raises(HostError, match=f"^node1: sudo: sudo does not accept this password for {USER}"):
+    with pytest.raises(HostError, match=f"^node1: sudo: wrong sudo password for {USER}"):
         as_root(operator, "wrong", asked)
     assert len(asked) == 1
     assert (state / "calls").read_text().count(" -S ") == 1
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
-    [("stranger", "cannot become root: ops is not in the sudoers file"), ("tty", "sudo wants a terminal: .*; add 'Defaults")],
+    ("mode", "message"),
+    [
+        ("stranger", "cannot become root: ops is not in the sudoers file"),
+        ("tty", "sudo requires a terminal: .*; add 'Defaults"),
+    ],
 )
-def test_sudo_that_will_not(sudoer: tuple[Operator, Path], mode: str, said: str) -> None:
+def test_sudo_refusals(sudoer: tuple[Operator, Path], mode: str, message: str) -> None:
     operator, state = sudoer
     (state / "mode").write_text(mode)
-    with pytest.raises(HostError, match=f"^node1: sudo: .*{said}"):
+    with pytest.raises(HostError, match=f"^node1: sudo: .*{message}"):
         as_root(operator, PASSWORD, [])
 
 
-def test_no_sudo_there(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
+def test_sudo_is_not_installed(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
     (tmp_path / "bin" / "sudo").write_text("#!/bin/sh\necho 'sh: 1: exec: sudo: not found' >&2; exit 127\n")
-    with pytest.raises(HostError, match=f"^node1: sudo: sudo is not installed, and the login is {USER}; install sudo, or set"):
+    with pytest.raises(
+        HostError, match=f"^node1: sudo: sudo is not installed, and the login is {USER}, not root; install sudo, or set"
+    ):
         as_root(sudoer[0], PASSWORD, [])
 
 
-def test_sudo_that_is_not_to_be_used(sudoer: tuple[Operator, Path]) -> None:
+def test_sudo_disabled_in_the_cluster_file(sudoer: tuple[Operator, Path]) -> None:
     error = failure(sudoer[0], lambda host: host.run("true", step="try"), sudo=False)
-    assert error.text == f"the login is {USER}, not root, and the cluster file says not to use sudo"
+    assert error.text == f"the login is {USER}, not root, and ssh.sudo is false"
     assert with_host(sudoer[0], lambda host: host.run("true", step="try", root=False), sudo=False).exit_code == 0
 
 
-def test_no_python_there(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
+def test_python_is_not_installed(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
     operator, _ = sudoer
 
     async def act(host: Host) -> None:
         await host.run_python("", b"", python="python9", step="gather facts")
 
-    assert failure(operator, act).text == "there is no python9 on the host"
+    assert failure(operator, act).text == "python9 not found on the host"
 
 
-def test_a_python_that_is_too_old(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
+def test_python_is_too_old(sudoer: tuple[Operator, Path], tmp_path: Path) -> None:
     old = tmp_path / "bin" / "python-old"
     old.write_text("#!/bin/sh\necho 'SyntaxError: future feature annotations is not defined' >&2; exit 1\n")
     old.chmod(0o755)

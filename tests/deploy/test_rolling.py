@@ -1,4 +1,4 @@
-"""One member at a time: in which order, and when not at all."""
+"""Rolling restarts: order, and when a restart is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.deploy.scripted_host import FAILED, RUNNING, STOPPED, ScriptedHost, c
 
 
 class ScriptedMembers:
-    """Members as a test has them; a member whose host was started is healthy afterwards, if it can be."""
+    """Fake members; a restarted member becomes healthy, unless it is in `broken`."""
 
     def __init__(
         self,
@@ -27,13 +27,13 @@ class ScriptedMembers:
         hosts: dict[str, ScriptedHost],
         *,
         leader: str,
-        ill: Collection[str] = (),
+        unhealthy: Collection[str] = (),
         stays_leader: bool = False,
     ) -> None:
         self.cluster = cluster
         self.hosts = hosts
         self.leader = leader
-        self.ill = set(ill)
+        self.unhealthy = set(unhealthy)
         self.moves: list[tuple[str, str]] = []
         self._stays_leader = stays_leader
         self._ids = {spec.name: number for number, spec in enumerate(cluster.hosts, 1)}
@@ -43,8 +43,8 @@ class ScriptedMembers:
 
     async def health_of(self, spec: HostSpec) -> MemberHealth:
         await asyncio.sleep(0)
-        is_ill = spec.name in self.ill
-        return MemberHealth(spec.name, "", not is_ill, 0.001, "no leader" if is_ill else "")
+        is_unhealthy = spec.name in self.unhealthy
+        return MemberHealth(spec.name, "", not is_unhealthy, 0.001, "no leader" if is_unhealthy else "")
 
     async def answers(self) -> dict[str, MemberAnswer]:
         return {name: await self.answer_of(name) for name in self._ids}
@@ -60,7 +60,7 @@ class ScriptedMembers:
 
 
 def restarted(members: ScriptedMembers, names: Collection[str] = ("m1", "m2", "m3")) -> list[str]:
-    """Restart them; the hosts that were started, in that order."""
+    """Restart them; returns the restarted hosts in order."""
     rolling_members = cast(Members, members)
     hosts = {name: cast(Host, host) for name, host in members.hosts.items()}
     events: list[str] = []
@@ -84,7 +84,7 @@ def three(**more: ScriptedHost) -> dict[str, ScriptedHost]:
 
 
 @pytest.mark.parametrize(
-    ("leader", "ill", "order"),
+    ("leader", "unhealthy", "order"),
     [
         ("m1", (), ["m2", "m3", "m1"]),
         ("m2", (), ["m1", "m3", "m2"]),
@@ -92,27 +92,27 @@ def three(**more: ScriptedHost) -> dict[str, ScriptedHost]:
         ("m3", ("m3",), ["m3", "m1", "m2"]),
     ],
 )
-def test_who_is_in_trouble_goes_first_and_the_leader_last(leader: str, ill: tuple[str, ...], order: list[str]) -> None:
-    members = ScriptedMembers(cluster_of(3), three(), leader=leader, ill=ill)
+def test_unhealthy_members_are_first_and_the_leader_last(leader: str, unhealthy: tuple[str, ...], order: list[str]) -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader=leader, unhealthy=unhealthy)
     health, answers = asyncio.run(members.health()), asyncio.run(members.answers())
     assert in_order(["m1", "m2", "m3"], health, answers) == order
     assert in_order(["m1", "m3"], health, answers) == [name for name in order if name != "m2"]
 
 
-def test_leadership_moves_once_to_one_that_is_done() -> None:
+def test_leadership_moves_once_to_a_restarted_member() -> None:
     members = ScriptedMembers(cluster_of(3), three(), leader="m1")
     assert restarted(members) == ["m2", "m3", "m1"]
     assert [leader for leader, _ in members.moves] == ["m1"]
     assert [host.starts for host in members.hosts.values()] == [1, 1, 1]
 
 
-def test_one_that_came_to_lead_meanwhile_does_not_take_the_lead_down_with_it() -> None:
+def test_a_new_leader_also_transfers_leadership_before_its_restart() -> None:
     members = ScriptedMembers(cluster_of(3), three(), leader="m1")
     assert restarted(members, ["m1"]) == ["m1"]
     assert members.moves == [("m1", "m2")]
 
 
-def test_the_first_failure_stops_it_and_the_others_are_not_touched() -> None:
+def test_the_first_failure_stops_the_restart() -> None:
     hosts = three(m2=ScriptedHost("m2", after=(f"{FAILED} NRestarts=1",), journal="a bad flag"))
     members = ScriptedMembers(cluster_of(3), hosts, leader="m3")
     with pytest.raises(DeployError, match=r"(?s)^m2: restart: .*a bad flag"):
@@ -120,22 +120,22 @@ def test_the_first_failure_stops_it_and_the_others_are_not_touched() -> None:
     assert [host.starts for host in hosts.values()] == [1, 1, 0]
 
 
-def test_with_another_one_ill_a_majority_might_be_lost() -> None:
-    members = ScriptedMembers(cluster_of(3), three(), leader="m1", ill=["m3"])
+def test_no_restart_while_another_member_is_unhealthy() -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1", unhealthy=["m3"])
     with pytest.raises(DeployError, match=r"^m2: restart: not restarted: m3 is not healthy: no leader"):
         restarted(members, ["m2"])
     assert [host.starts for host in members.hosts.values()] == [0, 0, 0]
 
 
-def test_one_that_does_not_get_well_again_stops_it() -> None:
+def test_a_member_that_stays_unhealthy_stops_the_restart() -> None:
     hosts = three()
-    members = ScriptedMembers(cluster_of(3, start_timeout=1), hosts, leader="m1", ill=["m2"])
+    members = ScriptedMembers(cluster_of(3, start_timeout=1), hosts, leader="m1", unhealthy=["m2"])
     with pytest.raises(DeployError, match=r"^m2: restart: m2 is not healthy: no leader"):
         restarted(members)
     assert [host.starts for host in hosts.values()] == [0, 1, 0]
 
 
-def test_a_stopped_member_is_named_before_anything_is_done() -> None:
+def test_a_stopped_member_is_reported_before_any_restart() -> None:
     hosts = three(m2=ScriptedHost("m2", before=STOPPED))
     members = ScriptedMembers(cluster_of(3), hosts, leader="m1")
     with pytest.raises(DeployError, match=r"^m2: restart: not restarted: its etcd\.service is inactive/dead\. .* apply"):
@@ -143,15 +143,15 @@ def test_a_stopped_member_is_named_before_anything_is_done() -> None:
     assert [host.starts for host in hosts.values()] == [0, 0, 0]
 
 
-def test_a_leader_that_cannot_hand_over_is_left_alone() -> None:
+def test_a_leader_that_cannot_transfer_leadership_is_not_restarted() -> None:
     members = ScriptedMembers(cluster_of(3), three(), leader="m1", stays_leader=True)
-    with pytest.raises(DeployError, match=r"^m1: restart: not restarted: leadership could not be moved away: leader transfer"):
+    with pytest.raises(DeployError, match=r"^m1: restart: not restarted: leadership transfer failed: leader transfer"):
         restarted(members, ["m1"])
     assert members.hosts["m1"].starts == 0
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_so_few_that_each_restart_is_a_pause_have_no_choice(count: int) -> None:
+def test_clusters_of_one_or_two_members_are_restarted(count: int) -> None:
     names = [f"m{number}" for number in range(1, count + 1)]
     hosts = {name: ScriptedHost(name, before=RUNNING) for name in names}
     members = ScriptedMembers(cluster_of(count), hosts, leader="m1")

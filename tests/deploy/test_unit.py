@@ -1,4 +1,4 @@
-"""The unit of a member: what is in it, and that systemd reads it as it is meant."""
+"""The units of a member and of backups: content, quoting, and verification by systemd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.cluster.member_flags import certificate_files, member_flags
 from tercet.deploy.draft.unit_reading import fill_in, read_unit, split_words
 from tercet.deploy.plan import backup_unit
-from tercet.deploy.plan.unit import as_begun, quoted, unit_text
+from tercet.deploy.plan.unit import keep_first_start_flags, quoted, unit_text
 from tercet.errors import ConfigError
 from tests.deploy.clusters import cluster_of
 from tests.support.waiting import scaled
@@ -26,13 +26,13 @@ def text_of(cluster: Cluster) -> str:
 
 
 def command_of(text: str, tmp_path: Path) -> list[str]:
-    """The words of ExecStart, read back by the reader of units."""
+    """The arguments of ExecStart, parsed by unit_reading."""
     path = tmp_path / "read-back.service"
     path.write_text(text)
     return fill_in(split_words(read_unit(path).last("Service", "ExecStart")), {})
 
 
-def test_the_tutorial_s_unit(tmp_path: Path) -> None:
+def test_the_unit_of_a_manual_deployment_is_reproduced(tmp_path: Path) -> None:
     settings = """\
 engine: {kind: etcd, source: etcd.tar.gz}
 tls: {shared: true}
@@ -78,7 +78,7 @@ listen: {plain_loopback: true}"""
     assert command_of(text, tmp_path) == [PROGRAM, *(f"--{name}={value}" for name, value in flags.items())]
 
 
-def test_by_default_nothing_is_served_without_tls(tmp_path: Path) -> None:
+def test_every_listener_uses_tls_by_default(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path)
     flags = member_flags(cluster, cluster.hosts[0])
     assert flags["listen-client-urls"] == "https://10.0.0.1:2379,https://127.0.0.1:2379"
@@ -88,14 +88,14 @@ def test_by_default_nothing_is_served_without_tls(tmp_path: Path) -> None:
     assert flags["peer-trusted-ca-file"] == files["peer-ca"] != files["ca"] == flags["trusted-ca-file"]
 
 
-def test_without_tls_there_are_no_flags_for_it(tmp_path: Path) -> None:
+def test_without_tls_there_are_no_tls_flags(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "tls: {enabled: false}")
     flags = member_flags(cluster, cluster.hosts[0])
     assert not [name for name in flags if "cert" in name or "-ca-" in name]
     assert flags["listen-client-urls"] == "http://10.0.0.1:2379,http://127.0.0.1:2379"
 
 
-def test_a_log_and_a_metrics_listener_of_their_own(tmp_path: Path) -> None:
+def test_wal_directory_and_metrics_listener(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "paths: {wal: /fast/wal}\nlisten: {loopback: false, metrics_url: 'http://0.0.0.0:2381'}")
     flags = member_flags(cluster, cluster.hosts[0])
     assert (flags["wal-dir"], flags["listen-metrics-urls"]) == ("/fast/wal", "http://0.0.0.0:2381")
@@ -103,7 +103,7 @@ def test_a_log_and_a_metrics_listener_of_their_own(tmp_path: Path) -> None:
     assert "ReadWritePaths=/var/lib/etcd /fast\n" in text_of(cluster)
 
 
-def test_a_name_is_advertised_and_all_addresses_are_listened_on(tmp_path: Path) -> None:
+def test_a_dns_name_is_advertised_and_the_member_listens_on_all_addresses(tmp_path: Path) -> None:
     hosts = "hosts:\n- {name: a, address: a.example}\n- {name: b, address: 'fd00::1'}"
     cluster = cluster_of(tmp_path, hosts=hosts)
     named, numbered = (member_flags(cluster, spec) for spec in cluster.hosts)
@@ -112,11 +112,11 @@ def test_a_name_is_advertised_and_all_addresses_are_listened_on(tmp_path: Path) 
     assert named["advertise-client-urls"] == "https://a.example:2379"
     assert numbered["listen-client-urls"] == "https://[fd00::1]:2379,https://127.0.0.1:2379"
     plain = cluster_of(tmp_path, "listen: {plain_loopback: true}", hosts=hosts)
-    with pytest.raises(ConfigError, match=r"cluster\.yaml:\d+: a\.example is a name.*plain_loopback"):
+    with pytest.raises(ConfigError, match=r"cluster\.yaml:\d+: a\.example is a DNS name.*plain_loopback"):
         member_flags(plain, plain.hosts[0])
 
 
-def test_a_flag_more_is_one_line_more(tmp_path: Path) -> None:
+def test_an_additional_flag_is_one_additional_line(tmp_path: Path) -> None:
     before = text_of(cluster_of(tmp_path)).splitlines()
     hosts = "hosts:\n- {name: node1, address: 10.0.0.1, flags: {heartbeat-interval: '150'}}\n" + "".join(
         f"- {{name: node{n}, address: 10.0.0.{n}}}\n" for n in (2, 3)
@@ -146,30 +146,30 @@ ODD = [
 
 
 @pytest.mark.parametrize("value", ODD)
-def test_a_value_comes_back_as_it_was(tmp_path: Path, value: str) -> None:
+def test_quoted_values_are_parsed_back_unchanged(tmp_path: Path, value: str) -> None:
     word = f"--x={value}"
     assert fill_in(split_words(quoted(word)), {}) == [word]
 
 
-def test_what_a_member_began_with_stays() -> None:
+def test_first_start_flags_of_the_existing_unit_are_kept() -> None:
     ours = "  --a=1 \\\n  --initial-cluster-token=new-token \\\n  --initial-cluster-state=new \\\n  --b=2\n"
     theirs = "  --initial-cluster-token=old \\\n  --initial-cluster-state=existing\n"
     both = ours.replace("new-token", "old").replace("state=new", "state=existing")
-    assert as_begun(ours, theirs, has_data=True) == both
-    assert as_begun(ours, theirs, has_data=False) == ours.replace("state=new", "state=existing")
-    assert as_begun(ours, None, has_data=True) == ours
-    assert as_begun(ours, "garbage", has_data=True) == ours
-    assert as_begun(ours, ours, has_data=True) == ours
+    assert keep_first_start_flags(ours, theirs, has_data=True) == both
+    assert keep_first_start_flags(ours, theirs, has_data=False) == ours.replace("state=new", "state=existing")
+    assert keep_first_start_flags(ours, None, has_data=True) == ours
+    assert keep_first_start_flags(ours, "garbage", has_data=True) == ours
+    assert keep_first_start_flags(ours, ours, has_data=True) == ours
 
 
-def test_another_token_for_a_member_with_data_is_no_change(tmp_path: Path) -> None:
+def test_the_token_of_a_started_member_is_kept(tmp_path: Path) -> None:
     before = text_of(cluster_of(tmp_path, "token: first"))
     after = text_of(cluster_of(tmp_path, "token: other"))
     assert before != after
-    assert as_begun(after, before, has_data=True) == before
+    assert keep_first_start_flags(after, before, has_data=True) == before
 
 
-def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("needs systemd-analyze")
     cluster = cluster_of(tmp_path, "flags: {host-whitelist: '5%,$HOME \"b\"'}")
@@ -188,7 +188,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 
 def backup_script(tmp_path: Path, keep: int) -> tuple[Path, str]:
-    """The script of the backup unit with a tool that only writes its last argument, and where it puts snapshots."""
+    """The script of the backup unit with a fake client, and its snapshot directory."""
     directory, tool = tmp_path / "backups", tmp_path / "tool"
     directory.mkdir()
     tool.write_text('#!/bin/sh\nfor file; do :; done; echo "$@" >"$file"\n')
@@ -200,7 +200,7 @@ def backup_script(tmp_path: Path, keep: int) -> tuple[Path, str]:
     return directory, fill_in(split_words(read_unit(path).last("Service", "ExecStart")), {})[-1]
 
 
-def test_a_backup_is_taken_with_the_member_s_certificate_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+def test_backups_use_the_member_certificate_and_keep_the_newest(tmp_path: Path) -> None:
     directory, script = backup_script(tmp_path, keep=3)
     for day in range(1, 6):
         (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
@@ -216,7 +216,7 @@ def test_a_backup_is_taken_with_the_member_s_certificate_and_only_the_newest_are
     assert "snapshot save" in said
 
 
-def test_a_backup_that_fails_removes_none(tmp_path: Path) -> None:
+def test_a_failed_backup_removes_nothing(tmp_path: Path) -> None:
     directory, script = backup_script(tmp_path, keep=1)
     (tmp_path / "tool").write_text("#!/bin/sh\nexit 3\n")
     for day in (1, 2):
@@ -225,6 +225,6 @@ def test_a_backup_that_fails_removes_none(tmp_path: Path) -> None:
     assert len(list(directory.iterdir())) == 2
 
 
-def test_no_backups_no_units(tmp_path: Path) -> None:
+def test_disabled_backups_have_no_units(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "backups: {enabled: false}")
     assert backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true") == {}

@@ -1,7 +1,7 @@
 """The disk that all hosts start from: one minimal Debian with systemd, an ssh server, Python and sudo, made once and kept.
 
 The image is never booted and never changed: each host writes to an overlay over it (`machine.py`). Its directory is named after
-what went into it, so a changed recipe makes a new image. It is made beside its final name and renamed: half an image is
+what went into it, so a changed recipe makes a new image. It is made as wells final name and renamed: half an image is
 never used.
 """
 
@@ -55,7 +55,7 @@ def missing_tools() -> list[str]:
 
 
 def prepare_machine() -> None:
-    """Install what is missing with apt-get. Raises LabUnavailable where that, or a namespace, cannot be had."""
+    """Install what is required with apt-get. Raises LabUnavailable where that, or a namespace, cannot be had."""
     if os.geteuid() != 0:
         raise LabUnavailable("hosts need root: network namespaces, overlay mounts, systemd-nspawn (`sudo make test-hosts`)")
     namespaces = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
@@ -65,7 +65,7 @@ def prepare_machine() -> None:
     if not missing:
         return
     if shutil.which("apt-get") is None:
-        raise LabUnavailable(f"there is no apt-get here to install {' '.join(missing)} with; install them by hand")
+        raise LabUnavailable(f"apt-get here to install {' '.join(missing)} with; install them by hand")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

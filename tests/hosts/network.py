@@ -62,7 +62,7 @@ def set_link(lab: str, host: str, *, up: bool) -> None:
 
 
 def remove(lab: str) -> None:
-    """Remove this lab's namespaces; those that are not there are no error. Interfaces go with them."""
+    """Remove this lab's namespaces; those that are not hosts: no error. Interfaces go with them."""
     for namespace in namespaces(lab):
         if Path("/run/netns", namespace).exists():
             run("ip", "netns", "delete", namespace)

@@ -1,7 +1,7 @@
 """What goes wrong on the way to a cluster: one clear message each, exit code 1, and the next `apply` goes on from there.
 
 The faults come in the order in which a first `apply` meets them, so that each `apply` also proves that the one before it left
-nothing in the way; the last one gives three healthy members.
+no conflicts; the last one gives three healthy members.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def afterwards(operator: Operator) -> Iterator[ExitStack]:
 
 
 def one_message(said: Said, *words: str) -> str:
-    """The message about a fault: there is one, it has these words, and it is not a traceback."""
+    """The message about a fault: there is one, it has these words, and the time is not a traceback."""
     assert "Traceback" not in said.output
     text = said.output
     for word in words:
@@ -154,7 +154,7 @@ def test_an_unknown_host_key_is_shown_and_a_changed_one_is_never_accepted(operat
 def test_a_wrong_sudo_password(operator: Operator) -> None:
     operator.set("ssh", {"user": "ops"})
     plan = (str(operator.program), "deploy", "plan")
-    prompts = [f"{host}: password of ops for sudo:" for host in HOSTS]
+    prompts = [f"{host}: sudo password for ops:" for host in HOSTS]
     with untouched(operator):
         said = operator.converse(*plan, answers=[(prompt, "not the password") for prompt in prompts], exit_code=1)
         one_message(said, "kube-node1: sudo", "does not accept this password")

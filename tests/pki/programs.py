@@ -1,4 +1,4 @@
-"""The programs that judge our certificates: cfssl with cfssljson (Debian's golang-cfssl), and openssl."""
+"""Reference programs for the tests: cfssl with cfssljson (Debian's golang-cfssl), and openssl."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="the 
 
 
 def cfssl(directory: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    """Run cfssl in `directory`, whatever comes of it."""
+    """Run cfssl in `directory`; it may fail."""
     return subprocess.run(["cfssl", *words], cwd=directory, capture_output=True, timeout=scaled(30), check=False)
 
 
 def cfssl_gencert(directory: Path, bare: str, *words: str) -> None:
-    """The line of the tutorials: `cfssl gencert WORDS | cfssljson -bare BARE`."""
+    """`cfssl gencert WORDS | cfssljson -bare BARE`."""
     made = cfssl(directory, "gencert", *words)
     assert made.stdout, made.stderr.decode()
     subprocess.run(["cfssljson", "-bare", bare], cwd=directory, input=made.stdout, timeout=scaled(30), check=True)
@@ -38,6 +38,6 @@ def openssl_verify(certificate: Path, *words: str) -> bool:
 
 
 def write_json(path: Path, content: Any) -> str:
-    """Its name, to be given to a program that runs beside it."""
+    """Write a JSON file; returns its name for a command line in the same directory."""
     path.write_text(json.dumps(content))
     return path.name

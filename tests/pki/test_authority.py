@@ -1,4 +1,4 @@
-"""Certificates: good ones are kept, others made anew, keys are nobody else's business, and TLS accepts the result."""
+"""The CA of `tercet up`: valid certificates are kept, others replaced, keys are private, and TLS accepts the result."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_members_and_clients_trust_each_other(tmp_path: Path) -> None:
     assert handshake(peers[0], dialer, "127.0.0.1").version() == "TLSv1.3"
 
 
-def test_a_client_is_no_peer(tmp_path: Path) -> None:
-    """A client's certificate must not open the peer port."""
+def test_a_client_certificate_is_rejected_by_peers(tmp_path: Path) -> None:
+    """The peer CA does not sign client certificates."""
     files = ensure_certificates(tmp_path, NAMES)
     peer = context(ssl.Purpose.CLIENT_AUTH, files.peer_ca, files.peers["n1"].certificate, files.peers["n1"].key)
     client = context(ssl.Purpose.SERVER_AUTH, files.peer_ca, files.client.certificate, files.client.key)
@@ -78,7 +78,7 @@ def test_a_client_is_no_peer(tmp_path: Path) -> None:
         handshake(peer, client, "127.0.0.1")
 
 
-def test_what_they_are_made_of(tmp_path: Path) -> None:
+def test_certificates_have_the_expected_names_and_usages(tmp_path: Path) -> None:
     files = ensure_certificates(tmp_path, NAMES)
     for path in tmp_path.glob("*.crt"):
         key = load(path).public_key()
@@ -91,8 +91,8 @@ def test_what_they_are_made_of(tmp_path: Path) -> None:
     assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
 
 
-def test_keys_are_closed_to_others(tmp_path: Path) -> None:
-    before = os.umask(0)  # the mode must not depend on it
+def test_keys_are_readable_by_the_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0)  # the mode must not depend on the umask
     try:
         ensure_certificates(tmp_path / "certs", NAMES)
     finally:
@@ -106,14 +106,14 @@ def test_keys_are_closed_to_others(tmp_path: Path) -> None:
     assert stat.S_IMODE(keys[0].stat().st_mode) == 0o600
 
 
-def test_good_ones_are_kept(tmp_path: Path) -> None:
+def test_valid_certificates_are_kept(tmp_path: Path) -> None:
     ensure_certificates(tmp_path, NAMES)
     before = contents(tmp_path)
     ensure_certificates(tmp_path, NAMES)
     assert contents(tmp_path) == before
 
 
-def test_expired_ones_are_renewed(tmp_path: Path) -> None:
+def test_expiring_certificates_are_renewed(tmp_path: Path) -> None:
     ensure_certificates(tmp_path, NAMES)
     before = contents(tmp_path)
     ensure_certificates(tmp_path, NAMES, now=datetime.now(UTC) + timedelta(days=340))
@@ -124,7 +124,7 @@ def test_expired_ones_are_renewed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["remove certificate", "remove key", "other names", "other key", "nonsense"])
-def test_bad_ones_are_made_anew(tmp_path: Path, damage: str) -> None:
+def test_unusable_certificates_are_replaced(tmp_path: Path, damage: str) -> None:
     files = ensure_certificates(tmp_path, NAMES)
     pair, other = files.servers["n1"], files.servers["n2"]
     hosts = ["localhost"] if damage == "other names" else ["localhost", "127.0.0.1", "::1"]
@@ -142,7 +142,7 @@ def test_bad_ones_are_made_anew(tmp_path: Path, damage: str) -> None:
     assert handshake(server, client, "localhost").version() == "TLSv1.3"
 
 
-def test_certificates_of_another_authority_are_made_anew(tmp_path: Path) -> None:
+def test_certificates_of_another_ca_are_replaced(tmp_path: Path) -> None:
     files = ensure_certificates(tmp_path, NAMES)
     before = files.client.certificate.read_bytes()
     files.ca.unlink()
@@ -150,22 +150,22 @@ def test_certificates_of_another_authority_are_made_anew(tmp_path: Path) -> None
     assert ensure_certificates(tmp_path, NAMES).client.certificate.read_bytes() != before
 
 
-def test_an_authority_whose_key_is_gone_is_not_replaced_in_silence(tmp_path: Path) -> None:
-    """Others may trust it; making a new one would lock them out."""
+def test_a_ca_without_its_key_is_an_error(tmp_path: Path) -> None:
+    """A new CA would invalidate certificates that others use."""
     files = ensure_certificates(tmp_path, NAMES)
     files.ca.with_suffix(".key").unlink()
     with pytest.raises(ConfigError, match=r"ca\.crt with .*ca\.key"):
         ensure_certificates(tmp_path, NAMES)
 
 
-def test_an_interrupted_first_start_is_no_obstacle(tmp_path: Path) -> None:
-    """The key is written first; without its certificate it has signed nothing."""
+def test_a_first_start_can_be_interrupted(tmp_path: Path) -> None:
+    """The key is written first; a key without certificate has signed nothing."""
     Authority.load_or_create(tmp_path, "ca", "authority")
     (tmp_path / "ca.crt").unlink()
     assert Authority.load_or_create(tmp_path, "ca", "authority").certificate_path.exists()
 
 
-def test_write_replaces_whole_files_and_follows_no_link(tmp_path: Path) -> None:
+def test_writes_are_atomic_and_follow_no_symlinks(tmp_path: Path) -> None:
     target, planted = tmp_path / "secret", tmp_path / "elsewhere"
     target.symlink_to(planted)
     write(target, b"one", mode=0o600)

@@ -1,4 +1,4 @@
-"""Each reason to refuse a certificate is told in words, all at once, and `openssl verify` agrees on whether there is one."""
+"""explain() lists all reasons to reject a certificate, and agrees with `openssl verify`."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ HOSTS = ("node1", "*.example.com", "10.0.0.1", "::1")
 
 
 def signed(**changes: object) -> Issued:
-    """A certificate by CA for HOSTS, good but for `changes` of its profile."""
+    """A certificate by CA for HOSTS; valid except for `changes` of its profile."""
     return issue_as(CA.pair(), Request("etcd", hosts=HOSTS), Profile(**changes), now=NOW)  # type: ignore[arg-type]
 
 
-GOOD = signed()
+VALID = signed()
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is shown to whom, and what is said about it. openssl: whether it looks at this as well."""
+    """A certificate, how it is used, and the expected reasons. openssl: whether `openssl verify` agrees."""
 
     pem: bytes
     problems: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Case:
 
 
 def chain(*, path_length: int | None = None, is_ca: bool = True, end: timedelta = 50 * DAY) -> bytes:
-    """A certificate by an authority below CA, and that authority's."""
+    """A certificate by an intermediate CA below CA, followed by that CA."""
     usages = CA_USAGES if is_ca else ("signing",)
     profile = Profile(usages=usages, expiry=end, is_ca=is_ca, path_length=path_length)
     middle = issue_as(CA.pair(), Request("middle"), profile, now=NOW)
@@ -54,7 +54,7 @@ def chain(*, path_length: int | None = None, is_ca: bool = True, end: timedelta 
 
 
 def too_long_a_chain() -> tuple[bytes, bytes]:
-    """CA that allows no authority below itself, and one below all the same."""
+    """A chain with an intermediate CA below a CA with path length 0."""
     top = init_ca(Request("top"), path_length=0, now=NOW)
     lenient = init_ca(Request("top"), key=top.pair().key, now=NOW).pair()
     middle = issue_as(lenient, Request("middle"), Profile(usages=CA_USAGES, is_ca=True), now=NOW)
@@ -69,7 +69,7 @@ def changed(pem: bytes) -> bytes:
 
 
 def weak() -> bytes:
-    """An RSA key of 1024 bits, as old scripts made them."""
+    """A certificate with an RSA key of 1024 bits."""
     key = rsa.generate_private_key(65537, 1024)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "old")])
     names = x509.SubjectAlternativeName([x509.DNSName("node1")])
@@ -82,116 +82,122 @@ OTHER = init_ca(Request("other"), now=NOW).certificate
 NAMESAKE = init_ca(Request("ca"), now=NOW).certificate
 SHORT_LIVED_CA = init_ca(Request("short"), 2 * DAY, now=NOW)
 BY_SHORT_LIVED = issue(SHORT_LIVED_CA.pair(), Request("etcd", hosts=HOSTS), now=NOW).certificate
-BY_A_MEMBER = issue(CertificateAndKey(GOOD.pair().certificate, GOOD.pair().key), Request("forged", hosts=HOSTS), now=NOW)
+BY_A_MEMBER = issue(CertificateAndKey(VALID.pair().certificate, VALID.pair().key), Request("forged", hosts=HOSTS), now=NOW)
 CASES = {
-    "good": Case(GOOD.certificate),
-    "server": Case(GOOD.certificate, usage="server", host="node1"),
-    "client": Case(GOOD.certificate, usage="client"),
-    "address": Case(GOOD.certificate, host="10.0.0.1"),
-    "address of version 6": Case(GOOD.certificate, host="0:0:0:0:0:0:0:1"),
-    "star": Case(GOOD.certificate, host="a.example.com"),
-    "capitals": Case(GOOD.certificate, host="NODE1"),
-    "star for two labels": Case(
-        GOOD.certificate,
-        ("it is for node1, *.example.com, 10.0.0.1 and ::1, not for a.b.example.com",),
+    "valid": Case(VALID.certificate),
+    "server": Case(VALID.certificate, usage="server", host="node1"),
+    "client": Case(VALID.certificate, usage="client"),
+    "address": Case(VALID.certificate, host="10.0.0.1"),
+    "IPv6 address": Case(VALID.certificate, host="0:0:0:0:0:0:0:1"),
+    "wildcard": Case(VALID.certificate, host="a.example.com"),
+    "upper case": Case(VALID.certificate, host="NODE1"),
+    "wildcard for two labels": Case(
+        VALID.certificate,
+        ("it is valid for node1, *.example.com, 10.0.0.1 and ::1, not for a.b.example.com",),
         host="a.b.example.com",
     ),
-    "star for none": Case(
-        GOOD.certificate, ("it is for node1, *.example.com, 10.0.0.1 and ::1, not for example.com",), host="example.com"
+    "wildcard for no label": Case(
+        VALID.certificate, ("it is valid for node1, *.example.com, 10.0.0.1 and ::1, not for example.com",), host="example.com"
     ),
     "another address": Case(
-        GOOD.certificate, ("it is for node1, *.example.com, 10.0.0.1 and ::1, not for 10.0.0.2",), host="10.0.0.2"
+        VALID.certificate, ("it is valid for node1, *.example.com, 10.0.0.1 and ::1, not for 10.0.0.2",), host="10.0.0.2"
     ),
     "another name": Case(
-        GOOD.certificate, ("it is for node1, *.example.com, 10.0.0.1 and ::1, not for node2",), host="node2", usage="server"
+        VALID.certificate,
+        ("it is valid for node1, *.example.com, 10.0.0.1 and ::1, not for node2",),
+        host="node2",
+        usage="server",
     ),
     "no host": Case(
         issue(CA.pair(), Request("node1"), now=NOW).certificate,
-        ("it is for no host at all, so not for node1: only subjectAltName counts, not the subject (CN=node1)",),
+        ("it has no subjectAltName, so it is not valid for node1; the subject (CN=node1) is ignored",),
         host="node1",
-        openssl=False,  # it still looks at the subject; Go and Python do not
+        openssl=False,  # it falls back to the subject; Go and Python do not
     ),
-    "ended": Case(
+    "expired": Case(
         signed(expiry=DAY).certificate,
-        ("it ended on 2026-05-02 11:55:00 UTC, 3 days ago (it is 2026-05-05 12:00:30 UTC here)",),
+        ("it expired on 2026-05-02 11:55:00 UTC, 3 days ago (the time is 2026-05-05 12:00:30 UTC)",),
         now=NOW + 4 * DAY,
     ),
-    "not yet": Case(
-        GOOD.certificate,
+    "not yet valid": Case(
+        VALID.certificate,
         (
-            "it is not valid before 2026-05-01 11:55:00 UTC, and it is 2026-05-01 09:00:30 UTC here: "
-            "this clock or the signer's is off (by 2 hours at least)",
+            "it is not valid before 2026-05-01 11:55:00 UTC, and the time is 2026-05-01 09:00:30 UTC: "
+            "one of the clocks is off by at least 2 hours",
         ),
         now=NOW - timedelta(hours=3),
     ),
-    "other authority": Case(GOOD.certificate, ("it was signed by CN=ca, not by CN=other",), ca=OTHER),
-    "two others": Case(GOOD.certificate, ("it was signed by CN=ca, not by CN=other or CN=top",), ca=OTHER + LONG_CHAIN_CA),
-    "one of two": Case(GOOD.certificate, ca=OTHER + CA.certificate),
-    "namesake": Case(
-        GOOD.certificate,
+    "other CA": Case(VALID.certificate, ("it is signed by CN=ca, and the trusted CA is CN=other",), ca=OTHER),
+    "two other CAs": Case(
+        VALID.certificate, ("it is signed by CN=ca, and the trusted CA is CN=other or CN=top",), ca=OTHER + LONG_CHAIN_CA
+    ),
+    "one of two CAs": Case(VALID.certificate, ca=OTHER + CA.certificate),
+    "CA of the same name": Case(
+        VALID.certificate,
         (
-            "it names CN=ca as its signer, but the key of the CN=ca that is known here did not sign it: "
-            "the authority was made anew under its old name, or the certificate was changed afterwards",
+            "its issuer is CN=ca, but it is not signed with the key of the trusted CN=ca: "
+            "the CA was recreated under the same name, or the certificate was modified",
         ),
         ca=NAMESAKE,
     ),
     "changed": Case(
-        changed(GOOD.certificate),
+        changed(VALID.certificate),
         (
-            "it names CN=ca as its signer, but the key of the CN=ca that is known here did not sign it: "
-            "the authority was made anew under its old name, or the certificate was changed afterwards",
+            "its issuer is CN=ca, but it is not signed with the key of the trusted CN=ca: "
+            "the CA was recreated under the same name, or the certificate was modified",
         ),
     ),
-    "signed itself": Case(
+    "self-signed": Case(
         init_ca(Request("etcd"), now=NOW).certificate,
-        ("CN=etcd signed itself and is not CN=ca, the authority that is trusted here",),
+        ("it is self-signed by CN=etcd, and the trusted CA is CN=ca",),
     ),
-    "for clients": Case(
+    "client auth only": Case(
         signed(usages=("signing", CLIENT)).certificate,
-        ("it may not be shown by a server: its usages are 'signing' and 'client auth', and 'server auth' is not among them",),
+        ("it is not valid for a server: its usages are 'signing' and 'client auth', without 'server auth'",),
         usage="server",
     ),
-    "for servers": Case(
+    "server auth only": Case(
         signed(usages=(SERVER,)).certificate,
-        ("it may not be shown by a client: its usages are 'server auth', and 'client auth' is not among them",),
+        ("it is not valid for a client: its usages are 'server auth', without 'client auth'",),
         usage="client",
     ),
-    "for anything": Case(signed(usages=("signing",)).certificate, usage="server"),
-    "any role": Case(signed(usages=("any",)).certificate, usage="client", openssl=False),  # RFC 5280 and Go: any is any
-    "below an authority": Case(chain(path_length=0), usage="server", host="node1"),
-    "an authority is missing": Case(
-        chain().split(b"-----END")[0] + b"-----END CERTIFICATE-----\n", ("it was signed by CN=middle, not by CN=ca",)
+    "no extended key usage": Case(signed(usages=("signing",)).certificate, usage="server"),
+    "any extended key usage": Case(
+        signed(usages=("any",)).certificate, usage="client", openssl=False
+    ),  # RFC 5280 and Go accept it
+    "intermediate CA": Case(chain(path_length=0), usage="server", host="node1"),
+    "missing intermediate CA": Case(
+        chain().split(b"-----END")[0] + b"-----END CERTIFICATE-----\n",
+        ("it is signed by CN=middle, and the trusted CA is CN=ca",),
     ),
-    "below a member": Case(
-        BY_A_MEMBER.certificate + GOOD.certificate,
-        ("its authority CN=etcd is not an authority: its certificate does not allow it to sign others",),
+    "signed by a leaf": Case(
+        BY_A_MEMBER.certificate + VALID.certificate,
+        ("its CA CN=etcd is not a CA: its certificate does not allow signing",),
     ),
-    "below what is no authority": Case(
-        chain(is_ca=False), ("its authority CN=middle is not an authority: its certificate does not allow it to sign others",)
+    "intermediate is not a CA": Case(
+        chain(is_ca=False), ("its CA CN=middle is not a CA: its certificate does not allow signing",)
     ),
-    "too long a chain": Case(
-        LONG_CHAIN, ("its authority CN=top allows 0 authorities below it, and there are 1",), ca=LONG_CHAIN_CA
-    ),
-    "authority ended": Case(
+    "path length exceeded": Case(LONG_CHAIN, ("its CA CN=top has path length 0, and 1 CAs follow",), ca=LONG_CHAIN_CA),
+    "expired CA": Case(
         BY_SHORT_LIVED,
-        ("its authority CN=short ended on 2026-05-03 11:55:00 UTC, 1 day ago (it is 2026-05-04 12:00:30 UTC here)",),
+        ("its CA CN=short expired on 2026-05-03 11:55:00 UTC, 1 day ago (the time is 2026-05-04 12:00:30 UTC)",),
         ca=SHORT_LIVED_CA.certificate,
         now=NOW + 3 * DAY,
     ),
-    "authority in between ended": Case(
+    "expired intermediate CA": Case(
         chain(end=DAY),
-        ("its authority CN=middle ended on 2026-05-02 11:55:00 UTC, 2 days ago (it is 2026-05-04 12:00:30 UTC here)",),
+        ("its CA CN=middle expired on 2026-05-02 11:55:00 UTC, 2 days ago (the time is 2026-05-04 12:00:30 UTC)",),
         now=NOW + 3 * DAY,
     ),
-    "the authority itself": Case(CA.certificate),
-    "weak": Case(weak(), ("it has a weak key, which OpenSSL and Go refuse (rsa 1024)",), host="node1"),
-    "all at once": Case(
+    "the CA itself": Case(CA.certificate),
+    "weak key": Case(weak(), ("it has a weak key, which OpenSSL and Go reject (rsa 1024)",), host="node1"),
+    "all reasons at once": Case(
         signed(usages=("signing", CLIENT), expiry=DAY).certificate,
         (
-            "it ended on 2026-05-02 11:55:00 UTC, 3 days ago (it is 2026-05-05 12:00:30 UTC here)",
-            "it was signed by CN=ca, not by CN=other",
-            "it is for node1, *.example.com, 10.0.0.1 and ::1, not for 10.0.0.2",
-            "it may not be shown by a server: its usages are 'signing' and 'client auth', and 'server auth' is not among them",
+            "it expired on 2026-05-02 11:55:00 UTC, 3 days ago (the time is 2026-05-05 12:00:30 UTC)",
+            "it is signed by CN=ca, and the trusted CA is CN=other",
+            "it is valid for node1, *.example.com, 10.0.0.1 and ::1, not for 10.0.0.2",
+            "it is not valid for a server: its usages are 'signing' and 'client auth', without 'server auth'",
         ),
         ca=OTHER,
         host="10.0.0.2",
@@ -202,7 +208,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_in_words(name: str) -> None:
+def test_reasons(name: str) -> None:
     case = CASES[name]
     found = explain(case.pem, ca_pem=case.ca, host=case.host, usage=case.usage, now=case.now)
     assert tuple(found) == case.problems
@@ -214,50 +220,50 @@ def test_openssl_agrees(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     (tmp_path / "ca.pem").write_bytes(case.ca)
     (tmp_path / "cert.pem").write_bytes(case.pem)
-    words = ["-CAfile", str(tmp_path / "ca.pem"), "-untrusted", str(tmp_path / "cert.pem"), "-auth_level", "2"]
-    words += ["-attime", str(int(case.now.timestamp()))]
+    arguments = ["-CAfile", str(tmp_path / "ca.pem"), "-untrusted", str(tmp_path / "cert.pem"), "-auth_level", "2"]
+    arguments += ["-attime", str(int(case.now.timestamp()))]
     if case.usage:
-        words += ["-purpose", f"ssl{case.usage}"]
+        arguments += ["-purpose", f"ssl{case.usage}"]
     if case.host:
-        words += ["-verify_ip" if case.host[0].isdigit() else "-verify_hostname", case.host]
-    assert openssl_verify(tmp_path / "cert.pem", *words) == (not case.problems)
+        arguments += ["-verify_ip" if case.host[0].isdigit() else "-verify_hostname", case.host]
+    assert openssl_verify(tmp_path / "cert.pem", *arguments) == (not case.problems)
 
 
-def test_the_key_beside_it() -> None:
+def test_the_private_key_must_match() -> None:
     other = signed()
-    assert explain(GOOD.certificate, ca_pem=CA.certificate, now=NOW, key_pem=GOOD.key) == []
-    mixed = explain(GOOD.certificate, ca_pem=CA.certificate, now=NOW, key_pem=other.key)
-    assert mixed == ["the key beside it belongs to another certificate"]
-    nonsense = explain(GOOD.certificate, ca_pem=CA.certificate, now=NOW, key_pem=b"nonsense")
-    assert nonsense == ["the key beside it: holds no private key that can be read (PEM)"]
+    assert explain(VALID.certificate, ca_pem=CA.certificate, now=NOW, key_pem=VALID.key) == []
+    mixed = explain(VALID.certificate, ca_pem=CA.certificate, now=NOW, key_pem=other.key)
+    assert mixed == ["the key does not match the certificate"]
+    nonsense = explain(VALID.certificate, ca_pem=CA.certificate, now=NOW, key_pem=b"nonsense")
+    assert nonsense == ["its key: no readable private key (PEM)"]
 
 
-def test_an_address_among_the_dns_names() -> None:
-    """What some scripts make: clients look for addresses among addresses only."""
-    key = GOOD.pair().key
+def test_an_ip_address_as_a_dns_name_is_not_matched() -> None:
+    """Clients match an IP address only against iPAddress entries."""
+    key = VALID.pair().key
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "script")])
     builder = x509.CertificateBuilder(CA.pair().certificate.subject, name, key.public_key(), 1, NOW - DAY, NOW + DAY)
     builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("10.0.0.1")]), critical=False)
     pem = builder.sign(CA.pair().key, hashes.SHA256()).public_bytes(Encoding.PEM)
     assert explain(pem, ca_pem=CA.certificate, host="10.0.0.1", now=NOW) == [
-        "it is for 10.0.0.1, not for 10.0.0.1; it has the address as a DNS name, where nobody looks for addresses"
+        "it is valid for 10.0.0.1, not for 10.0.0.1; it has the address as a DNS name instead of an IP address"
     ]
 
 
 @pytest.mark.parametrize("pem", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
-def test_what_is_no_certificate(pem: bytes) -> None:
-    for words, said in (
-        (explain(pem, ca_pem=CA.certificate), "the certificate: no certificate that can be read"),
-        (explain(GOOD.certificate, ca_pem=pem), "the authority (CA): no certificate that can be read"),
+def test_unreadable_certificates_are_a_reason(pem: bytes) -> None:
+    for reasons, expected in (
+        (explain(pem, ca_pem=CA.certificate), "the certificate: no readable certificate"),
+        (explain(VALID.certificate, ca_pem=pem), "the CA: no readable certificate"),
     ):
-        assert len(words) == 1
-        assert words[0].startswith(said)
+        assert len(reasons) == 1
+        assert reasons[0].startswith(expected)
 
 
-def test_damaged_ones_are_explained_too() -> None:
-    """Whatever single byte is damaged: an answer, never an exception."""
-    der = x509.load_pem_x509_certificate(GOOD.certificate).public_bytes(Encoding.DER)
+def test_damaged_certificates_never_raise() -> None:
+    """Damage to any single byte gives reasons, not an exception."""
+    der = x509.load_pem_x509_certificate(VALID.certificate).public_bytes(Encoding.DER)
     for position in range(0, len(der), 3):
         damaged = der[:position] + bytes([der[position] ^ 0x55]) + der[position + 1 :]
         pem = b"-----BEGIN CERTIFICATE-----\n" + encodebytes(damaged) + b"-----END CERTIFICATE-----\n"
-        assert explain(pem, ca_pem=CA.certificate, host="node1", usage="server", now=NOW, key_pem=GOOD.key)
+        assert explain(pem, ca_pem=CA.certificate, host="node1", usage="server", now=NOW, key_pem=VALID.key)

@@ -1,9 +1,8 @@
-"""Certificate by certificate: what tercet pki makes of a file is what cfssl makes of it, and either takes the other's work.
+"""tercet pki and cfssl make equal certificates from the same files, and each accepts the other's CA and requests.
 
-The cfssl at hand is Debian's, which calls itself 1.2.0: it has no ed25519 and takes URIs for DNS names, so these are not
-compared. Departures that stay: texts in subjects are UTF8String where Go writes PrintableString (so their values are compared);
-what a file lists twice is in the certificate once; the request of an authority always says that it is one, cfssl's only if its
-file has a section `ca`. Nobody reads that request again.
+The reference is Debian's cfssl 1.2.0, which lacks ed25519 and treats URIs as DNS names; these are not compared. Known
+differences: subject strings are UTF8String where Go writes PrintableString (values are compared); duplicate hosts appear once;
+the CSR of a CA always has the CA flag, cfssl's only if the file has a section `ca`.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ def ours(directory: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Resul
 
 
 def facts(directory: Path, bare: str) -> Mapping[str, object]:
-    """All that two certificates of one meaning have in common: all but keys, serial numbers, the second they were made."""
+    """Everything that must be equal: all but keys, serial numbers and the second of creation."""
     certificate = x509.load_pem_x509_certificate((directory / f"{bare}.pem").read_bytes())
     request = x509.load_pem_x509_csr((directory / f"{bare}.csr").read_bytes())
     key_pem = (directory / f"{bare}-key.pem").read_bytes()
@@ -121,7 +120,7 @@ def facts(directory: Path, bare: str) -> Mapping[str, object]:
         "signed with": certificate.signature_algorithm_oid,
         "extensions": extensions(certificate),
         "key": key_pem.splitlines()[0],
-        "key size": getattr(certificate.public_key(), "key_size"),  # noqa: B009  of any kind of key that has one
+        "key size": getattr(certificate.public_key(), "key_size"),  # noqa: B009  not every key type has it
         "request": subject(request.subject),
         "request signed with": request.signature_algorithm_oid,
         "request extensions": [found for found in extensions(request) if found[0] != BASIC_CONSTRAINTS],
@@ -134,7 +133,7 @@ def subject(name: x509.Name) -> list[object]:
 
 
 def extensions(holder: x509.Certificate | x509.CertificateSigningRequest) -> list[tuple[str, bool, object]]:
-    """Number, criticality and bytes, in order; for identifiers of keys, whether they are this key's."""
+    """OID, criticality and bytes, in order; for key identifiers, whether they identify this key."""
     found: list[tuple[str, bool, object]] = []
     for extension in holder.extensions:
         value: object = extension.value.public_bytes()
@@ -146,7 +145,7 @@ def extensions(holder: x509.Certificate | x509.CertificateSigningRequest) -> lis
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with cfssl's authority `ca` and a configuration with all PROFILES."""
+    """A directory with a CA by cfssl and a configuration with all PROFILES."""
     directory = tmp_path_factory.mktemp("cfssl")
     cfssl_gencert(directory, "ca", "-initca", write_json(directory / "ca-csr.json", AUTHORITIES["tutorial"]))
     default = {"expiry": "87600h", "crl_url": "http://ca.example/default-crl"}
@@ -155,7 +154,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def both(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: object, *words: str) -> None:
-    """The same line for both programs: `theirs` and `ours` in `tmp_path`."""
+    """Run both programs with the same arguments: `theirs` and `ours` in `tmp_path`."""
     csr = write_json(tmp_path / "etcd-csr.json", request)
     line = [f"-ca={authority}/ca.pem", f"-ca-key={authority}/ca-key.pem", f"-config={authority}/ca-config.json", *words, csr]
     cfssl_gencert(tmp_path, "theirs", *line)
@@ -182,18 +181,18 @@ def test_profiles(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_made_at_once(tmp_path)
 
 
-def test_hostname_takes_the_place_of_hosts(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostname_replaces_hosts(authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csr = write_json(tmp_path / "etcd-csr.json", {"CN": "x", "hosts": ["a"]})
     line = [f"-ca={authority}/ca.pem", f"-ca-key={authority}/ca-key.pem", "-hostname=b,10.0.0.9,::1", csr]
     cfssl_gencert(tmp_path, "theirs", *line)
     assert ours(tmp_path, monkeypatch, *line, "-bare", "ours").exit_code == 0
     made, theirs = facts(tmp_path, "ours"), facts(tmp_path, "theirs")
-    # cfssl leaves the old hosts in the request, which nobody reads again; ours asks for what it got.
+    # cfssl keeps the old hosts in the CSR; ours has the issued ones.
     assert {**made, "request extensions": None} == {**theirs, "request extensions": None}
 
 
 @pytest.mark.parametrize("name", AUTHORITIES)
-def test_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_cas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     csr = write_json(tmp_path / "ca-csr.json", AUTHORITIES[name])
     cfssl_gencert(tmp_path, "theirs", "-initca", csr)
     result = ours(tmp_path, monkeypatch, "-initca", csr, "-bare", "ours")
@@ -202,7 +201,7 @@ def test_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str)
     assert_made_at_once(tmp_path)
 
 
-def test_an_authority_keeps_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_keeps_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     csr = write_json(tmp_path / "ca-csr.json", AUTHORITIES["plain"])
     cfssl_gencert(tmp_path, "ca", "-initca", csr)
     before = (tmp_path / "ca-key.pem").read_bytes()
@@ -217,7 +216,7 @@ def test_an_authority_keeps_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @needs_openssl
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
-def test_each_signs_with_the_others_authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_each_signs_with_the_others_ca(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     csr = write_json(tmp_path / "etcd-csr.json", {**TUTORIAL, "key": {"algo": "ecdsa", "size": 256}})
     request = write_json(
         tmp_path / "ca-csr.json", {"CN": f"ca {kind}", "key": {"algo": kind, "size": 2048 if kind == "rsa" else 256}}
@@ -271,7 +270,7 @@ def test_cfssl_signs_our_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"CN": "x"}, ""),
     ],
 )
-def test_both_refuse(
+def test_both_reject_the_request(
     authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_file: object, profile: str
 ) -> None:
     csr = write_json(tmp_path / "etcd-csr.json", request_file)
@@ -299,7 +298,7 @@ def test_both_refuse(
         {"signing": []},
     ],
 )
-def test_both_refuse_the_configuration(
+def test_both_reject_the_configuration(
     authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: object
 ) -> None:
     csr = write_json(tmp_path / "etcd-csr.json", {"CN": "x", "hosts": ["a"]})
@@ -314,12 +313,12 @@ def test_both_refuse_the_configuration(
 @pytest.mark.parametrize(
     ("config", "profile", "text"),
     [
-        ({"expiry": "1h", "usages": USAGES}, "kuber", "there is no profile 'kuber'; did you mean 'kubernetes'?"),
-        ({"expiry": "1h", "usages": [*USAGES, "sever auth"]}, "", "no such usage: 'sever auth'; did you mean 'server auth'?"),
-        ({"expiry": "1h", "usages": USAGES, "expirey": "2h"}, "", "there is no such key; did you mean 'expiry'?"),
+        ({"expiry": "1h", "usages": USAGES}, "kuber", "profile 'kuber'; did you mean 'kubernetes'?"),
+        ({"expiry": "1h", "usages": [*USAGES, "sever auth"]}, "", "unknown usage: 'sever auth'; did you mean 'server auth'?"),
+        ({"expiry": "1h", "usages": USAGES, "expirey": "2h"}, "", "unknown key; did you mean 'expiry'?"),
     ],
 )
-def test_where_cfssl_passes_over_a_slip_it_is_refused(
+def test_misspelt_names_that_cfssl_ignores_are_rejected(
     authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: object, profile: str, text: str
 ) -> None:
     csr = write_json(tmp_path / "etcd-csr.json", {"CN": "x", "hosts": ["a"]})

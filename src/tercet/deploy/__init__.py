@@ -1,19 +1,19 @@
-"""From one cluster file to a running cluster on real hosts, over SSH, with systemd: facts, plan, apply.
+"""Deploy and operate a cluster on hosts with systemd, over SSH, from one cluster file: facts, plan, apply.
 
     deployment = Deployment(load(Path("cluster.yaml")))
     await deployment.apply()
 
-Names are imported when they are first used: whoever only reads a cluster file need not wait for SSH to be loaded.
+Names are imported on first use, so that reading a cluster file does not import asyncssh.
 
-The folders are in the order in which an `apply` needs them, and each imports only from some of those before it:
+The packages, in dependency order; each imports only from some of those before it:
 
-    cluster/  what is wanted: cluster.yaml        draft/    a cluster.yaml to begin with
-    ssh/      hosts, and what can be done there   release/  the engine as one file
-    facts/    what is, and what stands in the way members/  what the members say, start and stop
-    plan/     the steps from what is to what is wanted
-    run/      plans carried out
+    cluster/  the cluster file                draft/    creation of a cluster file
+    ssh/      connections to hosts            release/  the engine as an artifact
+    facts/    state of hosts, preflight       members/  client calls, services, journals
+    plan/     the steps to the target state
+    run/      execution of plans
 
-`deployment.py` is all of it as an object, and what this door shows.
+`deployment.py` is the public API, exported here.
 """
 
 from importlib import import_module

@@ -1,12 +1,12 @@
-"""A cluster on its hosts, as an object: what `tercet deploy` does, for whoever would rather do it from Python.
+"""The Python API of `tercet deploy`: a cluster on its hosts as an object.
 
     deployment = Deployment(load(Path("cluster.yaml")))
-    plan = await deployment.plan()          # reads only
-    await deployment.apply()                # does what the plan says; again: nothing
+    plan = await deployment.plan()          # read-only
+    await deployment.apply()                # executes the plan; safe to repeat
     for health in await deployment.health(): ...
 
-Each call connects to the hosts and hangs up when it is done. A host that cannot be reached is one clear error before anything
-is changed anywhere; `status` and `health` report it instead.
+Each call connects to the hosts and disconnects at the end. An unreachable host is an error before anything is changed; `status`
+and `health` report it instead.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from tercet.errors import ConfigError
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]
 
 Confirm = Callable[[Plan], Awaitable[bool]]
-"""Shown what will be done; False: nothing is."""
+"""Receives the plan; returns False to change nothing."""
 
 
 class Deployment:
-    """accept_new: accept and remember host keys that are not known yet. ask_password: asked for sudo's password where one is
-    wanted. on_event: told of every step's states while something is carried out; never a secret.
+    """accept_new: accept unknown SSH host keys and add them to known_hosts. ask_password: called if sudo requires a password.
+    on_event: called on every state change of a step; events contain no secrets.
     """
 
     def __init__(
@@ -59,39 +59,39 @@ class Deployment:
         self._on_event = on_event or silent
 
     async def preflight(self) -> list[Finding]:
-        """Everything that stands in the way of a deployment, and what is well, on every host."""
+        """The results of all checks on every host."""
         async with self._connected() as hosts:
             return await preflight(self.cluster, hosts)
 
     async def plan(self) -> Plan:
-        """What `apply` would do. Touches nothing. Raises HostError, ConfigError, DeployError."""
+        """The steps of `apply`. Changes nothing. Raises HostError, ConfigError, DeployError."""
         async with self._all_connected() as hosts, Members(self.cluster, hosts) as members:
-            return await applying.draft(self.cluster, hosts, members, self._on_event)
+            return await applying.make_plan(self.cluster, hosts, members, self._on_event)
 
     async def apply(self, confirm: Confirm | None = None) -> Plan:
-        """Make the hosts as the cluster file says. Returns what was done: an empty plan if there was nothing to do.
+        """Change the hosts to match the cluster file. Returns the executed plan, which is empty if there was nothing to do.
 
-        confirm: asked before anything is changed, unless there is nothing to do; a no raises Declined.
-        Raises HostError, ConfigError, PreflightFailed, DeployError with all that failed, Interrupted.
+        confirm: called with a non-empty plan before anything is changed; False raises Declined.
+        Raises HostError, ConfigError, PreflightFailed, DeployError with all failures, Interrupted.
         """
         async with self._changing() as (hosts, members):
             return await applying.apply(self.cluster, hosts, members, confirm, self._on_event)
 
     async def restart(self, names: Collection[str] = ()) -> None:
         """Restart these members, or all, one at a time, the leader last; each only while all others are healthy."""
-        self._must_know(names)
+        self._require_known(names)
         async with self._changing() as (hosts, members):
             wanted = set(names) or {spec.name for spec in self.cluster.hosts}
             plan = await rolling.restart_plan(self.cluster, hosts, members, wanted)
             await self._execute(plan, hosts)
 
     async def destroy_plan(self, keep_data: bool) -> Plan:
-        """What `destroy` would do. Touches nothing."""
+        """The steps of `destroy`. Changes nothing."""
         async with self._all_connected() as hosts:
             return await destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data)
 
     async def destroy(self, *, keep_data: bool, confirm: Confirm | None = None) -> Plan:
-        """Stop the members and remove what apply has put on the hosts; with `keep_data`, all but data and backups."""
+        """Stop the members and remove what apply has installed; `keep_data` keeps data and backups."""
         async with self._changing() as (hosts, _):
             plan = await destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data)
             if not plan.is_empty:
@@ -101,21 +101,21 @@ class Deployment:
             return plan
 
     async def status(self) -> list[MemberStatus]:
-        """Every member, in the file's order. A host that is not reached is an entry with an error."""
+        """Every member, in the order of the file. An unreachable host is an entry with an error."""
         async with self._connected() as hosts, Members(self.cluster, hosts) as members:
             names = [spec.name for spec in self.cluster.hosts]
             return list(await asyncio.gather(*(self._status(name, hosts[name], members) for name in names)))
 
     async def health(self) -> list[MemberHealth]:
-        """Every member, in the file's order: can it answer a linearizable read, and is no alarm raised?"""
+        """Every member, in the order of the file: healthy if it answers a linearizable read and has no alarm."""
         async with self._connected() as hosts, Members(self.cluster, hosts) as members:
             return await members.health()
 
     async def logs(
         self, names: Collection[str] = (), *, follow: bool = False, lines: int = 20
     ) -> AsyncIterator[tuple[str, str]]:
-        """(member, line) of the journals of these members' units, or of all; as they come, with `follow`."""
-        self._must_know(names)
+        """(member, line) from the journals of these members, or of all; `follow` streams new lines."""
+        self._require_known(names)
         async with self._all_connected(names or None) as hosts:
             entries = follow_logs(self.cluster, hosts, follow=follow, lines=lines)
             async with contextlib.aclosing(entries):
@@ -123,9 +123,9 @@ class Deployment:
                     yield entry
 
     def environment(self, name: str | None = None) -> dict[str, str]:
-        """The variables with which etcdctl and tercetctl talk to one member, or to all."""
+        """Environment variables for etcdctl and tercetctl, for one member or all."""
         if name is not None:
-            self._must_know([name])
+            self._require_known([name])
         endpoints = self.cluster.endpoints() if name is None else [self.cluster.client_url(self.cluster.host(name))]
         environment = {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": ",".join(endpoints)}
         if self.cluster.tls.enabled:
@@ -162,11 +162,11 @@ class Deployment:
             certificate_days=days,
         )
 
-    def _must_know(self, names: Collection[str]) -> None:
+    def _require_known(self, names: Collection[str]) -> None:
         known = [spec.name for spec in self.cluster.hosts]
         for name in names:
             if name not in known:
-                raise ConfigError(f"{self.cluster.path}: there is no host named {name}; there are {', '.join(known)}")
+                raise ConfigError(f"{self.cluster.path}: no host named {name}; hosts: {', '.join(known)}")
 
     async def _execute(self, plan: Plan, hosts: Mapping[str, Host]) -> None:
         async with locked_hosts(hosts.values(), unit=self.cluster.service.unit):
@@ -174,7 +174,7 @@ class Deployment:
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
-        """All hosts, and nobody else who changes them from this file. Raises Interrupted where it was only looked so far."""
+        """All hosts, under the lock of the cluster file. Raises Interrupted if cancelled before execution."""
         try:
             with locked(self.cluster.path):
                 async with self._all_connected() as hosts, Members(self.cluster, hosts) as members:
@@ -189,7 +189,7 @@ class Deployment:
 
     @contextlib.asynccontextmanager
     async def _all_connected(self, names: Collection[str] | None = None) -> AsyncIterator[Mapping[str, Host]]:
-        """All of them, or an error that names those which are not."""
+        """All hosts. Raises DeployError with the unreachable ones."""
         async with self._connected(names) as hosts:
             failures = [host for host in hosts.values() if isinstance(host, HostError)]
             if failures:
@@ -198,7 +198,7 @@ class Deployment:
 
 
 async def _as_root(hosts: Mapping[str, Host | HostError]) -> dict[str, Host | HostError]:
-    """Each host once it lets us be root: where passwords are asked for, in the file's order, before anything else is shown."""
+    """Become root on each host in the order of the file, so that all password prompts come first."""
     found: dict[str, Host | HostError] = {}
     for name, host in hosts.items():
         found[name] = host

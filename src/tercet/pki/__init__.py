@@ -1,4 +1,4 @@
-"""Certificates: made as cfssl makes them, explained when they are refused, and kept ready for a cluster on this host."""
+"""Certificates: issued like cfssl does, explained when they are rejected, and managed for a local cluster."""
 
 from tercet.pki.authority import Authority, Pair
 from tercet.pki.certificate import CertificateAndKey, days_left, load_ca

@@ -1,10 +1,10 @@
-"""Who signs whose certificate? An authority: one ECDSA P-256 key that signs the certificates of members or of clients.
+"""A CA in a directory, for `tercet up`: one ECDSA P-256 key that signs the certificates of members or of clients.
 
     authority = Authority.load_or_create(directory, "ca", "tercet clients")
     pair = authority.ensure(directory, "client", common_name="root", client=True)
 
-`ensure` keeps what is there as long as it is good (signed by this authority, its own key beside it, the names asked for, days
-left) and makes it anew otherwise, so it may be called at each start.
+`ensure` keeps a valid pair (signed by this CA, matching key, same names, not about to expire) and replaces it otherwise, so it
+can be called at each start.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cryptography.x509.oid import NameOID
 
 from tercet.errors import ConfigError
 from tercet.pki.certificate import CertificateAndKey, days_left, load_pair
-from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, close_to_others, write_all
+from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, restrict_mode, write_all
 from tercet.pki.issue import Issued, Profile, Request, init_ca, issue_as
 from tercet.pki.names import hosts_of
 from tercet.pki.usages import CLIENT, SERVER
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
-RENEW_DAYS = 30  # what ends sooner is renewed at the next start
+RENEW_DAYS = 30  # certificates that expire sooner are renewed at the next start
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates; its own certificate is what others trust (`certificate_path`)."""
+    """Signs certificates. Others trust its certificate (`certificate_path`)."""
 
     def __init__(self, signer: CertificateAndKey, files: Pair) -> None:
         self.certificate = signer.certificate
@@ -47,7 +47,7 @@ class Authority:
 
     @classmethod
     def load_or_create(cls, directory: Path, name: str, common_name: str, *, now: datetime | None = None) -> Authority:
-        """The authority `directory/name.crt` and `.key`; made if absent, or if about to expire. Raises ConfigError."""
+        """The CA in `directory/name.crt` and `.key`; created if missing or about to expire. Raises ConfigError."""
         files = Pair(directory / f"{name}.crt", directory / f"{name}.key")
         now = now or datetime.now(UTC)
         if files.certificate.exists():
@@ -69,19 +69,19 @@ class Authority:
         client: bool = False,
         now: datetime | None = None,
     ) -> Pair:
-        """A good certificate `directory/name.crt` with `name.key`, kept or made.
+        """A valid pair `directory/name.crt` and `name.key`, existing or new.
 
-        hosts: DNS names and IP addresses it is for. server, client: what it may be used as.
+        hosts: DNS names and IP addresses. server, client: extended key usages.
         """
         files = Pair(directory / f"{name}.crt", directory / f"{name}.key")
         now = now or datetime.now(UTC)
-        if not self._is_good(files, common_name, hosts, now):
+        if not self._is_valid(files, common_name, hosts, now):
             usages = ("signing", *([SERVER] * server), *([CLIENT] * client))
             profile = Profile(usages=usages, expiry=timedelta(days=CERTIFICATE_DAYS))
             _write(files, issue_as(self._signer, Request(common_name, hosts=tuple(hosts)), profile, now=now))
         return files
 
-    def _is_good(self, files: Pair, common_name: str, hosts: Sequence[str], now: datetime) -> bool:
+    def _is_valid(self, files: Pair, common_name: str, hosts: Sequence[str], now: datetime) -> bool:
         try:
             certificate = _read(files).certificate
             certificate.verify_directly_issued_by(self.certificate)
@@ -93,14 +93,13 @@ class Authority:
 
 
 def _read(files: Pair) -> CertificateAndKey:
-    """Both files, if they belong together. Raises ConfigError naming the files."""
+    """A certificate and its key. Raises ConfigError naming the files."""
     try:
         pair = load_pair(files.certificate, files.key)
-        close_to_others(files.key)
+        restrict_mode(files.key)
     except (ConfigError, OSError) as error:
         raise ConfigError(
-            f"cannot use the certificate {files.certificate} with {files.key}: {error}; "
-            f"if nothing relies on them any more, remove both to have them made anew"
+            f"cannot use certificate {files.certificate} with key {files.key}: {error}; to replace them, remove both files"
         ) from error
     return pair
 

@@ -1,6 +1,6 @@
-"""What is in a certificate file, and is it one that may sign others? Reading only; whatever cannot be read is a ConfigError.
+"""Reading certificate files. Unreadable files are ConfigErrors.
 
-ca = load_ca(Path("ca.pem"), Path("ca-key.pem"))       # an authority: checked that it is one, and that the key is its own
+ca = load_ca(Path("ca.pem"), Path("ca-key.pem"))       # checks that it is a CA and that the key matches
 days_left(path.read_bytes())
 """
 
@@ -20,27 +20,27 @@ from tercet.pki import keys, usages
 
 @dataclass(frozen=True)
 class CertificateAndKey:
-    """An authority in memory. `repr` shows no key."""
+    """A certificate with its private key. `repr` omits the key."""
 
     certificate: x509.Certificate
     key: keys.PrivateKey = field(repr=False)
 
     @property
     def pem(self) -> bytes:
-        """The certificate alone."""
+        """The certificate, without the key."""
         return self.certificate.public_bytes(Encoding.PEM)
 
 
 def load_ca(certificate: Path, key: Path, *, password: bytes | None = None) -> CertificateAndKey:
-    """An authority from its two files (PEM), whoever made them. Raises ConfigError naming the file."""
+    """Load a CA from its two files (PEM). Raises ConfigError naming the file."""
     loaded = load_pair(certificate, key, password=password)
     if not is_ca(loaded.certificate):
-        raise ConfigError(f"{certificate}: not the certificate of an authority (CA), so nothing can be signed with it")
+        raise ConfigError(f"{certificate}: not a CA certificate")
     return loaded
 
 
 def load_pair(certificate: Path, key: Path, *, password: bytes | None = None) -> CertificateAndKey:
-    """A certificate and the key that belongs to it (PEM files). Raises ConfigError naming the file."""
+    """Load a certificate and its key (PEM files). Raises ConfigError naming the file."""
     loaded = read_certificate(certificate)
     secret = keys.from_pem(_read(key), key, password=password)
     if secret.public_key() != loaded.public_key():
@@ -59,13 +59,13 @@ def parse_certificates(pem: bytes, source: object) -> list[x509.Certificate]:
         found = x509.load_pem_x509_certificates(pem)
         for certificate in found:
             _ = certificate.extensions, certificate.public_key(), certificate.subject, certificate.issuer
-    except Exception as error:  # damaged ones raise whatever the parser of the damaged part raises
-        raise ConfigError(f"{source}: no certificate that can be read (PEM): {error}") from error
+    except Exception as error:  # the parser raises various exceptions for damaged certificates
+        raise ConfigError(f"{source}: no readable certificate (PEM): {error}") from error
     return found
 
 
 def is_ca(certificate: x509.Certificate) -> bool:
-    """Whether it may sign others."""
+    """Whether it may sign other certificates."""
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
@@ -74,14 +74,14 @@ def is_ca(certificate: x509.Certificate) -> bool:
 
 
 def path_length_of(certificate: x509.Certificate) -> int | None:
-    """How many authorities may stand between it and a certificate of a member; None: any number."""
+    """The path length constraint: how many intermediate CAs may follow; None for no limit."""
     with contextlib.suppress(x509.ExtensionNotFound):
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
     return None
 
 
 def days_left(certificate: bytes | x509.Certificate, *, now: datetime | None = None) -> float:
-    """Days until it ends; less than zero when it has. Raises ConfigError where `certificate` is none."""
+    """Days until expiry; negative after it. Raises ConfigError for an unreadable certificate."""
     if isinstance(certificate, bytes):
         certificate = parse_certificates(certificate, "certificate")[0]
     return (certificate.not_valid_after_utc - (now or datetime.now(UTC))) / timedelta(days=1)

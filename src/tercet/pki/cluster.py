@@ -1,7 +1,7 @@
-"""The certificates of one cluster on this host, in one directory, made at the first start and kept.
+"""The certificates of a local cluster (`tercet up`), in one directory, created at the first start.
 
-Two authorities, not one: `ca` signs what clients and client listeners show, `peer-ca` what members show each other. With a
-single authority every client's certificate would also open the peer port, and whoever may read a key could speak as a member.
+Two CAs: `ca` signs the certificates of clients and client listeners, `peer-ca` those of peers. With a single CA every client
+certificate would be accepted on the peer ports, and its owner could impersonate a member.
 
     ca.crt ca.key  peer-ca.crt peer-ca.key  client.crt client.key  NAME-server.crt/.key  NAME-peer.crt/.key   (keys: mode 0600)
 """
@@ -20,7 +20,7 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class ClusterCertificates:
-    """All files of a cluster: the two authorities' certificates, the client's pair, and two pairs of each member."""
+    """The files of a cluster: two CA certificates, the client's pair, and two pairs per member."""
 
     ca: Path
     peer_ca: Path
@@ -32,14 +32,14 @@ class ClusterCertificates:
 def ensure_certificates(
     directory: Path, members: Sequence[str], *, hosts: Sequence[str] = LOOPBACK_HOSTS, now: datetime | None = None
 ) -> ClusterCertificates:
-    """Make what is missing in `directory`, renew what is about to expire, keep the rest. Raises ConfigError, OSError."""
+    """Create missing files in `directory`, renew those about to expire, keep the others. Raises ConfigError, OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     clients = Authority.load_or_create(directory, "ca", "tercet client authority", now=now)
     peers = Authority.load_or_create(directory, "peer-ca", "tercet peer authority", now=now)
-    # The user `root` is the name that etcd's auth, once enabled, takes from a certificate; so this one keeps its rights.
+    # etcd's auth takes the user name from the common name; as `root` this client keeps full rights when auth is enabled.
     client = clients.ensure(directory, "client", common_name="root", client=True, now=now)
-    # A member dials its own client port (the JSON gateway) and its peers' ports, so both kinds are client certificates as well.
+    # A member connects to its own client port (the JSON gateway) and to its peers, so both pairs need `client auth`.
     return ClusterCertificates(
         ca=clients.certificate_path,
         peer_ca=peers.certificate_path,

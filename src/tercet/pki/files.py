@@ -1,8 +1,8 @@
-"""Secrets on disk: a private key is never readable by others, not even for the moment between creation and chmod.
+"""Writing of keys and certificates. A private key is never readable by others, not even between creation and chmod.
 
-A file is made under a temporary name with O_EXCL and its final mode, then renamed over the old one: whoever reads it sees the
-old file or the new one, and a link planted under the temporary name is refused instead of followed. What belongs together (a
-key and its certificate) is written in full before the first of the files is replaced.
+A file is created under a temporary name with O_EXCL and its final mode, then renamed, so that readers see the old or the new
+file, and a symlink planted under the temporary name is rejected. A key and its certificate are both written in full before the
+first rename.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ CERTIFICATE_MODE = 0o644
 
 
 def write(path: Path, content: bytes, *, mode: int) -> None:
-    """Put `content` at `path`, whole or not at all. Raises OSError."""
+    """Write a file atomically. Raises OSError."""
     write_all([(path, content, mode)])
 
 
 def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = False) -> None:
-    """Put each content at its path, with its mode. Each file is replaced whole, none before all are on disk. Raises OSError.
+    """Write (path, content, mode) files. All are on disk before the first is renamed. Raises OSError.
 
-    keep_owners: a file that is replaced stays its owner's. Only for files that are known to be in the right hands: who could
-    plant one would be given the key.
+    keep_owners: a replaced file keeps its owner. Only for files with a trusted owner: an attacker who creates the file first
+    would receive the key.
     """
     prepared: list[tuple[Path, Path]] = []
     try:
@@ -48,7 +48,7 @@ def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = F
         raise
 
 
-def close_to_others(path: Path) -> None:
-    """A key that somebody copied here with a loose mode is closed before it is used again."""
+def restrict_mode(path: Path) -> None:
+    """Set the mode of a key file that is readable by others to 0600."""
     if path.stat().st_mode & 0o077:
         path.chmod(KEY_MODE)

@@ -1,12 +1,12 @@
-"""How is a certificate made? A request says what for, a profile says what it may do and how long, an authority signs.
+"""Issuing certificates: a request has subject and names, a profile has usages and lifetime, a CA signs.
 
     ca = load_ca(Path("ca.pem"), Path("ca-key.pem"))
     issued = issue(ca, Request("etcd", hosts=("127.0.0.1", "10.0.0.1")), usages=("server auth", "client auth"), days=365)
     issued.certificate, issued.key, issued.request      # PEM; `certificate, key, request = issued` works as well
 
-The one place where certificates are built: for `tercet up`, `tercet pki` and `tercet deploy`. The result is what cfssl would
-make of the same request, extension by extension and in its order; the subject's texts are UTF8String throughout, and a lifetime
-begins at a full minute that has passed. Nothing here reads or writes a file, and no text or `repr` shows a key.
+All certificates of `tercet up`, `tercet pki` and `tercet deploy` are built here. The result equals cfssl's for the same
+request, extension by extension and in its order, except that subject strings are always UTF8String and a lifetime starts at a
+past full minute. Nothing here reads or writes files, and no text or `repr` contains a key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tercet.pki import keys, names
 from tercet.pki import usages as known_usages
 from tercet.pki.certificate import CertificateAndKey, path_length_of
 
-BACKDATE = timedelta(minutes=5)  # members whose clocks are behind must not find it "not yet valid"
+BACKDATE = timedelta(minutes=5)  # tolerance for members whose clocks are behind
 CA_EXPIRY = timedelta(hours=43800)  # five years, as cfssl's
 DAYS = 365.0
 
@@ -37,10 +37,10 @@ Extension = tuple[x509.ExtensionType, bool]  # and whether it is critical
 
 @dataclass(frozen=True)
 class Request:
-    """What a certificate is asked for.
+    """Subject, names and key of a certificate.
 
     hosts: IP addresses, DNS names, email addresses, URIs. names: groups of the fields C, ST, L, O, OU, SerialNumber.
-    key_size: bits; None for the usual size of the algorithm (rsa, ecdsa or ed25519).
+    key_size: bits; None for the default of the algorithm (rsa, ecdsa or ed25519).
     """
 
     common_name: str
@@ -51,13 +51,13 @@ class Request:
     serial_number: str = ""
 
     def subject(self) -> x509.Name:
-        """Raises ConfigError where a field cannot be."""
+        """Raises ConfigError for an invalid field."""
         return names.subject(self.common_name, self.names, self.serial_number)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What the signer grants. `not_before` and `not_after`, if given, take the place of `backdate` and `expiry`."""
+    """Usages and lifetime. `not_before` and `not_after`, if set, replace `backdate` and `expiry`."""
 
     usages: tuple[str, ...] = known_usages.TLS_USAGES
     expiry: timedelta = timedelta(days=DAYS)
@@ -73,26 +73,28 @@ class Profile:
     allowed_names: re.Pattern[str] | None = None
 
     def validity(self, now: datetime) -> tuple[datetime, datetime]:
-        """From when to when. Raises ConfigError."""
+        """Start and end. Raises ConfigError."""
         try:
             start = self.not_before or now.replace(second=0, microsecond=0) - self.backdate
             end = self.not_after or start + self.expiry
         except OverflowError as error:
-            raise ConfigError("a lifetime that ends after the year 9999") from error
+            raise ConfigError("the certificate would expire after the year 9999") from error
         if end <= start:
-            raise ConfigError(f"a certificate that ends ({end:%Y-%m-%d %H:%M}) before it begins ({start:%Y-%m-%d %H:%M})")
+            raise ConfigError(
+                f"the certificate would expire ({end:%Y-%m-%d %H:%M}) before it is valid ({start:%Y-%m-%d %H:%M})"
+            )
         return start, end
 
 
 class Issued(NamedTuple):
-    """All PEM. `certificate` and `request` are public; `key` belongs into a file of mode 0600 and nowhere else."""
+    """PEM texts. `certificate` and `request` are public; `key` must only be written to a file of mode 0600."""
 
     certificate: bytes
     key: bytes
     request: bytes
 
     def pair(self) -> CertificateAndKey:
-        """The certificate and its key, ready to sign with if it is an authority's."""
+        """The certificate and its key, for signing if it is a CA."""
         return CertificateAndKey(x509.load_pem_x509_certificate(self.certificate), keys.from_pem(self.key, "the key"))
 
     def __repr__(self) -> str:
@@ -108,9 +110,9 @@ def issue(
     expiry: timedelta | None = None,
     now: datetime | None = None,
 ) -> Issued:
-    """A certificate for a new key. What a key in TLS must be able to do is added where `usages` names only roles.
+    """A certificate for a new key. If `usages` has only extended key usages, the key usages of TLS are added.
 
-    expiry: takes the place of `days`. Raises ConfigError.
+    expiry: replaces `days`. Raises ConfigError.
     """
     granted = known_usages.with_key_usage(usages, request.key_algorithm)
     return issue_as(ca, request, Profile(usages=granted, expiry=expiry or timedelta(days=days)), now=now)
@@ -125,12 +127,12 @@ def init_ca(
     key: keys.PrivateKey | None = None,
     now: datetime | None = None,
 ) -> Issued:
-    """An authority of its own: a certificate signed by its own key. key: keep this one instead of making one.
+    """A self-signed CA. key: use this key instead of generating one.
 
     Raises ConfigError.
     """
     if not request.subject().rdns:
-        raise ConfigError("an authority needs a name: CN, or one of C, ST, L, O, OU")
+        raise ConfigError("a CA requires a subject: CN, or one of C, ST, L, O, OU")
     profile = Profile(usages=known_usages.CA_USAGES, expiry=expiry, backdate=backdate, is_ca=True, path_length=path_length)
     return _make(None, request, profile, key, now)
 
@@ -143,11 +145,11 @@ def issue_as(
     key: keys.PrivateKey | None = None,
     now: datetime | None = None,
 ) -> Issued:
-    """A certificate that `profile` describes. key: keep this one instead of making one. Raises ConfigError."""
-    _require_alive(ca.certificate, now or datetime.now(UTC))
+    """A certificate by `profile`. key: use this key instead of generating one. Raises ConfigError."""
+    _require_valid(ca.certificate, now or datetime.now(UTC))
     _require_allowed(request, profile)
     if profile.is_ca:
-        _require_room_below(ca.certificate, profile)
+        _require_path_length(ca.certificate, profile)
     return _make(ca, request, profile, key, now)
 
 
@@ -159,14 +161,14 @@ def renew(
     expiry: timedelta | None = None,
     now: datetime | None = None,
 ) -> Issued:
-    """`old` again: the same subject, names, usages and kind of key, with a new serial number and a new time.
+    """Renew `old`: same subject, names, usages and key type, with a new serial number and lifetime.
 
-    ca: who signs; None for an authority that signs itself. key: keep this one instead of making one like it.
-    expiry: how long from now; else as long as `old` was meant for. Raises ConfigError.
+    ca: signer; None for a self-signed CA. key: use this key instead of generating one. expiry: new lifetime; by default the
+    lifetime of `old`. Raises ConfigError.
     """
     now = now or datetime.now(UTC)
     if ca is not None:
-        _require_alive(ca.certificate, now)
+        _require_valid(ca.certificate, now)
     key = key or keys.generate(*keys.like(old.public_key()))
     lifetime = expiry or old.not_valid_after_utc - old.not_valid_before_utc
     extensions = [_renewed(extension, ca, key) for extension in old.extensions if extension.oid not in _OF_ONE_ISSUE]
@@ -177,7 +179,7 @@ def renew(
 def _make(
     ca: CertificateAndKey | None, request: Request, profile: Profile, key: keys.PrivateKey | None, now: datetime | None
 ) -> Issued:
-    """Build and sign; without `ca`, it signs itself."""
+    """Build and sign; self-signed without `ca`."""
     key = key or keys.generate(request.key_algorithm, request.key_size)
     subject = request.subject()
     alternatives = names.alternative_names(request.hosts)
@@ -213,7 +215,7 @@ def _signed(
 def _request(
     subject: x509.Name, alternatives: Sequence[x509.GeneralName], extensions: Sequence[Extension], key: keys.PrivateKey
 ) -> x509.CertificateSigningRequest:
-    """What cfssl leaves beside a certificate: its subject and names as they were asked for, and whether for an authority."""
+    """The CSR that cfssl writes beside a certificate: requested subject and names, and the CA flag."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
@@ -224,12 +226,12 @@ def _request(
 
 
 def _renewed(extension: x509.Extension[x509.ExtensionType], ca: CertificateAndKey | None, key: keys.PrivateKey) -> Extension:
-    """The same, unless it names a key."""
+    """The same extension, updated if it identifies a key."""
     value = extension.value
     if isinstance(value, x509.SubjectKeyIdentifier):
         value = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     elif isinstance(value, x509.AuthorityKeyIdentifier) and ca is not None:
-        value = _identifier_of_the_signer(ca.certificate)
+        value = _authority_key_identifier(ca.certificate)
     return value, extension.critical
 
 
@@ -241,10 +243,10 @@ def _extensions(
     *,
     named: bool,
 ) -> list[Extension]:
-    """All extensions, in cfssl's order. named: whether there is a subject."""
+    """All extensions, in cfssl's order. named: whether the subject is not empty."""
     bits, roles = known_usages.key_usage(profile.usages), known_usages.roles(profile.usages)
     made: list[Extension] = []
-    if profile.is_ca:  # as cfssl does: an authority keeps only its addresses
+    if profile.is_ca:  # like cfssl: a CA keeps only its IP addresses
         alternatives = [name for name in alternatives if isinstance(name, x509.IPAddress)]
     if bits:
         made.append((bits, True))
@@ -253,11 +255,13 @@ def _extensions(
     made.append((x509.BasicConstraints(ca=profile.is_ca, path_length=profile.path_length if profile.is_ca else None), True))
     made.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
     if signer:
-        made.append((_identifier_of_the_signer(signer.certificate), False))
+        made.append((_authority_key_identifier(signer.certificate), False))
     if profile.ocsp_url or profile.issuer_urls:
         made.append((_authority_information(profile), False))
     if alternatives:
-        made.append((x509.SubjectAlternativeName(alternatives), not named))  # RFC 5280, 4.2.1.6: critical if it is all there is
+        made.append(
+            (x509.SubjectAlternativeName(alternatives), not named)
+        )  # RFC 5280, 4.2.1.6: critical if the subject is empty
     if profile.crl_url:
         place = [x509.UniformResourceIdentifier(profile.crl_url)]
         made.append((x509.CRLDistributionPoints([x509.DistributionPoint(place, None, None, None)]), False))
@@ -266,13 +270,13 @@ def _extensions(
     return made
 
 
-def _identifier_of_the_signer(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def _authority_key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     try:
         named = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
         public_key = certificate.public_key()
         if not isinstance(public_key, keys.PublicKey):
-            raise ConfigError("the authority's key is of a kind that is not supported") from None
+            raise ConfigError("unsupported type of CA key") from None
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key)
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
 
@@ -285,32 +289,30 @@ def _authority_information(profile: Profile) -> x509.AuthorityInformationAccess:
     )
 
 
-def _require_alive(certificate: x509.Certificate, now: datetime) -> None:
-    """cfssl would sign, and every client would refuse the result with a word about the wrong certificate."""
-    who = f"the authority {names.subject_text(certificate.subject)}"
+def _require_valid(certificate: x509.Certificate, now: datetime) -> None:
+    """Reject an expired CA. cfssl would sign, and clients would reject the result."""
+    who = f"the CA {names.subject_text(certificate.subject)}"
     if now > certificate.not_valid_after_utc:
         ended = f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-        raise ConfigError(f"{who} ended on {ended}: what it signs is refused by everyone. Renew it first")
+        raise ConfigError(f"{who} expired on {ended}; renew it first (tercet pki renew)")
     if now < certificate.not_valid_before_utc:
         begins = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-        raise ConfigError(f"{who} begins only on {begins}, and it is {now:%Y-%m-%d %H:%M} UTC here: is this clock right?")
+        raise ConfigError(f"{who} is not valid before {begins}, and the time is {now:%Y-%m-%d %H:%M} UTC; check the clock")
 
 
 def _require_allowed(request: Request, profile: Profile) -> None:
-    """cfssl's name_whitelist: it holds for the common name, for DNS names and for email addresses, and for nothing else."""
+    """cfssl's name_whitelist, which applies to the common name, DNS names, email addresses and URIs, not to IP addresses."""
     if profile.allowed_names is None:
         return
     kinds = (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier)
     checked = [name.value for name in names.alternative_names(request.hosts) if isinstance(name, kinds)]
     for text in [request.common_name, *checked]:
         if text and not profile.allowed_names.search(text):
-            raise ConfigError(f"{text!r} is not a name that this profile allows (name_whitelist)")
+            raise ConfigError(f"{text!r} is not allowed by the profile's name_whitelist")
 
 
-def _require_room_below(certificate: x509.Certificate, profile: Profile) -> None:
-    """An authority below another one may reach less far than the one above."""
+def _require_path_length(certificate: x509.Certificate, profile: Profile) -> None:
+    """The path length of an intermediate CA must be less than that of its CA."""
     above = path_length_of(certificate)
     if above is not None and (above == 0 or (profile.path_length or 0) >= above):
-        raise ConfigError(
-            f"{names.subject_text(certificate.subject)} may not sign such an authority: its path length is {above}"
-        )
+        raise ConfigError(f"{names.subject_text(certificate.subject)} must not sign this CA: its path length is {above}")

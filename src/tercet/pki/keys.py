@@ -1,7 +1,6 @@
-"""Which private keys can be made, and how are they written down? RSA, ECDSA and Ed25519, in the PEM forms that cfssl writes.
+"""Private keys: RSA, ECDSA and Ed25519, in cfssl's PEM formats.
 
-A key leaves this module only as bytes for a file that is nobody else's (see files.py): nothing here prints one, and no error
-text holds any part of one.
+Keys leave this module only as bytes for files of mode 0600 (see files.py); no output or error text contains any part of one.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ _DEFAULT_SIZES = {"rsa": 2048, "ecdsa": 256, "ed25519": 256}
 
 
 def check(algorithm: str, size: int | None) -> int:
-    """The size that such a key will have (bits); None or 0 asks for the usual one. Raises ConfigError."""
+    """The size of such a key in bits; None or 0 for the default. Raises ConfigError."""
     if algorithm not in ALGORITHMS:
-        raise ConfigError(f"no such key algorithm: {algorithm!r}; known are {', '.join(ALGORITHMS)}")
+        raise ConfigError(f"unknown key algorithm: {algorithm!r}; supported: {', '.join(ALGORITHMS)}")
     size = size or _DEFAULT_SIZES[algorithm]
     if algorithm == "rsa" and not RSA_BITS_MIN <= size <= RSA_BITS_MAX:
-        raise ConfigError(f"an rsa key has {RSA_BITS_MIN} to {RSA_BITS_MAX} bits, not {size}")
+        raise ConfigError(f"unsupported rsa key size: {size}; supported: {RSA_BITS_MIN} to {RSA_BITS_MAX} bits")
     if algorithm == "ecdsa" and size not in _CURVES:
-        raise ConfigError(f"an ecdsa key has 256, 384 or 521 bits, not {size}")
+        raise ConfigError(f"unsupported ecdsa key size: {size}; supported: 256, 384 and 521 bits")
     if algorithm == "ed25519" and size != _DEFAULT_SIZES[algorithm]:
-        raise ConfigError(f"an ed25519 key has 256 bits, not {size}; the size may be left out")
+        raise ConfigError(f"unsupported ed25519 key size: {size}; omit the size")
     return size
 
 
@@ -48,18 +47,18 @@ def generate(algorithm: str, size: int | None = None) -> PrivateKey:
 
 
 def like(public_key: object) -> tuple[str, int]:
-    """Algorithm and size (bits) of a public key, as a request would ask for another one like it. Raises ConfigError."""
+    """Algorithm and size in bits of a public key, in the form of a request. Raises ConfigError."""
     if isinstance(public_key, rsa.RSAPublicKey):
         return "rsa", public_key.key_size
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return "ecdsa", public_key.key_size
     if isinstance(public_key, ed25519.Ed25519PublicKey):
         return "ed25519", 256
-    raise ConfigError(f"a key of a kind that is not supported ({type(public_key).__name__.removesuffix('PublicKey')})")
+    raise ConfigError(f"unsupported key type ({type(public_key).__name__.removesuffix('PublicKey')})")
 
 
 def describe(public_key: object) -> str:
-    """For people: `rsa 2048`, `ecdsa 256`, `ed25519`."""
+    """For display: `rsa 2048`, `ecdsa 256`, `ed25519`."""
     try:
         algorithm, size = like(public_key)
     except ConfigError:
@@ -68,29 +67,29 @@ def describe(public_key: object) -> str:
 
 
 def to_pem(key: PrivateKey) -> bytes:
-    """`RSA PRIVATE KEY` or `EC PRIVATE KEY`, which the oldest tools can read; PKCS #8 for Ed25519, which has no older form."""
+    """`RSA PRIVATE KEY` or `EC PRIVATE KEY`, for old tools; PKCS #8 for Ed25519, which has no other format."""
     pkcs8 = isinstance(key, ed25519.Ed25519PrivateKey)
     form = PrivateFormat.PKCS8 if pkcs8 else PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(Encoding.PEM, form, NoEncryption())
 
 
 def from_pem(pem: bytes, source: object, *, password: bytes | None = None) -> PrivateKey:
-    """The key in `pem`, read from the file `source`, in any of the usual forms. Raises ConfigError naming the file."""
+    """Parse a private key in any PEM format. source: file name for errors. Raises ConfigError."""
     try:
         key = serialization.load_pem_private_key(pem, password=password)
     except TypeError as error:
-        text = "is encrypted, and no password was given" if password is None else "is not encrypted, yet a password was given"
+        text = "is encrypted and no password was given" if password is None else "is not encrypted but a password was given"
         raise ConfigError(f"{source}: the key {text}") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        reason = "holds no private key that can be read (PEM)" if password is None else "cannot be read: is the password right?"
+        reason = "no readable private key (PEM)" if password is None else "cannot decrypt the key: wrong password?"
         raise ConfigError(f"{source}: {reason}") from error
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
-        raise ConfigError(f"{source}: a private key of a kind that is not supported; known are {', '.join(ALGORITHMS)}")
+        raise ConfigError(f"{source}: unsupported type of private key; supported: {', '.join(ALGORITHMS)}")
     return key
 
 
 def signing_hash(key: PrivateKey) -> SigningHash | None:
-    """What is hashed with when `key` signs: as strong as the key. Ed25519 brings its own hash (None)."""
+    """The hash for signatures by `key`, matching its strength. None for Ed25519, which has its own."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return None
     strong, stronger = (3072, 4096) if isinstance(key, rsa.RSAPrivateKey) else (384, 521)

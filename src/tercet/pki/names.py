@@ -1,9 +1,9 @@
-"""What is a certificate for? Hosts as they stand in requests, in the forms that X.509 keeps apart, and back again.
+"""Names in certificates: hosts of a request to subjectAltName entries and back, and subjects.
 
     127.0.0.1, ::1          IP address           bob@example.com        email address
     node1, *.example.com    DNS name             spiffe://ca/etcd       URI
 
-A slip such as `10.0.0.1:2379` or `10.0.0.0/24` would make a certificate that no client accepts, so it is refused here.
+Mistakes such as `10.0.0.1:2379` or `10.0.0.0/24`, which no client would match, are rejected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from tercet.errors import ConfigError
 
-# In the order in which cfssl writes them, and what they are called in its files.
+# In cfssl's order, with the names in its files.
 SUBJECT_FIELDS = {
     "C": NameOID.COUNTRY_NAME,
     "ST": NameOID.STATE_OR_PROVINCE_NAME,
@@ -33,8 +33,8 @@ _EMAIL = re.compile(r"[^@\s<>\"(),:;]+@[A-Za-z0-9.-]+")
 
 
 def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that `host` is, if it is one; `::ffff:10.0.0.1` is 10.0.0.1, as for whoever connects."""
-    if "%" in host:  # a zone means something only on the host that says it
+    """Parse an IP address; None for other hosts. `::ffff:10.0.0.1` is 10.0.0.1, as for TLS clients."""
+    if "%" in host:  # zones are local to a host
         return None
     try:
         address = ipaddress.ip_address(host)
@@ -44,7 +44,7 @@ def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def general_name(host: str) -> x509.GeneralName:
-    """The form in which a certificate holds `host`. Raises ConfigError."""
+    """The subjectAltName entry for `host`. Raises ConfigError."""
     address = ip_address(host)
     if address is not None:
         return x509.IPAddress(address)
@@ -54,7 +54,7 @@ def general_name(host: str) -> x509.GeneralName:
         return x509.RFC822Name(host)
     if len(host) <= 253 and _DNS_NAME.fullmatch(host) and not re.fullmatch(r"[\d.]+", host):
         return x509.DNSName(host)
-    raise ConfigError(f"cannot be a host: {host!r}{_why_not_a_host(host)}")
+    raise ConfigError(f"not a valid host: {host!r}{_why_not_a_host(host)}")
 
 
 def _checked_uri(text: str) -> str:
@@ -69,33 +69,33 @@ def _checked_uri(text: str) -> str:
 
 def _why_not_a_host(host: str) -> str:
     if not host or host != host.strip():
-        return "; it is empty or has blanks around it"
+        return "; it is empty or has surrounding whitespace"
     if not host.isascii():
-        return "; write it in its ASCII form (xn--...)"
+        return "; use its ASCII form (xn--...)"
     if host.startswith("["):
-        return "; an IPv6 address is written without brackets and port"
+        return "; write an IPv6 address without brackets and port"
     if re.fullmatch(r"[^:]+:\d*", host):
-        return "; a certificate names hosts, without a port"
+        return "; write it without the port"
     if "/" in host:
-        return "; a certificate names single addresses, not networks or paths"
+        return "; networks and paths are not allowed"
     if re.fullmatch(r"[\d.]+", host):
-        return "; it looks like an IP address, but is none"
+        return "; it looks like an IP address but is not valid"
     if "%" in host:
-        return "; an address is written without its zone"
+        return "; write the address without its zone"
     if host.endswith("."):
-        return "; write it without the last dot"
-    return "; neither an IP address, a DNS name, an email address nor a URI"
+        return "; write it without the trailing dot"
+    return "; expected an IP address, DNS name, email address or URI"
 
 
 def alternative_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
-    """All `hosts`, each once, by kind as cfssl orders them: DNS, email, IP, URI. Raises ConfigError."""
+    """The entries for `hosts`, without duplicates, in cfssl's order: DNS, email, IP, URI. Raises ConfigError."""
     names = list(dict.fromkeys(general_name(host) for host in hosts))
     kinds = (x509.DNSName, x509.RFC822Name, x509.IPAddress, x509.UniformResourceIdentifier)
     return [name for kind in kinds for name in names if isinstance(name, kind)]
 
 
 def hosts_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> list[str]:
-    """What it is for, as a request would say it, in the order in which it is there."""
+    """The subjectAltName entries in the form of a request, in the certificate's order."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -104,23 +104,21 @@ def hosts_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> 
 
 
 def subject(common_name: str, names: Sequence[Mapping[str, str]], serial_number: str = "") -> x509.Name:
-    """A subject as cfssl makes it: each field once, with all its values, then the common name and the serial number.
+    """A subject like cfssl's: each field once, with all its values, then the common name and the serial number.
 
     names: fields among C, ST, L, O, OU and SerialNumber. Raises ConfigError.
     """
     unknown = sorted({field for group in names for field in group} - {*SUBJECT_FIELDS, SERIAL_NUMBER})
     if unknown:
-        raise ConfigError(
-            f"no such field of a subject: {unknown[0]!r}; known are {', '.join([*SUBJECT_FIELDS, SERIAL_NUMBER])}"
-        )
+        raise ConfigError(f"unknown subject field: {unknown[0]!r}; supported: {', '.join([*SUBJECT_FIELDS, SERIAL_NUMBER])}")
     serial_number = serial_number or next((group[SERIAL_NUMBER] for group in names if group.get(SERIAL_NUMBER)), "")
     fields = [(oid, [group[field] for group in names if group.get(field)]) for field, oid in SUBJECT_FIELDS.items()]
     fields += [(NameOID.COMMON_NAME, [common_name] * bool(common_name))]
     fields += [(NameOID.SERIAL_NUMBER, [serial_number] * bool(serial_number))]
     try:
         return x509.Name([_all_values(oid, values) for oid, values in fields if values])
-    except ValueError as error:  # a country that is not two letters, a name longer than its field may be
-        raise ConfigError(f"cannot be a subject: {error}") from error
+    except ValueError as error:  # a country code that is not two letters, a value that is too long
+        raise ConfigError(f"invalid subject: {error}") from error
 
 
 def _all_values(oid: x509.ObjectIdentifier, values: Sequence[str]) -> x509.RelativeDistinguishedName:
@@ -128,13 +126,13 @@ def _all_values(oid: x509.ObjectIdentifier, values: Sequence[str]) -> x509.Relat
 
 
 def subject_text(name: x509.Name) -> str:
-    """For people: `CN=etcd, OU=System, O=k8s`; the common name first, since it is what one looks for."""
+    """For display: `CN=etcd, OU=System, O=k8s`, the common name first."""
     parts = [_text(attribute) for relative in name.rdns for attribute in relative]
     return ", ".join(sorted(parts, key=lambda part: not part.startswith("CN="))) or "(no subject)"
 
 
 def short_text(name: x509.Name) -> str:
-    """The common name alone, if there is one: `CN=etcd`."""
+    """The common name only, if there is one: `CN=etcd`."""
     return next(
         (attribute.rfc4514_string() for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME)), subject_text(name)
     )

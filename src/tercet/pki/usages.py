@@ -1,7 +1,7 @@
-"""What may a certificate be used for? cfssl's names of usages, and the bits and identifiers that stand for them in X.509.
+"""Usages of a certificate: cfssl's names and their X.509 bits and object identifiers.
 
-signing, key encipherment     what the key may do       (extension keyUsage, critical)
-server auth, client auth      in which role             (extension extendedKeyUsage)
+signing, key encipherment     operations of the key     (extension keyUsage, critical)
+server auth, client auth      roles                     (extension extendedKeyUsage)
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tercet.errors import ConfigError
 
 SERVER, CLIENT = "server auth", "client auth"
 CA_USAGES = ("cert sign", "crl sign")
-TLS_USAGES = ("signing", "key encipherment", SERVER, CLIENT)  # what cfssl gives where no profile says otherwise
+TLS_USAGES = ("signing", "key encipherment", SERVER, CLIENT)  # cfssl's default
 
 _BITS = {
     "signing": "digital_signature",
     "digital signature": "digital_signature",
     "content commitment": "content_commitment",
-    "content committment": "content_commitment",  # as cfssl has always spelt it
+    "content committment": "content_commitment",  # cfssl's spelling
     "key encipherment": "key_encipherment",
     "key agreement": "key_agreement",
     "data encipherment": "data_encipherment",
@@ -50,45 +50,45 @@ _ALL_BITS = tuple(dict.fromkeys(_BITS.values()))
 
 
 def check(usage: str) -> str:
-    """The same usage, if there is one of this name. Raises ConfigError."""
+    """Return `usage` if it is known. Raises ConfigError."""
     if usage not in _BITS and usage not in _ROLES:
         near = get_close_matches(usage, [*_BITS, *_ROLES], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join([*_BITS, *_ROLES])}"
-        raise ConfigError(f"no such usage: {usage!r}{hint}")
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known usages: {', '.join([*_BITS, *_ROLES])}"
+        raise ConfigError(f"unknown usage: {usage!r}{hint}")
     return usage
 
 
 def with_key_usage(usages: Sequence[str], algorithm: str) -> tuple[str, ...]:
-    """`usages`, with what a key in TLS does if they name only roles: all sign, and RSA keys may also wrap a session's key."""
+    """`usages`, plus the key usages of TLS if there are only roles: signing, and key encipherment for RSA."""
     if any(usage in _BITS for usage in usages):
         return tuple(usages)
     return ("signing", *(["key encipherment"] if algorithm == "rsa" else []), *usages)
 
 
 def key_usage(usages: Iterable[str]) -> x509.KeyUsage | None:
-    """The keyUsage extension; None where no usage is of this kind. Raises ConfigError."""
+    """The keyUsage extension; None without such usages. Raises ConfigError."""
     bits = {_BITS[usage] for usage in usages if usage in _BITS}
     if not bits:
         return None
     try:
         return x509.KeyUsage(**{bit: bit in bits for bit in _ALL_BITS})
-    except ValueError as error:  # encipher only and decipher only say nothing without key agreement
-        raise ConfigError(f"usages that do not go together: {error}") from error
+    except ValueError as error:  # encipher only and decipher only require key agreement
+        raise ConfigError(f"conflicting usages: {error}") from error
 
 
 def roles(usages: Iterable[str]) -> x509.ExtendedKeyUsage | None:
-    """The extendedKeyUsage extension; None where no usage is of this kind."""
+    """The extendedKeyUsage extension; None without such usages."""
     identifiers = list(dict.fromkeys(_ROLES[usage] for usage in usages if usage in _ROLES))
     return x509.ExtendedKeyUsage(identifiers) if identifiers else None
 
 
 def usages_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The usages of a certificate by cfssl's names; a role without a name there by its number."""
+    """The usages of a certificate, by cfssl's names; an unknown role by its OID."""
     return (*_bit_names(certificate), *(_role_name(role) for role in roles_of(certificate) or ()))
 
 
 def roles_of(certificate: x509.Certificate) -> list[ObjectIdentifier] | None:
-    """The roles it is limited to; None where it says nothing, which leaves it free for all."""
+    """The extended key usages; None without the extension, which allows all roles."""
     try:
         return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
     except x509.ExtensionNotFound:
@@ -96,13 +96,13 @@ def roles_of(certificate: x509.Certificate) -> list[ObjectIdentifier] | None:
 
 
 def allows(certificate: x509.Certificate, role: str) -> bool:
-    """Whether it may be shown in the role `server auth` or `client auth`."""
+    """Whether it is valid in the role `server auth` or `client auth`."""
     listed = roles_of(certificate)
     return listed is None or _ROLES[role] in listed or _ROLES["any"] in listed
 
 
 def may_sign_certificates(certificate: x509.Certificate) -> bool:
-    """Whether its key usage, if it has one, includes signing other certificates."""
+    """Whether its key usage allows signing certificates; True without the extension."""
     try:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     except x509.ExtensionNotFound:
@@ -115,7 +115,9 @@ def _bit_names(certificate: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     names = {bit: name for name, bit in reversed(_BITS.items())}
-    hidden = () if usage.key_agreement else ("encipher_only", "decipher_only")  # undefined then, and reading them raises
+    hidden = (
+        () if usage.key_agreement else ("encipher_only", "decipher_only")
+    )  # undefined without key agreement; reading them raises
     return [names[bit] for bit in _ALL_BITS if bit not in hidden and getattr(usage, bit)]
 
 

@@ -1,6 +1,6 @@
-"""`tercet deploy`: from one cluster file to a running cluster on real hosts, and what is done with it from then on.
+"""`tercet deploy`: deploy and operate a cluster on hosts with systemd, from one cluster file.
 
-Here are the commands that look at the cluster and those that change it; `deploy_init` and `deploy_hosts` have the others.
+This module has the commands that inspect and change the cluster; `init.py` and `hosts.py` have the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy import view
 from tercet.cli.deploy.hosts import env, known_host, logs, ssh
 from tercet.cli.deploy.init import init
-from tercet.cli.deploy.options import Setting, looked, run, shared_options, watched
+from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
 from tercet.cli.deploy.prompts import confirmed, has_terminal
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
-    """A command that is not there is answered with the one that may be meant."""
+    """Suggests the closest command for an unknown one."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             near = get_close_matches(args[0], self.commands, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.commands)}"
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+            hint = f"did you mean {near[0]}?" if near else f"available: {', '.join(self.commands)}"
+            raise click.UsageError(f"unknown command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they are needed."""
+        """In workflow order, not alphabetical."""
         return list(self.commands)
 
 
@@ -49,185 +49,186 @@ class _Group(click.Group):
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="""\b
-From a tutorial's environment.sh to a cluster:
-  tercet deploy init --from environment.sh      writes cluster.yaml
-  tercet deploy preflight                       what stands in the way, on every host
-  tercet deploy plan                            what would be done, as a diff; nothing is touched
-  tercet deploy apply                           does it; a second time there is nothing to do
-  tercet deploy health                          as `etcdctl endpoint health` on every host
+From the environment.sh of a tutorial to a running cluster:
+  tercet deploy init --from environment.sh      write cluster.yaml
+  tercet deploy preflight                       check every host
+  tercet deploy plan                            show the changes as a diff; change nothing
+  tercet deploy apply                           make the changes; safe to rerun
+  tercet deploy health                          like `etcdctl endpoint health`, for every member
   eval "$(tercet deploy env)" && etcdctl member list
 
-docs/deploy.md walks through it, docs/cluster-file.md has every field of the file.""",
+docs/deploy.md is the tutorial, docs/cluster-file.md the reference of the cluster file.""",
 )
 @shared_options()
-def command(setting: Setting) -> None:
-    """Put a cluster of tercet or etcd on hosts with systemd, over SSH, from one file."""
+def command(options: Options) -> None:
+    """Deploy a cluster of tercet or etcd to hosts with systemd, over SSH, from one file."""
     if "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb":
         click.get_current_context().color = False
 
 
 def _write_out(default: str, *formats: str) -> Callable[[F], F]:
     return click.option(
-        "-w", "--write-out", type=click.Choice(formats), default=default, show_default=True, help="Format of the output."
+        "-w", "--write-out", type=click.Choice(formats), default=default, show_default=True, help="Output format."
     )
 
 
 @command.command()
 @_write_out("simple", "simple", "json")
 @shared_options()
-def preflight(setting: Setting, write_out: str) -> None:
-    """Check all hosts for what stands in the way; changes nothing."""
-    findings = run(setting.deployment(setting.cluster()).preflight())
+def preflight(options: Options, write_out: str) -> None:
+    """Check whether every host is ready for a deployment. Changes nothing."""
+    findings = run(options.deployment(options.cluster()).preflight())
     if write_out == "json":
         click.echo(view.json_text(findings), nl=False)
     else:
         click.echo(view.findings_text(findings), nl=False)
         click.echo(view.findings_summary(findings))
-    _succeed_if(all(finding.level != "error" for finding in findings))
+    _exit_unless(all(finding.level != "error" for finding in findings))
 
 
-@command.command(short_help="Show what apply would do, as a diff; changes nothing.")
+@command.command(short_help="Show the changes that apply would make, as a diff.")
 @_write_out("simple", "simple", "json")
 @shared_options()
-def plan(setting: Setting, write_out: str) -> None:
-    """Show what apply would do, on which host, as a diff; changes nothing."""
-    cluster = setting.cluster(warn=False)  # the plan's notes tell it
-    found = looked(setting, cluster, lambda deployment: deployment.plan(), draws=write_out != "json")
+def plan(options: Options, write_out: str) -> None:
+    """Show the changes that apply would make on each host, as a diff. Changes nothing."""
+    cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
+    found = run_with_table(options, cluster, lambda deployment: deployment.plan(), draws=write_out != "json")
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
     else:
         _show(found)
         if not found.is_empty:
-            click.echo(f"{view.plan_summary(found)}. `tercet deploy apply` does this.")
+            click.echo(f"{view.plan_summary(found)}. Run `tercet deploy apply` to make these changes.")
 
 
 @command.command(
     epilog="""\b
-Run it again whenever cluster.yaml has changed or something went wrong on the way: what is as it should be is left alone.
-Members that run are changed one at a time, the leader last, each only while the others are healthy."""
+Rerun it after changing cluster.yaml or after a failure; completed steps are skipped.
+Running members are restarted one at a time, the leader last, each only while the others are healthy."""
 )
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @shared_options()
-def apply(setting: Setting, yes: bool) -> None:
-    """Make the hosts as the cluster file says."""
-    cluster = setting.cluster(warn=False)  # the plan's notes tell it, beside the question
+def apply(options: Options, yes: bool) -> None:
+    """Change the hosts to match the cluster file."""
+    cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
     began = time.monotonic()
-    seconds_asked = 0.0
+    seconds_waited = 0.0
 
     async def confirm(found: Plan) -> bool:
-        nonlocal seconds_asked
+        nonlocal seconds_waited
         if yes:
             click.echo(f"{view.plan_summary(found)}:")
             _say_notes(found.notes)
             return True
         _show(found)
         asked = time.monotonic()
-        agreed = await _agreed(f"{view.plan_summary(found)}. Go ahead? [y/N] ", _YES)
-        seconds_asked = time.monotonic() - asked
+        agreed = await _agreed(f"{view.plan_summary(found)}. Proceed? [y/N] ", _YES)
+        seconds_waited = time.monotonic() - asked
         return agreed
 
-    done = watched(setting, cluster, lambda deployment: deployment.apply(confirm))
+    done = run_with_progress(options, cluster, lambda deployment: deployment.apply(confirm))
     if done.is_empty:
         _show(done)
     else:
-        took = time.monotonic() - began - seconds_asked
+        took = time.monotonic() - began - seconds_waited
         click.secho(f"Applied: {view.plan_summary(done)} in {took:.1f} s.", fg="green")
 
 
-@command.command(short_help="Show every member: unit, leader, raft, size, certificates.")
+@command.command(short_help="Show the state of every member and its certificates.")
 @_write_out("table", "simple", "table", "json")
 @shared_options()
-def status(setting: Setting, write_out: str) -> None:
-    """Show every member: its unit, leader, raft term and index, size, version, and how long its certificates last."""
-    cluster = setting.cluster()
-    members = run(setting.deployment(cluster).status())
+def status(options: Options, write_out: str) -> None:
+    """Show the unit, version, size, leader, raft term and index of every member, and the days its certificates have left."""
+    cluster = options.cluster()
+    members = run(options.deployment(cluster).status())
     if write_out == "json":
         click.echo(view.json_text(members), nl=False)
     else:
         click.echo(view.status_table(members) if write_out == "table" else view.status_lines(members), nl=False)
         for remark in view.status_remarks(members, cluster.tls.renewal_days):
             click.secho(f"Warning: {remark}", fg="yellow", err=True)
-    _succeed_if(all(member.member_id for member in members))
+    _exit_unless(all(member.member_id for member in members))
 
 
-@command.command(short_help="Ask every member for a read that needs a majority.")
+@command.command(short_help="Check the health of every member.")
 @_write_out("simple", "simple", "table", "json")
 @shared_options()
-def health(setting: Setting, write_out: str) -> None:
-    """Ask every member for a read that needs a majority, as `etcdctl endpoint health` does; exit code 1 if one fails."""
-    members = run(setting.deployment(setting.cluster(warn=False)).health())
+def health(options: Options, write_out: str) -> None:
+    """Check the health of every member as `etcdctl endpoint health` does, by a linearizable read. Exit code 1 on failure."""
+    members = run(options.deployment(options.cluster(warn=False)).health())
     printer = make_printer(write_out, sys.stdout.buffer, sys.stderr.buffer, is_hex=False)
     printer.endpoint_health([view.endpoint_health(member) for member in members])
     sys.stdout.flush()
     is_healthy = all(member.is_healthy for member in members)
     if not is_healthy:
         click.echo("Error: unhealthy cluster", err=True)
-    _succeed_if(is_healthy)
+    _exit_unless(is_healthy)
 
 
 command.add_command(logs)
 
 
 @command.command(
-    short_help="Restart members one at a time, health-gated.",
+    short_help="Restart members one at a time.",
     epilog="""\b
 Examples:
-  tercet deploy restart                         all members, one at a time, the leader last
+  tercet deploy restart                         all members, the leader last
   tercet deploy restart kube-node2              one member""",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @shared_options()
-def restart(setting: Setting, names: tuple[str, ...]) -> None:
-    """Restart members one at a time, each only while all others are healthy; stops at the first failure."""
+def restart(options: Options, names: tuple[str, ...]) -> None:
+    """Restart members one at a time, each only while all others are healthy. Stops at the first failure."""
     from tercet.deploy.run.rolling import pauses
 
-    cluster = setting.cluster()
+    cluster = options.cluster()
     for name in names:
         known_host(cluster, name)
     _say_notes(pauses(cluster))
-    watched(setting, cluster, lambda deployment: deployment.restart(names))
+    run_with_progress(options, cluster, lambda deployment: deployment.restart(names))
     click.secho(f"Restarted {', '.join(names) or 'all members'}.", fg="green")
 
 
-@command.command(short_help="Stop the members and remove all of it from the hosts.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
-@click.option("--keep-data", is_flag=True, help="Leave the members' data and backups on the hosts.")
+@command.command(short_help="Stop the members and remove the deployment from the hosts.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
+@click.option("--keep-data", is_flag=True, help="Keep the data and the backups on the hosts.")
 @shared_options()
-def destroy(setting: Setting, yes: bool, keep_data: bool) -> None:
-    """Stop the members and remove from the hosts what apply has put there, the data included."""
-    cluster = setting.cluster()
+def destroy(options: Options, yes: bool, keep_data: bool) -> None:
+    """Stop the members and remove everything that apply has installed, including the data."""
+    cluster = options.cluster()
 
     async def confirm(found: Plan) -> bool:
         if not yes:
             _show(found, diffs=False)
-        lost = "The data stays on the hosts." if keep_data else "All data of the cluster will be lost."
-        return yes or await _agreed(f"{lost} Type the cluster's name, {cluster.name}, to go ahead: ", (cluster.name.lower(),))
+        effect = "The data is kept." if keep_data else "All data of the cluster will be deleted."
+        question = f"{effect} Type the name of the cluster ({cluster.name}) to confirm: "
+        return yes or await _agreed(question, (cluster.name.lower(),))
 
     async def work(deployment: Deployment) -> Plan:
         return await deployment.destroy(keep_data=keep_data, confirm=confirm)
 
-    done = watched(setting, cluster, work)
-    click.echo("Nothing to do: nothing of this cluster is on the hosts." if done.is_empty else f"Destroyed {cluster.name}.")
+    done = run_with_progress(options, cluster, work)
+    click.echo("Nothing to do: the hosts have nothing of this cluster." if done.is_empty else f"Destroyed {cluster.name}.")
 
 
 command.add_command(ssh)
 command.add_command(env)
 command.add_command(init)
-# The order of the help page: the way from a file to a cluster, then what is done with one.
+# The order of the help page: first deployment, then operation.
 command.commands = {name: command.commands[name] for name in ("init", *command.commands)}
 
 
-def _succeed_if(is_well: bool) -> None:
-    if not is_well:
+def _exit_unless(condition: bool) -> None:
+    if not condition:
         raise click.exceptions.Exit(1)
 
 
 def _show(found: Plan, *, diffs: bool = True) -> None:
-    """A plan, with what the operator should know of it."""
+    """Print a plan and its notes."""
     click.echo(view.plan_text(found, diffs=diffs), nl=False)
     _say_notes(found.notes)
     if found.is_empty:
-        click.echo("Nothing to do: the hosts are as the cluster file says.")
+        click.echo("Nothing to do: the hosts match the cluster file.")
 
 
 def _say_notes(notes: Iterable[str]) -> None:
@@ -236,7 +237,7 @@ def _say_notes(notes: Iterable[str]) -> None:
 
 
 async def _agreed(question: str, answers: tuple[str, ...]) -> bool:
-    """Raises ClickException where nobody can be asked, which is no yes."""
+    """Raises ClickException without a terminal."""
     if not has_terminal():
-        raise click.ClickException("there is no terminal to ask on; --yes goes ahead without asking")
+        raise click.ClickException("no terminal to confirm on; pass --yes to proceed without confirmation")
     return await confirmed(question, answers)

@@ -1,4 +1,4 @@
-"""`tercet deploy ssh`, `logs` and `env`: the ways to a host and its member by hand, with what the cluster file knows."""
+"""`tercet deploy ssh`, `logs` and `env`: access to hosts and members with the settings of the cluster file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tercet.cli.deploy.options import Setting, reported, run, shared_options
+from tercet.cli.deploy.options import Options, run, shared_options, with_click_errors
 from tercet.cli.deploy.prompts import PASSWORD_VARIABLE
 from tercet.cli.deploy.view import environment_text
 
@@ -21,27 +21,27 @@ _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "bright_red")
 
 
 @click.command(
-    short_help="Run ssh to a host, as the cluster file says.",
+    short_help="Open an ssh session to a host, or run a command there.",
     epilog="""\b
 Examples:
   tercet deploy ssh kube-node1
   tercet deploy ssh kube-node1 -- journalctl -u etcd -n 50""",
 )
 @click.argument("name")
-@click.argument("words", nargs=-1, metavar="[-- COMMAND...]")
+@click.argument("command", nargs=-1, metavar="[-- COMMAND...]")
 @shared_options()
-def ssh(setting: Setting, name: str, words: tuple[str, ...]) -> None:
-    """Run ssh to a host, with the login, port, key and jump host of the cluster file."""
-    spec = known_host(setting.cluster(warn=False), name)
-    line = ssh_command(spec, words, accept_new=setting.accept_new)
+def ssh(options: Options, name: str, command: tuple[str, ...]) -> None:
+    """Run ssh with the user, port, key and jump host of the cluster file."""
+    spec = known_host(options.cluster(warn=False), name)
+    line = ssh_command(spec, command, accept_new=options.accept_new)
     if shutil.which(line[0]) is None:
-        raise click.ClickException("there is no ssh on this machine; install OpenSSH's client")
+        raise click.ClickException("ssh is not installed on this machine; install the OpenSSH client")
     environment = {variable: value for variable, value in os.environ.items() if variable != PASSWORD_VARIABLE}
     os.execvpe(line[0], line, environment)
 
 
-def ssh_command(spec: HostSpec, words: Sequence[str], *, accept_new: bool) -> list[str]:
-    """What one would type. Whatever the cluster file does not say is as ssh's own files have it."""
+def ssh_command(spec: HostSpec, command: Sequence[str], *, accept_new: bool) -> list[str]:
+    """The ssh command line; settings that the cluster file omits are left to ssh's own configuration."""
     settings = spec.ssh
     line = ["ssh"]
     if settings.config is not None:
@@ -58,40 +58,40 @@ def ssh_command(spec: HostSpec, words: Sequence[str], *, accept_new: bool) -> li
         line += ["-o", f"UserKnownHostsFile={settings.known_hosts.expanduser()}"]
     if accept_new:
         line += ["-o", "StrictHostKeyChecking=accept-new"]
-    return [*line, settings.host or spec.address, *words]
+    return [*line, settings.host or spec.address, *command]
 
 
 @click.command(
-    short_help="Print the variables for etcdctl and tercetctl.",
+    short_help="Print environment variables for etcdctl and tercetctl.",
     epilog="""\b
 Examples:
-  eval "$(tercet deploy env)"                   then: etcdctl member list
-  eval "$(tercet deploy env kube-node2)"        only this member""",
+  eval "$(tercet deploy env)" && etcdctl member list
+  eval "$(tercet deploy env kube-node2)"        endpoint of one member""",
 )
 @click.argument("name", required=False)
 @shared_options()
-def env(setting: Setting, name: str | None) -> None:
-    """Print the variables that etcdctl and tercetctl need, for a shell to eval."""
-    cluster = setting.cluster(warn=False)
+def env(options: Options, name: str | None) -> None:
+    """Print the environment variables that etcdctl and tercetctl need, for a shell to eval."""
+    cluster = options.cluster(warn=False)
     if name is not None:
         known_host(cluster, name)
-    click.echo(environment_text(reported(lambda: setting.deployment(cluster).environment(name))), nl=False)
+    click.echo(environment_text(with_click_errors(lambda: options.deployment(cluster).environment(name))), nl=False)
 
 
 @click.command(
     epilog="""\b
 Examples:
-  tercet deploy logs                            the last lines of every member
-  tercet deploy logs -f kube-node2              of one, as they come
-  tercet deploy -f other.yaml logs -f           -f before the command names the cluster file""",
+  tercet deploy logs                            last lines of every member
+  tercet deploy logs -f kube-node2              follow one member
+  tercet deploy -f other.yaml logs -f           before the command, -f names the cluster file""",
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=20, show_default=True, help="Lines of each member.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the journals until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=20, show_default=True, help="Lines per member.")
 @shared_options(short_file=False)
-def logs(setting: Setting, names: tuple[str, ...], follow: bool, lines: int) -> None:
-    """Show the members' journals."""
-    cluster = setting.cluster(warn=False)
+def logs(options: Options, names: tuple[str, ...], follow: bool, lines: int) -> None:
+    """Show the systemd journals of the members."""
+    cluster = options.cluster(warn=False)
     for name in names:
         known_host(cluster, name)
     shown = [host.name for host in cluster.hosts if not names or host.name in names]
@@ -99,7 +99,7 @@ def logs(setting: Setting, names: tuple[str, ...], follow: bool, lines: int) -> 
     colours = dict(zip(shown, _COLOURS * len(shown), strict=False))
 
     async def show() -> None:
-        entries = setting.deployment(cluster).logs(shown, follow=follow, lines=lines)
+        entries = options.deployment(cluster).logs(shown, follow=follow, lines=lines)
         async with contextlib.aclosing(entries):  # type: ignore[type-var]
             async for name, line in entries:
                 click.echo(f"{click.style(name.ljust(width), fg=colours[name])}  {line}")
@@ -108,12 +108,12 @@ def logs(setting: Setting, names: tuple[str, ...], follow: bool, lines: int) -> 
 
 
 def known_host(cluster: Cluster, name: str) -> HostSpec:
-    """Raises ClickException that names those there are."""
+    """Raises UsageError with the closest name or the list of names."""
     from difflib import get_close_matches
 
     names = [host.name for host in cluster.hosts]
     if name not in names:
         near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        raise click.UsageError(f"{cluster.path.name} has no host {name!r}; {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"hosts: {', '.join(names)}"
+        raise click.UsageError(f"{cluster.path.name} has no host named {name!r}; {hint}")
     return cluster.host(name)

@@ -1,6 +1,6 @@
-"""`tercet deploy init`: a cluster.yaml to begin with, from hosts that are named, from a deployment by hand, or as an example.
+"""`tercet deploy init`: write a cluster.yaml from host names, from the files of a manual deployment, or as an example.
 
-The file is written whole or not at all, and one that exists is not replaced unless that is asked for.
+The file is written atomically. An existing file is replaced only with --force.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tercet.cli.deploy.options import Setting, reported, shared_options
+from tercet.cli.deploy.options import Options, shared_options, with_click_errors
 from tercet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,27 +36,27 @@ Examples:
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take over an environment.sh, an etcd unit, or one of each; parsed, never run.",
+    help="Import an environment.sh, an etcd unit file, or one of each. The files are parsed, not executed.",
 )
-@click.option("--engine", type=click.Choice(["tercet", "etcd"]), help="What the members run.  [default: tercet]")
-@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@click.option("--engine", type=click.Choice(["tercet", "etcd"]), help="Program that the members run.  [default: tercet]")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @shared_options()
-def init(setting: Setting, hosts: tuple[str, ...], sources: tuple[Path, ...], engine: EngineKind | None, force: bool) -> None:
+def init(options: Options, hosts: tuple[str, ...], sources: tuple[Path, ...], engine: EngineKind | None, force: bool) -> None:
     """Write a commented cluster.yaml."""
     from tercet.deploy.cluster.cluster_file import parse
     from tercet.deploy.draft.importing import from_files
 
     if hosts and sources:
-        raise click.UsageError("hosts are either named here or taken from a file: NAME=ADDRESS does not go with --from")
-    imported = reported(lambda: from_files(sources, engine=engine)) if sources else _from_names(hosts, engine)
-    reported(lambda: _write(setting.file, imported.text, force=force))
-    count = len(parse(imported.text, setting.file).hosts)
-    examples = "" if hosts or sources else " with addresses that are only examples"
-    click.echo(f"Wrote {setting.file}: {count} members{examples}.")
+        raise click.UsageError("NAME=ADDRESS and --from cannot be combined")
+    imported = with_click_errors(lambda: from_files(sources, engine=engine)) if sources else _from_names(hosts, engine)
+    with_click_errors(lambda: _write(options.file, imported.text, force=force))
+    count = len(parse(imported.text, options.file).hosts)
+    examples = "" if hosts or sources else " with example addresses"
+    click.echo(f"Wrote {options.file}: {count} members{examples}.")
     for note in imported.notes:
         click.echo(f"Note: {note}")
-    words = "tercet deploy" if setting.file.name == "cluster.yaml" else f"tercet deploy -f {setting.file}"
-    click.echo(f"Read it, then: {words} preflight, {words} plan, {words} apply")
+    program = "tercet deploy" if options.file.name == "cluster.yaml" else f"tercet deploy -f {options.file}"
+    click.echo(f"Review it, then run: {program} preflight, {program} plan, {program} apply")
 
 
 def _from_names(hosts: Sequence[str], engine: EngineKind | None) -> Imported:
@@ -78,13 +78,13 @@ def _from_names(hosts: Sequence[str], engine: EngineKind | None) -> Imported:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, address = text.partition("=")
     if not (name and equals and address):
-        raise click.BadParameter(f"{text!r} is not a name and an address, such as node1=10.0.0.1", param_hint="NAME=ADDRESS")
+        raise click.BadParameter(f"{text!r} is not NAME=ADDRESS, for example node1=10.0.0.1", param_hint="NAME=ADDRESS")
     return name, address
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
     if path.exists() and not force:
-        raise ConfigError(f"{path} exists already and is left as it is; --force replaces it")
+        raise ConfigError(f"{path} already exists; pass --force to replace it")
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -1,10 +1,10 @@
-"""The options that all commands of `tercet deploy` share, and how a command is carried out with them.
+"""Options shared by all commands of `tercet deploy`, and how commands run.
 
     tercet deploy -f other.yaml --accept-new plan     before the command
-    tercet deploy plan --file other.yaml              or after it; what stands after it wins
+    tercet deploy plan --file other.yaml              or after it, which takes precedence
 
-A command is one coroutine. Whatever stops it is told on stderr, a line for each thing that went wrong, and is an exit code:
-1 for what went wrong on the way, 2 for words that make no sense, 130 for Ctrl-C where nothing was being changed.
+A command is one coroutine. Errors go to stderr, one message each. Exit codes: 1 for errors, 2 for usage errors, 130 for Ctrl-C
+in a command that changes nothing.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def _real_deployment(
 
 
 @dataclass
-class Setting:
-    """What the shared options say. make: the class that does the work, or a stand-in."""
+class Options:
+    """Values of the shared options. make: constructor of the Deployment, or of a fake in tests."""
 
     file: Path = DEFAULT_FILE
     accept_new: bool = False
@@ -58,16 +58,16 @@ class Setting:
     make: MakeDeployment = field(default=_real_deployment)
 
     def cluster(self, *, warn: bool = True) -> Cluster:
-        """Raises ClickException with all that is wrong with the file."""
+        """Load the cluster file. Raises ClickException with every error in it."""
         from tercet.deploy.cluster.cluster_file import load
 
         if not self.file.exists():
             given = f"--from environment.sh -f {self.file}" if self.file != DEFAULT_FILE else "--from environment.sh"
             raise click.ClickException(
-                f"there is no {self.file}; `tercet deploy init` writes one (`tercet deploy init {given}` from what you have), "
-                "-f names another"
+                f"{self.file} does not exist; create it with `tercet deploy init` (`tercet deploy init {given}` imports a "
+                "manual deployment), or name another file with -f"
             )
-        cluster = reported(lambda: load(self.file))
+        cluster = with_click_errors(lambda: load(self.file))
         if warn:
             for warning in cluster.warnings:
                 click.secho(f"Warning: {warning}", fg="yellow", err=True)
@@ -76,37 +76,37 @@ class Setting:
     def deployment(self, cluster: Cluster, progress: Progress | None = None) -> Deployment:
         pause = progress.paused if progress is not None else nullcontext
         ask = password_source(self.password_file, pause)
-        on_event = progress.hear if progress is not None else None
+        on_event = progress.on_event if progress is not None else None
         return self.make(cluster, accept_new=self.accept_new, ask_password=ask, on_event=on_event)
 
 
-def shared_options(*, short_file: bool = True) -> Callable[[Callable[Concatenate[Setting, P], T]], Callable[P, T]]:
-    """Adds the shared options to a command, which gets a Setting instead. short_file: whether `-f` is one of them."""
+def shared_options(*, short_file: bool = True) -> Callable[[Callable[Concatenate[Options, P], T]], Callable[P, T]]:
+    """Add the shared options to a command, which receives them as an Options. short_file: whether `-f` is among them."""
 
-    def decorate(command: Callable[Concatenate[Setting, P], T]) -> Callable[P, T]:
+    def decorate(command: Callable[Concatenate[Options, P], T]) -> Callable[P, T]:
         @wraps(command)
-        def with_setting(*arguments: P.args, **options: P.kwargs) -> T:
-            setting = click.get_current_context().ensure_object(Setting)
-            given: dict[str, Any] = options
-            setting.file = given.pop("file") or setting.file
-            setting.accept_new = given.pop("accept_new") or setting.accept_new
-            setting.password_file = given.pop("sudo_password_file") or setting.password_file
-            return command(setting, *arguments, **options)
+        def with_options(*arguments: P.args, **given_options: P.kwargs) -> T:
+            options = click.get_current_context().ensure_object(Options)
+            given: dict[str, Any] = given_options
+            options.file = given.pop("file") or options.file
+            options.accept_new = given.pop("accept_new") or options.accept_new
+            options.password_file = given.pop("sudo_password_file") or options.password_file
+            return command(options, *arguments, **given_options)
 
-        file_words = ("-f", "--file") if short_file else ("--file",)
+        file_flags = ("-f", "--file") if short_file else ("--file",)
         decorators = (
             click.option(
-                *file_words, type=click.Path(path_type=Path), metavar="FILE", help="The cluster file.  [default: cluster.yaml]"
+                *file_flags, type=click.Path(path_type=Path), metavar="FILE", help="The cluster file.  [default: cluster.yaml]"
             ),
-            click.option("--accept-new", is_flag=True, help="Accept and remember SSH host keys that are not known yet."),
+            click.option("--accept-new", is_flag=True, help="Accept unknown SSH host keys and add them to known_hosts."),
             click.option(
                 "--sudo-password-file",
                 metavar="FILE",
-                help="Read sudo's password from there; - is stdin. $TERCET_SUDO_PASSWORD is another way; on a terminal it is "
-                "asked for.",
+                help="File with the sudo password; - reads stdin. Otherwise $TERCET_SUDO_PASSWORD is used, or the terminal "
+                "prompts for it.",
             ),
         )
-        decorated: Callable[..., T] = with_setting
+        decorated: Callable[..., T] = with_options
         for decorator in reversed(decorators):
             decorated = decorator(decorated)
         return decorated
@@ -114,27 +114,25 @@ def shared_options(*, short_file: bool = True) -> Callable[[Callable[Concatenate
     return decorate
 
 
-def watched(setting: Setting, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]]) -> T:
-    """Carry out what changes hosts, and show it. Ctrl-C ends it with one line, exit code 1."""
+def run_with_progress(options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]]) -> T:
+    """Run a command that changes hosts, with progress output. Ctrl-C is one error line and exit code 1."""
     progress = make_progress(_names(cluster))
     try:
-        return run(_shown(setting, cluster, work, progress))
+        return run(_with_progress(options, cluster, work, progress))
     except KeyboardInterrupt:
-        raise click.ClickException(
-            "interrupted; what is done stays done: run the same again, and it finishes the job"
-        ) from None
+        raise click.ClickException("interrupted; rerun the command to continue, completed steps are skipped") from None
 
 
-def looked(setting: Setting, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], *, draws: bool = True) -> T:
-    """Carry out what only reads. On a terminal, if it draws, one sees what takes long, such as making the engine one file."""
-    return run(_shown(setting, cluster, work, make_table(_names(cluster)) if draws else None))
+def run_with_table(options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], *, draws: bool = True) -> T:
+    """Run a read-only command. draws: on a terminal, show long operations such as building the bundle."""
+    return run(_with_progress(options, cluster, work, make_table(_names(cluster)) if draws else None))
 
 
-async def _shown(
-    setting: Setting, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], progress: Progress | None
+async def _with_progress(
+    options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], progress: Progress | None
 ) -> T:
     try:
-        return await work(setting.deployment(cluster, progress))
+        return await work(options.deployment(cluster, progress))
     finally:
         if progress is not None:
             progress.close()
@@ -145,25 +143,26 @@ def _names(cluster: Cluster) -> tuple[str, ...]:
 
 
 def run(work: Awaitable[T]) -> T:
-    """Its result; what it raises on purpose becomes what click shows. Raises ClickException, KeyboardInterrupt."""
+    """Run a coroutine. Raises ClickException for expected errors, KeyboardInterrupt."""
 
     async def main() -> T:
         return await work
 
-    return reported(lambda: asyncio.run(main()))
+    return with_click_errors(lambda: asyncio.run(main()))
 
 
-def reported(work: Callable[[], T]) -> T:
+def with_click_errors(work: Callable[[], T]) -> T:
+    """Call `work`; its TercetError or OSError becomes a ClickException."""
     try:
         return work()
     except BrokenPipeError:
-        raise  # whoever read our output has seen enough, as `| head` does; click ends us quietly
+        raise  # the reader has closed the pipe, as `| head` does; click exits quietly
     except (TercetError, OSError) as error:
         raise _Failure(_lines(error)) from error
 
 
 class _Failure(click.ClickException):
-    """Several things may have gone wrong, on several hosts."""
+    """One or more error messages, each printed with its own prefix."""
 
     def __init__(self, messages: list[str]) -> None:
         super().__init__("\n".join(messages))
@@ -175,7 +174,7 @@ class _Failure(click.ClickException):
 
 
 def _lines(error: BaseException) -> list[str]:
-    """One message for each thing that went wrong; a message may have more lines, such as those of a journal."""
+    """One message per error; a message may span lines, for example with the end of a journal."""
     several: tuple[BaseException, ...] = getattr(error, "errors", ()) or ()
     if several:
         return [line for one in several for line in _lines(one)]

@@ -1,7 +1,6 @@
-"""What is seen of a plan while it is carried out: on a terminal a table of hosts that lives, elsewhere a line for each step.
+"""Progress of a running plan: one line per finished step, and on a terminal a live table of the busy hosts below them.
 
-    kube-node1  write /etc/systemd/system/etcd.service  done
-The lines are the same in both places and stay; below them the terminal shows what every host is doing just now.
+kube-node1  write /etc/systemd/system/etcd.service  done
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from rich.text import Text
 from tercet.deploy.run.events import Event
 from tercet.gotext.strconv import humanize_bytes
 
-HERE = "here"
+LOCAL = "local"
 _COLOURS = {"done": "green", "unchanged": "bright_black", "failed": "bold red"}
 _ENDED = frozenset(_COLOURS)
 
 
 class Progress(Protocol):
-    """One who watches."""
+    """Receives the events of a running plan."""
 
-    def hear(self, event: Event) -> None: ...
+    def on_event(self, event: Event) -> None: ...
 
     def paused(self) -> contextlib.AbstractContextManager[None]: ...
 
@@ -36,13 +35,13 @@ class Progress(Protocol):
 
 
 def make_progress(hosts: tuple[str, ...], console: Console | None = None) -> Progress:
-    """The one that suits stdout. hosts: the names that the lines are aligned for."""
+    """A table on a terminal, plain lines elsewhere. hosts: names that the lines are aligned for."""
     console = console or _stdout()
     return make_table(hosts, console) or _Lines(console, _width(hosts))
 
 
 def make_table(hosts: tuple[str, ...], console: Console | None = None) -> Progress | None:
-    """For what writes its answer to stdout, where a line of ours would be in the way: None where it is no terminal."""
+    """A table on a terminal; None elsewhere, so that stdout has only the output of the command."""
     console = console or _stdout()
     return _Table(console, _width(hosts)) if console.is_terminal and not console.is_dumb_terminal else None
 
@@ -52,17 +51,17 @@ def _stdout() -> Console:
 
 
 def _width(hosts: tuple[str, ...]) -> int:
-    return max(map(len, (*hosts, HERE)))
+    return max(map(len, (*hosts, LOCAL)))
 
 
 class _Lines:
-    """A line when a step has ended. The same step's line is not repeated."""
+    """One line per finished step."""
 
     def __init__(self, console: Console, width: int) -> None:
         self._console = console
         self._width = width
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if event.state in _ENDED:
             self._console.print(_line(event, self._width))
 
@@ -71,11 +70,11 @@ class _Lines:
         yield
 
     def close(self) -> None:
-        """Lines are whole at any time."""
+        """Nothing to do: every line is complete."""
 
 
 class _Table:
-    """The lines, and below them a row for each host that is busy or waits."""
+    """One line per finished step, and below them a live row for each host that is busy or waiting."""
 
     def __init__(self, console: Console, width: int) -> None:
         self._console = console
@@ -86,25 +85,25 @@ class _Table:
         self._spinner = Spinner("dots")
         self._live = Live(console=console, transient=True, refresh_per_second=10, get_renderable=self._table)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self._live.start()
-        host = event.host or HERE
+        host = event.host or LOCAL
         running = self._running.setdefault(host, {})
         if event.state == "waiting":
             self._totals[host] = self._totals.get(host, 0) + 1
         elif event.state in _ENDED:
             running.pop(event.step, None)
             self._ended[host] = self._ended.get(host, 0) + 1
-            self._live.refresh()  # or the line would be drawn above a row that still says the step runs
+            self._live.refresh()  # before the line is printed, so that the row does not show the finished step
             self._console.print(_line(event, self._width))
         else:
             running[event.step] = event
         if self._is_over:
-            self._live.stop()  # what is written next, such as a question, must not be drawn over
+            self._live.stop()  # the next output, such as a prompt, must not be overwritten
 
     @property
     def _is_over(self) -> bool:
-        """Nothing runs, and nothing that was announced waits."""
+        """No step is running or waiting."""
         return not any(self._running.values()) and all(
             self._ended.get(host, 0) >= total for host, total in self._totals.items()
         )
@@ -135,14 +134,14 @@ class _Table:
                 self._spinner if event and event.state == "running" else " ",
                 Text(host.ljust(self._width), style="bold"),
                 Text(count, style="bright_black"),
-                Text(event.step if event else "waits", style="" if event else "bright_black"),
+                Text(event.step if event else "waiting", style="" if event else "bright_black"),
                 *_copy(event),
             )
         return table
 
 
 def _copy(event: Event | None) -> tuple[ProgressBar | Text, Text]:
-    """How far a copy is, or in words what follows it: a full bar would look like one that hangs."""
+    """The progress of a copy, or the text of the phase after it: a full bar would look stuck."""
     if event is None or not event.total or event.detail:
         return Text(event.detail if event else ""), Text("")
     bar = ProgressBar(total=event.total, completed=event.done, width=24)
@@ -150,10 +149,10 @@ def _copy(event: Event | None) -> tuple[ProgressBar | Text, Text]:
 
 
 def _line(event: Event, width: int) -> Text:
-    """One step that has ended. What a failure has to say follows where the command ends: it may be long."""
+    """The line of a finished step. The detail of a failure may be long and is printed when the command exits."""
     detail = event.detail if event.state != "failed" else ""
     return Text.assemble(
-        ((event.host or HERE).ljust(width), "bold"),
+        ((event.host or LOCAL).ljust(width), "bold"),
         f"  {event.step}  ",
         (event.state, _COLOURS[event.state]),
         (f" ({detail})" if detail else "", "bright_black"),

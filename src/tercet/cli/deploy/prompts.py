@@ -1,7 +1,7 @@
-"""What a person is asked for, on the terminal: sudo's password, and whether to go ahead.
+"""Prompts on the terminal: the sudo password, and confirmations.
 
-The terminal is read by the event loop, so that Ctrl-C ends the waiting and the terminal echoes again afterwards. A password is
-kept in memory only; it may also come from a file, from stdin or from $TERCET_SUDO_PASSWORD, never from a command line.
+The event loop reads the terminal, so that Ctrl-C cancels the wait and restores echo. A password is kept in memory only; it may
+also come from a file, from stdin or from $TERCET_SUDO_PASSWORD, never from the command line.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "TERCET_SUDO_PASSWORD"
 Pause = Callable[[], AbstractContextManager[None]]
-"""Keeps what is drawn from the terminal while somebody types."""
+"""Suspends live output while a prompt is open."""
 
 
 def has_terminal() -> bool:
-    """Whether there is somebody to ask."""
+    """Whether stdin is a terminal."""
     return sys.stdin.isatty()
 
 
 def password_source(file: str | None, pause: Pause) -> AskPassword | None:
-    """How to get sudo's password; None where there is none to be had. Raises UsageError for a file that cannot be read."""
+    """Source of the sudo password; None if there is none. Raises UsageError for an unreadable file."""
     given = _first_line(file) if file is not None else os.environ.pop(PASSWORD_VARIABLE, None)
     if given is not None:
         password = given
@@ -52,7 +52,7 @@ def password_source(file: str | None, pause: Pause) -> AskPassword | None:
 
 
 def _first_line(file: str) -> str:
-    """Of a file, or of stdin for `-`, without its end of line."""
+    """The first line of a file, or of stdin for `-`, without its newline."""
     try:
         text = sys.stdin.readline() if file == "-" else Path(file).read_text().partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
@@ -62,21 +62,21 @@ def _first_line(file: str) -> str:
 
 
 async def confirmed(question: str, expected: tuple[str, ...]) -> bool:
-    """Whether the answer is one of those expected; with no terminal there is no answer."""
+    """Whether the answer is among `expected`; False without a terminal."""
     return has_terminal() and (await read_line(question, echo=True)).strip().lower() in expected
 
 
 async def read_line(prompt: str, *, echo: bool) -> str:
-    """One line typed on stdin's terminal. Raises click.Abort where it ends before a line does."""
+    """Read one line from the terminal on stdin. Raises click.Abort at end of file."""
     descriptor = sys.stdin.fileno()
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     with _silent(descriptor) if not echo else contextlib.nullcontext():
-        sys.stderr.write(prompt)  # once nothing is echoed: what is typed the moment it appears is seen by nobody, and not lost
+        sys.stderr.write(prompt)  # after echo is off, so that input typed right after the prompt is neither shown nor lost
         sys.stderr.flush()
         loop.add_reader(descriptor, readable.set)
         try:
-            await readable.wait()  # a terminal gives whole lines
+            await readable.wait()  # a terminal delivers whole lines
             line = os.read(descriptor, 4096)
         finally:
             loop.remove_reader(descriptor)
@@ -89,7 +89,7 @@ async def read_line(prompt: str, *, echo: bool) -> str:
 
 @contextlib.contextmanager
 def _silent(descriptor: int) -> Iterator[None]:
-    """What is typed is not shown."""
+    """Turn off echo."""
     before = termios.tcgetattr(descriptor)
     silent = [*before]
     silent[3] = int(before[3]) & ~termios.ECHO

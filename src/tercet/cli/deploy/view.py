@@ -1,6 +1,6 @@
-"""What `tercet deploy` shows: a plan with its diffs, what preflight found, the members' status, the lines of their health.
+"""Output of `tercet deploy`: plans with diffs, preflight findings, member status and health.
 
-Text comes back as strings with click's colours, which are dropped where stdout is no terminal. JSON is for programs.
+Functions return strings with click's colours, which click strips where stdout is not a terminal. JSON is for programs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tercet.deploy.deployment import MemberHealth, MemberStatus
     from tercet.deploy.facts.preflight import Finding
 
-_HERE = "here"
+_LOCAL = "local"
 _LEVELS = {"error": "red", "warning": "yellow", "ok": "green"}
 _STATUS_HEADER = (
     "host",
@@ -43,7 +43,7 @@ _STATUS_HEADER = (
 
 
 def plan_text(plan: Plan, *, diffs: bool = True) -> str:
-    """All phases with their steps, in the order in which they would be carried out."""
+    """All phases and steps in execution order."""
     return "".join(f"{line}\n" for phase in plan.phases if phase.steps for line in _phase_lines(phase, diffs=diffs))
 
 
@@ -72,9 +72,9 @@ def _phase_lines(phase: Phase, *, diffs: bool) -> Iterator[str]:
     how = click.style("  one at a time", dim=True) if phase.one_at_a_time else ""
     yield click.style(phase.title, bold=True) + how
     if phase.one_at_a_time:
-        width = max(len(step.host or _HERE) for step in phase.steps)
+        width = max(len(step.host or _LOCAL) for step in phase.steps)
         for step in phase.steps:
-            yield f"  {click.style((step.host or _HERE).ljust(width), fg='cyan')}  {step.title}"
+            yield f"  {click.style((step.host or _LOCAL).ljust(width), fg='cyan')}  {step.title}"
             yield from _diff_lines(step, diffs=diffs)
     else:
         for host, steps in _by_host(phase.steps).items():
@@ -88,7 +88,7 @@ def _phase_lines(phase: Phase, *, diffs: bool) -> Iterator[str]:
 def _by_host(steps: Iterable[Step]) -> dict[str, list[Step]]:
     found: dict[str, list[Step]] = {}
     for step in steps:
-        found.setdefault(step.host or _HERE, []).append(step)
+        found.setdefault(step.host or _LOCAL, []).append(step)
     return found
 
 
@@ -109,7 +109,7 @@ def _coloured(line: str) -> str:
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
-    """A line each, and below it what to do about it."""
+    """One line per finding, and its remedy on the next line."""
     hosts = max((len(finding.host) for finding in findings), default=0)
     checks = max((len(finding.check) for finding in findings), default=0)
     lines: list[str] = []
@@ -126,7 +126,7 @@ def findings_summary(findings: Sequence[Finding]) -> str:
     errors = sum(finding.level == "error" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
     if not errors and not warnings:
-        return f"{_count(len(findings), 'check')}, nothing stands in the way."
+        return f"{_count(len(findings), 'check')} passed."
     return f"{_count(len(findings), 'check')}: {_count(errors, 'error')}, {_count(warnings, 'warning')}."
 
 
@@ -161,28 +161,28 @@ def _status_row(status: MemberStatus) -> tuple[str, ...]:
 def _certificate(days: float | None) -> str:
     if days is None:
         return ""
-    return f"{math.floor(days)} days" if days >= 0 else f"ended {math.floor(-days)} days ago"
+    return _count(math.floor(days), "day") if days >= 0 else f"expired {_count(math.floor(-days), 'day')} ago"
 
 
 def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float) -> list[str]:
-    """What the table has no room for: why a member did not answer, which certificates the next apply makes anew."""
+    """Remarks below the table: why a member did not answer, and certificates that the next apply renews."""
     remarks = [f"{status.name}: {status.error}" for status in statuses if status.error]
     for status in statuses:
         days = status.certificate_days
         if days is not None and days <= renewal_days:
-            when = f"ends in {math.floor(days)} days" if days >= 0 else f"ended {math.floor(-days)} days ago"
+            when = f"expires in {_count(math.floor(days), 'day')}" if days >= 0 else _certificate(days)
             remarks.append(f"{status.name}: the certificate {when}; `tercet deploy apply` renews it")
     return remarks
 
 
 def endpoint_health(member: MemberHealth) -> EndpointHealth:
-    """As tercetctl's printers take it."""
+    """In the form of tercetctl's printers."""
     took = format_duration(round(member.took_seconds * 1e9))
     return EndpointHealth(member.endpoint, member.is_healthy, took, member.error)
 
 
 def environment_text(variables: Mapping[str, str]) -> str:
-    """Lines for a shell's eval; every value is quoted, whatever is in it."""
+    """Lines for a shell's eval; every value is quoted."""
     return "".join(f"export {name}={_quoted(value)}\n" for name, value in variables.items())
 
 

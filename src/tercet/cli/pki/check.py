@@ -1,4 +1,4 @@
-"""`tercet pki show`, `verify` and `renew`: what is in a certificate, why would it be refused, and the same again for longer."""
+"""`tercet pki show`, `verify` and `renew`: display, verify and renew certificates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tercet.cli.pki import view
-from tercet.cli.pki.input import FILE, LikeCfssl, endpoint, load_signer, read_key, read_or_fetch, told_in_one_line
+from tercet.cli.pki.input import FILE, LikeCfssl, click_errors, endpoint, load_signer, read_key, read_or_fetch
 from tercet.errors import ConfigError
 from tercet.pki.certificate import is_ca, load_pair, parse_certificates
 from tercet.pki.explain import Usage, explain
@@ -26,8 +26,8 @@ from tercet.pki.names import short_text
 @click.argument("source", metavar="FILE|HOST:PORT")
 @click.option("-w", "--write-out", type=click.Choice(["simple", "json"]), default="simple", show_default=True)
 def show(source: str, write_out: str) -> None:
-    """Show the certificates in a file, or the one that a server shows."""
-    with told_in_one_line():
+    """Show the certificates in a file, or the certificate of a server."""
+    with click_errors():
         found = parse_certificates(read_or_fetch(source), source)
     now = datetime.now(UTC)
     if write_out == "json":
@@ -38,16 +38,16 @@ def show(source: str, write_out: str) -> None:
 
 @click.command("verify", cls=LikeCfssl)
 @click.argument("source", metavar="FILE|HOST:PORT")
-@click.option("--ca", type=FILE, required=True, metavar="FILE", help="The authorities that are trusted.")
-@click.option("--host", metavar="NAME", help="Under which name or address it is reached.  [default: HOST]")
-@click.option("--usage", type=click.Choice(["server", "client"]), help="Who shows it.  [default: server, for HOST:PORT]")
-@click.option("--key", type=FILE, metavar="FILE", help="The private key that should belong to it.")
+@click.option("--ca", type=FILE, required=True, metavar="FILE", help="Trusted CAs.")
+@click.option("--host", metavar="NAME", help="Name or address to verify.  [default: HOST]")
+@click.option("--usage", type=click.Choice(["server", "client"]), help="Role to verify.  [default: server, for HOST:PORT]")
+@click.option("--key", type=FILE, metavar="FILE", help="Private key that must match.")
 def verify(source: str, ca: Path, host: str | None, usage: Usage | None, key: Path | None) -> int:
-    """Say whether a certificate would be accepted.
+    """Verify whether clients and servers would accept a certificate.
 
-    If not, every reason is told, and the exit code is 1.
+    Otherwise print all reasons and exit with code 1.
     """
-    with told_in_one_line():
+    with click_errors():
         pem = read_or_fetch(source)
         server = endpoint(source)
         if server is not None:
@@ -61,25 +61,26 @@ def verify(source: str, ca: Path, host: str | None, usage: Usage | None, key: Pa
         return 1
     certificate = parse_certificates(pem, source)[0]
     signer = short_text(certificate.issuer)
-    click.echo(f"{source} is good: {view.summary(certificate, datetime.now(UTC))}; signed by {signer}")
+    click.echo(f"{source} is valid: {view.summary(certificate, datetime.now(UTC))}; signed by {signer}")
     return 0
 
 
 @click.command("renew", cls=LikeCfssl)
 @click.argument("certificate_path", type=FILE, metavar="CERT")
-@click.option("--ca", type=FILE, metavar="FILE", help="Certificate of the authority that signs; not for an authority itself.")
-@click.option("--ca-key", type=FILE, required=True, metavar="FILE", help="Its key.")
+@click.option("--ca", type=FILE, metavar="FILE", help="Certificate of the signing CA; not for a self-signed CA.")
+@click.option("--ca-key", type=FILE, required=True, metavar="FILE", help="Key of the CA.")
 @click.option("--key", "key_path", type=FILE, metavar="FILE", help="Key of CERT.  [default: NAME-key.pem or NAME.key]")
-@click.option("--keep-key", is_flag=True, help="Keep the key instead of making another of its kind.")
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="How long from now.  [default: as long as before]")
+@click.option("--keep-key", is_flag=True, help="Keep the key instead of generating a new one.")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Lifetime from now.  [default: the same as before]")
 def renew_command(
     certificate_path: Path, ca: Path | None, ca_key: Path, key_path: Path | None, keep_key: bool, days: float | None
 ) -> None:
-    """Make a certificate anew, for longer.
+    """Renew a certificate.
 
-    It has the same names and usages, and a new key of the same kind. The files are replaced whole and keep their owners.
+    The new one has the same names and usages, and a new key of the same type. The files are replaced atomically and keep their
+    owners.
     """
-    with told_in_one_line():
+    with click_errors():
         path = certificate_path.resolve(strict=True)
         shown_key = key_path or _key_beside(certificate_path)
         key_file = shown_key.resolve()
@@ -97,18 +98,18 @@ def renew_command(
         _replace(path, key_file, issued, between, keep_key=keep_key)
     new = x509.load_pem_x509_certificate(issued.certificate)
     if new.issuer != old.issuer:
-        click.echo(f"Warning: it is signed by {short_text(new.issuer)} now, before by {short_text(old.issuer)}", err=True)
-    about_key = "kept" if keep_key else f"its new private key ({describe(new.public_key())})"
+        click.echo(f"Warning: the issuer changed from {short_text(old.issuer)} to {short_text(new.issuer)}", err=True)
+    about_key = "kept" if keep_key else f"new private key ({describe(new.public_key())})"
     lines = [(str(certificate_path), view.summary(new, datetime.now(UTC))), (str(shown_key), about_key)]
     click.echo(view.written(lines), nl=False)
 
 
 def _renew_authority(path: Path, old: x509.Certificate, ca_key: Path, keep_key: bool, expiry: timedelta | None) -> Issued:
-    """An authority that signs itself."""
+    """Renew a self-signed CA."""
     if not is_ca(old) or old.issuer != old.subject:
-        raise click.UsageError(f"--ca is missing: {path} does not sign itself, so who signs?")
+        raise click.UsageError(f"--ca is required: {path} is not self-signed")
     if not keep_key:
-        raise ConfigError(f"{path} is an authority: with another key, all that it signed would be refused. Give --keep-key")
+        raise ConfigError(f"{path} is a CA: with a new key all certificates that it signed become invalid; pass --keep-key")
     key = read_key(ca_key)
     if key.public_key() != old.public_key():
         raise ConfigError(f"{ca_key} is not the key of {path}")
@@ -116,14 +117,14 @@ def _renew_authority(path: Path, old: x509.Certificate, ca_key: Path, keep_key: 
 
 
 def _key_beside(path: Path) -> Path:
-    """Where its key is: `NAME-key.pem` as cfssljson writes it, `NAME.key` as `tercet up` does."""
+    """The key file of a certificate: cfssljson's `NAME-key.pem`, or `NAME.key` of `tercet up`."""
     return path.with_suffix(".key") if path.suffix == ".crt" else path.with_name(f"{path.stem}-key{path.suffix}")
 
 
 def _replace(path: Path, key_file: Path, issued: Issued, between: Sequence[x509.Certificate], *, keep_key: bool) -> None:
-    """between: authorities that stand in the certificate's file as well, and stay there."""
+    """between: intermediate CAs in the certificate file, which are kept."""
     if not keep_key and not key_file.exists():
-        raise ConfigError(f"{key_file}: there is no key beside the certificate to replace; name it with --key")
+        raise ConfigError(f"{key_file}: no such file; set the key with --key")
     request = path.with_suffix(".csr")
     files = [] if keep_key else [(key_file, issued.key, KEY_MODE)]
     chain = b"".join(authority.public_bytes(Encoding.PEM) for authority in between)

@@ -1,4 +1,4 @@
-"""What `tercet pki` is given: flags in cfssl's form, files, a server's certificate, an authority's key and its password."""
+"""Input of `tercet pki`: cfssl-style flags, files, certificates of servers, CA keys and passwords."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CONNECT_SECONDS = 5.0
 
 
 class LikeCfssl(click.Command):
-    """Takes long flags with one dash as well (`-ca-key=FILE`, `-initca`), as Go's programs do."""
+    """Accepts long flags with one dash (`-ca-key=FILE`, `-initca`), like Go programs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the second dash where a word is one of this command's flags."""
+        """Add the second dash to this command's flags."""
         known = {name for option in self.params for name in option.opts}
         switches = {
             name for option in self.params if isinstance(option, click.Option) and option.is_flag for name in option.opts
@@ -39,8 +39,8 @@ class LikeCfssl(click.Command):
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """What is wrong with a file is one line and exit code 1."""
+def click_errors() -> Iterator[None]:
+    """Convert ConfigError and OSError to ClickException: one line and exit code 1."""
     try:
         yield
     except ConfigError as error:
@@ -50,7 +50,7 @@ def told_in_one_line() -> Iterator[None]:
 
 
 def endpoint(text: str) -> tuple[str, int] | None:
-    """Host and port of `HOST:PORT`; None where it is neither that nor meant as such, since a file of this name exists."""
+    """Host and port of `HOST:PORT`; None for other texts, and for existing files."""
     found = _ENDPOINT.fullmatch(text)
     if found is None or Path(text).exists():
         return None
@@ -58,31 +58,31 @@ def endpoint(text: str) -> tuple[str, int] | None:
 
 
 def read_or_fetch(source: str) -> bytes:
-    """The certificates in a file, or the one that a server shows to whoever connects (PEM). Raises ConfigError, OSError."""
+    """The certificates in a file, or the certificate of a server (PEM). Raises ConfigError, OSError."""
     server = endpoint(source)
     if server is None:
         return Path(source).read_bytes()
     try:
         return ssl.get_server_certificate(server, timeout=_CONNECT_SECONDS).encode()
     except ssl.SSLError as error:
-        raise ConfigError(f"{source}: answers, but shows no certificate: {_tls_reason(error)}") from error
+        raise ConfigError(f"{source}: TLS handshake failed: {_tls_reason(error)}") from error
     except (OSError, OverflowError) as error:
         raise ConfigError(f"{source}: cannot connect: {error}") from error
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
     if error.reason in ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE"):
-        return "it does not speak TLS (is it a plain http:// port?)"
+        return "the server does not use TLS (plain HTTP?)"
     return str(error.reason or error)
 
 
 def load_signer(ca: Path, ca_key: Path) -> CertificateAndKey:
-    _warn_of_readers(ca_key)
+    _warn_if_readable_by_others(ca_key)
     return load_ca(ca, ca_key, password=_password())
 
 
 def read_key(path: Path) -> PrivateKey:
-    _warn_of_readers(path)
+    _warn_if_readable_by_others(path)
     return from_pem(path.read_bytes(), path, password=_password())
 
 
@@ -90,6 +90,6 @@ def _password() -> bytes | None:
     return os.environ.get(PASSWORD_VARIABLE, "").encode() or None
 
 
-def _warn_of_readers(key: Path) -> None:
+def _warn_if_readable_by_others(key: Path) -> None:
     if key.exists() and key.stat().st_mode & 0o077:
-        click.echo(f"Warning: others may read {key}; close it with `chmod 600 {key}`", err=True)
+        click.echo(f"Warning: {key} is readable by others; run chmod 600 {key}", err=True)

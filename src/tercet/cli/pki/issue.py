@@ -1,7 +1,7 @@
-"""`tercet pki init-ca` and `gencert`: what `cfssl gencert` and `cfssljson -bare` do, from the same files.
+"""`tercet pki init-ca` and `gencert`: equivalents of `cfssl gencert | cfssljson -bare`, from the same files.
 
-Private keys go into files of mode 0600 and nowhere else: not to the screen, not into a pipe, not into an error. That is why the
-JSON with which cfssl feeds cfssljson is not printed; the files are written at once, under the names that cfssljson gives them.
+Private keys are written to files of mode 0600 and never to the screen, a pipe or an error. So the JSON that cfssl pipes to
+cfssljson is not printed; the files are written directly, under cfssljson's names.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import click
 from cryptography import x509
 
 from tercet.cli.pki import view
-from tercet.cli.pki.input import FILE, PASSWORD_VARIABLE, LikeCfssl, load_signer, read_key, told_in_one_line
+from tercet.cli.pki.input import FILE, PASSWORD_VARIABLE, LikeCfssl, click_errors, load_signer, read_key
 from tercet.errors import ConfigError
 from tercet.pki.certificate import CertificateAndKey, is_ca, parse_certificates
 from tercet.pki.cfssl_config import SigningConfig, read_config
-from tercet.pki.cfssl_request import AuthorityWish, RequestFile, read_request
+from tercet.pki.cfssl_request import CARequest, RequestFile, read_request
 from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, write_all
 from tercet.pki.issue import BACKDATE, Issued, Profile, init_ca, issue_as
 from tercet.pki.keys import describe
@@ -35,40 +35,43 @@ _output = click.option(
     metavar="NAME",
     help="Write NAME.pem, NAME-key.pem and NAME.csr.  [default: the request's file name without `-csr.json`, or its CN]",
 )
-_force = click.option("--force", is_flag=True, help="Replace even the certificate and key of an authority.")
+_force = click.option("--force", is_flag=True, help="Replace the certificate and key of a CA.")
 _write_out = click.option(
     "-w",
     "--write-out",
     type=click.Choice(["simple", "json"]),
     default="simple",
     show_default=True,
-    help="json: cfssl's, with the certificate and the request, but never the key.",
+    help="Output format; json has cfssl's `cert` and `csr`, but not the key.",
 )
 
 
 @click.command("init-ca", cls=LikeCfssl)
 @click.argument("csr_json", metavar="CSR.json")
-@click.option("--ca-key", type=FILE, metavar="FILE", help="Keep this key instead of making one.")
+@click.option("--ca-key", type=FILE, metavar="FILE", help="Use this key instead of generating one.")
 @_output
 @_force
 @_write_out
 def init_ca_command(csr_json: str, ca_key: Path | None, output: str | None, force: bool, write_out: str) -> None:
-    """Make an authority (CA) from a request.
+    """Create a CA from a request.
 
-    The request `-` is read from stdin. What exists is not replaced without --force, since all that it signed would be refused.
+    `-` reads the request from stdin. An existing CA is replaced only with --force, since all certificates that it signed become
+    invalid.
     """
-    with told_in_one_line():
+    with click_errors():
         _init_ca(csr_json, ca_key, output, force, write_out)
 
 
 @click.command("gencert", cls=LikeCfssl)
 @click.argument("csr_json", metavar="CSR.json")
-@click.option("--ca", type=FILE, metavar="FILE", help="Certificate of the authority that signs.")
-@click.option("--ca-key", type=FILE, metavar="FILE", help=f"Its key; the password, if it has one, in ${PASSWORD_VARIABLE}.")
-@click.option("--config", type=FILE, metavar="FILE", help="Profiles (ca-config.json).  [default: one for TLS, one year]")
-@click.option("--profile", default="", metavar="NAME", help="The profile to sign with.  [default: the file's default]")
-@click.option("--hostname", metavar="LIST", help="Hosts, separated by commas, in the place of the request's.")
-@click.option("--initca", is_flag=True, help="Make an authority, as `tercet pki init-ca` does.")
+@click.option("--ca", type=FILE, metavar="FILE", help="Certificate of the signing CA.")
+@click.option(
+    "--ca-key", type=FILE, metavar="FILE", help=f"Key of the CA; its password, if any, is read from ${PASSWORD_VARIABLE}."
+)
+@click.option("--config", type=FILE, metavar="FILE", help="Signing profiles (ca-config.json).  [default: TLS, one year]")
+@click.option("--profile", default="", metavar="NAME", help="Signing profile.  [default: signing.default of the file]")
+@click.option("--hostname", metavar="LIST", help="Comma-separated hosts that replace those of the request.")
+@click.option("--initca", is_flag=True, help="Create a CA, like `tercet pki init-ca`.")
 @_output
 @_force
 @_write_out
@@ -84,55 +87,54 @@ def gencert(
     force: bool,
     write_out: str,
 ) -> None:
-    """Make a key and a certificate from a request.
+    """Create a key and a certificate from a request.
 
-    Takes cfssl's flags, with one dash or two, and writes what `cfssljson -bare NAME` would. The request `-` is read from stdin.
+    Accepts cfssl's flags, with one dash or two, and writes the files of `cfssljson -bare NAME`. `-` reads the request from
+    stdin.
     """
-    with told_in_one_line():
+    with click_errors():
         if initca:
             for flag, value in (("--ca", ca), ("--config", config), ("--profile", profile), ("--hostname", hostname)):
                 if value:
-                    raise click.UsageError(f"{flag} and --initca cannot be given together: an authority signs itself")
+                    raise click.UsageError(f"{flag} and --initca cannot be combined: a CA is self-signed")
             _init_ca(csr_json, ca_key, output, force, write_out)
             return
         if ca is None or ca_key is None:
-            raise click.UsageError(
-                f"{'--ca' if ca is None else '--ca-key'} is missing: who signs? (or --initca for an authority)"
-            )
-        wanted = _read_request(csr_json)
-        if wanted.authority is not None:
-            raise ConfigError(f"{_source(csr_json)}: has a section 'ca', which is for authorities only (init-ca)")
-        request = wanted.request if hostname is None else replace(wanted.request, hosts=tuple(hostname.split(",")))
+            raise click.UsageError(f"{'--ca' if ca is None else '--ca-key'} is required (or --initca to create a CA)")
+        parsed = _read_request(csr_json)
+        if parsed.authority is not None:
+            raise ConfigError(f"{_source(csr_json)}: the key 'ca' is for CAs only (init-ca)")
+        request = parsed.request if hostname is None else replace(parsed.request, hosts=tuple(hostname.split(",")))
         granted = _profile(config, profile)
         name = _base_name(output, csr_json, request.common_name)
-        _refuse_to_lose_an_authority(name, force)
+        _require_not_ca(name, force)
         signer = load_signer(ca, ca_key)
         issued = issue_as(signer, request, granted)
         _write(name, issued)
         _warn(issued, signer)
-        _say(name, issued, write_out)
+        _print(name, issued, write_out)
 
 
 def _init_ca(csr_json: str, ca_key: Path | None, output: str | None, force: bool, write_out: str) -> None:
-    wanted = _read_request(csr_json)
-    name = _base_name(output, csr_json, wanted.request.common_name)
+    parsed = _read_request(csr_json)
+    name = _base_name(output, csr_json, parsed.request.common_name)
     if ca_key is None:
         existing = next((path for path in _files(name)[:2] if path.exists()), None)
         if existing and not force:
             raise ConfigError(
-                f"{existing} is there already; a new authority in its place would make worthless what it signed. "
-                f"Choose another name (--bare), keep its key (--ca-key), or replace it (--force)"
+                f"{existing} already exists, and replacing the CA makes all certificates that it signed invalid; "
+                f"set another name (--bare), keep its key (--ca-key), or replace it (--force)"
             )
-    wish = wanted.authority or AuthorityWish()
+    ca_request = parsed.authority or CARequest()
     issued = init_ca(
-        wanted.request,
-        wish.expiry,
-        path_length=wish.path_length,
-        backdate=wish.backdate or BACKDATE,
+        parsed.request,
+        ca_request.expiry,
+        path_length=ca_request.path_length,
+        backdate=ca_request.backdate or BACKDATE,
         key=None if ca_key is None else read_key(ca_key),
     )
     _write(name, issued, with_key=ca_key is None)
-    _say(name, issued, write_out, with_key=ca_key is None)
+    _print(name, issued, write_out, with_key=ca_key is None)
 
 
 def _source(csr_json: str) -> str:
@@ -151,7 +153,7 @@ def _profile(config: Path | None, name: str) -> Profile:
 
 
 def _base_name(output: str | None, csr_json: str, common_name: str) -> str:
-    """Where cfssljson's `-bare NAME` would write: `etcd` for etcd-csr.json, or the CN for what comes from stdin."""
+    """The NAME of `cfssljson -bare NAME`: by default `etcd` for etcd-csr.json, or the CN for stdin."""
     if output:
         return output
     if csr_json != "-":
@@ -164,7 +166,7 @@ def _files(name: str) -> tuple[Path, Path, Path]:
     return Path(f"{name}.pem"), Path(f"{name}-key.pem"), Path(f"{name}.csr")
 
 
-def _refuse_to_lose_an_authority(name: str, force: bool) -> None:
+def _require_not_ca(name: str, force: bool) -> None:
     certificate, key, _ = _files(name)
     if force or not certificate.exists():
         return
@@ -174,8 +176,8 @@ def _refuse_to_lose_an_authority(name: str, force: bool) -> None:
         return
     if is_authority:
         raise ConfigError(
-            f"{certificate} is the certificate of an authority; it and {key} would be replaced. "
-            f"Choose another name (--bare), or replace them (--force)"
+            f"{certificate} is a CA certificate; it and {key} would be replaced. "
+            f"Set another name (--bare), or replace them (--force)"
         )
 
 
@@ -190,15 +192,15 @@ def _write(name: str, issued: Issued, *, with_key: bool = True) -> None:
 
 
 def _warn(issued: Issued, signer: CertificateAndKey) -> None:
-    """What is legal and yet hardly meant."""
+    """Warn of valid but probably unintended settings."""
     certificate = x509.load_pem_x509_certificate(issued.certificate)
     if not hosts_of(certificate) and not is_ca(certificate):
-        click.echo("Warning: it is for no host (`hosts` is empty), so only clients can use it", err=True)
+        click.echo("Warning: `hosts` is empty, so the certificate is valid for clients only", err=True)
     if text := view.outlived(certificate, signer.certificate):
         click.echo(text, err=True)
 
 
-def _say(name: str, issued: Issued, write_out: str, *, with_key: bool = True) -> None:
+def _print(name: str, issued: Issued, write_out: str, *, with_key: bool = True) -> None:
     if write_out == "json":
         click.echo(json.dumps({"cert": issued.certificate.decode(), "csr": issued.request.decode()}))
         return
@@ -206,11 +208,7 @@ def _say(name: str, issued: Issued, write_out: str, *, with_key: bool = True) ->
     paths = [str(path) for path in _files(name)]
     lines = [
         (paths[0], view.summary(certificate, datetime.now(UTC))),
-        *(
-            [(paths[1], f"its private key ({describe(certificate.public_key())}), for its owner's eyes only")]
-            if with_key
-            else []
-        ),
-        (paths[2], "the request"),
+        *([(paths[1], f"private key ({describe(certificate.public_key())}), mode 0600")] if with_key else []),
+        (paths[2], "certificate request"),
     ]
     click.echo(view.written(lines), nl=False)

@@ -1,7 +1,4 @@
-"""What `tercet pki` says about certificates: a readable page of one, the same as JSON, a line on what was written.
-
-Never a key: whatever is shown here was in a certificate.
-"""
+"""Output of `tercet pki`: certificates as text or JSON, and the list of written files. Never a private key."""
 
 from __future__ import annotations
 
@@ -29,15 +26,15 @@ _KINDS: dict[type[x509.GeneralName], str] = {
 
 
 def page(certificate: x509.Certificate, now: datetime) -> str:
-    """All that matters of a certificate, one fact a line, ending in a newline."""
+    """A certificate as text, one property per line."""
     rows: list[tuple[str, str]] = [
         ("subject", subject_text(certificate.subject)),
-        ("issuer", "itself" if certificate.issuer == certificate.subject else subject_text(certificate.issuer)),
+        ("issuer", "self-signed" if certificate.issuer == certificate.subject else subject_text(certificate.issuer)),
         *((kind, ", ".join(values)) for kind, values in _by_kind(certificate).items()),
-        ("usages", ", ".join(usages_of(certificate)) or "(none given: any)"),
-        ("authority", _authority(certificate)),
-        ("valid from", _moment(certificate.not_valid_before_utc)),
-        ("valid until", f"{_moment(certificate.not_valid_after_utc)}, {_left(certificate, now)}"),
+        ("usages", ", ".join(usages_of(certificate)) or "any"),
+        ("CA", _ca(certificate)),
+        ("valid from", _timestamp(certificate.not_valid_before_utc)),
+        ("valid until", f"{_timestamp(certificate.not_valid_after_utc)}, {_left(certificate, now)}"),
         ("key", describe(certificate.public_key())),
         ("signed with", signature(certificate)),
         ("serial number", f"{certificate.serial_number:x}"),
@@ -48,7 +45,7 @@ def page(certificate: x509.Certificate, now: datetime) -> str:
 
 
 def facts(certificate: x509.Certificate, now: datetime) -> Mapping[str, object]:
-    """The same for programs; times as RFC 3339 writes them, days with their fraction."""
+    """A certificate for JSON; timestamps in RFC 3339, fractional days."""
     return {
         "subject": subject_text(certificate.subject),
         "issuer": subject_text(certificate.issuer),
@@ -67,35 +64,33 @@ def facts(certificate: x509.Certificate, now: datetime) -> Mapping[str, object]:
 
 
 def summary(certificate: x509.Certificate, now: datetime) -> str:
-    """In one line: whose, for what, how long."""
+    """Subject, hosts and expiry in one line."""
     hosts = ", ".join(hosts_of(certificate))
     for_hosts = f" for {hosts}" if hosts else ""
     ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}, {_left(certificate, now)}"
-    return f"{short_text(certificate.subject)}{for_hosts}; ends {ends}"
+    return f"{short_text(certificate.subject)}{for_hosts}; expires {ends}"
 
 
 def outlived(certificate: x509.Certificate, authority: x509.Certificate) -> str:
-    """A warning where the authority ends first; cfssl does not mind, whoever connects then will."""
+    """A warning if the CA expires before the certificate, which cfssl accepts without one."""
     if certificate.not_valid_after_utc <= authority.not_valid_after_utc:
         return ""
-    return (
-        f"Warning: its authority ends before it does, on {authority.not_valid_after_utc:%Y-%m-%d}; from then on it is refused"
-    )
+    return f"Warning: its CA expires first, on {authority.not_valid_after_utc:%Y-%m-%d}; after that the certificate is invalid"
 
 
 def written(files: Sequence[tuple[str, str]]) -> str:
-    """What stands in which file, a line each."""
+    """One line per file."""
     width = max(len(name) for name, _ in files)
     return "".join(f"{name.ljust(width)}  {text}\n" for name, text in files)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate as OpenSSL and browsers show it: `AB:CD:...`."""
+    """SHA-256 fingerprint as shown by OpenSSL and browsers: `AB:CD:...`."""
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def signature(certificate: x509.Certificate) -> str:
-    """How it is signed: `sha256`; `ed25519` hashes by itself."""
+    """The signature hash: `sha256`; or `ed25519`, which has its own."""
     try:
         algorithm = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
@@ -107,7 +102,7 @@ def _by_kind(certificate: x509.Certificate) -> dict[str, list[str]]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return {"hosts": ["(none)"]}
+        return {"hosts": ["none"]}
     found: dict[str, list[str]] = {}
     for name in names:
         found.setdefault(_KINDS.get(type(name), "other names"), []).append(str(name.value))
@@ -121,22 +116,22 @@ def _is_marked_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _authority(certificate: x509.Certificate) -> str:
+def _ca(certificate: x509.Certificate) -> str:
     if not _is_marked_ca(certificate):
         return "no"
     limit = path_length_of(certificate)
-    return "yes" if limit is None else f"yes, with at most {limit} authorities below it"
+    return "yes" if limit is None else f"yes, path length {limit}"
 
 
-def _moment(when: datetime) -> str:
+def _timestamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _left(certificate: x509.Certificate, now: datetime) -> str:
-    """`364 days left`, in the colour of its urgency."""
+    """`364 days left`, coloured by urgency."""
     days = days_left(certificate, now=now)
     if days < 0:
-        return click.style(f"ended {math.floor(-days)} days ago", fg="red", bold=True)
+        return click.style(f"expired {math.floor(-days)} days ago", fg="red", bold=True)
     if now < certificate.not_valid_before_utc:
         return click.style("not valid yet", fg="red", bold=True)
     text = f"{math.floor(days)} days left"

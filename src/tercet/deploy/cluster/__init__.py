@@ -1,7 +1,7 @@
-"""What is wanted: cluster.yaml, read, checked, and made one `Cluster`, which the rest of the room stands on.
+"""The cluster file: cluster.yaml parsed, validated, and converted to a `Cluster`.
 
-`cluster_file` is the way in, `settings` and `document` are the schema, `member_flags` says the same in etcd's flags.
+`cluster_file` loads it, `settings` and `document` are the schema, `member_flags` converts it to etcd's flags.
 
-Never: ask a host, or know how one is; nothing is read here but the file. It stands on nothing else of `deploy/`; of the server
-it knows what `server_facts` lets through, and no more.
+This package reads nothing but the file and imports no other package of `deploy/`; from the server's configuration it uses only
+what `server_facts` exports.
 """

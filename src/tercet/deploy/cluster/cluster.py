@@ -1,6 +1,6 @@
-"""A cluster as its file describes it, checked and complete: what every other part of the room stands on.
+"""A cluster as described by its file, validated and complete.
 
-It says what is wanted and knows nothing of what is: no connection, no state of a host. `cluster_file.load` makes it.
+This is the desired state only: no connections, no host state. Created by `cluster_file.load`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ COMPACTION_RETENTION = "1h"
 class HostSpec:
     """One member and the host it runs on.
 
-    ssh: the cluster's settings with this host's over them. flags: this member's own, over the cluster's. line: in the file.
+    ssh: the global settings overridden by this host's. flags: of this member only; they override the global ones. line: in the
+    file.
     """
 
     name: str
@@ -42,7 +43,7 @@ class HostSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """All that cluster.yaml says, with defaults filled in. flags: long flags of the engine, without dashes."""
+    """The content of cluster.yaml, with defaults filled in. flags: long flags of the engine, without dashes."""
 
     name: str
     hosts: tuple[HostSpec, ...]
@@ -71,15 +72,15 @@ class Cluster:
 
     @property
     def quorum(self) -> int:
-        """How many members must be up for the cluster to answer."""
+        """Number of members that form a majority."""
         return len(self.hosts) // 2 + 1
 
     def has_quorum_without(self, count: int) -> bool:
-        """Whether the cluster still answers when `count` members are down."""
+        """Whether a majority remains when `count` members are down."""
         return len(self.hosts) - count >= self.quorum
 
     def host(self, name: str) -> HostSpec:
-        """Raises KeyError for a name that no member has."""
+        """Raises KeyError for an unknown name."""
         for host in self.hosts:
             if host.name == name:
                 return host
@@ -92,15 +93,15 @@ class Cluster:
         return f"{self.scheme}://{_in_url(host.address)}:{self.listen.peer_port}"
 
     def endpoints(self) -> list[str]:
-        """The client URLs of all members, in the file's order."""
+        """The client URLs of all members, in the order of the file."""
         return [self.client_url(host) for host in self.hosts]
 
     def initial_cluster(self) -> str:
-        """name=URL,name=URL as etcd's flag has it."""
+        """name=URL,name=URL, as in --initial-cluster."""
         return ",".join(f"{host.name}={self.peer_url(host)}" for host in self.hosts)
 
     def flags_of(self, host: HostSpec) -> dict[str, str]:
-        """The flags of one member: the cluster's, and its own over them."""
+        """The flags of one member: the global ones overridden by its own."""
         return {**self.flags, **host.flags}
 
 

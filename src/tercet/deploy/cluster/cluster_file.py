@@ -1,10 +1,10 @@
-"""cluster.yaml: every mistake in it at once, each with its line and field; or the Cluster that it describes.
+"""Loading cluster.yaml: a `Cluster`, or all errors in the file at once, each with line and field.
 
-    cluster.yaml:12: hosts[1].address: '172.27.129.300' is no IP address ...
-    cluster.yaml:20: listen.cleint_port: there is no such field; did you mean client_port?
+    cluster.yaml:12: hosts[1].address: '172.27.129.300' is not an IP address ...
+    cluster.yaml:20: listen.cleint_port: unknown field; did you mean client_port?
 
-Reading goes through four doors: YAML with its lines (`yaml_document`), the schema (`document`, `settings`), what must fit
-together (`checks`, `engine_flags`), and what hosts inherit (here). Nothing is looked at but the file itself.
+Stages: YAML with line numbers (`yaml_document`), the schema (`document`, `settings`), consistency checks (`checks`,
+`engine_flags`), and inheritance by hosts (here). Nothing but the file itself is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tercet.deploy.cluster.checks import check_document, check_entries, check_fl
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.document import SECTIONS, Document
 from tercet.deploy.cluster.problems import ClusterFileError, Findings, describe
-from tercet.deploy.cluster.schema_errors import place_of, sentence, without_echoes
+from tercet.deploy.cluster.schema_errors import location_of, sentence, without_duplicates
 from tercet.deploy.cluster.settings import (
     INSTALL_DIRECTORIES,
     BackupSettings,
@@ -49,26 +49,26 @@ __all__ = [
 
 _SCHEMA: TypeAdapter[Document] = TypeAdapter(Document)
 _TEXT_FIELDS = (("auto_compaction_retention",), ("engine", "version"), ("engine", "sha256"), ("name",), ("token",))
-"""Text that YAML may take for a number; the file's own spelling counts."""
+"""Text fields whose value YAML may parse as a number; the literal text is used."""
 
 
 def load(path: Path) -> Cluster:
-    """The cluster that the file describes. Raises ClusterFileError, a ConfigError, naming every mistake."""
-    return _understand(read_yaml(path), path)
+    """Load a cluster file. Raises ClusterFileError, a ConfigError, with every error in it."""
+    return _interpret(read_yaml(path), path)
 
 
 def parse(text: str, path: Path) -> Cluster:
-    """As `load`, of a text that is not a file yet. path: where it will be."""
-    return _understand(parse_yaml(text.encode(), path), path)
+    """As `load`, from text. path: for messages and relative paths."""
+    return _interpret(parse_yaml(text.encode(), path), path)
 
 
-def _understand(yaml: YamlDocument, path: Path) -> Cluster:
+def _interpret(yaml: YamlDocument, path: Path) -> Cluster:
     found = Findings(yaml)
-    for location, line, text in yaml.complaints:
+    for location, line, text in yaml.errors:
         found.error(location, text, line=line)
     if not isinstance(yaml.value, dict):
-        what = "is empty" if yaml.value is None else "is not a map of fields"
-        found.error((), f"{what}; `tercet deploy init` writes one to begin with")
+        what = "the file is empty" if yaml.value is None else "the file is not a mapping"
+        found.error((), f"{what}; create one with `tercet deploy init`")
         raise ClusterFileError(path, found.errors)
     value = _as_written(yaml)
     check_entries(value.get("hosts"), found)
@@ -81,7 +81,7 @@ def _understand(yaml: YamlDocument, path: Path) -> Cluster:
 
 
 def _as_written(yaml: YamlDocument) -> dict[str, Any]:
-    """The file's values: fields of text as they are spelled there, and maps that only hold comments as empty."""
+    """The raw values, with text fields as written, and sections without values as empty."""
     value: dict[str, Any] = yaml.value
     for location in _TEXT_FIELDS:
         holder = value if len(location) == 1 else value.get(location[0])
@@ -99,12 +99,12 @@ def _as_written(yaml: YamlDocument) -> dict[str, Any]:
             if isinstance(entry.get("name"), int | float | bool):
                 entry["name"] = yaml.texts[("hosts", number, "name")]
     _spell_flags(value.get("flags"), ("flags",), yaml)
-    value.setdefault("tls", {})  # its directory is found from this file's also where nothing is said about TLS
+    value.setdefault("tls", {})  # so that tls.directory is resolved relative to the file even without a tls section
     return value
 
 
 def _spell_flags(flags: Any, location: tuple[str | int, ...], yaml: YamlDocument) -> None:
-    """A flag is text on a command line: `true`, `100` and `1_000` are what the file says, not what YAML reads."""
+    """Flag values are text: `true`, `100` and `1_000` are passed on as written, not as parsed by YAML."""
     if isinstance(flags, dict):
         for name, given in flags.items():
             if isinstance(given, int | float | bool):
@@ -112,28 +112,28 @@ def _spell_flags(flags: Any, location: tuple[str | int, ...], yaml: YamlDocument
 
 
 def _validate(value: dict[str, Any], directory: Path, found: Findings) -> Document:
-    """The document. Where parts do not pass, they are replaced by defaults, so that the checks of the others still speak."""
+    """Validate by the schema. Invalid sections are replaced by defaults, so that the other checks still run."""
     context = {"directory": directory}
     try:
         document = _SCHEMA.validate_python(value, context=context)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        for detail in without_echoes(details):
-            found.error(place_of(detail), sentence(detail))
+        for detail in without_duplicates(details):
+            found.error(location_of(detail), sentence(detail))
         bad = {detail["loc"][0] for detail in details}
         rest = {name: part for name, part in value.items() if name not in bad}
         document = _SCHEMA.validate_python({"name": "unnamed", "hosts": [], **rest}, context=context)
-        are_hosts_good = "hosts" not in bad
+        are_hosts_valid = "hosts" not in bad
     else:
-        are_hosts_good = True
+        are_hosts_valid = True
     check_document(document, found)
-    if are_hosts_good:
+    if are_hosts_valid:
         check_members(document, found)
     return document
 
 
 def _complete(document: Document, value: dict[str, Any], yaml: YamlDocument, path: Path) -> Cluster:
-    """What follows from other fields, and what hosts inherit."""
+    """Fill in defaults that depend on other fields, and what hosts inherit."""
     paths = document.paths
     if "install" not in value.get("paths", {}):
         paths = dataclasses.replace(paths, install=INSTALL_DIRECTORIES[document.engine.kind])
@@ -167,5 +167,5 @@ def _complete(document: Document, value: dict[str, Any], yaml: YamlDocument, pat
 
 
 def _inherit(all_hosts: SshSettings, one: SshSettings, given: dict[str, Any]) -> SshSettings:
-    """The cluster's settings with what this host's map mentions over them."""
+    """The global settings overridden by the fields that this host sets."""
     return dataclasses.replace(all_hosts, **{name: getattr(one, name) for name in given})

@@ -1,4 +1,4 @@
-"""The cluster file as a whole: its top level and its hosts, as written, before hosts inherit from the cluster."""
+"""The schema of the whole cluster file: top level and hosts, before hosts inherit global settings."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ class HostEntry:
     name: Name
     """Name of the member."""
     address: Address
-    """IP address (or DNS name) that the other members and the clients reach it at."""
+    """IP address (or DNS name) used by the other members and by clients."""
     ssh: SshSettings = field(default_factory=SshSettings)
-    """How to reach this host, over what `ssh` says for all."""
+    """SSH settings of this host; they override `ssh`."""
     flags: dict[str, FlagValue] = field(default_factory=dict)
-    """Flags of this member, over those for all."""
+    """Flags of this member; they override the global flags."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Document:
-    """Everything that cluster.yaml may say."""
+    """The top level of cluster.yaml."""
 
     name: Name
-    """Name of the cluster, for people."""
+    """Name of the cluster."""
     token: Name | None = None
-    """Text mixed into the IDs of a new cluster, so that two never meet; by default the cluster's name."""
+    """Initial cluster token, which makes the IDs of a new cluster unique; by default the cluster's name."""
     hosts: list[HostEntry]
-    """The members, one a host."""
+    """The members, one per host."""
     engine: EngineSettings = field(default_factory=EngineSettings)
     ssh: SshSettings = field(default_factory=SshSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
@@ -65,13 +65,13 @@ class Document:
     listen: Listen = field(default_factory=Listen)
     backups: BackupSettings = field(default_factory=BackupSettings)
     quota_backend_bytes: Quota = QUOTA_BACKEND_BYTES
-    """Size at which the store refuses further writes: bytes, or with a unit as 8GiB."""
+    """Database size at which writes are refused: bytes, or with a unit as in 8GiB."""
     auto_compaction_mode: CompactionMode = COMPACTION_MODE
-    """Whether the retention below is a time or a number of revisions."""
+    """Whether auto_compaction_retention is a duration or a number of revisions."""
     auto_compaction_retention: str = COMPACTION_RETENTION
-    """History to keep: a duration such as 1h, or revisions; 0: all of it, for ever."""
+    """History to keep: a duration such as 1h, or revisions; 0 disables auto-compaction."""
     flags: dict[str, FlagValue] = field(default_factory=dict)
-    """Further flags of the engine, without dashes, for all members."""
+    """Additional flags of the engine, without dashes, for all members."""
 
 
 SECTIONS = {
@@ -83,4 +83,4 @@ SECTIONS = {
     "listen": Listen,
     "backups": BackupSettings,
 }
-"""The top level's maps with fields of their own."""
+"""The sections of the top level."""

@@ -1,9 +1,9 @@
-"""What may stand in a field of the cluster file: one type for each kind of value, with its check.
+"""Field types of the cluster file, each with its check.
 
-Everything that reaches a host's shell, its systemd or its file system passes one of these first. The alphabet is small on
-purpose: a path with a blank, a quote, `$` or `%` means one thing to sh, another to systemd, and is never worth the risk.
+Everything that reaches a host's shell, systemd or file system passes one of these. The allowed characters are few on purpose: a
+path with a blank, a quote, `$` or `%` is interpreted differently by sh and systemd.
 
-A check raises ValueError with the rest of a sentence; who calls names the file, the line and the field.
+A check raises ValueError with a message that follows the field's name; the caller adds file, line and field.
 """
 
 from __future__ import annotations
@@ -36,79 +36,81 @@ _SYSTEM = """
 /usr/sbin /usr/share /var /var/backups /var/cache /var/lib /var/lib/dpkg /var/lib/systemd /var/log /var/run /var/spool /var/tmp
 """
 _SYSTEM_DIRECTORIES = frozenset(_SYSTEM.split())
-"""Made by the system for others: given to the cluster's user, emptied or removed, they take the host down with them."""
+"""Directories of the system, whose owner must not change and which must not be removed."""
 
 
 def check_name(text: str) -> str:
     if not _NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no name: at most 63 letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        raise ValueError(
+            f"{text!r} is not a valid name: at most 63 letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
     return text
 
 
 def check_address(text: str) -> str:
-    """An IP address that a host can have, or a DNS name."""
+    """An IP address of a host, or a DNS name."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         _check_dns_name(text)
         return text
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
-        raise ValueError(f"{text} is no address of one host; write the one that the other members reach it at")
+        raise ValueError(f"{text} is not the address of a single host; use the one that the other members connect to")
     return text
 
 
 def _check_dns_name(text: str) -> None:
     if "://" in text or text.count(":") == 1:
-        raise ValueError(f"{text!r} has more than an address; write it alone, the ports belong to `listen`")
+        raise ValueError(f"{text!r} is not an address alone; ports are set under `listen`")
     labels = text.split(".")
     if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError(f"{text!r} is neither an IP address nor a DNS name")
     if labels[-1].isdigit():
-        raise ValueError(f"{text!r} is no IP address (four numbers from 0 to 255), and a DNS name does not end in a number")
+        raise ValueError(f"{text!r} is not an IP address (four numbers from 0 to 255), and a DNS name does not end in a number")
 
 
 def check_certificate_host(text: str) -> str:
-    """What a certificate may be for: an address, a DNS name, or a DNS name with `*` as its first label."""
+    """A subject alternative name: an address, a DNS name, or a wildcard DNS name."""
     check_address(text.removeprefix("*.") if not text.startswith("*.*") else text)
     return text
 
 
 def check_host_path(text: str) -> str:
-    """An absolute path on a host; a slash at the end is dropped."""
+    """An absolute path on a host; a trailing slash is removed."""
     if not text.startswith("/"):
-        raise ValueError(f"{text!r} is no absolute path")
+        raise ValueError(f"{text!r} is not an absolute path")
     if not _HOST_PATH.fullmatch(text):
         odd = "".join(sorted(set(_HOST_PATH.sub("", text))))
-        raise ValueError(f"{text!r} holds {odd!r}; a path on a host has letters, digits and . _ - + @ / only")
+        raise ValueError(f"{text!r} contains {odd!r}; allowed are letters, digits and . _ - + @ /")
     if len(text) > PATH_LENGTH_MAX:
         raise ValueError(f"is longer than {PATH_LENGTH_MAX} characters")
     path = text.rstrip("/")
     if not path:
-        raise ValueError("is the root of the host's file system; name a directory of its own")
+        raise ValueError("is the root directory; use a dedicated directory")
     if any(part in ("", ".", "..") for part in path[1:].split("/")):
-        raise ValueError(f"{text!r} holds '.', '..' or '//'; write the plain path")
+        raise ValueError(f"{text!r} contains '.', '..' or '//'; use the canonical path")
     return path
 
 
 def check_own_directory(text: str) -> str:
-    """A directory that belongs to the cluster alone: it is made, given to a user, and perhaps removed."""
+    """A dedicated directory of the cluster, which is created, owned by its user, and removed on destroy."""
     path = check_host_path(text)
     if path in _SYSTEM_DIRECTORIES:
-        raise ValueError(f"{path} belongs to the system; name a directory of its own, such as {path}/etcd")
+        raise ValueError(f"{path} is a system directory; use a dedicated one, such as {path}/etcd")
     return path
 
 
 def check_user(text: str) -> str:
     if not _USER.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no user's name: at most 32 small letters, digits, '_' and '-', not beginning with a digit"
+            f"{text!r} is not a user name: at most 32 lowercase letters, digits, '_' and '-', not starting with a digit"
         )
     return text
 
 
 def check_login(text: str) -> str:
     if not _LOGIN.fullmatch(text):
-        raise ValueError(f"{text!r} is no login name")
+        raise ValueError(f"{text!r} is not a login name")
     return text
 
 
@@ -116,18 +118,18 @@ def check_unit(text: str) -> str:
     """The name of a service unit without its suffix."""
     unit = text.removesuffix(".service")
     if "@" in unit:
-        raise ValueError(f"{text!r} is an instance of a template; a member is a plain unit")
+        raise ValueError(f"{text!r} is an instance of a template unit; use a plain unit")
     if not _UNIT.fullmatch(unit):
-        raise ValueError(f"{text!r} is no name of a unit: letters, digits and : _ . - only, without a directory")
+        raise ValueError(f"{text!r} is not a unit name: letters, digits and : _ . -, without a directory")
     if _SYSTEM_UNITS.fullmatch(unit):
-        raise ValueError(f"{unit}.service belongs to the system")
+        raise ValueError(f"{unit}.service is a unit of the system")
     return unit
 
 
 def check_ssh_host(text: str) -> str:
-    """A host or alias as one would give it to ssh: never something that ssh takes for an option."""
+    """A host or alias for ssh, never interpretable as an option."""
     if not re.fullmatch(r"[A-Za-z0-9_\[][A-Za-z0-9._:%\]\[-]{0,252}", text):
-        raise ValueError(f"{text!r} is no host or alias of ssh")
+        raise ValueError(f"{text!r} is not an ssh host or alias")
     return text
 
 
@@ -135,36 +137,36 @@ def check_jump(text: str) -> str:
     """[user@]host[:port], several separated by commas."""
     for hop in text.split(","):
         if not re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_\[][A-Za-z0-9._:\]-]*", hop):
-            raise ValueError(f"{hop!r} is no jump host: [user@]host[:port], several separated by commas")
+            raise ValueError(f"{hop!r} is not a jump host: use [user@]host[:port], separated by commas")
     return text
 
 
 def check_calendar(text: str) -> str:
     if not _CALENDAR.fullmatch(text) or not text.strip():
-        raise ValueError(f"{text!r} is no systemd calendar expression, such as daily, hourly or 'Mon..Fri 03:30'")
+        raise ValueError(f"{text!r} is not a systemd calendar expression, such as daily, hourly or 'Mon..Fri 03:30'")
     return text
 
 
 def read_bytes(given: Any) -> Any:
-    """8GiB, 512 MiB or a number of bytes, as a number of bytes. Units are powers of two, as etcd counts."""
+    """Parse 8GiB, 512 MiB or a number of bytes. Units are powers of two, as in etcd."""
     if not isinstance(given, str):
         return given
     found = _SIZE.fullmatch(given.strip())
     if found is None:
-        raise ValueError(f"{given!r} is no size: a number of bytes, or one with a unit, such as 8GiB or 512MiB")
+        raise ValueError(f"{given!r} is not a size: use bytes, or a unit as in 8GiB or 512MiB")
     return int(found[1]) * _SIZE_UNITS[(found[2] or "")[:1].lower()]
 
 
 def check_listener(text: str) -> str:
-    """A URL to listen on: http(s)://IP:port."""
+    """A listen URL: http(s)://IP:port."""
     url = parse_url(text)
     if url.is_unix:
-        raise ValueError(f"{text!r} is a socket; write http://IP:PORT")
+        raise ValueError(f"{text!r} is a Unix socket; use http://IP:PORT")
     if url.host != "localhost":
         try:
             ipaddress.ip_address(url.host)
         except ValueError as error:
-            raise ValueError(f"{text!r} names no IP address to listen on (0.0.0.0 for all)") from error
+            raise ValueError(f"{text!r} has no IP address to listen on (0.0.0.0 for all)") from error
     if not 0 < url.port < 65536:
         raise ValueError(f"{text!r} has no port from 1 to 65535")
     return url.text
@@ -173,14 +175,14 @@ def check_listener(text: str) -> str:
 def check_version(text: str) -> str:
     version = text.removeprefix("v")
     if not _VERSION.fullmatch(version):
-        raise ValueError(f"{text!r} is no version, such as 3.5.21")
+        raise ValueError(f"{text!r} is not a version such as 3.5.21")
     return version
 
 
 def check_sha256(text: str) -> str:
     digest = text.lower().removeprefix("sha256:")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise ValueError("is no SHA-256: 64 hexadecimal digits, as `sha256sum` prints them")
+        raise ValueError("is not a SHA-256: 64 hexadecimal digits, as printed by `sha256sum`")
     return digest
 
 
@@ -191,40 +193,40 @@ def check_interpreter(text: str) -> str:
 
 
 def check_plain_text(text: str) -> str:
-    """A part of a certificate's subject."""
+    """A field of a certificate's subject."""
     if not text or len(text) > 64 or not text.isprintable():
         raise ValueError("must be 1 to 64 printable characters")
     return text
 
 
 def locate(given: Any, info: ValidationInfo) -> Any:
-    """A file of the operator: `~` is the home directory, and a relative path begins at the cluster file's directory."""
+    """A local file: `~` is the home directory, and a relative path is relative to the cluster file's directory."""
     if not isinstance(given, str | Path):
         return given
     if not str(given) or "\0" in str(given):
-        raise ValueError("is no path")
+        raise ValueError("is not a path")
     base = (info.context or {}).get("directory")
     try:
         path = Path(given).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{str(given)!r}: there is no such user's home directory here") from error
+        raise ValueError(f"{str(given)!r}: unknown user") from error
     return base / path if base is not None else path
 
 
 def locate_source(text: str, info: ValidationInfo) -> str:
-    """Where the engine's file comes from: an http(s) URL, or a path of the operator."""
+    """The engine's source: an http(s) URL, or a local path."""
     scheme, mark, rest = text.partition("://")
     if not mark:
         return str(locate(text, info))
     if scheme.lower() not in ("http", "https"):
-        raise ValueError(f"{scheme}:// is not supported; give a path, an https:// or an http:// URL")
+        raise ValueError(f"{scheme}:// is not supported; use a path, an https:// or an http:// URL")
     if "@" in rest.partition("/")[0]:
-        raise ValueError("carries a user name or password, which would end up in logs; fetch the file and give its path")
+        raise ValueError("contains credentials, which would end up in logs; download the file and use its path")
     return text
 
 
 def integer(lowest: int, highest: int) -> Any:
-    """The annotation of an integer within bounds; text and booleans are no integers."""
+    """An integer within bounds; text and booleans are rejected."""
     return Field(strict=True, ge=lowest, le=highest)
 
 

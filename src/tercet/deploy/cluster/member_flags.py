@@ -1,7 +1,4 @@
-"""With which flags does a member run? A cluster and one of its hosts, as etcd's long flags, in the order of a unit.
-
-tercet and etcd take the same ones. Nothing here knows of systemd, nor of the state of a host.
-"""
+"""The flags of a member: etcd's long flags, in the order of the unit. tercet and etcd take the same ones."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ import ipaddress
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.errors import ConfigError
 
-_EVERYWHERE = "0.0.0.0"
+_ALL_ADDRESSES = "0.0.0.0"
 
 
 def member_flags(cluster: Cluster, spec: HostSpec, *, cluster_state: str = "new") -> dict[str, str]:
-    """cluster_state: "new" or "existing"; what a member was started with the first time. Raises ConfigError."""
+    """cluster_state: "new" or "existing", of the member's first start. Raises ConfigError."""
     peer_port, client_port = cluster.listen.peer_port, cluster.listen.client_port
     flags = {"name": spec.name, "data-dir": cluster.paths.data}
     if cluster.paths.wal is not None:
@@ -34,7 +31,7 @@ def member_flags(cluster: Cluster, spec: HostSpec, *, cluster_state: str = "new"
         "initial-cluster-token": cluster.token,
         "initial-cluster-state": cluster_state,
     }
-    # In the middle: the last line of a command has no backslash, so that a flag added at the end would change two lines.
+    # Not at the end: the last line has no backslash, so an additional last flag would change two lines of the diff.
     flags |= dict(sorted(cluster.flags_of(spec).items()))
     return flags | {
         "quota-backend-bytes": str(cluster.quota_backend_bytes),
@@ -44,17 +41,17 @@ def member_flags(cluster: Cluster, spec: HostSpec, *, cluster_state: str = "new"
 
 
 def certificate_files(cluster: Cluster) -> dict[str, str]:
-    """Where a host keeps what, by role: server, server-key, peer, peer-key, ca, peer-ca. Two roles may share a file."""
+    """Paths on the host by role: server, server-key, peer, peer-key, ca, peer-ca. Roles may share a file."""
     directory = cluster.paths.certificates
     server, peer = ("etcd", "etcd") if cluster.tls.shared else ("server", "peer")
-    has_one_authority = cluster.tls.shared or cluster.tls.ca_certificate is not None
+    has_one_ca = cluster.tls.shared or cluster.tls.ca_certificate is not None
     return {
         "server": f"{directory}/{server}.pem",
         "server-key": f"{directory}/{server}-key.pem",
         "peer": f"{directory}/{peer}.pem",
         "peer-key": f"{directory}/{peer}-key.pem",
         "ca": cluster.paths.ca_file,
-        "peer-ca": cluster.paths.ca_file if has_one_authority else f"{directory}/peer-ca.pem",
+        "peer-ca": cluster.paths.ca_file if has_one_ca else f"{directory}/peer-ca.pem",
     }
 
 
@@ -75,11 +72,11 @@ def _tls_flags(cluster: Cluster) -> dict[str, str]:
 def _client_listeners(cluster: Cluster, spec: HostSpec, port: int) -> list[str]:
     address, listen = _listen_address(spec), cluster.listen
     urls = [f"{cluster.scheme}://{address}:{port}"]
-    if address == _EVERYWHERE:
+    if address == _ALL_ADDRESSES:
         if listen.plain_loopback and cluster.tls.enabled:
             raise ConfigError(
-                f"{cluster.path}:{spec.line}: {spec.address} is a name, so its member listens on all addresses, 127.0.0.1 "
-                f"included; listen.plain_loopback needs an IP address here"
+                f"{cluster.path}:{spec.line}: {spec.address} is a DNS name, so the member listens on all addresses, including "
+                f"127.0.0.1; listen.plain_loopback requires an IP address"
             )
         return urls
     if listen.plain_loopback:
@@ -90,9 +87,9 @@ def _client_listeners(cluster: Cluster, spec: HostSpec, port: int) -> list[str]:
 
 
 def _listen_address(spec: HostSpec) -> str:
-    """etcd listens on addresses only; behind a name any of the host's may be."""
+    """etcd listens on IP addresses only; for a DNS name the member listens on all."""
     try:
         address = ipaddress.ip_address(spec.address)
     except ValueError:
-        return _EVERYWHERE
+        return _ALL_ADDRESSES
     return f"[{address}]" if address.version == 6 else str(address)

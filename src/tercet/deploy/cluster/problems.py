@@ -1,6 +1,6 @@
-"""What is wrong with a cluster file, all of it, each with its line and field; and what is right but worth a word.
+"""Errors and warnings of a cluster file, each with line and field.
 
-cluster.yaml:12: hosts[1].address: '172.27.129.300' is no IP address ...
+cluster.yaml:12: hosts[1].address: '172.27.129.300' is not an IP address ...
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SHOWN_MAX = 40
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake, or one warning."""
+    """One error or warning."""
 
     line: int
     field: str
@@ -24,7 +24,7 @@ class Problem:
 
 
 class ClusterFileError(ConfigError):
-    """A cluster file that cannot be used. Its text has a line for each problem."""
+    """An invalid cluster file. str() has one line per error."""
 
     def __init__(self, path: Path, problems: list[Problem]) -> None:
         self.problems = tuple(problems)
@@ -49,7 +49,7 @@ def field_name(location: Location) -> str:
 
 @dataclass
 class Findings:
-    """Where checks leave what they find."""
+    """Collects the errors and warnings of the checks."""
 
     document: YamlDocument
     errors: list[Problem] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the schema found, in words that tell the operator what to write: the field is named by the caller, the line too."""
+"""Error messages for pydantic's schema errors. The caller adds line and field."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from tercet.deploy.cluster.yaml_document import Location
 _KEY = "[key]"
 
 
-def place_of(error: ErrorDetails) -> Location:
-    """A bad key of a map is reported at the key itself."""
+def location_of(error: ErrorDetails) -> Location:
+    """The location; an invalid key of a mapping is reported at the key itself."""
     return tuple(part for part in error["loc"] if part != _KEY)
 
 
 def sentence(error: ErrorDetails) -> str:
-    """The rest of a sentence that begins with the field's name."""
+    """The message, which follows the field's name."""
     given = error["input"]
     context: dict[str, Any] = error.get("ctx", {})
     match error["type"]:
         case "value_error":
             return str(context["error"])
         case "missing" | "missing_argument" | "missing_keyword_only_argument":
-            return "is missing"
+            return "is required"
         case "unexpected_keyword_argument" | "extra_forbidden":
-            return _unknown(place_of(error))
+            return _unknown(location_of(error))
         case "literal_error":
             return f"{_shown(given)} is not {context['expected']}"
         case "string_type" | "path_type":
-            return _no_text(given)
+            return _not_text(given)
         case "bool_type":
             return f"{_shown(given)} is not true or false"
         case "int_type" | "int_from_float" | "int_parsing" | "float_type" | "float_parsing":
             return f"{_shown(given)} is not a number"
         case "greater_than_equal":
-            return f"{_shown(given)} is too little; the least is {context['ge']}"
+            return f"{_shown(given)} is below the minimum of {context['ge']}"
         case "less_than_equal":
-            return f"{_shown(given)} is too much; the most is {context['le']}"
+            return f"{_shown(given)} is above the maximum of {context['le']}"
         case "list_type":
-            return f"{_shown(given)} is not a list; each entry is a line that begins with a dash"
+            return f"{_shown(given)} is not a list; each entry starts with a dash"
         case "dict_type" | "dataclass_type" | "dataclass_exact_type":
-            return f"{_shown(given)} is not a map of fields"
+            return f"{_shown(given)} is not a mapping"
     return error["msg"].lower()
 
 
@@ -56,33 +56,33 @@ def _shown(given: object) -> str:
     if isinstance(given, bool):
         return str(given).lower()
     if isinstance(given, dict):
-        return "a map"
+        return "a mapping"
     if isinstance(given, list):
         return "a list"
     text = repr(given)
     return text if len(text) <= 60 else f"{text[:56]}...'"
 
 
-def _no_text(given: object) -> str:
+def _not_text(given: object) -> str:
     if given is None:
         return "has no value"
     if isinstance(given, list | dict):
         return f"{_shown(given)} is not text"
-    return f"is read as the {'truth value' if isinstance(given, bool) else 'number'} {_shown(given)}; put text in quotes"
+    return f"is parsed as the {'boolean' if isinstance(given, bool) else 'number'} {_shown(given)}; quote it"
 
 
 def fields_at(parent: Location) -> Sequence[str]:
-    """The fields that the schema has under this place; none for a map of free names."""
+    """The fields of the schema at this location; none for a mapping with free keys."""
     kinds: dict[str, Any] = {"hosts": HostEntry, **SECTIONS}
     names = [part for part in parent if isinstance(part, str)]
     kind = kinds.get(names[-1]) if names else Document
     return [field.name for field in dataclasses.fields(kind)] if kind else []
 
 
-def without_echoes(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """A field written wrong is also missing under its right name; once is enough."""
-    meant = {(*place[:-1], _meant(place)) for place in map(place_of, details) if _is_unknown(place)}
-    return [detail for detail in details if not (detail["type"].startswith("missing") and place_of(detail) in meant)]
+def without_duplicates(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Drop "is required" for a field that is reported as misspelt."""
+    meant = {(*place[:-1], _meant(place)) for place in map(location_of, details) if _is_unknown(place)}
+    return [detail for detail in details if not (detail["type"].startswith("missing") and location_of(detail) in meant)]
 
 
 def _is_unknown(location: Location) -> bool:
@@ -99,14 +99,14 @@ def _near(name: object, fields: Sequence[str]) -> str:
 
 
 def _unknown(location: Location) -> str:
-    """A field written wrong; or one that belongs one level up or down, the usual slip of indentation."""
+    """A misspelt field, or a field of another level (wrong indentation)."""
     name, parent = location[-1], location[:-1]
     meant = _meant(location)
     if meant:
-        return f"there is no such field; did you mean {meant}?"
+        return f"unknown field; did you mean {meant}?"
     homes = [f"{section}.{near}" for section in SECTIONS if (near := _near(name, fields_at((section,))))]
     if near := _near(name, fields_at(())):
-        homes.insert(0, f"{near}, at the left margin")
+        homes.insert(0, f"{near}, at the top level")
     if homes:
-        return f"there is no such field here; did you mean {homes[0]}?"
-    return f"there is no such field; here are {', '.join(fields_at(parent))}"
+        return f"unknown field here; did you mean {homes[0]}?"
+    return f"unknown field; known here: {', '.join(fields_at(parent))}"

@@ -1,6 +1,6 @@
-"""What this room knows of the server: the table of its flags, and how its durations and URLs are written.
+"""The parts of the server's configuration that `deploy` uses: the flag table, durations and URLs.
 
-Nothing else in `deploy/` may look into `server/`; what runs there is a program on another host, perhaps of another version.
+No other module of `deploy/` imports `config`: the members run another program, perhaps of another version.
 """
 
 from tercet.config.flag_table import FLAGS, KNOWN, RETIRED

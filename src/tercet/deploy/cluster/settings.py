@@ -1,9 +1,9 @@
-"""The sections of the cluster file, each with its fields, their defaults and what they are for.
+"""The sections of the cluster file: fields, types, defaults and documentation.
 
-These are the schema and the objects at once: what the file may say is what the rest of the room reads. The text under a field
-is its documentation; docs/cluster-file.md and the comments of a new cluster.yaml are made of it.
+These dataclasses are both the schema and the objects used by the other packages. The docstring under a field is its
+documentation in docs/cluster-file.md and in the comments of a new cluster.yaml.
 
-Checks of one value are in `field_types`, checks of values against each other in `checks`.
+Checks of single values are in `field_types`, consistency checks in `checks`.
 """
 
 from __future__ import annotations
@@ -47,68 +47,68 @@ CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EngineSettings:
-    """Which program the members run, and where it comes from."""
+    """The program that the members run, and its source."""
 
     kind: EngineKind = "tercet"
     """tercet, or upstream etcd."""
     source: Source | None = None
-    """etcd: path or URL of its release tarball. tercet: of a bundle; by default one is built from this installation."""
+    """etcd: path or URL of a release tarball. tercet: of a bundle; by default it is built from the local installation."""
     sha256: Sha256 | None = None
-    """SHA-256 that the source must have."""
+    """Expected SHA-256 of the source."""
     version: Version | None = None
-    """Version that the source must be; by default whatever it is."""
+    """Expected version of the source; by default any."""
     python: Interpreter | None = None
-    """tercet: the Python (3.11 or newer) to run with on the hosts; by default python3."""
+    """tercet: Python interpreter (3.11 or newer) on the hosts; by default python3."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SshSettings:
-    """How to reach the hosts: whatever is not set here is as `ssh` would have it, ~/.ssh/config included."""
+    """SSH connections to the hosts. Unset fields are taken from ~/.ssh/config, as with `ssh`."""
 
     host: SshHost | None = None
-    """Host or alias to connect to instead of the member's address; only under a host."""
+    """Host or ssh alias to connect to instead of the member's address; only under a host."""
     user: Login | None = None
     """Login on the host."""
     port: Port | None = None
     """Port of the SSH server."""
     key: LocalPath | None = None
-    """Private key file; by default the agent's keys and ssh's usual files."""
+    """Private key file; by default the keys of the agent and ssh's default files."""
     jump: Jump | None = None
-    """Jump host, as [user@]host[:port]; several separated by commas."""
+    """Jump host as [user@]host[:port]; several are separated by commas."""
     config: LocalPath | None = None
-    """Configuration file to read instead of ~/.ssh/config."""
+    """Configuration file instead of ~/.ssh/config."""
     known_hosts: LocalPath | None = None
-    """File of known host keys instead of ~/.ssh/known_hosts."""
+    """Known hosts file instead of ~/.ssh/known_hosts."""
     sudo: Boolean = True
-    """Become root with sudo where the login is not root."""
+    """Use sudo if the login is not root."""
     connect_timeout: Annotated[float, Field(ge=0.1, le=600)] = 10
-    """Seconds to wait for a connection."""
+    """Connection timeout in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class TlsSettings:
-    """Certificates: between members and towards clients, made and renewed from here."""
+    """Certificates of members and clients, created and renewed on the operator's machine."""
 
     enabled: Boolean = True
     """Use TLS for clients and peers."""
     directory: LocalPath = Field(default=Path("pki"), validate_default=True)
-    """Where authorities, certificates and keys are kept here, with the operator (mode 0700)."""
+    """Local directory of CAs, certificates and keys (mode 0700)."""
     ca_certificate: LocalPath | None = None
-    """Certificate of an authority that exists, such as one made by cfssl; by default one is made."""
+    """Certificate of an existing CA, for example one created with cfssl; by default a CA is created."""
     ca_key: LocalPath | None = None
-    """Key of that authority. It stays here."""
+    """Key of that CA; it is not copied to the hosts."""
     shared: Boolean = False
-    """One certificate for all hosts and both roles, instead of one for each."""
+    """Use one certificate for all hosts and both roles, instead of one for each."""
     key_algorithm: Literal["ecdsa", "rsa", "ed25519"] = "ecdsa"
-    """Kind of keys to make."""
+    """Algorithm of new keys."""
     key_size: Annotated[int, integer(0, 16384)] = 0
-    """Size of the keys in bits: 256, 384 or 521 for ecdsa, 2048 to 8192 for rsa; 0: 256 or 2048."""
+    """Size of new keys in bits: 256, 384 or 521 for ecdsa, 2048 to 8192 for rsa; 0 for 256 or 2048."""
     days: Annotated[int, integer(1, 36500)] = 365
-    """Days that a certificate is valid."""
+    """Lifetime of certificates in days."""
     names: dict[SubjectKey, PlainText] = field(default_factory=dict)
-    """Further parts of the certificates' subject: C, ST, L, O, OU."""
+    """Additional subject fields of the certificates: C, ST, L, O, OU."""
     extra_hosts: list[CertificateHost] = field(default_factory=list)
-    """Further names and addresses that clients reach the members at."""
+    """Additional DNS names and addresses that clients use to reach the members."""
 
     def __post_init__(self) -> None:
         if not self.key_size:
@@ -116,30 +116,30 @@ class TlsSettings:
 
     @property
     def renewal_days(self) -> float:
-        """So many days before its end a certificate is made anew: the last third of its time, but no more than a month."""
+        """Days before expiry from which a certificate is renewed: a third of its lifetime, at most 30."""
         return min(_RENEWAL_DAYS_MAX, self.days / 3)
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Paths:
-    """Where things are on the hosts. All are absolute."""
+    """Absolute paths on the hosts."""
 
     install: OwnDirectory = INSTALL_DIRECTORIES["tercet"]
-    """Directory of the engine's releases; /opt/etcd where the engine is etcd."""
+    """Directory of the engine's releases; by default /opt/etcd if the engine is etcd."""
     bin: HostPath | None = None
-    """Directory in which links to the programs are made."""
+    """Directory for links to the programs."""
     data: OwnDirectory = "/var/lib/etcd"
-    """The members' data."""
+    """Data directory of the member."""
     wal: OwnDirectory | None = None
-    """The write-ahead log, if it is to be on a disk of its own; by default inside the data."""
+    """Separate directory for the write-ahead log; by default it is inside the data directory."""
     certificates: OwnDirectory = "/etc/etcd/cert"
     """Certificates and keys of the member."""
     ca: HostPath | None = None
-    """File of the authority's certificate; by default ca.pem beside the member's certificates."""
+    """File of the CA certificate; by default ca.pem in `certificates`."""
     backups: OwnDirectory = "/var/backups/etcd"
     """Snapshots taken by the backup timer."""
     work: OwnDirectory = ""
-    """Working directory of the service; by default the data directory."""
+    """Working directory of the service; by default `data`."""
 
     def __post_init__(self) -> None:
         if not self.work:
@@ -152,22 +152,22 @@ class Paths:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class ServiceSettings:
-    """The systemd service that runs a member."""
+    """The systemd service of a member."""
 
     unit: Unit = "etcd"
-    """Name of the unit."""
+    """Name of the systemd unit."""
     user: User = "etcd"
     """User that the member runs as."""
     group: User = ""
-    """Its group; by default the one named as the user."""
+    """Group of the member; by default the group with the user's name."""
     create_user: Boolean = True
-    """Make user and group where they are missing."""
+    """Create user and group if they do not exist."""
     restart_seconds: Annotated[int, integer(0, 3600)] = 5
-    """Pause before a member that failed is started again."""
+    """Seconds before a failed member is restarted (RestartSec)."""
     open_files: Annotated[int, integer(1024, 1 << 30)] = 65536
-    """Most open files and connections."""
+    """Limit of open files and connections (LimitNOFILE)."""
     start_timeout_seconds: Annotated[int, integer(1, 3600)] = 60
-    """How long a member may take to become ready."""
+    """Seconds that a member may take to become ready (TimeoutStartSec)."""
 
     def __post_init__(self) -> None:
         if not self.group:
@@ -176,27 +176,27 @@ class ServiceSettings:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Listen:
-    """Where members listen: always on their address, for clients and for peers."""
+    """Listeners of the members. They always listen on their address, for clients and for peers."""
 
     client_port: Port = 2379
     """Port for clients."""
     peer_port: Port = 2380
-    """Port for the other members."""
+    """Port for peers."""
     loopback: Boolean = True
     """Listen for clients on 127.0.0.1 as well."""
     plain_loopback: Boolean = False
-    """Listen on 127.0.0.1 without TLS: whoever can log in to the host may then read and write everything."""
+    """Listen on 127.0.0.1 without TLS: every user of the host then has full access."""
     metrics_url: Listener | None = None
-    """Further listener for /metrics and /health alone, such as http://0.0.0.0:2381."""
+    """Additional listener for /metrics and /health only, such as http://0.0.0.0:2381."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class BackupSettings:
-    """Snapshots of the store, taken on each host by a timer."""
+    """Snapshots taken on each host by a systemd timer."""
 
     enabled: Boolean = True
-    """Take them."""
+    """Take snapshots."""
     every: Calendar = "daily"
-    """When, as a systemd calendar expression."""
+    """Schedule, as a systemd calendar expression."""
     keep: Annotated[int, integer(1, 1000)] = 7
-    """How many are kept."""
+    """Number of snapshots to keep."""

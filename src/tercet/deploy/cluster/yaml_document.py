@@ -1,12 +1,12 @@
-"""YAML with the line of every key: plain values for the schema, and where each of them stands for its complaints.
+"""YAML with the line of every value: plain values for the schema, lines for messages.
 
     hosts:                      value   {"hosts": [{"name": "n1"}]}
       - name: n1                lines   {("hosts",): 1, ("hosts", 0): 2, ("hosts", 0, "name"): 2}
                                 texts   {("hosts", 0, "name"): "n1"}
 
-`texts` keeps a scalar as it was written, for fields that are text whatever YAML makes of it (`version: 3.10`, `pre-vote: on`).
-A key that occurs twice is refused: YAML says so, most readers take the last and forget the first. Aliases are followed, but the
-values that they unfold into are counted: a file of one screen can otherwise mean a billion values.
+`texts` has scalars as written, for text fields that YAML parses as something else (`version: 3.10`, `pre-vote: on`). Duplicate
+keys are errors, as the YAML specification requires. Aliases are expanded with a limit on the number of values, since a small
+file can otherwise expand to billions.
 """
 
 from __future__ import annotations
@@ -32,62 +32,62 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 @dataclass
 class YamlDocument:
-    """value: of dicts, lists and scalars. complaints: what is wrong with the file as YAML, with the place."""
+    """value: dicts, lists and scalars. errors: (location, line, text) of YAML-level errors."""
 
     value: Any = None
     lines: dict[Location, int] = field(default_factory=dict)
     texts: dict[Location, str] = field(default_factory=dict)
-    complaints: list[tuple[Location, int, str]] = field(default_factory=list)
+    errors: list[tuple[Location, int, str]] = field(default_factory=list)
 
     def line(self, location: Location) -> int:
-        """Of this place, or of the nearest one around it that is in the file."""
+        """The line of this location, or of its nearest ancestor in the file."""
         while location and location not in self.lines:
             location = location[:-1]
         return self.lines.get(location, 1)
 
 
 def read_yaml(path: Path) -> YamlDocument:
-    """Raises ConfigError for a file that is not there, not YAML, or too large to be meant."""
+    """Raises ConfigError for a file that is missing, not YAML, or too large."""
     try:
         with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such file; `tercet deploy init` writes one, `-f` names another") from error
+        raise ConfigError(f"{path}: no such file; create one with `tercet deploy init`, or name another with `-f`") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     return parse_yaml(content, path)
 
 
 def parse_yaml(content: bytes, path: Path) -> YamlDocument:
-    """path: for complaints. Raises ConfigError."""
+    """path: for messages. Raises ConfigError."""
     if len(content) > BYTES_MAX:
-        raise ConfigError(f"{path}: is larger than {BYTES_MAX} bytes, which is no cluster file")
+        raise ConfigError(f"{path}: larger than {BYTES_MAX} bytes, not a cluster file")
     try:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: is no YAML: {_reason(error)}") from error
+        raise ConfigError(f"{path}:{line}: invalid YAML: {_reason(error)}") from error
     except yaml.reader.ReaderError as error:
         line = content.count(b"\n", 0, max(error.position, 0)) + 1
-        raise ConfigError(f"{path}:{line}: is no YAML: {error.reason}") from error
+        raise ConfigError(f"{path}:{line}: invalid YAML: {error.reason}") from error
     except (yaml.YAMLError, UnicodeError) as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: is nested too deeply") from error
-    reading = _Reading(path)
+        raise ConfigError(f"{path}: nested too deeply") from error
+    converter = _Converter(path)
     if node is not None:
-        reading.document.value = reading.convert(node, ())
-    return reading.document
+        converter.document.value = converter.convert(node, ())
+    return converter.document
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or "it cannot be parsed"
+    problem = error.problem or "cannot be parsed"
     if "'\\t'" in problem:
-        return "a tab stands where YAML wants spaces"
+        return "tab used for indentation; use spaces"
     return f"{problem} ({error.context})" if error.context else problem
 
 
-class _Reading:
+class _Converter:
     def __init__(self, path: Path) -> None:
         self.document = YamlDocument()
         self._path = path
@@ -99,11 +99,11 @@ class _Reading:
         self.document.lines.setdefault(location, line)
         self._count += 1
         if self._count > VALUES_MAX:
-            raise ConfigError(f"{self._path}:{line}: aliases unfold into more than {VALUES_MAX} values")
+            raise ConfigError(f"{self._path}:{line}: aliases expand to more than {VALUES_MAX} values")
         if len(location) > DEPTH_MAX:
-            raise ConfigError(f"{self._path}:{line}: is nested more than {DEPTH_MAX} levels deep")
+            raise ConfigError(f"{self._path}:{line}: nested more than {DEPTH_MAX} levels deep")
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _COLLECTIONS:
-            self._complain(location, line, f"has the tag {node.tag}, which has no meaning here")
+            self._error(location, line, f"unsupported tag {node.tag}")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode):
@@ -117,7 +117,7 @@ class _Reading:
             line = key.start_mark.line + 1
             place = (*location, key.value)
             if key.value in own:
-                self._complain(place, line, f"is given twice; the first is in line {own[key.value]}")
+                self._error(place, line, f"duplicate key; the first is in line {own[key.value]}")
                 continue
             own[key.value] = self.document.lines[place] = line
             values[key.value] = self.convert(item, place)
@@ -129,12 +129,12 @@ class _Reading:
     def _entries(self, node: yaml.MappingNode, location: Location) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         for key, item in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                self._complain(location, key.start_mark.line + 1, "a key must be a word")
+                self._error(location, key.start_mark.line + 1, "keys must be scalars")
             elif key.tag != _MERGE:
                 yield key, item
 
     def _merged(self, node: yaml.MappingNode, location: Location) -> Iterator[dict[str, Any]]:
-        """The maps named by `<<`, nearest first. Their lines are those of the map that was named."""
+        """The mappings named by `<<`, nearest first. Their lines are those of the anchor."""
         for key, item in node.value:
             if key.tag != _MERGE:
                 continue
@@ -142,12 +142,12 @@ class _Reading:
                 if isinstance(source, yaml.MappingNode):
                     yield self._merged_one(source, location)
                 else:
-                    self._complain(location, key.start_mark.line + 1, "<< must name a map")
+                    self._error(location, key.start_mark.line + 1, "<< must refer to a mapping")
 
     def _merged_one(self, source: yaml.MappingNode, location: Location) -> dict[str, Any]:
         lines, texts = dict(self.document.lines), dict(self.document.texts)
         values = self._mapping(source, location)
-        self.document.lines.update(lines)  # what the map itself says stands where it says it
+        self.document.lines.update(lines)  # keys of the mapping itself keep their own lines
         self.document.texts.update(texts)
         return values
 
@@ -156,13 +156,13 @@ class _Reading:
         if node.tag in _TEXT:
             return node.value
         if node.tag not in _PLAIN:
-            self._complain(location, node.start_mark.line + 1, f"has the tag {node.tag}, which has no meaning here")
+            self._error(location, node.start_mark.line + 1, f"unsupported tag {node.tag}")
             return node.value
         try:
             return self._constructor.construct_object(node)
         except (ValueError, yaml.YAMLError):
-            self._complain(location, node.start_mark.line + 1, f"{node.value!r} is not what its tag says")
+            self._error(location, node.start_mark.line + 1, f"{node.value!r} does not match its tag")
             return node.value
 
-    def _complain(self, location: Location, line: int, text: str) -> None:
-        self.document.complaints.append((location, line, text))
+    def _error(self, location: Location, line: int, text: str) -> None:
+        self.document.errors.append((location, line, text))

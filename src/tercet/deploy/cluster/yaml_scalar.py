@@ -1,4 +1,4 @@
-"""A value as text that YAML reads back as that value, on one line."""
+"""Format a value as YAML on one line, so that it parses to the same value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import yaml
 
 
 def scalar(value: Any, *, is_text: bool = True) -> str:
-    """is_text: quote text that YAML would take for something else, such as "0" or "on"."""
+    """is_text: quote text that YAML would parse as another type, such as "0" or "on"."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""A cluster.yaml to begin with: from names and addresses, or from what a deployment by hand has left.
+"""Creation of a cluster.yaml: from names and addresses, or from the files of a manual deployment.
 
-`importing` is the way in for an environment.sh and units, `template` writes the text.
+`importing` reads an environment.sh and unit files, `template` writes the text.
 
-Never: run what is read, or guess where it contradicts itself. Of `deploy/` it imports `cluster/` alone, and nothing but the
-command line imports it: once there is a cluster file, nobody asks where it came from.
+Input files are never executed, and contradictions between them are errors. This package imports `cluster/` only; only the
+command line imports it.
 """

@@ -1,4 +1,4 @@
-"""A cluster file in the making: what an importer found, or what the operator said, before it is text."""
+"""A draft: the settings found by an importer or given by the operator, before they are rendered as a cluster file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def printable(text: str) -> str:
 
 @dataclass
 class Draft:
-    """settings: by section and field, "" for the top level; only what differs from the defaults need be there.
+    """settings: by section and field, "" for the top level; defaults may be omitted.
 
-    notes: what a reader of the file must know and no field can say, a sentence each.
+    notes: sentences for the reader of the file about what the fields cannot express.
     """
 
     name: str = CLUSTER_NAME
@@ -31,7 +31,7 @@ class Draft:
         self.settings.setdefault(section, {})[name] = value
 
     def note(self, text: str) -> None:
-        """Whatever stands in somebody's file may not end the comment that tells of it."""
+        """Add a note. Control characters of the input are replaced, so that they cannot end the comment."""
         text = printable(text)
         if text not in self.notes:
             self.notes.append(text)
@@ -39,7 +39,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Imported:
-    """text: of a cluster.yaml. notes: what it could not take over and why; they stand in the text as comments too."""
+    """text: of a cluster.yaml. notes: what could not be imported, and why; also in the text as comments."""
 
     text: str
     notes: tuple[str, ...]

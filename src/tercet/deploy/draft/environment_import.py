@@ -1,11 +1,11 @@
-"""A cluster file from an environment.sh: the one file that a deployment by hand keeps its names and addresses in.
+"""Import of an environment.sh, the file in which manual deployments keep names and addresses.
 
     export NODE_IPS=(172.27.129.105 172.27.129.111 172.27.129.112)
     export NODE_NAMES=(kube-node1 kube-node2 kube-node3)
     export ETCD_NODES="kube-node1=https://172.27.129.105:2380,..."
 
-The arrays may name more hosts than run a member; then ETCD_NODES tells which do. What contradicts itself is refused, since one
-of the two is what the hosts run by and nobody can tell which.
+The arrays may contain hosts without a member; ETCD_NODES then lists the members. Contradictions are errors, since it is unknown
+which of the values the hosts use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SYSTEM_BIN = ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr
 
 
 def read_environment(path: Path) -> tuple[Draft, Script]:
-    """What the file says of etcd, and all its variables. Raises ConfigError with file, line and variable."""
+    """The settings of etcd in the file, and all its variables. Raises ConfigError with file, line and variable."""
     script = read_script(path)
     draft = Draft(hosts=_hosts(script))
     members = _members(script)
@@ -38,12 +38,12 @@ def read_environment(path: Path) -> tuple[Draft, Script]:
         _take_members(members, draft, script)
     if not draft.hosts:
         raise ConfigError(
-            f"{path}: names no hosts: neither {_IPS} and {_NAMES} nor {_MEMBERS} is assigned there. "
-            f'Wanted are lines such as {_IPS}=(10.0.0.1 10.0.0.2 10.0.0.3), or {_MEMBERS}="node1=https://10.0.0.1:2380,..."'
+            f"{path}: no hosts: neither {_IPS} and {_NAMES} nor {_MEMBERS} is assigned. "
+            f'Expected lines such as {_IPS}=(10.0.0.1 10.0.0.2 10.0.0.3), or {_MEMBERS}="node1=https://10.0.0.1:2380,..."'
         )
     _take_endpoints(draft, script)
     _take_directories(draft, script)
-    _note_the_rest(draft, script)
+    _note_other_variables(draft, script)
     return draft, script
 
 
@@ -55,7 +55,7 @@ def _checked(script: Script, name: str, check: Callable[[str], Value], given: st
 
 
 def _hosts(script: Script) -> list[tuple[str, str]]:
-    """From the two arrays, which belong together by position."""
+    """From the two arrays, paired by position."""
     addresses, names = script.array(_IPS), script.array(_NAMES)
     if not addresses and not names:
         return []
@@ -66,7 +66,7 @@ def _hosts(script: Script) -> list[tuple[str, str]]:
         line = script.variables[_IPS].line
         raise ConfigError(
             f"{script.where(_NAMES)}: has {len(names)} entries, but {_IPS} (line {line}) has {len(addresses)}; "
-            f"they belong together by position, so give both the same number"
+            f"they are paired by position and must have the same length"
         )
     hosts = [
         (_checked(script, _NAMES, check_name, name), _checked(script, _IPS, check_address, address))
@@ -86,20 +86,20 @@ def _take_members(members: MemberList, draft: Draft, script: Script) -> None:
     known = dict(draft.hosts)
     for name, address in members.hosts:
         if known and name not in known:
-            raise ConfigError(f"{script.where(_MEMBERS)}: {name} is not in {_NAMES}; correct one of the two")
+            raise ConfigError(f"{script.where(_MEMBERS)}: {name} is not in {_NAMES}; correct one of them")
         if known and known[name] != address:
             raise ConfigError(
-                f"{script.where(_MEMBERS)}: {name} is at {address}, but at {known[name]} by {_IPS}; correct one of the two"
+                f"{script.where(_MEMBERS)}: {name} has address {address}, but {known[name]} in {_IPS}; correct one of them"
             )
     others = [name for name in known if name not in dict(members.hosts)]
     if others:
-        draft.note(f"No member: {', '.join(others)} (in {_NAMES}, but not in {_MEMBERS}).")
+        draft.note(f"Not members: {', '.join(others)} (in {_NAMES}, but not in {_MEMBERS}).")
     draft.hosts = list(members.hosts)
     if members.peer_port != 2380:
         draft.set("listen", "peer_port", members.peer_port)
     if not members.is_secure:
         draft.set("tls", "enabled", False)
-        draft.note(f"TLS is off, since {_MEMBERS} has http:// URLs; with tls.enabled: true it is on.")
+        draft.note(f"TLS is disabled, since {_MEMBERS} has http:// URLs; set tls.enabled: true to enable it.")
 
 
 def _take_endpoints(draft: Draft, script: Script) -> None:
@@ -107,12 +107,14 @@ def _take_endpoints(draft: Draft, script: Script) -> None:
     if not text:
         return
     urls = _checked(script, _ENDPOINTS, parse_urls, text)
-    strangers = [url.text for url in urls if url.host not in dict(draft.hosts).values()]
-    if strangers:
-        draft.note(f"{_ENDPOINTS} names what is no member's address: {', '.join(strangers)}.")
+    unknown = [url.text for url in urls if url.host not in dict(draft.hosts).values()]
+    if unknown:
+        draft.note(f"{_ENDPOINTS} has addresses of no member: {', '.join(unknown)}.")
     ports = sorted({url.port for url in urls})
     if len(ports) > 1:
-        raise ConfigError(f"{script.where(_ENDPOINTS)}: has the ports {', '.join(map(str, ports))}; all members have one")
+        raise ConfigError(
+            f"{script.where(_ENDPOINTS)}: has the ports {', '.join(map(str, ports))}; all members must use the same port"
+        )
     if ports != [2379]:
         draft.set("listen", "client_port", ports[0])
 
@@ -128,19 +130,19 @@ def _take_directories(draft: Draft, script: Script) -> None:
 
 
 def _first_on_path(script: Script) -> str:
-    """PATH=/opt/k8s/bin:$PATH tells where the programs of this deployment are; a PATH of the system's directories does not."""
+    """The directory of the programs, from PATH=/opt/k8s/bin:$PATH; "" if PATH starts with a system directory."""
     variable = script.variables.get("PATH")
     value = variable.values[0] if variable is not None and variable.values else None
     first, colon, _ = value.known.partition(":") if value is not None else ("", "", "")
     return first if colon and first not in _SYSTEM_BIN else ""
 
 
-def _note_the_rest(draft: Draft, script: Script) -> None:
-    """By name alone: what is not etcd's may be a secret."""
+def _note_other_variables(draft: Draft, script: Script) -> None:
+    """By name only: other values may be secrets."""
     others = [name for name in script.variables if name not in _READ]
     if others:
         shown = ", ".join(others[:_NAMES_SHOWN_MAX]) + (", ..." if len(others) > _NAMES_SHOWN_MAX else "")
-        draft.note(f"Of {script.path.name}, not needed here: {shown}.")
+        draft.note(f"Not imported from {script.path.name}: {shown}.")
     sourced = [str(line) for line, word in script.commands.items() if word in (".", "source")]
     if sourced:
-        draft.note(f"{script.path.name} reads other files (line {', '.join(sourced)}), which were not read.")
+        draft.note(f"{script.path.name} sources other files (line {', '.join(sourced)}), which were not read.")

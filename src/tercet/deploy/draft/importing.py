@@ -1,10 +1,10 @@
-"""A cluster file from what a deployment by hand has: its environment.sh, the unit of a member, or both together.
+"""Import of a manual deployment: its environment.sh, the unit file of a member, or both.
 
     imported = from_files([Path("environment.sh"), Path("etcd.service")])
-    imported.text                       the text of a cluster.yaml, which loads as it is
-    imported.notes                      what it cannot say, also in its comments
+    imported.text                       a valid cluster.yaml
+    imported.notes                      what it cannot express; also in its comments
 
-Everything is parsed, nothing is run, no other file is read.
+The files are parsed, not executed, and no other file is read.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ _LOOKED_AT_BYTES = 1 << 17
 
 
 def from_environment_sh(path: Path, *, engine: EngineKind | None = None) -> Imported:
-    """The text of a cluster.yaml. engine: tercet if not said. Raises ConfigError with file, line and variable."""
+    """The text of a cluster.yaml. engine: by default tercet. Raises ConfigError with file, line and variable."""
     draft, _ = read_environment(path)
     return _finish(draft, [path], engine)
 
 
 def from_unit(path: Path, *, engine: EngineKind | None = None) -> Imported:
-    """The text of a cluster.yaml. engine: the one that the unit runs if not said. Raises ConfigError with file and line."""
+    """The text of a cluster.yaml. engine: by default the one of the unit. Raises ConfigError with file and line."""
     draft = read_unit_of_etcd(path)
     if not draft.hosts:
         raise ConfigError(
-            f"{path}: does not tell the members: it has no --initial-cluster with names and addresses. The template of a unit "
-            f"(##NODE_NAME##, ##NODE_IP##) is imported together with the environment.sh that names the hosts"
+            f"{path}: no members: --initial-cluster with names and addresses is missing. Import a unit template "
+            f"(##NODE_NAME##, ##NODE_IP##) together with the environment.sh that has the hosts"
         )
     return _finish(draft, [path], engine)
 
 
 def from_files(paths: Sequence[Path], *, engine: EngineKind | None = None) -> Imported:
-    """From one file of either kind, or one of each; which is which shows in what they hold. Raises ConfigError."""
+    """From one file of either kind, or one of each; the kind is detected from the content. Raises ConfigError."""
     units = [path for path in paths if is_unit(path)]
     scripts = [path for path in paths if path not in units]
     if not paths or len(units) > 1 or len(scripts) > 1:
         shown = ", ".join(map(str, paths)) or "nothing"
-        raise ConfigError(f"an environment.sh, a unit, or one of each can be imported, not {shown}")
+        raise ConfigError(f"cannot import {shown}: expected an environment.sh, a unit file, or one of each")
     if not units:
         return from_environment_sh(scripts[0], engine=engine)
     if not scripts:
         return from_unit(units[0], engine=engine)
     named, script = read_environment(scripts[0])
     unit = read_unit_of_etcd(units[0], _variables(script))
-    return _finish(_together(named, unit, scripts[0], units[0]), [scripts[0], units[0]], engine)
+    return _finish(_merge(named, unit, scripts[0], units[0]), [scripts[0], units[0]], engine)
 
 
 def is_unit(path: Path) -> bool:
-    """Whether the file is a systemd unit, by its first line that is no comment. Raises ConfigError if it cannot be read."""
+    """Whether the file is a systemd unit, by its first line that is not a comment. Raises ConfigError if unreadable."""
     try:
         with path.open("rb") as file:
             text = file.read(_LOOKED_AT_BYTES).decode(errors="replace")
@@ -70,7 +70,7 @@ def is_unit(path: Path) -> bool:
 
 
 def _variables(script: Script) -> dict[str, str]:
-    """What the script says for certain, by name; an array is its first element, as in a shell."""
+    """The known variables of the script; an array is its first element, as in a shell."""
     return {
         name: variable.values[0].known
         for name, variable in script.variables.items()
@@ -78,8 +78,8 @@ def _variables(script: Script) -> dict[str, str]:
     }
 
 
-def _together(named: Draft, unit: Draft, script_path: Path, unit_path: Path) -> Draft:
-    """The hosts of the one, the settings of the other; where both speak they must agree on who the members are."""
+def _merge(named: Draft, unit: Draft, script_path: Path, unit_path: Path) -> Draft:
+    """Hosts from the script, settings from the unit. Raises ConfigError if their members differ."""
     if unit.hosts and set(unit.hosts) != set(named.hosts):
         ours, theirs = (", ".join(f"{name} ({address})" for name, address in hosts) for hosts in (unit.hosts, named.hosts))
         raise ConfigError(f"{unit_path} has the members {ours}, but {script_path} has {theirs}; correct one of them")
@@ -95,11 +95,11 @@ def _finish(draft: Draft, paths: Sequence[Path], engine: EngineKind | None) -> I
     given = draft.settings.get("engine", {}).get("kind")
     set_engine(draft, engine or ("etcd" if given == "etcd" else "tercet"))
     if given == "etcd" and engine == "tercet":
-        draft.note("The unit runs etcd, whose data directory tercet does not read; give it one of its own (paths.data).")
+        draft.note("The unit runs etcd, and tercet cannot read its data directory; set another one (paths.data).")
     text = render(draft, origin=" and ".join(path.name for path in paths))
     try:
         parse(text, Path("cluster.yaml"))
     except ClusterFileError as error:
         reasons = "; ".join(f"{problem.field}: {problem.text}" for problem in error.problems)
-        raise ConfigError(f"{paths[-1]}: what it says makes no valid cluster file: {reasons}") from error
+        raise ConfigError(f"{paths[-1]}: not a valid cluster file after import: {reasons}") from error
     return Imported(text, tuple(draft.notes))

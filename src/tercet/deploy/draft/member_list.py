@@ -1,6 +1,6 @@
-"""Lists of members as etcd's flag has them: n1=https://10.0.0.1:2380,n2=https://10.0.0.2:2380
+"""Member lists in the form of --initial-cluster: n1=https://10.0.0.1:2380,n2=https://10.0.0.2:2380
 
-They are read for import: what one cluster file cannot say (different ports, two URLs for a member, TLS for some) is refused.
+For import. Lists that a cluster file cannot express (different ports, several URLs per member, mixed TLS) are errors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class MemberList:
 
 
 def parse_member_list(text: str) -> MemberList:
-    """Raises ValueError with a sentence that says which entry is wrong."""
+    """Raises ValueError that names the invalid entry."""
     hosts: list[tuple[str, str]] = []
     kinds: dict[tuple[bool, int], str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
@@ -31,14 +31,14 @@ def parse_member_list(text: str) -> MemberList:
             raise ValueError(f"{entry!r} is not NAME=URL")
         url = parse_url(given)
         if url.is_unix:
-            raise ValueError(f"{given!r} is a socket, which other hosts do not reach")
+            raise ValueError(f"{given!r} is a Unix socket, which other hosts cannot reach")
         hosts.append((check_name(name), check_address(url.host)))
         kinds.setdefault((url.is_secure, url.port), name)
     if not hosts:
-        raise ValueError("names no member")
+        raise ValueError("has no members")
     if len(kinds) > 1:
         first, second, *_ = kinds.values()
-        raise ValueError(f"the URLs of {first} and {second} differ in more than the host; all members have one scheme and port")
+        raise ValueError(f"the URLs of {first} and {second} differ in scheme or port; all members must use the same")
     names, addresses = zip(*hosts, strict=True)
     check_unique(names, "name")
     check_unique(addresses, "address")
@@ -47,7 +47,7 @@ def parse_member_list(text: str) -> MemberList:
 
 
 def check_unique(values: Sequence[str], what: str) -> None:
-    """Raises ValueError for one that occurs twice."""
+    """Raises ValueError for a duplicate."""
     twice = next((value for value in values if values.count(value) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is the {what} of two members")

@@ -1,12 +1,11 @@
-"""What a shell script assigns to its variables, read and never run.
+"""Variable assignments of a shell script, parsed without executing it.
 
     export NODE_IPS=(10.0.0.1 10.0.0.2)     an array
-    ETCD_NODES="n1=https://${IP1}:2380"     text; variables assigned above are filled in
-    KEY=$(head -c 32 /dev/urandom)          assigned, but unknown: reading it raises ConfigError with the reason
+    ETCD_NODES="n1=https://${IP1}:2380"     text; earlier variables are expanded
+    KEY=$(head -c 32 /dev/urandom)          assigned but unknown: reading it raises ConfigError with the reason
 
-The shell's quoting rules are followed for what a file of settings uses: quotes, comments, continued lines, arrays, `+=`,
-`export` and its relatives, `$NAME` and `${NAME}`, here-documents (skipped). Whatever depends on running something, such as a
-command's output or an assignment under an `if`, is unknown; it never silently counts as its text.
+Supports the shell's quoting rules, comments, line continuation, arrays, `+=`, `export` and similar, `$NAME` and `${NAME}`, and
+here-documents (skipped). Values that depend on execution, such as command output or an assignment under an `if`, are unknown.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _ARRAY_SIZE_MAX = 1000
 
 @dataclass(frozen=True)
 class Text:
-    """A word's value. unknown: why the rest of it, after `known`, cannot be told without running the script; "" if it can."""
+    """The value of a word. unknown: why the part after `known` depends on execution; "" if it does not."""
 
     known: str
     unknown: str = ""
@@ -39,7 +38,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Variable:
-    """The last value that the script gives a variable; is_array tells A=(x) from A=x."""
+    """The last value of a variable; is_array distinguishes A=(x) from A=x."""
 
     name: str
     line: int
@@ -49,7 +48,7 @@ class Variable:
 
 @dataclass
 class Script:
-    """Variables by name, and the lines whose commands were not run."""
+    """Variables by name, and the commands, which are not executed."""
 
     path: Path
     variables: dict[str, Variable] = field(default_factory=dict)
@@ -57,16 +56,16 @@ class Script:
     """Line: first word of the command."""
 
     def text(self, name: str) -> str:
-        """The value of a variable that is no array, "" if it is not there. Raises ConfigError where it is unknown."""
+        """The value of a variable, "" if not assigned. Raises ConfigError if it is an array or unknown."""
         variable = self.variables.get(name)
         if variable is None:
             return ""
         if variable.is_array:
-            raise ConfigError(f"{self.where(name)}: is an array; plain text is expected")
+            raise ConfigError(f"{self.where(name)}: is an array, expected text")
         return self._known(variable)[0]
 
     def array(self, name: str) -> tuple[str, ...]:
-        """The values of an array, or the words of a text. Raises ConfigError where one is unknown."""
+        """The values of an array, or the words of a text. Raises ConfigError if one is unknown."""
         variable = self.variables.get(name)
         if variable is None:
             return ()
@@ -82,31 +81,31 @@ class Script:
         for value in variable.values:
             if value.unknown:
                 raise ConfigError(
-                    f"{self.where(variable.name)}: cannot be told without running the script, which is never done: "
-                    f"{value.unknown}; write the value itself"
+                    f"{self.where(variable.name)}: the value depends on executing the script, which is not done: "
+                    f"{value.unknown}; write the value literally"
                 )
         return tuple(value.known for value in variable.values)
 
 
 def read_script(path: Path) -> Script:
-    """Raises ConfigError for a file that cannot be read, or whose quotes do not end."""
-    text = read_text(path, "file of settings")
-    reading = _Reading(Script(path), text.replace("\r\n", "\n"))
-    reading.run()
-    return reading.script
+    """Raises ConfigError for an unreadable file or an unterminated quote."""
+    text = read_text(path, "shell script")
+    parser = _Parser(Script(path), text.replace("\r\n", "\n"))
+    parser.run()
+    return parser.script
 
 
-class _Reading:
+class _Parser:
     """One pass over the script, a statement at a time."""
 
     def __init__(self, script: Script, text: str) -> None:
         self.script = script
         self._text = text
         self._at = 0
-        self._here: list[tuple[str, bool]] = []  # ends of here-documents that begin at the next line
-        self._depth = 0  # of if, for, while, case, functions
+        self._here: list[tuple[str, bool]] = []  # terminators of here-documents that start on the next line
+        self._depth = 0  # nesting of if, for, while, case, functions
         self._parentheses = 0
-        self._after = ""  # the operator before this statement, where it decides whether it runs
+        self._after = ""  # the preceding operator, if execution depends on it
 
     def run(self) -> None:
         while self._at < len(self._text):
@@ -116,7 +115,7 @@ class _Reading:
         return self._text.count("\n", 0, self._at) + 1
 
     def _statement(self) -> None:
-        """Up to and including the operator or line end that ends it."""
+        """Parse up to and including the terminating operator or newline."""
         assigned: list[tuple[str, Variable, bool]] = []
         words: list[str] = []
         line = self._line()
@@ -131,7 +130,7 @@ class _Reading:
             if not words and not assigned and self._is_structure(word):
                 continue
             words.append(word)
-        self._carry_out(words, assigned, line, operator)
+        self._record(words, assigned, line, operator)
         self._note_operator(operator)
 
     def _is_structure(self, word: str) -> bool:
@@ -139,30 +138,30 @@ class _Reading:
         self._depth = max(0, self._depth - (word in _CLOSING))
         return word in _MIDDLE or word in _CLOSING or word == "{"
 
-    def _carry_out(self, words: list[str], assigned: list[tuple[str, Variable, bool]], line: int, operator: str) -> None:
+    def _record(self, words: list[str], assigned: list[tuple[str, Variable, bool]], line: int, operator: str) -> None:
         if words and words[0] not in _DECLARATIONS:
             if words[0] == "unset":
                 for name in words[1:]:
                     self.script.variables.pop(name, None)
             elif words[0] not in _OPENING:
                 self.script.commands.setdefault(line, words[0])
-            return  # what stands before a command is for that command alone
+            return  # assignments before a command apply to that command only
         is_certain = not self._depth and not self._parentheses and self._after not in ("&&", "||", "|") and operator != "|"
         is_map = "-A" in words
         for name, variable, is_added in assigned:
             if not is_certain:
-                variable = _unknown(variable, "it is assigned under a condition, in a loop or in a function")
+                variable = _unknown(variable, "it is assigned conditionally, in a loop or in a function")
             elif is_map:
                 variable = _unknown(variable, "it is an associative array")
             self.script.variables[name] = self._joined(variable) if is_added else variable
 
     def _joined(self, more: Variable) -> Variable:
-        """After +=, of an array or a text."""
+        """The value after +=, for an array or a text."""
         old = self.script.variables.get(more.name)
         if old is None:
             return more
         if old.is_array != more.is_array:
-            return _unknown(more, "text and an array are joined")
+            return _unknown(more, "it appends text to an array or an array to text")
         if more.is_array:
             return replace(more, values=old.values + more.values)
         first, second = old.values[0], more.values[0]
@@ -179,7 +178,7 @@ class _Reading:
             self._after = ""
 
     def _skip_to_word(self) -> str:
-        """The operator that ends the statement, consumed; "" at the beginning of a word."""
+        """Consume the operator that ends the statement; "" at the start of a word."""
         while self._at < len(self._text):
             letter = self._text[self._at]
             if letter in " \t":
@@ -250,7 +249,7 @@ class _Reading:
         old = self.script.variables.get(name)
         values = old.values if old is not None and old.is_array else ()
         if index > len(values):
-            missing = Text("", f"element {len(values)} is not assigned before element {index}")
+            missing = Text("", f"element {index} is assigned without element {len(values)}")
             return Variable(name, line, (*values, missing), is_array=True)
         return Variable(name, line, (*values[:index], value, *values[index + 1 :]), is_array=True)
 
@@ -262,14 +261,14 @@ class _Reading:
             if operator == ")":
                 return tuple(values)
             if self._at >= len(self._text) or len(values) > _ARRAY_SIZE_MAX:
-                raise ConfigError(f"{self.script.path}:{line}: {name}: the array that begins here does not end")
+                raise ConfigError(f"{self.script.path}:{line}: {name}: unterminated array")
             if operator == "":
                 values.append(self._word())
             elif operator != "\n":
-                raise ConfigError(f"{self.script.path}:{line}: {name}: {operator!r} inside an array cannot be read")
+                raise ConfigError(f"{self.script.path}:{line}: {name}: unsupported {operator!r} in an array")
 
     def _word(self) -> Text:
-        """One word, quotes taken away and known variables filled in."""
+        """One word, unquoted, with known variables expanded."""
         pieces = _Pieces()
         while self._at < len(self._text):
             letter = self._text[self._at]
@@ -298,7 +297,7 @@ class _Reading:
         while True:
             letter = self._text[self._at : self._at + 1]
             if letter == "":
-                raise self._endless('"', line)
+                raise self._unterminated('"', line)
             if letter == '"':
                 self._at += 1
                 return
@@ -315,29 +314,29 @@ class _Reading:
     def _end_of(self, quote: str, start: int) -> int:
         end = self._text.find(quote, start)
         if end < 0:
-            raise self._endless(quote, self._line())
+            raise self._unterminated(quote, self._line())
         return end
 
-    def _endless(self, opening: str, line: int) -> ConfigError:
-        return ConfigError(f"{self.script.path}:{line}: the {opening} that begins here does not end")
+    def _unterminated(self, opening: str, line: int) -> ConfigError:
+        return ConfigError(f"{self.script.path}:{line}: unterminated {opening}")
 
     def _expansion(self, pieces: _Pieces) -> None:
-        """What begins with $ or `."""
+        """An expansion that starts with $ or `."""
         rest = self._text[self._at : self._at + 3]
         found = _VARIABLE.match(self._text, self._at)
         if found:
             self._at = found.end()
             pieces.append(self._value(found[1] or found[2]))
         elif rest.startswith(("$(", "${")):
-            pieces.append(Text("", "it runs a command" if rest[1] == "(" else "it computes with a variable"))
+            pieces.append(Text("", "it runs a command" if rest[1] == "(" else "it uses a parameter expansion"))
             self._skip_nested({"(": ")", "{": "}"}[rest[1]])
         elif rest.startswith("`"):
             self._at = self._end_of("`", self._at + 1) + 1
             pieces.append(Text("", "it runs a command"))
         elif rest[1:2] in ("'", '"'):
-            self._at += 1  # $'...' and $"...": the quotes are read next, without the first form's escapes
+            self._at += 1  # $'...' and $"...": parsed as a quoted word next, without escapes
             if rest[1] == "'" and "\\" in self._text[self._at : self._end_of("'", self._at + 1)]:
-                pieces.append(Text("", "it has escapes in $'...'"))
+                pieces.append(Text("", "it uses escapes in $'...'"))
         elif rest[1:2] and rest[1] in "?!@*#$-0123456789":
             pieces.append(Text("", f"it uses {rest[:2]}"))
             self._at += 2
@@ -348,18 +347,18 @@ class _Reading:
     def _value(self, name: str) -> Text:
         variable = self.script.variables.get(name)
         if variable is None:
-            return Text("", f"it uses ${name}, which the script does not assign before")
+            return Text("", f"it uses ${name}, which is not assigned before")
         return variable.values[0] if variable.values else Text("")
 
     def _skip_nested(self, closing: str) -> None:
-        """Past $( ... ) or ${ ... }, whatever is inside: quotes count, so that a parenthesis in them does not."""
+        """Skip $( ... ) or ${ ... }, including quoted parentheses inside."""
         opening, line = self._text[self._at + 1], self._line()
         self._at += 2
         depth = 1
         while depth:
             letter = self._text[self._at : self._at + 1]
             if letter == "":
-                raise self._endless(f"${opening}", line)
+                raise self._unterminated(f"${opening}", line)
             if letter in "'\"":
                 self._at = self._end_of(letter, self._at + 1)
             elif letter == "\\":
@@ -370,7 +369,7 @@ class _Reading:
 
 @dataclass
 class _Pieces:
-    """A word while it is read. After its first unknown piece nothing of it is known any more."""
+    """A word under construction. Everything after its first unknown piece is unknown."""
 
     _known: list[str] = field(default_factory=list)
     _unknown: str = ""

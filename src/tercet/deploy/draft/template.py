@@ -1,7 +1,6 @@
-"""The text of a new cluster.yaml: what is known is set, and every other field stands there as a comment with its default.
+"""The text of a new cluster.yaml: known settings, and every other field as a comment with its default.
 
-Made from the schema, so that it cannot miss a field or tell of one that is gone: take away the `# ` in front of any line and
-the file still loads.
+Generated from the schema, so that it is complete; removing the `# ` of any line gives a valid file.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from tercet.deploy.draft.draft import CLUSTER_NAME, Draft, printable
 WIDTH = 118
 _COMMENT_COLUMN = 36
 EXAMPLE_HOSTS = (("node1", "192.0.2.11"), ("node2", "192.0.2.12"), ("node3", "192.0.2.13"))
-"""Addresses that are reserved for examples: nobody's hosts are touched by a file that was not edited."""
+"""Addresses reserved for documentation, so that an unedited file affects no real hosts."""
 EXAMPLE_SOURCE = "etcd-linux-amd64.tar.gz"
 EXAMPLES: dict[str, Any] = {
     "token": CLUSTER_NAME,
@@ -45,50 +44,50 @@ EXAMPLES: dict[str, Any] = {
     "quota_backend_bytes": "8GiB",
     "flags": {"heartbeat-interval": "100", "election-timeout": "1000"},
 }
-"""What to show for a field that has no default of its own, or one that is better written otherwise."""
-_HOST_EXAMPLE = "# ssh: {user: root, port: 22}   # this host only; `host` names an alias of ~/.ssh/config"
+"""Examples for fields without a default, or whose default is better shown in another form."""
+_HOST_EXAMPLE = "# ssh: {user: root, port: 22}   # for this host only; `host` may be an alias of ~/.ssh/config"
 _FOLLOWS = {"paths.work": "data", "service.group": "user"}
-"""Fields whose default is what another one of their section says."""
+"""Fields whose default is the value of another field in the section."""
 _NOT_FOR_ALL = {("ssh", "host")}
 
 
 def commented_template(
     hosts: Sequence[tuple[str, str]] = EXAMPLE_HOSTS, *, name: str = CLUSTER_NAME, engine: EngineKind = "tercet"
 ) -> str:
-    """A file to begin with. hosts: (name, address) of each member."""
+    """A new cluster file. hosts: (name, address) of each member."""
     draft = Draft(name=name, hosts=list(hosts))
     set_engine(draft, engine)
     return render(draft)
 
 
 def set_engine(draft: Draft, engine: EngineKind) -> None:
-    """etcd cannot be built from here: its tarball must be named, and whoever reads the file must be told."""
+    """Set the engine. etcd requires a release tarball, so the file gets an example source and a note."""
     draft.set("engine", "kind", engine)
     if engine == "etcd" and "source" not in draft.settings["engine"]:
         draft.set("engine", "source", EXAMPLE_SOURCE)
-        draft.note(f"engine.source: {EXAMPLE_SOURCE} is a guess; name the tarball of the release to run.")
+        draft.note(f"engine.source: {EXAMPLE_SOURCE} is an example; set the tarball of the release to run.")
 
 
 def render(draft: Draft, *, origin: str = "") -> str:
-    """The text. origin: the file that it was made from."""
+    """The text. origin: the imported files."""
     lines = [*_head(draft, origin), "", *_fields(Document, "", draft, only=("name", "token")), "", *_hosts(draft)]
     for section, kind in SECTIONS.items():
         doc = " ".join((kind.__doc__ or "").split())
         lines += ["", f"# {doc}", f"{section}:", *_fields(kind, section, draft)]
     rest = ("quota_backend_bytes", "auto_compaction_mode", "auto_compaction_retention")
-    lines += ["", "# The size of the store, and how much history it keeps.", *_fields(Document, "", draft, only=rest)]
+    lines += ["", "# Database size limit and compaction of old revisions.", *_fields(Document, "", draft, only=rest)]
     lines += ["", *_flags(draft)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _head(draft: Draft, origin: str) -> Iterator[str]:
-    made = f", made from {printable(origin)}" if origin else ""
-    yield f"# A cluster on hosts of its own{made}."
-    yield "# `tercet deploy plan` shows what would be done, `tercet deploy apply` does it."
-    yield "# A field that is commented out shows its default, or an example where there is none."
+    source = f", imported from {printable(origin)}" if origin else ""
+    yield f"# Cluster file of tercet deploy{source}."
+    yield "# `tercet deploy plan` shows the changes, `tercet deploy apply` makes them."
+    yield "# Commented fields show their default, or an example if there is none."
     if draft.notes:
         yield "#"
-        yield "# To know:"
+        yield "# Notes:"
     for note in draft.notes:
         yield from textwrap.wrap(note, WIDTH, initial_indent="# - ", subsequent_indent="#   ", **_WHOLE_WORDS)
 
@@ -97,7 +96,7 @@ _WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": F
 
 
 def _hosts(draft: Draft) -> Iterator[str]:
-    yield "# The members, one a host. Three endure the loss of one, five of two."
+    yield "# The members, one per host. Three tolerate the failure of one, five of two."
     yield "hosts:"
     for number, (name, address) in enumerate(draft.hosts):
         yield f"  - name: {scalar(name)}"
@@ -107,7 +106,7 @@ def _hosts(draft: Draft) -> Iterator[str]:
 
 
 def _flags(draft: Draft) -> Iterator[str]:
-    yield "# Further flags of the engine, without dashes. Also possible under a host, for its member alone."
+    yield "# Additional flags of the engine, without dashes; under a host, for its member only."
     yield "flags:"
     for name, text in (draft.flags or EXAMPLES["flags"]).items():
         yield f"  {'' if draft.flags else '# '}{name}: {scalar(text, is_text=bool(draft.flags))}"
@@ -143,9 +142,9 @@ def _default(section: str, name: str, default: Any, draft: Draft) -> str:
 
 
 def _with_comment(setting: str, text: str) -> Iterator[str]:
-    """The text beside the setting, and below it where it does not fit."""
+    """The comment beside the setting, continued on the next lines."""
     column = max(_COMMENT_COLUMN, len(setting) + 2)
-    if column > WIDTH - 40:  # a long value: what it means stands above it
+    if column > WIDTH - 40:  # a long value: the comment goes above it
         yield from textwrap.wrap(text, WIDTH, initial_indent="  # ", subsequent_indent="  # ", **_WHOLE_WORDS)
         yield setting
         return

@@ -1,4 +1,4 @@
-"""Files of others that are read for what they say: small, and text, or refused in one line."""
+"""Reading of input files, which must be small and text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ BYTES_MAX = 1 << 17
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file that should be `what`. Raises ConfigError for one that is unreadable, too large or no text."""
+    """The text of a file, expected to be `what`. Raises ConfigError if it is unreadable, too large or not text."""
     try:
         with path.open("rb") as file:
             content = file.read(BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(content) > BYTES_MAX:  # before it is decoded: a cut within a character would look like no text
-        raise ConfigError(f"{path}: is larger than {BYTES_MAX} bytes, which is no {what}")
+    if len(content) > BYTES_MAX:  # before decoding: a truncated character would be reported as not UTF-8
+        raise ConfigError(f"{path}: larger than {BYTES_MAX} bytes, not a {what}")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not text in UTF-8") from error
+        raise ConfigError(f"{path}: not UTF-8 text") from error

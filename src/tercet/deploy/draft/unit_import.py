@@ -1,7 +1,7 @@
-"""A cluster file from the systemd unit of an etcd member, or from the template that such units are made of.
+"""Import of the systemd unit of an etcd member, or of a template for such units.
 
-One unit tells of all members, through --initial-cluster; what it says of itself (name, address) each of them has of its own.
-In a template ##NODE_NAME## and ##NODE_IP## stand for these. What a cluster file cannot say becomes a note.
+--initial-cluster in the unit lists all members; name and address are specific to each host. In a template, ##NODE_NAME## and
+##NODE_IP## are placeholders for these. Settings that a cluster file cannot express become notes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from tercet.deploy.cluster.engine_flags import UnfitFlag, check_name, check_value
+from tercet.deploy.cluster.engine_flags import InvalidFlag, check_name, check_value
 from tercet.deploy.cluster.field_types import check_own_directory, check_unit
 from tercet.deploy.draft.command_flags import CommandFlags, other_variables, read_flags, shown
 from tercet.deploy.draft.draft import Draft
@@ -22,11 +22,11 @@ from tercet.errors import ConfigError
 
 _SHELLS = frozenset(("sh", "bash", "dash", "ash", "zsh"))
 _DEFAULT_QUOTA = 2 << 30
-_LINKS_BELONG_TO_THE_SYSTEM = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+_SYSTEM_BIN = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 
 
 def read_unit_of_etcd(path: Path, variables: Mapping[str, str] | None = None) -> Draft:
-    """variables: what ${NAME} in the unit stands for beside its own Environment=. Raises ConfigError with file and line."""
+    """variables: values for ${NAME} in addition to the unit's Environment=. Raises ConfigError with file and line."""
     unit = read_unit(path)
     command = _command(unit)
     own = _environment(unit)
@@ -35,7 +35,7 @@ def read_unit_of_etcd(path: Path, variables: Mapping[str, str] | None = None) ->
     program = _program(unit, command, words)
     _take_program(program, draft)
     flags = read_flags(words[1:], own)
-    _refuse_unknown(unit, command, flags)
+    _reject_unknown_variables(unit, command, flags)
     members = _take_members(unit, command, flags, draft)
     take_listeners(flags, members, draft, f"{unit.path}:{command.line}")
     _take_tls(flags, draft)
@@ -51,9 +51,9 @@ def read_unit_of_etcd(path: Path, variables: Mapping[str, str] | None = None) ->
 def _command(unit: Unit) -> Entry:
     commands = unit.all("Service", "ExecStart")
     if not commands:
-        raise ConfigError(f"{unit.path}: has no ExecStart= under [Service]; this is no unit of a member")
+        raise ConfigError(f"{unit.path}: no ExecStart= in [Service]; not the unit of a member")
     if len(commands) > 1:
-        raise ConfigError(f"{unit.path}:{commands[1].line}: a second ExecStart=; one command must run the member")
+        raise ConfigError(f"{unit.path}:{commands[1].line}: second ExecStart=; exactly one is supported")
     return commands[0]
 
 
@@ -77,10 +77,10 @@ def _words(unit: Unit, command: Entry, variables: Mapping[str, str]) -> list[str
         raise ConfigError(f"{unit.path}:{command.line}: ExecStart: {error}") from error
     prefix = re.match(r"[@:+!-]*", words[0]) if words else None
     if not words or prefix is None or not words[0][prefix.end() :]:
-        raise ConfigError(f"{unit.path}:{command.line}: ExecStart: names no program")
+        raise ConfigError(f"{unit.path}:{command.line}: ExecStart: no program")
     words[0] = words[0][prefix.end() :]
     if "@" in prefix[0]:
-        del words[1:2]  # the name that the program is to see as its own
+        del words[1:2]  # argv[0] of the program
     return words
 
 
@@ -88,12 +88,12 @@ def _program(unit: Unit, command: Entry, words: list[str]) -> PurePosixPath:
     program = PurePosixPath(words[0])
     if program.name in _SHELLS:
         raise ConfigError(
-            f"{unit.path}:{command.line}: ExecStart: runs the shell {program}, whose script is not interpreted; "
-            f"write etcd's own command there, as in ExecStart=/usr/local/bin/etcd --name=... and import that"
+            f"{unit.path}:{command.line}: ExecStart: runs the shell {program}, whose script is not parsed; "
+            f"replace it with etcd's command line, as in ExecStart=/usr/local/bin/etcd --name=..., before the import"
         )
     if program.name == "env":
         raise ConfigError(
-            f"{unit.path}:{command.line}: ExecStart: runs {program}; write etcd's own command there and import that"
+            f"{unit.path}:{command.line}: ExecStart: runs {program}; replace it with etcd's command line before the import"
         )
     return program
 
@@ -101,24 +101,24 @@ def _program(unit: Unit, command: Entry, words: list[str]) -> PurePosixPath:
 def _take_program(program: PurePosixPath, draft: Draft) -> None:
     draft.set("engine", "kind", "tercet" if program.name == "tercet" else "etcd")
     if program.name not in ("etcd", "tercet"):
-        draft.note(f"The unit runs {program}, which is taken for etcd.")
+        draft.note(f"The unit runs {program}, which is assumed to be etcd.")
     directory = str(program.parent)
-    is_release = program.parts[-3:-1] == ("current", "bin")  # made by a deployment like this one
-    is_foreign = directory in _LINKS_BELONG_TO_THE_SYSTEM or bool(PLACEHOLDER.search(directory))
+    is_release = program.parts[-3:-1] == ("current", "bin")  # created by tercet deploy
+    is_foreign = directory in _SYSTEM_BIN or bool(PLACEHOLDER.search(directory))
     if program.is_absolute() and not is_release and not is_foreign:
         draft.set("paths", "bin", directory)
 
 
-def _refuse_unknown(unit: Unit, command: Entry, flags: CommandFlags) -> None:
-    """A variable that is set elsewhere would be taken for text."""
+def _reject_unknown_variables(unit: Unit, command: Entry, flags: CommandFlags) -> None:
+    """Reject flags with variables that are set elsewhere."""
     for name, text in flags.values.items():
         unknown = unknown_variable(text)
         if unknown:
             files = [entry.value.lstrip("-") for entry in unit.all("Service", "EnvironmentFile")]
             where = f" (perhaps {', '.join(files)} on the host does)" if files else ""
             raise ConfigError(
-                f"{unit.path}:{command.line}: ExecStart: {shown(name, text)}: the unit does not set {unknown}{where}; "
-                f"write the value there, or import the environment.sh that sets it together with the unit"
+                f"{unit.path}:{command.line}: ExecStart: {shown(name, text)}: {unknown} is not set in the unit{where}; "
+                f"write the value, or import the environment.sh that sets it together with the unit"
             )
 
 
@@ -158,29 +158,25 @@ def _take_tls(flags: CommandFlags, draft: Draft) -> None:
         draft.set("paths", "ca", ca)
     elsewhere = [path for path in files.values() if path and str(PurePosixPath(path).parent) != directory]
     if elsewhere:
-        draft.note(
-            f"Certificates and keys are all kept in {directory}, also those that the unit has elsewhere ({elsewhere[0]})."
-        )
+        draft.note(f"All certificates and keys are stored in {directory}; the unit has some elsewhere ({elsewhere[0]}).")
     if certificate and files["cert-file"] == files["peer-cert-file"]:
         draft.set("tls", "shared", True)
-        draft.note(
-            "tls.shared: the unit uses one certificate for clients and peers. With false each host and role has its own."
-        )
+        draft.note("tls.shared: the unit uses one certificate for clients and peers; false gives each host and role its own.")
     if authorities["peer-trusted-ca-file"] not in ("", ca):
         other = authorities["peer-trusted-ca-file"]
-        draft.note(f"One authority signs for clients and peers; the unit has another one for peers ({other}).")
+        draft.note(f"One CA is used for clients and peers; the unit has another CA for peers ({other}).")
     if ca:
         draft.note(
-            f"The hosts trust {ca}. To go on with that authority name its certificate and key under tls.ca_certificate and "
-            f"tls.ca_key; otherwise a new one is made, and clients need certificates of it."
+            f"The hosts trust {ca}. To keep that CA, set tls.ca_certificate and tls.ca_key; otherwise a new CA is created, and "
+            f"clients need new certificates."
         )
-    # Naming an authority makes etcd ask for certificates, also without the other flag.
+    # A trusted CA file makes etcd require client certificates even without --client-cert-auth.
     lax = [
         who for who in ("", "peer-") if asks[who + "client-cert-auth"] != "true" and not authorities[who + "trusted-ca-file"]
     ]
     if certificate and lax:
         names = " and ".join("peers" if who else "clients" for who in lax)
-        draft.note(f"The unit asks no certificate of {names}; the members set up from here do.")
+        draft.note(f"The unit requires no certificate from {names}; the deployed members do.")
 
 
 def _take_paths(unit: Unit, command: Entry, flags: CommandFlags, draft: Draft) -> None:
@@ -191,7 +187,7 @@ def _take_paths(unit: Unit, command: Entry, flags: CommandFlags, draft: Draft) -
             text = str(PurePosixPath(work or "/", text))
             draft.set("paths", name, _directory(unit, command.line, f"ExecStart: --{flag}", text))
         elif text:
-            draft.note(f"--{flag}={text} differs between the hosts; all have one directory, see paths.{name}.")
+            draft.note(f"--{flag}={text} differs between hosts; all hosts use one directory, paths.{name}.")
     if work and not work.startswith("~") and not PLACEHOLDER.search(work):
         line = unit.all("Service", "WorkingDirectory")[-1].line
         directory = _directory(unit, line, "WorkingDirectory", work)
@@ -209,7 +205,7 @@ def _directory(unit: Unit, line: int, name: str, text: str) -> str:
 def _take_store(flags: CommandFlags, draft: Draft) -> None:
     quota = flags.take("quota-backend-bytes")
     if quota.lstrip("-").isdigit() and int(quota) < 0:
-        draft.note("The unit turns the quota off, which no cluster file does; the default counts.")
+        draft.note("The unit disables the quota, which a cluster file cannot; the default is used.")
     elif quota.isdigit():
         draft.set("", "quota_backend_bytes", int(quota) or _DEFAULT_QUOTA)
     mode, retention = flags.take("auto-compaction-mode"), flags.take("auto-compaction-retention")
@@ -221,11 +217,11 @@ def _take_store(flags: CommandFlags, draft: Draft) -> None:
         if mode == "revision":
             draft.set("", "auto_compaction_retention", "0")
         else:
-            draft.note("The unit keeps all history for ever; here auto_compaction_retention has its default.")
+            draft.note("The unit has no auto-compaction; the default of auto_compaction_retention is used.")
 
 
 def _take_unit_name(unit: Unit, draft: Draft) -> None:
-    """etcd.service, etcd.service.template, etcd-172.27.129.105.service and etcd-kube-node1.service are all `etcd`."""
+    """service.unit from the file name: etcd.service, etcd.service.template and etcd-kube-node1.service are all `etcd`."""
     name = unit.path.name.partition(".service")[0]
     for host in draft.hosts:
         for part in host:
@@ -244,20 +240,20 @@ def _take_other_flags(flags: CommandFlags, draft: Draft) -> None:
         try:
             check_name(name, engine=kind)
             if PLACEHOLDER.search(text):
-                raise UnfitFlag("differs between the hosts; write it under their own flags")
+                raise InvalidFlag("differs between hosts; set it under hosts[].flags")
             check_value(name, text)
-        except UnfitFlag as unfit:
-            draft.note(f"Left out: {shown(name, text)} ({unfit}).")
+        except InvalidFlag as error:
+            draft.note(f"Not imported: {shown(name, text)} ({error}).")
         else:
             draft.flags[name] = text
-    for stranger in flags.strangers:
-        draft.note(f"Left out: {stranger} (no flag of etcd).")
+    for argument in flags.unknown:
+        draft.note(f"Not imported: {argument} (not a flag of etcd).")
 
 
 def _note_environment(unit: Unit, variables: Mapping[str, str], draft: Draft) -> None:
     for entry in unit.all("Service", "EnvironmentFile"):
         path = entry.value.lstrip("-")
-        draft.note(f"{path} is on the hosts and was not read: what it sets as ETCD_... is missing here.")
+        draft.note(f"{path} is on the hosts and was not read: its ETCD_... variables are not imported.")
     others = other_variables(variables)
     if others:
-        draft.note(f"Not taken over from Environment=: {', '.join(others)}; a drop-in of the unit can set them.")
+        draft.note(f"Not imported from Environment=: {', '.join(others)}; use a drop-in of the unit.")

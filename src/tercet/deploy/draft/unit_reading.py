@@ -1,10 +1,10 @@
-"""A systemd unit, read: its sections, and the words of its commands, by systemd's rules for quotes, variables and line ends.
+"""Parser for systemd units: sections, and command lines by systemd's rules for quotes, variables and continued lines.
 
     ExecStart=/opt/k8s/bin/etcd \\
       --name=##NODE_NAME## \\
       --listen-client-urls=https://10.0.0.1:2379,http://127.0.0.1:2379
 
-Nothing is run, and no other file is read: drop-ins and EnvironmentFile= stay where they are, on a host.
+Nothing is executed and no other file is read: drop-ins and EnvironmentFile= are on the hosts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tercet.errors import ConfigError
 _SECTION = re.compile(r"\[([A-Za-z0-9@_ -]+)\]")
 _ESCAPES = {"n": "\n", "t": "\t", "s": " ", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 PLACEHOLDER = re.compile(r"##\w+##|\{\{[^{}]*\}\}|@\w+@|<\w+>")
-"""What stands for a host's own name or address in the template of a unit."""
+"""Placeholders for the name or address of a host in a unit template."""
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 
@@ -35,13 +35,13 @@ class Entry:
 
 @dataclass
 class Unit:
-    """sections: in the file's order, entries as written, continued lines joined."""
+    """sections: entries in file order, continued lines joined."""
 
     path: Path
     sections: dict[str, list[Entry]] = field(default_factory=dict)
 
     def all(self, section: str, key: str) -> list[Entry]:
-        """Of a key that may be given several times; an empty value takes back those before it."""
+        """The entries of a repeatable key; an empty value resets the list."""
         found: list[Entry] = []
         for entry in self.sections.get(section, []):
             if entry.key == key:
@@ -49,13 +49,13 @@ class Unit:
         return found
 
     def last(self, section: str, key: str) -> str:
-        """Of a key where the last one counts; "" if there is none."""
+        """The last value of a key; "" if there is none."""
         found = self.all(section, key)
         return found[-1].value if found else ""
 
 
 def read_unit(path: Path) -> Unit:
-    """Raises ConfigError for what is no unit file."""
+    """Raises ConfigError for an invalid unit file."""
     text = read_text(path, "unit file")
     unit = Unit(path)
     section: list[Entry] | None = None
@@ -66,14 +66,14 @@ def read_unit(path: Path) -> Unit:
             continue
         key, equals, value = statement.partition("=")
         if not equals or section is None:
-            what = "stands before the first [Section]" if equals else "is neither KEY=VALUE nor a [Section]"
-            raise ConfigError(f"{path}:{line}: {statement[:60]!r} {what}; this is no unit file")
+            what = "is before the first [Section]" if equals else "is neither KEY=VALUE nor a [Section]"
+            raise ConfigError(f"{path}:{line}: {statement[:60]!r} {what}; not a unit file")
         section.append(Entry(key.strip(), value.strip(), line))
     return unit
 
 
 def _joined_lines(text: str) -> list[tuple[int, str]]:
-    """(line it begins at, statement): comments and empty lines dropped, also between the parts of a continued line."""
+    """(first line, statement), without comments and empty lines, also inside continued lines."""
     statements: list[tuple[int, str]] = []
     parts: list[str] = []
     begin = 0
@@ -96,7 +96,7 @@ def _joined_lines(text: str) -> list[tuple[int, str]]:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a command or of Environment=: quotes and escapes taken away. Raises ValueError."""
+    """Split a command line or Environment= into words, with quotes and escapes removed. Raises ValueError."""
     words: list[str] = []
     word: list[str] | None = None
     quote = ""
@@ -120,12 +120,12 @@ def split_words(text: str) -> list[str]:
             word = word if word is not None else []
             word.append(letter)
     if quote:
-        raise ValueError(f"a {quote} has no end")
+        raise ValueError(f"unterminated {quote}")
     return words if word is None else [*words, "".join(word)]
 
 
 def _unescape(text: str, at: int) -> tuple[str, int]:
-    """What an escape stands for, and where the text goes on; at: behind the backslash."""
+    """The value of an escape, and the position after it. at: position after the backslash."""
     number = re.compile(r"x([0-9a-fA-F]{2})|([0-7]{3})").match(text, at)
     if number:
         return chr(int(number[1], 16) if number[1] else int(number[2], 8) & 0xFF), number.end()
@@ -133,7 +133,7 @@ def _unescape(text: str, at: int) -> tuple[str, int]:
 
 
 def fill_in(words: list[str], variables: Mapping[str, str]) -> list[str]:
-    """Known variables put in their place; a lone $NAME becomes as many words as it has. Others stay as they are written."""
+    """Expand known variables; a separate $NAME expands to several words. Unknown ones are kept as written."""
     filled: list[str] = []
     for word in words:
         alone = re.fullmatch(r"\$([A-Za-z_][A-Za-z0-9_]*)", word)
@@ -146,6 +146,6 @@ def fill_in(words: list[str], variables: Mapping[str, str]) -> list[str]:
 
 
 def unknown_variable(text: str) -> str:
-    """The first variable that is still in the text, as written; "" if there is none."""
+    """The first unexpanded variable in the text, as written; "" if there is none."""
     found = _VARIABLE.search(text)
     return found[0] if found else ""

@@ -1,4 +1,4 @@
-"""What an existing unit says about the service itself: user, limits, restarts. For import."""
+"""Import of a unit: user, limits and restarts of the service."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tercet.errors import ConfigError
 
 _SECONDS = {"": 1, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60, "min": 60, "minute": 60, "minutes": 60, "h": 3600}
 _DEFAULTS = {"Type": ("notify",), "Restart": ("on-failure", "always")}
-_DEALT_WITH = {
+_IMPORTED = {
     *("ExecStart", "Environment", "EnvironmentFile", "WorkingDirectory", "User", "Group", "RestartSec", "LimitNOFILE"),
     *("TimeoutStartSec", "TimeoutSec", *_DEFAULTS),
 }
 
 
 def take_service(unit: Unit, draft: Draft) -> None:
-    """Raises ConfigError for a user's name that is none."""
+    """Raises ConfigError for an invalid user name."""
     _take_user(unit, draft)
     _take_number(unit, draft, "RestartSec", "restart_seconds", default=5, lowest=0, highest=3600)
     _take_number(unit, draft, "LimitNOFILE", "open_files", default=65536, lowest=1024, highest=1 << 30)
@@ -26,11 +26,11 @@ def take_service(unit: Unit, draft: Draft) -> None:
     for key, usual in _DEFAULTS.items():
         value = unit.last("Service", key)
         if value and value not in usual:
-            draft.note(f"The unit has {key}={value}; here it is {key}={usual[0]}.")
-    others = [entry.key for entry in unit.sections.get("Service", []) if entry.key not in _DEALT_WITH]
+            draft.note(f"The unit has {key}={value}; the deployed unit has {key}={usual[0]}.")
+    others = [entry.key for entry in unit.sections.get("Service", []) if entry.key not in _IMPORTED]
     if others:
         shown = ", ".join(dict.fromkeys(others))
-        draft.note(f"Not taken over from [Service]: {shown}; a drop-in of the unit can set them.")
+        draft.note(f"Not imported from [Service]: {shown}; use a drop-in of the unit.")
 
 
 def _take_user(unit: Unit, draft: Draft) -> None:
@@ -43,9 +43,7 @@ def _take_user(unit: Unit, draft: Draft) -> None:
             if user != ("etcd" if key == "User" else draft.settings.get("service", {}).get("user", "etcd")):
                 draft.set("service", name, user)
     if not unit.last("Service", "User"):
-        draft.note(
-            "The unit runs as root; here a user of its own is made (service.user), and given what is in the data directory."
-        )
+        draft.note("The unit runs as root; the deployed member runs as service.user, which will own the data directory.")
 
 
 def _take_number(unit: Unit, draft: Draft, key: str, name: str, *, default: int, lowest: int, highest: int) -> None:
@@ -54,6 +52,6 @@ def _take_number(unit: Unit, draft: Draft, key: str, name: str, *, default: int,
         return
     found = re.fullmatch(r"(\d{1,12})\s*([a-z]*)", text)
     if found is None or found[2] not in _SECONDS or not lowest <= int(found[1]) * _SECONDS[found[2]] <= highest:
-        draft.note(f"The unit has {key}={text}; here it is {default} (service.{name}).")
+        draft.note(f"The unit has {key}={text}; the deployed unit has {default} (service.{name}).")
     elif (number := int(found[1]) * _SECONDS[found[2]]) != default:
         draft.set("service", name, number)

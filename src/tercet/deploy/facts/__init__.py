@@ -1,6 +1,6 @@
-"""What is: each host as it is found, in one round trip, and whether anything there stands in the way.
+"""The state of hosts: facts, gathered in one round trip per host, and preflight checks on them.
 
-`facts` is the way in for plans, `preflight` for people; `probe` is what runs on the host.
+`facts` is for planning, `preflight` for the operator; `probe` is the program that runs on the host.
 
-Never: change anything, on a host or here, or decide what is to be done about it. Of `deploy/` it imports `cluster/` and `ssh/`.
+This package changes nothing and decides nothing. It imports `cluster/` and `ssh/`.
 """

@@ -1,9 +1,9 @@
-"""What is true of a host now? All that planning needs to know, read in one round trip.
+"""Facts of a host, gathered in one round trip.
 
     facts = await gather(host, Wanted(paths=("/etc/systemd/system/etcd.service",), unit="etcd", ports=(2379, 2380)))
 
-The reading is done by `probe.py`, which travels to the host over stdin and runs under any python3 from 3.7 on. It changes
-nothing. Contents are read only of the paths asked for, and never where a private key is in them.
+`probe.py` is sent over stdin and runs under any python3 from 3.7 on. It changes nothing. It returns the contents of the
+requested paths only, and never of a private key.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FileKind = Literal["file", "directory", "link", "absent"]
 
 @dataclass(frozen=True, kw_only=True)
 class FileFact:
-    """What stands at a path; links are not followed.
+    """A path; links are not followed.
 
-    sha256: of a file, in hexadecimal; of anything else empty. size: bytes of a file, entries of a directory.
-    mode: permission bits only. target: of a link. content: of a file, if it was asked for and holds no private key.
+    sha256: of a file, in hexadecimal; otherwise empty. size: bytes of a file, entries of a directory. mode: permission bits
+    only. target: of a link. content: of a file, if requested and without a private key.
     """
 
     kind: FileKind
@@ -46,7 +46,7 @@ class FileFact:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitFact:
-    """A systemd unit, in systemd's words.
+    """A systemd unit, in systemd's terms.
 
     load: "loaded", "not-found", "masked", "bad-setting", ...; empty where there is no systemd. active: "active", "activating",
     "failed", "inactive", ... sub: "running", "auto-restart", ... result: "success", "exit-code", "timeout", ...
@@ -69,14 +69,13 @@ class UnitFact:
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """A host, as far as `Wanted` asked.
+    """A host, as far as requested by `Wanted`.
 
-    python: version of the interpreter asked for, None if there is none. systemd: its version, 0 if it does not run the host.
-    clock_offset_seconds: the host's clock minus ours, known to within `clock_error_seconds`. users, groups: those of the ones
-    asked for that exist. listeners: port to who listens on it, "unit etcd.service" or "process nginx (pid 123)"; free ports are
-    not in it. disk_free: bytes that an ordinary user may still write, by the path asked for.
-    fdatasync_seconds: how long each of some small synchronous writes took, in ascending order. reached: "address:port" to
-    "" or why it cannot be reached. addresses: those of the ones asked for that the host can listen on.
+    python: version of the interpreter, None if missing. systemd: its version, 0 if it is not the init system.
+    clock_offset_seconds: the host's clock minus the local clock, with an error of up to `clock_error_seconds`. users, groups:
+    the existing ones. listeners: port to owner, "unit etcd.service" or "process nginx (pid 123)"; free ports are absent.
+    disk_free: bytes available to unprivileged users, by path. fdatasync_seconds: durations of small synchronous writes, in
+    ascending order. reached: "address:port" to "" or the error. addresses: those that the host can bind.
     """
 
     hostname: str
@@ -102,11 +101,11 @@ class HostFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What to find out.
+    """A request for facts.
 
-    contents: those of `paths` whose text is wanted too. unit: with or without ".service". python: the interpreter whose version
-    is wanted. disks: paths (they need not exist yet) whose disk's free bytes are wanted. fdatasync: a path whose disk's latency
-    is measured. reach: (address, port) pairs to try. addresses: which of these could the host listen on?
+    contents: subset of `paths` to read. unit: with or without ".service". python: interpreter to query. disks: paths, existing
+    or not, to report free space for. fdatasync: path whose disk's latency is measured. reach: (address, port) pairs to connect
+    to. addresses: addresses to bind.
     """
 
     paths: tuple[str, ...] = ()
@@ -123,21 +122,21 @@ class Wanted:
 
 
 async def gather(host: Host, wanted: Wanted, *, timeout: float = 60, step: str = "gather facts") -> HostFacts:
-    """Everything wanted, in one round trip. Raises HostError, also where the host has no Python 3.7 or newer."""
+    """Gather the requested facts. Raises HostError, also for a host without Python 3.7 or newer."""
     before = time.time()
     done = await host.run_python(inspect.getsource(probe), json.dumps(asdict(wanted)).encode(), timeout=timeout, step=step)
     after = time.time()
     if done.exit_code:
-        raise HostError(host.name, step, f"cannot find out about the host:\n{last_lines(done.stderr)}")
+        raise HostError(host.name, step, f"the probe failed:\n{last_lines(done.stderr)}")
     try:
         return _facts(json.loads(done.stdout), before, after)
     except (ValueError, KeyError, TypeError) as error:
-        raise HostError(host.name, step, f"the host answered what cannot be understood: {done.stdout[:200]!r}") from error
+        raise HostError(host.name, step, f"unexpected output of the probe: {done.stdout[:200]!r}") from error
 
 
 def _facts(answer: dict[str, Any], before: float, after: float) -> HostFacts:
-    """An answer of the probe as facts. before, after: by our clock, when it was asked and when it had answered."""
-    # It began after we asked and ended before we heard: the two clocks differ by something between these.
+    """Convert the probe's output. before, after: local time of the request and of the response."""
+    # The probe ran between `before` and `after`: these are the bounds of the clock offset.
     most, least = answer.pop("began") - before, answer.pop("ended") - after
     python = answer.pop("python")
     return HostFacts(

@@ -1,9 +1,9 @@
-"""Would a deployment succeed? All that stands in its way, at once, each with its remedy, before anything is changed.
+"""Preflight: check all hosts before anything is changed, and report every problem with its remedy.
 
     for finding in await preflight(cluster, hosts):
         print(finding.host, finding.check, finding.level, finding.text, finding.remedy)
 
-Here the hosts are asked, one round trip each; what the answers mean is decided in `preflight_checks`.
+This module gathers the facts, one round trip per host; `preflight_checks` evaluates them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from statistics import median
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
-from tercet.deploy.facts.preflight_checks import CHECKS, Finding, Level, Question, ports
+from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, Level, ports
 from tercet.deploy.ssh.remote import Host, HostError
 
 __all__ = ["Finding", "Level", "preflight"]
 
-# Checks that a failed step stands for; a step of any other name keeps it.
+# Check names for failed steps; other steps are reported under their own name.
 _CHECK_OF_STEP = {"connect": "ssh", "gather facts": "facts"}
 
 
 async def preflight(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> list[Finding]:
-    """Every check on every host, in the file's order. A host that cannot be asked has the one finding that says why."""
+    """All checks on all hosts, in the order of the file. An unreachable host has one finding with the reason."""
     specs = [spec for spec in cluster.hosts if spec.name in hosts]
     answers = await asyncio.gather(*(_ask(cluster, spec, hosts[spec.name]) for spec in specs))
     offsets = [facts.clock_offset_seconds for facts in answers if isinstance(facts, HostFacts)]
@@ -33,8 +33,8 @@ async def preflight(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> 
         if isinstance(facts, HostError):
             findings.append(_unanswered(facts))
             continue
-        question = Question(cluster, spec, facts, median(offsets))
-        findings += [finding for check in CHECKS for finding in check(question)]
+        context = HostContext(cluster, spec, facts, median(offsets))
+        findings += [finding for check in CHECKS for finding in check(context)]
     return findings
 
 
@@ -48,7 +48,7 @@ async def _ask(cluster: Cluster, spec: HostSpec, host: Host | HostError) -> Host
 
 
 def wanted(cluster: Cluster, spec: HostSpec) -> Wanted:
-    """What the checks need to know of one host."""
+    """The facts that the checks need."""
     paths, service = cluster.paths, cluster.service
     directories = (paths.data, *([paths.wal] if paths.wal else []), paths.backups, paths.install, paths.certificates)
     return Wanted(

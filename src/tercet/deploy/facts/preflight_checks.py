@@ -1,7 +1,7 @@
-"""What do a host's answers mean for a deployment? One pure function a check; nothing here waits for anything.
+"""The preflight checks: one pure function each, from the facts of a host to findings.
 
-A check returns findings; "ok" ones too, so that one sees what was looked at. "error" is what would make the deployment fail or
-leave it broken; "warning" is what will hurt later.
+"ok" findings are returned too, so that the report shows what was checked. "error" means that the deployment would fail or be
+broken; "warning" means that it works now but has a risk.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tercet.deploy.facts.facts import HostFacts
 
 Level = Literal["error", "warning", "ok"]
 
-PYTHON_NEEDED = (3, 11)
-SYSTEMD_NEEDED = 232  # the first with all that the unit uses
+PYTHON_MIN = (3, 11)
+SYSTEMD_MIN = 232  # the oldest with all directives of the unit
 ARCHITECTURES = {"tercet": ("x86_64", "aarch64"), "etcd": ("x86_64", "aarch64", "ppc64le", "s390x")}
-HOSTS_APART_SECONDS = 1.0  # from here on etcd's members warn of each other's clocks
-FROM_HERE_SECONDS = 60.0  # a certificate made here may not be valid there yet
-DATA_BYTES_NEEDED = 256 << 20  # two write-ahead log segments of 64 MB, a small store, and air
-INSTALL_BYTES_NEEDED = 128 << 20
-SYNC_SECONDS_SLOW = 0.010  # what etcd's documentation asks of a disk
+HOSTS_APART_SECONDS = 1.0  # etcd logs a warning from this drift on
+FROM_HERE_SECONDS = 60.0  # a new certificate may not be valid on the host yet
+DATA_BYTES_MIN = 256 << 20  # two WAL segments of 64 MB, a small database, and reserve
+INSTALL_BYTES_MIN = 128 << 20
+SYNC_SECONDS_SLOW = 0.010  # the limit in etcd's hardware guide
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found on one host. remedy: what the operator can do; empty where the level is "ok"."""
+    """Result of one check on one host. remedy: what the operator can do; empty for "ok"."""
 
     host: str
     check: str
@@ -38,8 +38,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Question:
-    """One host's answers, beside what is wanted of it. clock: the median of all hosts' clocks minus ours, in seconds."""
+class HostContext:
+    """A host's facts and settings. clock: median of all hosts' clocks minus the local clock, in seconds."""
 
     cluster: Cluster
     spec: HostSpec
@@ -60,7 +60,7 @@ class Question:
         return f"{self.cluster.service.unit}.service"
 
 
-Check: TypeAlias = Callable[[Question], Iterator[Finding]]
+Check: TypeAlias = Callable[[HostContext], Iterator[Finding]]
 
 
 def ports(cluster: Cluster) -> tuple[int, ...]:
@@ -69,188 +69,188 @@ def ports(cluster: Cluster) -> tuple[int, ...]:
     return (cluster.listen.client_port, cluster.listen.peer_port, *([metrics] if metrics else []))
 
 
-def check_login(question: Question) -> Iterator[Finding]:
-    if question.facts.is_root:
-        yield question.ok("ssh", f"connected, root on {question.facts.hostname}")
+def check_login(context: HostContext) -> Iterator[Finding]:
+    if context.facts.is_root:
+        yield context.ok("ssh", f"connected, root on {context.facts.hostname}")
     else:
-        yield question.error(
-            "sudo", "commands do not run as root, even with sudo", "see the login's sudoers, or set ssh.user: root"
+        yield context.error(
+            "sudo", "commands do not run as root, even with sudo", "check the sudoers entry of the login, or set ssh.user: root"
         )
 
 
-def check_system(question: Question) -> Iterator[Finding]:
-    facts, engine = question.facts, question.cluster.engine.kind
+def check_system(context: HostContext) -> Iterator[Finding]:
+    facts, engine = context.facts, context.cluster.engine.kind
     if facts.arch not in ARCHITECTURES[engine]:
         known = ", ".join(ARCHITECTURES[engine])
-        yield question.error("system", f"there is no {engine} for {facts.arch}", f"use a host with one of {known}")
+        yield context.error("system", f"{engine} does not support {facts.arch}", f"use a host with {known}")
     else:
-        yield question.ok("system", f"{facts.os_name}, {facts.arch}")
+        yield context.ok("system", f"{facts.os_name}, {facts.arch}")
 
 
-def check_systemd(question: Question) -> Iterator[Finding]:
-    version = question.facts.systemd
+def check_systemd(context: HostContext) -> Iterator[Finding]:
+    version = context.facts.systemd
     if not version:
-        yield question.error("systemd", "systemd does not run this host", "use a host that is booted with systemd")
-    elif version < SYSTEMD_NEEDED:
-        yield question.error("systemd", f"systemd {version} is too old", f"update it to {SYSTEMD_NEEDED} or newer")
+        yield context.error("systemd", "systemd is not the init system", "use a host that is booted with systemd")
+    elif version < SYSTEMD_MIN:
+        yield context.error("systemd", f"systemd {version} is too old", f"upgrade it to {SYSTEMD_MIN} or newer")
     else:
-        yield question.ok("systemd", f"systemd {version}")
-    if question.facts.unit.load == "masked":
-        yield question.error("systemd", f"{question.unit} is masked", f"systemctl unmask {question.unit}")
+        yield context.ok("systemd", f"systemd {version}")
+    if context.facts.unit.load == "masked":
+        yield context.error("systemd", f"{context.unit} is masked", f"run systemctl unmask {context.unit}")
 
 
-def check_python(question: Question) -> Iterator[Finding]:
-    """Only tercet needs it; etcd's members do without."""
-    if question.cluster.engine.kind != "tercet":
+def check_python(context: HostContext) -> Iterator[Finding]:
+    """Only for tercet; etcd needs no Python."""
+    if context.cluster.engine.kind != "tercet":
         return
-    python = question.cluster.engine.python or "python3"
-    needed = ".".join(map(str, PYTHON_NEEDED))
+    python = context.cluster.engine.python or "python3"
+    needed = ".".join(map(str, PYTHON_MIN))
     remedy = f"install Python {needed} or newer and set engine.python to its path"
-    if question.facts.python is None:
-        yield question.error("python", f"there is no {python}", remedy)
-    elif question.facts.python < PYTHON_NEEDED:
-        found = ".".join(map(str, question.facts.python))
-        yield question.error("python", f"{python} is Python {found}, tercet needs {needed}", remedy)
+    if context.facts.python is None:
+        yield context.error("python", f"{python} not found", remedy)
+    elif context.facts.python < PYTHON_MIN:
+        found = ".".join(map(str, context.facts.python))
+        yield context.error("python", f"{python} is Python {found}, tercet requires {needed}", remedy)
     else:
-        yield question.ok("python", "Python " + ".".join(map(str, question.facts.python)))
+        yield context.ok("python", "Python " + ".".join(map(str, context.facts.python)))
 
 
-def check_clock(question: Question) -> Iterator[Finding]:
-    """Members should agree with each other; the operator's own clock matters only for certificates made with it."""
-    error = question.facts.clock_error_seconds
-    from_here = question.facts.clock_offset_seconds
-    from_hosts = from_here - question.clock
-    remedy = "let chrony or systemd-timesyncd run there: timedatectl set-ntp true"
+def check_clock(context: HostContext) -> Iterator[Finding]:
+    """The hosts should agree with each other; the operator's clock matters only for the certificates created with it."""
+    error = context.facts.clock_error_seconds
+    from_here = context.facts.clock_offset_seconds
+    from_hosts = from_here - context.clock
+    remedy = "enable time synchronisation on the host: timedatectl set-ntp true"
     if abs(from_here) - error > FROM_HERE_SECONDS:
-        text = f"its clock is {_apart(from_here)} this machine's: certificates made here may not be valid there"
-        yield question.error("clock", text, remedy)
+        text = f"clock is {_apart(from_here)} this machine: new certificates may not be valid on the host"
+        yield context.error("clock", text, remedy)
     elif abs(from_hosts) - error > HOSTS_APART_SECONDS:
-        yield question.warning("clock", f"its clock is {_apart(from_hosts)} the other hosts'", remedy)
+        yield context.warning("clock", f"clock is {_apart(from_hosts)} the other hosts", remedy)
     else:
-        yield question.ok("clock", f"within {max(abs(from_hosts), error):.2f} s of the others")
+        yield context.ok("clock", f"within {max(abs(from_hosts), error):.2f} s of the other hosts")
 
 
-def check_address(question: Question) -> Iterator[Finding]:
-    address = question.spec.address
-    if address not in question.facts.addresses:
-        yield question.error(
+def check_address(context: HostContext) -> Iterator[Finding]:
+    address = context.spec.address
+    if address not in context.facts.addresses:
+        yield context.error(
             "address",
-            f"{address} is not an address of this host: the member could not listen on it",
-            "give the address that the host itself has, and ssh.host where it is reached by another",
+            f"{address} is not an address of this host, so the member cannot listen on it",
+            "set address to an address of the host, and ssh.host if SSH uses another one",
         )
     else:
-        yield question.ok("address", f"{address} is this host's")
+        yield context.ok("address", f"{address} is local")
 
 
-def check_ports(question: Question) -> Iterator[Finding]:
-    ours = f"unit {question.unit}"
-    wanted = ports(question.cluster)
-    taken = {port: who for port in wanted if (who := question.facts.listeners.get(port, ours)) != ours}
+def check_ports(context: HostContext) -> Iterator[Finding]:
+    ours = f"unit {context.unit}"
+    wanted = ports(context.cluster)
+    taken = {port: who for port in wanted if (who := context.facts.listeners.get(port, ours)) != ours}
     for port, who in taken.items():
         name = who.removeprefix("unit ")
-        stop = f"systemctl disable --now {name}" if who.startswith("unit ") else f"stop it (ss -ltnp sport = :{port})"
-        yield question.error("ports", f"port {port} is taken by {name}", f"{stop}, or choose another port under listen")
+        stop = f"run systemctl disable --now {name}" if who.startswith("unit ") else f"stop it (ss -ltnp sport = :{port})"
+        yield context.error("ports", f"port {port} is in use by {name}", f"{stop}, or set another port under listen")
     if not taken:
-        state = "ours" if question.facts.listeners else "free"
-        yield question.ok("ports", f"{', '.join(map(str, wanted))} {state}")
+        state = "in use by the member" if context.facts.listeners else "free"
+        yield context.ok("ports", f"{', '.join(map(str, wanted))} {state}")
 
 
-def check_user(question: Question) -> Iterator[Finding]:
-    service = question.cluster.service
-    missing = [f"user {service.user}"] * (service.user not in question.facts.users)
-    missing += [f"group {service.group}"] * (service.group not in question.facts.groups)
+def check_user(context: HostContext) -> Iterator[Finding]:
+    service = context.cluster.service
+    missing = [f"user {service.user}"] * (service.user not in context.facts.users)
+    missing += [f"group {service.group}"] * (service.group not in context.facts.groups)
     if not missing:
-        yield question.ok("user", f"{service.user}:{service.group}")
+        yield context.ok("user", f"{service.user}:{service.group}")
     elif service.create_user:
-        yield question.ok("user", f"{' and '.join(missing)} will be made")
+        yield context.ok("user", f"{' and '.join(missing)} will be created")
     else:
-        yield question.error(
+        yield context.error(
             "user",
-            f"there is no {' and no '.join(missing)}",
-            "make it, or set service.create_user: true, or another service.user",
+            f"{' and '.join(missing)} not found",
+            "create it, set service.create_user: true, or set another service.user",
         )
 
 
-def check_directories(question: Question) -> Iterator[Finding]:
-    """What stands in their place; that a directory is missing is no fault, it will be made."""
-    paths, files = question.cluster.paths, question.facts.files
+def check_directories(context: HostContext) -> Iterator[Finding]:
+    """Conflicts with existing files. A missing directory is fine: it will be created."""
+    paths, files = context.cluster.paths, context.facts.files
     directories = [paths.install, paths.certificates, paths.backups, paths.data, *([paths.wal] if paths.wal else [])]
     wrong = [path for path in [*directories, *([paths.bin] if paths.bin else [])] if files[path].kind == "file"]
     for path in wrong:
-        yield question.error(
+        yield context.error(
             "directories", f"{path} is a file, not a directory", "move it away, or set another path under paths"
         )
-    used = [*_used_by_others(question)]
+    used = [*_conflicting_data(context)]
     yield from used
     if not wrong and not used:
         there = sum(files[path].exists for path in directories)
-        yield question.ok("directories", "nothing in the way" if there else "will be made")
+        yield context.ok("directories", "no conflicts" if there else "will be created")
 
 
-def _used_by_others(question: Question) -> Iterator[Finding]:
-    paths, service = question.cluster.paths, question.cluster.service
+def _conflicting_data(context: HostContext) -> Iterator[Finding]:
+    paths, service = context.cluster.paths, context.cluster.service
     for path in [paths.data, *([paths.wal] if paths.wal else [])]:
-        fact = question.facts.files[path]
+        fact = context.facts.files[path]
         if fact.kind != "directory" or not fact.size:
             continue
         if fact.owner != service.user:
-            yield question.error(
+            yield context.error(
                 "directories",
-                f"{path} belongs to {fact.owner} and is not empty: a member that runs as {service.user} could not use it",
-                f"chown -R {service.user}: {path} if that data is this cluster's, or set service.user: {fact.owner}",
+                f"{path} is not empty and owned by {fact.owner}: a member running as {service.user} could not use it",
+                f"run chown -R {service.user}: {path} if it is data of this cluster, or set service.user: {fact.owner}",
             )
-        elif question.facts.unit.load == "not-found":
-            yield question.warning(
+        elif context.facts.unit.load == "not-found":
+            yield context.warning(
                 "directories",
-                f"{path} has data from before, and no {question.unit}: the member will go on with it",
-                "move it away if this is to be a new cluster",
+                f"{path} has data, but there is no {context.unit}: the member will start from this data",
+                "move it away to start a new cluster",
             )
 
 
-def check_disk(question: Question) -> Iterator[Finding]:
-    paths, free = question.cluster.paths, question.facts.disk_free
+def check_disk(context: HostContext) -> Iterator[Finding]:
+    paths, free = context.cluster.paths, context.facts.disk_free
     data = paths.data
-    needed = {data: DATA_BYTES_NEEDED, paths.install: INSTALL_BYTES_NEEDED}
+    needed = {data: DATA_BYTES_MIN, paths.install: INSTALL_BYTES_MIN}
     short = {path: least for path, least in needed.items() if free[path] < least}
     for path, least in short.items():
-        text = f"{_bytes(free[path])} free for {path}, at least {_bytes(least)} are needed"
-        yield question.error("disk", text, "make room, or set another path under paths")
-    if data not in short and free[data] < question.cluster.quota_backend_bytes:
-        quota = question.cluster.quota_backend_bytes
-        text = f"{_bytes(free[data])} free for {data}, while the store may grow to {_bytes(quota)}"
-        yield question.warning("disk", text, "a larger disk, or a smaller quota_backend_bytes")
+        text = f"{_bytes(free[path])} free for {path}, at least {_bytes(least)} required"
+        yield context.error("disk", text, "free space, or set another path under paths")
+    if data not in short and free[data] < context.cluster.quota_backend_bytes:
+        quota = context.cluster.quota_backend_bytes
+        text = f"{_bytes(free[data])} free for {data}, less than the quota of {_bytes(quota)}"
+        yield context.warning("disk", text, "use a larger disk, or lower quota_backend_bytes")
     elif not short:
-        yield question.ok("disk", f"{_bytes(free[data])} free for {data}")
+        yield context.ok("disk", f"{_bytes(free[data])} free for {data}")
 
 
-def check_disk_latency(question: Question) -> Iterator[Finding]:
-    taken = question.facts.fdatasync_seconds
-    path = question.cluster.paths.wal or question.cluster.paths.data
+def check_disk_latency(context: HostContext) -> Iterator[Finding]:
+    taken = context.facts.fdatasync_seconds
+    path = context.cluster.paths.wal or context.cluster.paths.data
     if not taken:
-        yield question.warning("fdatasync", f"the disk of {path} could not be measured", "see whether it can be written to")
+        yield context.warning("fdatasync", f"the disk of {path} could not be measured", "check that it is writable")
         return
     middle, slowest = taken[len(taken) // 2], taken[-1]
     text = f"fdatasync takes {middle * 1000:.1f} ms, at most {slowest * 1000:.1f} ms"
     if middle > SYNC_SECONDS_SLOW:
-        slow = f"{text}: more than the {SYNC_SECONDS_SLOW * 1000:.0f} ms that a member needs to keep up"
-        yield question.warning("fdatasync", slow, "put paths.data, or at least paths.wal, on an SSD")
+        slow = f"{text}: the recommended maximum is {SYNC_SECONDS_SLOW * 1000:.0f} ms"
+        yield context.warning("fdatasync", slow, "put paths.data, or at least paths.wal, on an SSD")
     else:
-        yield question.ok("fdatasync", text)
+        yield context.ok("fdatasync", text)
 
 
-def check_peers(question: Question) -> Iterator[Finding]:
-    """A refused connection counts as reached: nobody listens there yet."""
-    port = question.cluster.listen.peer_port
-    others = [other for other in question.cluster.hosts if other != question.spec]
-    cut_off = 0
+def check_peers(context: HostContext) -> Iterator[Finding]:
+    """A refused connection counts as reachable: the peer is not running yet."""
+    port = context.cluster.listen.peer_port
+    others = [other for other in context.cluster.hosts if other != context.spec]
+    unreachable = 0
     for other in others:
-        problem = question.facts.reached.get(f"{other.address}:{port}", "not tried")
+        problem = context.facts.reached.get(f"{other.address}:{port}", "not tried")
         if problem:
-            cut_off += 1
+            unreachable += 1
             text = f"cannot reach {other.name} on {other.address}:{port}: {problem}"
-            yield question.error("peers", text, f"let {question.spec.name} through to port {port} in {other.name}'s firewall")
-    if not cut_off:
-        yield question.ok("peers", f"reaches the others on port {port}" if others else "there are no others")
+            yield context.error("peers", text, f"allow port {port} from {context.spec.name} in the firewall of {other.name}")
+    if not unreachable:
+        yield context.ok("peers", f"other hosts reachable on port {port}" if others else "single member")
 
 
 CHECKS: tuple[Check, ...] = (

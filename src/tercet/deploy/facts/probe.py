@@ -1,8 +1,8 @@
-"""Runs on a host, not here: finds out what `Wanted` asks, and changes nothing.
+"""Runs on the host: gathers the facts that `Wanted` requests, and changes nothing.
 
-It is sent as text and run by the host's own python3, so it needs nothing but the standard library of Python 3.7. Stdin carries
-`Wanted` as JSON, stdout the answers as JSON; `facts.py` knows both. What cannot be found out on this host is answered by what
-means "unknown" there (an empty text, 0, null), since one odd host must not keep the others from being planned.
+It is sent as text and run by the host's python3, so it may use only the standard library of Python 3.7. Stdin carries `Wanted`
+as JSON, stdout the facts as JSON; `facts.py` has both types. A fact that cannot be determined on this host has its "unknown"
+value (empty string, 0, null), so that one unusual host does not prevent planning.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(source: IO[bytes]) -> None:
 
 def gather(wanted: dict[str, Any]) -> dict[str, Any]:
     release = os_release()
-    reaching = Reaching(wanted["reach"])
+    reachability = Reachability(wanted["reach"])
     facts = {
         "hostname": socket.gethostname(),
         "os_id": release.get("ID", sys.platform),
@@ -64,9 +64,9 @@ def gather(wanted: dict[str, Any]) -> dict[str, Any]:
         "listeners": listeners(set(wanted["ports"])),
         "disk_free": {path: disk_free(path) for path in wanted["disks"]},
         "fdatasync_seconds": fdatasync_seconds(wanted["fdatasync"]) if wanted["fdatasync"] else [],
-        "addresses": [address for address in wanted["addresses"] if is_ours(address)],
+        "addresses": [address for address in wanted["addresses"] if is_local_address(address)],
     }
-    facts["reached"] = reaching.result()
+    facts["reached"] = reachability.result()
     return facts
 
 
@@ -86,7 +86,7 @@ def file_fact(path: str, with_content: bool) -> dict[str, Any]:
     elif stat.S_ISDIR(status.st_mode):
         fact.update(kind="directory", size=entries(path))
     elif not stat.S_ISREG(status.st_mode):
-        fact.update(kind="file")  # to read a pipe would be to wait for a writer
+        fact.update(kind="file")  # reading a pipe would block
     else:
         fact.update(kind="file", **contents(path, with_content and status.st_size <= CONTENT_BYTES_MAX))
     return fact
@@ -117,7 +117,7 @@ def entries(path: str) -> int:
 
 
 def unit_fact(unit: str) -> dict[str, Any]:
-    """What systemd says of a unit; `since` is when it came into its state."""
+    """Properties of a unit; `since` is when it entered its state."""
     unit = unit if "." in unit else unit + ".service"
     shown = output(["systemctl", "show", unit, "--property=" + UNIT_PROPERTIES.replace(" ", ",")])
     said = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
@@ -141,7 +141,7 @@ def unit_fact(unit: str) -> dict[str, Any]:
 
 
 def systemd_version() -> int:
-    """0 where systemd is not what runs the host."""
+    """0 if systemd is not the init system."""
     if not os.path.isdir("/run/systemd/system"):
         return 0
     version = re.match(r"systemd (\d+)", output(["systemctl", "--version"]))
@@ -156,7 +156,7 @@ def python_version(interpreter: str) -> list[int] | None:
 
 
 def listeners(ports: set[int]) -> dict[int, str]:
-    """Who listens on which of the ports, on whatever address."""
+    """The owner of each port that has a listener, on any address."""
     inodes = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in lines(table)[1:]:
@@ -164,12 +164,12 @@ def listeners(ports: set[int]) -> dict[int, str]:
             port = int(words[1].rpartition(":")[2], 16)
             if words[3] == "0A" and port in ports:
                 inodes["socket:[" + words[9] + "]"] = port
-    found = dict.fromkeys(inodes.values(), "a process that cannot be told")
+    found = dict.fromkeys(inodes.values(), "an unknown process")
     if inodes:
         for process in os.listdir("/proc"):
             if process.isdigit():
                 for inode in inodes.keys() & sockets(process):
-                    found[inodes[inode]] = words_for(process)
+                    found[inodes[inode]] = owner_of(process)
     return found
 
 
@@ -180,12 +180,12 @@ def sockets(process: str) -> set[str]:
         for descriptor in os.listdir(directory):
             found.add(os.readlink(os.path.join(directory, descriptor)))
     except OSError:
-        pass  # it has ended meanwhile, or is not ours to see
+        pass  # the process has exited, or access is denied
     return found
 
 
-def words_for(process: str) -> str:
-    """The unit that a process belongs to, or its name."""
+def owner_of(process: str) -> str:
+    """The unit of a process, or its name."""
     for line in lines("/proc/" + process + "/cgroup"):
         unit = re.search(r"/system\.slice/(?:.*/)?([^/]+\.service)(?:/|$)", line.strip())
         if unit:
@@ -203,7 +203,7 @@ def disk_free(path: str) -> int:
 
 
 def fdatasync_seconds(path: str) -> list[float]:
-    """How long small synchronous writes take on the disk of a path, in ascending order. The file has no name, none is left."""
+    """Durations of small synchronous writes on the disk of a path, in ascending order. The temporary file has no name."""
     taken = []  # type: list[float]
     try:
         with tempfile.TemporaryFile(dir=existing(path)) as file:
@@ -220,14 +220,14 @@ def fdatasync_seconds(path: str) -> list[float]:
 
 
 def existing(path: str) -> str:
-    """The path, or the nearest directory above it that there is."""
+    """The path, or its nearest existing ancestor."""
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     return path
 
 
-def is_ours(address: str) -> bool:
-    """Whether one can listen on an address here."""
+def is_local_address(address: str) -> bool:
+    """Whether the address can be bound."""
     try:
         family, _, _, _, place = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as listener:
@@ -237,8 +237,8 @@ def is_ours(address: str) -> bool:
     return True
 
 
-class Reaching:
-    """Tries to connect to places, all at once; a refusal shows that the way is open."""
+class Reachability:
+    """Connects to addresses in parallel. A refused connection counts as reachable."""
 
     def __init__(self, places: list[list[Any]]) -> None:
         self.found = {}  # type: dict[str, str]
@@ -254,7 +254,7 @@ class Reaching:
             with socket.create_connection((address, port), REACH_SECONDS):
                 self.found[place] = ""
         except socket.gaierror:
-            self.found[place] = "the name is not known there"
+            self.found[place] = "host name not found"
         except TimeoutError:
             self.found[place] = f"no answer within {REACH_SECONDS} s"
         except OSError as error:
@@ -263,7 +263,7 @@ class Reaching:
     def result(self) -> dict[str, str]:
         for thread in self.threads:
             thread.join(max(0.0, self.until - time.monotonic()))
-        return {place: self.found.get(place, "its name server does not answer there") for place in self.places}
+        return {place: self.found.get(place, "no answer from the name server") for place in self.places}
 
 
 def os_release() -> dict[str, str]:
@@ -305,7 +305,7 @@ def has(find: Any, name: str) -> bool:
 
 
 def name_of(find: Any, number: int) -> str:
-    """The name of a user or a group; the number where there is none."""
+    """The name of a user or group, or its id if it has none."""
     try:
         return str(find(number)[0])
     except KeyError:

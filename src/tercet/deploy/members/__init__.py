@@ -1,7 +1,6 @@
-"""The members while they run: what they answer, how their services are started and stopped, what their journals say.
+"""Running members: client calls, starting and stopping their services, their journals.
 
-`members` asks them as a client does, `service` asks systemd, `logs` reads along.
+`members` calls them as an etcd client, `service` uses systemd, `logs` reads the journals.
 
-Never: decide whether a member may be touched, or in what order; that is for those above. Of `deploy/` it imports `cluster/` and
-`ssh/`.
+This package does not decide whether a member may be restarted, nor in which order. It imports `cluster/` and `ssh/`.
 """

@@ -1,7 +1,4 @@
-"""The journals of several hosts as one: lines in the order in which they come.
-
-Without `follow`, hosts one after the other; with it, all side by side until whoever listens has heard enough.
-"""
+"""The journals of several hosts in one stream: host after host, or with `follow` in parallel until the iterator is closed."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 
-_WAITING_MAX = 1000  # lines read ahead of a slow listener
-Heard = tuple[str, str] | HostError | None
+_QUEUED_LINES_MAX = 1000  # read ahead of a slow reader
+Entry = tuple[str, str] | HostError | None
 
 
 async def follow_logs(
@@ -31,11 +28,11 @@ async def follow_logs(
                 async for line in entries:
                     yield name, line
         return
-    heard: asyncio.Queue[Heard] = asyncio.Queue(_WAITING_MAX)
-    tasks = [asyncio.ensure_future(_listen(name, host, command, heard)) for name, host in hosts.items()]
+    queue: asyncio.Queue[Entry] = asyncio.Queue(_QUEUED_LINES_MAX)
+    tasks = [asyncio.ensure_future(_read(name, host, command, queue)) for name, host in hosts.items()]
     try:
         for _ in tasks:
-            while (entry := await heard.get()) is not None:
+            while (entry := await queue.get()) is not None:
                 if isinstance(entry, HostError):
                     raise entry
                 yield entry
@@ -45,16 +42,16 @@ async def follow_logs(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _listen(name: str, host: Host, command: str, heard: asyncio.Queue[Heard]) -> None:
+async def _read(name: str, host: Host, command: str, queue: asyncio.Queue[Entry]) -> None:
     try:
         async with _lines(host, command) as entries:
             async for line in entries:
-                await heard.put((name, line))
-        await heard.put(None)
+                await queue.put((name, line))
+        await queue.put(None)
     except HostError as error:
-        await heard.put(error)
+        await queue.put(error)
 
 
 def _lines(host: Host, command: str) -> contextlib.aclosing[AsyncGenerator[str, None]]:
-    """Hangs up when it is left, however early."""
+    """Ends the remote command when the block exits."""
     return contextlib.aclosing(cast(AsyncGenerator[str, None], host.lines(command, step="logs")))

@@ -1,13 +1,13 @@
-"""What do the members themselves say? Calls to them through the SSH connections of their hosts, as a client with a certificate.
+"""Client calls to the members, through the SSH connections of their hosts, with the operator's certificate.
 
     members = Members(cluster, hosts)
-    health = await members.health()             # every member, side by side: what etcdctl's `endpoint health` asks
-    await members.move_leader("kube-node1")
+    health = await members.health()             # all members in parallel, like etcdctl's `endpoint health`
+    await members.move_leader("kube-node1", to)
 
-The tunnel ends on the host and dials the address that other clients use, so that what is seen here is what they see: the
-member's certificate has to be for that address. Nothing needs to be open from here to the hosts but SSH.
+The SSH tunnel ends on the host and connects to the member's advertised address, so that the calls see what other clients see:
+the member's certificate must be valid for that address. Only SSH must be reachable from here.
 
-A member that does not answer is an answer too: it has an `error`, and nothing is raised.
+A member that does not answer is a result with an `error`, not an exception.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DIAL_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class MemberHealth:
-    """As etcdctl's `endpoint health` has it. took_seconds: of the linearizable read."""
+    """Like a line of etcdctl's `endpoint health`. took_seconds: of the linearizable read."""
 
     name: str
     endpoint: str
@@ -48,7 +48,7 @@ class MemberHealth:
 
 @dataclass(frozen=True)
 class MemberAnswer:
-    """What a member says of itself; `error` if it says nothing. leader: the id of the member it follows, 0 for none."""
+    """A member's status; `error` if it did not answer. leader: id of its leader, 0 for none."""
 
     name: str
     error: str = ""
@@ -67,11 +67,11 @@ class MemberAnswer:
 
 @dataclass(frozen=True)
 class MemberStatus:
-    """One member, as its host and it itself see it.
+    """One member, as seen by systemd on its host and by itself.
 
-    unit: systemd's words, "active/running"; "" if the host was not reached. error: why there is less to say than usual.
-    member_id: 0 if the member did not answer, and then all after it is empty too, but for the certificate's days, which are
-    read on the host: until the first of the member's certificates ends; None if there is none.
+    unit: systemd's state, "active/running"; "" if the host was not reached. error: why fields are missing. member_id: 0 if the
+    member did not answer; the fields after it are then empty. certificate_days: read on the host, until the first of the
+    member's certificates expires; None if there is none.
     """
 
     name: str
@@ -89,14 +89,14 @@ class MemberStatus:
 
 
 def client_files(cluster: Cluster) -> TLSFiles:
-    """The operator's own certificate, key and authority."""
+    """The operator's client certificate, key and CA."""
     directory = cluster.tls.directory
     ca = cluster.tls.ca_certificate or directory / "ca.pem"
     return TLSFiles(cacert=str(ca), cert=str(directory / "client.pem"), key=str(directory / "client-key.pem"))
 
 
 class Members:
-    """The members behind these hosts. Close it, or use it with `async with`; the hosts stay open."""
+    """The members on these hosts. Close it, or use it with `async with`; the hosts stay connected."""
 
     def __init__(self, cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> None:
         self.cluster = cluster
@@ -119,19 +119,19 @@ class Members:
             await member.close()
 
     def context(self) -> ssl.SSLContext | None:
-        """Made when it is first needed: before the first apply there are no files. Raises ConfigError."""
+        """Created on first use: before the first apply the files do not exist. Raises ConfigError."""
         if self._context is None and self.cluster.tls.enabled:
             self._context = client_files(self.cluster).context()
         return self._context
 
     def member(self, name: str) -> Member:
-        """Raises the HostError of a host that is not reached."""
+        """Raises the HostError of an unreachable host."""
         if name in self._unreachable:
             raise self._unreachable[name]
         return self._members[name]
 
     async def health(self) -> list[MemberHealth]:
-        """Every member's, in the file's order."""
+        """The health of every member, in the order of the file."""
         return list(await asyncio.gather(*(self.health_of(spec) for spec in self.cluster.hosts)))
 
     async def health_of(self, spec: HostSpec) -> MemberHealth:
@@ -143,7 +143,7 @@ class Members:
         return MemberHealth(spec.name, endpoint, health.is_healthy, health.took_nanoseconds / 1e9, health.error)
 
     async def answers(self) -> dict[str, MemberAnswer]:
-        """Every member's, by name."""
+        """The status of every member, by name."""
         answers = await asyncio.gather(*(self.answer_of(spec.name) for spec in self.cluster.hosts))
         return {answer.name: answer for answer in answers}
 
@@ -164,10 +164,10 @@ class Members:
         )
 
     async def listed(self) -> list[rpc_pb2.Member] | None:
-        """The cluster's own list of its members, from whichever answers first in the file's order; None if nobody does."""
+        """The cluster's member list, from the first member in the file's order that answers; None if none does."""
         for spec in self.cluster.hosts:
             with contextlib.suppress(HostError, StatusError, ConfigError):
-                request = rpc_pb2.MemberListRequest()  # not linearizable: a cluster without a majority has a list too
+                request = rpc_pb2.MemberListRequest()  # serializable: also answered without a majority
                 return list((await self.member(spec.name).cluster.member_list(request, timeout=CALL_SECONDS)).members)
         return None
 
@@ -178,7 +178,7 @@ class Members:
 
 
 class Member:
-    """One member's services, over one connection that is made anew when it is lost."""
+    """Services of one member, over one connection that is reopened when it is lost."""
 
     def __init__(self, members: Members, spec: HostSpec, host: Host) -> None:
         self._members = members
@@ -199,13 +199,13 @@ class Member:
     async def call(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None, wait: bool = False
     ) -> AnswerT:
-        """Once: whoever asks knows best whether to ask again. Raises StatusError, and HostError if SSH fails."""
+        """One attempt, without retries. Raises StatusError, or HostError if SSH fails."""
         patience = None if wait else timeout or CALL_SECONDS
         channel = await self._connected()
         return method.decode(await channel.unary(method.path, request.SerializeToString(), timeout=patience))
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
-        """In one message: what is asked from here is small."""
+        """As one message: the ranges read here are small."""
         return await self.kv.range(request, timeout=timeout)
 
     async def _connected(self) -> Channel:
@@ -233,11 +233,11 @@ class Member:
 
 
 def _reason(error: BaseException, place: str, waited: float) -> str:
-    """A tunnel that finds nobody at its end hangs up: that is a refused connection."""
+    """The text of a failed connection. A tunnel closed at once means that the host refused the connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
+        return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
-        return f"TLS fails: {error.reason.lower().replace('_', ' ')}"
+        return f"TLS handshake failed: {error.reason.lower().replace('_', ' ')}"
     if waited >= _DIAL_SECONDS * 0.9:
         return f"no answer from {place} within {_DIAL_SECONDS:g} s"
-    return f"nobody answers at {place}"
+    return f"connection to {place} refused"

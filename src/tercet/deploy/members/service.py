@@ -1,10 +1,10 @@
-"""A member as a systemd service: started, stopped, and waited for until it is ready or it is clear that it will not be.
+"""A member as a systemd service: start, stop, and wait until it is ready or has failed.
 
-    await start(host, cluster)      # or restart: a unit that is up is stopped first
+    await start(host, cluster)      # restarts a running unit
 
-The unit is of Type=notify: systemd calls it active when the member says that it is part of a cluster that has a leader. The
-first start of a cluster therefore waits for the others, and must be asked for on all hosts before any is waited for.
-What went wrong is told with the journal's last lines, and in words where it is about a certificate.
+The unit has Type=notify: systemd considers it active when the member has joined a cluster with a leader. The first start of a
+cluster therefore waits for the other members and must be requested on all hosts at once. Failures include the last lines of the
+journal, and an explanation if they are about certificates.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.2
 _POLL_SECONDS_MAX = 1.0
 _STOP_SECONDS = 120
 _JOURNAL_LINES = 15
-# A member that fails once may have met a name server that was not up yet; one that fails twice will go on so.
+# One failure may be transient, such as a name server that was not up yet; a second one is reported.
 _FAILURES_MAX = 2
 _SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus")
 _ABOUT_CERTIFICATES = re.compile(r"certificate|x509|tls:|handshake", re.IGNORECASE)
@@ -36,7 +36,7 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?"
 
 @dataclass(frozen=True)
 class UnitState:
-    """In systemd's words, see systemctl(1)."""
+    """Properties of a unit, in systemd's terms (systemctl(1))."""
 
     load: str
     active: str
@@ -55,8 +55,8 @@ class UnitState:
         return f"{self.active}/{self.sub}"
 
 
-async def unit_state(host: Host, unit: str, *, step: str = "look at the service") -> UnitState:
-    """Of a unit that is not there: load is "not-found"."""
+async def unit_state(host: Host, unit: str, *, step: str = "get service state") -> UnitState:
+    """load is "not-found" for a unit that does not exist."""
     properties = " ".join(f"-p {name}" for name in _SHOWN)
     out = await host.check(f"systemctl show {shlex.quote(unit)} {properties}", step=step)
     shown = dict(line.split("=", 1) for line in out.decode("utf-8", "replace").splitlines() if "=" in line)
@@ -72,13 +72,13 @@ async def unit_state(host: Host, unit: str, *, step: str = "look at the service"
 
 
 async def start(host: Host, cluster: Cluster, *, step: str = "start") -> str:
-    """Start the member (again, if it runs) and wait until it is ready. Returns how long that took.
+    """Start or restart the member and wait until it is ready. Returns the time taken, as text.
 
-    Raises HostError if it failed, or is not ready in time; it is then left as it is, for the operator to look at.
+    Raises HostError if it fails or is not ready in time; the unit is then left as it is for inspection.
     """
     unit = _unit(cluster)
     began = time.monotonic()
-    # What failed too often before is not allowed to start until it is forgiven.
+    # A unit that has hit its start limit does not start again before reset-failed.
     command = f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart --no-block {unit}"
     before = await unit_state(host, unit, step=step)
     await host.check(command, step=step)
@@ -92,15 +92,15 @@ async def _wait_ready(host: Host, cluster: Cluster, before: UnitState, step: str
     pause = _POLL_SECONDS
     while True:
         state = await unit_state(host, _unit(cluster), step=step)
-        if state.invocation != before.invocation:  # the stop that a restart begins with is over
+        if state.invocation != before.invocation:  # the stop of the restart is done
             if state.is_up:
                 return
             if _has_failed(state):
-                raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_how(state)}")
+                raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_failure_text(state)}")
         elif state.active == "failed" and before.active != "failed":
-            raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_how(state)}")
+            raise await _failure(host, cluster, state, step, f"{_unit(cluster)} {_failure_text(state)}")
         if time.monotonic() >= deadline:
-            text = f"{_unit(cluster)} is not ready after {limit} s (service.start_timeout_seconds), but {state.text}"
+            text = f"{_unit(cluster)} is {state.text}, not ready after {limit} s (service.start_timeout_seconds)"
             raise await _failure(host, cluster, state, step, text)
         await asyncio.sleep(pause)
         pause = min(pause * 1.2, _POLL_SECONDS_MAX)
@@ -111,16 +111,16 @@ def _has_failed(state: UnitState) -> bool:
     return state.active == "failed" or failures >= _FAILURES_MAX
 
 
-def _how(state: UnitState) -> str:
+def _failure_text(state: UnitState) -> str:
     if state.result == "timeout":
-        return "did not become ready in the time that systemd allows it"
-    if state.result == "exit-code":  # of another command of the unit, where the member's own says nothing (a drop-in's, say)
+        return "did not become ready within systemd's start timeout"
+    if state.result == "exit-code":  # ExecMainStatus is 0 if another command of the unit failed, for example of a drop-in
         return "failed" + (f" (exit code {state.exit_status})" if state.exit_status.strip("0") else "")
     return f"failed ({state.result})"
 
 
 async def stop(host: Host, unit: str, *, step: str = "stop") -> str:
-    """Stop and disable a unit, which need not be there."""
+    """Stop and disable a unit, if it exists."""
     state = await unit_state(host, unit, step=step)
     if state.load == "not-found" and state.active in ("inactive", ""):
         return "unchanged"
@@ -132,15 +132,15 @@ async def stop(host: Host, unit: str, *, step: str = "stop") -> str:
 async def _failure(host: Host, cluster: Cluster, state: UnitState, step: str, text: str) -> HostError:
     lines = await journal(host, state.invocation, _unit(cluster), step=step)
     if lines:
-        text += ", the journal's last lines:\n" + "\n".join(f"  {line}" for line in lines)
+        text += "; last journal lines:\n" + "\n".join(f"  {line}" for line in lines)
     if any(_ABOUT_CERTIFICATES.search(line) for line in lines):
         text += "".join(f"\n{problem}" for problem in await certificate_problems(host, cluster, step=step))
-    remedy = f"more of it: tercet deploy logs {host.name}; run apply again when it is repaired"
+    remedy = f"see `tercet deploy logs {host.name}`; rerun apply after fixing the cause"
     return HostError(host.name, step, text, remedy=remedy)
 
 
 async def journal(host: Host, invocation: str, unit: str, *, step: str) -> list[str]:
-    """The last lines of this run of the unit, systemd's own about it included."""
+    """The last lines of this invocation of the unit, including systemd's."""
     run = shlex.quote(invocation)
     which = f"_SYSTEMD_INVOCATION_ID={run} + INVOCATION_ID={run}" if invocation else f"-u {unit}"
     command = f"journalctl --sync 2>/dev/null; journalctl {which} -n {_JOURNAL_LINES} -o cat --no-pager -q"
@@ -149,7 +149,7 @@ async def journal(host: Host, invocation: str, unit: str, *, step: str) -> list[
 
 
 async def certificates_on(host: Host, cluster: Cluster, *, step: str = "read certificates") -> dict[str, bytes]:
-    """The member's certificates and authorities as they stand on the host, by path. Keys are not read."""
+    """Certificates and CAs of the member on the host, by path. Keys are not read."""
     files = certificate_files(cluster)
     paths = dict.fromkeys(path for role, path in files.items() if not role.endswith("-key"))
     command = "; ".join(f"echo {shlex.quote(f'== {path}')}; cat {shlex.quote(path)} 2>/dev/null; echo" for path in paths)
@@ -163,7 +163,7 @@ async def certificates_on(host: Host, cluster: Cluster, *, step: str = "read cer
 
 
 async def certificate_days(host: Host, cluster: Cluster) -> float | None:
-    """Days until the first of the member's certificates ends; None where there is none."""
+    """Days until the first of the member's certificates expires; None if there is none."""
     if not cluster.tls.enabled:
         return None
     days: list[float] = []
@@ -171,12 +171,12 @@ async def certificate_days(host: Host, cluster: Cluster) -> float | None:
         try:
             days.append(days_left(content))
         except ConfigError:
-            continue  # what does not parse has no end; `certificate_problems` tells
+            continue  # unreadable; `certificate_problems` reports it
     return min(days, default=None)
 
 
 async def certificate_problems(host: Host, cluster: Cluster, *, step: str) -> list[str]:
-    """Why would the certificates on this host be refused? By the host's own clock."""
+    """Why the certificates on this host would be rejected, by the host's clock."""
     clock = await host.check("date +%s", step=step)
     now = datetime.fromtimestamp(int(clock), UTC)
     found = await certificates_on(host, cluster, step=step)
@@ -185,7 +185,7 @@ async def certificate_problems(host: Host, cluster: Cluster, *, step: str) -> li
     for role, ca in (("server", "ca"), ("peer", "peer-ca")):
         path = files[role]
         if path not in found or files[ca] not in found:
-            problems.append(f"{path if path not in found else files[ca]}: there is no certificate there")
+            problems.append(f"{path if path not in found else files[ca]}: no certificate in this file")
             continue
         why = explain(found[path], ca_pem=found[files[ca]], host=host.spec.address, now=now)
         problems += [f"{path}: {problem}" for problem in why]

@@ -1,8 +1,7 @@
-"""From what is and what is wanted to the steps between them, each of which can show itself and carry itself out.
+"""Planning: compare the facts of the hosts with the cluster file and produce the steps between them.
 
-`desired` says what a host should look like, `continuity` what may no longer change, `planning` makes the steps; `plan` is what
-all of them make.
+`desired` describes the target state of a host, `continuity` rejects changes that a started member cannot follow, `planning`
+creates the steps, `plan` defines them.
 
-Never: change anything while it plans, or start and stop a member: it does not know `members/`. Of `deploy/` it imports
-`cluster/`, `ssh/`, `release/` and `facts/`.
+This package changes nothing itself and does not import `members/`. It imports `cluster/`, `ssh/`, `release/` and `facts/`.
 """

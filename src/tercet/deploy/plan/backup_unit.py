@@ -1,10 +1,10 @@
-"""Backups: on each host a timer that has the engine's own tool take a snapshot, and keeps the newest ones.
+"""Backups: a systemd timer on each host takes snapshots with the engine's own client and keeps the newest ones.
 
     /var/backups/etcd/kube-node1-20260102T030405Z.db
 
-A snapshot has its name only when it is complete: the tool sees to that; what it left behind when it was cut is removed here.
-Each host takes its own, so that one is left whatever happens to the others. The tool runs as the member's user and shows the
-member's own certificate; where etcd's auth is enabled, the name of the member has to be a user who may take snapshots.
+The client renames a snapshot to its final name when it is complete; partial files of an aborted run are removed here. Every
+host takes its own snapshots, so that one survives the loss of other hosts. The client runs as the member's user with the
+member's certificate; if etcd's auth is enabled, the member's name must be a user with the rights to take snapshots.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ TIMEOUT_SECONDS = 3600
 
 
 def name(cluster: Cluster) -> str:
-    """Of the two units, without suffix."""
+    """Name of the service and the timer, without suffix."""
     return f"{cluster.service.unit}-backup"
 
 
 def paths(cluster: Cluster) -> tuple[str, str]:
-    """The service's file and the timer's, whether there are backups or not."""
+    """Paths of the service and the timer, whether backups are enabled or not."""
     return f"{UNIT_DIRECTORY}/{name(cluster)}.service", f"{UNIT_DIRECTORY}/{name(cluster)}.timer"
 
 
 def enabled_link(cluster: Cluster) -> str:
-    """What systemd makes when the timer is enabled."""
+    """The link that systemd creates when the timer is enabled."""
     return f"{UNIT_DIRECTORY}/timers.target.wants/{name(cluster)}.timer"
 
 
 def units(cluster: Cluster, spec: HostSpec, *, tool: str) -> dict[str, str]:
-    """Path to text; empty where there are to be no backups. tool: path of etcdctl or tercetctl on the host."""
+    """Path to text; empty if backups are disabled. tool: path of etcdctl or tercetctl on the host."""
     if not cluster.backups.enabled:
         return {}
     service, timer = paths(cluster)
@@ -40,7 +40,7 @@ def units(cluster: Cluster, spec: HostSpec, *, tool: str) -> dict[str, str]:
 
 
 def remove_command(cluster: Cluster) -> str:
-    """A line of sh that takes both units away; snapshots stay."""
+    """A line of sh that removes both units; snapshots are kept."""
     service, timer = paths(cluster)
     return (
         f"systemctl disable --now {name(cluster)}.timer >/dev/null 2>&1; "
@@ -67,7 +67,7 @@ Nice=10
 
 
 def _script(cluster: Cluster, spec: HostSpec, tool: str) -> str:
-    """Lines of sh inside systemd's double quotes: dollars and per cents are doubled, each line goes on with a backslash."""
+    """Lines of sh inside systemd's double quotes: `$` and `%` are doubled, lines are continued with a backslash."""
     stem = f"{cluster.paths.backups}/{spec.name}"
     command = " ".join([tool, f"--endpoints={cluster.client_url(spec)}", *_tls(cluster)])
     lines = [
@@ -89,7 +89,7 @@ def _tls(cluster: Cluster) -> list[str]:
 def _timer(cluster: Cluster) -> str:
     return f"""\
 [Unit]
-Description=When snapshots of the cluster {plain(cluster.name)} are taken
+Description=Snapshot timer of the cluster {plain(cluster.name)}
 
 [Timer]
 OnCalendar={cluster.backups.every}

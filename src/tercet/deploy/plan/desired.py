@@ -1,7 +1,7 @@
-"""What should a host look like? Directories, files, and the release that is current, as the cluster file wants them.
+"""The target state of a host: directories, files, and the current release, from the cluster file.
 
-It is made without asking the host. What is not there yet (a certificate that is still to be made) has no content but a source:
-a plan can speak of it, and its step reads it when it is carried out.
+It is built without connecting to the host. A certificate that is still to be created has no content but a source path, so that
+a plan can list it; its step reads the file when it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tercet.deploy.release.release import program, tool
 if TYPE_CHECKING:
     from tercet.deploy.release.artifact import Artifact
 
-MARKS = "/run/tercet-deploy"
+MARKER_DIRECTORY = "/run/tercet-deploy"
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class DesiredDirectory:
 
 @dataclass(frozen=True)
 class DesiredFile:
-    """content: None while it is to be made; it is then read from `source`. about: the pair that a certificate or key is of.
+    """content: None until created; then it is read from `source`. pair: the pair that a certificate or key belongs to.
 
-    restarts: whether a member that runs has to be restarted for it.
+    restarts: whether a running member must be restarted after a change.
     """
 
     path: str
@@ -47,14 +47,14 @@ class DesiredFile:
     secret: bool = False
     restarts: bool = False
     source: Path | None = None
-    about: Pair | None = None
+    pair: Pair | None = None
 
 
 @dataclass(frozen=True)
 class Desired:
-    """authorities: the certificates among the files that all members must have alike. links: path to target.
+    """authorities: CA certificates, the same on all hosts. files: certificates and keys of this member. links: path to target.
 
-    files: of certificates. unit_text: of the member; backup_units: path to text, empty without backups.
+    unit_text: of the member; backup_units: path to text, empty without backups.
     """
 
     host: HostSpec
@@ -69,7 +69,7 @@ class Desired:
 
 
 def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: Certificates) -> Desired:
-    """Raises ConfigError where the cluster file asks for what cannot be."""
+    """Raises ConfigError for an impossible combination of settings."""
     authorities = tuple(_authorities(cluster, certificates))
     return Desired(
         host=spec,
@@ -85,9 +85,14 @@ def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: 
 
 
 def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
-    """What has to be known of the host before it can be said what is to change there."""
+    """The facts that planning needs of the host."""
     paths, service = cluster.paths, cluster.service
-    texts = (desired.unit_path, *backup_unit.paths(cluster), mark_path(cluster), *(file.path for file in desired.authorities))
+    texts = (
+        desired.unit_path,
+        *backup_unit.paths(cluster),
+        restart_marker_path(cluster),
+        *(file.path for file in desired.authorities),
+    )
     directories = tuple(directory.path for directory in desired.directories)
     return Wanted(
         paths=(
@@ -108,26 +113,26 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
 
 
 def wal_parent(cluster: Cluster) -> str | None:
-    """The directory above a log that has a place of its own.
+    """The parent of a separate WAL directory.
 
-    Engines make a log under another name beside its place and rename it: the directory above has to be theirs, and the log
-    itself must not be there before.
+    The engines create the WAL under a temporary name beside its path and rename it: they need to own the parent directory, and
+    the WAL directory must not exist before.
     """
     return None if cluster.paths.wal is None else str(PurePosixPath(cluster.paths.wal).parent)
 
 
-def mark_path(cluster: Cluster) -> str:
-    """Where it is noted that a member has not seen a change yet; gone after a boot, which restarts it anyway."""
-    return f"{MARKS}/{cluster.service.unit}.unseen"
+def restart_marker_path(cluster: Cluster) -> str:
+    """File that lists changes which need a restart; on a tmpfs, since a reboot restarts the member anyway."""
+    return f"{MARKER_DIRECTORY}/{cluster.service.unit}.restart-pending"
 
 
 def unit_files(cluster: Cluster) -> tuple[str, ...]:
-    """Every file of ours under systemd's directory, there or not, to be removed in the end."""
+    """All unit files that apply may have written."""
     return (unit_path(cluster), *backup_unit.paths(cluster))
 
 
 def _directories(cluster: Cluster) -> list[DesiredDirectory]:
-    """Parents before what is in them."""
+    """Parents before children."""
     paths, user, group = cluster.paths, cluster.service.user, cluster.service.group
     own = {paths.data: 0o700, paths.certificates: 0o755}
     if (parent := wal_parent(cluster)) is not None:
@@ -145,18 +150,18 @@ def _authorities(cluster: Cluster, certificates: Certificates) -> list[DesiredFi
     found: dict[str, DesiredFile] = {}
     for role, pair in (("ca", certificates.ca), ("peer-ca", certificates.peer_ca)):
         if pair is not None and places[role] not in found:
-            found[places[role]] = DesiredFile(places[role], pair.pem, 0o644, restarts=True, source=pair.certificate, about=pair)
+            found[places[role]] = DesiredFile(places[role], pair.pem, 0o644, restarts=True, source=pair.certificate, pair=pair)
     return list(found.values())
 
 
 def _pairs(cluster: Cluster, spec: HostSpec, certificates: Certificates) -> list[DesiredFile]:
-    """The key before its certificate: a member that looks in between finds a pair that does not fit, and keeps the old one."""
+    """Keys before certificates: a member that reloads in between finds a mismatched pair and keeps the old one."""
     if not cluster.tls.enabled:
         return []
     places = certificate_files(cluster)
     user, group = cluster.service.user, cluster.service.group
     found: dict[str, DesiredFile] = {}
-    # A listener looks at its files at each handshake; what peers show each other is better seen by all of a member at once.
+    # A listener reads its files at each handshake. Outgoing peer connections read theirs at start, so those need a restart.
     for role, pair in (("peer", certificates.peers[spec.name]), ("server", certificates.servers[spec.name])):
         key, certificate = places[f"{role}-key"], places[role]
         restarts = role == "peer"
@@ -177,12 +182,12 @@ def _links(cluster: Cluster, artifact: Artifact) -> dict[str, str]:
 
 
 __all__ = [
-    "MARKS",
+    "MARKER_DIRECTORY",
     "Desired",
     "DesiredDirectory",
     "DesiredFile",
     "desired",
-    "mark_path",
+    "restart_marker_path",
     "unit_files",
     "wal_parent",
     "wanted",

@@ -1,13 +1,12 @@
-"""What would be done, before anything is: phases of steps, each of which can show itself and carry itself out.
-
-Apply, restart and destroy are plans, and so are upgrades, rotations and replacements: different steps, the same executor.
+"""Plans: phases of steps, each of which can be displayed and executed.
 
     Plan
-      Phase "files"                 hosts side by side, the steps of one host in their order
+      Phase "prepare"               hosts in parallel, the steps of one host in order
         Step kube-node1 "write /etc/systemd/system/etcd.service"    with its diff
-      Phase "restart", one at a time    one host after the other, in the order of the steps; stops at the first failure
+      Phase "restart", one at a time    hosts in sequence, in the order of the steps; stops at the first failure
 
-A step may be carried out again after any interruption: it looks, or overwrites whole.
+Apply, restart and destroy build plans for the same executor. A step may run again after an interruption at any point: it
+checks first, or overwrites atomically.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from typing import Protocol, TypeAlias
 
 
 class Progress(Protocol):
-    """How a step's work reports bytes done and in total, and in words what it does when that is no longer copying."""
+    """Reports bytes done and in total, and a text for the phase after a copy."""
 
     def __call__(self, done: int, total: int, detail: str = "") -> None: ...
 
 
 Work: TypeAlias = Callable[[Progress], Awaitable[str]]
-"""Does the step; told how to report how far it is. Returns a word on how it went, or ""; raises HostError."""
+"""Executes the step and reports its progress. Returns a short result text, or ""; raises HostError."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. host: None for what is done here. diff: what changes, as text, never a secret; "" if the title tells."""
+    """One action. host: None for the operator's machine. diff: the change as text without secrets; "" if the title says it."""
 
     host: str | None
     title: str
@@ -39,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps that may run side by side, host by host; or `one_at_a_time`, in order."""
+    """Steps that run in parallel, host by host; or in sequence if `one_at_a_time`."""
 
     title: str
     steps: tuple[Step, ...]
@@ -48,7 +47,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """notes: what the operator should know before saying yes, such as what a plain listener exposes."""
+    """notes: warnings to show before confirmation, for example about a plain listener."""
 
     phases: tuple[Phase, ...] = ()
     notes: tuple[str, ...] = ()

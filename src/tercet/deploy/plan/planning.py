@@ -1,13 +1,13 @@
-"""From what is on a host to what should be: the steps between them, in the order in which they are done.
+"""Planning of one host: from its facts to the steps that bring it to the target state, in execution order.
 
     user, directories, release, certificates, units, daemon-reload, enable
 
-Nothing here starts or stops a member; `HostChange` says whether a member has to be restarted, and whoever carries out the plan
-decides when. Every step may be done again after a cut at any point.
+Steps never start or stop a member; `HostChange` says whether a restart is needed, and `run/` decides when. Every step can be
+repeated after an interruption at any point.
 
-A change that a running member has not seen yet is noted on the host before it is made (`mark_path`): with the invocation of the
-member that runs then. The note is true as long as that invocation runs, whoever was cut off, and means nothing any more after
-its next start, so nobody needs to take it back.
+A change that needs a restart is recorded on the host before it is made (`restart_marker_path`), with the InvocationID of the
+running member. The record is valid while that invocation runs, even if this process dies, and obsolete after the next start, so
+it need not be removed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.cluster.field_types import check_own_directory
 from tercet.deploy.facts.facts import FileFact, HostFacts
 from tercet.deploy.plan import backup_unit, difference
-from tercet.deploy.plan.certificates import Certificates, Pair, make
-from tercet.deploy.plan.desired import MARKS, Desired, DesiredDirectory, DesiredFile, mark_path, wal_parent
+from tercet.deploy.plan.certificates import Certificates, Pair, create
+from tercet.deploy.plan.desired import MARKER_DIRECTORY, Desired, DesiredDirectory, DesiredFile, restart_marker_path, wal_parent
 from tercet.deploy.plan.plan import Progress, Step, Work
-from tercet.deploy.plan.unit import as_begun
+from tercet.deploy.plan.unit import keep_first_start_flags
 from tercet.deploy.release.release import activate_command, install_command
 from tercet.deploy.ssh.remote import Host, HostError
 from tercet.errors import ConfigError
@@ -43,13 +43,13 @@ _BEGINS = ("activating", "deactivating")
 
 @dataclass(frozen=True)
 class HostChange:
-    """What has to be done on one host.
+    """The changes of one host.
 
-    needs_restart: the member's process, if there is one, began before a change or will have; also of one that only tries to
-    start. is_first_start: there is no data yet, so the member waits for the others.
+    needs_restart: a process, running or starting, predates a change. is_first_start: there is no data, so the member waits for
+    the others.
     """
 
-    laying_out: tuple[Step, ...]
+    steps: tuple[Step, ...]
     needs_restart: bool
     restart_reasons: tuple[str, ...]
     is_first_start: bool
@@ -57,15 +57,15 @@ class HostChange:
 
 
 def certificate_steps(cluster: Cluster, certificates: Certificates) -> tuple[Step, ...]:
-    """What is made here before anything can be laid out, signers first."""
+    """Creation of the pending certificates on the operator's machine, signers first."""
     return tuple(
         Step(
             None,
-            f"make {pair.title}",
-            _making(cluster, pair),
+            f"create {pair.title}",
+            _creation(cluster, pair),
             pair.describe(),
         )
-        for pair in certificates.to_be_made
+        for pair in certificates.pending
     )
 
 
@@ -84,11 +84,11 @@ class _Planner:
         self.reasons: list[str] = []
 
     def change(self) -> HostChange:
-        self._refuse_other_authorities()
+        self._reject_other_cas()
         active = self.facts.unit.active
         has_process = active in (*_RUNS, *_BEGINS)
         if has_process:
-            self.reasons += unseen_changes(self.cluster, self.facts)
+            self.reasons += changes_pending_restart(self.cluster, self.facts)
         steps = [
             *self._user(),
             *self._directories(),
@@ -99,7 +99,7 @@ class _Planner:
         ]
         reasons = tuple(dict.fromkeys(self.reasons)) if has_process else ()
         return HostChange(
-            laying_out=tuple(steps),
+            steps=tuple(steps),
             needs_restart=bool(reasons),
             restart_reasons=reasons,
             is_first_start=not self._has_data,
@@ -113,25 +113,25 @@ class _Planner:
     def _has_data(self) -> bool:
         return self._fact(f"{self.cluster.paths.data}/member").exists
 
-    # What must not be changed.
+    # Rejected changes.
 
-    def _refuse_other_authorities(self) -> None:
-        """Members that trust different authorities cannot speak: that is no change of a file, it is a rotation."""
+    def _reject_other_cas(self) -> None:
+        """Members that trust different CAs cannot connect; changing the CA is a rotation, not a change of a file."""
         for file in self.desired.authorities:
             fact = self._fact(file.path)
-            if not fact.exists or _is_same_authority(file, fact):
+            if not fact.exists or _is_same_ca(file, fact):
                 continue
-            if self._is_elsewhere(file) or self.facts.unit.active in _RUNS:
+            if self._is_external(file) or self.facts.unit.active in _RUNS:
                 raise HostError(
                     self.host.name,
                     "plan",
-                    f"{file.path} holds another authority (CA) than this deployment uses: {_whose(fact.content)}",
-                    remedy=f"put its certificate and key back in {self.cluster.tls.directory}, or name them under "
-                    f"tls.ca_certificate and tls.ca_key; members that trust different authorities do not find each other",
+                    f"{file.path} contains another CA than this deployment uses: {_subject(fact.content)}",
+                    remedy=f"restore its certificate and key in {self.cluster.tls.directory}, or set tls.ca_certificate and "
+                    f"tls.ca_key; members that trust different CAs cannot connect to each other",
                 )
 
-    def _is_elsewhere(self, file: DesiredFile) -> bool:
-        """Whether others may have put the file there, and use it."""
+    def _is_external(self, file: DesiredFile) -> bool:
+        """Whether the file is outside our directory, so that others may own and use it."""
         return not file.path.startswith(self.cluster.paths.certificates + "/")
 
     # The steps.
@@ -141,40 +141,40 @@ class _Planner:
         if not service.create_user:
             return
         if service.group not in self.facts.groups:
-            yield self._command(f"make group {service.group}", f"groupadd --system {service.group}")
+            yield self._command(f"create group {service.group}", f"groupadd --system {service.group}")
         if service.user not in self.facts.users:
             options = f"--system --gid {service.group} --home-dir {self.cluster.paths.data} --no-create-home"
             shell = "$(command -v nologin || echo /usr/sbin/nologin)"
-            yield self._command(f"make user {service.user}", f'useradd {options} --shell "{shell}" {service.user}')
+            yield self._command(f"create user {service.user}", f'useradd {options} --shell "{shell}" {service.user}')
 
     def _directories(self) -> Iterator[Step]:
         for wanted in self.desired.directories:
             fact = self._fact(wanted.path)
-            if self._is_above_the_log(wanted):
+            if self._is_wal_parent(wanted):
                 if self._fact(self.cluster.paths.wal or "").exists:
-                    continue  # it was made, so whose the directory above is no longer matters
-                self._must_not_be_the_system_s(wanted.path)
-            if fact.kind == "link":  # the operator put it on another disk, and looks after it
+                    continue  # once the WAL directory exists, the owner of its parent does not matter
+                self._reject_system_directory(wanted.path)
+            if fact.kind == "link":  # the operator has put it on another disk and manages it
                 continue
             if fact.kind == "file":
                 raise HostError(self.host.name, "plan", f"{wanted.path} is a file, not a directory", remedy="move it away")
             if not fact.exists:
                 diff = f"new directory, mode {wanted.mode:04o}, owner {wanted.owner}:{wanted.group}"
-                yield self._command(f"make {wanted.path}", _install_directory(wanted), diff)
-            elif diff := difference.of_rights(fact, mode=wanted.mode, owner=wanted.owner, group=wanted.group):
-                yield self._command(f"set the rights of {wanted.path}", _install_directory(wanted), diff)
+                yield self._command(f"create {wanted.path}", _install_directory(wanted), diff)
+            elif diff := difference.of_permissions(fact, mode=wanted.mode, owner=wanted.owner, group=wanted.group):
+                yield self._command(f"set mode and owner of {wanted.path}", _install_directory(wanted), diff)
 
-    def _is_above_the_log(self, directory: DesiredDirectory) -> bool:
+    def _is_wal_parent(self, directory: DesiredDirectory) -> bool:
         return directory.path == wal_parent(self.cluster) and directory.path != self.cluster.paths.data
 
-    def _must_not_be_the_system_s(self, path: str) -> None:
+    def _reject_system_directory(self, path: str) -> None:
         try:
             check_own_directory(path)
         except ValueError:
             raise HostError(
                 self.host.name,
                 "plan",
-                f"{path} is the system's, and a member has to own the directory above its log (paths.wal) to make it there",
+                f"{path} is a system directory, but the member must own the parent of its WAL directory (paths.wal)",
                 remedy=f"set paths.wal: {self.cluster.paths.wal}/wal",
             ) from None
 
@@ -184,32 +184,32 @@ class _Planner:
             yield Step(self.host.name, f"copy {release}", self._copy, f"{self.artifact.size >> 20} MiB to {install}/releases")
         wrong = {path: target for path, target in self.desired.links.items() if self._fact(path).target != target}
         if wrong:
-            lines = [f"{path}: {self._fact(path).target or 'nothing'} -> {target}" for path, target in wrong.items()]
+            lines = [f"{path}: {self._fact(path).target or 'none'} -> {target}" for path, target in wrong.items()]
             command = activate_command(self.artifact, install, self.cluster.paths.bin)
             reason = f"release {release}" if f"{install}/current" in wrong else ""
-            yield self._command(f"make {release} current", command, "\n".join(lines), reason=reason, timeout=INSTALL_SECONDS)
+            yield self._command(f"activate {release}", command, "\n".join(lines), reason=reason, timeout=INSTALL_SECONDS)
 
     async def _copy(self, progress: Progress) -> str:
         uploaded = f"{self.cluster.paths.install}/{self.desired.release}.upload"
         step = f"copy {self.desired.release}"
 
-        def told(done: int, total: int) -> None:
-            progress(done, total, "the host unpacks it" if done >= total else "")
+        def on_bytes(done: int, total: int) -> None:
+            progress(done, total, "unpacking" if done >= total else "")
 
-        await self.host.upload(self.artifact.path, uploaded, mode=0o600, step=step, progress=told)
+        await self.host.upload(self.artifact.path, uploaded, mode=0o600, step=step, progress=on_bytes)
         command = install_command(self.artifact, self.cluster.paths.install, uploaded)
         await self.host.check(command, timeout=INSTALL_SECONDS, step=step)
         return ""
 
     def _certificates(self) -> Iterator[Step]:
         for file in (*self.desired.authorities, *self.desired.files):
-            if file in self.desired.authorities and self._is_elsewhere(file) and self._fact(file.path).exists:
-                continue  # the right one, since the others were refused
+            if file in self.desired.authorities and self._is_external(file) and self._fact(file.path).exists:
+                continue  # the right CA: others are rejected above
             fact = self._fact(file.path)
             diff = ""
             if file.content is None or fact.sha256 != _sha256(file.content) or fact.kind != "file":
                 diff = difference.of_certificate(file, fact)
-            elif rights := difference.of_rights(fact, mode=file.mode, owner=file.owner, group=file.group):
+            elif rights := difference.of_permissions(fact, mode=file.mode, owner=file.owner, group=file.group):
                 diff = rights
             if diff:
                 yield self._write(file, diff, reason=f"{file.path} changed" if file.restarts else "")
@@ -217,7 +217,7 @@ class _Planner:
     def _unit(self) -> Iterator[Step]:
         path, unit = self.desired.unit_path, self.cluster.service.unit
         fact = self._fact(path)
-        text = as_begun(self.desired.unit_text, fact.content, has_data=self._has_data)
+        text = keep_first_start_flags(self.desired.unit_text, fact.content, has_data=self._has_data)
         is_changed = fact.content != text
         if step := self._text(path, text, reason="unit file changed"):
             yield step
@@ -232,9 +232,9 @@ class _Planner:
         if not units:
             if there or self._fact(link).exists:
                 diff = "\n".join(f"remove {path}" for path in there)
-                yield self._command("take no more backups", backup_unit.remove_command(self.cluster), diff)
+                yield self._command("disable backups", backup_unit.remove_command(self.cluster), diff)
             return
-        # Without its link the timer counts as not enabled: it goes first, so that a cut before the end is seen next time.
+        # The link is removed first: if the steps are interrupted, the timer counts as disabled and the next run repeats them.
         steps = [step for path, text in units.items() if (step := self._text(path, text, before=f"rm -f {link}"))]
         yield from steps
         if steps or not self._fact(link).exists:
@@ -242,7 +242,7 @@ class _Planner:
             command = f"systemctl daemon-reload && systemctl restart {timer} && systemctl enable {timer}"
             yield self._command(f"enable {timer}", command)
 
-    # Kinds of steps.
+    # Step constructors.
 
     def _command(self, title: str, command: str, diff: str = "", *, reason: str = "", timeout: float = 60) -> Step:
         self._note(reason)
@@ -261,7 +261,7 @@ class _Planner:
         async def work(_progress: Progress) -> str:
             content = self._content(file, title)
             await self._mark(reason, title)
-            if self._is_elsewhere(file):
+            if self._is_external(file):
                 await self.host.check(f"umask 022; mkdir -p {shlex.quote(file.path.rpartition('/')[0])}", step=title)
             await self.host.write(file.path, content, mode=file.mode, owner=file.owner, group=file.group, step=title)
             return ""
@@ -269,12 +269,12 @@ class _Planner:
         return Step(self.host.name, title, work, diff)
 
     def _text(self, path: str, text: str, *, reason: str = "", before: str = "") -> Step | None:
-        """A file of root's that anybody may read; None if it is as it should be."""
+        """Writes a world-readable file owned by root; None if it is up to date."""
         fact = self._fact(path)
         title = f"write {path}"
         diff = difference.of_text(path, fact.content, text) if fact.content != text else ""
         if fact.kind == "file":
-            diff = diff or difference.of_rights(fact, mode=0o644, owner="root", group="root")
+            diff = diff or difference.of_permissions(fact, mode=0o644, owner="root", group="root")
         if not diff:
             return None
         reason = reason if fact.content != text else ""
@@ -290,35 +290,35 @@ class _Planner:
         return Step(self.host.name, title, work, diff)
 
     def _content(self, file: DesiredFile, step: str) -> bytes:
-        """What a plan could not know yet is read now."""
+        """The content, read from the source path if the plan did not have it."""
         if file.content is not None:
             return file.content
         try:
             if file.source is not None:
                 return file.source.read_bytes()
         except OSError as error:
-            raise HostError(self.host.name, step, f"cannot read {file.source} here: {error.strerror}") from error
-        raise HostError(self.host.name, step, f"there is nothing to put into {file.path}")
+            raise HostError(self.host.name, step, f"cannot read local file {file.source}: {error.strerror}") from error
+        raise HostError(self.host.name, step, f"no content for {file.path}")
 
     def _note(self, reason: str) -> None:
         if reason:
             self.reasons.append(reason)
 
     async def _mark(self, reason: str, step: str) -> None:
-        """Note that the member that runs now does not know of this change."""
+        """Record on the host that the running invocation predates this change."""
         if not reason:
             return
-        unit, path = self.cluster.service.unit, mark_path(self.cluster)
+        unit, path = self.cluster.service.unit, restart_marker_path(self.cluster)
         await self.host.check(
             f"invocation=$(systemctl show --value -p InvocationID {unit}.service) || exit 1; "
-            f'[ -z "$invocation" ] || {{ mkdir -p {MARKS} && echo "$invocation {reason}" >>{path}; }}',
+            f'[ -z "$invocation" ] || {{ mkdir -p {MARKER_DIRECTORY} && echo "$invocation {reason}" >>{path}; }}',
             step=step,
         )
 
 
-def unseen_changes(cluster: Cluster, facts: HostFacts) -> list[str]:
-    """What an earlier run changed without restarting the member that runs now."""
-    lines = (facts.files[mark_path(cluster)].content or "").splitlines()
+def changes_pending_restart(cluster: Cluster, facts: HostFacts) -> list[str]:
+    """Changes of an interrupted run that the running member has not picked up."""
+    lines = (facts.files[restart_marker_path(cluster)].content or "").splitlines()
     noted = (line.partition(" ") for line in lines)
     return [reason for invocation, _, reason in noted if invocation and invocation == facts.unit.invocation]
 
@@ -328,9 +328,9 @@ def _install_directory(wanted: DesiredDirectory) -> str:
     return f"umask 022; install -d -m {wanted.mode:04o} -o {wanted.owner} -g {wanted.group} {path}"
 
 
-def _making(cluster: Cluster, pair: Pair) -> Work:
+def _creation(cluster: Cluster, pair: Pair) -> Work:
     async def work(_progress: Progress) -> str:
-        await asyncio.to_thread(make, cluster, pair)
+        await asyncio.to_thread(create, cluster, pair)
         return ""
 
     return work
@@ -340,7 +340,7 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _is_same_authority(file: DesiredFile, fact: FileFact) -> bool:
+def _is_same_ca(file: DesiredFile, fact: FileFact) -> bool:
     try:
         there = parse_certificates((fact.content or "").encode(), file.path)
     except ConfigError:
@@ -348,8 +348,8 @@ def _is_same_authority(file: DesiredFile, fact: FileFact) -> bool:
     return file.content is not None and there == parse_certificates(file.content, file.path)
 
 
-def _whose(pem: str | None) -> str:
+def _subject(pem: str | None) -> str:
     try:
         return names.short_text(parse_certificates((pem or "").encode(), "file")[0].subject)
     except ConfigError:
-        return "one that cannot be read"
+        return "unreadable certificate"

@@ -1,12 +1,12 @@
-"""The systemd unit of a member, as one would write it by hand.
+"""The systemd unit of a member.
 
     ExecStart=/opt/tercet/current/bin/tercet \\
       --name=kube-node1 \\
       --data-dir=/var/lib/etcd
 
-One flag a line, in a fixed order: the difference between two units is then what changed, and the same cluster file gives the
-same text. What a member reads at its first start only (`initial-cluster-state`, `initial-cluster-token`) is taken from the unit
-that is there: it means nothing any more, so it must not be a reason to restart anything.
+One flag per line in a fixed order: a diff of two units then shows only real changes, and the same cluster file gives the same
+text. Flags that a member reads only at its first start (`initial-cluster-state`, `initial-cluster-token`) are taken from the
+existing unit, so that their change does not cause a restart.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ WantedBy=multi-user.target
 
 def writable_directories(cluster: Cluster) -> list[str]:
     paths = cluster.paths
-    above_the_log = [paths.wal.rpartition("/")[0]] if paths.wal else []  # since it is renamed into its place
-    return list(dict.fromkeys([paths.data, *above_the_log, paths.work]))
+    wal_parent = [paths.wal.rpartition("/")[0]] if paths.wal else []  # the engine renames the new WAL directory into place
+    return list(dict.fromkeys([paths.data, *wal_parent, paths.work]))
 
 
 def hardening(writable: list[str]) -> str:
-    """What a member needs no right to. /home stays readable: the interpreter may be there."""
+    """Sandboxing options of systemd. /home stays readable: the interpreter may be there."""
     return _HARDENING.format(writable=" ".join(writable))
 
 
-def as_begun(text: str, present: str | None, *, has_data: bool) -> str:
-    """The unit's text with what the unit that is there says of the member's first start. has_data: whether there was one."""
+def keep_first_start_flags(text: str, present: str | None, *, has_data: bool) -> str:
+    """`text` with the first-start flags of the existing unit `present`. has_data: whether the member has started before."""
     for line in (_STATE, _TOKEN) if has_data else (_STATE,):
         if found := line.search(present or ""):
             text = found[0].join(line.split(text, maxsplit=1))
@@ -90,7 +90,7 @@ def as_begun(text: str, present: str | None, *, has_data: bool) -> str:
 
 
 def quoted(word: str) -> str:
-    """One word of a command, so that systemd gives it to the program unchanged: no specifier, variable, escape or quote."""
+    """Quote one word of a command line for systemd: specifiers, variables, escapes and quotes."""
     word = word.replace("%", "%%").replace("$", "$$")
     if _PLAIN.fullmatch(word):
         return word
@@ -98,5 +98,5 @@ def quoted(word: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text for a description: specifiers as they stand."""
+    """Escape specifiers in a description."""
     return text.replace("%", "%%")

@@ -1,7 +1,6 @@
-"""The engine as one file, and what a host does with it: built or fetched, checked, kept, installed, switched to.
+"""Artifacts: the engine as one file, built or downloaded, verified, cached; and the commands that install it on a host.
 
-`artifacts` is the way in: it makes the file. `release` says in commands how a host makes a release of it.
+`artifacts` creates the file, `release` has the installation commands.
 
-Never: talk to a host: what is to be done there are texts, for others to run. Of `deploy/` it imports `cluster/` alone, for
-which engine is wanted.
+This package never connects to a host. It imports `cluster/` only.
 """

@@ -1,4 +1,4 @@
-"""The engine as one file: what is known of it once it is made."""
+"""The engine as one file: metadata of a finished artifact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file, ready to be copied to hosts."""
+    """A file to copy to hosts."""
 
     engine: str  # "tercet" or "etcd"
     version: str  # without a leading v

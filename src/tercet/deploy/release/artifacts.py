@@ -1,9 +1,7 @@
-"""What file does a host get so that it can run the engine, and is it the right one?
+"""Create the artifact for a host.
 
-`prepare` turns the cluster file's `engine` into one local file, the same shape for both engines: a tar.gz with bin/ (and, for
-tercet, lib/), which `release.py` installs. It is made once and kept in a cache by content.
-
-Nothing here talks to a host.
+`prepare` converts the `engine` section of the cluster file to one local file, with the same layout for both engines: a tar.gz
+with bin/ (and lib/ for tercet), which `release.py` installs. It is built once and cached by content.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from tercet.deploy.release import bundle, etcd_tarball
 from tercet.deploy.release.artifact import Artifact
 from tercet.deploy.release.cache import Cache, file_sha256, pack_once
 from tercet.deploy.release.elf import architecture
-from tercet.deploy.release.fetch import fetch, is_address, published_sha256
+from tercet.deploy.release.fetch import fetch, is_url, published_sha256
 from tercet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,11 +28,11 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~-]*")
 Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all (0 while unknown), from any thread."""
+"""Called with bytes done and bytes in total (0 if unknown), from any thread."""
 
 
 def default_cache() -> Path:
-    """$XDG_CACHE_HOME/tercet, ~/.cache/tercet where that is not set."""
+    """$XDG_CACHE_HOME/tercet, by default ~/.cache/tercet."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "tercet"
 
@@ -47,23 +45,23 @@ async def prepare(
     cache: Path,
     progress: Progress | None = None,
 ) -> Artifact:
-    """The engine as one file for hosts of this architecture, from the cache where it is there.
+    """The artifact for hosts of this architecture, from the cache if possible.
 
-    arch: as `uname -m` says it on the host. python: the host's, which only tercet asks for; None means this machine's.
-    Raises ConfigError where the engine is not to be had or is not what it should be, with the file or address and what to do.
+    arch: the host's `uname -m`. python: the host's version, used for tercet only; None means the local version.
+    Raises ConfigError with file or URL and remedy if the engine is unavailable or does not match the settings.
     """
-    given_up = threading.Event()
+    cancelled = threading.Event()
 
     def watcher(done: int, total: int) -> None:
-        if given_up.is_set():
-            raise ConfigError("given up")  # heard by nobody: it only ends the thread
+        if cancelled.is_set():
+            raise ConfigError("cancelled")  # ends the worker thread; nobody sees the text
         if progress is not None:
             progress(done, total)
 
     try:
         return await asyncio.to_thread(_prepare, engine, architecture(arch), python, Cache(cache), watcher)
     except asyncio.CancelledError:
-        given_up.set()
+        cancelled.set()
         raise
 
 
@@ -82,27 +80,29 @@ def _prepare(
     except OSError as error:
         raise ConfigError(f"{error.filename or cache.directory}: {error.strerror or error}") from error
     if engine.sha256 is not None and file_sha256(path) != engine.sha256.lower():
-        raise ConfigError("engine.sha256 is for engine.source: without one, the bundle is built from this installation")
+        raise ConfigError(
+            "engine.sha256 requires engine.source: without a source, the bundle is built from the local installation"
+        )
     return _artifact(engine, __version__, path)
 
 
 def _etcd(engine: EngineSettings, arch: str, cache: Cache, watcher: Callable[[int, int], None]) -> Artifact:
-    """Only etcd's programs, in the form in which releases are installed: hosts never unpack what others have packed."""
+    """etcd's programs only, repacked: hosts never unpack third-party archives."""
     if engine.source is None:
-        raise ConfigError("engine.source: needed for etcd: the path or address of its release, etcd-vX.Y.Z-linux-ARCH.tar.gz")
+        raise ConfigError("engine.source: required for etcd: path or URL of a release, etcd-vX.Y.Z-linux-ARCH.tar.gz")
     tarball = _source(engine, cache, watcher)
     version, programs = etcd_tarball.read(tarball, name=_source_name(engine.source), arch=arch, version=engine.version)
     return _artifact(engine, version, pack_once(programs, cache, watcher))
 
 
 def _source(engine: EngineSettings, cache: Cache, watcher: Callable[[int, int], None]) -> Path:
-    """The file that engine.source names, with the content that it should have."""
+    """The file named by engine.source, verified."""
     source, sha256 = str(engine.source), (engine.sha256 or "").lower()
-    if not is_address(source):
+    if not is_url(source):
         if sha256 and (got := file_sha256(Path(source))) != sha256:
-            raise ConfigError(f"{source}: its sha256 is {got}, engine.sha256 is {sha256}: not the file that was meant")
+            raise ConfigError(f"{source}: SHA-256 mismatch: got {got}, engine.sha256 is {sha256}")
         return Path(source)
-    published = f"published at {source}"  # and so asked for once: a release does not change
+    published = f"published at {source}"  # downloaded once: releases are immutable
     path = cache.get(sha256) if sha256 else cache.recall(published)
     if path is None:
         sha256 = sha256 or published_sha256(source)
@@ -112,16 +112,16 @@ def _source(engine: EngineSettings, cache: Cache, watcher: Callable[[int, int], 
 
 
 def _source_name(source: str) -> str:
-    """For messages, and for what a file's name says about it."""
-    return source.split("?", 1)[0] if is_address(source) else source
+    """The name for messages and for the version in the file name."""
+    return source.split("?", 1)[0] if is_url(source) else source
 
 
 def _artifact(engine: EngineSettings, version: str, path: Path) -> Artifact:
-    if not _VERSION.fullmatch(version):  # it becomes a part of a path on the hosts
+    if not _VERSION.fullmatch(version):  # it becomes part of a path on the hosts
         raise ConfigError(f"{engine.source}: {version!r} is not a version")
     if engine.version is not None and engine.version.removeprefix("v") != version:
         raise ConfigError(
-            f"engine.version: asks for {engine.version}; {engine.source or 'what is installed here'} is {version}"
+            f"engine.version: expected {engine.version}, but {engine.source or 'the local installation'} is {version}"
         )
     sha256 = file_sha256(path)
     return Artifact(

@@ -1,16 +1,17 @@
-"""tercet as one file: what a host needs to run a member, beside Python.
+"""The bundle: tercet as one file, with everything that a member needs besides Python.
 
-    bundle.json            what it is: version, Python, processor, and the versions of all that is in it
-    bin/tercet tercetctl   started as they are, from any directory (`launchers.py`)
-    setup/setup            run once, when it has been unpacked
-    main/                  what the launchers run
-    lib/                   tercet and the distributions it needs
+    bundle.json            description: version, Python, architecture, and the versions of all distributions
+    bin/tercet tercetctl   programs, relocatable (`launchers.py`)
+    setup/setup            runs once after unpacking
+    main/                  Python entry points of the programs
+    lib/                   tercet and its dependencies
 
-It is made of what is installed here, so that hosts run what the operator runs. For the same Python and processor the installed
-files are taken, compiled modules and all; for others, tercet's sources and wheels of the same versions (`wheels.py`).
+It is built from the local installation, so that hosts run the same code as the operator. For the same Python and architecture
+the installed files are used, including compiled modules; otherwise tercet's sources and wheels of the same versions
+(`wheels.py`).
 
-A tar.gz and no zipapp: shared libraries cannot be loaded from an archive. Compiled modules (.pyc) are not in it: their bytes
-vary from run to run, and the host makes them in a second or two.
+It is a tar.gz, not a zipapp, since shared libraries cannot be loaded from an archive. It has no .pyc files, whose bytes are not
+reproducible; the host compiles them in a second or two.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _DESCRIPTION = "bundle.json"
 
 @dataclass(frozen=True)
 class Target:
-    """What the hosts have. interpreter: the cluster file's name or path of Python there, None to look for one."""
+    """The platform of the hosts. interpreter: engine.python of the cluster file; None to search for one."""
 
     arch: str
     python: tuple[int, int]
@@ -45,18 +46,18 @@ class Target:
     def __post_init__(self) -> None:
         if self.python < PYTHON_MIN:
             raise ConfigError(
-                f"tercet needs Python {_dotted(PYTHON_MIN)} or newer on the hosts, there is {_dotted(self.python)}"
+                f"tercet requires Python {_dotted(PYTHON_MIN)} or newer on the hosts, found {_dotted(self.python)}"
             )
 
 
 def build(target: Target, cache: Cache, watcher: Callable[[int, int], None]) -> Path:
-    """The bundle for these hosts; from the cache, if the same files were packed before. Raises ConfigError."""
+    """The bundle for these hosts, from the cache if possible. Raises ConfigError."""
     files = contents(target, cache, lambda: watcher(0, 0))
     return pack_once(files, cache, watcher)
 
 
 def contents(target: Target, cache: Cache, check: Callable[[], None]) -> list[File]:
-    """All files of a bundle. check: called while it waits, may raise to give up."""
+    """All files of a bundle. check: called while waiting; may raise to cancel."""
     here = runs_here(target.arch, target.python)
     distributions = member_distributions()
     versions = {name: found.version for name, found in distributions.items()}
@@ -83,20 +84,20 @@ def contents(target: Target, cache: Cache, check: Callable[[], None]) -> list[Fi
 
 
 def version_of(path: Path, *, name: str, arch: str, python: tuple[int, int] | None) -> str:
-    """The version of a bundle that was built elsewhere. Raises ConfigError if it is none, or not for such hosts."""
+    """The version of an existing bundle. Raises ConfigError if it is not a bundle, or not for this platform."""
     found = {file.path: file for file in unpack(path, lambda entry: entry in (_DESCRIPTION, "bin/tercet", "bin/tercetctl"))}
     try:
         description = json.loads(found[_DESCRIPTION].content)
         form, version = description["format"], str(description["version"])
         its_python, its_arch = str(description["python"]), str(description["arch"])
     except (KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{name}: not a bundle of tercet: it has no (or another) {_DESCRIPTION}") from error
+        raise ConfigError(f"{name}: not a tercet bundle: missing or invalid {_DESCRIPTION}") from error
     if form != _FORMAT or len(found) < 3:
-        raise ConfigError(f"{name}: a bundle of another form than this tercet installs: build it with tercet {__version__}")
+        raise ConfigError(f"{name}: unsupported bundle format: build it with tercet {__version__}")
     if its_arch != architecture(arch):
-        raise ConfigError(f"{name}: a bundle for {its_arch}, the host is {architecture(arch)}")
+        raise ConfigError(f"{name}: bundle for {its_arch}, but the host is {architecture(arch)}")
     if python is not None and its_python != _dotted(python):
-        raise ConfigError(f"{name}: a bundle for Python {its_python}, the host has {_dotted(python)}")
+        raise ConfigError(f"{name}: bundle for Python {its_python}, but the host has {_dotted(python)}")
     return version
 
 

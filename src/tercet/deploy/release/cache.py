@@ -1,10 +1,9 @@
-"""What has been fetched or built before, kept on the operator's machine under its own SHA-256.
+"""Content-addressed cache of downloads and builds on the operator's machine.
 
     files/<sha256>     contents
-    names/<sha256>     what a thing asked for (an address, a list of inputs) turned out to be: the content's digest, as text
+    names/<sha256>     digest of the content for a name (a URL, a hash of inputs), as text
 
-A file is renamed into place when it is complete, and its digest is checked whenever it is taken out: what is damaged counts as
-not there. The newest few are kept.
+Files are written atomically, and verified on every read: a damaged file counts as missing. The newest few are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Cache:
-    """A directory of files by content; made when it is first written to, for its owner alone."""
+    """The cache directory; created on first write, accessible only by its owner."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -35,18 +34,18 @@ class Cache:
         self.wheels = directory / "wheels"
 
     def get(self, sha256: str) -> Path | None:
-        """The file with this content, if it is here and whole."""
+        """The file with this digest, if present and intact."""
         path = self._files / sha256
         try:
             if file_sha256(path) != sha256:
                 return None
-            os.utime(path)  # in use: not the next to be dropped
+            os.utime(path)  # most recently used
         except OSError:
             return None
         return path
 
     def add(self, write: Callable[[BinaryIO], None]) -> tuple[Path, str]:
-        """Keep what `write` writes; its path and SHA-256. Nothing is kept if `write` raises."""
+        """Store what `write` writes; returns path and SHA-256. Nothing is stored if `write` raises."""
         self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=self._files, prefix=".partial-")
         partial = Path(name)
@@ -64,7 +63,7 @@ class Cache:
         return path, sha256
 
     def recall(self, name: str) -> Path | None:
-        """The file that this name stood for when it was last remembered, if it is still here."""
+        """The file last remembered under this name, if still present."""
         with suppress(OSError, UnicodeDecodeError):
             sha256 = self._name(name).read_text()
             if _DIGEST.fullmatch(sha256):
@@ -84,7 +83,7 @@ class Cache:
 
 
 def pack_once(files: Sequence[File], cache: Cache, progress: Callable[[int, int], None]) -> Path:
-    """A tar.gz of these files: the one in the cache, if they were packed before."""
+    """A tar.gz of these files, from the cache if possible."""
     inputs = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.path):
         inputs.update(f"{file.path}\0{file.executable}\0{hashlib.sha256(file.content).hexdigest()}\n".encode())
@@ -97,7 +96,7 @@ def pack_once(files: Sequence[File], cache: Cache, progress: Callable[[int, int]
 
 
 def _drop_old(directory: Path, keep: int) -> None:
-    """Another run may be doing the same: what is gone already is not missed."""
+    """Delete all but the newest files; a concurrent run may do the same."""
     ages: list[tuple[float, Path]] = []
     for path in directory.iterdir():
         with suppress(FileNotFoundError):
@@ -107,6 +106,6 @@ def _drop_old(directory: Path, keep: int) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The digest of a file's content as 64 hexadecimal digits. Raises OSError."""
+    """The SHA-256 of a file as 64 hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

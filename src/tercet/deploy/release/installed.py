@@ -1,8 +1,7 @@
-"""Which files does tercet consist of on this machine, with what it needs to run a member?
+"""The files of the local installation that a member needs: tercet and its dependencies.
 
-Read from the running installation, whatever made it: tercet itself from the directory it is imported from (in an editable
-install that is all there is), its dependencies by their RECORD. Left out is what only the operator needs; the launchers of the
-bundle say so in words where somebody asks for it on a host.
+tercet's modules are read from its package directory (also in an editable install), dependencies by their RECORD. Modules and
+distributions used only by the operator are omitted; the launchers of the bundle report that on a host.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from tercet.deploy.release.elf import without_debug
 from tercet.deploy.release.tarball import File
 from tercet.errors import ConfigError
 
-OPERATORS_DISTRIBUTIONS = frozenset({"asyncssh", "click", "pydantic", "rich"})
-OPERATORS_MODULES = (
+OPERATOR_DISTRIBUTIONS = frozenset({"asyncssh", "click", "pydantic", "rich"})
+OPERATOR_MODULES = (
     "bench/*",
     "cli/bench*",
     "cli/deploy*",
@@ -34,8 +33,8 @@ OPERATORS_MODULES = (
     "raft/invariants*",
     "sim/*",
 )
-# What only developers and installers read.
-_LEFT_OUT = (
+# Needed only by developers and installers.
+_OMITTED = (
     "*.c",
     "*.cpp",
     "*.h",
@@ -49,12 +48,12 @@ _LEFT_OUT = (
     "*/RECORD",
     "*/direct_url.json",
 )
-_LEFT_OUT_DIRECTORIES = {"__pycache__", "test", "tests", "testing"}
+_OMITTED_DIRECTORIES = {"__pycache__", "test", "tests", "testing"}
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)[^;]*(?:;(.*))?", re.DOTALL)
 
 
 def runs_here(arch: str, python: tuple[int, int]) -> bool:
-    """Whether what is installed here would run there: the same kind of Python and machine, and Linux with glibc."""
+    """Whether the local installation runs on that platform: same CPython version and machine, Linux with glibc."""
     return (
         sys.platform == "linux"
         and sys.implementation.name == "cpython"
@@ -65,58 +64,58 @@ def runs_here(arch: str, python: tuple[int, int]) -> bool:
 
 
 def member_distributions() -> dict[str, Distribution]:
-    """The distributions that a member needs beside tercet itself, by name: tercet's requirements, and theirs."""
+    """The distributions that a member needs besides tercet, by name: its requirements, recursively."""
     found: dict[str, Distribution] = {}
     to_visit = _requirements(_find("tercet"))
     while to_visit:
         name, optional = to_visit.pop()
-        if name in found or name in OPERATORS_DISTRIBUTIONS:
+        if name in found or name in OPERATOR_DISTRIBUTIONS:
             continue
         try:
             found[name] = _find(name)
         except PackageNotFoundError as error:
-            if optional:  # for another system or Python than this one
+            if optional:  # its environment marker does not apply here
                 continue
-            raise ConfigError(f"tercet needs {name}, which is not installed here: install tercet again") from error
+            raise ConfigError(f"tercet requires {name}, which is not installed: reinstall tercet") from error
         to_visit += _requirements(found[name])
     return dict(sorted(found.items()))
 
 
 def tercet_files(*, compiled: bool) -> list[File]:
-    """tercet's own modules, as paths below a directory of modules. compiled: with what was compiled here, if anything was."""
+    """tercet's modules, relative to lib/. compiled: include compiled modules, if any."""
     package = Path(tercet.__file__).parent
     paths = [path for path in package.rglob("*.py") if _belongs_to_a_member(path.relative_to(package))]
     if compiled:
         paths += [path for path in package.rglob("*.so") if _belongs_to_a_member(path.relative_to(package))]
-        paths += package.parent.glob("tercet__mypyc.*.so")  # what the compiled modules have in common
+        paths += package.parent.glob("tercet__mypyc.*.so")  # the shared library of the compiled modules
     return [_file(path, path.relative_to(package.parent).as_posix()) for path in paths]
 
 
 def distribution_files(found: Distribution) -> list[File]:
-    """What an installed distribution put beside its modules; not its programs. Raises ConfigError if that is not on record."""
+    """The modules and metadata of an installed distribution. Raises ConfigError if its RECORD has none."""
     name = f"{found.metadata['Name']} {found.version}"
     recorded = [path for path in found.files or () if _wanted(path)]
     modules = [path for path in recorded if not path.parts[0].endswith((".dist-info", ".egg-info"))]
     if not modules:
         raise ConfigError(
-            f"{name} is installed here in a way that does not say which files it has (an editable install, or a "
-            f"package of the system): install tercet with pip into a virtual environment"
+            f"{name} has no record of its files (an editable install or a system package): install tercet with pip into a "
+            f"virtual environment"
         )
     try:
         return [_file(Path(str(path.locate())), path.as_posix()) for path in recorded]
     except FileNotFoundError as error:
-        raise ConfigError(f"{name} is damaged here: {error.filename} is missing. Install it again") from error
+        raise ConfigError(f"{name} is damaged: {error.filename} is missing; reinstall it") from error
 
 
 def keep(path: PurePosixPath) -> bool:
-    """Whether a file of a distribution is needed where it only runs."""
-    if path.is_absolute() or ".." in path.parts or _LEFT_OUT_DIRECTORIES.intersection(path.parts[:-1]):
+    """Whether a file of a distribution is needed at run time."""
+    if path.is_absolute() or ".." in path.parts or _OMITTED_DIRECTORIES.intersection(path.parts[:-1]):
         return False
-    return not any(fnmatch(f"/{path}", f"*{pattern}") for pattern in _LEFT_OUT)
+    return not any(fnmatch(f"/{path}", f"*{pattern}") for pattern in _OMITTED)
 
 
 def library(path: str, content: bytes) -> File:
-    """A file of a distribution, without what is only for debuggers."""
+    """A file of a distribution, with shared libraries stripped."""
     if ".so" in PurePosixPath(path).suffixes:
         return File(path, without_debug(content))
     return File(path, content)
@@ -127,7 +126,7 @@ def _find(name: str) -> Distribution:
 
 
 def _requirements(found: Distribution) -> list[tuple[str, bool]]:
-    """(normalised name, whether it depends on circumstances), without what only extras ask for."""
+    """(normalised name, whether it has an environment marker), without requirements of extras."""
     names: list[tuple[str, bool]] = []
     for line in found.requires or ():
         match = _REQUIREMENT.fullmatch(line)
@@ -137,7 +136,7 @@ def _requirements(found: Distribution) -> list[tuple[str, bool]]:
 
 
 def _belongs_to_a_member(path: Path) -> bool:
-    return not any(fnmatch(path.as_posix(), pattern) for pattern in OPERATORS_MODULES)
+    return not any(fnmatch(path.as_posix(), pattern) for pattern in OPERATOR_MODULES)
 
 
 def _wanted(path: RecordedPath) -> bool:

@@ -1,12 +1,12 @@
-"""How is a tar.gz from a stranger read, and how is one written that anybody can write again, byte for byte?
+"""Reading of untrusted tar.gz archives, and writing of reproducible ones.
 
-Reading refuses the whole archive for the first entry that could write elsewhere or be something else than it seems: an absolute
-path, `..`, a link, a device, a name twice, more bytes than an engine has. Only the files asked for are read.
+Reading rejects the whole archive if an entry has an absolute path or `..`, is a link or device, or is a duplicate, or if the
+archive is too large. Only the requested files are read.
 
-Writing sorts the files and gives them one owner, one time and one of two modes, so that the same files give the same archive
-(with the same zlib).
+Writing sorts the files and uses one owner, one time and two modes, so that the same files give the same archive (with the same
+zlib).
 
-Nothing here writes to a path named in an archive: `release.py` lets the host's tar do that, in a directory of its own.
+Nothing here writes to a path named in an archive: on the host, tar unpacks it into a dedicated directory (`release.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMPRESSION = 6  # 9 takes four times as long for half a percent
 
 @dataclass(frozen=True)
 class File:
-    """One file of an archive; `path` is relative, with slashes."""
+    """A file of an archive; `path` is relative, with slashes."""
 
     path: str
     content: bytes
@@ -37,7 +37,7 @@ class File:
 
 
 def pack(files: Iterable[File], to: BinaryIO, progress: Callable[[int, int], None] | None = None) -> None:
-    """Write a tar.gz of these files, with the directories above them."""
+    """Write a tar.gz of these files and their parent directories."""
     ordered = sorted(files, key=lambda file: file.path)
     total = sum(len(file.content) for file in ordered)
     done = 0
@@ -56,15 +56,15 @@ def pack(files: Iterable[File], to: BinaryIO, progress: Callable[[int, int], Non
 
 
 def unpack(path: Path, wanted: Callable[[str], bool]) -> list[File]:
-    """The files whose names are wanted, after a look at every entry. Raises ConfigError, naming the archive and the entry."""
+    """The files accepted by `wanted`, after checking every entry. Raises ConfigError naming archive and entry."""
     try:
         with gzip.open(path) as zipped:
             with tarfile.open(fileobj=zipped, mode="r:") as archive:
                 found = _read(path, archive, wanted)
-            _read_to_the_end(path, zipped)
+            _verify_checksum(path, zipped)
             return found
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ConfigError(f"{path}: not a whole tar.gz ({error}): fetch it again") from error
+        raise ConfigError(f"{path}: incomplete or damaged tar.gz ({error})") from error
 
 
 def _read(path: Path, archive: tarfile.TarFile, wanted: Callable[[str], bool]) -> list[File]:
@@ -74,10 +74,12 @@ def _read(path: Path, archive: tarfile.TarFile, wanted: Callable[[str], bool]) -
     for count, entry in enumerate(archive):
         name = entry.name.removeprefix("./")
         unpacked += entry.size
-        if reason := _suspicious(entry) or ("it is there twice" if name in seen else None):
-            raise ConfigError(f"{path}: refused because of its entry {entry.name!r}: {reason}")
+        if reason := _suspicious(entry) or ("it is a duplicate" if name in seen else None):
+            raise ConfigError(f"{path}: rejected because of entry {entry.name!r}: {reason}")
         if unpacked > UNPACKED_BYTES_MAX or count >= ENTRIES_MAX:
-            raise ConfigError(f"{path}: refused: it unpacks to more than {UNPACKED_BYTES_MAX >> 20} MiB or {ENTRIES_MAX} files")
+            raise ConfigError(
+                f"{path}: rejected: it unpacks to more than {UNPACKED_BYTES_MAX >> 20} MiB or {ENTRIES_MAX} files"
+            )
         seen.add(name)
         if entry.isfile() and wanted(name):
             content = archive.extractfile(entry)
@@ -86,20 +88,20 @@ def _read(path: Path, archive: tarfile.TarFile, wanted: Callable[[str], bool]) -
     return found
 
 
-def _read_to_the_end(path: Path, zipped: gzip.GzipFile) -> None:
-    """The checksum is behind everything else, and looked at only there."""
+def _verify_checksum(path: Path, zipped: gzip.GzipFile) -> None:
+    """gzip verifies the checksum at the end of the file."""
     left = UNPACKED_BYTES_MAX
     while chunk := zipped.read(1 << 20):
         left -= len(chunk)
         if left < 0:
-            raise ConfigError(f"{path}: refused: there is no end to it")
+            raise ConfigError(f"{path}: rejected: too much data after the archive")
 
 
 def _suspicious(entry: tarfile.TarInfo) -> str | None:
     if entry.name.startswith("/") or "\\" in entry.name:
         return "its path is absolute"
     if ".." in entry.name.split("/"):
-        return "its path leaves the directory"
+        return "its path is outside the directory"
     if not (entry.isfile() or entry.isdir()):
         return "it is neither a file nor a directory (a link or a device)"
     return None

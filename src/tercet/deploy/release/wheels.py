@@ -1,7 +1,7 @@
-"""The dependencies of a member for another Python or another processor than this machine's: as wheels, by pip.
+"""Wheels of the dependencies for another Python or architecture, downloaded with pip.
 
-The versions are exactly those installed here, which are the ones that were tested together; a version without a wheel for the
-hosts is an error, never replaced. What was fetched stays in a directory; pip is asked only for what is not in it.
+The versions are exactly the locally installed ones, which were tested together; a version without a wheel for the hosts is an
+error. Downloads are cached; pip runs only if a wheel is missing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _OLDER_NAMES = ("manylinux2014", "manylinux2010", "manylinux1")
 def download(
     versions: Mapping[str, str], *, arch: str, python: tuple[int, int], directory: Path, check: Callable[[], None]
 ) -> dict[str, Path]:
-    """A wheel for each distribution, by name. check: called while it waits, may raise to give up. Raises ConfigError."""
-    directory = directory / f"cp{python[0]}{python[1]}-{arch}"  # one a target, so that a name and a version say which file
+    """A wheel for each distribution, by name. check: called while waiting; may raise to cancel. Raises ConfigError."""
+    directory = (
+        directory / f"cp{python[0]}{python[1]}-{arch}"
+    )  # one directory per target, so that name and version identify a file
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     wheels = _find_all(versions, directory)
     if len(wheels) < len(versions):
@@ -36,12 +38,12 @@ def download(
             raise ConfigError(_explain(output, arch, python))
         wheels = _find_all(versions, directory)
     for name in versions.keys() - wheels.keys():
-        raise ConfigError(f"pip fetched no wheel of {name} {versions[name]} into {directory}")
+        raise ConfigError(f"pip downloaded no wheel of {name} {versions[name]} to {directory}")
     return wheels
 
 
 def wheel_files(path: Path) -> list[File]:
-    """The files of a wheel where an installer would put them: below a directory of modules. Raises ConfigError."""
+    """The files of a wheel at their installed paths, relative to lib/. Raises ConfigError."""
     files: list[File] = []
     try:
         with zipfile.ZipFile(path) as wheel:
@@ -50,12 +52,12 @@ def wheel_files(path: Path) -> list[File]:
                 if place is not None and not entry.is_dir() and keep(place):
                     files.append(library(place.as_posix(), wheel.read(entry)))
     except (zipfile.BadZipFile, OSError) as error:
-        raise ConfigError(f"{path}: not a wheel ({error}): delete it and try again") from error
+        raise ConfigError(f"{path}: damaged wheel ({error}): delete it and try again") from error
     return files
 
 
 def _place(path: PurePosixPath) -> PurePosixPath | None:
-    """NAME.data/purelib/a.py belongs where a.py would be; the rest of NAME.data (programs, headers) is not needed."""
+    """Map NAME.data/purelib/a.py to a.py; the rest of NAME.data (programs, headers) is not needed."""
     if not path.parts[0].endswith(".data"):
         return path
     if len(path.parts) > 2 and path.parts[1] in ("purelib", "platlib"):
@@ -77,7 +79,7 @@ def _pip_download(versions: Mapping[str, str], arch: str, python: tuple[int, int
 
 
 def _run(command: list[str], check: Callable[[], None]) -> tuple[int, str]:
-    """Exit code and error output of pip, which is ended if `check` raises or the time is over."""
+    """Exit code and stderr of pip, which is killed if `check` raises or on timeout."""
     deadline = time.monotonic() + SECONDS_MAX
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -91,7 +93,7 @@ def _run(command: list[str], check: Callable[[], None]) -> tuple[int, str]:
                     check()
                     if time.monotonic() > deadline:
                         raise ConfigError(
-                            f"pip download took more than {SECONDS_MAX} seconds: is the index reachable?"
+                            f"pip download timed out after {SECONDS_MAX} s: is the package index reachable?"
                         ) from None
         except BaseException:
             pip.kill()
@@ -99,21 +101,21 @@ def _run(command: list[str], check: Callable[[], None]) -> tuple[int, str]:
 
 
 def _explain(output: str, arch: str, python: tuple[int, int]) -> str:
-    what = f"the bundle for Python {python[0]}.{python[1]} on {arch} cannot be built here"
+    what = f"the bundle for Python {python[0]}.{python[1]} on {arch} cannot be built on this machine"
     if "No module named pip" in output:
-        return f"{what}: it takes pip, which {sys.executable} does not have (python -m ensurepip)"
+        return f"{what}: {sys.executable} has no pip (run python -m ensurepip)"
     missing = re.search(r"No matching distribution found for (\S+)", output)
     if missing:
         return (
-            f"{what}: there is no wheel of {missing[1]} for it, or no index to ask. Run this where tercet is installed "
-            f"for that Python and processor, or set engine.source to a bundle built there"
+            f"{what}: no wheel of {missing[1]} available. Run this on a machine with that Python and architecture, or set "
+            f"engine.source to a bundle built there"
         )
     last = [line for line in output.splitlines() if line.strip()]
-    return f"{what}: pip says: {last[-1] if last else 'nothing'}"
+    return f"{what}: pip: {last[-1] if last else 'no output'}"
 
 
 def _find_all(versions: Mapping[str, str], directory: Path) -> dict[str, Path]:
-    """By name, those of these wheels that are in the directory; pip does not say which files it took."""
+    """The wheels of these versions in the directory, by name; pip does not report the files it downloads."""
     here = {
         (_normalised(name), version): path for path in directory.glob("*.whl") for name, version in [path.name.split("-")[:2]]
     }

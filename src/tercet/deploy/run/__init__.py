@@ -1,7 +1,7 @@
-"""Plans carried out: in which phases, on whose word, under which locks, and one member after the other.
+"""Execution of plans: phases, confirmation, locks, and rolling restarts.
 
-`apply`, `rolling` and `destroy` put plans together, `executor` carries any of them out, `events` is what is heard meanwhile.
+`apply`, `rolling` and `destroy` build plans, `executor` runs them, `events` reports progress.
 
-Never: do what the plan did not show, or restart a member of three while another one is down. It is the top: it may import all
-of `deploy/` but `draft/`, and nothing in there but `deployment.py` imports it.
+Nothing outside the confirmed plan is executed, and no member of three is restarted while another one is down. This is the top
+layer: it may import every package of `deploy/` except `draft/`; inside `deploy/` only `deployment.py` imports it.
 """

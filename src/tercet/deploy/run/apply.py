@@ -1,13 +1,13 @@
-"""From facts to a plan, and from a plan that was agreed to to a cluster that is healthy.
+"""`apply`: gather facts, plan, confirm, execute, and check the cluster's health.
 
-    look at the hosts -> plan -> agree -> certificates -> lay out everywhere -> start, or restart one by one -> health
+    facts -> plan -> confirm -> certificates -> prepare all hosts -> start, or restart one by one -> health
 
-Nothing is changed anywhere before every host was looked at and the operator has agreed. Members that do not run are started all
-at once: a first start waits for the others, and what is down cannot take a majority down. Members that run, and have to be
-started anew to take up what has changed, are restarted one by one (`rolling`).
+Nothing is changed before all hosts have been inspected and the operator has confirmed. Members that are down are started at
+once: a first start waits for the others, and starting cannot cost a majority. Running members that need a restart are restarted
+one at a time (`rolling`).
 
-The plan that is shown is the one that is carried out. What it can only speak of, a certificate that is still to be
-made, is made by its first phase and read by the steps that need it.
+The plan that is displayed is the plan that is executed. Certificates that do not exist yet are created by its first phase and
+read by the steps that copy them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.facts.preflight import Finding, preflight
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import start
-from tercet.deploy.plan.certificates import Certificates, look
+from tercet.deploy.plan.certificates import Certificates, inspect
 from tercet.deploy.plan.continuity import check_continuity
 from tercet.deploy.plan.desired import Desired, desired, wanted
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
@@ -42,14 +42,14 @@ _UNKNOWN_PYTHON = (0, 0)
 
 
 class Declined(TercetError):
-    """The operator said no."""
+    """The operator did not confirm."""
 
     def __init__(self) -> None:
         super().__init__("not confirmed: nothing was changed")
 
 
 class PreflightFailed(DeployError):
-    """Hosts are not ready. findings: the errors, each with its remedy."""
+    """Preflight found errors. findings: the errors, each with its remedy."""
 
     def __init__(self, findings: list[Finding]) -> None:
         self.findings = tuple(findings)
@@ -57,8 +57,8 @@ class PreflightFailed(DeployError):
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A host as it is, what it is to run, and what it should look like."""
+class HostSurvey:
+    """The facts of a host, the artifact for it, and its target state."""
 
     facts: HostFacts
     artifact: Artifact
@@ -69,8 +69,8 @@ async def apply(
     cluster: Cluster, hosts: Mapping[str, Host], members: Members, confirm: Confirm | None, on_event: OnEvent
 ) -> Plan:
     """See `Deployment.apply`."""
-    warnings = ready_or_refused(await preflight(cluster, hosts))
-    plan = await draft(cluster, hosts, members, on_event)
+    warnings = require_no_errors(await preflight(cluster, hosts))
+    plan = await make_plan(cluster, hosts, members, on_event)
     plan = replace(plan, notes=(*plan.notes, *warnings))
     if plan.is_empty:
         return plan
@@ -81,8 +81,8 @@ async def apply(
     return plan
 
 
-def ready_or_refused(findings: Iterable[Finding]) -> list[str]:
-    """The warnings, for whoever is asked whether to go on. Raises PreflightFailed with all errors."""
+def require_no_errors(findings: Iterable[Finding]) -> list[str]:
+    """The warnings, as notes for the confirmation. Raises PreflightFailed with all errors."""
     findings = list(findings)
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
@@ -90,19 +90,19 @@ def ready_or_refused(findings: Iterable[Finding]) -> list[str]:
     return [f"{one.host}: {one.check}: {one.text}; {one.remedy}" for one in findings if one.level == "warning"]
 
 
-async def draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Plan:
-    """What would make the hosts as the cluster file says; on the hosts this only reads.
+async def make_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Plan:
+    """The steps that make the hosts match the cluster file; changes nothing on the hosts.
 
-    Raises DeployError with what every host says, ConfigError for changes that are not made this way.
+    Raises DeployError with the errors of all hosts, ConfigError for changes that apply does not support.
     """
-    certificates = look(cluster)
+    certificates = inspect(cluster)
     surveys = await _survey(cluster, hosts, certificates, on_event)
     changes = _changes(cluster, hosts, surveys)
     if any(change.is_running for change in changes.values()):
         await require_same_members(cluster, members)
     phases = [
         Phase("certificates", certificate_steps(cluster, certificates)),
-        Phase("prepare", tuple(step for change in changes.values() for step in change.laying_out)),
+        Phase("prepare", tuple(step for change in changes.values() for step in change.steps)),
         *await start_phases(cluster, hosts, members, changes),
     ]
     phases = [phase for phase in phases if phase.steps]
@@ -112,40 +112,40 @@ async def draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, o
 
 async def _survey(
     cluster: Cluster, hosts: Mapping[str, Host], certificates: Certificates, on_event: OnEvent
-) -> dict[str, Survey]:
-    """By host. What they are to run is made ready here, which may take a while the first time."""
+) -> dict[str, HostSurvey]:
+    """By host name. Builds the artifacts, which may take a while the first time."""
     python = cluster.engine.python or "python3"
     systems = await _on_all(cluster, lambda spec: gather(hosts[spec.name], Wanted(python=python)))
     artifacts = await _artifacts(cluster, systems, on_event)
     wishes = {spec.name: desired(cluster, spec, artifacts[spec.name], certificates) for spec in cluster.hosts}
     facts = await _on_all(cluster, lambda spec: gather(hosts[spec.name], wanted(cluster, spec, wishes[spec.name])))
-    return {name: Survey(facts[name], artifacts[name], wishes[name]) for name in wishes}
+    return {name: HostSurvey(facts[name], artifacts[name], wishes[name]) for name in wishes}
 
 
-def _changes(cluster: Cluster, hosts: Mapping[str, Host], surveys: Mapping[str, Survey]) -> dict[str, HostChange]:
-    """Raises ConfigError for the first change that a member with data could not follow, DeployError with what hosts refuse."""
+def _changes(cluster: Cluster, hosts: Mapping[str, Host], surveys: Mapping[str, HostSurvey]) -> dict[str, HostChange]:
+    """Raises ConfigError for a change that a started member cannot follow, DeployError with the errors of the hosts."""
     for seen in surveys.values():
         check_continuity(cluster, seen.desired.host, seen.facts)
     changes: dict[str, HostChange] = {}
-    refusals: list[Exception] = []
+    errors: list[Exception] = []
     for name, seen in surveys.items():
         try:
             changes[name] = host_steps(cluster, hosts[name], seen.facts, seen.desired, seen.artifact)
         except HostError as error:
-            refusals.append(error)
-    if refusals:
-        raise DeployError(refusals)
+            errors.append(error)
+    if errors:
+        raise DeployError(errors)
     return changes
 
 
 async def start_phases(
     cluster: Cluster, hosts: Mapping[str, Host], members: Members, changes: Mapping[str, HostChange]
 ) -> list[Phase]:
-    """What is down at once, then what runs and has changed, one by one; then whether all are well."""
+    """Start all members that are down, restart changed running members one by one, then check the health of all."""
     down = [name for name, change in changes.items() if not change.is_running]
     changed = {name: "\n".join(change.restart_reasons) for name, change in changes.items() if name not in down}
     changed = {name: why for name, why in changed.items() if changes[name].needs_restart}
-    phases = [Phase("start", tuple(Step(name, "start", _started(cluster, hosts[name])) for name in down))]
+    phases = [Phase("start", tuple(Step(name, "start", _start(cluster, hosts[name])) for name in down))]
     if changed:
         phases.append(await restart_phase(cluster, hosts, members, changed, changed))
     if down or changed:
@@ -153,7 +153,7 @@ async def start_phases(
     return phases
 
 
-def _started(cluster: Cluster, host: Host) -> Work:
+def _start(cluster: Cluster, host: Host) -> Work:
     async def work(progress: Progress) -> str:
         return await start(host, cluster)
 
@@ -161,44 +161,44 @@ def _started(cluster: Cluster, host: Host) -> Work:
 
 
 async def require_same_members(cluster: Cluster, members: Members) -> None:
-    """The cluster's own list of members is the one of the file: whoever was added or removed since has to be in it, or not."""
+    """Check that the member list of the cluster equals the hosts of the file. Raises ConfigError."""
     listed = await members.listed()
     if listed is None:
-        return  # nobody answers; what the units on the hosts say was compared already
+        return  # no member answers; check_continuity has compared the flags in the units
     ours = {cluster.peer_url(spec): spec.name for spec in cluster.hosts}
     theirs = {url: member.name for member in listed for url in member.peerURLs}
-    gone = [f"{name or 'one'} ({url})" for url, name in theirs.items() if url not in ours]
+    gone = [f"{name or 'unnamed'} ({url})" for url, name in theirs.items() if url not in ours]
     new = [f"{name} ({url})" for url, name in ours.items() if url not in theirs]
-    said = [f"the cluster has a member {which} that is not in the file" for which in gone]
-    said += [f"{which} is in the file and not a member of the cluster" for which in new]
-    if said:
+    differences = [f"the cluster has a member {which} that is not in the file" for which in gone]
+    differences += [f"{which} is in the file but not a member of the cluster" for which in new]
+    if differences:
         raise ConfigError(
-            f"{cluster.path}: hosts: {'; '.join(said)}. Members are not added or removed by apply: put the file's hosts as "
-            "they were, or change the membership with etcdctl member add and remove first"
+            f"{cluster.path}: hosts: {'; '.join(differences)}. apply does not change the membership: restore hosts, or change "
+            "the membership first with etcdctl member add and member remove"
         )
 
 
 async def _artifacts(cluster: Cluster, systems: Mapping[str, HostFacts], on_event: OnEvent) -> dict[str, Artifact]:
-    """By host; made once for all hosts of a kind, one after the other since making one keeps this machine busy."""
+    """By host name. One artifact per kind of host, built in sequence since a build uses the whole machine."""
     made: dict[tuple[str, tuple[int, int]], Artifact] = {}
     loop = asyncio.get_running_loop()
-    title = f"{cluster.engine.kind} as one file"
-    is_told = False  # nothing is said of what is in the cache already
+    title = "build the tercet bundle" if cluster.engine.kind == "tercet" else "prepare the etcd release"
+    has_reported = False  # no event for a cached artifact
 
-    def tell(done: int, total: int) -> None:
-        nonlocal is_told
-        is_told = True
+    def report(done: int, total: int) -> None:
+        nonlocal has_reported
+        has_reported = True
         on_event(Event(None, title, "running", done=done, total=total))
 
-    def progress(done: int, total: int) -> None:  # called in the thread that does it
-        loop.call_soon_threadsafe(tell, done, total)
+    def progress(done: int, total: int) -> None:  # called in the worker thread
+        loop.call_soon_threadsafe(report, done, total)
 
     for facts in systems.values():
         kind = _kind(facts)
         if kind not in made:
             python = facts.python[:2] if facts.python else None
             made[kind] = await prepare(cluster.engine, arch=facts.arch, python=python, cache=default_cache(), progress=progress)
-    if is_told:
+    if has_reported:
         on_event(Event(None, title, "done"))
     return {name: made[_kind(facts)] for name, facts in systems.items()}
 
@@ -208,12 +208,12 @@ def _kind(facts: HostFacts) -> tuple[str, tuple[int, int]]:
 
 
 async def _on_all(cluster: Cluster, ask: Callable[[HostSpec], Awaitable[ResultT]]) -> dict[str, ResultT]:
-    """Every host's answer, or all the errors."""
+    """The answer of every host. Raises DeployError with all errors."""
     answers = await asyncio.gather(*(ask(spec) for spec in cluster.hosts), return_exceptions=True)
     failures = [answer for answer in answers if isinstance(answer, Exception)]
     if failures:
-        strange = [failure for failure in failures if not isinstance(failure, TercetError)]
-        raise strange[0] if strange else DeployError(failures)
+        unexpected = [failure for failure in failures if not isinstance(failure, TercetError)]
+        raise unexpected[0] if unexpected else DeployError(failures)
     return {
         spec.name: answer for spec, answer in zip(cluster.hosts, answers, strict=True) if not isinstance(answer, BaseException)
     }

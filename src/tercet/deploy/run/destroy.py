@@ -1,8 +1,8 @@
-"""The way back: what `apply` has put on hosts is taken away again, and nothing else.
+"""`destroy`: remove everything that `apply` has installed on the hosts, and nothing else.
 
-All members are stopped at once: one by one, the last ones would only complain about those that are gone. Then everything goes
-that bears our name. Directories go when they are empty; what others have put into them stays, and with it the directory. The
-user stays too, since files of other places may be its own; so do the certificates and keys here, with the operator.
+All members are stopped at once: one at a time, the remaining ones would only log errors about lost peers. Directories are
+removed if they are empty. The user stays, since it may own files elsewhere; so do the certificates and keys on the operator's
+machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tercet.deploy.cluster.member_flags import certificate_files
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.members.service import stop
 from tercet.deploy.plan import backup_unit
-from tercet.deploy.plan.desired import mark_path, unit_files
+from tercet.deploy.plan.desired import restart_marker_path, unit_files
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.plan.unit import unit_path
 from tercet.deploy.release.release import remove_command
@@ -27,7 +27,7 @@ _REMOVE_SECONDS = 300
 
 
 async def destroy_plan(cluster: Cluster, hosts: Mapping[str, Host], *, keep_data: bool) -> Plan:
-    """What there is to be taken away. Reads only. Raises HostError."""
+    """The removals. Reads only. Raises HostError."""
     facts = await asyncio.gather(*(gather(hosts[spec.name], _wanted(cluster)) for spec in cluster.hosts))
     every = list(zip(cluster.hosts, facts, strict=True))
     stops = tuple(step for spec, seen in every for step in _stop(cluster, hosts[spec.name], seen))
@@ -53,7 +53,7 @@ def _wanted(cluster: Cluster) -> Wanted:
 
 
 def _stop(cluster: Cluster, host: Host, facts: HostFacts) -> Iterator[Step]:
-    """Only a unit that is ours: one that the distribution brought has its file elsewhere."""
+    """Only for our own unit file: the unit of a distribution package is elsewhere."""
     if not facts.files[unit_path(cluster)].exists:
         return
     unit = f"{cluster.service.unit}.service"
@@ -67,25 +67,25 @@ def _stop(cluster: Cluster, host: Host, facts: HostFacts) -> Iterator[Step]:
 def _remove(cluster: Cluster, spec: HostSpec, host: Host, facts: HostFacts, keep_data: bool) -> Iterator[Step]:
     paths = cluster.paths
     if units := [path for path in unit_files(cluster) if facts.files[path].exists]:
-        yield _step(host, "remove the units", _remove_units(cluster), units)
+        yield _step(host, "remove units", _remove_units(cluster), units)
     certificates = [path for path in _certificates(cluster) if facts.files[path].exists]
     if certificates or facts.files[paths.certificates].exists:
         command = f"rm -f -- {_words(certificates)}; {_remove_if_empty(paths.certificates)}"
         yield _step(host, "remove certificates and keys", command, certificates or [paths.certificates])
     if any(facts.files[f"{paths.install}/{name}"].exists for name in ("releases", "current")):
         command = remove_command(cluster.engine.kind, paths.install, paths.bin)
-        yield _step(host, "remove the releases", command, [f"{paths.install}/releases"])
+        yield _step(host, "remove releases", command, [f"{paths.install}/releases"])
     if keep_data:
         return
     if data := [path for path in _data_directories(cluster) if facts.files[path].exists]:
-        yield _step(host, "remove the data", _remove_data(cluster), data)
+        yield _step(host, "remove data", _remove_data(cluster), data)
     if facts.files[paths.backups].exists:
         command = f"rm -f -- {shlex.quote(f'{paths.backups}/{spec.name}')}-*.db*; {_remove_if_empty(paths.backups)}"
-        yield _step(host, "remove the backups", command, [f"{paths.backups}/{spec.name}-*.db"])
+        yield _step(host, "remove backups", command, [f"{paths.backups}/{spec.name}-*.db"])
 
 
-def _step(host: Host, title: str, command: str, gone: list[str]) -> Step:
-    return Step(host.name, title, _work(host, title, command), "\n".join(f"- {path}" for path in gone))
+def _step(host: Host, title: str, command: str, removed: list[str]) -> Step:
+    return Step(host.name, title, _work(host, title, command), "\n".join(f"- {path}" for path in removed))
 
 
 def _work(host: Host, title: str, command: str) -> Work:
@@ -99,13 +99,13 @@ def _work(host: Host, title: str, command: str) -> Work:
 def _remove_units(cluster: Cluster) -> str:
     unit = cluster.service.unit
     return (
-        f"{backup_unit.remove_command(cluster)}; rm -f -- {_words([*unit_files(cluster), mark_path(cluster)])} && "
+        f"{backup_unit.remove_command(cluster)}; rm -f -- {_words([*unit_files(cluster), restart_marker_path(cluster)])} && "
         f"systemctl daemon-reload && {{ systemctl reset-failed {unit}.service 2>/dev/null || :; }}"
     )
 
 
 def _remove_data(cluster: Cluster) -> str:
-    """`member` and `lock` are the directory's own; a log of its own is removed by the names of its files."""
+    """The data directory contains `member` and `lock`; a separate WAL directory is emptied by file names."""
     paths = cluster.paths
     data = shlex.quote(paths.data)
     parts = [f"rm -rf -- {data}/member {data}/lock", _remove_if_empty(paths.data, paths.work)]
@@ -120,7 +120,7 @@ def _data_directories(cluster: Cluster) -> list[str]:
 
 
 def _certificates(cluster: Cluster) -> list[str]:
-    """An authority's certificate outside of our directory is for others too: it stays."""
+    """Without a CA certificate outside our directory (paths.ca): others may use it."""
     if not cluster.tls.enabled:
         return []
     directory = PurePosixPath(cluster.paths.certificates)
@@ -128,7 +128,7 @@ def _certificates(cluster: Cluster) -> list[str]:
 
 
 def _remove_if_empty(*paths: str) -> str:
-    """And what is above it, as far as that is empty too, but not what every system has (/etc, /var/lib)."""
+    """Also removes an empty parent, except for system directories (/etc, /var/lib)."""
     removals = []
     for path in dict.fromkeys(paths):
         own = [place for place in (path, str(PurePosixPath(path).parent)) if place not in _SYSTEM and place.count("/") > 1]
@@ -141,9 +141,9 @@ _SYSTEM = frozenset({"/var/lib", "/var/backups", "/var/log", "/usr/local", "/etc
 
 def _notes(cluster: Cluster, keep_data: bool) -> Iterator[str]:
     if not keep_data:
-        yield "the members' data and backups are removed: this cannot be undone"
+        yield "the data and the backups of the members will be deleted; this cannot be undone"
     if cluster.tls.enabled:
-        yield f"certificates and keys in {cluster.tls.directory} stay"
+        yield f"certificates and keys in {cluster.tls.directory} are kept"
 
 
 def _words(paths: list[str]) -> str:

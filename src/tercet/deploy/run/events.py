@@ -1,6 +1,6 @@
-"""What is heard of a plan while it is carried out: one event whenever a step changes its state.
+"""Progress events of a running plan: one event per state change of a step.
 
-Never a secret: events are drawn on terminals and kept in logs.
+Events are shown on terminals and kept in logs, so they contain no secrets.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ State: TypeAlias = Literal["waiting", "running", "done", "unchanged", "failed"]
 
 @dataclass(frozen=True)
 class Event:
-    """host: None for what is done here, with the operator. done, total: bytes of a copy, 0 where nothing is copied.
+    """host: None for the operator's machine. done, total: bytes of a copy, 0 if nothing is copied.
 
-    detail: how a step that has ended went, or what one that runs does after its copy.
+    detail: result of a finished step, or the phase of a running step after its copy.
     """
 
     host: str | None

@@ -1,12 +1,12 @@
-"""Carries a plan out: phases in their order, hosts side by side, and every change of a step's state said aloud.
+"""Executes a plan: phases in sequence, hosts in parallel, one event per state change of a step.
 
     await execute(plan, on_event)
 
-A host's own steps keep their order. At the first failure nothing new is begun: what runs on other hosts is let to its end, then
-all failures are reported together. In a phase that is one at a time that means: the hosts after it are not touched.
-An interruption (Ctrl-C) is a failure too, one that says where it stopped.
+The steps of one host run in order. After the first failure no further step starts; steps already running on other hosts finish,
+then all failures are reported together. In a phase that is one at a time, the remaining hosts are not touched. Cancellation
+(Ctrl-C) is a failure that names the interrupted steps.
 
-It knows nothing of what steps do, and never tries one twice: steps may be carried out again, so the next run goes on from here.
+The executor does not retry: steps can be repeated, so the next run continues.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tercet.deploy.ssh.host_error import HostError
 from tercet.errors import TercetError
 
 UNCHANGED = "unchanged"
-"""What a step's work returns when it found nothing to do."""
+"""Result of a step that found nothing to do."""
 
 
 class DeployError(TercetError):
-    """What stopped an operation: one error or several, from different hosts. str() has one after the other."""
+    """One or more errors, possibly of different hosts, that stopped an operation. str() joins them with newlines."""
 
     def __init__(self, errors: Sequence[Exception]) -> None:
         self.errors = tuple(errors)
@@ -32,20 +32,20 @@ class DeployError(TercetError):
 
 
 class Interrupted(DeployError):
-    """The operator stopped it. running: "host: step" of what was under way then."""
+    """The operation was cancelled. running: the interrupted steps, as "host: step"."""
 
     def __init__(self, running: Sequence[str]) -> None:
         self.running = tuple(running)
         where = f" at {'; '.join(running)}" if running else ""
-        super().__init__([TercetError(f"interrupted{where}: what is done stays done; run the same again to finish the job")])
+        super().__init__([TercetError(f"interrupted{where}; rerun the command to continue, completed steps are skipped")])
 
 
 def silent(event: Event) -> None:
-    """For whoever does not listen."""
+    """Ignore an event."""
 
 
 async def execute(plan: Plan, on_event: OnEvent = silent, *, announce: bool = True) -> None:
-    """Raises DeployError with all that failed, Interrupted if this task is cancelled. announce: say first what will be done."""
+    """Raises DeployError with all failures, Interrupted on cancellation. announce: first report every step as waiting."""
     if announce:
         announce_plan(plan, on_event)
     run = _Run(on_event)
@@ -56,7 +56,7 @@ async def execute(plan: Plan, on_event: OnEvent = silent, *, announce: bool = Tr
 
 
 def announce_plan(plan: Plan, on_event: OnEvent) -> None:
-    """Every step is waiting."""
+    """Report every step as waiting."""
     for step in plan.steps:
         on_event(Event(step.host, step.title, "waiting"))
 
@@ -68,7 +68,7 @@ class _Run:
         self._running: list[Step] = []
 
     async def phase(self, phase: Phase) -> None:
-        """All its steps, or as many as there are before a failure."""
+        """Run the steps of one phase until all are done or one fails."""
         if not phase.steps:
             return
         lanes = [phase.steps] if phase.one_at_a_time else _lanes(phase.steps)
@@ -81,7 +81,7 @@ class _Run:
             raise Interrupted(where) from None
         await _end(tasks)
         for task in tasks:
-            task.result()  # only what is no failure of a step is raised here
+            task.result()  # raises unexpected exceptions; failures of steps are in self.errors
 
     async def _lane(self, steps: Iterable[Step]) -> None:
         for step in steps:
@@ -97,7 +97,7 @@ class _Run:
             self._on_event(Event(step.host, step.title, "running", detail, done, total))
 
         try:
-            word = await step.work(progress)
+            result = await step.work(progress)
         except asyncio.CancelledError:
             self._on_event(Event(step.host, step.title, "failed", "interrupted"))
             raise
@@ -105,16 +105,16 @@ class _Run:
             self.errors.append(error)
             self._on_event(Event(step.host, step.title, "failed", _short(error)))
         else:
-            if word == UNCHANGED:
+            if result == UNCHANGED:
                 self._on_event(Event(step.host, step.title, "unchanged"))
             else:
-                self._on_event(Event(step.host, step.title, "done", word))
+                self._on_event(Event(step.host, step.title, "done", result))
         finally:
             self._running.remove(step)
 
 
 def _lanes(steps: Iterable[Step]) -> list[list[Step]]:
-    """The steps of each host, in their order; those without a host are one more lane."""
+    """The steps of each host in order; steps without a host form one more lane."""
     lanes: dict[str | None, list[Step]] = {}
     for step in steps:
         lanes.setdefault(step.host, []).append(step)
@@ -132,6 +132,6 @@ def _place(step: Step) -> str:
 
 
 def _short(error: Exception) -> str:
-    """The first line, without the host and step that the event itself names."""
+    """The first line, without host and step, which the event has."""
     text = error.text if isinstance(error, HostError) else str(error)
     return text.partition("\n")[0]

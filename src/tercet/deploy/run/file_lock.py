@@ -1,7 +1,7 @@
-"""One change of a cluster at a time: whoever comes second is told so at once.
+"""Local lock: one change of a cluster at a time on this machine.
 
-The lock is on the cluster file itself, so that nothing is left behind: it ends with the process, however that ends. Reading
-(plan, status, health, logs) needs no lock.
+The lock is a flock on the cluster file itself, so it leaves no file behind and ends with the process. Read-only commands (plan,
+status, health, logs) take no lock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tercet.errors import ConfigError
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of this cluster file. Raises ConfigError if another process holds it, or there is no such file."""
+    """Hold the lock of this cluster file. Raises ConfigError if another process holds it, or the file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -26,9 +26,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
-                f"{path}: this cluster is being changed by another tercet deploy: wait until it has ended"
-            ) from error
+            raise ConfigError(f"{path}: locked by another tercet deploy process; wait until it has finished") from error
         yield
     finally:
         os.close(descriptor)

@@ -1,14 +1,14 @@
-"""One change of a cluster at a time, whoever makes it from wherever: each host lends its lock to one operator.
+"""Host lock: one change of a cluster at a time, from any machine.
 
     async with locked_hosts(hosts.values(), unit="etcd"):
         ...
 
-The lock is flock's on a file in /run, held by a small command on the host that lives as long as our SSH session: it prints a
-line now and then, and ends when nobody is there to read it. So nothing has to be cleaned up after a cut, wherever the cut was,
-and an `apply` that follows at once waits for that moment. The file says who holds it, for the one who has to wait.
+The lock is a flock on a file in /run, held by a small shell command on the host. The command prints a line every second and
+exits when its SSH session is gone, so that an aborted operator leaves no lock behind; the next `apply` waits for that moment.
+The file names the holder for the error message.
 
-It keeps operators apart, not attackers, and it is no lease: a change goes on when a lock is lost with its connection, since the
-connection is what the change is made over.
+The lock coordinates operators, it does not keep out attackers. It is not a lease: a change continues after its lock is lost
+with the connection, since the connection is also what the change needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 
 STEP = "lock"
-WAIT_SECONDS = 4  # longer than a holder needs to notice that its operator is gone
+WAIT_SECONDS = 4  # longer than a holder needs to notice that its session is gone
 _BEAT_SECONDS = 1
 _ANSWER_SECONDS = 30.0
 _HELD = "held"
@@ -35,15 +35,15 @@ _HELD = "held"
 async def locked_hosts(
     hosts: Collection[Host], *, unit: str, directory: str = "/run", wait_seconds: int = WAIT_SECONDS
 ) -> AsyncIterator[None]:
-    """Hold the locks of all these hosts. Raises HostError naming who holds one; then none is held.
+    """Hold the locks of all these hosts. Raises HostError naming the holder of a taken lock; then none is held.
 
-    unit: what is being changed; two clusters on one host do not wait for each other.
+    unit: name of the systemd unit; two clusters on one host have separate locks.
     """
     command = _command(f"{directory}/tercet-deploy-{unit}.lock", _who(), wait_seconds)
     async with contextlib.AsyncExitStack() as stack:
         holders = [host.lines(command, step=STEP) for host in hosts]
         for holder in holders:
-            stack.push_async_callback(_let_go, holder)
+            stack.push_async_callback(_release, holder)
         for result in await asyncio.gather(*map(_first_line, hosts, holders), return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
@@ -51,23 +51,25 @@ async def locked_hosts(
 
 
 async def _first_line(host: Host, holder: AsyncIterator[str]) -> None:
-    """Wait until the lock is ours."""
+    """Wait until the lock is acquired."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            said = await anext(holder, "")
+            answer = await anext(holder, "")
     except TimeoutError as error:
-        raise HostError(host.name, STEP, "no answer", remedy="is the host overloaded?") from error
-    if said != _HELD:
-        who = said or "somebody who does not say who they are"
+        raise HostError(
+            host.name, STEP, f"no answer within {_ANSWER_SECONDS:g} s", remedy="check the load of the host"
+        ) from error
+    if answer != _HELD:
+        other = answer or "an unknown process"
         raise HostError(
             host.name,
             STEP,
-            f"this cluster is being changed by {who}",
-            remedy="wait until that has ended, then run the same again",
+            f"locked by {other}, which is changing this cluster",
+            remedy="wait until it has finished, then rerun the command",
         )
 
 
-async def _let_go(holder: AsyncIterator[str]) -> None:
+async def _release(holder: AsyncIterator[str]) -> None:
     aclose = getattr(holder, "aclose", None)
     if aclose is not None:
         with contextlib.suppress(HostError):
@@ -75,7 +77,7 @@ async def _let_go(holder: AsyncIterator[str]) -> None:
 
 
 def _command(path: str, who: str, wait_seconds: int) -> str:
-    """Takes the lock and says so, or says who has it. Descriptor 9 is the lock; the pauses must not keep it alive."""
+    """Take the lock and print a line, or print the holder. Descriptor 9 is the lock; `sleep` must not inherit it."""
     return f"""
 exec 9>>{quote(path)} || exit 1
 if ! flock -w {wait_seconds} 9; then head -n 1 {quote(path)}; exit 0; fi
@@ -88,6 +90,6 @@ while sleep {_BEAT_SECONDS} 9>&-; do echo {_HELD} || break; done 2>/dev/null
 def _who() -> str:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a process of a user without a name
+    except (KeyError, OSError):  # the user id has no name
         user = f"user {os.getuid()}"
     return f"{user} on {socket.gethostname()} (process {os.getpid()})"

@@ -1,15 +1,15 @@
-"""In what order may members be restarted, and when must the next one not be touched?
+"""Rolling restarts: the order of the members, and the conditions for restarting the next one.
 
-One at a time: first those that are in trouble already, then followers, the leader last, so that leadership moves once. Each is
-restarted only while all others are healthy, and the next one has its turn only when this one is back:
+Members are restarted one at a time: unhealthy ones first, then followers, the leader last, so that leadership moves once. A
+member is restarted only while all others are healthy, and the next one waits until this one is healthy again:
 
-    others healthy?  ->  lead elsewhere  ->  restart, wait until ready  ->  healthy again?
+    others healthy?  ->  move leadership  ->  restart, wait until ready  ->  healthy again?
 
-Healthy means a linearizable read through that very member, over mTLS: to answer it a member must have applied all that the
-leader had committed when it was asked, so a member that answers has caught up.
+Healthy means that the member itself answers a linearizable read over mTLS. To answer, it must have applied everything that was
+committed when the read arrived, so a healthy member has caught up.
 
-Never: stop a member while another one is down or silent. With three members two must be up, and nobody knows which one fails
-next. Whoever cannot see that the others are healthy does not restart. Only a cluster of one or two members has no choice.
+A member is never stopped while another one is down or unreachable: of three members two must be up, and either may fail next.
+Only clusters of one or two members are restarted without a majority.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import StatusError
 
-_BEFORE_SECONDS = 10.0  # an election or a pause of the network is over by then
+_BEFORE_SECONDS = 10.0  # long enough for an election or a short network outage
 _POLL_SECONDS = 0.25
-_HANDOVER_SECONDS = 5.0
-_HANDOVERS_MAX = 3
+_TRANSFER_SECONDS = 5.0
+_TRANSFERS_MAX = 3
 
 
 async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, names: Collection[str]) -> Plan:
-    """Restart these members. Raises DeployError where one that is not among them is down, or all were asked for and any is."""
+    """Restart these members. Raises DeployError if a member is down that is not among `names`, or any if all are named."""
     states = await asyncio.gather(*(unit_state(hosts[spec.name], _unit(cluster)) for spec in cluster.hosts))
     asked_for_some = len(names) < len(cluster.hosts)
     down = [
-        _refusal(spec.name, f"its {_unit(cluster)} is {state.text}")
+        _not_restarted(spec.name, f"its {_unit(cluster)} is {state.text}")
         for spec, state in zip(cluster.hosts, states, strict=True)
         if not state.is_up and not (asked_for_some and spec.name in names)
     ]
@@ -48,11 +48,11 @@ async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Mem
 
 
 def pauses(cluster: Cluster) -> tuple[str, ...]:
-    """What whoever restarts members of so small a cluster should know; nothing where a majority stays up."""
+    """A warning for clusters that lose their majority during a restart."""
     if cluster.has_quorum_without(1):
         return ()
-    whose = "the only member" if len(cluster.hosts) == 1 else "either of two members"
-    return (f"there is no majority without {whose}: while one restarts, nothing can be written, and reads wait",)
+    members = "one member" if len(cluster.hosts) == 1 else "two members"
+    return (f"a cluster of {members} has no majority during a restart: writes fail and linearizable reads wait",)
 
 
 async def restart_phase(
@@ -62,7 +62,7 @@ async def restart_phase(
     names: Collection[str],
     reasons: Mapping[str, str] | None = None,
 ) -> Phase:
-    """One step a member, in the order of `in_order`. reasons: why each is restarted, to be shown."""
+    """One step per member, in the order of `in_order`. reasons: shown in the plan."""
     health, answers = await asyncio.gather(members.health(), members.answers())
     order = in_order([spec.name for spec in cluster.hosts if spec.name in names], health, answers)
     steps = []
@@ -73,13 +73,13 @@ async def restart_phase(
 
 
 def in_order(names: Collection[str], health: Collection[MemberHealth], answers: Mapping[str, MemberAnswer]) -> list[str]:
-    """Members in trouble first, the leader last, the others between them as they come."""
+    """Unhealthy members first, the leader last."""
     unhealthy = {one.name for one in health if not one.is_healthy}
     return sorted(names, key=lambda name: (name not in unhealthy, answers[name].is_leader))
 
 
 def health_phase(cluster: Cluster, members: Members) -> Phase:
-    """Every member has to answer before all is called well."""
+    """The final check that every member is healthy."""
 
     def check(spec: HostSpec) -> Work:
         async def work(progress: Progress) -> str:
@@ -93,7 +93,7 @@ def health_phase(cluster: Cluster, members: Members) -> Phase:
 def _restart(cluster: Cluster, host: Host, members: Members, *, restarted: Collection[str]) -> Work:
     async def work(progress: Progress) -> str:
         await _require_others(cluster, members, host.name)
-        moved = await _lead_elsewhere(cluster, members, host.name, restarted)
+        moved = await _move_leadership(cluster, members, host.name, restarted)
         took = await start(host, cluster, step="restart")
         patience = cluster.service.start_timeout_seconds
         await _wait_healthy(cluster, members, cluster.hosts, patience, host.name, "restart")
@@ -105,34 +105,36 @@ def _restart(cluster: Cluster, host: Host, members: Members, *, restarted: Colle
 async def _require_others(cluster: Cluster, members: Members, name: str) -> None:
     others = [spec for spec in cluster.hosts if spec.name != name]
     if not cluster.has_quorum_without(1):
-        return  # one or two members: each restart is a pause, and there is no other way
+        return  # one or two members: every restart costs the majority
     unhealthy = await _unhealthy(members, others, _BEFORE_SECONDS)
     if unhealthy:
-        raise _refusal(name, *(f"{one.name} is not healthy: {one.error}" for one in unhealthy))
+        raise _not_restarted(name, *(f"{one.name} is not healthy: {one.error}" for one in unhealthy))
 
 
-def _refusal(name: str, *why: str) -> HostError:
+def _not_restarted(name: str, *why: str) -> HostError:
     return HostError(
         name,
         "restart",
-        f"not restarted: {'; '.join(why)}. Members are restarted only while all others are healthy, so that a majority stays",
-        remedy="`tercet deploy apply` starts what is down; where members run and are not healthy, see `tercet deploy logs`",
+        f"not restarted: {'; '.join(why)}. A member is restarted only while all others are healthy, to keep the majority",
+        remedy="`tercet deploy apply` starts members that are down; `tercet deploy logs` shows why a member is unhealthy",
     )
 
 
 async def _wait_healthy(
     cluster: Cluster, members: Members, specs: Collection[HostSpec], patience: float, name: str, step: str
 ) -> str:
-    """Until all of them are healthy. Returns how long the slowest read took. Raises HostError."""
+    """Wait until all of them are healthy. Raises HostError after `patience` seconds."""
     unhealthy = await _unhealthy(members, specs, patience)
     if unhealthy:
-        words = "; ".join(f"{one.name} is not healthy: {one.error}" for one in unhealthy)
-        raise HostError(name, step, f"{words} (after {patience:g} s)", remedy=f"see `tercet deploy logs {unhealthy[0].name}`")
+        problems = "; ".join(f"{one.name} is not healthy: {one.error}" for one in unhealthy)
+        raise HostError(
+            name, step, f"{problems} (after {patience:g} s)", remedy=f"see `tercet deploy logs {unhealthy[0].name}`"
+        )
     return "healthy"
 
 
 async def _unhealthy(members: Members, specs: Collection[HostSpec], patience: float) -> list[MemberHealth]:
-    """Those that are not healthy when patience ends; nobody, as soon as all are."""
+    """The members that are unhealthy after `patience` seconds; an empty list as soon as all are healthy."""
     deadline = time.monotonic() + patience
     while True:
         health = await asyncio.gather(*(members.health_of(spec) for spec in specs))
@@ -142,35 +144,33 @@ async def _unhealthy(members: Members, specs: Collection[HostSpec], patience: fl
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _lead_elsewhere(cluster: Cluster, members: Members, name: str, restarted: Collection[str]) -> str:
-    """If this member leads, let another one: a leader that just stops leaves the cluster without one for an election's time."""
-    for _ in range(_HANDOVERS_MAX):
+async def _move_leadership(cluster: Cluster, members: Members, name: str, restarted: Collection[str]) -> str:
+    """Transfer leadership away from this member: stopping a leader leaves the cluster leaderless for an election timeout."""
+    for _ in range(_TRANSFERS_MAX):
         answers = await members.answers()
         if not answers[name].is_leader:
             return ""
-        heir = _heir(name, answers, restarted)
-        if heir is None:
+        transferee = _transferee(name, answers, restarted)
+        if transferee is None:
             return ""
         try:
-            await members.move_leader(name, heir)
+            await members.move_leader(name, transferee)
         except StatusError as error:
             problem = error.message
             await asyncio.sleep(_POLL_SECONDS)
             continue
-        problem = "it still leads"
-        deadline = time.monotonic() + _HANDOVER_SECONDS
+        problem = f"it is still the leader after {_TRANSFER_SECONDS:g} s"
+        deadline = time.monotonic() + _TRANSFER_SECONDS
         while time.monotonic() < deadline:
             answer = await members.answer_of(name)
             if answer.leader and not answer.is_leader:
-                return f", leadership moved to {heir.name}"
+                return f", leadership moved to {transferee.name}"
             await asyncio.sleep(_POLL_SECONDS)
-    raise HostError(
-        name, "restart", f"not restarted: leadership could not be moved away: {problem}", remedy="run the same again"
-    )
+    raise HostError(name, "restart", f"not restarted: leadership transfer failed: {problem}", remedy="rerun the command")
 
 
-def _heir(name: str, answers: Mapping[str, MemberAnswer], restarted: Collection[str]) -> MemberAnswer | None:
-    """One that need not be restarted any more, if there is one: then leadership moves once. Then the one furthest ahead."""
+def _transferee(name: str, answers: Mapping[str, MemberAnswer], restarted: Collection[str]) -> MemberAnswer | None:
+    """Prefer a member that has been restarted already, so that leadership moves once; then the one with the highest index."""
     others = [one for one in answers.values() if one.name != name and one.member_id and not one.is_learner]
     return max(others, key=lambda one: (one.name in restarted, one.raft_index), default=None)
 

@@ -1,7 +1,7 @@
-"""Hosts, reached as `ssh` would reach them: log in, become root, run a command, put a file there whole.
+"""SSH connections to hosts, configured like `ssh`: log in, become root, run commands, write files atomically.
 
-`connections` is the way in, `remote` has the `Host` that it gives, `host_error` what goes wrong on one.
+`connections` opens them, `remote` has `Host`, `host_error` its errors.
 
-Never: know what a command is for, or say again what failed; no password, key or content of a file reaches a command line or a
-message. Of `deploy/` it imports `cluster/` alone, for where the hosts are.
+This package does not know the purpose of a command and does not retry. Passwords, keys and file contents never appear on a
+command line or in a message. It imports `cluster/` only.
 """

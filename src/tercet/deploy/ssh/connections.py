@@ -1,10 +1,10 @@
-"""Connections to hosts, made as `ssh` would make them, all at once.
+"""Parallel connections to hosts, with the same configuration as `ssh`.
 
-    async with connected(cluster) as hosts:     # name -> Host, or the HostError that says why not
+    async with connected(cluster) as hosts:     # name -> Host or HostError
         ...
 
-One connection a host, and one to each jump host, whatever the number of hosts behind it. Nothing is asked during a login: keys
-come from the agent or from files, host keys from known_hosts.
+One connection per host, and one per jump host, shared by the hosts behind it. Logins do not prompt: keys come from the agent or
+from files, host keys from known_hosts.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tercet.deploy.ssh.target import Target, resolve, resolve_jump
 
 
 async def connect(spec: HostSpec, *, accept_new: bool = False, ask_password: AskPassword | None = None) -> Host:
-    """A host that is ready for commands; close it. Raises HostError.
+    """Connect to one host; close it after use. Raises HostError.
 
-    accept_new: a host key that is not known yet is accepted and added to known_hosts. ask_password: asked for sudo's password,
-    given a prompt; without it, a sudo that wants one is an error.
+    accept_new: accept an unknown host key and add it to known_hosts. ask_password: called with a prompt if sudo requires a
+    password; without it, that is an error.
     """
     dialer = Dialer(accept_new=accept_new, ask_password=ask_password)
     try:
@@ -49,7 +49,7 @@ async def connected(
     ask_password: AskPassword | None = None,
     names: Collection[str] | None = None,
 ) -> AsyncIterator[dict[str, Host | HostError]]:
-    """The cluster's hosts, or those of `names`, in the file's order: each connected, or why it is not."""
+    """The hosts of the cluster, or those of `names`, in the order of the file: connected, or with the error."""
     dialer = Dialer(accept_new=accept_new, ask_password=ask_password)
     specs = [spec for spec in cluster.hosts if names is None or spec.name in names]
     tasks = [asyncio.ensure_future(_attempt(dialer, spec)) for spec in specs]
@@ -72,7 +72,7 @@ async def _attempt(dialer: Dialer, spec: HostSpec) -> Host | HostError:
 
 
 def _one_at_a_time(ask: AskPassword) -> AskPassword:
-    """Several hosts may want a password at the same moment; a terminal has one line to ask on."""
+    """Serialise prompts: several hosts may require a password at the same time."""
     asking = asyncio.Lock()
 
     async def ask_alone(prompt: str) -> str:
@@ -83,7 +83,7 @@ def _one_at_a_time(ask: AskPassword) -> AskPassword:
 
 
 class Dialer:
-    """Makes connections that share what they can: keys read from files, and connections to jump hosts."""
+    """Opens connections that share key files and connections to jump hosts."""
 
     def __init__(self, *, accept_new: bool = False, ask_password: AskPassword | None = None) -> None:
         self._accept_new = accept_new
@@ -99,7 +99,7 @@ class Dialer:
         return Host(spec, connection, root, on_close=self.close if on_close else None)
 
     async def close(self) -> None:
-        """Hang up on the jump hosts."""
+        """Close the connections to jump hosts."""
         tasks = list(self._jumps.values())
         self._jumps.clear()
         for task in tasks:
@@ -111,7 +111,7 @@ class Dialer:
     async def _reach(
         self, target: Target, ssh: SshSettings, host: str, *, via: tuple[str, ...]
     ) -> asyncssh.SSHClientConnection:
-        """A connection to a target, through its jump hosts. host: the member it is for. via: jump hosts on the way already."""
+        """Connect to a target through its jump hosts. host: the member, for errors. via: jump hosts already on the path."""
         tunnel = await self._jump(target.jumps, ssh, host, via=via) if target.jumps else None
         offer = await self._identities.offer(target.key_files, target.agent_path, only_files=target.only_files)
         try:
@@ -122,14 +122,14 @@ class Dialer:
     async def _jump(
         self, jumps: tuple[str, ...], ssh: SshSettings, host: str, *, via: tuple[str, ...]
     ) -> asyncssh.SSHClientConnection:
-        """The connection to the last of some jump hosts; made once for all who come this way."""
+        """The shared connection to the last of these jump hosts."""
         last = jumps[-1]
         if last in via:
-            raise HostError(host, STEP, f"the jump hosts lead in a circle: {' to '.join([*via, last])}", remedy="see ProxyJump")
+            raise HostError(host, STEP, f"the jump hosts form a loop: {' -> '.join([*via, last])}", remedy="check ProxyJump")
         place = (jumps, ssh.config, ssh.key)
         if place not in self._jumps:
             target = resolve_jump(last, ssh, host=host)
-            # `Host *` with a ProxyJump is meant for the hosts behind the jump host, not for itself.
+            # A ProxyJump under `Host *` also matches the jump host itself; it applies only to the hosts behind it.
             before = jumps[:-1] or (() if last in target.jumps else target.jumps)
             target = replace(target, jumps=before)
             self._jumps[place] = asyncio.ensure_future(self._reach(target, ssh, host, via=(*via, last)))

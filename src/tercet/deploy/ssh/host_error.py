@@ -1,4 +1,4 @@
-"""What goes wrong on a host, in one form: which host, which step, what happened, and what the operator can do about it."""
+"""The error of a failed step on a host: host, step, cause and remedy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tercet.errors import TercetError
 class HostError(TercetError):
     """A step on a host failed.
 
-    str() is one text of "host: step: what happened; what to do", over several lines where there is output to show.
+    str() is "host: step: text; remedy", on several lines if the text includes output.
     """
 
     def __init__(self, host: str, step: str, text: str, *, remedy: str = "") -> None:

@@ -1,8 +1,8 @@
-"""Is this the host it was last time? The keys of hosts, as `ssh` keeps them in known_hosts.
+"""Host key verification with ssh's known_hosts files.
 
-Unlike ssh we never ask: a key that is not known is refused, with its fingerprint, unless new keys are to be accepted; then it
-is added. A key other than the known one is always refused. Names may be hashed ("|1|salt|hash"), be patterns ("*.lab,!bad.lab")
-and carry a port ("[host]:2222"); a line that we cannot read is passed over, as ssh does.
+Unlike ssh there is no prompt: an unknown key is rejected with its fingerprint, or accepted and added with `accept_new`. A
+changed key is always rejected. Names may be hashed ("|1|salt|hash"), patterns ("*.lab,!bad.lab") and carry a port
+("[host]:2222"); unreadable lines are skipped, as ssh does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _AUTHORITY, _REVOKED = "@cert-authority", "@revoked"
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a known_hosts file: `key` is what the host named by `names` shows."""
+    """One line of a known_hosts file."""
 
     file: Path
     line: int
@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of one host. without_port: keys known for its name on port 22, if it is asked for on another."""
+    """The entries of one host. without_port: entries for port 22, if another port was requested."""
 
     keys: tuple[Entry, ...]
     authorities: tuple[Entry, ...]
@@ -54,13 +54,13 @@ class Known:
 
 
 class KnownHosts:
-    """The files of known keys; new keys go to the first."""
+    """known_hosts files; new keys are added to the first."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = tuple(files)
 
     def of(self, host: str, port: int) -> Known:
-        """What the files say of a host now; they are read anew each time, since another program may have added to them."""
+        """The entries of a host. Reads the files on each call, since other programs may have changed them."""
         name = _name(host, port)
         entries = [entry for file in self.files for entry in _read(file)]
         here = [entry for entry in entries if entry.is_for(name)]
@@ -73,7 +73,7 @@ class KnownHosts:
         )
 
     def add(self, host: str, port: int, key: asyncssh.SSHKey) -> Path:
-        """Remember a key, in a file that is made 0600 if there is none; its name is hashed if others are. Raises OSError."""
+        """Add a key; a new file gets mode 0600; the name is hashed if the file has hashed names. Raises OSError."""
         file = self.files[0]
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         before = file.read_bytes() if file.exists() else b""
@@ -84,14 +84,14 @@ class KnownHosts:
             line = b"\n" + line
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, line)  # one write to the end: whole, also beside others who add
+            os.write(descriptor, line)  # a single O_APPEND write is atomic with respect to other writers
         finally:
             os.close(descriptor)
         return file
 
 
 class HostKeyCheck:
-    """Judges the key that one host shows. `problem` and `remedy` say why it was refused."""
+    """Verifies the host key of one host. `problem` and `remedy` explain a rejection."""
 
     def __init__(self, known_hosts: KnownHosts, host: str, port: int, *, accept_new: bool) -> None:
         self._known_hosts = known_hosts
@@ -103,7 +103,7 @@ class HostKeyCheck:
         self.remedy = ""
 
     def trusted(self) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
-        """Keys, authorities and revoked keys, as asyncssh takes them."""
+        """Keys, certificate authorities and revoked keys, in asyncssh's form."""
         known = self.known
         return (
             [entry.key for entry in known.keys],
@@ -112,7 +112,7 @@ class HostKeyCheck:
         )
 
     def accept(self, key: asyncssh.SSHKey) -> bool:
-        """Whether a key that is not among `trusted` may pass. It is asked only for those."""
+        """Whether to accept a key that is not in `trusted`."""
         if any(entry.key == key for entry in self.known.without_port):
             return True
         shown = f"{_kind(key)} key {key.get_fingerprint()}"
@@ -120,26 +120,26 @@ class HostKeyCheck:
             self._refuse_changed(shown)
             return False
         if not self._accept_new:
-            self.problem = f"the host key is not known: {_name(self._host, self._port)} shows the {shown}"
-            self.remedy = f"if that is the host's fingerprint, run again with --accept-new, which adds it to {self._file()}"
+            self.problem = f"unknown host key: {_name(self._host, self._port)} presents {shown}"
+            self.remedy = f"verify the fingerprint, then rerun with --accept-new to add it to {self._file()}"
             return False
         try:
             self._known_hosts.add(self._host, self._port, key)
         except OSError as error:
-            self.problem = f"the new host key cannot be added to {self._file()}: {error.strerror}"
+            self.problem = f"cannot add the new host key to {self._file()}: {error.strerror}"
             return False
         return True
 
     def refuse_revoked(self) -> None:
         entry = self.known.revoked[0]
-        self.problem = f"its host key is revoked by {entry.file} line {entry.line}"
+        self.problem = f"the host key is revoked in {entry.file} line {entry.line}"
 
     def _refuse_changed(self, shown: str) -> None:
         entry = self.known.keys[0]
         known = f"{_kind(entry.key)} key {entry.key.get_fingerprint()} of {_shown(entry.file)} line {entry.line}"
-        self.problem = f"THE HOST KEY HAS CHANGED: {_name(self._host, self._port)} shows {shown}, not the {known}"
+        self.problem = f"THE HOST KEY HAS CHANGED: {_name(self._host, self._port)} presents {shown}, expected {known}"
         self.remedy = (
-            "another host may be answering in its place; if the host was installed anew, remove the line with "
+            "someone may be intercepting the connection; if the host was reinstalled, remove the old key with "
             f"ssh-keygen -f {entry.file} -R '{_name(self._host, self._port)}'"
         )
 
@@ -169,7 +169,7 @@ def _read(file: Path) -> Iterator[Entry]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    # Brackets are part of a name here ("[host]:2222"), while fnmatch would read them as a set of characters.
+    # Brackets are part of a name here ("[host]:2222"), not a character set.
     return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 

@@ -1,4 +1,4 @@
-"""One login over SSH, and what to tell the operator when it fails: the one place where asyncssh's errors are put in words."""
+"""One SSH login. Converts asyncssh's errors to HostError with a cause and a remedy."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tercet.deploy.ssh.known_hosts import HostKeyCheck
 from tercet.deploy.ssh.target import Target
 
 STEP = "connect"
-# As ssh asks for them where none is known yet: people compare the fingerprint that they see with the one that ssh would show.
+# ssh's order for unknown hosts, so that the displayed fingerprint is the one that ssh would show.
 _FIRST_KINDS = (b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521")
 
 
 async def log_in(
     target: Target, offer: Offer, *, host: str, tunnel: asyncssh.SSHClientConnection | None, accept_new: bool
 ) -> asyncssh.SSHClientConnection:
-    """A connection to `target` whose host key is the known one, with one of the keys offered. Raises HostError.
+    """Log in to `target`, verifying its host key, with one of the offered keys. Raises HostError.
 
-    host: the member it is for. tunnel: the jump host's connection to go through.
+    host: the member, for errors. tunnel: connection to the jump host.
     """
     check = HostKeyCheck(target.known_hosts, target.known_as, target.port, accept_new=accept_new)
     keys, authorities, revoked = check.trusted()
@@ -32,7 +32,7 @@ async def log_in(
         return await asyncssh.connect(
             target.name,
             options=target.options,
-            tunnel=tunnel,  # None rather than asyncssh's own reading of ProxyJump, which knows nothing of our checks
+            tunnel=tunnel,  # None disables asyncssh's own ProxyJump, which would bypass these checks
             client_factory=lambda: _Client(check),
             known_hosts=(keys, authorities, revoked),
             server_host_key_algs=algorithms,
@@ -44,10 +44,10 @@ async def log_in(
 
 
 def _algorithms(known: Sequence[asyncssh.SSHKey], *, with_certificates: bool) -> list[str]:
-    """Kinds of host keys to ask for: those that are known first, so that a host with several shows one of them.
+    """Host key algorithms to request: known ones first, so that a host with several keys presents a known one.
 
-    The others too: a host that has none of the known kind is to be told from one that does not answer. Certificates are of use
-    only with a known authority; without one the host is to show its plain key.
+    The others follow, so that a changed key type is reported as a changed host key. Certificate algorithms are requested only
+    if known_hosts has a certificate authority.
     """
     kinds = [kind for key in known for kind in key.sig_algorithms]
     kinds += [*_FIRST_KINDS, *get_default_public_key_algs()]
@@ -56,7 +56,7 @@ def _algorithms(known: Sequence[asyncssh.SSHKey], *, with_certificates: bool) ->
 
 
 class _Client(asyncssh.SSHClient):
-    """Asked by asyncssh about a host key that is not among the trusted ones."""
+    """asyncssh calls it with a host key that is not among the trusted ones."""
 
     def __init__(self, check: HostKeyCheck) -> None:
         self._check = check
@@ -66,37 +66,37 @@ class _Client(asyncssh.SSHClient):
 
 
 def _explain(error: Exception, target: Target, offer: Offer, check: HostKeyCheck) -> tuple[str, str]:
-    """What happened and what to do about it."""
+    """Cause and remedy."""
     match error:
         case asyncssh.HostKeyNotVerifiable():
             return _host_key(error, check)
         case asyncssh.PermissionDenied():
             remedy = (
-                f"put a public key into ~{target.user}/.ssh/authorized_keys there (ssh-copy-id), or set ssh.user or ssh.key"
+                f"add a public key to ~{target.user}/.ssh/authorized_keys on the host (ssh-copy-id), or set ssh.user or ssh.key"
             )
-            return f"permission denied for {target}: {offer.refused()}", remedy
+            return f"permission denied for {target}: {offer.summary()}", remedy
         case asyncssh.ChannelOpenError():
-            return f"cannot reach {target.host} port {target.port} from there: {error.reason}", "is the host up?"
+            return f"cannot reach {target.host} port {target.port} from there: {error.reason}", "check that the host is up"
         case TimeoutError():
             seconds = target.options.connect_timeout
             return (
                 f"no answer from {target.host} port {target.port} within {seconds:g} s",
-                "is the host up, and the address right?",
+                "check that the host is up and its address is right",
             )
         case ConnectionRefusedError():
-            return f"{target.host} port {target.port} refuses the connection", "does sshd run there, on this port?"
+            return f"{target.host} port {target.port}: connection refused", "check that sshd listens on this port"
         case socket.gaierror():
-            return f"there is no host named {target.host}", "give its address, or ssh.host"
+            return f"cannot resolve host name {target.host}", "set ssh.host to its address"
         case asyncssh.ConnectionLost() | ConnectionResetError():
-            return f"{target} closed the connection during the login", "its journal (journalctl -u ssh) may say why"
+            return f"{target} closed the connection during login", "check journalctl -u ssh on the host"
         case OSError():
-            return f"cannot reach {target.host} port {target.port}: {error.strerror or error}", "is the address right?"
+            return f"cannot reach {target.host} port {target.port}: {error.strerror or error}", "check the address"
         case asyncssh.DisconnectError():
-            return f"{target} ended the login: {error.reason}", ""
+            return f"{target} disconnected during login: {error.reason}", ""
     return f"cannot log in to {target}: {error}", ""
 
 
 def _host_key(error: asyncssh.HostKeyNotVerifiable, check: HostKeyCheck) -> tuple[str, str]:
     if not check.problem and check.known.revoked:
         check.refuse_revoked()
-    return check.problem or f"its host key cannot be trusted: {error.reason}", check.remedy
+    return check.problem or f"host key verification failed: {error.reason}", check.remedy

@@ -1,9 +1,9 @@
-"""Runs on a host, not here: takes a file over stdin and puts it in its place, whole or not at all.
+"""Runs on the host: receives a file over stdin and writes it atomically.
 
-It is sent as text and run by the host's own python3, so it needs nothing but the standard library of Python 3.7. Stdin carries
-one line of JSON (path, size, mode, owner, group) and then exactly `size` bytes. They go to a new file beside the place, made
-0600; only when the last one is on the disk does it get its owner, its mode and, by a rename, its name. Input that ends early
-means that the sender is gone: the file is removed, and the place is as it was.
+It is sent as text and run by the host's python3, so it may use only the standard library of Python 3.7. Stdin carries one line
+of JSON (path, size, mode, owner, group) and then exactly `size` bytes. They go to a temporary file in the same directory with
+mode 0600; after fsync it gets its owner and mode and is renamed. If the input ends early, the sender is gone: the temporary
+file is removed and the target is unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SUFFIX = ".partial"
 
 
 def main(source: IO[bytes]) -> None:
-    """Take what `source` brings. Ends the process with one line on stderr if that cannot be done."""
+    """Receive a file from `source`. Exits with one line on stderr on failure."""
     wanted = json.loads(source.readline())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection is noticed at the end of the input, and cleaned up after
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection shows as the end of the input, which is handled
     try:
         receive(source, wanted)
     except LookupError as error:
@@ -41,7 +41,7 @@ def receive(source: IO[bytes], wanted: dict[str, Any]) -> None:
     path = wanted["path"]
     directory, name = os.path.split(path)
     if os.path.isdir(path) and not os.path.islink(path):
-        raise IsADirectoryError(21, "A directory is in its place")
+        raise IsADirectoryError(21, "Is a directory")
     owner, group = user_id(wanted["owner"]), group_id(wanted["group"])
     remove_stale(directory, name)
     descriptor, partial = tempfile.mkstemp(prefix="." + name + ".", suffix=SUFFIX, dir=directory)
@@ -71,7 +71,7 @@ def copy(source: IO[bytes], file: IO[bytes], size: int) -> None:
 
 
 def remove_stale(directory: str, name: str) -> None:
-    """What one before us left behind that was killed, or lost its power, in the middle."""
+    """Remove temporary files of killed or crashed receivers."""
     for entry in os.listdir(directory):
         if entry.startswith("." + name + ".") and entry.endswith(SUFFIX):
             left_over = os.path.join(directory, entry)
@@ -79,21 +79,21 @@ def remove_stale(directory: str, name: str) -> None:
                 if os.lstat(left_over).st_mtime < time.time() - STALE_SECONDS:
                     os.unlink(left_over)
             except OSError:
-                pass  # another of us was faster
+                pass  # removed by a concurrent receiver
 
 
 def user_id(name: str) -> int:
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
-        raise LookupError(f"there is no user {name} here") from None
+        raise LookupError(f"user {name} does not exist") from None
 
 
 def group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise LookupError(f"there is no group {name} here") from None
+        raise LookupError(f"group {name} does not exist") from None
 
 
 def sync_directory(directory: str) -> None:

@@ -1,11 +1,11 @@
-"""One host, as the rest of the room sees it: run a command, put a file there, follow a log, reach a port.
+"""A connected host: run commands, write files, stream output, forward ports.
 
     host = await connect(spec)
     await host.check("systemctl daemon-reload", step="reload systemd")
-    await host.write("/etc/etcd/cert/etcd-key.pem", key, mode=0o600, owner="etcd", group="etcd", step="write the key")
+    await host.write("/etc/etcd/cert/etcd-key.pem", key, mode=0o600, owner="etcd", group="etcd", step="write key")
 
-Whatever goes wrong is a `HostError` that names host and step. What is secret travels over stdin: commands are seen by everybody
-on the host. A file is never seen half-written under its name, whenever the connection may break.
+Every failure is a `HostError` with host and step. Secrets travel over stdin: command lines are visible to all users of the
+host. Files are replaced atomically, even if the connection breaks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import asyncssh
 from tercet.deploy.cluster.cluster import HostSpec
 from tercet.deploy.ssh import receive
 from tercet.deploy.ssh.host_error import HostError
-from tercet.deploy.ssh.sudo import Process, Root, as_login, begin
+from tercet.deploy.ssh.sudo import Process, Root, as_login, start_session
 
 __all__ = ["Completed", "Host", "HostError", "last_lines"]
 
@@ -34,11 +34,11 @@ Progress = Callable[[int, int], None]
 
 _SESSIONS = 8  # sshd refuses an eleventh at once (MaxSessions)
 _UPLOAD_PIECE = 256 << 10
-_UPLOAD_BYTES_PER_SECOND = 100_000  # what is slower than this, in the long run, is not going to finish
-_CLOSE_SECONDS = 0.2  # for a goodbye; a command that still prints would make it a long one
+_UPLOAD_BYTES_PER_SECOND = 100_000  # lower bound for the upload timeout
+_CLOSE_SECONDS = 0.2  # a command that still prints would delay the close
 _LINES_SHOWN = 12
-# Reads a program of the length that stdin's first line says, and runs its `main` on what follows: a command line that says
-# nothing of what is done, and has no limit.
+# Reads a program from stdin, whose first line is its length, and runs its `main` on the rest: nothing of it appears on the
+# command line, and its size is not limited.
 _LOADER = (
     "import sys; source = sys.stdin.buffer; scope = {'__name__': 'tercet'}; "
     "exec(compile(source.read(int(source.readline())), 'tercet', 'exec'), scope); scope['main'](source)"
@@ -47,7 +47,7 @@ _LOADER = (
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command ended. exit_code: 128 + N if signal N ended it."""
+    """A finished command. exit_code: 128 + N if it was killed by signal N."""
 
     exit_code: int
     stdout: bytes
@@ -55,7 +55,7 @@ class Completed:
 
 
 class Host:
-    """A host that we are connected to. Every method may raise HostError; all may be used at the same time."""
+    """A connected host. Every method may raise HostError; methods may be called concurrently."""
 
     def __init__(
         self,
@@ -73,10 +73,10 @@ class Host:
         self._slots = asyncio.Semaphore(_SESSIONS)
 
     async def run(self, command: str, *, stdin: bytes = b"", root: bool = True, timeout: float = 60, step: str) -> Completed:
-        """Run a line of sh and wait until it has ended, whatever its exit code.
+        """Run a shell command and wait for it, whatever its exit code.
 
-        root: become root for it, if the login is not. timeout: seconds; what still runs then is ended, on the host too. If this
-        is cancelled or the connection breaks, the command goes on by itself, for no longer than that.
+        root: run it as root. timeout: seconds, after which the command is killed on the host too. If this coroutine is
+        cancelled or the connection breaks, the command continues until that timeout.
         """
         async with self._session(_bounded(command, timeout), root=root, timeout=timeout, step=step) as process:
             _feed(process, stdin)
@@ -84,57 +84,59 @@ class Host:
         return self._completed(process, out, err, step)
 
     async def check(self, command: str, *, stdin: bytes = b"", root: bool = True, timeout: float = 60, step: str) -> bytes:
-        """`run`, and what it printed. Raises HostError with the last lines of stderr if it failed."""
+        """`run` a command and return its stdout. Raises HostError with the last lines of stderr if it failed."""
         done = await self.run(command, stdin=stdin, root=root, timeout=timeout, step=step)
-        self._must_succeed(done, step)
+        self._require_success(done, step)
         return done.stdout
 
     async def run_python(
         self, program: str, data: bytes, *, root: bool = True, timeout: float = 60, step: str, python: str = "python3"
     ) -> Completed:
-        """Run the `main` of a program for the standard library of Python 3.7 under the host's own; `data` is its stdin."""
+        """Run the `main` of a Python program (standard library of 3.7 only) with the host's python; `data` is its stdin."""
         done = await self.run(_loader(python), stdin=_packed(program) + data, root=root, timeout=timeout, step=step)
-        self._must_have_python(done, step, python)
+        self._require_python(done, step, python)
         return done
 
     async def write(
         self, path: str, content: bytes, *, mode: int, owner: str = "root", group: str = "root", step: str, timeout: float = 60
     ) -> None:
-        """Put a file there, replacing one of that name, whole or not at all; it is on the disk when this returns."""
+        """Write a file atomically and durably, replacing an existing one."""
         header = _header(path, len(content), mode=mode, owner=owner, group=group)
-        self._must_succeed(
+        self._require_success(
             await self.run_python(inspect.getsource(receive), header + content, timeout=timeout, step=step), step, "write"
         )
 
     async def upload(
         self, local: Path, path: str, *, mode: int, step: str, progress: Progress | None = None, timeout: float | None = None
     ) -> None:
-        """Put a large file there, owned by root, whole or not at all. progress: told bytes done and bytes in total.
+        """Write a large file atomically, owned by root. progress: called with bytes done and bytes in total.
 
-        timeout: seconds; by default what a slow line needs.
+        timeout: seconds; by default enough for a slow line.
         """
         try:
             size, file = local.stat().st_size, local.open("rb")
         except OSError as error:
-            raise HostError(self.name, step, f"cannot read {local} here: {error.strerror}") from error
+            raise HostError(self.name, step, f"cannot read local file {local}: {error.strerror}") from error
         header = _header(path, size, mode=mode, owner="root", group="root")
         timeout = timeout if timeout is not None else 60 + size / _UPLOAD_BYTES_PER_SECOND
         command = _bounded(_loader("python3"), timeout)
         with file:
             async with self._session(command, root=True, timeout=timeout, step=step) as process:
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it gave up; it says why below
+                with contextlib.suppress(
+                    BrokenPipeError, ConnectionResetError
+                ):  # the receiver has exited; its error is reported below
                     process.stdin.write(_packed(inspect.getsource(receive)) + header)
                     await _stream(file, size, process, progress)
                     process.stdin.write_eof()
                 out, err = await process.communicate()
         done = self._completed(process, out, err, step)
-        self._must_have_python(done, step, "python3")
-        self._must_succeed(done, step, "upload")
+        self._require_python(done, step, "python3")
+        self._require_success(done, step, "upload")
 
     async def lines(self, command: str, *, root: bool = True, step: str) -> AsyncIterator[str]:
-        """What a command prints, line by line, for as long as it runs.
+        """The output of a command, line by line, while it runs.
 
-        Close the iterator to hang up: the command ends when it next prints, if it does not notice before (journalctl does).
+        Close the iterator to end the session: the command then ends at its next output, or earlier if it notices.
         """
         async with self._session(command, root=root, timeout=None, step=step) as process:
             _feed(process, b"")
@@ -143,10 +145,10 @@ class Host:
                     yield line.decode("utf-8", "replace").rstrip("\n")
             err = await process.stderr.read()
             await process.wait_closed()
-        self._must_succeed(self._completed(process, b"", err, step), step)
+        self._require_success(self._completed(process, b"", err, step), step)
 
     async def forward(self, address: str, port: int) -> int:
-        """A port on our 127.0.0.1 that leads to `address:port` as the host sees it, until the host is closed."""
+        """Forward a local port on 127.0.0.1 to `address:port` as seen from the host, until the host is closed."""
         step = f"forward {address}:{port}"
         try:
             listener = await self._connection.forward_local_port("127.0.0.1", 0, address, port)
@@ -155,7 +157,7 @@ class Host:
         return listener.get_port()
 
     async def close(self) -> None:
-        """Hang up. What still runs on the host is left to itself."""
+        """Disconnect. Commands still running on the host continue."""
         self._connection.close()
         with contextlib.suppress(TimeoutError, OSError, asyncssh.Error):
             async with asyncio.timeout(_CLOSE_SECONDS):
@@ -166,7 +168,7 @@ class Host:
 
     @contextlib.asynccontextmanager
     async def _session(self, command: str, *, root: bool, timeout: float | None, step: str) -> AsyncIterator[Process]:
-        """A command that runs; we hang up on it when this is left."""
+        """A running command; the session is closed at the end of the block."""
         process: Process | None = None
         async with self._slots:
             try:
@@ -176,11 +178,11 @@ class Host:
                     if root:
                         process = await self._root.start(self._connection, command)
                     else:
-                        process = await begin(self._connection, as_login(command))
+                        process = await start_session(self._connection, as_login(command))
                     yield process
             except TimeoutError as error:
                 raise HostError(
-                    self.name, step, f"not finished after {timeout:g} s", remedy="is the host overloaded?"
+                    self.name, step, f"not finished after {timeout:g} s", remedy="check the load of the host"
                 ) from error
             except (OSError, asyncssh.Error) as error:
                 self._raise(error, step)
@@ -189,57 +191,57 @@ class Host:
                     process.close()
 
     async def _find_root(self) -> None:
-        """Before the clock of a command starts: a person may have to type a password."""
+        """Before the timeout of the command starts, since it may prompt for a password."""
         try:
             await self._root.find(self._connection)
         except TimeoutError as error:
-            raise HostError(self.name, "sudo", "sudo did not answer", remedy="is the host overloaded?") from error
+            raise HostError(self.name, "sudo", "no answer from sudo", remedy="check the load of the host") from error
 
     def _completed(self, process: Process, out: bytes, err: bytes, step: str) -> Completed:
         code = process.returncode
         if code is None:
-            self._raise(asyncssh.ConnectionLost("before it had ended"), step)
+            self._raise(asyncssh.ConnectionLost("before the command had finished"), step)
         return Completed(code if code >= 0 else 128 - code, out, err)
 
-    def _must_succeed(self, done: Completed, step: str, what: str = "") -> None:
+    def _require_success(self, done: Completed, step: str, what: str = "") -> None:
         if done.exit_code:
-            said = last_lines(done.stderr or done.stdout)
+            output = last_lines(done.stderr or done.stdout)
             code = f"exit code {done.exit_code}" if not what else f"cannot {what}"
-            separator = "\n" if "\n" in said else " "
-            raise HostError(self.name, step, f"{code}:{separator}{said}" if said else code)
+            separator = "\n" if "\n" in output else " "
+            raise HostError(self.name, step, f"{code}:{separator}{output}" if output else code)
 
-    def _must_have_python(self, done: Completed, step: str, python: str) -> None:
+    def _require_python(self, done: Completed, step: str, python: str) -> None:
         if done.exit_code in (126, 127):
             raise HostError(
                 self.name,
                 step,
-                f"there is no {python} on the host",
-                remedy="install Python 3 there (apt-get install python3, dnf install python3)",
+                f"{python} not found on the host",
+                remedy="install Python 3 (apt-get install python3, dnf install python3)",
             )
         if b"future feature annotations is not defined" in done.stderr:
-            raise HostError(self.name, step, f"{python} on the host is older than 3.7", remedy="install a newer one there")
+            raise HostError(self.name, step, f"{python} on the host is older than 3.7", remedy="install a newer version")
 
     def _raise(self, error: Exception, step: str) -> NoReturn:
         if isinstance(error, asyncssh.ChannelOpenError) and not self._connection.is_closed():
-            raise HostError(self.name, step, f"the SSH server refuses: {error.reason}") from error
+            raise HostError(self.name, step, f"refused by the SSH server: {error.reason}") from error
         raise HostError(
             self.name,
             step,
-            "the SSH connection was lost, and with it the knowledge of how far this got",
-            remedy="run the same again: what is done already is found done",
+            "SSH connection lost; the step may or may not have completed",
+            remedy="rerun the command; completed steps are skipped",
         ) from error
 
 
 def last_lines(output: bytes, count: int = _LINES_SHOWN) -> str:
-    """The end of what a program printed, for an error."""
+    """The last lines of a program's output, for an error message."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
     return "\n".join(line.rstrip() for line in lines[-count:])
 
 
 def _bounded(command: str, seconds: float) -> str:
-    """The command, ended by the host itself if need be: sshd passes no signals on to what runs as root.
+    """The command with a timeout enforced on the host, since sshd forwards no signals to processes of root.
 
-    A little after we have given up, so that it is we who say so.
+    It fires a little after the local timeout, which reports the error.
     """
     return f"exec timeout -k 5 {math.ceil(seconds) + 1} sh -c {shlex.quote(command)}"
 
@@ -258,7 +260,7 @@ def _header(path: str, size: int, *, mode: int, owner: str, group: str) -> bytes
 
 
 def _feed(process: Process, stdin: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended without reading; its exit code will tell
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it exited without reading; the exit code is checked
         if stdin:
             process.stdin.write(stdin)
         process.stdin.write_eof()

@@ -1,7 +1,6 @@
-"""Where does a name lead? A host's name, through the cluster file's SSH settings and ~/.ssh/config, to what asyncssh needs.
+"""Resolve a host to connection parameters: the cluster file's SSH settings over ~/.ssh/config and /etc/ssh/ssh_config.
 
-The cluster file wins over ssh's files, as an option on ssh's command line would. Of ssh's files we read the operator's and
-/etc/ssh/ssh_config, unless the cluster file names another.
+The cluster file takes precedence, like an option on ssh's command line, and may name another configuration file.
 """
 
 from __future__ import annotations
@@ -18,17 +17,16 @@ from tercet.deploy.cluster.settings import SshSettings
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.known_hosts import KnownHosts
 
-# A host that has not answered this often in a row is gone: 45 s, where the operator's configuration does not say otherwise.
+# Default for ServerAliveInterval and ServerAliveCountMax: a dead connection is detected after 45 s.
 _KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 15, 3
 
 
 @dataclass(frozen=True)
 class Target:
-    """One end of an SSH connection.
+    """The destination of an SSH connection.
 
-    name: as it was given; host: what ssh's files make of it; known_as: its name in known_hosts. jumps: hosts to go through, the
-    first one first. key_files: those that are named, not ssh's usual ones. only_files: offer no others of the agent's.
-    has_host_key_algorithms: ssh's files choose among kinds of host keys.
+    name: as given; host: after HostName; known_as: name in known_hosts. jumps: jump hosts in order. key_files: configured ones,
+    without ssh's defaults. only_files: IdentitiesOnly. has_host_key_algorithms: HostKeyAlgorithms is configured.
     """
 
     name: str
@@ -49,7 +47,7 @@ class Target:
 
 
 def resolve(name: str, ssh: SshSettings, *, host: str) -> Target:
-    """What `ssh NAME` would connect to. host: the member's name, for errors. Raises HostError if ssh's files cannot be read."""
+    """The destination of `ssh NAME`. host: the member, for errors. Raises HostError for unreadable ssh configuration."""
     try:
         options = asyncssh.SSHClientConnectionOptions(
             config=[str(path) for path in _config_files(ssh)],
@@ -57,10 +55,10 @@ def resolve(name: str, ssh: SshSettings, *, host: str) -> Target:
             port=ssh.port if ssh.port is not None else (),
             username=ssh.user if ssh.user is not None else (),
             connect_timeout=ssh.connect_timeout,
-            **_WHAT_WE_DO_NOT_USE,
+            **_DISABLED,
         )
     except (asyncssh.ConfigParseError, asyncssh.Error, OSError, ValueError) as error:
-        raise HostError(host, "connect", f"ssh's configuration cannot be used: {error}") from error
+        raise HostError(host, "connect", f"invalid ssh configuration: {error}") from error
     config = cast("Mapping[str, Any]", _Configured(options))
     if config["ServerAliveInterval"] is None:
         options.keepalive_interval, options.keepalive_count_max = _KEEPALIVE_SECONDS, _KEEPALIVE_COUNT
@@ -81,13 +79,13 @@ def resolve(name: str, ssh: SshSettings, *, host: str) -> Target:
 
 
 def resolve_jump(text: str, ssh: SshSettings, *, host: str) -> Target:
-    """A jump host, [user@]host[:port] or ssh://...; keys and files are as for the host behind it, the rest its own."""
+    """A jump host, [user@]host[:port] or ssh://...; it uses the key and the files of the target host."""
     user, name, port = _split(text.removeprefix("ssh://").rstrip("/"))
     return resolve(name, replace(ssh, host=None, jump=None, user=user, port=port), host=host)
 
 
-# Loading keys belongs to `identities`; the rest would change what a command sees, or ask a terminal that may not be there.
-_WHAT_WE_DO_NOT_USE: dict[str, Any] = {
+# Keys are loaded by `identities`; the other options would change the command's environment or prompt.
+_DISABLED: dict[str, Any] = {
     "client_keys": None,
     "agent_path": None,
     "pkcs11_provider": None,
@@ -106,7 +104,7 @@ _WHAT_WE_DO_NOT_USE: dict[str, Any] = {
 
 
 class _Configured:
-    """What the files say under a keyword; None where they are silent."""
+    """Values of the ssh configuration by keyword; None if not set."""
 
     def __init__(self, options: asyncssh.SSHClientConnectionOptions) -> None:
         self._options = options
@@ -134,7 +132,7 @@ def _known_hosts_files(ssh: SshSettings, config: Mapping[str, Any]) -> list[Path
 
 
 def _key_files(ssh: SshSettings, config: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Named in the cluster file, where a missing file is worth a word; then in ssh's files, where it is not."""
+    """From the cluster file, even if missing (reported at login); then existing ones from ssh's configuration."""
     named = [ssh.key.expanduser()] if ssh.key is not None else []
     configured = [Path(text).expanduser() for text in config["IdentityFile"] or ()]
     return (*named, *(path for path in configured if path.exists() and path not in named))
