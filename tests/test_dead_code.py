@@ -108,7 +108,6 @@ WAITING = {
     "CompactionHashes": "--compact-hash-check-time",
     "verify_digest": "tercetutl snapshot status",
     "release_directory": "rolling back an upgrade",
-    "rollback_command": "rolling back an upgrade",
 }
 
 
