@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,13 @@ def test_a_retired_flag_without_a_successor_is_accepted() -> None:
 
 def test_proxy_on_is_refused() -> None:
     assert refusal("--proxy=on").code == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [("WARN", logging.WARNING), ("Info", logging.INFO), ("warning", logging.WARNING), ("", logging.INFO)]
+)
+def test_log_levels_in_any_case(text: str, level: int) -> None:
+    assert loaded("--log-level", text).settings.level == level
 
 
 def test_force_new_cluster_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tercet.config.initial_cluster import check_initial_members, check_no_discovery, parse_initial_cluster
 from tercet.errors import ConfigError
+from tercet.server.client_listeners import ClientListeners
 from tercet.server.startup_checks import check_listeners
 from tests.config.configured import ETCD, config
 
@@ -102,12 +103,20 @@ def test_discovery_is_refused(flag: str) -> None:
 def test_certificates_beside_plain_urls_are_logged() -> None:
     found = config("--cert-file", "c", "--key-file", "k", "--client-cert-auth", "--peer-cert-file", "c", "--peer-key-file", "k")
     warned = [(dict(line.fields), line.message.partition(";")[0]) for line in check_listeners(found)]
-    files = "scheme is HTTP while key and cert files are present"
     assert warned == [
-        ({"peer-url": "http://localhost:2380"}, files),
-        ({"client-url": "http://localhost:2379"}, files),
-        ({"client-url": "http://localhost:2379"}, "scheme is HTTP while --client-cert-auth is enabled"),
+        ({"peer-url": "http://localhost:2380"}, "scheme is HTTP while key and cert files are present"),
+        ({"client-url": "http://localhost:2379"}, "scheme is http or unix while key and cert files are present"),
+        ({"client-url": "http://localhost:2379"}, "scheme is http or unix while --client-cert-auth is enabled"),
     ]
+
+
+def test_certificate_files_are_not_read_for_plain_listeners(tmp_path: Path) -> None:
+    arguments = ("--cert-file", "/none", "--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://a:1")
+    found = config(*arguments)
+    check_listeners(found)
+    listeners = ClientListeners(found, tmp_path)
+    listeners.close_sockets()
+    assert listeners.files.is_empty
 
 
 def test_metrics_over_tls_require_a_certificate() -> None:
@@ -117,4 +126,4 @@ def test_metrics_over_tls_require_a_certificate() -> None:
 
 def test_a_certificate_without_its_key_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"KeyFile and CertFile must both be present\[key: , cert: c\]"):
-        check_listeners(config("--cert-file", "c"))
+        check_listeners(config("--cert-file", "c", "--listen-metrics-urls", "https://127.0.0.1:1"))

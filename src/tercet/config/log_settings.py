@@ -22,6 +22,7 @@ LEVELS = {
     "panic": logging.CRITICAL - 2,
     "fatal": logging.CRITICAL,
 }
+_ALIASES = {"": "info", "warning": "warn"}
 _ROTATION_NEEDS_FILE = "--log-outputs requires a single file path when --log-rotate-config-json is defined"
 _ROTATION_TYPES = {"maxsize": int, "maxage": int, "maxbackups": int, "localtime": bool, "compress": bool}
 _GO_NAMES = {int: "int", bool: "bool"}
@@ -64,7 +65,8 @@ def log_settings(
     if len(outputs) > 1 and DEFAULT in outputs:
         raise ConfigError('multi logoutput for "default" is not supported yet')
     rotation = _rotation(outputs, rotation_json) if rotate else None
-    if level not in LEVELS:
+    number = LEVELS.get(_ALIASES.get(level.lower(), level.lower()))
+    if number is None:
         raise UnknownLevel(f'unrecognized level: "{level}"')
     if form not in ("json", "console"):
         raise ConfigError(f"unknown log format: {form}, supported values json, console")
@@ -75,7 +77,7 @@ def log_settings(
             "override 'default' value with something else"
         )
     places = () if "/dev/null" in outputs else tuple(STDERR if output == DEFAULT else output for output in outputs)
-    return LogSettings(LEVELS[level], places, form == "json", rotation)
+    return LogSettings(number, places, form == "json", rotation)
 
 
 def _rotation(outputs: tuple[str, ...], text: str) -> Rotation:

@@ -23,9 +23,10 @@ from tercet.server.logs.zap_format import fields
 from tercet.server.peer_api import versions
 from tercet.server.probes import MemberProbes, raft_status
 from tercet.server.replica_driver import ReplicaDriver
+from tercet.server.startup_checks import serves_clients_with_tls
 from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ServerTls
-from tercet.server.tls.files import client_tls
+from tercet.server.tls.files import TlsFiles, client_tls
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class ClientListeners:
         self._metrics_addresses: list[Address] = []
         self._listeners: list[Listener] = []
         self._server: Server | None = None
-        files = client_tls(config)
+        files = client_tls(config) if serves_clients_with_tls(config) else TlsFiles()
         if config.auto_tls and files.is_empty:
             years = config.self_signed_cert_validity
             files = with_self_signed(files, str(self_signed), config.listen_client_urls, years=years)

@@ -14,7 +14,7 @@ from tercet.gotext.urls import Url
 from tercet.server.tls.cipher_suites import openssl_ciphers
 from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
 
-_FILES_IGNORED = "scheme is HTTP while key and cert files are present; ignoring key and cert files"
+_PEER_SCHEME, _CLIENT_SCHEME = "HTTP", "http or unix"  # the two texts of etcd differ
 
 
 def check_listeners(config: ServerConfig) -> list[Line]:
@@ -30,20 +30,28 @@ def check_listeners(config: ServerConfig) -> list[Line]:
     if any(url.is_secure for url in config.listen_metrics_urls) and clients.is_empty and not config.auto_tls:
         raise ConfigError("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
     peers.check_pairs()
-    clients.check_pairs()
+    if serves_clients_with_tls(config):
+        clients.check_pairs()
     return [
-        *_ignored(config.listen_peer_urls, peers, "peer-url", "--peer-client-cert-auth"),
-        *_ignored(config.listen_client_urls, clients, "client-url", "--client-cert-auth"),
+        *_ignored(config.listen_peer_urls, peers, "peer-url", "--peer-client-cert-auth", _PEER_SCHEME),
+        *_ignored(config.listen_client_urls, clients, "client-url", "--client-cert-auth", _CLIENT_SCHEME),
     ]
 
 
-def _ignored(urls: Iterable[Url], files: TlsFiles, field: str, auth_flag: str) -> Iterable[Line]:
+def serves_clients_with_tls(config: ServerConfig) -> bool:
+    """Only then are the certificate files of the client listeners read, as by etcd."""
+    urls = (*config.listen_client_urls, *config.listen_client_http_urls, *config.listen_metrics_urls)
+    return any(url.is_secure for url in urls)
+
+
+def _ignored(urls: Iterable[Url], files: TlsFiles, field: str, auth_flag: str, scheme: str) -> Iterable[Line]:
     for url in urls:
         if url.is_secure:
             continue
         if not files.is_empty:
-            yield warn(_FILES_IGNORED, **{field: url.text})
+            text = f"scheme is {scheme} while key and cert files are present; ignoring key and cert files"
+            yield warn(text, **{field: url.text})
         if files.client_cert_auth:
             yield warn(
-                f"scheme is HTTP while {auth_flag} is enabled; ignoring client cert auth for this URL", **{field: url.text}
+                f"scheme is {scheme} while {auth_flag} is enabled; ignoring client cert auth for this URL", **{field: url.text}
             )
