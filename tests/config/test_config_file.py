@@ -68,6 +68,60 @@ def test_json_files(tmp_path: Path) -> None:
     assert from_text(tmp_path, '{"name": "j", "peer-transport-security": {"auto-tls": true}}').peer_auto_tls
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8e9", 8_000_000_000),
+        ("1e3", 1000),
+        ("+1E+3", 1000),
+        ("0128", 128),
+        ("010", 8),
+        ("0o17", 15),
+        ("0b11", 3),
+        ("1_000", 1000),
+        ("-0x10", -16),
+        ("1.0", 1),
+    ],
+)
+def test_numbers_are_read_as_go_reads_them(tmp_path: Path, text: str, value: int) -> None:
+    assert config("--config-file", written(tmp_path, f"quota-backend-bytes: {text}")).quota_backend_bytes == value
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("12:30:45", "string"),
+        ("0x1p4", "string"),
+        ("1e400", "string"),
+        ("1.5", "number 1.5"),
+        ("1e-2", "number 0.01"),
+        ("1.0e19", "number 10000000000000000000"),
+        ("10000000000000000000000", "number 1e+22"),
+        ("yes", "bool"),
+    ],
+)
+def test_what_is_no_integer_is_named_as_by_go(tmp_path: Path, text: str, shown: str) -> None:
+    refused = refusal("--config-file", written(tmp_path, f"quota-backend-bytes: {text}"))
+    error = f"json: cannot unmarshal {shown} into Go struct field configYAML.quota-backend-bytes of type int64"
+    assert str(refused.lines[-1].fields["error"]).endswith(error)
+
+
+@pytest.mark.parametrize("text", ["=", "<<", "1:30", "2001-01-01", "tRue", "0o8"])
+def test_texts_that_yaml_1_1_reads_otherwise(tmp_path: Path, text: str) -> None:
+    assert config("--config-file", written(tmp_path, f"initial-cluster-token: {text}")).initial_cluster_token == text
+
+
+@pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan"])
+def test_numbers_that_json_does_not_have(tmp_path: Path, text: str) -> None:
+    refused = refusal("--config-file", written(tmp_path, f"quota-backend-bytes: {text}"))
+    assert "error converting YAML to JSON: json: unsupported value: " in str(refused.lines[-1].fields["error"])
+
+
+def test_only_the_first_document_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "quota-backend-bytes: 5\n---\nquota-backend-bytes: 6\n: : :")
+    assert config("--config-file", path).quota_backend_bytes == 5
+
+
 def test_unknown_keys_and_nulls_are_ignored(tmp_path: Path) -> None:
     found = from_text(tmp_path, "name: x\nbogus: 5\nwal-dir:\nclient-transport-security: {bogus: [1], cert-file: }\n")
     assert found.name == "x"

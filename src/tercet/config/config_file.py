@@ -8,16 +8,15 @@ of the wrong type is reported with the text of Go's JSON decoder:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from tercet.config import go_yaml
 from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.config.flags import Flag, Kind, Retired, Value
 from tercet.config.startup_error import StartupError
 from tercet.errors import ConfigError
+from tercet.gotext.json import json_number
 
 _BYTES_MAX = 1 << 20
 _UNMARSHAL = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal"
@@ -39,18 +38,6 @@ _STRUCTS = {
     "discovery-config.client.auth": "clientv3.AuthConfig",
 }
 """etcd's types of the nested maps; the top level is embed.configYAML."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as etcd's parser reads it: `y` and `n` are booleans, dates are text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
-_Loader.bool_values = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
 
 
 def read_config_file(path: str) -> dict[str, Value]:
@@ -86,14 +73,7 @@ def _load(path: str) -> Any:
         raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
     if len(content) > _BYTES_MAX:
         raise ConfigError(f"{path}: a config file of more than {_BYTES_MAX} bytes is refused")
-    try:
-        return yaml.load(content, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ConfigError(f"error converting YAML to JSON: yaml: {line}{error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split()) or "nested too deeply"
-        raise ConfigError(f"error converting YAML to JSON: yaml: {reason}") from error
+    return go_yaml.load(content)
 
 
 def _leaves(
@@ -128,12 +108,11 @@ def _decode(flag: Flag | Retired, keys: tuple[str, ...], given: Any) -> Value:
         return given
     if go_type == "[]string":
         return _decode_list(flag, keys, given)
-    if isinstance(given, float) and given.is_integer():
-        given = int(given)
+    number = int(given) if isinstance(given, float) and given.is_integer() else given
     lowest, highest = _INTEGER_BOUNDS[go_type]
-    if isinstance(given, bool) or not isinstance(given, int) or not lowest <= given <= highest:
+    if isinstance(number, bool) or not isinstance(number, int) or not lowest <= number <= highest:
         raise ConfigError(_mismatch(given, keys, go_type, with_number=True))
-    return given
+    return number
 
 
 def _decode_list(flag: Flag | Retired, keys: tuple[str, ...], given: Any) -> tuple[str, ...]:
@@ -153,7 +132,7 @@ def _retired_type(flag: Retired) -> str:
 
 def _mismatch(given: Any, keys: tuple[str, ...], go_type: str, *, with_number: bool = False) -> str:
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    shown = f"number {given}" if is_number and with_number else _json_type(given)
+    shown = f"number {json_number(given)}" if is_number and with_number else _json_type(given)
     struct = _STRUCTS.get(".".join(keys[:-1]), "embed.configYAML").rpartition(".")[2]
     return f"{_UNMARSHAL} {shown} into Go struct field {struct}.{'.'.join(keys)} of type {go_type}"
 

@@ -24,6 +24,13 @@ def dumps(value: Any) -> str:
     return text
 
 
+def json_number(value: float) -> str:
+    """A number as encoding/json writes it: 1000, 0.5, 10000000000000000000, 1e+22."""
+    if isinstance(value, int) or (value.is_integer() and abs(value) < 1e21):
+        return str(int(value))
+    return repr(value) if abs(value) >= 1e21 or "e" not in repr(value) else f"{value:.17f}".rstrip("0")
+
+
 def message_json(message: Message) -> Json:
     """The fields of a message that are not empty. A oneof is shown under its Go name: `response` is `Response`."""
     out: Json = {}
