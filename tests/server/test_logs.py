@@ -52,7 +52,7 @@ def record(
     named: Mapping[str, object] | None = None,
     *,
     level: int = logging.INFO,
-    name: str = "tercet.server",
+    name: str = "tercet.server.member",
 ) -> logging.LogRecord:
     made = logging.LogRecord(name, level, "/x/server/member.py", 140, message, (), None)
     made.__dict__.update(fields(named))
@@ -244,3 +244,11 @@ def test_a_process_writes_complete_lines_to_stderr(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=scaled(20), check=True)
     found = json.loads(done.stderr)
     assert (found["level"], found["msg"], found["name"]) == ("info", "hello", "n1")
+
+
+def test_the_caller_in_a_compiled_module_is_that_module() -> None:
+    """A compiled function has no frame: the logging module finds the frame of whatever called it."""
+    compiled = logging.LogRecord("tercet.raft.raft", logging.INFO, "/x/asyncio/runners.py", 118, "m", (), None)
+    assert json.loads(JsonFormatter().format(compiled))["caller"] == "raft/raft.py"
+    interpreted = logging.LogRecord("tercet.server.main", logging.INFO, "/x/tercet/server/main.py", 7, "m", (), None)
+    assert json.loads(JsonFormatter().format(interpreted))["caller"] == "server/main.py:7"

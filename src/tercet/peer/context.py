@@ -17,7 +17,7 @@ from tercet.peer.frames import MESSAGE_BYTES_MAX
 from tercet.peer.headers import Identity
 from tercet.raft.types import Message, MessageType
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 _LOCAL_ONLY = frozenset(
     (MessageType.HUP, MessageType.BEAT, MessageType.UNREACHABLE, MessageType.SNAP_STATUS, MessageType.CHECK_QUORUM)

@@ -26,7 +26,7 @@ from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, Request, Response, json_response, text_response
 from tercet.proto import internal_pb2, rpc_pb2
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 MemberJson = dict[str, Any]
 

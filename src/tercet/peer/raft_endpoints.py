@@ -28,7 +28,7 @@ from tercet.peer.prober import probe_answer
 from tercet.peer.snapshot_receiver import BodyReader, read_envelope, save_database
 from tercet.raft.types import Message, MessageType
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 _STREAMS: Final = "/raft/stream/"
 _RECEPTIONS_MAX: Final = 16  # snapshots being received at the same time; a sender's limit is the same

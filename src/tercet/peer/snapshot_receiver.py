@@ -21,7 +21,7 @@ from typing import BinaryIO, Final, ParamSpec, TypeVar
 from tercet.http1.server import Body, BodyError
 from tercet.peer.frames import unpack_u64_from
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")

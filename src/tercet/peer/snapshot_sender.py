@@ -21,7 +21,7 @@ from tercet.peer.url_picker import UrlPicker
 from tercet.raft.codec import encode_message
 from tercet.raft.types import Message
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 _PIECE_BYTES: Final = 256 << 10  # the owner's pieces are joined up to this size: one chunk, one write
 

@@ -11,7 +11,7 @@ import logging
 from bisect import bisect_left
 from typing import Final
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 
 ROUND_TRIP_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(16))  # seconds

@@ -32,7 +32,7 @@ from tercet.peer.stream_writer import StreamWriter
 from tercet.peer.tasks import Tasks
 from tercet.raft.types import Message, MessageType
 
-logger = logging.getLogger("tercet.peer")
+logger = logging.getLogger(__name__)
 
 _APP_RESP: Final = MessageType.APP_RESP
 

@@ -77,7 +77,7 @@ def _open(output: str, settings: LogSettings) -> logging.Handler:
 
 def write_lines(lines: Iterable[Line]) -> None:
     """Write the lines that preceded the configuration of logging."""
-    logger = logging.getLogger(_OWN)
+    logger = logging.getLogger(f"{_OWN}.config.load")  # the lines come from there
     for line in lines:
         logger.log(line.level, line.message, extra={"fields": dict(line.fields)})
 
@@ -136,8 +136,17 @@ def _timestamp(seconds: float) -> str:
 
 
 def _caller(record: logging.LogRecord) -> str:
+    """`directory/file.py:line`; without the line for compiled modules, whose functions have no frames.
+
+    The logging module then finds the frame of an interpreted caller, in another module than the logger is named for.
+    """
     directory, name = os.path.split(record.pathname)
-    return f"{os.path.basename(directory)}/{name}:{record.lineno}"
+    found = f"{os.path.basename(directory)}/{name}"
+    if record.name.startswith(f"{_OWN}."):
+        expected = "/".join(record.name.split(".")[-2:]) + ".py"
+        if found.removeprefix(f"{_OWN}/") != expected.removeprefix(f"{_OWN}/"):
+            return expected
+    return f"{found}:{record.lineno}"
 
 
 def _logger(record: logging.LogRecord) -> dict[str, str]:
