@@ -31,6 +31,9 @@ class Alarms:
     def _has(self, alarm: int) -> bool:
         return any(kind == alarm for _, kind in self._active)
 
+    def is_active(self, member_id: int, alarm: int) -> bool:
+        return (member_id, alarm) in self._active
+
     def active(self, alarm: int = rpc_pb2.NONE) -> list[rpc_pb2.AlarmMember]:
         """All active alarms, or those of one type."""
         return [

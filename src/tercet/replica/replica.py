@@ -95,7 +95,8 @@ class Replica(ReplicaStatus):
         self._is_flushing = False
         self._commit_broadcast_is_scheduled = False
         self._unsent_commit = 0  # the commit that the scheduled broadcast is for; a later one gets its own
-        self._alarm_proposed_at = float("-inf")
+        self._alarms_proposed_at: dict[int, float] = {}  # by type
+        self._corruption_is_pending = False
         self._known_leader = int(NO_MEMBER)
         self._elected_at = self._lost_at = 0.0
         self.compaction = StoreCompaction(state_machine, applier, host)
@@ -164,16 +165,31 @@ class Replica(ReplicaStatus):
 
     def raise_no_space(self) -> None:
         """Propose the NOSPACE alarm, which then binds every member: this member has reached its quota."""
-        since = self._clock() - self._alarm_proposed_at
-        if self.alarms.no_space or since < self._options.request_timeout_seconds:
+        if not self.alarms.no_space:
+            self._raise_alarm(rpc_pb2.NOSPACE)
+
+    def raise_corrupt(self) -> None:
+        """Propose the CORRUPT alarm, and repeat that until it is applied: a record stored here has a wrong checksum."""
+        self._corruption_is_pending = not self.alarms.is_active(self.member_id, rpc_pb2.CORRUPT)
+        if self._corruption_is_pending:
+            self._raise_alarm(rpc_pb2.CORRUPT)
+
+    def _raise_alarm(self, kind: int) -> None:
+        if self._clock() - self._alarms_proposed_at.get(kind, float("-inf")) < self._options.request_timeout_seconds:
             return
-        alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=self.member_id, alarm=rpc_pb2.NOSPACE)
+        alarm = rpc_pb2.AlarmRequest(
+            action=rpc_pb2.AlarmRequest.ACTIVATE,
+            memberID=self.member_id,
+            alarm=kind,  # type: ignore[arg-type]
+        )
         try:
             self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
-        except StatusError as error:  # too far behind, for example: the next request over the quota tries again
+        except (
+            StatusError
+        ) as error:  # too far behind, for example: the next request over the quota, or the next tick, tries again
             strip_traceback(error)
         else:
-            self._alarm_proposed_at = self._clock()
+            self._alarms_proposed_at[kind] = self._clock()
 
     # --- inputs from the host
 
@@ -193,6 +209,8 @@ class Replica(ReplicaStatus):
         """One heartbeat interval has passed."""
         self.raft.tick()
         self._reads.tick(self.raft)
+        if self._corruption_is_pending:
+            self.raise_corrupt()
         self._snapshots.close_stale()
         self._proposals.expire(
             leader_elected_at=self._elected_at,

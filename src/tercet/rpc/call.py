@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from tercet.errors import Code, StatusError, strip_traceback
+from tercet.errors import CORRUPT, Code, CorruptRecord, StatusError, strip_traceback
 from tercet.rpc.headers import metadata_of, value_of
 from tercet.rpc.http2 import Headers
 from tercet.rpc.method import Method
@@ -231,5 +231,7 @@ def _status_of(error: BaseException, where: str) -> tuple[Code, str]:
     if isinstance(error, StatusError):
         strip_traceback(error)
         return error.code, error.message
+    if isinstance(error, CorruptRecord):  # logged where it was found
+        return CORRUPT.code, CORRUPT.message
     logger.error("%s failed", where, exc_info=error)
     return Code.INTERNAL, "internal error"

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 from tercet.config.server_config import ServerConfig
-from tercet.errors import ConfigError, StorageFailure
+from tercet.errors import ConfigError, CorruptRecord, StorageFailure
 from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import HardState
@@ -89,6 +89,7 @@ def open_member(
     bootstrap: Bootstrap | None,
     *,
     on_failure: Callable[[Exception], None],
+    on_corruption: Callable[[CorruptRecord], None],
     observe_commit: Callable[[float], None],
 ) -> Opened:
     """Open, or with a `bootstrap` create, the log and the backend. Raises StorageFailure or ConfigError."""
@@ -115,6 +116,7 @@ def open_member(
         batch_seconds=config.backend_batch_interval_seconds,
         batch_operations=config.backend_batch_limit,
         on_failure=on_failure,
+        on_corruption=on_corruption,
         observe_commit=observe_commit,
     )
     if is_blank(recovered) and config.initial_cluster_state == "new":

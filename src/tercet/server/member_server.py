@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 
 from tercet.config.initial_cluster import check_initial_members, check_local_member, check_no_discovery, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
-from tercet.errors import StatusError
+from tercet.errors import CorruptRecord, StatusError
 from tercet.peer import Identity, Limits, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
@@ -89,7 +89,14 @@ class MemberServer:
         self._closing.push_async_callback(client.close)
         bootstrap = await self._bootstrap(paths, client)
         metrics = MemberMetrics(config)
-        opened = open_member(config, paths, bootstrap, on_failure=self._fail, observe_commit=metrics.commit_seconds.observe)
+        opened = open_member(
+            config,
+            paths,
+            bootstrap,
+            on_failure=self._fail,
+            on_corruption=self._on_corruption,
+            observe_commit=metrics.commit_seconds.observe,
+        )
         member = self._make_member(opened, paths, metrics)
         monitor = EventLoopMonitor()
         monitor.start()
@@ -206,6 +213,12 @@ class MemberServer:
             self._member.fail(error)
         else:
             self._on_failure(error)
+
+    def _on_corruption(self, record: CorruptRecord) -> None:
+        """Reads of the record fail. The alarm tells the other members, and the operator."""
+        logger.error("found data corruption, raising the CORRUPT alarm", extra=fields(error=str(record)))
+        if self._member is not None:
+            self._member.guard(self._member.replica.raise_corrupt)
 
     async def _connect(
         self,

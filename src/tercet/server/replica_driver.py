@@ -93,7 +93,7 @@ class ReplicaDriver:
             now_ms=int(time.time() * 1000),
             options=options,
         )
-        receive_snapshot = partial(self._guard, self.replica.receive_snapshot)
+        receive_snapshot = partial(self.guard, self.replica.receive_snapshot)
         self._installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot, self.fail)
         self.replica.leader_listeners.append(partial(_log_leader, self.replica))
 
@@ -105,7 +105,7 @@ class ReplicaDriver:
         self.schedule_compaction()  # a restart may have interrupted one
         self._tick_due = self._loop.time() + self._tick_seconds
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
-        self._guard(self.replica.flush)
+        self.guard(self.replica.flush)
 
     def stop(self) -> None:
         """Stop ticking and acknowledging; pending requests are answered with an error."""
@@ -142,33 +142,33 @@ class ReplicaDriver:
         # Ticks missed during a long turn are dropped: the leader may have sent heartbeats that are still unread.
         self._tick_due = max(self._tick_due + self._tick_seconds, now + self._tick_seconds / 2)
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
-        self._guard(self.replica.tick)
+        self.guard(self.replica.tick)
         if self.auto_compactor is not None:
-            self._guard(self.auto_compactor.run_if_due)
+            self.guard(self.auto_compactor.run_if_due)
 
     # --- ReplicaHost
 
     def schedule_flush(self) -> None:
-        self._loop.call_soon(self._guard, self.replica.flush)
+        self._loop.call_soon(self.guard, self.replica.flush)
 
     def flush_now(self) -> None:
-        self._guard(self.replica.flush)
+        self.guard(self.replica.flush)
 
     def flush_replies(self) -> None:
         if self.rpc_server is not None:
             self.rpc_server.flush()
 
     def schedule_commit_broadcast(self) -> None:
-        self._loop.call_later(_COMMIT_BROADCAST_SECONDS, self._guard, self.replica.broadcast_commit)
+        self._loop.call_later(_COMMIT_BROADCAST_SECONDS, self.guard, self.replica.broadcast_commit)
 
     def schedule_compaction(self) -> None:
         if not self._compaction_is_scheduled:
             self._compaction_is_scheduled = True
-            self._loop.call_soon(self._guard, self._compact_some)
+            self._loop.call_soon(self.guard, self._compact_some)
 
     def _compact_some(self) -> None:
         if self.replica.compaction.step(self._compaction_limit):
-            self._loop.call_later(self._compaction_pause_seconds, self._guard, self._compact_some)
+            self._loop.call_later(self._compaction_pause_seconds, self.guard, self._compact_some)
         else:
             self._compaction_is_scheduled = False
 
@@ -207,7 +207,7 @@ class ReplicaDriver:
         if message.type == MessageType.SNAP:
             self._installer.install(message)
         else:
-            self._guard(self.replica.step, message)
+            self.guard(self.replica.step, message)
 
     def report_unreachable(self, id: int) -> None:
         self.replica.report_unreachable(id)
@@ -221,7 +221,7 @@ class ReplicaDriver:
     def is_removed(self, id: int) -> bool:
         return id in self.replica.membership.removed
 
-    def _guard(self, work: Callable[..., object], *arguments: object) -> None:
+    def guard(self, work: Callable[..., object], *arguments: object) -> None:
         try:
             work(*arguments)
         except Exception as error:

@@ -15,7 +15,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from tercet import errors
-from tercet.errors import InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
+from tercet.errors import CorruptRecord, InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
 from tercet.mvcc import Answer
 from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only, is_serializable
 from tercet.proto import rpc_pb2
@@ -138,6 +138,8 @@ class KvService:
                 call.reply(self._headers.current() + answer)
             else:
                 self._answer(call, answer)
+        except CorruptRecord as corrupt:
+            call.fail_with(corrupt)
         except (InvariantViolation, StorageFailure):
             raise
         except Exception as refusal:
@@ -149,6 +151,8 @@ class KvService:
             if error is not None:
                 raise error
             self._answer(call, self._replica.store.read_txn(request))
+        except CorruptRecord as corrupt:
+            call.fail_with(corrupt)
         except (InvariantViolation, StorageFailure):
             raise
         except Exception as refusal:

@@ -1,0 +1,84 @@
+"""A bit of a stored value changes on one member's disk: that member does not serve it, and raises the CORRUPT alarm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from tests.cluster.conftest import Planned
+from tests.support.client import Client
+from tests.support.processes import QUICK, Cluster, Member, etcdctl, wait_until
+
+VALUE = b"the value that changes on the disk|" * 3
+
+
+def database(member: Member) -> Path:
+    (path,) = (member.data / "member" / "snap" / "db").glob("*.lmdb")
+    return path
+
+
+def damage(member: Member) -> None:
+    """Change one byte of `VALUE` in the database, in place, also under a running member."""
+    data = database(member).read_bytes()
+    at = data.index(VALUE)
+    with database(member).open("r+b") as file:
+        file.seek(at + 10)
+        file.write(b"!")
+
+
+@pytest.fixture
+def cluster(plan: Planned) -> Cluster:
+    """Three members, with `VALUE` in the database of each."""
+    cluster = plan(flags=QUICK).start()
+    cluster["n1"].client.put(b"key", VALUE)
+    for member in cluster.members:
+        wait_until(lambda member=member: VALUE in database(member).read_bytes(), f"{member.name} has committed it")  # type: ignore[misc]
+    return cluster
+
+
+def test_a_damaged_value_is_not_served_and_raises_the_alarm(cluster: Cluster) -> None:
+    victim = cluster["n2"]
+    revision = victim.client.range(b"key", serializable=True).kvs[0].mod_revision
+    damage(victim)
+
+    def refusal() -> tuple[grpc.StatusCode, str] | None:
+        try:
+            victim.client.get(b"key", serializable=True)
+        except Client.Error as error:
+            return error.code(), error.details()
+        return None  # read from the buffer of a commit that has just ended
+
+    assert wait_until(refusal, "the read fails") == (grpc.StatusCode.DATA_LOSS, "etcdserver: corrupt cluster")
+    line = victim.wait_said("found data corruption")
+    assert str(database(victim)) in line
+    assert f"wrong checksum of revision {revision}.0, key b'key'" in line
+
+    def alarms() -> list[str]:
+        return etcdctl(cluster.members, "alarm", "list").stdout.split("\n")[:-1]
+
+    wait_until(alarms, "the alarm is raised")
+    assert [line.split()[-1] for line in alarms()] == ["alarm:CORRUPT"]
+    assert [line.split()[0] for line in alarms()] == [f"memberID:{victim.client.status().header.member_id}"]
+    for member in cluster.members:
+        assert member.is_running
+        with pytest.raises(Client.Error, match="corrupt cluster"):
+            member.client.put(b"other", b"1")
+    assert cluster["n1"].client.get(b"key", serializable=True) == VALUE
+
+
+def test_the_scrub_finds_a_damaged_value_that_no_one_reads(cluster: Cluster) -> None:
+    victim = cluster["n3"]
+    damage(victim)
+    victim.wait_said("found data corruption", seconds=30)
+    assert victim.is_running
+
+
+def test_a_member_with_a_damaged_database_does_not_start(cluster: Cluster) -> None:
+    victim = cluster["n2"]
+    victim.stop()
+    damage(victim)
+    victim.start()
+    assert victim.wait_exit() == 1
+    assert "wrong checksum of revision 2.0, key b'key'" in victim.reason()
