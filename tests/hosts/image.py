@@ -1,4 +1,4 @@
-"""The disk that all hosts start from: one minimal Debian with systemd, an ssh server, Python and sudo, made once and kept.
+"""The base image of the hosts: a minimal Debian with systemd, sshd, Python and sudo, built once and cached.
 
 The image is never booted and never changed: each host writes to an overlay over it (`machine.py`). Its directory is named after
 what went into it, so a changed recipe makes a new image. It is made as wells final name and renamed: half an image is
@@ -46,16 +46,16 @@ rm -rf /var/cache/apt/* /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /
 
 
 class LabUnavailable(Exception):
-    """This machine cannot hold the hosts; the text says why and what would help."""
+    """The lab cannot run on this machine; the text has the reason and the remedy."""
 
 
 def missing_tools() -> list[str]:
-    """Debian packages whose programs are not here."""
+    """Debian packages whose programs are missing."""
     return sorted({package for program, package in TOOLS.items() if shutil.which(program) is None})
 
 
 def prepare_machine() -> None:
-    """Install what is required with apt-get. Raises LabUnavailable where that, or a namespace, cannot be had."""
+    """Install the required packages with apt-get. Raises LabUnavailable."""
     if os.geteuid() != 0:
         raise LabUnavailable("hosts need root: network namespaces, overlay mounts, systemd-nspawn (`sudo make test-hosts`)")
     namespaces = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, check=False)
@@ -74,12 +74,12 @@ def prepare_machine() -> None:
 
 
 def recipe() -> str:
-    """A short name for what an image is made of."""
+    """A digest of the image's inputs."""
     return hashlib.sha256("\n".join((SUITE, *PACKAGES, CUSTOMIZE)).encode()).hexdigest()[:12]
 
 
 def ensure_image(state: Path) -> Path:
-    """The image's directory, made now if it is not there yet (about a minute, some 300 MB fetched and unpacked)."""
+    """The image's directory; built if missing (about a minute, 300 MB)."""
     image = state / f"image-{recipe()}"
     if image.is_dir():
         return image

@@ -36,7 +36,7 @@ def state_directory() -> Path:
 
 
 class Lab:
-    """A named lab; making the object touches nothing."""
+    """A named lab; the constructor changes nothing."""
 
     def __init__(self, name: str = "lab") -> None:
         if not name.isalnum():
@@ -49,7 +49,7 @@ class Lab:
         self.machines = {host: Machine(name, host, self.directory / host, disk) for host in HOSTS}
 
     def up(self) -> None:
-        """Boot three fresh hosts; what an earlier lab of this name left, running or crashed, is removed first."""
+        """Boot three fresh hosts, after removing an earlier lab of this name."""
         image.prepare_machine()
         with self._lock():
             self._remove()
@@ -69,19 +69,19 @@ class Lab:
                 raise LabUnavailable(f"hosts cannot be booted here: {error}\n{consoles[-2000:]}") from error
 
     def kill(self, host: str) -> None:
-        """Cut a host's power: nothing runs there any more, and nothing answers for its address."""
+        """Power off a host without shutdown."""
         self.machines[host].kill()
         network.set_link(self.name, host, up=False)
 
     def boot(self, host: str) -> None:
-        """Boot a host that was killed and wait for its sshd; its disk is as it was left."""
+        """Boot a killed host with its old disk and wait for sshd."""
         network.set_link(self.name, host, up=True)
         self.machines[host].attach_disk()
         self.machines[host].boot()
         self.wait_for_ssh(host)
 
     def down(self) -> None:
-        """Remove every trace of this lab but the image."""
+        """Remove everything of this lab except the image."""
         with self._lock():
             self._remove()
 
@@ -103,7 +103,7 @@ class Lab:
         (self.home / ".ssh/known_hosts").write_text("".join(machine.host_key() for machine in self.machines.values()))
 
     def command(self, *command: str) -> list[str]:
-        """The command that runs `command` at the operator's place."""
+        """The command line that runs `command` in the operator's namespace."""
         home = pwd.getpwuid(os.geteuid()).pw_dir  # ssh asks the password file for it, not $HOME
         script = f'mount --bind "{self.home}/.ssh" "{home}/.ssh" && exec "$@"'
         Path(home, ".ssh").mkdir(mode=0o700, exist_ok=True)
@@ -125,7 +125,7 @@ class Lab:
     # Time.
 
     def wait_for_ssh(self, *hosts: str, seconds: float = 30) -> None:
-        """Wait until sshd greets on each of these hosts. Raises RuntimeError."""
+        """Wait until sshd answers on these hosts. Raises RuntimeError."""
         deadline = time.monotonic() + seconds
         for host in hosts:
             while not self._greets(host):

@@ -37,7 +37,7 @@ class Machine:
     # Disk.
 
     def mount(self, authorized_key: str) -> None:
-        """Lay a fresh disk over the image, with the operator's key and this host's name and ssh keys on it."""
+        """Create a fresh overlay over the image, with the operator's key, the host name and host keys."""
         for part in ("upper", "work", "root"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
         self.attach_disk()
@@ -53,7 +53,7 @@ class Machine:
         run("ssh-keygen", "-A", "-f", str(self.root))
 
     def attach_disk(self) -> None:
-        """Mount the disk as it was left, for example after the machine was killed."""
+        """Mount the existing disk, for example after a kill."""
         if not os.path.ismount(self.root):
             layers = f"lowerdir={self.image},upperdir={self.directory / 'upper'},workdir={self.directory / 'work'}"
             run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
@@ -109,7 +109,7 @@ class Machine:
 
     @property
     def leader(self) -> int | None:
-        """Process id, as seen from here, of the host's own process 1."""
+        """Process id of the host's process 1, in the outer namespace."""
         if (supervisor := self.supervisor) is None:
             return None
         with contextlib.suppress(OSError):
@@ -120,7 +120,7 @@ class Machine:
         return None
 
     def kill(self) -> None:
-        """A power cut: every process of the host is gone at once. The disk stays as the kernel has it."""
+        """Power failure: kill every process of the host at once. The disk keeps its state in the page cache."""
         supervisor, leader = self.supervisor, self.leader
         if leader is not None:  # the end of its process 1 is the end of a process namespace
             os.kill(leader, signal.SIGKILL)
@@ -135,13 +135,13 @@ class Machine:
             self._reap(supervisor)
 
     def remove(self) -> None:
-        """Stop the host and remove every trace of it: processes, mount, control groups, disk."""
+        """Stop the host and remove its processes, mount, control groups and disk."""
         self.kill()
         for _ in range(50):
             if not os.path.ismount(self.root):
                 break
             if subprocess.run(["umount", str(self.root)], capture_output=True, check=False).returncode:
-                time.sleep(0.1)  # the last processes of a killed host take a moment to let go
+                time.sleep(0.1)  # the last processes of a killed host take a moment to exit
         for group in self._control_groups():
             if group.is_dir():
                 for path in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
@@ -153,7 +153,7 @@ class Machine:
             raise RuntimeError(f"{self.root} is still in use")
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # Inside, past ssh: for provoking faults and for looking at what a deployment left.
+    # Access without ssh, to inject faults and inspect the host.
 
     def inside(self, command: str, *, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a shell command as root on the host, without ssh."""
@@ -175,5 +175,5 @@ class Machine:
 
 
 def hosts_file() -> str:
-    """What /etc/hosts says on every host, and to the operator."""
+    """The content of /etc/hosts, on every host and for the operator."""
     return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in HOSTS.items())

@@ -1,11 +1,11 @@
-"""Who can reach whom: a namespace for each host, joined by a bridge inside the operator's namespace, and no way out of any.
+"""The network of the lab: one namespace per host, joined by a bridge in the operator's namespace, without outside connection.
 
     operator (172.27.129.1, bridge lab0) --veth-- kube-node1 (172.27.129.105)
                                          --veth-- kube-node2 (172.27.129.111)
                                          --veth-- kube-node3 (172.27.129.112)
 
-The machine's own namespace takes no part: no route, no address and no interface of the lab is visible there, so two labs may
-use the same addresses at once, and a mistake can never reach a stranger's host that happens to have one of them.
+The machine's own namespace has no route, address or interface of the lab, so that two labs may use the same addresses, and a
+mistake cannot reach a real host with one of them.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ BRIDGE = "lab0"
 
 
 def run(*command: str) -> str:
-    """Run a command to its end. Raises RuntimeError with what it said."""
+    """Run a command. Raises RuntimeError with its output."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
@@ -34,12 +34,12 @@ def host_namespace(lab: str, host: str) -> str:
 
 
 def namespaces(lab: str) -> list[str]:
-    """All of this lab's namespaces, whether they are there or not."""
+    """All namespaces of this lab, existing or not."""
     return [operator_namespace(lab), *(host_namespace(lab, host) for host in HOSTS)]
 
 
 def create(lab: str) -> None:
-    """Make the four namespaces and join them. Namespaces of the same lab must have been removed first."""
+    """Create and connect the four namespaces. Namespaces of the same lab must have been removed before."""
     operator = operator_namespace(lab)
     run("ip", "netns", "add", operator)
     run("ip", "-n", operator, "link", "set", "lo", "up")
@@ -57,7 +57,7 @@ def create(lab: str) -> None:
 
 
 def set_link(lab: str, host: str, *, up: bool) -> None:
-    """Pull a host's cable, or put it back."""
+    """Disconnect a host from the network, or reconnect it."""
     run("ip", "-n", operator_namespace(lab), "link", "set", host, "up" if up else "down")
 
 

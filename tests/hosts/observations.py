@@ -1,4 +1,4 @@
-"""What can be seen of hosts from outside: files, services, certificates, and what was on command lines meanwhile."""
+"""Observations of hosts: files, services, certificates, and command lines of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography import x509
 from tests.hosts.network import HOSTS
 from tests.hosts.session import Operator
 
-# What a host's own life changes, and a login.
+# Changed by the running system and by logins.
 _RESTLESS = (
     "proc",
     "sys",
@@ -29,14 +29,14 @@ _RESTLESS = (
 
 
 def files(operator: Operator, host: str, *, data: str = "/var/lib/etcd") -> dict[str, str]:
-    """Every file of a host with mode, owner, size and time, but for what changes by itself and the members' data."""
+    """Mode, owner, size and time of every file of a host, except volatile files and the data of members."""
     pruned = " -o ".join(f"-path /{path}" for path in (*_RESTLESS, data.lstrip("/")))
     listing = operator.machine(host).inside(f"find / \\( {pruned} \\) -prune -o ! -type d -printf '%p|%m %u %g %s %T@ %l\\n'")
     return dict(line.split("|", 1) for line in listing.stdout.splitlines())
 
 
 def down_times(operator: Operator, unit: str = "etcd") -> list[tuple[str, int, int]]:
-    """(host, down, up) of each host's last restart, in that order; microseconds of the one clock that all hosts share."""
+    """(host, down, up) of each host's last restart, in order; microseconds of the shared clock."""
     windows = []
     for host in HOSTS:
         shown = operator.unit(host, unit)
@@ -45,14 +45,14 @@ def down_times(operator: Operator, unit: str = "etcd") -> list[tuple[str, int, i
 
 
 def certificate_addresses(path: Path) -> set[str]:
-    """The IP addresses that a certificate is for."""
+    """The IP addresses in a certificate."""
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return {str(address) for address in names.get_values_for_type(x509.IPAddress)}
 
 
 def private_key_lines(directory: Path) -> set[str]:
-    """The lines of every private key under a directory that tell it from another: any of them seen elsewhere is a leak."""
+    """Distinctive lines of every private key in a directory: any of them seen elsewhere is a leak."""
     lines: set[str] = set()
     for path in directory.rglob("*.pem"):
         text = path.read_text()
@@ -63,7 +63,7 @@ def private_key_lines(directory: Path) -> set[str]:
 
 @contextlib.contextmanager
 def command_lines() -> Iterator[set[str]]:
-    """Every command line of this machine and of its hosts that was to be seen meanwhile."""
+    """Every command line seen on this machine and its hosts during the block."""
     seen: set[str] = set()
     stopping = threading.Event()
 

@@ -1,7 +1,7 @@
-"""The person who deploys: runs commands from a directory of their own, at the place from which the hosts can be reached.
+"""The operator: runs commands from a working directory inside the operator's network namespace.
 
-Every command and all that it said is a line of the transcript, so that a failed test can be read like a session at a terminal.
-The judge of what was deployed is etcd's own `etcdctl`, over mTLS with the certificates that the deployment made.
+Every command and its output is recorded, so that a failed test can be read like a terminal session. The deployed cluster is
+checked with etcd's own `etcdctl`, over mTLS with the certificates of the deployment.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ export ETCD_NODES="{",".join(f"{name}=https://{address}:2380" for name, address 
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a command said, both streams in order of time, and how it ended."""
+class Result:
+    """A finished command: stdout and stderr interleaved, exit code, duration."""
 
     command: str
     output: str
@@ -78,8 +78,8 @@ class Operator:
         stdin: str = "",
         timeout: float = 120,
         env: Mapping[str, str] | None = None,
-    ) -> Said:
-        """Run a command to its end and check how it ended (None: any way)."""
+    ) -> Result:
+        """Run a command and check its exit code (None: not checked)."""
         started = time.monotonic()
         with self.start(*command, env=env) as process:
             try:
@@ -88,11 +88,11 @@ class Operator:
                 process.kill()
                 output, _ = process.communicate()
                 raise AssertionError(f"$ {shlex.join(command)}\n{output}\nstill running after {timeout} s") from None
-        return self._said(command, output, process.returncode, time.monotonic() - started, exit_code)
+        return self._result(command, output, process.returncode, time.monotonic() - started, exit_code)
 
     @contextlib.contextmanager
     def start(self, *command: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
-        """A command that runs meanwhile; it is ended, with what it started, when the block is left."""
+        """Start a command; it and its children are killed at the end of the block."""
         process = subprocess.Popen(
             self.lab.command(*command),
             cwd=self.directory,
@@ -111,8 +111,8 @@ class Operator:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def converse(self, *command: str, answers: Sequence[tuple[str, str]], exit_code: int, timeout: float = 60) -> Said:
-        """Run a command on a terminal and type each answer when its prompt appears. An answer is not in the transcript."""
+    def converse(self, *command: str, answers: Sequence[tuple[str, str]], exit_code: int, timeout: float = 60) -> Result:
+        """Run a command on a terminal and answer its prompts. Answers are not in the transcript."""
         started = time.monotonic()
         pid, terminal = pty.fork()
         if pid == 0:
@@ -136,22 +136,22 @@ class Operator:
             ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         text = output.decode(errors="replace").replace("\r", "")
         assert not pending, f"never asked {pending[0][0]!r}:\n{text}"
-        return self._said(command, text, ended, time.monotonic() - started, exit_code)
+        return self._result(command, text, ended, time.monotonic() - started, exit_code)
 
-    def tercet(self, *arguments: str, exit_code: int | None = 0, **options: Any) -> Said:
+    def tercet(self, *arguments: str, exit_code: int | None = 0, **options: Any) -> Result:
         return self.run(str(TERCET), *arguments, exit_code=exit_code, **options)
 
-    def deploy(self, *arguments: str, exit_code: int | None = 0, **options: Any) -> Said:
+    def deploy(self, *arguments: str, exit_code: int | None = 0, **options: Any) -> Result:
         return self.tercet("deploy", *arguments, exit_code=exit_code, **options)
 
     def on(self, host: str, command: str, *, exit_code: int | None = 0) -> str:
-        """Run a shell command as root on a host, past ssh; what it printed."""
+        """Run a shell command as root on a host, without ssh; returns its output."""
         done = self.machine(host).inside(command)
-        said = self._said(("on", host, command), done.stdout + done.stderr, done.returncode, 0, exit_code)
-        return said.output.strip()
+        result = self._result(("on", host, command), done.stdout + done.stderr, done.returncode, 0, exit_code)
+        return result.output.strip()
 
     def unit(self, host: str, unit: str = "etcd") -> dict[str, str]:
-        """What systemd says of a unit."""
+        """The properties of a unit."""
         shown = self.machine(host).inside(f"systemctl show {unit}").stdout
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
@@ -163,7 +163,7 @@ class Operator:
         return path
 
     def edit(self, change: Callable[[dict[str, Any]], Any]) -> None:
-        """Change what the cluster file says; a section in which nothing is set is an empty one."""
+        """Edit the cluster file; empty sections are empty mappings."""
         path = self.directory / "cluster.yaml"
         settings = {name: {} if value is None else value for name, value in yaml.safe_load(path.read_text()).items()}
         change(settings)
@@ -173,30 +173,30 @@ class Operator:
         """Set fields of a section of the cluster file."""
         self.edit(lambda settings: settings[section].update(fields))
 
-    # The judge.
+    # The reference client.
 
     def client_environment(self) -> dict[str, str]:
-        """What `tercet deploy env` would have a shell export."""
+        """The variables printed by `tercet deploy env`."""
         environment = {}
         for line in self.deploy("env").lines:
             name, value = line.removeprefix("export ").split("=", 1)
             environment[name] = shlex.split(value)[0]
         return environment
 
-    def etcdctl(self, *arguments: str, exit_code: int | None = 0, env: Mapping[str, str] | None = None) -> Said:
-        """The real etcdctl, with the environment that `tercet deploy env` gives."""
+    def etcdctl(self, *arguments: str, exit_code: int | None = 0, env: Mapping[str, str] | None = None) -> Result:
+        """The real etcdctl, with the environment of `tercet deploy env`."""
         environment = {"ETCDCTL_API": "3", **(env if env is not None else self.client_environment())}
         return self.run(str(JUDGES / "etcdctl"), *arguments, exit_code=exit_code, env=environment)
 
     def healthy_lines(self, env: Mapping[str, str] | None = None) -> list[str]:
-        said = self.etcdctl("endpoint", "health", exit_code=None, env=env)
-        return [line for line in said.lines if "is healthy: successfully committed proposal: took = " in line]
+        result = self.etcdctl("endpoint", "health", exit_code=None, env=env)
+        return [line for line in result.lines if "is healthy: successfully committed proposal: took = " in line]
 
     def statuses(self, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
-        """Each host's answer to etcdctl endpoint status, as JSON has it."""
-        said = self.etcdctl("endpoint", "status", "--write-out=json", env=env)
+        """`etcdctl endpoint status` of each host, parsed."""
+        result = self.etcdctl("endpoint", "status", "--write-out=json", env=env)
         by_address = {address: name for name, address in HOSTS.items()}
-        answers = json.loads(said.output)
+        answers = json.loads(result.output)
         return {by_address[answer["Endpoint"].split("//")[-1].split(":")[0]]: answer["Status"] for answer in answers}
 
     def leader(self, env: Mapping[str, str] | None = None) -> str:
@@ -208,18 +208,20 @@ class Operator:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "TERCET", "COLUMNS"))}
         return kept | {"PYTHONPATH": f"{CHECKOUT}/src:{CHECKOUT}", "COLUMNS": "150"} | dict(more or {})
 
-    def _said(self, command: Sequence[str], output: str, ended: int, seconds: float, expected: int | None) -> Said:
-        said = Said(shlex.join(command).replace(str(TERCET), "tercet").replace(str(JUDGES) + "/", ""), output, ended, seconds)
-        text = f"$ {said.command}\n{output.rstrip()}\n[exit {ended}, {seconds:.2f} s]"
+    def _result(self, command: Sequence[str], output: str, ended: int, seconds: float, expected: int | None) -> Result:
+        result = Result(
+            shlex.join(command).replace(str(TERCET), "tercet").replace(str(JUDGES) + "/", ""), output, ended, seconds
+        )
+        text = f"$ {result.command}\n{output.rstrip()}\n[exit {ended}, {seconds:.2f} s]"
         self.transcript += text + "\n"
         self.show(text)
         if expected is not None:
-            assert ended == expected, f"$ {said.command}\n{output}\nexit code {ended}, not {expected}"
-        return said
+            assert ended == expected, f"$ {result.command}\n{output}\nexit code {ended}, not {expected}"
+        return result
 
 
 def release_tarball(directory: Path, version: str = "v3.5.1") -> Path:
-    """A tarball of the shape of etcd's releases, with the real binaries."""
+    """A release tarball with the real binaries."""
     name = f"etcd-{version}-linux-amd64"
     path = directory / f"{name}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as tarball:

@@ -1,4 +1,4 @@
-"""The tutorial's own layout, with upstream etcd as the engine and a login that is not root: one story, in order."""
+"""The layout of a manual deployment, with upstream etcd as the engine and a login with sudo; the tests run in order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NO_CHANGE_SECONDS_MAX = 5
 PAUSE_SECONDS_MAX = 10
 
 
-def test_a_tarball_with_another_sum_is_refused(operator: Operator) -> None:
+def test_a_tarball_with_another_digest_is_rejected(operator: Operator) -> None:
     tarball = release_tarball(operator.directory)
     operator.write("environment.sh", ENVIRONMENT_SH)
     operator.deploy("init", "--from", "environment.sh")
 
-    def as_in_the_tutorial(settings: dict[str, Any]) -> None:
+    def manual_layout(settings: dict[str, Any]) -> None:
         settings["engine"] = {"kind": "etcd", "source": tarball.name, "sha256": "0" * 64}
         settings["ssh"] = {"user": "deployer", "connect_timeout": 3}
         settings["hosts"][2]["ssh"] = {"jump": "root@kube-node1"}
@@ -36,42 +36,42 @@ def test_a_tarball_with_another_sum_is_refused(operator: Operator) -> None:
         settings["service"] = {"user": "k8s"}
         settings["listen"] = {"plain_loopback": True}
 
-    operator.edit(as_in_the_tutorial)
-    said = operator.deploy("apply", "--yes", exit_code=1)
-    assert tarball.name in said
-    assert "sha256" in said.output.lower()
+    operator.edit(manual_layout)
+    result = operator.deploy("apply", "--yes", exit_code=1)
+    assert tarball.name in result
+    assert "sha256" in result.output.lower()
     right = hashlib.sha256(tarball.read_bytes()).hexdigest()
     operator.set("engine", {"sha256": right})
 
 
-def test_plan_says_what_a_listener_without_tls_exposes(operator: Operator) -> None:
-    said = operator.deploy("plan")
-    assert "http://127.0.0.1:2379" in said
-    assert any("127.0.0.1" in line and ("without TLS" in line or "plain" in line) for line in said.lines)
+def test_plan_warns_of_a_plain_listener(operator: Operator) -> None:
+    result = operator.deploy("plan")
+    assert "http://127.0.0.1:2379" in result
+    assert any("127.0.0.1" in line and ("without TLS" in line or "plain" in line) for line in result.lines)
 
 
-def test_apply_gives_three_healthy_lines_from_etcdctl(operator: Operator) -> None:
-    said = operator.deploy("apply", "--yes")
-    assert said.seconds < FIRST_APPLY_SECONDS_MAX
+def test_apply_makes_three_healthy_members(operator: Operator) -> None:
+    result = operator.deploy("apply", "--yes")
+    assert result.seconds < FIRST_APPLY_SECONDS_MAX
     assert len(operator.healthy_lines()) == 3
     assert {status["version"] for status in operator.statuses().values()} == {"3.5.1"}
 
 
-def test_the_host_behind_a_jump_host_was_reached_through_it(operator: Operator) -> None:
+def test_the_jump_host_was_used(operator: Operator) -> None:
     logins = operator.on("kube-node3", "journalctl -u ssh -o cat | grep Accepted").splitlines()
     assert logins
     assert all(f"for deployer from {HOSTS['kube-node1']} " in login for login in logins), logins
 
 
-def test_the_tutorial_s_last_steps_work_on_every_host(operator: Operator) -> None:
+def test_manual_checks_work_on_every_host(operator: Operator) -> None:
     for host, address in HOSTS.items():
         assert "active (running)" in operator.on(host, "systemctl status etcd | grep Active")
-        said = operator.on(
+        result = operator.on(
             host,
             f"ETCDCTL_API=3 /opt/k8s/bin/etcdctl --endpoints=https://{address}:2379 --cacert=/etc/kubernetes/cert/ca.pem "
             "--cert=/etc/etcd/cert/etcd.pem --key=/etc/etcd/cert/etcd-key.pem endpoint health",
         )
-        assert f"https://{address}:2379 is healthy: successfully committed proposal: took = " in said
+        assert f"https://{address}:2379 is healthy: successfully committed proposal: took = " in result
         assert "is healthy" in operator.on(host, "/opt/k8s/bin/etcdctl --endpoints=http://127.0.0.1:2379 endpoint health")
         assert operator.on(host, "stat -c '%a %U' /etc/etcd/cert/etcd-key.pem") == "600 k8s"
         assert operator.on(host, "stat -c '%a %U' /var/lib/etcd") == "700 k8s"
@@ -81,8 +81,8 @@ def test_the_tutorial_s_last_steps_work_on_every_host(operator: Operator) -> Non
 
 def test_a_second_apply_changes_nothing(operator: Operator) -> None:
     before = {host: (files(operator, host), operator.unit(host)["InvocationID"]) for host in HOSTS}
-    said = operator.deploy("apply", "--yes")
-    assert said.seconds < NO_CHANGE_SECONDS_MAX
+    result = operator.deploy("apply", "--yes")
+    assert result.seconds < NO_CHANGE_SECONDS_MAX
     assert {host: (files(operator, host), operator.unit(host)["InvocationID"]) for host in HOSTS} == before
 
 
@@ -105,7 +105,7 @@ def test_a_rolling_restart_loses_no_acknowledged_write(operator: Operator) -> No
     assert written.longest_gap_seconds < PAUSE_SECONDS_MAX
 
 
-def test_a_killed_leader_s_host_loses_no_acknowledged_write(operator: Operator) -> None:
+def test_a_power_failure_of_the_leader_loses_no_acknowledged_write(operator: Operator) -> None:
     env = operator.client_environment()
     victim = operator.leader(env)
     with writing(operator, env) as written:

@@ -1,11 +1,11 @@
-"""The ground that the other tests stand on: three systems that are apart from each other and from everything else."""
+"""The lab itself: three isolated systems."""
 
 from tests.hosts.lab import Lab
 from tests.hosts.network import HOSTS
 from tests.hosts.session import Operator
 
 
-def test_every_host_is_a_running_system_that_the_operator_can_log_in_to(operator: Operator) -> None:
+def test_the_operator_can_log_in_to_every_host(operator: Operator) -> None:
     for host, address in HOSTS.items():
         said = operator.run("ssh", host, "hostname; systemctl is-system-running; hostname -I")
         name, state, addresses = said.lines
@@ -13,7 +13,7 @@ def test_every_host_is_a_running_system_that_the_operator_can_log_in_to(operator
         assert address in addresses.split()
 
 
-def test_nobody_has_a_way_out(operator: Operator) -> None:
+def test_the_lab_has_no_outside_network(operator: Operator) -> None:
     assert "default" not in operator.run("ip", "route").output
     for host in HOSTS:
         assert "default" not in operator.on(host, "ip route; ip -6 route")
@@ -24,7 +24,7 @@ def test_hosts_reach_one_another_by_name(operator: Operator) -> None:
     assert "SSH-2.0" in operator.on("kube-node1", greeting)
 
 
-def test_a_service_stopped_on_one_host_runs_on_on_the_others(operator: Operator) -> None:
+def test_hosts_have_separate_services(operator: Operator) -> None:
     for host in HOSTS:
         operator.on(host, "systemd-run --unit=nap sleep 1000")
     operator.on("kube-node1", "systemctl stop nap")
@@ -32,7 +32,7 @@ def test_a_service_stopped_on_one_host_runs_on_on_the_others(operator: Operator)
     assert operator.on("kube-node3", "systemctl is-active nap") == "active"
 
 
-def test_a_killed_host_comes_back_with_its_disk(operator: Operator) -> None:
+def test_a_killed_host_keeps_its_disk(operator: Operator) -> None:
     lab: Lab = operator.lab
     operator.on("kube-node2", "echo kept >/var/lib/kept && sync")
     lab.kill("kube-node2")
@@ -42,7 +42,7 @@ def test_a_killed_host_comes_back_with_its_disk(operator: Operator) -> None:
     assert operator.run("ssh", "kube-node2", "cat /var/lib/kept").output.strip() == "kept"
 
 
-def test_sudo_asks_ops_for_the_password_and_deployer_for_nothing(operator: Operator) -> None:
+def test_sudo_requires_a_password_only_from_ops(operator: Operator) -> None:
     assert "password is required" in operator.run("ssh", "ops@kube-node1", "sudo -n id -u", exit_code=1)
     said = operator.run("ssh", "ops@kube-node1", "sudo -S -p '' id -u", stdin="lab password\n")
     assert said.output.strip() == "0"

@@ -1,4 +1,4 @@
-"""From environment.sh to three healthy members of tercet, and what may happen to them then: one story, in order."""
+"""The life of a tercet cluster, from environment.sh to destroy; the tests run in order."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def test_init_writes_a_cluster_file_from_environment_sh(operator: Operator) -> N
     operator.set("ssh", {"connect_timeout": 3})
 
 
-def test_plan_shows_what_would_change_and_touches_nothing(operator: Operator) -> None:
+def test_plan_shows_the_changes_and_makes_none(operator: Operator) -> None:
     before = {host: files(operator, host) for host in HOSTS}
-    said = operator.deploy("plan")
+    result = operator.deploy("plan")
     for host in HOSTS:
-        assert host in said
-    assert "/etc/systemd/system/etcd.service" in said
-    assert "+ExecStart=" in said.output.replace("+ ", "+")
-    assert "PRIVATE KEY" not in said
+        assert host in result
+    assert "/etc/systemd/system/etcd.service" in result
+    assert "+ExecStart=" in result.output.replace("+ ", "+")
+    assert "PRIVATE KEY" not in result
     assert {host: files(operator, host) for host in HOSTS} == before
 
 
-def test_apply_gives_three_healthy_lines_from_etcdctl(operator: Operator) -> None:
+def test_apply_makes_three_healthy_members(operator: Operator) -> None:
     with command_lines() as seen:
-        said = operator.deploy("apply", "--yes")
-    assert said.seconds < FIRST_APPLY_SECONDS_MAX
+        result = operator.deploy("apply", "--yes")
+    assert result.seconds < FIRST_APPLY_SECONDS_MAX
     assert len(operator.healthy_lines()) == 3
-    assert "PRIVATE KEY" not in said
+    assert "PRIVATE KEY" not in result
     secrets = private_key_lines(operator.directory)
     assert secrets
     assert not [line for line in seen if any(secret in line for secret in secrets)]
@@ -63,13 +63,13 @@ def test_apply_gives_three_healthy_lines_from_etcdctl(operator: Operator) -> Non
 
 def test_a_second_apply_changes_nothing(operator: Operator) -> None:
     before = {host: (files(operator, host), operator.unit(host)["InvocationID"]) for host in HOSTS}
-    said = operator.deploy("apply", "--yes")
-    assert said.seconds < NO_CHANGE_SECONDS_MAX
+    result = operator.deploy("apply", "--yes")
+    assert result.seconds < NO_CHANGE_SECONDS_MAX
     assert {host: (files(operator, host), operator.unit(host)["InvocationID"]) for host in HOSTS} == before
     assert "nothing to do" in operator.deploy("plan").output.lower()
 
 
-def test_the_unit_is_as_one_would_write_it_by_hand(operator: Operator) -> None:
+def test_the_unit_has_the_expected_properties(operator: Operator) -> None:
     for host in HOSTS:
         unit = operator.unit(host)
         assert unit["UnitFileState"] == "enabled"
@@ -79,7 +79,7 @@ def test_the_unit_is_as_one_would_write_it_by_hand(operator: Operator) -> None:
         assert "network-online.target" in unit["After"].split()
 
 
-def test_every_host_has_a_certificate_of_its_own_and_the_authorities_keys_stay_at_home(operator: Operator) -> None:
+def test_every_host_has_its_own_certificate_and_ca_keys_stay_local(operator: Operator) -> None:
     authority_keys = list((operator.directory / "pki").rglob("*ca-key.pem"))
     assert {key.name for key in authority_keys} == {"ca-key.pem", "peer-ca-key.pem"}
     assert {key.stat().st_mode & 0o777 for key in authority_keys} == {0o600}
@@ -100,20 +100,20 @@ def test_every_host_has_a_certificate_of_its_own_and_the_authorities_keys_stay_a
     assert not set.intersection(*keys.values()) - {"-"}
 
 
-def test_nobody_listens_without_tls(operator: Operator) -> None:
+def test_every_listener_uses_tls(operator: Operator) -> None:
     for host, address in HOSTS.items():
         for place in (f"{address}:2379", "127.0.0.1:2379", f"{address}:2380"):
             probe = f"import urllib.request; print(urllib.request.urlopen('http://{place}/health', timeout=2).status)"
             assert operator.on(host, f'python3 -c "{probe}" 2>&1 || true') != "200", place
 
 
-def test_a_client_without_a_certificate_is_turned_away(operator: Operator) -> None:
+def test_a_client_without_a_certificate_is_rejected(operator: Operator) -> None:
     env = operator.client_environment()
-    stranger = {name: value for name, value in env.items() if name not in ("ETCDCTL_CERT", "ETCDCTL_KEY")}
-    operator.etcdctl("--dial-timeout=2s", "--command-timeout=3s", "put", "stranger", "1", exit_code=1, env=stranger)
+    anonymous = {name: value for name, value in env.items() if name not in ("ETCDCTL_CERT", "ETCDCTL_KEY")}
+    operator.etcdctl("--dial-timeout=2s", "--command-timeout=3s", "put", "anonymous", "1", exit_code=1, env=anonymous)
 
 
-def test_status_and_health_say_what_etcdctl_says(operator: Operator) -> None:
+def test_status_and_health_agree_with_etcdctl(operator: Operator) -> None:
     health = operator.deploy("health")
     assert len([line for line in health.lines if "is healthy: successfully committed proposal: took = " in line]) == 3
     status = operator.deploy("status")
@@ -124,14 +124,14 @@ def test_status_and_health_say_what_etcdctl_says(operator: Operator) -> None:
     assert member
 
 
-def test_env_serves_one_member_or_all(operator: Operator) -> None:
+def test_env_for_one_member_and_for_all(operator: Operator) -> None:
     one = operator.deploy("env", "kube-node2")
     assert "https://172.27.129.111:2379" in one
     assert "172.27.129.105" not in one
     assert len(operator.client_environment()["ETCDCTL_ENDPOINTS"].split(",")) == 3
 
 
-def test_logs_of_one_host_and_of_all(operator: Operator) -> None:
+def test_logs_of_one_member_and_of_all(operator: Operator) -> None:
     every = operator.deploy("logs")
     for host in HOSTS:
         assert host in every
@@ -140,11 +140,11 @@ def test_logs_of_one_host_and_of_all(operator: Operator) -> None:
     assert "kube-node2" not in {line.split()[0] for line in one.lines if line}
 
 
-def test_ssh_opens_a_shell_on_a_host(operator: Operator) -> None:
+def test_ssh_runs_a_command_on_a_host(operator: Operator) -> None:
     assert "kube-node3" in operator.deploy("ssh", "kube-node3", "--", "hostname")
 
 
-def test_a_changed_flag_is_a_diff_and_goes_to_one_member_at_a_time_leader_last(operator: Operator) -> None:
+def test_a_changed_flag_is_applied_to_one_member_at_a_time_leader_last(operator: Operator) -> None:
     operator.set("flags", {"heartbeat-interval": "150"})
     plan = operator.deploy("plan")
     added = [line for line in plan.lines if "--heartbeat-interval" in line and "+" in line.split("--heartbeat")[0]]
@@ -177,7 +177,7 @@ def test_a_rolling_restart_loses_no_acknowledged_write(operator: Operator) -> No
     assert written.longest_gap_seconds < PAUSE_SECONDS_MAX
 
 
-def test_a_killed_leader_s_host_loses_no_acknowledged_write(operator: Operator) -> None:
+def test_a_power_failure_of_the_leader_loses_no_acknowledged_write(operator: Operator) -> None:
     env = operator.client_environment()
     victim = operator.leader(env)
     with writing(operator, env) as written:
@@ -194,19 +194,19 @@ def test_a_killed_leader_s_host_loses_no_acknowledged_write(operator: Operator) 
     operator.deploy("health")
 
 
-def test_with_one_member_down_nothing_that_stops_another_is_done(operator: Operator) -> None:
+def test_with_one_member_down_no_other_is_restarted(operator: Operator) -> None:
     operator.set("flags", {"heartbeat-interval": "160"})
     env = operator.client_environment()
     operator.on("kube-node2", "systemctl stop etcd")
     before = {host: operator.unit(host)["InvocationID"] for host in ("kube-node1", "kube-node3")}
-    said = operator.deploy("restart", exit_code=1)
-    assert "kube-node2" in said
+    result = operator.deploy("restart", exit_code=1)
+    assert "kube-node2" in result
     assert {host: operator.unit(host)["InvocationID"] for host in before} == before
-    operator.deploy("apply", "--yes")  # starts the one that is down, first
+    operator.deploy("apply", "--yes")  # starts the stopped member first
     assert len(operator.healthy_lines(env)) == 3
 
 
-def test_destroy_asks_first_and_then_leaves_nothing_behind(operator: Operator) -> None:
+def test_destroy_asks_for_confirmation_and_leaves_nothing(operator: Operator) -> None:
     operator.deploy("destroy", stdin="no\n", exit_code=1)
     assert len(operator.healthy_lines()) == 3
     operator.deploy("destroy", "--yes")
@@ -217,7 +217,7 @@ def test_destroy_asks_first_and_then_leaves_nothing_behind(operator: Operator) -
         assert operator.on(host, "pgrep -u etcd || true") == ""
 
 
-def test_no_private_key_was_ever_shown(operator: Operator) -> None:
+def test_no_private_key_is_in_the_output_or_the_journals(operator: Operator) -> None:
     secrets = private_key_lines(operator.directory)
     assert not [secret for secret in secrets if secret in operator.transcript]
     for host in HOSTS:

@@ -1,11 +1,10 @@
-"""A client that never stops writing, and remembers what was promised to it.
+"""A client that writes continuously and records the acknowledged writes.
 
-    python -m tests.hosts.writer     # endpoints and certificates from ETCDCTL_*, as etcdctl has them; ends when stdin is closed
+    python -m tests.hosts.writer     # endpoints and certificates from ETCDCTL_*, like etcdctl; exits when stdin is closed
 
-grpcio, not our own client, writes one new key after another at one member until that member fails, then at the next. An answer
-is a line on stdout (`key revision milliseconds-since-start`); a write without an answer may have happened or not, and is never
-repeated.
-`writing` runs it beside a block of a test; `Written.lost` asks every member afterwards.
+It uses grpcio, not our own client, and puts one new key after another to one member until that member fails, then to the next.
+An acknowledgement is a line on stdout (`key revision milliseconds-since-start`); an unacknowledged write is never repeated.
+`writing` runs it during a block of a test; `Written.lost` then checks every member.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Written:
         return max((later - earlier for earlier, later in itertools.pairwise(self.times)), default=0.0)
 
     def lost(self, operator: Operator, env: Mapping[str, str]) -> list[str]:
-        """Acknowledged keys that any member does not have, with the revision and the value that were promised."""
+        """Acknowledged keys missing on any member, with the acknowledged revision and value."""
         missing: list[str] = []
         for endpoint in env["ETCDCTL_ENDPOINTS"].split(","):
             arguments = ("get", "--prefix", self.prefix, "--consistency=s", "--write-out=json")
