@@ -63,6 +63,8 @@ class Agreement:
         self._apply_committed(replica.raft)
         if replica.raft.role is Role.LEADER:
             self._check_pending_changes(replica.raft)
+        elif replica.raft.role is not Role.FOLLOWER:
+            self._check_candidate(replica.raft)
         applied = replica.applied_index
         if applied != self._applied.get(member.id) and not replica.is_database_ahead:
             self._applied[member.id] = applied
@@ -86,6 +88,12 @@ class Agreement:
         members, learners = set(membership.members), {one.id for one in membership.sorted() if one.is_learner}
         require(set(confchange.members(conf_state)) == members, "raft and membership differ", raft.id, conf_state, members)
         require(set(conf_state.learners) == learners, "raft and membership differ in learners", raft.id, conf_state, learners)
+
+    def _check_candidate(self, raft: Raft) -> None:
+        """A member campaigns in the configuration that is in force: it has applied every committed change."""
+        for index in range(max(raft.applied_index + 1, raft.log.first_index), raft.commit_index + 1):
+            is_change = raft.log.entry(index).type != EntryType.NORMAL
+            require(not is_change, "a candidate has not applied a committed change", raft.id, index, raft.applied_index)
 
     def _check_pending_changes(self, raft: Raft) -> None:
         """A leader proposes a change of membership only after it has applied the last one (thesis §4.1)."""

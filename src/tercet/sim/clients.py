@@ -69,6 +69,11 @@ class Clients:
             for key in self._workload.keys:
                 self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
 
+    def burst(self, server: Server) -> None:
+        """Send several puts at once."""
+        for _ in range(self._random.randint(3, 20)):
+            self._send(-1, server, self._workload.draw_put(-1, self._clock.now))
+
     def _schedule(self, client: int, server: Server) -> None:
         self._clock.after(self._random.randint(0, TICK), lambda: self._act(client, server))
 
@@ -78,16 +83,12 @@ class Clients:
         if self._random.random() < 0.2:
             server = self._random.choice(self._servers)
         if self._random.random() < _BURST_CHANCE:
-            for _ in range(self._random.randint(3, 20)):
-                self._send(client, server, self._workload.draw_put(client, self._clock.now), is_alone=False)
+            self.burst(server)
         if not self._send(client, server, self._workload.draw(client, self._clock.now)):
             self._schedule(client, self._random.choice(self._servers))
 
-    def _send(self, client: int, server: Server, operation: Operation, *, is_alone: bool = True) -> bool:
-        """Returns whether the server accepted it; from then on the operation is part of the history.
-
-        is_alone: the client does nothing else until it has the reply.
-        """
+    def _send(self, client: int, server: Server, operation: Operation) -> bool:
+        """Returns whether the server accepted it; from then on the operation is part of the history."""
         is_done = False
 
         def done(error: StatusError | None) -> None:
@@ -97,7 +98,7 @@ class Clients:
             is_done = True
             self._running -= 1
             self._record(server, operation, error)
-            if is_alone and client >= 0:
+            if client >= 0:
                 self._schedule(client, server if error is None else self._random.choice(self._servers))
 
         if not server.request(operation, done):

@@ -21,6 +21,7 @@ class Faults:
     delay: float = 0.02  # of a message: by up to three seconds
     cut: float = 0.025  # some links begin to lose everything
     cut_leader: float = 0.4  # of a cut: the leader is cut off from all other members
+    usurp: float = 0.008  # a leader is cut off with many requests, and returns when its successor crashes
     mend: float = 0.08  # all cut links work again
     crash: float = 0.025  # a member loses its memory and what it has not synced
     kill: float = 0.012  # a member's process ends; what it has written stays in the page cache

@@ -37,6 +37,7 @@ from tercet.sim.network import Packet
 from tercet.sim.process import Process
 from tercet.sim.recovery import LOG_DIRECTORY, recover
 from tercet.sim.requests import Done, submit
+from tercet.sim.slices import Slices
 from tercet.sim.transport import SimulatedTransport
 from tercet.storage.wal import WAL
 
@@ -54,6 +55,7 @@ class SimulatedMember:
         self.is_removed = False
         self._random = random
         self._environment = environment
+        self._slices = Slices(self.process, random)
         self._disk = Disk(random, environment.faults)
         self.backend = self.make_backend(self._disk)
         self._log_store: SimulatedLogStore | None = None
@@ -238,7 +240,7 @@ class SimulatedMember:
         def begin() -> None:
             assert self.replica is not None
             try:
-                submit(self.replica, operation, reply, self._environment.committed)
+                submit(self.replica, operation, reply, committed=self._environment.committed, slices=self._slices)
             except StatusError as error:
                 reply(error)
 

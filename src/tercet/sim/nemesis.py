@@ -4,7 +4,7 @@ transfers of leadership, compactions and changes of membership.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
@@ -40,6 +40,7 @@ class Nemesis:
         self._members = members
         self._newest_id = len(members)
         self._joint_changes = joint_changes
+        self.burst: Callable[[SimulatedMember], None] = lambda member: None  # sends many requests to a member
         network.faults = faults
 
     def start(self) -> None:
@@ -66,6 +67,8 @@ class Nemesis:
             self._cut()
         for member in self._members:
             self._disturb(member)
+        if self._happens(self.faults.usurp):
+            self._usurp()
         if self._happens(self.faults.reconfigure):
             self._reconfigure(self._random.choice(self._members))
 
@@ -75,6 +78,23 @@ class Nemesis:
             self._network.cut_off(self._random.choice(leaders))
         else:
             self._network.cut([member.id for member in self._members])
+
+    def _usurp(self) -> None:
+        """Cut off a leader whose clients go on, and some time later crash its successor as the deposed one returns."""
+        deposed = next((member for member in self._members if member.replica is not None and member.replica.is_leader), None)
+        if deposed is None:
+            return
+        self._network.cut_off(deposed.id)
+        self.burst(deposed)
+        self._clock.after(self._random.randint(12, 25) * TICK, self._return_of_the_deposed)
+
+    def _return_of_the_deposed(self) -> None:
+        if self.faults is NONE:
+            return
+        for member in self._members:
+            if member.replica is not None and member.replica.is_leader:
+                member.crash()
+        self._network.mend()
 
     def _disturb(self, member: SimulatedMember) -> None:
         faults = self.faults

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from tercet import errors
 from tercet.errors import RequestError, StatusError, require
-from tercet.mvcc import is_read_only, whole_answer
+from tercet.mvcc import is_read_only
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import request_cost
 from tercet.replica.replica import Replica
 from tercet.sim.history import Kind, Operation
+from tercet.sim.slices import Slices
 
 Done = Callable[[StatusError | None], None]
 Committed = Callable[[], int]
@@ -28,16 +29,16 @@ _FIELDS: Final[dict[type, tuple[str, Any]]] = {
 }
 
 
-def submit(replica: Replica, operation: Operation, done: Done, committed: Committed) -> None:
+def submit(replica: Replica, operation: Operation, done: Done, *, committed: Committed, slices: Slices) -> None:
     """Send to `replica`; `done` is called once, with None when the result is in `operation`, or with the error.
 
     Raises StatusError where the replica refuses at once; then nothing was done and `done` is not called.
     """
     request = message_of(operation)
     if isinstance(request, rpc_pb2.RangeRequest) or (isinstance(request, rpc_pb2.TxnRequest) and is_read_only(request)):
-        _read(replica, operation, request, done, committed)
+        _read(replica, operation, request, done, committed, slices)
     else:
-        _write(replica, operation, request, done)
+        _write(replica, operation, request, done, slices)
 
 
 def message_of(operation: Operation) -> Any:
@@ -63,20 +64,21 @@ def message_of(operation: Operation) -> Any:
 # --- reads
 
 
-def _read(replica: Replica, operation: Operation, request: Any, done: Done, committed: Committed) -> None:
+def _read(replica: Replica, operation: Operation, request: Any, done: Done, committed: Committed, slices: Slices) -> None:
     committed_at_call = committed()
 
     def respond(error: StatusError | None) -> None:
-        if error is None:
-            applied = replica.applied_index
-            require(
-                operation.is_serializable or applied >= committed_at_call,
-                "a linearizable read misses what was committed when it began",
-                applied,
-                committed_at_call,
-            )
-            error = _read_now(replica, operation, request)
-        done(error)
+        if error is not None:
+            done(error)
+            return
+        applied = replica.applied_index
+        require(
+            operation.is_serializable or applied >= committed_at_call,
+            "a linearizable read misses what was committed when it began",
+            applied,
+            committed_at_call,
+        )
+        _read_now(replica, operation, request, done, slices)
 
     if operation.is_serializable:
         respond(None)
@@ -84,44 +86,57 @@ def _read(replica: Replica, operation: Operation, request: Any, done: Done, comm
         replica.read(respond)
 
 
-def _read_now(replica: Replica, operation: Operation, request: Any) -> RequestError | None:
+def _read_now(replica: Replica, operation: Operation, request: Any, done: Done, slices: Slices) -> None:
     store = replica.store
     operation.revision = store.revision
-    try:
+
+    def respond(response: bytes | StatusError) -> None:
+        if isinstance(response, StatusError):
+            done(response)
+            return
         if isinstance(request, rpc_pb2.TxnRequest):
-            operation.response = rpc_pb2.TxnResponse.FromString(whole_answer(store.read_txn(request)))
-            return None
-        response = rpc_pb2.RangeResponse.FromString(whole_answer(store.range(request)))
+            operation.response = rpc_pb2.TxnResponse.FromString(response)
+        else:
+            operation.response = rpc_pb2.RangeResponse.FromString(response)
+            operation.took_effect = True
+            for kv in operation.response.kvs[:1]:
+                operation.found, operation.mod_revision = kv.value, kv.mod_revision
+        done(None)
+
+    try:
+        answer = store.read_txn(request) if isinstance(request, rpc_pb2.TxnRequest) else store.range(request)
     except RequestError as error:
-        return error
-    operation.response = response
-    operation.took_effect = True
-    if response.kvs:
-        operation.found = response.kvs[0].value
-        operation.mod_revision = response.kvs[0].mod_revision
-    return None
+        done(error)
+        return
+    slices.finish(answer, store, respond)
 
 
 # --- writes
 
 
-def _write(replica: Replica, operation: Operation, request: Any, done: Done) -> None:
+def _write(replica: Replica, operation: Operation, request: Any, done: Done, slices: Slices) -> None:
     field, response_type = _FIELDS[type(request)]
     if not replica.quota.allows(request_cost(field, request)):
         replica.raise_no_space()
         raise errors.NO_SPACE
 
-    def respond(outcome: Outcome) -> None:
+    def applied(outcome: Outcome) -> None:
         # The header of a real response is made at this point too: while the entry is applied.
         operation.revision = replica.revision
         if isinstance(outcome, StatusError):
             done(outcome)
+        else:
+            slices.finish(outcome, replica.store, respond)
+
+    def respond(response: bytes | StatusError) -> None:
+        if isinstance(response, StatusError):
+            done(response)
             return
-        operation.response = response_type.FromString(whole_answer(outcome))
+        operation.response = response_type.FromString(response)
         operation.took_effect = _has_effect(operation)
         done(None)
 
-    replica.propose(field, request.SerializeToString(), request, respond)
+    replica.propose(field, request.SerializeToString(), request, applied)
 
 
 def _has_effect(operation: Operation) -> bool:

@@ -103,6 +103,7 @@ class Simulator:
             joint_changes=self.settings.joint_changes,
         )
         self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
+        self.nemesis.burst = self.clients.burst
         for member in self.members:
             member.start()
         self.clients.start()
