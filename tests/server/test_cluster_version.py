@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from tercet.server.cluster_version import decide
+from tercet.errors import ConfigError
+from tercet.replica.replica import Replica
+from tercet.server.cluster_version import check_compatible, check_own_version, decide, stop_below_cluster_version
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,51 @@ def test_the_version_follows_the_members_and_a_downgrade(
     versions: list[str | None], current: str | None, target: str | None, expected: str | None
 ) -> None:
     assert decide(dict(enumerate(versions)), current, target) == expected
+
+
+def test_a_member_does_not_run_below_the_cluster_version() -> None:
+    check_own_version(None)
+    check_own_version("3.7.0")
+    check_own_version("3.6.0")
+    with pytest.raises(ConfigError, match="invalid downgrade; server version is lower than determined cluster version"):
+        check_own_version("3.8.0")
+
+
+@pytest.mark.parametrize(
+    ("clusters", "problem"),
+    [
+        (["3.7.0"], ""),
+        (["3.6.0", None], ""),
+        (["not_decided", "3.7.0"], ""),
+        (["3.8.0"], "cluster version 3.8.0 of member 0 is too high"),
+        (["3.7.0", "3.8.0"], "too high"),
+        (["2.3.0"], "too low"),
+        ([None, None], "no member reported a cluster version"),
+        (["not_decided"], "no member reported a cluster version"),
+    ],
+)
+def test_a_member_joins_only_a_cluster_of_a_supported_version(clusters: list[str | None], problem: str) -> None:
+    versions = {number: version and {"etcdcluster": version} for number, version in enumerate(clusters)}
+    if problem:
+        with pytest.raises(ConfigError, match=f"incompatible with current running cluster: .*{problem}"):
+            check_compatible(versions, 99)  # type: ignore[arg-type]
+    else:
+        check_compatible(versions, 99)  # type: ignore[arg-type]
+
+
+def test_a_running_member_stops_when_the_cluster_version_rises_above_its_own() -> None:
+    membership = SimpleNamespace(cluster_version="3.7.0")
+    failures: list[ConfigError] = []
+
+    async def scenario() -> None:
+        replica = cast(Replica, SimpleNamespace(membership=membership))
+        watching = asyncio.create_task(stop_below_cluster_version(replica, failures.append))
+        await asyncio.sleep(0)
+        assert not watching.done()
+        membership.cluster_version = "3.8.0"
+        await asyncio.wait_for(watching, 5)
+
+    asyncio.run(scenario())
+    assert [str(failure).partition(":")[0] for failure in failures] == [
+        "invalid downgrade; server version is lower than determined cluster version"
+    ]

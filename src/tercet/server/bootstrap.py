@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,12 +24,16 @@ from tercet.errors import ConfigError
 from tercet.peer import ClusterView, NoAnswer
 from tercet.replica.identity import cluster_id, member_id
 from tercet.replica.membership import Member, hex_id
+from tercet.server.cluster_version import check_compatible
 
 RESOLVE_SECONDS_MAX: Final = 30.0
 
 InitialCluster = Mapping[str, tuple[str, ...]]
 FetchMembers = Callable[[list[str]], Awaitable[ClusterView]]
 """Fetches the cluster's members from the first peer URL that answers. Raises NoAnswer."""
+
+FetchVersions = Callable[[Mapping[int, Sequence[str]]], Awaitable[dict[int, dict[str, str] | None]]]
+"""Fetches the /version objects of members by their peer URLs; None for a member that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,9 @@ async def bootstrap_new(name: str, cluster: InitialCluster, token: str, fetch: F
     return bootstrap
 
 
-async def bootstrap_existing(name: str, cluster: InitialCluster, fetch: FetchMembers) -> Bootstrap:
+async def bootstrap_existing(
+    name: str, cluster: InitialCluster, fetch: FetchMembers, fetch_versions: FetchVersions
+) -> Bootstrap:
     """First start in an existing cluster. Raises ConfigError, with etcd's texts, if flags and cluster do not agree."""
     own_urls = cluster[name]
     urls = sorted(url for one, its in cluster.items() if one != name for url in its)
@@ -88,6 +94,7 @@ async def bootstrap_existing(name: str, cluster: InitialCluster, fetch: FetchMem
     existing = [Member.from_json(one) for one in view.members]
     own = await _match(own_urls, cluster, existing, view.cluster_id)
     _check_not_started(own.id, view.members)
+    check_compatible(await fetch_versions({member.id: member.peer_urls for member in existing if member.id != own.id}), own.id)
     members = tuple(replace(member, name=name) if member.id == own.id else member for member in existing)
     return Bootstrap(own.id, view.cluster_id, members)
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from tercet.errors import StatusError
+from tercet.errors import ConfigError, StatusError
 from tercet.proto import internal_pb2
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Replica
@@ -35,6 +35,52 @@ async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None
         if replica.is_leader:
             await _update(replica, fetch)
         await _wait_for_change_of_leader(replica, MONITOR_SECONDS)
+
+
+async def stop_below_cluster_version(replica: Replica, stop: Callable[[ConfigError], None]) -> None:
+    """Stop the member if the cluster version rises above its own version. Runs until then or until cancelled."""
+    while True:
+        try:
+            check_own_version(replica.membership.cluster_version)
+        except ConfigError as error:
+            stop(error)
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def check_own_version(cluster_version: str | None) -> None:
+    """A member must support the features of its cluster. Raises ConfigError with etcd's text (mustDetectDowngrade)."""
+    if cluster_version is not None and parse(cluster_version)[:2] > parse(ETCD_VERSION)[:2]:
+        raise ConfigError(
+            "invalid downgrade; server version is lower than determined cluster version: "
+            f"this member speaks {ETCD_VERSION}, the cluster {cluster_version}"
+        )
+
+
+def check_compatible(versions: Mapping[int, Mapping[str, str] | None], own_id: int) -> None:
+    """Before joining a cluster: at least one member must report a cluster version that this member supports, and none another.
+
+    versions: the /version objects of the members, None where one did not answer.
+    Raises ConfigError with etcd's text (isCompatibleWithVers).
+    """
+    lowest, highest = parse(MIN_CLUSTER_VERSION), (*parse(ETCD_VERSION)[:2], 0)
+    supported = False
+    for member_id, answer in versions.items():
+        if answer is None or member_id == own_id:
+            continue
+        try:
+            version = parse(answer.get("etcdcluster", ""))
+        except ValueError:
+            continue  # not decided yet
+        if not lowest <= version <= highest:
+            problem = "too low" if version < lowest else "too high"
+            raise ConfigError(
+                f"incompatible with current running cluster: the cluster version {answer['etcdcluster']} "
+                f"of member {hex_id(member_id)} is {problem} for version {ETCD_VERSION}"
+            )
+        supported = True
+    if not supported:
+        raise ConfigError("incompatible with current running cluster: no member reported a cluster version")
 
 
 async def _update(replica: Replica, fetch: FetchVersion) -> None:

@@ -70,7 +70,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
             ended.set_result(reason)
 
     def on_failure(error: BaseException) -> None:
-        detail = None if isinstance(error, StorageFailure | OSError) else error
+        detail = None if isinstance(error, StorageFailure | ConfigError | OSError) else error
         logger.critical("stopping the member after a failure: %s", error, exc_info=detail)
         end(1)
 

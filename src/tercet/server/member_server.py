@@ -25,7 +25,7 @@ from tercet.rpc import Handler
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
 from tercet.server.client_listeners import ClientListeners, make_health
-from tercet.server.cluster_version import monitor_cluster_version
+from tercet.server.cluster_version import check_own_version, monitor_cluster_version, stop_below_cluster_version
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
@@ -98,6 +98,7 @@ class MemberServer:
             observe_commit=metrics.commit_seconds.observe,
         )
         member = self._make_member(opened, paths, metrics)
+        check_own_version(member.replica.membership.cluster_version)
         monitor = EventLoopMonitor()
         monitor.start()
         self._closing.callback(monitor.stop)
@@ -166,7 +167,7 @@ class MemberServer:
         check = check_local_member if config.initial_cluster_state == "existing" else check_initial_members
         await asyncio.get_running_loop().run_in_executor(None, check, config, named, resolve)
         if config.initial_cluster_state == "existing":
-            return await bootstrap_existing(config.name, members, client.members)
+            return await bootstrap_existing(config.name, members, client.members, client.versions_of)
         return await bootstrap_new(config.name, members, config.initial_cluster_token, client.members)
 
     def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
@@ -262,8 +263,12 @@ class MemberServer:
             versions = found[other.id]
             return versions.get("etcdserver") if versions else None
 
-        task = asyncio.get_running_loop().create_task(monitor_cluster_version(member.replica, fetch))
-        self._closing.push_async_callback(_cancelled, task)
+        loop = asyncio.get_running_loop()
+        for work in (
+            monitor_cluster_version(member.replica, fetch),
+            stop_below_cluster_version(member.replica, member.fail),
+        ):
+            self._closing.push_async_callback(_cancelled, loop.create_task(work))
 
     # --- the end
 
