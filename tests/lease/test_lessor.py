@@ -34,7 +34,7 @@ def test_the_order_of_refusals(lessor: Lessor) -> None:
             lessor.grant(lease, ttl)
         assert caught.value is error
     with pytest.raises(RequestError) as caught:
-        lessor.revoke(8, lambda keys: None)
+        lessor.revoke(8)
     assert caught.value is LEASE_NOT_FOUND
 
 
@@ -97,7 +97,7 @@ def test_a_clock_hears_what_happens(lessor: Lessor) -> None:
     lessor.listener = Clock()
     lessor.grant(7, 10)
     lessor.checkpoint(7, 5)
-    lessor.revoke(7, lambda keys: None)
+    lessor.revoke(7)
     assert heard == ["granted 7", "checkpointed 7 5", "revoked 7"]
 
 
@@ -111,7 +111,7 @@ def test_a_revoke_that_leaves_keys_is_our_bug(lessor: Lessor) -> None:
     lessor.grant(7, 10)
     lessor.attach(b"k", 7)
     with pytest.raises(InvariantViolation, match="still holds keys"):
-        lessor.revoke(7, lambda keys: None)
+        lessor.revoke(7)
 
 
 @pytest.mark.parametrize("value", [b"\xff", stored_pb2.Lease(ID=8, TTL=5).SerializeToString(), b""])

@@ -72,7 +72,8 @@ class Member:
         return self._apply(self.store.txn(request))
 
     def _revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> bytes:
-        self.lessor.revoke(request.ID, lambda keys: self._apply(self.store.delete_keys(iter(keys))))
+        self._apply(self.store.delete_keys(self.lessor.keys_of(request.ID)))
+        self.lessor.revoke(request.ID)
         return b""
 
     def _answer(self, answer: bytes | Answer) -> bytes:

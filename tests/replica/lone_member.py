@@ -115,9 +115,11 @@ class LoneMember:
     def turn(self) -> None:
         """End the turn, and the turns that it schedules."""
         self.replica.flush()
-        while "schedule_flush" in self.calls:
-            self.calls.remove("schedule_flush")
-            self.replica.flush()
+        while {"schedule_flush", "schedule_apply"}.intersection(self.calls):
+            for name, act in (("schedule_flush", self.replica.flush), ("schedule_apply", self.replica.apply)):
+                if name in self.calls:
+                    self.calls.remove(name)
+                    act()
 
     def settle(self) -> None:
         """Run turns and writes until there is nothing to do."""
@@ -162,6 +164,9 @@ class LoneMember:
     def flush_now(self) -> None: ...
 
     def flush_replies(self) -> None: ...
+
+    def schedule_apply(self) -> None:
+        self.calls.append("schedule_apply")
 
     def schedule_commit_broadcast(self) -> None:
         self.calls.append("schedule_commit_broadcast")

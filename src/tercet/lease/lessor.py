@@ -11,7 +11,7 @@ Source: etcd server/lease/lessor.go, by its behaviour. Departs in: no clock here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
@@ -85,15 +85,18 @@ class Lessor:
             self.listener.granted(lease)
         return lease
 
-    def revoke(self, lease_id: int, delete_keys: Callable[[list[bytes]], None]) -> None:
-        """End a lease. `delete_keys` (Store.delete_keys) is given its keys in order, and must detach them.
-
-        Raises LEASE_NOT_FOUND.
-        """
+    def keys_of(self, lease_id: int) -> set[bytes]:
+        """The keys attached to a lease; deleting them detaches them. Raises LEASE_NOT_FOUND."""
         lease = self._leases.get(lease_id)
         if lease is None:
             raise LEASE_NOT_FOUND
-        delete_keys(sorted(lease.keys))
+        return lease.keys
+
+    def revoke(self, lease_id: int) -> None:
+        """Remove a lease whose keys have been deleted. Raises LEASE_NOT_FOUND."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            raise LEASE_NOT_FOUND
         require(not lease.keys, "a revoked lease still holds keys", lease)
         del self._leases[lease_id]
         self._backend.delete(Bucket.LEASE, bucket_key(lease_id))

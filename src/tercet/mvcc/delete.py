@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Final
 
 from tercet.mvcc.encoding import REVISION_BYTES
+from tercet.mvcc.sorted_runs import SortedRuns
 from tercet.mvcc.stored_kvs import StoredKvs
-from tercet.mvcc.work import WRITE, Answer, Apply, Budget, Steps
+from tercet.mvcc.work import VISIT, WRITE, Answer, Apply, Budget, Steps
 from tercet.mvcc.write_txn import WriteTxn
 from tercet.proto.wire import varint
 
@@ -88,27 +89,41 @@ class DeleteApply(Apply):
 
 
 class KeysDelete(Apply):
-    """Delete given keys, those of a revoked lease, as one request."""
+    """Delete given keys in their order, those of a revoked lease, as one request."""
 
-    __slots__ = ("_keys", "_write")
+    __slots__ = ("_keys", "_left", "_sorted", "_write")
 
-    def __init__(self, write: WriteTxn, keys: Iterator[bytes]) -> None:
-        """keys: in the order of their deletion; deleted meanwhile ones are skipped."""
+    def __init__(self, write: WriteTxn, keys: Collection[bytes]) -> None:
+        """keys: may change only by these deletions."""
         self._write = write
-        self._keys = keys
+        self._keys: Iterator[bytes] | None = iter(keys)
+        self._sorted = SortedRuns()
+        self._left = len(keys)
         self.is_awaited = False
 
     def step(self, budget: Budget) -> bool:
-        while budget.left > 0:
-            key = next(self._keys, None)
-            if key is None:
-                self._write.end()
-                return False
+        """See `work.Steps`."""
+        keys = self._keys
+        while keys is not None:  # all are sorted before the first is deleted
+            chunk = list(islice(keys, _CHUNK))
+            for key in chunk:
+                self._sorted.add(key)
+            budget.left -= len(chunk) * VISIT
+            if len(chunk) < _CHUNK:
+                self._keys = keys = None
+            if budget.left <= 0:
+                return True
+        while self._left:
+            if budget.left <= 0:
+                return True
+            self._left -= 1
+            key = self._sorted.next()
             if key in self._write.index.current:
                 self._write.count_delete(prev_kv=False)
                 self._write.delete([key])
             budget.left -= WRITE
-        return True
+        self._write.end()
+        return False
 
     def outcome(self) -> bytes:
         return b""

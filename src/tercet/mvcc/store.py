@@ -12,7 +12,7 @@ Source: etcd server/storage/mvcc/kvstore.go and server/etcdserver/txn, by their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from tercet.errors import COMPACTED, FUTURE_REVISION
@@ -102,8 +102,8 @@ class Store:
         """Its steps raise FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND, of the first operation that fails."""
         return TxnApply(self._write, request, self.compact_revision)
 
-    def delete_keys(self, keys: Iterator[bytes]) -> Apply:
-        """Delete those of `keys` that exist, in the order given, as one request: for the revocation of a lease."""
+    def delete_keys(self, keys: Collection[bytes]) -> Apply:
+        """Delete those of `keys` that exist, in key order, as one request: for the revocation of a lease."""
         return KeysDelete(self._write, keys)
 
     def compact(self, revision: int) -> None:

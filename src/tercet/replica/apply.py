@@ -4,24 +4,31 @@ An entry is applied exactly once: the backend keeps the applied index in the sam
 snapshot may already hold the effects of later entries (its sender went on applying); entries up to that point are skipped, and
 of configuration changes only raft is told.
 
+What takes long is done in steps, so that the member goes on exchanging heartbeats and votes meanwhile: an entry whose handler
+returns an `Apply`, and a backlog of many entries. Until an entry is complete, no other is applied, reads see none of its writes
+(mvcc/write_txn.py), and the backend commits none of them: a crash in the middle applies the whole entry again.
+
 Must never answer a proposal before its entry is applied, or raise anything but a RequestError from a request: other errors
 would let members diverge, and stop this one.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
 from tercet.errors import Code, RequestError, strip_traceback
+from tercet.mvcc import Apply, Budget
+from tercet.mvcc.work import BYTES_SHIFT
 from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in
 from tercet.raft.types import ConfChange, Entry, EntryType, Snapshot
 from tercet.replica.host import ReplicaHost
-from tercet.replica.proposals import Outcome, Proposals
+from tercet.replica.proposals import Outcome, Proposals, Waiter
 from tercet.replica.quota import Quota, request_cost
-from tercet.replica.requests import decode_request
+from tercet.replica.requests import AppliedRequest, decode_request
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
 from tercet.replica.unsupported import UnsupportedRequest, refuse_entry
@@ -31,9 +38,15 @@ _NORMAL: Final = int(EntryType.NORMAL)
 # one batch of 256 puts, all of them would wait for each other in turn.
 BATCH_ENTRIES: Final = 64
 
+ENTRY_WORK: Final = 8  # of a Put, in units of mvcc/work.py
+APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
+
 
 class Applier:
-    """The apply side of one replica."""
+    """The apply side of one replica.
+
+    index, term: of the last entry that is applied.
+    """
 
     def __init__(
         self,
@@ -56,27 +69,80 @@ class Applier:
         self._quota = quota
         self._host = host
         self._raise_no_space = raise_no_space
+        self._budget = Budget(0)
+        self._is_full = False
+        self._queue: deque[Entry] = deque()
+        # The entry that is partly applied, if `_apply` is set.
+        self._apply: Apply | None = None
+        self._entry: Entry | None = None
+        self._request: AppliedRequest | None = None
+        self._waiter: Waiter | None = None
 
     @property
     def is_database_ahead(self) -> bool:
         """Does a received database hold the effects of entries that are yet to be committed here?"""
         return self.index < self._database_point[0]
 
-    def apply(self, entries: list[Entry]) -> None:
-        """Apply committed entries, in order. Responses are written out between batches."""
-        for start in range(0, len(entries), BATCH_ENTRIES):
-            if start:
+    @property
+    def is_within_entry(self) -> bool:
+        """Is an entry partly applied? Then nothing else may write to the backend."""
+        return self._apply is not None
+
+    def add(self, entries: list[Entry]) -> None:
+        """Queue committed entries; `step` applies them."""
+        self._queue.extend(entries)
+
+    def step(self, work: int) -> bool:
+        """Apply queued entries, in order, up to `work`. Responses are written out between batches.
+
+        Returns whether entries are left, the first of them perhaps partly applied.
+        """
+        budget = self._budget
+        budget.left = work
+        queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
+        self._is_full = not self._quota.allows(1)
+        in_batch = 0
+        while self._apply is not None or queue:
+            if budget.left <= 0 or (self._apply is not None and self._step_entry(budget)):
+                break
+            if not queue:
+                continue
+            if in_batch == BATCH_ENTRIES:
+                in_batch = 0
                 self._host.flush_replies()
-            self._apply_batch(entries[start : start + BATCH_ENTRIES])
-        self.index, self.term = entries[-1].index, entries[-1].term
-        self.close_writes()
+            in_batch += 1
+            entry = queue.popleft()
+            data = entry.data
+            budget.left -= ENTRY_WORK + (len(data) >> BYTES_SHIFT)
+            if entry.type != _NORMAL:
+                self._apply_conf_change(entry)
+            elif data and entry.index > data_index:  # a new leader's first entry is empty
+                waiter = waiting.pop(data, None)
+                outcome: Outcome | Apply
+                try:
+                    request = decode_request(data) if waiter is None else waiter.request
+                    outcome = self._state_machine.handlers[request.field](request)
+                except RequestError as error:
+                    outcome = strip_traceback(error)
+                except UnsupportedRequest as error:
+                    raise refuse_entry(entry.index, self._raft.id, error) from error
+                if isinstance(outcome, Apply):
+                    self._begin_entry(entry, request, waiter, outcome)
+                    continue
+                self._answer(request, waiter, outcome)
+            self.index, self.term = entry.index, entry.term
+        if self._apply is None:
+            self.close_writes()
+        return self._apply is not None or bool(queue)
 
     def close_writes(self) -> None:
-        """Let the backend commit what has been put so far, with the index that the data has reached."""
+        """Let the backend commit what has been put so far, with the index that the data has reached. Between entries only."""
         self._state_machine.backend.applied(*max((self.index, self.term), self._database_point))
 
     def install(self, snapshot: Snapshot, snapshots: Snapshots) -> None:
         """Replace the state machine by a received snapshot, durably. Raises StorageFailure if its database is missing."""
+        self._queue.clear()
+        waiter, self._apply, self._waiter = self._waiter, None, None
         self._database_point = snapshots.install(snapshot)
         self.index, self.term = snapshot.index, snapshot.term
         if self._database_point[0] == snapshot.index:  # a later database holds its own configuration
@@ -84,35 +150,42 @@ class Applier:
         self.close_writes()
         # The members that the snapshot's v2 JSON has added to the database must be durable too: it is not sent again.
         self._state_machine.backend.commit_now()
+        if waiter is not None:  # the rest of its entry was applied by the sender
+            waiter.then(errors.TIMEOUT)
 
-    def _apply_batch(self, entries: list[Entry]) -> None:
-        waiting = self._proposals.waiting
-        handlers = self._state_machine.handlers
-        is_full = not self._quota.allows(1)
-        for entry in entries:
-            data = entry.data
-            if entry.type != _NORMAL:
-                self._apply_conf_change(entry)
-                continue
-            if not data or entry.index <= self._database_point[0]:
-                continue  # a new leader's first entry is empty
-            waiter = waiting.pop(data, None)
-            outcome: Outcome
-            try:
-                request = decode_request(data) if waiter is None else waiter.request
-                outcome = handlers[request.field](request)
-            except RequestError as error:
-                outcome = strip_traceback(error)
-            except UnsupportedRequest as error:
-                raise refuse_entry(entry.index, self._raft.id, error) from error
-            if request.field == "alarm":
-                handlers = self._state_machine.handlers
-            if is_full and request_cost(request.field, request.message):
-                # Members with free space have applied it, so this one has too; its client learns that the quota is reached.
-                self._raise_no_space()
-                outcome = errors.NO_SPACE
-            if waiter is not None:
-                waiter.then(outcome)
+    # An entry that may take several steps.
+
+    def _begin_entry(self, entry: Entry, request: AppliedRequest, waiter: Waiter | None, apply: Apply) -> None:
+        # A commit must not hold a part of this entry: what was applied before is closed first.
+        self.close_writes()
+        apply.is_awaited = waiter is not None
+        self._apply, self._entry, self._request, self._waiter = apply, entry, request, waiter
+
+    def _step_entry(self, budget: Budget) -> bool:
+        """Go on with the entry that is partly applied. Returns whether the budget ended it."""
+        apply, entry, request = self._apply, self._entry, self._request
+        assert apply is not None
+        assert entry is not None
+        assert request is not None
+        outcome: Outcome
+        try:
+            if apply.step(budget):
+                return True
+            outcome = apply.outcome() if self._waiter is not None else b""
+        except RequestError as error:
+            outcome = strip_traceback(error)
+        waiter, self._waiter, self._apply = self._waiter, None, None
+        self.index, self.term = entry.index, entry.term
+        self._answer(request, waiter, outcome)
+        return False
+
+    def _answer(self, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome) -> None:
+        if self._is_full and request_cost(request.field, request.message):
+            # Members with free space have applied it, so this one has too; its client learns that the quota is reached.
+            self._raise_no_space()
+            outcome = errors.NO_SPACE
+        if waiter is not None:
+            waiter.then(outcome)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         """Apply a configuration change to raft and to the membership, as every member does at the same index."""

@@ -39,6 +39,10 @@ class ReplicaHost(Protocol):
         """Write out the responses given so far, before anything else is done."""
         ...
 
+    def schedule_apply(self) -> None:
+        """Call `Replica.apply` in the next turn, after other events. Called once a turn."""
+        ...
+
     def schedule_commit_broadcast(self) -> None:
         """Call `Replica.broadcast_commit` in a few milliseconds."""
         ...

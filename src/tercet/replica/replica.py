@@ -26,8 +26,8 @@ from tercet.proto import rpc_pb2
 from tercet.raft import Raft, RawNode
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.ready import Ready
-from tercet.raft.types import NO_MEMBER, ConfChange, Entry, Message, MessageType, Snapshot
-from tercet.replica.apply import BATCH_ENTRIES, Applier
+from tercet.raft.types import NO_MEMBER, ConfChange, Message, MessageType, Snapshot
+from tercet.replica.apply import APPLY_WORK, BATCH_ENTRIES, Applier
 from tercet.replica.host import ReplicaHost, Transport
 from tercet.replica.log_compaction import LogCompaction
 from tercet.replica.membership import hex_id
@@ -58,6 +58,7 @@ class Options:
     catch_up_entries: int = 5_000
     catch_up_bytes: int = 256 << 20  # bounds the entries kept in memory, and those between two log compactions
     quota_bytes: int = 0
+    apply_work: int = APPLY_WORK  # in one turn, in units of mvcc/work.py
 
 
 class Replica(ReplicaStatus):
@@ -93,6 +94,7 @@ class Replica(ReplicaStatus):
         self._clock = clock
         self._flush_is_scheduled = False
         self._is_flushing = False
+        self._apply_is_scheduled = False
         self._commit_broadcast_is_scheduled = False
         self._unsent_commit = 0  # the commit that the scheduled broadcast is for; a later one gets its own
         self._alarms_proposed_at: dict[int, float] = {}  # by type
@@ -295,7 +297,9 @@ class Replica(ReplicaStatus):
                 # Acknowledge before applying: the leader waits for the acknowledgement.
                 self._send(self._node.take_messages())
         if ready.committed:
-            self._apply(ready.committed)
+            self._applier.add(ready.committed)
+            if not self._apply_is_scheduled:
+                self.apply()
         if answers_first:
             self._host.flush_replies()
             if ready.messages:
@@ -329,12 +333,22 @@ class Replica(ReplicaStatus):
         if not self._flush_is_scheduled:
             self._schedule_flush()
 
-    def _apply(self, entries: list[Entry]) -> None:
-        self._applier.apply(entries)
-        index, term = self._applier.index, self._applier.term
-        self.raft.applied_to(index)
-        self._reads.applied(index)
-        self._log_compaction.applied(index, term)
+    def apply(self) -> None:
+        """Apply as many of the committed entries as one turn may take. The host calls it after `schedule_apply`."""
+        self._apply_is_scheduled = False
+        if self.is_stopped:
+            return
+        applier = self._applier
+        if applier.step(self._options.apply_work):
+            self._apply_is_scheduled = True
+            self._host.schedule_apply()
+        index = applier.index
+        if index > self.raft.applied_index:
+            self.raft.applied_to(index)
+            self._reads.applied(index)
+            self._log_compaction.applied(index, applier.term)
+        if not self._is_flushing and self._node.has_ready() and not self._flush_is_scheduled:
+            self._schedule_flush()
 
     def _install(self, ready: Ready) -> None:
         """Install a snapshot: first the backend, then the log's snapshot record, then the acknowledgement to the leader."""

@@ -15,11 +15,12 @@ from typing import Any, Final, cast
 from tercet import errors
 from tercet.errors import StorageFailure
 from tercet.lease import Lessor
-from tercet.mvcc import Counts, Event, Loaded, Store, whole_answer, whole_apply
+from tercet.mvcc import Apply, Counts, Event, Loaded, Store, whole_answer, whole_apply
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
 from tercet.replica.alarms import Alarms
+from tercet.replica.lease_revoke import LeaseRevoke
 from tercet.replica.membership import Membership
 from tercet.replica.requests import AppliedRequest
 from tercet.replica.unsupported import UnsupportedRequest, check_supported
@@ -27,7 +28,7 @@ from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
 CONF_STATE_KEY: Final = b"confState"
 
-Handler = Callable[[AppliedRequest], bytes]
+Handler = Callable[[AppliedRequest], bytes | Apply]
 
 # Requests that change no state; only the member that proposed them would need the answer.
 _READ_ONLY: Final = (
@@ -174,7 +175,7 @@ class StateMachine:
 
     def apply(self, request: AppliedRequest) -> bytes:
         """Apply one request. Returns the response's encoded body without its header; raises RequestError."""
-        return self.handlers[request.field](request)
+        return whole_apply(self.handlers[request.field](request))
 
     # --- the handlers, given the alarms
 
@@ -219,16 +220,16 @@ class StateMachine:
     def _range(self, request: AppliedRequest) -> bytes:
         return whole_answer(self.store.range(request.message))
 
-    def _delete_range(self, request: AppliedRequest) -> bytes:
-        return whole_apply(self.store.delete_range(request.message))
+    def _delete_range(self, request: AppliedRequest) -> Apply:
+        return self.store.delete_range(request.message)
 
-    def _txn(self, request: AppliedRequest) -> bytes:
-        return whole_apply(self.store.txn(request.message))
+    def _txn(self, request: AppliedRequest) -> Apply:
+        return self.store.txn(request.message)
 
-    def _txn_without_space(self, request: AppliedRequest) -> bytes:
+    def _txn_without_space(self, request: AppliedRequest) -> Apply:
         if contains_put(request.message):
             raise errors.NO_SPACE
-        return whole_apply(self.store.txn(request.message))
+        return self.store.txn(request.message)
 
     def _compaction(self, request: AppliedRequest) -> bytes:
         compaction: rpc_pb2.CompactionRequest = request.message
@@ -241,13 +242,9 @@ class StateMachine:
         lease = self.lessor.grant(grant.ID, grant.TTL)
         return rpc_pb2.LeaseGrantResponse(ID=lease.id, TTL=lease.ttl_seconds).SerializeToString()
 
-    def _lease_revoke(self, request: AppliedRequest) -> bytes:
+    def _lease_revoke(self, request: AppliedRequest) -> Apply:
         revoke: rpc_pb2.LeaseRevokeRequest = request.message
-        self.lessor.revoke(revoke.ID, self._delete_keys)
-        return b""
-
-    def _delete_keys(self, keys: list[bytes]) -> None:
-        whole_apply(self.store.delete_keys(iter(keys)))
+        return LeaseRevoke(self.lessor, self.store, revoke.ID)
 
     def _lease_checkpoint(self, request: AppliedRequest) -> bytes:
         checkpoints: rpc_pb2.LeaseCheckpointRequest = request.message

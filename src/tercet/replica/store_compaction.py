@@ -30,6 +30,8 @@ class StoreCompaction:
         """Remove up to `limit` superseded revisions. Returns whether there is more to do."""
         if self._is_stopped:
             return False
+        if self._applier.is_within_entry:
+            return True
         more = self._state_machine.store.compaction_step(limit)
         self._applier.close_writes()  # the removal belongs to no entry: an idle member must commit it too
         if more:

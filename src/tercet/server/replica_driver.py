@@ -158,6 +158,9 @@ class ReplicaDriver:
         if self.rpc_server is not None:
             self.rpc_server.flush()
 
+    def schedule_apply(self) -> None:
+        self._loop.call_soon(self.guard, self.replica.apply)
+
     def schedule_commit_broadcast(self) -> None:
         self._loop.call_later(_COMMIT_BROADCAST_SECONDS, self.guard, self.replica.broadcast_commit)
 

@@ -59,6 +59,12 @@ class SimulatedDriver:
     def flush_replies(self) -> None:
         """Replies are delivered when they are given."""
 
+    def schedule_apply(self) -> None:
+        self._process.schedule(self._random.choice((0, FLUSH_DELAY, MILLISECOND, 20 * MILLISECOND)), self._apply)
+
+    def _apply(self) -> None:
+        self.replica.apply()
+
     def schedule_commit_broadcast(self) -> None:
         self._process.schedule(_COMMIT_BROADCAST_DELAY, self._broadcast_commit)
 

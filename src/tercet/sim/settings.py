@@ -25,6 +25,7 @@ class Settings:
     catch_up_entries: int = 3
     catch_up_bytes: int = 256 << 20
     quota_bytes: int = -1  # no quota
+    apply_work: int = 8000
 
     @classmethod
     def draw(cls, random: Random) -> Settings:
@@ -39,6 +40,7 @@ class Settings:
             catch_up_entries=random.choice((0, 3, 10)),
             catch_up_bytes=random.choice((2000, 256 << 20, 256 << 20)),
             quota_bytes=random.choice((-1, -1, -1, 20_000)),
+            apply_work=random.choice((1, 5, 50, 8000)),
         )
 
     def raft(self, member_id: int, random: Random) -> RaftConfig:
@@ -60,4 +62,5 @@ class Settings:
             catch_up_entries=self.catch_up_entries,
             catch_up_bytes=self.catch_up_bytes,
             quota_bytes=self.quota_bytes,
+            apply_work=self.apply_work,
         )

@@ -1,0 +1,216 @@
+"""Entries that take several turns to apply: raft goes on meanwhile, and nothing shows or keeps a part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from google.protobuf.message import Message
+
+from tercet.errors import TIMEOUT
+from tercet.mvcc import Answer, whole_answer
+from tercet.proto import rpc_pb2
+from tercet.raft.types import Entry, MessageType
+from tercet.raft.types import Message as RaftMessage
+from tercet.replica.proposals import Outcome
+from tercet.replica.replica import Options
+from tercet.replica.requests import RequestIds, encode_request
+from tercet.storage.interfaces import Bucket, ReadView
+from tests.replica.lone_member import LEADER, SELF, LoneMember, append, put_entry, snapshot_of
+
+KEYS = 50
+ALL = {"key": b"\0", "range_end": b"\0"}
+
+
+def entry(index: int, field: str, request: Message) -> Entry:
+    return Entry(2, index, encode_request(field, request.SerializeToString(), RequestIds(LEADER, 1000 + index)))
+
+
+DELETE = rpc_pb2.DeleteRangeRequest(**ALL)
+TXN = rpc_pb2.TxnRequest(
+    compare=[rpc_pb2.Compare(**ALL, target=rpc_pb2.Compare.VALUE, result=rpc_pb2.Compare.NOT_EQUAL, value=b"x")],
+    success=[
+        rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"new")),
+        rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=b"k00", range_end=b"k99")),
+    ],
+)
+
+
+def busy(request: Message = DELETE) -> LoneMember:
+    """A follower in the middle of a large entry, which another entry follows."""
+    member = LoneMember(options=Options(apply_work=20))
+    member.settle()
+    member.follow([put_entry(2, 4 + number, b"k%02d" % number) for number in range(KEYS)], commit=3 + KEYS)
+    field = "txn" if isinstance(request, rpc_pb2.TxnRequest) else "delete_range"
+    index = 4 + KEYS
+    entries = [entry(index, field, request), put_entry(2, index + 1, b"after")]
+    member.receive(append(index - 1, 2, entries, commit=index + 1))
+    member.replica.flush()
+    member.disk.finish()
+    member.replica.flush()
+    for _ in range(3):
+        assert apply_once(member)
+    assert member.replica.applied_index == index - 1
+    return member
+
+
+def apply_once(member: LoneMember) -> bool:
+    """One turn that applies; whether the next one has to."""
+    if "schedule_apply" in member.calls:
+        member.calls.remove("schedule_apply")
+        member.replica.apply()
+    return "schedule_apply" in member.calls
+
+
+def apply_rest(member: LoneMember, between: Callable[[], object] = lambda: None) -> None:
+    while apply_once(member):
+        between()
+
+
+def count(member: LoneMember, **options: object) -> int:
+    request = rpc_pb2.RangeRequest(**(ALL | options))  # type: ignore[arg-type]
+    return rpc_pb2.RangeResponse.FromString(whole_answer(member.replica.store.range(request))).count
+
+
+@pytest.mark.parametrize("request_", [DELETE, TXN], ids=["delete_range", "txn"])
+def test_readers_see_all_or_nothing_and_nothing_else_is_applied(request_: Message) -> None:
+    member = busy(request_)
+    revision = member.replica.revision
+    seen = set()
+
+    def look() -> None:
+        if member.replica.applied_index == 3 + KEYS:
+            assert (member.replica.revision, count(member), count(member, keys_only=True)) == (revision, KEYS, KEYS)
+            assert not count(member, key=b"after", range_end=b"")
+            seen.add(len(member.replica.store.index.current))
+
+    apply_rest(member, look)
+    assert len(seen) > 5, "the entry took several turns"
+    assert member.replica.applied_index == 5 + KEYS
+    assert member.replica.revision == revision + 2
+    assert count(member) == (1 if request_ is DELETE else 2)
+    member.replica.store.index.check()
+
+
+def test_heartbeats_and_votes_are_answered_while_an_entry_is_applied() -> None:
+    member = busy()
+    applied = member.replica.applied_index
+    member.take_sent(MessageType.HEARTBEAT_RESP)
+    member.receive(RaftMessage(MessageType.HEARTBEAT, to=SELF, from_=LEADER, term=2))
+    member.replica.flush()
+    assert member.take_sent(MessageType.HEARTBEAT_RESP)
+    entries = [put_entry(2, 6 + KEYS, b"more")]
+    member.receive(append(5 + KEYS, 2, entries, commit=6 + KEYS))
+    member.replica.flush()
+    member.disk.finish()
+    member.replica.flush()
+    assert [message.index for message in member.take_sent(MessageType.APP_RESP)][-1] == 6 + KEYS
+    assert member.replica.applied_index == applied
+    apply_rest(member)
+    assert member.replica.applied_index == 6 + KEYS
+    assert count(member, key=b"more", range_end=b"") == 1
+
+
+def test_a_commit_holds_no_part_of_an_entry() -> None:
+    member = busy()
+    committed: list[str] = []
+    member.backend.commit(lambda: committed.append("done"))
+    assert not committed, "it waits for the end of the entry"
+    member.replica.compaction.step(10)
+    assert not committed
+    views: list[ReadView] = []
+    member.backend.view(views.append)
+    assert not views
+    apply_rest(member)
+    assert committed
+    tombstones = [key for key, _ in views[0].scan(Bucket.KEY) if key.endswith(b"t")]
+    assert len(tombstones) == KEYS
+
+
+def test_what_was_applied_before_the_entry_is_committed_and_a_crash_applies_the_entry_whole() -> None:
+    member = busy()
+    for _ in range(4):
+        assert apply_once(member)
+    member.backend.commit()
+    again = member.after_power_cut()
+    assert again.backend.applied_index < 4 + KEYS
+    again.follow([put_entry(2, 6 + KEYS, b"more")], commit=6 + KEYS)
+    assert again.replica.applied_index == 6 + KEYS
+    assert count(again) == 2
+    again.replica.store.index.check()
+
+
+def test_a_lease_is_revoked_over_several_turns() -> None:
+    member = LoneMember(options=Options(apply_work=20))
+    member.settle()
+    member.replica.state_machine.lessor.grant(7, 100)
+    for number in range(KEYS):
+        member.replica.store.put(rpc_pb2.PutRequest(key=b"k%02d" % number, lease=7))
+    revision = member.replica.revision
+    revoke = entry(4, "lease_revoke", rpc_pb2.LeaseRevokeRequest(ID=7))
+    member.receive(append(3, 1, [revoke], commit=4))
+    member.replica.flush()
+    member.disk.finish()
+    member.replica.flush()
+    turns = 1
+    while apply_once(member):
+        turns += 1
+        assert member.replica.revision == revision
+    assert turns > 10
+    assert (member.replica.revision, count(member), len(member.replica.state_machine.lessor)) == (revision + 1, 0, 0)
+
+
+def test_a_snapshot_ends_an_entry_that_is_partly_applied() -> None:
+    leader = LoneMember()
+    leader.settle()
+    leader.follow([put_entry(2, index, b"s%d" % index) for index in range(4, 90)], commit=89)
+    member = busy()
+    message, content = snapshot_of(leader, term=2)
+    member.receive_database(message, content)
+    member.settle()
+    assert member.replica.applied_index == 89
+    assert count(member) == 86
+    member.follow([put_entry(2, 90, b"more")], commit=90)
+    assert count(member) == 87
+    assert member.backend.applied_index <= 90
+
+
+def test_the_client_of_an_entry_that_a_snapshot_has_overtaken_gets_a_timeout() -> None:
+    member = LoneMember(options=Options(apply_work=20))
+    member.settle()
+    outcomes: list[Outcome] = []
+    member.follow([put_entry(2, 4 + number, b"k%02d" % number) for number in range(KEYS)], commit=3 + KEYS)
+    member.replica.propose("delete_range", DELETE.SerializeToString(), DELETE, outcomes.append)
+    data = next(iter(member.replica._proposals.waiting))
+    member.receive(append(3 + KEYS, 2, [Entry(2, 4 + KEYS, data)], commit=4 + KEYS))
+    member.replica.flush()
+    member.disk.finish()
+    member.replica.flush()
+    assert apply_once(member)
+    leader = LoneMember()
+    leader.settle()
+    leader.follow([put_entry(2, index, b"s%d" % index) for index in range(4, 90)], commit=89)
+    member.receive_database(*snapshot_of(leader, term=2))
+    member.settle()
+    assert outcomes == [TIMEOUT]
+
+
+def test_the_reads_of_a_txn_are_left_to_the_client_that_waits() -> None:
+    member = LoneMember(options=Options(apply_work=20))
+    member.settle()
+    member.follow([put_entry(2, 4 + number, b"k%02d" % number) for number in range(KEYS)], commit=3 + KEYS)
+    request = rpc_pb2.TxnRequest(
+        success=[
+            rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"new")),
+            rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(**ALL)),
+        ]
+    )
+    outcomes: list[Outcome] = []
+    member.replica.propose("txn", request.SerializeToString(), request, outcomes.append)
+    data = next(iter(member.replica._proposals.waiting))
+    member.follow([Entry(2, 4 + KEYS, data), put_entry(2, 5 + KEYS, b"later")], commit=5 + KEYS)
+    (outcome,) = outcomes
+    assert isinstance(outcome, Answer)
+    response = rpc_pb2.TxnResponse.FromString(whole_answer(outcome))
+    assert response.responses[1].response_range.count == KEYS + 1
+    assert b"later" not in [kv.key for kv in response.responses[1].response_range.kvs]
