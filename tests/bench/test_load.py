@@ -1,4 +1,4 @@
-"""The generator counts what it did, stops when it should, and says when it could not."""
+"""The load generator: counts, limits and failures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def measure(answer: Answer, extent: Extent, *, clients: int = 8, connectio
         return measured, len(up.asked)
 
 
-def test_exactly_as_many_requests_as_asked_for() -> None:
+def test_total_is_exact() -> None:
     measured, seen = run(measure(done, Extent(total=500)))
     assert measured.requests == seen == 500
     assert not measured.errors
@@ -47,18 +47,18 @@ def test_exactly_as_many_requests_as_asked_for() -> None:
     assert measured.cpu_seconds > 0
 
 
-def test_fewer_requests_than_clients() -> None:
+def test_total_below_the_number_of_clients() -> None:
     measured, seen = run(measure(done, Extent(total=3)))
     assert measured.requests == seen == 3
 
 
-def test_a_duration_is_kept_and_the_warmup_not_counted() -> None:
+def test_duration_ends_the_run_and_warmup_is_not_counted() -> None:
     measured, seen = run(measure(done, Extent(seconds=0.2, warmup=0.2)))
     assert 0.19 < measured.seconds < 0.5
     assert 0 < measured.requests < seen
 
 
-def test_the_number_in_flight_is_kept() -> None:
+def test_the_number_in_flight_is_constant() -> None:
     waiting: list[UnaryCall] = []
     most = 0
 
@@ -73,7 +73,7 @@ def test_the_number_in_flight_is_kept() -> None:
     assert most == 16
 
 
-def test_errors_are_counted_apart() -> None:
+def test_errors_are_counted_separately() -> None:
     numbers = cycle(range(2))
 
     def sometimes(call: UnaryCall, _: bytes) -> None:
@@ -85,7 +85,7 @@ def test_errors_are_counted_apart() -> None:
     assert "failed: 50 x etcdserver: mvcc: database space exceeded" in measured.as_text()
 
 
-def test_a_member_that_refuses_everything_is_a_failed_run() -> None:
+def test_a_run_without_a_success_fails() -> None:
     def refuse(call: UnaryCall, _: bytes) -> None:
         call.fail(Code.UNAVAILABLE, "etcdserver: no leader")
 
@@ -93,7 +93,7 @@ def test_a_member_that_refuses_everything_is_a_failed_run() -> None:
         run(measure(refuse, Extent(total=20)))
 
 
-def test_a_lost_connection_ends_its_requests() -> None:
+def test_a_lost_connection_fails_the_run() -> None:
     def hang_up(call: UnaryCall, _: bytes) -> None:
         call.connection.abort()
 
@@ -101,19 +101,19 @@ def test_a_lost_connection_ends_its_requests() -> None:
         run(measure(hang_up, Extent(total=10_000)))
 
 
-def test_a_silent_member_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_member_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_STALL_SECONDS", 0.3)
     with pytest.raises(LoadFailed, match="no answer for 0 s to any of 8 requests"):
         run(measure(lambda call, _: None, Extent(seconds=5)))
 
 
-def test_nobody_listens() -> None:
+def test_a_closed_port_fails_the_run() -> None:
     with pytest.raises(LoadFailed, match=r"127.0.0.1:1: connection error"):
         run(open_channels(["127.0.0.1:1"], 1, None))
 
 
 @given(st.lists(st.floats(0, 100), min_size=1), st.floats(0, 100))
-def test_a_percentile_is_not_exceeded_by_that_many(latencies: list[float], percent: float) -> None:
+def test_a_percentile_bounds_that_share_of_latencies(latencies: list[float], percent: float) -> None:
     measured = Measurement(1.0, array("d", sorted(latencies)), {}, 0.0)
     value = measured.percentile(percent)
     assert value in measured.latencies
@@ -122,24 +122,24 @@ def test_a_percentile_is_not_exceeded_by_that_many(latencies: list[float], perce
     assert measured.percentile(100) == max(latencies)
 
 
-def test_a_run_without_answers_has_no_latencies() -> None:
+def test_an_empty_run_has_zero_latencies() -> None:
     empty = Measurement(1.0, array("d"), {}, 0.0)
     assert (empty.percentile(99), empty.mean, empty.per_second, empty.cpu_per_request) == (0.0, 0.0, 0.0, 0.0)
 
 
 class TestRequests:
-    def test_puts_have_the_sizes_asked_for(self) -> None:
+    def test_puts_have_the_given_sizes(self) -> None:
         keys = requests.Keys(space=1000, size=20)
         decoded = [rpc_pb2.PutRequest.FromString(body) for body in islice(requests.puts(keys, 300), 1500)]
         assert {(len(put.key), len(put.value)) for put in decoded} == {(20, 300)}
         assert len({put.key for put in decoded}) == 1000
 
-    def test_ranges_say_their_consistency(self) -> None:
+    def test_ranges_set_serializable(self) -> None:
         for serializable in (False, True):
             body = next(requests.ranges(KEYS, serializable=serializable))
             assert rpc_pb2.RangeRequest.FromString(body).serializable is serializable
 
-    def test_a_txn_names_no_key_twice(self) -> None:
+    def test_a_txn_has_distinct_keys(self) -> None:
         for body in islice(requests.txns(KEYS, 8, 10), 5):
             keys = [part.request_put.key for part in rpc_pb2.TxnRequest.FromString(body).success]
             assert len(set(keys)) == len(keys) == 10
@@ -156,7 +156,7 @@ class TestRequests:
         ]
         assert found == [keys.key(number) for number in range(space)]
 
-    def test_large_values_are_not_all_held(self) -> None:
+    def test_few_large_values_are_kept(self) -> None:
         bodies = list(islice(requests.puts(requests.Keys(space=10_000, size=8), 1 << 20), 200))
         assert len({id(body) for body in bodies}) <= 64
 

@@ -1,4 +1,4 @@
-"""Clusters of both kinds, ended in any case, their logs shown when a test fails."""
+"""Fixtures for clusters of etcd and tercet members. Members are always stopped, and a failed test shows their logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Mix = Callable[..., Cluster]
 """`mix({name: program}, certificates=...)`: a cluster that is not started yet."""
 
 
-_CLUSTERS: list[Cluster] = []  # those that are there now
+_CLUSTERS: list[Cluster] = []  # running
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -30,7 +30,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where members keep compiled modules, so that only the first of them compiles."""
+    """Cache of byte code, shared by all members."""
     return tmp_path_factory.mktemp("bytecode")
 
 
@@ -41,7 +41,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> ClusterCertificate
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[Cluster]:
-    """One etcd, e1, and two tercets, t1 and t2; every test leaves all three running and of one mind."""
+    """One etcd, e1, and two tercets, t1 and t2; every test leaves all three running with the same data."""
     made = mixture(tmp_path_factory.mktemp("mixed"), {"e1": ETCD, "t1": TERCET, "t2": TERCET}, bytecode=bytecode)
     with _disposed(made):
         yield made.start()

@@ -1,7 +1,7 @@
-"""Clusters of both kinds: some members are tercet, some the real etcd 3.5.1; and the questions whether they hold the same.
+"""Clusters of tercet and etcd 3.5.1 members, and comparisons of their data.
 
-What two members must agree on is asked of each of them alone: HashKV now and at past revisions, every pair, the leases, the
-members. Texts and IDs in answers are the subject of tests/differential, not of these.
+Each member is asked by itself for what all must agree on: HashKV at the current and at past revisions, all pairs, leases,
+members. Texts and ids in responses are compared in tests/differential.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ def mixture(
     directory: Path,
     kinds: Mapping[str, Sequence[str]],
     *,
-    founders: Sequence[str] = (),
+    initial_members: Sequence[str] = (),
     certificates: ClusterCertificates | None = None,
     bytecode: Path | None = None,
 ) -> Cluster:
     """A cluster that is not started yet.
 
-    kinds: the program of each member by name. founders: those that begin the cluster if not all; the others join it later, in
-    the order of `kinds`.
+    kinds: the program of each member by name. initial_members: the initial members, if not all; the others join later, in the
+    order of `kinds`.
     """
     cluster = Cluster.plan(directory, kinds, PACE, programs=kinds, certificates=certificates, bytecode=bytecode)
     scheme = "https" if certificates else "http"
     peers = [f"{member.name}={scheme}://127.0.0.1:{member.peer_port}" for member in cluster.members]
     for number, member in enumerate(cluster.members, start=1):
-        if founders:
-            known = len(founders) if member.name in founders else number
+        if initial_members:
+            known = len(initial_members) if member.name in initial_members else number
             flags = [flag for flag in member.flags if not flag.startswith("--initial-cluster=")]
-            state = "new" if member.name in founders else "existing"
+            state = "new" if member.name in initial_members else "existing"
             flags += ["--initial-cluster=" + ",".join(peers[:known]), f"--initial-cluster-state={state}"]
-            member.flags = [*flags, "--strict-reconfig-check=false"]  # which would have us wait 5 s before each change
+            member.flags = [*flags, "--strict-reconfig-check=false"]  # which would wait 5 s before each change
         keep_little_log(member)
     return cluster
 
@@ -60,10 +60,10 @@ def is_etcd(member: Member) -> bool:
 
 
 def keep_little_log(member: Member) -> None:
-    """Compact the log early, so that a follower that was away needs a snapshot.
+    """Compact the log early, so that a follower that was down needs a snapshot.
 
-    etcd 3.5.1 has the second setting in its configuration file alone, under the name of the field in its source, and with a
-    file it heeds no flag: all become its keys.
+    etcd 3.5.1 has the second setting only in its configuration file, under the name of the field in its source, and with a file
+    it ignores flags, so all flags become keys of the file.
     """
     flags = [*member.flags, f"--snapshot-count={SNAPSHOT_ENTRIES}"]
     if not is_etcd(member):
@@ -85,7 +85,7 @@ def keep_little_log(member: Member) -> None:
 
 
 def make_leader(cluster: Cluster, target: Member) -> None:
-    """Hand the lead over, if `target` has it not yet."""
+    """Transfer leadership to `target`, unless it leads already."""
     target_id = target.client.status().header.member_id
 
     def leads() -> bool:
@@ -118,7 +118,7 @@ def wait_level(members: Sequence[Member], seconds: float = 20.0) -> int:
 
 
 def check_same(members: Sequence[Member], seed: int = 0) -> None:
-    """HashKV now and at some past revisions, all pairs, the members, and what else is stored: the same on all."""
+    """HashKV at several revisions, all pairs, the members and all else that is stored are the same on all."""
     members[0].client.put(b"alive", b"")
     now = wait_level(members)
     for revision in (0, *_past_revisions(members[0], now, random.Random(seed))):
@@ -133,11 +133,11 @@ def check_same(members: Sequence[Member], seed: int = 0) -> None:
     beside = {member.name: stored_beside_keys(member) for member in members}
     for name in beside:
         assert beside[name] == beside[members[0].name], f"{name} differs from {members[0].name}: {beside}"
-    wait_until(lambda: len({_members_seen_by(member) for member in members}) == 1, "all know the same members")
+    wait_until(lambda: len({_members_seen_by(member) for member in members}) == 1, "all members list the same members")
 
 
 def stored_beside_keys(member: Member) -> dict[bytes, Any]:
-    """Leases, members, alarms, cluster version and raft's configuration, read from the database that the member hands out."""
+    """Leases, members, alarms, cluster version and raft's configuration, read from a snapshot of the database."""
     method = member.client.channel.unary_stream(
         "/etcdserverpb.Maintenance/Snapshot",
         request_serializer=lambda message: message.SerializeToString(),
@@ -152,17 +152,16 @@ def stored_beside_keys(member: Member) -> dict[bytes, Any]:
             found[bucket] = dict(file.items(bucket)) if bucket in file.buckets() else {}
         marks = (b"confState", b"term", b"consistent_index")
         found[b"meta"] = {key: value for key, value in file.items(b"meta") if key in marks}
-    # Names and client URLs of members that came later are kept elsewhere by 3.5.1.
+    # 3.5.1 stores names and client URLs of members that joined later elsewhere.
     found[b"members"] = {key: json.loads(record)["peerURLs"] for key, record in found[b"members"].items()}
     return found
 
 
 def _past_revisions(member: Member, now: int, chance: random.Random) -> list[int]:
-    """Some that can be asked for, at which there was a pair.
+    """Some revisions that are not compacted and have a pair.
 
-    Where nothing is left alive, HashKV takes in all that was superseded. A 3.5.1 then differs with what it got in a snapshot
-    of a newer member: it does not pass over the tombstones at the compacted revision, which only newer members (from 3.5.16
-    on) keep.
+    Where no pair exists, HashKV covers superseded records too. A 3.5.1 that was restored from a newer member then differs: it
+    includes the tombstones at the compacted revision, which only members from 3.5.16 on keep.
     """
     oldest = max(member.client.hash_kv(0).compact_revision, 0) + 1
     some = chance.sample(range(oldest, now), min(5, now - oldest))
@@ -180,7 +179,7 @@ def _members_seen_by(member: Member) -> tuple[Any, ...]:
 
 
 def complaints(member: Member, *, but: Sequence[str] = ()) -> list[str]:
-    """What an etcd wrote to its log that is worse than a warning, in all its lives, except lines with one of `but`."""
+    """Lines of an etcd's log above the level of a warning, over all its runs, except those that contain one of `but`."""
     found = []
     for line in member.log.read_text(errors="replace").splitlines():
         if line.startswith("{"):

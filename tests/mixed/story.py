@@ -1,11 +1,11 @@
-"""A random history told to the members of a cluster in turn, one request after the other.
+"""A random history of requests, sent one after the other to random members of a cluster.
 
-Whoever is asked, an answer must hold what was acknowledged before: revisions do not go back, and what a Put wrote is found by
-the next linearizable read at another member.
+Every response includes what was acknowledged before: revisions never decrease, and the next linearizable read at another
+member finds what a Put wrote.
 
-What makes members of etcd 3.5.1 differ among themselves, with no tercet near, is not asked:
-  - leases with a negative id or the largest one: etcd forgets them when it starts, its scan of the bucket ends before them;
-  - a writing txn with a Range at a compacted revision: the etcd that was asked refuses it, other etcds carry out what stands
+Requests that make members of etcd 3.5.1 differ from each other are left out:
+  - leases with a negative id or the largest one: etcd loses them in a restart, its scan of the bucket ends before them;
+  - a writing txn with a Range at a compacted revision: the etcd that receives it refuses it, other etcds apply the operations
     before the Range (etcd #18667).
 """
 
@@ -30,7 +30,7 @@ _LEASES = (7, 8, 0x7FFFFFFFFFFFFFFE)
 
 
 class Story:
-    """`revision` is the newest that any answer has shown; `answered` and `uncertain` count requests."""
+    """`revision` is the newest in any response; `answered` and `uncertain` count requests."""
 
     def __init__(self, seed: int) -> None:
         self._histories = Histories(seed, _LEASES)
@@ -40,17 +40,17 @@ class Story:
         self.answered = 0
         self.uncertain = 0
 
-    def tell(self, members: Sequence[Member], requests: int) -> None:
-        """Send `requests` of them, each to some member."""
+    def send(self, members: Sequence[Member], requests: int) -> None:
+        """Send so many requests, each to a random member."""
         for _ in range(requests):
             self._histories.revision, self._histories.compacted = self.revision, self.compacted
             request = _safe(self._histories.request())
-            self._say(self._random.choice(members), request)
+            self._send(self._random.choice(members), request)
             if self._random.random() < 0.1:
-                self._put_and_look(members)
+                self._put_and_read(members)
 
-    def _say(self, member: Member, request: Message) -> Any:
-        """The answer; None if it was refused or nobody knows."""
+    def _send(self, member: Member, request: Message) -> Any:
+        """The response; None if it was refused or its outcome is unknown."""
         path = PATHS[type(request)].removeprefix("/etcdserverpb.")
         try:
             answer = member.client.call(path, request, ANSWERS[type(request)], 10)
@@ -68,10 +68,10 @@ class Story:
             self.compacted = request.revision
         return answer
 
-    def _put_and_look(self, members: Sequence[Member]) -> None:
+    def _put_and_read(self, members: Sequence[Member]) -> None:
         value = b"%d" % self._random.randrange(1 << 60)
-        if self._say(self._random.choice(members), rpc_pb2.PutRequest(key=b"last", value=value)) is not None:
-            found = self._say(self._random.choice(members), rpc_pb2.RangeRequest(key=b"last"))
+        if self._send(self._random.choice(members), rpc_pb2.PutRequest(key=b"last", value=value)) is not None:
+            found = self._send(self._random.choice(members), rpc_pb2.RangeRequest(key=b"last"))
             assert found is None or [pair.value for pair in found.kvs] == [value]
 
 

@@ -1,4 +1,4 @@
-"""Entries that a tercet refuses to write, or writes otherwise, but an etcd 3.5.1 does: tercets apply them as etcd does."""
+"""Log entries that only an etcd 3.5.1 proposes: tercet members apply them as etcd does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def alarm(member: Member, action: Any, id: int) -> rpc_pb2.AlarmResponse:
 
 
 @pytest.mark.parametrize("asked", ["e1", "t1"])
-def test_an_alarm_binds_all(cluster: Cluster, asked: str) -> None:
+def test_an_alarm_applies_to_all_members(cluster: Cluster, asked: str) -> None:
     etcd_id = cluster["e1"].client.status().header.member_id
     alarm(cluster[asked], _Alarm.ACTIVATE, etcd_id)
     for member in cluster.members:

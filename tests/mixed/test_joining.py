@@ -1,4 +1,4 @@
-"""A running cluster takes in a member of the other kind, hands it the lead and lets its founder go: the way in and out."""
+"""Migration: a member of the other kind joins, becomes leader, and the first member is removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def remove(asked: Member, leaving: Member) -> None:
 
 
 def fill_log(member: Member) -> None:
-    """So that who joins begins with a snapshot."""
+    """Fill the log, so that a joining member needs a snapshot."""
     for number in range(2 * SNAPSHOT_ENTRIES + CATCH_UP_ENTRIES):
         member.client.put(b"many", b"%d" % number)
 
@@ -43,31 +43,31 @@ def names(cluster: Cluster, asked: Member) -> set[str]:
 
 
 def test_an_etcd_cluster_moves_to_tercet(mix: Mix) -> None:
-    cluster = mix({"e1": ETCD, "t1": TERCET}, founders=["e1"])
+    cluster = mix({"e1": ETCD, "t1": TERCET}, initial_members=["e1"])
     etcd, tercet = cluster.members
     etcd.start().wait_ready()
     story = Story(seed=5)
-    story.tell([etcd], 60)
+    story.send([etcd], 60)
     fill_log(etcd)
     add(etcd, tercet)
     tercet.wait_said("installed snapshot at")
-    story.tell(cluster.members, 60)
+    story.send(cluster.members, 60)
     check_same(cluster.members)
     make_leader(cluster, tercet)
-    story.tell(cluster.members, 40)
+    story.send(cluster.members, 40)
     check_same(cluster.members)
     remove(tercet, etcd)
-    story.tell([tercet], 40)
+    story.send([tercet], 40)
     tercet.kill()
     tercet.restart()
-    story.tell([tercet], 20)
+    story.send([tercet], 20)
     assert names(cluster, tercet) == {"t1"}
     assert complaints(etcd, but=[_REMOVED]) == []
 
 
-def test_a_tercet_leader_takes_in_an_etcd_and_hands_over(mix: Mix) -> None:
-    """3.5.1 joins only where the cluster's version is not above its own, so another one must be there to hold that down."""
-    cluster = mix({"e1": ETCD, "t1": TERCET, "e2": ETCD}, founders=["e1", "t1"])
+def test_an_etcd_joins_a_tercet_leader_and_becomes_leader(mix: Mix) -> None:
+    """3.5.1 joins only where the cluster's version is not above its own, so another etcd of that version has to be a member."""
+    cluster = mix({"e1": ETCD, "t1": TERCET, "e2": ETCD}, initial_members=["e1", "t1"])
     first, tercet, joining = cluster.members
     for member in (first, tercet):
         member.start()
@@ -75,25 +75,25 @@ def test_a_tercet_leader_takes_in_an_etcd_and_hands_over(mix: Mix) -> None:
         member.wait_ready()
     make_leader(cluster, tercet)
     story = Story(seed=6)
-    story.tell([first, tercet], 60)
+    story.send([first, tercet], 60)
     fill_log(tercet)
     add(tercet, joining)
     joining.wait_said("applied snapshot")
-    story.tell(cluster.members, 60)
+    story.send(cluster.members, 60)
     check_same(cluster.members)
     make_leader(cluster, joining)
-    story.tell(cluster.members, 40)
+    story.send(cluster.members, 40)
     check_same(cluster.members)
     remove(joining, tercet)
-    story.tell([first, joining], 40)
+    story.send([first, joining], 40)
     check_same([first, joining])
     assert names(cluster, joining) == {"e1", "e2"}
     assert complaints(first) == complaints(joining) == []
 
 
-def test_an_old_etcd_is_told_that_the_cluster_is_too_new(mix: Mix) -> None:
-    """As it would be by members of etcd 3.7."""
-    cluster = mix({"t1": TERCET, "e1": ETCD}, founders=["t1"])
+def test_an_old_etcd_cannot_join_a_newer_cluster(mix: Mix) -> None:
+    """As with members of etcd 3.7."""
+    cluster = mix({"t1": TERCET, "e1": ETCD}, initial_members=["t1"])
     tercet, etcd = cluster.members
     tercet.start().wait_ready()
     run(tercet, "member", "add", etcd.name, f"--peer-urls=http://127.0.0.1:{etcd.peer_port}")

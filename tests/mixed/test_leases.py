@@ -1,4 +1,4 @@
-"""Leases end by the log: whoever grants one and whoever lets it end, all members see the same."""
+"""Leases are granted and revoked through the log: all members see the same, whichever of them leads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def put(member: Member, key: bytes, lease: int) -> None:
     member.client.call("KV/Put", rpc_pb2.PutRequest(key=key, lease=lease), rpc_pb2.PutResponse, 5)
 
 
-def test_a_lease_of_an_etcd_leader_ends_everywhere(cluster: Cluster) -> None:
+def test_a_lease_that_an_etcd_leader_expires_ends_on_all_members(cluster: Cluster) -> None:
     etcd = cluster["e1"]
     make_leader(cluster, etcd)
-    assert grant(etcd, 70, 0).TTL == 1  # by the election timeout; a tercet must reckon the same
+    assert grant(etcd, 70, 0).TTL == 1  # the minimum, by the election timeout; tercet computes the same
     grant(etcd, 71, 1000)
     for member in cluster.members:
         put(member, b"short/" + member.name.encode(), 70)
@@ -27,7 +27,7 @@ def test_a_lease_of_an_etcd_leader_ends_everywhere(cluster: Cluster) -> None:
     before = etcd.client.status().header.revision
     check_same(cluster.members)
     for member in cluster.members:
-        wait_until(lambda member=member: not member.client.all(b"short/", serializable=True), "the lease has ended")  # type: ignore[misc]
+        wait_until(lambda member=member: not member.client.all(b"short/", serializable=True), "the lease has expired")  # type: ignore[misc]
     check_same(cluster.members)
     assert len(etcd.client.all(b"long/")) == 3
     assert etcd.client.status().header.revision <= before + 3  # one revision for all keys, and two checks
@@ -37,8 +37,8 @@ def test_a_lease_of_an_etcd_leader_ends_everywhere(cluster: Cluster) -> None:
     assert not cluster["t1"].client.all(b"long/")
 
 
-def test_leases_survive_the_members(cluster: Cluster) -> None:
-    """Granted while one member is away; it hears of it, and all of them start again and still know it."""
+def test_leases_survive_restarts(cluster: Cluster) -> None:
+    """Granted while one member is down; it catches up, and after a restart every member has the lease."""
     etcd, tercet = cluster["e1"], cluster["t1"]
     tercet.kill()
     grant(etcd, 72, 1000)

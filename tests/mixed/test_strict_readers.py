@@ -1,6 +1,6 @@
-"""What our reader of protobuf passes over, etcd's does not: an entry that it cannot read ends every etcd, at each start anew.
+"""Requests in an encoding that etcd cannot decode: tercet proposes them in canonical form.
 
-So what a client sends is written anew before it is proposed, unless it is in the form in which protobuf would write it.
+Python's protobuf skips what Go's rejects, and an entry that etcd cannot decode stops every etcd, again at each start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same over TLS in which members and clients both show certificates."""
+"""Mixed clusters over mutual TLS, between members and to clients."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def test_members_of_both_kinds_agree_over_tls(mix: Mix, certificates: ClusterCer
     story = Story(seed=9)
     for leader, away in (("t1", "e1"), ("e1", "t1")):
         make_leader(cluster, cluster[leader])
-        story.tell(cluster.members, 40)
+        story.send(cluster.members, 40)
         cluster[away].kill()
         for number in range(2 * SNAPSHOT_ENTRIES + 20):
             cluster[leader].client.put(b"many", b"%d" % number)
         cluster[away].restart()
         cluster[away].wait_said("applied snapshot" if away == "e1" else "installed snapshot at")
-        story.tell(cluster.members, 20)
+        story.send(cluster.members, 20)
         check_same(cluster.members)
     assert complaints(cluster["e1"]) == []

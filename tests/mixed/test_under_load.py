@@ -1,6 +1,6 @@
-"""Writers do not wait for anybody: members of both kinds are killed, frozen and caught up by snapshots while writes go on.
+"""Members of both kinds are killed, paused and restored by snapshots while writers go on.
 
-What was acknowledged is there, once, under the revision that was told, on every member (tests/cluster/writers.py).
+Every acknowledged write is applied once, at the revision of its response, on every member (tests/cluster/writers.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.processes import Cluster
 
 @contextmanager
 def load_on(cluster: Cluster) -> Iterator[Load]:
-    """Writers at work; at the end everything is accounted for, and forgotten."""
+    """Writers; at the end every write is checked, and the keys are deleted."""
     with Load(cluster) as load:
         yield load
     load.check(cluster)
@@ -35,14 +35,14 @@ def test_leaders_and_followers_are_killed(cluster: Cluster, first: str) -> None:
         load.wait_for(60)
         for name in (first, "t2", "e1" if first == "t1" else "t1"):
             cluster[name].kill()
-            load.wait_for(80)  # more, over all writers, than the log keeps: it comes back by a snapshot, under load
+            load.wait_for(80)  # more entries than the log keeps: it needs a snapshot
             cluster[name].restart()
             load.wait_for(40)
 
 
 @pytest.mark.parametrize("leader", ["e1", "t1"])
-def test_a_frozen_leader_wakes_and_tells_nothing_old(cluster: Cluster, leader: str) -> None:
-    """It does not know that another one leads now; a linearizable read asked of it must not be answered from its own past."""
+def test_a_resumed_leader_serves_no_stale_read(cluster: Cluster, leader: str) -> None:
+    """It does not know yet that another member leads; a linearizable read from it must not return old data."""
     old = cluster[leader]
     make_leader(cluster, old)
     old.client.put(b"frozen", b"before")
@@ -51,12 +51,12 @@ def test_a_frozen_leader_wakes_and_tells_nothing_old(cluster: Cluster, leader: s
     for number in range(150):
         new.client.put(b"frozen", b"%d" % number)
     old.resume()
-    assert read_in_the_end(old.client, b"frozen") == b"149"
+    assert read_when_possible(old.client, b"frozen") == b"149"
     check_same(cluster.members)
 
 
-def read_in_the_end(client: Client, key: bytes) -> bytes | None:
-    """What a member answers that may still have to learn that it leads no more: until then it refuses, as etcd itself does."""
+def read_when_possible(client: Client, key: bytes) -> bytes | None:
+    """Read from a member that may have to learn of its successor first: until then it fails, as etcd does."""
     for _ in range(50):
         try:
             return client.get(key)
@@ -64,7 +64,7 @@ def read_in_the_end(client: Client, key: bytes) -> bytes | None:
             if "leader changed" not in str(error):
                 raise
             time.sleep(0.1)
-    raise AssertionError("it never learnt who leads")
+    raise AssertionError("it did not learn of the new leader")
 
 
 def test_all_are_killed_at_once(cluster: Cluster) -> None:
@@ -76,5 +76,5 @@ def test_all_are_killed_at_once(cluster: Cluster) -> None:
         load.wait_for(50)
 
 
-def test_etcd_had_nothing_to_complain_about(cluster: Cluster) -> None:
+def test_etcd_logged_no_error(cluster: Cluster) -> None:
     assert complaints(cluster["e1"]) == []

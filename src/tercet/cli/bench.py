@@ -1,4 +1,4 @@
-"""`tercet bench`: load on any server that speaks etcd's API, and how it coped."""
+"""`tercet bench`: load on any server that speaks etcd's API, with throughput and latencies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tercet.bench import requests
 from tercet.bench.latency import Measurement
 from tercet.bench.leader import find_leader
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
-from tercet.bench.load import Progress as Told
+from tercet.bench.load import Progress as ReportProgress
 from tercet.client import TLSFiles
 from tercet.errors import TercetError
 
@@ -31,7 +31,7 @@ _COUNT = click.IntRange(min=1)
 
 @dataclass(frozen=True)
 class Target:
-    """Whom the load is for, and how much of it."""
+    """Endpoints of the load, and its amount."""
 
     endpoints: tuple[str, ...]
     to_leader: bool
@@ -61,17 +61,17 @@ _OPTIONS = (
     click.option("--target-leader", is_flag=True, help="Send all load to the leader (found among --endpoints)."),
     click.option("--clients", type=_COUNT, default=1, show_default=True, help="Requests in flight."),
     click.option("--connections", "--conns", type=_COUNT, help="Connections.  [default: 1 for every 64 clients]"),
-    click.option("--total", type=_COUNT, help="End after this many requests.  [default: 10000, without --duration]"),
-    click.option("--duration", type=click.FloatRange(min=0.1), metavar="SECONDS", help="End after this time."),
+    click.option("--total", type=_COUNT, help="Number of requests.  [default: 10000, without --duration]"),
+    click.option("--duration", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Length of the run."),
     click.option(
         "--warmup",
         type=click.FloatRange(min=0),
         default=0.0,
         show_default=True,
         metavar="SECONDS",
-        help="Run this long before counting.",
+        help="Time before the measured part.",
     ),
-    click.option("--key-space", type=_COUNT, default=10_000, show_default=True, help="How many different keys."),
+    click.option("--key-space", type=_COUNT, default=10_000, show_default=True, help="Number of distinct keys."),
     click.option("--key-size", type=click.IntRange(1, 4096), default=16, show_default=True, metavar="BYTES"),
     click.option("--cacert", default="", metavar="FILE", help="Trust servers by this CA bundle."),
     click.option("--cert", default="", metavar="FILE", help="Client certificate."),
@@ -179,22 +179,22 @@ async def _measure(
     context = target.context()
     endpoints = [await find_leader(target.endpoints, context)] if target.to_leader else target.endpoints
     channels = await open_channels(endpoints, target.connections, context)
-    gc.freeze()  # the prepared requests stay; no collection has to look at them again
+    gc.freeze()  # keeps the prepared requests out of garbage collections
     try:
         if prefill_value_size is not None:
             filling = requests.filling(target.keys, prefill_value_size)
             filled = await Load(requests.TXN_PATH, filling, Extent()).run(channels, 8)
             if filled.errors:
                 raise LoadFailed(f"cannot put the keys: {', '.join(filled.errors)}")
-        with _progress_bar(name, target.extent) as told:
-            return await Load(path, prepared, target.extent).run(channels, target.clients, told)
+        with _progress_bar(name, target.extent) as report_progress:
+            return await Load(path, prepared, target.extent).run(channels, target.clients, report_progress)
     finally:
         await close_channels(channels)
 
 
 @contextmanager
-def _progress_bar(name: str, extent: Extent) -> Iterator[Told | None]:
-    """A bar on stderr, for people; None for pipes."""
+def _progress_bar(name: str, extent: Extent) -> Iterator[ReportProgress | None]:
+    """A progress bar on stderr; None if that is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
@@ -203,8 +203,8 @@ def _progress_bar(name: str, extent: Extent) -> Iterator[Told | None]:
     with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task(name, total=extent.seconds or extent.total, rate="")
 
-        def told(done: int, seconds: float) -> None:
+        def report_progress(done: int, seconds: float) -> None:
             rate = f"{done / seconds:.0f}/s" if seconds > 0 else ""
             bar.update(task, completed=seconds if extent.seconds else done, rate=rate, refresh=True)
 
-        yield told
+        yield report_progress
