@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from tercet.config.feature_gates import resolve_gates
@@ -17,9 +18,13 @@ from tercet.http import HealthCounters
 from tercet.rpc import Server, ServerOptions, unary
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.exposition import exposition, go_float, text
+from tercet.server.metrics.member import MemberMetrics
 from tercet.server.metrics.process import register_health, register_process, register_versions
+from tercet.server.metrics.procfs import read_process
+from tercet.server.metrics.prometheus import registry_of
 from tercet.server.metrics.registry import Metrics
 from tercet.server.metrics.table import METRICS
+from tests.config.configured import config
 
 
 def page(metrics: Metrics) -> str:
@@ -31,7 +36,7 @@ def test_counters_and_gauges_keep_etcds_names_and_types() -> None:
     metrics.read("etcd_server_health_success", lambda: 3)
     metrics.read("etcd_server_proposals_committed_total", lambda: 2_000_000)
     assert page(metrics) == (
-        "# HELP etcd_server_health_success Times that /health was good.\n"
+        "# HELP etcd_server_health_success Successful /health checks.\n"
         "# TYPE etcd_server_health_success counter\n"
         "etcd_server_health_success 3\n"
         "# HELP etcd_server_proposals_committed_total Index of the last committed entry.\n"
@@ -164,7 +169,7 @@ def test_prometheus_client_parses_the_page() -> None:
 
 def test_a_prometheus_registry_has_the_same_values() -> None:
     metrics = asyncio.run(everything())
-    registry = metrics.registry()
+    registry = registry_of(metrics)
     assert registry.get_sample_value("etcd_disk_wal_fsync_duration_seconds_bucket", {"le": "0.004"}) == 1
     labels = {"grpc_type": "unary", "grpc_service": "etcdserverpb.KV", "grpc_method": "Put"}
     assert registry.get_sample_value("grpc_server_started_total", labels) == 3
@@ -193,6 +198,32 @@ def test_a_long_turn_of_the_loop_is_measured() -> None:
         return watch.longest_seconds
 
     assert 0.08 < asyncio.run(scenario()) < 5
+
+
+def test_the_values_of_the_process_equal_those_of_prometheus_client() -> None:
+    ours = read_process()
+    collector = ProcessCollector(registry=CollectorRegistry(auto_describe=False))
+    theirs = {sample.name: sample.value for family in collector.collect() for sample in family.samples}
+    assert ours.keys() >= theirs.keys()
+    assert ours["process_max_fds"] == theirs["process_max_fds"]
+    assert ours["process_start_time_seconds"] == pytest.approx(theirs["process_start_time_seconds"], abs=1)
+    assert ours["process_resident_memory_bytes"] == pytest.approx(theirs["process_resident_memory_bytes"], rel=0.2)
+
+
+# Families of etcd that a member does not have: those of Go's runtime, and of a v2 store that 3.7 no longer shows.
+NOT_OURS = ("go_", "etcd_debugging_store_reads_total", "etcd_debugging_store_writes_total")
+
+
+def test_every_family_of_a_running_etcd_is_there(etcd_page: str) -> None:
+    theirs = {line.split()[2] for line in etcd_page.splitlines() if line.startswith("# TYPE ")}
+    missing = {name for name in theirs - METRICS.keys() if not name.startswith(NOT_OURS)}
+    assert missing == set()
+
+
+def test_a_metric_without_labels_and_source_is_zero() -> None:
+    found = page(MemberMetrics(config()).metrics)
+    assert "etcd_debugging_mvcc_watcher_total 0\n" in found
+    assert "etcd_disk_backend_defrag_duration_seconds_count 0\n" in found
 
 
 def test_types_and_buckets_are_those_of_a_running_etcd(etcd_page: str) -> None:

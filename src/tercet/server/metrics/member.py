@@ -25,6 +25,7 @@ class MemberMetrics:
 
     def __init__(self, config: ServerConfig) -> None:
         self.metrics = Metrics()
+        self.metrics.show_unregistered()
         self.fsync_seconds = self.metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
         register_process(self.metrics)

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import resource
 from collections.abc import Mapping
-
-from prometheus_client import CollectorRegistry, ProcessCollector
+from functools import partial
 
 from tercet import __version__
 from tercet.config.feature_gates import GATES, active_gates
 from tercet.http import HealthCounters
 from tercet.server.metrics.families import Labels
+from tercet.server.metrics.procfs import read_process
 from tercet.server.metrics.registry import Metrics
 from tercet.version import ETCD_VERSION
 
 
 def register_process(metrics: Metrics) -> None:
-    process = ProcessCollector(registry=CollectorRegistry(auto_describe=False))
+    for name in read_process():
+        metrics.read(name, partial(_process_value, name))
+    metrics.read("promhttp_metric_handler_requests_in_flight", lambda: 1)  # the scrape that reads it
+    metrics.read("os_fd_used", partial(_process_value, "process_open_fds"))
+    metrics.read("os_fd_limit", partial(_process_value, "process_max_fds"))
 
-    def sample(name: str) -> float:
-        """One value; prometheus-client reads all of them each time, which is cheap."""
-        return next((s.value for family in process.collect() for s in family.samples if s.name == name), 0.0)
 
-    for name in (
-        "process_cpu_seconds_total",
-        "process_max_fds",
-        "process_open_fds",
-        "process_resident_memory_bytes",
-        "process_start_time_seconds",
-        "process_virtual_memory_bytes",
-    ):
-        metrics.read(name, lambda name=name: sample(name))  # type: ignore[misc]
-    metrics.read("os_fd_used", lambda: len(os.listdir("/proc/self/fd")) - 1)  # listdir itself holds one
-    metrics.read("os_fd_limit", lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+def _process_value(name: str) -> float:
+    return read_process().get(name, 0.0)
 
 
 def register_versions(metrics: Metrics, gates: Mapping[str, bool]) -> None:

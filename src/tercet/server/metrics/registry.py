@@ -5,21 +5,16 @@ On a hot path a counter is an integer attribute of the object that counts. A scr
     metrics.read("etcd_server_has_leader", lambda: member.leader_id != 0)
     metrics.read_labelled("etcd_network_active_peers", lambda: {(local, remote): 1 for remote in ...})
     wal.fsync_seconds = metrics.histogram("etcd_disk_wal_fsync_duration_seconds")     # then wal calls .observe(seconds)
-
-`Metrics` is also a prometheus-client collector, for programs that embed a member and have their own registry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric as PrometheusMetric
-
 from tercet.rpc import Server
 from tercet.server.metrics import grpc as grpc_metrics
 from tercet.server.metrics.exposition import exposition
-from tercet.server.metrics.families import Buckets, Family, Histogram, Histograms, Labels, cumulative
+from tercet.server.metrics.families import Buckets, Family, Histogram, Histograms, Labels
 from tercet.server.metrics.table import METRICS, Metric
 
 __all__ = ["Histogram", "Histograms", "Metrics"]
@@ -67,6 +62,16 @@ class Metrics:
         self._expect(name, is_histogram=True)
         self._buckets[name] = source
 
+    def show_unregistered(self) -> None:
+        """Show every metric without labels, and without a source so far, as 0 or as an empty histogram."""
+        for name, metric in METRICS.items():
+            if metric.labels or name in self._values or name in self._buckets:
+                continue
+            if metric.kind == "histogram":
+                self.histogram(name)
+            else:
+                self.read(name, lambda: 0)
+
     def watch_rpc(self, server: Server) -> None:
         """Calls and bytes of a gRPC server; those of several servers are summed."""
         servers = self._servers
@@ -98,31 +103,3 @@ class Metrics:
         page = exposition(self.families(), accept_encoding)
         self._scrapes[("200",)] = self._scrapes.get(("200",), 0) + 1
         return page
-
-    # For prometheus-client
-
-    def collect(self) -> Iterator[PrometheusMetric]:
-        for family in self.families():
-            yield _as_prometheus(family)
-
-    def registry(self) -> CollectorRegistry:
-        """A registry with this collector alone."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return registry
-
-
-def _as_prometheus(family: Family) -> PrometheusMetric:
-    metric = family.metric
-    shown = PrometheusMetric(metric.name, metric.help, metric.kind)
-    if metric.kind == "counter":
-        shown.name = metric.name.removesuffix("_total")
-    for labels, value in family.values.items():
-        shown.add_sample(metric.name, dict(zip(metric.labels, labels, strict=True)), value)
-    for labels, counts, total in family.buckets:
-        named = dict(zip(metric.labels, labels, strict=True))
-        for bound, count in zip((*(str(bound) for bound in metric.bounds), "+Inf"), cumulative(counts), strict=True):
-            shown.add_sample(f"{metric.name}_bucket", {**named, "le": bound}, count)
-        shown.add_sample(f"{metric.name}_sum", named, total)
-        shown.add_sample(f"{metric.name}_count", named, sum(counts))
-    return shown
