@@ -7,8 +7,10 @@ import pytest
 from tercet import errors
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
-from tercet.raft.types import ConfChange, ConfChangeType, Message, MessageType
+from tercet.raft.codec import encode_conf_change
+from tercet.raft.types import ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType
 from tercet.replica.apply import APPLY_WORK, ENTRY_WORK
+from tercet.replica.membership import Member, change_context
 from tercet.replica.replica import READYS_IN_TURN_MAX, Options
 from tercet.replica.snapshots import VIEW_SECONDS_MAX
 from tercet.storage.interfaces import Bucket, ReadView
@@ -202,6 +204,53 @@ def test_members_from_the_snapshots_v2_json_are_durable() -> None:
     member.settle()
     member = member.after_power_cut()
     assert member.replica.membership.members[OTHER].name == "three"
+
+
+def conf_change(index: int, kind: ConfChangeType, member: Member) -> Entry:
+    context = b"" if kind is ConfChangeType.REMOVE_NODE else change_context(member)
+    change = ConfChange(kind, node_id=member.id, id=index, context=context)
+    return Entry(2, index, encode_conf_change(change), EntryType.CONF_CHANGE)
+
+
+def test_changes_in_a_database_ahead_reach_raft_but_not_the_membership_again() -> None:
+    """Applied again, an addition or a removal would be refused, and raft would keep the old configuration."""
+    leader, member = started(), started()
+    leader.follow([put_entry(2, index, b"k") for index in range(4, 9)], commit=8)
+    leader.backend.commit_now()
+    message, _ = snapshot_of(leader, term=2)
+    moved = Member(4, ("http://moved:2380",))
+    changes = [
+        conf_change(9, ConfChangeType.ADD_NODE, Member(4, ("http://4:2380",))),
+        conf_change(10, ConfChangeType.UPDATE_NODE, Member(4, ("http://elsewhere:2380",))),
+        conf_change(11, ConfChangeType.UPDATE_NODE, moved),
+        conf_change(12, ConfChangeType.REMOVE_NODE, Member(OTHER, ())),
+    ]
+    leader.follow(changes, commit=12)
+    leader.backend.commit_now()
+    database = snapshot_of(leader, term=2)[1]
+    member.receive_database(message, database)
+    member.settle()
+    assert member.raft.conf_state.voters == (1, 2, 3)
+    for index, change in enumerate(changes, 9):
+        member.follow([change], commit=index)
+        assert member.replica.membership.members[4] == moved
+    assert member.raft.conf_state.voters == (1, 2, 4)
+    assert member.replica.membership.members.keys() == {1, 2, 4}
+    member.backend.commit_now()
+    assert member.after_power_cut().raft.conf_state.voters == (1, 2, 4)
+
+
+def test_a_snapshot_older_than_the_state_is_not_installed() -> None:
+    leader, member = started(), started()
+    leader.follow([put_entry(2, index, b"old") for index in range(4, 7)], commit=6)
+    leader.backend.commit_now()
+    message, database = snapshot_of(leader, term=2)
+    member.follow([put_entry(2, index, b"new") for index in range(4, 9)], commit=8)
+    revision = member.replica.revision
+    member.receive_database(message, database)
+    member.settle()
+    assert (member.replica.applied_index, member.replica.revision) == (8, revision)
+    assert [ack.index for ack in member.take_sent(MessageType.APP_RESP)][-1] == 8
 
 
 # --- log compaction
