@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
 
@@ -12,8 +13,9 @@ from tercet import __version__
 from tercet.cli import tercet
 from tercet.proto import rpc_pb2
 from tercet.version import ETCD_VERSION
-from tests.cli.conftest import Pair
 from tests.cli.etcd_pair import run_ours
+from tests.support.etcd import Etcd
+from tests.support.waiting import scaled
 
 
 @pytest.fixture
@@ -104,17 +106,34 @@ def test_bench_with_impossible_settings_fails(capsys: pytest.CaptureFixture[str]
         (["put", "--duration", "0.2", "--warmup", "0.1"], 100),
     ],
 )
-def test_bench(pair: Pair, capsys: pytest.CaptureFixture[str], words: list[str], keys: int) -> None:
-    run_ours(pair.ours, ["del", "", "--prefix"])
-    line = ["bench", *words, "--endpoints", pair.ours, "--key-space", str(keys), "-w", "json", "--value-size=10"]
+def test_bench(shared_etcd: Etcd, capsys: pytest.CaptureFixture[str], words: list[str], keys: int) -> None:
+    run_ours(shared_etcd.endpoint, ["del", "", "--prefix"])
+    line = ["bench", *words, "--endpoints", shared_etcd.endpoint, "--key-space", str(keys), "-w", "json", "--value-size=10"]
     assert tercet.main(line) == 0
     found = json.loads(capsys.readouterr().out)
     if "--total" in words:
         assert found["requests"] == int(words[words.index("--total") + 1])
     latency = found["latency_seconds"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["p99.9"] <= latency["max"]
-    stored = rpc_pb2.RangeResponse.FromString(run_ours(pair.ours, ["get", "", "--prefix", "-w", "protobuf"]).out)
+    stored = rpc_pb2.RangeResponse.FromString(run_ours(shared_etcd.endpoint, ["get", "", "--prefix", "-w", "protobuf"]).out)
     assert 0 < stored.count <= keys
     assert {(len(kv.key), len(kv.value)) for kv in stored.kvs} == {(16, 10)}
     if words[0] == "range":
         assert stored.count == keys  # prefilled
+
+
+@pytest.mark.parametrize("words", ["version", "--help", "help", "up --help", "sim --seed 1 --ticks 20"])
+def test_output_that_cannot_be_written_is_one_line(words: str) -> None:
+    line = f"{sys.executable} -m tercet {words}"
+    full = subprocess.run(["bash", "-c", f"{line} >/dev/full"], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (full.returncode, full.stderr) == (1, "Error: write /dev/stdout: no space left on device\n")
+    closed = subprocess.run(["bash", "-c", f"{line} >&-"], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert closed.returncode == 0
+    assert "Traceback" not in closed.stderr
+
+
+@pytest.mark.parametrize("words", ["--help", "help up", "version"])
+def test_a_reader_that_goes_away_is_no_traceback(words: str) -> None:
+    line = f"{sys.executable} -m tercet {words} | true"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (done.stdout, done.stderr) == ("", "")

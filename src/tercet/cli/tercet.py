@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
+from tercet.cli.streams import discard, is_output_error, open_missing_streams, write_error_text
+
 _COMMANDS = {
     "up": "run a cluster with TLS on this host until Ctrl-C",
     "deploy": "deploy a cluster to hosts with systemd, over SSH, from one file",
@@ -41,12 +43,32 @@ _EXTRAS = {"asyncssh": "deploy", "pydantic": "deploy", "pydantic_core": "deploy"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Returns the exit code: etcd's for a member, click's for a subcommand."""
+    open_missing_streams()
     line = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(line)
+        sys.stdout.flush()
+    except OSError as error:
+        if not is_output_error(error) or not _prints(line):
+            raise
+        discard(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"Error: {write_error_text('stdout', error)}\n")
+        return 1
+    return code
+
+
+def _prints(line: list[str]) -> bool:
+    """Whether the command line prints and ends; a member logs."""
+    return line[:1] in ([name] for name in (*_COMMANDS, "-h", "--help", "-help", "--version", "-version"))
+
+
+def _run(line: list[str]) -> int:
     first = line[0] if line else ""
     if first == "version":
         return _print_version()
     if first == "help":
-        return main([*line[1:2], "--help"])
+        return _run([*line[1:2], "--help"])
     if first in _COMMAND_MODULES:
         return _run_click(first, line[1:])
     if first in ("-h", "--help", "-help"):

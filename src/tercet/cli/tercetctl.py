@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
@@ -20,9 +19,9 @@ from tercet.cli.ctl.member import MEMBER
 from tercet.cli.ctl.session import GLOBAL_FLAGS, Session
 from tercet.cli.ctl.snapshot import SNAPSHOT
 from tercet.cli.ctl.status_text import status_text
-from tercet.cli.ctl.streams import Output, discard_stdout, open_missing_streams
 from tercet.cli.ctl.txn import TXN
 from tercet.cli.ctl.version import VERSION
+from tercet.cli.streams import Output, discard, open_missing_streams
 from tercet.client import AuthenticationError
 from tercet.errors import StatusError
 
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.kill(os.getpid(), signal.SIGINT)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        discard_stdout()
+        discard(sys.stdout)
         return Exit.ERROR
 
 
@@ -66,7 +65,7 @@ def _run(line: list[str]) -> int:
         out.flush()
         return code
     except CommandError as error:  # stdout cannot be written
-        discard_stdout()
+        discard(sys.stdout)
         return _fail(error.exit_code, str(error))
 
 
@@ -105,7 +104,7 @@ def _title(line: list[str]) -> str:
 
 def _fail(code: Exit, text: str) -> Exit:
     if text:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"Error: {text}\n")
-            sys.stderr.flush()
+        err = Output(sys.stderr.buffer, "stderr", ignore_errors=True)
+        err.write(f"Error: {text}\n".encode("utf-8", "surrogateescape"))
+        err.flush()
     return code

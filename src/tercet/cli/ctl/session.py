@@ -18,7 +18,7 @@ from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.output import Printer, make_printer
 from tercet.cli.ctl.status_text import full_status
-from tercet.cli.ctl.streams import Output
+from tercet.cli.streams import Output
 from tercet.client import Client, Limits, TLSFiles
 from tercet.errors import ConfigError, StatusError
 

@@ -115,8 +115,12 @@ def command(
                 directory, load_or_create_shape(directory, Choice(members, base_port, client_ports, peer_ports, tls))
             )
             return asyncio.run(_serve(LocalCluster(plan, argv), data_dir, timeout))
-    except (ConfigError, AlreadyRunning, OSError) as error:
+    except (ConfigError, AlreadyRunning) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
 
 
 def _prepare(directory: Path, shape: Shape) -> Plan:

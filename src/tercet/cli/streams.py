@@ -6,9 +6,10 @@ an error; etcdctl ignores it and exits with 0, so that a script believes in a tr
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 from tercet.cli.ctl.errors import CommandError, Exit
 
@@ -35,10 +36,16 @@ class Output:
 
     def _fail(self, error: OSError) -> None:
         if self._ignore_errors:
+            discard(self._stream)
             return
         if isinstance(error, BrokenPipeError):
             raise error
-        raise CommandError(Exit.ERROR, f"write /dev/{self._name}: {(error.strerror or str(error)).lower()}") from error
+        raise CommandError(Exit.ERROR, write_error_text(self._name, error)) from error
+
+
+def write_error_text(name: str, error: OSError) -> str:
+    """In Go's words."""
+    return f"write /dev/{name}: {(error.strerror or str(error)).lower()}"
 
 
 def open_missing_streams() -> None:
@@ -53,8 +60,13 @@ def open_missing_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
-def discard_stdout() -> None:
-    """Send what is still buffered to /dev/null, so that the flush at exit does not fail again."""
+def is_output_error(error: OSError) -> bool:
+    """Whether an error comes from a write to a stream that was already open: it names no file."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EFBIG)
+
+
+def discard(stream: IO[Any]) -> None:
+    """Send what is still buffered to /dev/null; otherwise the flush at exit fails again, with exit code 120."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
+    os.dup2(null, stream.fileno())
     os.close(null)
