@@ -164,7 +164,7 @@ def test_an_unreachable_host_is_a_result_with_an_error(three: LoopbackCluster) -
     async def act(members: Members) -> None:
         hosts: dict[str, Host | HostError] = {**three.hosts, "m3": HostError("m3", "connect", "no route to host")}
         async with Members(three.cluster, hosts) as some:
-            assert [one.error for one in await some.health()] == ["", "", "m3: connect: no route to host"]
-            assert (await some.answers())["m3"].error == "m3: connect: no route to host"
+            assert [one.error for one in await some.health()] == ["", "", "connect: no route to host"]
+            assert (await some.answers())["m3"].error == "connect: no route to host"
 
     with_members(three, act)

@@ -12,6 +12,7 @@ from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
 from tercet.deploy.run import rolling
 from tercet.deploy.run.executor import DeployError, execute
+from tercet.deploy.run.quorum_gate import Keep, judge
 from tercet.deploy.run.rolling import in_order, restart_plan
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, StatusError
@@ -28,12 +29,16 @@ class ScriptedMembers:
         *,
         leader: str,
         unhealthy: Collection[str] = (),
+        unreachable: Collection[str] = (),
         stays_leader: bool = False,
+        recovers: bool = False,
     ) -> None:
+        self.recovers = recovers
         self.cluster = cluster
         self.hosts = hosts
         self.leader = leader
-        self.unhealthy = set(unhealthy)
+        self.unhealthy = {*unhealthy, *unreachable}
+        self.unreachable = set(unreachable)
         self.moves: list[tuple[str, str]] = []
         self._stays_leader = stays_leader
         self._ids = {spec.name: number for number, spec in enumerate(cluster.hosts, 1)}
@@ -43,8 +48,9 @@ class ScriptedMembers:
 
     async def health_of(self, spec: HostSpec) -> MemberHealth:
         await asyncio.sleep(0)
-        is_unhealthy = spec.name in self.unhealthy
-        return MemberHealth(spec.name, "", not is_unhealthy, 0.001, "no leader" if is_unhealthy else "")
+        is_unhealthy = spec.name in self.unhealthy and not (self.recovers and self.hosts[spec.name].starts)
+        commits = None if spec.name in self.unreachable else not is_unhealthy
+        return MemberHealth(spec.name, "", not is_unhealthy, 0.001, "no leader" if is_unhealthy else "", commits)
 
     async def answers(self) -> dict[str, MemberAnswer]:
         return {name: await self.answer_of(name) for name in self._ids}
@@ -156,3 +162,56 @@ def test_clusters_of_one_or_two_members_are_restarted(count: int) -> None:
     hosts = {name: ScriptedHost(name, before=RUNNING) for name in names}
     members = ScriptedMembers(cluster_of(count), hosts, leader="m1")
     assert restarted(members, names) == sorted(names, reverse=True)
+
+
+# The quorum gate.
+
+
+def test_without_a_majority_all_members_are_restarted_together() -> None:
+    """After all certificates have expired nothing commits, and no member gets ready alone."""
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1", unhealthy=["m1", "m2", "m3"], recovers=True)
+    assert sorted(restarted(members)) == ["m1", "m2", "m3"]
+    assert [host.starts for host in members.hosts.values()] == [1, 1, 1]
+    assert members.moves == []
+
+
+def test_a_member_that_cannot_be_asked_may_be_serving() -> None:
+    members = ScriptedMembers(cluster_of(3), three(), leader="m1", unhealthy=["m1", "m2"], unreachable=["m3"])
+    with pytest.raises(DeployError, match=r"^m1: restart: not restarted: m3 is not healthy"):
+        restarted(members, ["m1"])
+    assert [host.starts for host in members.hosts.values()] == [0, 0, 0]
+
+
+def test_five_members_are_restarted_with_one_down() -> None:
+    hosts = {f"m{number}": ScriptedHost(f"m{number}") for number in range(1, 6)}
+    members = ScriptedMembers(cluster_of(5), hosts, leader="m1", unreachable=["m5"])
+    assert restarted(members, ["m2", "m3"]) == ["m2", "m3"]
+    members.unhealthy.add("m4")
+    with pytest.raises(DeployError, match=r"^m2: restart: not restarted: m4 is not healthy: no leader; m5 is not healthy"):
+        restarted(members, ["m2"])
+
+
+@pytest.mark.parametrize(
+    ("health", "keep", "blockers", "commits"),
+    [
+        ("+++", "all", "", True),
+        ("++-", "majority", "3", True),
+        ("+++++", "all", "", True),
+        ("++++-", "all", "5", True),
+        ("++++-", "majority", "", True),
+        ("+++-?", "majority", "45", True),
+        ("-++", "majority", "", True),
+        ("---", "majority", "", False),
+        ("--?", "majority", "3", False),
+        ("?--", "majority", "", False),
+        ("+", "all", "", True),
+        ("++", "majority", "", True),
+        ("-?", "majority", "2", False),
+    ],
+)
+def test_restarting_the_first_member(health: str, keep: Keep, blockers: str, commits: bool) -> None:
+    """+ commits, - does not commit, ? unknown."""
+    states = {"+": True, "-": False, "?": None}
+    members = [MemberHealth(str(number), "", False, 0, "", states[one]) for number, one in enumerate(health, 1)]
+    verdict = judge(members, "1", keep=keep)
+    assert ("".join(one.name for one in verdict.blockers), verdict.commits) == (blockers, commits)

@@ -136,7 +136,7 @@ class Deployment:
     async def _status(self, name: str, host: Host | HostError, members: Members) -> MemberStatus:
         answer, unit, days = MemberAnswer(name), "", None
         if isinstance(host, HostError):
-            error = str(host)
+            error = host.without_host
         else:
             try:
                 state, days = await asyncio.gather(
@@ -145,7 +145,9 @@ class Deployment:
                 unit = "not-found" if state.load == "not-found" else state.text
                 answer = await members.answer_of(name)
                 error = answer.error
-            except (HostError, ConfigError) as failure:
+            except HostError as failure:
+                error = failure.without_host
+            except ConfigError as failure:
                 error = str(failure)
         return MemberStatus(
             name=name,

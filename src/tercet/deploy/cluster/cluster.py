@@ -87,10 +87,10 @@ class Cluster:
         raise KeyError(name)
 
     def client_url(self, host: HostSpec) -> str:
-        return f"{self.scheme}://{_in_url(host.address)}:{self.listen.client_port}"
+        return f"{self.scheme}://{host_port(host.address, self.listen.client_port)}"
 
     def peer_url(self, host: HostSpec) -> str:
-        return f"{self.scheme}://{_in_url(host.address)}:{self.listen.peer_port}"
+        return f"{self.scheme}://{host_port(host.address, self.listen.peer_port)}"
 
     def endpoints(self) -> list[str]:
         """The client URLs of all members, in the order of the file."""
@@ -103,6 +103,11 @@ class Cluster:
     def flags_of(self, host: HostSpec) -> dict[str, str]:
         """The flags of one member: the global ones overridden by its own."""
         return {**self.flags, **host.flags}
+
+
+def host_port(address: str, port: int) -> str:
+    """address:port, with brackets around an IPv6 address."""
+    return f"{_in_url(address)}:{port}"
 
 
 def _in_url(address: str) -> str:

@@ -24,7 +24,7 @@ from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.services import KV, Maintenance
 from tercet.client.services import Cluster as Membership
 from tercet.client.tls import TLSFiles
-from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.cluster import Cluster, HostSpec, host_port
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, ConfigError, StatusError
@@ -33,17 +33,27 @@ from tercet.rpc import Channel, ChannelOptions, RpcError
 
 CALL_SECONDS = 3.0
 _DIAL_SECONDS = 3.0
+_ERRORS_AFTER_THE_READ = ("Active Alarm", "Unable to fetch the alarm list")  # of check_health
 
 
 @dataclass(frozen=True)
 class MemberHealth:
-    """Like a line of etcdctl's `endpoint health`. took_seconds: of the linearizable read."""
+    """Like a line of etcdctl's `endpoint health`. took_seconds: of the linearizable read.
+
+    commits: whether the linearizable read succeeded, whatever alarms are raised; None if unknown: the member could not be asked
+    (SSH, TLS, timeout) and may serve other clients.
+    """
 
     name: str
     endpoint: str
     is_healthy: bool
     took_seconds: float
     error: str = ""
+    commits: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.is_healthy:
+            object.__setattr__(self, "commits", True)
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,11 @@ class MemberAnswer:
     @property
     def is_leader(self) -> bool:
         return bool(self.member_id) and self.member_id == self.leader
+
+    @property
+    def has_no_leader(self) -> bool:
+        """Whether the member answered that it has no leader, so that it cannot commit."""
+        return bool(self.member_id) and not self.leader
 
 
 @dataclass(frozen=True)
@@ -137,10 +152,15 @@ class Members:
     async def health_of(self, spec: HostSpec) -> MemberHealth:
         endpoint = self.cluster.client_url(spec)
         try:
-            health = await check_health(self.member(spec.name), timeout=CALL_SECONDS)
+            member = self.member(spec.name)
+            health = await check_health(member, timeout=CALL_SECONDS)
         except (HostError, ConfigError) as error:
-            return MemberHealth(spec.name, endpoint, False, 0.0, str(error))
-        return MemberHealth(spec.name, endpoint, health.is_healthy, health.took_nanoseconds / 1e9, health.error)
+            return MemberHealth(spec.name, endpoint, False, 0.0, _text(error))
+        took = health.took_nanoseconds / 1e9
+        commits: bool | None = health.error.startswith(_ERRORS_AFTER_THE_READ)
+        if not (health.is_healthy or commits):
+            commits = False if member.is_refused or (await self.answer_of(spec.name)).has_no_leader else None
+        return MemberHealth(spec.name, endpoint, health.is_healthy, took, health.error, commits)
 
     async def answers(self) -> dict[str, MemberAnswer]:
         """The status of every member, by name."""
@@ -151,7 +171,7 @@ class Members:
         try:
             status = await self.member(name).maintenance.status(rpc_pb2.StatusRequest(), timeout=CALL_SECONDS)
         except (HostError, StatusError, ConfigError) as error:
-            return MemberAnswer(name, str(error))
+            return MemberAnswer(name, _text(error))
         return MemberAnswer(
             name,
             member_id=status.header.member_id,
@@ -187,6 +207,8 @@ class Member:
         self._port = 0
         self._channel: Channel | None = None
         self._dialing = asyncio.Lock()
+        self.is_refused = False
+        """Whether the host refused the last connection attempt: no process listens."""
         self.kv = KV(self)
         self.cluster = Membership(self)
         self.maintenance = Maintenance(self)
@@ -223,11 +245,14 @@ class Member:
         context = self._members.context()
         channel = Channel("127.0.0.1", self._port, ssl=context, server_hostname=address, options=options)
         began = time.monotonic()
+        self.is_refused = False
         try:
             await channel.connect()
         except RpcError as error:
             await channel.close()
-            text = _reason(error.reason or error, f"{address}:{port}", time.monotonic() - began)
+            place = host_port(address, port)
+            text = _reason(error.reason or error, place, time.monotonic() - began)
+            self.is_refused = text == _refused(place)
             raise StatusError(Code.UNAVAILABLE, text) from error
         return channel
 
@@ -240,4 +265,13 @@ def _reason(error: BaseException, place: str, waited: float) -> str:
         return f"TLS handshake failed: {error.reason.lower().replace('_', ' ')}"
     if waited >= _DIAL_SECONDS * 0.9:
         return f"no answer from {place} within {_DIAL_SECONDS:g} s"
+    return _refused(place)
+
+
+def _refused(place: str) -> str:
     return f"connection to {place} refused"
+
+
+def _text(error: HostError | StatusError | ConfigError) -> str:
+    """The error without the name of its host, which the caller shows."""
+    return error.without_host if isinstance(error, HostError) else str(error)

@@ -71,19 +71,36 @@ async def unit_state(host: Host, unit: str, *, step: str = "get service state") 
     )
 
 
+@dataclass(frozen=True)
+class StartRequest:
+    """A requested start: the state before it, and when it was requested (monotonic seconds)."""
+
+    before: UnitState
+    began: float
+
+
 async def start(host: Host, cluster: Cluster, *, step: str = "start") -> str:
     """Start or restart the member and wait until it is ready. Returns the time taken, as text.
 
     Raises HostError if it fails or is not ready in time; the unit is then left as it is for inspection.
     """
+    return await wait_started(host, cluster, await request_start(host, cluster, step=step), step=step)
+
+
+async def request_start(host: Host, cluster: Cluster, *, step: str) -> StartRequest:
+    """Start or restart the member without waiting for it."""
     unit = _unit(cluster)
-    began = time.monotonic()
     # A unit that has hit its start limit does not start again before reset-failed.
     command = f"systemctl reset-failed {unit} 2>/dev/null; systemctl restart --no-block {unit}"
-    before = await unit_state(host, unit, step=step)
+    request = StartRequest(await unit_state(host, unit, step=step), time.monotonic())
     await host.check(command, step=step)
-    await _wait_ready(host, cluster, before, step)
-    return f"ready in {time.monotonic() - began:.1f} s"
+    return request
+
+
+async def wait_started(host: Host, cluster: Cluster, request: StartRequest, *, step: str) -> str:
+    """Wait until a requested start is ready; see `start`."""
+    await _wait_ready(host, cluster, request.before, step)
+    return f"ready in {time.monotonic() - request.began:.1f} s"
 
 
 async def _wait_ready(host: Host, cluster: Cluster, before: UnitState, step: str) -> None:

@@ -1,28 +1,30 @@
 """Rolling restarts: the order of the members, and the conditions for restarting the next one.
 
-Members are restarted one at a time: unhealthy ones first, then followers, the leader last, so that leadership moves once. A
-member is restarted only while all others are healthy, and the next one waits until this one is healthy again:
+Members are restarted one at a time: unhealthy ones first, then followers, the leader last, so that leadership moves once. The
+next one waits until this one commits again:
 
-    others healthy?  ->  move leadership  ->  restart, wait until ready  ->  healthy again?
+    majority without it?  ->  move leadership  ->  restart, wait until ready  ->  commits again?
 
-Healthy means that the member itself answers a linearizable read over mTLS. To answer, it must have applied everything that was
-committed when the read arrived, so a healthy member has caught up.
+A member commits if it answers a linearizable read over mTLS. To answer, it must have applied everything that was committed when
+the read arrived, so it has caught up.
 
-A member is never stopped while another one is down or unreachable: of three members two must be up, and either may fail next.
-Only clusters of one or two members are restarted without a majority.
+A member is stopped only if a majority commits without it (`quorum_gate`). If nothing commits, for example since all peer
+certificates have expired, there is nothing to protect: the members are restarted together, since none gets ready alone.
+Clusters of one or two members lose their majority at every restart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
-from tercet.deploy.members.service import start, unit_state
+from tercet.deploy.members.service import StartRequest, request_start, start, unit_state, wait_started
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.run.executor import DeployError
+from tercet.deploy.run.quorum_gate import Keep, Verdict, judge
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import StatusError
@@ -34,16 +36,14 @@ _TRANSFERS_MAX = 3
 
 
 async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, names: Collection[str]) -> Plan:
-    """Restart these members. Raises DeployError if a member is down that is not among `names`, or any if all are named."""
+    """Restart these members. Raises DeployError if members are down and one more would cost the majority."""
     states = await asyncio.gather(*(unit_state(hosts[spec.name], _unit(cluster)) for spec in cluster.hosts))
     asked_for_some = len(names) < len(cluster.hosts)
-    down = [
-        _not_restarted(spec.name, f"its {_unit(cluster)} is {state.text}")
-        for spec, state in zip(cluster.hosts, states, strict=True)
-        if not state.is_up and not (asked_for_some and spec.name in names)
-    ]
-    if down:
-        raise DeployError(down)
+    all_down = [(spec.name, state) for spec, state in zip(cluster.hosts, states, strict=True) if not state.is_up]
+    down = [(name, state) for name, state in all_down if not (asked_for_some and name in names)]
+    has_majority = cluster.has_quorum_without(len(all_down))
+    if down and has_majority and not cluster.has_quorum_without(len(all_down) + 1):
+        raise DeployError([_not_restarted(name, f"its {_unit(cluster)} is {state.text}") for name, state in down])
     return Plan((await restart_phase(cluster, hosts, members, names),), pauses(cluster))
 
 
@@ -61,14 +61,14 @@ async def restart_phase(
     members: Members,
     names: Collection[str],
     reasons: Mapping[str, str] | None = None,
+    *,
+    keep: Keep = "majority",
 ) -> Phase:
-    """One step per member, in the order of `in_order`. reasons: shown in the plan."""
+    """One step per member, in the order of `in_order`. reasons: shown in the plan. keep: what must commit during a restart."""
     health, answers = await asyncio.gather(members.health(), members.answers())
     order = in_order([spec.name for spec in cluster.hosts if spec.name in names], health, answers)
-    steps = []
-    for place, name in enumerate(order):
-        work = _restart(cluster, hosts[name], members, restarted=order[:place])
-        steps.append(Step(name, "restart", work, (reasons or {}).get(name, "")))
+    rolling = _Rolling(cluster, hosts, members, order, keep)
+    steps = [Step(name, "restart", rolling.work(name), (reasons or {}).get(name, "")) for name in order]
     return Phase("restart", tuple(steps), one_at_a_time=True)
 
 
@@ -83,68 +83,93 @@ def health_phase(cluster: Cluster, members: Members) -> Phase:
 
     def check(spec: HostSpec) -> Work:
         async def work(progress: Progress) -> str:
-            return await _wait_healthy(cluster, members, [spec], cluster.service.start_timeout_seconds, spec.name, "health")
+            return await _wait_healthy(members, spec, cluster.service.start_timeout_seconds, "health")
 
         return work
 
     return Phase("health", tuple(Step(spec.name, "health", check(spec)) for spec in cluster.hosts))
 
 
-def _restart(cluster: Cluster, host: Host, members: Members, *, restarted: Collection[str]) -> Work:
-    async def work(progress: Progress) -> str:
-        await _require_others(cluster, members, host.name)
-        moved = await _move_leadership(cluster, members, host.name, restarted)
-        took = await start(host, cluster, step="restart")
-        patience = cluster.service.start_timeout_seconds
-        await _wait_healthy(cluster, members, cluster.hosts, patience, host.name, "restart")
+class _Rolling:
+    """The restarts of one phase. requested: members restarted together, since nothing commits."""
+
+    def __init__(self, cluster: Cluster, hosts: Mapping[str, Host], members: Members, order: Sequence[str], keep: Keep) -> None:
+        self._cluster = cluster
+        self._keep = keep
+        self._hosts = hosts
+        self._members = members
+        self._order = order
+        self._requested: dict[str, StartRequest] = {}
+
+    def work(self, name: str) -> Work:
+        async def work(progress: Progress) -> str:
+            return await self._restart(name)
+
+        return work
+
+    async def _restart(self, name: str) -> str:
+        if name not in self._requested and (await self._wait_allowed(name)).commits:
+            return await self._restart_alone(name)
+        for other in self._order[self._order.index(name) :]:
+            if other not in self._requested:
+                self._requested[other] = await request_start(self._hosts[other], self._cluster, step="restart")
+        took = await wait_started(self._hosts[name], self._cluster, self._requested[name], step="restart")
+        return f"{took}; no majority to protect, restarted together"
+
+    async def _restart_alone(self, name: str) -> str:
+        moved = await _move_leadership(self._members, name, self._order[: self._order.index(name)])
+        took = await start(self._hosts[name], self._cluster, step="restart")
+        spec = self._cluster.host(name)
+        await _wait_committing(self._members, spec, self._cluster.service.start_timeout_seconds, "restart")
         return f"{took}{moved}"
 
-    return work
-
-
-async def _require_others(cluster: Cluster, members: Members, name: str) -> None:
-    others = [spec for spec in cluster.hosts if spec.name != name]
-    if not cluster.has_quorum_without(1):
-        return  # one or two members: every restart costs the majority
-    unhealthy = await _unhealthy(members, others, _BEFORE_SECONDS)
-    if unhealthy:
-        raise _not_restarted(name, *(f"{one.name} is not healthy: {one.error}" for one in unhealthy))
+    async def _wait_allowed(self, name: str) -> Verdict:
+        """Wait for a majority without this member; also before concluding that nothing commits. Raises HostError."""
+        deadline = time.monotonic() + _BEFORE_SECONDS
+        while True:
+            verdict = judge(await self._members.health(), name, keep=self._keep)
+            if verdict.is_allowed and verdict.commits:
+                return verdict
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        if not verdict.is_allowed:
+            raise _not_restarted(name, *(f"{one.name} is not healthy: {one.error}" for one in verdict.blockers))
+        return verdict
 
 
 def _not_restarted(name: str, *why: str) -> HostError:
     return HostError(
         name,
         "restart",
-        f"not restarted: {'; '.join(why)}. A member is restarted only while all others are healthy, to keep the majority",
+        f"not restarted: {'; '.join(why)}. A member is restarted only while the others are healthy, to keep the majority",
         remedy="`tercet deploy apply` starts members that are down; `tercet deploy logs` shows why a member is unhealthy",
     )
 
 
-async def _wait_healthy(
-    cluster: Cluster, members: Members, specs: Collection[HostSpec], patience: float, name: str, step: str
+async def _wait_healthy(members: Members, spec: HostSpec, patience: float, step: str) -> str:
+    """Wait until the member is healthy. Raises HostError after `patience` seconds."""
+    return await _wait_for(members, spec, patience, step, lambda health: health.is_healthy)
+
+
+async def _wait_committing(members: Members, spec: HostSpec, patience: float, step: str) -> str:
+    """Wait until the member commits, whatever alarms are raised. Raises HostError after `patience` seconds."""
+    return await _wait_for(members, spec, patience, step, lambda health: bool(health.commits))
+
+
+async def _wait_for(
+    members: Members, spec: HostSpec, patience: float, step: str, is_met: Callable[[MemberHealth], bool]
 ) -> str:
-    """Wait until all of them are healthy. Raises HostError after `patience` seconds."""
-    unhealthy = await _unhealthy(members, specs, patience)
-    if unhealthy:
-        problems = "; ".join(f"{one.name} is not healthy: {one.error}" for one in unhealthy)
-        raise HostError(
-            name, step, f"{problems} (after {patience:g} s)", remedy=f"see `tercet deploy logs {unhealthy[0].name}`"
-        )
+    deadline = time.monotonic() + patience
+    while not is_met(health := await members.health_of(spec)):
+        if time.monotonic() >= deadline:
+            text = f"{spec.name} is not healthy: {health.error} (after {patience:g} s)"
+            raise HostError(spec.name, step, text, remedy=f"see `tercet deploy logs {spec.name}`")
+        await asyncio.sleep(_POLL_SECONDS)
     return "healthy"
 
 
-async def _unhealthy(members: Members, specs: Collection[HostSpec], patience: float) -> list[MemberHealth]:
-    """The members that are unhealthy after `patience` seconds; an empty list as soon as all are healthy."""
-    deadline = time.monotonic() + patience
-    while True:
-        health = await asyncio.gather(*(members.health_of(spec) for spec in specs))
-        unhealthy = [one for one in health if not one.is_healthy]
-        if not unhealthy or time.monotonic() >= deadline:
-            return unhealthy
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _move_leadership(cluster: Cluster, members: Members, name: str, restarted: Collection[str]) -> str:
+async def _move_leadership(members: Members, name: str, restarted: Collection[str]) -> str:
     """Transfer leadership away from this member: stopping a leader leaves the cluster leaderless for an election timeout."""
     for _ in range(_TRANSFERS_MAX):
         answers = await members.answers()

@@ -17,4 +17,6 @@ class HostError(TercetError):
         self.text = text
         self.remedy = remedy
         separator = "\n" if "\n" in text else "; "
-        super().__init__(f"{host}: {step}: {text}" + (separator + remedy if remedy else ""))
+        self.without_host = f"{step}: {text}" + (separator + remedy if remedy else "")
+        """For output that names the host itself."""
+        super().__init__(f"{host}: {self.without_host}")
