@@ -181,7 +181,7 @@ def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
 def test_an_empty_plan() -> None:
     done = run(FakeDeployment(found=Plan()), "plan")
     assert done.stdout == "Nothing to do: the hosts match the cluster file.\n"
-    assert run(FakeDeployment(found=Plan()), "apply").stdout == done.stdout
+    assert run(FakeDeployment(found=Plan()), "apply", "--yes").stdout == done.stdout
 
 
 def test_a_plan_as_json() -> None:
@@ -200,12 +200,19 @@ def test_apply_prints_one_line_per_step_without_a_terminal() -> None:
     assert "Warning: http://127.0.0.1:2379 is served without TLS" in lines
 
 
-def test_apply_without_a_terminal_requires_yes() -> None:
+def test_apply_without_a_terminal_requires_yes_before_any_work() -> None:
     fake = FakeDeployment()
-    done = run(fake, "apply", stdin="y\n")
-    assert (done.exit_code, fake.calls) == (1, [])
-    assert "--yes" in done.stderr
-    assert "+ExecStart=/opt/tercet" in done.stdout
+    for name in ("apply", "destroy"):
+        done = run(fake, name)
+        assert (done.exit_code, done.stdout, fake.calls) == (1, "", [])
+        assert done.stderr == "Error: no terminal to confirm on; pass --yes to proceed without confirmation\n"
+
+
+def test_a_plan_with_blockers_fails() -> None:
+    blocked = replace(PLAN, blockers=("kube-node3: systemd: etcd.service is masked; unmask it",))
+    done = run(FakeDeployment(blocked), "plan")
+    assert done.exit_code == 1
+    assert done.stdout.endswith("would stop at these errors:\nError: kube-node3: systemd: etcd.service is masked; unmask it\n")
 
 
 def test_every_failure_is_printed_with_its_journal() -> None:

@@ -129,7 +129,8 @@ def test_plan_shows_the_bundle_build_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [((), f"{NOTHING_TO_DO}\n"), (("-w", "json"), '{\n  "phases": [],\n  "notes": []\n}\n')]
+    ("options", "expected"),
+    [((), f"{NOTHING_TO_DO}\n"), (("-w", "json"), '{\n  "phases": [],\n  "notes": [],\n  "blockers": []\n}\n')],
 )
 def test_without_a_terminal_only_the_plan_is_printed(tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
     source = planned(tmp_path, *options)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,22 +17,28 @@ from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import Paths, ServiceSettings, SshSettings, TlsSettings
 from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.members.members import Members
+from tercet.deploy.plan.certificates import ensure_certificates
+from tercet.deploy.plan.desired import desired
 from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.plan.planning import HostChange
 from tercet.deploy.run.apply import (
     HostSurvey,
     PreflightFailed,
-    make_plan,
+    StalePlan,
+    apply,
+    make_draft,
+    plan,
     require_no_errors,
-    require_same_members,
     start_phases,
 )
 from tercet.deploy.run.destroy import destroy_plan
 from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.file_lock import locked
+from tercet.deploy.run.membership import Membership, membership
 from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
+from tests.deploy.clusters import artifact_of, as_wanted, changed
 from tests.deploy.clusters import cluster_of as written
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
 from tests.deploy.test_rolling import ScriptedMembers
@@ -89,8 +95,8 @@ def test_the_warning_about_a_plain_listener_is_noted_once(tmp_path: Path, monkey
 
     monkeypatch.setattr("tercet.deploy.run.apply._survey", no_hosts)
     settings = "listen: {plain_loopback: true, metrics_url: 'http://0.0.0.0:2381'}"
-    plan = asyncio.run(make_plan(written(tmp_path, settings), {}, cast(Members, None), silent))
-    assert [note.split(": ")[1] for note in plan.notes] == ["listen.metrics_url", "listen.plain_loopback"]
+    found = asyncio.run(make_draft(written(tmp_path, settings), {}, cast(Members, None), silent)).plan
+    assert [note.split(": ")[1] for note in found.notes] == ["listen.metrics_url", "listen.plain_loopback"]
 
 
 @pytest.mark.parametrize(
@@ -111,10 +117,9 @@ def test_a_restart_without_a_majority_is_noted(count: int, notes: list[str], mon
             return {}
 
         monkeypatch.setattr("tercet.deploy.run.apply._survey", nothing)
-        monkeypatch.setattr("tercet.deploy.run.apply.require_same_members", nothing)
         monkeypatch.setattr("tercet.deploy.run.apply._changes", lambda *_: dict.fromkeys(hosts, change))
         asked = {name: cast(Host, host) for name, host in hosts.items()}
-        return list(asyncio.run(make_plan(cluster, asked, cast(Members, members), silent)).notes)
+        return list(asyncio.run(make_draft(cluster, asked, cast(Members, members), silent)).plan.notes)
 
     assert noted(CHANGED) == notes
     assert noted(FRESH) == noted(RUNS) == []
@@ -136,19 +141,151 @@ class Listing:
         return self._members if self._answers else None
 
 
-def agree(cluster: Cluster, listing: Listing) -> None:
-    asyncio.run(require_same_members(cluster, cast(Members, listing)))
+def listed(cluster: Cluster, listing: Listing) -> Membership:
+    return asyncio.run(membership(cluster, cast(Members, listing)))
 
 
 def test_apply_does_not_change_the_membership() -> None:
     cluster = cluster_of(3)
     ours = [cluster.peer_url(spec) for spec in cluster.hosts]
-    agree(cluster, Listing(*ours))
-    agree(cluster, Listing(answers=False))
+    assert listed(cluster, Listing(*ours)).unstarted == frozenset()
+    assert listed(cluster, Listing(answers=False)) == Membership()
     with pytest.raises(ConfigError, match=r"^cluster\.yaml: hosts: the cluster has a member was4 \(http://10\.0\.0\.9:2380\)"):
-        agree(cluster, Listing(*ours, "http://10.0.0.9:2380"))
+        listed(cluster, Listing(*ours, "http://10.0.0.9:2380"))
     with pytest.raises(ConfigError, match=r"hosts: m3 \(http://10\.0\.0\.3:2380\) is in the file but not a member"):
-        agree(cluster, Listing(*ours[:2]))
+        listed(cluster, Listing(*ours[:2]))
+
+
+class Planned:
+    """A cluster whose hosts, findings and member list are given; only apply's own code is real."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *findings: Finding, settings: str = "") -> None:
+        self.cluster = written(tmp_path, settings)
+        self.artifact = artifact_of(self.cluster)
+        certificates = ensure_certificates(self.cluster)
+        self.desired = {spec.name: desired(self.cluster, spec, self.artifact, certificates) for spec in self.cluster.hosts}
+        self.facts = {name: as_wanted(self.cluster, wish) for name, wish in self.desired.items()}
+        self.members = ScriptedMembers(self.cluster, {}, leader="node1")
+        self.hosts = {name: cast(Host, ScriptedHost(name)) for name in self.facts}
+        self.executed: list[Plan] = []
+
+        async def preflight(*_: object) -> list[Finding]:
+            return list(findings)
+
+        async def survey(*_: object) -> dict[str, HostSurvey]:
+            return {name: HostSurvey(self.facts[name], self.artifact, wish) for name, wish in self.desired.items()}
+
+        async def execute(found: Plan, _on_event: object) -> None:
+            self.executed.append(found)
+
+        @asynccontextmanager
+        async def locked_hosts(*_: object, **__: object) -> AsyncIterator[None]:
+            yield
+
+        for name, fake in (("preflight", preflight), ("_survey", survey), ("execute", execute), ("locked_hosts", locked_hosts)):
+            monkeypatch.setattr(f"tercet.deploy.run.apply.{name}", fake)
+
+    def plan(self) -> Plan:
+        return asyncio.run(plan(self.cluster, self.hosts, cast(Members, self.members), silent))
+
+    def apply(self, confirm: Callable[[Plan], Awaitable[bool]] | None = None) -> Plan:
+        return asyncio.run(apply(self.cluster, self.hosts, cast(Members, self.members), confirm, silent))
+
+    def change(self, name: str, path: str, **fields: object) -> None:
+        self.facts[name] = changed(self.facts[name], path, **fields)
+
+    def stop(self, name: str) -> None:
+        facts = self.facts[name]
+        self.facts[name] = replace(facts, unit=replace(facts.unit, active="inactive"))
+
+
+UNIT = "/etc/systemd/system/etcd.service"
+FULL_DATA = Finding("node1", "disk", "error", "1 MiB free for /var/lib/etcd", "free space", "first start")
+WRONG_CLOCK = Finding("node2", "clock", "error", "clock is 90.0 s ahead", "set it", "certificates")
+MASKED = Finding("node3", "systemd", "error", "etcd.service is masked", "unmask it")
+
+
+def test_preflight_errors_for_other_work_do_not_stop_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk and a wrong clock prevent a first start and new certificates, not a changed flag."""
+    planned = Planned(tmp_path, monkeypatch, FULL_DATA, WRONG_CLOCK)
+    assert planned.apply().is_empty
+    planned.change("node1", UNIT, content="old")
+    done = planned.apply()
+    assert len(planned.executed) == 1
+    assert [note for note in done.notes if "disk" in note or "clock" in note] == [
+        "node1: disk: 1 MiB free for /var/lib/etcd; free space",
+        "node2: clock: clock is 90.0 s ahead; set it",
+    ]
+    planned.change("node1", "/var/lib/etcd/member", kind="absent")
+    planned.stop("node1")
+    planned.members.unstarted = {"node1"}
+    with pytest.raises(PreflightFailed, match=r"^node1: disk"):
+        planned.apply()
+
+
+def test_a_wrong_clock_prevents_new_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch, WRONG_CLOCK, replace(WRONG_CLOCK, host="local"))
+    node2 = planned.desired["node2"]
+    pending = replace(node2.files[0], content=None, pair=None)
+    planned.desired["node2"] = replace(node2, files=(pending, *node2.files[1:]))
+    with pytest.raises(PreflightFailed, match=r"^node2: clock.*\nlocal: clock"):
+        planned.apply()
+    assert planned.executed == []
+
+
+def test_the_plan_shows_what_preflight_rejects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch, MASKED, FULL_DATA)
+    assert planned.plan().blockers == ()  # nothing to do
+    planned.change("node2", UNIT, content="old")
+    assert planned.plan().blockers == ("node3: systemd: etcd.service is masked; unmask it",)
+
+
+def test_a_stale_plan_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another operator changes a host while the plan is being confirmed."""
+    planned = Planned(tmp_path, monkeypatch)
+    planned.change("node1", UNIT, content="old")
+
+    async def confirm(_: Plan) -> bool:
+        planned.change("node1", UNIT, content=planned.desired["node1"].unit_text)
+        return True
+
+    with pytest.raises(StalePlan, match="nothing was changed"):
+        planned.apply(confirm)
+    assert planned.executed == []
+    planned.change("node1", UNIT, content="old")
+
+    async def move_leadership(_: Plan) -> bool:
+        planned.members.leader = "node2"
+        return True
+
+    planned.apply(move_leadership)  # the order of the restarts is not part of the plan
+    assert len(planned.executed) == 1
+
+
+def test_an_unstarted_member_joins_the_running_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data was lost, and it was removed and added by hand; its unit still says `new`."""
+    planned = Planned(tmp_path, monkeypatch)
+    planned.change("node3", "/var/lib/etcd/member", kind="absent")
+    planned.stop("node3")
+    planned.members.unstarted = {"node3"}
+    found = planned.plan()
+    (write,) = [step for step in found.steps if step.title == f"write {UNIT}"]
+    assert write.host == "node3"
+    assert [line for line in write.diff.splitlines() if line.startswith(("+ ", "- "))] == [
+        "-  --initial-cluster-state=new \\",
+        "+  --initial-cluster-state=existing \\",
+    ]
+    assert [step.host for step in found.steps if step.title == "start"] == ["node3"]
+
+
+def test_a_started_member_without_data_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch)
+    planned.change("node3", "/var/lib/etcd/member", kind="absent")
+    planned.stop("node3")
+    with pytest.raises(
+        DeployError, match=r"node3: plan: /var/lib/etcd has no data.*etcdctl member remove 3 and etcdctl member add"
+    ):
+        planned.plan()
 
 
 def test_all_preflight_errors_are_raised_with_their_remedies() -> None:
@@ -162,7 +299,7 @@ def test_all_preflight_errors_are_raised_with_their_remedies() -> None:
         "m1: ports: port 2379 is in use by nginx.service; run systemctl disable --now nginx.service",
         "m2: disk: 10 MiB free for /opt; make room",
     ]
-    assert require_no_errors([fine, clock]) == ["m2: clock: clock is 2.0 s ahead of the other hosts; timedatectl set-ntp true"]
+    require_no_errors([fine, clock])
 
 
 def test_an_unreachable_host_stops_everything_but_status_and_health(tmp_path: Path) -> None:
@@ -180,7 +317,7 @@ def test_an_unreachable_host_stops_everything_but_status_and_health(tmp_path: Pa
     health = asyncio.run(deployment.health())
     assert [(one.name, one.is_healthy) for one in health] == [("m1", False), ("m2", False)]
     status = asyncio.run(deployment.status())
-    assert all(one.unit == "" and one.error.startswith(f"{one.name}: connect: ") for one in status)
+    assert all(one.unit == "" and one.error.startswith("connect: ") for one in status)
 
 
 def _empty(path: Path) -> Path:

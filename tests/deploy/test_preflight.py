@@ -12,7 +12,7 @@ from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings
 from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
 from tercet.deploy.facts.preflight import preflight, wanted
-from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext
+from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, check_clock, check_local_clock
 from tercet.deploy.ssh.connections import connected
 from tests.deploy.sshd import Operator
 from tests.support.ports import free_port
@@ -232,6 +232,18 @@ def test_all_problems_are_reported_at_once() -> None:
 def test_a_wrong_local_clock_is_not_a_warning_per_host() -> None:
     facts = replace(FIT, clock_offset_seconds=20.0)
     assert [finding for finding in findings(facts, clock=20.1) if finding.level != "ok"] == []
+
+
+def test_a_local_clock_that_differs_from_all_hosts_is_one_error() -> None:
+    finding = check_local_clock([86.2, 86.4, 86.3], 0.1)
+    assert finding is not None
+    assert (finding.host, finding.check, finding.level, finding.purpose) == ("local", "clock", "error", "certificates")
+    assert finding.text.startswith("the clock of this machine is 86.3 s behind all hosts")
+    context = HostContext(CLUSTER, SPECS[0], replace(FIT, clock_offset_seconds=86.4), 86.3, is_local_clock_off=True)
+    assert [one.level for one in check_clock(context)] == ["ok"]
+    assert check_local_clock([86.4], 0.1) is None  # with one host, either clock may be wrong
+    assert check_local_clock([86.4, 0.0, 0.1], 0.1) is None  # one host is wrong
+    assert check_local_clock([20.0, 20.1, 20.2], 0.1) is None  # too little for certificates
 
 
 def test_requested_facts() -> None:

@@ -16,6 +16,7 @@ from tercet.deploy.run.quorum_gate import Keep, judge
 from tercet.deploy.run.rolling import in_order, restart_plan
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, StatusError
+from tercet.proto import rpc_pb2
 from tests.deploy.scripted_host import FAILED, RUNNING, STOPPED, ScriptedHost, cluster_of
 
 
@@ -39,6 +40,7 @@ class ScriptedMembers:
         self.leader = leader
         self.unhealthy = {*unhealthy, *unreachable}
         self.unreachable = set(unreachable)
+        self.unstarted: set[str] = set()
         self.moves: list[tuple[str, str]] = []
         self._stays_leader = stays_leader
         self._ids = {spec.name: number for number, spec in enumerate(cluster.hosts, 1)}
@@ -57,6 +59,16 @@ class ScriptedMembers:
 
     async def answer_of(self, name: str) -> MemberAnswer:
         return MemberAnswer(name, member_id=self._ids[name], leader=self._ids[self.leader], raft_index=10)
+
+    async def listed(self) -> list[rpc_pb2.Member]:
+        return [
+            rpc_pb2.Member(
+                ID=self._ids[spec.name],
+                name="" if spec.name in self.unstarted else spec.name,
+                peerURLs=[self.cluster.peer_url(spec)],
+            )
+            for spec in self.cluster.hosts
+        ]
 
     async def move_leader(self, leader: str, to: MemberAnswer) -> None:
         if self._stays_leader:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tercet.deploy.facts.preflight import Finding
     from tercet.deploy.members.members import MemberHealth, MemberStatus
     from tercet.deploy.plan.plan import Phase, Plan, Step
-    from tercet.deploy.run.apply import Declined, PreflightFailed
+    from tercet.deploy.run.apply import Declined, PreflightFailed, StalePlan
     from tercet.deploy.run.events import Event
     from tercet.deploy.run.executor import DeployError, Interrupted
     from tercet.deploy.ssh.host_error import HostError
@@ -46,6 +46,7 @@ __all__ = [
     "Phase",
     "Plan",
     "PreflightFailed",
+    "StalePlan",
     "Step",
     "load",
 ]
@@ -57,7 +58,7 @@ _MODULES = {
     "facts.preflight_checks": ("Finding",),
     "members.members": ("MemberHealth", "MemberStatus"),
     "plan.plan": ("Phase", "Plan", "Step"),
-    "run.apply": ("Declined", "PreflightFailed"),
+    "run.apply": ("Declined", "PreflightFailed", "StalePlan"),
     "run.events": ("Event",),
     "run.executor": ("DeployError", "Interrupted"),
     "deployment": ("Deployment",),

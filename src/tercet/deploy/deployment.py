@@ -66,7 +66,7 @@ class Deployment:
     async def plan(self) -> Plan:
         """The steps of `apply`. Changes nothing. Raises HostError, ConfigError, DeployError."""
         async with self._all_connected() as hosts, Members(self.cluster, hosts) as members:
-            return await applying.make_plan(self.cluster, hosts, members, self._on_event)
+            return await applying.plan(self.cluster, hosts, members, self._on_event)
 
     async def apply(self, confirm: Confirm | None = None) -> Plan:
         """Change the hosts to match the cluster file. Returns the executed plan, which is empty if there was nothing to do.
@@ -97,7 +97,11 @@ class Deployment:
             if not plan.is_empty:
                 if confirm is not None and not await confirm(plan):
                     raise applying.Declined
-                await self._execute(plan, hosts)
+                async with locked_hosts(hosts.values(), unit=self.cluster.service.unit):
+                    current = await destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data)
+                    if current.changes != plan.changes:
+                        raise applying.StalePlan
+                    await execute(current, self._on_event)
             return plan
 
     async def status(self) -> list[MemberStatus]:
@@ -182,7 +186,7 @@ class Deployment:
                 async with self._all_connected() as hosts, Members(self.cluster, hosts) as members:
                     yield hosts, members
         except asyncio.CancelledError:
-            raise Interrupted(()) from None
+            raise Interrupted.before_changes() from None
 
     @contextlib.asynccontextmanager
     async def _connected(self, names: Collection[str] | None = None) -> AsyncIterator[Mapping[str, Host | HostError]]:

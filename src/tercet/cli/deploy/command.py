@@ -97,8 +97,13 @@ def plan(options: Options, write_out: str) -> None:
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
     else:
         _show(found)
-        if not found.is_empty:
+        if found.blockers:
+            click.echo(f"{view.plan_summary(found)}. `tercet deploy apply` would stop at these errors:")
+            for blocker in found.blockers:
+                click.secho(f"Error: {blocker}", fg="red")
+        elif not found.is_empty:
             click.echo(f"{view.plan_summary(found)}. Run `tercet deploy apply` to make these changes.")
+    _exit_unless(not found.blockers)
 
 
 @command.command(
@@ -110,6 +115,7 @@ Running members are restarted one at a time, the leader last, each only while th
 @shared_options()
 def apply(options: Options, yes: bool) -> None:
     """Change the hosts to match the cluster file."""
+    _require_terminal(yes)
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
     began = time.monotonic()
     seconds_waited = 0.0
@@ -122,7 +128,7 @@ def apply(options: Options, yes: bool) -> None:
             return True
         _show(found)
         asked = time.monotonic()
-        agreed = await _agreed(f"{view.plan_summary(found)}. Proceed? [y/N] ", _YES)
+        agreed = await confirmed(f"{view.plan_summary(found)}. Proceed? [y/N] ", _YES)
         seconds_waited = time.monotonic() - asked
         return agreed
 
@@ -195,6 +201,7 @@ def restart(options: Options, names: tuple[str, ...]) -> None:
 @shared_options()
 def destroy(options: Options, yes: bool, keep_data: bool) -> None:
     """Stop the members and remove everything that apply has installed, including the data."""
+    _require_terminal(yes)
     cluster = options.cluster()
 
     async def confirm(found: Plan) -> bool:
@@ -202,7 +209,7 @@ def destroy(options: Options, yes: bool, keep_data: bool) -> None:
             _show(found, diffs=False)
         effect = "The data is kept." if keep_data else "All data of the cluster will be deleted."
         question = f"{effect} Type the name of the cluster ({cluster.name}) to confirm: "
-        return yes or await _agreed(question, (cluster.name.lower(),))
+        return yes or await confirmed(question, (cluster.name.lower(),))
 
     async def work(deployment: Deployment) -> Plan:
         return await deployment.destroy(keep_data=keep_data, confirm=confirm)
@@ -236,8 +243,7 @@ def _say_notes(notes: Iterable[str]) -> None:
         click.secho(f"Warning: {note}", fg="yellow")
 
 
-async def _agreed(question: str, answers: tuple[str, ...]) -> bool:
-    """Raises ClickException without a terminal."""
-    if not has_terminal():
+def _require_terminal(yes: bool) -> None:
+    """Before any work, since there will be no answer. Raises ClickException."""
+    if not (yes or has_terminal()):
         raise click.ClickException("no terminal to confirm on; pass --yes to proceed without confirmation")
-    return await confirmed(question, answers)

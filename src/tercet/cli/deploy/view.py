@@ -65,6 +65,7 @@ def plan_facts(plan: Plan) -> object:
             for phase in plan.phases
         ],
         "notes": list(plan.notes),
+        "blockers": list(plan.blockers),
     }
 
 

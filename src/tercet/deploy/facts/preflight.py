@@ -14,7 +14,7 @@ from statistics import median
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
-from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, Level, ports
+from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, Level, check_local_clock, ports
 from tercet.deploy.ssh.remote import Host, HostError
 
 __all__ = ["Finding", "Level", "preflight"]
@@ -27,13 +27,15 @@ async def preflight(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> 
     """All checks on all hosts, in the order of the file. An unreachable host has one finding with the reason."""
     specs = [spec for spec in cluster.hosts if spec.name in hosts]
     answers = await asyncio.gather(*(_ask(cluster, spec, hosts[spec.name]) for spec in specs))
-    offsets = [facts.clock_offset_seconds for facts in answers if isinstance(facts, HostFacts)]
-    findings: list[Finding] = []
+    known = [facts for facts in answers if isinstance(facts, HostFacts)]
+    offsets = [facts.clock_offset_seconds for facts in known]
+    local = check_local_clock(offsets, max((facts.clock_error_seconds for facts in known), default=0.0))
+    findings: list[Finding] = [local] if local else []
     for spec, facts in zip(specs, answers, strict=True):
         if isinstance(facts, HostError):
             findings.append(_unanswered(facts))
             continue
-        context = HostContext(cluster, spec, facts, median(offsets))
+        context = HostContext(cluster, spec, facts, median(offsets), local is not None)
         findings += [finding for check in CHECKS for finding in check(context)]
     return findings
 

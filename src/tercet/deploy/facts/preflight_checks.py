@@ -6,15 +6,18 @@ broken; "warning" means that it works now but has a risk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.cluster.cluster import Cluster, HostSpec, host_port
 from tercet.deploy.facts.facts import HostFacts
 
 Level = Literal["error", "warning", "ok"]
+Purpose = Literal["install", "certificates", "first start"]
+"""Kinds of work of a plan: copying a release, copying newly created certificates, starting a member without data."""
 
 PYTHON_MIN = (3, 11)
 SYSTEMD_MIN = 232  # the oldest with all directives of the unit
@@ -28,29 +31,37 @@ SYNC_SECONDS_SLOW = 0.010  # the limit in etcd's hardware guide
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check on one host. remedy: what the operator can do; empty for "ok"."""
+    """Result of one check on one host. remedy: what the operator can do; empty for "ok".
+
+    purpose: the only kind of work that an error prevents; None if it prevents any.
+    """
 
     host: str
     check: str
     level: Level
     text: str
     remedy: str = ""
+    purpose: Purpose | None = None
 
 
 @dataclass(frozen=True)
 class HostContext:
-    """A host's facts and settings. clock: median of all hosts' clocks minus the local clock, in seconds."""
+    """A host's facts and settings. clock: median of all hosts' clocks minus the local clock, in seconds.
+
+    is_local_clock_off: the hosts agree with each other, so that the local clock is reported instead of theirs.
+    """
 
     cluster: Cluster
     spec: HostSpec
     facts: HostFacts
     clock: float
+    is_local_clock_off: bool = False
 
     def ok(self, check: str, text: str) -> Finding:
         return Finding(self.spec.name, check, "ok", text)
 
-    def error(self, check: str, text: str, remedy: str) -> Finding:
-        return Finding(self.spec.name, check, "error", text, remedy)
+    def error(self, check: str, text: str, remedy: str, purpose: Purpose | None = None) -> Finding:
+        return Finding(self.spec.name, check, "error", text, remedy, purpose)
 
     def warning(self, check: str, text: str, remedy: str) -> Finding:
         return Finding(self.spec.name, check, "warning", text, remedy)
@@ -121,9 +132,9 @@ def check_clock(context: HostContext) -> Iterator[Finding]:
     from_here = context.facts.clock_offset_seconds
     from_hosts = from_here - context.clock
     remedy = "enable time synchronisation on the host: timedatectl set-ntp true"
-    if abs(from_here) - error > FROM_HERE_SECONDS:
+    if abs(from_here) - error > FROM_HERE_SECONDS and not context.is_local_clock_off:
         text = f"clock is {_apart(from_here)} this machine: new certificates may not be valid on the host"
-        yield context.error("clock", text, remedy)
+        yield context.error("clock", text, remedy, "certificates")
     elif abs(from_hosts) - error > HOSTS_APART_SECONDS:
         yield context.warning("clock", f"clock is {_apart(from_hosts)} the other hosts", remedy)
     else:
@@ -210,11 +221,15 @@ def _conflicting_data(context: HostContext) -> Iterator[Finding]:
 def check_disk(context: HostContext) -> Iterator[Finding]:
     paths, free = context.cluster.paths, context.facts.disk_free
     data = paths.data
-    needed = {data: DATA_BYTES_MIN, paths.install: INSTALL_BYTES_MIN}
-    short = {path: least for path, least in needed.items() if free[path] < least}
-    for path, least in short.items():
-        text = f"{_bytes(free[path])} free for {path}, at least {_bytes(least)} required"
-        yield context.error("disk", text, "free space, or set another path under paths")
+    needed: list[tuple[str, int, Purpose]] = [
+        (data, DATA_BYTES_MIN, "first start"),
+        (paths.install, INSTALL_BYTES_MIN, "install"),
+    ]
+    short = [path for path, least, _ in needed if free[path] < least]
+    for path, least, purpose in needed:
+        if path in short:
+            text = f"{_bytes(free[path])} free for {path}, at least {_bytes(least)} required"
+            yield context.error("disk", text, "free space, or set another path under paths", purpose)
     if data not in short and free[data] < context.cluster.quota_backend_bytes:
         quota = context.cluster.quota_backend_bytes
         text = f"{_bytes(free[data])} free for {data}, less than the quota of {_bytes(quota)}"
@@ -247,10 +262,22 @@ def check_peers(context: HostContext) -> Iterator[Finding]:
         problem = context.facts.reached.get(f"{other.address}:{port}", "not tried")
         if problem:
             unreachable += 1
-            text = f"cannot reach {other.name} on {other.address}:{port}: {problem}"
-            yield context.error("peers", text, f"allow port {port} from {context.spec.name} in the firewall of {other.name}")
+            text = f"cannot reach {other.name} on {host_port(other.address, port)}: {problem}"
+            remedy = f"allow port {port} from {context.spec.name} in the firewall of {other.name}"
+            yield context.error("peers", text, remedy, "first start")
     if not unreachable:
         yield context.ok("peers", f"other hosts reachable on port {port}" if others else "single member")
+
+
+def check_local_clock(offsets: Sequence[float], error: float) -> Finding | None:
+    """An error for a local clock that differs from all hosts, which agree with each other. offsets: hosts minus local clock."""
+    if len(offsets) < 2 or max(offsets) - min(offsets) > HOSTS_APART_SECONDS + 2 * error:
+        return None
+    nearest = min(map(abs, offsets))
+    if nearest - error <= FROM_HERE_SECONDS:
+        return None
+    text = f"the clock of this machine is {_apart(-median(offsets))} all hosts: new certificates may not be valid there"
+    return Finding("local", "clock", "error", text, "enable time synchronisation: timedatectl set-ntp true", "certificates")
 
 
 CHECKS: tuple[Check, ...] = (

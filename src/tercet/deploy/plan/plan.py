@@ -47,14 +47,21 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """notes: warnings to show before confirmation, for example about a plain listener."""
+    """notes: warnings to show before confirmation, for example about a plain listener. blockers: errors that stop `apply`."""
 
     phases: tuple[Phase, ...] = ()
     notes: tuple[str, ...] = ()
+    blockers: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
         return tuple(step for phase in self.phases for step in phase.steps)
+
+    @property
+    def changes(self) -> tuple[tuple[str, str, str, str], ...]:
+        """(phase, host, title, diff) of every step, independent of the order of restarts: equal for equal plans."""
+        rows = [(phase.title, step.host or "", step.title, step.diff) for phase in self.phases for step in phase.steps]
+        return tuple(sorted(rows))
 
     @property
     def is_empty(self) -> bool:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.cluster.field_types import check_own_directory
 from tercet.deploy.facts.facts import FileFact, HostFacts
+from tercet.deploy.facts.preflight_checks import Purpose
 from tercet.deploy.plan import backup_unit, difference
 from tercet.deploy.plan.certificates import Certificates, Pair, create
 from tercet.deploy.plan.desired import MARKER_DIRECTORY, Desired, DesiredDirectory, DesiredFile, restart_marker_path, wal_parent
 from tercet.deploy.plan.plan import Progress, Step, Work
-from tercet.deploy.plan.unit import keep_first_start_flags
+from tercet.deploy.plan.unit import joining, keep_first_start_flags
 from tercet.deploy.release.release import activate_command, install_command
 from tercet.deploy.ssh.remote import Host, HostError
 from tercet.errors import ConfigError
@@ -46,7 +47,7 @@ class HostChange:
     """The changes of one host.
 
     needs_restart: a process, running or starting, predates a change. is_first_start: there is no data, so the member waits for
-    the others.
+    the others. purposes: kinds of work, to which some preflight checks apply.
     """
 
     steps: tuple[Step, ...]
@@ -54,6 +55,7 @@ class HostChange:
     restart_reasons: tuple[str, ...]
     is_first_start: bool
     is_running: bool
+    purposes: frozenset[Purpose] = frozenset()
 
 
 def certificate_steps(cluster: Cluster, certificates: Certificates) -> tuple[Step, ...]:
@@ -69,19 +71,30 @@ def certificate_steps(cluster: Cluster, certificates: Certificates) -> tuple[Ste
     )
 
 
-def host_steps(cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact) -> HostChange:
-    """facts: those that `wanted` asks for. Raises HostError where a change must not be made."""
-    return _Planner(cluster, host, facts, desired, artifact).change()
+def host_steps(
+    cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact, *, joins: bool = False
+) -> HostChange:
+    """facts: as requested by `wanted`. joins: the member is new in a running cluster. Raises HostError for rejected changes."""
+    return _Planner(cluster, host, facts, desired, artifact, joins).change()
+
+
+def has_data(cluster: Cluster, facts: HostFacts) -> bool:
+    """Whether the member has started before on this host."""
+    return facts.files[f"{cluster.paths.data}/member"].exists
 
 
 class _Planner:
-    def __init__(self, cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact) -> None:
+    def __init__(
+        self, cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact, joins: bool
+    ) -> None:
         self.cluster = cluster
         self.host = host
         self.facts = facts
         self.desired = desired
         self.artifact = artifact
+        self.joins = joins
         self.reasons: list[str] = []
+        self.purposes: set[Purpose] = set()
 
     def change(self) -> HostChange:
         self._reject_other_cas()
@@ -104,6 +117,7 @@ class _Planner:
             restart_reasons=reasons,
             is_first_start=not self._has_data,
             is_running=active in _RUNS,
+            purposes=frozenset(self.purposes | ({"first start"} if not self._has_data else set())),
         )
 
     def _fact(self, path: str) -> FileFact:
@@ -111,7 +125,7 @@ class _Planner:
 
     @property
     def _has_data(self) -> bool:
-        return self._fact(f"{self.cluster.paths.data}/member").exists
+        return has_data(self.cluster, self.facts)
 
     # Rejected changes.
 
@@ -181,6 +195,7 @@ class _Planner:
     def _release(self) -> Iterator[Step]:
         install, release = self.cluster.paths.install, self.desired.release
         if not self._fact(f"{install}/releases/{release}").exists:
+            self.purposes.add("install")
             yield Step(self.host.name, f"copy {release}", self._copy, f"{self.artifact.size >> 20} MiB to {install}/releases")
         wrong = {path: target for path, target in self.desired.links.items() if self._fact(path).target != target}
         if wrong:
@@ -211,6 +226,8 @@ class _Planner:
                 diff = difference.of_certificate(file, fact)
             elif rights := difference.of_permissions(fact, mode=file.mode, owner=file.owner, group=file.group):
                 diff = rights
+            if file.content is None:
+                self.purposes.add("certificates")
             if diff:
                 yield self._write(file, diff, reason=f"{file.path} changed" if file.restarts else "")
 
@@ -218,6 +235,8 @@ class _Planner:
         path, unit = self.desired.unit_path, self.cluster.service.unit
         fact = self._fact(path)
         text = keep_first_start_flags(self.desired.unit_text, fact.content, has_data=self._has_data)
+        if self.joins and not self._has_data:
+            text = joining(text)
         is_changed = fact.content != text
         if step := self._text(path, text, reason="unit file changed"):
             yield step

@@ -89,6 +89,11 @@ def keep_first_start_flags(text: str, present: str | None, *, has_data: bool) ->
     return text
 
 
+def joining(text: str) -> str:
+    """`text` for a member that joins a running cluster."""
+    return _STATE.sub("existing", text)
+
+
 def quoted(word: str) -> str:
     """Quote one word of a command line for systemd: specifiers, variables, escapes and quotes."""
     word = word.replace("%", "%%").replace("$", "$$")

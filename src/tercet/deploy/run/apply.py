@@ -6,7 +6,8 @@ Nothing is changed before all hosts have been inspected and the operator has con
 once: a first start waits for the others, and starting cannot cost a majority. Running members that need a restart are restarted
 one at a time (`rolling`).
 
-The plan that is displayed is the plan that is executed. Certificates that do not exist yet are created by its first phase and
+The plan that is displayed is the plan that is executed: it is made again under the locks of the hosts, and a difference is an
+error. Certificates that do not exist yet are created by its first phase and
 read by the steps that copy them.
 """
 
@@ -20,6 +21,7 @@ from typing import TypeVar
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.facts.preflight import Finding, preflight
+from tercet.deploy.facts.preflight_checks import Purpose
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import start
 from tercet.deploy.plan.certificates import Certificates, inspect
@@ -32,9 +34,10 @@ from tercet.deploy.release.artifacts import default_cache, prepare
 from tercet.deploy.run.events import Event, OnEvent
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.host_lock import locked_hosts
+from tercet.deploy.run.membership import Membership, membership, require_data
 from tercet.deploy.run.rolling import health_phase, pauses, restart_phase
 from tercet.deploy.ssh.remote import Host, HostError
-from tercet.errors import ConfigError, TercetError
+from tercet.errors import TercetError
 
 Confirm = Callable[[Plan], Awaitable[bool]]
 ResultT = TypeVar("ResultT")
@@ -46,6 +49,13 @@ class Declined(TercetError):
 
     def __init__(self) -> None:
         super().__init__("not confirmed: nothing was changed")
+
+
+class StalePlan(TercetError):
+    """The hosts have changed since the plan was made."""
+
+    def __init__(self) -> None:
+        super().__init__("the plan is stale: the hosts have changed since it was made; nothing was changed. Rerun the command")
 
 
 class PreflightFailed(DeployError):
@@ -65,41 +75,78 @@ class HostSurvey:
     desired: Desired
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A plan, and the kinds of work on each host, to which some preflight checks apply."""
+
+    plan: Plan
+    purposes: Mapping[str, frozenset[Purpose]]
+
+    def prevents(self, finding: Finding) -> bool:
+        """Whether an error of preflight prevents this plan; otherwise it is a warning."""
+        if finding.level != "error" or finding.purpose is None:
+            return finding.level == "error"
+        hosts = [finding.host] if finding.host in self.purposes else list(self.purposes)
+        return any(finding.purpose in self.purposes[host] for host in hosts)
+
+
+async def plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Plan:
+    """See `Deployment.plan`. Errors of preflight are the plan's blockers."""
+    findings = await preflight(cluster, hosts)
+    require_no_errors(one for one in findings if one.check in _NEEDED_FOR_PLANNING)
+    draft = await make_draft(cluster, hosts, members, on_event)
+    blockers = tuple(_sentence(one) for one in findings if draft.prevents(one))
+    return replace(draft.plan, blockers=() if draft.plan.is_empty else blockers)
+
+
 async def apply(
     cluster: Cluster, hosts: Mapping[str, Host], members: Members, confirm: Confirm | None, on_event: OnEvent
 ) -> Plan:
     """See `Deployment.apply`."""
-    warnings = require_no_errors(await preflight(cluster, hosts))
-    plan = await make_plan(cluster, hosts, members, on_event)
-    plan = replace(plan, notes=(*plan.notes, *warnings))
-    if plan.is_empty:
-        return plan
-    if confirm is not None and not await confirm(plan):
+    findings = await preflight(cluster, hosts)
+    require_no_errors(one for one in findings if one.purpose is None)
+    draft = await make_draft(cluster, hosts, members, on_event)
+    if draft.plan.is_empty:
+        return draft.plan
+    require_no_errors(one for one in findings if draft.prevents(one))
+    warnings = tuple(_sentence(one) for one in findings if one.level != "ok" and not draft.prevents(one))
+    shown = replace(draft.plan, notes=(*draft.plan.notes, *warnings))
+    if confirm is not None and not await confirm(shown):
         raise Declined
     async with locked_hosts(hosts.values(), unit=cluster.service.unit):
-        await execute(plan, on_event)
-    return plan
+        current = await make_draft(cluster, hosts, members, on_event)
+        if current.plan.changes != draft.plan.changes:
+            raise StalePlan
+        await execute(current.plan, on_event)
+    return shown
 
 
-def require_no_errors(findings: Iterable[Finding]) -> list[str]:
-    """The warnings, as notes for the confirmation. Raises PreflightFailed with all errors."""
-    findings = list(findings)
+_NEEDED_FOR_PLANNING = frozenset({"ssh", "sudo", "facts", "system", "python"})
+
+
+def require_no_errors(findings: Iterable[Finding]) -> None:
+    """Raises PreflightFailed with all errors."""
     errors = [finding for finding in findings if finding.level == "error"]
     if errors:
         raise PreflightFailed(errors)
-    return [f"{one.host}: {one.check}: {one.text}; {one.remedy}" for one in findings if one.level == "warning"]
 
 
-async def make_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Plan:
+def _sentence(finding: Finding) -> str:
+    return f"{finding.host}: {finding.check}: {finding.text}; {finding.remedy}"
+
+
+async def make_draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Draft:
     """The steps that make the hosts match the cluster file; changes nothing on the hosts.
 
     Raises DeployError with the errors of all hosts, ConfigError for changes that apply does not support.
     """
     certificates = inspect(cluster)
     surveys = await _survey(cluster, hosts, certificates, on_event)
-    changes = _changes(cluster, hosts, surveys)
-    if any(change.is_running for change in changes.values()):
-        await require_same_members(cluster, members)
+    for seen in surveys.values():
+        check_continuity(cluster, seen.desired.host, seen.facts)
+    is_running = any(seen.facts.unit.active in ("active", "reloading") for seen in surveys.values())
+    listed = await membership(cluster, members) if is_running else Membership()
+    changes = _changes(cluster, hosts, surveys, listed)
     phases = [
         Phase("certificates", certificate_steps(cluster, certificates)),
         Phase("prepare", tuple(step for change in changes.values() for step in change.steps)),
@@ -107,7 +154,8 @@ async def make_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Member
     ]
     phases = [phase for phase in phases if phase.steps]
     notes = pauses(cluster) if any(phase.one_at_a_time for phase in phases) else ()
-    return Plan(tuple(phases), (*cluster.warnings, *notes))
+    purposes = {name: change.purposes for name, change in changes.items()}
+    return Draft(Plan(tuple(phases), (*cluster.warnings, *notes)), purposes)
 
 
 async def _survey(
@@ -122,15 +170,17 @@ async def _survey(
     return {name: HostSurvey(facts[name], artifacts[name], wishes[name]) for name in wishes}
 
 
-def _changes(cluster: Cluster, hosts: Mapping[str, Host], surveys: Mapping[str, HostSurvey]) -> dict[str, HostChange]:
-    """Raises ConfigError for a change that a started member cannot follow, DeployError with the errors of the hosts."""
-    for seen in surveys.values():
-        check_continuity(cluster, seen.desired.host, seen.facts)
+def _changes(
+    cluster: Cluster, hosts: Mapping[str, Host], surveys: Mapping[str, HostSurvey], listed: Membership
+) -> dict[str, HostChange]:
+    """Raises DeployError with the errors of the hosts."""
     changes: dict[str, HostChange] = {}
     errors: list[Exception] = []
     for name, seen in surveys.items():
         try:
-            changes[name] = host_steps(cluster, hosts[name], seen.facts, seen.desired, seen.artifact)
+            require_data(cluster, name, seen.facts, listed)
+            joins = name in listed.unstarted
+            changes[name] = host_steps(cluster, hosts[name], seen.facts, seen.desired, seen.artifact, joins=joins)
         except HostError as error:
             errors.append(error)
     if errors:
@@ -158,24 +208,6 @@ def _start(cluster: Cluster, host: Host) -> Work:
         return await start(host, cluster)
 
     return work
-
-
-async def require_same_members(cluster: Cluster, members: Members) -> None:
-    """Check that the member list of the cluster equals the hosts of the file. Raises ConfigError."""
-    listed = await members.listed()
-    if listed is None:
-        return  # no member answers; check_continuity has compared the flags in the units
-    ours = {cluster.peer_url(spec): spec.name for spec in cluster.hosts}
-    theirs = {url: member.name for member in listed for url in member.peerURLs}
-    gone = [f"{name or 'unnamed'} ({url})" for url, name in theirs.items() if url not in ours]
-    new = [f"{name} ({url})" for url, name in ours.items() if url not in theirs]
-    differences = [f"the cluster has a member {which} that is not in the file" for which in gone]
-    differences += [f"{which} is in the file but not a member of the cluster" for which in new]
-    if differences:
-        raise ConfigError(
-            f"{cluster.path}: hosts: {'; '.join(differences)}. apply does not change the membership: restore hosts, or change "
-            "the membership first with etcdctl member add and member remove"
-        )
 
 
 async def _artifacts(cluster: Cluster, systems: Mapping[str, HostFacts], on_event: OnEvent) -> dict[str, Artifact]:

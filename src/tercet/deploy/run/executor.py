@@ -34,10 +34,16 @@ class DeployError(TercetError):
 class Interrupted(DeployError):
     """The operation was cancelled. running: the interrupted steps, as "host: step"."""
 
-    def __init__(self, running: Sequence[str]) -> None:
+    def __init__(self, running: Sequence[str], *, has_changes: bool = True) -> None:
         self.running = tuple(running)
         where = f" at {'; '.join(running)}" if running else ""
-        super().__init__([TercetError(f"interrupted{where}; rerun the command to continue, completed steps are skipped")])
+        effect = "rerun the command to continue, completed steps are skipped" if has_changes else "nothing was changed"
+        super().__init__([TercetError(f"interrupted{where}; {effect}")])
+
+    @classmethod
+    def before_changes(cls) -> Interrupted:
+        """Cancelled before the first step."""
+        return cls((), has_changes=False)
 
 
 def silent(event: Event) -> None:
