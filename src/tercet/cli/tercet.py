@@ -12,6 +12,7 @@ A subcommand must be the first word, so that no value of a flag is taken for one
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -75,6 +76,7 @@ def _run(line: list[str]) -> int:
         sys.stdout.write(_commands_help())
     elif first and not first.startswith("-"):
         _suggest(first)
+    gc.disable()  # its passes over the objects of imports are a tenth of the start; the server enables it again
     from tercet.server.main import main as server_main
 
     return server_main(line)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tercet.config import go_yaml
 from tercet.config.flag_table import FLAGS, RETIRED
 from tercet.config.flags import Flag, Kind, Retired, Value
 from tercet.config.startup_error import StartupError
@@ -73,7 +72,9 @@ def _load(path: str) -> Any:
         raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
     if len(content) > _BYTES_MAX:
         raise ConfigError(f"{path}: a config file of more than {_BYTES_MAX} bytes is refused")
-    return go_yaml.load(content)
+    from tercet.config.go_yaml import load  # PyYAML takes a twentieth of the start of a member, which most do not need
+
+    return load(content)
 
 
 def _leaves(

@@ -10,7 +10,6 @@ Source: Go's flag and strconv packages, for syntax and error texts.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -245,6 +244,8 @@ def _value(flag: Flag | Retired, given: str) -> Value:
 
 
 def _unknown(name: str, names: list[str]) -> str:
+    import difflib
+
     text = f"flag provided but not defined: -{name}"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
     return f"{text}\ndid you mean --{near[0]}?" if near else text

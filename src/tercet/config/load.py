@@ -8,7 +8,6 @@ Source: etcd's server/etcdmain/config.go and server/embed/config.go.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,6 +78,8 @@ _FILE_ALONE_COUNTS = (
 
 def version_text() -> str:
     """Four lines, as etcd prints them: scripts count them. Those about Go name Python."""
+    import platform
+
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     return (
         f"etcd Version: {ETCD_VERSION}\n"

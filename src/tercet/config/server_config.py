@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tercet.gotext.urls import Url
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # the generated methods of so many fields take time at start
 class ServerConfig:
     """Returned by `config.load`.
 

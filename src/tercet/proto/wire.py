@@ -24,7 +24,7 @@ def encode_varint(value: int) -> bytes:
 _ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 
 # Encodings of 0 to 2**14 - 1: what `varint` returns for them. Callers that know their number to be small index it themselves.
-VARINTS: Final = tuple(encode_varint(value) for value in range(1 << 14))
+VARINTS: Final = (*_ONE_BYTE, *(bytes((value & 0x7F | 0x80, value >> 7)) for value in range(0x80, 1 << 14)))
 _UINT64: Final = (1 << 64) - 1
 
 

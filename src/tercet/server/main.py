@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     zap_format.write_lines(loaded.lines)
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_GC_THRESHOLDS)
+    gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ended_by = runner.run(_run(loaded.config))
     if isinstance(ended_by, signal.Signals):
