@@ -278,6 +278,25 @@ def test_an_unstarted_member_joins_the_running_cluster(tmp_path: Path, monkeypat
     assert [step.host for step in found.steps if step.title == "start"] == ["node3"]
 
 
+def test_drop_ins_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch)
+    path = "/etc/systemd/system/etcd.service.d/memory.conf"
+    facts = planned.facts["node2"]
+    planned.facts["node2"] = replace(facts, unit=replace(facts.unit, drop_ins=[path]))
+    assert planned.plan().notes[-1] == f"node2: drop-ins override settings of etcd.service: {path}"
+
+
+def test_a_skipped_minor_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version comes from the running program, whatever its directory is called."""
+    planned = Planned(tmp_path, monkeypatch)
+    planned.facts["node2"] = replace(planned.facts["node2"], versions={"/opt/etcd-3.6/etcd": "etcd Version: 3.4.9"})
+    with pytest.raises(DeployError, match=r"^node2: plan: cannot upgrade the engine from etcd 3\.4\.9 to 3\."):
+        planned.plan()
+    planned.change("node2", "/var/lib/etcd/member", kind="absent")  # before the first start any version is allowed
+    planned.members.unstarted = {"node2"}
+    planned.plan()
+
+
 def test_a_started_member_without_data_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = Planned(tmp_path, monkeypatch)
     planned.change("node3", "/var/lib/etcd/member", kind="absent")

@@ -192,6 +192,7 @@ UnitFileState=enabled
 MainPID=0
 NeedDaemonReload=yes
 NRestarts=3
+DropInPaths=/usr/lib/systemd/system/service.d/10-abort.conf /etc/systemd/system/etcd.service.d/a.conf
 ExecStart={ path=/opt/etcd/current/etcd ; argv[]=/opt/etcd/current/etcd --name=a --data-dir=/var/lib/etcd ; pid=0 }
 InvocationID=0123456789abcdef
 ActiveEnterTimestampMonotonic=1000000
@@ -220,6 +221,7 @@ def test_properties_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
         since=pytest.approx(time.time() - 60, abs=1),
         invocation="0123456789abcdef",
         restarts=3,
+        drop_ins=("/etc/systemd/system/etcd.service.d/a.conf",),
     )
 
 

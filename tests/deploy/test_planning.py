@@ -14,6 +14,7 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.facts import FileFact, HostFacts
 from tercet.deploy.plan.certificates import ensure_certificates, inspect
 from tercet.deploy.plan.desired import Desired, desired, restart_marker_path, unit_files, wanted
+from tercet.deploy.plan.engine_version import check_version_change
 from tercet.deploy.plan.plan import Step
 from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
 from tercet.deploy.ssh.remote import Host, HostError
@@ -392,3 +393,42 @@ def test_a_missing_local_certificate_is_a_one_line_error(tmp_path: Path) -> None
     steps: tuple[Any, ...] = place.change(fresh(place.cluster, place.desired)).steps
     with pytest.raises(HostError, match=r"node1: write /etc/etcd/cert/ca\.pem: cannot read local file .*pki/ca\.pem"):
         run(tuple(step for step in steps if step.title == "write /etc/etcd/cert/ca.pem"))
+
+
+def test_files_that_links_replace_are_in_the_plan(tmp_path: Path) -> None:
+    """Of a manually installed engine, also the programs that are not in every release."""
+    settings = "engine: {kind: etcd, source: e.tar.gz, version: 1.2.3}\npaths: {bin: /opt/k8s/bin}"
+    place = place_of(tmp_path, settings)
+    facts = changed(place.good, "/opt/k8s/bin/etcd", kind="file", target="")
+    facts = changed(facts, "/opt/k8s/bin/etcdutl", kind="file")
+    (step,) = place.change(facts).steps
+    assert step.title.startswith("activate etcd-1.2.3")
+    assert step.diff.splitlines()[1:] == [
+        "/opt/k8s/bin/etcd: the existing file is kept as /opt/k8s/bin/etcd.replaced; destroy restores it",
+        "/opt/k8s/bin/etcdutl: the existing file is kept as /opt/k8s/bin/etcdutl.replaced; destroy restores it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("current", "target", "error"),
+    [
+        ("etcd Version: 3.5.1", "3.5.21", None),
+        ("etcd Version: 3.5.21", "3.5.1", None),
+        ("etcd Version: 3.5.1", "3.6.0", None),
+        (
+            "etcd Version: 3.5.1",
+            "3.7.1",
+            r"^node1: plan: cannot upgrade.*one minor version at a time; apply a release of 3\.6 first$",
+        ),
+        ("etcd Version: 3.6.16", "3.5.21", r"downgrade.*set engine\.source to a release of 3\.6 or newer$"),
+        ("etcd Version: 3.5.1", "4.0.0", "cannot upgrade"),
+        ("command not found", "3.7.1", None),
+        ("", "3.7.1", None),
+    ],
+)
+def test_engine_versions_change_by_one_minor(current: str, target: str, error: str | None) -> None:
+    if error is None:
+        check_version_change("node1", current=current, target=target)
+        return
+    with pytest.raises(HostError, match=error):
+        check_version_change("node1", current=current, target=target)

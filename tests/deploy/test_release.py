@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,17 @@ def test_a_manually_installed_program_is_kept(host: Host) -> None:
     host.activated("3.5.1")
     assert host.runs() == "etcd Version: 3.5.1"
     assert Path(host.bin, "etcd.replaced").read_text() == "by hand"
+    host.must(remove_command("etcd", host.install, host.bin))
+    assert os.listdir(host.bin) == ["etcd"]
+    assert by_hand.read_text() == "by hand"
+
+
+def test_a_release_that_is_another_version_is_not_installed(host: Host) -> None:
+    """The program is asked, whatever its file is called."""
+    artifact = replace(host.artifact("3.4.9"), version="3.5.1")
+    message = host.fails(install_command(artifact, host.install, host.upload(artifact)))
+    assert message == f"{artifact.release} contains etcd 3.4.9"
+    assert os.listdir(f"{host.install}/releases") == []
 
 
 def test_a_directory_in_place_of_a_link_is_an_error(host: Host) -> None:

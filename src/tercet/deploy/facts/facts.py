@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -51,7 +51,7 @@ class UnitFact:
     load: "loaded", "not-found", "masked", "bad-setting", ...; empty where there is no systemd. active: "active", "activating",
     "failed", "inactive", ... sub: "running", "auto-restart", ... result: "success", "exit-code", "timeout", ...
     exec_line: the command line of ExecStart. since: when it entered its state, in seconds since 1970; 0 if it never ran.
-    invocation: changes with each start.
+    invocation: changes with each start. drop_ins: paths of the files that override this unit's settings.
     """
 
     load: str = ""
@@ -65,6 +65,10 @@ class UnitFact:
     since: float = 0.0
     invocation: str = ""
     restarts: int = 0
+    drop_ins: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drop_ins", tuple(self.drop_ins))  # JSON has lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,8 @@ class HostFacts:
     clock_offset_seconds: the host's clock minus the local clock, with an error of up to `clock_error_seconds`. users, groups:
     the existing ones. listeners: port to owner, "unit etcd.service" or "process nginx (pid 123)"; free ports are absent.
     disk_free: bytes available to unprivileged users, by path. fdatasync_seconds: durations of small synchronous writes, in
-    ascending order. reached: "address:port" to "" or the error. addresses: those that the host can bind.
+    ascending order. reached: "address:port" to "" or the error. addresses: those that the host can bind. versions: by path, the
+    first line of `PROGRAM --version`.
     """
 
     hostname: str
@@ -97,6 +102,7 @@ class HostFacts:
     fdatasync_seconds: tuple[float, ...] = ()
     reached: Mapping[str, str] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,7 @@ class Wanted:
 
     contents: subset of `paths` to read. unit: with or without ".service". python: interpreter to query. disks: paths, existing
     or not, to report free space for. fdatasync: path whose disk's latency is measured. reach: (address, port) pairs to connect
-    to. addresses: addresses to bind.
+    to. addresses: addresses to bind. programs: paths of programs to run with `--version`.
     """
 
     paths: tuple[str, ...] = ()
@@ -119,6 +125,7 @@ class Wanted:
     fdatasync: str = ""
     reach: tuple[tuple[str, int], ...] = ()
     addresses: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
 
 async def gather(host: Host, wanted: Wanted, *, timeout: float = 60, step: str = "gather facts") -> HostFacts:

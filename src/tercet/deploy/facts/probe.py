@@ -32,7 +32,7 @@ SYNC_WRITES = 30
 SYNC_BYTES = 8192
 SYNC_SECONDS_MAX = 3.0
 UNIT_PROPERTIES = (
-    "LoadState ActiveState SubState Result UnitFileState MainPID NeedDaemonReload ExecStart InvocationID NRestarts "
+    "LoadState ActiveState SubState Result UnitFileState MainPID NeedDaemonReload ExecStart InvocationID NRestarts DropInPaths "
     "ActiveEnterTimestampMonotonic ActiveExitTimestampMonotonic InactiveEnterTimestampMonotonic InactiveExitTimestampMonotonic"
 )
 
@@ -66,6 +66,7 @@ def gather(wanted: dict[str, Any]) -> dict[str, Any]:
         "fdatasync_seconds": fdatasync_seconds(wanted["fdatasync"]) if wanted["fdatasync"] else [],
         "addresses": [address for address in wanted["addresses"] if is_local_address(address)],
     }
+    facts["versions"] = {program: output([program, "--version"]).split("\n")[0] for program in wanted["programs"]}
     facts["reached"] = reachability.result()
     return facts
 
@@ -137,6 +138,7 @@ def unit_fact(unit: str) -> dict[str, Any]:
         "since": time.time() - (time.monotonic() - moment / 1e6) if moment else 0.0,
         "invocation": said.get("InvocationID", ""),
         "restarts": int(said.get("NRestarts") or 0),
+        "drop_ins": [path for path in said.get("DropInPaths", "").split() if "/" + unit + ".d/" in path],
     }
 
 

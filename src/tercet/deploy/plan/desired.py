@@ -16,7 +16,7 @@ from tercet.deploy.facts.facts import Wanted
 from tercet.deploy.plan import backup_unit
 from tercet.deploy.plan.certificates import Certificates, Pair
 from tercet.deploy.plan.unit import unit_path, unit_text
-from tercet.deploy.release.release import program, tool
+from tercet.deploy.release.release import PROGRAMS, program, tool
 
 if TYPE_CHECKING:
     from tercet.deploy.release.artifact import Artifact
@@ -54,7 +54,7 @@ class DesiredFile:
 class Desired:
     """authorities: CA certificates, the same on all hosts. files: certificates and keys of this member. links: path to target.
 
-    unit_text: of the member; backup_units: path to text, empty without backups.
+    unit_text: of the member; backup_units: path to text, empty without backups. programs: paths in paths.bin that become links.
     """
 
     host: HostSpec
@@ -66,6 +66,7 @@ class Desired:
     unit_text: str
     backup_units: dict[str, str]
     release: str
+    programs: tuple[str, ...] = ()
 
 
 def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: Certificates) -> Desired:
@@ -81,7 +82,13 @@ def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: 
         unit_text=unit_text(cluster, program=program(artifact, cluster.paths.install), flags=member_flags(cluster, spec)),
         backup_units=backup_unit.units(cluster, spec, tool=tool(artifact, cluster.paths.install)),
         release=artifact.release,
+        programs=programs_in_bin(cluster),
     )
+
+
+def programs_in_bin(cluster: Cluster) -> tuple[str, ...]:
+    """Paths in `paths.bin` that become links; empty if it is not set."""
+    return tuple(f"{cluster.paths.bin}/{name}" for name in PROGRAMS[cluster.engine.kind]) if cluster.paths.bin else ()
 
 
 def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
@@ -100,6 +107,7 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
             *(file.path for file in desired.files),
             *texts,
             *desired.links,
+            *desired.programs,
             backup_unit.enabled_link(cluster),
             f"{paths.install}/releases/{desired.release}",
             f"{paths.data}/member",

@@ -199,7 +199,11 @@ class _Planner:
             yield Step(self.host.name, f"copy {release}", self._copy, f"{self.artifact.size >> 20} MiB to {install}/releases")
         wrong = {path: target for path, target in self.desired.links.items() if self._fact(path).target != target}
         if wrong:
-            lines = [f"{path}: {self._fact(path).target or 'none'} -> {target}" for path, target in wrong.items()]
+            lines = [
+                f"{path}: {self._fact(path).target or self._fact(path).kind} -> {target}" for path, target in wrong.items()
+            ]
+            replaced = [path for path in self.desired.programs if self._fact(path).kind == "file"]
+            lines += [f"{path}: the existing file is kept as {path}.replaced; destroy restores it" for path in replaced]
             command = activate_command(self.artifact, install, self.cluster.paths.bin)
             reason = f"release {release}" if f"{install}/current" in wrong else ""
             yield self._command(f"activate {release}", command, "\n".join(lines), reason=reason, timeout=INSTALL_SECONDS)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 KEPT_RELEASES = 3
 _PROGRAM = {"tercet": "tercet", "etcd": "etcd"}
 _TOOL = {"tercet": "tercetctl", "etcd": "etcdctl"}
-# Test that the release runs on this host, before it can be activated.
-_TRIAL = {"tercet": "./setup/setup", "etcd": "./bin/etcd --version >/dev/null"}
+PROGRAMS = {"tercet": ("tercet", "tercetctl"), "etcd": ("etcd", "etcdctl", "etcdutl")}
+"""The programs of a release that get links in paths.bin; etcd has etcdutl since 3.5."""
 
 
 def program(artifact: Artifact, install_dir: str) -> str:
@@ -65,7 +65,7 @@ mkdir -p "$partial" || fail "cannot create $partial"
 tar -xzf "$uploaded" -C "$partial" --no-same-owner || fail "cannot unpack $uploaded into $partial (see above)"
 [ -z "$(find "$partial" ! -type f ! -type d)" ] || fail "$uploaded has entries that are neither files nor directories"
 cd "$partial" || fail "cannot enter $partial"
-{_TRIAL[artifact.engine]} || fail "$release does not run on this host (see above)"
+{_trial(artifact)}
 cd / || exit 1
 # With SELinux, set the labels that allow a unit to execute the programs.
 if command -v restorecon >/dev/null 2>&1; then restorecon -R "$partial" || :; fi
@@ -75,6 +75,18 @@ mv -T "$partial" "$releases/$release" || fail "cannot rename $partial"
 rm -f "$uploaded"
 """
     )
+
+
+def _trial(artifact: Artifact) -> str:
+    """Test that the release runs on this host and is the version that it claims to be, before it can be activated."""
+    runs = '|| fail "$release does not run on this host (see above)"'
+    if artifact.engine == "tercet":
+        return f"./setup/setup {runs}"
+    return f"""\
+version=$(./bin/etcd --version) {runs}
+version=$(echo "$version" | sed -n 's/^etcd Version: //p')
+[ "$version" = {quote(artifact.version)} ] || fail "$release contains etcd $version"\
+"""
 
 
 def activate_command(artifact: Artifact, install_dir: str, bin: str | None = None) -> str:
@@ -100,7 +112,7 @@ fi
 
 
 def remove_command(engine: str, install_dir: str, bin: str | None = None) -> str:
-    """Remove all releases of an engine and the links to them; other files in the directories stay."""
+    """Remove all releases of an engine and the links to them, and restore the files that the links replaced."""
     return _script(
         f"""
 install={quote(install_dir)}
@@ -160,6 +172,10 @@ def _unlink_programs(bin: str | None) -> str:
         return ""
     return f"""\
 for link in {quote(bin)}/*; do
-  case "$(readlink "$link" || :)" in "$install"/current/bin/*) rm -f "$link" ;; esac
+  case "$(readlink "$link" || :)" in
+    "$install"/current/bin/*)
+      rm -f "$link"
+      if [ -e "$link.replaced" ]; then mv -T "$link.replaced" "$link" || fail "cannot restore $link"; fi ;;
+  esac
 done
 """

@@ -27,8 +27,9 @@ from tercet.deploy.members.service import start
 from tercet.deploy.plan.certificates import Certificates, inspect
 from tercet.deploy.plan.continuity import check_continuity
 from tercet.deploy.plan.desired import Desired, desired, wanted
+from tercet.deploy.plan.engine_version import check_version_change
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
-from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
+from tercet.deploy.plan.planning import HostChange, certificate_steps, has_data, host_steps
 from tercet.deploy.release.artifact import Artifact
 from tercet.deploy.release.artifacts import default_cache, prepare
 from tercet.deploy.run.events import Event, OnEvent
@@ -38,6 +39,7 @@ from tercet.deploy.run.membership import Membership, membership, require_data
 from tercet.deploy.run.rolling import health_phase, pauses, restart_phase
 from tercet.deploy.ssh.remote import Host, HostError
 from tercet.errors import TercetError
+from tercet.version import ETCD_VERSION
 
 Confirm = Callable[[Plan], Awaitable[bool]]
 ResultT = TypeVar("ResultT")
@@ -155,7 +157,7 @@ async def make_draft(cluster: Cluster, hosts: Mapping[str, Host], members: Membe
     phases = [phase for phase in phases if phase.steps]
     notes = pauses(cluster) if any(phase.one_at_a_time for phase in phases) else ()
     purposes = {name: change.purposes for name, change in changes.items()}
-    return Draft(Plan(tuple(phases), (*cluster.warnings, *notes)), purposes)
+    return Draft(Plan(tuple(phases), (*cluster.warnings, *_drop_ins(cluster, surveys), *notes)), purposes)
 
 
 async def _survey(
@@ -163,11 +165,37 @@ async def _survey(
 ) -> dict[str, HostSurvey]:
     """By host name. Builds the artifacts, which may take a while the first time."""
     python = cluster.engine.python or "python3"
-    systems = await _on_all(cluster, lambda spec: gather(hosts[spec.name], Wanted(python=python)))
+    systems = await _on_all(cluster, lambda spec: gather(hosts[spec.name], Wanted(python=python, unit=cluster.service.unit)))
     artifacts = await _artifacts(cluster, systems, on_event)
     wishes = {spec.name: desired(cluster, spec, artifacts[spec.name], certificates) for spec in cluster.hosts}
-    facts = await _on_all(cluster, lambda spec: gather(hosts[spec.name], wanted(cluster, spec, wishes[spec.name])))
+
+    async def facts_of(spec: HostSpec) -> HostFacts:
+        programs = _engine_program(systems[spec.name])
+        return await gather(hosts[spec.name], replace(wanted(cluster, spec, wishes[spec.name]), programs=programs))
+
+    facts = await _on_all(cluster, facts_of)
     return {name: HostSurvey(facts[name], artifacts[name], wishes[name]) for name in wishes}
+
+
+def _engine_program(facts: HostFacts) -> tuple[str, ...]:
+    """The program that the unit runs, if it is an engine."""
+    program = facts.unit.exec_line.split(" ", 1)[0]
+    return (program,) if program.endswith(("/etcd", "/tercet")) else ()
+
+
+def _drop_ins(cluster: Cluster, surveys: Mapping[str, HostSurvey]) -> tuple[str, ...]:
+    """Notes about files that override the units, which apply neither writes nor removes."""
+    unit = f"{cluster.service.unit}.service"
+    drift = {name: ", ".join(seen.facts.unit.drop_ins) for name, seen in surveys.items() if seen.facts.unit.drop_ins}
+    return tuple(f"{name}: drop-ins override settings of {unit}: {paths}" for name, paths in drift.items())
+
+
+def _check_version(seen: HostSurvey, cluster: Cluster) -> None:
+    """Raises HostError for an unsupported change of the version of a started member."""
+    target = ETCD_VERSION if seen.artifact.engine == "tercet" else seen.artifact.version
+    if has_data(cluster, seen.facts) and not (seen.artifact.engine == "tercet" and cluster.engine.source):
+        for current in seen.facts.versions.values():
+            check_version_change(seen.desired.host.name, current=current, target=target)
 
 
 def _changes(
@@ -178,6 +206,7 @@ def _changes(
     errors: list[Exception] = []
     for name, seen in surveys.items():
         try:
+            _check_version(seen, cluster)
             require_data(cluster, name, seen.facts, listed)
             joins = name in listed.unstarted
             changes[name] = host_steps(cluster, hosts[name], seen.facts, seen.desired, seen.artifact, joins=joins)

@@ -17,7 +17,7 @@ from tercet.deploy.cluster.member_flags import certificate_files
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.members.service import stop
 from tercet.deploy.plan import backup_unit
-from tercet.deploy.plan.desired import restart_marker_path, unit_files
+from tercet.deploy.plan.desired import programs_in_bin, restart_marker_path, unit_files
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.plan.unit import unit_path
 from tercet.deploy.release.release import remove_command
@@ -45,6 +45,7 @@ def _wanted(cluster: Cluster) -> Wanted:
             paths.certificates,
             f"{paths.install}/releases",
             f"{paths.install}/current",
+            *(f"{path}.replaced" for path in programs_in_bin(cluster)),
             *_data_directories(cluster),
             paths.backups,
         ),
@@ -74,7 +75,9 @@ def _remove(cluster: Cluster, spec: HostSpec, host: Host, facts: HostFacts, keep
         yield _step(host, "remove certificates and keys", command, certificates or [paths.certificates])
     if any(facts.files[f"{paths.install}/{name}"].exists for name in ("releases", "current")):
         command = remove_command(cluster.engine.kind, paths.install, paths.bin)
-        yield _step(host, "remove releases", command, [f"{paths.install}/releases"])
+        restored = [path for path in programs_in_bin(cluster) if facts.files[f"{path}.replaced"].exists]
+        diff = [f"- {paths.install}/releases", *(f"+ {path} (from {path}.replaced)" for path in restored)]
+        yield Step(host.name, "remove releases", _work(host, "remove releases", command), "\n".join(diff))
     if keep_data:
         return
     if data := [path for path in _data_directories(cluster) if facts.files[path].exists]:

@@ -1,0 +1,40 @@
+"""Check that a started member can change from its version to that of the artifact: same minor version, or the next one.
+
+The version of the member is asked from its program (`etcd --version`), since a file or a directory may be named wrongly. etcd
+supports upgrades by one minor version at a time, and no downgrade by a change of the program alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tercet.deploy.ssh.host_error import HostError
+
+_VERSION = re.compile(r"(?:etcd Version: )?v?(\d+)\.(\d+)\.(\d+)")
+
+
+def check_version_change(host: str, *, current: str, target: str) -> None:
+    """current: first line of `etcd --version`. target: version of the artifact. Raises HostError; unknown versions pass."""
+    old, new = _parse(current), _parse(target)
+    if old is None or new is None or old[:2] == new[:2]:
+        return
+    shown_old, shown_new = (".".join(map(str, version)) for version in (old, new))
+    if new < old:
+        raise HostError(
+            host,
+            "plan",
+            f"cannot change the engine from etcd {shown_old} to {shown_new}: a downgrade needs more than another program",
+            remedy=f"set engine.source to a release of {old[0]}.{old[1]} or newer",
+        )
+    if (new[0], new[1]) != (old[0], old[1] + 1):
+        raise HostError(
+            host,
+            "plan",
+            f"cannot upgrade the engine from etcd {shown_old} to {shown_new}: members are upgraded one minor version at a time",
+            remedy=f"apply a release of {old[0]}.{old[1] + 1} first",
+        )
+
+
+def _parse(text: str) -> tuple[int, int, int] | None:
+    found = _VERSION.match(text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
