@@ -17,6 +17,7 @@ from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.os_filesystem import OsFileSystem
 from tercet.storage.wal import WAL
+from tests.support.fakes import uses_fakes
 
 SEGMENT_BYTES = 64 << 10
 
@@ -106,6 +107,7 @@ def test_a_restarted_log_locks_both_segments(tmp_path: Path) -> None:
     wal.close()
 
 
+@uses_fakes
 def test_a_log_that_appears_during_its_creation_is_not_overwritten(tmp_path: Path) -> None:
     """Two first starts with one directory: the second passes the check that there is no log, and then loses the race."""
     directory = tmp_path / "wal"
