@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
+from tercet.bolt import BoltFile
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import check_agreement
-from tests.support.processes import QUICK
+from tests.support.processes import QUICK, etcdctl
 
 
 def test_d31_an_empty_disk_of_a_known_member_is_refused(plan: Planned) -> None:
@@ -71,3 +72,17 @@ def test_half_a_data_directory_is_refused(plan: Planned, what: str) -> None:
     (member.directory / "aside").rename(gone)
     member.restart()
     assert member.client.get(b"a") == b"29"
+
+
+def test_a_founding_member_stores_its_version(plan: Planned) -> None:
+    """etcd's tools read it in a snapshot, and Status and /version show it; a restart keeps it."""
+    member = plan(["n1"], QUICK).start()["n1"]
+    for _ in range(2):
+        assert member.client.status().storageVersion == "3.7.0"
+        assert json.loads(member.http("/version")[1])["storage"] == "3.7.0"
+        snapshot = member.directory / "snapshot.db"
+        assert etcdctl([member], "snapshot", "save", str(snapshot)).returncode == 0
+        with BoltFile(snapshot) as file:
+            assert dict(file.items(b"meta"))[b"storageVersion"] == b"3.7.0"
+        member.stop()
+        member.restart()

@@ -9,6 +9,7 @@ import pytest
 from tercet.errors import Code
 from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError
+from tercet.storage.interfaces import Bucket
 from tests.services.harness import ServedMember, run, served
 
 
@@ -24,8 +25,9 @@ def test_status_shows_raft_and_the_store() -> None:
     async def test() -> None:
         async with served() as member:
             await put(member, b"a")
+            member.replica.backend.put(Bucket.META, b"storageVersion", b"3.6.0")
             shown = await status(member)
-            assert (shown.version, shown.storageVersion) == ("3.7.1", "3.7.0")
+            assert (shown.version, shown.storageVersion) == ("3.7.1", "3.6.0")
             assert shown.leader == shown.header.member_id == member.raft.id
             assert shown.raftIndex == shown.raftAppliedIndex == member.raft.log.last_index
             assert (shown.raftTerm, shown.header.revision, list(shown.errors)) == (member.raft.term, 2, [])

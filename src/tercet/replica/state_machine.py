@@ -19,6 +19,7 @@ from tercet.mvcc import Apply, Counts, Event, Loaded, Store, whole_answer, whole
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
+from tercet.replica import storage_version
 from tercet.replica.alarms import Alarms
 from tercet.replica.lease_revoke import LeaseRevoke
 from tercet.replica.membership import Membership
@@ -160,6 +161,7 @@ class StateMachine:
         conf_state = conf_state_in(self.backend)
         learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners
         self.membership.merge_v2_json(snapshot.data, learners=learners, is_ahead=point[0] > snapshot.index)
+        storage_version.follow(self.backend, self.membership.cluster_version)
         for listener in self.replaced_listeners:
             listener()
         return point
@@ -260,6 +262,7 @@ class StateMachine:
     def _cluster_version_set(self, request: AppliedRequest) -> bytes:
         version: internal_pb2.ClusterVersionSetRequest = request.message
         self.membership.set_cluster_version(version.ver)
+        storage_version.follow(self.backend, version.ver)
         return b""
 
     def _cluster_member_attr_set(self, request: AppliedRequest) -> bytes:

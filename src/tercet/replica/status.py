@@ -18,6 +18,7 @@ from tercet.replica.proposals import Proposals
 from tercet.replica.quota import Quota
 from tercet.replica.reads import Reads
 from tercet.replica.state_machine import StateMachine
+from tercet.replica.storage_version import stored_version
 
 LEARNER_READY_SHARE: Final = 0.9  # etcd's readyPercentThreshold
 
@@ -50,6 +51,11 @@ class ReplicaStatus:
         self._applier = applier
         self._proposals = proposals
         self._reads = reads
+
+    @property
+    def storage_version(self) -> str | None:
+        """None where it is not known; see storage_version.py."""
+        return stored_version(self.backend)
 
     # --- raft
 

@@ -24,6 +24,7 @@ from tercet.errors import ConfigError, CorruptRecord, StorageFailure
 from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import HardState
+from tercet.replica import storage_version
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.state_machine import StateMachine
@@ -33,6 +34,7 @@ from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.os_filesystem import OsFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
+from tercet.version import ETCD_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +123,10 @@ def open_member(
     )
     if is_blank(recovered) and config.initial_cluster_state == "new":
         recovered = write_bootstrap_entries(wal, _founding_members(config, metadata.NodeID))
+        storage_version.follow(backend, ETCD_VERSION)
     state_machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
+    storage_version.follow(backend, state_machine.membership.cluster_version)
+    backend.applied(backend.applied_index, backend.applied_term)
     settings = RaftConfig(
         id=metadata.NodeID,
         election_ticks=config.election_ticks,

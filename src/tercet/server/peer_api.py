@@ -11,7 +11,7 @@ from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
-from tercet.services.maintenance import MaintenanceService, storage_version
+from tercet.services.maintenance import MaintenanceService
 from tercet.version import ETCD_VERSION
 
 
@@ -54,4 +54,4 @@ class PeerApi:
 def versions(replica: Replica) -> dict[str, str]:
     """The object at /version, for clients and peers."""
     cluster = replica.membership.cluster_version or "not_decided"
-    return {"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "storage": storage_version(ETCD_VERSION)}
+    return {"etcdserver": ETCD_VERSION, "etcdcluster": cluster, "storage": replica.storage_version or "unknown"}

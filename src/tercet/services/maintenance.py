@@ -67,7 +67,7 @@ class MaintenanceService:
             raftAppliedIndex=replica.applied_index,
             errors=problems,
             isLearner=replica.is_learner,
-            storageVersion=storage_version(self._version),
+            storageVersion=replica.storage_version or "",
             dbSizeQuota=replica.quota.limit_bytes,
             downgradeInfo=rpc_pb2.DowngradeInfo(enabled=bool(target), targetVersion=target),
         )
@@ -120,7 +120,7 @@ class MaintenanceService:
         view = await open_view(self._replica)
         digest = hashlib.sha256()
         loop = asyncio.get_running_loop()
-        version = storage_version(self._version)
+        version = self._replica.storage_version or ""
         try:
             image = await loop.run_in_executor(None, measure, view_source(view))
             remaining, chunks = image.size, image.chunks(SNAPSHOT_CHUNK_BYTES)
@@ -158,12 +158,6 @@ def _settle(done: asyncio.Future[None]) -> None:
 
 def _next_chunk(chunks: Iterator[bytes]) -> bytes:
     return next(chunks, b"")
-
-
-def storage_version(version: str) -> str:
-    """The version of the storage schema: the server's major and minor."""
-    major, minor, *_ = version.split(".")
-    return f"{major}.{minor}.0"
 
 
 async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:

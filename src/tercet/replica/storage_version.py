@@ -1,0 +1,40 @@
+"""The storage version: the schema that the database follows, which etcd's members and tools check before they use one.
+
+It is the text of key `storageVersion` in bucket `meta`, "3.7.0" for example, and of no hash. A member that founds a cluster
+writes its own version; from then on it follows the cluster version, so that a database of a 3.6 cluster stays one for 3.6.
+etcd 3.5 has no such key.
+
+Source: etcd server/etcdserver/version/monitor.go, server/storage/schema/schema.go. Departs in: follows in the apply of the
+cluster version, instead of up to 4 s later.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tercet.storage.interfaces import Backend, Bucket
+
+_KEY: Final = b"storageVersion"
+_TERM: Final = b"term"
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.")
+_FIRST: Final = (3, 6)  # etcd's first version with the key
+
+
+def stored_version(backend: Backend) -> str | None:
+    """None in a database without a term, whose version is not known; one with a term and without the key is of etcd 3.5."""
+    version = backend.get(Bucket.META, _KEY)
+    if version is not None:
+        return version.decode("utf-8", "replace")
+    return "3.5.0" if any(backend.get(Bucket.META, _TERM) or b"") else None
+
+
+def follow(backend: Backend, version: str | None) -> None:
+    """Store the version's major and minor, if etcd of that version does."""
+    match = _VERSION.match(version or "")
+    if match is None:
+        return
+    major, minor = int(match[1]), int(match[2])
+    text = f"{major}.{minor}.0".encode()
+    if (major, minor) >= _FIRST and backend.get(Bucket.META, _KEY) != text:
+        backend.put(Bucket.META, _KEY, text)
