@@ -237,6 +237,19 @@ def test_an_unverified_remote_cannot_report_our_removal(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_messages_queued_for_a_remote_are_sent_when_it_becomes_a_peer(tmp_path: Path) -> None:
+    """A joining member applies the entry that adds its leader right after it has acknowledged it."""
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1") as one, member(2, tmp_path / "2") as two:
+            one.transport.add_remote(2, [two.url])
+            one.transport.send([heartbeat(2, 1)])
+            one.transport.add_peer(2, [two.url])
+            await until(lambda: two.notes.messages == [heartbeat(2, 1)])
+
+    run(scenario())
+
+
 def test_a_snapshot_to_an_unknown_member_fails(tmp_path: Path) -> None:
     async def database() -> AsyncIterator[bytes]:
         yield b""

@@ -59,6 +59,10 @@ class Remote:
         """After `stop`: wait for the end of all tasks and streams, a second at most."""
         await self._tasks.close()
 
+    async def drain(self) -> None:
+        """Send what is queued, then stop: a `Peer` takes this place."""
+        await self._tasks.drain(self._context.limits.post_timeout)
+
     def _drop(self) -> None:
         self.status.sent_failures += 1
         self._context.unreachable(self.id)

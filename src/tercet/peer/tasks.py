@@ -34,6 +34,14 @@ class Tasks:
         if others:
             await asyncio.wait(others)
 
+    async def drain(self, seconds: float) -> None:
+        """Wait for all tasks to end by themselves, then `close`."""
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=seconds)
+        finally:
+            await self.close()
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

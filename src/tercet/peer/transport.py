@@ -83,7 +83,8 @@ class Transport:
         self._context.unverified.discard(id)
         remote = self._remotes.pop(id, None)
         if remote is not None:
-            self._retire(remote)
+            # Its queue may hold the acknowledgement of the very entries that made it a member.
+            self._tasks.spawn(remote.drain(), f"last messages to {id:x}")
 
     def update_peer(self, id: int, urls: Sequence[str]) -> None:
         """Set a member's URLs; open streams stay open. Raises ValueError for bad URLs, KeyError for an unknown id."""
