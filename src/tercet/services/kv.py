@@ -25,6 +25,7 @@ from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding, put_proposal
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
 from tercet.services.awaitables import read_index
+from tercet.services.deep_txn import encode_txn, parse_txn
 from tercet.services.headers import Headers
 from tercet.services.scheduler import Scheduler
 
@@ -77,7 +78,7 @@ class KvService:
 
     def txn(self, call: UnaryCall, body: bytes) -> None:
         try:
-            request = rpc_pb2.TxnRequest.FromString(body)
+            request = parse_txn(body, self._txn_ops_max)
             if not self._replica.quota.allows(txn_cost(request)):
                 self._replica.raise_no_space()
                 raise errors.NO_SPACE
@@ -88,7 +89,7 @@ class KvService:
                 else:
                     self._replica.read(partial(self._read_txn, call, request))
             else:
-                self._replica.propose("txn", canonical_encoding(request), request, partial(self._written, call))
+                self._replica.propose("txn", encode_txn(request), request, partial(self._written, call))
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 

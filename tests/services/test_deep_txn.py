@@ -1,0 +1,74 @@
+"""Txns nested deeper than protobuf's library parses: accepted as by etcd, up to --max-txn-ops."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.errors import Code
+from tercet.proto import rpc_pb2
+from tercet.proto.wire import paste_field
+from tercet.rpc import RpcError
+from tercet.services.deep_txn import encode_txn, parse_txn
+from tests.services import harness
+from tests.services.harness import run, served
+
+OPS_MAX = 128
+
+
+def nested(depth: int, inner: rpc_pb2.TxnRequest) -> bytes:
+    body = inner.SerializeToString()
+    for _ in range(depth - 1):
+        body = paste_field(2, paste_field(4, body))
+    return body
+
+
+def put(value: bytes) -> rpc_pb2.TxnRequest:
+    return rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"deep", value=value))])
+
+
+@pytest.mark.parametrize("depth", [1, 49, 50, 51, 100, OPS_MAX])
+def test_a_nested_txn_is_applied(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "TXN_OPS_MAX", OPS_MAX)
+
+    async def test() -> None:
+        async with served() as member:
+            await member.channel.unary("/etcdserverpb.KV/Txn", nested(depth, put(b"%d" % depth)))
+            found = await member.call("KV/Range", rpc_pb2.RangeRequest(key=b"deep"), rpc_pb2.RangeResponse)
+            assert [kv.value for kv in found.kvs] == [b"%d" % depth]
+
+    run(test())
+
+
+@pytest.mark.parametrize("depth", [OPS_MAX + 1, 1000, 20_000])
+def test_a_txn_nested_deeper_than_the_limit_is_refused(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "TXN_OPS_MAX", OPS_MAX)
+
+    async def test() -> None:
+        async with served() as member:
+            with pytest.raises(RpcError) as caught:
+                await member.channel.unary("/etcdserverpb.KV/Txn", nested(depth, put(b"x")))
+            assert (caught.value.code, caught.value.message) == (
+                Code.INVALID_ARGUMENT,
+                "etcdserver: too many operations in txn request",
+            )
+
+    run(test())
+
+
+def test_a_deep_txn_is_encoded_without_what_was_not_understood() -> None:
+    """Unknown fields could stop the etcd members of a cluster that apply the entry."""
+    inner = rpc_pb2.TxnRequest.FromString(put(b"x").SerializeToString() + b"\x78\x01")
+    compare = rpc_pb2.Compare(key=b"a", target=rpc_pb2.Compare.VALUE, value=b"b")
+    body = paste_field(1, compare.SerializeToString()) + nested(100, inner) + b"\x78\x01"
+    clean = paste_field(1, compare.SerializeToString()) + nested(100, put(b"x"))
+    assert encode_txn(parse_txn(body, OPS_MAX)) == clean
+
+
+def test_bytes_that_are_no_txn_are_refused() -> None:
+    async def test() -> None:
+        async with served() as member:
+            with pytest.raises(RpcError, match="grpc: error unmarshalling request") as caught:
+                await member.channel.unary("/etcdserverpb.KV/Txn", b"\x12\x05\x22")
+            assert caught.value.code is Code.INTERNAL
+
+    run(test())
