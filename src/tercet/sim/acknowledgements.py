@@ -6,6 +6,8 @@ leaves a member:
 - the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage).
 And at any time:
 - a member in the term of its last acknowledgement still has what it acknowledged;
+- a leader was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of a joint
+  configuration;
 - a leader's `match` of a follower is no higher than what that follower acknowledged in the leader's term;
 - a read index is not below what was committed anywhere when the read began (thesis §6.4).
 """
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from tercet.errors import require
 from tercet.raft import Raft
-from tercet.raft.types import Message, MessageType, Role
+from tercet.raft.types import ConfState, Message, MessageType, Role
 
 
 class Durable(NamedTuple):
@@ -34,6 +36,7 @@ class Acknowledgements:
         self._votes: dict[tuple[int, int], int] = {}  # (member, term) -> candidate
         self._last_vote: dict[int, int] = {}  # member -> term
         self._acknowledged: dict[int, tuple[int, int]] = {}  # member -> (term, index) of the newest term
+        self._commits: dict[int, tuple[int, int, ConfState]] = {}  # leader -> (term, commit, configuration) when last checked
         self._reads: dict[bytes, int] = {}  # context -> committed index when the read was first sent
 
     def sent(self, message: Message, durable: Durable, committed: int) -> None:
@@ -80,6 +83,24 @@ class Acknowledgements:
             require(raft.log.last_index >= index, "acknowledged entries are lost", raft.id, term, index, raft.log)
         if raft.role is Role.LEADER:
             self._check_matches(raft)
+            self._check_quorum(raft)
+
+    def _check_quorum(self, raft: Raft) -> None:
+        """An entry may be committed, and the change in it applied, in one event: a quorum of either configuration will do."""
+        term, commit, before = self._commits.get(raft.id, (0, 0, raft.conf_state))
+        self._commits[raft.id] = (raft.term, raft.commit_index, raft.conf_state)
+        if term != raft.term:
+            voters = {member for (member, of), candidate in self._votes.items() if (of, candidate) == (raft.term, raft.id)}
+            elected = any(_is_quorum(conf, voters | {raft.id}) for conf in (raft.conf_state, before))
+            require(elected, "a leader without a quorum of votes", raft.id, raft.term, raft.conf_state, voters)
+        elif raft.commit_index > commit:
+            have = {
+                member for member, acknowledged in self._acknowledged.items() if acknowledged >= (raft.term, raft.commit_index)
+            }
+            if raft.stable_index >= raft.commit_index:
+                have.add(raft.id)
+            committed = any(_is_quorum(conf, have) for conf in (raft.conf_state, before))
+            require(committed, "committed without a quorum", raft.id, raft.commit_index, raft.conf_state, have)
 
     def _check_matches(self, raft: Raft) -> None:
         for member, progress in raft.tracker.peers.items():
@@ -102,3 +123,8 @@ class Acknowledgements:
         if voted and raft.term == voted:
             candidate = self._votes[raft.id, voted]
             require(raft.voted_for == candidate, "a restart lost the vote", raft.id, voted, raft.voted_for, candidate)
+
+
+def _is_quorum(conf_state: ConfState, members: set[int]) -> bool:
+    halves = (conf_state.voters, conf_state.voters_outgoing)
+    return all(2 * len(members.intersection(half)) > len(half) for half in halves if half)

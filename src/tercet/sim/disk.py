@@ -7,7 +7,6 @@ faults, and damage to the medium. `has_failed` tells a stop that the disk caused
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from random import Random
 from typing import Final
 
@@ -112,25 +111,17 @@ class Disk:
             self.rotten = None
 
     def rot(self, directory: str) -> bool:
-        """Flip a bit of a write-ahead log, of any record but the last. False if there is none."""
-        spans = []
-        for number in segment_numbers(self.files, directory):
-            path = segment_path(directory, number)
-            ends = _record_ends(self.files.open(path))
-            if ends:
-                spans.append((path, ends))
+        """Flip a bit of a write-ahead log, in a record that the log proves to have been durable. False if there is none."""
+        paths = [segment_path(directory, number) for number in segment_numbers(self.files, directory)]
+        segments = [(path, records) for path in paths if (records := _valid_records(self.files.open(path)))]
+        spans = [(path, record.offset, record.end) for path, records in segments[:-1] for record in records]
+        for path, records in segments[-1:]:  # what a later record says was durable
+            spans += [(path, record.offset, record.end) for record in records if record.end <= records[-1].synced_to]
         if not spans:
             return False
-        spans[-1][1].pop()
-        spans = [(path, ends) for path, ends in spans if ends]
-        if not spans:
-            return False
-        path, ends = self._random.choice(spans)
-        start, end = self._random.choice(list(pairwise([0, *ends])))
-        self.rotten = (
-            path,
-            self._random.randrange(start * 8, (end - len(wal_format.END)) * 8),
-        )  # a valid record needs no end mark
+        path, start, end = self._random.choice(spans)
+        # A valid record needs no end mark, so a flip there is harmless.
+        self.rotten = (path, self._random.randrange(start * 8, (end - len(wal_format.END)) * 8))
         self.files.flip_bit(*self.rotten)
         self.has_failed = True
         return True
@@ -164,15 +155,23 @@ class _FaultyFile:
         self._file.datasync()
 
 
-def _record_ends(file: File) -> list[int]:
-    """Where each record of a segment ends."""
+def _valid_records(file: File) -> list[wal_format.Record]:
+    """The records of a segment up to the first that is torn; none for one that is not begun."""
     data = file.pread(file.size(), 0)
-    ends: list[int] = []
+    if data[: len(_MAGIC)] != _MAGIC:
+        return []
+    length = wal_format.HEADER.unpack_from(data)[2]
+    body = data[wal_format.HEADER.size : wal_format.HEADER.size + length]
+    try:
+        head = wal_format.parse_head(body, lambda _, text: StorageFailure(text))
+    except StorageFailure:
+        return []
+    records: list[wal_format.Record] = []
     offset = 0
-    while offset + wal_format.HEADER.size <= len(data):
-        magic, _, length, _, _ = wal_format.HEADER.unpack_from(data, offset)
-        if magic != wal_format.MAGIC:
-            break
-        offset += wal_format.record_size(length)
-        ends.append(offset)
-    return ends
+    while (record := wal_format.parse_record(data, offset, wal_format.seed_of(head.salt))) is not None:
+        records.append(record)
+        offset = record.end
+    return records
+
+
+_MAGIC: Final = wal_format.MAGIC.to_bytes(4, "big")

@@ -30,14 +30,14 @@ class Faults:
     crash_after_vote: float = 0.1  # of a vote granted: the voter crashes, and the candidate is cut off
     pause: float = 0.012  # a member freezes, its clock and links with it
     resume: float = 0.1  # a frozen member continues
-    slow_sync: float = 0.02  # of an fsync: it takes up to two seconds
+    slow_sync: float = 0.03  # of an fsync: it takes up to two seconds
     failed_sync: float = 0.002  # of an fsync: it fails, and the member stops
     failed_read: float = 0.001  # of a read of the database: it fails, and the member stops
     power_cut: float = 0.012  # the power fails at one of the next syncs
-    bit_rot: float = 0.05  # of a crash: a bit of the log flips; the member must refuse to start
+    bit_rot: float = 0.1  # of a crash: a bit of the log flips; the member must refuse to start
     disk_full: float = 0.004  # a member's disk fills up
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
-    torn_snapshot: float = 0.1  # of a snapshot: its database arrives incomplete
+    torn_snapshot: float = 0.2  # of a snapshot: its database arrives incomplete
     slow_staging: float = 0.3  # of a snapshot: its database takes up to a second to stage
     transfer: float = 0.01  # leadership is transferred
     clock_jump: float = 0.2  # of a start: the wall clock has jumped by up to a day
@@ -55,6 +55,8 @@ class Faults:
         for field in fields(cls):
             chance = getattr(usual, field.name)
             factor = random.choice((0.5, 1.0, 2.0)) if field.name in ends else random.choice((0.0, 0.3, 1.0, 3.0))
+            if field.name == "slow_sync" and random.random() < 0.1:
+                factor = 15.0  # a slow disk
             chances[field.name] = min(0.5, chance * factor)
         return cls(**chances)
 
