@@ -73,10 +73,10 @@ test-compiled: $(COMPILED)/test
 test-hosts: $(VENV)/test
 	TEST_HOSTS=1 $(BIN)/python -m pytest -rs tests/hosts $(ARGS)
 
-# sshd, cfssl and openssl, which some tests compare with. Without them those tests skip and say so.
+# Debian packages of sshd, cfssl and openssl, which some tests compare with; without them those tests skip and say so.
 reference-tools:
-	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssh-server golang-cfssl openssl >/dev/null
+	@if [ -x /usr/sbin/sshd ] && command -v cfssl >/dev/null && command -v openssl >/dev/null; then echo "already installed"; else \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openssh-server golang-cfssl openssl >/dev/null; fi
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .

@@ -178,9 +178,9 @@ def test_a_member_that_is_killed_is_reported_and_restarted_on_request(tmp_path: 
 
 def test_a_member_is_restarted_from_the_terminal(tmp_path: Path) -> None:
     """r and Enter, typed on a terminal."""
+    words = ["up", "--data-dir", str(tmp_path), *ports(3), "--program", stub("serve")]
     process, terminal = pty.fork()
     if process == 0:
-        words = ["up", "--data-dir", str(tmp_path), *ports(3), "--program", stub("serve")]
         os.chdir(ROOT)
         os.execv(sys.executable, [sys.executable, "-m", "tercet", *words])
     try:
@@ -213,7 +213,10 @@ class Shown:
         while text not in self._text:
             ready, _, _ = select.select([self._terminal], [], [], scaled(UP_SECONDS))
             assert ready, f"{text!r} does not appear: {self._text}"
-            self._text += os.read(self._terminal, 4096).decode("utf-8", "replace")
+            try:
+                self._text += os.read(self._terminal, 4096).decode("utf-8", "replace")
+            except OSError:  # the process has exited
+                raise AssertionError(f"{text!r} does not appear: {self._text}") from None
 
 
 def test_it_ends_when_no_member_is_left(tmp_path: Path) -> None:

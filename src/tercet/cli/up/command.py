@@ -11,6 +11,7 @@ import contextlib
 import shlex
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from tercet.bench.local_cluster import LocalCluster, Member, MemberExited, NotHealthy, Plan, tercet_program
+from tercet.cli.streams import discard
 from tercet.cli.up.env_file import ENV_FILE, write_env_file
 from tercet.cli.up.plan import Choice, Shape, load_or_create_shape, make_plan
 from tercet.cli.up.supervisor import AlreadyRunning, Supervisor, lock_directory, on_hangup, request_restart, short_path
@@ -150,7 +152,12 @@ async def _serve(cluster: LocalCluster, data_dir: Path, timeout: float) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupted)
-    on_hangup(loop, stop.set)
+
+    def hung_up() -> None:
+        discard(sys.stdout)
+        stop.set()
+
+    on_hangup(loop, hung_up)
     supervisor = Supervisor(cluster, data_dir, stop, echo=click.echo)
     try:
         with _progress(f"Starting {len(cluster.plan.members)} members") as say:
@@ -163,6 +170,7 @@ async def _serve(cluster: LocalCluster, data_dir: Path, timeout: float) -> int:
         _print_exit(exited)
         return 1
     except BrokenPipeError:  # `tercet up | head`: the reader has enough, so the cluster stops
+        discard(sys.stdout)
         return 0
     except (NotHealthy, OSError) as error:
         click.echo(f"Error: {error}", err=True)
