@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -46,6 +47,21 @@ def test_a_cluster_with_tls_everywhere(plan: Planned, certificates: ClusterCerti
         with pytest.raises((OSError, http.client.HTTPException)):  # a TLS alert, a reset or an end of file
             ask(connection)
         connection.close()
+
+
+def test_peers_over_unix_sockets(plan: Planned) -> None:
+    cluster = plan(["n1", "n2"], QUICK)
+    with TemporaryDirectory() as sockets:  # the path of a socket has 108 bytes at most
+        for member in cluster.members:
+            for one in cluster.members:
+                tcp, unix = f"http://127.0.0.1:{one.peer_port}", f"unix://{sockets}/{one.name}"
+                member.flags = [flag.replace(tcp, unix) for flag in member.flags]
+        cluster.start()
+        leader = cluster.leader()
+        leader.client.put(b"a", b"1")
+        (follower,) = cluster.others(leader)
+        assert follower.client.get(b"a") == b"1"
+        cluster.dispose()
 
 
 def test_several_addresses_with_tls_and_without(plan: Planned, tmp_path: Path) -> None:
