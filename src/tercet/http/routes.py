@@ -59,11 +59,11 @@ class Access:
     cors: frozenset[str] = frozenset("*")
     hosts: frozenset[str] = frozenset("*")
 
-    def origin(self, asked: str) -> str:
+    def origin(self, requested: str) -> str:
         """The value of Access-Control-Allow-Origin; "" for none."""
         if not self.cors or "*" in self.cors:
             return "*"
-        return asked if asked in self.cors else ""
+        return requested if requested in self.cors else ""
 
     def admits(self, host: str) -> bool:
         return not self.hosts or "*" in self.hosts or host in self.hosts

@@ -148,11 +148,11 @@ class MemberEndpoints:
     async def _lease_time_to_live(self, request: Request) -> Response:
         body = await request.body.read(_BODY_BYTES_MAX)
         try:
-            asked = internal_pb2.LeaseInternalRequest.FromString(body)
+            wanted = internal_pb2.LeaseInternalRequest.FromString(body)
         except DecodeError:
             return text_response(400, "error unmarshalling request")
         try:
-            answer = await self._api.lease_time_to_live(asked.LeaseTimeToLiveRequest)
+            answer = await self._api.lease_time_to_live(wanted.LeaseTimeToLiveRequest)
         except NotPrimaryLessor:
             return text_response(500, "not a primary lessor")
         except StatusError as error:

@@ -90,7 +90,7 @@ class Call:
         code, text = _status_of(error, self.method.path.decode())
         self.fail(code, text)
 
-    # For whatever carries the call
+    # For the connection or channel that carries the call
 
     def start_timing(self) -> None:
         """Remember when the call started; only for methods that measure durations."""
@@ -199,7 +199,7 @@ class ServerStream(Call):
         """Wait until the client has read enough of what was sent. Raises StreamOver, which ends a sender's loop."""
         raise NotImplementedError
 
-    # For whatever carries the call
+    # For the connection or channel that carries the call
 
     def start(self) -> None:
         """Run the handler."""
