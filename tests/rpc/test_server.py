@@ -88,6 +88,25 @@ def test_only_the_first_answer_of_a_call_counts() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("sizes", [(), (0,), (5, 7), (100_000, 200_000), (1, 3 << 20, 0), (20_000,) * 100])
+def test_a_reply_in_parts_is_one_message(sizes: tuple[int, ...]) -> None:
+    parts = [bytes((number + 65,)) * size for number, size in enumerate(sizes)]
+
+    def reply(call: UnaryCall, message: bytes) -> None:
+        call.reply_parts(list(parts))
+        call.reply_parts([b"too late"])
+
+    async def main() -> None:
+        async with serving({"/test.Test/Parts": unary(reply)}) as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            assert await channel.unary("/test.Test/Parts", b"", timeout=5) == b"".join(parts)
+            assert sum(server.methods[b"/test.Test/Parts"].handled) == 1
+            await channel.close()
+
+    run(main())
+
+
 def test_replies_to_ended_calls_have_no_effect() -> None:
     calls: list[UnaryCall] = []
 

@@ -139,7 +139,7 @@ class UnaryCall(Call):
         raise NotImplementedError
 
     def reply_parts(self, parts: list[bytes]) -> None:
-        """`reply` with a message in pieces; large ones are not copied."""
+        """`reply` with a message in pieces; over HTTP/2, large pieces are not joined first."""
         self.reply(b"".join(parts))
 
 

@@ -16,10 +16,15 @@ from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.headers import OK_TRAILERS, RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.method import Method
-from tercet.rpc.wire import Decompress, MessageReader, frame
+from tercet.rpc.wire import Decompress, MessageReader, frame, prefix
 
 # Smaller replies cannot fill memory within one loop turn; they skip the check of the reply queue.
 _SMALL_REPLY_BYTES: Final = 4096
+
+# Parts below this size on average are joined: one more call of the engine costs more than their copy.
+_LARGE_PART_BYTES: Final = 16 << 10
+
+_QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
 
 _INCOMPLETE_BYTES_MAX: Final = 64 << 20
 
@@ -56,7 +61,7 @@ class Http2UnaryCall(UnaryCall):
             return
         connection = self.connection
         if len(message) > _SMALL_REPLY_BYTES and not connection.has_room_for_replies():
-            self.fail(Code.RESOURCE_EXHAUSTED, "too many replies wait for this client to read them")
+            self.fail(Code.RESOURCE_EXHAUSTED, _QUEUE_IS_FULL)
             return
         # `finish`, inlined. The request is complete: only then was the handler called.
         self.finished = True
@@ -77,6 +82,28 @@ class Http2UnaryCall(UnaryCall):
         connection.sent_data = True
         if not connection.dirty:
             connection.mark_dirty()
+
+    def reply_parts(self, parts: list[bytes]) -> None:
+        size = sum(map(len, parts))
+        if self.finished or size < _LARGE_PART_BYTES * len(parts):
+            self.reply(b"".join(parts))
+            return
+        connection = self.connection
+        if not connection.has_room_for_replies():
+            self.fail(Code.RESOURCE_EXHAUSTED, _QUEUE_IS_FULL)
+            return
+        self.finish(0)
+        session = connection.session
+        try:
+            session.send_response(self.stream_id, RESPONSE)
+            session.send_data(self.stream_id, prefix(size))
+            for part in parts:
+                session.send_data(self.stream_id, part)
+            session.send_trailers(self.stream_id, OK_TRAILERS)
+        except HTTP2Error:
+            return  # the client has reset the stream, or the connection is closing
+        connection.sent_data = True
+        connection.mark_dirty()
 
     def feed(self, data: bytes, ended: bool) -> None:
         """Take bytes of a request that is split over frames, compressed, empty, too large or malformed."""

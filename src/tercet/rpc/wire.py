@@ -29,6 +29,11 @@ def frame(message: bytes) -> bytes:
     return _PREFIX(0, len(message)) + message
 
 
+def prefix(size: int) -> bytes:
+    """The prefix of an uncompressed message of `size` bytes."""
+    return _PREFIX(0, size)
+
+
 def message_too_large(size: int, limit: int) -> StatusError:
     return StatusError(Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({size} vs. {limit})")
 
