@@ -66,8 +66,9 @@ ENHANCE_YOUR_CALM: Final = 0xB
 STREAM_WINDOW_BYTES: Final = 1 << 20
 CONNECTION_WINDOW_BYTES: Final = 8 << 20
 
-# Advertised. Clients that know the setting fail a call with more metadata by themselves; others are served up to the limits of
-# the session below, beyond which they lose the connection. One field of more than 64 KiB does too: the engine cannot skip it.
+# Advertised: grpc-go fails a call with more metadata by itself. A client that does not, such as grpcio, is served up to the
+# limits of the session below, beyond which it loses the connection. A single field of more than 64 KiB, as encoded, loses it
+# too: that is a limit of nghttp2's decoder.
 _HEADER_LIST_BYTES_MAX: Final = 64 << 10
 
 _SETTING_MAX_CONCURRENT_STREAMS: Final = 0x3
