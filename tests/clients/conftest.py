@@ -17,7 +17,7 @@ from tests.support.waiting import scaled
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-clients"
 PACKAGES = ("etcd3==0.12.0", "aetcd==1.0.0", "grpcio>=1.70,<2", "protobuf>=6,<8")
-"""They define messages of the same names as ours, and other versions of protobuf, so they run in other processes."""
+"""Their messages have the names of ours, and they need other versions of protobuf, so they run in processes of their own."""
 
 
 @pytest.fixture(scope="package")

@@ -1,6 +1,6 @@
-"""What a program with the `aetcd` package does with a member: python with_aetcd.py PORT. Ends with 0 if all held.
+"""A program with the `aetcd` package, run against a member: python with_aetcd.py PORT. Exits with 0 if every check passes.
 
-Runs in the clients' environment; nothing of tercet is imported. aetcd has no TLS.
+Runs in the environment of the third-party clients and imports nothing of tercet. aetcd has no TLS.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a program with the `etcd3` package does with a member: python with_etcd3.py PORT CA CERT KEY. Ends with 0 if all held.
+"""A program with the `etcd3` package, run against a member: python with_etcd3.py PORT CA CERT KEY. Exits with 0 if all pass.
 
-Runs in the clients' environment; nothing of tercet is imported.
+Runs in the environment of the third-party clients and imports nothing of tercet.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def test_requests_without_a_method_are_refused(head: http2.Headers, status: byte
 
 @pytest.mark.parametrize(("fields", "size"), [(20, 5000), (200, 5000), (1, 65_000), (300, 1), (8000, 1)])
 def test_a_call_with_much_metadata_is_served(fields: int, size: int) -> None:
-    """As by etcd; a client that knows SETTINGS_MAX_HEADER_LIST_SIZE sends no more than 64 KiB."""
+    """As by etcd, although more than 64 KiB exceeds the advertised SETTINGS_MAX_HEADER_LIST_SIZE."""
 
     async def main() -> None:
         async with serving() as (_, port):
@@ -278,7 +278,7 @@ def test_the_metadata_of_open_calls_is_bounded() -> None:
     ],
 )
 def test_request_trailers_end_the_request(path: bytes, parts: tuple[bytes, ...], body: bytes) -> None:
-    """A call without an answer would wait for ever."""
+    """They were ignored, and such a call was never answered."""
 
     async def main() -> None:
         async with serving() as (_, port):

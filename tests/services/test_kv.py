@@ -1,4 +1,4 @@
-"""The KV service where the whole server cannot be made to stand in the right spot: between a read's question and its answer."""
+"""KV between the arrival of a read and its answer, a moment at which only a fake replica can be stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.fakes import uses_fakes
 
 
 class PausedReplica:
-    """Linearizable reads wait until the test lets them go."""
+    """A replica whose linearizable reads wait for the test."""
 
     def __init__(self) -> None:
         self.store = Member().store
@@ -38,7 +38,7 @@ class PausedReplica:
 
 
 class Call:
-    """What the service does with its call."""
+    """Records what the service does with a call."""
 
     def __init__(self) -> None:
         self.replies: list[bytes] = []
@@ -67,7 +67,7 @@ TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=RANGE)])
 @uses_fakes
 @pytest.mark.parametrize("request_", [RANGE, TXN], ids=["range", "txn"])
 def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_: Message) -> None:
-    """The member was behind, asked where the leader is, and got there by a snapshot: the store of its question is the past."""
+    """The member is behind when the read arrives, and a snapshot replaces its store before the read index is reached."""
     replica = PausedReplica()
     replica.store.put(rpc_pb2.PutRequest(key=b"a", value=b"old"))
     service, call = make_service(replica), Call()
@@ -91,7 +91,7 @@ def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_:
 
 @uses_fakes
 def test_what_goes_wrong_in_a_read_is_that_clients_alone() -> None:
-    """It came up where the loop carries out a whole turn: an exception there would stop the member."""
+    """Reads are answered while the replica flushes a turn, where an exception would stop the member."""
     replica = PausedReplica()
     service, call = make_service(replica), Call()
     service.range(cast(UnaryCall, call), RANGE.SerializeToString())
