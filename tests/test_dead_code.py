@@ -20,8 +20,6 @@ SOURCE = Path(__file__).parents[1] / "src" / "tercet"
 READ_BY_CONFIG = {
     "config_file": "names the file that replaces all other sources",
     "discovery_fallback": "checked: etcd refuses the value proxy",
-    "warning_apply_duration_seconds": "to be wired",
-    "warning_unary_request_duration_seconds": "to be wired",
     "version": "prints the version",
     "logger": "checked, then part of LogSettings",
     "log_outputs": "part of LogSettings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tercet import errors
 from tercet.errors import InvariantViolation, StorageFailure
+from tercet.mvcc import Apply
 from tercet.peer import Transport, snapshot_path
 from tercet.proto import rpc_pb2
 from tercet.raft import RaftConfig
@@ -21,9 +23,11 @@ from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member
 from tercet.replica.recovery import restore, write_bootstrap_entries
 from tercet.replica.replica import Options
+from tercet.replica.requests import AppliedRequest
 from tercet.replica.state_machine import StateMachine
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.replica_driver import ReplicaDriver
+from tercet.server.slow_requests import SlowApplies
 from tercet.server.snapshot_file import database_chunks
 from tercet.sim.filesystem import SimulatedFileSystem
 from tercet.storage.interfaces import Bucket, ReadView
@@ -82,6 +86,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
         log_store,
         StateMachine(backend),
         options=Options(),
+        apply_timer=SlowApplies(0.05),
         snapshot_directory=tmp_path,
         tick_seconds=0.01,
         compaction_limit=100,
@@ -154,6 +159,24 @@ def test_a_raising_callback_does_not_hide_the_failure(tmp_path: Path) -> None:
         assert [type(failure) for failure in case.failures] == [StorageFailure]
 
     run(tmp_path, test)
+
+
+def test_only_a_slow_apply_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(case: Case) -> None:
+        await case.put()
+        handlers = case.member.replica.state_machine.handlers
+        put = handlers["put"]
+
+        def slowly(request: AppliedRequest) -> bytes | Apply:
+            time.sleep(0.1)
+            return put(request)
+
+        handlers["put"] = slowly
+        await case.put()
+
+    run(tmp_path, test)
+    slow = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "apply request took too long"]
+    assert [line["request"] for line in slow] == ['put:<key:"k" value_size:0 >']
 
 
 def test_a_rejected_compaction_proposal_is_not_a_failure(tmp_path: Path) -> None:

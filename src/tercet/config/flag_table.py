@@ -310,7 +310,13 @@ _TRACING = [
 _FEATURES = [
     _flag("feature-gates", Kind.GATES, "", "Feature gates to set: A=true,B=false."),
     _flag("warning-apply-duration", D, "100ms", "Log a warning when applying a request takes longer."),
-    _flag("warning-unary-request-duration", D, "0s", "Log a warning when a unary request takes longer (0: 300ms)."),
+    _flag(
+        "warning-unary-request-duration",
+        D,
+        "0s",
+        "Log a warning when a unary request takes longer (0: 300ms).",
+        support=_IGNORED,
+    ),
     _flag("corrupt-check-time", D, "0s", "Interval of comparing hashes with the other members (0: never).", support=_IGNORED),
     _flag("compact-hash-check-time", D, "1m0s", "Interval at which the leader compares compaction hashes.", support=_IGNORED),
     _flag("compaction-batch-limit", N, "0", "Maximum number of revisions deleted in one step of a compaction (0: 1000)."),

@@ -42,6 +42,18 @@ ENTRY_WORK: Final = 8  # of a Put, in units of mvcc/work.py
 APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
 
 
+class ApplyTimer:
+    """Measures how long requests take to apply. A subclass reports those that take longer than `slow_seconds`."""
+
+    def __init__(self, clock: Callable[[], float], slow_seconds: float) -> None:
+        """clock: seconds, also within a turn of the loop."""
+        self.clock = clock
+        self.slow_seconds = slow_seconds
+
+    def report(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> None:
+        raise NotImplementedError
+
+
 class Applier:
     """The apply side of one replica.
 
@@ -57,6 +69,7 @@ class Applier:
         host: ReplicaHost,
         *,
         raise_no_space: Callable[[], None],
+        timer: ApplyTimer | None = None,
     ) -> None:
         backend = state_machine.backend
         self.index = backend.applied_index
@@ -69,6 +82,8 @@ class Applier:
         self._quota = quota
         self._host = host
         self._raise_no_space = raise_no_space
+        self._timer = timer
+        self._began = 0.0  # when the current request was begun; the end of the one before
         self._budget = Budget(0)
         self._is_full = False
         self._queue: deque[Entry] = deque()
@@ -102,6 +117,9 @@ class Applier:
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
         self._is_full = not self._quota.allows(1)
         in_batch = 0
+        timer = self._timer
+        if timer is not None and self._apply is None:
+            self._began = timer.clock()
         while self._apply is not None or queue:
             if budget.left <= 0 or (self._apply is not None and self._step_entry(budget)):
                 break
@@ -110,12 +128,16 @@ class Applier:
             if in_batch == BATCH_ENTRIES:
                 in_batch = 0
                 self._host.flush_replies()
+                if timer is not None:
+                    self._began = timer.clock()
             in_batch += 1
             entry = queue.popleft()
             data = entry.data
             budget.left -= ENTRY_WORK + (len(data) >> BYTES_SHIFT)
             if entry.type != _NORMAL:
                 self._apply_conf_change(entry)
+                if timer is not None:
+                    self._began = timer.clock()
             elif data and entry.index > data_index:  # a new leader's first entry is empty
                 waiter = waiting.pop(data, None)
                 outcome: Outcome | Apply
@@ -184,8 +206,16 @@ class Applier:
             # Members with free space have applied it, so this one has too; its client learns that the quota is reached.
             self._raise_no_space()
             outcome = errors.NO_SPACE
+        if self._timer is not None:
+            self._measure(self._timer, request, outcome)
         if waiter is not None:
             waiter.then(outcome)
+
+    def _measure(self, timer: ApplyTimer, request: AppliedRequest, outcome: Outcome) -> None:
+        began = self._began
+        self._began = now = timer.clock()
+        if now - began > timer.slow_seconds:
+            timer.report(request, now - began, outcome)
 
     def _apply_conf_change(self, entry: Entry) -> None:
         """Apply a configuration change to raft and to the membership, as every member does at the same index."""

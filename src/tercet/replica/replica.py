@@ -27,7 +27,7 @@ from tercet.raft import Raft, RawNode
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.ready import Ready
 from tercet.raft.types import NO_MEMBER, ConfChange, Message, MessageType, Snapshot
-from tercet.replica.apply import APPLY_WORK, BATCH_ENTRIES, Applier
+from tercet.replica.apply import APPLY_WORK, BATCH_ENTRIES, Applier, ApplyTimer
 from tercet.replica.host import ReplicaHost, Transport
 from tercet.replica.log_compaction import LogCompaction
 from tercet.replica.membership import hex_id
@@ -75,13 +75,14 @@ class Replica(ReplicaStatus):
         clock: Callable[[], float],
         now_ms: int,
         options: Options,
+        apply_timer: ApplyTimer | None = None,
     ) -> None:
         self._ids = RequestIds(raft.id, now_ms)
         timeout = options.request_timeout_seconds
         proposals = Proposals(self._ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
         reads = Reads(self._ids, clock=clock, timeout_seconds=timeout)
         quota = Quota(state_machine.backend, options.quota_bytes)
-        applier = Applier(raft, state_machine, proposals, quota, host, raise_no_space=self.raise_no_space)
+        applier = Applier(raft, state_machine, proposals, quota, host, raise_no_space=self.raise_no_space, timer=apply_timer)
         super().__init__(raft, state_machine, applier, proposals, reads, quota)
         self.is_stopped = False
         self.leader_changes_seen = 0

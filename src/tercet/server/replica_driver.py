@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from tercet.peer import PeerStatus
 from tercet.raft import Raft
 from tercet.raft.types import Message, MessageType
+from tercet.replica.apply import ApplyTimer
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine
@@ -63,6 +64,7 @@ class ReplicaDriver:
         state_machine: StateMachine,
         *,
         options: Options,
+        apply_timer: ApplyTimer | None = None,
         snapshot_directory: Path,
         tick_seconds: float,
         compaction_limit: int,
@@ -92,6 +94,7 @@ class ReplicaDriver:
             clock=self._loop.time,
             now_ms=int(time.time() * 1000),
             options=options,
+            apply_timer=apply_timer,
         )
         receive_snapshot = partial(self.guard, self.replica.receive_snapshot)
         self._installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot, self.fail)

@@ -16,6 +16,7 @@ from tercet.server.metrics.families import Buckets, Labels
 from tercet.server.metrics.process import register_health, register_process, register_versions
 from tercet.server.metrics.registry import Metrics
 from tercet.server.replica_driver import ReplicaDriver
+from tercet.server.slow_requests import SlowApplies
 from tercet.server.tls.expiry import CertificateExpiry
 from tercet.server.tls.files import TlsFiles
 
@@ -28,6 +29,8 @@ class MemberMetrics:
         self.metrics.show_unregistered()
         self.fsync_seconds = self.metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
+        self.slow_applies = SlowApplies(config.warning_apply_duration_seconds)
+        self.metrics.read("etcd_server_slow_apply_total", lambda: self.slow_applies.count)
         register_process(self.metrics)
         register_versions(self.metrics, config.feature_gates)
 

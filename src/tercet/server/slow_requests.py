@@ -1,0 +1,79 @@
+"""Log lines about requests that take longer to apply than --warning-apply-duration, and their count.
+
+    {"msg":"apply request took too long","took":"312ms","expected-duration":"100ms","prefix":"",
+     "request":"put:<key:\\"foo\\" value_size:3 >","response":"size:4"}
+
+Values stay out of the log, as with etcd.
+
+Source: etcd server/etcdserver/txn/util.go (warnOfExpensiveRequest), api/etcdserverpb/raft_internal_stringer.go.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+
+from google.protobuf import text_format
+from google.protobuf.message import Message
+
+from tercet.errors import StatusError
+from tercet.gotext.duration import format_seconds
+from tercet.gotext.strconv import quote
+from tercet.proto import rpc_pb2
+from tercet.replica.apply import ApplyTimer
+from tercet.replica.proposals import Outcome
+from tercet.replica.requests import AppliedRequest
+from tercet.server.logs.zap_format import fields
+
+logger = logging.getLogger(__name__)
+
+_CHARACTERS_MAX: Final = 2000
+
+
+class SlowApplies(ApplyTimer):
+    """Reports slow applies of one member. `count` is etcd_server_slow_apply_total."""
+
+    def __init__(self, slow_seconds: float) -> None:
+        super().__init__(time.monotonic, slow_seconds)
+        self.count = 0
+
+    def report(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> None:
+        self.count += 1
+        failed = isinstance(outcome, StatusError)
+        more = {"error": outcome.message} if isinstance(outcome, StatusError) else {}
+        logger.warning(
+            "apply request took too long",
+            extra=fields(
+                {
+                    "took": format_seconds(seconds),
+                    "expected-duration": format_seconds(self.slow_seconds),
+                    "prefix": "",
+                    "request": f"{request.field}:<{describe(request.message)}>"[:_CHARACTERS_MAX],
+                    "response": "" if failed else f"size:{len(outcome)}",  # type: ignore[arg-type]
+                    **more,
+                }
+            ),
+        )
+
+
+def describe(message: Any) -> str:
+    """A request without its values."""
+    if isinstance(message, rpc_pb2.PutRequest):
+        return f"key:{quote(message.key)} value_size:{len(message.value)} "
+    if isinstance(message, rpc_pb2.TxnRequest):
+        compares = ", ".join(f"key:{quote(each.key)}" for each in message.compare)
+        branches = " ".join(
+            f"{name}:<{', '.join(map(_describe_op, operations))}>"
+            for name, operations in (("success", message.success), ("failure", message.failure))
+            if operations
+        )
+        return f"compare:<{compares}> {branches}"
+    if isinstance(message, Message):
+        return text_format.MessageToString(message, as_one_line=True)
+    return str(message)
+
+
+def _describe_op(operation: rpc_pb2.RequestOp) -> str:
+    kind = operation.WhichOneof("request") or ""
+    return f"{kind}:<{describe(getattr(operation, kind))}>" if kind else ""
