@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from tercet.deploy.run.destroy import destroy_plan
 from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.file_lock import locked
 from tercet.deploy.run.membership import Membership, membership
-from tercet.deploy.ssh.remote import Completed, Host
+from tercet.deploy.ssh.remote import Completed, Host, HostError
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
 from tests.deploy.clusters import artifact_of, as_wanted, changed
@@ -172,14 +172,15 @@ class Planned:
         async def preflight(*_: object) -> list[Finding]:
             return list(findings)
 
-        async def survey(*_: object) -> dict[str, HostSurvey]:
-            return {name: HostSurvey(self.facts[name], self.artifact, wish) for name, wish in self.desired.items()}
+        async def survey(_cluster: Cluster, hosts: Collection[str], *_: object) -> dict[str, HostSurvey]:
+            return {name: HostSurvey(self.facts[name], self.artifact, self.desired[name]) for name in hosts}
 
         async def execute(found: Plan, _on_event: object) -> None:
             self.executed.append(found)
 
         @asynccontextmanager
-        async def locked_hosts(*_: object, **__: object) -> AsyncIterator[None]:
+        async def locked_hosts(hosts: Collection[Host], **_: object) -> AsyncIterator[None]:
+            self.locked = [host.name for host in hosts]
             yield
 
         for name, fake in (("preflight", preflight), ("_survey", survey), ("execute", execute), ("locked_hosts", locked_hosts)):
@@ -189,7 +190,7 @@ class Planned:
         return asyncio.run(plan(self.cluster, self.hosts, cast(Members, self.members), silent))
 
     def apply(self, confirm: Callable[[Plan], Awaitable[bool]] | None = None) -> Plan:
-        return asyncio.run(apply(self.cluster, self.hosts, cast(Members, self.members), confirm, silent))
+        return asyncio.run(apply(self.cluster, self.hosts, cast(Members, self.members), confirm, silent, locked=()))
 
     def change(self, name: str, path: str, **fields: object) -> None:
         self.facts[name] = changed(self.facts[name], path, **fields)
@@ -276,6 +277,74 @@ def test_an_unstarted_member_joins_the_running_cluster(tmp_path: Path, monkeypat
         "+  --initial-cluster-state=existing \\",
     ]
     assert [step.host for step in found.steps if step.title == "start"] == ["node3"]
+
+
+class DeploymentWithoutNode3(Deployment):
+    """node3 is dead."""
+
+    planned: Planned
+
+    @asynccontextmanager
+    async def _connected(self, names: Collection[str] | None = None) -> AsyncIterator[Mapping[str, Host | HostError]]:
+        dead = HostError("node3", "connect", "no route to host", remedy="check the address")
+        hosts: dict[str, Host | HostError] = {**self.planned.hosts, "node3": dead}
+        yield {name: host for name, host in hosts.items() if names is None or name in names}
+
+
+def without_node3(planned: Planned, monkeypatch: pytest.MonkeyPatch, *limit: str) -> Deployment:
+    planned.cluster.path.touch()
+    planned.members.unreachable = planned.members.unhealthy = {"node3"}
+    monkeypatch.setattr(Members, "health", lambda _: planned.members.health())
+    monkeypatch.setattr(Members, "answers", lambda _: planned.members.answers())
+    monkeypatch.setattr(Members, "listed", lambda _: planned.members.listed())
+    deployment = DeploymentWithoutNode3(planned.cluster, limit=limit)
+    deployment.planned = planned
+    return deployment
+
+
+def test_a_plan_goes_on_without_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch)
+    planned.change("node1", "/etc/etcd/cert/server.pem", sha256="0")
+    found = asyncio.run(without_node3(planned, monkeypatch).plan())
+    assert [(step.host, step.title) for step in found.steps] == [("node1", "write /etc/etcd/cert/server.pem")]
+    assert found.blockers == (
+        "node3: connect: no route to host; check the address; to continue without it: --limit node1 --limit node2",
+    )
+    with pytest.raises(DeployError, match=r"^node3: connect: .*--limit node1 --limit node2$"):
+        asyncio.run(without_node3(planned, monkeypatch).apply())
+    assert planned.executed == []
+
+
+def test_a_limited_apply_renews_certificates_despite_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch)
+    for name in planned.facts:
+        planned.change(name, "/etc/etcd/cert/server.pem", sha256="0")
+    done = asyncio.run(without_node3(planned, monkeypatch, "node1").apply())
+    assert [step.host for step in done.steps] == ["node1"]
+    assert planned.locked == ["node1", "node2"], "every reachable host is locked against other operators"
+    with pytest.raises(ConfigError, match="no host named node9"):
+        without_node3(planned, monkeypatch, "node9")
+
+
+def test_logs_go_on_without_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(tmp_path, monkeypatch)
+
+    async def follow_logs(_cluster: Cluster, hosts: Collection[str], **_: object) -> AsyncGenerator[tuple[str, str], None]:
+        for name in hosts:
+            yield name, "a line"
+
+    monkeypatch.setattr("tercet.deploy.deployment.follow_logs", follow_logs)
+
+    async def lines(*names: str) -> list[tuple[str, str]]:
+        return [entry async for entry in without_node3(planned, monkeypatch).logs(names)]
+
+    assert asyncio.run(lines()) == [
+        ("node3", "-- not reached: connect: no route to host; check the address"),
+        ("node1", "a line"),
+        ("node2", "a line"),
+    ]
+    with pytest.raises(DeployError, match=r"^node3: connect"):
+        asyncio.run(lines("node3"))
 
 
 def test_drop_ins_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

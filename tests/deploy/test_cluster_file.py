@@ -340,6 +340,11 @@ flags: {debug: true, enable-pprof: true, unsafe-no-fsync: true}
     ]
 
 
+def test_a_dns_name_is_a_warning_about_its_listeners() -> None:
+    (warning,) = warnings(SMALL.replace("172.27.129.111", "node2.example.com"))
+    assert warning.endswith("node2.example.com is a DNS name, so the member listens on all addresses of its host (0.0.0.0)")
+
+
 def test_a_plain_listener_is_a_warning() -> None:
     (warning,) = warnings(SMALL + "listen: {plain_loopback: true}\n")
     assert warning.startswith("9: listen.plain_loopback: http://127.0.0.1:2379 requires no certificate: every user and process")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import pytest
 from tercet.deploy.cluster.cluster import HostSpec
 from tercet.deploy.cluster.settings import SshSettings
 from tercet.deploy.ssh.connections import Dialer, connect, connected
-from tercet.deploy.ssh.login import _algorithms
+from tercet.deploy.ssh.login import _algorithms, _os_reason
 from tercet.deploy.ssh.remote import Host, HostError
 from tests.deploy.sshd import USER, Operator, fingerprint, make_key, public, running_sshd, wire_to
 from tests.support.ports import free_port
@@ -296,6 +297,31 @@ def test_a_host_that_the_jump_host_cannot_reach(operator: Operator) -> None:
 def test_jump_hosts_in_a_loop(operator: Operator) -> None:
     operator.configure("Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n")
     assert "form a loop: a -> b -> a" in refusal(operator.spec(jump="a")).text
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.EHOSTUNREACH, "Connect call failed ('192.0.2.1', 22)"), "No route to host"),
+        (
+            OSError("Multiple exceptions: [Errno 113] Connect call failed ('::1', 22), [Errno 101] Network is unreachable"),
+            "No route to host, Network is unreachable",
+        ),
+        (OSError("something else"), "something else"),
+    ],
+)
+def test_asyncios_texts_are_replaced_by_the_systems(error: OSError, text: str) -> None:
+    assert _os_reason(error) == text
+
+
+def test_known_hosts_files_are_those_of_ssh(operator: Operator, tmp_path: Path) -> None:
+    """ssh reads the system's file as well if another user's file is set."""
+    system = tmp_path / "system"
+    system.write_text(operator.known_hosts.read_text())
+    operator.known_hosts.write_text("")
+    config = tmp_path / "config"
+    config.write_text(f"GlobalKnownHostsFile {system}\n")
+    assert log_in(operator.spec(config=config, known_hosts=tmp_path / "empty")) == USER
 
 
 def test_connection_refused(operator: Operator) -> None:

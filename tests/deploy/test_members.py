@@ -40,7 +40,7 @@ def with_members(three: LoopbackCluster, act: Callable[[Members], Awaitable[Resu
 
 
 async def until_healthy(members: Members) -> None:
-    await execute(Plan((health_phase(members.cluster, members),)))
+    await execute(Plan((health_phase(members.cluster, members, [spec.name for spec in members.cluster.hosts]),)))
 
 
 async def leader_of(members: Members) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.preflight import Finding, preflight
@@ -42,7 +43,8 @@ Confirm = Callable[[Plan], Awaitable[bool]]
 
 class Deployment:
     """accept_new: accept unknown SSH host keys and add them to known_hosts. ask_password: called if sudo requires a password.
-    on_event: called on every state change of a step; events contain no secrets.
+    on_event: called on every state change of a step; events contain no secrets. limit: names of the hosts that preflight, plan
+    and apply work on; by default all. Other hosts may be unreachable.
     """
 
     def __init__(
@@ -52,21 +54,32 @@ class Deployment:
         accept_new: bool = False,
         ask_password: AskPassword | None = None,
         on_event: OnEvent | None = None,
+        limit: Collection[str] = (),
     ) -> None:
         self.cluster = cluster
+        self._require_known(limit)
+        self._limit = frozenset(limit)
         self._accept_new = accept_new
         self._ask_password = ask_password
         self._on_event = on_event or silent
 
     async def preflight(self) -> list[Finding]:
         """The results of all checks on every host."""
-        async with self._connected() as hosts:
+        async with self._connected(self._limit or None) as hosts:
             return await preflight(self.cluster, hosts)
 
     async def plan(self) -> Plan:
-        """The steps of `apply`. Changes nothing. Raises HostError, ConfigError, DeployError."""
-        async with self._all_connected() as hosts, Members(self.cluster, hosts) as members:
-            return await applying.plan(self.cluster, hosts, members, self._on_event)
+        """The steps of `apply`. Changes nothing. Raises HostError, ConfigError, DeployError.
+
+        Unreachable hosts are blockers of the plan, which has the steps of the others; if there are none, DeployError.
+        """
+        async with self._connected() as hosts, Members(self.cluster, hosts) as members:
+            targets = {name: host for name, host in hosts.items() if not self._limit or name in self._limit}
+            failures = [host for host in targets.values() if isinstance(host, HostError)]
+            if len(failures) == len(targets):
+                raise DeployError(failures)
+            found = await applying.plan(self.cluster, _reached(targets), members, self._on_event)
+            return replace(found, blockers=(*(str(_with_limit(one, hosts)) for one in failures), *found.blockers))
 
     async def apply(self, confirm: Confirm | None = None) -> Plan:
         """Change the hosts to match the cluster file. Returns the executed plan, which is empty if there was nothing to do.
@@ -74,13 +87,17 @@ class Deployment:
         confirm: called with a non-empty plan before anything is changed; False raises Declined.
         Raises HostError, ConfigError, PreflightFailed, DeployError with all failures, Interrupted.
         """
-        async with self._changing() as (hosts, members):
-            return await applying.apply(self.cluster, hosts, members, confirm, self._on_event)
+        async with self._changing(self._limit) as (hosts, members):
+            targets = {name: host for name, host in hosts.items() if not self._limit or name in self._limit}
+            return await applying.apply(self.cluster, targets, members, confirm, self._on_event, locked=tuple(hosts.values()))
 
     async def restart(self, names: Collection[str] = ()) -> None:
-        """Restart these members, or all, one at a time, the leader last; each only while all others are healthy."""
+        """Restart these members, or all, one at a time, the leader last; each only while a majority remains without it.
+
+        Hosts that are not among `names` may be unreachable.
+        """
         self._require_known(names)
-        async with self._changing() as (hosts, members):
+        async with self._changing(names) as (hosts, members):
             wanted = set(names) or {spec.name for spec in self.cluster.hosts}
             plan = await rolling.restart_plan(self.cluster, hosts, members, wanted)
             await self._execute(plan, hosts)
@@ -118,10 +135,18 @@ class Deployment:
     async def logs(
         self, names: Collection[str] = (), *, follow: bool = False, lines: int = 20
     ) -> AsyncIterator[tuple[str, str]]:
-        """(member, line) from the journals of these members, or of all; `follow` streams new lines."""
+        """(member, line) from the journals of these members, or of all; `follow` streams new lines.
+
+        Without `names`, unreachable hosts have one line with the error. Raises DeployError if none is reachable.
+        """
         self._require_known(names)
-        async with self._all_connected(names or None) as hosts:
-            entries = follow_logs(self.cluster, hosts, follow=follow, lines=lines)
+        async with self._connected(names or None) as found:
+            failures = {name: host for name, host in found.items() if isinstance(host, HostError)}
+            if failures and (names or len(failures) == len(found)):
+                raise DeployError(list(failures.values()))
+            for name, failure in failures.items():
+                yield name, f"-- not reached: {failure.without_host}"
+            entries = follow_logs(self.cluster, _reached(found), follow=follow, lines=lines)
             async with contextlib.aclosing(entries):
                 async for entry in entries:
                     yield entry
@@ -179,12 +204,22 @@ class Deployment:
             await execute(plan, self._on_event)
 
     @contextlib.asynccontextmanager
-    async def _changing(self) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
-        """All hosts, under the lock of the cluster file. Raises Interrupted if cancelled before execution."""
+    async def _changing(self, required: Collection[str] = ()) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
+        """The reachable hosts, under the lock of the cluster file. required: hosts that must be reachable; by default all.
+
+        Raises DeployError with the required hosts that are not reachable, Interrupted if cancelled before execution.
+        """
         try:
             with locked(self.cluster.path):
-                async with self._all_connected() as hosts, Members(self.cluster, hosts) as members:
-                    yield hosts, members
+                async with self._connected() as hosts, Members(self.cluster, hosts) as members:
+                    failures = [
+                        _with_limit(host, hosts)
+                        for name, host in hosts.items()
+                        if isinstance(host, HostError) and (not required or name in required)
+                    ]
+                    if failures:
+                        raise DeployError(failures)
+                    yield _reached(hosts), members
         except asyncio.CancelledError:
             raise Interrupted.before_changes() from None
 
@@ -201,6 +236,17 @@ class Deployment:
             if failures:
                 raise DeployError(failures)
             yield {name: host for name, host in hosts.items() if isinstance(host, Host)}
+
+
+def _reached(hosts: Mapping[str, Host | HostError]) -> dict[str, Host]:
+    return {name: host for name, host in hosts.items() if not isinstance(host, HostError)}
+
+
+def _with_limit(error: HostError, hosts: Mapping[str, Host | HostError]) -> HostError:
+    """An unreachable host, with the way to continue without it."""
+    others = " ".join(f"--limit {name}" for name in _reached(hosts))
+    remedy = "; ".join(filter(None, [error.remedy, f"to continue without it: {others}" if others else ""]))
+    return HostError(error.host, error.step, error.text, remedy=remedy)
 
 
 async def _as_root(hosts: Mapping[str, Host | HostError]) -> dict[str, Host | HostError]:

@@ -22,6 +22,7 @@ from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_
 from tercet.cli.deploy.prompts import confirmed, has_terminal
 
 if TYPE_CHECKING:
+    from tercet.deploy.cluster.cluster import Cluster
     from tercet.deploy.deployment import Deployment
     from tercet.deploy.plan.plan import Plan
 
@@ -72,12 +73,27 @@ def _write_out(default: str, *formats: str) -> Callable[[F], F]:
     )
 
 
+_limit = click.option(
+    "--limit", "names", multiple=True, metavar="NAME", help="Work on this host only; repeatable. Others may be unreachable."
+)
+
+
+def _limit_to(options: Options, cluster: Cluster, names: tuple[str, ...]) -> None:
+    """Raises UsageError for an unknown name."""
+    for name in names:
+        known_host(cluster, name)
+    options.limit = names
+
+
 @command.command()
 @_write_out("simple", "simple", "json")
+@_limit
 @shared_options()
-def preflight(options: Options, write_out: str) -> None:
+def preflight(options: Options, write_out: str, names: tuple[str, ...]) -> None:
     """Check whether every host is ready for a deployment. Changes nothing."""
-    findings = run(options.deployment(options.cluster()).preflight())
+    cluster = options.cluster()
+    _limit_to(options, cluster, names)
+    findings = run(options.deployment(cluster).preflight())
     if write_out == "json":
         click.echo(view.json_text(findings), nl=False)
     else:
@@ -88,10 +104,12 @@ def preflight(options: Options, write_out: str) -> None:
 
 @command.command(short_help="Show the changes that apply would make, as a diff.")
 @_write_out("simple", "simple", "json")
+@_limit
 @shared_options()
-def plan(options: Options, write_out: str) -> None:
+def plan(options: Options, write_out: str, names: tuple[str, ...]) -> None:
     """Show the changes that apply would make on each host, as a diff. Changes nothing."""
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
+    _limit_to(options, cluster, names)
     found = run_with_table(options, cluster, lambda deployment: deployment.plan(), draws=write_out != "json")
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
@@ -109,14 +127,16 @@ def plan(options: Options, write_out: str) -> None:
 @command.command(
     epilog="""\b
 Rerun it after changing cluster.yaml or after a failure; completed steps are skipped.
-Running members are restarted one at a time, the leader last, each only while the others are healthy."""
+Running members are restarted one at a time, the leader last, each only while a majority remains without it."""
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
+@_limit
 @shared_options()
-def apply(options: Options, yes: bool) -> None:
+def apply(options: Options, yes: bool, names: tuple[str, ...]) -> None:
     """Change the hosts to match the cluster file."""
     _require_terminal(yes)
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
+    _limit_to(options, cluster, names)
     began = time.monotonic()
     seconds_waited = 0.0
 
@@ -184,7 +204,7 @@ Examples:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @shared_options()
 def restart(options: Options, names: tuple[str, ...]) -> None:
-    """Restart members one at a time, each only while all others are healthy. Stops at the first failure."""
+    """Restart members one at a time, each only while a majority remains without it. Stops at the first failure."""
     from tercet.deploy.run.rolling import pauses
 
     cluster = options.cluster()

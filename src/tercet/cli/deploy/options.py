@@ -10,7 +10,7 @@ in a command that changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -36,16 +36,27 @@ T = TypeVar("T")
 
 class MakeDeployment(Protocol):
     def __call__(
-        self, cluster: Cluster, *, accept_new: bool, ask_password: AskPassword | None, on_event: OnEvent | None
+        self,
+        cluster: Cluster,
+        *,
+        accept_new: bool,
+        ask_password: AskPassword | None,
+        on_event: OnEvent | None,
+        limit: Collection[str],
     ) -> Deployment: ...
 
 
 def _real_deployment(
-    cluster: Cluster, *, accept_new: bool, ask_password: AskPassword | None, on_event: OnEvent | None
+    cluster: Cluster,
+    *,
+    accept_new: bool,
+    ask_password: AskPassword | None,
+    on_event: OnEvent | None,
+    limit: Collection[str],
 ) -> Deployment:
     from tercet.deploy.deployment import Deployment
 
-    return Deployment(cluster, accept_new=accept_new, ask_password=ask_password, on_event=on_event)
+    return Deployment(cluster, accept_new=accept_new, ask_password=ask_password, on_event=on_event, limit=limit)
 
 
 @dataclass
@@ -55,6 +66,7 @@ class Options:
     file: Path = DEFAULT_FILE
     accept_new: bool = False
     password_file: str | None = None
+    limit: tuple[str, ...] = ()
     make: MakeDeployment = field(default=_real_deployment)
 
     def cluster(self, *, warn: bool = True) -> Cluster:
@@ -77,7 +89,7 @@ class Options:
         pause = progress.paused if progress is not None else nullcontext
         ask = password_source(self.password_file, pause)
         on_event = progress.on_event if progress is not None else None
-        return self.make(cluster, accept_new=self.accept_new, ask_password=ask, on_event=on_event)
+        return self.make(cluster, accept_new=self.accept_new, ask_password=ask, on_event=on_event, limit=self.limit)
 
 
 def shared_options(*, short_file: bool = True) -> Callable[[Callable[Concatenate[Options, P], T]], Callable[P, T]]:

@@ -120,6 +120,17 @@ def check_members(document: Document, found: Findings) -> None:
         if count > 1 and _is_loopback(host.address):
             text = f"{host.address} is a loopback address; the other members cannot reach it"
             found.error(("hosts", number, "address"), text)
+        elif _is_name(host.address):
+            text = f"{host.address} is a DNS name, so the member listens on all addresses of its host (0.0.0.0)"
+            found.warning(("hosts", number, "address"), text)
+
+
+def _is_name(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    return False
 
 
 def _is_loopback(address: str) -> bool:

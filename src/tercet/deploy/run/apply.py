@@ -14,7 +14,7 @@ read by the steps that copy them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -102,9 +102,15 @@ async def plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on
 
 
 async def apply(
-    cluster: Cluster, hosts: Mapping[str, Host], members: Members, confirm: Confirm | None, on_event: OnEvent
+    cluster: Cluster,
+    hosts: Mapping[str, Host],
+    members: Members,
+    confirm: Confirm | None,
+    on_event: OnEvent,
+    *,
+    locked: Collection[Host],
 ) -> Plan:
-    """See `Deployment.apply`."""
+    """See `Deployment.apply`. hosts: those to change. locked: all reachable hosts, which are locked against other operators."""
     findings = await preflight(cluster, hosts)
     require_no_errors(one for one in findings if one.purpose is None)
     draft = await make_draft(cluster, hosts, members, on_event)
@@ -115,7 +121,7 @@ async def apply(
     shown = replace(draft.plan, notes=(*draft.plan.notes, *warnings))
     if confirm is not None and not await confirm(shown):
         raise Declined
-    async with locked_hosts(hosts.values(), unit=cluster.service.unit):
+    async with locked_hosts(locked, unit=cluster.service.unit):
         current = await make_draft(cluster, hosts, members, on_event)
         if current.plan.changes != draft.plan.changes:
             raise StalePlan
@@ -165,15 +171,17 @@ async def _survey(
 ) -> dict[str, HostSurvey]:
     """By host name. Builds the artifacts, which may take a while the first time."""
     python = cluster.engine.python or "python3"
-    systems = await _on_all(cluster, lambda spec: gather(hosts[spec.name], Wanted(python=python, unit=cluster.service.unit)))
+    systems = await _on_all(
+        cluster, hosts, lambda spec: gather(hosts[spec.name], Wanted(python=python, unit=cluster.service.unit))
+    )
     artifacts = await _artifacts(cluster, systems, on_event)
-    wishes = {spec.name: desired(cluster, spec, artifacts[spec.name], certificates) for spec in cluster.hosts}
+    wishes = {name: desired(cluster, cluster.host(name), artifacts[name], certificates) for name in systems}
 
     async def facts_of(spec: HostSpec) -> HostFacts:
         programs = _engine_program(systems[spec.name])
         return await gather(hosts[spec.name], replace(wanted(cluster, spec, wishes[spec.name]), programs=programs))
 
-    facts = await _on_all(cluster, facts_of)
+    facts = await _on_all(cluster, hosts, facts_of)
     return {name: HostSurvey(facts[name], artifacts[name], wishes[name]) for name in wishes}
 
 
@@ -228,7 +236,7 @@ async def start_phases(
     if changed:
         phases.append(await restart_phase(cluster, hosts, members, changed, changed))
     if down or changed:
-        phases.append(health_phase(cluster, members))
+        phases.append(health_phase(cluster, members, changes))
     return phases
 
 
@@ -268,13 +276,14 @@ def _kind(facts: HostFacts) -> tuple[str, tuple[int, int]]:
     return facts.arch, facts.python[:2] if facts.python else _UNKNOWN_PYTHON
 
 
-async def _on_all(cluster: Cluster, ask: Callable[[HostSpec], Awaitable[ResultT]]) -> dict[str, ResultT]:
+async def _on_all(
+    cluster: Cluster, hosts: Collection[str], ask: Callable[[HostSpec], Awaitable[ResultT]]
+) -> dict[str, ResultT]:
     """The answer of every host. Raises DeployError with all errors."""
-    answers = await asyncio.gather(*(ask(spec) for spec in cluster.hosts), return_exceptions=True)
+    specs = [spec for spec in cluster.hosts if spec.name in hosts]
+    answers = await asyncio.gather(*(ask(spec) for spec in specs), return_exceptions=True)
     failures = [answer for answer in answers if isinstance(answer, Exception)]
     if failures:
         unexpected = [failure for failure in failures if not isinstance(failure, TercetError)]
         raise unexpected[0] if unexpected else DeployError(failures)
-    return {
-        spec.name: answer for spec, answer in zip(cluster.hosts, answers, strict=True) if not isinstance(answer, BaseException)
-    }
+    return {spec.name: answer for spec, answer in zip(specs, answers, strict=True) if not isinstance(answer, BaseException)}

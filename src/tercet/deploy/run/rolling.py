@@ -36,14 +36,17 @@ _TRANSFERS_MAX = 3
 
 
 async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, names: Collection[str]) -> Plan:
-    """Restart these members. Raises DeployError if members are down and one more would cost the majority."""
-    states = await asyncio.gather(*(unit_state(hosts[spec.name], _unit(cluster)) for spec in cluster.hosts))
+    """Restart these members. hosts: the reachable ones. Raises DeployError if one more member down would cost the majority."""
+    states = await asyncio.gather(*(unit_state(host, _unit(cluster)) for host in hosts.values()))
+    all_down = {
+        name: f"its {_unit(cluster)} is {state.text}" for name, state in zip(hosts, states, strict=True) if not state.is_up
+    }
+    all_down |= {spec.name: "its host is not reached" for spec in cluster.hosts if spec.name not in hosts}
     asked_for_some = len(names) < len(cluster.hosts)
-    all_down = [(spec.name, state) for spec, state in zip(cluster.hosts, states, strict=True) if not state.is_up]
-    down = [(name, state) for name, state in all_down if not (asked_for_some and name in names)]
+    down = {name: why for name, why in all_down.items() if not (asked_for_some and name in names)}
     has_majority = cluster.has_quorum_without(len(all_down))
     if down and has_majority and not cluster.has_quorum_without(len(all_down) + 1):
-        raise DeployError([_not_restarted(name, f"its {_unit(cluster)} is {state.text}") for name, state in down])
+        raise DeployError([_not_restarted(name, why) for name, why in down.items()])
     return Plan((await restart_phase(cluster, hosts, members, names),), pauses(cluster))
 
 
@@ -78,8 +81,8 @@ def in_order(names: Collection[str], health: Collection[MemberHealth], answers: 
     return sorted(names, key=lambda name: (name not in unhealthy, answers[name].is_leader))
 
 
-def health_phase(cluster: Cluster, members: Members) -> Phase:
-    """The final check that every member is healthy."""
+def health_phase(cluster: Cluster, members: Members, names: Collection[str]) -> Phase:
+    """The final check that these members are healthy."""
 
     def check(spec: HostSpec) -> Work:
         async def work(progress: Progress) -> str:
@@ -87,7 +90,7 @@ def health_phase(cluster: Cluster, members: Members) -> Phase:
 
         return work
 
-    return Phase("health", tuple(Step(spec.name, "health", check(spec)) for spec in cluster.hosts))
+    return Phase("health", tuple(Step(spec.name, "health", check(spec)) for spec in cluster.hosts if spec.name in names))
 
 
 class _Rolling:

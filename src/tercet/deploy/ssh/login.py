@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import socket
 from collections.abc import Sequence
 
@@ -83,17 +86,23 @@ def _explain(error: Exception, target: Target, offer: Offer, check: HostKeyCheck
                 f"no answer from {target.host} port {target.port} within {seconds:g} s",
                 "check that the host is up and its address is right",
             )
-        case ConnectionRefusedError():
+        case OSError() if _os_reason(error) == os.strerror(errno.ECONNREFUSED):
             return f"{target.host} port {target.port}: connection refused", "check that sshd listens on this port"
         case socket.gaierror():
             return f"cannot resolve host name {target.host}", "set ssh.host to its address"
         case asyncssh.ConnectionLost() | ConnectionResetError():
             return f"{target} closed the connection during login", "check journalctl -u ssh on the host"
         case OSError():
-            return f"cannot reach {target.host} port {target.port}: {error.strerror or error}", "check the address"
+            return f"cannot reach {target.host} port {target.port}: {_os_reason(error)}", "check the address"
         case asyncssh.DisconnectError():
             return f"{target} disconnected during login: {error.reason}", ""
     return f"cannot log in to {target}: {error}", ""
+
+
+def _os_reason(error: OSError) -> str:
+    """The system's text. asyncio has its own: "Connect call failed (...)", or one text for all addresses of a name."""
+    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
+    return ", ".join(dict.fromkeys(map(os.strerror, numbers))) or str(error)
 
 
 def _host_key(error: asyncssh.HostKeyNotVerifiable, check: HostKeyCheck) -> tuple[str, str]:

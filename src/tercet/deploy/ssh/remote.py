@@ -23,7 +23,7 @@ from typing import IO, NoReturn
 
 import asyncssh
 
-from tercet.deploy.cluster.cluster import HostSpec
+from tercet.deploy.cluster.cluster import HostSpec, host_port
 from tercet.deploy.ssh import receive
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.sudo import Process, Root, as_login, start_session
@@ -149,7 +149,7 @@ class Host:
 
     async def forward(self, address: str, port: int) -> int:
         """Forward a local port on 127.0.0.1 to `address:port` as seen from the host, until the host is closed."""
-        step = f"forward {address}:{port}"
+        step = f"forward {host_port(address, port)}"
         try:
             listener = await self._connection.forward_local_port("127.0.0.1", 0, address, port)
         except (OSError, asyncssh.Error) as error:

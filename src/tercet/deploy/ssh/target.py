@@ -121,14 +121,12 @@ def _config_files(ssh: SshSettings) -> Sequence[Path]:
 
 
 def _known_hosts_files(ssh: SshSettings, config: Mapping[str, Any]) -> list[Path]:
+    """The user's files, then the system's, as ssh reads them; `ssh.known_hosts` replaces the user's."""
     home = Path.home() / ".ssh"
-    if ssh.known_hosts is not None:
-        return [ssh.known_hosts.expanduser()]
-    users = [Path(text).expanduser() for text in config["UserKnownHostsFile"] or ()]
-    everyones = [
-        Path(text) for text in config["GlobalKnownHostsFile"] or ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-    ]
-    return [*(users or [home / "known_hosts", home / "known_hosts2"]), *everyones]
+    configured = [ssh.known_hosts] if ssh.known_hosts is not None else config["UserKnownHostsFile"] or ()
+    users = [Path(file).expanduser() for file in configured] or [home / "known_hosts", home / "known_hosts2"]
+    system = config["GlobalKnownHostsFile"] or ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+    return [*users, *map(Path, system)]
 
 
 def _key_files(ssh: SshSettings, config: Mapping[str, Any]) -> tuple[Path, ...]:
