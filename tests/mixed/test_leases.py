@@ -51,3 +51,15 @@ def test_leases_survive_restarts(cluster: Cluster) -> None:
     check_same(cluster.members)
     pair = tercet.client.range(b"survives").kvs[0]
     assert pair.lease == 72
+
+
+def test_a_tercet_leader_hands_over_to_etcd_while_there_are_leases(cluster: Cluster) -> None:
+    """A lease that is about to expire expires although a tercet was made leader."""
+    etcd, tercet = cluster["e1"], cluster["t1"]
+    make_leader(cluster, tercet)
+    grant(etcd, 73, 5)
+    put(tercet, b"expiring", 73)
+    leader = etcd.client.status().header.member_id
+    wait_until(lambda: etcd.client.status().leader == leader, "etcd leads")
+    wait_until(lambda: not tercet.client.all(b"expiring", serializable=True), "the lease has expired", seconds=30)
+    check_same(cluster.members)

@@ -153,5 +153,9 @@ class ReplicaStatus:
         return self.state_machine.membership
 
     @property
+    def has_leases(self) -> bool:
+        return len(self.state_machine.lessor) > 0
+
+    @property
     def alarms(self) -> Alarms:
         return self.state_machine.alarms

@@ -29,6 +29,7 @@ from tercet.server.cluster_version import check_own_version, monitor_cluster_ver
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
+from tercet.server.lease_handover import hand_over_leases
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
 from tercet.server.metrics.event_loop import EventLoopMonitor
@@ -259,15 +260,18 @@ class MemberServer:
             member.replica.campaign()  # a single member needs no election timeout
 
     def _begin_tasks(self, member: ReplicaDriver, client: PeerClient) -> None:
+        async def versions_of(other: Member) -> dict[str, str] | None:
+            return (await client.versions_of({other.id: other.peer_urls}))[other.id]
+
         async def fetch(other: Member) -> str | None:
-            found = await client.versions_of({other.id: other.peer_urls})
-            versions = found[other.id]
+            versions = await versions_of(other)
             return versions.get("etcdserver") if versions else None
 
         loop = asyncio.get_running_loop()
         for work in (
             monitor_cluster_version(member.replica, fetch),
             stop_below_cluster_version(member.replica, member.fail),
+            hand_over_leases(member.replica, versions_of),
         ):
             self._closing.push_async_callback(_cancelled, loop.create_task(work))
 

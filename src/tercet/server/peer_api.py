@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tercet import __version__
 from tercet.errors import NO_LEADER
 from tercet.peer import NotPrimaryLessor
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
+from tercet.server.lease_handover import TERCET_KEY
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.maintenance import MaintenanceService
@@ -28,7 +30,7 @@ class PeerApi:
         return self._replica.membership.to_json()
 
     def versions(self) -> dict[str, str]:
-        return versions(self._replica)
+        return versions(self._replica) | {TERCET_KEY: __version__}
 
     def downgrade_enabled(self) -> bool:
         return self._replica.membership.downgrade_target is not None
