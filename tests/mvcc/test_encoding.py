@@ -13,6 +13,7 @@ from tercet.mvcc.encoding import (
     paste_kvs,
     revision_bound,
     strip_kv,
+    value_in,
 )
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint, varint
@@ -60,3 +61,17 @@ def test_stripping_takes_the_value_and_perhaps_the_lease() -> None:
     pair = kv_pb2.KeyValue(key=b"k", mod_revision=3, value=b"v", lease=5).SerializeToString()
     assert kv_pb2.KeyValue.FromString(strip_kv(pair, lease=True)) == kv_pb2.KeyValue(key=b"k", mod_revision=3, lease=5)
     assert kv_pb2.KeyValue.FromString(strip_kv(pair, lease=False)) == kv_pb2.KeyValue(key=b"k", mod_revision=3)
+
+
+@given(
+    st.binary(max_size=200),
+    st.integers(1, 1 << 40),
+    st.integers(1, 1 << 40),
+    st.integers(1, 1 << 30),
+    st.binary(max_size=300),
+    st.integers(-2, 2),
+)
+def test_the_value_is_found_without_parsing(key: bytes, create: int, mod: int, version: int, value: bytes, lease: int) -> None:
+    for size in (1, 100):
+        kv = encode_key_value(key, varint(create), varint(mod), version, value * size, lease)
+        assert value_in(kv, key) == value * size

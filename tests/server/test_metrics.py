@@ -189,7 +189,7 @@ def test_scrapes_are_counted() -> None:
 
 def test_a_long_turn_of_the_loop_is_measured() -> None:
     async def scenario() -> float:
-        watch = EventLoopMonitor()
+        watch = EventLoopMonitor(Metrics().histogram("tercet_loop_turn_seconds"))
         watch.start()
         await asyncio.sleep(0.03)
         time.sleep(0.1)

@@ -53,9 +53,8 @@ class ServedMember(LoneMember):
         super().__init__(initial_members=[Member(SELF, ("http://localhost:2380",), "only", ("http://localhost:2379",))])
         self.lead()
         headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
-        kv = KvService(
-            self.replica, headers, Scheduler(self._loop), txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX
-        )
+        self.scheduler = Scheduler(self._loop)
+        kv = KvService(self.replica, headers, self.scheduler, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX)
         cluster = ClusterService(self.replica, headers, Alone(), strict=True)
         maintenance = MaintenanceService(self.replica, headers, version="3.7.1", timeout_seconds=0.5)
         handlers: dict[str, Handler] = {}

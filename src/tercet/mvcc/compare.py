@@ -1,15 +1,17 @@
-"""The comparisons of a Txn: which branch does it take, and which branches do the txns nested in it take?
+"""The comparisons of a Txn, which decide its branch, and those of the txns nested in it.
 
-All comparisons, those of nested txns too, see the state before the txn. A comparison with a range holds if every key of the
-range satisfies it; where no key exists, an absent key must. `Plan` is the result: the operations to run, in order.
+All of them, those of nested txns too, see the state before the txn. A comparison with a range holds if every key of the range
+satisfies it; where no key exists, an absent key must. `Plan` is the result: the operations to run, in order.
+
+Comparisons with the same range are evaluated in one walk, which reads each value once.
 Source: etcd server/etcdserver/txn/txn.go (applyCompares), by its behaviour.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Final
 
-from tercet.mvcc.encoding import main_of
+from tercet.mvcc.encoding import main_of, value_in
 from tercet.mvcc.key_index import create_revision_in, has_details, version_in
 from tercet.mvcc.range_read import bounds
 from tercet.mvcc.read_txn import ReadTxn
@@ -17,9 +19,16 @@ from tercet.mvcc.work import BYTES_SHIFT, FETCH, OPERATION, VISIT, Budget, Steps
 from tercet.proto import kv_pb2, rpc_pb2
 
 _Compare = rpc_pb2.Compare
-_Comparable = TypeVar("_Comparable", int, bytes)
 _CHUNK: Final = 64  # keys visited between two looks at the budget
-_HOLDS, _FAILS, _UNDECIDED = range(3)
+_VERSION: Final = int(_Compare.VERSION)
+_CREATE: Final = int(_Compare.CREATE)
+_MOD: Final = int(_Compare.MOD)
+_VALUE: Final = int(_Compare.VALUE)
+_LEASE: Final = int(_Compare.LEASE)
+_EQUAL: Final = int(_Compare.EQUAL)
+_GREATER: Final = int(_Compare.GREATER)
+_LESS: Final = int(_Compare.LESS)
+_NOT_EQUAL: Final = int(_Compare.NOT_EQUAL)
 
 
 class Plan:
@@ -36,34 +45,32 @@ class Plan:
 class Comparisons(Steps):
     """`plan` is complete once `step` has returned False."""
 
-    __slots__ = ("_position", "_seen", "_start", "_txn", "_undecided", "plan")
+    __slots__ = ("_conditions", "_txn", "_undecided", "plan")
 
     def __init__(self, txn: ReadTxn, request: rpc_pb2.TxnRequest) -> None:
         self._txn = txn
         self.plan = Plan(request)
         self._undecided = [self.plan]
-        self._position = 0  # the comparison that comes next, in the last of these
-        self._start = b""  # where in its range to go on; empty: at the beginning
-        self._seen = False  # whether its range holds a key
+        self._conditions: list[_Conditions] | None = None  # of the last of these, those that are not evaluated
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
         while self._undecided:
-            plan = self._undecided[-1]
-            compares = plan.request.compare
-            total = len(compares)
-            while self._position < total:
+            conditions = self._conditions
+            if conditions is None:
+                budget.left -= OPERATION
+                conditions = self._conditions = _grouped(self._undecided[-1].request)
+            holds = True
+            while conditions:
                 if budget.left <= 0:
                     return True
-                result = self._evaluate(compares[self._position], budget)
-                if result == _UNDECIDED:
+                if conditions[-1].step(self._txn, budget):
                     return True
-                if result == _FAILS:
+                holds = conditions.pop().hold
+                if not holds:
                     break
-                self._position += 1
-            self._undecided.pop()
-            self._decide(plan, self._position == total, budget)
-            self._position = 0
+            self._conditions = None
+            self._decide(self._undecided.pop(), holds, budget)
         return False
 
     def _decide(self, plan: Plan, succeeded: bool, budget: Budget) -> None:
@@ -78,81 +85,133 @@ class Comparisons(Steps):
             else:
                 plan.steps.append(op)
 
-    def _evaluate(self, compare: rpc_pb2.Compare, budget: Budget) -> int:
-        budget.left -= OPERATION
-        if not compare.range_end:
-            entry = self._txn.find(compare.key)
-            holds = _absent_holds(compare) if entry is None else self._entry_holds(compare, entry, budget)
-            return _HOLDS if holds else _FAILS
-        start, end = bounds(compare.key, compare.range_end)
+
+class _Conditions:
+    """The comparisons of a txn that speak of the same key or range. `hold` is final once `step` has returned False."""
+
+    __slots__ = ("_all", "_end", "_is_range", "_needs_lease", "_needs_value", "_seen", "_start", "hold")
+
+    def __init__(self, key: bytes, range_end: bytes) -> None:
+        self._start, self._end = bounds(key, range_end)
+        self._is_range = bool(range_end)
+        self._all: list[_Condition] = []
+        self._needs_value = self._needs_lease = False
+        self._seen = False  # a key of the range
+        self.hold = True
+
+    def add(self, compare: rpc_pb2.Compare) -> None:
+        condition = _Condition(compare)
+        self._all.append(condition)
+        self._needs_value = self._needs_value or condition.target == _VALUE
+        self._needs_lease = self._needs_lease or condition.target == _LEASE
+
+    def step(self, txn: ReadTxn, budget: Budget) -> bool:
+        """Evaluate up to the budget. Returns whether there is more to do."""
+        if not self._is_range:
+            entry = txn.find(self._start)
+            self.hold = self._absent_holds() if entry is None else self._key_holds(txn, self._start, entry, budget)
+            budget.left -= OPERATION
+            return False
         while True:
             visits = max(1, min(_CHUNK, budget.left))
-            entries, last = self._txn.index.range_at(self._start or start, end, self._txn.bound, visits)
+            entries, last = txn.index.range_at(self._start, self._end, txn.bound, visits)
             budget.left -= visits * VISIT
             for key, entry in entries:
                 self._seen = True
-                if not self._entry_holds(compare, entry, budget):
-                    return self._end_range(False)
+                if not self._key_holds(txn, key, entry, budget):
+                    self.hold = False
+                    return False
                 if budget.left <= 0:
                     self._start = key + b"\0"
-                    return _UNDECIDED
+                    return True
             if last is None:
-                return self._end_range(self._seen or _absent_holds(compare))
+                self.hold = self._seen or self._absent_holds()
+                return False
             self._start = last + b"\0"
             if budget.left <= 0:
-                return _UNDECIDED
+                return True
 
-    def _end_range(self, holds: bool) -> int:
-        self._start, self._seen = b"", False
-        return _HOLDS if holds else _FAILS
-
-    def _entry_holds(self, compare: rpc_pb2.Compare, entry: bytes, budget: Budget) -> bool:
-        target = compare.target
-        if target == _Compare.MOD:
-            return _satisfies(compare.result, main_of(entry), compare.mod_revision)
+    def _key_holds(self, txn: ReadTxn, key: bytes, entry: bytes, budget: Budget) -> bool:
+        value, lease, version, create = b"", 0, 0, 0
+        if self._needs_value or self._needs_lease or not has_details(entry):
+            stored = txn.fetch(entry)
+            budget.left -= FETCH + (len(stored) >> BYTES_SHIFT)
+            if self._needs_value:
+                value = value_in(stored, key)
+            if self._needs_lease or not has_details(entry):
+                kv = kv_pb2.KeyValue.FromString(stored)
+                lease, version, create = kv.lease, kv.version, kv.create_revision
         if has_details(entry):
-            if target == _Compare.VERSION:
-                return _satisfies(compare.result, version_in(entry), compare.version)
-            if target == _Compare.CREATE:
-                return _satisfies(compare.result, create_revision_in(entry), compare.create_revision)
-        stored = self._txn.fetch(entry)
-        budget.left -= FETCH + (len(stored) >> BYTES_SHIFT)
-        return _kv_holds(compare, kv_pb2.KeyValue.FromString(stored))
+            version, create = version_in(entry), create_revision_in(entry)
+        mod = main_of(entry)
+        for condition in self._all:
+            target = condition.target
+            if target == _VALUE:
+                holds = condition.holds_for_value(value)
+            elif target == _VERSION:
+                holds = condition.holds_for(version)
+            elif target == _CREATE:
+                holds = condition.holds_for(create)
+            elif target == _MOD:
+                holds = condition.holds_for(mod)
+            else:
+                holds = condition.holds_for(lease if target == _LEASE else 0)
+            if not holds:
+                return False
+        return True
+
+    def _absent_holds(self) -> bool:
+        """An absent key has zeros for all numbers, but no value, not even an empty one: no comparison with that holds."""
+        return all(condition.target != _VALUE and condition.holds_for(0) for condition in self._all)
 
 
-def _kv_holds(compare: rpc_pb2.Compare, kv: kv_pb2.KeyValue) -> bool:
-    match compare.target:
-        case _Compare.VERSION:
-            return _satisfies(compare.result, kv.version, compare.version)
-        case _Compare.CREATE:
-            return _satisfies(compare.result, kv.create_revision, compare.create_revision)
-        case _Compare.MOD:
-            return _satisfies(compare.result, kv.mod_revision, compare.mod_revision)
-        case _Compare.VALUE:
-            return _satisfies(compare.result, kv.value, compare.value)
-        case _Compare.LEASE:
-            return _satisfies(compare.result, kv.lease, compare.lease)
-        case _:
-            return _satisfies(compare.result, 0, 0)  # a target of a later version compares as equal
+class _Condition:
+    """One comparison, read from its message once."""
 
+    __slots__ = ("_number", "_result", "_value", "target")
 
-def _absent_holds(compare: rpc_pb2.Compare) -> bool:
-    """An absent key has zeros for all numbers, but no value, not even an empty one: a comparison with it never holds."""
-    return compare.target != _Compare.VALUE and _kv_holds(compare, _ABSENT)
+    def __init__(self, compare: rpc_pb2.Compare) -> None:
+        self.target = int(compare.target)
+        self._result = int(compare.result)
+        self._value = compare.value
+        self._number = 0
+        if self.target == _VERSION:
+            self._number = compare.version
+        elif self.target == _CREATE:
+            self._number = compare.create_revision
+        elif self.target == _MOD:
+            self._number = compare.mod_revision
+        elif self.target == _LEASE:
+            self._number = compare.lease  # a target of a later version compares 0 with 0
 
-
-_ABSENT: Final = kv_pb2.KeyValue()
-
-
-def _satisfies(result: int, stored: _Comparable, given: _Comparable) -> bool:
-    match result:
-        case _Compare.EQUAL:
+    def holds_for(self, stored: int) -> bool:
+        result, given = self._result, self._number
+        if result == _EQUAL:
             return stored == given
-        case _Compare.GREATER:
+        if result == _GREATER:
             return stored > given
-        case _Compare.LESS:
+        if result == _LESS:
             return stored < given
-        case _Compare.NOT_EQUAL:
-            return stored != given
-        case _:
-            return True
+        return stored != given if result == _NOT_EQUAL else True
+
+    def holds_for_value(self, stored: bytes) -> bool:
+        result, given = self._result, self._value
+        if result == _EQUAL:
+            return stored == given
+        if result == _GREATER:
+            return stored > given
+        if result == _LESS:
+            return stored < given
+        return stored != given if result == _NOT_EQUAL else True
+
+
+def _grouped(request: rpc_pb2.TxnRequest) -> list[_Conditions]:
+    """The comparisons by what they speak of, the first one last."""
+    found: dict[tuple[bytes, bytes], _Conditions] = {}
+    for compare in request.compare:
+        place = (compare.key, compare.range_end)
+        conditions = found.get(place)
+        if conditions is None:
+            conditions = found[place] = _Conditions(*place)
+        conditions.add(compare)
+    return list(reversed(found.values()))

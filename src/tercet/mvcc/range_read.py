@@ -18,7 +18,7 @@ import sys
 from typing import Final
 
 from tercet.errors import COMPACTED, FUTURE_REVISION
-from tercet.mvcc.encoding import REVISION_BYTES, encode_key_value, main_of, strip_kv
+from tercet.mvcc.encoding import REVISION_BYTES, encode_key_value, main_of, strip_kv, value_in
 from tercet.mvcc.key_index import create_revision_in, has_details, version_in
 from tercet.mvcc.range_count import RangeCount
 from tercet.mvcc.read_txn import ReadTxn
@@ -184,7 +184,7 @@ class RangeRead(Answer):
             return
         self._found += 1
         if self._runs is not None:
-            self._runs.add(self._record(entry, budget))
+            self._runs.add(self._record(key, entry, budget))
         elif self._found == self._scan_limit:
             self._more = True
         else:
@@ -196,7 +196,10 @@ class RangeRead(Answer):
             return False
         if not self._min_create and not self._max_create:
             return True
-        create = create_revision_in(entry) if has_details(entry) else self._parse(entry, budget).create_revision
+        if has_details(entry):
+            create = create_revision_in(entry)
+        else:
+            create = kv_pb2.KeyValue.FromString(self._fetch(entry, budget)).create_revision
         return (not self._min_create or create >= self._min_create) and (not self._max_create or create <= self._max_create)
 
     def _add_kv(self, key: bytes, entry: bytes, budget: Budget) -> None:
@@ -204,8 +207,7 @@ class RangeRead(Answer):
         if self._keys_only and self._target != _VALUE and has_details(entry):  # the index knows all that is asked for
             kv = encode_key_value(key, entry[25:], varint(main_of(entry)), version_in(entry), b"", 0)
         else:
-            kv = self.txn.fetch(entry)
-            budget.left -= FETCH + (len(kv) >> BYTES_SHIFT)
+            kv = self._fetch(entry, budget)
             if self._keys_only:
                 kv = strip_kv(kv, lease=self._target == _VALUE)  # the lease is kept where the sort had to read the value
         self._slice += (_KV, varint(len(kv)), kv)
@@ -221,25 +223,26 @@ class RangeRead(Answer):
 
     # Sort.
 
-    def _record(self, entry: bytes, budget: Budget) -> bytes:
+    def _record(self, key: bytes, entry: bytes, budget: Budget) -> bytes:
         """What the sort compares, then the position in key order, so that ties keep it, then the revision key."""
         target, descending = self._target, self._descending
         if target == _MOD:
             compared = sortable_int(main_of(entry), descending=descending)
         elif target == _VALUE:
-            compared = sortable_bytes(self._parse(entry, budget).value, descending=descending)
+            kv = self._fetch(entry, budget)
+            compared = sortable_bytes(value_in(kv, key), descending=descending)
         elif has_details(entry):
             number = version_in(entry) if target == _VERSION else create_revision_in(entry)
             compared = sortable_int(number, descending=descending)
         else:
-            kv = self._parse(entry, budget)
-            compared = sortable_int(kv.version if target == _VERSION else kv.create_revision, descending=descending)
+            parsed = kv_pb2.KeyValue.FromString(self._fetch(entry, budget))
+            compared = sortable_int(parsed.version if target == _VERSION else parsed.create_revision, descending=descending)
         return compared + self._found.to_bytes(8, "big") + entry[:REVISION_BYTES]
 
-    def _parse(self, entry: bytes, budget: Budget) -> kv_pb2.KeyValue:
+    def _fetch(self, entry: bytes, budget: Budget) -> bytes:
         kv = self.txn.fetch(entry)
         budget.left -= FETCH + (len(kv) >> BYTES_SHIFT)
-        return kv_pb2.KeyValue.FromString(kv)
+        return kv
 
     def _sort(self, budget: Budget) -> None:
         assert self._runs is not None

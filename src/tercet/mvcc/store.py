@@ -35,6 +35,7 @@ from tercet.storage.interfaces import Backend, Bucket
 _COUNT_ONE: Final = b"\x20\x01"
 _KV: Final = b"\x12"
 _PREV_KV: Final = 2
+_LARGE_BYTES: Final = 64 << 10  # larger values count as work
 
 
 class Store:
@@ -143,10 +144,9 @@ class Store:
             if entry is None:
                 return b""
             kv = self.backend.get(Bucket.KEY, entry[:17])
-            if kv is not None:
+            if kv is not None and len(kv) <= _LARGE_BYTES:
                 return _KV + varint(len(kv)) + kv + _COUNT_ONE
-        kv = self._read(revision).get(request.key)
-        return _KV + varint(len(kv)) + kv + _COUNT_ONE if kv is not None else b""
+        return RangeRead(self._read(revision), request)
 
     def read_txn(self, request: rpc_pb2.TxnRequest) -> Answer:
         """A Txn that only reads (check.is_read_only). Its steps raise FUTURE_REVISION or COMPACTED."""

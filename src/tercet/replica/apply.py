@@ -85,6 +85,7 @@ class Applier:
         self._timer = timer
         self._began = 0.0  # when the current request was begun; the end of the one before
         self._budget = Budget(0)
+        self.steps = 0
         self._is_full = False
         self._queue: deque[Entry] = deque()
         # The entry that is partly applied, if `_apply` is set.
@@ -112,6 +113,7 @@ class Applier:
 
         Returns whether entries are left, the first of them perhaps partly applied.
         """
+        self.steps += 1
         budget = self._budget
         budget.left = work
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]

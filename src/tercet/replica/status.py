@@ -130,6 +130,11 @@ class ReplicaStatus:
     # --- the applied state
 
     @property
+    def apply_steps(self) -> int:
+        """Steps taken so far, each of some entries or of a part of one."""
+        return self._applier.steps
+
+    @property
     def is_database_ahead(self) -> bool:
         """Does a received database hold the effects of entries that are yet to be committed here?"""
         return self._applier.is_database_ahead

@@ -2,7 +2,7 @@
 
 While more than `_REPLY_QUEUE_BYTES` of replies wait, requests are not dispatched (`_deferred`); when too many of those wait,
 they are refused; a transport that is stuck is not read from at all. A reply that would take the queue over
-`_REPLY_QUEUE_BYTES_MAX` is replaced by an error.
+`_REPLY_QUEUE_BYTES_MAX`, or those of all connections over `_SERVER_QUEUE_BYTES_MAX`, is replaced by an error.
 
 A stream that was answered before its request was complete is reset once the answer has been sent, or the client could go on
 sending for as long as it likes.
@@ -25,6 +25,7 @@ from tercet.rpc.http2 import HTTP2Error, Session
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
+_SERVER_QUEUE_BYTES_MAX: Final = 512 << 20
 _DEFERRED_BYTES_MAX: Final = 16 << 20
 _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
 _DEFERRED_PER_TURN: Final = 64
@@ -33,7 +34,16 @@ _DEFERRED_PER_TURN: Final = 64
 class BoundedConnection(Connection):
     """What the calls of a server see of their connection."""
 
-    __slots__ = ("_deferred", "_deferred_bytes", "_half_open", "_peer", "_reading_paused", "backlogged", "incomplete_bytes")
+    __slots__ = (
+        "_deferred",
+        "_deferred_bytes",
+        "_half_open",
+        "_peer",
+        "_queued",
+        "_reading_paused",
+        "backlogged",
+        "incomplete_bytes",
+    )
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class BoundedConnection(Connection):
         self._peer: Peer | None = None
         self._deferred: deque[tuple[UnaryCall, bytes]] = deque()
         self._deferred_bytes = 0
+        self._queued = 0  # bytes of replies, as counted for the server
         self._reading_paused = False
         self._half_open: set[int] = set()
 
@@ -85,14 +96,22 @@ class BoundedConnection(Connection):
         self._deferred_bytes += len(message) + _DEFERRED_OVERHEAD_BYTES
 
     def drop_deferred(self) -> None:
+        """The connection is lost, and its replies with it."""
         self._deferred.clear()
+        self._count_queued(0)
 
     def has_room_for_replies(self) -> bool:
         """Checked before a large reply is queued: a flush comes too late to notice what one turn has queued."""
         queued = self.session.queued_body_size()
         if queued > _REPLY_QUEUE_BYTES:
             self.backlogged = True
-        return queued <= _REPLY_QUEUE_BYTES_MAX
+        self._count_queued(queued)
+        return queued <= _REPLY_QUEUE_BYTES_MAX and self.traffic.bytes_queued <= _SERVER_QUEUE_BYTES_MAX
+
+    def _count_queued(self, queued: int) -> None:
+        """Account for this connection's replies in the count of the server."""
+        self.traffic.bytes_queued += queued - self._queued
+        self._queued = queued
 
     def _dispatch_deferred(self) -> None:
         """Dispatch some of the deferred requests; the flush of their replies continues."""
@@ -110,6 +129,8 @@ class BoundedConnection(Connection):
 
     def flushed(self) -> None:
         queued = self.session.queued_body_size()
+        if queued > _REPLY_QUEUE_BYTES or self._queued:
+            self._count_queued(queued)
         if queued > _REPLY_QUEUE_BYTES:
             self.backlogged = True
             if self.write_paused and not self._reading_paused:

@@ -23,6 +23,7 @@ from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import Event, HTTP2Error, Session
 
 _FLUSH_BYTES = 256 << 10
+_PIECES_PER_FLUSH = 2  # a client that reads fast takes a large answer in many turns, so that none is long
 _ACKNOWLEDGEMENT_BYTES = 64  # enough for the answers to three pings, too little for data
 _WRITE_BUFFER_BYTES = 512 << 10
 
@@ -42,10 +43,14 @@ SEND_QUEUE_BYTES = 256 << 10
 
 @dataclass(slots=True)
 class TrafficCount:
-    """Bytes to and from the transport, below TLS; all connections of a server share one count."""
+    """Bytes to and from the transport, below TLS; all connections of a server share one count.
+
+    bytes_queued: large replies that wait for slow clients to read them.
+    """
 
     bytes_in: int = 0
     bytes_out: int = 0
+    bytes_queued: int = 0
 
 
 class Waiting(Protocol):
@@ -162,10 +167,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         session = self.session
         try:
-            while not self.write_paused:
+            pieces = 0
+            while not self.write_paused and pieces < _PIECES_PER_FLUSH:
                 out = session.data_to_send(_FLUSH_BYTES)
                 if not out:
                     break
+                pieces += 1
                 self.traffic.bytes_out += len(out)
                 if len(out) > _ACKNOWLEDGEMENT_BYTES:  # set for each piece of a large answer: grpc-go pings once per piece
                     self.sent_data = True
@@ -177,6 +184,8 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             return
         self.dirty = False
+        if pieces == _PIECES_PER_FLUSH:
+            self.mark_dirty()  # there may be more
         if events:
             self.handle(events)
         if self._senders:

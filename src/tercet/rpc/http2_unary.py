@@ -21,8 +21,8 @@ from tercet.rpc.wire import Decompress, MessageReader, frame, prefix
 # Smaller replies cannot fill memory within one loop turn; they skip the check of the reply queue.
 _SMALL_REPLY_BYTES: Final = 4096
 
-# Parts below this size on average are joined: one more call of the engine costs more than their copy.
-_LARGE_PART_BYTES: Final = 16 << 10
+# Larger messages are not copied.
+_LARGE_BYTES: Final = 64 << 10
 
 _QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
 
@@ -59,6 +59,9 @@ class Http2UnaryCall(UnaryCall):
     def reply(self, message: bytes) -> None:
         if self.finished:
             return
+        if len(message) > _LARGE_BYTES:
+            self.reply_parts([message])
+            return
         connection = self.connection
         if len(message) > _SMALL_REPLY_BYTES and not connection.has_room_for_replies():
             self.fail(Code.RESOURCE_EXHAUSTED, _QUEUE_IS_FULL)
@@ -84,8 +87,10 @@ class Http2UnaryCall(UnaryCall):
             connection.mark_dirty()
 
     def reply_parts(self, parts: list[bytes]) -> None:
+        if self.finished:
+            return
         size = sum(map(len, parts))
-        if self.finished or size < _LARGE_PART_BYTES * len(parts):
+        if size <= _LARGE_BYTES:
             self.reply(b"".join(parts))
             return
         connection = self.connection
@@ -93,13 +98,22 @@ class Http2UnaryCall(UnaryCall):
             self.fail(Code.RESOURCE_EXHAUSTED, _QUEUE_IS_FULL)
             return
         self.finish(0)
-        session = connection.session
+        session, stream_id = connection.session, self.stream_id
         try:
-            session.send_response(self.stream_id, RESPONSE)
-            session.send_data(self.stream_id, prefix(size))
-            for part in parts:
-                session.send_data(self.stream_id, part)
-            session.send_trailers(self.stream_id, OK_TRAILERS)
+            session.send_response(stream_id, RESPONSE)
+            small, small_bytes = [prefix(size)], 0
+            for part in parts:  # the session keeps large parts by reference; small ones are joined, up to that size
+                if len(part) <= _LARGE_BYTES:
+                    small.append(part)
+                    small_bytes += len(part)
+                if small and (len(part) > _LARGE_BYTES or small_bytes > _LARGE_BYTES):
+                    session.send_data(stream_id, b"".join(small))
+                    small, small_bytes = [], 0
+                if len(part) > _LARGE_BYTES:
+                    session.send_data(stream_id, part)
+            if small:
+                session.send_data(stream_id, b"".join(small))
+            session.send_trailers(stream_id, OK_TRAILERS)
         except HTTP2Error:
             return  # the client has reset the stream, or the connection is closing
         connection.sent_data = True

@@ -20,7 +20,7 @@ from tercet.errors import CorruptRecord, StatusError
 from tercet.peer import Identity, Limits, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
-from tercet.replica.replica import Options
+from tercet.replica.replica import Options, Replica
 from tercet.rpc import Handler
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
@@ -100,7 +100,7 @@ class MemberServer:
         )
         member = self._make_member(opened, paths, metrics)
         check_own_version(member.replica.membership.cluster_version)
-        monitor = EventLoopMonitor()
+        monitor = EventLoopMonitor(metrics.turn_seconds)
         monitor.start()
         self._closing.callback(monitor.stop)
         metrics.watch_member(member, monitor)
@@ -120,6 +120,7 @@ class MemberServer:
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
         scheduler = Scheduler(asyncio.get_running_loop())
         self._closing.callback(scheduler.close)
+        _watch_work(monitor, member.replica, scheduler)
         kv = KvService(
             member.replica,
             headers,
@@ -291,6 +292,18 @@ class MemberServer:
             await transfer_leadership(replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
             logger.warning("leadership transfer failed: %s", error)
+
+
+def _watch_work(monitor: EventLoopMonitor, replica: Replica, scheduler: Scheduler) -> None:
+    """What the log line of a long turn of the event loop names."""
+    counts = replica.counts
+    monitor.watch("applied_index", lambda: replica.applied_index)
+    monitor.watch("apply_steps", lambda: replica.apply_steps)
+    monitor.watch("read_slices", lambda: scheduler.slices)
+    monitor.watch("puts", lambda: counts.puts)
+    monitor.watch("deletes", lambda: counts.deletes)
+    monitor.watch("ranges", lambda: counts.ranges)
+    monitor.watch("txns", lambda: counts.txns)
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -42,7 +42,7 @@ class Job:
 class Scheduler:
     """One for each member, on its event loop."""
 
-    __slots__ = ("_budget", "_held_bytes", "_held_bytes_max", "_is_scheduled", "_jobs", "_jobs_max", "_left", "_loop")
+    __slots__ = ("_budget", "_held_bytes", "_held_bytes_max", "_is_scheduled", "_jobs", "_jobs_max", "_left", "_loop", "slices")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *, held_bytes_max: int = HELD_BYTES_MAX, jobs_max: int = JOBS_MAX
@@ -54,6 +54,7 @@ class Scheduler:
         self._is_scheduled = False
         self._held_bytes = 0
         self._held_bytes_max = held_bytes_max
+        self.slices = 0  # run so far
         self._jobs_max = jobs_max
 
     def try_now(self, steps: Steps) -> bool:
@@ -123,6 +124,7 @@ class Scheduler:
             self._schedule()
 
     def _run_slice(self, job: Job) -> None:
+        self.slices += 1
         budget = self._budget
         budget.left = allowed = min(SLICE_WORK, self._left)
         error: Exception | None = None

@@ -28,6 +28,7 @@ class MemberMetrics:
         self.metrics = Metrics()
         self.metrics.show_unregistered()
         self.fsync_seconds = self.metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
+        self.turn_seconds = self.metrics.histogram("tercet_loop_turn_seconds")
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
         self.slow_applies = SlowApplies(config.warning_apply_duration_seconds)
         self.metrics.read("etcd_server_slow_apply_total", lambda: self.slow_applies.count)

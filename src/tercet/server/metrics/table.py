@@ -29,6 +29,7 @@ def doubling(start: float, count: int) -> tuple[float, ...]:
 
 
 _DISK = doubling(0.001, 14)
+_TURNS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _FAST = doubling(0.0001, 20)
 _SLOW = doubling(0.1, 10)
 _GRPC = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -68,6 +69,7 @@ _ROWS = (
     Metric("etcd_server_feature_enabled", G, "Whether a feature gate is enabled.", ("name", "stage")),
     Metric("etcd_cluster_version", G, "The cluster version.", ("cluster_version",)),
     Metric("tercet_loop_turn_longest_seconds", G, "Longest turn of the event loop in the last two minutes."),
+    Metric("tercet_loop_turn_seconds", H, "How long the event loop was busy, sampled every 10 ms.", (), _TURNS),
     Metric(
         "tercet_tls_certificate_expiry_timestamp_seconds",
         G,

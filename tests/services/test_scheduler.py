@@ -1,0 +1,237 @@
+"""Reads in slices: in turn, bounded, cancelled with their client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tercet.errors import TIMEOUT, TOO_MANY_REQUESTS
+from tercet.mvcc import Budget, Steps, Store
+from tercet.mvcc.work import TURN_WORK
+from tercet.proto import rpc_pb2
+from tercet.rpc import RpcError
+from tercet.services.scheduler import SLICE_WORK, Scheduler
+from tests.mvcc.dict_backend import DictBackend
+from tests.services.harness import run, served
+
+KEYS = 3000
+ALL: dict[str, Any] = {"key": b"\0", "range_end": b"\0"}
+
+
+class Work(Steps):
+    """`total` units of work, of which it keeps a record."""
+
+    def __init__(self, total: int, record: list[str], name: str = "", size: int = 0, error: Exception | None = None) -> None:
+        self.left = total
+        self.record = record
+        self.name = name
+        self.pins = 0
+        self._size = size
+        self._error = error
+
+    def step(self, budget: Budget) -> bool:
+        self.record.append(self.name)
+        if self._error is not None:
+            raise self._error
+        done = min(self.left, budget.left)
+        self.left -= done
+        budget.left -= done
+        return self.left > 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    def pin(self) -> None:
+        self.pins += 1
+
+    def unpin(self) -> None:
+        self.pins -= 1
+
+
+def scenario(test: Callable[[Scheduler, Store], Coroutine[Any, Any, None]], **options: int) -> None:
+    async def start() -> None:
+        await test(Scheduler(asyncio.get_running_loop(), **options), Store(DictBackend()))
+
+    asyncio.run(start())
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_what_fits_into_this_turn_is_done_at_once_and_the_rest_waits() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        record: list[str] = []
+        assert scheduler.try_now(Work(TURN_WORK // 2, record))
+        assert not scheduler.try_now(Work(TURN_WORK, record)), "half of the turn is gone"
+        assert not scheduler.try_now(Work(1, record)), "all of it"
+        assert len(record) == 2
+        await turns(2)
+        assert scheduler.try_now(Work(1, record))
+
+    scenario(test)
+
+
+def test_jobs_take_turns() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        record: list[str] = []
+        ended: list[str] = []
+        for name in "abc":
+            scheduler.start(Work(4 * SLICE_WORK, record, name), store, lambda error, name=name: ended.append(name))
+        scheduler.start(Work(1, record, "small"), store, lambda error: ended.append("small"))
+        await turns(10)
+        assert record[:8] == ["a", "b", "c", "small", "a", "b", "c", "a"]
+        assert (ended[0], sorted(ended[1:])) == ("small", ["a", "b", "c"])
+
+    scenario(test)
+
+
+def test_a_turn_of_the_loop_does_a_bounded_amount_of_work() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        work = Work(10 * TURN_WORK, [])
+        scheduler.start(work, store, lambda error: None)
+        lefts = [work.left]
+        while work.left:
+            await asyncio.sleep(0)
+            lefts.append(work.left)
+        assert max(before - after for before, after in pairwise(lefts)) <= TURN_WORK
+
+    scenario(test)
+
+
+def test_a_job_is_pinned_until_it_ends_however_it_ends() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        works = [Work(10, []), Work(10, [], error=ValueError("broken")), Work(10, []), Work(10, [])]
+        outcomes: list[Exception | None] = []
+        jobs = [scheduler.start(work, store, outcomes.append) for work in works]
+        assert [work.pins for work in works] == [1, 1, 1, 1]
+        assert jobs[2] is not None
+        scheduler.cancel(jobs[2])
+        await turns(3)
+        assert [work.pins for work in works] == [0, 0, 0, 0]
+        assert [type(outcome) for outcome in outcomes] == [type(None), ValueError, type(None)], "not the one that was cancelled"
+        scheduler.start(works[0], store, outcomes.append)
+        scheduler.close()
+        assert works[0].pins == 0
+
+    scenario(test)
+
+
+def test_beyond_the_memory_bound_one_answer_is_made_after_the_other() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        record: list[str] = []
+        for name in "ab":
+            scheduler.start(Work(6 * SLICE_WORK, record, name, size=60), store, lambda error: None)
+        await turns(10)
+        assert record == ["a"] * 6 + ["b"] * 6
+
+    scenario(test, held_bytes_max=100)
+
+
+def test_too_many_waiting_reads_are_refused() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        outcomes: list[Exception | None] = []
+        for _ in range(3):
+            scheduler.start(Work(10, []), store, outcomes.append)
+        assert outcomes == [TOO_MANY_REQUESTS]
+        await turns(3)
+        assert outcomes[1:] == [None, None]
+
+    scenario(test, jobs_max=2)
+
+
+def test_a_read_of_a_store_that_a_snapshot_has_replaced_times_out() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        outcomes: list[Exception | None] = []
+        scheduler.start(Work(10, []), store, outcomes.append)
+        store.is_replaced = True
+        await turns(3)
+        assert outcomes == [TIMEOUT]
+
+    scenario(test)
+
+
+# Through the services.
+
+
+async def filled(member: Any) -> None:
+    ops = [rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"%04d" % number)) for number in range(KEYS)]
+    for at in range(0, KEYS, 8):
+        await member.call("KV/Txn", rpc_pb2.TxnRequest(success=ops[at : at + 8]), rpc_pb2.TxnResponse)
+
+
+def test_a_put_is_answered_while_a_large_range_is_read_and_the_range_does_not_see_it() -> None:
+    async def test() -> None:
+        async with served() as member:
+            await filled(member)
+            request = rpc_pb2.RangeRequest(**ALL, sort_target=rpc_pb2.RangeRequest.VALUE)
+            reading = asyncio.ensure_future(member.call("KV/Range", request, rpc_pb2.RangeResponse))
+            await turns(3)
+            put = await member.call("KV/Put", rpc_pb2.PutRequest(key=b"new"), rpc_pb2.PutResponse)
+            assert not reading.done()
+            answer = await reading
+            assert (answer.count, len(answer.kvs)) == (KEYS, KEYS)
+            assert answer.header.revision == put.header.revision - 1
+
+    run(test())
+
+
+def test_a_range_ends_with_its_client() -> None:
+    async def test() -> None:
+        async with served() as member:
+            await filled(member)
+            reading = asyncio.ensure_future(member.call("KV/Range", rpc_pb2.RangeRequest(**ALL), rpc_pb2.RangeResponse))
+            await turns(3)
+            assert member.scheduler._jobs
+            reading.cancel()
+            await turns(2)
+            assert not member.scheduler._jobs
+            assert not member.replica.store._pins._counts
+
+    run(test())
+
+
+def test_a_compaction_does_not_end_a_range_that_has_begun() -> None:
+    async def test() -> None:
+        async with served() as member:
+            await filled(member)
+            old = rpc_pb2.RangeRequest(**ALL, revision=member.replica.revision)
+            await member.call("KV/DeleteRange", rpc_pb2.DeleteRangeRequest(**ALL), rpc_pb2.DeleteRangeResponse)
+            reading = asyncio.ensure_future(member.call("KV/Range", old, rpc_pb2.RangeResponse))
+            await turns(3)
+            await member.call(
+                "KV/Compact", rpc_pb2.CompactionRequest(revision=member.replica.revision), rpc_pb2.CompactionResponse
+            )
+            while member.replica.compaction.step(1000) and not reading.done():
+                await asyncio.sleep(0)
+            assert len((await reading).kvs) == KEYS
+            with pytest.raises(RpcError, match="compacted"):
+                await member.call("KV/Range", old, rpc_pb2.RangeResponse)
+
+    run(test())
+
+
+def test_a_write_txn_is_answered_with_its_reads_after_later_writes() -> None:
+    async def test() -> None:
+        async with served() as member:
+            await filled(member)
+            request = rpc_pb2.TxnRequest(
+                success=[
+                    rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"new")),
+                    rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(**ALL)),
+                ]
+            )
+            writing = asyncio.ensure_future(member.call("KV/Txn", request, rpc_pb2.TxnResponse))
+            await turns(5)
+            await member.call("KV/Put", rpc_pb2.PutRequest(key=b"newer"), rpc_pb2.PutResponse)
+            answer = await writing
+            assert answer.responses[1].response_range.count == KEYS + 1
+            assert answer.header.revision == answer.responses[1].response_range.header.revision
+
+    run(test())
