@@ -70,7 +70,6 @@ def test_sizes_and_serial_numbers() -> None:
     [
         ('"CN": "etcd",', '"CN": "etcd"', "csr.json:3: invalid JSON: Expecting ',' delimiter (column 3)"),
         ('"CN": "etcd"', '"CN": ["etcd"]', "csr.json:2: CN: must be a string"),
-        ('"CN"', '"CNN"', "csr.json:2: CNN: unknown key; did you mean 'CN'?"),
         ('"CN": "etcd"', '"cn": "x", "CN": "etcd"', "csr.json:2: CN: duplicate key: cn and CN"),
         ('"key"', '"CN"', "csr.json:7: CN: duplicate key, first in line 2"),
         (
@@ -83,9 +82,7 @@ def test_sizes_and_serial_numbers() -> None:
         ("2048", "1024", "csr.json:9: key.size: unsupported rsa key size: 1024; supported: 2048 to 8192 bits"),
         ("2048", "2048.5", "csr.json:9: key.size: must be an integer"),
         ("2048", "true", "csr.json:9: key.size: must be an integer"),
-        ('"size"', '"sise"', "csr.json:9: key.sise: unknown key; did you mean 'size'?"),
         ('"C": "CN"', '"C": "China"', "csr.json:12: names[0]: invalid subject: "),
-        ('"O": "k8s"', '"E": "a@b"', "csr.json:14: names[0].E: unknown key; known keys: C, ST, L, O, OU, SerialNumber"),
         ('"key"', '"extensions": [1], "key"', "csr.json:7: extensions: custom extensions are not supported"),
         ('"key"', '"ca": {"pathlen": -1}, "key"', "csr.json:7: ca: pathlen cannot be negative"),
         (
@@ -109,6 +106,32 @@ def test_errors_in_a_request_name_line_and_key(old: str, new: str, text: str) ->
         read_request(REQUEST.replace(old, new, 1).encode(), "csr.json")
     assert text in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warning"),
+    [
+        ('"CN"', '"CNN"', "csr.json:2: CNN: unknown key, ignored; did you mean 'CN'?"),
+        ('"size"', '"sise"', "csr.json:9: key.sise: unknown key, ignored; did you mean 'size'?"),
+        (
+            '"O": "k8s"',
+            '"E": "a@b"',
+            "csr.json:14: names[0].E: unknown key, ignored; known keys: C, ST, L, O, OU, SerialNumber",
+        ),
+        ('"127.0.0.1"', '""', "csr.json:4: hosts[0]: empty host, ignored"),
+    ],
+)
+def test_ignored_keys_and_hosts_are_warnings(old: str, new: str, warning: str) -> None:
+    """cfssl accepts them: unknown keys silently, an empty host as an empty DNS name in the certificate."""
+    parsed = read_request(REQUEST.replace(old, new, 1).encode(), "csr.json")
+    assert parsed.warnings == (warning,)
+    assert "" not in parsed.request.hosts
+
+
+def test_a_request_with_an_empty_host_only() -> None:
+    """As in templates for client certificates."""
+    parsed = read_request(b'{"CN": "client", "hosts": [""]}', "csr.json")
+    assert (parsed.request.hosts, len(parsed.warnings)) == ((), 1)
 
 
 def test_a_request_must_be_utf_8() -> None:

@@ -4,7 +4,8 @@
      "names": [{"C": "CN", "ST": "BeiJing", "L": "BeiJing", "O": "k8s", "OU": "System"}], "ca": {"expiry": "43800h"}}
 
 `ca` is for CAs only. A key algorithm without a size uses the default size. Differs from cfssl: `names[].SerialNumber`, which
-cfssl parses and drops, goes into the subject; unknown keys are errors (see json_file.py).
+cfssl parses and drops, goes into the subject; an empty host, which cfssl puts into the certificate, is left out. Unknown keys
+and empty hosts are warnings.
 """
 
 from __future__ import annotations
@@ -31,19 +32,23 @@ class CARequest:
 
 @dataclass(frozen=True)
 class RequestFile:
-    """A parsed request file. authority: None without a section `ca`."""
+    """A parsed request file. authority: None without a section `ca`. warnings: ignored keys and values."""
 
     request: Request
     authority: CARequest | None
+    warnings: tuple[str, ...] = ()
 
 
 def read_request(content: bytes, source: str) -> RequestFile:
     """Parse a request. source: file name for errors. Raises ConfigError naming line and key."""
     root = parse(content, source)
     section = Section(root)
-    hosts = [_checked_host(value) for value in section.strings("hosts")]
-    subject_names = tuple(_names(value) for value in section.items("names"))
-    algorithm, size = _key(section.section("key"))
+    warnings: list[str] = []
+    listed = section.strings("hosts")
+    warnings += [value.message("empty host, ignored") for value in listed if not as_string(value)]
+    hosts = [_checked_host(value) for value in listed if as_string(value)]
+    subject_names = tuple(_names(value, warnings) for value in section.items("names"))
+    algorithm, size = _key(section.section("key"), warnings)
     request = Request(
         common_name=section.string("CN"),
         hosts=tuple(hosts),
@@ -52,15 +57,16 @@ def read_request(content: bytes, source: str) -> RequestFile:
         key_size=size,
         serial_number=section.string("serialnumber"),
     )
-    authority = _authority(section.section("ca"))
-    section.reject_unknown({"extensions": _NO_EXTENSIONS, "crl_url": "is a setting of the profile (ca-config.json)"})
+    authority = _authority(section.section("ca"), warnings)
+    unsupported = {"extensions": _NO_EXTENSIONS, "crl_url": "is a setting of the profile (ca-config.json)"}
+    section.reject_unknown(unsupported, warnings=warnings)
     try:
         subject = request.subject()
     except ConfigError as error:
         root.fail(str(error))
-    if not subject.rdns and not hosts:
+    if not subject.rdns and not listed:
         root.fail("has no subject: set CN, names or hosts")
-    return RequestFile(request, authority)
+    return RequestFile(request, authority, tuple(warnings))
 
 
 def _checked_host(value: Value) -> str:
@@ -72,10 +78,10 @@ def _checked_host(value: Value) -> str:
     return host
 
 
-def _names(value: Value) -> dict[str, str]:
+def _names(value: Value, warnings: list[str]) -> dict[str, str]:
     section = Section(value)
     found = {field: section.string(field) for field in [*names.SUBJECT_FIELDS, names.SERIAL_NUMBER]}
-    section.reject_unknown()
+    section.reject_unknown(warnings=warnings)
     try:
         names.subject("", [found])
     except ConfigError as error:
@@ -83,18 +89,18 @@ def _names(value: Value) -> dict[str, str]:
     return {field: text for field, text in found.items() if text}
 
 
-def _key(section: Section | None) -> tuple[str, int | None]:
+def _key(section: Section | None, warnings: list[str]) -> tuple[str, int | None]:
     if section is None:
         return "ecdsa", None
     algorithm, size = section.string("algo") or "ecdsa", section.integer("size")
-    section.reject_unknown()
+    section.reject_unknown(warnings=warnings)
     try:
         return algorithm, keys.check(algorithm, size or None)
     except ConfigError as error:
         (section.find("size" if algorithm in keys.ALGORITHMS else "algo") or section.value).fail(str(error))
 
 
-def _authority(section: Section | None) -> CARequest | None:
+def _authority(section: Section | None, warnings: list[str]) -> CARequest | None:
     if section is None:
         return None
     length = section.integer("pathlen")
@@ -106,5 +112,5 @@ def _authority(section: Section | None) -> CARequest | None:
         path_length=0 if section.boolean("pathlenzero") and not length else length or None,
         backdate=section.duration("backdate"),
     )
-    section.reject_unknown()
+    section.reject_unknown(warnings=warnings)
     return request

@@ -54,6 +54,11 @@ class Request:
         """Raises ConfigError for an invalid field."""
         return names.subject(self.common_name, self.names, self.serial_number)
 
+    def require_subject(self) -> None:
+        """Raises ConfigError for an empty subject, which a CA must not have."""
+        if not self.subject().rdns:
+            raise ConfigError("a CA requires a subject: CN, or one of C, ST, L, O, OU")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -131,8 +136,7 @@ def init_ca(
 
     Raises ConfigError.
     """
-    if not request.subject().rdns:
-        raise ConfigError("a CA requires a subject: CN, or one of C, ST, L, O, OU")
+    request.require_subject()
     profile = Profile(usages=known_usages.CA_USAGES, expiry=expiry, backdate=backdate, is_ca=True, path_length=path_length)
     return _make(None, request, profile, key, now)
 

@@ -4,7 +4,7 @@
     name = root.string("CN"); size = root.section("key").integer("size")
     root.reject_unknown()                                  # rejects the keys that were not read
 
-Stricter than cfssl: a misspelt or duplicate key is an error, since the certificate would lack the setting.
+Stricter than cfssl, which ignores misspelt and duplicate keys: a duplicate is an error, an unknown key an error or a warning.
 """
 
 from __future__ import annotations
@@ -38,8 +38,12 @@ class Value:
 
     def fail(self, text: str) -> NoReturn:
         """Raise ConfigError naming file, line and path."""
+        raise ConfigError(self.message(text))
+
+    def message(self, text: str) -> str:
+        """`text` with file, line and path."""
         place = f"{self.path}: " if self.path else ""
-        raise ConfigError(f"{self.source}:{self.line}: {place}{text}")
+        return f"{self.source}:{self.line}: {place}{text}"
 
 
 def parse(content: bytes, source: str) -> Value:
@@ -196,8 +200,11 @@ class Section:
             found.fail("must be a timestamp with time zone, such as 2026-01-31T00:00:00Z")
         return value
 
-    def reject_unknown(self, unsupported: Mapping[str, str] | None = None) -> None:
-        """Reject keys that were not read. unsupported: known keys and why they are rejected. Raises ConfigError."""
+    def reject_unknown(self, unsupported: Mapping[str, str] | None = None, *, warnings: list[str] | None = None) -> None:
+        """Reject keys that were not read. unsupported: known keys and why they are rejected. Raises ConfigError.
+
+        warnings: if given, receives a message for each unknown key instead.
+        """
         reasons = {key.lower(): reason for key, reason in (unsupported or {}).items()}
         read = {key.lower() for key in self._read}
         for name, value in self._by_name.items():
@@ -207,7 +214,9 @@ class Section:
                 near = get_close_matches(name, [key.lower() for key in self._read], n=1, cutoff=0.5)
                 meant = next((key for key in self._read if near and key.lower() == near[0]), None)
                 hint = f"did you mean {meant!r}?" if meant else f"known keys: {', '.join(dict.fromkeys(self._read))}"
-                value.fail(f"unknown key; {hint}")
+                if warnings is None:
+                    value.fail(f"unknown key; {hint}")
+                warnings.append(value.message(f"unknown key, ignored; {hint}"))
 
     def __iter__(self) -> Iterator[tuple[str, Value]]:
         """All keys as written, with their values; for objects with free keys."""

@@ -28,7 +28,7 @@ With tercet, from the same files:
   tercet pki gencert -ca=ca.pem -ca-key=ca-key.pem -config=ca-config.json \\
       -profile=kubernetes etcd-csr.json
 
-Private keys are written with mode 0600 and never printed.""",
+Private keys are written with mode 0600 and never printed, except into a pipe to cfssljson, which then writes the files.""",
 )
 def command() -> None:
     """Issue, show, verify and renew certificates, from cfssl's files."""

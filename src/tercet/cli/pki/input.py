@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ PASSWORD_VARIABLE = "CFSSL_CA_PK_PASSWORD"
 FILE = click.Path(path_type=Path, dir_okay=False)
 _ENDPOINT = re.compile(r"(?:https://)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})/?")
 _CONNECT_SECONDS = 5.0
+_READER_SECONDS = 0.5
 
 
 class LikeCfssl(click.Command):
@@ -47,6 +49,36 @@ def click_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+
+
+def is_piped_to(program: str) -> bool:
+    """Whether the reader of stdout is a process of this program. Linux only; elsewhere False."""
+    deadline = time.monotonic() + _READER_SECONDS
+    try:
+        pipe = os.readlink("/proc/self/fd/1")
+        while pipe.startswith("pipe:"):
+            if any(_holds(process, pipe) for process in Path("/proc").iterdir() if _name(process) == program):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)  # the shell may not have started it yet
+    except OSError:
+        pass
+    return False
+
+
+def _name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip() if process.name.isdigit() else ""
+    except OSError:  # it has exited
+        return ""
+
+
+def _holds(process: Path, pipe: str) -> bool:
+    try:
+        return os.readlink(process / "fd" / "0") == pipe
+    except OSError:
+        return False
 
 
 def endpoint(text: str) -> tuple[str, int] | None:

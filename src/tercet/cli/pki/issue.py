@@ -1,7 +1,8 @@
 """`tercet pki init-ca` and `gencert`: equivalents of `cfssl gencert | cfssljson -bare`, from the same files.
 
-Private keys are written to files of mode 0600 and never to the screen, a pipe or an error. So the JSON that cfssl pipes to
-cfssljson is not printed; the files are written directly, under cfssljson's names.
+Private keys are written to files of mode 0600 and never to the screen or an error. The files are written directly, under
+cfssljson's names. Only if stdout is a pipe to cfssljson itself, so that a command line for cfssl works with `tercet pki` in its
+place, the output is cfssl's JSON with the key, and cfssljson writes the files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import click
 from cryptography import x509
 
 from tercet.cli.pki import view
-from tercet.cli.pki.input import FILE, PASSWORD_VARIABLE, LikeCfssl, click_errors, load_signer, read_key
+from tercet.cli.pki.input import FILE, PASSWORD_VARIABLE, LikeCfssl, click_errors, is_piped_to, load_signer, read_key
 from tercet.errors import ConfigError
 from tercet.pki.certificate import CertificateAndKey, is_ca, parse_certificates
 from tercet.pki.cfssl_config import SigningConfig, read_config
@@ -25,8 +26,9 @@ from tercet.pki.cfssl_request import CARequest, RequestFile, read_request
 from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, write_all
 from tercet.pki.issue import BACKDATE, Issued, Profile, init_ca, issue_as
 from tercet.pki.keys import describe
-from tercet.pki.names import hosts_of
+from tercet.pki.names import alternative_names, hosts_of
 
+CFSSLJSON = "cfssljson"
 _output = click.option(
     "-o",
     "--bare",
@@ -104,12 +106,18 @@ def gencert(
         parsed = _read_request(csr_json)
         if parsed.authority is not None:
             raise ConfigError(f"{_source(csr_json)}: the key 'ca' is for CAs only (init-ca)")
-        request = parsed.request if hostname is None else replace(parsed.request, hosts=tuple(hostname.split(",")))
+        request = parsed.request if hostname is None else replace(parsed.request, hosts=_hosts(hostname))
         granted = _profile(config, profile)
         name = _base_name(output, csr_json, request.common_name)
-        _require_not_ca(name, force)
+        for_cfssljson = output is None and is_piped_to(CFSSLJSON)
+        if not for_cfssljson:
+            _require_not_ca(name, force)
         signer = load_signer(ca, ca_key)
         issued = issue_as(signer, request, granted)
+        if for_cfssljson:
+            _warn(issued, signer)
+            _print_for_cfssljson(issued)
+            return
         _write(name, issued)
         _warn(issued, signer)
         _print(name, issued, write_out)
@@ -118,7 +126,8 @@ def gencert(
 def _init_ca(csr_json: str, ca_key: Path | None, output: str | None, force: bool, write_out: str) -> None:
     parsed = _read_request(csr_json)
     name = _base_name(output, csr_json, parsed.request.common_name)
-    if ca_key is None:
+    for_cfssljson = output is None and is_piped_to(CFSSLJSON)
+    if ca_key is None and not for_cfssljson:
         existing = next((path for path in _files(name)[:2] if path.exists()), None)
         if existing and not force:
             raise ConfigError(
@@ -126,6 +135,10 @@ def _init_ca(csr_json: str, ca_key: Path | None, output: str | None, force: bool
                 f"set another name (--bare), keep its key (--ca-key), or replace it (--force)"
             )
     ca_request = parsed.authority or CARequest()
+    try:
+        parsed.request.require_subject()
+    except ConfigError as error:
+        raise ConfigError(f"{_source(csr_json)}: CN: {error}") from error
     issued = init_ca(
         parsed.request,
         ca_request.expiry,
@@ -133,6 +146,9 @@ def _init_ca(csr_json: str, ca_key: Path | None, output: str | None, force: bool
         backdate=ca_request.backdate or BACKDATE,
         key=None if ca_key is None else read_key(ca_key),
     )
+    if for_cfssljson:
+        _print_for_cfssljson(issued)
+        return
     _write(name, issued, with_key=ca_key is None)
     _print(name, issued, write_out, with_key=ca_key is None)
 
@@ -143,7 +159,25 @@ def _source(csr_json: str) -> str:
 
 def _read_request(csr_json: str) -> RequestFile:
     content = sys.stdin.buffer.read() if csr_json == "-" else Path(csr_json).read_bytes()
-    return read_request(content, _source(csr_json))
+    parsed = read_request(content, _source(csr_json))
+    for warning in parsed.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return parsed
+
+
+def _hosts(hostname: str) -> tuple[str, ...]:
+    """The value of --hostname. Raises ConfigError."""
+    hosts = tuple(hostname.split(","))
+    try:
+        alternative_names(hosts)
+    except ConfigError as error:
+        raise ConfigError(f"--hostname: {error}") from error
+    return hosts
+
+
+def _print_for_cfssljson(issued: Issued) -> None:
+    content = {"cert": issued.certificate.decode(), "key": issued.key.decode(), "csr": issued.request.decode()}
+    click.echo(json.dumps(content))
 
 
 def _profile(config: Path | None, name: str) -> Profile:
