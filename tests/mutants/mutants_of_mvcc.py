@@ -220,10 +220,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "revoked_lease_keeps_its_keys",
-        "lease/lessor.py",
-        "        delete_keys(sorted(lease.keys))\n",
-        "        delete_keys(sorted(lease.keys)[:1])\n        lease.keys.clear()\n",
-        "only one of the keys of a revoked lease is deleted",
+        "mvcc/delete.py",
+        "self._left = len(keys)",
+        "self._left = max(0, len(keys) - 1)",
+        "the last key of a revoked lease is not deleted",
     ),
     Mutant(
         "revoked_lease_stays_stored",

@@ -40,8 +40,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "entries_applied_over_a_newer_database",
         "replica/apply.py",
-        "if not data or entry.index <= self._database_point[0]:",
-        "if not data:",
+        "elif data and entry.index > data_index:",
+        "elif data:",
         "entries that a received database holds already are applied a second time",
     ),
     Mutant(
@@ -75,9 +75,10 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "index_stored_before_the_data",
         "replica/apply.py",
-        "        for start in range(0, len(entries), BATCH_ENTRIES):\n",
-        "        self._state_machine.backend.applied(entries[-1].index, entries[-1].term)\n"
-        "        for start in range(0, len(entries), BATCH_ENTRIES):\n",
+        "        while self._apply is not None or queue:\n",
+        "        if queue and self._apply is None:\n"
+        "            self._state_machine.backend.applied(queue[-1].index, queue[-1].term)\n"
+        "        while self._apply is not None or queue:\n",
         "the backend can commit an applied index without the data of its entries",
     ),
     Mutant(
@@ -111,11 +112,11 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a client is answered when its request is proposed",
     ),
     Mutant(
-        "alarm_takes_effect_with_the_next_batch",
+        "part_of_an_entry_committed",
         "replica/apply.py",
-        '            if request.field == "alarm":\n',
-        "            if False:\n",
-        "entries behind an alarm are applied with or without it, depending on how they were batched",
+        "        if self._apply is None:\n            self.close_writes()\n",
+        "        self.close_writes()\n",
+        "a crash between two slices of an entry leaves a part of it, and the restart applies all of it again",
     ),
     Mutant(
         "removals_wait_for_the_next_entry",

@@ -48,7 +48,7 @@ def test_faults_can_be_chosen() -> None:
     sim.heal()
     sim.run_until(sim.converged, ticks_max=200)
     sim.check()
-    assert sim.clients.answered > 50
+    assert sim.clients.answered > 30
 
 
 def test_without_faults_one_leader_answers_every_request() -> None:
@@ -89,7 +89,7 @@ def trace_checksum(seed: int) -> int:
 def test_rare_events_occur() -> None:
     """Seeds without a snapshot or a torn log would prove little."""
     lines: list[str] = []
-    for seed in range(15):
+    for seed in range(30):
         run_seed(seed, ticks=TICKS, members=3, write_trace=lines.append)
     text = "\n".join(lines)
     events = (
@@ -196,7 +196,11 @@ def test_reading_without_read_index_is_found() -> None:
 
 def test_applying_twice_after_a_restart_is_found() -> None:
     failure = first_failure(AppliesTwiceAfterRestart, range(10))
-    assert "another revision at index" in failure or "not match with the log's snapshot" in failure
+    assert (
+        "another revision at index" in failure
+        or "another configuration at the same index" in failure
+        or "not match with the log's snapshot" in failure
+    )
 
 
 # The command.
