@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tercet.errors import StorageFailure
-from tercet.storage.os_filesystem import OsFileSystem
+from tercet.storage.os_filesystem import OsFileSystem, make_directories
 
 
 def test_the_calls_of_a_file(tmp_path: Path) -> None:
@@ -79,3 +79,18 @@ def test_without_sync_no_fdatasync_is_made(tmp_path: Path, monkeypatch: pytest.M
         file.datasync()
         file.close()
     assert len(synced) == 1
+
+
+def test_new_parents_of_a_directory_are_for_the_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        make_directories(str(tmp_path / "a" / "b" / "c"))
+        make_directories(str(tmp_path / "a" / "b" / "c"))
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/c")] == [0o700] * 3
+    (tmp_path / "f").touch()
+    with pytest.raises(FileExistsError):
+        make_directories(str(tmp_path / "f"))
+    with pytest.raises(NotADirectoryError):
+        make_directories(str(tmp_path / "f" / "d"))

@@ -31,7 +31,7 @@ from tercet.replica.state_machine import StateMachine
 from tercet.server.bootstrap import Bootstrap, initial_cluster, initial_members
 from tercet.storage.interfaces import Backend
 from tercet.storage.lmdb_backend import LmdbBackend
-from tercet.storage.os_filesystem import OsFileSystem
+from tercet.storage.os_filesystem import OsFileSystem, make_directories, reason
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 from tercet.version import ETCD_VERSION
@@ -61,9 +61,9 @@ class Paths:
         """Create the directories with mode 0700. Raises ConfigError."""
         for directory in (self.data, self.wal.parent, self.snapshots):
             try:
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directories(os.path.abspath(directory))
             except OSError as error:
-                raise ConfigError(f"cannot create directory {directory}: {error.strerror}") from error
+                raise ConfigError(f"cannot create directory {directory}: {reason(error)}") from error
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise ConfigError(f"cannot access data directory {directory}: permission denied")
 

@@ -27,7 +27,7 @@ from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_o
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_pages import check_complete
 from tercet.storage.long_keys import KEY_BYTES_MAX, unpack
-from tercet.storage.os_filesystem import DIRECTORY_MODE, FILE_MODE, lock, storage_failure
+from tercet.storage.os_filesystem import FILE_MODE, lock, make_directories, storage_failure
 
 MAP_BYTES: Final = 1 << 40
 CONSISTENT_INDEX: Final = b"consistent_index"
@@ -283,7 +283,7 @@ def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile
     Raises StorageFailure, also if another process has it open; nothing is changed then.
     """
     try:
-        os.makedirs(directory, DIRECTORY_MODE, exist_ok=True)
+        make_directories(directory)
         numbers = generations(directory)
         path = generation_path(directory, numbers[-1]) if numbers else os.path.join(directory, "first.tmp")
         fd = open_locked(path)

@@ -39,6 +39,20 @@ def lock(fd: int, path: str) -> None:
         raise storage_failure("lock", path, error) from error
 
 
+def make_directories(path: str) -> None:
+    """Create a directory and its missing parents, all for the owner only (Go's MkdirAll; os.makedirs sets the mode of the last
+    one alone). Raises OSError.
+    """
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
 class OsFile:
     """One open file descriptor; see `interfaces.File`."""
 
