@@ -230,13 +230,17 @@ class ThreadedLogStore:
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _run_chores(self) -> None:
-        """The housekeeping thread. A failure here is only logged: if it matters, the writer meets it too, and fails."""
+        """The housekeeping thread. A full disk is only logged: if that matters, the writer meets it too, and fails."""
         while (index := self._chores.get()) is not None:
             try:
                 self.wal.prepare_next()
                 if index:
                     self.wal.release(index)
             except StorageFailure as failure:
+                if self.wal.has_failed:
+                    self._failure = failure
+                    self._wake_loop()
+                    return
                 logger.warning("write-ahead log housekeeping: %s", failure)
 
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Final
 
@@ -107,7 +107,8 @@ class WAL:
         head = form.Head(0, 1, salt, HardState(), metadata, None)
         body = form.encode_head(head)
         data, crc = form.encode_record(form.HEAD, [body], len(body), synced_to=0, previous_crc=0, seed=form.seed_of(salt))
-        file = _make_segment(fs, directory, 0, data, max(segment_bytes, len(data)))
+        file = _reserve_segment(fs, directory, 0, data, max(segment_bytes, len(data)))
+        _name_segment(fs, directory, 0, file)
         recovered = Recovered(metadata, HardState(), None, [], None)
         scan = Scan(recovered, salt, [Segment(0, segment_path(directory, 0), 1)], 1, len(data), 0, crc, None)
         return cls(fs, directory, scan, file, segment_bytes=segment_bytes)
@@ -196,8 +197,15 @@ class WAL:
             if self._spare is not None:
                 self._spare.close()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a failure was final: nothing is written any more."""
+        return self._failure is not None
+
     def prepare_next(self) -> None:
-        """Create the next segment ahead of need. A failure is not final here: it is if it recurs when the segment is needed."""
+        """Create the next segment ahead of need. A full disk is not final here: it is if it is still full when the segment is
+        needed. A failed sync is (`has_failed`).
+        """
         with self._lock:
             if self._spare is None:
                 self._spare = self._make_next()
@@ -212,10 +220,13 @@ class WAL:
             with self._lock:
                 if len(self._segments) < 2 or self._segments[1].first_index > unneeded + 1:
                     return
-                oldest = self._segments.pop(0)
-            self._fs.remove(oldest.path)
+                oldest = self._segments[0]
+            self._fs.remove(oldest.path)  # a failure is not final: the next call tries again
             # One by one: if a removal survived a power cut and an earlier one did not, the log would have a gap.
-            self._fs.sync_directory(self.directory)
+            with self._failure_is_final():
+                self._fs.sync_directory(self.directory)
+            with self._lock:
+                self._segments.pop(0)
 
     def _close_batch(self) -> None:
         """Turn what `append` collected into a record."""
@@ -225,8 +236,7 @@ class WAL:
             self._add_record(form.BATCH, [form.STATE.pack(*self._state), *parts], form.STATE.size + size)
 
     def _add_record(self, kind: int, parts: list[bytes], size: int) -> None:
-        if self._failure is not None:
-            raise StorageFailure(f"write-ahead log {self.directory} has failed: {self._failure}")
+        self._raise_failure()
         end = self._offset + self._records_bytes + form.record_size(size)
         if end > self.segment_bytes and self._offset + self._records_bytes > 0:
             self._begin_segment()
@@ -264,8 +274,7 @@ class WAL:
         self._records_bytes += len(record)
 
     def _flush(self) -> None:
-        if self._failure is not None:
-            raise StorageFailure(f"write-ahead log {self.directory} has failed: {self._failure}")
+        self._raise_failure()
         if not self._records:
             return
         size = self._records_bytes
@@ -288,9 +297,25 @@ class WAL:
             with self._lock:
                 self._segments.append(self._newest)
 
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise StorageFailure(f"write-ahead log {self.directory} has failed: {self._failure}")
+
     def _make_next(self) -> File:
+        self._raise_failure()
         number = self._newest.number + 1
-        return _make_segment(self._fs, self.directory, number, b"", self.segment_bytes)
+        file = _reserve_segment(self._fs, self.directory, number, b"", self.segment_bytes)
+        with self._failure_is_final():
+            _name_segment(self._fs, self.directory, number, file)
+        return file
+
+    @contextmanager
+    def _failure_is_final(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageFailure as failure:
+            self._failure = failure
+            raise
 
     def _open_segment(self, number: int) -> File:
         file = self._fs.open(segment_path(self.directory, number))
@@ -320,11 +345,10 @@ def _lock(fs: FileSystem, directory: str) -> File:
     return file
 
 
-def _make_segment(fs: FileSystem, directory: str, number: int, data: bytes, size: int) -> File:
-    """A segment, locked, with its space reserved and its name durable. On failure nothing remains under its name."""
-    path = segment_path(directory, number)
-    unfinished = path + ".tmp"
-    file = fs.open(unfinished, create=True)
+def _reserve_segment(fs: FileSystem, directory: str, number: int, data: bytes, size: int) -> File:
+    """A locked file for a segment, its space reserved, under a temporary name. On failure nothing remains."""
+    path = _unfinished(directory, number)
+    file = fs.open(path, create=True)
     try:
         file.lock()
     except StorageFailure:
@@ -332,17 +356,33 @@ def _make_segment(fs: FileSystem, directory: str, number: int, data: bytes, size
         raise
     try:
         if number in segment_numbers(fs, directory):  # by another process, before the lock
-            raise StorageFailure(f"{path} is locked by another process")
+            raise StorageFailure(f"{segment_path(directory, number)} is locked by another process")
         file.truncate(0)
         file.allocate(size)
         if data:
             file.pwrite(data, 0)
-        file.datasync()
-        fs.rename(unfinished, path)
-        fs.sync_directory(directory)
     except StorageFailure:
-        file.close()
-        with suppress(StorageFailure):  # it may have been renamed, or the disk may be gone
-            fs.remove(unfinished)
+        _discard(fs, path, file)
         raise
     return file
+
+
+def _name_segment(fs: FileSystem, directory: str, number: int, file: File) -> None:
+    """Make the file and its name durable."""
+    try:
+        file.datasync()
+        fs.rename(_unfinished(directory, number), segment_path(directory, number))
+        fs.sync_directory(directory)
+    except StorageFailure:
+        _discard(fs, _unfinished(directory, number), file)
+        raise
+
+
+def _unfinished(directory: str, number: int) -> str:
+    return segment_path(directory, number) + ".tmp"
+
+
+def _discard(fs: FileSystem, path: str, file: File) -> None:
+    file.close()
+    with suppress(StorageFailure):  # it may have been renamed, or the disk may be gone
+        fs.remove(path)
