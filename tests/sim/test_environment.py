@@ -131,7 +131,7 @@ class LogDisk:
         self.acknowledged: list[int] = []
         wal = WAL.create(self.disk, "wal", b"", segment_bytes=4096, salt=bytes(8))
         self.store = SimulatedLogStore(
-            wal, Durable(0, 0, 0), self.disk, self.random, self.clock.after, on_failure=self.failures.append
+            wal, Durable(0, 0, 0, 0), self.disk, self.random, self.clock.after, on_failure=self.failures.append
         )
         self.faults = faults
 

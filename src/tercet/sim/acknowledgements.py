@@ -2,7 +2,7 @@
 
 A vote, or an acknowledgement of entries, must be durable before it leaves, and a restart must find it. So for each message that
 leaves a member:
-- one vote a term, whatever happens to the voter (paper §5.2);
+- one vote a term, whatever happens to the voter (paper §5.2), for a candidate whose log is not behind the voter's (§5.4.1);
 - the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage).
 And at any time:
 - a member in the term of its last acknowledgement still has what it acknowledged;
@@ -27,6 +27,7 @@ class Durable(NamedTuple):
     term: int
     vote: int
     last_index: int
+    last_term: int
 
 
 class Acknowledgements:
@@ -34,6 +35,7 @@ class Acknowledgements:
 
     def __init__(self) -> None:
         self._votes: dict[tuple[int, int], int] = {}  # (member, term) -> candidate
+        self._candidate_logs: dict[tuple[int, int], tuple[int, int]] = {}  # (candidate, term) -> (last term, last index)
         self._last_vote: dict[int, int] = {}  # member -> term
         self._acknowledged: dict[int, tuple[int, int]] = {}  # member -> (term, index) of the newest term
         self._commits: dict[int, tuple[int, int, ConfState]] = {}  # leader -> (term, commit, configuration) when last checked
@@ -48,8 +50,10 @@ class Acknowledgements:
         elif kind == MessageType.VOTE_RESP:
             if not message.reject:
                 self._voted(message.from_, message.term, message.to, durable)
+                self._check_candidate_log(message, durable)
         elif kind == MessageType.VOTE:
             self._voted(message.from_, message.term, message.from_, durable)
+            self._candidate_logs[message.from_, message.term] = (message.log_term, message.index)
         elif kind == MessageType.READ_INDEX:
             self._reads.setdefault(message.entries[0].data, committed)
         elif kind == MessageType.READ_INDEX_RESP:
@@ -67,6 +71,18 @@ class Acknowledgements:
             durable,
         )
         self._last_vote[member] = max(term, self._last_vote.get(member, 0))
+
+    def _check_candidate_log(self, message: Message, durable: Durable) -> None:
+        """A vote leaves once the voter's log is durable; entries of the vote's own term came after it."""
+        candidate = self._candidate_logs[message.to, message.term]
+        voter = (durable.last_term, durable.last_index)
+        require(
+            durable.last_term >= message.term or candidate >= voter,
+            "a vote for a log behind the voter's",
+            message,
+            candidate,
+            voter,
+        )
 
     def _entries_acknowledged(self, message: Message, durable: Durable) -> None:
         member, term, index = message.from_, message.term, message.index

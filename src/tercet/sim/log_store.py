@@ -139,16 +139,17 @@ class SimulatedLogStore:
             self._note_durable(item)
 
     def _note_durable(self, item: _Item) -> None:
-        term, vote, last_index = self.durable
+        term, vote, last_index, last_term = self.durable
         if item.snapshot is not None:
-            last_index = max(last_index, item.snapshot.index)
+            if item.snapshot.index > last_index:
+                last_index, last_term = item.snapshot.index, item.snapshot.term
             if item.snapshot.term > term:
                 term, vote = item.snapshot.term, 0
         if item.hard_state is not None:
             term, vote = item.hard_state.term, item.hard_state.vote
         if item.entries:
-            last_index = item.entries[-1].index
-        self.durable = Durable(term, vote, last_index)
+            last_index, last_term = item.entries[-1].index, item.entries[-1].term
+        self.durable = Durable(term, vote, last_index, last_term)
 
     def _release(self, index: int) -> None:
         if not self._failed:

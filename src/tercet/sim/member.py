@@ -96,7 +96,9 @@ class SimulatedMember:
     def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
         random, environment = self._random, self._environment
         self.backend.start(self.process.schedule, self._fail)
-        log_store = self._log_store = self.make_log_store(wal, Durable(raft.term, raft.voted_for, raft.log.last_index))
+        log_store = self._log_store = self.make_log_store(
+            wal, Durable(raft.term, raft.voted_for, raft.log.last_index, raft.log.last_term)
+        )
         driver = SimulatedDriver(self.id, self.process, random, environment, removed=self.leave)
         transport = self._transport = SimulatedTransport(
             self.id, self.process, self.backend, log_store, random, environment, vote_granted=self._perhaps_lose_vote
