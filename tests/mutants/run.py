@@ -81,6 +81,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: %(default)s)")
     options = parser.parse_args()
     chosen = [one for one in catalogue.BUGS if not options.only or any(text in one.name for text in options.only)]
+    for mutant in chosen:
+        mutant.apply()  # fail before the first hour is spent, not after
     began = time.monotonic()
     results: list[Result] = []
     with ThreadPoolExecutor(options.jobs) as pool:
