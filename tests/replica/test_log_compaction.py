@@ -1,0 +1,64 @@
+"""Log compaction: the snapshot that the log records is one that the backend holds durably, however late the backend commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tercet.replica.replica import Options
+from tercet.storage.memory_backend import MemoryBackend
+from tests.replica.lone_member import LoneMember, put_entry
+
+
+class LateBackend(MemoryBackend):
+    """Commits when the test calls `finish_commits`, and then what was applied when the commit was requested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_late = False
+        self.late: list[tuple[tuple[int, int], Callable[[], None] | None]] = []
+
+    def commit(self, then: Callable[[], None] | None = None) -> None:
+        if self.is_late:
+            self.late.append((self._point, then))
+        else:
+            super().commit(then)
+
+    def finish_commits(self) -> None:
+        late, self.late = self.late, []
+        for point, then in late:
+            self._durable = point
+            if then is not None:
+                then()
+
+
+def member_with_late_backend() -> tuple[LoneMember, LateBackend]:
+    """A follower that has applied entries up to 12, with a log compaction requested at one of them."""
+    backend = LateBackend()
+    member = LoneMember(backend, options=Options(snapshot_entries=5, catch_up_entries=1))
+    member.follow([put_entry(2, index, b"k") for index in range(4, 6)], commit=5)
+    backend.is_late = True
+    for index in range(6, 13):
+        member.follow([put_entry(2, index, b"k")], commit=index)
+    return member, backend
+
+
+def test_no_snapshot_is_recorded_before_the_backend_has_committed() -> None:
+    member, backend = member_with_late_backend()
+    assert backend.late, "a compaction has requested a commit"
+    before = member.disk.wal._snapshot
+    member.settle()
+    assert member.disk.wal._snapshot == before
+    assert member.raft.log.first_index <= backend.applied_index
+
+
+def test_the_recorded_snapshot_is_not_newer_than_the_commit() -> None:
+    """Entries applied while the backend commits are not in that commit: a restart still needs them from the log."""
+    member, backend = member_with_late_backend()
+    (point, _) = backend.late[0]
+    assert point[0] < member.replica.applied_index == 12
+    backend.finish_commits()
+    member.settle()
+    snapshot = member.disk.wal._snapshot
+    assert snapshot is not None
+    assert (snapshot.index, snapshot.term) == point
+    assert snapshot.index <= backend.applied_index
