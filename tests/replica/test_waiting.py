@@ -185,6 +185,24 @@ class TestReads:
         reads.add(done.append)
         reads.submit(raft.as_raft)
         reads.add(done.append)
+        reads.tick(raft.as_raft)
         clock.now += 7.5
         reads.tick(raft.as_raft)
         assert done == [errors.TIMEOUT, errors.TIMEOUT]
+
+    def test_a_queued_read_has_its_own_timeout(self, clock: Clock) -> None:
+        """Without a leader: a read that joins an old queue must not fail with it."""
+        reads, raft = make_reads(clock), FakeRaft()
+        raft.leader_id = 0
+        early, late = list[Any](), list[Any]()
+        reads.add(early.append)
+        reads.tick(raft.as_raft)
+        clock.now += 6.9
+        reads.add(late.append)
+        reads.tick(raft.as_raft)
+        clock.now += 0.2
+        reads.tick(raft.as_raft)
+        assert (early, late) == ([errors.TIMEOUT], [])
+        clock.now += 7.0
+        reads.tick(raft.as_raft)
+        assert late == [errors.TIMEOUT]

@@ -33,7 +33,7 @@ class Reads:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._queued: list[ReadCallback] = []
-        self._queued_since = 0.0
+        self._queued_by: deque[tuple[float, int]] = deque()  # (time of a tick, number of reads queued before it)
         self._in_flight: list[ReadCallback] = []
         self._in_flight_since = 0.0
         self._context = b""
@@ -43,8 +43,6 @@ class Reads:
 
     def add(self, then: ReadCallback) -> bool:
         """Queue a read. True if it is the first of its round: the caller must arrange for a `submit`."""
-        if not self._queued:
-            self._queued_since = self._clock()
         self._queued.append(then)
         return len(self._queued) == 1
 
@@ -53,7 +51,8 @@ class Reads:
         if self._in_flight or not self._queued or not raft.leader_id:
             return
         self._in_flight, self._queued = self._queued, []
-        self._in_flight_since = self._queued_since
+        self._queued_by.clear()
+        self._in_flight_since = self._clock()
         self._ask(raft)
 
     def _ask(self, raft: Raft) -> None:
@@ -94,14 +93,26 @@ class Reads:
             self._fail(reads, errors.TIMEOUT)
         elif self._in_flight and now - self._sent_at >= RETRY_SECONDS and raft.leader_id:
             self._ask(raft)
-        if self._queued and now - self._queued_since > self._timeout_seconds:
-            reads, self._queued = self._queued, []
+        self._expire_queued(now)
+
+    def _expire_queued(self, now: float) -> None:
+        """Without a leader reads stay queued: each for its own timeout, rounded up to a tick, however old the first is."""
+        marks = self._queued_by
+        overdue = 0
+        while marks and now - marks[0][0] > self._timeout_seconds:
+            overdue = marks.popleft()[1]
+        if overdue:
+            reads, self._queued = self._queued[:overdue], self._queued[overdue:]
+            self._queued_by = deque((at, count - overdue) for at, count in marks)
             self._fail(reads, errors.TIMEOUT)
+        if self._queued:
+            self._queued_by.append((now, len(self._queued)))
 
     def fail_all(self, error: StatusError) -> None:
         """Fail every read: this member stops."""
         reads = self._queued + self._in_flight + [read for _, _, group in self._confirmed for read in group]
         self._queued, self._in_flight = [], []
+        self._queued_by.clear()
         self._confirmed.clear()
         self._fail(reads, error)
 
