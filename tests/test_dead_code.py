@@ -103,7 +103,6 @@ FOR_TESTS = {
 }
 # Without a caller until the feature named here is built.
 WAITING = {
-    "CompactionHashes": "--compact-hash-check-time",
     "verify_digest": "tercetutl snapshot status",
     "release_directory": "rolling back an upgrade",
 }

@@ -192,7 +192,7 @@ def test_a_range_ends_with_its_client() -> None:
             reading.cancel()
             await turns(2)
             assert not member.scheduler._jobs
-            assert not member.replica.store._pins._counts
+            assert not member.replica.store.pins._counts
 
     run(test())
 

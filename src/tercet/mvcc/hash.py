@@ -116,6 +116,6 @@ class CompactionHashes:
         """The hash taken when `revision` was compacted; asked for before HashKV is refused for being compacted."""
         return next((taken for taken in self._hashes if taken.revision == revision), None)
 
-    def all(self) -> list[KVHash]:
-        """Oldest first."""
-        return list(self._hashes)
+    def clear(self) -> None:
+        """The history was replaced by a snapshot."""
+        self._hashes.clear()

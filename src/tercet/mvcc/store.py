@@ -42,12 +42,12 @@ class Store:
     """History of keys over a backend; owner of the index.
 
     loaded: what `Loaded` read from the same backend in another thread; without it, it is read here.
+    pins: the revisions that reads in progress need.
     is_replaced: an installed snapshot has brought another store: reads of this one cannot go on.
     """
 
     __slots__ = (
         "_compaction",
-        "_pins",
         "_write",
         "backend",
         "compact_revision",
@@ -55,6 +55,7 @@ class Store:
         "finished_compact_revision",
         "index",
         "is_replaced",
+        "pins",
     )
 
     def __init__(
@@ -66,8 +67,8 @@ class Store:
         self.counts = Counts() if counts is None else counts
         self.index = loaded.index
         self.is_replaced = False
-        self._pins = Pins()
-        self._write = WriteTxn(loaded.index, backend, leases, self.counts, self._pins)
+        self.pins = Pins()
+        self._write = WriteTxn(loaded.index, backend, leases, self.counts, self.pins)
         self.finished_compact_revision = loaded.finished_compaction
         self.compact_revision = max(loaded.scheduled_compaction, loaded.finished_compaction)
         for key, lease_id in loaded.leased.items():
@@ -161,7 +162,7 @@ class Store:
         return RangeStream(self._read(revision), request, header=header, bytes_max=bytes_max)
 
     def _read(self, revision: int) -> ReadTxn:
-        return ReadTxn(self.index, self.backend, self._pins, revision)
+        return ReadTxn(self.index, self.backend, self.pins, revision)
 
     def hash_revision(self, requested: int) -> int:
         """The revision of a HashKV of `requested`; 0 is the current one. Raises COMPACTED or FUTURE_REVISION."""
@@ -184,7 +185,7 @@ class Store:
         compaction = self._compaction
         if compaction is None:
             return False
-        if not self._pins.allow(compaction.revision) or compaction.step(limit):
+        if not self.pins.allow(compaction.revision) or compaction.step(limit):
             return True
         self.backend.put(Bucket.META, FINISHED_COMPACTION, encode_revision_key(compaction.revision, 0))
         self.finished_compact_revision = compaction.revision

@@ -117,7 +117,9 @@ class StateMachine:
         self.backend = backend
         self._lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
-        self.on_compaction: Callable[[], None] = lambda: None
+        self.compaction_listeners: list[
+            Callable[[int, int], None]
+        ] = []  # called with a compaction's revision and the last one's
         self.apply_joint_change: Callable[[ConfChangeV2, bool], None] = _refuse_joint_change
         """Applies a joint change; True: a received database holds its effect already. The simulator sets it."""
         self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
@@ -235,8 +237,10 @@ class StateMachine:
 
     def _compaction(self, request: AppliedRequest) -> bytes:
         compaction: rpc_pb2.CompactionRequest = request.message
+        previous = self.store.compact_revision
         self.store.compact(compaction.revision)
-        self.on_compaction()
+        for listener in self.compaction_listeners:
+            listener(compaction.revision, previous)
         return b""
 
     def _lease_grant(self, request: AppliedRequest) -> bytes:

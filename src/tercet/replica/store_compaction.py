@@ -19,7 +19,7 @@ class StoreCompaction:
         self._host = host
         self._is_stopped = False
         self._waiters: list[Callable[[], None]] = []
-        state_machine.on_compaction = host.schedule_compaction
+        state_machine.compaction_listeners.append(self._compacted)
 
     def when_finished(self, then: Callable[[], None]) -> None:
         """Call `then` once everything superseded by the compactions so far is removed, durably."""
@@ -40,6 +40,9 @@ class StoreCompaction:
         if waiters:
             self._state_machine.backend.commit(then=partial(_call_all, waiters))
         return False
+
+    def _compacted(self, revision: int, previous: int) -> None:
+        self._host.schedule_compaction()
 
     def stop(self) -> None:
         """The backend is about to be closed."""

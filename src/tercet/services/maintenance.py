@@ -20,6 +20,7 @@ from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
 from tercet.services.awaitables import open_view, propose
+from tercet.services.compaction_hasher import CompactionHasher
 from tercet.services.headers import Headers
 from tercet.storage.interfaces import ReadView
 
@@ -33,6 +34,7 @@ class MaintenanceService:
 
     def __init__(self, replica: Replica, headers: Headers, *, version: str, timeout_seconds: float) -> None:
         self._replica = replica
+        self._compaction_hasher = CompactionHasher(replica)
         self._headers = headers
         self._version = version
         self._timeout_seconds = timeout_seconds
@@ -94,8 +96,10 @@ class MaintenanceService:
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
         """HashKV's answer without its header; revision 0 means the current one. Raises RequestError."""
-        at = self._replica.store.hash_revision(revision)
-        taken = await self._over_view(lambda view: _hash_at(view, at))
+        taken = await self._compaction_hasher.find(revision)
+        if taken is None:
+            at = self._replica.store.hash_revision(revision)
+            taken = await self._over_view(lambda view: _hash_at(view, at))
         return rpc_pb2.HashKVResponse(hash=taken.hash, compact_revision=taken.compact_revision, hash_revision=taken.revision)
 
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
