@@ -31,8 +31,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "wal_segment_name_not_synced",
         "storage/wal.py",
-        "        fs.rename(unfinished, path)\n        fs.sync_directory(directory)\n",
-        "        fs.rename(unfinished, path)\n",
+        "        fs.sync_directory(directory)\n    except StorageFailure:\n",
+        "    except StorageFailure:\n",
         "a power cut can remove a segment, with the records in it",
     ),
     Mutant(
