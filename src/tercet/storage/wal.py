@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Final
 
@@ -223,8 +223,11 @@ class WAL:
                 oldest = self._segments[0]
             self._fs.remove(oldest.path)  # a failure is not final: the next call tries again
             # One by one: if a removal survived a power cut and an earlier one did not, the log would have a gap.
-            with self._failure_is_final():
+            try:
                 self._fs.sync_directory(self.directory)
+            except StorageFailure as failure:
+                self._failure = failure
+                raise
             with self._lock:
                 self._segments.pop(0)
 
@@ -305,17 +308,12 @@ class WAL:
         self._raise_failure()
         number = self._newest.number + 1
         file = _reserve_segment(self._fs, self.directory, number, b"", self.segment_bytes)
-        with self._failure_is_final():
-            _name_segment(self._fs, self.directory, number, file)
-        return file
-
-    @contextmanager
-    def _failure_is_final(self) -> Iterator[None]:
         try:
-            yield
+            _name_segment(self._fs, self.directory, number, file)
         except StorageFailure as failure:
             self._failure = failure
             raise
+        return file
 
     def _open_segment(self, number: int) -> File:
         file = self._fs.open(segment_path(self.directory, number))
