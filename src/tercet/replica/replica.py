@@ -21,12 +21,12 @@ from functools import partial
 from typing import Any, Final
 
 from tercet import errors
-from tercet.errors import StatusError, strip_traceback
-from tercet.proto import rpc_pb2
+from tercet.errors import StatusError
 from tercet.raft import Raft, RawNode
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.ready import Ready
 from tercet.raft.types import NO_MEMBER, ConfChange, Message, MessageType, Snapshot
+from tercet.replica.alarm_proposals import AlarmProposals
 from tercet.replica.apply import APPLY_WORK, BATCH_ENTRIES, Applier, ApplyTimer
 from tercet.replica.host import ReplicaHost, Transport
 from tercet.replica.log_compaction import LogCompaction
@@ -82,11 +82,13 @@ class Replica(ReplicaStatus):
         proposals = Proposals(self._ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
         reads = Reads(self._ids, clock=clock, timeout_seconds=timeout)
         quota = Quota(state_machine.backend, options.quota_bytes)
-        applier = Applier(raft, state_machine, proposals, quota, host, raise_no_space=self.raise_no_space, timer=apply_timer)
+        alarms = AlarmProposals(self.propose, state_machine, raft.id, clock=clock, timeout_seconds=timeout)
+        applier = Applier(raft, state_machine, proposals, quota, host, raise_no_space=alarms.raise_no_space, timer=apply_timer)
         super().__init__(raft, state_machine, applier, proposals, reads, quota)
         self.is_stopped = False
         self.leader_changes_seen = 0
         self.leader_listeners: list[Callable[[int], None]] = []  # called with the id of a new leader, 0 when it is lost
+        self.alarm_proposals = alarms
         self._node = RawNode(raft)
         self._options = options
         self._log_store = log_store
@@ -98,8 +100,6 @@ class Replica(ReplicaStatus):
         self._apply_is_scheduled = False
         self._commit_broadcast_is_scheduled = False
         self._unsent_commit = 0  # the commit that the scheduled broadcast is for; a later one gets its own
-        self._alarms_proposed_at: dict[int, float] = {}  # by type
-        self._corruption_is_pending = False
         self._known_leader = int(NO_MEMBER)
         self._elected_at = self._lost_at = 0.0
         self.compaction = StoreCompaction(state_machine, applier, host)
@@ -166,34 +166,6 @@ class Replica(ReplicaStatus):
         self.raft.transfer_leadership(target)
         self._schedule_flush()
 
-    def raise_no_space(self) -> None:
-        """Propose the NOSPACE alarm, which then binds every member: this member has reached its quota."""
-        if not self.alarms.no_space:
-            self._raise_alarm(rpc_pb2.NOSPACE)
-
-    def raise_corrupt(self) -> None:
-        """Propose the CORRUPT alarm, and repeat that until it is applied: a record stored here has a wrong checksum."""
-        self._corruption_is_pending = not self.alarms.is_active(self.member_id, rpc_pb2.CORRUPT)
-        if self._corruption_is_pending:
-            self._raise_alarm(rpc_pb2.CORRUPT)
-
-    def _raise_alarm(self, kind: int) -> None:
-        if self._clock() - self._alarms_proposed_at.get(kind, float("-inf")) < self._options.request_timeout_seconds:
-            return
-        alarm = rpc_pb2.AlarmRequest(
-            action=rpc_pb2.AlarmRequest.ACTIVATE,
-            memberID=self.member_id,
-            alarm=kind,  # type: ignore[arg-type]
-        )
-        try:
-            self.propose("alarm", alarm.SerializeToString(), alarm, lambda outcome: None)
-        except (
-            StatusError
-        ) as error:  # too far behind, for example: the next request over the quota, or the next tick, tries again
-            strip_traceback(error)
-        else:
-            self._alarms_proposed_at[kind] = self._clock()
-
     # --- inputs from the host
 
     def step(self, message: Message) -> None:
@@ -212,8 +184,7 @@ class Replica(ReplicaStatus):
         """One heartbeat interval has passed."""
         self.raft.tick()
         self._reads.tick(self.raft)
-        if self._corruption_is_pending:
-            self.raise_corrupt()
+        self.alarm_proposals.tick()
         self._snapshots.close_stale()
         self._proposals.expire(
             leader_elected_at=self._elected_at,

@@ -222,7 +222,7 @@ class MemberServer:
         """Reads of the record fail. The alarm tells the other members, and the operator."""
         logger.error("found data corruption, raising the CORRUPT alarm", extra=fields(error=str(record)))
         if self._member is not None:
-            self._member.guard(self._member.replica.raise_corrupt)
+            self._member.guard(self._member.replica.alarm_proposals.raise_corrupt)
 
     async def _connect(
         self,

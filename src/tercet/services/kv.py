@@ -61,7 +61,7 @@ class KvService:
         try:
             request = _PutRequest.FromString(body)
             if not self._replica.quota.allows(put_cost(request)):
-                self._replica.raise_no_space()
+                self._replica.alarm_proposals.raise_no_space()
                 raise errors.NO_SPACE
             check_put(request)
             self._replica.propose("put", put_proposal(body, request), request, partial(self._written, call))
@@ -80,7 +80,7 @@ class KvService:
         try:
             request = parse_txn(body, self._txn_ops_max)
             if not self._replica.quota.allows(txn_cost(request)):
-                self._replica.raise_no_space()
+                self._replica.alarm_proposals.raise_no_space()
                 raise errors.NO_SPACE
             check_txn(request, self._txn_ops_max)
             if is_read_only(request):

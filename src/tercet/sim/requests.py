@@ -117,7 +117,7 @@ def _read_now(replica: Replica, operation: Operation, request: Any, done: Done, 
 def _write(replica: Replica, operation: Operation, request: Any, done: Done, slices: Slices) -> None:
     field, response_type = _FIELDS[type(request)]
     if not replica.quota.allows(request_cost(field, request)):
-        replica.raise_no_space()
+        replica.alarm_proposals.raise_no_space()
         raise errors.NO_SPACE
 
     def applied(outcome: Outcome) -> None:
