@@ -262,6 +262,13 @@ def test_a_stale_plan_is_not_executed(tmp_path: Path, monkeypatch: pytest.Monkey
     planned.apply(move_leadership)  # the order of the restarts is not part of the plan
     assert len(planned.executed) == 1
 
+    async def fail(_: Plan) -> bool:
+        planned.stop("node1")
+        return True
+
+    planned.apply(fail)  # a member that cannot start is active at one moment and activating at the next
+    assert [(step.host, step.title) for step in planned.executed[-1].steps if step.title == "start"] == [("node1", "start")]
+
 
 def test_an_unstarted_member_joins_the_running_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its data was lost, and it was removed and added by hand; its unit still says `new`."""

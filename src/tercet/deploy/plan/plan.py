@@ -59,8 +59,18 @@ class Plan:
 
     @property
     def changes(self) -> tuple[tuple[str, str, str, str], ...]:
-        """(phase, host, title, diff) of every step, independent of the order of restarts: equal for equal plans."""
-        rows = [(phase.title, step.host or "", step.title, step.diff) for phase in self.phases for step in phase.steps]
+        """(phase, host, title, diff) of every step: equal for plans that make the same changes.
+
+        Independent of the order of restarts, and of whether a member is started or restarted: the unit of a member
+        that cannot start (an expired certificate) is active at one moment and activating at the next.
+        """
+        rows = [
+            ("start", step.host or "", "start", "")
+            if phase.title in ("start", "restart")
+            else (phase.title, step.host or "", step.title, step.diff)
+            for phase in self.phases
+            for step in phase.steps
+        ]
         return tuple(sorted(rows))
 
     @property
