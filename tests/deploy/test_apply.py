@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -268,6 +269,21 @@ def test_a_stale_plan_is_not_executed(tmp_path: Path, monkeypatch: pytest.Monkey
 
     planned.apply(fail)  # a member that cannot start is active at one moment and activating at the next
     assert [(step.host, step.title) for step in planned.executed[-1].steps if step.title == "start"] == [("node1", "start")]
+
+
+def test_expired_certificates_do_not_make_the_plan_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for a new certificate names the time."""
+    planned = Planned(tmp_path, monkeypatch)
+    for path in planned.cluster.tls.directory.rglob("*.pem"):
+        path.unlink()
+    ensure_certificates(planned.cluster, now=datetime.now(UTC) - timedelta(days=400))
+
+    async def confirm(_: Plan) -> bool:
+        await asyncio.sleep(1)
+        return True
+
+    (done,) = [phase for phase in planned.apply(confirm).phases if phase.title == "certificates"]
+    assert "the time is" in done.steps[0].diff
 
 
 def test_an_unstarted_member_joins_the_running_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ once: a first start waits for the others, and starting cannot cost a majority. R
 one at a time (`rolling`).
 
 The plan that is displayed is the plan that is executed: it is made again under the locks of the hosts, and a difference is an
-error. Certificates that do not exist yet are created by its first phase and
-read by the steps that copy them.
+error. Certificates that do not exist yet are created by its first phase and read by the steps that copy them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
@@ -113,7 +113,8 @@ async def apply(
     """See `Deployment.apply`. hosts: those to change. locked: all reachable hosts, which are locked against other operators."""
     findings = await preflight(cluster, hosts)
     require_no_errors(one for one in findings if one.purpose is None)
-    draft = await make_draft(cluster, hosts, members, on_event)
+    now = datetime.now(UTC)  # one time for both drafts: the reasons for new certificates name it
+    draft = await make_draft(cluster, hosts, members, on_event, now=now)
     if draft.plan.is_empty:
         return draft.plan
     require_no_errors(one for one in findings if draft.prevents(one))
@@ -122,7 +123,7 @@ async def apply(
     if confirm is not None and not await confirm(shown):
         raise Declined
     async with locked_hosts(locked, unit=cluster.service.unit):
-        current = await make_draft(cluster, hosts, members, on_event)
+        current = await make_draft(cluster, hosts, members, on_event, now=now)
         if current.plan.changes != draft.plan.changes:
             raise StalePlan
         await execute(current.plan, on_event)
@@ -143,12 +144,14 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.host}: {finding.check}: {finding.text}; {finding.remedy}"
 
 
-async def make_draft(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Draft:
+async def make_draft(
+    cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent, *, now: datetime | None = None
+) -> Draft:
     """The steps that make the hosts match the cluster file; changes nothing on the hosts.
 
     Raises DeployError with the errors of all hosts, ConfigError for changes that apply does not support.
     """
-    certificates = inspect(cluster)
+    certificates = inspect(cluster, now=now)
     surveys = await _survey(cluster, hosts, certificates, on_event)
     for seen in surveys.values():
         check_continuity(cluster, seen.desired.host, seen.facts)
