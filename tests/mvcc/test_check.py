@@ -1,9 +1,11 @@
-"""What is refused at the door; the numbers are those of the reference of etcd's semantics."""
+"""What is refused before it is proposed; the numbers are those of the reference of etcd's semantics."""
 
 from __future__ import annotations
 
 import pytest
 from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tercet.errors import (
     DUPLICATE_KEY,
@@ -16,6 +18,8 @@ from tercet.errors import (
     RequestError,
 )
 from tercet.mvcc import (
+    Budget,
+    TxnCheck,
     check_delete,
     check_put,
     check_range,
@@ -27,6 +31,8 @@ from tercet.mvcc import (
 )
 from tercet.mvcc.check import STREAM_FILTERED, STREAM_SORTED
 from tercet.proto import rpc_pb2
+from tercet.replica.quota import KEY_OVERHEAD_BYTES, txn_cost
+from tests.mvcc import plain_check
 
 Range, Put, Delete, Txn, Op = (
     rpc_pb2.RangeRequest,
@@ -167,3 +173,65 @@ def test_what_kind_of_txn_it_is() -> None:
     assert not is_read_only(Txn(success=[nested(read)]))  # T12
     assert contains_put(Txn(failure=[nested(put(b"k"))]))
     assert not contains_put(Txn(success=[delete(b"k"), nested(read)]))
+
+
+# The checks in slices, compared with the plain ones.
+
+keys = st.sampled_from([b"a", b"b", b"c", b""])
+ends = st.sampled_from([b"", b"b", b"c", b"\0"])
+leaves = st.one_of(
+    st.builds(lambda key, value: Op(request_put=Put(key=key, value=value)), keys, st.binary(max_size=3)),
+    st.builds(lambda key, end: Op(request_delete_range=Delete(key=key, range_end=end)), keys, ends),
+    st.builds(lambda key, order: Op(request_range=Range(key=key, sort_order=order)), keys, st.sampled_from([0, 1, 9])),
+    st.builds(lambda key: Op(request_put=Put(key=key)), st.binary(min_size=1, max_size=2)),
+    st.just(Op()),
+)
+txns = st.recursive(
+    leaves,
+    lambda ops: st.builds(
+        lambda compares, success, failure: nested_txn(compares, success, failure),
+        st.lists(keys, max_size=1),
+        st.lists(ops, max_size=4),
+        st.lists(ops, max_size=3),
+    ),
+    max_leaves=20,
+)
+
+
+def nested_txn(compares: list[bytes], success: list[rpc_pb2.RequestOp], failure: list[rpc_pb2.RequestOp]) -> rpc_pb2.RequestOp:
+    txn = Txn(compare=[rpc_pb2.Compare(key=key) for key in compares], success=success, failure=failure)
+    return Op(request_txn=txn)
+
+
+@given(st.lists(txns, max_size=5), st.lists(txns, max_size=3), st.integers(1, 8), st.sampled_from([1, 7, 1000]))
+def test_the_checks_in_slices_find_what_the_plain_ones_do(
+    success: list[rpc_pb2.RequestOp], failure: list[rpc_pb2.RequestOp], max_ops: int, work: int
+) -> None:
+    request = Txn(success=success, failure=failure)
+    expected = None
+    try:
+        plain_check.check_txn(request, max_ops)
+    except RequestError as error:
+        expected = error
+    check = TxnCheck(request, max_ops, put_cost=KEY_OVERHEAD_BYTES)
+    while check.step(Budget(work)):
+        pass
+    assert check.fault is expected
+    assert check.cost == txn_cost(request)
+
+
+def test_a_large_nested_txn_is_checked_in_bounded_slices() -> None:
+    request = Txn()
+    for level in range(40):
+        puts = [Op(request_put=Put(key=b"%d/%d" % (level, number))) for number in range(100)]
+        request = Txn(success=[Op(request_txn=request), Op(request_delete_range=Delete(key=b"x", range_end=b"y")), *puts])
+    check = TxnCheck(request, 128 * 40, put_cost=0)
+    slices = 1
+    while True:
+        budget = Budget(500)
+        if not check.step(budget):
+            break
+        assert budget.left > -600
+        slices += 1
+    assert check.fault is None
+    assert slices > 40 * 100 * 4 // 500

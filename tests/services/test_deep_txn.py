@@ -59,9 +59,10 @@ def test_a_deep_txn_is_encoded_without_what_was_not_understood() -> None:
     """Unknown fields could stop the etcd members of a cluster that apply the entry."""
     inner = rpc_pb2.TxnRequest.FromString(put(b"x").SerializeToString() + b"\x78\x01")
     compare = rpc_pb2.Compare(key=b"a", target=rpc_pb2.Compare.VALUE, value=b"b")
-    body = paste_field(1, compare.SerializeToString()) + nested(100, inner) + b"\x78\x01"
-    clean = paste_field(1, compare.SerializeToString()) + nested(100, put(b"x"))
-    assert encode_txn(parse_txn(body, OPS_MAX)) == clean
+    for depth in (0, 1, 15, 31, 33, 45, 49, 50, 51, 66, 100):
+        body = paste_field(1, compare.SerializeToString()) + nested(depth, inner) + b"\x78\x01"
+        clean = paste_field(1, compare.SerializeToString()) + nested(depth, put(b"x"))
+        assert encode_txn(parse_txn(body, OPS_MAX)) == clean, depth
 
 
 def test_bytes_that_are_no_txn_are_refused() -> None:

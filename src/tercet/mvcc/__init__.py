@@ -9,7 +9,6 @@ from tercet.mvcc.check import (
     check_put,
     check_range,
     check_range_stream,
-    check_txn,
     contains_put,
     is_read_only,
     is_serializable,
@@ -19,6 +18,7 @@ from tercet.mvcc.events import Event
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Store
+from tercet.mvcc.txn_check import TxnCheck, check_txn
 from tercet.mvcc.work import Answer, Apply, Budget, Steps, whole_answer, whole_apply
 from tercet.mvcc.write_txn import Leases
 
@@ -34,6 +34,7 @@ __all__ = [
     "Loaded",
     "Steps",
     "Store",
+    "TxnCheck",
     "check_delete",
     "check_put",
     "check_range",

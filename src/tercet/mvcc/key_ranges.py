@@ -14,12 +14,19 @@ class KeyRanges:
         self._starts: list[bytes] = []
         self._ends: list[bytes | None] = []
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
     def __contains__(self, key: bytes) -> bool:
         position = bisect_right(self._starts, key) - 1
         if position < 0:
             return False
         end = self._ends[position]
         return end is None or key < end
+
+    def update(self, other: KeyRanges) -> None:
+        for start, end in zip(other._starts, other._ends, strict=True):
+            self.add(start, end)
 
     def add(self, start: bytes, end: bytes | None) -> None:
         """An empty range adds nothing."""

@@ -13,7 +13,7 @@ from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Backend
 
 DEFAULT_BYTES: Final = 2 * 1024**3
-_KEY_OVERHEAD_BYTES: Final = 256
+KEY_OVERHEAD_BYTES: Final = 256
 _LEASE_BYTES: Final = 64
 
 
@@ -36,7 +36,7 @@ def request_cost(field: str, message: Any) -> int:
 
 
 def put_cost(request: rpc_pb2.PutRequest) -> int:
-    return _KEY_OVERHEAD_BYTES + len(request.key) + len(request.value)
+    return KEY_OVERHEAD_BYTES + len(request.key) + len(request.value)
 
 
 def lease_cost(request: rpc_pb2.LeaseGrantRequest) -> int:

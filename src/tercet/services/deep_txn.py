@@ -6,13 +6,16 @@ level takes one operation.
 
 from __future__ import annotations
 
+from typing import Final
+
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from tercet.errors import TOO_MANY_OPS
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field
-from tercet.replica.nested_requests import parse_deep
-from tercet.replica.requests import canonical_encoding
+from tercet.replica.nested_requests import discard_unknown, parse_deep
+
+_LEVELS: Final = 8  # of txns between two attempts of the library: a failed one costs as much as one that succeeds
 
 
 def parse_txn(body: bytes, ops_max: int) -> rpc_pb2.TxnRequest:
@@ -29,9 +32,10 @@ def parse_txn(body: bytes, ops_max: int) -> rpc_pb2.TxnRequest:
 def encode_txn(request: rpc_pb2.TxnRequest) -> bytes:
     """`canonical_encoding` at any depth that `parse_txn` allows."""
     try:
-        return canonical_encoding(request)
+        discard_unknown(request)
+        return request.SerializeToString()
     except EncodeError:
-        return _encode(request)
+        return _encode(request, 1)
 
 
 def _check_depth(request: rpc_pb2.TxnRequest, depth_max: int) -> None:
@@ -49,19 +53,23 @@ def _check_depth(request: rpc_pb2.TxnRequest, depth_max: int) -> None:
     raise TOO_MANY_OPS
 
 
-def _encode(request: rpc_pb2.TxnRequest) -> bytes:
+def _encode(request: rpc_pb2.TxnRequest, level: int) -> bytes:
+    if level % _LEVELS == 0:
+        try:
+            return request.SerializeToString()
+        except EncodeError:
+            pass  # still too deep
     parts = [paste_field(1, _encode_flat(compare)) for compare in request.compare]
-    parts += [paste_field(2, _encode_op(op)) for op in request.success]
-    parts += [paste_field(3, _encode_op(op)) for op in request.failure]
+    parts += [paste_field(2, _encode_op(op, level)) for op in request.success]
+    parts += [paste_field(3, _encode_op(op, level)) for op in request.failure]
     return b"".join(parts)
 
 
-def _encode_op(op: rpc_pb2.RequestOp) -> bytes:
+def _encode_op(op: rpc_pb2.RequestOp, level: int) -> bytes:
     if op.WhichOneof("request") == "request_txn":
-        return paste_field(4, _encode(op.request_txn))
+        return paste_field(4, _encode(op.request_txn, level + 1))
     return _encode_flat(op)
 
 
 def _encode_flat(message: Message) -> bytes:
-    message.DiscardUnknownFields()
     return message.SerializeToString()

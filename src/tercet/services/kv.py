@@ -16,18 +16,18 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import CorruptRecord, InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
-from tercet.mvcc import Answer
-from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only, is_serializable
+from tercet.mvcc import Answer, Steps, TxnCheck
+from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, is_read_only, is_serializable
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
-from tercet.replica.quota import put_cost, txn_cost
+from tercet.replica.quota import KEY_OVERHEAD_BYTES, put_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding, put_proposal
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
 from tercet.services.awaitables import read_index
 from tercet.services.deep_txn import encode_txn, parse_txn
 from tercet.services.headers import Headers
-from tercet.services.scheduler import Scheduler
+from tercet.services.scheduler import Done, Scheduler
 
 _PutRequest: Final = rpc_pb2.PutRequest
 _RangeRequest: Final = rpc_pb2.RangeRequest
@@ -79,10 +79,23 @@ class KvService:
     def txn(self, call: UnaryCall, body: bytes) -> None:
         try:
             request = parse_txn(body, self._txn_ops_max)
-            if not self._replica.quota.allows(txn_cost(request)):
+            check = TxnCheck(request, self._txn_ops_max, put_cost=KEY_OVERHEAD_BYTES)
+            if self._scheduler.begin(check):
+                self._checked_txn(call, request, check, None)
+            else:
+                self._schedule(call, check, partial(self._checked_txn, call, request, check))
+        except (DecodeError, RequestError) as error:
+            refuse(call, error)
+
+    def _checked_txn(self, call: UnaryCall, request: rpc_pb2.TxnRequest, check: TxnCheck, error: Exception | None) -> None:
+        try:
+            if error is not None:
+                raise error
+            if not self._replica.quota.allows(check.cost):
                 self._replica.alarm_proposals.raise_no_space()
                 raise errors.NO_SPACE
-            check_txn(request, self._txn_ops_max)
+            if check.fault is not None:
+                raise check.fault
             if is_read_only(request):
                 if is_serializable(request):
                     self._read_txn(call, request, None)
@@ -90,8 +103,8 @@ class KvService:
                     self._replica.read(partial(self._read_txn, call, request))
             else:
                 self._replica.propose("txn", encode_txn(request), request, partial(self._written, call))
-        except (DecodeError, RequestError, Unavailable) as error:
-            refuse(call, error)
+        except (RequestError, Unavailable) as refusal:
+            refuse(call, refusal)
 
     def compact(self, call: UnaryCall, body: bytes) -> None:
         try:
@@ -165,7 +178,11 @@ class KvService:
         if self._scheduler.try_now(answer):
             call.reply_parts([header, *answer.parts])
             return
-        job = self._scheduler.start(answer, self._replica.store, partial(_finish, call, header, answer))
+        self._schedule(call, answer, partial(_finish, call, header, answer))
+
+    def _schedule(self, call: UnaryCall, steps: Steps, then: Done) -> None:
+        """Take the steps in later turns, unless the call ends before."""
+        job = self._scheduler.start(steps, self._replica.store, then)
         if job is not None:
             call.on_cancel = partial(self._scheduler.cancel, job)
 

@@ -69,6 +69,15 @@ class Scheduler:
             self._left = budget.left
             self._schedule()
 
+    def begin(self, steps: Steps) -> bool:
+        """Take one slice, whatever waits: for what is done in it almost always. Returns whether the steps are done."""
+        budget = self._budget
+        budget.left = SLICE_WORK
+        more = steps.step(budget)
+        self._left -= SLICE_WORK - budget.left
+        self._schedule()
+        return not more
+
     def start(self, steps: Steps, store: Store, then: Done) -> Job | None:
         """Do the rest in later turns. None: too many wait already, and `then` has been called.
 
