@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
-from tercet.storage.lmdb_commit import SLICE_OPERATIONS
+from tercet.storage.lmdb_commit import DISCARD_OPERATIONS, SLICE_OPERATIONS
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
 from tercet.storage.lmdb_views import VIEWS_MAX
 from tests.support.waiting import scaled, settled, until
@@ -200,6 +201,26 @@ def test_a_large_commit_is_flushed_in_slices(tmp_path: Path) -> None:
             turns += 1
         assert turns >= 4
         assert backend.get(Bucket.META, b"turns") == b"%d" % (turns - 1)
+        backend.close()
+
+    run(test)
+
+
+def test_a_large_buffer_is_freed_in_slices(tmp_path: Path) -> None:
+    async def test() -> None:
+        backend = make(tmp_path)
+        for number in range(3 * DISCARD_OPERATIONS):
+            backend.put(Bucket.KEY, key(number), b"v")
+        buffer = backend._active
+        backend.applied(1, 1)
+        await committed(backend)
+        lefts = [len(buffer[Bucket.KEY])]
+        while lefts[-1] > DISCARD_OPERATIONS:
+            await asyncio.sleep(0)
+            lefts.append(len(buffer[Bucket.KEY]))
+        assert len(lefts) > 1
+        assert max(before - after for before, after in pairwise(lefts)) <= DISCARD_OPERATIONS
+        assert backend.get(Bucket.KEY, key(5)) == b"v"
         backend.close()
 
     run(test)

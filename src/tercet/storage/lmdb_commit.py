@@ -25,9 +25,10 @@ from tercet.storage.callbacks import Callback, Callbacks
 from tercet.storage.lmdb_defragmentation import Defragmenter
 from tercet.storage.lmdb_file import Changes, LmdbFile, generation_path, promote
 from tercet.storage.lmdb_writer import LmdbWriter
-from tercet.storage.write_buffer import merge_into, slices
+from tercet.storage.write_buffer import Buffer, merge_into, slices
 
 SLICE_OPERATIONS: Final = 2500  # flushed in one turn of the loop: under a millisecond
+DISCARD_OPERATIONS: Final = 10_000  # freed in one turn
 
 Point = tuple[int, int]
 """Index and term of the last entry applied."""
@@ -233,7 +234,9 @@ class CommitScheduler:
         self.durable, self.sizes = commit.point, commit.sizes
         old = self._content.file
         self._on_commit(perf_counter() - commit.started)
+        sealed = self._content.sealed
         self._content.committed(commit.file)
+        self._discard(sealed)
         self._callbacks.schedule(commit.waiters)
         if commit.file is not old:
             self._retire(old)
@@ -246,6 +249,17 @@ class CommitScheduler:
             self._timer = self._loop.call_later(self._batch_seconds, self.request)
 
     # --- helpers
+
+    def _discard(self, buffer: Buffer) -> None:
+        """Free a large buffer in slices: a million values at once take 0.1 s of a turn."""
+        if self._loop is None:
+            return
+        for changes in buffer.values():
+            if len(changes) > DISCARD_OPERATIONS:
+                for _ in range(DISCARD_OPERATIONS):
+                    changes.popitem()
+                self._loop.call_soon(self._discard, buffer)
+                return
 
     def _next_path(self) -> str:
         return generation_path(self._directory, self._generation + 1)
