@@ -199,7 +199,7 @@ class SimulatedBackend:
         self._commit_wanted = False
         waiting, self._waiting = self._waiting, []
         if self._point == self._durable and not self._closed:
-            self._run(waiting)
+            _run(waiting, self._schedule)
             return
         self._sealed, self._closed = self._closed, {}
         self._sealed_point, self._sealed_waiting = self._point, waiting
@@ -216,7 +216,7 @@ class SimulatedBackend:
             self._on_failure(failure)
             return
         waiting = self._make_durable()
-        self._run(waiting)
+        _run(waiting, self._schedule)
         if self._commit_wanted:
             self._commit_if_wanted()
 
@@ -224,7 +224,7 @@ class SimulatedBackend:
         """Wait for the commit in progress."""
         if self._sealed_waiting is not None:
             self._disk.before_sync()
-            self._run(self._make_durable())
+            _run(self._make_durable(), self._schedule)
 
     def _make_durable(self) -> list[Then]:
         waiting, self._sealed_waiting = self._sealed_waiting or [], None
@@ -235,10 +235,6 @@ class SimulatedBackend:
         for key, number in zip(_META_KEYS, self._durable, strict=True):
             meta[key] = number.to_bytes(8, "big")
         return waiting
-
-    def _run(self, waiting: Iterable[Then]) -> None:
-        for then in waiting:
-            self._schedule(0, then)
 
     # --- snapshots
 
@@ -263,17 +259,16 @@ class SimulatedBackend:
         self._closed.clear()
         self._point = self._sealed_point = staged.point
         self._bytes = _size(self._tables)
-        self._run(self._make_durable())
+        _run(self._make_durable(), self._schedule)
         waiting, self._waiting = self._waiting, []
-        self._run(waiting)
+        _run(waiting, self._schedule)
         self._disk.before_sync()  # and after it
         return self._point
 
     def size(self) -> int:
         return self._bytes
 
-    def size_in_use(self) -> int:
-        return self._bytes
+    size_in_use = size
 
     def close(self) -> None:
         if not self._open:
@@ -302,3 +297,8 @@ def _no_schedule(delay: int, then: Then) -> None:
 
 def _no_failure(failure: StorageFailure) -> None:
     raise failure
+
+
+def _run(waiting: Iterable[Then], schedule: Schedule) -> None:
+    for then in waiting:
+        schedule(0, then)

@@ -84,6 +84,14 @@ class Disk:
             self.has_failed = True
             raise StorageFailure(text)
 
+    def cut_power_soon(self) -> None:
+        """The power fails at one of the next syncs."""
+        self.syncs_left = self._random.randrange(6)
+
+    def fill_up(self) -> None:
+        """Leave a few kilobytes."""
+        self.fill(self._random.choice((0, 1000, 20_000)))
+
     def fill(self, space_left: int) -> None:
         """Leave so many bytes."""
         self.files.space_left = space_left

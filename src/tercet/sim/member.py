@@ -6,11 +6,11 @@ transport.py   its messages and snapshots
 disk.py        its file system
 log_store.py   its write-ahead log
 recovery.py    from the disk to a running raft
+operator.py    what an operator asks of it
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Final
@@ -18,11 +18,8 @@ from typing import Final
 from tercet import errors
 from tercet.errors import StatusError, StorageFailure, require
 from tercet.raft import Raft
-from tercet.raft.types import ConfChangeType, ConfChangeV2
-from tercet.replica.membership import Member
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StateMachine
-from tercet.sim import operator
 from tercet.sim.acknowledgements import Durable
 from tercet.sim.backend import SimulatedBackend
 from tercet.sim.clock import MILLISECOND
@@ -34,6 +31,7 @@ from tercet.sim.history import Operation
 from tercet.sim.joint import JointChanges
 from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
+from tercet.sim.operator import Operator
 from tercet.sim.process import Process
 from tercet.sim.recovery import LOG_DIRECTORY, recover
 from tercet.sim.requests import Done, submit
@@ -56,11 +54,12 @@ class SimulatedMember:
         self._random = random
         self._environment = environment
         self._slices = Slices(self.process, random)
-        self._disk = Disk(random, environment.faults)
-        self.backend = self.make_backend(self._disk)
+        self.disk = Disk(random, environment.faults)
+        self.backend = self.make_backend(self.disk)
         self._log_store: SimulatedLogStore | None = None
         self._transport: SimulatedTransport | None = None
         self._waiters: list[Done] = []  # clients of this incarnation
+        self.operator = Operator(lambda: self.replica, self.process, partial(environment.trace, member_id))
 
     @property
     def is_up(self) -> bool:
@@ -73,24 +72,24 @@ class SimulatedMember:
         if self.is_removed or self.is_up:
             return
         if self._environment.faults().crash and self._random.random() < 0.1:
-            self._disk.syncs_left = self._random.randrange(4)
+            self.disk.syncs_left = self._random.randrange(4)
         try:
-            wal, raft = recover(self.id, self._disk, self.backend, self._random, self._environment)
-            require(self._disk.rotten is None, "a flipped bit of the log is not detected", self._disk.rotten)
+            wal, raft = recover(self.id, self.disk, self.backend, self._random, self._environment)
+            require(self.disk.rotten is None, "a flipped bit of the log is not detected", self.disk.rotten)
             state_machine = StateMachine(self.backend)
         except (PowerCut, StorageFailure) as failure:
             self._start_failed(failure)
             return
-        self._disk.syncs_left = None
+        self.disk.syncs_left = None
         self.process.start()
         self._run(wal, raft, state_machine)
         self._environment.after_event(self.id)
 
     def _start_failed(self, failure: PowerCut | StorageFailure) -> None:
-        if isinstance(failure, StorageFailure) and not self._disk.has_failed:
+        if isinstance(failure, StorageFailure) and not self.disk.has_failed:
             raise failure
         self._environment.trace(self.id, f"fails to start: {str(failure) or 'power cut'}")
-        self._disk.crash()
+        self.disk.crash()
         self.backend.crash()
 
     def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
@@ -116,7 +115,7 @@ class SimulatedMember:
         return SimulatedBackend(disk, self._random)
 
     def make_log_store(self, wal: WAL, durable: Durable) -> SimulatedLogStore:
-        return SimulatedLogStore(wal, durable, self._disk, self._random, self.process.schedule, on_failure=self._fail)
+        return SimulatedLogStore(wal, durable, self.disk, self._random, self.process.schedule, on_failure=self._fail)
 
     def make_replica(
         self,
@@ -138,9 +137,9 @@ class SimulatedMember:
             return
         self._environment.trace(self.id, "crashes")
         self._end_process()
-        self._disk.crash()
-        if self._random.random() < self._environment.faults().bit_rot and self._disk.rotten is None:
-            self._disk.rot(LOG_DIRECTORY)
+        self.disk.crash()
+        if self._random.random() < self._environment.faults().bit_rot and self.disk.rotten is None:
+            self.disk.rot(LOG_DIRECTORY)
 
     def kill(self) -> None:
         """End the process: memory is lost, the page cache is not."""
@@ -186,20 +185,9 @@ class SimulatedMember:
             self._environment.trace(self.id, "is resumed")
             self.process.resume()
 
-    def cut_power_soon(self) -> None:
-        """The power fails at one of the next syncs."""
-        self._disk.syncs_left = self._random.randrange(6)
-
-    def fill_disk(self) -> None:
-        """Leave a few kilobytes of the disk."""
-        self._disk.fill(self._random.choice((0, 1000, 20_000)))
-
-    def repair_disk(self) -> None:
-        self._disk.repair()
-
     def _fail(self, failure: PowerCut | StorageFailure) -> None:
         """The disk failed. Without an injected fault it is a bug."""
-        if isinstance(failure, StorageFailure) and not self._disk.has_failed:
+        if isinstance(failure, StorageFailure) and not self.disk.has_failed:
             raise failure
         self._environment.trace(self.id, f"stops: {str(failure) or 'power cut'}")
         if isinstance(failure, PowerCut):
@@ -226,7 +214,7 @@ class SimulatedMember:
         if self._environment.faults() is not NONE:
             self._environment.network.cut_off(member_id)
 
-    # --- requests of clients and operators
+    # --- requests of clients
 
     def request(self, operation: Operation, done: Done) -> bool:
         """A client's request. False: refused before anything was done, and `done` is not called."""
@@ -249,34 +237,6 @@ class SimulatedMember:
         self._waiters.append(reply)
         self.process.schedule(0, begin)
         return True
-
-    def reclaim_space(self) -> None:
-        """Compact, and disarm the alarms if there is room again."""
-        self._schedule(operator.reclaim_space)
-
-    def transfer_leadership(self, target: int) -> None:
-        self._schedule(lambda replica: replica.transfer_leadership(target))
-
-    def compact(self, keep: int) -> None:
-        """Propose to compact all revisions but the newest `keep`."""
-        self._schedule(lambda replica: operator.compact(replica, keep))
-
-    def change_membership(self, kind: ConfChangeType, member: Member, *, is_promote: bool = False) -> None:
-        """Propose a change of membership."""
-        trace = partial(self._environment.trace, self.id)
-        self._schedule(lambda replica: operator.change_membership(replica, kind, member, is_promote=is_promote, trace=trace))
-
-    def propose_joint_change(self, change: ConfChangeV2) -> None:
-        self._environment.trace(self.id, f"proposes {change}")
-        self._schedule(lambda replica: operator.propose_joint_change(replica, change))
-
-    def _schedule(self, action: Callable[[Replica], None]) -> None:
-        def run() -> None:
-            assert self.replica is not None
-            action(self.replica)
-
-        if self.is_up:
-            self.process.schedule(0, run)
 
     # --- network
 

@@ -52,7 +52,7 @@ class Nemesis:
         self._network.mend()
         for member in self._members:
             member.resume()
-            member.repair_disk()
+            member.disk.repair()
             if not member.is_up:
                 member.start()
 
@@ -101,7 +101,7 @@ class Nemesis:
         if not member.is_up:
             if self._happens(faults.restart):
                 if self._happens(0.5):
-                    member.repair_disk()
+                    member.disk.repair()
                 member.start()
         elif member.process.is_paused:
             if self._happens(faults.resume):
@@ -113,37 +113,37 @@ class Nemesis:
         elif self._happens(faults.pause):
             member.pause()
         elif self._happens(faults.transfer):
-            member.transfer_leadership(self._random.choice(self._members).id)
+            member.operator.transfer_leadership(self._random.choice(self._members).id)
         elif self._happens(faults.compact):
-            member.compact(self._random.randrange(10))
+            member.operator.compact(self._random.randrange(10))
         elif self._happens(faults.power_cut):
-            member.cut_power_soon()
+            member.disk.cut_power_soon()
         elif self._happens(faults.disk_full):
-            member.fill_disk()
+            member.disk.fill_up()
         elif self._happens(_RECLAIM_CHANCE):
-            member.reclaim_space()
+            member.operator.reclaim_space()
 
-    def _reconfigure(self, operator: SimulatedMember) -> None:
+    def _reconfigure(self, asked: SimulatedMember) -> None:
         """Propose a change that makes sense by what this member knows, which may be out of date."""
-        if operator.replica is None:
+        if asked.replica is None:
             return
         random = self._random
         if self._joint_changes:
-            change = draw_joint_change(random, operator.replica.raft.conf_state, self._new_ids())
+            change = draw_joint_change(random, asked.replica.raft.conf_state, self._new_ids())
             if change is not None:
-                operator.propose_joint_change(change)
+                asked.operator.propose_joint_change(change)
             return
-        members = operator.replica.membership.sorted()
+        members = asked.replica.membership.sorted()
         learners = [member for member in members if member.is_learner]
         if learners and random.random() < 0.6:
-            operator.change_membership(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
+            asked.operator.change_membership(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
         elif len(members) < 3 or (len(members) < MEMBERS_MAX and random.random() < 0.5):
             self._newest_id += 1
             kind = random.choice((ConfChangeType.ADD_NODE, ConfChangeType.ADD_LEARNER_NODE))
             added = Member(self._newest_id, (f"http://{self._newest_id}:2380",), is_learner=kind != ConfChangeType.ADD_NODE)
-            operator.change_membership(kind, added)
+            asked.operator.change_membership(kind, added)
         else:
-            operator.change_membership(ConfChangeType.REMOVE_NODE, random.choice(members))
+            asked.operator.change_membership(ConfChangeType.REMOVE_NODE, random.choice(members))
 
     def _new_ids(self) -> list[int]:
         """Ids for members to add, unless there are many members already."""

@@ -11,11 +11,55 @@ from tercet.raft.types import ConfChange, ConfChangeType, ConfChangeV2
 from tercet.replica.membership import Member, change_context
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
+from tercet.sim.process import Process
 
 _ROOM_BYTES: Final = 4000
 
 
-def compact(replica: Replica, keep: int) -> None:
+class Operator:
+    """Requests to one member, each an event of its process; dropped while the member is down."""
+
+    def __init__(self, replica: Callable[[], Replica | None], process: Process, trace: Callable[[str], None]) -> None:
+        self._replica = replica
+        self._process = process
+        self._trace = trace
+
+    def transfer_leadership(self, target: int) -> None:
+        self._schedule(lambda replica: replica.transfer_leadership(target))
+
+    def compact(self, keep: int) -> None:
+        """Propose to compact all revisions but the newest `keep`."""
+        self._schedule(lambda replica: _compact(replica, keep))
+
+    def reclaim_space(self) -> None:
+        """Compact everything, and disarm every NOSPACE alarm once there is room."""
+        self._schedule(_reclaim_space)
+
+    def propose_joint_change(self, change: ConfChangeV2) -> None:
+        """Propose a change that no operator of etcd can make."""
+        self._trace(f"proposes {change}")
+
+        def propose(replica: Replica) -> None:
+            replica.raft.propose_conf_change(change)
+            replica.flush()
+
+        self._schedule(propose)
+
+    def change_membership(self, kind: ConfChangeType, member: Member, *, is_promote: bool = False) -> None:
+        """Propose to add, promote or remove `member`."""
+        self._schedule(lambda replica: _change_membership(replica, kind, member, is_promote=is_promote, trace=self._trace))
+
+    def _schedule(self, action: Callable[[Replica], None]) -> None:
+        def run() -> None:
+            replica = self._replica()
+            assert replica is not None
+            action(replica)
+
+        if self._replica() is not None:
+            self._process.schedule(0, run)
+
+
+def _compact(replica: Replica, keep: int) -> None:
     """Propose to compact all revisions but the newest `keep`."""
     revision = replica.revision - keep
     if revision > 0:
@@ -23,11 +67,11 @@ def compact(replica: Replica, keep: int) -> None:
         replica.propose("compaction", request.SerializeToString(), request, lambda outcome: None)
 
 
-def reclaim_space(replica: Replica) -> None:
+def _reclaim_space(replica: Replica) -> None:
     """Compact everything, and disarm every NOSPACE alarm once there is room."""
     alarms = replica.alarms.active()
     if alarms:
-        compact(replica, 0)
+        _compact(replica, 0)
         if replica.quota.allows(_ROOM_BYTES):
             for alarm in alarms:
                 request = rpc_pb2.AlarmRequest(
@@ -36,13 +80,7 @@ def reclaim_space(replica: Replica) -> None:
                 replica.propose("alarm", request.SerializeToString(), request, lambda outcome: None)
 
 
-def propose_joint_change(replica: Replica, change: ConfChangeV2) -> None:
-    """Propose a change that no operator of etcd can make."""
-    replica.raft.propose_conf_change(change)
-    replica.flush()
-
-
-def change_membership(
+def _change_membership(
     replica: Replica, kind: ConfChangeType, member: Member, *, is_promote: bool, trace: Callable[[str], None]
 ) -> None:
     """Propose to add, promote or remove `member`."""
