@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tercet.bench.arena import Running, System, etcd_system, running, tercet_system, with_log_tail
-from tercet.bench.hostile_requests import DELETE_PATH, Row, big_puts, filling, rows
+from tercet.bench.hostile_requests import DELETE_PATH, FEW_KEYS, Row, big_puts, filling, rows
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.put_probe import PutProbe
 from tercet.bench.report import markdown_table, wide_console
@@ -80,7 +80,7 @@ async def _fill(up: Running, keys: int) -> int:
     channels = await open_channels([up.leader], 1, None)
     try:
         for path, bodies in (
-            (TXN_PATH, [*filling(2000, b"few/"), *filling(keys, b"k/"), *filling(keys, b"dead/")]),
+            (TXN_PATH, [*filling(FEW_KEYS, b"few/"), *filling(keys, b"k/"), *filling(keys, b"dead/")]),
             (PUT_PATH, big_puts()),
         ):
             loaded = await Load(path, iter(bodies), Extent()).run(channels, _BATCHES_IN_FLIGHT)
