@@ -82,6 +82,7 @@ class FaultyFile:
         return getattr(self._file, name)
 
 
+@uses_fakes
 @pytest.mark.parametrize("number", ERRORS)
 @pytest.mark.parametrize("call", ["write", "fdatasync", "reserve", "rename", "fsync directory"])
 def test_an_error_of_the_log_is_one_failure_and_final(tmp_path: Path, call: str, number: int) -> None:
@@ -121,6 +122,7 @@ def test_an_error_of_the_log_is_one_failure_and_final(tmp_path: Path, call: str,
     assert [entry.index for entry in found.entries][: len(acknowledged)] == acknowledged
 
 
+@uses_fakes
 def test_a_segment_that_cannot_be_removed_is_tried_again_first(tmp_path: Path) -> None:
     """If the next one were removed instead, the numbers would have a gap, and the log could not be opened."""
     directory = str(tmp_path / "wal")
