@@ -145,7 +145,7 @@ def _not_restarted(name: str, *why: str) -> HostError:
     return HostError(
         name,
         "restart",
-        f"not restarted: {'; '.join(why)}. A member is restarted only while the others are healthy, to keep the majority",
+        f"not restarted: {'; '.join(why)}. A member is restarted only while a majority commits without it",
         remedy="`tercet deploy apply` starts members that are down; `tercet deploy logs` shows why a member is unhealthy",
     )
 
