@@ -138,13 +138,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a leader counts what a follower acknowledged in an earlier term and may have truncated since",
     ),
     Mutant(
-        "follower_commits_beyond_what_matches",
-        "raft/follower.py",
-        "raft.commit_to(min(message.commit, last_new))",
-        "raft.commit_to(min(message.commit, log.last_index))",
-        "a follower commits entries of its own that the leader never had",
-    ),
-    Mutant(
         "heartbeat_commit_not_limited_by_match",
         "raft/replication.py",
         "commit = min(progress.match, raft.commit_index)",
@@ -303,6 +296,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if not self.acknowledged.get(member, 0) < echoed <= self._round_sent:",
         "if not self.acknowledged.get(member, 0) < echoed:",
         "a context of an earlier leadership confirms a round that this leader has not sent",
+        equivalent="a member leads once in a term, and responses of another term are dropped: every context echoed was sent",
     ),
     Mutant(
         "echo_counts_for_every_round",

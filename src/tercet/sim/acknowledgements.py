@@ -6,8 +6,8 @@ leaves a member:
 - the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage).
 And at any time:
 - a member in the term of its last acknowledgement still has what it acknowledged;
-- a leader was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of a joint
-  configuration;
+- a leader is a voter, was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of
+  a joint configuration;
 - a leader's `match` of a follower is no higher than what that follower acknowledged in the leader's term;
 - a read index is not below what was committed anywhere when the read began (thesis §6.4).
 """
@@ -100,6 +100,10 @@ class Acknowledgements:
         if raft.role is Role.LEADER:
             self._check_matches(raft)
             self._check_quorum(raft)
+        else:
+            # The commit index that a deposed leader has noted for a read may be too old when it leads again.
+            waiting = len(raft.read_only) + len(raft.postponed_reads)
+            require(not waiting, "reads of an earlier leadership are kept", raft.id, raft.term, waiting)
 
     def _check_quorum(self, raft: Raft) -> None:
         """An entry may be committed, and the change in it applied, in one event: a quorum of either configuration will do."""
@@ -107,6 +111,8 @@ class Acknowledgements:
         self._commits[raft.id] = (raft.term, raft.commit_index, raft.conf_state)
         if term != raft.term:
             voters = {member for (member, of), candidate in self._votes.items() if (of, candidate) == (raft.term, raft.id)}
+            is_voter = any(raft.id in (*conf.voters, *conf.voters_outgoing) for conf in (raft.conf_state, before))
+            require(is_voter, "a learner or a removed member was elected", raft.id, raft.term, raft.conf_state)
             elected = any(_is_quorum(conf, voters | {raft.id}) for conf in (raft.conf_state, before))
             require(elected, "a leader without a quorum of votes", raft.id, raft.term, raft.conf_state, voters)
         elif raft.commit_index > commit:

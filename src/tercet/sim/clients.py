@@ -19,6 +19,9 @@ from tercet.sim.workload import Workload
 
 TIMEOUT: Final = 4 * MICROSECONDS
 _POSSIBLE_ERRORS: Final = (COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND)
+_READERS: Final = (
+    2  # clients that only read: writes, which block at a leader without a quorum, would keep them from reading there
+)
 _BURST_CHANCE: Final = 0.06  # several puts at once: they fill the inflight window, and the log of a leader that is cut off
 _TIMED_OUT: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client timed out")
 
@@ -84,7 +87,7 @@ class Clients:
             server = self._random.choice(self._servers)
         if self._random.random() < _BURST_CHANCE:
             self.burst(server)
-        if not self._send(client, server, self._workload.draw(client, self._clock.now)):
+        if not self._send(client, server, self._workload.draw(client, self._clock.now, reads_only=client < _READERS)):
             self._schedule(client, self._random.choice(self._servers))
 
     def _send(self, client: int, server: Server, operation: Operation) -> bool:

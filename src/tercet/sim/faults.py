@@ -22,7 +22,7 @@ class Faults:
     cut: float = 0.025  # some links begin to lose everything
     cut_leader: float = 0.4  # of a cut: the leader is cut off from all other members
     usurp: float = 0.008  # a leader is cut off with many requests, and returns when its successor crashes
-    mend: float = 0.08  # all cut links work again
+    mend: float = 0.06  # all cut links work again
     crash: float = 0.025  # a member loses its memory and what it has not synced
     kill: float = 0.012  # a member's process ends; what it has written stays in the page cache
     restart: float = 0.12  # a crashed member restarts
@@ -39,6 +39,7 @@ class Faults:
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
     torn_snapshot: float = 0.2  # of a snapshot: its database arrives incomplete
     slow_staging: float = 0.3  # of a snapshot: its database takes up to a second to stage
+    unreachable: float = 0.03  # a member takes another one for unreachable
     transfer: float = 0.01  # leadership is transferred
     clock_jump: float = 0.2  # of a start: the wall clock has jumped by up to a day
     compact: float = 0.04  # old revisions are compacted

@@ -112,6 +112,9 @@ class Nemesis:
             member.kill()
         elif self._happens(faults.pause):
             member.pause()
+        elif self._happens(faults.unreachable):
+            other = self._random.choice(self._members).id
+            member.operator.report_unreachable(other)
         elif self._happens(faults.transfer):
             member.operator.transfer_leadership(self._random.choice(self._members).id)
         elif self._happens(faults.compact):

@@ -27,6 +27,10 @@ class Operator:
     def transfer_leadership(self, target: int) -> None:
         self._schedule(lambda replica: replica.transfer_leadership(target))
 
+    def report_unreachable(self, member_id: int) -> None:
+        """Report a connection as broken that is not."""
+        self._schedule(lambda replica: replica.report_unreachable(member_id))
+
     def compact(self, keep: int) -> None:
         """Propose to compact all revisions but the newest `keep`."""
         self._schedule(lambda replica: _compact(replica, keep))

@@ -33,7 +33,7 @@ from tercet.sim.revisions import check_revisions
 from tercet.sim.settings import Settings
 from tercet.sim.trace import Trace
 
-CLIENTS = 5
+CLIENTS = 6
 KEYS = 3
 RECOVERY_TICKS = 300
 TICKS = 120  # of the fault phase, unless told otherwise

@@ -93,18 +93,20 @@ class SimulatedTransport:
 
     def send_snapshot(self, message: Message, view: ReadView) -> None:
         self._environment.sent(message, self._log_store.durable)
-        database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
-        view.close()
         if self._random.random() < self._environment.faults().database_ahead:
+            view.close()
             delay = self._random.randint(0, 800 * MILLISECOND)
             self._process.schedule(delay, partial(self._send_newer_database, message))
         else:
-            self._environment.network.send(Packet(message, database))
+            self._send_view(message, view)
 
     def _send_newer_database(self, message: Message) -> None:
         """As etcd does: the database is read when it is sent, and holds entries that the snapshot's index does not cover."""
-        self._backend.commit_now()
-        database = [(bucket, key, value) for bucket in Bucket for key, value in self._backend.scan(bucket)]
+        self._backend.view(partial(self._send_view, message))
+
+    def _send_view(self, message: Message, view: ReadView) -> None:
+        database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
+        view.close()
         self._environment.network.send(Packet(message, database))
 
 

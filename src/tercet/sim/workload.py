@@ -30,9 +30,9 @@ class Workload:
         self._revision = 1
         self._values = 0
 
-    def draw(self, client: int, now: int) -> Operation:
+    def draw(self, client: int, now: int, *, reads_only: bool) -> Operation:
         random = self._random
-        kind = random.choice(_KINDS)
+        kind = Kind.GET if reads_only else random.choice(_KINDS)
         if kind is Kind.REQUEST:
             return self._request(client, now)
         key = random.choice(self.keys)
