@@ -94,6 +94,7 @@ CALLED_FROM_OUTSIDE = {
 }
 # Kept for tests, which compare with it or inject faults through it.
 FOR_TESTS = {
+    "check_txn": "TxnCheck in one go",
     "encode_request_slowly": "the slow twin of encode_request",
     "MemoryBackend": "a backend without files for the tests of replica and mvcc",
     "decode_conf_state": "round trips of the codec",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tercet.errors import StorageFailure
 from tercet.mvcc import Loaded, Store, whole_apply
 from tercet.mvcc.encoding import encode_revision_key
-from tercet.mvcc.loading import _read_newborn, _read_pair
+from tercet.mvcc.loading import _read_first_version, _read_kv
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.proto.wire import varint
 from tercet.storage.interfaces import Bucket
@@ -28,7 +28,7 @@ def test_the_fast_reader_is_the_slow_one_or_silent(
 ) -> None:
     kv = kv_pb2.KeyValue(key=key, create_revision=min(create, mod), mod_revision=mod, version=version, value=value, lease=lease)
     pair = kv.SerializeToString()
-    fast, slow = _read_newborn(pair), _read_pair(pair, encode_revision_key(mod, 0))
+    fast, slow = _read_first_version(pair), _read_kv(pair, encode_revision_key(mod, 0))
     assert fast in (None, slow)
     assert slow == (key, varint(kv.create_revision), version.to_bytes(8, "big"), lease)
     if version == 1 and create >= mod and not lease and 0 < len(key) < 0x80 and len(value) < 0x4000:
@@ -37,7 +37,7 @@ def test_the_fast_reader_is_the_slow_one_or_silent(
 
 @given(st.binary(max_size=30))
 def test_the_fast_reader_bears_any_bytes(pair: bytes) -> None:
-    found = _read_newborn(pair)
+    found = _read_first_version(pair)
     if found is not None:
         assert pair.startswith(b"\n" + varint(len(found[0])) + found[0] + b"\x10" + found[1])
 

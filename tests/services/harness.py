@@ -20,7 +20,7 @@ from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, met
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
-from tercet.services.interceptors import admit
+from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService
 from tercet.services.scheduler import Scheduler
@@ -60,7 +60,7 @@ class ServedMember(LoneMember):
         handlers: dict[str, Handler] = {}
         for service in (kv, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
-        self.methods = method_table(admit(handlers, self.replica))
+        self.methods = method_table(intercept(handlers, self.replica))
         self.channel = InProcessChannel(self.methods)
 
     async def call(

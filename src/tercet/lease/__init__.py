@@ -1,6 +1,6 @@
-"""Leases: keys that end with whoever they speak for.
+"""Leases: keys that are deleted when their owner stops renewing them.
 
-`Lessor` is the replicated part, applied from the log alike on every member.
+`Lessor` is the replicated part, applied from the log in the same way on every member.
 """
 
 from tercet.lease.lessor import TTL_SECONDS_MAX, Lease, Lessor, Listener

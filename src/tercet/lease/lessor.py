@@ -1,11 +1,11 @@
-"""Which leases are there, and which keys do they hold? The part that every member applies from the log, alike.
+"""The leases and the keys attached to them: the replicated part, applied from the log.
 
-A lease is granted, checkpointed and revoked by entries; keys are attached and detached by the Puts and deletes of the
-store. Only the lease itself is stored (bucket `lease`): a key's lease is in its KeyValue, and the store attaches it again
-when it is opened. When a lease runs out is not decided here. A clock (the leader's) follows `listener` and proposes a
-revoke like any other client; so leases end by the log alone, and a wrong clock can be early or late but not inconsistent.
+Entries grant, checkpoint and revoke a lease; the store's Puts and deletes attach and detach keys. Only the lease itself is
+stored (bucket `lease`): a key's lease is in its KeyValue, and the store attaches it again when it is opened. Expiry is not
+decided here: the leader's clock follows `listener` and proposes a revoke like any client. So leases end through the log alone;
+a wrong clock makes them end early or late, but on all members alike.
 
-Invariants: `leased` and the keys of the leases say the same; a key belongs to one lease at most.
+Invariants: `leased` and the keys of the leases agree; a key belongs to at most one lease.
 Source: etcd server/lease/lessor.go, by its behaviour. Departs in: no clock here.
 """
 
@@ -25,7 +25,7 @@ _UINT64: Final = (1 << 64) - 1
 
 
 class Lease:
-    """`ttl_seconds` is what it was granted; `remaining_seconds` what a checkpoint left of it, 0 for no checkpoint."""
+    """ttl_seconds: as granted. remaining_seconds: as of the last checkpoint; 0 without one."""
 
     __slots__ = ("id", "keys", "remaining_seconds", "ttl_seconds")
 
@@ -40,7 +40,7 @@ class Lease:
 
 
 class Listener(Protocol):
-    """A clock that decides when leases are to end."""
+    """Decides when leases expire."""
 
     def granted(self, lease: Lease) -> None: ...
     def checkpointed(self, lease: Lease) -> None: ...
@@ -50,7 +50,7 @@ class Listener(Protocol):
 class Lessor:
     """All leases of a member.
 
-    ttl_seconds_min: a shorter lease is granted this long; no lease may run out faster than a leader can be replaced.
+    ttl_seconds_min: the TTL of a lease that asked for less; no lease may expire faster than a leader can be replaced.
     """
 
     __slots__ = ("_backend", "_leased", "_leases", "_ttl_seconds_min", "listener")
@@ -68,9 +68,9 @@ class Lessor:
     # Entries of the log.
 
     def grant(self, lease_id: int, ttl_seconds: int) -> Lease:
-        """A new lease; what was granted may be longer than asked.
+        """Grant a lease; its TTL may be longer than requested.
 
-        lease_id: not 0; where a client gave none, the proposer chose one. Raises TOO_LARGE_LEASE_TTL or LEASE_EXISTS.
+        lease_id: not 0; the proposer chooses one where the client did not. Raises TOO_LARGE_LEASE_TTL or LEASE_EXISTS.
         """
         if lease_id == 0:
             raise LEASE_NOT_FOUND
@@ -104,9 +104,9 @@ class Lessor:
             self.listener.revoked(lease)
 
     def checkpoint(self, lease_id: int, remaining_seconds: int) -> None:
-        """What is left of a lease, so that a new leader does not start it afresh; 0 or less: all of it.
+        """Record the remaining TTL, so that a new leader does not start with the full one; 0 or less clears the record.
 
-        A lease that was revoked meanwhile is passed over.
+        A lease that does not exist any more is ignored.
         """
         lease = self._leases.get(lease_id)
         if lease is None:
@@ -126,7 +126,7 @@ class Lessor:
         return lease_id in self._leases
 
     def attach(self, key: bytes, lease_id: int) -> None:
-        """`key`, held by no lease, is held by this one. A lease that is gone (a restored store may name it) holds none."""
+        """Attach `key`, which has no lease. Without effect if the lease does not exist: a restored store may name one."""
         lease = self._leases.get(lease_id)
         if lease is not None:
             lease.keys.add(key)
@@ -137,7 +137,7 @@ class Lessor:
         if lease_id is not None:
             self._leases[lease_id].keys.discard(key)
 
-    # Questions.
+    # Reads.
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -164,5 +164,5 @@ def _decode(stored_key: bytes, stored: bytes, ttl_seconds_min: int) -> Lease:
     except DecodeError as error:
         raise StorageFailure(f"backend, bucket lease, {stored_key.hex()}: not a lease") from error
     if bucket_key(record.ID) != stored_key or record.ID == 0:
-        raise StorageFailure(f"backend, bucket lease, {stored_key.hex()}: filed under another id than {record.ID}")
+        raise StorageFailure(f"backend, bucket lease, {stored_key.hex()}: stored under another id than {record.ID}")
     return Lease(record.ID, max(record.TTL, ttl_seconds_min), max(0, record.RemainingTTL))

@@ -1,7 +1,7 @@
 """What the log means for keys and values: revisions, ranges, transactions, compaction, hashes.
 
-`Store` is the door: requests in, encoded answers out, over any storage Backend. `check` refuses malformed requests before
-they are proposed. Nothing here waits, reads a clock or knows of other members.
+`Store` applies requests and answers reads over any storage Backend, in slices where they are large (work.py). `check` and
+`txn_check` refuse malformed requests before they are proposed. No I/O, clock or knowledge of other members.
 """
 
 from tercet.mvcc.check import (

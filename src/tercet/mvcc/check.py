@@ -1,7 +1,7 @@
-"""What is refused before it is proposed: the shape of a request, with no look at the store.
+"""Checks of requests before they are proposed: their form, without a look at the store.
 
-Pure functions, one a request, each in etcd's order of checks: the first fault found is the one the client is told. What
-depends on the state (leases, revisions, whether a key is there) is refused when the entry is applied, in `store` and `txn`.
+Pure functions, one per request, each in etcd's order of checks, so that the client gets the first fault. What depends on state
+(leases, revisions, whether a key exists) is refused when the entry is applied. The checks of a Txn are in txn_check.py.
 Source: etcd server/etcdserver/api/v3rpc/key.go, by its behaviour.
 """
 
@@ -30,7 +30,7 @@ def check_range(request: rpc_pb2.RangeRequest) -> None:
 
 
 def check_range_stream(request: rpc_pb2.RangeRequest) -> None:
-    """As `check_range`; then only the order of the keys will do, and all of them."""
+    """Raises what `check_range` does, then STREAM_SORTED or STREAM_FILTERED: a stream has all keys, in key order."""
     check_range(request)
     kind = rpc_pb2.RangeRequest
     if request.sort_order != kind.NONE and (request.sort_order, request.sort_target) != (kind.ASCEND, kind.KEY):
@@ -56,17 +56,17 @@ def check_delete(request: rpc_pb2.DeleteRangeRequest) -> None:
 
 
 def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether it needs no entry in the log: both branches hold nothing but ranges (not even a nested txn of ranges)."""
+    """Whether it needs no entry in the log: both branches hold ranges only. A nested txn of ranges needs one, as in etcd."""
     return all(op.WhichOneof("request") == "request_range" for branch in (request.success, request.failure) for op in branch)
 
 
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether a read-only txn may be answered without asking the leader: all its ranges may."""
+    """Whether a read-only txn may be answered from local state: all its ranges are serializable."""
     return all(op.request_range.serializable for branch in (request.success, request.failure) for op in branch)
 
 
 def contains_put(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether either branch, or one nested in it, holds a Put: refused where space is short."""
+    """Whether either branch, or one nested in it, holds a Put; the NOSPACE alarm refuses that."""
     for branch in (request.success, request.failure):
         for op in branch:
             kind = op.WhichOneof("request")

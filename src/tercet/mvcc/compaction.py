@@ -1,9 +1,9 @@
-"""How is history forgotten without stopping the member? In slices, each of a bounded number of keys and deletions.
+"""Removes compacted revisions in slices, each of a bounded number of keys and deletions.
 
-A compaction counts from the moment it is applied: reads below it are refused, and what they could have seen is removed
-when there is time. Only keys with a past have anything to remove, so the work is a list of those. A newer compaction takes
-over the work of one that is not finished. `scheduledCompactRev` and `finishedCompactRev` in the backend tell a member that
-starts whether to go on.
+A compaction takes effect when it is applied: reads below it are refused at once, and what only they could return is removed
+when there is time. Only keys with a past have anything to remove, so the work is a list of those. A newer compaction takes over
+the work of an unfinished one. `scheduledCompactRev` and `finishedCompactRev` in the backend tell a member at start whether to
+go on.
 Source: etcd server/storage/mvcc/kvstore_compaction.go. Departs in: walks the index, not the bucket.
 """
 
@@ -14,7 +14,7 @@ from tercet.storage.interfaces import Backend, Bucket
 
 
 class Compaction:
-    """The removal of what lies below one revision."""
+    """The removal of what a compaction at `revision` supersedes."""
 
     __slots__ = ("_backend", "_index", "_keys", "revision")
 

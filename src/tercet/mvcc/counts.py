@@ -1,7 +1,7 @@
-"""What has this member been asked to do, since it started? Counted as etcd's metrics count
-(server/storage/mvcc/metrics_txn.go): a Put or DeleteRange that looks at the pair before is a Range as well.
+"""Operations of this member since its start, counted as etcd's metrics count them (server/storage/mvcc/metrics_txn.go): a Put
+or DeleteRange that returns the previous KeyValue counts as a Range too.
 
-Must never be part of the state: members that were started at different times differ here and nowhere else.
+Never part of the replicated state: members that were started at different times differ here and nowhere else.
 """
 
 from __future__ import annotations

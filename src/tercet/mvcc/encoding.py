@@ -1,12 +1,12 @@
-"""How do revisions and key-value pairs look as bytes, and how are they pasted fast?
+"""Revisions and KeyValues as bytes.
 
-A revision's key in the bucket `key` is 8 bytes of main revision, `_`, 8 bytes of sub revision, both big endian, so that
-the bucket is in the order of history; a tombstone's has a `t` behind it. The value is a mvccpb.KeyValue, fields ascending,
-zeros omitted: equal bytes on every member, or HashKV would differ.
+The revision key, under which bucket `key` stores a revision, is 8 bytes of main revision, `_`, and 8 bytes of sub revision,
+both big endian, so that the bucket is in the order of history; that of a tombstone ends in `t`. The value is a mvccpb.KeyValue,
+fields ascending, zeros omitted: bytes must be equal on every member, or HashKV would differ.
 
-Fast code, fenced: a Put encodes its pair once, in 0.5 us, where protobuf takes 2 (build, then serialize), and stored pairs are
-pasted into answers without being parsed. `encode_key_value_slowly` is the plain twin; tests/mvcc/test_encoding.py holds the two
-together, `python -m tests.mvcc.bench` measures. Never put here what needs to know the store.
+Fast code, fenced: a Put encodes its KeyValue once, in 0.5 us, where protobuf takes 2 (build, then serialize), and stored
+KeyValues are pasted into responses without being parsed. `encode_key_value_slowly` is the plain twin;
+tests/mvcc/test_encoding.py holds the two together, `python -m tests.mvcc.bench` measures. Nothing here knows the store.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIRST_SUB: Final = b"_" + bytes(8)
 
 
 def encode_revision_key(main: int, sub: int) -> bytes:
-    """17 bytes: where the change `sub` of revision `main` is filed."""
+    """17 bytes: the revision key of write `sub` of revision `main`."""
     return main.to_bytes(8, "big") + b"_" + sub.to_bytes(8, "big")
 
 
@@ -36,12 +36,12 @@ def is_tombstone(stored_key: bytes) -> bool:
 
 
 def revision_bound(revision: int) -> bytes:
-    """What every stored key of a revision <= `revision` is less than, and no later one is."""
+    """A bound: the revision keys of revisions up to `revision` are less than it, and no later one is."""
     return (revision + 1).to_bytes(8, "big")
 
 
 def encode_key_value(key: bytes, create: bytes, mod: bytes, version: int, value: bytes, lease: int) -> bytes:
-    """mvccpb.KeyValue from parts; `create` and `mod` are varints already, since they are encoded once and used often."""
+    """mvccpb.KeyValue from its parts; `create` and `mod` are varints, since they are encoded once and used often."""
     if not key:
         return encode_key_value_slowly(key, create, mod, version, value, lease)
     length = VARINTS[len(key)] if len(key) < 0x4000 else varint(len(key))
@@ -57,36 +57,36 @@ def encode_key_value(key: bytes, create: bytes, mod: bytes, version: int, value:
 
 
 def encode_key_value_slowly(key: bytes, create: bytes, mod: bytes, version: int, value: bytes, lease: int) -> bytes:
-    """The twin of `encode_key_value`, by protobuf."""
+    """The plain twin of `encode_key_value`, by protobuf."""
     kv = kv_pb2.KeyValue(key=key, version=version, value=value, lease=lease)
     kv.create_revision, kv.mod_revision = decode_varint(create), decode_varint(mod)
     return kv.SerializeToString(deterministic=True)
 
 
 def encode_tombstone(key: bytes) -> bytes:
-    """What a delete files: the key alone."""
+    """What a delete stores: the key alone."""
     return b"\n" + varint(len(key)) + key if key else b""
 
 
 def encode_deleted(key: bytes, mod: bytes) -> bytes:
-    """What a watcher is shown of a delete: the key and, as a varint, the revision that removed it."""
+    """The KeyValue in the event of a delete: the key and `mod`, the varint of the revision that deleted it."""
     return encode_tombstone(key) + b"\x18" + mod
 
 
-def paste_kvs(number: int, pairs: Sequence[bytes], tail: bytes = b"") -> bytes:
-    """Stored pairs as a repeated field `number` (< 16) of an answer, in order, then `tail`; copied once: they may be big."""
+def paste_kvs(number: int, kvs: Sequence[bytes], tail: bytes = b"") -> bytes:
+    """Stored KeyValues as a repeated field `number` (< 16) of a response, then `tail`. Copies each once: they may be large."""
     tag = bytes((number << 3 | 2,))
     try:
-        parts = [part for pair in pairs for part in (tag, VARINTS[len(pair)], pair)]
-    except IndexError:  # a pair of 16 KiB or more
-        parts = [part for pair in pairs for part in (tag, varint(len(pair)), pair)]
+        parts = [part for kv in kvs for part in (tag, VARINTS[len(kv)], kv)]
+    except IndexError:  # a KeyValue of 16 KiB or more
+        parts = [part for kv in kvs for part in (tag, varint(len(kv)), kv)]
     parts.append(tail)
     return b"".join(parts)
 
 
-def strip_kv(pair: bytes, *, lease: bool) -> bytes:
-    """`pair` without its value; without its lease too, unless `lease`."""
-    kv = kv_pb2.KeyValue.FromString(pair)
+def strip_kv(stored: bytes, *, lease: bool) -> bytes:
+    """A KeyValue without its value, and without its lease unless `lease`."""
+    kv = kv_pb2.KeyValue.FromString(stored)
     kv.ClearField("value")
     if not lease:
         kv.ClearField("lease")
@@ -118,8 +118,8 @@ def value_in(kv: bytes, key: bytes) -> bytes:
     return kv[at : at + length]
 
 
-def key_of(pair: bytes) -> bytes:
-    """The key of a stored pair or tombstone, without parsing the rest where the key is short."""
-    if len(pair) > 1 and pair[0] == 10 and pair[1] < 0x80:
-        return pair[2 : pair[1] + 2]
-    return kv_pb2.KeyValue.FromString(pair).key
+def key_of(kv: bytes) -> bytes:
+    """The key of a stored KeyValue or tombstone; where the key is short, without parsing the rest."""
+    if len(kv) > 1 and kv[0] == 10 and kv[1] < 0x80:
+        return kv[2 : kv[1] + 2]
+    return kv_pb2.KeyValue.FromString(kv).key

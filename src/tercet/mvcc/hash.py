@@ -1,10 +1,9 @@
-"""Do two members hold the same? One number over a point in time of the backend, equal to etcd's.
+"""Hashes of a store, equal to etcd's: members compare them to find out whether they hold the same.
 
-`hash_kv` covers the history of keys up to a revision, leaving out what a compaction may or may not have removed yet, so
-that members agree while one of them still compacts, and whether or not they keep a tombstone exactly at the compacted
-revision. `hash_all` covers the whole backend. Both read a ReadView, so they may run in another thread: `pause` is called
-every few hundred entries, to let others have the interpreter. A walk costs about 1 us an entry, two walks where there was
-a compaction.
+`hash_kv` covers the history of keys up to a revision, without what a compaction may or may not have removed yet: members agree
+while one of them still compacts, and whether or not they keep a tombstone exactly at the compacted revision. `hash_all` covers
+the whole backend. Both read a ReadView, so they may run in another thread: `pause` is called every few hundred entries, to let
+others have the interpreter. A walk costs about 1 us an entry; two walks where there was a compaction.
 Source: etcd server/storage/mvcc/hash.go, by its behaviour.
 """
 
@@ -34,37 +33,37 @@ class KVHash(NamedTuple):
 
 
 def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Callable[[], None] = lambda: None) -> KVHash:
-    """CRC-32C over the entries of bucket `key` up to `revision`: their keys, then their pairs, in order.
+    """CRC-32C over the entries of bucket `key` up to `revision`: their keys, then their values, in order.
 
     view: taken when `compact_revision` was the last compaction, and revision >= compact_revision.
     An entry at or below the compaction counts only if it is the newest of its key up to `revision`, and no tombstone.
-    Where no key lives at `revision`, those count that the compaction keeps: etcd counts what is still there, which is the
-    same once it is done.
+    Where no key exists at `revision`, the entries count that the compaction keeps: etcd counts what is still there, which is
+    the same once the compaction is done.
     """
     end = encode_revision_key(revision + 1, 0)
     kept: set[bytes] = set()
     if compact_revision >= 0:
-        kept = _living(view, end, pause) or _living(view, encode_revision_key(compact_revision + 1, 0), pause)
+        kept = _existing(view, end, pause) or _existing(view, encode_revision_key(compact_revision + 1, 0), pause)
 
     def parts() -> Iterator[bytes]:
         yield b"key"
-        for revision_key, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
+        for revision_key, kv in _sliced(view.scan(Bucket.KEY, b"", end), pause):
             if main_of(revision_key) <= compact_revision and revision_key not in kept:
                 continue
             yield revision_key
-            yield pair
+            yield kv
 
     return KVHash(_checksum(parts()), revision, compact_revision)
 
 
-def _living(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[bytes]:
-    """Where the pairs that lived just before `end` are filed."""
+def _existing(view: ReadView, end: bytes, pause: Callable[[], None]) -> set[bytes]:
+    """The revision keys of the KeyValues that existed just before `end`."""
     newest: dict[bytes, bytes] = {}
-    for revision_key, pair in _sliced(view.scan(Bucket.KEY, b"", end), pause):
+    for revision_key, kv in _sliced(view.scan(Bucket.KEY, b"", end), pause):
         if is_tombstone(revision_key):
-            newest.pop(key_of(pair), None)
+            newest.pop(key_of(kv), None)
         else:
-            newest[key_of(pair)] = revision_key
+            newest[key_of(kv)] = revision_key
     return set(newest.values())
 
 
@@ -98,9 +97,9 @@ def _checksum(parts: Iterator[bytes]) -> int:
 
 
 class CompactionHashes:
-    """Hashes taken at the last compactions: each over what the compaction was about to thin out, as of its revision.
+    """Hashes of the last compactions: each over the history up to its revision, before anything was removed.
 
-    They let members compare what they held at a revision that none of them can read any more.
+    Members compare with them what they held at a revision that none of them can read any more.
     """
 
     __slots__ = ("_hashes",)
@@ -113,7 +112,7 @@ class CompactionHashes:
         self._hashes.append(taken)
 
     def find(self, revision: int) -> KVHash | None:
-        """The hash taken when `revision` was compacted; asked for before HashKV is refused for being compacted."""
+        """The hash taken when `revision` was compacted, if it is still remembered."""
         return next((taken for taken in self._hashes if taken.revision == revision), None)
 
     def clear(self) -> None:

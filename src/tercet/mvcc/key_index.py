@@ -217,13 +217,13 @@ class KeyIndex:
         require(list(self.live) == sorted(self.current), "live keys differ from current entries")
         require(list(self.dead) == sorted(self.past.keys() - self.current.keys()), "dead keys differ from past without current")
         for key, records in self.past.items():
-            filed = [bytes(records[at : at + 17]) for at in range(0, len(records), RECORD_BYTES)]
+            revision_keys = [bytes(records[at : at + 17]) for at in range(0, len(records), RECORD_BYTES)]
             require(len(records) > 0 and len(records) % RECORD_BYTES == 0, "torn records", key)
             if key in self.current:
-                filed.append(self.current[key][:17])
+                revision_keys.append(self.current[key][:17])
             else:
                 require(records[-1:] == TOMBSTONE, "a dead key ends without a tombstone", key)
-            require(all(a < b for a, b in pairwise(filed)), "revisions of a key do not rise", key)
+            require(all(a < b for a, b in pairwise(revision_keys)), "revisions of a key do not rise", key)
 
 
 def has_details(entry: bytes) -> bool:

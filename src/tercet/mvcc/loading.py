@@ -1,12 +1,11 @@
-"""How does a store find its memory again? One walk over the bucket `key`, in the order of history.
+"""Builds the key index at start: one walk over the bucket `key`, in the order of history.
 
-May run in another thread over a ReadView, so that a member that installs a snapshot does not miss heartbeats for it; the
-result is handed to `Store`. What is read here was written by us or came with a snapshot: what makes no sense is a
-StorageFailure, never a guess.
+May run in another thread over a ReadView, so that a member that installs a snapshot goes on answering heartbeats; the result is
+passed to `Store`. The data was written by this program or came with a snapshot: what makes no sense is a StorageFailure.
 
-Fast code, fenced: `_read_newborn` knows the shape of a pair that was written once, which most are where a million are;
-`_read_pair`, by protobuf, is its plain twin, and reads all others. tests/mvcc/test_loading.py holds the two together,
-`python -m tests.mvcc.bench` measures: about 2 us a pair, a third of it for putting the keys in order.
+Fast code, fenced: `_read_first_version` knows the form of a KeyValue that was written once, which most are where a million are;
+`_read_kv`, by protobuf, is its plain twin, and reads all others. tests/mvcc/test_loading.py holds the two together,
+`python -m tests.mvcc.bench` measures: about 2 us a key, a third of it for sorting the keys.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Source(Protocol):
 
 
 class Loaded:
-    """What a store is made of. `leased`: the lease of each living key that has one."""
+    """What a store is made of. `leased`: the lease of each existing key that has one."""
 
     __slots__ = ("finished_compaction", "index", "leased", "revision", "scheduled_compaction")
 
@@ -58,16 +57,16 @@ class Loaded:
         leased = self.leased
         older: bytes | None
         revision_key = b""
-        for revision_key, pair in source.scan(Bucket.KEY):
+        for revision_key, kv in source.scan(Bucket.KEY):
             if len(revision_key) != REVISION_BYTES:
-                key = _read_tombstone(pair, revision_key)
+                key = _read_tombstone(kv, revision_key)
                 older = current.pop(key, None)
                 if older is not None:
                     append_record(past, key, older[:17] + LIVE)
                 append_record(past, key, revision_key)
                 leased.pop(key, None)
                 continue
-            key, create, version, lease = _read_newborn(pair) or _read_pair(pair, revision_key)
+            key, create, version, lease = _read_first_version(kv) or _read_kv(kv, revision_key)
             entry = revision_key + version + create
             older = current.setdefault(key, entry)
             if older is not entry:
@@ -81,50 +80,51 @@ class Loaded:
 
 
 # create_revision, the same as mod_revision, and version 1.
-_NEWBORN: Final = re.compile(rb"\x10([\x80-\xff]*[\0-\x7f])\x18\1 \x01", re.DOTALL)
+_FIRST_VERSION_PATTERN: Final = re.compile(rb"\x10([\x80-\xff]*[\0-\x7f])\x18\1 \x01", re.DOTALL)
 
 
-def _read_newborn(pair: bytes) -> tuple[bytes, bytes, bytes, int] | None:
-    """What `_read_pair` says, for a short key that was written once, with no lease; None for what looks otherwise."""
-    if len(pair) < 3 or pair[0] != 10 or pair[1] >= 0x80:
+def _read_first_version(kv: bytes) -> tuple[bytes, bytes, bytes, int] | None:
+    """What `_read_kv` returns, for a short key that was written once and has no lease; None for any other form."""
+    if len(kv) < 3 or kv[0] != 10 or kv[1] >= 0x80:
         return None
-    found = _NEWBORN.match(pair, pair[1] + 2)
+    found = _FIRST_VERSION_PATTERN.match(kv, kv[1] + 2)
     if found is None:
         return None
     end = found.end()
-    rest = len(pair) - end
-    if rest:  # a value that fills it, so that no lease follows
-        if rest < 3 or pair[end] != 0x2A:
+    rest = len(kv) - end
+    if rest:  # a value up to the end: no lease follows
+        if rest < 3 or kv[end] != 0x2A:
             return None
-        length = pair[end + 1]
+        length = kv[end + 1]
         if length < 0x80:
             if length != rest - 2:
                 return None
-        elif pair[end + 2] >= 0x80 or (length & 0x7F | pair[end + 2] << 7) != rest - 3:
+        elif kv[end + 2] >= 0x80 or (length & 0x7F | kv[end + 2] << 7) != rest - 3:
             return None
-    return pair[2 : pair[1] + 2], found[1], FIRST_VERSION, 0
+    return kv[2 : kv[1] + 2], found[1], FIRST_VERSION, 0
 
 
-def _read_pair(pair: bytes, revision_key: bytes) -> tuple[bytes, bytes, bytes, int]:
+def _read_kv(stored: bytes, revision_key: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """Key, create revision (varint), version (8 bytes) and lease."""
     try:
-        kv = kv_pb2.KeyValue.FromString(pair)
+        kv = kv_pb2.KeyValue.FromString(stored)
     except DecodeError as error:
-        raise StorageFailure(f"backend, bucket key, revision {revision_key.hex()}: not a key-value pair") from error
+        raise StorageFailure(f"backend, bucket key, revision {revision_key.hex()}: not a KeyValue") from error
     if not (0 < kv.version < _VERSION_MAX and 0 < kv.create_revision <= main_of(revision_key)):
         raise StorageFailure(
             f"backend, bucket key, revision {revision_key.hex()}: "
-            f"a pair with version {kv.version}, created at {kv.create_revision}"
+            f"a KeyValue with version {kv.version}, created at {kv.create_revision}"
         )
     return kv.key, varint(kv.create_revision), kv.version.to_bytes(8, "big"), kv.lease
 
 
-def _read_tombstone(pair: bytes, revision_key: bytes) -> bytes:
+def _read_tombstone(kv: bytes, revision_key: bytes) -> bytes:
     if len(revision_key) != REVISION_BYTES + 1 or revision_key[17:] != b"t":
         raise StorageFailure(f"backend, bucket key: {revision_key.hex()} is not a revision")
     try:
-        return kv_pb2.KeyValue.FromString(pair).key
+        return kv_pb2.KeyValue.FromString(kv).key
     except DecodeError as error:
-        raise StorageFailure(f"backend, bucket key, revision {revision_key.hex()}: not a key-value pair") from error
+        raise StorageFailure(f"backend, bucket key, revision {revision_key.hex()}: not a KeyValue") from error
 
 
 def last_compaction(source: Source) -> int:

@@ -44,7 +44,7 @@ from tercet.server.tls.contexts import ClientTls
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
-from tercet.services.interceptors import admit
+from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.scheduler import Scheduler
@@ -133,7 +133,7 @@ class MemberServer:
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
-        handlers = admit(handlers, member.replica)
+        handlers = intercept(handlers, member.replica)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
         self._closing.push_async_callback(self._leave, member, listeners)

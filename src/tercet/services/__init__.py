@@ -1,1 +1,1 @@
-"""One file for each gRPC service: decode, check, hand to the replica, encode. No rule of the store or of raft lives here."""
+"""One file per gRPC service: decode, check, call the replica, encode. No rule of the store or of raft is here."""

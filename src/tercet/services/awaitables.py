@@ -1,7 +1,4 @@
-"""The bridge from callbacks to coroutines, for the calls that are rare or slow enough to deserve one.
-
-The hot methods never come here: they are plain functions from request to callback.
-"""
+"""Callbacks as coroutines, for calls that are rare or slow. The hot methods are plain functions from request to callback."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ async def propose(replica: Replica, field: str, message: Any) -> bytes:
 
 
 def settle(future: asyncio.Future[bytes]) -> Callable[[Outcome], None]:
-    """A proposal's callback that fulfils `future`."""
+    """The callback of a proposal that sets the result of `future`."""
 
     def done(outcome: Outcome) -> None:
         if future.done():
@@ -68,6 +65,6 @@ async def open_view(replica: Replica) -> ReadView:
     try:
         return await future
     except asyncio.CancelledError:
-        if future.done() and not future.cancelled():  # it came, but its caller went in the same turn
+        if future.done() and not future.cancelled():  # opened in the turn in which the caller was cancelled
             future.result().close()
         raise

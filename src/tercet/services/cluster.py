@@ -1,8 +1,7 @@
-"""The Cluster service: who the members are, and changing that one member at a time.
+"""The Cluster service: lists the members and changes one at a time.
 
-The checks that protect the quorum are made here, by the member that got the request (they look at connections, which differ
-from member to member); the checks that all members must agree on are made when the change is applied (replica/membership.py).
-
+The checks that protect the quorum are made here, by the member that received the request: they look at connections, which
+differ between members. The checks that all members must agree on are made when the change is applied (replica/membership.py).
 Source: etcd server/etcdserver/server.go (mayAddMember, mayRemoveMember, mayPromote), --strict-reconfig-check.
 """
 
@@ -27,10 +26,10 @@ CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
 
 
 class Connections(Protocol):
-    """What the peer transport knows of the others."""
+    """What the peer transport knows of the other members."""
 
     def connected_seconds(self, member_id: int) -> float:
-        """For how long a member has been connected without a break; 0 if it is not."""
+        """How long a member has been connected without interruption; 0 if it is not."""
         ...
 
     async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
@@ -83,7 +82,7 @@ class ClusterService:
 
     async def member_update(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberUpdateRequest.FromString, body)
-        check_peer_urls(list(request.peerURLs))  # etcd's members stop where they cannot read one
+        check_peer_urls(list(request.peerURLs))  # etcd members stop at a URL that they cannot parse
         member = Member(request.ID, tuple(request.peerURLs))
         await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member))
         return self._header() + rpc_pb2.MemberUpdateResponse(members=self._members()).SerializeToString()
@@ -99,7 +98,7 @@ class ClusterService:
         return self._header() + rpc_pb2.MemberPromoteResponse(members=members).SerializeToString()
 
     async def promote_here(self, member_id: int) -> None:
-        """Promote a learner; only the leader knows how far it has come. Raises RequestError."""
+        """Promote a learner. On the leader only: it knows how far the learner has caught up. Raises RequestError."""
         member = self._replica.membership.members.get(member_id)
         if member is None:
             raise errors.MEMBER_NOT_FOUND
@@ -114,13 +113,13 @@ class ClusterService:
         await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True))
 
     async def _change(self, kind: ConfChangeType, member_id: int, context: bytes) -> None:
-        """Propose one change and wait until it is applied here."""
+        """Propose a change and wait until this member has applied it."""
         change = ConfChange(kind, node_id=member_id, id=self._replica.next_request_id(), context=context)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._replica.propose_conf_change(change, settle(future))
         await future
 
-    # --- the quorum's protection
+    # --- protection of the quorum
 
     def _check_addition(self, *, is_learner: bool) -> None:
         voters = self._replica.membership.voters()
@@ -141,7 +140,7 @@ class ClusterService:
         if sum(one.is_started for one in others) < quorum:
             raise errors.NOT_ENOUGH_STARTED
         if member_id != self._replica.member_id and not self._connections.connected_seconds(member_id):
-            return  # it is down, and no part of the quorum that is at work
+            return  # it is down, so the active quorum does not lose it
         if self._connected(membership.voters()) - 1 < quorum:
             raise errors.UNHEALTHY
 
@@ -155,7 +154,7 @@ class ClusterService:
     # --- encoding
 
     def _header(self) -> bytes:
-        return self._headers.encode(0)  # member calls answer without a revision, as etcd's do
+        return self._headers.encode(0)  # without a revision, as in etcd
 
     def _members(self) -> list[rpc_pb2.Member]:
         return [to_wire(member) for member in self._replica.membership.sorted()]
@@ -172,9 +171,7 @@ def to_wire(member: Member) -> rpc_pb2.Member:
 
 
 def check_peer_urls(urls: list[str]) -> list[str]:
-    """The URLs of a member to add, trimmed and sorted. Raises RequestError for what cannot be dialled (etcd
-    pkg/types.NewURLs).
-    """
+    """The URLs of a member to add, trimmed and sorted. Raises RequestError for one that cannot be dialled (etcd NewURLs)."""
     if not urls:
         raise errors.BAD_MEMBER_URLS
     cleaned = [url.strip() for url in urls]

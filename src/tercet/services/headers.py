@@ -1,7 +1,7 @@
-"""The header that every response begins with: who answered, at which revision, in which term.
+"""The header of every response: cluster, member, revision and term.
 
-A response is pasted from its header (field 1) and the body that the state machine encoded; protobuf reads concatenated fields
-as one message. Three of the header's four numbers rarely change, so only the revision is encoded on every call.
+A response is pasted from its header (field 1) and the body that the state machine encoded: protobuf parses concatenated fields
+as one message. Three of the four numbers rarely change, so only the revision is encoded on every call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Headers:
         self._term_bytes = b""
 
     def encode(self, revision: int) -> bytes:
-        """Field 1 of a response: tag, length, ResponseHeader. revision 0 is left out, as protobuf leaves out zeros."""
+        """Field 1 of a response: tag, length, ResponseHeader. Revision 0 is omitted, as protobuf omits zeros."""
         term = self._replica.term
         if term != self._term:
             self._term = term

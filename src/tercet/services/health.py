@@ -1,4 +1,4 @@
-"""grpc.health.v1: the member answers SERVING for the empty service name, and knows no other."""
+"""grpc.health.v1: SERVING for the empty service name; no other name is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckR
 
 
 class HealthService:
-    """Liveness of the gRPC server as a whole; whether the cluster can commit is asked at /readyz."""
+    """Liveness of the gRPC server. Whether the cluster can commit is the question of /readyz."""
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -35,7 +35,7 @@ class HealthService:
         call.reply(_SERVING)
 
     async def watch(self, stream: ServerStream) -> None:
-        """The status now; it does not change while the server runs, so the stream then stays quiet until it is closed."""
+        """Sends the status once, since it does not change while the server runs; then stays open until the client ends it."""
         request = unmarshal(health_pb2.HealthCheckRequest.FromString, await stream.receive_one())
         await stream.send(_SERVICE_UNKNOWN if request.service else _SERVING)
         await asyncio.get_running_loop().create_future()

@@ -1,9 +1,8 @@
-"""May this call be served here at all, whatever it asks? Asked before its request is looked at.
+"""Checks of every call before its request is parsed: may this member serve it?
 
-A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old, and its vote does not count. A
-call that says `hasleader: true` wants to hear of it at once when this member has no leader, not after a timeout. A member that
-has failed answers nobody, since what it holds may be half of something.
-
+A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old and its vote does not count. A
+call with `hasleader: true` fails at once when this member has no leader, not after a timeout. A member that has failed serves
+nothing: an entry may be half applied.
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
 """
 
@@ -22,20 +21,20 @@ _RANGE: Final = "/etcdserverpb.KV/Range"
 _SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
 
 
-def admit(handlers: Mapping[str, Handler], replica: Replica) -> dict[str, Handler]:
-    """The same methods, each behind these questions."""
-    return {path: _admitted(path, handler, replica) for path, handler in handlers.items()}
+def intercept(handlers: Mapping[str, Handler], replica: Replica) -> dict[str, Handler]:
+    """The same methods, each after these checks."""
+    return {path: _intercepted(path, handler, replica) for path, handler in handlers.items()}
 
 
-def _admitted(path: str, handler: Handler, replica: Replica) -> Handler:
+def _intercepted(path: str, handler: Handler, replica: Replica) -> Handler:
     if handler.kind is Kind.UNARY:
         return Handler(handler.kind, _unary(path, handler.call, replica))  # type: ignore[arg-type]
     return Handler(handler.kind, _stream(path, handler.call, replica))  # type: ignore[arg-type]
 
 
 def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
-    def ask(call: UnaryCall, body: bytes) -> None:
-        # On the hot path: questions that are almost always answered by a flag, an empty tuple and a number.
+    def check(call: UnaryCall, body: bytes) -> None:
+        # On the hot path: almost always a flag, an empty tuple and a number decide.
         if replica.is_stopped:
             call.fail_with(errors.STOPPED)
         elif replica.is_learner and not _learner_answers(path, body):
@@ -45,11 +44,11 @@ def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
         else:
             handle(call, body)
 
-    return ask
+    return check
 
 
 def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler:
-    async def ask(stream: ServerStream) -> None:
+    async def check(stream: ServerStream) -> None:
         if replica.is_stopped:
             raise errors.STOPPED
         if replica.is_learner and path != _SNAPSHOT:
@@ -58,7 +57,7 @@ def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler
             raise errors.NO_LEADER
         await handle(stream)
 
-    return ask
+    return check
 
 
 def _learner_answers(path: str, body: bytes) -> bool:

@@ -1,9 +1,8 @@
 """The KV service: Range, RangeStream, Put, DeleteRange, Txn, Compact.
 
-Each method decodes, checks what can be checked without state (mvcc/check.py, in the order in which etcd finds fault), and
-hands on: a write to the log, a read to the read index or, serializable, straight to the store. Answers are pasted from
-encoded parts.
-
+Each method decodes, checks what needs no state (mvcc/check.py, mvcc/txn_check.py, in etcd's order), and passes on: a write to
+the log, a read to the read index or, if serializable, to the store. What is large is done in slices (scheduler.py). Responses
+are pasted from encoded parts.
 Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
 """
 
@@ -123,7 +122,7 @@ class KvService:
             call.fail(outcome.code, outcome.message)
 
     def _compacted(self, call: UnaryCall, outcome: Outcome) -> None:
-        """`physical` asks for an answer only when the space is free again."""
+        """With `physical`: answer when the compacted revisions are removed, durably."""
         self._replica.compaction.when_finished(partial(self._written, call, outcome))
 
     # --- reads
@@ -209,5 +208,5 @@ def _finish(call: UnaryCall, header: bytes, answer: Answer, error: Exception | N
 
 
 def refuse(call: UnaryCall, error: Exception) -> None:
-    """Answer with the status that `error` stands for."""
+    """Fail the call with the status of `error`."""
     call.fail_with(malformed_request(error) if isinstance(error, DecodeError) else error)

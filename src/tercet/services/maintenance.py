@@ -1,7 +1,6 @@
 """The Maintenance service: status, hashes, defragmentation, alarms, snapshots, leadership transfer.
 
-Whatever walks the whole store runs in a thread over a point-in-time view, so that no turn of the loop grows long.
-
+What walks the whole store runs in a thread over a point-in-time view, so that no turn of the event loop is long.
 Source: etcd server/etcdserver/api/v3rpc/maintenance.go.
 """
 
@@ -38,6 +37,7 @@ class MaintenanceService:
         self._headers = headers
         self._version = version
         self._timeout_seconds = timeout_seconds
+        self._one_at_a_time = asyncio.Lock()
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -79,7 +79,7 @@ class MaintenanceService:
         request = unmarshal(rpc_pb2.AlarmRequest.FromString, body)
         if request.action not in rpc_pb2.AlarmRequest.AlarmAction.values():
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
-        if request.alarm not in rpc_pb2.AlarmType.values():  # etcd's members stop at an entry that raises one
+        if request.alarm not in rpc_pb2.AlarmType.values():  # etcd members stop at an entry with an unknown alarm
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm {request.alarm}")
         outcome = await propose(self._replica, "alarm", request)
         return self._headers.current() + outcome
@@ -95,7 +95,7 @@ class MaintenanceService:
         return self._headers.current() + response.SerializeToString()
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
-        """HashKV's answer without its header; revision 0 means the current one. Raises RequestError."""
+        """A HashKV response without its header; revision 0 is the current one. Raises RequestError."""
         taken = await self._compaction_hasher.find(revision)
         if taken is None:
             at = self._replica.store.hash_revision(revision)
@@ -119,7 +119,7 @@ class MaintenanceService:
         return b""
 
     async def snapshot(self, stream: ServerStream) -> None:
-        """The whole store as a bbolt file in chunks, then its SHA-256: what `etcdctl snapshot save` writes down."""
+        """The whole store as a bbolt file in chunks, then its SHA-256: what `etcdctl snapshot save` writes to a file."""
         unmarshal(rpc_pb2.SnapshotRequest.FromString, await stream.receive_one())
         view = await open_view(self._replica)
         digest = hashlib.sha256()
@@ -139,16 +139,17 @@ class MaintenanceService:
         await stream.send(rpc_pb2.SnapshotResponse(blob=digest.digest(), version=version).SerializeToString())
 
     async def _over_view(self, work: Callable[[ReadView], Result]) -> Result:
-        """Run `work` in a thread over a view of all that is applied now."""
-        view = await open_view(self._replica)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(None, work, view)
-        finally:
-            view.close()
+        """Run `work` in a thread, over a view of everything applied so far; one at a time."""
+        async with self._one_at_a_time:  # each thread competes with the event loop for the interpreter
+            view = await open_view(self._replica)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(None, work, view)
+            finally:
+                view.close()
 
 
 def _hash_at(view: ReadView, revision: int) -> KVHash:
-    """The compaction is the view's: one may have been applied since the question came. Raises COMPACTED."""
+    """The compaction is that of the view: one may have been applied since the request. Raises COMPACTED."""
     compacted = last_compaction(view)
     if revision < compacted:
         raise errors.COMPACTED
@@ -165,7 +166,7 @@ def _next_chunk(chunks: Iterator[bytes]) -> bytes:
 
 
 async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:
-    """Hand the lead to `target` and wait until it has it. Raises Unavailable if that takes too long."""
+    """Transfer leadership to `target` and wait until it leads. Raises Unavailable if that takes too long."""
     if target == replica.member_id:
         return
     replica.transfer_leadership(target)
