@@ -39,7 +39,7 @@ def test_seeds_hold(first: int) -> None:
     outcomes = [run_seed(seed, ticks=TICKS) for seed in range(first, first + 10)]
     failed = [f"tercet sim --seed {one.seed} --ticks {TICKS} --trace: {one.failure}" for one in outcomes if one.failure]
     assert failed == []
-    assert sum(outcome.answered for outcome in outcomes) > 500
+    assert sum(outcome.answered for outcome in outcomes) > 200  # otherwise the faults leave nothing to check
 
 
 def test_faults_can_be_chosen() -> None:
