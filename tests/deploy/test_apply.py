@@ -399,6 +399,15 @@ def test_a_started_member_without_data_is_not_started(tmp_path: Path, monkeypatc
         planned.plan()
 
 
+def test_an_initial_member_that_never_started_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its unit failed at the first apply: the member list has its name from the bootstrap, and no client URLs."""
+    planned = Planned(tmp_path, monkeypatch)
+    planned.change("node3", "/var/lib/etcd/member", kind="absent")
+    planned.stop("node3")
+    planned.members.unpublished = {"node3"}
+    assert [step.host for step in planned.plan().steps if step.title == "start"] == ["node3"]
+
+
 def test_all_preflight_errors_are_raised_with_their_remedies() -> None:
     clock = Finding("m2", "clock", "warning", "clock is 2.0 s ahead of the other hosts", "timedatectl set-ntp true")
     fine = Finding("m1", "python", "ok", "Python 3.11.2")

@@ -41,6 +41,7 @@ class ScriptedMembers:
         self.unhealthy = {*unhealthy, *unreachable}
         self.unreachable = set(unreachable)
         self.unstarted: set[str] = set()
+        self.unpublished: set[str] = set()
         self.moves: list[tuple[str, str]] = []
         self._stays_leader = stays_leader
         self._ids = {spec.name: number for number, spec in enumerate(cluster.hosts, 1)}
@@ -66,6 +67,7 @@ class ScriptedMembers:
                 ID=self._ids[spec.name],
                 name="" if spec.name in self.unstarted else spec.name,
                 peerURLs=[self.cluster.peer_url(spec)],
+                clientURLs=[] if spec.name in self.unstarted | self.unpublished else [f"https://{spec.name}:2379"],
             )
             for spec in self.cluster.hosts
         ]

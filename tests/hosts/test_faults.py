@@ -251,7 +251,8 @@ def interrupted(operator: Operator, *, when: str, act: Callable[[], Any] | None)
     started = time.monotonic()
     with operator.start(str(operator.program), "deploy", "apply", "--yes") as process:
         machine = operator.machine(when)
-        while process.poll() is None and not machine.inside("pgrep -f '[i]mport sys; source'").stdout:
+        is_receiving = "ls -l /proc/[0-9]*/fd 2>/dev/null | grep '[.]partial$'"
+        while process.poll() is None and not machine.inside(is_receiving).stdout:
             time.sleep(0.02)
         if act is None:
             process.send_signal(signal.SIGINT)

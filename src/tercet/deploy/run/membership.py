@@ -2,7 +2,8 @@
 
 A member that was added with `member add` but has not started is listed without a name. It must start with
 `--initial-cluster-state=existing`, also on a host whose unit says `new`. A started member whose data is gone must not start
-again: it would vote without the votes and entries that it has acknowledged.
+again: it would vote without the votes and entries that it has acknowledged. A member of the initial cluster that never started
+has a name, since its bootstrap names all, but no client URLs, which each member publishes; it may start as its unit says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tercet.errors import ConfigError
 
 @dataclass(frozen=True)
 class Membership:
-    """unstarted: names of the hosts whose member has never started. started: name to member id."""
+    """unstarted: hosts whose added member has never started. started: name to id of the members that have published."""
 
     unstarted: frozenset[str] = frozenset()
     started: Mapping[str, int] = field(default_factory=dict)
@@ -44,7 +45,7 @@ async def membership(cluster: Cluster, members: Members) -> Membership:
         )
     return Membership(
         frozenset(ours[url] for url, member in theirs.items() if not member.name),
-        {ours[url]: member.ID for url, member in theirs.items() if member.name},
+        {ours[url]: member.ID for url, member in theirs.items() if member.clientURLs},
     )
 
 
