@@ -86,7 +86,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
         log_store,
         StateMachine(backend),
         options=Options(),
-        apply_timer=SlowApplies(0.05),
+        apply_timer=SlowApplies(0.05).timer,
         snapshot_directory=tmp_path,
         tick_seconds=0.01,
         compaction_limit=100,

@@ -43,15 +43,15 @@ APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
 
 
 class ApplyTimer:
-    """Measures how long requests take to apply. A subclass reports those that take longer than `slow_seconds`."""
+    """Measures how long requests take to apply, and reports those that take longer than `slow_seconds`."""
 
-    def __init__(self, clock: Callable[[], float], slow_seconds: float) -> None:
-        """clock: seconds, also within a turn of the loop."""
+    def __init__(
+        self, clock: Callable[[], float], slow_seconds: float, report: Callable[[AppliedRequest, float, Outcome], None]
+    ) -> None:
+        """clock: seconds, also within a turn of the loop. report: gets the request, its seconds and its outcome."""
         self.clock = clock
         self.slow_seconds = slow_seconds
-
-    def report(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> None:
-        raise NotImplementedError
+        self.report = report
 
 
 class Applier:

@@ -192,7 +192,7 @@ class MemberServer:
             log_store,
             opened.state_machine,
             options=options,
-            apply_timer=metrics.slow_applies,
+            apply_timer=metrics.slow_applies.timer,
             snapshot_directory=paths.snapshots,
             tick_seconds=config.heartbeat_interval / 1000,
             compaction_limit=config.compaction_batch_limit or 1000,

@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 _CHARACTERS_MAX: Final = 2000
 
 
-class SlowApplies(ApplyTimer):
-    """Reports slow applies of one member. `count` is etcd_server_slow_apply_total."""
+class SlowApplies:
+    """Reports the slow applies that `timer` finds in one member. `count` is etcd_server_slow_apply_total."""
 
     def __init__(self, slow_seconds: float) -> None:
-        super().__init__(time.monotonic, slow_seconds)
+        self.timer = ApplyTimer(time.monotonic, slow_seconds, self.report)
         self.count = 0
 
     def report(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> None:
@@ -47,7 +47,7 @@ class SlowApplies(ApplyTimer):
             extra=fields(
                 {
                     "took": format_seconds(seconds),
-                    "expected-duration": format_seconds(self.slow_seconds),
+                    "expected-duration": format_seconds(self.timer.slow_seconds),
                     "prefix": "",
                     "request": f"{request.field}:<{describe(request.message)}>"[:_CHARACTERS_MAX],
                     "response": "" if failed else f"size:{len(outcome)}",  # type: ignore[arg-type]
