@@ -35,7 +35,6 @@ def test_unknown_flags(plan: Planned) -> None:
         ("--initial-cluster=other=http://127.0.0.1:1", "n1"),
         ("--listen-client-urls=http//127.0.0.1:1", "http//127.0.0.1:1"),
         ("--listen-client-urls=https://127.0.0.1:1", "--cert-file"),
-        ("--cert-file=/nonexistent.crt", "KeyFile"),
         ("--election-timeout=50", "election-timeout"),
         ("--auto-compaction-retention=often", "often"),
         ("--config-file=/nonexistent.yaml", "/nonexistent.yaml"),

@@ -146,7 +146,9 @@ def check_agreement(members: Sequence[Member], seconds: float = 15.0) -> rpc_pb2
 
     wait_until(lambda: len(revisions()) == 1, "all members are at one revision", seconds=seconds)
     revision = revisions().pop()
-    hashes = {member.name: member.client.hash_kv(revision) for member in members}
+    # At 0: where a revision is named that was compacted, a member that was there answers with the hash of the compaction, and
+    # one that installed a snapshot since with the hash of what is left.
+    hashes = {member.name: member.client.hash_kv(0) for member in members}
     values = {(one.hash, one.compact_revision, one.header.revision) for one in hashes.values()}
     assert len({value[:2] for value in values}) == 1, f"hashes differ at revision {revision}: {hashes}"
     return next(iter(hashes.values()))
