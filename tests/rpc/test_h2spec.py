@@ -32,7 +32,11 @@ KNOWN = {
     ),
 }
 # The response may have ended the stream before the frame arrives, which is then ignored like those above.
-RACES = {"half closed (remote): Sends a DATA frame", "half closed (remote): Sends a HEADERS frame"}
+RACES = {
+    "half closed (remote): Sends a DATA frame",
+    "half closed (remote): Sends a HEADERS frame",
+    'Sends a DATA frame on the stream that is not in "open" or "half-closed (local)" state',
+}
 
 
 async def page(method: bytes, path: bytes, headers: Headers, body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -17,6 +17,9 @@ from tercet.rpc import RpcError
 from tercet.services.scheduler import SLICE_WORK, Scheduler
 from tests.mvcc.dict_backend import DictBackend
 from tests.services.harness import run, served
+from tests.support.fakes import uses_fakes
+
+pytestmark = uses_fakes  # `Work` is an interpreted subclass of Steps
 
 KEYS = 3000
 ALL: dict[str, Any] = {"key": b"\0", "range_end": b"\0"}

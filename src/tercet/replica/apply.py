@@ -148,8 +148,8 @@ class Applier:
                     outcome = self._state_machine.handlers[request.field](request)
                 except RequestError as error:
                     outcome = strip_traceback(error)
-                except UnsupportedRequest as error:
-                    raise refuse_entry(entry.index, self._raft.id, error) from error
+                except UnsupportedRequest as unsupported:
+                    raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
                 if isinstance(outcome, Apply):
                     self._begin_entry(entry, request, waiter, outcome)
                     continue
@@ -225,8 +225,8 @@ class Applier:
         if not isinstance(change, ConfChange):
             try:
                 self._state_machine.apply_joint_change(change, entry.index <= self._database_point[0])
-            except UnsupportedRequest as error:
-                raise refuse_entry(entry.index, self._raft.id, error) from error
+            except UnsupportedRequest as unsupported:
+                raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
             return
         membership = self._state_machine.membership
         if entry.index <= self._database_point[0]:
