@@ -85,12 +85,15 @@ def keep_little_log(member: Member) -> None:
 
 
 def make_leader(cluster: Cluster, target: Member) -> None:
-    """Transfer leadership to `target`, unless it leads already."""
+    """Transfer leadership to `target`, unless it leads already, and wait until all running members follow it.
+
+    A member that still follows the old leader forwards proposals to it, which drops them during a transfer.
+    """
     target_id = target.client.status().header.member_id
 
     def leads() -> bool:
         if target.client.status().leader == target_id:
-            return True
+            return all(member.client.status().leader == target_id for member in cluster.running)
         leader = cluster.leader()
         request = rpc_pb2.MoveLeaderRequest(targetID=target_id)
         leader.client.call("Maintenance/MoveLeader", request, rpc_pb2.MoveLeaderResponse, 5)

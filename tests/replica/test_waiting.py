@@ -20,6 +20,7 @@ class FakeRaft:
 
     def __init__(self, leader_id: int = 1) -> None:
         self.leader_id = leader_id
+        self.leader_transferee = 0
         self.proposed: list[list[bytes]] = []
         self.contexts: list[bytes] = []
         self.accepts = True
@@ -78,6 +79,17 @@ class TestProposals:
         proposals.submit(raft.as_raft)
         assert not raft.proposed
         raft.leader_id = 2
+        proposals.submit(raft.as_raft)
+        assert len(raft.proposed) == 1
+
+    def test_during_a_leadership_transfer_proposals_stay_queued(self, clock: Clock) -> None:
+        proposals, raft, outcomes = make_proposals(clock), FakeRaft(), list[Outcome]()
+        raft.leader_transferee = 2
+        proposals.add("put", b"", None, outcomes.append)
+        proposals.submit(raft.as_raft)
+        assert not raft.proposed
+        assert not outcomes
+        raft.leader_transferee = 0
         proposals.submit(raft.as_raft)
         assert len(raft.proposed) == 1
 

@@ -1,8 +1,9 @@
 """Proposals: from a client's request to a log entry, and from the applied entry back to the waiting client.
 
-A proposal waits in three places: in `_queue` until the turn ends (all of a turn become one append) or a leader is known; in the
-log; and in `waiting` until its entry is applied here. `waiting` is keyed by the entry's data: it contains a unique request id,
-and on the leader it is the same object, so no entry is parsed to find its waiter.
+A proposal waits in three places: in `_queue` until the turn ends (all of a turn become one append), or until a leader is known
+and this member, if it leads, has finished a leadership transfer; in the log; and in `waiting` until its entry is applied here.
+`waiting` is keyed by the entry's data: it contains a unique request id, and on the leader it is the same object, so no entry is
+parsed to find its waiter.
 
 Must never answer "not done": a forwarded proposal may be applied after its client stopped waiting, and there is no
 deduplication.
@@ -80,9 +81,13 @@ class Proposals:
         self.waiting[data] = waiter
 
     def submit(self, raft: Raft) -> None:
-        """Propose the queue to raft as one batch; without a leader it stays queued."""
+        """Propose the queue to raft as one batch. Without a leader it stays queued.
+
+        It also stays queued while this leader transfers its leadership. etcd drops such proposals with an error
+        ("raft proposal dropped"), so there a transfer, which rolling restarts consist of, is visible to clients.
+        """
         queue = self._queue
-        if not queue or not raft.leader_id:
+        if not queue or not raft.leader_id or raft.leader_transferee:
             return
         waiting = self.waiting
         live = []
