@@ -36,7 +36,7 @@ class Api:
     def versions(self) -> dict[str, str]:
         return {"etcdserver": "3.7.1", "etcdcluster": "3.7.0", "storage": "3.7.0"}
 
-    def downgrade_enabled(self) -> bool:
+    async def downgrade_enabled(self) -> bool:
         return False
 
     async def promote(self, id: int, authorization: str) -> Sequence[MemberJson]:

@@ -37,6 +37,14 @@ def test_etcd_35_has_no_such_key() -> None:
     assert stored_version(backend) == "3.5.0"
 
 
+def test_a_cluster_version_of_35_removes_the_key() -> None:
+    backend = MemoryBackend()
+    machine = StateMachine(backend)
+    for version in ("3.6.0", "3.5.0"):
+        set_cluster_version(machine, version)
+    assert backend.get(Bucket.META, b"storageVersion") is None
+
+
 def test_an_installed_snapshot_gets_the_version_of_its_cluster() -> None:
     backend = MemoryBackend()
     machine = StateMachine(backend)

@@ -9,8 +9,17 @@ from typing import cast
 import pytest
 
 from tercet.errors import ConfigError
+from tercet.replica.membership import Member
 from tercet.replica.replica import Replica
-from tercet.server.cluster_version import check_compatible, check_own_version, decide, stop_below_cluster_version
+from tercet.server.cluster_version import (
+    check_compatible,
+    check_own_version,
+    decide,
+    monitor_downgrade,
+    stop_below_cluster_version,
+)
+from tercet.version import ETCD_VERSION
+from tests.services.harness import served
 
 
 @pytest.mark.parametrize(
@@ -62,6 +71,36 @@ def test_a_member_joins_only_a_cluster_of_a_supported_version(clusters: list[str
             check_compatible(versions, 99)  # type: ignore[arg-type]
     else:
         check_compatible(versions, 99)  # type: ignore[arg-type]
+
+
+def test_during_a_downgrade_a_member_of_the_target_version_joins() -> None:
+    versions = {1: {"etcdcluster": "3.8.0"}}
+    check_compatible(versions, 99, is_downgrading=True)
+    with pytest.raises(ConfigError, match="too high"):
+        check_compatible({1: {"etcdcluster": "3.9.0"}}, 99, is_downgrading=True)
+
+
+def test_the_leader_ends_a_downgrade_once_all_members_run_the_target() -> None:
+    other = Member(7, ("http://other:2380",), "other")
+    answers: list[str | None] = [None, "3.6.9", "not a version"]
+
+    async def fetch(asked: Member) -> str | None:
+        assert asked == other
+        return answers.pop(0) if answers else ETCD_VERSION
+
+    async def scenario() -> None:
+        async with served() as member:
+            membership = member.replica.membership
+            membership.members[other.id] = other
+            target = ".".join(ETCD_VERSION.split(".")[:2]) + ".0"
+            membership.set_downgrade(True, target)
+            monitor = asyncio.create_task(monitor_downgrade(member.replica, fetch, 0.01))
+            while membership.downgrade_target is not None:
+                await asyncio.sleep(0.01)
+            assert answers == []
+            monitor.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_a_running_member_stops_when_the_cluster_version_rises_above_its_own() -> None:

@@ -324,7 +324,7 @@ _FEATURES = [
     _flag(
         "watch-progress-notify-interval", D, "0s", "Interval of progress notifications to watchers (0: 10m).", support=_IGNORED
     ),
-    _flag("downgrade-check-time", D, "5s", "Interval of checking the status of a downgrade (0: never).", support=_IGNORED),
+    _flag("downgrade-check-time", D, "5s", "Interval of checking the status of a downgrade (0: never)."),
     _flag(
         "bootstrap-defrag-threshold-megabytes",
         U,

@@ -49,7 +49,8 @@ class MemberApi(Protocol):
     def versions(self) -> dict[str, str]:
         """etcdserver, etcdcluster, storage."""
 
-    def downgrade_enabled(self) -> bool: ...
+    async def downgrade_enabled(self) -> bool:
+        """As of a linearizable read."""
 
     async def promote(self, id: int, authorization: str) -> Sequence[MemberJson]:
         """`authorization`: the client's token, or empty."""
@@ -164,7 +165,10 @@ class MemberEndpoints:
         return json_response(_compact(self._api.versions()))
 
     async def _downgrade_enabled(self, request: Request) -> Response:
-        text = b"true" if self._api.downgrade_enabled() else b"false"
+        try:
+            text = b"true" if await self._api.downgrade_enabled() else b"false"
+        except StatusError as error:
+            return text_response(500, f"failed linearized read: {error.message}", self._cluster)
         return Response(200, text, [("Content-Type", "text/plain"), *self._cluster])
 
 

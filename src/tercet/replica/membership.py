@@ -186,7 +186,7 @@ class Membership:
 
     def set_downgrade(self, enabled: bool, version: str) -> None:
         self.downgrade_target = version if enabled and version else None
-        raw = {"target-version": version, "enabled": enabled}
+        raw = {"target-version": version if enabled else "", "enabled": enabled}
         self._backend.put(Bucket.CLUSTER, _DOWNGRADE_KEY, json.dumps(raw, separators=(",", ":")).encode())
 
     def _save(self, member: Member) -> None:

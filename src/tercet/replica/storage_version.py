@@ -2,7 +2,7 @@
 
 It is the text of key `storageVersion` in bucket `meta`, "3.7.0" for example, and of no hash. A member that founds a cluster
 writes its own version; from then on it follows the cluster version, so that a database of a 3.6 cluster stays one for 3.6.
-etcd 3.5 has no such key.
+etcd 3.5 has no such key; a cluster version of 3.5 removes it.
 
 Source: etcd server/etcdserver/version/monitor.go, server/storage/schema/schema.go. Departs in: follows in the apply of the
 cluster version, instead of up to 4 s later.
@@ -19,6 +19,7 @@ _KEY: Final = b"storageVersion"
 _TERM: Final = b"term"
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.")
 _FIRST: Final = (3, 6)  # etcd's first version with the key
+_WITHOUT: Final = (3, 5)
 
 
 def stored_version(backend: Backend) -> str | None:
@@ -30,11 +31,14 @@ def stored_version(backend: Backend) -> str | None:
 
 
 def follow(backend: Backend, version: str | None) -> None:
-    """Store the version's major and minor, if etcd of that version does."""
+    """Store the major and minor version; for 3.5 remove the key. No etcd migrates to an older one, which changes nothing."""
     match = _VERSION.match(version or "")
     if match is None:
         return
     major, minor = int(match[1]), int(match[2])
     text = f"{major}.{minor}.0".encode()
-    if (major, minor) >= _FIRST and backend.get(Bucket.META, _KEY) != text:
+    stored = backend.get(Bucket.META, _KEY)
+    if (major, minor) >= _FIRST and stored != text:
         backend.put(Bucket.META, _KEY, text)
+    elif (major, minor) == _WITHOUT and stored is not None:
+        backend.delete(Bucket.META, _KEY)

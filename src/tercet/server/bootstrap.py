@@ -35,6 +35,9 @@ FetchMembers = Callable[[list[str]], Awaitable[ClusterView]]
 FetchVersions = Callable[[Mapping[int, Sequence[str]]], Awaitable[dict[int, dict[str, str] | None]]]
 """Fetches the /version objects of members by their peer URLs; None for a member that does not answer."""
 
+FetchDowngrade = Callable[[Sequence[str]], Awaitable[bool]]
+"""Fetches whether a downgrade is enabled from the first peer URL that answers. Raises NoAnswer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
@@ -80,7 +83,11 @@ async def bootstrap_new(name: str, cluster: InitialCluster, token: str, fetch: F
 
 
 async def bootstrap_existing(
-    name: str, cluster: InitialCluster, fetch: FetchMembers, fetch_versions: FetchVersions
+    name: str,
+    cluster: InitialCluster,
+    fetch: FetchMembers,
+    fetch_versions: FetchVersions,
+    fetch_downgrade: FetchDowngrade,
 ) -> Bootstrap:
     """First start in an existing cluster. Raises ConfigError, with etcd's texts, if flags and cluster do not agree."""
     own_urls = cluster[name]
@@ -94,7 +101,13 @@ async def bootstrap_existing(
     existing = [Member.from_json(one) for one in view.members]
     own = await _match(own_urls, cluster, existing, view.cluster_id)
     _check_not_started(own.id, view.members)
-    check_compatible(await fetch_versions({member.id: member.peer_urls for member in existing if member.id != own.id}), own.id)
+    others = [member for member in existing if member.id != own.id]
+    versions = await fetch_versions({member.id: member.peer_urls for member in others})
+    try:
+        is_downgrading = await fetch_downgrade([url for member in others for url in member.peer_urls])
+    except NoAnswer:
+        is_downgrading = False
+    check_compatible(versions, own.id, is_downgrading=is_downgrading)
     members = tuple(replace(member, name=name) if member.id == own.id else member for member in existing)
     return Bootstrap(own.id, view.cluster_id, members)
 

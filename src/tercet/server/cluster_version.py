@@ -17,7 +17,9 @@ from tercet.errors import ConfigError, StatusError
 from tercet.proto import internal_pb2
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Replica
+from tercet.server.logs.zap_format import fields
 from tercet.services.awaitables import propose
+from tercet.services.downgrade import cancel_downgrade
 from tercet.version import ETCD_VERSION, MIN_CLUSTER_VERSION
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,26 @@ async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None
         if replica.is_leader:
             await _update(replica, fetch)
         await _wait_for_change_of_leader(replica, MONITOR_SECONDS)
+
+
+async def monitor_downgrade(replica: Replica, fetch: FetchVersion, check_seconds: float) -> None:
+    """While this member leads, end an enabled downgrade once every member runs the target version. Runs until cancelled.
+
+    check_seconds: --downgrade-check-time.
+    """
+    while True:
+        await asyncio.sleep(check_seconds)
+        target = replica.membership.downgrade_target
+        if not replica.is_leader or target is None:
+            continue
+        versions = await _versions(replica, fetch)
+        if not all(version and _is_minor(version, target) for version in versions.values()):
+            continue
+        logger.info("the cluster has been downgraded", extra=fields({"cluster-version": target}))
+        try:
+            await cancel_downgrade(replica)
+        except StatusError as error:
+            logger.warning("failed to cancel downgrade: %s", error)
 
 
 async def stop_below_cluster_version(replica: Replica, stop: Callable[[ConfigError], None]) -> None:
@@ -57,13 +79,15 @@ def check_own_version(cluster_version: str | None) -> None:
         )
 
 
-def check_compatible(versions: Mapping[int, Mapping[str, str] | None], own_id: int) -> None:
+def check_compatible(versions: Mapping[int, Mapping[str, str] | None], own_id: int, *, is_downgrading: bool = False) -> None:
     """Before joining a cluster: at least one member must report a cluster version that this member supports, and none another.
 
     versions: the /version objects of the members, None where one did not answer.
+    is_downgrading: a downgrade is enabled, to this member's version at the lowest: the cluster may be one minor above it.
     Raises ConfigError with etcd's text (isCompatibleWithVers).
     """
-    lowest, highest = parse(MIN_CLUSTER_VERSION), (*parse(ETCD_VERSION)[:2], 0)
+    major, minor, _ = parse(ETCD_VERSION)
+    lowest, highest = parse(MIN_CLUSTER_VERSION), (major, minor + is_downgrading, 0)
     supported = False
     for member_id, answer in versions.items():
         if answer is None or member_id == own_id:
@@ -85,9 +109,7 @@ def check_compatible(versions: Mapping[int, Mapping[str, str] | None], own_id: i
 
 async def _update(replica: Replica, fetch: FetchVersion) -> None:
     membership = replica.membership
-    others = [member for member in membership.sorted() if member.id != replica.member_id]
-    answers = await asyncio.gather(*(fetch(member) for member in others))
-    versions = {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.member_id: ETCD_VERSION}
+    versions = await _versions(replica, fetch)
     before = membership.cluster_version
     version = decide(versions, before, membership.downgrade_target)
     if version is None:
@@ -98,6 +120,13 @@ async def _update(replica: Replica, fetch: FetchVersion) -> None:
         logger.warning("failed to set the cluster version to %s: %s", version, error)
         return
     logger.info("%s cluster version to %s (%s)", "set initial" if before is None else "updated", version, describe(versions))
+
+
+async def _versions(replica: Replica, fetch: FetchVersion) -> dict[int, str | None]:
+    """Each member's own version by id; None where it did not answer."""
+    others = [member for member in replica.membership.sorted() if member.id != replica.member_id]
+    answers = await asyncio.gather(*(fetch(member) for member in others))
+    return {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.member_id: ETCD_VERSION}
 
 
 async def _wait_for_change_of_leader(replica: Replica, seconds: float) -> None:
@@ -125,6 +154,13 @@ def decide(versions: Mapping[int, str | None], current: str | None, downgrade_ta
     if current is None or (major, minor, 0) > parse(current):
         return f"{major}.{minor}.0"
     return None
+
+
+def _is_minor(version: str, target: str) -> bool:
+    try:
+        return parse(version)[:2] == parse(target)[:2]
+    except ValueError:
+        return False
 
 
 def _is_one_minor_below(target: tuple[int, ...], current: tuple[int, int, int]) -> bool:

@@ -25,7 +25,12 @@ from tercet.rpc import Handler
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
 from tercet.server.client_listeners import ClientListeners, make_health
-from tercet.server.cluster_version import check_own_version, monitor_cluster_version, stop_below_cluster_version
+from tercet.server.cluster_version import (
+    check_own_version,
+    monitor_cluster_version,
+    monitor_downgrade,
+    stop_below_cluster_version,
+)
 from tercet.server.connections import PeerConnections
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
@@ -169,7 +174,7 @@ class MemberServer:
         check = check_local_member if config.initial_cluster_state == "existing" else check_initial_members
         await asyncio.get_running_loop().run_in_executor(None, check, config, named, resolve)
         if config.initial_cluster_state == "existing":
-            return await bootstrap_existing(config.name, members, client.members, client.versions_of)
+            return await bootstrap_existing(config.name, members, client.members, client.versions_of, client.downgrade_enabled)
         return await bootstrap_new(config.name, members, config.initial_cluster_token, client.members)
 
     def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
@@ -269,11 +274,14 @@ class MemberServer:
             return versions.get("etcdserver") if versions else None
 
         loop = asyncio.get_running_loop()
-        for work in (
+        tasks = [
             monitor_cluster_version(member.replica, fetch),
             stop_below_cluster_version(member.replica, member.fail),
             hand_over_leases(member.replica, versions_of),
-        ):
+        ]
+        if check_seconds := self._config.downgrade_check_time_seconds:
+            tasks.append(monitor_downgrade(member.replica, fetch, check_seconds))
+        for work in tasks:
             self._closing.push_async_callback(_cancelled, loop.create_task(work))
 
     # --- the end

@@ -11,6 +11,7 @@ from tercet.peer import NotPrimaryLessor
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.server.lease_handover import TERCET_KEY
+from tercet.services.awaitables import read_index
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.maintenance import MaintenanceService
@@ -32,7 +33,8 @@ class PeerApi:
     def versions(self) -> dict[str, str]:
         return versions(self._replica) | {TERCET_KEY: __version__}
 
-    def downgrade_enabled(self) -> bool:
+    async def downgrade_enabled(self) -> bool:
+        await read_index(self._replica)
         return self._replica.membership.downgrade_target is not None
 
     async def promote(self, id: int, authorization: str) -> Sequence[dict[str, Any]]:

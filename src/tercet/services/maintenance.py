@@ -20,6 +20,7 @@ from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
 from tercet.services.awaitables import open_view, propose
 from tercet.services.compaction_hasher import CompactionHasher
+from tercet.services.downgrade import downgrade
 from tercet.services.headers import Headers
 from tercet.storage.interfaces import ReadView
 
@@ -46,6 +47,7 @@ class MaintenanceService:
             "/etcdserverpb.Maintenance/Hash": unary_async(self.hash),
             "/etcdserverpb.Maintenance/HashKV": unary_async(self.hash_kv),
             "/etcdserverpb.Maintenance/Defragment": unary_async(self.defragment),
+            "/etcdserverpb.Maintenance/Downgrade": unary_async(self.downgrade),
             "/etcdserverpb.Maintenance/MoveLeader": unary_async(self.move_leader),
             "/etcdserverpb.Maintenance/Snapshot": server_stream(self.snapshot),
         }
@@ -108,6 +110,10 @@ class MaintenanceService:
         self._replica.backend.defragment(partial(_settle, done))
         await done
         return b""
+
+    async def downgrade(self, call: UnaryCall, body: bytes) -> bytes:
+        response = await downgrade(self._replica, unmarshal(rpc_pb2.DowngradeRequest.FromString, body))
+        return self._headers.current() + response.SerializeToString()
 
     async def move_leader(self, call: UnaryCall, body: bytes) -> bytes:
         target = unmarshal(rpc_pb2.MoveLeaderRequest.FromString, body).targetID

@@ -1,0 +1,15 @@
+"""Real etcd from 3.6 on, which no Python package carries: TEST_ETCD_NEWER is the path of such an etcd, best the current 3.7."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+VARIABLE = "TEST_ETCD_NEWER"
+needs_newer_etcd = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE}: path of an etcd from 3.6 on")
+
+
+def newer_etcd() -> list[str]:
+    """Its command line. For tests marked with `needs_newer_etcd`."""
+    return [os.environ.get(VARIABLE, "")]
