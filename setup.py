@@ -59,6 +59,7 @@ COMPILED = (
     "peer/stream_reader.py",
     "peer/stream_writer.py",
     "peer/transport.py",
+    "tls/*.py",
 )
 NOT_COMPILED = {
     "replica/auto_compaction.py": "runs rarely",

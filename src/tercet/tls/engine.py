@@ -48,6 +48,7 @@ class TlsEngine:
         A read of OpenSSL returns one record (16 KiB at most). Filling the buffer spares the caller a turn for each.
         """
         read: Any = self.ssl_object.read
+        incoming = self._incoming
         size, total = len(buffer), 0
         try:
             while total < size:
@@ -56,6 +57,8 @@ class TlsEngine:
                     self.is_ended = True
                     break
                 total += count
+                if not incoming.pending and not self.ssl_object.pending():
+                    break  # spares the exception that the next read would raise
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
