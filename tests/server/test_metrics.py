@@ -177,8 +177,8 @@ def test_a_prometheus_registry_has_the_same_values() -> None:
 
 def test_a_gate_without_effect_is_reported_as_off() -> None:
     metrics = Metrics()
-    register_versions(metrics, resolve_gates({"InitialCorruptCheck": True}))
-    assert 'etcd_server_feature_enabled{name="InitialCorruptCheck",stage="ALPHA"} 0' in page(metrics)
+    register_versions(metrics, resolve_gates({"TxnModeWriteWithSharedBuffer": True}))
+    assert 'etcd_server_feature_enabled{name="TxnModeWriteWithSharedBuffer",stage="BETA"} 0' in page(metrics)
 
 
 def test_scrapes_are_counted() -> None:

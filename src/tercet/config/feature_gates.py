@@ -28,9 +28,9 @@ class Gate:
 GATES: tuple[Gate, ...] = (
     Gate("AllAlpha", "ALPHA", False, "Sets every alpha gate that is not named itself."),
     Gate("AllBeta", "BETA", False, "Sets every beta gate that is not named itself."),
-    Gate("CompactHashCheck", "ALPHA", False, "The leader compares compaction hashes with its followers.", False),
+    Gate("CompactHashCheck", "ALPHA", False, "The leader compares compaction hashes with its followers."),
     Gate("FastLeaseKeepAlive", "BETA", True, "The leader renews leases without confirming its leadership.", False),
-    Gate("InitialCorruptCheck", "ALPHA", False, "Compare hashes with the peers before serving clients.", False),
+    Gate("InitialCorruptCheck", "ALPHA", False, "Compare hashes with the peers before serving clients."),
     Gate("LeaseCheckpoint", "ALPHA", False, "Replicate the remaining TTL of long leases.", False),
     Gate("LeaseCheckpointPersist", "ALPHA", False, "Persist replicated TTLs; requires LeaseCheckpoint.", False),
     Gate("PriorityRequest", "ALPHA", False, "Accept lease revocations at a higher apply lag than other requests.", False),

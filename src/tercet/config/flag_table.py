@@ -317,8 +317,8 @@ _FEATURES = [
         "Log a warning when a unary request takes longer (0: 300ms).",
         support=_IGNORED,
     ),
-    _flag("corrupt-check-time", D, "0s", "Interval of comparing hashes with the other members (0: never).", support=_IGNORED),
-    _flag("compact-hash-check-time", D, "1m0s", "Interval at which the leader compares compaction hashes.", support=_IGNORED),
+    _flag("corrupt-check-time", D, "0s", "Interval of comparing hashes with the other members (0: never)."),
+    _flag("compact-hash-check-time", D, "1m0s", "Interval at which the leader compares compaction hashes."),
     _flag("compaction-batch-limit", N, "0", "Maximum number of revisions deleted in one step of a compaction (0: 1000)."),
     _flag("compaction-sleep-interval", D, "0s", "Pause between two steps of a compaction (0: 10ms)."),
     _flag(

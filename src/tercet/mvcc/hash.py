@@ -115,6 +115,10 @@ class CompactionHashes:
         """The hash taken when `revision` was compacted, if it is still remembered."""
         return next((taken for taken in self._hashes if taken.revision == revision), None)
 
+    def all(self) -> list[KVHash]:
+        """Newest first."""
+        return sorted(self._hashes, key=lambda taken: -taken.revision)
+
     def clear(self) -> None:
         """The history was replaced by a snapshot."""
         self._hashes.clear()

@@ -32,6 +32,7 @@ from tercet.server.cluster_version import (
     stop_below_cluster_version,
 )
 from tercet.server.connections import PeerConnections
+from tercet.server.corruption_check import CorruptionChecker, check_while_leader
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
 from tercet.server.lease_handover import hand_over_leases
@@ -40,6 +41,7 @@ from tercet.server.logs.zap_format import fields
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
 from tercet.server.peer_api import PeerApi
+from tercet.server.peer_hashes import PeerHashes
 from tercet.server.peer_listeners import PeerListeners
 from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
@@ -120,8 +122,11 @@ class MemberServer:
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
         api = PeerApi(member.replica, headers, cluster, maintenance)
+        checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
+        if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:
+            await checker.initial_check()
         await self._connect(opened, member, bootstrap, api, paths, peer_listeners)
-        self._begin_tasks(member, client)
+        self._begin_tasks(member, client, checker)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
         scheduler = Scheduler(asyncio.get_running_loop())
         self._closing.callback(scheduler.close)
@@ -265,7 +270,7 @@ class MemberServer:
         if alone and config.initial_election_tick_advance:
             member.replica.campaign()  # a single member needs no election timeout
 
-    def _begin_tasks(self, member: ReplicaDriver, client: PeerClient) -> None:
+    def _begin_tasks(self, member: ReplicaDriver, client: PeerClient, checker: CorruptionChecker) -> None:
         async def versions_of(other: Member) -> dict[str, str] | None:
             return (await client.versions_of({other.id: other.peer_urls}))[other.id]
 
@@ -273,14 +278,19 @@ class MemberServer:
             versions = await versions_of(other)
             return versions.get("etcdserver") if versions else None
 
-        loop = asyncio.get_running_loop()
+        config, loop = self._config, asyncio.get_running_loop()
         tasks = [
             monitor_cluster_version(member.replica, fetch),
             stop_below_cluster_version(member.replica, member.fail),
             hand_over_leases(member.replica, versions_of),
         ]
-        if check_seconds := self._config.downgrade_check_time_seconds:
-            tasks.append(monitor_downgrade(member.replica, fetch, check_seconds))
+        if seconds := config.downgrade_check_time_seconds:
+            tasks.append(monitor_downgrade(member.replica, fetch, seconds))
+        if seconds := config.corrupt_check_time_seconds:
+            tasks.append(check_while_leader(member.replica, checker.periodic_check, seconds))
+        if config.feature_gates["CompactHashCheck"]:
+            seconds = config.compact_hash_check_time_seconds
+            tasks.append(check_while_leader(member.replica, checker.compact_hash_check, seconds))
         for work in tasks:
             self._closing.push_async_callback(_cancelled, loop.create_task(work))
 

@@ -25,18 +25,18 @@ class CompactionHasher:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._hashes = CompactionHashes()
+        self.hashes = CompactionHashes()
         self._hashing: dict[int, asyncio.Task[None]] = {}  # by revision
         state_machine = replica.state_machine
         state_machine.compaction_listeners.append(self._compacted)
-        state_machine.replaced_listeners.append(self._hashes.clear)
+        state_machine.replaced_listeners.append(self.hashes.clear)
 
     async def find(self, revision: int) -> KVHash | None:
         """The hash taken when `revision` was compacted; None if it was not, or is no longer kept."""
         hashing = self._hashing.get(revision)
         if hashing is not None:
             await asyncio.shield(hashing)
-        return self._hashes.find(revision)
+        return self.hashes.find(revision)
 
     def _compacted(self, revision: int, previous: int) -> None:
         store = self._replica.store
@@ -54,7 +54,7 @@ class CompactionHasher:
         except TercetError as error:  # the view was closed: the member stops, or the hash took too long
             logger.warning("failed to hash the compaction at revision %d: %s", revision, error)
         else:
-            self._hashes.remember(taken)
+            self.hashes.remember(taken)
         finally:
             view.close()
             self._hashing.pop(revision, None)

@@ -34,7 +34,7 @@ class MaintenanceService:
 
     def __init__(self, replica: Replica, headers: Headers, *, version: str, timeout_seconds: float) -> None:
         self._replica = replica
-        self._compaction_hasher = CompactionHasher(replica)
+        self.compaction_hasher = CompactionHasher(replica)
         self._headers = headers
         self._version = version
         self._timeout_seconds = timeout_seconds
@@ -98,7 +98,7 @@ class MaintenanceService:
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
         """A HashKV response without its header; revision 0 is the current one. Raises RequestError."""
-        taken = await self._compaction_hasher.find(revision) if revision else None  # etcd's clients may compact at 0
+        taken = await self.compaction_hasher.find(revision) if revision else None  # etcd's clients may compact at 0
         if taken is None:
             at = self._replica.store.hash_revision(revision)
             taken = await self._over_view(lambda view: _hash_at(view, at))

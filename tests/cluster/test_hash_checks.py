@@ -1,0 +1,49 @@
+"""A member whose store differs from the others' is found and named by the leader, and refuses to start if it looks first."""
+
+from __future__ import annotations
+
+import pytest
+
+from tercet.proto import rpc_pb2
+from tests.cluster.conftest import Planned
+from tests.support.client import Client
+from tests.support.forgery import forge, stored_value
+from tests.support.processes import QUICK, Cluster, Member, wait_until
+
+CHECKS = ("--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=1s")
+
+
+@pytest.fixture
+def cluster(plan: Planned) -> Cluster:
+    """Three members; the database of n2 has a value of its own, and n2 does not run."""
+    cluster = plan(flags=[*QUICK, *CHECKS]).start()
+    cluster["n1"].client.put(b"key", b"a value of some length")
+    stored = stored_value(cluster["n2"], b"key")
+    cluster["n2"].stop()
+    forge(cluster["n2"], stored)
+    return cluster
+
+
+def alarms(member: Member) -> list[tuple[int, int]]:
+    request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)
+    answer = member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 5)
+    return [(one.memberID, one.alarm) for one in answer.alarms]
+
+
+def test_the_leader_blames_the_member_whose_compaction_hash_differs(cluster: Cluster) -> None:
+    victim = cluster["n2"]
+    victim.start("--feature-gates=InitialCorruptCheck=true")
+    assert victim.wait_exit() == 1
+    assert "found data inconsistency with peers" in victim.reason()
+    victim.restart()
+    victim_id = victim.client.status().header.member_id
+    revision = cluster["n1"].client.put(b"other", b"1").header.revision
+    cluster["n1"].client.compact(revision)
+    found = wait_until(lambda: alarms(cluster["n1"]), "the alarm is raised", seconds=30)
+    assert found == [(victim_id, rpc_pb2.CORRUPT)]
+    assert "Detected compaction hash mismatch" in cluster.leader().said()
+    with pytest.raises(Client.Error, match="etcdserver: corrupt cluster"):
+        cluster["n3"].client.put(b"key", b"refused")
+    gates = cluster["n1"].http("/metrics")[1]
+    assert 'etcd_server_feature_enabled{name="CompactHashCheck",stage="ALPHA"} 1' in gates
+    assert 'etcd_server_feature_enabled{name="InitialCorruptCheck",stage="ALPHA"} 0' in gates
