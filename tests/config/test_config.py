@@ -230,9 +230,9 @@ def test_force_new_cluster_is_refused() -> None:
 
 
 def test_gates_without_effect_say_so() -> None:
-    found = loaded("--feature-gates=InitialCorruptCheck=true,FastLeaseKeepAlive=true")
+    found = loaded("--feature-gates=TxnModeWriteWithSharedBuffer=false,FastLeaseKeepAlive=true")
     warned = [dict(line.fields)["gate"] for line in found.lines if "no effect in this version" in line.message]
-    assert warned == ["InitialCorruptCheck"]
+    assert warned == ["TxnModeWriteWithSharedBuffer"]
 
 
 def test_flags_without_effect_say_so() -> None:
