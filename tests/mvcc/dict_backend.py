@@ -1,4 +1,4 @@
-"""The simplest Backend: sorted dictionaries, and what of them was committed."""
+"""The simplest Backend: one sorted dictionary per bucket, and a copy of the last commit."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ class DictBackend(DictView):
     # For tests.
 
     def snapshot(self) -> DictView:
-        """All that was written, committed or not."""
+        """A view of all writes, committed or not."""
         return DictView(_copy(self._buckets))
 
     def after_crash(self) -> DictBackend:
-        """What another process would find."""
+        """The backend as a process finds it after a crash: only what was committed."""
         return DictBackend(_copy(self._durable))
 
     def reopened(self) -> DictBackend:
-        """What another process would find after an orderly end."""
+        """The backend as a process finds it after a clean shutdown."""
         return DictBackend(_copy(self._buckets))
 
 

@@ -34,7 +34,7 @@ class Etcd:
         self._channel = channel
 
     def call(self, request: Message) -> Any:
-        """The answer with a header that tells only the revision, or (code, text)."""
+        """The response with a header reduced to the revision, or (code, text) of the error."""
         answer_type = {**ANSWERS, **HASHES}[type(request)]
         method = self._channel.unary_unary(
             PATHS[type(request)],
@@ -49,7 +49,7 @@ class Etcd:
         return answer
 
     def snapshot(self) -> bytes:
-        """The database file, without the digest at its end."""
+        """The database file without the SHA-256 appended to it."""
         method = self._channel.unary_stream(
             "/etcdserverpb.Maintenance/Snapshot",
             request_serializer=lambda it: it.SerializeToString(),

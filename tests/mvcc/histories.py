@@ -1,6 +1,6 @@
-"""Random requests over few keys, so that they meet. What real etcd cannot bear (it ends) is not asked.
+"""Random requests over few keys, so that they conflict. Requests that crash a real etcd are not generated.
 
-A history has six keys: etcd's sort is stable up to there, and of more, ties would come in any order.
+A history has six keys: etcd's sort is stable for so few; with more, the order of ties would be undefined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Compare = rpc_pb2.Compare
 
 
 class Histories:
-    """`revision` and `compacted` are set by the test before each request, so that what is asked lies near the edges."""
+    """The test sets `revision` and `compacted` before each request, so that requests ask for revisions near these limits."""
 
     def __init__(self, seed: int, leases: Sequence[int] = LEASES) -> None:
         self.random = random.Random(seed)
@@ -104,7 +104,7 @@ class Histories:
         compare = _Compare(key=self.key(empty=0.01), result=chance.choice([0, 1, 2, 3, 3, 0, 9]))
         compare.target = chance.choice([0, 1, 2, 3, 4, 0, 2, 9])
         union = chance.choice(["version", "create_revision", "mod_revision", "value", "lease", None])
-        if chance.random() < 0.7:  # mostly what fits the target
+        if chance.random() < 0.7:  # mostly the field that the target reads
             union = ["version", "create_revision", "mod_revision", "value", "lease"][compare.target % 5]
         if union == "value":
             compare.value = chance.choice(VALUES)
@@ -140,7 +140,7 @@ class Histories:
 
 
 def operations(request: rpc_pb2.TxnRequest) -> Iterator[rpc_pb2.RequestOp]:
-    """All of both branches, nested ones too."""
+    """The operations of both branches, including those of nested txns."""
     for branch in (request.success, request.failure):
         for op in branch:
             if op.HasField("request_txn"):

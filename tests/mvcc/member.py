@@ -1,4 +1,4 @@
-"""The key-value part of a member, as small as it can be: check, apply, paste the header."""
+"""A minimal member without Raft: checks a request, applies it to the store, and adds the response header."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ANSWERS: dict[type[Message], type[Any]] = {
 
 
 class Member:
-    """work: the budget of the next slice."""
+    """work: returns the budget of the next slice."""
 
     def __init__(self, backend: DictBackend | None = None, work: Callable[[], int] = lambda: 1 << 30) -> None:
         self._work = work
@@ -46,7 +46,7 @@ class Member:
         self.store = Store(self.backend, leases=self.lessor)
 
     def call(self, request: Message) -> Any:
-        """The answer, or (code, text)."""
+        """The response, or (code, text) of the error."""
         try:
             body = self._body(request)
         except RequestError as error:

@@ -1,4 +1,4 @@
-"""The slowest possible store: every state there ever was, kept whole. It follows 3.7 where 3.5.1 differs."""
+"""A reference model of the store, which keeps a full copy of the keyspace per revision. Where 3.5.1 differs, it follows 3.7."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Range, _Compare = rpc_pb2.RangeRequest, rpc_pb2.Compare
 
 class Model:
     def __init__(self) -> None:
-        self.states: list[State] = [{}, {}]  # by revision; the first write makes 2
+        self.states: list[State] = [{}, {}]  # by revision; the first write creates revision 2
         self.compacted = -1
         self.leases: set[int] = set()
         self.draft: State | None = None
@@ -94,8 +94,6 @@ class Model:
         before = self.now
         self._refuse_txn(request, before)
         return self._txn(request, before)
-
-    # Parts.
 
     def _change(self) -> State:
         if self.draft is None:

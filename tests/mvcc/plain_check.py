@@ -1,4 +1,4 @@
-"""The checks of a Txn without slices, by recursion: what mvcc/txn_check.py is compared with."""
+"""The checks of a Txn by plain recursion, without slices: the reference that mvcc/txn_check.py is compared with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tercet.proto import rpc_pb2
 def check_txn(request: rpc_pb2.TxnRequest, max_ops: int) -> None:
     """Raises TOO_MANY_OPS, what the checks of its operations raise, or DUPLICATE_KEY; both branches are checked.
 
-    max_ops: of the longest of its three lists; a nested txn has what its parent left.
+    max_ops: limit for the longest of the txn's three lists; a nested txn gets what its parent has left.
     """
     _check_ops(request, max_ops)
     _Claims(request.success)
@@ -43,16 +43,16 @@ def _check_op(op: rpc_pb2.RequestOp, max_ops: int) -> None:
         case "request_txn":
             _check_ops(op.request_txn, max_ops)
         case _:
-            raise KEY_NOT_FOUND  # etcd's answer to an operation that is none
+            raise KEY_NOT_FOUND  # etcd's error for an operation without a request
 
 
 class _Claims:
-    """The keys that a list of operations puts and the ranges that it deletes; made only if no key is claimed twice.
+    """The keys that a list of operations puts and the ranges that it deletes. Raises DUPLICATE_KEY if a key is claimed twice.
 
-    A revision holds one change of a key, so two Puts of a key collide, and a Put with a delete that covers it. Deletes do
-    not collide with deletes. Of a nested txn only one branch runs: its two branches may claim the same keys. Two gaps are
-    etcd's own and kept, since clients may live in them: a delete to the end of all keys (range_end `\\0`) is not seen, and
-    a Put nested in an earlier txn is not compared with a delete nested in a later one.
+    A revision holds one change per key, so two Puts of a key conflict, and so does a Put with a delete that covers it.
+    Deletes do not conflict with each other. Only one branch of a nested txn runs, so its branches may claim the same
+    keys. Two gaps are etcd's and are kept, since clients may depend on them: a delete to the end of the keyspace
+    (range_end `\\0`) is ignored, and a Put in a nested txn is not compared with a delete in a later nested txn.
     """
 
     def __init__(self, ops: Iterable[rpc_pb2.RequestOp]) -> None:
@@ -81,7 +81,7 @@ class _Claims:
 
 
 class _Intervals:
-    """Half-open ranges of keys, joined where they meet, so that a lookup is one bisection."""
+    """Half-open ranges of keys, merged where they touch, so that a lookup is one bisection."""
 
     def __init__(self) -> None:
         self._ranges: list[tuple[bytes, bytes]] = []
@@ -89,7 +89,7 @@ class _Intervals:
 
     def add(self, key: bytes, range_end: bytes) -> None:
         end = range_end or key + b"\0"
-        if key < end:  # else it covers nothing; so also for `\0`
+        if key < end:  # an empty range covers nothing; range_end `\0` is ignored too
             self._ranges.append((key, end))
             self._joined = False
 

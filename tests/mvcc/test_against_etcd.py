@@ -1,10 +1,10 @@
-"""The same requests to a real etcd 3.5.1 and to the store: the same answers, errors, revisions and hashes.
+"""The same requests to a real etcd 3.5.1 and to the store: both give the same responses, errors, revisions and hashes.
 
-Where 3.7, which we follow, differs from 3.5.1, the difference is named here and nowhere else:
-  - keys_only without sorting by value tells no lease (R11): `_as_3_7`;
-  - a txn that cannot be done tells the first operation at fault (T9); 3.5.1 looks at all
-    Puts before any Range, and at the key of a Put before its lease: `_refusal_3_5`;
-  - HashKV at exactly the compacted revision is answered (N23), so it is not asked here.
+The store follows 3.7. The places where 3.5.1 differs are handled here and nowhere else:
+  - keys_only without sorting by value clears the lease (R11): `_as_3_7`;
+  - a rejected txn reports the first failing operation (T9); 3.5.1 checks all Puts before
+    any Range, and the key of a Put before its lease: `_refusal_3_5`;
+  - HashKV at exactly the compacted revision is answered (N23), so it is not requested here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.server_process
 
 
 class Twins:
-    """An etcd and a store that have lived through the same."""
+    """An etcd and a store that receive the same requests."""
 
     def __init__(self, etcd: Etcd) -> None:
         self.etcd = etcd
@@ -64,7 +64,7 @@ class Twins:
 
 
 def _as_3_7(request: Message, answer: Message) -> Message:
-    """3.5.1's answer as 3.7 would give it."""
+    """3.5.1's response as 3.7 would give it."""
     if isinstance(request, rpc_pb2.RangeRequest) and isinstance(answer, rpc_pb2.RangeResponse):
         for kv in answer.kvs if request.keys_only and request.sort_target != rpc_pb2.RangeRequest.VALUE else ():
             kv.ClearField("lease")
@@ -77,7 +77,7 @@ def _as_3_7(request: Message, answer: Message) -> Message:
 
 
 def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] | None:
-    """What 3.5.1 refuses a txn with: the first Put at fault, its key before its lease; else the first Range."""
+    """The error that 3.5.1 gives for a txn: of the first failing Put, its key before its lease; else of the first Range."""
     operations = _taken(store, request)
     for kind in ("request_put", "request_range"):
         for op in operations:
@@ -95,7 +95,7 @@ def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] |
 
 
 def _taken(store: Store, request: rpc_pb2.TxnRequest) -> list[rpc_pb2.RequestOp]:
-    """The operations of the branches that a txn takes, in order."""
+    """The operations of the branches that run, in order."""
     comparisons = Comparisons(store._read(store.revision), request)
     finish(comparisons)
     operations = Operations(comparisons.plan)
@@ -111,7 +111,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 @pytest.fixture(scope="module")
 def twins(etcd: Etcd) -> Twins:
     twins = Twins(etcd)
-    twins.compare_hash()  # N25: of nothing
+    twins.compare_hash()  # N25: hash of an empty store
     return twins
 
 
@@ -132,7 +132,7 @@ def test_random_histories(twins: Twins, seed: int) -> None:
     member.store.index.check()
 
 
-def test_a_tombstone_that_we_keep_does_not_show_in_the_hash(twins: Twins) -> None:
+def test_c3_a_kept_tombstone_does_not_change_the_hash(twins: Twins) -> None:
     """C3: 3.5.1 drops the tombstone exactly at the compacted revision, 3.7 keeps it; members of both must agree."""
     twins.call(rpc_pb2.PutRequest(key=b"c3/stays", value=b"v"))
     twins.call(rpc_pb2.PutRequest(key=b"c3/goes", value=b"v"))
@@ -149,7 +149,7 @@ def test_a_tombstone_that_we_keep_does_not_show_in_the_hash(twins: Twins) -> Non
     assert twins.member.backend.get(Bucket.KEY, tombstone) is None
 
 
-def test_a_store_that_was_opened_again_goes_on_alike(twins: Twins) -> None:
+def test_a_reopened_store_still_agrees(twins: Twins) -> None:
     histories = Histories(77)
     for step in range(120):
         histories.revision, histories.compacted = twins.member.store.revision, twins.member.store.compact_revision
@@ -161,7 +161,7 @@ def test_a_store_that_was_opened_again_goes_on_alike(twins: Twins) -> None:
 
 @pytest.mark.parametrize("shape", ["nested", "wide"])
 @pytest.mark.parametrize(("outer", "inner"), [(1, 127), (1, 128), (64, 64), (64, 65), (128, 0), (129, 0)])
-def test_operations_are_counted_alike(twins: Twins, shape: str, outer: int, inner: int) -> None:
+def test_operations_are_counted_as_etcd_counts_them(twins: Twins, shape: str, outer: int, inner: int) -> None:
     delete = rpc_pb2.RequestOp(request_delete_range=rpc_pb2.DeleteRangeRequest(key=b"none"))
     nested = rpc_pb2.RequestOp(request_txn=rpc_pb2.TxnRequest(success=[delete] * inner))
     if shape == "wide":
@@ -169,8 +169,8 @@ def test_operations_are_counted_alike(twins: Twins, shape: str, outer: int, inne
     twins.call(rpc_pb2.TxnRequest(success=[delete] * (outer - 1) + [nested]))
 
 
-def test_etcds_database_is_a_store_of_ours(twins: Twins, tmp_path: Path) -> None:
-    """Byte for byte what we have, and opened as it is; both hashes are those that etcd tells of itself."""
+def test_the_database_of_an_etcd_opens_as_a_store(twins: Twins, tmp_path: Path) -> None:
+    """etcd's database equals ours byte for byte, opens as a store, and has the hashes that etcd reports."""
     twins.call(rpc_pb2.PutRequest(key=b"last", value=b"v" * 1000))
     while twins.member.store.compaction_step():
         pass
@@ -182,7 +182,7 @@ def test_etcds_database_is_a_store_of_ours(twins: Twins, tmp_path: Path) -> None
             for key, value in file.items(bucket.value):
                 theirs.put(bucket, key, value)
     for bucket in (Bucket.KEY, Bucket.LEASE):
-        kept = encode_revision_key(twins.member.store.compact_revision, 0)[:8]  # C3: we keep a tombstone exactly there
+        kept = encode_revision_key(twins.member.store.compact_revision, 0)[:8]  # C3: kept as by 3.7, dropped by 3.5.1
         ours = [item for item in twins.member.backend.scan(bucket) if not (item[0][:8] == kept and item[0].endswith(b"t"))]
         assert list(theirs.scan(bucket)) == ours
     for name in (b"scheduledCompactRev", b"finishedCompactRev"):

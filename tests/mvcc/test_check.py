@@ -1,4 +1,4 @@
-"""What is refused before it is proposed; the numbers are those of the reference of etcd's semantics."""
+"""Requests that are rejected before they are proposed. T numbers the rules of etcd's txn checks."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def nested(*success: rpc_pb2.RequestOp, failure: tuple[rpc_pb2.RequestOp, ...] =
         (check_delete, Delete(range_end=b"x"), EMPTY_KEY),
     ],
 )
-def test_the_first_fault_is_told(check: object, request_: Message, error: RequestError) -> None:
+def test_the_first_error_is_reported(check: object, request_: Message, error: RequestError) -> None:
     with pytest.raises(RequestError) as caught:
         check(request_)  # type: ignore[operator]
     assert caught.value is error
 
 
-def test_a_stream_may_name_the_order_it_has_anyway() -> None:
+def test_a_stream_may_ask_for_its_default_order() -> None:
     check_range_stream(Range(key=b"k", sort_order=Range.ASCEND, sort_target=Range.KEY))
     check_range_stream(Range(key=b"k", sort_order=Range.NONE, sort_target=Range.MOD))
 
@@ -112,7 +112,7 @@ def test_a_stream_may_name_the_order_it_has_anyway() -> None:
         ([delete(b"k", b"a"), put(b"k")], False),
     ],
 )
-def test_keys_claimed_twice(ops: list[rpc_pb2.RequestOp], collides: bool) -> None:
+def test_a_key_is_changed_at_most_once_in_a_txn(ops: list[rpc_pb2.RequestOp], collides: bool) -> None:
     for request in (Txn(success=ops), Txn(failure=ops)):
         if collides:
             with pytest.raises(RequestError) as caught:
@@ -122,7 +122,7 @@ def test_keys_claimed_twice(ops: list[rpc_pb2.RequestOp], collides: bool) -> Non
             check_txn(request, 128)
 
 
-def test_branches_do_not_collide() -> None:
+def test_branches_may_change_the_same_key() -> None:
     check_txn(Txn(success=[put(b"k")], failure=[put(b"k")]), 128)  # T23
 
 
@@ -161,7 +161,7 @@ def test_a_txn_with_many_claims_is_checked_quickly() -> None:
     check_txn(Txn(success=ops), 20_000)
 
 
-def test_what_kind_of_txn_it_is() -> None:
+def test_txns_are_classified_as_read_only_and_serializable() -> None:
     read = Op(request_range=Range(key=b"k"))
     local = Op(request_range=Range(key=b"k", serializable=True))
     assert is_read_only(Txn())
@@ -204,7 +204,7 @@ def nested_txn(compares: list[bytes], success: list[rpc_pb2.RequestOp], failure:
 
 
 @given(st.lists(txns, max_size=5), st.lists(txns, max_size=3), st.integers(1, 8), st.sampled_from([1, 7, 1000]))
-def test_the_checks_in_slices_find_what_the_plain_ones_do(
+def test_checks_in_slices_find_the_errors_of_the_plain_checks(
     success: list[rpc_pb2.RequestOp], failure: list[rpc_pb2.RequestOp], max_ops: int, work: int
 ) -> None:
     request = Txn(success=success, failure=failure)

@@ -20,8 +20,8 @@ def filled(puts: int, keys: int) -> Store:
     return store
 
 
-def filed(store: Store) -> list[str]:
-    """What is in the backend: main revisions, `x` for a tombstone."""
+def stored_revisions(store: Store) -> list[str]:
+    """The main revisions in the backend; `x` marks a tombstone."""
     return [f"{main_of(key)}{'x' if len(key) == 18 else ''}" for key, _ in store.backend.scan(Bucket.KEY)]
 
 
@@ -46,10 +46,10 @@ def test_c1_which_revisions_may_be_compacted() -> None:
     assert (store.revision, store.compact_revision) == (4, 4)
 
 
-def test_c2_it_counts_before_anything_is_removed() -> None:
+def test_c2_a_compaction_takes_effect_before_revisions_are_removed() -> None:
     store = filled(4, 1)
     store.compact(4)
-    assert filed(store) == ["2", "3", "4", "5"]
+    assert stored_revisions(store) == ["2", "3", "4", "5"]
     with pytest.raises(RequestError) as caught:
         whole_answer(store.range(rpc_pb2.RangeRequest(key=b"00000", revision=3)))
     assert caught.value is COMPACTED
@@ -58,38 +58,38 @@ def test_c2_it_counts_before_anything_is_removed() -> None:
     )
 
 
-def test_c3_what_stays() -> None:
+def test_c3_which_revisions_a_compaction_keeps() -> None:
     store = Store(DictBackend())
     for key, delete in [(b"a", 0), (b"a", 0), (b"b", 0), (b"b", 1), (b"c", 0), (b"c", 1), (b"a", 0), (b"d", 0)]:
         if delete:
             whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=key)))
         else:
             store.put(rpc_pb2.PutRequest(key=key))
-    assert filed(store) == ["2", "3", "4", "5x", "6", "7x", "8", "9"]
+    assert stored_revisions(store) == ["2", "3", "4", "5x", "6", "7x", "8", "9"]
     store.compact(7)
     finish(store)
-    assert filed(store) == ["3", "7x", "8", "9"]
+    assert stored_revisions(store) == ["3", "7x", "8", "9"]
     store.compact(8)
     finish(store)
-    assert filed(store) == ["8", "9"]
+    assert stored_revisions(store) == ["8", "9"]
     store.index.check()
 
 
-def test_c4_slices_are_bounded_whatever_the_shape() -> None:
+def test_c4_slices_are_bounded_for_many_keys_and_for_long_histories() -> None:
     for puts, keys in [(5000, 1), (5000, 2500), (5000, 3)]:
         store = filled(puts, keys)
         store.compact(store.revision)
-        left = [len(filed(store))]
+        left = [len(stored_revisions(store))]
         while store.compaction_step(limit=1000):
-            left.append(len(filed(store)))
+            left.append(len(stored_revisions(store)))
         assert max(before - after for before, after in pairwise(left)) <= 1000
-        assert len(filed(store)) == keys
+        assert len(stored_revisions(store)) == keys
         assert store.finished_compact_revision == store.compact_revision == store.revision
         store.index.check()
     assert store.compaction_step() is False
 
 
-def test_c5_it_goes_on_after_a_restart() -> None:
+def test_c5_a_compaction_resumes_after_a_restart() -> None:
     store = filled(50, 10)
     store.compact(40)
     assert store.compaction_step(limit=3)
@@ -102,21 +102,21 @@ def test_c5_it_goes_on_after_a_restart() -> None:
     reopened = Store(store.backend.reopened())  # type: ignore[attr-defined]
     assert (reopened.compact_revision, reopened.finished_compact_revision) == (40, 40)
     assert reopened.compaction_step() is False
-    assert filed(reopened) == [str(revision) for revision in range(31, 52)]
+    assert stored_revisions(reopened) == [str(revision) for revision in range(31, 52)]
 
 
-def test_a_later_compaction_takes_over() -> None:
+def test_a_later_compaction_replaces_one_in_progress() -> None:
     store = filled(50, 10)
     store.compact(20)
     store.compaction_step(limit=2)
     store.put(rpc_pb2.PutRequest(key=b"00000"))
     store.compact(51)
     finish(store)
-    assert filed(store) == [str(revision) for revision in range(42, 53)]
+    assert stored_revisions(store) == [str(revision) for revision in range(42, 53)]
     assert store.finished_compact_revision == 51
 
 
-def test_writes_and_reads_go_on_meanwhile() -> None:
+def test_writes_and_reads_continue_during_a_compaction() -> None:
     store = filled(3000, 1500)
     store.compact(store.revision)
     number = 0
@@ -132,13 +132,13 @@ def test_writes_and_reads_go_on_meanwhile() -> None:
     assert (answer.count, {kv.value for kv in answer.kvs}) == (1500, {b"v"})
 
 
-def test_n21_where_nothing_lives_any_more_the_hash_covers_what_compaction_keeps() -> None:
+def test_n21_the_hash_of_a_store_without_live_keys_covers_what_compaction_keeps() -> None:
     store = filled(4, 2)
     store.compact(4)
     whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"\0", range_end=b"\0")))
     hashes = [hash_kv(store.backend.snapshot(), 6, 4).hash]  # type: ignore[attr-defined]
     finish(store)
-    assert filed(store) == ["3", "4", "5", "6x", "6x"]
+    assert stored_revisions(store) == ["3", "4", "5", "6x", "6x"]
     hashes.append(google_crc32c.value(b"key" + b"".join(key + pair for key, pair in store.backend.scan(Bucket.KEY))))
     assert hashes[0] == hashes[1]
 
@@ -167,11 +167,11 @@ def test_n24_hashes_of_the_last_ten_compactions_are_remembered() -> None:
     assert (taken[2].revision, taken[2].compact_revision) == (12, 11)
 
 
-def test_n25_the_hash_of_nothing() -> None:
+def test_n25_the_hash_of_an_empty_store() -> None:
     assert hash_kv(DictBackend().snapshot(), 1, -1) == KVHash(1084519789, 1, -1)
 
 
-def test_n30_the_hash_of_all_leaves_out_what_may_differ() -> None:
+def test_n30_the_hash_of_the_backend_excludes_what_differs_between_members() -> None:
     store = filled(3, 3)
     before = hash_all(store.backend.snapshot())  # type: ignore[attr-defined]
     for name in (b"consistent_index", b"term", b"storageVersion"):
@@ -181,7 +181,7 @@ def test_n30_the_hash_of_all_leaves_out_what_may_differ() -> None:
     assert hash_all(store.backend.snapshot()) != before  # type: ignore[attr-defined]
 
 
-def test_hashing_pauses_for_others() -> None:
+def test_hashing_pauses_regularly() -> None:
     store = filled(5000, 5000)
     pauses: list[None] = []
     hash_kv(store.backend.snapshot(), store.revision, -1, pause=lambda: pauses.append(None))  # type: ignore[attr-defined]

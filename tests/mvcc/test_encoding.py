@@ -26,7 +26,9 @@ leases = st.integers(-(1 << 63), (1 << 63) - 1) | st.sampled_from([0, 1, -1])
 
 
 @given(key=strings, create=revisions, mod=revisions, version=revisions, value=strings, lease=leases)
-def test_a_pair_is_encoded_as_protobuf_does(key: bytes, create: int, mod: int, version: int, value: bytes, lease: int) -> None:
+def test_key_values_are_encoded_as_protobuf_does(
+    key: bytes, create: int, mod: int, version: int, value: bytes, lease: int
+) -> None:
     parts = (key, encode_varint(create), encode_varint(mod), version, value, lease)
     assert encode_key_value(*parts) == encode_key_value_slowly(*parts)
     assert key_of(encode_key_value(*parts)) == key
@@ -39,25 +41,25 @@ def test_revision_keys_sort_like_revisions(revisions: list[tuple[int, int]]) -> 
     ]
 
 
-def test_a_revision_key_is_etcds() -> None:
+def test_revision_keys_have_the_format_of_etcd() -> None:
     assert encode_revision_key(2, 1) == b"\0\0\0\0\0\0\0\2_\0\0\0\0\0\0\0\1"
     assert encode_revision_key(2, 1) < revision_bound(2) <= encode_revision_key(3, 0)
 
 
-def test_tombstones_hold_the_key_alone() -> None:
+def test_a_tombstone_holds_only_the_key() -> None:
     assert kv_pb2.KeyValue.FromString(encode_tombstone(b"k")) == kv_pb2.KeyValue(key=b"k")
     assert encode_tombstone(b"") == b""
     assert kv_pb2.KeyValue.FromString(encode_deleted(b"k", varint(300))) == kv_pb2.KeyValue(key=b"k", mod_revision=300)
 
 
 @given(st.lists(strings, max_size=5))
-def test_pasted_pairs_parse_as_an_answer(values: list[bytes]) -> None:
+def test_pasted_key_values_parse_as_a_range_response(values: list[bytes]) -> None:
     kvs = [kv_pb2.KeyValue(key=b"k", value=value) for value in values]
     pasted = paste_kvs(2, [kv.SerializeToString() for kv in kvs], b"\x20\x07")
     assert rpc_pb2.RangeResponse.FromString(pasted) == rpc_pb2.RangeResponse(kvs=kvs, count=7)
 
 
-def test_stripping_takes_the_value_and_perhaps_the_lease() -> None:
+def test_stripping_removes_the_value_and_optionally_the_lease() -> None:
     pair = kv_pb2.KeyValue(key=b"k", mod_revision=3, value=b"v", lease=5).SerializeToString()
     assert kv_pb2.KeyValue.FromString(strip_kv(pair, lease=True)) == kv_pb2.KeyValue(key=b"k", mod_revision=3, lease=5)
     assert kv_pb2.KeyValue.FromString(strip_kv(pair, lease=False)) == kv_pb2.KeyValue(key=b"k", mod_revision=3)

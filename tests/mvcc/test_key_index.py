@@ -1,4 +1,4 @@
-"""Lives of keys, written as in the head of key_index: numbers are puts, `x` behind one marks a delete."""
+"""Histories of keys, written as in the docstring of key_index: a number is a put at that revision, `x` marks a delete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def live(index: KeyIndex, key: bytes, life: str) -> None:
 
 
 def left(index: KeyIndex, key: bytes) -> str:
-    """What the index still knows of `key`."""
+    """The revisions of `key` that the index still has."""
     records = index.past.get(key, b"")
     events = []
     for at in range(0, len(records), RECORD_BYTES):
@@ -35,10 +35,10 @@ def left(index: KeyIndex, key: bytes) -> str:
 @pytest.mark.parametrize(
     ("life", "compacted", "remains"),
     [
-        ("2 4 5x 9", 4, "4 5x 9"),  # as in the head of the module
+        ("2 4 5x 9", 4, "4 5x 9"),  # the example of the module's docstring
         ("2 4 5x 9", 2, "2 4 5x 9"),
         ("2 4 5x 9", 3, "2 4 5x 9"),
-        ("2 4 5x 9", 5, "5x 9"),  # a tombstone exactly there stays for watchers
+        ("2 4 5x 9", 5, "5x 9"),  # a tombstone exactly at the compacted revision stays for watchers
         ("2 4 5x 9", 6, "9"),
         ("2 4 5x 9", 9, "9"),
         ("2 3 4", 4, "4"),
@@ -54,7 +54,7 @@ def left(index: KeyIndex, key: bytes) -> str:
     ],
 )
 @pytest.mark.parametrize("limit", [1, 1000])
-def test_compaction_keeps_what_a_reader_can_ask_for(life: str, compacted: int, remains: str, limit: int) -> None:
+def test_compaction_keeps_what_can_still_be_read(life: str, compacted: int, remains: str, limit: int) -> None:
     index = KeyIndex()
     live(index, b"k", life)
     before = left(index, b"k").split()
@@ -67,7 +67,7 @@ def test_compaction_keeps_what_a_reader_can_ask_for(life: str, compacted: int, r
     index.check()
 
 
-def test_a_tombstone_that_was_kept_goes_with_the_next_compaction() -> None:
+def test_the_next_compaction_removes_a_kept_tombstone() -> None:
     index = KeyIndex()
     live(index, b"k", "2 3x")
     index.forget(b"k", 3, 1000)
@@ -88,7 +88,7 @@ def test_versions_and_create_revisions_restart_with_a_generation() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=120))
 def test_every_past_revision_is_found(steps: list[tuple[int, bool]]) -> None:
-    """A long life too, which is kept in a bytearray."""
+    """Also of a long history, which is kept in a bytearray."""
     index, alive, main = KeyIndex(), False, 1
     expected: dict[int, int | None] = {}
     newest: int | None = None
@@ -109,7 +109,7 @@ def test_every_past_revision_is_found(steps: list[tuple[int, bool]]) -> None:
         assert (entry and entry[:17]) == (None if filed is None else encode_revision_key(filed, 0))
 
 
-def test_a_delete_of_many_is_a_delete_of_each() -> None:
+def test_deleting_a_range_equals_deleting_each_key() -> None:
     one, many = KeyIndex(), KeyIndex()
     keys = [b"%03d" % number for number in range(300)]
     for index in (one, many):

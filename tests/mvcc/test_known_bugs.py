@@ -1,4 +1,4 @@
-"""Bugs that etcd had, each with its number in the project's list."""
+"""Bugs that etcd had, numbered as in docs/known-bugs.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Range, Put, Delete, Txn, Op = (
 
 @pytest.mark.parametrize("removed", ["nothing", "as 3.7 does", "as 3.5 does", "as 3.5 does, interrupted"])
 def test_d06_the_revision_never_goes_back(removed: str) -> None:
-    """etcd #17780: the newest revision is a tombstone and compacted; after a crash the store must not start below it."""
+    """etcd #17780: the newest revision is a compacted tombstone; after a crash the store must not start below it."""
     member = Member()
     member.call(Put(key=b"k"))
     member.call(Delete(key=b"k"))
@@ -28,7 +28,7 @@ def test_d06_the_revision_never_goes_back(removed: str) -> None:
     if removed != "nothing":
         while member.store.compaction_step():
             pass
-    if removed.startswith("as 3.5 does"):  # a snapshot from such a member, which drops the tombstone too
+    if removed.startswith("as 3.5 does"):  # the database of a 3.5 member, which drops the tombstone too
         for key, _ in list(member.backend.scan(Bucket.KEY)):
             member.backend.delete(Bucket.KEY, key)
     if removed.endswith("interrupted"):
@@ -47,7 +47,7 @@ def test_d06_the_revision_never_goes_back(removed: str) -> None:
 @pytest.mark.parametrize("steps", [0, 1, 100])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_d15_a_txn_with_a_range_at_a_compacted_revision(steps: int, restarted: bool) -> None:
-    """etcd #18667: all members refuse it and write nothing, however far each is with removing what was compacted."""
+    """etcd #18667: all members reject it and write nothing, whatever each has already removed of the compacted revisions."""
     member = Member()
     for value in (b"1", b"2", b"3"):
         member.call(Put(key=b"k", value=value))

@@ -23,7 +23,7 @@ revisions = st.sampled_from([1, 2, 127, 128, 1 << 21, 1 << 40])
 @given(
     key=values, create=revisions, mod=revisions, version=st.integers(1, 3), value=values, lease=st.sampled_from([0, 0, 1, -1])
 )
-def test_the_fast_reader_is_the_slow_one_or_silent(
+def test_the_fast_parser_agrees_with_the_slow_one_or_declines(
     key: bytes, create: int, mod: int, version: int, value: bytes, lease: int
 ) -> None:
     kv = kv_pb2.KeyValue(key=key, create_revision=min(create, mod), mod_revision=mod, version=version, value=value, lease=lease)
@@ -36,7 +36,7 @@ def test_the_fast_reader_is_the_slow_one_or_silent(
 
 
 @given(st.binary(max_size=30))
-def test_the_fast_reader_bears_any_bytes(pair: bytes) -> None:
+def test_the_fast_parser_accepts_any_bytes(pair: bytes) -> None:
     found = _read_first_version(pair)
     if found is not None:
         assert pair.startswith(b"\n" + varint(len(found[0])) + found[0] + b"\x10" + found[1])
@@ -64,7 +64,7 @@ def test_the_fast_reader_bears_any_bytes(pair: bytes) -> None:
         (b"short", b"\n\1k"),
     ],
 )
-def test_damage_is_named(revision_key: bytes, pair: bytes) -> None:
+def test_the_error_names_the_damaged_revision(revision_key: bytes, pair: bytes) -> None:
     backend = DictBackend()
     backend.put(Bucket.KEY, revision_key, pair)
     with pytest.raises(StorageFailure, match=revision_key.hex()):
@@ -72,14 +72,14 @@ def test_damage_is_named(revision_key: bytes, pair: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [b"scheduledCompactRev", b"finishedCompactRev"])
-def test_a_damaged_compaction_record_is_named(name: bytes) -> None:
+def test_the_error_names_the_damaged_compaction_record(name: bytes) -> None:
     backend = DictBackend()
     backend.put(Bucket.META, name, b"x")
     with pytest.raises(StorageFailure, match=name.decode()):
         Store(backend)
 
 
-def test_what_another_thread_loaded_is_taken_over() -> None:
+def test_a_store_starts_with_what_another_thread_loaded() -> None:
     store = Store(DictBackend())
     for number in range(5):
         store.put(rpc_pb2.PutRequest(key=b"k%d" % (number % 3), value=b"v"))

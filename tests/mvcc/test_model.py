@@ -1,4 +1,4 @@
-"""Random histories against a model that keeps every state whole: answers, restarts, crashes, all history that can be read."""
+"""Random histories against a model that keeps every state: responses, restarts, crashes, reads at all revisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.mvcc.model import Model
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_every_answer_is_the_models(seed: int) -> None:
+def test_every_response_equals_the_models(seed: int) -> None:
     histories, member, model = Histories(1000 + seed), Member(), Model()
     chance = histories.random
     for _ in range(300):
@@ -38,8 +38,8 @@ def _compare_history(member: Member, model: Model) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_replay_after_a_crash_ends_where_it_was(seed: int) -> None:
-    """Entries after the last durable one are applied again, and come to the same bytes."""
+def test_replay_after_a_crash_restores_the_same_state(seed: int) -> None:
+    """Entries after the last durable one are applied again and give the same bytes."""
     histories, member = Histories(2000 + seed), Member()
     log = []
     for index in range(1, 200):
@@ -65,7 +65,7 @@ def test_replay_after_a_crash_ends_where_it_was(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_hash_does_not_depend_on_how_far_a_compaction_is(seed: int) -> None:
+def test_the_hash_does_not_depend_on_the_progress_of_a_compaction(seed: int) -> None:
     histories, slow, fast = Histories(3000 + seed), Member(), Member()
     for _ in range(150):
         histories.revision, histories.compacted = fast.store.revision, fast.store.compact_revision
@@ -81,7 +81,7 @@ def test_the_hash_does_not_depend_on_how_far_a_compaction_is(seed: int) -> None:
             assert len(hashes) == 1, f"at {asked}, compacted {compacted}"
 
 
-def test_without_a_compaction_the_hash_covers_all() -> None:
+def test_without_a_compaction_the_hash_covers_all_revisions() -> None:
     member = Member()
     for number in range(5):
         member.call(rpc_pb2.PutRequest(key=b"k%d" % (number % 2), value=b"v"))

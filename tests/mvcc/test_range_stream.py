@@ -56,7 +56,7 @@ def _messages(store: Store, stream: RangeStream, work: int) -> Iterator[rpc_pb2.
     ],
 )
 @pytest.mark.parametrize("work", [1, 37, 1 << 30])
-def test_s2_s5_all_messages_merged_are_the_answer_of_a_range(store: Store, options: dict[str, Any], work: int) -> None:
+def test_s2_s5_the_merged_messages_equal_the_range_response(store: Store, options: dict[str, Any], work: int) -> None:
     merged = rpc_pb2.RangeResponse()
     chunks = list(stream(store, bytes_max=4000, work=work, **options))
     for chunk in chunks[:-1]:
@@ -70,7 +70,7 @@ def test_s2_s5_all_messages_merged_are_the_answer_of_a_range(store: Store, optio
     assert merged == expected
 
 
-def test_s3_what_is_written_meanwhile_is_not_seen(store: Store) -> None:
+def test_s3_later_writes_are_not_seen(store: Store) -> None:
     chunks = stream(store)
     first = next(chunks)
     store.put(rpc_pb2.PutRequest(key=b"k/0500", value=b"late"))
@@ -83,14 +83,14 @@ def test_s3_what_is_written_meanwhile_is_not_seen(store: Store) -> None:
     assert (rest[-1].header.revision, rest[-1].count, rest[-1].more) == (1001, 1000, False)
 
 
-def test_s4_messages_grow_to_the_size_aimed_at(store: Store) -> None:
+def test_s4_messages_grow_to_the_target_size(store: Store) -> None:
     assert [len(chunk.kvs) for chunk in stream(store, bytes_max=1 << 20)] == [10, 20, 40, 80, 160, 320, 370]
     sizes = [len(chunk.kvs) for chunk in stream(store, bytes_max=10_000)]
     assert (sizes[:5], sum(sizes)) == ([10, 20, 40, 80, 80], 1000)
     assert [len(chunk.kvs) for chunk in stream(store, bytes_max=50)][:6] == [10, 5, 2, 1, 1, 1]
 
 
-def test_s6_a_compaction_that_overtakes_ends_it(store: Store) -> None:
+def test_s6_a_compaction_past_the_revision_ends_the_stream(store: Store) -> None:
     chunks = stream(store, revision=500)
     next(chunks)
     store.compact(500)
@@ -101,7 +101,7 @@ def test_s6_a_compaction_that_overtakes_ends_it(store: Store) -> None:
     assert caught.value is COMPACTED
 
 
-def test_a_revision_that_cannot_be_read_is_refused_at_once(store: Store) -> None:
+def test_an_unreadable_revision_is_rejected_before_the_first_message(store: Store) -> None:
     store.compact(10)
     for revision, error in [(2000, FUTURE_REVISION), (9, COMPACTED)]:
         with pytest.raises(RequestError) as caught:
@@ -110,7 +110,7 @@ def test_a_revision_that_cannot_be_read_is_refused_at_once(store: Store) -> None
 
 
 def test_each_message_is_sorted_by_value_and_none_is_lost_or_sent_twice() -> None:
-    """sort_target VALUE without an order: etcd 3.7 sorts so, but continues after the last key of the sorted message."""
+    """sort_target VALUE without an order: etcd 3.7 sorts each message, but resumes after the last key of the sorted one."""
     store = Store(DictBackend())
     for number in range(40):
         store.put(rpc_pb2.PutRequest(key=b"k%02d" % number, value=b"%02d" % (number * 7 % 40)))

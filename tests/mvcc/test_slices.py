@@ -1,4 +1,4 @@
-"""Work in slices: however small they are, and whatever runs between them, the answers are those of one go."""
+"""Work in slices: whatever their size and whatever runs between them, the responses equal those of a single slice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL = {"key": b"\0", "range_end": b"\0"}
 
 
 def sliced(answer: bytes | Answer, between: Callable[[], object], work: int = 1) -> bytes:
-    """An answer made by slices of `work`, with something else done between them."""
+    """An answer made in slices of `work`; `between` runs after each slice."""
     if isinstance(answer, bytes):
         return answer
     answer.pin()
@@ -48,7 +48,7 @@ def apply_sliced(apply: Apply, between: Callable[[], object], work: int = 1) -> 
 
 
 def filled(keys: int) -> Store:
-    """A store whose keys have pasts, and some no present."""
+    """A store whose keys have several revisions; some keys are deleted."""
     store, chance = Store(DictBackend()), random.Random(7)
     for number in range(3 * keys):
         store.put(Put(key=b"k/%04d" % chance.randrange(keys), value=b"%d\0%d" % (chance.randrange(9), number)))
@@ -57,8 +57,8 @@ def filled(keys: int) -> Store:
     return store
 
 
-def scribble(store: Store) -> Callable[[], object]:
-    """Writes and compactions that a read in progress must not notice."""
+def concurrent_writes(store: Store) -> Callable[[], object]:
+    """A function that makes one random write or compaction, which a read in progress must not see."""
     chance = random.Random(3)
 
     def write() -> None:
@@ -97,7 +97,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize("number", range(len(REQUESTS)))
 @pytest.mark.parametrize("back", [0, 3, 60])
-def test_a_range_is_read_at_one_revision_whatever_is_written_meanwhile(number: int, back: int) -> None:
+def test_a_range_is_read_at_one_revision_despite_concurrent_writes(number: int, back: int) -> None:
     request = Range()
     request.CopyFrom(REQUESTS[number])
     store = filled(50)
@@ -105,7 +105,7 @@ def test_a_range_is_read_at_one_revision_whatever_is_written_meanwhile(number: i
     expected = whole_answer(store.range(request))
     for work in (1, 3, 50):
         store = filled(50)
-        assert sliced(store.range(request), scribble(store), work) == expected
+        assert sliced(store.range(request), concurrent_writes(store), work) == expected
 
 
 def test_a_read_only_txn_is_read_at_one_revision() -> None:
@@ -115,10 +115,10 @@ def test_a_read_only_txn_is_read_at_one_revision() -> None:
     expected = whole_answer(filled(50).read_txn(request))
     assert rpc_pb2.TxnResponse.FromString(expected).succeeded
     store = filled(50)
-    assert sliced(store.read_txn(request), scribble(store)) == expected
+    assert sliced(store.read_txn(request), concurrent_writes(store)) == expected
 
 
-def test_the_reads_of_a_write_txn_are_made_at_the_point_where_they_stand() -> None:
+def test_reads_of_a_write_txn_see_the_operations_before_them() -> None:
     request = Txn(
         success=[
             Op(request_range=Range(**ALL)),
@@ -135,11 +135,11 @@ def test_the_reads_of_a_write_txn_are_made_at_the_point_where_they_stand() -> No
     apply.is_awaited = True
     while apply.step(Budget(1)):
         pass
-    assert sliced(apply.outcome(), scribble(store)) == expected
+    assert sliced(apply.outcome(), concurrent_writes(store)) == expected
 
 
 @pytest.mark.parametrize("work", [1, 20])
-def test_readers_see_all_or_nothing_of_a_request_that_takes_many_slices(work: int) -> None:
+def test_a_write_in_many_slices_becomes_visible_at_once(work: int) -> None:
     store = filled(50)
     before = whole_answer(store.range(Range(**ALL)))
     one = whole_answer(store.range(Range(key=b"k/0020")))
@@ -164,8 +164,8 @@ def test_readers_see_all_or_nothing_of_a_request_that_takes_many_slices(work: in
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_histories_in_slices_are_the_models(seed: int) -> None:
-    """All kinds of requests, each by slices of a random size."""
+def test_histories_in_slices_give_the_models_responses(seed: int) -> None:
+    """All kinds of requests, each in slices of random size."""
     histories, model = Histories(4000 + seed), Model()
     chance = histories.random
     member = Member(work=lambda: chance.choice([1, 2, 10, 100]))
@@ -176,7 +176,7 @@ def test_histories_in_slices_are_the_models(seed: int) -> None:
     member.store.index.check()
 
 
-def test_members_without_a_client_skip_the_reads_and_write_the_same() -> None:
+def test_members_without_the_client_skip_the_reads_and_write_the_same() -> None:
     request = Txn(
         success=[
             Op(request_range=Range(**ALL)),
@@ -196,7 +196,7 @@ def test_members_without_a_client_skip_the_reads_and_write_the_same() -> None:
     assert counted[0] == counted[1]
 
 
-def test_a_compaction_waits_for_reads_in_progress_and_refuses_new_ones_at_once() -> None:
+def test_a_compaction_waits_for_reads_in_progress_and_rejects_new_ones() -> None:
     store = filled(50)
     old = store.revision - 20
     answer = store.range(Range(**ALL, revision=old))
@@ -219,13 +219,13 @@ def test_a_compaction_waits_for_reads_in_progress_and_refuses_new_ones_at_once()
 
 
 @given(st.lists(st.binary(max_size=5)), st.booleans())
-def test_sortable_bytes_compare_as_the_values_do(values: list[bytes], descending: bool) -> None:
+def test_sortable_bytes_compare_like_the_values(values: list[bytes], descending: bool) -> None:
     encoded = sorted(values, key=lambda value: sortable_bytes(value, descending=descending) + b"x")
     assert encoded == sorted(values, reverse=descending)
 
 
 @given(st.lists(st.integers(0, (1 << 64) - 1)), st.booleans(), st.integers(0, 5))
-def test_sorted_runs_sort(numbers: list[int], descending: bool, keep: int) -> None:
+def test_sorted_runs_yield_sorted_order(numbers: list[int], descending: bool, keep: int) -> None:
     runs = SortedRuns(keep)
     for number in numbers:
         runs.add(sortable_int(number, descending=descending))
@@ -233,7 +233,7 @@ def test_sorted_runs_sort(numbers: list[int], descending: bool, keep: int) -> No
     assert [runs.next() for _ in wanted] == [sortable_int(number, descending=descending) for number in wanted]
 
 
-def test_many_runs_are_merged_and_only_the_smallest_kept() -> None:
+def test_many_runs_are_merged_and_only_the_smallest_items_kept() -> None:
     numbers = list(range(10_000))
     random.Random(1).shuffle(numbers)
     for keep in (0, 5):
@@ -245,7 +245,7 @@ def test_many_runs_are_merged_and_only_the_smallest_kept() -> None:
 
 
 def test_the_work_of_a_slice_is_bounded_by_its_budget() -> None:
-    """Keys visited and bytes copied: no slice does much more than it was allowed."""
+    """Keys visited and bytes copied: no slice exceeds its budget by much."""
     store = Store(DictBackend())
     for number in range(3000):
         store.put(Put(key=b"%05d" % number, value=bytes(4096)))
@@ -262,8 +262,8 @@ def test_the_work_of_a_slice_is_bounded_by_its_budget() -> None:
         assert slices > 5
 
 
-def test_kv_is_parsed_only_where_the_index_does_not_tell() -> None:
-    """A key that was overwritten meanwhile is still sorted by the version that it had."""
+def test_values_are_parsed_only_for_what_the_index_does_not_have() -> None:
+    """A key that is overwritten during the read is still sorted by its version at the read's revision."""
     store = Store(DictBackend())
     for key in (b"a", b"b", b"b", b"c"):
         store.put(Put(key=key))

@@ -1,4 +1,7 @@
-"""One test a line of the reference of etcd's semantics (M, P, R, T, D): random histories would not say which line broke."""
+"""One test per rule of etcd's semantics, since a random history does not show which rule broke.
+
+The rules are numbered by area: M revisions, P Put, R Range, T Txn, D DeleteRange, W events.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,12 @@ def refused(error: RequestError) -> tuple[int, str]:
     return int(error.code), error.message
 
 
-def test_m1_an_empty_store_is_at_1(member: Member) -> None:
+def test_m1_an_empty_store_is_at_revision_1(member: Member) -> None:
     assert get(member, b"k").header.revision == 1
     assert put(member, b"k").header.revision == 2
 
 
-def test_m2_changes_of_one_request_share_a_revision_and_are_filed_in_order(member: Member) -> None:
+def test_m2_changes_of_one_request_share_a_revision_and_are_stored_in_order(member: Member) -> None:
     member.call(Txn(success=[Op(request_put=Put(key=key)) for key in (b"b", b"a", b"c")]))
     filed = [(key, kv_pb2.KeyValue.FromString(pair).key) for key, pair in member.backend.scan(Bucket.KEY)]
     assert filed == [(encode_revision_key(2, sub), key) for sub, key in enumerate([b"b", b"a", b"c"])]
@@ -61,7 +64,7 @@ def test_m3_m4_create_mod_and_version(member: Member) -> None:
     assert get(member, b"k").kvs == [kv_pb2.KeyValue(key=b"k", create_revision=5, mod_revision=5, version=1, value=b"v")]
 
 
-def test_m5_what_changes_nothing_consumes_nothing(member: Member) -> None:
+def test_m5_requests_that_change_nothing_use_no_revision(member: Member) -> None:
     member.call(Delete(key=b"\0", range_end=b"\0"))
     member.call(Txn(success=[Op(request_delete_range=Delete(key=b"k")), Op(request_txn=Txn())]))
     member.call(rpc_pb2.LeaseGrantRequest(ID=7, TTL=10))
@@ -69,7 +72,7 @@ def test_m5_what_changes_nothing_consumes_nothing(member: Member) -> None:
     assert member.store.revision == 1
 
 
-def test_m6_a_revoke_is_one_revision_in_key_order(member: Member) -> None:
+def test_m6_a_revoke_deletes_keys_in_order_at_one_revision(member: Member) -> None:
     member.call(rpc_pb2.LeaseGrantRequest(ID=7, TTL=10))
     for key in (b"c", b"a", b"b"):
         put(member, key, lease=7)
@@ -84,25 +87,26 @@ def test_p1_prev_kv(member: Member) -> None:
     assert put(member, b"k", b"2", prev_kv=True).prev_kv.value == b"1"
 
 
-def test_p2_to_p4_leases_and_what_is_kept(member: Member) -> None:
+def test_p2_to_p4_lease_ignore_value_and_ignore_lease(member: Member) -> None:
     for lease in (7, -3):
         member.call(rpc_pb2.LeaseGrantRequest(ID=lease, TTL=10))
-    assert put(member, b"k", lease=99, ignore_value=True, value=b"") == refused(LEASE_NOT_FOUND)  # before the key is missed
+    # the lease is checked before the missing key
+    assert put(member, b"k", lease=99, ignore_value=True, value=b"") == refused(LEASE_NOT_FOUND)
     assert put(member, b"k", b"", ignore_value=True) == refused(KEY_NOT_FOUND)
     assert put(member, b"k", ignore_lease=True) == refused(KEY_NOT_FOUND)
     assert member.store.revision == 1
     put(member, b"k", b"1", lease=7)
     put(member, b"k", b"2", ignore_lease=True)
     assert (get(member, b"k").kvs[0].value, get(member, b"k").kvs[0].lease) == (b"2", 7)
-    put(member, b"k", b"", ignore_value=True, lease=-3)  # moves
+    put(member, b"k", b"", ignore_value=True, lease=-3)  # moves to the other lease
     assert (get(member, b"k").kvs[0].value, dict(member.lessor.leased)) == (b"2", {b"k": -3})
-    put(member, b"k", b"", ignore_value=True)  # lets go
+    put(member, b"k", b"", ignore_value=True)  # detaches from the lease
     assert (get(member, b"k").kvs[0].lease, dict(member.lessor.leased)) == (0, {})
     put(member, b"k", b"", ignore_value=True, ignore_lease=True)
     assert get(member, b"k").kvs[0].version == 5
 
 
-def test_r1_to_r5_the_shape_of_a_range(member: Member) -> None:
+def test_r1_to_r5_key_and_range_end(member: Member) -> None:
     for key in (b"\0", b"a", b"a\0", b"b", b"\xff"):
         put(member, key)
     found = {
@@ -140,7 +144,7 @@ def test_r9_to_r11_counts_and_keys_only(member: Member) -> None:
     assert [(kv.key, kv.value, kv.lease) for kv in by_value] == [(b"b", b"", 0), (b"a", b"", 7)]
 
 
-def test_r14_a_target_without_an_order_sorts_what_the_limit_let_through(member: Member) -> None:
+def test_r14_a_sort_target_without_an_order_sorts_after_the_limit(member: Member) -> None:
     for key in (b"s/d", b"s/a", b"s/b", b"s/c"):
         put(member, key)
     for order, first in [(Range.NONE, b"s/a"), (Range.ASCEND, b"s/d"), (Range.DESCEND, b"s/c")]:
@@ -149,7 +153,7 @@ def test_r14_a_target_without_an_order_sorts_what_the_limit_let_through(member: 
     assert [kv.key for kv in get(member, b"s/", b"s0", sort_order=Range.DESCEND, limit=2).kvs] == [b"s/d", b"s/c"]
 
 
-def test_r15_ties_keep_the_order_of_keys(member: Member) -> None:
+def test_r15_ties_keep_key_order(member: Member) -> None:
     keys = [b"%02d" % number for number in range(30)]
     for key in reversed(keys):
         put(member, key)
@@ -157,7 +161,7 @@ def test_r15_ties_keep_the_order_of_keys(member: Member) -> None:
         assert [kv.key for kv in get(member, b"\0", b"\0", sort_order=order, sort_target=Range.VERSION).kvs] == keys
 
 
-def test_r16_r17_reads_of_the_past(member: Member) -> None:
+def test_r16_r17_reads_at_earlier_revisions(member: Member) -> None:
     put(member, b"k", b"1")
     put(member, b"k", b"2")
     member.call(Delete(key=b"k"))
@@ -173,8 +177,8 @@ def test_r16_r17_reads_of_the_past(member: Member) -> None:
 
 
 @pytest.mark.parametrize("writes", [10, 3000])
-def test_a_page_of_the_past_is_counted_right(member: Member, writes: int) -> None:
-    """Once corrected by what changed since, once (much has changed) by a walk."""
+def test_the_count_of_a_page_at_an_earlier_revision_is_right(member: Member, writes: int) -> None:
+    """The count is the current one corrected by later changes, or, after many changes, made by a scan."""
     for number in range(1000):
         put(member, b"k/%04d" % number)
     at = member.store.revision
@@ -203,14 +207,14 @@ def test_a_page_of_the_past_is_counted_right(member: Member, writes: int) -> Non
     ],
 )
 @pytest.mark.parametrize("range_end", [b"", b"\0"])
-def test_t2_t4_an_absent_key_is_zero_but_has_no_value(
+def test_t2_t4_an_absent_key_compares_as_zero_but_has_no_value(
     member: Member, target: int, result: int, holds: bool, range_end: bytes
 ) -> None:
     compare = Compare(key=b"k", range_end=range_end, target=target, result=result)  # type: ignore[arg-type]
     assert member.call(Txn(compare=[compare])).succeeded is holds
 
 
-def test_t5_every_key_of_a_range_must_hold(member: Member) -> None:
+def test_t5_a_compare_must_hold_for_every_key_of_its_range(member: Member) -> None:
     put(member, b"a", b"1")
     put(member, b"b", b"2")
     for value, holds in [(b"0", True), (b"1", False)]:
@@ -218,7 +222,7 @@ def test_t5_every_key_of_a_range_must_hold(member: Member) -> None:
         assert member.call(Txn(compare=[compare])).succeeded is holds
 
 
-def test_t6_t7_t8_compares_see_before_and_operations_see_each_other(member: Member) -> None:
+def test_t6_t7_t8_compares_see_the_state_before_and_operations_see_each_other(member: Member) -> None:
     absent = Compare(key=b"a", target=Compare.VERSION, version=0)
     inner = Txn(compare=[absent], success=[Op(request_range=Range(key=b"\0", range_end=b"\0"))])
     answer = member.call(
@@ -237,7 +241,7 @@ def test_t6_t7_t8_compares_see_before_and_operations_see_each_other(member: Memb
     assert {kv.mod_revision for kv in get(member, b"a", b"\0").kvs} == {2}
 
 
-def test_t9_nothing_is_written_by_a_txn_that_is_refused(member: Member) -> None:
+def test_t9_a_rejected_txn_writes_nothing(member: Member) -> None:
     put(member, b"k")
     for last, error in [
         (Op(request_range=Range(key=b"k", revision=3)), FUTURE_REVISION),  # T11: its own revision is in the future
@@ -252,7 +256,7 @@ def test_t9_nothing_is_written_by_a_txn_that_is_refused(member: Member) -> None:
     assert len(member.call(Txn(success=fine)).responses) == 3
 
 
-def test_t10_inner_headers_tell_only_the_revision(member: Member) -> None:
+def test_t10_inner_headers_hold_only_the_revision(member: Member) -> None:
     read, write = Op(request_range=Range(key=b"k")), Op(request_put=Put(key=b"k"))
     answer = member.call(Txn(success=[read, Op(request_txn=Txn(success=[read])), write, read]))
     inner = [getattr(response, response.WhichOneof("response")).header for response in answer.responses]
@@ -261,7 +265,7 @@ def test_t10_inner_headers_tell_only_the_revision(member: Member) -> None:
     assert answer.responses[1].response_txn.responses[0].response_range.header.revision == 1
 
 
-def test_t26_a_key_deleted_and_put_in_one_revision(member: Member) -> None:
+def test_t26_a_key_deleted_and_put_at_one_revision(member: Member) -> None:
     put(member, b"k", b"1")
     member.call(Txn(success=[Op(request_delete_range=Delete(key=b"a", range_end=b"\0")), Op(request_put=Put(key=b"k"))]))
     assert get(member, b"k").kvs[0] == kv_pb2.KeyValue(key=b"k", create_revision=3, mod_revision=3, version=1)
@@ -272,8 +276,8 @@ def test_t26_a_key_deleted_and_put_in_one_revision(member: Member) -> None:
         member = Member(member.backend.reopened())
 
 
-def test_a_put_that_keeps_what_its_txn_deleted_is_refused(member: Member) -> None:
-    """Real etcd ends here."""
+def test_a_put_that_ignores_the_value_of_a_key_its_txn_deleted_is_rejected(member: Member) -> None:
+    """A real etcd crashes on this request."""
     put(member, b"k")
     request = Txn(
         success=[
@@ -285,7 +289,7 @@ def test_a_put_that_keeps_what_its_txn_deleted_is_refused(member: Member) -> Non
     assert get(member, b"k").count == 1
 
 
-def test_an_operation_of_no_kind_in_the_log_does_nothing() -> None:
+def test_an_empty_operation_in_the_log_does_nothing() -> None:
     store = Store(DictBackend())
     body = whole_apply(store.txn(Txn(success=[Op(), Op(request_put=Put(key=b"k"))])))
     responses = rpc_pb2.TxnResponse.FromString(body).responses
@@ -305,7 +309,7 @@ def test_d1_to_d4_deletes(member: Member) -> None:
     assert (again.deleted, again.header.revision) == (0, 5)
 
 
-def test_a_listener_hears_each_change_once_and_in_order() -> None:
+def test_a_listener_receives_each_change_once_and_in_order() -> None:
     store = Store(DictBackend())
     heard: list[list[Event]] = []
     store.listen(lambda events: heard.append(list(events)))
