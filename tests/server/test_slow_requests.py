@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.message import Message
 
 from tercet import errors
-from tercet.proto import rpc_pb2
+from tercet.mvcc.work import Answer
+from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.requests import AppliedRequest
 from tercet.server.slow_requests import SlowApplies, describe
 
@@ -33,3 +35,40 @@ def test_a_transaction_is_described_by_its_keys() -> None:
     get = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=b"r"))
     txn = rpc_pb2.TxnRequest(compare=[rpc_pb2.Compare(key=b"c", value=b"secret")], success=[put, get])
     assert describe(txn) == ('compare:<key:"c"> success:<request_put:<key:"k" value_size:6 >, request_range:<key: "r">>')
+
+
+def test_an_answer_whose_reads_are_still_to_be_made_is_logged_without_a_size(caplog: pytest.LogCaptureFixture) -> None:
+    SlowApplies(0.1).report(AppliedRequest("txn", rpc_pb2.TxnRequest()), 0.2, Answer())
+    assert [record.getMessage() for record in caplog.records] == ["apply request took too long"]
+    assert caplog.records[0].__dict__["fields"]["response"] == ""
+
+
+def test_a_request_that_cannot_be_described_does_not_stop_the_member(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong:
+        def __str__(self) -> str:
+            raise ValueError
+
+    SlowApplies(0.1).report(AppliedRequest("put", Wrong()), 0.2, b"")
+    assert [record.getMessage() for record in caplog.records] == ["cannot describe a request that took too long to apply"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        rpc_pb2.AuthUserAddRequest(name="u", password="hidden", hashedPassword="hidden"),
+        rpc_pb2.AuthUserChangePasswordRequest(name="u", password="hidden", hashedPassword="hidden"),
+        internal_pb2.InternalAuthenticateRequest(name="u", password="hidden", simple_token="hidden"),
+    ],
+)
+def test_passwords_and_tokens_stay_out_of_the_log(message: Message) -> None:
+    assert describe(message) == 'name: "u"'
+
+
+def test_the_description_of_a_large_transaction_is_short() -> None:
+    put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"k"))
+    nested = rpc_pb2.RequestOp(request_txn=rpc_pb2.TxnRequest(success=[put] * 10_000))
+    assert (
+        len(describe(rpc_pb2.TxnRequest(compare=[rpc_pb2.Compare(key=b"c")] * 10_000, success=[put] * 10_000 + [nested])))
+        < 4000
+    )
+    assert describe(rpc_pb2.TxnRequest(success=[nested])) == "compare:<> success:<request_txn:<...>>"

@@ -29,6 +29,8 @@ from tercet.server.logs.zap_format import fields
 logger = logging.getLogger(__name__)
 
 _CHARACTERS_MAX: Final = 2000
+_OPERATIONS_MAX: Final = 32  # described of each list of a Txn
+_SECRETS: Final = ("password", "hashedPassword", "simple_token")  # fields of the auth requests
 
 
 class SlowApplies:
@@ -39,41 +41,57 @@ class SlowApplies:
         self.count = 0
 
     def report(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> None:
+        """Never raises: a log line must not stop a member."""
         self.count += 1
-        failed = isinstance(outcome, StatusError)
-        more = {"error": outcome.message} if isinstance(outcome, StatusError) else {}
-        logger.warning(
-            "apply request took too long",
-            extra=fields(
-                {
-                    "took": format_seconds(seconds),
-                    "expected-duration": format_seconds(self.timer.slow_seconds),
-                    "prefix": "",
-                    "request": f"{request.field}:<{describe(request.message)}>"[:_CHARACTERS_MAX],
-                    "response": "" if failed else f"size:{len(outcome)}",  # type: ignore[arg-type]
-                    **more,
-                }
-            ),
-        )
+        try:
+            logger.warning("apply request took too long", extra=fields(self._line(request, seconds, outcome)))
+        except Exception:
+            logger.exception("cannot describe a request that took too long to apply")
+
+    def _line(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> dict[str, str]:
+        line = {
+            "took": format_seconds(seconds),
+            "expected-duration": format_seconds(self.timer.slow_seconds),
+            "prefix": "",
+            "request": f"{request.field}:<{describe(request.message)}>"[:_CHARACTERS_MAX],
+            # An Answer's reads are still to be made, so its size is unknown.
+            "response": f"size:{len(outcome)}" if isinstance(outcome, bytes) else "",
+        }
+        if isinstance(outcome, StatusError):
+            line["error"] = outcome.message
+        return line
 
 
 def describe(message: Any) -> str:
-    """A request without its values."""
+    """A request without its values and its secrets."""
     if isinstance(message, rpc_pb2.PutRequest):
         return f"key:{quote(message.key)} value_size:{len(message.value)} "
     if isinstance(message, rpc_pb2.TxnRequest):
-        compares = ", ".join(f"key:{quote(each.key)}" for each in message.compare)
+        compares = ", ".join(f"key:{quote(each.key)}" for each in message.compare[:_OPERATIONS_MAX])
         branches = " ".join(
-            f"{name}:<{', '.join(map(_describe_op, operations))}>"
+            f"{name}:<{', '.join(map(_describe_op, operations[:_OPERATIONS_MAX]))}>"
             for name, operations in (("success", message.success), ("failure", message.failure))
             if operations
         )
         return f"compare:<{compares}> {branches}"
     if isinstance(message, Message):
-        return text_format.MessageToString(message, as_one_line=True)
+        return text_format.MessageToString(_without_secrets(message), as_one_line=True)
     return str(message)
+
+
+def _without_secrets(message: Message) -> Message:
+    secret = [name for name in _SECRETS if name in message.DESCRIPTOR.fields_by_name]
+    if not secret:
+        return message
+    shown = type(message)()
+    shown.CopyFrom(message)
+    for name in secret:
+        shown.ClearField(name)
+    return shown
 
 
 def _describe_op(operation: rpc_pb2.RequestOp) -> str:
     kind = operation.WhichOneof("request") or ""
+    if kind == "request_txn":
+        return "request_txn:<...>"  # it may hold thousands of operations
     return f"{kind}:<{describe(getattr(operation, kind))}>" if kind else ""
