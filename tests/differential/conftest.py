@@ -1,4 +1,4 @@
-"""One etcd and one tercet for all tests of this folder; each test goes on where the last one ended."""
+"""One etcd and one tercet shared by all tests of this folder; each test continues from the state that the last one left."""
 
 from __future__ import annotations
 

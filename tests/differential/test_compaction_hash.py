@@ -1,4 +1,4 @@
-"""HashKV before and after a compaction beside real etcd: 3.5.1, and, where TEST_ETCD_NEWER names one, an etcd from 3.6 on."""
+"""HashKV before and after a compaction, compared with etcd 3.5.1 and, if TEST_ETCD_NEWER names one, with an etcd >= 3.6."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _compact(client: Client, revision: int) -> None:
     assert not isinstance(ask(client, rpc_pb2.CompactionRequest(revision=revision, physical=True)), tuple)
 
 
-def test_the_hash_at_a_compaction_is_etcds_of_before(twins: Twins) -> None:
-    """3.5.1 refuses the compacted revision of a deletion afterwards; 3.6 and 3.7 answer what it answered before."""
+def test_the_hash_at_a_compacted_revision_equals_etcds_before_the_compaction(twins: Twins) -> None:
+    """After compacting a deletion's revision, 3.5.1 rejects HashKV there; 3.6 and 3.7 still return the earlier hash."""
     current = ask(twins.etcd, rpc_pb2.RangeRequest(key=b"a")).header.revision
     for client in (twins.etcd, twins.tercet):
         _write(client)
@@ -51,7 +51,7 @@ def test_the_hash_at_a_compaction_is_etcds_of_before(twins: Twins) -> None:
 
 
 @pytest.mark.skipif("TEST_ETCD_NEWER" not in os.environ, reason="TEST_ETCD_NEWER: path of an etcd from 3.6 on")
-def test_the_hash_at_a_compaction_is_that_of_a_newer_etcd(tmp_path: Path) -> None:
+def test_hashes_around_a_compaction_equal_those_of_a_newer_etcd(tmp_path: Path) -> None:
     programs = {"tercet": TERCET, "newer": [os.environ.get("TEST_ETCD_NEWER", "")]}
     answers = []
     for name in programs:

@@ -1,4 +1,4 @@
-"""The counters of /metrics by kind of operation: the same requests move them alike."""
+"""The counters of operations in /metrics: the same requests increase them as in etcd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def counted(member: Member) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(etcd_mvcc_\w+_total) (\S+)$", page, re.M) if name in NAMES}
 
 
-def test_each_request_is_counted_as_etcd_counts_it(twins: Twins, etcd: Member, tercet: Member) -> None:
+def test_each_request_is_counted_as_in_etcd(twins: Twins, etcd: Member, tercet: Member) -> None:
     wrong = []
     for request in REQUESTS:
         before = counted(etcd), counted(tercet)

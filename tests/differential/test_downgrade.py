@@ -1,4 +1,4 @@
-"""Maintenance.Downgrade beside a real etcd 3.7: the same answers, refusals and Status after each step."""
+"""Maintenance.Downgrade compared with a real etcd 3.7: the same responses, errors and Status after each step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.processes import TERCET, Cluster, wait_until
 _Action = rpc_pb2.DowngradeRequest
 _VALIDATE, _ENABLE, _CANCEL = _Action.VALIDATE, _Action.ENABLE, _Action.CANCEL
 
-# Each is (action, version); None waits until cluster and storage version are those of the target.
+# (action, version) of each request; None waits until the cluster and storage versions are those of the target.
 STEPS: list[tuple[Any, str] | None] = [
     (_VALIDATE, "3.6"),
     (_VALIDATE, "3.6.9"),
@@ -60,7 +60,7 @@ def _shown(client: Client) -> tuple[str, bool, str]:
 
 @pytest.mark.server_process
 @needs_newer_etcd
-def test_each_step_of_a_downgrade_is_answered_as_by_etcd(tmp_path: Path) -> None:
+def test_each_step_of_a_downgrade_gets_etcds_response(tmp_path: Path) -> None:
     transcripts = []
     for name, program in (("tercet", TERCET), ("newer", newer_etcd())):
         cluster = Cluster.plan(tmp_path / name, [name], ["--downgrade-check-time=100s"], programs={name: program})
@@ -72,7 +72,7 @@ def test_each_step_of_a_downgrade_is_answered_as_by_etcd(tmp_path: Path) -> None
             found: list[Any] = []
             for step in STEPS:
                 if step is None:
-                    wait_until(lambda client=client: _shown(client)[0] == "3.6.0", "the storage version followed")  # type: ignore[misc]
+                    wait_until(lambda client=client: _shown(client)[0] == "3.6.0", "the storage version is 3.6.0")  # type: ignore[misc]
                 else:
                     found.append((step, _downgrade(client, *step)))
                 found.append(_shown(client))

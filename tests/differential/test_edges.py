@@ -1,4 +1,4 @@
-"""Requests at and beyond the limits, one by one: too large, too many, malformed, unknown; the same code and the same text."""
+"""Requests at and beyond the limits: too large, too many, malformed, unknown. Both servers give the same code and text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Txn = rpc_pb2.TxnRequest
 _Compact = rpc_pb2.CompactionRequest
 _Compare = rpc_pb2.Compare
 
-REQUEST_BYTES_MAX = 1_572_864  # of an entry of the log
+REQUEST_BYTES_MAX = 1_572_864  # of a log entry
 MESSAGE_BYTES_MAX = REQUEST_BYTES_MAX + 512 * 1024  # of a gRPC message
 
 
@@ -37,23 +37,23 @@ def txn(*success: Message, failure: tuple[Message, ...] = (), compare: tuple[rpc
 REFUSED = {
     "range without key": _Range(),
     "range without key but with an end": _Range(range_end=b"z"),
-    "range ahead of time": _Range(key=b"a", revision=1 << 40),
-    "count ahead of time": _Range(key=b"a", revision=1 << 40, count_only=True),
-    "serializable range ahead of time": _Range(key=b"a", revision=1 << 62, serializable=True),
+    "range at a future revision": _Range(key=b"a", revision=1 << 40),
+    "count at a future revision": _Range(key=b"a", revision=1 << 40, count_only=True),
+    "serializable range at a future revision": _Range(key=b"a", revision=1 << 62, serializable=True),
     "put without key": _Put(value=b"v"),
     "put without key, value given and ignored": _Put(value=b"v", ignore_value=True),
     "value given and ignored": _Put(key=b"a", value=b"v", ignore_value=True, ignore_lease=True, lease=3),
     "lease given and ignored": _Put(key=b"a", ignore_lease=True, lease=3),
-    "ignore the value of nothing": _Put(key=b"edge/absent", ignore_value=True),
-    "ignore the lease of nothing": _Put(key=b"edge/absent", value=b"v", ignore_lease=True),
+    "ignore_value of an absent key": _Put(key=b"edge/absent", ignore_value=True),
+    "ignore_lease of an absent key": _Put(key=b"edge/absent", value=b"v", ignore_lease=True),
     "unknown lease": _Put(key=b"a", lease=12345),
     "unknown negative lease": _Put(key=b"a", lease=-12345),
     "unknown lease before absent key": _Put(key=b"edge/absent", lease=12345, ignore_value=True),
     "delete without key": _Delete(range_end=b"z"),
     "compact at -1": _Compact(revision=-1),
-    "compact ahead of time": _Compact(revision=1 << 40),
+    "compact at a future revision": _Compact(revision=1 << 40),
     "compact far below": _Compact(revision=-(1 << 63)),
-    "op of no kind": _Txn(success=[rpc_pb2.RequestOp()]),
+    "empty op": _Txn(success=[rpc_pb2.RequestOp()]),
     "compare without key": txn(compare=(_Compare(),)),
     "too many ops": txn(*[_Delete(key=b"a")] * 129),
     "too many ops in the branch not taken": txn(failure=(_Delete(key=b"a"),) * 129),
@@ -63,12 +63,12 @@ REFUSED = {
     "two puts": txn(_Put(key=b"a"), _Put(key=b"a")),
     "two puts in the branch not taken": txn(failure=(_Put(key=b"a"), _Put(key=b"a"))),
     "put and delete": txn(_Delete(key=b"a", range_end=b"c"), _Put(key=b"b")),
-    "put below a put": txn(_Put(key=b"a"), txn(failure=(_Put(key=b"a"),))),
+    "put in a nested txn and in its parent": txn(_Put(key=b"a"), txn(failure=(_Put(key=b"a"),))),
     "duplicate before unknown lease": txn(_Put(key=b"a", lease=12345), _Put(key=b"a")),
-    "empty key deep below": txn(txn(txn(failure=(_Range(),)))),
-    "txn reads ahead of time": txn(_Put(key=b"a"), _Range(key=b"a", revision=1 << 40)),
-    "read-only txn reads ahead of time": txn(_Range(key=b"a", revision=1 << 40)),
-    "txn puts under an unknown lease": txn(_Put(key=b"a", lease=12345)),
+    "empty key in a nested txn": txn(txn(txn(failure=(_Range(),)))),
+    "txn reads at a future revision": txn(_Put(key=b"a"), _Range(key=b"a", revision=1 << 40)),
+    "read-only txn reads at a future revision": txn(_Range(key=b"a", revision=1 << 40)),
+    "txn puts with an unknown lease": txn(_Put(key=b"a", lease=12345)),
     "entry too large": _Put(key=b"a", value=bytes(REQUEST_BYTES_MAX)),
     "entry too large, in a txn": txn(_Put(key=b"a", value=bytes(REQUEST_BYTES_MAX))),
     "empty key before too large": _Put(value=bytes(REQUEST_BYTES_MAX)),
@@ -79,15 +79,15 @@ REFUSED = {
 }
 
 ANSWERED = {
-    "range to nowhere": _Range(key=b"c", range_end=b"a"),
-    "range to itself": _Range(key=b"c", range_end=b"c"),
+    "range_end before key": _Range(key=b"c", range_end=b"a"),
+    "range_end equal to key": _Range(key=b"c", range_end=b"c"),
     "everything": _Range(key=b"\0", range_end=b"\0"),
     "negative limit": _Range(key=b"\0", range_end=b"\0", limit=-1),
     "largest limit": _Range(key=b"\0", range_end=b"\0", limit=(1 << 63) - 1),
     "negative revision": _Range(key=b"\0", range_end=b"\0", revision=-1),
     "smallest revision": _Range(key=b"\0", range_end=b"\0", revision=-(1 << 63)),
-    "filters below zero": _Range(key=b"\0", range_end=b"\0", max_mod_revision=-1),
-    "filters that cross": _Range(key=b"\0", range_end=b"\0", min_mod_revision=9, max_mod_revision=2),
+    "negative filter": _Range(key=b"\0", range_end=b"\0", max_mod_revision=-1),
+    "minimum filter above the maximum": _Range(key=b"\0", range_end=b"\0", min_mod_revision=9, max_mod_revision=2),
     "count with limit": _Range(key=b"\0", range_end=b"\0", limit=1, count_only=True),
     "count of keys only": _Range(key=b"\0", range_end=b"\0", keys_only=True, count_only=True),
     "keys only by value": _Range(
@@ -102,51 +102,51 @@ ANSWERED = {
     "largest nested txn": txn(txn(*[_Delete(key=b"none")] * 127)),
     "unknown compare target": txn(_Put(key=b"edge/x"), compare=(_Compare(key=b"a", target=17),)),  # type: ignore[arg-type]
     "unknown compare result": txn(_Put(key=b"edge/x"), compare=(_Compare(key=b"a", result=17),)),  # type: ignore[arg-type]
-    "compare of the absent with NOT_EQUAL": txn(
+    "NOT_EQUAL compare of an absent key": txn(
         compare=(_Compare(key=b"none", target=_Compare.VALUE, result=_Compare.NOT_EQUAL),)
     ),
     "delete to the end, then put": txn(_Delete(key=b"edge/", range_end=b"\0"), _Put(key=b"edge/x", prev_kv=True)),
     "put, then delete to the end": txn(_Put(key=b"edge/x"), _Delete(key=b"edge/", range_end=b"\0", prev_kv=True)),
     "largest put": _Put(key=b"edge/large", value=bytes(REQUEST_BYTES_MAX - 64)),
-    "and its end": _Delete(key=b"edge/large"),
+    "delete of the largest put": _Delete(key=b"edge/large"),
     "a binary key": _Put(key=bytes(range(256)), value=bytes(range(256)), prev_kv=True),
     "a key that is only a zero byte": _Put(key=b"\0", prev_kv=True),
     "a long key": _Put(key=b"k" * 5000, value=b"v"),
     "the long key again": _Put(key=b"k" * 5000, ignore_value=True, prev_kv=True),
     "the range of the long key": _Range(key=b"k" * 4999, range_end=b"l"),
-    "the end of the long key": _Delete(key=b"k" * 5000, prev_kv=True),
+    "delete of the long key": _Delete(key=b"k" * 5000, prev_kv=True),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_alike(twins: Twins, name: str) -> None:
+def test_invalid_requests_get_the_same_error(twins: Twins, name: str) -> None:
     assert isinstance(twins.call(REFUSED[name]), tuple)
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-def test_answered_alike(twins: Twins, name: str) -> None:
+def test_valid_requests_get_the_same_response(twins: Twins, name: str) -> None:
     assert not isinstance(twins.call(ANSWERED[name]), tuple)
 
 
-def test_nothing_of_this_was_kept_by_one_alone(twins: Twins) -> None:
+def test_both_members_hold_the_same_data_afterwards(twins: Twins) -> None:
     twins.compare_hash()
     twins.call(_Range(key=b"\0", range_end=b"\0"))
 
 
-def test_the_limit_of_size_is_the_same(twins: Twins) -> None:
-    """Of the log's entry, that is: it holds the request's id, too, whose length depends on the member's own."""
+def test_the_request_size_limit_is_the_same(twins: Twins) -> None:
+    """The limit is that of the log entry, which includes the request id; the id's length depends on the member id."""
     theirs, ours = _largest_value(twins.etcd), _largest_value(twins.tercet)
     assert theirs + _request_id_bytes(twins.etcd) == ours + _request_id_bytes(twins.tercet)
     assert theirs > REQUEST_BYTES_MAX - 100
 
 
 def _request_id_bytes(client: Client) -> int:
-    """Of the varint: an id's upper 16 bits are the lower ones of the member's id (etcd pkg/idutil)."""
+    """Length of a request id as a varint: its upper 16 bits are the lower 16 bits of the member id (etcd pkg/idutil)."""
     upper = client.status().header.member_id & 0xFFFF
     return (48 + max(upper, 1).bit_length() + 6) // 7
 
 
-def test_unknown_sort_options_are_refused(twins: Twins) -> None:
+def test_unknown_sort_options_are_rejected(twins: Twins) -> None:
     for request in (_Range(key=b"a", sort_order=7), _Range(key=b"a", sort_target=9), _Range(key=b"a", sort_order=-1)):  # type: ignore[arg-type]
         assert ask(twins.tercet, request) == SORT_ORDER_REFUSED
         assert ask(twins.tercet, txn(request)) == SORT_ORDER_REFUSED
@@ -154,24 +154,24 @@ def test_unknown_sort_options_are_refused(twins: Twins) -> None:
     assert not isinstance(ask(twins.etcd, _Range(key=b"a", sort_order=7)), tuple)  # type: ignore[arg-type]
 
 
-def test_hash_of_the_future(twins: Twins) -> None:
+def test_hash_kv_at_a_future_revision(twins: Twins) -> None:
     request = rpc_pb2.HashKVRequest(revision=1 << 40)
     assert ask(twins.tercet, request) == ask(twins.etcd, request)
 
 
 MALFORMED = {
     "cut short": b"\x0a\x05ab",
-    "a tag without field": b"\x00",
-    "a varint without end": b"\x10" + b"\xff" * 11,
+    "a tag with field number 0": b"\x00",
+    "a varint of more than 10 bytes": b"\x10" + b"\xff" * 11,
     "a wrong wire type": b"\x0f",
-    "a group that nothing ends": b"\x0b",
+    "a group without an end": b"\x0b",
 }
 
 
 @pytest.mark.parametrize("method", ["Range", "Put", "DeleteRange", "Txn", "Compact"])
 @pytest.mark.parametrize("name", MALFORMED)
-def test_malformed_messages(twins: Twins, method: str, name: str) -> None:
-    """The text is the library's own, so only how it begins is etcd's."""
+def test_malformed_messages_get_the_same_code(twins: Twins, method: str, name: str) -> None:
+    """The rest of the text comes from the protobuf library, so only the prefix is compared."""
     theirs, ours = (raw(member, f"/etcdserverpb.KV/{method}", MALFORMED[name]) for member in (twins.etcd, twins.tercet))
     assert isinstance(theirs, tuple)
     assert isinstance(ours, tuple)
@@ -180,13 +180,13 @@ def test_malformed_messages(twins: Twins, method: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etcdserverpb.KV/Rename", "/etcdserverpb.Nothing/Put", "/KV/Put", "/etcdserverpb.KV/put"])
-def test_unknown_methods(twins: Twins, path: str) -> None:
+def test_unknown_methods_get_the_same_error(twins: Twins, path: str) -> None:
     theirs, ours = (raw(member, path, b"") for member in (twins.etcd, twins.tercet))
     assert ours == theirs
     assert ours[0] == grpc.StatusCode.UNIMPLEMENTED.value[0]
 
 
-def test_fields_that_nobody_knows_are_passed_over(twins: Twins) -> None:
+def test_unknown_fields_are_ignored(twins: Twins) -> None:
     unknown = b"\xa0\x1f\x01" + b"\xaa\x1f\x03abc"
     body = _Put(key=b"edge/unknown", value=b"v").SerializeToString() + unknown
     for member in (twins.etcd, twins.tercet):
@@ -195,7 +195,7 @@ def test_fields_that_nobody_knows_are_passed_over(twins: Twins) -> None:
 
 
 def raw(member: Client, path: str, body: bytes) -> Any:
-    """What the bytes `body` are answered with: bytes or (code, text)."""
+    """The response to a request of the bytes `body`: bytes, or (code, text) of the error."""
     method = member.channel.unary_unary(
         path, request_serializer=lambda message: message, response_deserializer=lambda data: data
     )
@@ -206,7 +206,7 @@ def raw(member: Client, path: str, body: bytes) -> Any:
 
 
 def _largest_value(member: Client) -> int:
-    """The longest value in a txn that goes through the log and changes nothing."""
+    """Length of the longest value accepted in a txn that is proposed and changes nothing."""
     never = _Compare(key=b"none", target=_Compare.VERSION, version=5)
     low, high = REQUEST_BYTES_MAX - 200, REQUEST_BYTES_MAX
     while low + 1 < high:

@@ -1,4 +1,4 @@
-"""Random histories of KV requests, valid and not, sent to both: answers, codes, texts, revisions and hashes are the same."""
+"""Random histories of valid and invalid KV requests, sent to both: responses, codes, texts, revisions and hashes agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = 250
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_histories(twins: Twins, seed: int) -> None:
+def test_random_histories_get_the_same_responses(twins: Twins, seed: int) -> None:
     histories = Histories(1000 + seed)
     chance = histories.random
     twins.call(rpc_pb2.DeleteRangeRequest(key=b"\0", range_end=b"\0"))
@@ -35,7 +35,7 @@ def test_random_histories(twins: Twins, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_wild_requests(twins: Twins, seed: int) -> None:
+def test_random_requests_get_the_same_responses(twins: Twins, seed: int) -> None:
     chance = random.Random(seed)
     answered = 0
     for step in range(300):
@@ -46,8 +46,8 @@ def test_wild_requests(twins: Twins, seed: int) -> None:
     assert answered > 100
 
 
-def test_a_tercet_that_is_killed_goes_on_alike(twins: Twins, tercet: Member) -> None:
-    """Between any two requests: what was answered is there, and the next answers are those of an etcd that nobody killed."""
+def test_a_killed_tercet_resumes_with_the_same_responses(twins: Twins, tercet: Member) -> None:
+    """After each kill, every acknowledged write is there, and the next responses equal those of an etcd that kept running."""
     histories = Histories(77)
     for step in range(160):
         histories.revision, histories.compacted = twins.revision, twins.compacted
@@ -59,7 +59,7 @@ def test_a_tercet_that_is_killed_goes_on_alike(twins: Twins, tercet: Member) -> 
 
 
 def next_request(histories: Histories, twins: Twins) -> Message:
-    """Leases only where tercet serves them."""
+    """The next request; lease requests only if tercet serves them."""
     while True:
         request = histories.request()
         if twins.has_leases or not isinstance(request, rpc_pb2.LeaseGrantRequest | rpc_pb2.LeaseRevokeRequest):
@@ -67,7 +67,7 @@ def next_request(histories: Histories, twins: Twins) -> Message:
 
 
 def check_stream(twins: Twins, request: rpc_pb2.RangeRequest) -> None:
-    """RangeStream, which only 3.7 has, merged is what Range says; or it refuses what it cannot stream."""
+    """The merged messages of RangeStream, which only 3.7 has, equal the Range response; sorts and filters are rejected."""
     merged = streamed(twins.tercet, request)
     whole = ask(twins.tercet, request)
     is_ordered = request.sort_order != rpc_pb2.RangeRequest.NONE

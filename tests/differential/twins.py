@@ -1,16 +1,16 @@
-"""A real etcd 3.5.1 and a tercet, each a cluster of one, that are told the same and must answer the same.
+"""A real etcd 3.5.1 and a tercet, each a cluster of one, that get the same requests and must give the same responses.
 
-Answers are compared whole, except what names the member: ids and terms. Where API level 3.7, which tercet has, differs from
-3.5.1, the difference is named here, one function or constant each, and nowhere else:
+Whole responses are compared, except for member ids and terms. Where API level 3.7, which tercet has, differs from 3.5.1, the
+difference is handled here, in one function or constant each, and nowhere else:
 
-    keys_only_tells_no_lease        a Range with keys_only that is not sorted by value tells no lease (R11)
-    TXN_REFUSALS                    a txn with several faults tells the first operation at fault; 3.5.1 looks at Puts first (T9)
-    hash_at_compacted               HashKV at exactly the compacted revision is answered; 3.5.1 calls it compacted (N23)
-    SORT_ORDER_REFUSED              an unknown sort order or target is refused; 3.5.1 passes over the first, the second ends it
-    hash_revision                   HashKV tells the revision it was made at; 3.5.1 has no such field
+    keys_only_clears_lease        a Range with keys_only that is not sorted by value clears the lease (R11)
+    TXN_REFUSALS                    a txn with several errors reports the first failing operation; 3.5.1 checks Puts first (T9)
+    hash_at_compacted               HashKV at exactly the compacted revision is answered; 3.5.1 rejects it (N23)
+    SORT_ORDER_REFUSED              an unknown sort order or target is rejected; 3.5.1 ignores the order, crashes on the target
+    hash_revision                   HashKV returns the revision of the hash; 3.5.1 has no such field
 
-What 3.5.1 does not survive is not asked of it: unknown sort targets, and a txn that deletes to the end of all keys and then
-puts with ignore_value or ignore_lease.
+Requests that crash 3.5.1 are not sent to it: unknown sort targets, and a txn that deletes to the end of the keyspace and
+then puts with ignore_value or ignore_lease.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Refusal = tuple[int, str]
 
 
 class Twins:
-    """`revision` and `compacted` are those of both after the last answer."""
+    """`revision` and `compacted` are those of both members after the last response."""
 
     def __init__(self, etcd: Client, tercet: Client) -> None:
         self.etcd = etcd
@@ -49,9 +49,9 @@ class Twins:
         self.has_leases = ask(tercet, rpc_pb2.LeaseRevokeRequest(ID=1)) != (12, "unknown service etcdserverpb.Lease")
 
     def call(self, request: Message) -> Any:
-        """The answer of both, or (code, text). Fails where they differ."""
+        """The response of both, or (code, text) of the error. Fails if they differ."""
         theirs, ours = ask(self.etcd, request), ask(self.tercet, request)
-        expected = keys_only_tells_no_lease(request, theirs)
+        expected = keys_only_clears_lease(request, theirs)
         if not (isinstance(request, rpc_pb2.TxnRequest) and expected in TXN_REFUSALS and ours in TXN_REFUSALS):
             assert ours == expected, f"\n{request}\n--- etcd ---\n{theirs}\n--- tercet ---\n{ours}"
         if not isinstance(ours, tuple):
@@ -72,7 +72,7 @@ class Twins:
 
 
 def ask(member: Client, request: Message) -> Any:
-    """The answer, its header reduced to the revision; or (code, text)."""
+    """The response with its header reduced to the revision, or (code, text) of the error."""
     path = PATHS[type(request)].removeprefix("/etcdserverpb.")
     try:
         answer = member.call(path, request, _ANSWERS[type(request)], SECONDS)
@@ -89,8 +89,8 @@ def refusal(error: Any) -> Refusal:
     return error.code().value[0], error.details()
 
 
-def keys_only_tells_no_lease(request: Any, answer: Any) -> Any:
-    """An answer of 3.5.1 as 3.7 would give it."""
+def keys_only_clears_lease(request: Any, answer: Any) -> Any:
+    """A response of 3.5.1 as 3.7 would give it."""
     if isinstance(request, rpc_pb2.RangeRequest) and isinstance(answer, rpc_pb2.RangeResponse):
         if request.keys_only and request.sort_target != rpc_pb2.RangeRequest.VALUE:
             for kv in answer.kvs:
@@ -100,7 +100,7 @@ def keys_only_tells_no_lease(request: Any, answer: Any) -> Any:
         for op, response in zip(branch, answer.responses, strict=True):
             kind = op.WhichOneof("request")
             if kind in ("request_range", "request_txn"):
-                keys_only_tells_no_lease(getattr(op, kind), getattr(response, kind.replace("request", "response")))
+                keys_only_clears_lease(getattr(op, kind), getattr(response, kind.replace("request", "response")))
     return answer
 
 
@@ -109,7 +109,7 @@ def hash_at_compacted(theirs: Any, ours: Any) -> bool:
 
 
 def streamed(member: Client, request: rpc_pb2.RangeRequest) -> Any:
-    """RangeStream's chunks, merged as a client merges them; or (code, text)."""
+    """The messages of RangeStream, merged as a client merges them, or (code, text) of the error."""
     method = member.channel.unary_stream(
         "/etcdserverpb.KV/RangeStream",
         request_serializer=lambda message: message.SerializeToString(),

@@ -1,4 +1,4 @@
-"""Requests made by chance from the messages' own descriptions: any field may hold anything, the ends of its range above all."""
+"""Random requests built from the message descriptors: any field may have any value, preferably the extremes of its type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LARGEST_ENUM = 9
 
 
 def wild_request(chance: random.Random, revision: int) -> Any:
-    """A request that a 3.5.1 survives. revision: the newest one; numbers near it are likely."""
+    """A request that does not crash 3.5.1. revision: the newest one; numbers near it are likely."""
     while True:
         request = _wild(chance.choice(_KINDS), chance, revision, 0)
         if not (isinstance(request, rpc_pb2.TxnRequest) and _kills_etcd(request)):
@@ -50,7 +50,7 @@ def _fill(message: Any, field: FieldDescriptor, chance: random.Random, revision:
 
 
 def _probability(field: FieldDescriptor) -> float:
-    """Few faults in one request, or the first would hide all others."""
+    """Low enough that a request has few errors, since the first one hides all others."""
     if field.name in ("key", "value", "result", "target") or field.containing_oneof is not None:
         return 0.97
     return {"range_end": 0.5, "lease": 0.05, "revision": 0.15}.get(field.name, 0.2)
@@ -68,7 +68,7 @@ def _scalar(field: FieldDescriptor, chance: random.Random, revision: int) -> Any
 
 
 def _kills_etcd(request: rpc_pb2.TxnRequest) -> bool:
-    """A delete to the end of all keys beside a Put that keeps value or lease (twins.py)."""
+    """True if it deletes to the end of the keyspace and has a Put that keeps value or lease (see twins.py)."""
     ops = list(operations(request))
     deletes = any(op.request_delete_range.range_end == b"\0" for op in ops)
     return deletes and any(op.request_put.ignore_value or op.request_put.ignore_lease for op in ops)

@@ -27,7 +27,7 @@ def test_l1_l2_grants_are_stored_as_etcd_stores_them(lessor: Lessor) -> None:
     assert stored(lessor)[4] == (b"\xff" * 8, stored_pb2.Lease(ID=-1, TTL=2))
 
 
-def test_the_order_of_refusals(lessor: Lessor) -> None:
+def test_a_grant_reports_the_first_error_in_etcds_order(lessor: Lessor) -> None:
     lessor.grant(7, 100)
     for lease, ttl, error in [(7, TTL_SECONDS_MAX + 1, TOO_LARGE_LEASE_TTL), (7, 5, LEASE_EXISTS), (0, 5, LEASE_NOT_FOUND)]:
         with pytest.raises(RequestError) as caught:
@@ -38,7 +38,7 @@ def test_the_order_of_refusals(lessor: Lessor) -> None:
     assert caught.value is LEASE_NOT_FOUND
 
 
-def test_l7_l9_a_revoke_deletes_what_the_lease_still_holds() -> None:
+def test_l7_l9_a_revoke_deletes_the_keys_still_attached() -> None:
     member = Member()
     for lease in (7, 8):
         member.call(rpc_pb2.LeaseGrantRequest(ID=lease, TTL=10))
@@ -77,11 +77,11 @@ def test_l11_a_checkpoint_is_stored_and_cleared(lessor: Lessor) -> None:
     assert stored(lessor)[0][1] == stored_pb2.Lease(ID=7, TTL=1000, RemainingTTL=400)
     lessor.checkpoint(7, 0)
     assert stored(lessor)[0][1] == stored_pb2.Lease(ID=7, TTL=1000)
-    lessor.checkpoint(99, 5)  # revoked meanwhile
+    lessor.checkpoint(99, 5)  # a lease revoked before the checkpoint
     assert len(lessor) == 1
 
 
-def test_a_clock_hears_what_happens(lessor: Lessor) -> None:
+def test_a_listener_is_notified_of_every_change(lessor: Lessor) -> None:
     heard: list[str] = []
 
     class Clock:
@@ -101,13 +101,13 @@ def test_a_clock_hears_what_happens(lessor: Lessor) -> None:
     assert heard == ["granted 7", "checkpointed 7 5", "revoked 7"]
 
 
-def test_a_key_of_a_lease_that_is_gone_is_held_by_none(lessor: Lessor) -> None:
+def test_attaching_a_key_to_an_unknown_lease_has_no_effect(lessor: Lessor) -> None:
     lessor.attach(b"k", 99)
     lessor.detach(b"k")
     assert dict(lessor.leased) == {}
 
 
-def test_a_revoke_that_leaves_keys_is_our_bug(lessor: Lessor) -> None:
+def test_revoking_a_lease_with_keys_violates_an_invariant(lessor: Lessor) -> None:
     lessor.grant(7, 10)
     lessor.attach(b"k", 7)
     with pytest.raises(InvariantViolation, match="still holds keys"):
@@ -115,7 +115,7 @@ def test_a_revoke_that_leaves_keys_is_our_bug(lessor: Lessor) -> None:
 
 
 @pytest.mark.parametrize("value", [b"\xff", stored_pb2.Lease(ID=8, TTL=5).SerializeToString(), b""])
-def test_a_damaged_lease_is_named(value: bytes) -> None:
+def test_the_error_names_the_damaged_lease(value: bytes) -> None:
     backend = DictBackend()
     backend.put(Bucket.LEASE, b"\0\0\0\0\0\0\0\7", value)
     with pytest.raises(StorageFailure, match="0000000000000007"):

@@ -1,7 +1,7 @@
 """Clusters of tercet and etcd 3.5.1 members, and comparisons of their data.
 
-Each member is asked by itself for what all must agree on: HashKV at the current and at past revisions, all pairs, leases,
-members. Texts and ids in responses are compared in tests/differential.
+The comparisons ask every member for HashKV at the current and at past revisions, all key-value pairs, leases and members.
+Texts and ids in responses are compared in tests/differential.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def is_etcd(member: Member) -> bool:
 def keep_little_log(member: Member) -> None:
     """Compact the log early, so that a follower that was down needs a snapshot.
 
-    etcd 3.5.1 has the second setting only in its configuration file, under the name of the field in its source, and with a file
-    it ignores flags, so all flags become keys of the file.
+    etcd 3.5.1 has SnapshotCatchUpEntries only in its configuration file, and with a file it ignores flags, so all flags become
+    keys of the file.
     """
     flags = [*member.flags, f"--snapshot-count={SNAPSHOT_ENTRIES}"]
     if not is_etcd(member):
@@ -103,7 +103,7 @@ def make_leader(cluster: Cluster, target: Member) -> None:
 
 
 def wait_level(members: Sequence[Member], seconds: float = 20.0) -> int:
-    """Until all have applied the same; returns the revision."""
+    """Wait until all have applied the same index; returns the revision."""
 
     points: dict[str, tuple[int, int, int]] = {}
 
@@ -115,13 +115,13 @@ def wait_level(members: Sequence[Member], seconds: float = 20.0) -> int:
         return revision if commit_index == applied_index and not more else 0
 
     try:
-        return wait_until(level, "all members have applied the same", seconds=seconds)
+        return wait_until(level, "all members have applied the same index", seconds=seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}; committed, applied, revision: {points}") from None
 
 
 def check_same(members: Sequence[Member], seed: int = 0) -> None:
-    """HashKV at several revisions, all pairs, the members and all else that is stored are the same on all."""
+    """Check that HashKV at several revisions, all pairs, the members and all other stored data are the same on all."""
     members[0].client.put(b"alive", b"")
     now = wait_level(members)
     for revision in (0, *_past_revisions(members[0], now, random.Random(seed))):
@@ -148,7 +148,7 @@ def stored_beside_keys(member: Member) -> dict[bytes, Any]:
     )
     content = b"".join(chunk.blob for chunk in method(rpc_pb2.SnapshotRequest(), timeout=scaled(10)))
     path = member.directory / f"{member.name}.snapshot"
-    path.write_bytes(content[:-32])  # without the digest
+    path.write_bytes(content[:-32])  # without the SHA-256 at the end
     found: dict[bytes, Any] = {}
     with BoltFile(path) as file:
         for bucket in (b"lease", b"alarm", b"cluster", b"members", b"members_removed"):
@@ -161,9 +161,9 @@ def stored_beside_keys(member: Member) -> dict[bytes, Any]:
 
 
 def _past_revisions(member: Member, now: int, chance: random.Random) -> list[int]:
-    """Some revisions that are not compacted and have a pair.
+    """Some revisions that are not compacted and have at least one key.
 
-    Where no pair exists, HashKV covers superseded records too. A 3.5.1 that was restored from a newer member then differs: it
+    Where no key exists, HashKV covers superseded records too. A 3.5.1 that was restored from a newer member then differs: it
     includes the tombstones at the compacted revision, which only members from 3.5.16 on keep.
     """
     oldest = max(member.client.hash_kv(0).compact_revision, 0) + 1
@@ -182,7 +182,7 @@ def _members_seen_by(member: Member) -> tuple[Any, ...]:
 
 
 def complaints(member: Member, *, but: Sequence[str] = ()) -> list[str]:
-    """Lines of an etcd's log above the level of a warning, over all its runs, except those that contain one of `but`."""
+    """Errors and panics in the log of an etcd, over all its runs, except lines that contain one of `but`."""
     found = []
     for line in member.log.read_text(errors="replace").splitlines():
         if line.startswith("{"):

@@ -1,7 +1,7 @@
 """A random history of requests, sent one after the other to random members of a cluster.
 
-Every response includes what was acknowledged before: revisions never decrease, and the next linearizable read at another
-member finds what a Put wrote.
+Every response reflects the writes acknowledged before it: revisions never decrease, and the next linearizable read at
+another member returns the value of the last Put.
 
 Requests that make members of etcd 3.5.1 differ from each other are left out:
   - leases with a negative id or the largest one: etcd loses them in a restart, its scan of the bucket ends before them;
@@ -30,7 +30,7 @@ _LEASES = (7, 8, 0x7FFFFFFFFFFFFFFE)
 
 
 class Story:
-    """`revision` is the newest in any response; `answered` and `uncertain` count requests."""
+    """`revision` is the newest of all responses; `answered` and `uncertain` count requests."""
 
     def __init__(self, seed: int) -> None:
         self._histories = Histories(seed, _LEASES)
@@ -41,7 +41,7 @@ class Story:
         self.uncertain = 0
 
     def send(self, members: Sequence[Member], requests: int) -> None:
-        """Send so many requests, each to a random member."""
+        """Send this number of requests, each to a random member."""
         for _ in range(requests):
             self._histories.revision, self._histories.compacted = self.revision, self.compacted
             request = _safe(self._histories.request())
@@ -50,7 +50,7 @@ class Story:
                 self._put_and_read(members)
 
     def _send(self, member: Member, request: Message) -> Any:
-        """The response; None if it was refused or its outcome is unknown."""
+        """The response; None if it was rejected or its outcome is unknown."""
         path = PATHS[type(request)].removeprefix("/etcdserverpb.")
         try:
             answer = member.client.call(path, request, ANSWERS[type(request)], 10)

@@ -13,15 +13,15 @@ _REMOVED = "the member has been permanently removed"
 
 
 def run(member: Member, *words: str) -> subprocess.CompletedProcess[str]:
-    """etcdctl, which must succeed."""
+    """Run etcdctl, which must succeed."""
     done = etcdctl([member], *words)
     assert done.returncode == 0, done.stderr
     return done
 
 
 def add(asked: Member, joining: Member) -> None:
-    told = run(asked, "member", "add", joining.name, f"--peer-urls=http://127.0.0.1:{joining.peer_port}")
-    assert 'ETCD_INITIAL_CLUSTER_STATE="existing"' in told.stdout
+    added = run(asked, "member", "add", joining.name, f"--peer-urls=http://127.0.0.1:{joining.peer_port}")
+    assert 'ETCD_INITIAL_CLUSTER_STATE="existing"' in added.stdout
     joining.start().wait_ready()
 
 
@@ -66,7 +66,7 @@ def test_an_etcd_cluster_moves_to_tercet(mix: Mix) -> None:
 
 
 def test_an_etcd_joins_a_tercet_leader_and_becomes_leader(mix: Mix) -> None:
-    """3.5.1 joins only where the cluster's version is not above its own, so another etcd of that version has to be a member."""
+    """3.5.1 joins only if the cluster version is not above its own, so another 3.5.1 has to be a member already."""
     cluster = mix({"e1": ETCD, "t1": TERCET, "e2": ETCD}, initial_members=["e1", "t1"])
     first, tercet, joining = cluster.members
     for member in (first, tercet):
@@ -92,7 +92,7 @@ def test_an_etcd_joins_a_tercet_leader_and_becomes_leader(mix: Mix) -> None:
 
 
 def test_an_old_etcd_cannot_join_a_newer_cluster(mix: Mix) -> None:
-    """As with members of etcd 3.7."""
+    """It exits as it does in a cluster of etcd 3.7."""
     cluster = mix({"t1": TERCET, "e1": ETCD}, initial_members=["t1"])
     tercet, etcd = cluster.members
     tercet.start().wait_ready()

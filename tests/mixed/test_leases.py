@@ -1,4 +1,4 @@
-"""Leases are granted and revoked through the log: all members see the same, whichever of them leads."""
+"""Leases are granted and revoked through the log: all members agree, whichever of them leads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def put(member: Member, key: bytes, lease: int) -> None:
 def test_a_lease_that_an_etcd_leader_expires_ends_on_all_members(cluster: Cluster) -> None:
     etcd = cluster["e1"]
     make_leader(cluster, etcd)
-    assert grant(etcd, 70, 0).TTL == 1  # the minimum, by the election timeout; tercet computes the same
+    assert grant(etcd, 70, 0).TTL == 1  # the minimum follows from the election timeout, as in tercet
     grant(etcd, 71, 1000)
     for member in cluster.members:
         put(member, b"short/" + member.name.encode(), 70)
@@ -38,7 +38,7 @@ def test_a_lease_that_an_etcd_leader_expires_ends_on_all_members(cluster: Cluste
 
 
 def test_leases_survive_restarts(cluster: Cluster) -> None:
-    """Granted while one member is down; it catches up, and after a restart every member has the lease."""
+    """A lease is granted while one member is down; the member catches up, and after restarts every member has the lease."""
     etcd, tercet = cluster["e1"], cluster["t1"]
     tercet.kill()
     grant(etcd, 72, 1000)
@@ -54,7 +54,7 @@ def test_leases_survive_restarts(cluster: Cluster) -> None:
 
 
 def test_a_tercet_leader_hands_over_to_etcd_while_there_are_leases(cluster: Cluster) -> None:
-    """A lease that is about to expire expires although a tercet was made leader."""
+    """A lease expires on time although a tercet was made leader."""
     etcd, tercet = cluster["e1"], cluster["t1"]
     make_leader(cluster, tercet)
     grant(etcd, 73, 5)

@@ -22,7 +22,7 @@ def test_any_member_can_lead(cluster: Cluster, leader: str) -> None:
 @pytest.mark.parametrize("end", ["stop", "kill"])
 @pytest.mark.parametrize("name", ["e1", "t1"])
 def test_any_member_can_restart(cluster: Cluster, leader: str, name: str, end: str) -> None:
-    """The leader too: a member of its own kind or of the other succeeds it."""
+    """This includes the leader: a member of the same or of the other kind succeeds it."""
     make_leader(cluster, cluster[leader])
     member = cluster[name]
     story = Story(seed=hash((leader == "e1", name == "e1", end == "kill")))

@@ -1,6 +1,6 @@
 """Requests in an encoding that etcd cannot decode: tercet proposes them in canonical form.
 
-Python's protobuf skips what Go's rejects, and an entry that etcd cannot decode stops every etcd, again at each start.
+Python's protobuf skips what Go's rejects, and an entry that etcd cannot decode crashes every etcd, at each start again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ODD = {
 
 @pytest.mark.parametrize("leader", ["e1", "t1"])
 @pytest.mark.parametrize("name", ODD)
-def test_oddly_encoded_requests(cluster: Cluster, leader: str, name: str) -> None:
+def test_requests_that_etcd_cannot_decode_are_proposed_in_canonical_form(cluster: Cluster, leader: str, name: str) -> None:
     make_leader(cluster, cluster[leader])
     channel = cluster["t1"].client.channel
     for method, body in (("Put", PUT), ("DeleteRange", DELETE), ("Txn", TXN)):

@@ -1,4 +1,4 @@
-"""Members of both kinds are killed, paused and restored by snapshots while writers go on.
+"""Members of both kinds are killed, paused and restored by snapshots under continuous writes.
 
 Every acknowledged write is applied once, at the revision of its response, on every member (tests/cluster/writers.py).
 """
@@ -19,7 +19,7 @@ from tests.support.processes import Cluster
 
 @contextmanager
 def load_on(cluster: Cluster) -> Iterator[Load]:
-    """Writers; at the end every write is checked, and the keys are deleted."""
+    """Run writers; at the end check every write and delete the keys."""
     with Load(cluster) as load:
         yield load
     load.check(cluster)
@@ -42,7 +42,7 @@ def test_leaders_and_followers_are_killed(cluster: Cluster, first: str) -> None:
 
 @pytest.mark.parametrize("leader", ["e1", "t1"])
 def test_a_resumed_leader_serves_no_stale_read(cluster: Cluster, leader: str) -> None:
-    """It does not know yet that another member leads; a linearizable read from it must not return old data."""
+    """The resumed leader does not know of its successor yet; a linearizable read from it must not return old data."""
     old = cluster[leader]
     make_leader(cluster, old)
     old.client.put(b"frozen", b"before")
@@ -56,7 +56,7 @@ def test_a_resumed_leader_serves_no_stale_read(cluster: Cluster, leader: str) ->
 
 
 def read_when_possible(client: Client, key: bytes) -> bytes | None:
-    """Read from a member that may have to learn of its successor first: until then it fails, as etcd does."""
+    """Read from a deposed leader; until it learns of its successor, the read fails with "leader changed", as in etcd."""
     for _ in range(50):
         try:
             return client.get(key)

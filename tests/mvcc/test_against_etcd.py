@@ -116,7 +116,7 @@ def twins(etcd: Etcd) -> Twins:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_random_histories(twins: Twins, seed: int) -> None:
+def test_random_histories_get_the_same_responses(twins: Twins, seed: int) -> None:
     histories = Histories(seed)
     member = twins.member
     twins.call(rpc_pb2.DeleteRangeRequest(key=b"\0", range_end=b"\0"))
