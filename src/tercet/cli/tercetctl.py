@@ -9,18 +9,26 @@ import sys
 from collections.abc import Sequence
 
 from tercet.cli.ctl.alarm import ALARM
+from tercet.cli.ctl.auth import AUTH
 from tercet.cli.ctl.command import Command, Found, UnknownCommand, find, help_text
+from tercet.cli.ctl.downgrade import DOWNGRADE
+from tercet.cli.ctl.elect import ELECT
 from tercet.cli.ctl.endpoint import ENDPOINT
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import FlagError, parse
 from tercet.cli.ctl.keys import DELETE, GET, PUT
+from tercet.cli.ctl.lease import LEASE
+from tercet.cli.ctl.lock import LOCK
 from tercet.cli.ctl.maintenance import COMPACTION, DEFRAG, MOVE_LEADER
 from tercet.cli.ctl.member import MEMBER
+from tercet.cli.ctl.role import ROLE
 from tercet.cli.ctl.session import GLOBAL_FLAGS, Session
 from tercet.cli.ctl.snapshot import SNAPSHOT
 from tercet.cli.ctl.status_text import status_text
 from tercet.cli.ctl.txn import TXN
+from tercet.cli.ctl.user import USER
 from tercet.cli.ctl.version import VERSION
+from tercet.cli.ctl.watch import WATCH
 from tercet.cli.streams import Output, discard, open_missing_streams
 from tercet.client import AuthenticationError
 from tercet.errors import StatusError
@@ -29,7 +37,10 @@ ROOT = Command(
     "tercetctl",
     "a command line client for tercet and etcd, with etcdctl's commands",
     flags=GLOBAL_FLAGS,
-    commands=(ALARM, COMPACTION, DEFRAG, DELETE, ENDPOINT, GET, MEMBER, MOVE_LEADER, PUT, SNAPSHOT, TXN, VERSION),
+    commands=(
+        *(ALARM, AUTH, COMPACTION, DEFRAG, DELETE, DOWNGRADE, ELECT, ENDPOINT, GET, LEASE, LOCK, MEMBER, MOVE_LEADER, PUT),
+        *(ROLE, SNAPSHOT, TXN, USER, VERSION, WATCH),
+    ),
     description=(
         "Every global flag has an environment variable: ETCDCTL_ENDPOINTS for --endpoints, ETCDCTL_CACERT for --cacert, ...\n"
         "Commands can be abbreviated to an unambiguous prefix: `tercetctl mem li`."
@@ -102,7 +113,7 @@ def _title(line: list[str]) -> str:
     return find(ROOT, line).title
 
 
-def _fail(code: Exit, text: str) -> Exit:
+def _fail(code: int, text: str) -> int:
     if text:
         err = Output(sys.stderr.buffer, "stderr", ignore_errors=True)
         err.write(f"Error: {text}\n".encode("utf-8", "surrogateescape"))

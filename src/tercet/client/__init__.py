@@ -1,9 +1,34 @@
 """A typed asyncio client for etcd's API, with several endpoints."""
 
+from tercet.client import methods
 from tercet.client.client import AuthenticationError, Client
 from tercet.client.connector import Limits
+from tercet.client.election import observe
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.health import Health, check_health
+from tercet.client.keepalive import keep_alive, keep_alive_once
+from tercet.client.lease_session import LeaseSession
+from tercet.client.prefix import prefix_end
+from tercet.client.queue import Place
 from tercet.client.tls import TLSFiles
+from tercet.client.watch import Watch, WatchStream
 
-__all__ = ["AuthenticationError", "Client", "Endpoint", "Health", "Limits", "TLSFiles", "check_health", "parse_endpoint"]
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "Endpoint",
+    "Health",
+    "LeaseSession",
+    "Limits",
+    "Place",
+    "TLSFiles",
+    "Watch",
+    "WatchStream",
+    "check_health",
+    "keep_alive",
+    "keep_alive_once",
+    "methods",
+    "observe",
+    "parse_endpoint",
+    "prefix_end",
+]

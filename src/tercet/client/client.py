@@ -7,6 +7,7 @@ StatusError with etcd's code and text.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -38,7 +39,7 @@ class Client:
 
     endpoints: `host:port` or URLs; the first that answers is used until it fails, then the next.
     tls: files or a context for endpoints with TLS; None: the system's CA certificates, and only for `https://` endpoints.
-    timeout: default for calls, in seconds, dialling and retries included.
+    timeout: default for calls, in seconds, dialling and retries included; math.inf: no limit.
     on_failure: called for each failed call with the endpoint, the number of retries and the error.
     Raises ConfigError for endpoints or files that cannot be used.
     """
@@ -93,7 +94,7 @@ class Client:
             raise StatusError(Code.RESOURCE_EXHAUSTED, text)
 
         async def attempt(channel: Channel) -> AnswerT:
-            left = None if wait else deadline - asyncio.get_running_loop().time()
+            left = None if wait or deadline == math.inf else deadline - asyncio.get_running_loop().time()
             return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._metadata()))
 
         return await self._retry(attempt, deadline, is_idempotent=method.is_idempotent)
@@ -135,6 +136,15 @@ class Client:
                 yield method.decode(message)
                 message = await stream.receive()
 
+    async def open_stream(self, method: Method[EncodableT, AnswerT], *, metadata: Metadata = ()) -> ClientStream:
+        """Start a bidirectional call on a connected, authenticated channel. It has no time limit. Raises StatusError."""
+
+        async def begin(channel: Channel) -> ClientStream:
+            return channel.stream(method.path, metadata=[*self._metadata(), *metadata])
+
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        return await self._retry(begin, deadline, is_idempotent=True)
+
     async def _retry(
         self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, is_idempotent: bool
     ) -> AnswerT:
@@ -174,7 +184,7 @@ class Client:
                 return
             user, password = self._credentials
             request = rpc_pb2.AuthenticateRequest(name=user, password=password)
-            left = deadline - asyncio.get_running_loop().time()
+            left = None if deadline == math.inf else deadline - asyncio.get_running_loop().time()
             try:
                 body = await channel.unary(methods.AUTHENTICATE.path, request.SerializeToString(), timeout=left)
             except RpcError as error:

@@ -40,6 +40,18 @@ def _maintenance(name: str) -> str:
     return f"/etcdserverpb.Maintenance/{name}"
 
 
+def _lease(name: str) -> str:
+    return f"/etcdserverpb.Lease/{name}"
+
+
+def _cluster(name: str) -> str:
+    return f"/etcdserverpb.Cluster/{name}"
+
+
+def _auth(name: str) -> str:
+    return f"/etcdserverpb.Auth/{name}"
+
+
 RANGE = Method[rpc_pb2.RangeRequest, rpc_pb2.RangeResponse](_kv("Range"), rpc_pb2.RangeResponse.FromString, True)
 RANGE_STREAM = Method[rpc_pb2.RangeRequest, rpc_pb2.RangeStreamResponse](
     _kv("RangeStream"), rpc_pb2.RangeStreamResponse.FromString, True
@@ -53,7 +65,7 @@ COMPACT = Method[rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse](
     _kv("Compact"), rpc_pb2.CompactionResponse.FromString, False
 )
 MEMBER_LIST = Method[rpc_pb2.MemberListRequest, rpc_pb2.MemberListResponse](
-    "/etcdserverpb.Cluster/MemberList", rpc_pb2.MemberListResponse.FromString, True
+    _cluster("MemberList"), rpc_pb2.MemberListResponse.FromString, True
 )
 ALARM_GET = Method[rpc_pb2.AlarmRequest, rpc_pb2.AlarmResponse](_maintenance("Alarm"), rpc_pb2.AlarmResponse.FromString, True)
 ALARM_SET = Method[rpc_pb2.AlarmRequest, rpc_pb2.AlarmResponse](_maintenance("Alarm"), rpc_pb2.AlarmResponse.FromString, False)
@@ -69,5 +81,84 @@ SNAPSHOT = Method[rpc_pb2.SnapshotRequest, rpc_pb2.SnapshotResponse](
     _maintenance("Snapshot"), rpc_pb2.SnapshotResponse.FromString, True
 )
 AUTHENTICATE = Method[rpc_pb2.AuthenticateRequest, rpc_pb2.AuthenticateResponse](
-    "/etcdserverpb.Auth/Authenticate", rpc_pb2.AuthenticateResponse.FromString, True
+    _auth("Authenticate"), rpc_pb2.AuthenticateResponse.FromString, True
+)
+WATCH = Method[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]("/etcdserverpb.Watch/Watch", rpc_pb2.WatchResponse.FromString, True)
+LEASE_GRANT = Method[rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse](
+    _lease("LeaseGrant"), rpc_pb2.LeaseGrantResponse.FromString, False
+)
+LEASE_REVOKE = Method[rpc_pb2.LeaseRevokeRequest, rpc_pb2.LeaseRevokeResponse](
+    _lease("LeaseRevoke"), rpc_pb2.LeaseRevokeResponse.FromString, False
+)
+LEASE_TIME_TO_LIVE = Method[rpc_pb2.LeaseTimeToLiveRequest, rpc_pb2.LeaseTimeToLiveResponse](
+    _lease("LeaseTimeToLive"), rpc_pb2.LeaseTimeToLiveResponse.FromString, True
+)
+LEASE_LEASES = Method[rpc_pb2.LeaseLeasesRequest, rpc_pb2.LeaseLeasesResponse](
+    _lease("LeaseLeases"), rpc_pb2.LeaseLeasesResponse.FromString, True
+)
+LEASE_KEEP_ALIVE = Method[rpc_pb2.LeaseKeepAliveRequest, rpc_pb2.LeaseKeepAliveResponse](
+    _lease("LeaseKeepAlive"), rpc_pb2.LeaseKeepAliveResponse.FromString, True
+)
+MEMBER_ADD = Method[rpc_pb2.MemberAddRequest, rpc_pb2.MemberAddResponse](
+    _cluster("MemberAdd"), rpc_pb2.MemberAddResponse.FromString, False
+)
+MEMBER_REMOVE = Method[rpc_pb2.MemberRemoveRequest, rpc_pb2.MemberRemoveResponse](
+    _cluster("MemberRemove"), rpc_pb2.MemberRemoveResponse.FromString, False
+)
+MEMBER_UPDATE = Method[rpc_pb2.MemberUpdateRequest, rpc_pb2.MemberUpdateResponse](
+    _cluster("MemberUpdate"), rpc_pb2.MemberUpdateResponse.FromString, False
+)
+MEMBER_PROMOTE = Method[rpc_pb2.MemberPromoteRequest, rpc_pb2.MemberPromoteResponse](
+    _cluster("MemberPromote"), rpc_pb2.MemberPromoteResponse.FromString, False
+)
+DOWNGRADE = Method[rpc_pb2.DowngradeRequest, rpc_pb2.DowngradeResponse](
+    _maintenance("Downgrade"), rpc_pb2.DowngradeResponse.FromString, False
+)
+AUTH_ENABLE = Method[rpc_pb2.AuthEnableRequest, rpc_pb2.AuthEnableResponse](
+    _auth("AuthEnable"), rpc_pb2.AuthEnableResponse.FromString, False
+)
+AUTH_DISABLE = Method[rpc_pb2.AuthDisableRequest, rpc_pb2.AuthDisableResponse](
+    _auth("AuthDisable"), rpc_pb2.AuthDisableResponse.FromString, False
+)
+AUTH_STATUS = Method[rpc_pb2.AuthStatusRequest, rpc_pb2.AuthStatusResponse](
+    _auth("AuthStatus"), rpc_pb2.AuthStatusResponse.FromString, True
+)
+USER_ADD = Method[rpc_pb2.AuthUserAddRequest, rpc_pb2.AuthUserAddResponse](
+    _auth("UserAdd"), rpc_pb2.AuthUserAddResponse.FromString, False
+)
+USER_GET = Method[rpc_pb2.AuthUserGetRequest, rpc_pb2.AuthUserGetResponse](
+    _auth("UserGet"), rpc_pb2.AuthUserGetResponse.FromString, True
+)
+USER_LIST = Method[rpc_pb2.AuthUserListRequest, rpc_pb2.AuthUserListResponse](
+    _auth("UserList"), rpc_pb2.AuthUserListResponse.FromString, True
+)
+USER_DELETE = Method[rpc_pb2.AuthUserDeleteRequest, rpc_pb2.AuthUserDeleteResponse](
+    _auth("UserDelete"), rpc_pb2.AuthUserDeleteResponse.FromString, False
+)
+USER_CHANGE_PASSWORD = Method[rpc_pb2.AuthUserChangePasswordRequest, rpc_pb2.AuthUserChangePasswordResponse](
+    _auth("UserChangePassword"), rpc_pb2.AuthUserChangePasswordResponse.FromString, False
+)
+USER_GRANT_ROLE = Method[rpc_pb2.AuthUserGrantRoleRequest, rpc_pb2.AuthUserGrantRoleResponse](
+    _auth("UserGrantRole"), rpc_pb2.AuthUserGrantRoleResponse.FromString, False
+)
+USER_REVOKE_ROLE = Method[rpc_pb2.AuthUserRevokeRoleRequest, rpc_pb2.AuthUserRevokeRoleResponse](
+    _auth("UserRevokeRole"), rpc_pb2.AuthUserRevokeRoleResponse.FromString, False
+)
+ROLE_ADD = Method[rpc_pb2.AuthRoleAddRequest, rpc_pb2.AuthRoleAddResponse](
+    _auth("RoleAdd"), rpc_pb2.AuthRoleAddResponse.FromString, False
+)
+ROLE_GET = Method[rpc_pb2.AuthRoleGetRequest, rpc_pb2.AuthRoleGetResponse](
+    _auth("RoleGet"), rpc_pb2.AuthRoleGetResponse.FromString, True
+)
+ROLE_LIST = Method[rpc_pb2.AuthRoleListRequest, rpc_pb2.AuthRoleListResponse](
+    _auth("RoleList"), rpc_pb2.AuthRoleListResponse.FromString, True
+)
+ROLE_DELETE = Method[rpc_pb2.AuthRoleDeleteRequest, rpc_pb2.AuthRoleDeleteResponse](
+    _auth("RoleDelete"), rpc_pb2.AuthRoleDeleteResponse.FromString, False
+)
+ROLE_GRANT_PERMISSION = Method[rpc_pb2.AuthRoleGrantPermissionRequest, rpc_pb2.AuthRoleGrantPermissionResponse](
+    _auth("RoleGrantPermission"), rpc_pb2.AuthRoleGrantPermissionResponse.FromString, False
+)
+ROLE_REVOKE_PERMISSION = Method[rpc_pb2.AuthRoleRevokePermissionRequest, rpc_pb2.AuthRoleRevokePermissionResponse](
+    _auth("RoleRevokePermission"), rpc_pb2.AuthRoleRevokePermissionResponse.FromString, False
 )

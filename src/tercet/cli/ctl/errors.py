@@ -20,9 +20,12 @@ class Exit(IntEnum):
 
 
 class CommandError(TercetError):
-    """Ends the command with `exit_code` after `Error: <text>` on stderr; an empty text prints nothing."""
+    """Ends the command with `exit_code` after `Error: <text>` on stderr; an empty text prints nothing.
 
-    def __init__(self, exit_code: Exit, text: str = "") -> None:
+    exit_code: one of Exit, or the status of the command that `lock` ran.
+    """
+
+    def __init__(self, exit_code: int, text: str = "") -> None:
         super().__init__(text)
         self.exit_code = exit_code
 

@@ -73,6 +73,7 @@ class Values:
     def __init__(self, flags: Sequence[Flag]) -> None:
         self.flags = {flag.name: flag for flag in flags}
         self.changed: set[str] = set()
+        self.separated: list[str] | None = None  # the arguments after `--`, which are among the positional ones too
         self._values: dict[str, Value] = {flag.name: flag.default for flag in flags}
 
     def set(self, name: str, value: Value) -> None:
@@ -113,6 +114,7 @@ def parse(flags: Sequence[Flag], arguments: Sequence[str]) -> tuple[Values, list
         word = rest.pop(0)
         if word == "--":
             positional += rest
+            values.separated = rest
             break
         if word.startswith("--"):
             _parse_long(values, word, rest)

@@ -10,6 +10,7 @@ from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.output import Printer, SimplePrinter
+from tercet.client import prefix_end
 from tercet.gotext.strconv import GoSyntaxError, parse_int, quote
 from tercet.proto import rpc_pb2
 
@@ -28,12 +29,6 @@ _SORT_TARGETS = {
 _SORT_ORDERS = {"": rpc_pb2.RangeRequest.NONE, "ASCEND": rpc_pb2.RangeRequest.ASCEND, "DESCEND": rpc_pb2.RangeRequest.DESCEND}
 _DELETE_PAUSE_SECONDS = 2
 _ALL_FROM = b"\0"  # as range_end: unbounded; as key: the first possible key
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """The first key after all keys with `prefix`: `b` for `a` and for `a\\xff`; `\\0` if there is none."""
-    kept = prefix.rstrip(b"\xff")
-    return kept[:-1] + bytes([kept[-1] + 1]) if kept else _ALL_FROM
 
 
 def put_request(values: Values, arguments: list[str], stdin: bytes | None) -> rpc_pb2.PutRequest:
@@ -70,6 +65,8 @@ def range_request(values: Values, arguments: list[str]) -> rpc_pb2.RangeRequest:
         raise CommandError(Exit.BAD_FEATURE, f"unknown consistency flag {quote(consistency.encode())}")
     key, range_end = _key_range(values, arguments)
     order, target = _sort(values)
+    _check_revisions(values, "Create")
+    _check_revisions(values, "Mod")
     return rpc_pb2.RangeRequest(
         key=key,
         range_end=range_end,
@@ -80,10 +77,10 @@ def range_request(values: Values, arguments: list[str]) -> rpc_pb2.RangeRequest:
         serializable=consistency == "s",
         keys_only=values.bool("keys-only"),
         count_only=values.bool("count-only"),
-        min_create_revision=values.int("min-create-rev"),
-        max_create_revision=values.int("max-create-rev"),
-        min_mod_revision=values.int("min-mod-rev"),
-        max_mod_revision=values.int("max-mod-rev"),
+        min_create_revision=max(values.int("min-create-rev"), 0),
+        max_create_revision=max(values.int("max-create-rev"), 0),
+        min_mod_revision=max(values.int("min-mod-rev"), 0),
+        max_mod_revision=max(values.int("max-mod-rev"), 0),
     )
 
 
@@ -112,6 +109,12 @@ def _sort(values: Values) -> tuple[rpc_pb2.RangeRequest.SortOrder.ValueType, rpc
     if target == Sort.KEY and order == rpc_pb2.RangeRequest.ASCEND:
         order = rpc_pb2.RangeRequest.NONE  # natural; a server that must sort reads all before it limits
     return order, target
+
+
+def _check_revisions(values: Values, kind: str) -> None:
+    low, high = (values.int(f"{bound}-{kind.lower()}-rev") for bound in ("min", "max"))
+    if low > high > 0:
+        raise CommandError(Exit.BAD_FEATURE, f"getMin{kind}Rev(={low}) > getMax{kind}Rev(={high})")
 
 
 def _refuse_prefix_and_from_key(values: Values) -> None:
@@ -210,11 +213,11 @@ GET = Command(
         Flag("keys-only", "bool", False, "Get only the keys"),
         Flag("count-only", "bool", False, "Get only the count"),
         Flag("print-value-only", "bool", False, 'Only write values when using the "simple" output format'),
-        Flag("min-create-rev", "int", 0, "Leave out keys created before this revision"),
-        Flag("max-create-rev", "int", 0, "Leave out keys created after this revision"),
-        Flag("min-mod-rev", "int", 0, "Leave out keys modified before this revision"),
-        Flag("max-mod-rev", "int", 0, "Leave out keys modified after this revision"),
-        Flag("stream", "bool", False, "Receive the range in parts (RangeStream)"),
+        Flag("min-create-rev", "int", 0, "Minimum create revision"),
+        Flag("max-create-rev", "int", 0, "Maximum create revision"),
+        Flag("min-mod-rev", "int", 0, "Minimum modification revision"),
+        Flag("max-mod-rev", "int", 0, "Maximum modification revision"),
+        Flag("stream", "bool", False, "Use the RangeStream RPC"),
     ),
     _get,
     examples=(

@@ -9,6 +9,7 @@ from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.endpoint import CLUSTER_FLAG, chosen_endpoints
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
+from tercet.cli.ctl.output import Shown
 from tercet.cli.ctl.status_text import status_text
 from tercet.client import AuthenticationError
 from tercet.errors import StatusError
@@ -70,7 +71,7 @@ async def _move_leader(session: Session, arguments: list[str]) -> None:
             if status.leader != status.header.member_id:
                 continue
             answer = await client.maintenance.move_leader(rpc_pb2.MoveLeaderRequest(targetID=target))
-            printer.move_leader(status.leader, target, answer)
+            printer.show(Shown(answer, [f"Leadership transferred from {status.leader:x} to {target:x}"], fields=None))
             return
     raise bad_arguments(f"no leader endpoint given at [{' '.join(session.endpoints())}]")
 

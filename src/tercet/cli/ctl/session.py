@@ -5,7 +5,6 @@ A flag does not override its variable: if both are set, the command fails, as in
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import BinaryIO
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.output import Printer, make_printer
+from tercet.cli.ctl.password import ask_password
 from tercet.cli.ctl.status_text import full_status
 from tercet.cli.streams import Output
 from tercet.client import Client, Limits, TLSFiles
@@ -89,12 +89,19 @@ class Session:
         self._user = self._credentials()
         return self.printer
 
+    def variable(self, name: str) -> str:
+        """An environment variable, "" if it is not set."""
+        return self._environment.get(name, "")
+
     def endpoints(self) -> list[str]:
         """The endpoints of --endpoints, without blanks and empty ones: `a:1, b:1,` is two."""
         return [endpoint for text in self.values.list("endpoints") if (endpoint := text.strip())]
 
-    def client(self, endpoints: Sequence[str] | None = None) -> Client:
-        """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128."""
+    def client(self, endpoints: Sequence[str] | None = None, *, timeout: float | None = None) -> Client:
+        """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128.
+
+        timeout: seconds for one request, by default --command-timeout.
+        """
         user, password = self._user
         try:
             return Client(
@@ -103,7 +110,7 @@ class Session:
                 user=user,
                 password=password,
                 token=self.values.string("auth-jwt-token"),
-                timeout=self.command_timeout,
+                timeout=self.command_timeout if timeout is None else timeout,
                 limits=self._limits(),
                 on_failure=self.log_failure,
             )
@@ -134,6 +141,9 @@ class Session:
     def info(self, message: str, **fields: str) -> None:
         """Log progress to stderr, as etcdctl does."""
         self._log("info", message, **fields)
+
+    def warn_log(self, message: str, **fields: str | int) -> None:
+        self._log("warn", message, **fields)
 
     def warn(self, text: str) -> None:
         self.err.write(text.encode("utf-8", "surrogateescape") + b"\n")
@@ -190,17 +200,8 @@ class Session:
         user, password = self.values.string("user"), self.values.string("password")
         if user and "password" not in self.values.changed:
             user, colon, password = user.partition(":")
-            password = password if colon else self._ask_password()
+            password = password if colon else ask_password(self, "Password: ")
         return (user, password) if password else ("", "")
-
-    def _ask_password(self) -> str:
-        """Prompt on the terminal; without one, read a line from stdin, as etcdctl does."""
-        if self.stdin.isatty():
-            return getpass.getpass("Password: ")
-        self.err.write(b"Password: ")
-        line = self.stdin.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
-        self.warn("")
-        return line
 
     def _log(self, level: str, message: str, **fields: str | int) -> None:
         now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

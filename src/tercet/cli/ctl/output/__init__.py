@@ -5,12 +5,22 @@ from collections.abc import Callable
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.output.fields import FieldsPrinter
 from tercet.cli.ctl.output.json import JsonPrinter
-from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, Sink
+from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Field, Printer, Shown, Sink
 from tercet.cli.ctl.output.protobuf import ProtobufPrinter
 from tercet.cli.ctl.output.simple import SimplePrinter
 from tercet.cli.ctl.output.table import TablePrinter
 
-__all__ = ["EndpointHash", "EndpointHealth", "EndpointStatus", "Printer", "SimplePrinter", "Sink", "make_printer"]
+__all__ = [
+    "EndpointHash",
+    "EndpointHealth",
+    "EndpointStatus",
+    "Field",
+    "Printer",
+    "Shown",
+    "SimplePrinter",
+    "Sink",
+    "make_printer",
+]
 
 _PRINTERS: dict[str, Callable[[Sink, Sink, bool], Printer]] = {
     "simple": SimplePrinter,

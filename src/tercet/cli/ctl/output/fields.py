@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, by_number
+from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, Shown, by_number
 from tercet.cli.ctl.output.rows import boolean
 from tercet.gotext.strconv import quote
 from tercet.proto import kv_pb2, rpc_pb2
@@ -97,6 +97,21 @@ class FieldsPrinter(Printer):
             self._field("MemberID", self._id(alarm.memberID))
             self._field("AlarmType", rpc_pb2.AlarmType.Name(alarm.alarm))
             self.line()
+
+    def show(self, shown: Shown) -> None:
+        if shown.fields is None:
+            raise self._unsupported()
+        self._header(shown.header)
+        for name, value in shown.fields:
+            self._field(name, value)
+
+    def watch(self, response: rpc_pb2.WatchResponse) -> None:
+        self._header(response.header)
+        for event in response.events:
+            self._field("Type", kv_pb2.Event.EventType.Name(event.type))
+            if event.HasField("prev_kv"):
+                self._key_value("Prev", event.prev_kv)
+            self._key_value("", event.kv)
 
     def _header(self, header: rpc_pb2.ResponseHeader) -> None:
         self._field("ClusterID", self._id(header.cluster_id))

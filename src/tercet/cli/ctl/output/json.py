@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, by_number
+from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, Shown, by_number
 from tercet.gotext.json import Json, dumps, message_json
 from tercet.proto import rpc_pb2
 
@@ -30,8 +30,25 @@ class JsonPrinter(Printer):
     def alarm(self, response: rpc_pb2.AlarmResponse) -> None:
         self._message(response)
 
-    def move_leader(self, leader: int, target: int, response: rpc_pb2.MoveLeaderResponse) -> None:
-        self._message(response)
+    def show(self, shown: Shown) -> None:
+        self._print(message_json(shown.response) if shown.json is None else shown.json)
+
+    def members(self, shown: Shown) -> None:
+        plain = message_json(shown.response)
+        self._print(_with_hex_ids(plain) if self._is_hex else plain)
+
+    def watch(self, response: rpc_pb2.WatchResponse) -> None:
+        """The fields of Go's client, which are not those of the message."""
+        self._print(
+            {
+                "Header": message_json(response.header),
+                "Events": [message_json(event) for event in response.events],
+                "CompactRevision": response.compact_revision,
+                "Canceled": response.canceled,
+                "Created": response.created,
+                "CancelReason": response.cancel_reason,
+            }
+        )
 
     def member_list(self, response: rpc_pb2.MemberListResponse) -> None:
         ordered = rpc_pb2.MemberListResponse(header=response.header, members=by_number(response))

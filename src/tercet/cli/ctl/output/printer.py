@@ -5,9 +5,11 @@ It fails after the request was executed, as in etcdctl.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from google.protobuf.message import Message
 
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.proto import rpc_pb2
@@ -41,6 +43,29 @@ class EndpointHash:
     response: rpc_pb2.HashKVResponse
 
 
+Field = tuple[str, str | int]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A response and how the formats show it.
+
+    lines: the simple format. fields: what the fields format prints after the header; None: it cannot print the response.
+    json: the JSON form, if it is not that of the message. header_only: protobuf prints the header alone.
+    """
+
+    response: Message
+    lines: Sequence[str | bytes]
+    fields: Sequence[Field] | None = ()
+    json: Mapping[str, object] | None = None
+    header_only: bool = False
+
+    @property
+    def header(self) -> rpc_pb2.ResponseHeader:
+        header: rpc_pb2.ResponseHeader = getattr(self.response, "header")  # noqa: B009 - every response message has one
+        return header
+
+
 class Printer:
     """The base of all formats; each overrides what it can print."""
 
@@ -53,6 +78,17 @@ class Printer:
 
     def line(self, text: str | bytes = b"") -> None:
         self._out.write((text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text) + b"\n")
+
+    def show(self, shown: Shown) -> None:
+        """Print the response of a command that changes something, or lists names."""
+        raise self._unsupported()
+
+    def watch(self, response: rpc_pb2.WatchResponse) -> None:
+        raise self._unsupported()
+
+    def members(self, shown: Shown) -> None:
+        """Print a response with members: `show`, but --hex also changes JSON."""
+        self.show(shown)
 
     def put(self, response: rpc_pb2.PutResponse) -> None:
         raise self._unsupported()
@@ -79,9 +115,6 @@ class Printer:
         raise self._unsupported()
 
     def alarm(self, response: rpc_pb2.AlarmResponse) -> None:
-        raise self._unsupported()
-
-    def move_leader(self, leader: int, target: int, response: rpc_pb2.MoveLeaderResponse) -> None:
         raise self._unsupported()
 
     def _unsupported(self) -> CommandError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
-from tercet.cli.ctl.output.printer import Printer
+from tercet.cli.ctl.output.printer import Printer, Shown
 from tercet.proto import rpc_pb2
 
 
@@ -29,8 +29,19 @@ class ProtobufPrinter(Printer):
     def alarm(self, response: rpc_pb2.AlarmResponse) -> None:
         self._message(response)
 
-    def move_leader(self, leader: int, target: int, response: rpc_pb2.MoveLeaderResponse) -> None:
-        self._message(response)
+    def show(self, shown: Shown) -> None:
+        self._message(shown.header if shown.header_only else shown.response)
+
+    def watch(self, response: rpc_pb2.WatchResponse) -> None:
+        """Only these fields: Go's client drops the others before etcdctl sees them."""
+        kept = rpc_pb2.WatchResponse(
+            header=response.header,
+            events=response.events,
+            compact_revision=response.compact_revision,
+            canceled=response.canceled,
+            created=response.created,
+        )
+        self._message(kept)
 
     def _message(self, message: Message) -> None:
         self._out.write(message.SerializeToString(deterministic=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer
+from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Printer, Shown
 from tercet.cli.ctl.output.rows import hash_rows, member_rows, status_rows
 from tercet.gotext.strconv import hex_bytes
 from tercet.proto import kv_pb2, rpc_pb2
@@ -70,8 +70,16 @@ class SimplePrinter(Printer):
                 parts.append(f"alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}")
             self.line(" ".join(parts))
 
-    def move_leader(self, leader: int, target: int, response: rpc_pb2.MoveLeaderResponse) -> None:
-        self.line(f"Leadership transferred from {leader:x} to {target:x}")
+    def show(self, shown: Shown) -> None:
+        for line in shown.lines:
+            self.line(line)
+
+    def watch(self, response: rpc_pb2.WatchResponse) -> None:
+        for event in response.events:
+            self.line(kv_pb2.Event.EventType.Name(event.type))
+            if event.HasField("prev_kv"):
+                self._key_value(event.prev_kv)
+            self._key_value(event.kv)
 
     def _key_value(self, kv: kv_pb2.KeyValue) -> None:
         if not self.value_only:
