@@ -39,9 +39,11 @@ class Outcome:
         return next((line for line in self.err.splitlines() if line.startswith("Error:")), "")
 
 
-def run_theirs(endpoint: str, words: Sequence[str | bytes], stdin: bytes = b"", **variables: str) -> Outcome:
+def run_theirs(
+    endpoint: str, words: Sequence[str | bytes], stdin: bytes = b"", *, program: str = "", **variables: str
+) -> Outcome:
     done = subprocess.run(
-        [binary("etcdctl"), *([f"--endpoints={endpoint}"] if endpoint else []), *words],
+        [program or binary("etcdctl"), *([f"--endpoints={endpoint}"] if endpoint else []), *words],
         input=stdin,
         capture_output=True,
         env=clean_environment(variables),

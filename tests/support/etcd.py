@@ -97,14 +97,15 @@ def running_etcd(
     advertise: str = "",
     initial_peer_url: str = "",
     data: Path | None = None,
+    program: list[str] | None = None,
 ) -> Iterator[Etcd]:
     """Start etcd, wait until it serves, end it with the block.
 
     directory: of its log and, unless `data` names a directory (which may hold a restored store), of its data.
     advertise: client URL to advertise instead of the one it listens on. initial_peer_url: peer URL to advertise; member and
-    cluster IDs are computed from it.
+    cluster IDs are computed from it. program: another etcd than 3.5.1.
     """
-    member = Member("default", directory, [], free_port(), free_port(), program=[binary("etcd")])
+    member = Member("default", directory, [], free_port(), free_port(), program=program or [binary("etcd")])
     etcd = Etcd(member, scheme=scheme)
     etcd.data = data or member.data
     peer_url = initial_peer_url or etcd.peer_url

@@ -10,6 +10,7 @@ from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.output import Shown, SimplePrinter
 from tercet.client import methods
 from tercet.gotext.strconv import GoSyntaxError, parse_int, quote
+from tercet.gotext.urls import parse_urls
 from tercet.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ async def _add(session: Session, arguments: list[str]) -> None:
     urls = _peer_urls(session)
     is_learner = session.values.bool("learner")
     printer = session.open()
+    _check_urls(session.values.string("peer-urls"))
     async with session.client() as client:
         request = rpc_pb2.MemberAddRequest(peerURLs=urls, isLearner=is_learner)
         answer = await client.call(methods.MEMBER_ADD, request)
@@ -65,6 +67,7 @@ async def _update(session: Session, arguments: list[str]) -> None:
     member_id = _member_id(arguments)
     urls = _peer_urls(session)
     printer = session.open()
+    _check_urls(session.values.string("peer-urls"))
     async with session.client() as client:
         answer = await client.call(methods.MEMBER_UPDATE, rpc_pb2.MemberUpdateRequest(ID=member_id, peerURLs=urls))
     line = f"Member {member_id:16x} updated in cluster {answer.header.cluster_id:16x}"
@@ -84,17 +87,26 @@ async def _list(session: Session, _: list[str]) -> None:
     consistency = session.values.string("consistency")
     if consistency not in ("l", "s"):
         # etcdctl names the default of `get --consistency` here, whatever was given.
-        raise CommandError(Exit.BAD_FEATURE, f"unknown consistency flag {quote(consistency.encode())}")
+        raise CommandError(Exit.BAD_FEATURE, 'unknown consistency flag "l"')
     printer = session.open()
     async with session.client() as client:
         printer.member_list(await client.cluster.member_list(rpc_pb2.MemberListRequest(linearizable=consistency == "l")))
 
 
 def _peer_urls(session: Session) -> list[str]:
+    """The URLs of --peer-urls. Raises CommandError if there are none."""
     text = session.values.string("peer-urls")
     if not text:
         raise bad_arguments("member peer urls not provided")
     return text.split(",")
+
+
+def _check_urls(text: str) -> None:
+    """Raises CommandError, exit 1: Go's client refuses such URLs without asking the server."""
+    try:
+        parse_urls(text)
+    except ValueError as error:
+        raise CommandError(Exit.ERROR, str(error)) from error
 
 
 def _member_id(arguments: list[str]) -> int:

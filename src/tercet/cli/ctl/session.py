@@ -200,7 +200,7 @@ class Session:
         user, password = self.values.string("user"), self.values.string("password")
         if user and "password" not in self.values.changed:
             user, colon, password = user.partition(":")
-            password = password if colon else ask_password(self, "Password: ")
+            password = password if colon else ask_password(self.stdin, self.out, "Password: ")
         return (user, password) if password else ("", "")
 
     def _log(self, level: str, message: str, **fields: str | int) -> None:

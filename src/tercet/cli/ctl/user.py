@@ -45,7 +45,10 @@ def _new_user(session: Session, argument: str) -> tuple[str, str]:
 
 
 def _new_password(session: Session, user: str) -> str:
-    return ask_new_password(session, user) if session.values.bool("interactive") else read_word(session)
+    """From the terminal or, with --interactive=false, from stdin."""
+    if session.values.bool("interactive"):
+        return ask_new_password(session.stdin, session.out, user)
+    return read_word(session.stdin)
 
 
 async def _delete(session: Session, arguments: list[str]) -> None:
