@@ -29,12 +29,14 @@ BELOW: dict[str, set[str]] = {
     "lease": {"storage"},
     "replica": {"raft", "storage", "mvcc", "lease", "gotext"},
     "http": {"http1"},
+    "gateway": {"http1", "rpc"},
     "services": {"replica", "mvcc", "storage", "bolt", "raft", "rpc"},
     "config": {"gotext"},
     "server": {
         "config",
         "gotext",
         "services",
+        "gateway",
         "http",
         "http1",
         "replica",
@@ -71,7 +73,21 @@ BELOW_DEPLOY: dict[str, set[str]] = {
     "plan": {"pki"},
 }
 # Packages that may use an event loop or threads; the others do no I/O of their own.
-WITH_ASYNCIO = {"tls", "rpc", "peer", "http", "http1", "services", "server", "client", "bench", "cli", "storage", "deploy"}
+WITH_ASYNCIO = {
+    "tls",
+    "rpc",
+    "peer",
+    "http",
+    "http1",
+    "gateway",
+    "services",
+    "server",
+    "client",
+    "bench",
+    "cli",
+    "storage",
+    "deploy",
+}
 LINES_MAX = 450
 METHODS_MAX = 25
 

@@ -104,7 +104,7 @@ _MEMBER = [
     _flag("grpc-keepalive-timeout", D, "20s", "Time to wait for the answer to a ping before the connection is closed."),
     _flag("socket-reuse-port", B, "false", "Set SO_REUSEPORT on listeners.", path="socket-options.reuse-port"),
     _flag("socket-reuse-address", B, "false", "Set SO_REUSEADDR on listeners.", path="socket-options.reuse-address"),
-    _flag("enable-grpc-gateway", B, "true", "Serve the JSON gateway at /v3/.", support=_IGNORED),
+    _flag("enable-grpc-gateway", B, "true", "Serve the JSON gateway at /v3/."),
     _flag("raft-read-timeout", D, "5s", "Close a connection from a peer after this time without data (at least 5s).", path="-"),
     _flag(
         "raft-write-timeout",

@@ -29,6 +29,8 @@ from tercet.http1.messages import (
     not_found,
     only_get,
 )
+from tercet.http1.protocol import Upgrade
+from tercet.http1.websocket import WebSocket
 
 _CORS_METHODS = (b"Access-Control-Allow-Methods", b"POST, GET, OPTIONS, PUT, DELETE")
 _CORS_HEADERS = (b"Access-Control-Allow-Headers", b"accept, content-type, authorization")
@@ -72,7 +74,6 @@ class Access:
 class Routes:
     """metrics: (Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body).
 
-    gateway: serves /v3/, if given.
     metrics_only: for --listen-metrics-urls: health and metrics only, no access control.
     """
 
@@ -84,7 +85,6 @@ class Routes:
         versions: Callable[[], Versions],
         raft_status: Callable[[], RaftStatus],
         access: Access | None = None,
-        gateway: HttpHandler | None = None,
         metrics_only: bool = False,
     ) -> None:
         self._health = health
@@ -92,7 +92,13 @@ class Routes:
         self._versions = versions
         self._raft_status = raft_status
         self._access = None if metrics_only else access or Access()
-        self._gateway = gateway
+        self._gateway: HttpHandler | None = None
+        self._websocket: Upgrade | None = None
+
+    def serve_gateway(self, handler: HttpHandler, websocket: Upgrade) -> None:
+        """Serve /v3/ from now on. websocket: makes a WebSocket for a path."""
+        self._gateway = handler
+        self._websocket = websocket
 
     async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes, *, is_secure: bool = True) -> Response:
         """Serve one request. is_secure: it arrived over TLS."""
@@ -112,6 +118,17 @@ class Routes:
         """Serve one request that arrived without TLS."""
         return await self.handle(method, target, headers, body, is_secure=False)
 
+    def upgrade(self, target: bytes, headers: Headers, *, is_secure: bool = True) -> WebSocket | None:
+        """The WebSocket that a request asks for; None if it is to be served by `handle`. Raises BadUpgrade."""
+        if self._access is None or self._websocket is None or not (is_secure or self._access.admits(host_of(headers))):
+            return None
+        target = target.replace(b"/v3beta/", b"/v3/", 1) if target.startswith(b"/v3beta/") else target
+        return self._websocket(target, headers) if target.startswith(b"/v3/") else None
+
+    def upgrade_plain(self, target: bytes, headers: Headers) -> WebSocket | None:
+        """`upgrade` for a request that arrived without TLS."""
+        return self.upgrade(target, headers, is_secure=False)
+
     async def _route(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
         raw_path, _, raw_query = target.decode("latin-1").partition("?")
         path = unquote(raw_path)
@@ -130,6 +147,8 @@ class Routes:
             return only_get(method) or self._debug_vars()
         if self._gateway is not None and path.startswith(("/v3/", "/v3beta/")):
             return await self._gateway(method, target.replace(b"/v3beta/", b"/v3/", 1), headers, body)
+        if self._gateway is not None and path == "/v3":
+            return _moved(method, "/v3/", raw_query)
         return not_found()
 
     async def _check_health(self, path: str, raw_query: str) -> Response:
@@ -172,6 +191,8 @@ def _clean(path: str) -> str:
 
 def _moved(method: bytes, path: str, raw_query: str) -> Response:
     location = quote(path, safe="/~!$&'()*+,;=:@") + (f"?{quote(raw_query, safe=_QUERY_SAFE)}" if raw_query else "")
-    body = f'<a href="{escape(location)}">Moved Permanently</a>.\n\n'
-    fields = [(b"Content-Type", b"text/html; charset=utf-8"), (b"Location", location.encode("ascii"))]
-    return 301, fields, body.encode("ascii") if method in (b"GET", b"HEAD") else b""
+    where = (b"Location", location.encode("ascii"))
+    if method not in (b"GET", b"HEAD"):
+        return 307, [where], b""
+    body = f'<a href="{escape(location)}">Temporary Redirect</a>.\n\n'
+    return 307, [(b"Content-Type", b"text/html; charset=utf-8"), where], body.encode("ascii")

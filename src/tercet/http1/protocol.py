@@ -1,6 +1,7 @@
-"""An HTTP/1.1 server's connection for health checks and scrapes: whole requests, one after the other, bounded in size and time.
+"""An HTTP/1.1 server's connection for clients: whole requests, one after the other, bounded in size and time.
 
-At most one request is in progress; what the client sends ahead stays in the kernel. Not a hot path, so a request is a task.
+Responses may be streams, and a request may turn the connection into a WebSocket. At most one request is in progress; what the
+client sends ahead stays in the kernel. Not a hot path, so a request is a task.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -17,9 +18,13 @@ from typing import cast
 import h11
 
 from tercet.http1.messages import TEXT, Headers, HttpHandler, split_target
+from tercet.http1.websocket import BadUpgrade, WebSocket, wants_websocket
 
 logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+Upgrade = Callable[[bytes, Headers], WebSocket | None]
+"""Makes the WebSocket for a path; None: the request is served without one. Raises BadUpgrade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,18 @@ class HttpLimits:
 
 
 class HttpProtocol(asyncio.Protocol):
-    """first_chunk: what was already read from the connection."""
+    """first_chunk: what was already read from the connection. upgrade: for paths that offer WebSockets."""
 
-    def __init__(self, handler: HttpHandler, limits: HttpLimits | None = None, first_chunk: bytes = b"") -> None:
+    def __init__(
+        self,
+        handler: HttpHandler,
+        limits: HttpLimits | None = None,
+        first_chunk: bytes = b"",
+        *,
+        upgrade: Upgrade | None = None,
+    ) -> None:
         self._handler = handler
+        self._upgrade = upgrade
         self._limits = limits or HttpLimits()
         self._first_chunk = first_chunk
         self._loop = asyncio.get_running_loop()
@@ -78,6 +91,10 @@ class HttpProtocol(asyncio.Protocol):
             self._advance_to_end()
             return False
         self._machine.receive_data(b"")
+        if self._machine.our_state is h11.SEND_BODY:  # of a stream, which may never end
+            self._abandon()
+            return False
+        self._expect_end()
         return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
 
     def _advance_to_end(self) -> None:
@@ -131,7 +148,25 @@ class HttpProtocol(asyncio.Protocol):
             self._stop_timer()
             body = bytes(self._body)
             self._body.clear()
-            self._task = self._loop.create_task(self._serve(self._request, body))
+            if self._upgrade is not None and wants_websocket(self._request.method, self._request.headers):
+                self._become_websocket(self._request, self._upgrade)
+            if self._transport is not None:
+                self._task = self._loop.create_task(self._serve(self._request, body))
+
+    def _become_websocket(self, request: h11.Request, upgrade: Upgrade) -> None:
+        try:
+            socket = upgrade(request.target, list(request.headers))
+        except BadUpgrade as error:
+            raise h11.RemoteProtocolError(str(error), error_status_hint=400) from error
+        transport = self._transport
+        if socket is None or transport is None:
+            return
+        self._transport = None
+        transport.set_protocol(socket)
+        socket.connection_made(transport)
+        ahead = self._machine.trailing_data[0]
+        if ahead:
+            socket.data_received(ahead)
 
     def _continue_if_asked(self) -> None:
         if self._machine.they_are_waiting_for_100_continue and self._transport is not None:
@@ -189,10 +224,15 @@ class HttpProtocol(asyncio.Protocol):
             events = (response, h11.Data(data=body if has_body else b""), h11.EndOfMessage())
             await self._write(b"".join(self._machine.send(event) or b"" for event in events))
             return
-        await self._write(self._machine.send(response) or b"")
-        async for part in body:
-            await self._write(self._machine.send(h11.Data(data=part)) or b"")
-        await self._write(self._machine.send(h11.EndOfMessage()) or b"")
+        try:
+            await self._write(self._machine.send(response) or b"")
+            async for part in body:
+                await self._write(self._machine.send(h11.Data(data=part)) or b"")
+            await self._write(self._machine.send(h11.EndOfMessage()) or b"")
+        finally:
+            close = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None:
@@ -225,6 +265,15 @@ class HttpProtocol(asyncio.Protocol):
     def _expect_request(self) -> None:
         self._stop_timer()
         self._timer = self._loop.call_later(self._limits.read_seconds, self._close)
+
+    def _expect_end(self) -> None:
+        """The client has half-closed: the response may still reach it, but the request does not run for ever."""
+        self._stop_timer()
+        self._timer = self._loop.call_later(self._limits.read_seconds, self._end_late)
+
+    def _end_late(self) -> None:
+        self._abandon()
+        self._close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import cast
 
 from tercet.config.server_config import ServerConfig
+from tercet.gateway import Gateway, GatewaySession
 from tercet.gotext.urls import Url
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions
-from tercet.http1.protocol import HttpProtocol
+from tercet.http1.messages import Headers
+from tercet.http1.protocol import HttpLimits, HttpProtocol
+from tercet.http1.websocket import WebSocket
 from tercet.rpc import Handler, Server, ServerOptions
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.logs.zap_format import fields
@@ -71,16 +74,30 @@ class ClientListeners:
     async def open(self, member: ReplicaDriver, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
         """Serve the listeners. Returns the gRPC server, whose counters the metrics read."""
         config = self._config
+        options = _server_options(config)
         routes = self._routes(member, scrape, health, metrics_only=False)
-        server = self._server = Server(handlers, options=_server_options(config), http_handler=routes.handle)
-        plain, secure = _http(routes, is_secure=False), _http(routes, is_secure=True)
+        server = self._server = Server(handlers, options=options, http_handler=routes.handle)
+        if config.enable_grpc_gateway:
+            self._open_gateway(routes, server, options.max_message_bytes)
+        limits = HttpLimits(body_bytes=_body_bytes_max(options.max_message_bytes))
+        plain, secure = _http(routes, limits, is_secure=False), _http(routes, limits, is_secure=True)
         with_http = not self._http_addresses
         services = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
         await self._listen(self._client_addresses, services, self._tls)
         await self._listen(self._http_addresses, Services(None, plain, secure), self._http_tls)
-        metrics = _http(self._routes(member, scrape, health, metrics_only=True), is_secure=True)
+        metrics = _http(self._routes(member, scrape, health, metrics_only=True), limits, is_secure=True)
         await self._listen(self._metrics_addresses, Services(None, metrics, metrics), self._http_tls)
         return server
+
+    def _open_gateway(self, routes: Routes, server: Server, message_bytes_max: int) -> None:
+        gateway = Gateway(server.methods, message_bytes_max=message_bytes_max)
+        body_bytes_max = _body_bytes_max(message_bytes_max)
+
+        def websocket(target: bytes, headers: Headers) -> WebSocket:
+            session = GatewaySession(gateway, target, headers)
+            return WebSocket(session, target, headers, message_bytes_max=body_bytes_max, subprotocols=("Bearer",))
+
+        routes.serve_gateway(gateway.handle, websocket)
 
     async def _listen(self, addresses: Sequence[Address], services: Services, tls: ServerTls | None) -> None:
         for address in addresses:
@@ -126,13 +143,19 @@ def make_health(member: ReplicaDriver, config: ServerConfig) -> Health:
     return Health(MemberProbes(member.replica), timeout_seconds=config.request_timeout_seconds)
 
 
-def _http(routes: Routes, *, is_secure: bool) -> ProtocolFactory:
+def _http(routes: Routes, limits: HttpLimits, *, is_secure: bool) -> ProtocolFactory:
     handler = routes.handle if is_secure else routes.handle_plain
+    upgrade = routes.upgrade if is_secure else routes.upgrade_plain
 
     def make(first_chunk: bytes) -> HttpProtocol:
-        return HttpProtocol(handler, first_chunk=first_chunk)
+        return HttpProtocol(handler, limits, first_chunk, upgrade=upgrade)
 
     return make
+
+
+def _body_bytes_max(message_bytes_max: int) -> int:
+    """Of an HTTP request: base64 needs four bytes for three, and JSON some more."""
+    return message_bytes_max // 3 * 4 + (64 << 10)
 
 
 def _server_options(config: ServerConfig) -> ServerOptions:

@@ -1,0 +1,275 @@
+"""Serves the gateway's paths: a request with JSON in its body becomes a call of a gRPC method in this process.
+
+A stream's requests are the values of one body, its responses lines of `{"result":...}`. When the body ends, the call's request
+side is closed and the responses go on. Work that depends on the size of a body is done in slices or in a thread.
+
+Source: grpc-gateway v2: runtime/mux.go, context.go, handler.go, errors.go. Departs in: a request's body is read completely before
+the call starts, over HTTP/2 too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+from tercet.errors import Code, StatusError
+from tercet.gateway.json_decode import decode
+from tercet.gateway.json_encode import RESPONSE, STREAM, encode
+from tercet.gateway.json_syntax import JsonSyntaxError, NoValue, Tokens, end_of_value
+from tercet.gateway.paths import ROUTES, Route
+from tercet.http1.messages import JSON, Headers, Response, header
+from tercet.rpc import InProcessChannel, InProcessStream, Method
+from tercet.rpc.wire import message_too_large
+
+logger = logging.getLogger(__name__)
+
+_HTTP_STATUS: Final[Mapping[Code, int]] = {
+    Code.CANCELLED: 499,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.UNAUTHENTICATED: 401,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.UNAVAILABLE: 503,
+}
+_INLINE_MARKS: Final = 2_000
+"""Bodies with more commas and brackets than this are parsed in a thread."""
+_WHOLE_BYTES: Final = 16 << 10
+"""Replies up to this size are converted at once."""
+_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_OK: Final = [(b"Content-Type", JSON), (b"Grpc-Metadata-Content-Type", b"application/grpc")]
+
+Metadata = list[tuple[str, str | bytes]]
+
+
+class Gateway:
+    """methods: by encoded path, as a server has them. message_bytes_max: largest encoded request, as over gRPC."""
+
+    def __init__(self, methods: Mapping[bytes, Method], *, message_bytes_max: int) -> None:
+        self._channel = InProcessChannel(methods)
+        self._message_bytes_max = message_bytes_max
+
+    async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
+        """Serve one HTTP request under /v3/."""
+        route = ROUTES.get(target.partition(b"?")[0].decode("latin-1"))
+        override = header(headers, b"x-http-method-override")
+        if override and method == b"POST" and header(headers, b"content-type") == b"application/x-www-form-urlencoded":
+            method, body = override.upper(), b""  # the form has consumed the body
+        if route is None:
+            return failure(StatusError(Code.NOT_FOUND, "Not Found"))
+        if method != b"POST":
+            return failure(StatusError(Code.UNIMPLEMENTED, "Method Not Allowed"))
+        try:
+            metadata, timeout = call_metadata(headers), call_timeout(headers)
+            if route.server_streams:
+                return await self._serve_stream(route, metadata, timeout, body)
+            encoded, _ = await self.parse(route, body, 0)
+            reply = await self._channel.unary(route.method, encoded, timeout, metadata)
+        except StatusError as error:
+            return failure(error)
+        return _success(route, reply)
+
+    async def parse(self, route: Route, body: bytes, position: int) -> tuple[bytes, int]:
+        """The next request of a body, encoded, and where it ends. An empty unary body is an empty request.
+
+        Raises StatusError; NoValue at the end of a stream's body.
+        """
+        marks = body.count(b",") + body.count(b"{") + body.count(b"[")
+        if marks <= _INLINE_MARKS:
+            encoded, end = _parse(route, body, position)
+        else:
+            loop = asyncio.get_running_loop()
+            encoded, end = await loop.run_in_executor(None, _parse, route, body, position)
+        if len(encoded) > self._message_bytes_max:
+            raise message_too_large(len(encoded), self._message_bytes_max)
+        return encoded, end
+
+    def call(self, route: Route, metadata: Metadata, timeout: float | None) -> InProcessStream:
+        """Start a streaming call. Raises StatusError."""
+        return self._channel.stream(route.method, timeout, metadata)
+
+    async def unary(self, route: Route, encoded: bytes, metadata: Metadata) -> bytes:
+        """One call. Raises StatusError."""
+        return await self._channel.unary(route.method, encoded, None, metadata)
+
+    async def _serve_stream(self, route: Route, metadata: Metadata, timeout: float | None, body: bytes) -> Response:
+        if not route.client_streams:
+            encoded, _ = await self.parse(route, body, 0)
+        stream = self.call(route, metadata, timeout)
+        if route.client_streams:
+            feeder = asyncio.get_running_loop().create_task(self._feed(stream, route, body))
+        else:
+            stream.send_now(encoded)
+            stream.half_close()
+            feeder = None
+        answers = _Answers(route, stream, feeder)
+        try:
+            first = await stream.receive()
+        except StatusError as error:
+            answers.end()
+            return _HTTP_STATUS.get(error.code, 500), [(b"Content-Type", JSON)], error_line(error)
+        except BaseException:
+            answers.end()
+            raise
+        if first is None:
+            answers.end()
+            return 200, [], _nothing()
+        answers.pending = first
+        return 200, _OK, answers
+
+    async def _feed(self, stream: InProcessStream, route: Route, body: bytes) -> None:
+        """Send the requests of a body; a malformed one ends the sending, not the call."""
+        position = 0
+        try:
+            while True:
+                encoded, position = await self.parse(route, body, position)
+                await stream.send(encoded)
+        except (NoValue, StatusError):
+            stream.half_close()
+
+
+class _Answers:
+    """A stream's responses as the body of an HTTP response. pending: received, not yet converted."""
+
+    def __init__(self, route: Route, stream: InProcessStream, feeder: asyncio.Task[None] | None) -> None:
+        self._route = route
+        self._stream = stream
+        self._feeder = feeder
+        self._is_over = False
+        self.pending: bytes | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            message, self.pending = self.pending, None
+            if message is None:
+                message = await self._stream.receive()
+            if message is not None:
+                return await result_line(self._route, message)
+        except StatusError as error:
+            self.end()
+            return error_line(error)
+        except BaseException:
+            self.end()
+            raise
+        self.end()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """The response will not be sent further."""
+        self.end()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._stream.cancel()
+        if self._feeder is not None:
+            self._feeder.cancel()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    parts: tuple[bytes, ...] = ()
+    for part in parts:
+        yield part
+
+
+def _parse(route: Route, body: bytes, position: int) -> tuple[bytes, int]:
+    try:
+        begin, end = end_of_value(body, position)
+    except NoValue:
+        if route.client_streams:
+            raise
+        return b"", position
+    except JsonSyntaxError as error:
+        raise StatusError(Code.INVALID_ARGUMENT, str(error)) from error
+    message = route.request()
+    decode(Tokens(body, begin, end), message)
+    return message.SerializeToString(), end
+
+
+def call_metadata(headers: Headers) -> Metadata:
+    """What the headers of an HTTP request say to the method. Raises StatusError."""
+    metadata: Metadata = []
+    for name, value in headers:
+        if name == b"authorization":
+            key = "authorization"
+        elif name.startswith(b"grpc-metadata-"):
+            key = name.removeprefix(b"grpc-metadata-").decode("ascii", "replace")
+        else:
+            continue
+        if not re.fullmatch(r"[a-z0-9_.-]+", key):
+            continue
+        if key.endswith("-bin"):
+            metadata.append((key, _binary(name, value)))
+        elif all(0x20 <= byte <= 0x7E for byte in value):
+            metadata.append((key, value))
+    return metadata
+
+
+def _binary(name: bytes, value: bytes) -> bytes:
+    try:
+        return a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
+    except Base64Error as error:
+        shown = "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
+        raise StatusError(Code.INVALID_ARGUMENT, f"invalid binary header {shown}: {error}") from error
+
+
+def call_timeout(headers: Headers) -> float | None:
+    """Seconds of the header Grpc-Timeout, None without it. Raises StatusError."""
+    text = header(headers, b"grpc-timeout").decode("latin-1")
+    if not text:
+        return None
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}[HMSmun]", text):
+        raise StatusError(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text}")
+    return int(text[:-1]) * _SECONDS[text[-1]] or None
+
+
+def _success(route: Route, reply: bytes) -> Response:
+    pieces = encode(route.response, reply, RESPONSE)
+    if len(reply) <= _WHOLE_BYTES:
+        return 200, _OK, "".join(pieces).encode()
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece.encode()
+            await asyncio.sleep(0)  # other clients' turn
+
+    return 200, _OK, body()
+
+
+def failure(error: StatusError) -> Response:
+    """The response to a call that failed."""
+    fields = [(b"Content-Type", JSON)]
+    if error.code is Code.UNAUTHENTICATED:
+        fields.append((b"WWW-Authenticate", error.message.encode("latin-1", "replace")))
+    text = f'{{"code":{int(error.code)}, "message":{RESPONSE.string(error.message)}}}'
+    return _HTTP_STATUS.get(error.code, 500), fields, text.encode("utf-8", "replace")
+
+
+async def result_line(route: Route, message: bytes) -> bytes:
+    """One response of a stream."""
+    pieces = []
+    for piece in encode(route.response, message, STREAM):
+        pieces.append(piece)
+        if len(message) > _WHOLE_BYTES:
+            await asyncio.sleep(0)
+    return f'{{"result":{"".join(pieces)}}}\n'.encode()
+
+
+def error_line(error: StatusError) -> bytes:
+    text = f'{{"error":{{"code":{int(error.code)},"message":{STREAM.string(error.message)}}}}}\n'
+    return text.encode("utf-8", "replace")
