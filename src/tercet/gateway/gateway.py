@@ -3,8 +3,8 @@
 A stream's requests are the values of one body, its responses lines of `{"result":...}`. When the body ends, the call's request
 side is closed and the responses go on. Work that depends on the size of a body is done in slices or in a thread.
 
-Source: grpc-gateway v2: runtime/mux.go, context.go, handler.go, errors.go. Departs in: a request's body is read completely before
-the call starts, over HTTP/2 too.
+Source: grpc-gateway v2 (runtime: mux.go, context.go, handler.go, errors.go). Departs in: a request's body is read completely
+before the call starts, over HTTP/2 too.
 """
 
 from __future__ import annotations
