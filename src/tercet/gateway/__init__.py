@@ -9,6 +9,5 @@ Source: etcd server/embed/serve.go (registerGateway); grpc-gateway v2, whose res
 """
 
 from tercet.gateway.gateway import Gateway
-from tercet.gateway.websocket import GatewaySession
 
-__all__ = ["Gateway", "GatewaySession"]
+__all__ = ["Gateway"]

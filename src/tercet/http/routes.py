@@ -8,6 +8,7 @@ Source: etcd server/embed/serve.go, server/etcdserver/api/etcdhttp.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import posixpath
 from collections.abc import Callable
@@ -29,8 +30,7 @@ from tercet.http1.messages import (
     not_found,
     only_get,
 )
-from tercet.http1.protocol import Upgrade
-from tercet.http1.websocket import WebSocket
+from tercet.http1.upgrade import Upgrade
 
 _CORS_METHODS = (b"Access-Control-Allow-Methods", b"POST, GET, OPTIONS, PUT, DELETE")
 _CORS_HEADERS = (b"Access-Control-Allow-Headers", b"accept, content-type, authorization")
@@ -118,14 +118,14 @@ class Routes:
         """Serve one request that arrived without TLS."""
         return await self.handle(method, target, headers, body, is_secure=False)
 
-    def upgrade(self, target: bytes, headers: Headers, *, is_secure: bool = True) -> WebSocket | None:
+    def upgrade(self, target: bytes, headers: Headers, *, is_secure: bool = True) -> asyncio.Protocol | None:
         """The WebSocket that a request asks for; None if it is to be served by `handle`. Raises BadUpgrade."""
         if self._access is None or self._websocket is None or not (is_secure or self._access.admits(host_of(headers))):
             return None
         target = target.replace(b"/v3beta/", b"/v3/", 1) if target.startswith(b"/v3beta/") else target
         return self._websocket(target, headers) if target.startswith(b"/v3/") else None
 
-    def upgrade_plain(self, target: bytes, headers: Headers) -> WebSocket | None:
+    def upgrade_plain(self, target: bytes, headers: Headers) -> asyncio.Protocol | None:
         """`upgrade` for a request that arrived without TLS."""
         return self.upgrade(target, headers, is_secure=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -18,13 +18,10 @@ from typing import cast
 import h11
 
 from tercet.http1.messages import TEXT, Headers, HttpHandler, split_target
-from tercet.http1.websocket import BadUpgrade, WebSocket, wants_websocket
+from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
 
 logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-
-Upgrade = Callable[[bytes, Headers], WebSocket | None]
-"""Makes the WebSocket for a path; None: the request is served without one. Raises BadUpgrade."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,23 +20,14 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from tercet.http1.messages import Headers, header
+from tercet.http1.messages import Headers
+from tercet.http1.upgrade import BadUpgrade
 
 logger = logging.getLogger(__name__)
 _WRITE_SECONDS: Final = 300.0
 _NORMAL, _PROTOCOL_ERROR, _TOO_BIG = 1000, 1002, 1009
 
 Session = Callable[["WebSocket"], Awaitable[None]]
-
-
-class BadUpgrade(Exception):
-    """A request to upgrade that is no WebSocket handshake."""
-
-
-def wants_websocket(method: bytes, headers: Headers) -> bool:
-    """Whether a request asks to continue as a WebSocket."""
-    tokens = [part.strip().lower() for name, value in headers if name == b"connection" for part in value.split(b",")]
-    return method == b"GET" and b"upgrade" in tokens and header(headers, b"upgrade").lower() == b"websocket"
 
 
 class WebSocket(asyncio.Protocol):

@@ -6,20 +6,20 @@ ready; until then connections wait in the kernel's queue.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from tercet.config.server_config import ServerConfig
-from tercet.gateway import Gateway, GatewaySession
+from tercet.gateway import Gateway
 from tercet.gotext.urls import Url
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions
 from tercet.http1.messages import Headers
 from tercet.http1.protocol import HttpLimits, HttpProtocol
-from tercet.http1.websocket import WebSocket
 from tercet.rpc import Handler, Server, ServerOptions
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.logs.zap_format import fields
@@ -93,7 +93,10 @@ class ClientListeners:
         gateway = Gateway(server.methods, message_bytes_max=message_bytes_max)
         body_bytes_max = _body_bytes_max(message_bytes_max)
 
-        def websocket(target: bytes, headers: Headers) -> WebSocket:
+        def websocket(target: bytes, headers: Headers) -> asyncio.Protocol:
+            from tercet.gateway.websocket import GatewaySession  # few members ever serve a WebSocket
+            from tercet.http1.websocket import WebSocket
+
             session = GatewaySession(gateway, target, headers)
             return WebSocket(session, target, headers, message_bytes_max=body_bytes_max, subprotocols=("Bearer",))
 
