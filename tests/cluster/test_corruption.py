@@ -81,4 +81,6 @@ def test_a_member_with_a_damaged_database_does_not_start(cluster: Cluster) -> No
     damage(victim)
     victim.start()
     assert victim.wait_exit() == 1
-    assert "wrong checksum of revision 2.0, key b'key'" in victim.reason()
+    reason = victim.reason()
+    assert "wrong checksum of revision 2.0, key b'key'" in reason
+    assert "etcdctl member remove" in reason

@@ -223,12 +223,6 @@ def test_log_levels_in_any_case(text: str, level: int) -> None:
     assert loaded("--log-level", text).settings.level == level
 
 
-def test_force_new_cluster_is_refused() -> None:
-    refused = refusal("--force-new-cluster")
-    assert refused.code == 1
-    assert refused.lines[-1].fields == {"error": "--force-new-cluster is not supported by this version"}
-
-
 def test_gates_without_effect_say_so() -> None:
     found = loaded("--feature-gates=TxnModeWriteWithSharedBuffer=false,FastLeaseKeepAlive=true")
     warned = [dict(line.fields)["gate"] for line in found.lines if "no effect in this version" in line.message]

@@ -336,7 +336,7 @@ _FEATURES = [
 ]
 
 _UNSAFE = [
-    _flag("force-new-cluster", B, "false", "Restart as a one-member cluster with this member's data.", support=_REFUSED),
+    _flag("force-new-cluster", B, "false", "Restart as a one-member cluster with this member's data."),
     _flag("unsafe-no-fsync", B, "false", "Do not fsync the write-ahead log: a power failure loses acknowledged writes."),
 ]
 

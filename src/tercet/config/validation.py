@@ -29,8 +29,6 @@ _DEFAULT_NAME = (
 
 def validate(values: Mapping[str, Any], lines: list[Line]) -> None:
     """values: parsed, by flag name. Raises ConfigError; warnings are appended to `lines`."""
-    if values["force-new-cluster"]:
-        raise ConfigError("--force-new-cluster is not supported by this version")
     if values["discovery-fallback"] == "proxy":
         raise ConfigError('v2 proxy is deprecated, and --discovery-fallback can\'t be configured as "proxy"')
     try:

@@ -174,6 +174,16 @@ class Membership:
         self._save(member)
         return member
 
+    def become_only_member(self, member_id: int, peer_urls: tuple[str, ...]) -> None:
+        """Remove all others, and make this member a voter. peer_urls: used if it is not known, or has been removed."""
+        for other in [one for one in self.members if one != member_id]:
+            self._remove(other)
+        if member_id in self.removed:
+            self.removed.remove(member_id)
+            self._backend.delete(Bucket.MEMBERS_REMOVED, hex_id(member_id).encode())
+        known = self.members.get(member_id) or Member(member_id, peer_urls)
+        self._save(replace(known, is_learner=False))
+
     def set_attributes(self, member_id: int, name: str, client_urls: Iterable[str]) -> None:
         """Store what a member has published. An unknown or removed member is ignored, as in etcd."""
         known = self.members.get(member_id)

@@ -25,6 +25,7 @@ from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import HardState
 from tercet.replica import storage_version
+from tercet.replica.force_new_cluster import force_new_cluster
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.state_machine import StateMachine
@@ -124,7 +125,17 @@ def open_member(
     if is_blank(recovered) and config.initial_cluster_state == "new":
         recovered = write_bootstrap_entries(wal, _founding_members(config, metadata.NodeID))
         storage_version.follow(backend, ETCD_VERSION)
-    state_machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
+    try:
+        state_machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
+    except CorruptRecord as record:
+        own = hex_id(metadata.NodeID)
+        raise StorageFailure(
+            f"{record}. A member cannot start from damaged data: remove it from the cluster (etcdctl member remove {own}), "
+            f"empty {paths.data}, and add it again (etcdctl member add). A cluster's only member is restored from a snapshot"
+        ) from record
+    if config.force_new_cluster and bootstrap is None:
+        urls = [url.text for url in config.initial_advertise_peer_urls]
+        recovered = force_new_cluster(state_machine, wal, recovered, member_id=metadata.NodeID, peer_urls=urls)
     storage_version.follow(backend, state_machine.membership.cluster_version)
     backend.applied(backend.applied_index, backend.applied_term)
     settings = RaftConfig(
