@@ -1,1 +1,1 @@
-"""Consensus, judged by transcripts, by the paper's sections, by chance, and by bytes that etcd wrote."""
+"""Tests of consensus: transcripts, the rules of the paper by section, random faults, and messages recorded from etcd."""

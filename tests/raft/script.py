@@ -1,7 +1,7 @@
-"""Transcripts: a text file with its purpose, its commands, and after `---` what happened.
+"""Transcripts: text files with their purpose, commands, and after `---` the recorded events.
 
 python -m tests.raft.script              compare all
-python -m tests.raft.script --record     rewrite what happened; review the diff
+python -m tests.raft.script --record     record all again; review the diff
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arbitrary messages from peers: none breaks an invariant, and only proof that our own disk lost entries stops a member."""
+"""Arbitrary messages from peers: none breaks an invariant, and only proof that its own disk lost entries stops a member."""
 
 from __future__ import annotations
 

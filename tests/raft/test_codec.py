@@ -60,7 +60,7 @@ def test_messages_round_trip(message: Message) -> None:
 
 
 @given(MESSAGES)
-def test_messages_with_explicit_zeros_decode_alike(message: Message) -> None:
+def test_messages_with_explicit_zeros_decode_to_the_same(message: Message) -> None:
     assert codec.decode_message(spelled_out(message)) == message
 
 

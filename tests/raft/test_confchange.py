@@ -1,4 +1,4 @@
-"""Configuration changes: tables of what each does, properties that hold for all."""
+"""Configuration changes: tables of their results, and properties that hold for all of them."""
 
 from __future__ import annotations
 

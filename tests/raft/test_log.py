@@ -29,7 +29,7 @@ def test_positions_after_a_snapshot() -> None:
 
 
 @pytest.mark.parametrize("entries", [[Entry(1, 2)], [Entry(1, 1), Entry(1, 3)], [Entry(2, 1), Entry(1, 2)]])
-def test_a_log_with_a_gap_or_a_falling_term_is_refused(entries: list[Entry]) -> None:
+def test_a_log_with_a_gap_or_a_falling_term_is_rejected(entries: list[Entry]) -> None:
     with pytest.raises(InvariantViolation):
         RaftLog(0, 0, entries)
 

@@ -1,4 +1,4 @@
-"""Rules that only rare interleavings depend on, each in its smallest case: bugs planted here passed every other test."""
+"""The smallest case of rules that matter only in rare interleavings: bugs planted here passed every other test."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_new_leader_accepts_no_change_before_it_has_applied_its_log() -> None:
 
 
 def test_a_new_leader_does_not_count_what_followers_acknowledged_before() -> None:
-    """They may have truncated it since: only what they acknowledge in this term counts."""
+    """They may have truncated it since, so only acknowledgements of this term count."""
     it = node(Entry(1, 1), Entry(1, 2), term=1)
     lead(it)
     for follower in (2, 3):
@@ -91,7 +91,7 @@ def test_a_new_leader_does_not_count_what_followers_acknowledged_before() -> Non
 
 @pytest.mark.parametrize(("index", "commit"), [(2, 4), (3, 4), (4, 4), (5, 5)])
 def test_a_snapshot_that_the_log_reaches_beyond_is_not_installed(index: int, commit: int) -> None:
-    """It would take committed or acknowledged entries away. One above the commit index only raises that."""
+    """It would remove committed or acknowledged entries. A snapshot above the commit index only raises that index."""
     log = RaftLog(3, 1, [Entry(1, 4), Entry(1, 5), Entry(1, 6)])
     config = RaftConfig(1, random=Random(1))
     it = RawNode(Raft(config, log, hard_state=HardState(1, 0, 4), conf_state=THREE, applied=4))
@@ -103,7 +103,7 @@ def test_a_snapshot_that_the_log_reaches_beyond_is_not_installed(index: int, com
 
 
 def test_reads_do_not_outlive_the_leadership_that_began_them() -> None:
-    """Another leader may have committed more before the read began: its old index would be stale."""
+    """Another leader may have committed more before the read began, so the old read index would be stale."""
     cluster = Cluster.of(3)
     cluster.elect(1)
     raft = cluster[1]

@@ -152,7 +152,7 @@ class Chaos(Cluster):
         self.touch(member.id)
 
     def heal(self) -> None:
-        """Faults stop."""
+        """Stop all faults."""
         self.cut = set()
         for member in self.members.values():
             member.is_stalled = False

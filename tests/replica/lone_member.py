@@ -172,7 +172,7 @@ class LoneMember:
         self.calls.append("schedule_commit_broadcast")
 
     def receive_database(self, message: Message, content: Content) -> None:
-        """A MsgSnap has arrived with its database, which is prepared as it would be in a thread."""
+        """Receive a MsgSnap with its database, which is prepared as a worker thread would."""
         assert message.snapshot is not None
         self.replica.receive_snapshot(message, prepare(self.backend, content, message.snapshot))
 

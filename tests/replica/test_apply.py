@@ -1,4 +1,4 @@
-"""Entries that take several turns to apply: raft goes on meanwhile, and nothing shows or keeps a part of one."""
+"""Entries that take several turns to apply: Raft continues in the meantime, and no reader or commit includes part of one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TXN = rpc_pb2.TxnRequest(
 
 
 def busy(request: Message = DELETE) -> LoneMember:
-    """A follower in the middle of a large entry, which another entry follows."""
+    """A follower that has applied part of a large entry; another entry follows."""
     member = LoneMember(options=Options(apply_work=20))
     member.settle()
     member.follow([put_entry(2, 4 + number, b"k%02d" % number) for number in range(KEYS)], commit=3 + KEYS)
@@ -55,7 +55,7 @@ def busy(request: Message = DELETE) -> LoneMember:
 
 
 def apply_once(member: LoneMember) -> bool:
-    """One turn that applies; whether the next one has to."""
+    """Apply for one turn. Returns whether another turn is needed."""
     if "schedule_apply" in member.calls:
         member.calls.remove("schedule_apply")
         member.replica.apply()
@@ -73,7 +73,7 @@ def count(member: LoneMember, **options: object) -> int:
 
 
 @pytest.mark.parametrize("request_", [DELETE, TXN], ids=["delete_range", "txn"])
-def test_readers_see_all_or_nothing_and_nothing_else_is_applied(request_: Message) -> None:
+def test_a_partly_applied_entry_is_invisible_and_blocks_later_ones(request_: Message) -> None:
     member = busy(request_)
     revision = member.replica.revision
     seen = set()
@@ -111,11 +111,11 @@ def test_heartbeats_and_votes_are_answered_while_an_entry_is_applied() -> None:
     assert count(member, key=b"more", range_end=b"") == 1
 
 
-def test_a_commit_holds_no_part_of_an_entry() -> None:
+def test_a_backend_commit_excludes_a_partly_applied_entry() -> None:
     member = busy()
     committed: list[str] = []
     member.backend.commit(lambda: committed.append("done"))
-    assert not committed, "it waits for the end of the entry"
+    assert not committed, "the commit waits for the end of the entry"
     member.replica.compaction.step(10)
     assert not committed
     views: list[ReadView] = []
@@ -127,7 +127,7 @@ def test_a_commit_holds_no_part_of_an_entry() -> None:
     assert len(tombstones) == KEYS
 
 
-def test_what_was_applied_before_the_entry_is_committed_and_a_crash_applies_the_entry_whole() -> None:
+def test_a_crash_during_an_entry_keeps_earlier_entries_and_applies_it_again() -> None:
     member = busy()
     for _ in range(4):
         assert apply_once(member)
@@ -160,7 +160,7 @@ def test_a_lease_is_revoked_over_several_turns() -> None:
     assert (member.replica.revision, count(member), len(member.replica.state_machine.lessor)) == (revision + 1, 0, 0)
 
 
-def test_a_snapshot_ends_an_entry_that_is_partly_applied() -> None:
+def test_a_snapshot_discards_a_partly_applied_entry() -> None:
     leader = LoneMember()
     leader.settle()
     leader.follow([put_entry(2, index, b"s%d" % index) for index in range(4, 90)], commit=89)
@@ -175,7 +175,7 @@ def test_a_snapshot_ends_an_entry_that_is_partly_applied() -> None:
     assert member.backend.applied_index <= 90
 
 
-def test_the_client_of_an_entry_that_a_snapshot_has_overtaken_gets_a_timeout() -> None:
+def test_the_client_of_an_entry_covered_by_a_snapshot_gets_a_timeout() -> None:
     member = LoneMember(options=Options(apply_work=20))
     member.settle()
     outcomes: list[Outcome] = []
@@ -195,7 +195,7 @@ def test_the_client_of_an_entry_that_a_snapshot_has_overtaken_gets_a_timeout() -
     assert outcomes == [TIMEOUT]
 
 
-def test_the_reads_of_a_txn_are_left_to_the_client_that_waits() -> None:
+def test_the_reads_of_a_txn_are_made_only_for_a_waiting_client() -> None:
     member = LoneMember(options=Options(apply_work=20))
     member.settle()
     member.follow([put_entry(2, 4 + number, b"k%02d" % number) for number in range(KEYS)], commit=3 + KEYS)

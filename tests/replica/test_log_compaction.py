@@ -1,4 +1,4 @@
-"""Log compaction: the snapshot that the log records is one that the backend holds durably, however late the backend commits."""
+"""Log compaction: the log records only a snapshot that is durable in the backend, however late the backend commits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.replica.lone_member import LoneMember, put_entry
 
 
 class LateBackend(MemoryBackend):
-    """Commits when the test calls `finish_commits`, and then what was applied when the commit was requested."""
+    """Commits when the test calls `finish_commits`; a commit covers what was applied when it was requested."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Membership: etcd's JSON, etcd's rules for changes, and the v2 tree that members of 3.5 expect in a snapshot."""
+"""Membership: etcd's JSON, etcd's rules for changes, and the v2 store that members of 3.5 expect in a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other packages ask `ReplicaStatus` instead of reaching through a replica to raft and the state machine."""
+"""Other packages use `ReplicaStatus`, not the Raft core and the state machine inside a replica."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Txns nested deeper than protobuf parses: every member applies what one member has put into the log."""
+"""Txns nested deeper than protobuf parses: every member can apply what any member has proposed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def entry(field: str, body: bytes) -> bytes:
 
 
 def test_every_request_that_a_service_can_parse_can_be_applied() -> None:
-    """An entry is one message deeper than its request: at that depth, proposer and appliers once disagreed."""
+    """An entry is nested one level deeper than its request; at that depth, the proposer accepted what no member could apply."""
     readable = []
     for depth in range(1, DEPTH_MAX):
         try:
@@ -74,7 +74,7 @@ def test_deep_unknown_fields_are_ignored() -> None:
         b"\x09\x00",
     ],
 )
-def test_malformed_data_is_refused(data: bytes) -> None:
+def test_malformed_data_is_rejected(data: bytes) -> None:
     with pytest.raises(UnsupportedRequest, match="neither form"):
         decode_request(data)
 

@@ -1,4 +1,4 @@
-"""A view that opens after its caller was cancelled is closed; open, it would pin pages for ever."""
+"""A view that opens after its caller was cancelled is closed, since an open view pins pages."""
 
 from __future__ import annotations
 

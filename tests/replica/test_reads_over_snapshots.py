@@ -1,4 +1,4 @@
-"""A snapshot is installed while a request waits: the response is of the new state."""
+"""A snapshot is installed while a request waits: the response is made from the new state."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_linearizable_read_is_answered_from_the_installed_state(
 
 
 def test_a_hash_reports_the_compaction_of_its_view() -> None:
-    """The compaction is applied between the request and the opening of the view."""
+    """The compaction is applied after the request and before the view opens."""
     member = LoneMember()
     member.settle()
     member.follow([put_entry(2, at, b"key", b"%d" % at) for at in range(4, 20)], commit=19)

@@ -10,7 +10,7 @@ from tests.replica.lone_member import LoneMember, append, put_entry, snapshot_of
 
 
 def leader_at(index: int, term: int) -> LoneMember:
-    """The sender of a snapshot: it has applied `index` entries, the last of them in `term`."""
+    """The sender of a snapshot, which has applied `index` entries, the last of them in `term`."""
     leader = LoneMember()
     leader.settle()
     leader.follow([put_entry(term, at, b"of-the-leader-%d" % at) for at in range(4, index + 1)], commit=index, term=term)
@@ -54,7 +54,7 @@ def test_a_power_cut_between_database_and_log_keeps_the_snapshot(stale_last: int
 
 
 def test_a_log_that_matches_the_database_is_kept() -> None:
-    """A crash right after a backend commit: the acknowledged entries after it stay."""
+    """After a crash right after a backend commit, the log keeps the acknowledged entries that follow it."""
     member = LoneMember()
     member.settle()
     member.follow([put_entry(2, at, b"k") for at in range(4, 9)], commit=6)
@@ -67,7 +67,7 @@ def test_a_log_that_matches_the_database_is_kept() -> None:
 @pytest.mark.parametrize("order", [(8, 12), (12, 8)])
 @pytest.mark.parametrize("in_one_turn", [True, False])
 def test_d17_of_two_snapshots_each_is_installed_from_its_own_database(order: tuple[int, int], in_one_turn: bool) -> None:
-    """etcd #18055: the newer file arrived, the older was removed, and raft installed the older."""
+    """etcd #18055: the newer file arrived, the older one was removed, and Raft installed the older snapshot."""
     member = LoneMember()
     member.settle()
     for at in order:

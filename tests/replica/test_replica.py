@@ -1,4 +1,4 @@
-"""One replica: behind its leader, partitioned, stopped, and with a received database that is ahead."""
+"""One replica: behind its leader, partitioned, stopped, and with a received database newer than its snapshot."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def propose(member: LoneMember, outcomes: list[object]) -> None:
 
 
 def test_a_member_over_its_quota_can_catch_up() -> None:
-    """It is too far behind to propose anything, including the alarm, and must go on."""
+    """It is too far behind to propose anything, including the alarm, and must continue to apply."""
     member = started(Options(quota_bytes=1))
     count = 6000
     member.follow([put_entry(2, index, b"k") for index in range(4, 4 + count)], commit=3 + count)
@@ -45,7 +45,7 @@ def test_a_member_over_its_quota_can_catch_up() -> None:
 
 
 def test_a_backlog_is_applied_in_several_turns() -> None:
-    """Between them the loop processes heartbeats, so that the member does not start an election."""
+    """Between the turns the loop processes heartbeats, so that the member does not start an election."""
     member = started()
     last = 100_000
     member.receive(append(3, 1, [put_entry(2, index, b"k" * 100) for index in range(4, last + 1)], commit=last))
@@ -77,7 +77,7 @@ def test_a_commit_after_the_scheduled_one_is_broadcast_with_its_own_delay() -> N
         member.settle()
 
     def end_of_deferral() -> list[int]:
-        """The commit indexes broadcast then."""
+        """End the deferral; returns the commit indexes broadcast by that."""
         member.take_sent(MessageType.APP)
         member.calls.clear()
         member.replica.broadcast_commit()
@@ -103,7 +103,7 @@ def test_a_commit_after_the_scheduled_one_is_broadcast_with_its_own_delay() -> N
 
 
 def test_requests_to_a_stopped_member_fail_at_once() -> None:
-    """It no longer ticks: a request that it accepted would wait for ever."""
+    """A stopped member does not tick, so an accepted request would never end."""
     member = started()
     member.replica.stop()
     outcomes: list[object] = []
@@ -149,7 +149,7 @@ def test_a_read_times_out_if_its_entries_never_arrive() -> None:
 
 
 def test_an_unused_view_is_closed() -> None:
-    """Its follower may never ask again, and the pages that a view pins are not reused."""
+    """Its follower may never request it again, and pages pinned by a view are not reused."""
     member = started()
     member.backend.commit_now()
     assert member.raft.snapshot_source() is not None
@@ -163,7 +163,7 @@ def test_an_unused_view_is_closed() -> None:
 
 
 def ahead(by: int) -> tuple[Message, Content, int]:
-    """A snapshot whose sender went on applying: its database has more entries than the snapshot describes."""
+    """A snapshot whose sender continued to apply: its database has more entries than the snapshot describes."""
     leader = started()
     leader.follow([put_entry(2, index, b"k%d" % index) for index in range(4, 9)], commit=8)
     leader.backend.commit_now()
@@ -173,7 +173,7 @@ def ahead(by: int) -> tuple[Message, Content, int]:
     return message, snapshot_of(leader, term=2)[1], 8 + by
 
 
-def test_entries_in_a_database_ahead_are_applied_once_and_not_sent_on_before_their_commit() -> None:
+def test_entries_of_a_newer_database_are_applied_once_and_not_sent_before_their_commit() -> None:
     member = started()
     message, database, reached = ahead(3)
     member.receive_database(message, database)
@@ -190,7 +190,7 @@ def test_entries_in_a_database_ahead_are_applied_once_and_not_sent_on_before_the
 
 
 def test_members_from_the_snapshots_v2_json_are_durable() -> None:
-    """Members of 3.5 send names only there."""
+    """Members of 3.5 send the names of members only in this JSON."""
     leader = started()
     leader.replica.membership.set_attributes(OTHER, "three", ["http://three:2379"])
     leader.backend.applied(3, 1)
@@ -212,7 +212,7 @@ def conf_change(index: int, kind: ConfChangeType, member: Member) -> Entry:
     return Entry(2, index, encode_conf_change(change), EntryType.CONF_CHANGE)
 
 
-def test_changes_in_a_database_ahead_reach_raft_but_not_the_membership_again() -> None:
+def test_changes_in_a_newer_database_reach_raft_but_not_the_membership_again() -> None:
     """Applied again, an addition or a removal would be refused, and raft would keep the old configuration."""
     leader, member = started(), started()
     leader.follow([put_entry(2, index, b"k") for index in range(4, 9)], commit=8)
@@ -269,7 +269,7 @@ def test_the_log_is_compacted_over_many_short_runs() -> None:
 
 
 def test_entries_kept_for_followers_are_bounded_in_bytes() -> None:
-    """Five thousand entries of a megabyte each would exhaust the memory."""
+    """A limit in entries alone would keep 5000 entries of 1 MB in memory."""
     member = started(Options(snapshot_entries=10_000, catch_up_entries=5_000, catch_up_bytes=10_000))
     for index in range(4, 200):
         member.follow([put_entry(2, index, b"k" * 100, b"v" * 100)], commit=index)

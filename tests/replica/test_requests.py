@@ -1,4 +1,4 @@
-"""Entry data: the pasted form equals protobuf's, and decodes to the request."""
+"""Entry data: the fast encoding equals protobuf's, and decodes to the request."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_pasted_put_equals_protobufs(key: bytes, value: bytes, lease: int, membe
     ),
     odd=st.sampled_from([b"", b"\x08\x05", b"\x7b\x7c", b"\x78" + b"\xff" * 9 + b"\x7f", b"\x18\x00", b"\x2a\x00"]),
 )
-def test_a_proposed_put_is_what_protobuf_would_write(put: rpc_pb2.PutRequest, odd: bytes) -> None:
+def test_a_proposed_put_is_encoded_as_protobuf_does(put: rpc_pb2.PutRequest, odd: bytes) -> None:
     expected = put.SerializeToString()
     came = expected + odd
     read = rpc_pb2.PutRequest.FromString(came)
@@ -88,6 +88,6 @@ def test_the_header_is_kept_for_the_apply(field: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xfa\x01\x00", b"\x08\x01"])
-def test_data_of_neither_form_is_refused(data: bytes) -> None:
+def test_data_of_neither_form_is_rejected(data: bytes) -> None:
     with pytest.raises(UnsupportedRequest, match="it holds"):
         decode_request(data)

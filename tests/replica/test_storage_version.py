@@ -56,7 +56,7 @@ def test_an_installed_snapshot_gets_the_version_of_its_cluster() -> None:
 
 
 @pytest.mark.parametrize("version", [None, "", "not_decided", "3", "three.six.0"])
-def test_what_is_not_a_version_changes_nothing(version: str | None) -> None:
+def test_an_invalid_version_changes_nothing(version: str | None) -> None:
     backend = MemoryBackend()
     follow(backend, version)
     assert list(backend.scan(Bucket.META)) == []

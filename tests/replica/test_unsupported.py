@@ -1,4 +1,4 @@
-"""A member stops at entries and stores that this version does not support, with a text that says what to do."""
+"""A member stops at entries and stores that this version does not support; the error says what to do."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_restarted_member_stops_at_the_same_entry() -> None:
         restart()
 
 
-def test_a_store_with_authentication_enabled_is_not_started() -> None:
+def test_a_member_does_not_start_with_authentication_enabled() -> None:
     backend = MemoryBackend()
     backend.put(Bucket.AUTH, b"authEnabled", b"\x00")
     StateMachine(backend)
@@ -74,6 +74,6 @@ def test_a_snapshot_with_authentication_enabled_is_not_installed() -> None:
     assert member.replica.applied_index == 3
 
 
-def test_every_request_is_either_handled_or_stops_the_member() -> None:
+def test_every_request_is_handled_or_stops_the_member() -> None:
     handlers = StateMachine(MemoryBackend()).handlers
     assert handlers.keys() >= {field.name for field in internal_pb2.InternalRaftRequest.DESCRIPTOR.fields}

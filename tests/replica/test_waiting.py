@@ -101,7 +101,7 @@ class TestProposals:
         assert outcomes == [NEVER_PROPOSED]
         raft = FakeRaft()
         proposals.submit(raft.as_raft)
-        assert not raft.proposed  # its client has got an error already
+        assert not raft.proposed  # its client already has an error
 
     @pytest.mark.parametrize(
         ("elected", "lost", "reachable", "error"),
@@ -203,7 +203,7 @@ class TestReads:
         assert done == [errors.TIMEOUT, errors.TIMEOUT]
 
     def test_a_queued_read_has_its_own_timeout(self, clock: Clock) -> None:
-        """Without a leader: a read that joins an old queue must not fail with it."""
+        """Without a leader, a read that joins a queue of older reads must not time out with them."""
         reads, raft = make_reads(clock), FakeRaft()
         raft.leader_id = 0
         early, late = list[Any](), list[Any]()

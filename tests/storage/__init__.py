@@ -1,1 +1,1 @@
-"""Tests of the disk: what was promised is there again, whatever happened in between."""
+"""Tests of the write-ahead log and the backends: what was acknowledged as durable survives every crash."""

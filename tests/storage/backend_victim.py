@@ -1,9 +1,9 @@
-"""A program for tests to kill: it applies entries without end, and prints the index of each durable commit.
+"""A program that tests kill: it applies entries in a loop, and prints the index of each durable commit.
 
     python -m tests.storage.backend_victim DIRECTORY [defragment | full]
 
-Entry i puts key i, and deletes key i - 50, so that pages are freed and reused. With `defragment` it also defragments, over and
-over. With `full` no file may grow beyond 300 kB, and the program ends when the backend fails.
+Entry i puts key i, and deletes key i - 50, so that pages are freed and reused. With `defragment` it also defragments
+repeatedly. With `full` no file may grow beyond 300 kB, and the program ends when the backend fails.
 """
 
 from __future__ import annotations

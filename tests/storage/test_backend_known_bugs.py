@@ -43,8 +43,8 @@ def data_file(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["commit", "defragment"])
-def test_d20_d03_killed_in_the_middle(tmp_path: Path, mode: str) -> None:
-    """kill -9, four times: each entry reported durable is there, complete, applied once, and nothing beyond."""
+def test_d20_d03_kills_during_commits_lose_nothing_durable(tmp_path: Path, mode: str) -> None:
+    """kill -9, four times: each entry reported durable is there, complete, applied once, and no other entry is."""
     random = Random(mode)
     durable = 0
     for _ in range(4):
@@ -59,7 +59,7 @@ def test_d20_d03_killed_in_the_middle(tmp_path: Path, mode: str) -> None:
     assert durable > 0
 
 
-def test_d20_any_part_of_the_pages_of_a_commit(tmp_path: Path) -> None:
+def test_d20_a_commit_without_its_meta_page_has_no_effect(tmp_path: Path) -> None:
     """Any sectors of an unfinished commit reach the disk, but not its meta page: the state before the commit is intact."""
     directory = tmp_path / "db"
     backend = LmdbBackend(str(directory))
@@ -95,7 +95,7 @@ def test_d20_any_part_of_the_pages_of_a_commit(tmp_path: Path) -> None:
         shutil.rmtree(victim)
 
 
-def test_d20_commits_that_a_crash_takes_back_are_applied_again_once(tmp_path: Path) -> None:
+def test_d20_entries_of_commits_lost_in_a_crash_are_applied_again_once(tmp_path: Path) -> None:
     """`applied_index` is that of the last commit, and the log has the entries after it."""
     directory = tmp_path / "db"
     backend = LmdbBackend(str(directory))
@@ -260,7 +260,7 @@ def test_d05_a_close_during_the_switch_to_a_defragmented_copy(tmp_path: Path) ->
     asyncio.run(asyncio.wait_for(test(), scaled(20)))
 
 
-def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_path: Path) -> None:
+def test_d36_the_map_size_survives_a_defragmentation_and_a_snapshot(tmp_path: Path) -> None:
     backend = LmdbBackend(str(tmp_path / "db"), map_bytes=1 << 38)
     fill(backend, 1, 10)
     backend.defragment(lambda: None)
@@ -270,7 +270,7 @@ def test_d36_the_map_stays_as_large_after_a_defragmentation_or_a_snapshot(tmp_pa
     backend.close()
 
 
-def test_a_file_that_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "0000000000000003.lmdb").write_bytes(b"not a database" * 1000)
     with pytest.raises(StorageFailure, match=r"0000000000000003\.lmdb"):
@@ -278,7 +278,7 @@ def test_a_file_that_is_not_a_database_is_refused_by_name(tmp_path: Path) -> Non
 
 
 def _run_and_kill(directory: Path, mode: str, *, reports: int) -> int:
-    """Kill the victim after so many reports. Returns the last index that it reported durable."""
+    """Kill the victim after a number of reports. Returns the last index that it reported durable."""
     victim = _start(directory, mode)
     try:
         assert victim.stdout is not None

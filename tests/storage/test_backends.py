@@ -213,7 +213,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
     made.close()
 
 
-def test_changes_ahead_of_a_scan_are_seen(backend: Backend) -> None:
+def test_a_scan_sees_changes_made_ahead_of_its_position(backend: Backend) -> None:
     for number in range(0, 1000, 2):
         backend.put(Bucket.KEY, b"%04d" % number, b"old")
     backend.applied(1, 1)
@@ -233,7 +233,7 @@ def test_changes_ahead_of_a_scan_are_seen(backend: Backend) -> None:
 
 
 def test_a_scan_during_writes_returns_long_keys_once(backend: Backend) -> None:
-    """Keys that share one record in LMDB: a scan that restarts after one of them must not return the others again."""
+    """Long keys share one record in LMDB: a scan that resumes after one of them must not return the others again."""
     keys = [_COMMON + bytes((number,)) for number in range(5)]
     for key in keys:
         backend.put(Bucket.KEY, key, b"v")

@@ -1,4 +1,4 @@
-"""Every record has a checksum: no damaged record is ever read as data, and the scrub finds those that no one reads."""
+"""Every record has a checksum: a damaged record is never returned as data, and the scrub finds damage in unread records."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_chunks_are_bounded_in_count_and_bytes() -> None:
     assert len(read_chunk(seed, iter(records), 100, 1 << 20)[0]) == 20
 
 
-def test_every_read_refuses_a_damaged_record_with_its_revision_and_key(tmp_path: Path) -> None:
+def test_every_read_of_a_damaged_record_fails_with_its_revision_and_key(tmp_path: Path) -> None:
     path = make(tmp_path / "db")
     damage(path, 7)
     reported: list[CorruptRecord] = []
@@ -91,14 +91,14 @@ def test_every_read_refuses_a_damaged_record_with_its_revision_and_key(tmp_path:
     assert len(reported) == 1, "each record is reported once"
     assert backend.get(Bucket.KEY, revision_key(8)) == stored_pair(8)
     assert len(list(views[0].scan(Bucket.KEY, revision_key(8)))) == 292
-    backend.put(Bucket.KEY, revision_key(7), stored_pair(7))  # written again, it is valid
+    backend.put(Bucket.KEY, revision_key(7), stored_pair(7))  # valid once rewritten
     assert backend.get(Bucket.KEY, revision_key(7)) == stored_pair(7)
     views[0].close()
     backend.applied(2, 1)
     backend.close()
 
 
-def test_a_record_that_is_moved_to_another_key_is_refused(tmp_path: Path) -> None:
+def test_a_record_moved_to_another_key_is_rejected(tmp_path: Path) -> None:
     path = make(tmp_path / "db")
     data = path.read_bytes()
     assert data.count(revision_key(9)) == 1
@@ -109,7 +109,7 @@ def test_a_record_that_is_moved_to_another_key_is_refused(tmp_path: Path) -> Non
     backend.close()
 
 
-def test_the_scrub_finds_damage_that_no_one_reads(tmp_path: Path) -> None:
+def test_the_scrub_finds_damage_in_records_that_are_not_read(tmp_path: Path) -> None:
     path = make(tmp_path / "db")
     for number in (3, 260, 261):
         damage(path, number)
@@ -158,7 +158,7 @@ def test_the_scrub_of_an_intact_database_reports_nothing_under_load(tmp_path: Pa
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
-def test_a_database_without_checksums_is_refused(tmp_path: Path) -> None:
+def test_a_database_without_checksums_is_rejected(tmp_path: Path) -> None:
     path = make(tmp_path / "db")
     with lmdb.open(str(path), subdir=False, max_dbs=20) as env, env.begin(write=True) as txn:
         txn.delete(b"tercet format")

@@ -14,7 +14,7 @@ from tercet.storage.directory_lock import DirectoryLock
 from tests.support.waiting import scaled
 
 
-def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None:
+def test_a_second_process_waits_until_the_first_one_exits(tmp_path: Path) -> None:
     program = (
         "import sys; from tercet.storage.directory_lock import DirectoryLock;"
         "lock = DirectoryLock(sys.argv[1]); print(lock.try_acquire() and 'held', flush=True); sys.stdin.read()"
@@ -44,7 +44,7 @@ def test_a_second_process_waits_until_the_first_one_ends(tmp_path: Path) -> None
         holder.communicate()
 
 
-def test_two_locks_of_one_process_exclude_each_other_too(tmp_path: Path) -> None:
+def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
     first, second = DirectoryLock(tmp_path), DirectoryLock(str(tmp_path))
     assert first.try_acquire()
     assert first.try_acquire(), "a held lock can be acquired again by its holder"

@@ -1,5 +1,8 @@
-"""ENOSPC and EIO at each call of the log and of the database: one failure that names the file, nothing acknowledged after it,
-and all that was acknowledged before it is there after a restart."""
+"""ENOSPC and EIO at each call of the log and of the database.
+
+Each leads to one failure that names the file. Nothing is acknowledged after it, and a restart finds all that was
+acknowledged before.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ ERRORS = [errno.ENOSPC, errno.EIO]
 
 
 class FaultyFileSystem(OsFileSystem):
-    """The real file system, one of whose calls fails: the `countdown`th one of that name."""
+    """The real file system, whose calls of one name fail after `countdown` successful ones."""
 
     def __init__(self, call: str, number: int, countdown: int) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class FaultyFileSystem(OsFileSystem):
 
 
 class FaultyFile:
-    """See FaultyFileSystem."""
+    """A file of FaultyFileSystem."""
 
     def __init__(self, file: OsFile, fs: FaultyFileSystem) -> None:
         self._file = file
@@ -85,7 +88,7 @@ class FaultyFile:
 @uses_fakes
 @pytest.mark.parametrize("number", ERRORS)
 @pytest.mark.parametrize("call", ["write", "fdatasync", "reserve", "rename", "fsync directory"])
-def test_an_error_of_the_log_is_one_failure_and_final(tmp_path: Path, call: str, number: int) -> None:
+def test_an_error_of_the_log_is_reported_once_and_final(tmp_path: Path, call: str, number: int) -> None:
     directory = str(tmp_path / "wal")
     WAL.create(OsFileSystem(), directory, b"whose", segment_bytes=SEGMENT_BYTES).close()
     fs = FaultyFileSystem(call, number, countdown=7 if call in ("write", "fdatasync") else 3)
@@ -111,7 +114,7 @@ def test_an_error_of_the_log_is_one_failure_and_final(tmp_path: Path, call: str,
     assert re.fullmatch(
         rf"(write-ahead log {directory} has failed: )?{call} {directory}\S*: {os.strerror(number).lower()}", str(failures[0])
     )
-    if call != "reserve":  # which housekeeping tries ahead of need
+    if call != "reserve":  # housekeeping retries the next segment
         assert fs.failures == 1, "the call is not repeated: a second fsync would succeed over lost data"
     assert 0 < len(acknowledged) < 399
     wal.release(0)
@@ -123,8 +126,8 @@ def test_an_error_of_the_log_is_one_failure_and_final(tmp_path: Path, call: str,
 
 
 @uses_fakes
-def test_a_segment_that_cannot_be_removed_is_tried_again_first(tmp_path: Path) -> None:
-    """If the next one were removed instead, the numbers would have a gap, and the log could not be opened."""
+def test_the_removal_of_segments_retries_the_one_that_failed_first(tmp_path: Path) -> None:
+    """Removing the next segment instead would leave a gap in the numbers, and the log could not be opened."""
     directory = str(tmp_path / "wal")
 
     class Unremovable(OsFileSystem):
@@ -176,8 +179,8 @@ def failing(target: Any, name: str, error: Exception, countdown: int) -> Iterato
 
 @uses_fakes
 @pytest.mark.parametrize("number", ERRORS)
-def test_an_error_of_a_commit_is_one_failure_and_final(tmp_path: Path, number: int) -> None:
-    """LMDB's commit writes, syncs, and writes the meta page; the error does not tell which of them failed."""
+def test_an_error_of_a_commit_is_reported_once_and_final(tmp_path: Path, number: int) -> None:
+    """LMDB's commit writes, syncs, and writes the meta page; the error does not say which of them failed."""
 
     class Transaction:
         def __init__(self, txn: Any) -> None:
@@ -223,8 +226,8 @@ def test_an_error_of_a_commit_is_one_failure_and_final(tmp_path: Path, number: i
 @uses_fakes
 @pytest.mark.parametrize("number", ERRORS)
 @pytest.mark.parametrize(("name", "countdown"), [("rename", 2), ("fsync", 1)])
-def test_an_error_of_the_switch_to_a_snapshot_stops_the_backend(tmp_path: Path, name: str, countdown: int, number: int) -> None:
-    """It is not known which file a restart finds, so the backend fails; whichever it is, it is complete."""
+def test_an_error_while_installing_a_snapshot_stops_the_backend(tmp_path: Path, name: str, countdown: int, number: int) -> None:
+    """Whether a restart finds the old file or the new one is unknown, so the backend fails; either file is complete."""
     failures: list[Exception] = []
     backend = LmdbBackend(str(tmp_path / "db"), on_failure=failures.append)
     backend.put(Bucket.KEY, b"k", b"old")

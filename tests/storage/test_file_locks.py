@@ -1,4 +1,4 @@
-"""The log and the database are locked by their own files: a second process is refused before it changes anything."""
+"""The files of the log and the database are locked: a second process fails to open them before it changes anything."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def open_log(directory: Path) -> WAL:
 @pytest.mark.parametrize(
     ("program", "open_here"), [(OPEN_LOG, open_log), (OPEN_DATABASE, lambda directory: LmdbBackend(str(directory)))]
 )
-def test_a_second_process_is_refused_and_changes_nothing(
+def test_a_second_process_is_rejected_and_changes_nothing(
     tmp_path: Path, program: str, open_here: Callable[[Path], WAL | LmdbBackend]
 ) -> None:
     directory = tmp_path / "files"
@@ -73,11 +73,11 @@ def test_a_second_process_is_refused_and_changes_nothing(
         with pytest.raises(StorageFailure, match=rf"^{directory}/\w+\.(wal|lmdb) is locked by another process$"):
             open_here(directory)
         assert files(directory) == before
-    open_here(directory).close()  # the kernel has released the lock
+    open_here(directory).close()  # the kernel released the lock when the process exited
 
 
-def test_a_log_stays_locked_from_segment_to_segment(tmp_path: Path) -> None:
-    """Also while the segment prepared ahead is the highest, and after the segment of the first lock is gone."""
+def test_a_log_stays_locked_across_its_segments(tmp_path: Path) -> None:
+    """This includes the time when the newest segment is only prepared, and after the first locked segment is removed."""
     directory = tmp_path / "wal"
     wal = WAL.create(OsFileSystem(), str(directory), b"whose", segment_bytes=SEGMENT_BYTES)
     for index in range(1, 200):
@@ -93,7 +93,7 @@ def test_a_log_stays_locked_from_segment_to_segment(tmp_path: Path) -> None:
 
 
 def test_a_restarted_log_locks_both_segments(tmp_path: Path) -> None:
-    """The one that is written, and the one prepared after it, which is empty."""
+    """The segment being written, and the empty one prepared after it."""
     directory = tmp_path / "wal"
     wal = WAL.create(OsFileSystem(), str(directory), b"whose", segment_bytes=SEGMENT_BYTES)
     wal.prepare_next()
@@ -109,7 +109,7 @@ def test_a_restarted_log_locks_both_segments(tmp_path: Path) -> None:
 
 @uses_fakes
 def test_a_log_that_appears_during_its_creation_is_not_overwritten(tmp_path: Path) -> None:
-    """Two first starts with one directory: the second passes the check that there is no log, and then loses the race."""
+    """Two members start with one new directory: the second finds no log, and then loses the race to create it."""
     directory = tmp_path / "wal"
 
     class Late(OsFileSystem):
@@ -142,7 +142,7 @@ def test_a_database_stays_locked_across_its_generations(tmp_path: Path) -> None:
     LmdbBackend(str(directory)).close()
 
 
-def test_a_closed_database_leaves_no_descriptor(tmp_path: Path) -> None:
+def test_a_closed_database_leaves_no_open_descriptor(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     backend = LmdbBackend(str(tmp_path / "db"))
     backend.defragment(lambda: None)

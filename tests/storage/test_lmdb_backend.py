@@ -1,4 +1,4 @@
-"""The LMDB backend on a running loop: when commits begin, what reads see meanwhile, which callbacks run."""
+"""The LMDB backend on a running loop: when commits begin, what reads see during a commit, which callbacks run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def key(number: int) -> bytes:
 
 
 def test_an_exception_in_a_callback_fails_the_backend(tmp_path: Path) -> None:
-    """Logging it is not enough: the member must not go on without what should have followed the commit."""
+    """Logging it is not enough: the member must not continue without the step that should have followed the commit."""
 
     async def test() -> None:
         failures: list[Exception] = []
@@ -74,7 +74,7 @@ def test_an_exception_in_a_callback_fails_the_backend(tmp_path: Path) -> None:
 
 
 def test_an_idle_view_is_closed_when_it_is_too_old(tmp_path: Path) -> None:
-    """It pins pages: a client that stops reading must not make the file grow without a bound."""
+    """A view pins pages: a client that stops reading must not make the file grow without bound."""
 
     async def test() -> None:
         backend = make(tmp_path, view_seconds_max=0.01)
@@ -84,7 +84,7 @@ def test_an_idle_view_is_closed_when_it_is_too_old(tmp_path: Path) -> None:
         revision = 2
 
         async def expired() -> bool:
-            """A view is closed by the commit that follows its time."""
+            """A view is closed by the first commit after its time limit."""
             nonlocal revision
             backend.put(Bucket.KEY, b"k", b"w")
             backend.applied(revision, 1)
@@ -259,7 +259,7 @@ def test_all_applied_entries_are_durable_after_close(tmp_path: Path) -> None:
     run(test)
 
 
-def test_half_an_entry_is_not_committed_by_close(tmp_path: Path) -> None:
+def test_close_does_not_commit_a_partly_applied_entry(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         backend.put(Bucket.KEY, b"k", b"v")
@@ -349,7 +349,7 @@ def test_a_view_can_be_copied_to_a_file(tmp_path: Path) -> None:
     run(test)
 
 
-def test_defragmentation_returns_space(tmp_path: Path) -> None:
+def test_defragmentation_frees_space(tmp_path: Path) -> None:
     async def test() -> None:
         backend = make(tmp_path)
         for number in range(5000):
@@ -375,7 +375,7 @@ def test_defragmentation_returns_space(tmp_path: Path) -> None:
     run(test)
 
 
-def test_after_a_failure_applied_and_commit_raise_it(tmp_path: Path) -> None:
+def test_applied_and_commit_raise_an_earlier_failure(tmp_path: Path) -> None:
     async def test() -> None:
         failures: list[Exception] = []
         backend = make(tmp_path, on_failure=failures.append, map_bytes=1 << 20)
@@ -396,7 +396,7 @@ def test_after_a_failure_applied_and_commit_raise_it(tmp_path: Path) -> None:
     run(test)
 
 
-def test_commits_are_observed(tmp_path: Path) -> None:
+def test_commit_durations_are_observed(tmp_path: Path) -> None:
     async def test() -> None:
         seconds: list[float] = []
         backend = make(tmp_path, observe_commit=seconds.append)

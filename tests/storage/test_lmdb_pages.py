@@ -1,4 +1,4 @@
-"""A truncated database is refused before it is mapped; an intact one never is, however LMDB left it."""
+"""A truncated database is rejected before it is mapped; an intact one is accepted, whatever length LMDB gave its file."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def random_commits(path: Path, random: Random, commits: int) -> int:
     return short
 
 
-def test_no_commit_leaves_a_file_that_is_refused(tmp_path: Path) -> None:
+def test_no_commit_leaves_a_file_that_is_rejected(tmp_path: Path) -> None:
     short = sum(random_commits(tmp_path / str(seed), Random(seed), 40) for seed in range(6))
     assert short > 10, "LMDB leaves out the pages that one transaction allocates and frees"
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_truncation_that_would_kill_a_reader_is_refused(tmp_path: Path, seed: int) -> None:
+def test_every_truncation_that_would_crash_a_reader_is_rejected(tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     whole = tmp_path / "whole"
     random_commits(whole, random, 30)
@@ -82,7 +82,7 @@ def test_every_truncation_that_would_kill_a_reader_is_refused(tmp_path: Path, se
     assert killed
 
 
-def test_a_truncated_backend_is_refused_with_file_and_sizes(tmp_path: Path) -> None:
+def test_a_truncated_backend_is_rejected_with_its_file_and_sizes(tmp_path: Path) -> None:
     backend = LmdbBackend(str(tmp_path / "db"))
     for number in range(2000):
         backend.put(Bucket.KEY, number.to_bytes(8, "big"), bytes(200))
@@ -97,8 +97,8 @@ def test_a_truncated_backend_is_refused_with_file_and_sizes(tmp_path: Path) -> N
             LmdbBackend(str(tmp_path / "db"))
 
 
-def test_a_commit_leaves_the_file_as_long_as_its_header_says(tmp_path: Path) -> None:
-    """So that a start need not search the trees. LMDB leaves out pages that one commit allocates and frees."""
+def test_a_commit_leaves_the_file_as_long_as_its_meta_page_says(tmp_path: Path) -> None:
+    """A start then need not search the trees. LMDB itself leaves out pages that one commit allocates and frees."""
     file = LmdbFile(str(tmp_path / "file.tmp"))
     file.write([(Bucket.KEY, [(b"large", bytes(20 * PAGE))], [])])
     file.write([(Bucket.KEY, [], [b"large"])])

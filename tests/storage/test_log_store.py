@@ -1,4 +1,4 @@
-"""The log store between loop and disk: order, group commit, and silence after a failure."""
+"""The log store between loop and disk: order, group commit, and no callback after a failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEGMENT_BYTES = 16 << 10
 
 
 class GatedFileSystem(SimulatedFileSystem):
-    """A slow disk without a clock: an fdatasync returns only while the gate is open."""
+    """A disk as slow as the test wants: an fdatasync returns only while the gate is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def test_callbacks_run_on_the_loop_in_order_once_durable() -> None:
         fs.gate.set()
         await until(lambda: len(done) == 50)
         assert done == [(index, True) for index in range(1, 51)]
-        assert fs.syncs - syncs <= 6, "all that waits is one batch (and the next segment may be created meanwhile)"
+        assert fs.syncs - syncs <= 6, "waiting writes form one batch (and the next segment may be created in the meantime)"
         store.close()
 
     assert [entry.index for entry in recovered(run(test)).entries] == list(range(1, 51))
@@ -184,7 +184,7 @@ def test_segments_are_created_and_removed_in_the_background() -> None:
 
 
 def test_an_exception_in_a_callback_fails_the_log() -> None:
-    """raft missed a step: the callbacks after it would build on an unknown state."""
+    """Raft missed a step, so later callbacks would build on an unknown state."""
 
     async def test(fs: GatedFileSystem, wal: WAL) -> None:
         failures: list[Exception] = []

@@ -12,7 +12,7 @@ from tercet.errors import StorageFailure
 from tercet.storage.os_filesystem import OsFileSystem, make_directories
 
 
-def test_the_calls_of_a_file(tmp_path: Path) -> None:
+def test_files_are_read_written_and_truncated(tmp_path: Path) -> None:
     fs = OsFileSystem()
     path = str(tmp_path / "f")
     file = fs.open(path, create=True)

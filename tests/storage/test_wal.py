@@ -52,7 +52,7 @@ def test_what_was_synced_survives_a_crash() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_restart_after_a_failed_fsync_makes_durable_what_it_reads(seed: int) -> None:
+def test_a_restart_after_a_failed_fsync_syncs_what_it_reads(seed: int) -> None:
     """The process ends after the failure and starts again without a power cut; then the power fails."""
     fs = SimulatedFileSystem()
     wal = create(fs)
@@ -113,7 +113,7 @@ def test_entries_start_after_the_newest_snapshot() -> None:
 
 
 def test_a_snapshot_beyond_the_log_replaces_it() -> None:
-    """The leader sent a snapshot: older entries are dropped, and the next entry follows it."""
+    """The leader sent a snapshot: older entries are dropped, and the next entry follows the snapshot."""
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 2), entries(1, 4))
@@ -192,7 +192,7 @@ def test_a_record_larger_than_a_segment_gets_a_segment_of_its_own() -> None:
 
 
 def test_the_head_of_a_segment_describes_only_the_records_before_it() -> None:
-    """Commit index, term and snapshot of the batch after it are not durable yet, and must not be in it."""
+    """The commit index, term and snapshot of the following batch are not durable yet, and must not be in the head."""
     fs = SimulatedFileSystem()
     wal = create(fs)
     wal.append(HardState(1, 1, 1), entries(1, 60, size=100))
@@ -207,8 +207,8 @@ def test_the_head_of_a_segment_describes_only_the_records_before_it() -> None:
     assert head == form.Head(1, 61, SALT, HardState(1, 1, 1), b"whose", snapshot(1))
 
 
-def test_open_syncs_what_it_read() -> None:
-    """The process ended between write and fsync, and the system did not: what the next process reads must survive a crash."""
+def test_open_syncs_what_it_reads() -> None:
+    """The process, not the system, ended between write and fsync: what the next process reads must survive a crash."""
     for seed in range(20):
         fs = SimulatedFileSystem()
         wal = create(fs)
@@ -223,7 +223,7 @@ def test_open_syncs_what_it_read() -> None:
         assert reopen(fs)[1] == found
 
 
-def test_a_failure_is_final() -> None:
+def test_a_failed_fsync_is_not_repeated() -> None:
     """A second fsync would succeed over pages that the first one dropped."""
     fs = SimulatedFileSystem()
     wal = create(fs)
@@ -239,7 +239,7 @@ def test_a_failure_is_final() -> None:
     assert reopen(fs)[1].entries == []
 
 
-def test_a_missing_segment_is_refused() -> None:
+def test_a_missing_segment_is_reported() -> None:
     fs = SimulatedFileSystem()
     wal = create(fs)
     for first in range(1, 400, 4):
@@ -251,7 +251,7 @@ def test_a_missing_segment_is_refused() -> None:
         reopen(fs)
 
 
-def test_segments_of_another_log_are_refused() -> None:
+def test_segments_of_another_log_are_rejected() -> None:
     fs = SimulatedFileSystem()
     for directory, salt in (("wal", SALT), ("other", b"another!")):
         wal = WAL.create(fs, directory, b"whose", segment_bytes=SEGMENT_BYTES, salt=salt)
@@ -310,7 +310,7 @@ class _Model:
         self.wal = wal
         self.state = HardState(1, 0, 0)
         self.snapshot: Snapshot | None = None
-        self.log: list[Entry] = []  # from index 1 on, whatever snapshots there are
+        self.log: list[Entry] = []  # all entries from index 1 on, also those before the snapshot
         self.possible: list[tuple[HardState, Snapshot | None, list[Entry]]] = [(HardState(), None, [])]
 
     def write_forever(self, random: Random) -> None:
@@ -361,4 +361,4 @@ class _Model:
                 self.snapshot, self.log = snapshot, log
                 self.possible = [(state, snapshot, log)]
                 return
-        raise AssertionError(f"found {found}, but possible was only {self.possible}")
+        raise AssertionError(f"found {found}, expected one of {self.possible}")

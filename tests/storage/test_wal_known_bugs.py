@@ -73,7 +73,7 @@ def test_d18_lost_names_never_lose_the_log(calls: int) -> None:
         else:
             WAL.create(
                 fs, "wal", b"whose", segment_bytes=SEGMENT_BYTES
-            )  # what the first start left does not prevent the second
+            )  # leftovers of the first start do not prevent the second
 
 
 @pytest.mark.parametrize("calls", range(14))
@@ -94,7 +94,7 @@ def test_d18_lost_removals_leave_no_gap(calls: int) -> None:
         assert found.entries == [entry(index, 1000) for index in range(56, 61)]
 
 
-def test_d19_cut_at_each_byte_of_the_last_records() -> None:
+def test_d19_a_tail_torn_at_any_byte_keeps_the_complete_records() -> None:
     """The file ends within its last three records, with or without zeros after that: complete records stay, the rest is cut."""
     fs = SimulatedFileSystem()
     new_log(fs, 3)
@@ -118,7 +118,7 @@ def test_d19_cut_at_each_byte_of_the_last_records() -> None:
                 assert f"at offset {kept[-1]} of {FIRST}" in found.repaired
 
 
-def test_d19_lost_sectors_of_the_last_write() -> None:
+def test_d19_lost_sectors_of_the_last_write_lose_only_that_record() -> None:
     """Any of the sectors of one write are lost: the record is cut, and all before it stays."""
     fs = SimulatedFileSystem()
     wal = new_log(fs, 2)
@@ -134,7 +134,7 @@ def test_d19_lost_sectors_of_the_last_write() -> None:
     assert outcomes == {2, 7}, "the record is complete or absent"
 
 
-def test_d19_a_valid_record_after_a_torn_one_of_the_same_write() -> None:
+def test_d19_a_valid_record_after_a_torn_one_of_the_same_write_is_cut_too() -> None:
     """Two records in one write that was not synced, the first one torn: this is a torn tail, not damage."""
     fs = SimulatedFileSystem()
     wal = new_log(fs, 2)
@@ -149,7 +149,7 @@ def test_d19_a_valid_record_after_a_torn_one_of_the_same_write() -> None:
     assert f"at offset {offset} of" in (found.repaired or "")
 
 
-def test_d19_a_flipped_bit_in_the_middle_is_refused_with_file_and_offset() -> None:
+def test_d19_a_flipped_bit_in_the_middle_is_rejected_with_file_and_offset() -> None:
     fs = SimulatedFileSystem()
     new_log(fs, 6)
     whole = content(fs, FIRST)
@@ -164,7 +164,7 @@ def test_d19_a_flipped_bit_in_the_middle_is_refused_with_file_and_offset() -> No
             WAL.open(twin, "wal", segment_bytes=SEGMENT_BYTES)
 
 
-def test_d19_a_flipped_bit_in_the_last_record_is_refused() -> None:
+def test_d19_a_flipped_bit_in_the_last_record_is_rejected() -> None:
     """No part of it is missing, so this is no torn write: cutting it would lose an acknowledged entry."""
     fs = SimulatedFileSystem()
     new_log(fs, 3)
@@ -178,7 +178,7 @@ def test_d19_a_flipped_bit_in_the_last_record_is_refused() -> None:
                 WAL.open(twin, "wal", segment_bytes=SEGMENT_BYTES)
 
 
-def test_d19_zeroed_sectors_in_the_middle_are_refused() -> None:
+def test_d19_zeroed_sectors_in_the_middle_are_rejected() -> None:
     """They look like a torn write, but a later record was written when they were durable."""
     fs = SimulatedFileSystem()
     new_log(fs, 20)
@@ -187,7 +187,7 @@ def test_d19_zeroed_sectors_in_the_middle_are_refused() -> None:
         WAL.open(fs, "wal", segment_bytes=SEGMENT_BYTES)
 
 
-def test_d19_damage_in_an_older_segment_is_refused() -> None:
+def test_d19_damage_in_an_older_segment_is_rejected() -> None:
     fs = SimulatedFileSystem()
     wal = new_log(fs, 25, size=1000)
     assert len(wal.segments) == 2
@@ -203,7 +203,7 @@ def test_d19_damage_in_an_older_segment_is_refused() -> None:
 
 
 @pytest.mark.parametrize("salt", [b"a guess!", b"saltsalt"])
-def test_d19_a_value_that_looks_like_a_record_is_not_taken_for_one(salt: bytes) -> None:
+def test_d19_a_value_that_looks_like_a_record_is_not_read_as_one(salt: bytes) -> None:
     """A client stores a value that is a record with a large `synced_to`. Without the salt, its crc is wrong."""
     fake, _ = form.encode_record(form.BATCH, [bytes(24)], 24, synced_to=2**32 - 1, previous_crc=0, seed=form.seed_of(salt))
     accepted = 0
@@ -218,7 +218,7 @@ def test_d19_a_value_that_looks_like_a_record_is_not_taken_for_one(salt: bytes) 
             assert len(reopen(fs).entries) == 2
         except StorageFailure:
             accepted += 1
-    assert accepted == (salt == b"saltsalt"), "one of 8 positions is aligned as a record must be"
+    assert accepted == (salt == b"saltsalt"), "one of 8 positions has the alignment of a record"
 
 
 def test_d21_a_full_disk_stops_the_log_and_it_restarts_with_space() -> None:
