@@ -16,16 +16,15 @@ import pytest
 from tercet.deploy import Deployment
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import Paths, ServiceSettings, SshSettings, TlsSettings
-from tercet.deploy.facts.preflight import Finding
+from tercet.deploy.facts.preflight import Examined, Finding
 from tercet.deploy.members.members import Members
 from tercet.deploy.plan.certificates import ensure_certificates
 from tercet.deploy.plan.desired import desired
 from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.plan.planning import HostChange
+from tercet.deploy.run.agreed import StalePlan
 from tercet.deploy.run.apply import (
-    HostSurvey,
     PreflightFailed,
-    StalePlan,
     apply,
     make_draft,
     plan,
@@ -35,7 +34,8 @@ from tercet.deploy.run.apply import (
 from tercet.deploy.run.destroy import destroy_plan
 from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.file_lock import locked
-from tercet.deploy.run.membership import Membership, membership
+from tercet.deploy.run.membership import Membership, check_unlisted, membership
+from tercet.deploy.run.survey import HostSurvey
 from tercet.deploy.ssh.remote import Completed, Host, HostError
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
@@ -94,9 +94,9 @@ def test_the_warning_about_a_plain_listener_is_noted_once(tmp_path: Path, monkey
     async def no_hosts(*_: object) -> dict[str, HostSurvey]:
         return {}
 
-    monkeypatch.setattr("tercet.deploy.run.apply._survey", no_hosts)
+    monkeypatch.setattr("tercet.deploy.run.apply.survey", no_hosts)
     settings = "listen: {plain_loopback: true, metrics_url: 'http://0.0.0.0:2381'}"
-    found = asyncio.run(make_draft(written(tmp_path, settings), {}, cast(Members, None), silent)).plan
+    found = asyncio.run(make_draft(written(tmp_path, settings), {}, cast(Members, None), silent, systems={})).plan
     assert [note.split(": ")[1] for note in found.notes] == ["listen.metrics_url", "listen.plain_loopback"]
 
 
@@ -117,10 +117,10 @@ def test_a_restart_without_a_majority_is_noted(count: int, notes: list[str], mon
         async def nothing(*_: object) -> dict[str, HostSurvey]:
             return {}
 
-        monkeypatch.setattr("tercet.deploy.run.apply._survey", nothing)
+        monkeypatch.setattr("tercet.deploy.run.apply.survey", nothing)
         monkeypatch.setattr("tercet.deploy.run.apply._changes", lambda *_: dict.fromkeys(hosts, change))
         asked = {name: cast(Host, host) for name, host in hosts.items()}
-        return list(asyncio.run(make_draft(cluster, asked, cast(Members, members), silent)).plan.notes)
+        return list(asyncio.run(make_draft(cluster, asked, cast(Members, members), silent, systems={})).plan.notes)
 
     assert noted(CHANGED) == notes
     assert noted(FRESH) == noted(RUNS) == []
@@ -150,11 +150,26 @@ def test_apply_does_not_change_the_membership() -> None:
     cluster = cluster_of(3)
     ours = [cluster.peer_url(spec) for spec in cluster.hosts]
     assert listed(cluster, Listing(*ours)).unstarted == frozenset()
+    assert listed(cluster, Listing(*ours)).initial_cluster == ",".join(f"was{n}={url}" for n, url in enumerate(ours, 1))
     assert listed(cluster, Listing(answers=False)) == Membership()
     with pytest.raises(ConfigError, match=r"^cluster\.yaml: hosts: the cluster has a member was4 \(http://10\.0\.0\.9:2380\)"):
         listed(cluster, Listing(*ours, "http://10.0.0.9:2380"))
-    with pytest.raises(ConfigError, match=r"hosts: m3 \(http://10\.0\.0\.3:2380\) is in the file but not a member"):
+    with pytest.raises(ConfigError, match=r"hosts: m3 \(http://10\.0\.0\.3:2380\) is in the file but not .*member add m3"):
         listed(cluster, Listing(*ours[:2]))
+
+
+def test_without_a_running_member_only_initial_members_may_start_empty(tmp_path: Path) -> None:
+    cluster = written(tmp_path)
+    wishes = {spec.name: desired(cluster, spec, artifact_of(cluster), ensure_certificates(cluster)) for spec in cluster.hosts}
+    facts = {name: as_wanted(cluster, wish) for name, wish in wishes.items()}
+    command = f"/opt/tercet/current/bin/tercet --initial-cluster={cluster.initial_cluster()}"
+    for name in facts:
+        facts[name] = replace(facts[name], unit=replace(facts[name].unit, exec_line=command))
+    empty = changed(facts["node3"], "/var/lib/etcd/member", kind="absent")
+    check_unlisted(cluster, facts | {"node3": empty})
+    two = replace(facts["node1"].unit, exec_line=command.rpartition(",")[0])
+    with pytest.raises(ConfigError, match=r"node3 has no data and is not among the members that node1 was started with"):
+        check_unlisted(cluster, facts | {"node1": replace(facts["node1"], unit=two), "node3": empty})
 
 
 class Planned:
@@ -170,8 +185,8 @@ class Planned:
         self.hosts = {name: cast(Host, ScriptedHost(name)) for name in self.facts}
         self.executed: list[Plan] = []
 
-        async def preflight(*_: object) -> list[Finding]:
-            return list(findings)
+        async def examine(*_: object) -> Examined:
+            return Examined(findings, self.facts)
 
         async def survey(_cluster: Cluster, hosts: Collection[str], *_: object) -> dict[str, HostSurvey]:
             return {name: HostSurvey(self.facts[name], self.artifact, self.desired[name]) for name in hosts}
@@ -184,8 +199,14 @@ class Planned:
             self.locked = [host.name for host in hosts]
             yield
 
-        for name, fake in (("preflight", preflight), ("_survey", survey), ("execute", execute), ("locked_hosts", locked_hosts)):
-            monkeypatch.setattr(f"tercet.deploy.run.apply.{name}", fake)
+        fakes = {
+            "apply.examine": examine,
+            "apply.survey": survey,
+            "agreed.execute": execute,
+            "agreed.locked_hosts": locked_hosts,
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(f"tercet.deploy.run.{name}", fake)
 
     def plan(self) -> Plan:
         return asyncio.run(plan(self.cluster, self.hosts, cast(Members, self.members), silent))
@@ -393,9 +414,7 @@ def test_a_started_member_without_data_is_not_started(tmp_path: Path, monkeypatc
     planned = Planned(tmp_path, monkeypatch)
     planned.change("node3", "/var/lib/etcd/member", kind="absent")
     planned.stop("node3")
-    with pytest.raises(
-        DeployError, match=r"node3: plan: /var/lib/etcd has no data.*etcdctl member remove 3 and etcdctl member add"
-    ):
+    with pytest.raises(DeployError, match=r"node3: plan: /var/lib/etcd has no data.*tercet deploy member replace node3"):
         planned.plan()
 
 

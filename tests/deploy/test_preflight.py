@@ -11,7 +11,7 @@ import pytest
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings
 from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
-from tercet.deploy.facts.preflight import preflight, wanted
+from tercet.deploy.facts.preflight import examine, wanted
 from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, check_clock, check_local_clock
 from tercet.deploy.ssh.connections import connected
 from tests.deploy.sshd import Operator
@@ -270,7 +270,7 @@ def test_unreachable_hosts_are_findings(operator: Operator, tmp_path: Path) -> N
 
     async def scenario() -> list[Finding]:
         async with connected(cluster) as hosts:
-            return await preflight(cluster, hosts)
+            return list((await examine(cluster, hosts)).findings)
 
     text = asyncio.run(asyncio.wait_for(scenario(), 30))
     assert list(dict.fromkeys(finding.host for finding in text)) == ["node1", "node2", "node3"]

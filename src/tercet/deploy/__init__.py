@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from tercet.deploy.cluster.cluster import Cluster, HostSpec
     from tercet.deploy.cluster.cluster_file import load
     from tercet.deploy.deployment import Deployment
-    from tercet.deploy.facts.preflight import Finding
+    from tercet.deploy.facts.preflight_checks import Finding
     from tercet.deploy.members.members import MemberHealth, MemberStatus
     from tercet.deploy.plan.plan import Phase, Plan, Step
-    from tercet.deploy.run.apply import Declined, PreflightFailed, StalePlan
+    from tercet.deploy.run.agreed import Declined, StalePlan
+    from tercet.deploy.run.apply import PreflightFailed
     from tercet.deploy.run.events import Event
     from tercet.deploy.run.executor import DeployError, Interrupted
     from tercet.deploy.ssh.host_error import HostError
@@ -58,7 +59,8 @@ _MODULES = {
     "facts.preflight_checks": ("Finding",),
     "members.members": ("MemberHealth", "MemberStatus"),
     "plan.plan": ("Phase", "Plan", "Step"),
-    "run.apply": ("Declined", "PreflightFailed", "StalePlan"),
+    "run.agreed": ("Declined", "StalePlan"),
+    "run.apply": ("PreflightFailed",),
     "run.events": ("Event",),
     "run.executor": ("DeployError", "Interrupted"),
     "deployment": ("Deployment",),

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
 from tercet.deploy.cluster.cluster import Cluster
-from tercet.deploy.facts.preflight import Finding, preflight
+from tercet.deploy.facts.preflight import Finding, examine
 from tercet.deploy.members.logs import follow_logs
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
 from tercet.deploy.members.service import certificate_days, unit_state
@@ -25,10 +25,10 @@ from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run import apply as applying
 from tercet.deploy.run import destroy as destroying
 from tercet.deploy.run import rolling
+from tercet.deploy.run.agreed import Confirm, MakePlan, carry_out
 from tercet.deploy.run.events import OnEvent
-from tercet.deploy.run.executor import DeployError, Interrupted, execute, silent
+from tercet.deploy.run.executor import DeployError, Interrupted, silent
 from tercet.deploy.run.file_lock import locked
-from tercet.deploy.run.host_lock import locked_hosts
 from tercet.deploy.ssh.connections import connected
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
@@ -36,9 +36,6 @@ from tercet.deploy.ssh.sudo import AskPassword
 from tercet.errors import ConfigError
 
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]
-
-Confirm = Callable[[Plan], Awaitable[bool]]
-"""Receives the plan; returns False to change nothing."""
 
 
 class Deployment:
@@ -66,7 +63,7 @@ class Deployment:
     async def preflight(self) -> list[Finding]:
         """The results of all checks on every host."""
         async with self._connected(self._limit or None) as hosts:
-            return await preflight(self.cluster, hosts)
+            return list((await examine(self.cluster, hosts)).findings)
 
     async def plan(self) -> Plan:
         """The steps of `apply`. Changes nothing. Raises HostError, ConfigError, DeployError.
@@ -99,8 +96,7 @@ class Deployment:
         self._require_known(names)
         async with self._changing(names) as (hosts, members):
             wanted = set(names) or {spec.name for spec in self.cluster.hosts}
-            plan = await rolling.restart_plan(self.cluster, hosts, members, wanted)
-            await self._execute(plan, hosts)
+            await self._carry_out(lambda: rolling.restart_plan(self.cluster, hosts, members, wanted), hosts)
 
     async def destroy_plan(self, keep_data: bool) -> Plan:
         """The steps of `destroy`. Changes nothing."""
@@ -110,16 +106,9 @@ class Deployment:
     async def destroy(self, *, keep_data: bool, confirm: Confirm | None = None) -> Plan:
         """Stop the members and remove what apply has installed; `keep_data` keeps data and backups."""
         async with self._changing() as (hosts, _):
-            plan = await destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data)
-            if not plan.is_empty:
-                if confirm is not None and not await confirm(plan):
-                    raise applying.Declined
-                async with locked_hosts(hosts.values(), unit=self.cluster.service.unit):
-                    current = await destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data)
-                    if current.changes != plan.changes:
-                        raise applying.StalePlan
-                    await execute(current, self._on_event)
-            return plan
+            return await self._carry_out(
+                lambda: destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data), hosts, confirm
+            )
 
     async def status(self) -> list[MemberStatus]:
         """Every member, in the order of the file. An unreachable host is an entry with an error."""
@@ -199,9 +188,9 @@ class Deployment:
             if name not in known:
                 raise ConfigError(f"{self.cluster.path}: no host named {name}; hosts: {', '.join(known)}")
 
-    async def _execute(self, plan: Plan, hosts: Mapping[str, Host]) -> None:
-        async with locked_hosts(hosts.values(), unit=self.cluster.service.unit):
-            await execute(plan, self._on_event)
+    async def _carry_out(self, make_plan: MakePlan, hosts: Mapping[str, Host], confirm: Confirm | None = None) -> Plan:
+        unit = self.cluster.service.unit
+        return await carry_out(make_plan, confirm, self._on_event, locked=tuple(hosts.values()), unit=unit)
 
     @contextlib.asynccontextmanager
     async def _changing(self, required: Collection[str] = ()) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:

@@ -1,15 +1,17 @@
 """Preflight: check all hosts before anything is changed, and report every problem with its remedy.
 
-    for finding in await preflight(cluster, hosts):
+    examined = await examine(cluster, hosts)
+    for finding in examined.findings:
         print(finding.host, finding.check, finding.level, finding.text, finding.remedy)
 
-This module gathers the facts, one round trip per host; `preflight_checks` evaluates them.
+This module gathers the facts, one round trip per host; `preflight_checks` evaluates them. Planning reuses the facts.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import median
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
@@ -17,19 +19,27 @@ from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, Level, check_local_clock, ports
 from tercet.deploy.ssh.remote import Host, HostError
 
-__all__ = ["Finding", "Level", "preflight"]
+__all__ = ["Examined", "Finding", "Level", "examine"]
 
 # Check names for failed steps; other steps are reported under their own name.
 _CHECK_OF_STEP = {"connect": "ssh", "gather facts": "facts"}
 
 
-async def preflight(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> list[Finding]:
-    """All checks on all hosts, in the order of the file. An unreachable host has one finding with the reason."""
+@dataclass(frozen=True)
+class Examined:
+    """findings: all checks, in the order of the file. facts: of the hosts that answered, by name."""
+
+    findings: tuple[Finding, ...]
+    facts: Mapping[str, HostFacts]
+
+
+async def examine(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> Examined:
+    """All checks on all hosts. An unreachable host has one finding with the reason."""
     specs = [spec for spec in cluster.hosts if spec.name in hosts]
     answers = await asyncio.gather(*(_ask(cluster, spec, hosts[spec.name]) for spec in specs))
-    known = [facts for facts in answers if isinstance(facts, HostFacts)]
-    offsets = [facts.clock_offset_seconds for facts in known]
-    local = check_local_clock(offsets, max((facts.clock_error_seconds for facts in known), default=0.0))
+    known = {spec.name: facts for spec, facts in zip(specs, answers, strict=True) if isinstance(facts, HostFacts)}
+    offsets = [facts.clock_offset_seconds for facts in known.values()]
+    local = check_local_clock(offsets, max((facts.clock_error_seconds for facts in known.values()), default=0.0))
     findings: list[Finding] = [local] if local else []
     for spec, facts in zip(specs, answers, strict=True):
         if isinstance(facts, HostError):
@@ -37,7 +47,7 @@ async def preflight(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> 
             continue
         context = HostContext(cluster, spec, facts, median(offsets), local is not None)
         findings += [finding for check in CHECKS for finding in check(context)]
-    return findings
+    return Examined(tuple(findings), known)
 
 
 async def _ask(cluster: Cluster, spec: HostSpec, host: Host | HostError) -> HostFacts | HostError:
@@ -54,7 +64,7 @@ def wanted(cluster: Cluster, spec: HostSpec) -> Wanted:
     paths, service = cluster.paths, cluster.service
     directories = (paths.data, *([paths.wal] if paths.wal else []), paths.backups, paths.install, paths.certificates)
     return Wanted(
-        paths=(*directories, *([paths.bin] if paths.bin else [])),
+        paths=(*directories, f"{paths.install}/current", *([paths.bin] if paths.bin else [])),
         unit=service.unit,
         users=(service.user,),
         groups=(service.group,),

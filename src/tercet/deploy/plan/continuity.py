@@ -1,7 +1,7 @@
 """Checks that a started member can follow a change of the cluster file.
 
-Before the first start any change is allowed. Afterwards some fields are fixed by the members' data: the members and their peer
-URLs, the cluster token, the engine and the data directories, the trusted CAs. Applying a change of these member by member would
+Before the first start any change is allowed. Afterwards some fields are fixed by the members' data: each member's peer URL,
+the cluster token, the engine and the data directories, the trusted CAs. Applying a change of these member by member would
 leave members that cannot find or do not trust each other, so the change is rejected before anything is modified, with the
 alternative.
 
@@ -20,7 +20,7 @@ from tercet.deploy.facts.facts import HostFacts
 from tercet.errors import ConfigError
 
 # Read by a member only at its first start. A later change would cause a restart without effect.
-FIRST_START_FLAGS = ("initial-cluster-state", "initial-cluster-token")
+FIRST_START_FLAGS = ("initial-cluster", "initial-cluster-state", "initial-cluster-token")
 _AUTHORITY_FLAGS = ("trusted-ca-file", "peer-trusted-ca-file")
 
 
@@ -41,7 +41,7 @@ def check_continuity(
         return {}
     flags = flags_of(facts.unit.exec_line)
     _check_engine(cluster, spec, facts)
-    _check_members(cluster, spec, flags)
+    _check_peer_url(cluster, spec, flags)
     _check_token(cluster, spec, flags)
     _check_directories(cluster, spec, facts, flags)
     _check_authorities(cluster, spec, facts, flags, authorities or {})
@@ -65,20 +65,16 @@ def _check_engine(cluster: Cluster, spec: HostSpec, facts: HostFacts) -> None:
         )
 
 
-def _check_members(cluster: Cluster, spec: HostSpec, flags: Mapping[str, str]) -> None:
-    before = _members(flags.get("initial-cluster", ""))
-    now = _members(cluster.initial_cluster())
-    if not before or before == now:
+def _check_peer_url(cluster: Cluster, spec: HostSpec, flags: Mapping[str, str]) -> None:
+    """Which members there are is asked from the cluster (`run/membership.py`); here only the member's own URL is known."""
+    before, now = _members(flags.get("initial-cluster", "")).get(spec.name), cluster.peer_url(spec)
+    if before is None or before == now:
         return
-    gone, new = sorted(before.keys() - now.keys()), sorted(now.keys() - before.keys())
-    moved = sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
-    changes = [f"{', '.join(new)} added"] * bool(new) + [f"{', '.join(gone)} removed"] * bool(gone)
-    changes += [f"{name} changed from {before[name]} to {now[name]}" for name in moved]
     raise _rejected(
         cluster,
         spec,
-        f"hosts: the cluster was started with {', '.join(before)}; the file has {', and '.join(changes)}",
-        "apply does not change the membership: use etcdctl member add and member remove, or restore hosts and listen.peer_port",
+        f"hosts: {spec.name} was started with {before}, and the file has {now}",
+        f"restore its address and listen.peer_port, or move it with `tercet deploy member replace {spec.name}`",
     )
 
 

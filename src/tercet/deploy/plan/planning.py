@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.cluster.field_types import check_own_directory
@@ -71,11 +71,26 @@ def certificate_steps(cluster: Cluster, certificates: Certificates) -> tuple[Ste
     )
 
 
+Part: TypeAlias = Literal["user", "directories", "release", "certificates", "unit", "backups"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
 def host_steps(
-    cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact, *, joins: bool = False
+    cluster: Cluster,
+    host: Host,
+    facts: HostFacts,
+    desired: Desired,
+    artifact: Artifact,
+    *,
+    joins: str = "",
+    parts: Collection[Part] = PARTS,
+    rotates: bool = False,
 ) -> HostChange:
-    """facts: as requested by `wanted`. joins: the member is new in a running cluster. Raises HostError for rejected changes."""
-    return _Planner(cluster, host, facts, desired, artifact, joins).change()
+    """facts: as requested by `wanted`. joins: the members of the running cluster that this one joins. parts: what to change.
+
+    rotates: the change of a CA is part of a rotation. Raises HostError for rejected changes.
+    """
+    return _Planner(cluster, host, facts, desired, artifact, joins).change(parts, rotates=rotates)
 
 
 def has_data(cluster: Cluster, facts: HostFacts) -> bool:
@@ -85,7 +100,7 @@ def has_data(cluster: Cluster, facts: HostFacts) -> bool:
 
 class _Planner:
     def __init__(
-        self, cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact, joins: bool
+        self, cluster: Cluster, host: Host, facts: HostFacts, desired: Desired, artifact: Artifact, joins: str
     ) -> None:
         self.cluster = cluster
         self.host = host
@@ -96,20 +111,22 @@ class _Planner:
         self.reasons: list[str] = []
         self.purposes: set[Purpose] = set()
 
-    def change(self) -> HostChange:
-        self._reject_other_cas()
+    def change(self, parts: Collection[Part], *, rotates: bool) -> HostChange:
+        if not rotates:
+            self._reject_other_cas()
         active = self.facts.unit.active
         has_process = active in (*_RUNS, *_BEGINS)
         if has_process:
             self.reasons += changes_pending_restart(self.cluster, self.facts)
-        steps = [
-            *self._user(),
-            *self._directories(),
-            *self._release(),
-            *self._certificates(),
-            *self._unit(),
-            *self._backups(),
-        ]
+        planners: dict[Part, Callable[[], Iterable[Step]]] = {
+            "user": self._user,
+            "directories": self._directories,
+            "release": self._release,
+            "certificates": self._certificates,
+            "unit": self._unit,
+            "backups": self._backups,
+        }
+        steps = [step for part, plan in planners.items() if part in parts for step in plan()]
         reasons = tuple(dict.fromkeys(self.reasons)) if has_process else ()
         return HostChange(
             steps=tuple(steps),
@@ -240,7 +257,7 @@ class _Planner:
         fact = self._fact(path)
         text = keep_first_start_flags(self.desired.unit_text, fact.content, has_data=self._has_data)
         if self.joins and not self._has_data:
-            text = joining(text)
+            text = joining(text, self.joins)
         is_changed = fact.content != text
         if step := self._text(path, text, reason="unit file changed"):
             yield step
@@ -364,11 +381,13 @@ def _sha256(content: bytes) -> str:
 
 
 def _is_same_ca(file: DesiredFile, fact: FileFact) -> bool:
+    """Whether one of both trusts all that the other trusts: during a rotation, a file has the new and the replaced CA."""
     try:
-        there = parse_certificates((fact.content or "").encode(), file.path)
+        there = set(parse_certificates((fact.content or "").encode(), file.path))
     except ConfigError:
         return False
-    return file.content is not None and there == parse_certificates(file.content, file.path)
+    ours = set(parse_certificates(file.content, file.path)) if file.content is not None else set()
+    return bool(ours) and (ours <= there or there <= ours)
 
 
 def _subject(pem: str | None) -> str:

@@ -5,8 +5,8 @@
       --data-dir=/var/lib/etcd
 
 One flag per line in a fixed order: a diff of two units then shows only real changes, and the same cluster file gives the same
-text. Flags that a member reads only at its first start (`initial-cluster-state`, `initial-cluster-token`) are taken from the
-existing unit, so that their change does not cause a restart.
+text. Flags that a member reads only at its first start (initial-cluster, initial-cluster-state, initial-cluster-token) are
+taken from the existing unit, so that a change of the membership restarts no other member.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tercet.deploy.cluster.cluster import Cluster
 
 UNIT_DIRECTORY = "/etc/systemd/system"
 _STATE = re.compile(r"(?<=--initial-cluster-state=)(?:new|existing)\b")
+_CLUSTER = re.compile(r'(?:--|"--)initial-cluster=[^\s"]*"?')
 _TOKEN = re.compile(r'(?:--|"--)initial-cluster-token=[^\n]*?(?=(?: \\)?\n)')
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]$-]+")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -83,15 +84,16 @@ def hardening(writable: list[str]) -> str:
 
 def keep_first_start_flags(text: str, present: str | None, *, has_data: bool) -> str:
     """`text` with the first-start flags of the existing unit `present`. has_data: whether the member has started before."""
-    for line in (_STATE, _TOKEN) if has_data else (_STATE,):
+    for line in (_STATE, _TOKEN, _CLUSTER) if has_data else (_STATE,):
         if found := line.search(present or ""):
             text = found[0].join(line.split(text, maxsplit=1))
     return text
 
 
-def joining(text: str) -> str:
-    """`text` for a member that joins a running cluster."""
-    return _STATE.sub("existing", text)
+def joining(text: str, initial_cluster: str) -> str:
+    """`text` for a member that joins a running cluster. initial_cluster: its present members, with this one."""
+    text = _STATE.sub("existing", text)
+    return _CLUSTER.sub(lambda _: quoted(f"--initial-cluster={initial_cluster}"), text)
 
 
 def quoted(word: str) -> str:

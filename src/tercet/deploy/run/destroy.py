@@ -108,10 +108,10 @@ def _remove_units(cluster: Cluster) -> str:
 
 
 def _remove_data(cluster: Cluster) -> str:
-    """The data directory contains `member` and `lock`; a separate WAL directory is emptied by file names."""
+    """The data directory contains `member`; a separate WAL directory is emptied by file names."""
     paths = cluster.paths
     data = shlex.quote(paths.data)
-    parts = [f"rm -rf -- {data}/member {data}/lock", _remove_if_empty(paths.data, paths.work)]
+    parts = [f"rm -rf -- {data}/member", _remove_if_empty(paths.data, paths.work)]
     if paths.wal is not None:
         wal = shlex.quote(paths.wal)
         parts += [f"rm -f -- {wal}/*.wal {wal}/*.tmp {wal}/*.broken", _remove_if_empty(paths.wal)]
