@@ -30,7 +30,7 @@ BELOW: dict[str, set[str]] = {
     "replica": {"raft", "storage", "mvcc", "lease", "gotext"},
     "http": {"http1"},
     "gateway": {"http1", "rpc"},
-    "services": {"replica", "mvcc", "storage", "bolt", "raft", "rpc"},
+    "services": {"replica", "lease", "mvcc", "storage", "bolt", "raft", "rpc"},
     "config": {"gotext"},
     "server": {
         "config",
@@ -40,6 +40,7 @@ BELOW: dict[str, set[str]] = {
         "http",
         "http1",
         "replica",
+        "lease",
         "mvcc",
         "storage",
         "bolt",

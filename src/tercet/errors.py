@@ -144,6 +144,12 @@ STOPPED = Unavailable(Code.UNAVAILABLE, "etcdserver: server stopped")
 TIMEOUT = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out")
 TIMEOUT_LEADER_FAILURE = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to previous leader failure")
 TIMEOUT_CONNECTION_LOST = Unavailable(Code.UNAVAILABLE, "etcdserver: request timed out, possibly due to connection lost")
+TIMEOUT_WAIT_APPLIED = Unavailable(
+    Code.UNAVAILABLE, "etcdserver: request timed out, waiting for the applied index took too long"
+)
+LEADER_CHANGED = Unavailable(Code.UNAVAILABLE, "etcdserver: leader changed")
+NOT_PRIMARY = Unavailable(Code.UNKNOWN, "not a primary lessor")
+NOT_CONFIRMED = Unavailable(Code.UNKNOWN, "not a primary lessor")  # a leader that cannot confirm that it still is one
 UNHEALTHY = Unavailable(Code.UNAVAILABLE, "etcdserver: unhealthy cluster")
 TIMEOUT_LEADER_TRANSFER = Unavailable(Code.UNKNOWN, "etcdserver: request timed out, leader transfer took too long")
 PROPOSAL_DROPPED = Unavailable(Code.UNKNOWN, "raft proposal dropped")

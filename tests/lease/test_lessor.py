@@ -94,7 +94,7 @@ def test_a_listener_is_notified_of_every_change(lessor: Lessor) -> None:
         def revoked(self, lease: Lease) -> None:
             heard.append(f"revoked {lease.id}")
 
-    lessor.listener = Clock()
+    lessor.listen(Clock())
     lessor.grant(7, 10)
     lessor.checkpoint(7, 5)
     lessor.revoke(7)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from tercet.proto import rpc_pb2
 from tests.mixed.mixture import check_same, make_leader
 from tests.support.processes import Cluster, Member, wait_until
+from tests.support.waiting import scaled
 
 
 def grant(member: Member, id: int, seconds: int) -> rpc_pb2.LeaseGrantResponse:
@@ -53,13 +58,64 @@ def test_leases_survive_restarts(cluster: Cluster) -> None:
     assert pair.lease == 72
 
 
-def test_a_tercet_leader_hands_over_to_etcd_while_there_are_leases(cluster: Cluster) -> None:
-    """A lease expires on time although a tercet was made leader."""
-    etcd, tercet = cluster["e1"], cluster["t1"]
+def time_to_live(member: Member, id: int) -> rpc_pb2.LeaseTimeToLiveResponse:
+    request = rpc_pb2.LeaseTimeToLiveRequest(ID=id, keys=True)
+    return member.client.call("Lease/LeaseTimeToLive", request, rpc_pb2.LeaseTimeToLiveResponse, 10)
+
+
+def renew(member: Member, id: int) -> int:
+    """The TTL that a renewal is answered with."""
+    method = member.client.channel.stream_stream(
+        "/etcdserverpb.Lease/LeaseKeepAlive",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=rpc_pb2.LeaseKeepAliveResponse.FromString,
+    )
+    (answer,) = method(iter([rpc_pb2.LeaseKeepAliveRequest(ID=id)]), timeout=scaled(10))
+    return int(answer.TTL)
+
+
+@pytest.mark.parametrize("leader", ["t1", "e1"])
+def test_every_member_renews_and_tells_leases_whichever_kind_leads(cluster: Cluster, leader: str) -> None:
+    make_leader(cluster, cluster[leader])
+    lease = 730 + (leader == "e1")
+    grant(cluster["t2"], lease, 1000)
+    put(cluster["e1"], b"told/" + leader.encode(), lease)
+    check_same(cluster.members)
+    for member in cluster.members:
+        assert renew(member, lease) == 1000
+        assert renew(member, 12345) == 0
+        found = time_to_live(member, lease)
+        assert (found.grantedTTL, list(found.keys)) == (1000, [b"told/" + leader.encode()])
+        assert 990 <= found.TTL <= 1000
+        assert found.header.member_id == member.client.status().header.member_id
+        assert time_to_live(member, 12345).TTL == -1
+
+
+def test_a_tercet_leader_expires_leases_and_keeps_those_that_are_renewed(cluster: Cluster) -> None:
+    """Renewed at members of both kinds that do not lead."""
+    tercet = cluster["t1"]
     make_leader(cluster, tercet)
-    grant(etcd, 73, 5)
-    put(tercet, b"expiring", 73)
-    leader = etcd.client.status().header.member_id
-    wait_until(lambda: etcd.client.status().leader == leader, "etcd leads")
-    wait_until(lambda: not tercet.client.all(b"expiring", serializable=True), "the lease has expired", seconds=30)
+    for lease in (740, 741):
+        grant(cluster["e1"], lease, 3)
+        put(cluster["t2"], b"leader/%d" % lease, lease)
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        assert renew(cluster["e1"], 741) == 3
+        assert renew(cluster["t2"], 741) == 3
+        time.sleep(0.2)
+    assert list(tercet.client.all(b"leader/")) == [b"leader/741"]
+    wait_until(lambda: not tercet.client.all(b"leader/"), "the lease expires once nobody renews it")
+    check_same(cluster.members)
+
+
+def test_a_lease_outlives_a_change_of_the_leader_and_then_expires(cluster: Cluster) -> None:
+    make_leader(cluster, cluster["e1"])
+    grant(cluster["t1"], 750, 5)
+    put(cluster["t1"], b"changes", 750)
+    make_leader(cluster, cluster["t1"])
+    assert renew(cluster["e1"], 750) == 5
+    make_leader(cluster, cluster["e1"])
+    make_leader(cluster, cluster["t2"])
+    assert 3 <= time_to_live(cluster["t1"], 750).TTL <= 6
+    wait_until(lambda: not cluster["t1"].client.all(b"changes"), "the lease has expired", seconds=30)
     check_same(cluster.members)

@@ -52,9 +52,10 @@ class Api:
         self._note(id)
         return rpc_pb2.LeaseKeepAliveResponse(ID=id, TTL=30)
 
-    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> rpc_pb2.LeaseTimeToLiveResponse:
+    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> bytes:
         self._note(request)
-        return rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=29, grantedTTL=30, keys=[b"k"] if request.keys else [])
+        answer = rpc_pb2.LeaseTimeToLiveResponse(ID=request.ID, TTL=29, grantedTTL=30, keys=[b"k"] if request.keys else [])
+        return answer.SerializeToString()
 
     def _note(self, asked: object) -> None:
         self.asked.append(asked)
@@ -108,6 +109,8 @@ def test_answers_are_encoded_as_by_etcd(tmp_path: Path) -> None:
     ask(tmp_path, questions)
 
 
+_LAGGING = "waiting for node to catch up its applied index has timed out"
+
 # The call, the exception of the owner, status and body of the answer, the exception of the client.
 _REFUSALS: list[tuple[str, Exception, int, str, type[Exception] | StatusError]] = [
     ("promote", errors.MEMBER_NOT_FOUND, 404, "membership: ID not found", errors.MEMBER_NOT_FOUND),
@@ -117,7 +120,7 @@ _REFUSALS: list[tuple[str, Exception, int, str, type[Exception] | StatusError]] 
     ("hash", errors.COMPACTED, 400, "mvcc: required revision has been compacted", errors.COMPACTED),
     ("hash", errors.FUTURE_REVISION, 400, "mvcc: required revision is a future revision", errors.FUTURE_REVISION),
     ("renew", errors.LEASE_NOT_FOUND, 404, "lease not found", errors.LEASE_NOT_FOUND),
-    ("renew", errors.TIMEOUT, 408, "waiting for node to catch up its applied index has timed out", errors.TIMEOUT),
+    ("renew", errors.TIMEOUT_WAIT_APPLIED, 408, _LAGGING, errors.TIMEOUT_WAIT_APPLIED),
     ("renew", NotPrimaryLessor(), 400, "not a primary lessor", NotPrimaryLessor),
     ("live", errors.LEASE_NOT_FOUND, 404, "lease not found", errors.LEASE_NOT_FOUND),
     ("live", NotPrimaryLessor(), 500, "not a primary lessor", NotPrimaryLessor),
@@ -167,7 +170,7 @@ def test_errors_of_the_owner_are_raised_by_the_client(
         ("GET", "/members/hashkv", {}, b'{"revision":9223372036854775808}', 400, b"error unmarshalling request\n"),
         ("GET", "/leases", {}, b"", 405, b"Method Not Allowed\n"),
         ("POST", "/leases", {}, b"\xff", 400, b"error unmarshalling request\n"),
-        ("POST", "/leases", {}, bytes(70_000), 400, b"error reading body: body exceeds 65536 bytes\n"),
+        ("POST", "/leases", {}, bytes(70_000), 413, b"request body too large\n"),
         ("POST", "/leases/internal", {}, b"\xff", 400, b"error unmarshalling request\n"),
         ("POST", "/version", {}, b"", 405, b"Method Not Allowed\n"),
         ("GET", "/members/", {}, b"", 404, b"404 page not found\n"),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
 from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, method_table
 from tercet.services.cluster import ClusterService
@@ -22,6 +23,7 @@ from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
+from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService
 from tercet.services.scheduler import Scheduler
 from tests.replica.lone_member import SELF, LoneMember
@@ -44,6 +46,16 @@ class Alone:
         raise NotImplementedError
 
 
+class NoLeader:
+    """The leader that this member forwards lease requests to: it does not answer."""
+
+    async def renew(self, leader: Member, lease_id: int) -> int | None:
+        return None
+
+    async def time_to_live(self, leader: Member, request: rpc_pb2.LeaseTimeToLiveRequest) -> bytes | None:
+        return None
+
+
 class ServedMember(LoneMember):
     """`paused` keeps what the services ask of the replica from happening, until `resume`."""
 
@@ -56,9 +68,10 @@ class ServedMember(LoneMember):
         self.scheduler = Scheduler(self._loop)
         kv = KvService(self.replica, headers, self.scheduler, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX)
         cluster = ClusterService(self.replica, headers, Alone(), strict=True)
+        leases = self.leases = LeaseService(self.replica, headers, self.scheduler, NoLeader(), timeout_seconds=0.5)
         maintenance = MaintenanceService(self.replica, headers, version="3.7.1", timeout_seconds=0.5)
         handlers: dict[str, Handler] = {}
-        for service in (kv, cluster, maintenance, HealthService()):
+        for service in (kv, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         self.methods = method_table(intercept(handlers, self.replica))
         self.channel = InProcessChannel(self.methods)

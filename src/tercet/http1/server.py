@@ -37,6 +37,10 @@ class BodyError(Exception):
     """The body is incomplete, malformed or too large."""
 
 
+class BodyTooLarge(BodyError):
+    """The body exceeds what its reader accepts."""
+
+
 @dataclass(slots=True)
 class Request:
     """`headers` have lower-case names; of a repeated one the first counts, as in Go."""
@@ -112,7 +116,7 @@ class Body:
         while chunk := await self.chunk():
             total += len(chunk)
             if total > bytes_max:
-                raise BodyError(f"body exceeds {bytes_max} bytes")
+                raise BodyTooLarge(f"body exceeds {bytes_max} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 

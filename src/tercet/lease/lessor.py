@@ -2,8 +2,8 @@
 
 Entries grant, checkpoint and revoke a lease; the store's Puts and deletes attach and detach keys. Only the lease itself is
 stored (bucket `lease`): a key's lease is in its KeyValue, and the store attaches it again when it is opened. Expiry is not
-decided here: the leader's clock follows `listener` and proposes a revoke like any client. So leases end through the log alone;
-a wrong clock makes them end early or late, but on all members alike.
+decided here: the leader's listener keeps the deadlines (expiry.py) and proposes a revoke like any client. So leases end through
+the log alone; a wrong clock makes them end early or late, but on all members alike.
 
 Invariants: `leased` and the keys of the leases agree; a key belongs to at most one lease.
 Source: etcd server/lease/lessor.go, by its behaviour. Departs in: no clock here.
@@ -17,6 +17,8 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from tercet.errors import LEASE_EXISTS, LEASE_NOT_FOUND, TOO_LARGE_LEASE_TTL, StorageFailure, require
+from tercet.lease.counts import LeaseCounts
+from tercet.lease.lease import Lease
 from tercet.proto import stored_pb2
 from tercet.storage.interfaces import Backend, Bucket
 
@@ -24,23 +26,8 @@ TTL_SECONDS_MAX: Final = 9_000_000_000
 _UINT64: Final = (1 << 64) - 1
 
 
-class Lease:
-    """ttl_seconds: as granted. remaining_seconds: as of the last checkpoint; 0 without one."""
-
-    __slots__ = ("id", "keys", "remaining_seconds", "ttl_seconds")
-
-    def __init__(self, id: int, ttl_seconds: int, remaining_seconds: int = 0) -> None:
-        self.id = id
-        self.ttl_seconds = ttl_seconds
-        self.remaining_seconds = remaining_seconds
-        self.keys: set[bytes] = set()
-
-    def __repr__(self) -> str:
-        return f"Lease({self.id:x} {self.ttl_seconds}s {len(self.keys)} keys)"
-
-
 class Listener(Protocol):
-    """Decides when leases expire."""
+    """Keeps the deadlines of leases."""
 
     def granted(self, lease: Lease) -> None: ...
     def checkpointed(self, lease: Lease) -> None: ...
@@ -51,19 +38,25 @@ class Lessor:
     """All leases of a member.
 
     ttl_seconds_min: the TTL of a lease that asked for less; no lease may expire faster than a leader can be replaced.
+    counts: of the member.
     """
 
-    __slots__ = ("_backend", "_leased", "_leases", "_ttl_seconds_min", "listener")
+    __slots__ = ("_backend", "_counts", "_leased", "_leases", "_listener", "_ttl_seconds_min")
 
-    def __init__(self, backend: Backend, *, ttl_seconds_min: int) -> None:
+    def __init__(self, backend: Backend, *, ttl_seconds_min: int, counts: LeaseCounts | None = None) -> None:
         self._backend = backend
         self._ttl_seconds_min = ttl_seconds_min
         self._leases: dict[int, Lease] = {}
         self._leased: dict[bytes, int] = {}
-        self.listener: Listener | None = None
+        self._listener: Listener | None = None
+        self._counts = LeaseCounts() if counts is None else counts
         for stored_key, stored in backend.scan(Bucket.LEASE):
             lease = _decode(stored_key, stored, ttl_seconds_min)
             self._leases[lease.id] = lease
+
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of each lease that is granted, checkpointed or revoked."""
+        self._listener = listener
 
     # Entries of the log.
 
@@ -81,8 +74,9 @@ class Lessor:
         lease = Lease(lease_id, max(ttl_seconds, self._ttl_seconds_min))
         self._leases[lease_id] = lease
         self._persist(lease)
-        if self.listener is not None:
-            self.listener.granted(lease)
+        self._counts.grant(lease.ttl_seconds)
+        if self._listener is not None:
+            self._listener.granted(lease)
         return lease
 
     def keys_of(self, lease_id: int) -> set[bytes]:
@@ -99,22 +93,25 @@ class Lessor:
             raise LEASE_NOT_FOUND
         require(not lease.keys, "a revoked lease still holds keys", lease)
         del self._leases[lease_id]
+        lease.is_gone = True
         self._backend.delete(Bucket.LEASE, bucket_key(lease_id))
-        if self.listener is not None:
-            self.listener.revoked(lease)
+        self._counts.revoked += 1
+        if self._listener is not None:
+            self._listener.revoked(lease)
 
-    def checkpoint(self, lease_id: int, remaining_seconds: int) -> None:
+    def checkpoint(self, lease_id: int, remaining_seconds: int, *, persist: bool = True) -> None:
         """Record the remaining TTL, so that a new leader does not start with the full one; 0 or less clears the record.
 
-        A lease that does not exist any more is ignored.
+        persist: keep the record over a restart. A lease that does not exist any more is ignored.
         """
         lease = self._leases.get(lease_id)
         if lease is None:
             return
         lease.remaining_seconds = max(0, remaining_seconds)
-        self._persist(lease)
-        if self.listener is not None:
-            self.listener.checkpointed(lease)
+        if persist:
+            self._persist(lease)
+        if self._listener is not None:
+            self._listener.checkpointed(lease)
 
     # Keys, for the store (mvcc.Leases).
 

@@ -144,7 +144,7 @@ class PeerClient:
         raise NoAnswer("learner not promoted: " + _join(failures))
 
     async def renew_lease(self, urls: Sequence[str], id: int) -> rpc_pb2.LeaseKeepAliveResponse:
-        """POST /leases, to the leader. Raises LEASE_NOT_FOUND, TIMEOUT, NotPrimaryLessor, NoAnswer."""
+        """POST /leases, to the leader. Raises LEASE_NOT_FOUND, TIMEOUT_WAIT_APPLIED, NotPrimaryLessor, NoAnswer."""
         body = rpc_pb2.LeaseKeepAliveRequest(ID=id).SerializeToString()
         answer = await self._lease(urls, "/leases", body)
         try:
@@ -176,7 +176,7 @@ class PeerClient:
             if answer.status == 404 and "lease not found" in answer.text:
                 raise errors.LEASE_NOT_FOUND
             if answer.status == 408:
-                raise errors.TIMEOUT
+                raise errors.TIMEOUT_WAIT_APPLIED
             if "not a primary lessor" in answer.text:
                 raise NotPrimaryLessor
             failures.append(f"{url}: status {answer.status} {answer.text[:200]}")

@@ -3,8 +3,8 @@
     GET  /members                   the members known to this one
     POST /members/promote/<id>      make a learner a voter (forwarded to the leader)
     GET  /members/hashkv            {"revision":N} -> the hash of the store at N
-    POST /leases                    LeaseKeepAliveRequest, forwarded to the leader
-    POST /leases/internal           LeaseInternalRequest, forwarded to the leader
+    POST /leases                    LeaseKeepAliveRequest, answered by the leader
+    POST /leases/internal           LeaseInternalRequest, answered by the leader
     GET  /version                   etcdserver, etcdcluster, storage
     GET  /downgrade/enabled         true or false
 
@@ -23,8 +23,9 @@ from google.protobuf.message import DecodeError
 from tercet import errors
 from tercet.errors import StatusError
 from tercet.http1.messages import TextHeaders
-from tercet.http1.server import BodyError, Request, Response, json_response, text_response
+from tercet.http1.server import BodyError, BodyTooLarge, Request, Response, json_response, text_response
 from tercet.proto import internal_pb2, rpc_pb2
+from tercet.proto.wire import paste_field
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ MemberJson = dict[str, Any]
 
 _BODY_BYTES_MAX: Final = 64 << 10
 _PROMOTE: Final = "/members/promote/"
+_LEASES: Final = ("/leases", "/leases/internal")
 _ID_MAX: Final = (1 << 64) - 1
 _PROTOBUF: Final = ("Content-Type", "application/protobuf")
 
@@ -60,8 +62,8 @@ class MemberApi(Protocol):
     async def renew_lease(self, id: int) -> rpc_pb2.LeaseKeepAliveResponse:
         """Raises NotPrimaryLessor too."""
 
-    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> rpc_pb2.LeaseTimeToLiveResponse:
-        """Raises NotPrimaryLessor too."""
+    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> bytes:
+        """An encoded LeaseTimeToLiveResponse. Raises NotPrimaryLessor too."""
 
 
 class MemberEndpoints:
@@ -94,6 +96,10 @@ class MemberEndpoints:
             return text_response(405, "Method Not Allowed", [("Allow", method)])
         try:
             return await route(request)
+        except BodyTooLarge as error:
+            if request.path in _LEASES:
+                return text_response(413, "request body too large")
+            return text_response(400, f"error reading body: {error}")
         except BodyError as error:
             return text_response(400, f"error reading body: {error}")
 
@@ -158,8 +164,7 @@ class MemberEndpoints:
             return text_response(500, "not a primary lessor")
         except StatusError as error:
             return _lease_error(error, other=500)
-        wrapped = internal_pb2.LeaseInternalResponse(LeaseTimeToLiveResponse=answer)
-        return Response(200, wrapped.SerializeToString(), [_PROTOBUF])
+        return Response(200, paste_field(1, answer), [_PROTOBUF])  # a LeaseInternalResponse
 
     async def _version(self, request: Request) -> Response:
         return json_response(_compact(self._api.versions()))
@@ -199,6 +204,6 @@ def _compact(value: object) -> bytes:
 def _lease_error(error: StatusError, *, other: int) -> Response:
     if error.message == errors.LEASE_NOT_FOUND.message:
         return text_response(404, "lease not found")
-    if error.message == errors.TIMEOUT.message:
+    if error is errors.TIMEOUT_WAIT_APPLIED:
         return text_response(408, "waiting for node to catch up its applied index has timed out")
     return text_response(other, error.message)

@@ -73,6 +73,19 @@ class Proposals:
         self._queue.append(data)
         return len(self._queue)
 
+    def propose_locally(self, raft: Raft, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> bool:
+        """Append a request to this leader's own log at once. A queued one could be forwarded to a later leader, for which it
+        was not meant. False: this member does not lead, or leadership is being transferred; `then` is never called.
+        """
+        data = encode_request(field, body, self._ids)
+        if not raft.is_leader or not raft.propose([data]):
+            return False
+        now = self._clock()
+        waiter = Waiter(AppliedRequest(field, message), then, now, now + self._timeout_seconds)
+        waiter.is_proposed = True
+        self.waiting[data] = waiter
+        return True
+
     def wait_for(self, data: bytes, then: Callable[[Outcome], None]) -> None:
         """Wait for the configuration change that the entry `data` holds; it is proposed already."""
         now = self._clock()

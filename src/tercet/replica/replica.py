@@ -29,6 +29,7 @@ from tercet.raft.types import NO_MEMBER, ConfChange, Message, MessageType, Snaps
 from tercet.replica.alarm_proposals import AlarmProposals
 from tercet.replica.apply import APPLY_WORK, BATCH_ENTRIES, Applier, ApplyTimer
 from tercet.replica.host import ReplicaHost, Transport
+from tercet.replica.lease_keeper import LeaseKeeper
 from tercet.replica.log_compaction import LogCompaction
 from tercet.replica.membership import hex_id
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
@@ -58,6 +59,10 @@ class Options:
     catch_up_entries: int = 5_000
     catch_up_bytes: int = 256 << 20  # bounds the entries kept in memory, and those between two log compactions
     quota_bytes: int = 0
+    heartbeat_seconds: float = 0.1
+    lease_checkpoint_seconds: float = 0.0  # 0: leases are not checkpointed
+    fast_lease_renewal: bool = True
+    prioritize_revokes: bool = False  # accept LeaseRevoke at twice the apply lag of other requests
     apply_work: int = APPLY_WORK  # in one turn, in units of mvcc/work.py
 
 
@@ -102,6 +107,18 @@ class Replica(ReplicaStatus):
         self._unsent_commit = 0  # the commit that the scheduled broadcast is for; a later one gets its own
         self._known_leader = int(NO_MEMBER)
         self._elected_at = self._lost_at = 0.0
+        self.leases = LeaseKeeper(
+            raft,
+            state_machine,
+            proposals,
+            self.read,
+            self._schedule_flush,
+            clock=clock,
+            heartbeat_seconds=options.heartbeat_seconds,
+            extend_seconds=options.election_timeout_seconds,
+            checkpoint_seconds=options.lease_checkpoint_seconds,
+            is_fast=options.fast_lease_renewal,
+        )
         self.compaction = StoreCompaction(state_machine, applier, host)
         self._log_compaction = LogCompaction(
             raft,
@@ -125,7 +142,10 @@ class Replica(ReplicaStatus):
         """
         if self.is_stopped:
             raise errors.STOPPED
-        if self.raft.commit_index - self.raft.applied_index > PENDING_APPLY_MAX:
+        lag = self.raft.commit_index - self.raft.applied_index
+        if lag > PENDING_APPLY_MAX and not (
+            field == "lease_revoke" and self._options.prioritize_revokes and lag <= 2 * PENDING_APPLY_MAX
+        ):
             raise errors.TOO_MANY_REQUESTS
         if self._proposals.add(field, body, message, then) >= BATCH_ENTRIES and not self._is_flushing:
             self._host.flush_now()
@@ -185,6 +205,7 @@ class Replica(ReplicaStatus):
         self.raft.tick()
         self._reads.tick(self.raft)
         self.alarm_proposals.tick()
+        self.leases.tick()
         self._snapshots.close_stale()
         self._proposals.expire(
             leader_elected_at=self._elected_at,
@@ -215,6 +236,7 @@ class Replica(ReplicaStatus):
         self.is_stopped = True
         self._proposals.fail_all(error)
         self._reads.fail_all(error)
+        self.leases.stop(error)
         self.compaction.stop()
         self._snapshots.close()
 
@@ -318,6 +340,7 @@ class Replica(ReplicaStatus):
         if index > self.raft.applied_index:
             self.raft.applied_to(index)
             self._reads.applied(index)
+            self.leases.applied(index, applier.term)
             self._log_compaction.applied(index, applier.term)
         if not self._is_flushing and self._node.has_ready() and not self._flush_is_scheduled:
             self._schedule_flush()
@@ -365,6 +388,7 @@ class Replica(ReplicaStatus):
         else:
             self._lost_at = now
         self._known_leader = leader_id
+        self.leases.check_leadership()
         for listener in self.leader_listeners:
             listener(leader_id)
 

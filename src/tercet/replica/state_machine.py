@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from tercet import errors
 from tercet.errors import StorageFailure
-from tercet.lease import Lessor
+from tercet.lease import LeaseCounts, Lessor, Listener
 from tercet.mvcc import Apply, Counts, Event, Loaded, Store, whole_answer, whole_apply
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
@@ -109,14 +109,18 @@ def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
 class StateMachine:
     """The replicated state of one member, on a backend that holds everything up to `backend.applied_index`."""
 
-    def __init__(self, backend: Backend, *, max_learners: int = 1, lease_seconds_min: int = 2) -> None:
+    def __init__(
+        self, backend: Backend, *, max_learners: int = 1, lease_seconds_min: int = 2, persist_checkpoints: bool = False
+    ) -> None:
         """lease_seconds_min: the shortest lease that is granted. It and max_learners must be the same on all members.
+        persist_checkpoints: keep checkpoints of leases over a restart, also below cluster version 3.6.
 
         Raises UnsupportedState if this version cannot serve the store.
         """
         self.backend = backend
         self._lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
+        self._persist_checkpoints = persist_checkpoints
         self.compaction_listeners: list[
             Callable[[int, int], None]
         ] = []  # called with a compaction's revision and the last one's
@@ -126,6 +130,8 @@ class StateMachine:
         self._event_listener: Callable[[Sequence[Event]], None] | None = None
         check_supported(backend)
         self.counts = Counts()  # of the member, not of the state: they continue over an installed snapshot
+        self.lease_counts = LeaseCounts()
+        self._lease_listener: Listener | None = None
         self.load()
 
     def listen(self, listener: Callable[[Sequence[Event]], None]) -> None:
@@ -135,12 +141,19 @@ class StateMachine:
         self._event_listener = listener
         self.store.listen(listener)
 
+    def listen_to_leases(self, listener: Listener) -> None:
+        """As `listen`, for the leases."""
+        self._lease_listener = listener
+        self.lessor.listen(listener)
+
     def load(self, loaded: Loaded | None = None) -> None:
         """Build everything kept in memory from the backend: at start, and after a snapshot has replaced it.
 
         loaded: the store's part, if it was read beforehand.
         """
-        self.lessor = Lessor(self.backend, ttl_seconds_min=self._lease_seconds_min)
+        self.lessor = Lessor(self.backend, ttl_seconds_min=self._lease_seconds_min, counts=self.lease_counts)
+        if self._lease_listener is not None:
+            self.lessor.listen(self._lease_listener)
         self.store = Store(self.backend, leases=self.lessor, loaded=loaded, counts=self.counts)
         if self._event_listener is not None:
             self.store.listen(self._event_listener)
@@ -254,8 +267,9 @@ class StateMachine:
 
     def _lease_checkpoint(self, request: AppliedRequest) -> bytes:
         checkpoints: rpc_pb2.LeaseCheckpointRequest = request.message
+        persist = self._persist_checkpoints or storage_version.persists_checkpoints(self.membership.cluster_version)
         for checkpoint in checkpoints.checkpoints:
-            self.lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL)
+            self.lessor.checkpoint(checkpoint.ID, checkpoint.remaining_TTL, persist=persist)
         return b""
 
     def _alarm(self, request: AppliedRequest) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from tercet.lease import LeaseCounts, Lessor
 from tercet.mvcc import Counts, Store
 from tercet.raft import Progress, Raft
 from tercet.replica.alarms import Alarms
@@ -158,8 +159,13 @@ class ReplicaStatus:
         return self.state_machine.membership
 
     @property
-    def has_leases(self) -> bool:
-        return len(self.state_machine.lessor) > 0
+    def lessor(self) -> Lessor:
+        return self.state_machine.lessor
+
+    @property
+    def lease_counts(self) -> LeaseCounts:
+        """What this member has done with leases since its start."""
+        return self.state_machine.lease_counts
 
     @property
     def alarms(self) -> Alarms:

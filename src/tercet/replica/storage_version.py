@@ -42,3 +42,9 @@ def follow(backend: Backend, version: str | None) -> None:
         backend.put(Bucket.META, _KEY, text)
     elif (major, minor) == _WITHOUT and stored is not None:
         backend.delete(Bucket.META, _KEY)
+
+
+def persists_checkpoints(cluster_version: str | None) -> bool:
+    """Whether members of a cluster of this version keep the checkpoints of leases over a restart; 3.5 does not by default."""
+    match = _VERSION.match(cluster_version or "")
+    return match is not None and (int(match[1]), int(match[2])) >= _FIRST

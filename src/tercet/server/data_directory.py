@@ -126,7 +126,12 @@ def open_member(
         recovered = write_bootstrap_entries(wal, _founding_members(config, metadata.NodeID))
         storage_version.follow(backend, ETCD_VERSION)
     try:
-        state_machine = StateMachine(backend, max_learners=config.max_learners, lease_seconds_min=lease_seconds_min(config))
+        state_machine = StateMachine(
+            backend,
+            max_learners=config.max_learners,
+            lease_seconds_min=lease_seconds_min(config),
+            persist_checkpoints=config.feature_gates["LeaseCheckpointPersist"],
+        )
     except CorruptRecord as record:
         own = hex_id(metadata.NodeID)
         raise StorageFailure(

@@ -35,7 +35,7 @@ from tercet.server.connections import PeerConnections
 from tercet.server.corruption_check import CorruptionChecker, check_while_leader
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
-from tercet.server.lease_handover import hand_over_leases
+from tercet.server.lease_forwarding import LeaseForwarding
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
 from tercet.server.metrics.event_loop import EventLoopMonitor
@@ -53,6 +53,7 @@ from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
+from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.scheduler import Scheduler
 from tercet.storage.directory_lock import DirectoryLock
@@ -62,6 +63,7 @@ from tercet.version import ETCD_VERSION
 logger = logging.getLogger(__name__)
 
 _TRANSFER_SECONDS_MAX = 5.0
+_LEASE_CHECKPOINT_SECONDS = 300.0
 
 
 class MemberServer:
@@ -121,15 +123,22 @@ class MemberServer:
         maintenance = MaintenanceService(
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
-        api = PeerApi(member.replica, headers, cluster, maintenance)
+        scheduler = Scheduler(asyncio.get_running_loop())
+        self._closing.callback(scheduler.close)
+        leases = LeaseService(
+            member.replica,
+            headers,
+            scheduler,
+            LeaseForwarding(client),
+            timeout_seconds=config.request_timeout_seconds,
+        )
+        api = PeerApi(member.replica, headers, cluster, maintenance, leases)
         checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
         if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:
             await checker.initial_check()
         await self._connect(opened, member, bootstrap, api, paths, peer_listeners)
         self._begin_tasks(member, client, checker)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
-        scheduler = Scheduler(asyncio.get_running_loop())
-        self._closing.callback(scheduler.close)
         _watch_work(monitor, member.replica, scheduler)
         kv = KvService(
             member.replica,
@@ -139,7 +148,7 @@ class MemberServer:
             request_bytes_max=config.max_request_bytes,
         )
         handlers: dict[str, Handler] = {}
-        for service in (kv, cluster, maintenance, HealthService()):
+        for service in (kv, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
@@ -189,6 +198,7 @@ class MemberServer:
             opened.wal, asyncio.get_running_loop(), on_failure=self._fail, observe_sync=metrics.fsync_seconds.observe
         )
         self._closing.callback(log_store.close)
+        gates = config.feature_gates
         options = Options(
             request_timeout_seconds=config.request_timeout_seconds,
             election_timeout_seconds=config.election_timeout / 1000,
@@ -196,6 +206,10 @@ class MemberServer:
             snapshot_entries=config.snapshot_count,
             catch_up_entries=config.snapshot_catchup_entries,
             quota_bytes=config.quota_backend_bytes,
+            heartbeat_seconds=config.heartbeat_interval / 1000,
+            lease_checkpoint_seconds=_LEASE_CHECKPOINT_SECONDS if gates["LeaseCheckpoint"] else 0.0,
+            fast_lease_renewal=gates["FastLeaseKeepAlive"],
+            prioritize_revokes=gates["PriorityRequest"],
         )
         member = ReplicaDriver(
             opened.raft,
@@ -271,18 +285,14 @@ class MemberServer:
             member.replica.campaign()  # a single member needs no election timeout
 
     def _begin_tasks(self, member: ReplicaDriver, client: PeerClient, checker: CorruptionChecker) -> None:
-        async def versions_of(other: Member) -> dict[str, str] | None:
-            return (await client.versions_of({other.id: other.peer_urls}))[other.id]
-
         async def fetch(other: Member) -> str | None:
-            versions = await versions_of(other)
+            versions = (await client.versions_of({other.id: other.peer_urls}))[other.id]
             return versions.get("etcdserver") if versions else None
 
         config, loop = self._config, asyncio.get_running_loop()
         tasks = [
             monitor_cluster_version(member.replica, fetch),
             stop_below_cluster_version(member.replica, member.fail),
-            hand_over_leases(member.replica, versions_of),
         ]
         if seconds := config.downgrade_check_time_seconds:
             tasks.append(monitor_downgrade(member.replica, fetch, seconds))

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from tercet import __version__
 from tercet.errors import NO_LEADER
 from tercet.peer import NotPrimaryLessor
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
-from tercet.server.lease_handover import TERCET_KEY
 from tercet.services.awaitables import read_index
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
+from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService
 from tercet.version import ETCD_VERSION
+
+_EMPTY_HEADER: Final = b"\x0a\x00"  # as etcd sends it
 
 
 class PeerApi:
     """Implements `peer.MemberApi` with the services for clients."""
 
-    def __init__(self, replica: Replica, headers: Headers, cluster: ClusterService, maintenance: MaintenanceService) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        headers: Headers,
+        cluster: ClusterService,
+        maintenance: MaintenanceService,
+        leases: LeaseService,
+    ) -> None:
         self._replica = replica
         self._headers = headers
         self._cluster = cluster
         self._maintenance = maintenance
+        self._leases = leases
 
     def members(self) -> Sequence[dict[str, Any]]:
         return self._replica.membership.to_json()
 
     def versions(self) -> dict[str, str]:
-        return versions(self._replica) | {TERCET_KEY: __version__}
+        return versions(self._replica)
 
     async def downgrade_enabled(self) -> bool:
         await read_index(self._replica)
@@ -49,10 +58,16 @@ class PeerApi:
         return response
 
     async def renew_lease(self, id: int) -> rpc_pb2.LeaseKeepAliveResponse:
-        raise NotPrimaryLessor
+        ttl = await self._leases.renew_here(id)
+        if ttl is None:
+            raise NotPrimaryLessor
+        return rpc_pb2.LeaseKeepAliveResponse(ID=id, TTL=ttl)
 
-    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> rpc_pb2.LeaseTimeToLiveResponse:
-        raise NotPrimaryLessor
+    async def lease_time_to_live(self, request: rpc_pb2.LeaseTimeToLiveRequest) -> bytes:
+        found = await self._leases.time_to_live_here(request)
+        if found is None:
+            raise NotPrimaryLessor
+        return _EMPTY_HEADER + found
 
 
 def versions(replica: Replica) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tercet.config.server_config import ServerConfig
 from tercet.http.health import Health
+from tercet.lease import LeaseCounts
 from tercet.mvcc import Counts
 from tercet.peer import PeerStatus
 from tercet.proto import rpc_pb2
@@ -57,6 +58,7 @@ class MemberMetrics:
         metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.store.compact_revision)
         metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.store.index.current))
         self._watch_operations(replica.counts)
+        self._watch_leases(replica.lease_counts)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
         self._watch_peers(member)
@@ -69,6 +71,14 @@ class MemberMetrics:
         read("etcd_debugging_mvcc_range_total", lambda: counts.ranges)
         read("etcd_mvcc_txn_total", lambda: counts.txns)
         read("etcd_debugging_mvcc_total_put_size_in_bytes", lambda: counts.put_bytes)
+
+    def _watch_leases(self, counts: LeaseCounts) -> None:
+        read = self.metrics.read
+        read("etcd_debugging_lease_granted_total", lambda: counts.granted)
+        read("etcd_debugging_lease_revoked_total", lambda: counts.revoked)
+        read("etcd_debugging_lease_renewed_total", lambda: counts.renewed)
+        read("etcd_debugging_server_lease_expired_total", lambda: counts.expired)
+        self.metrics.read_buckets("etcd_debugging_lease_ttl_total", lambda: [((), counts.ttl_counts, counts.ttl_sum)])
 
     def _watch_peers(self, member: ReplicaDriver) -> None:
         own = hex_id(member.replica.member_id)

@@ -1,0 +1,95 @@
+"""Responses about leases that grow with the number of leases or keys, made in slices."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tercet.lease import Lease
+from tercet.mvcc import Answer, Budget
+from tercet.mvcc.sorted_runs import SortedRuns
+from tercet.mvcc.work import BYTES_SHIFT, VISIT
+from tercet.proto.wire import paste_field, varint
+from tercet.replica.lease_keeper import LeaseKeeper
+
+_CHUNK: Final = 256
+_SIGN: Final = 1 << 63
+
+
+def time_to_live_body(lease_id: int, ttl_seconds: int, granted_seconds: int) -> bytes:
+    """A LeaseTimeToLiveResponse without header and keys."""
+    fields = ((b"\x10", lease_id), (b"\x18", ttl_seconds), (b"\x20", granted_seconds))
+    return b"".join([tag + varint(value) for tag, value in fields if value])
+
+
+class LeaseKeys(Answer):
+    """A LeaseTimeToLiveResponse with the keys that the lease has now, in no order."""
+
+    __slots__ = ("_keys", "_size")
+
+    def __init__(self, body: bytes, keys: set[bytes]) -> None:
+        self.parts = [body]
+        self._keys = list(keys)  # the lease may gain and lose keys between two slices
+        self._size = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        keys = self._keys
+        while keys:
+            if budget.left <= 0:
+                return True
+            part = b"".join([paste_field(5, key) for key in keys[-_CHUNK:]])
+            del keys[-_CHUNK:]
+            self.parts.append(part)
+            self._size += len(part)
+            budget.left -= _CHUNK * VISIT + (len(part) >> BYTES_SHIFT)
+        return False
+
+
+class LeaseIds(Answer):
+    """A LeaseLeasesResponse: the ids of all leases. On the leader the soonest to expire comes first."""
+
+    __slots__ = ("_ids", "_keeper", "_leases", "_left")
+
+    def __init__(self, leases: list[Lease], keeper: LeaseKeeper) -> None:
+        self.parts = []
+        self._leases = leases
+        self._keeper = keeper
+        self._ids = SortedRuns()
+        self._left = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._ids.size_bytes
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        while self._leases:
+            if budget.left <= 0:
+                return True
+            self._gather(self._leases[-_CHUNK:])
+            del self._leases[-_CHUNK:]
+            budget.left -= _CHUNK * VISIT
+        while self._left:
+            if budget.left <= 0:
+                return True
+            count = min(_CHUNK, self._left)
+            self.parts.append(b"".join([self._next() for _ in range(count)]))
+            self._left -= count
+            budget.left -= _CHUNK * VISIT
+        return False
+
+    def _gather(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            if not lease.is_gone:
+                remaining = self._keeper.remaining_seconds(lease)
+                milliseconds = 0 if remaining is None else int(remaining * 1000)
+                self._ids.add(milliseconds.to_bytes(8, "big") + (lease.id + _SIGN).to_bytes(8, "big"))
+                self._left += 1
+
+    def _next(self) -> bytes:
+        lease_id = int.from_bytes(self._ids.next()[8:], "big") - _SIGN
+        return paste_field(2, b"\x08" + varint(lease_id))
