@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tercet.errors import Code
 from tercet.proto import health_pb2, rpc_pb2
 from tercet.rpc import RpcError
+from tests.replica.lone_member import SELF
 from tests.services.harness import run, served
 
 
@@ -87,5 +90,16 @@ def test_health_is_serving_for_the_empty_service_name_only() -> None:
                     shown = await watch.receive()
                     assert shown is not None
                     assert statuses.FromString(shown).status == expected
+
+    run(test())
+
+
+def test_of_two_changes_at_once_the_second_waits_for_the_first() -> None:
+    async def test() -> None:
+        async with served() as member:
+            updates = [rpc_pb2.MemberUpdateRequest(ID=SELF, peerURLs=[f"http://localhost:{port}"]) for port in (1, 2)]
+            before = member.raft.log.last_index
+            await asyncio.gather(*(member.call("Cluster/MemberUpdate", one, rpc_pb2.MemberUpdateResponse) for one in updates))
+            assert member.raft.log.last_index == before + 2
 
     run(test())

@@ -152,18 +152,20 @@ class Replica(ReplicaStatus):
         elif not self._flush_is_scheduled:
             self._schedule_flush()
 
-    def propose_conf_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> None:
+    def propose_conf_change(self, change: ConfChange, then: Callable[[Outcome], None]) -> bool:
         """Propose a configuration change; `then` is called with b"", or the error, when its entry is applied.
 
         `change.id` must be a fresh `next_request_id`: it distinguishes two proposals of the same change.
-        Raises Unavailable (stopped, no leader, or another change is pending); then `then` is never called.
+        False: no leader is known, it is transferring its leadership, or another change is pending; `then` is never called.
+        Raises STOPPED.
         """
         if self.is_stopped:
             raise errors.STOPPED
         if not self.raft.propose_conf_change(change):
-            raise errors.NO_LEADER
+            return False
         self._proposals.wait_for(encode_conf_change(change), then)
         self._schedule_flush()
+        return True
 
     def next_request_id(self) -> int:
         """An id that no other request in this cluster has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tercet import errors
-from tercet.peer import PeerClient
+from tercet.peer import NoAnswer, PeerClient
 from tercet.replica.replica import Replica
 from tercet.server.replica_driver import ReplicaDriver
 
@@ -30,4 +30,7 @@ class PeerConnections:
         leader = self._replica.membership.members.get(self._replica.leader_id)
         if leader is None:
             raise errors.NO_LEADER
-        return await self._client.promote(leader.peer_urls, member_id)
+        try:
+            return await self._client.promote(leader.peer_urls, member_id)
+        except NoAnswer as error:
+            raise errors.NO_LEADER from error

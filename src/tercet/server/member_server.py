@@ -86,6 +86,8 @@ class MemberServer:
     async def start(self) -> None:
         """Raises ConfigError or StorageFailure if the member cannot start."""
         config = self._config
+        if config.unsafe_no_fsync:
+            logger.warning("--unsafe-no-fsync: nothing is synced to disk; a power failure loses acknowledged writes")
         paths = Paths.of(config)
         paths.create()
         await self._lock(paths)
@@ -119,7 +121,13 @@ class MemberServer:
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
         )
         headers = Headers(member.replica, cluster_id=opened.cluster_id, member_id=opened.member_id)
-        cluster = ClusterService(member.replica, headers, PeerConnections(member, client), strict=config.strict_reconfig_check)
+        cluster = ClusterService(
+            member.replica,
+            headers,
+            PeerConnections(member, client),
+            strict=config.strict_reconfig_check,
+            timeout_seconds=config.request_timeout_seconds,
+        )
         maintenance = MaintenanceService(
             member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )

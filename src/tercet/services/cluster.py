@@ -23,6 +23,7 @@ from tercet.services.awaitables import read_index, settle
 from tercet.services.headers import Headers
 
 CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
+_RETRY_SECONDS: Final = 0.05
 
 
 class Connections(Protocol):
@@ -33,15 +34,22 @@ class Connections(Protocol):
         ...
 
     async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
-        """Ask the leader to promote a learner. Returns the members' JSON; raises StatusError."""
+        """Ask the leader to promote a learner. Returns the members' JSON.
+
+        Raises RequestError, or Unavailable if there is no leader or it does not answer.
+        """
         ...
 
 
 class ClusterService:
     """etcdserverpb.Cluster on one member."""
 
-    def __init__(self, replica: Replica, headers: Headers, connections: Connections, *, strict: bool) -> None:
+    def __init__(
+        self, replica: Replica, headers: Headers, connections: Connections, *, strict: bool, timeout_seconds: float = 7.0
+    ) -> None:
+        """strict: --strict-reconfig-check. timeout_seconds: of a change, from its request to its apply on this member."""
         self._replica = replica
+        self._timeout_seconds = timeout_seconds
         self._headers = headers
         self._connections = connections
         self._strict = strict
@@ -89,21 +97,34 @@ class ClusterService:
 
     async def member_promote(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberPromoteRequest.FromString, body)
-        if self._replica.is_leader:
-            await self.promote_here(request.ID)
-            members = self._members()
-        else:
-            raw = await self._connections.forward_promote(request.ID)
-            members = [to_wire(Member.from_json(one)) for one in raw]
+        members = await self._promote(request.ID)
         return self._header() + rpc_pb2.MemberPromoteResponse(members=members).SerializeToString()
 
+    async def _promote(self, member_id: int) -> list[rpc_pb2.Member]:
+        """Promote here or at the leader; wait for a leader that answers until the request's timeout. Raises StatusError."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._timeout_seconds
+        while loop.time() < give_up_at:
+            if self._replica.is_leader:
+                await self.promote_here(member_id)
+                return self._members()
+            try:
+                raw = await self._connections.forward_promote(member_id)
+            except errors.Unavailable as error:
+                errors.strip_traceback(error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return [to_wire(Member.from_json(one)) for one in raw]
+        raise errors.TIMEOUT
+
     async def promote_here(self, member_id: int) -> None:
-        """Promote a learner. On the leader only: it knows how far the learner has caught up. Raises RequestError."""
+        """Promote a learner. On the leader only: it knows how far the learner has caught up. Raises StatusError.
+
+        As in etcd, that it is a learner at all is checked last, when the change is applied.
+        """
         member = self._replica.membership.members.get(member_id)
         if member is None:
             raise errors.MEMBER_NOT_FOUND
-        if not member.is_learner:
-            raise errors.LEARNER_ONLY
         if not self._replica.is_learner_ready(member_id):
             raise errors.LEARNER_NOT_READY
         if self._strict:
@@ -113,10 +134,19 @@ class ClusterService:
         await self._change(ConfChangeType.ADD_NODE, member_id, change_context(member, is_promote=True))
 
     async def _change(self, kind: ConfChangeType, member_id: int, context: bytes) -> None:
-        """Propose a change and wait until this member has applied it."""
+        """Propose a change and wait until this member has applied it.
+
+        It is not accepted without a leader, during a leadership transfer, and while another change is pending: try again until
+        the request's timeout. Raises StatusError.
+        """
         change = ConfChange(kind, node_id=member_id, id=self._replica.next_request_id(), context=context)
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._replica.propose_conf_change(change, settle(future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes] = loop.create_future()
+        give_up_at = loop.time() + self._timeout_seconds
+        while not self._replica.propose_conf_change(change, settle(future)):
+            if loop.time() > give_up_at:
+                raise errors.TIMEOUT
+            await asyncio.sleep(_RETRY_SECONDS)
         await future
 
     # --- protection of the quorum
@@ -133,7 +163,7 @@ class ClusterService:
     def _check_removal(self, member_id: int) -> None:
         membership = self._replica.membership
         member = membership.members.get(member_id)
-        if member is None or member.is_learner:
+        if member is not None and member.is_learner:
             return
         others = [one for one in membership.voters() if one.id != member_id]
         quorum = len(others) // 2 + 1
