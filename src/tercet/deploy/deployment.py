@@ -21,11 +21,13 @@ from tercet.deploy.facts.preflight import Finding, examine
 from tercet.deploy.members.logs import follow_logs
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
 from tercet.deploy.members.service import certificate_days, unit_state
+from tercet.deploy.plan.certificates import Renewal
 from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run import apply as applying
 from tercet.deploy.run import destroy as destroying
 from tercet.deploy.run import rolling
 from tercet.deploy.run.agreed import Confirm, MakePlan, carry_out
+from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError, Interrupted, silent
 from tercet.deploy.run.file_lock import locked
@@ -85,8 +87,27 @@ class Deployment:
         Raises HostError, ConfigError, PreflightFailed, DeployError with all failures, Interrupted.
         """
         async with self._changing(self._limit) as (hosts, members):
-            targets = {name: host for name, host in hosts.items() if not self._limit or name in self._limit}
+            targets = self._targets(hosts)
             return await applying.apply(self.cluster, targets, members, confirm, self._on_event, locked=tuple(hosts.values()))
+
+    async def renew_certificates(
+        self,
+        *,
+        renewal: Renewal = "due",
+        until: Stage = "all",
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Plan:
+        """Create certificates, copy them and restart the members one at a time. Returns the plan; empty: nothing to do.
+
+        renewal: "due": those about to expire or unusable; "all"; "replaced CA": the CAs as well, without downtime.
+        until: the last stage of a CA rotation to carry out. dry_run: change nothing.
+        """
+        if renewal == "replaced CA" and self._limit:
+            raise ConfigError("a CA is rotated on all hosts, not on some")
+        async with self._changing(self._limit) as (hosts, members):
+            work = certificate_work(self.cluster, self._targets(hosts), members, self._on_event)
+            return await work.change(confirm, renewal=renewal, until=until, dry_run=dry_run, locked=tuple(hosts.values()))
 
     async def restart(self, names: Collection[str] = ()) -> None:
         """Restart these members, or all, one at a time, the leader last; each only while a majority remains without it.
@@ -181,6 +202,9 @@ class Deployment:
             raft_index=answer.raft_index,
             certificate_days=days,
         )
+
+    def _targets(self, hosts: Mapping[str, Host]) -> dict[str, Host]:
+        return {name: host for name, host in hosts.items() if not self._limit or name in self._limit}
 
     def _require_known(self, names: Collection[str]) -> None:
         known = [spec.name for spec in self.cluster.hosts]

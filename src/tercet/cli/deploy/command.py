@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,17 +15,19 @@ import click
 
 from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy import view
+from tercet.cli.deploy.agreement import change, require_terminal, say_notes, show
+from tercet.cli.deploy.certs import certs
 from tercet.cli.deploy.hosts import env, known_host, logs, ssh
 from tercet.cli.deploy.init import init
 from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
-from tercet.cli.deploy.prompts import confirmed, has_terminal
+from tercet.cli.deploy.prompts import confirmed
 
 if TYPE_CHECKING:
     from tercet.deploy.cluster.cluster import Cluster
     from tercet.deploy.deployment import Deployment
     from tercet.deploy.plan.plan import Plan
+    from tercet.deploy.run.agreed import Confirm
 
-_YES = ("y", "yes")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -114,7 +115,7 @@ def plan(options: Options, write_out: str, names: tuple[str, ...]) -> None:
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
     else:
-        _show(found)
+        show(found)
         if found.blockers:
             click.echo(f"{view.plan_summary(found)}. `tercet deploy apply` would stop at these errors:")
             for blocker in found.blockers:
@@ -134,30 +135,13 @@ Running members are restarted one at a time, the leader last, each only while a 
 @shared_options()
 def apply(options: Options, yes: bool, names: tuple[str, ...]) -> None:
     """Change the hosts to match the cluster file."""
-    _require_terminal(yes)
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
     _limit_to(options, cluster, names)
-    began = time.monotonic()
-    seconds_waited = 0.0
 
-    async def confirm(found: Plan) -> bool:
-        nonlocal seconds_waited
-        if yes:
-            click.echo(f"{view.plan_summary(found)}:")
-            _say_notes(found.notes)
-            return True
-        _show(found)
-        asked = time.monotonic()
-        agreed = await confirmed(f"{view.plan_summary(found)}. Proceed? [y/N] ", _YES)
-        seconds_waited = time.monotonic() - asked
-        return agreed
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await (deployment.plan() if dry_run else deployment.apply(confirm))
 
-    done = run_with_progress(options, cluster, lambda deployment: deployment.apply(confirm))
-    if done.is_empty:
-        _show(done)
-    else:
-        took = time.monotonic() - began - seconds_waited
-        click.secho(f"Applied: {view.plan_summary(done)} in {took:.1f} s.", fg="green")
+    change(options, cluster, work, yes=yes, dry_run=False, done="Applied", nothing="the hosts match the cluster file")
 
 
 @command.command(short_help="Show the state of every member and its certificates.")
@@ -210,7 +194,7 @@ def restart(options: Options, names: tuple[str, ...]) -> None:
     cluster = options.cluster()
     for name in names:
         known_host(cluster, name)
-    _say_notes(pauses(cluster))
+    say_notes(pauses(cluster))
     run_with_progress(options, cluster, lambda deployment: deployment.restart(names))
     click.secho(f"Restarted {', '.join(names) or 'all members'}.", fg="green")
 
@@ -221,12 +205,12 @@ def restart(options: Options, names: tuple[str, ...]) -> None:
 @shared_options()
 def destroy(options: Options, yes: bool, keep_data: bool) -> None:
     """Stop the members and remove everything that apply has installed, including the data."""
-    _require_terminal(yes)
+    require_terminal(yes)
     cluster = options.cluster()
 
     async def confirm(found: Plan) -> bool:
         if not yes:
-            _show(found, diffs=False)
+            show(found, diffs=False)
         effect = "The data is kept." if keep_data else "All data of the cluster will be deleted."
         question = f"{effect} Type the name of the cluster ({cluster.name}) to confirm: "
         return yes or await confirmed(question, (cluster.name.lower(),))
@@ -238,6 +222,7 @@ def destroy(options: Options, yes: bool, keep_data: bool) -> None:
     click.echo("Nothing to do: the hosts have nothing of this cluster." if done.is_empty else f"Destroyed {cluster.name}.")
 
 
+command.add_command(certs)
 command.add_command(ssh)
 command.add_command(env)
 command.add_command(init)
@@ -248,22 +233,3 @@ command.commands = {name: command.commands[name] for name in ("init", *command.c
 def _exit_unless(condition: bool) -> None:
     if not condition:
         raise click.exceptions.Exit(1)
-
-
-def _show(found: Plan, *, diffs: bool = True) -> None:
-    """Print a plan and its notes."""
-    click.echo(view.plan_text(found, diffs=diffs), nl=False)
-    _say_notes(found.notes)
-    if found.is_empty:
-        click.echo("Nothing to do: the hosts match the cluster file.")
-
-
-def _say_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        click.secho(f"Warning: {note}", fg="yellow")
-
-
-def _require_terminal(yes: bool) -> None:
-    """Before any work, since there will be no answer. Raises ClickException."""
-    if not (yes or has_terminal()):
-        raise click.ClickException("no terminal to confirm on; pass --yes to proceed without confirmation")

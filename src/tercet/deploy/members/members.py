@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -116,6 +117,7 @@ class Members:
     def __init__(self, cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> None:
         self.cluster = cluster
         self._context: ssl.SSLContext | None = None
+        self._context_of: list[tuple[int, int]] = []
         self._members = {
             spec.name: Member(self, spec, host)
             for spec in cluster.hosts
@@ -134,9 +136,13 @@ class Members:
             await member.close()
 
     def context(self) -> ssl.SSLContext | None:
-        """Created on first use: before the first apply the files do not exist. Raises ConfigError."""
-        if self._context is None and self.cluster.tls.enabled:
-            self._context = client_files(self.cluster).context()
+        """Of the present files: before the first apply they do not exist, and a step may replace them. Raises ConfigError."""
+        if not self.cluster.tls.enabled:
+            return None
+        files = client_files(self.cluster)
+        versions = [_version_of(path) for path in (files.cacert, files.cert, files.key)]
+        if self._context is None or versions != self._context_of:
+            self._context, self._context_of = files.context(), versions
         return self._context
 
     def member(self, name: str) -> Member:
@@ -255,6 +261,15 @@ class Member:
             self.is_refused = text == _refused(place)
             raise StatusError(Code.UNAVAILABLE, text) from error
         return channel
+
+
+def _version_of(path: str) -> tuple[int, int]:
+    """Changes when the file is replaced."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _reason(error: BaseException, place: str, waited: float) -> str:

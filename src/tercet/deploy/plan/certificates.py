@@ -11,7 +11,8 @@ All files are kept on the operator's machine in `tls.directory` (mode 0700; keys
 With `tls.shared` or an external CA, that one CA signs everything.
 
 `inspect` only reads, so that a plan can be based on it; `ensure_certificates` creates what is missing. A CA is never replaced
-here: members that trust different CAs reject each other.
+here: members that trust different CAs reject each other. During a rotation (`ca_rotation`) ca.pem has two certificates: the CA
+that signs, then the one that it replaces, which is still trusted.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.errors import ConfigError
 from tercet.pki import days_left, explain, init_ca, issue, keys, load_ca, names
-from tercet.pki.certificate import CertificateAndKey, load_pair
+from tercet.pki.certificate import CertificateAndKey, load_pair, parse_certificates
 from tercet.pki.files import CERTIFICATE_MODE, KEY_MODE, restrict_mode, write_all
 from tercet.pki.issue import Issued, Request
 from tercet.pki.usages import CLIENT, SERVER
@@ -35,6 +38,8 @@ from tercet.pki.usages import CLIENT, SERVER
 AUTHORITY_DAYS = 3650
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 MISSING = "missing"
+Renewal: TypeAlias = Literal["due", "all", "replaced CA"]
+"""Which usable pairs are created again: those about to expire, all, or those that the present CA has not signed."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +97,24 @@ class Certificates:
         return tuple(pair for pair in self.pairs if pair.is_pending)
 
 
-def inspect(cluster: Cluster, *, now: datetime | None = None) -> Certificates:
+def inspect(cluster: Cluster, *, now: datetime | None = None, renewal: Renewal = "due") -> Certificates:
     """The existing and the pending pairs. Raises ConfigError for an unusable CA."""
     if not cluster.tls.enabled:
         return Certificates()
     now = now or datetime.now(UTC)
     ca = _ca(cluster, now)
     peer_ca = ca if _has_one_ca(cluster) else _own_ca(cluster, "peer-ca", "peer CA", now)
-    client = _inspected(_client(cluster, ca), cluster, now)
+
+    def inspected(pair: Pair) -> Pair:
+        return _inspected(pair, cluster, now, renewal)
+
+    client = inspected(_client(cluster, ca))
     if cluster.tls.shared:
-        one = _inspected(_shared(cluster, ca), cluster, now)
+        one = inspected(_shared(cluster, ca))
         servers = peers = {spec.name: one for spec in cluster.hosts}
     else:
-        servers = {spec.name: _inspected(_of_host(cluster, spec, "server", ca), cluster, now) for spec in cluster.hosts}
-        peers = {spec.name: _inspected(_of_host(cluster, spec, "peer", peer_ca), cluster, now) for spec in cluster.hosts}
+        servers = {spec.name: inspected(_of_host(cluster, spec, "server", ca)) for spec in cluster.hosts}
+        peers = {spec.name: inspected(_of_host(cluster, spec, "peer", peer_ca)) for spec in cluster.hosts}
     return Certificates(ca, peer_ca, client, servers, peers)
 
 
@@ -223,7 +232,8 @@ def _own_ca(cluster: Cluster, place: str, title: str, now: datetime) -> Pair:
     pair = Pair(title, directory / f"{place}.pem", directory / f"{place}-key.pem", request, AUTHORITY_DAYS)
     if not pair.certificate.exists() and not pair.key.exists():
         return replace(pair, pem=None, key_pem=None, reason=MISSING)
-    return _usable(pair, now)
+    usable = _usable(pair, now)
+    return replace(usable, pem=pair.certificate.read_bytes())  # during a rotation with the replaced CA
 
 
 def _usable(authority: Pair, now: datetime) -> Pair:
@@ -243,13 +253,13 @@ def _usable(authority: Pair, now: datetime) -> Pair:
     return replace(authority, pem=loaded.pem, key_pem=None, reason="")
 
 
-def _inspected(pair: Pair, cluster: Cluster, now: datetime) -> Pair:
+def _inspected(pair: Pair, cluster: Cluster, now: datetime, renewal: Renewal) -> Pair:
     """The pair with its contents, or with the reason why it must be created."""
     if not pair.certificate.exists() and not pair.key.exists():
         return replace(pair, pem=None, key_pem=None, reason=MISSING)
     try:
         found = load_pair(pair.certificate, pair.key)
-        reason = next(_reasons(pair, found, cluster, now), "")
+        reason = next(_reasons(pair, found, cluster, now), "") or _asked_for(pair, found, renewal)
         key_pem = pair.key.read_bytes()
     except (ConfigError, OSError) as error:
         return replace(pair, pem=None, key_pem=None, reason=f"the existing pair is unusable: {error}")
@@ -277,6 +287,25 @@ def _reasons(pair: Pair, found: CertificateAndKey, cluster: Cluster, now: dateti
     left = days_left(found.certificate, now=now)
     if left <= cluster.tls.renewal_days:
         yield f"the existing certificate expires in {left:.0f} days"
+
+
+def _asked_for(pair: Pair, found: CertificateAndKey, renewal: Renewal) -> str:
+    """Why a usable pair is created again; "" if it is kept."""
+    if renewal == "all":
+        return "rotation"
+    return "its CA is replaced" if renewal == "replaced CA" and not _is_signed_by_first(pair, found) else ""
+
+
+def _is_signed_by_first(pair: Pair, found: CertificateAndKey) -> bool:
+    """Whether the first CA of the signer's file, which signs, has signed it."""
+    if pair.signer is None or pair.signer.pem is None:
+        return False
+    authority = parse_certificates(pair.signer.pem, pair.signer.certificate)[0]
+    try:
+        found.certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 def _problems(pair: Pair, found: CertificateAndKey, authority: bytes, now: datetime) -> Iterator[str]:

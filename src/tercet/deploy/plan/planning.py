@@ -108,10 +108,12 @@ class _Planner:
         self.desired = desired
         self.artifact = artifact
         self.joins = joins
+        self.rotates = False
         self.reasons: list[str] = []
         self.purposes: set[Purpose] = set()
 
     def change(self, parts: Collection[Part], *, rotates: bool) -> HostChange:
+        self.rotates = rotates
         if not rotates:
             self._reject_other_cas()
         active = self.facts.unit.active
@@ -239,7 +241,8 @@ class _Planner:
 
     def _certificates(self) -> Iterator[Step]:
         for file in (*self.desired.authorities, *self.desired.files):
-            if file in self.desired.authorities and self._is_external(file) and self._fact(file.path).exists:
+            is_kept = file in self.desired.authorities and self._is_external(file) and not self.rotates
+            if is_kept and self._fact(file.path).exists:
                 continue  # the right CA: others are rejected above
             fact = self._fact(file.path)
             diff = ""

@@ -21,6 +21,7 @@ from tercet.deploy.facts.preflight import Examined, Finding, examine
 from tercet.deploy.facts.preflight_checks import Purpose
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import start
+from tercet.deploy.plan.ca_rotation import require_one_ca
 from tercet.deploy.plan.certificates import inspect
 from tercet.deploy.plan.continuity import check_continuity
 from tercet.deploy.plan.engine_version import check_version_change
@@ -126,6 +127,7 @@ async def make_draft(
     Raises DeployError with the errors of all hosts, ConfigError for changes that apply does not support.
     """
     certificates = inspect(cluster, now=now)
+    require_one_ca(certificates)
     surveys = await survey(cluster, hosts, certificates, systems, on_event)
     for seen in surveys.values():
         check_continuity(cluster, seen.desired.host, seen.facts)
