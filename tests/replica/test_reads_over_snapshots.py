@@ -12,6 +12,7 @@ from tercet.mvcc import hash_kv
 from tercet.proto import rpc_pb2
 from tercet.raft.types import Message, MessageType
 from tercet.rpc import UnaryCall
+from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.kv import KvService
 from tercet.services.maintenance import MaintenanceService
@@ -51,7 +52,9 @@ def member_behind() -> tuple[LoneMember, LoneMember]:
 def service(member: LoneMember) -> KvService:
     headers = Headers(member.replica, cluster_id=1, member_id=SELF)
     scheduler = Scheduler(asyncio.new_event_loop())
-    return KvService(member.replica, headers, scheduler, txn_ops_max=128, request_bytes_max=1 << 20)
+    return KvService(
+        member.replica, headers, scheduler, Authorization(member.replica), txn_ops_max=128, request_bytes_max=1 << 20
+    )
 
 
 def value_in(reply: bytes) -> bytes:
@@ -98,7 +101,7 @@ def test_a_hash_reports_the_compaction_of_its_view() -> None:
     state_machine = member.replica.state_machine
     at = state_machine.store.revision
     headers = Headers(member.replica, cluster_id=1, member_id=SELF)
-    maintenance = MaintenanceService(member.replica, headers, version="3.7.0", timeout_seconds=1)
+    maintenance = MaintenanceService(member.replica, headers, Authorization(member.replica), version="3.7.0", timeout_seconds=1)
     open_now = member.backend.view
 
     def open_later(then: Callable[[Any], None]) -> None:

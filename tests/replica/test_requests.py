@@ -75,16 +75,16 @@ def test_the_older_form_is_decoded_as_v2() -> None:
 
 
 @pytest.mark.parametrize("field", ["put", "txn", "lease_grant"])
-def test_the_header_is_kept_for_the_apply(field: str) -> None:
+def test_the_identity_is_kept_for_the_apply(field: str) -> None:
     raw = internal_pb2.InternalRaftRequest()
     getattr(raw, field).SetInParent()
     raw.header.ID, raw.header.username, raw.header.auth_revision = 9, "root", 4
-    header = decode_request(raw.SerializeToString()).header
-    assert (header.username, header.auth_revision) == ("root", 4)
+    identity = decode_request(raw.SerializeToString()).identity
+    assert (identity.username, identity.revision) == ("root", 4)
     raw.header.ClearField("username")
     raw.header.ClearField("auth_revision")
-    header = decode_request(raw.SerializeToString()).header
-    assert (header.username, header.auth_revision) == ("", 0)
+    identity = decode_request(raw.SerializeToString()).identity
+    assert (identity.username, identity.revision) == ("", 0)
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xfa\x01\x00", b"\x08\x01"])

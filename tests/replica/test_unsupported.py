@@ -1,4 +1,4 @@
-"""A member stops at entries and stores that this version does not support; the error says what to do."""
+"""A member stops at entries that this version does not support; the error says what to do."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from tercet.errors import StorageFailure
 from tercet.proto import internal_pb2
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.types import ConfChangeType, ConfChangeV2, Entry, EntryType
-from tercet.replica.requests import RequestIds, encode_request
-from tercet.replica.state_machine import StateMachine, prepare
-from tercet.replica.unsupported import UnsupportedState
-from tercet.storage.interfaces import Bucket
+from tercet.replica.state_machine import StateMachine
 from tercet.storage.memory_backend import MemoryBackend
-from tests.replica.lone_member import LoneMember, put_entry, snapshot_of
+from tests.replica.lone_member import LoneMember, put_entry
 
 _JOINT = encode_conf_change(ConfChangeV2(((ConfChangeType.ADD_NODE, 7), (ConfChangeType.ADD_NODE, 8))))
 UNSUPPORTED = {
-    "auth_enable": Entry(2, 5, encode_request("auth_enable", b"", RequestIds(2, 2000))),
-    "auth_user_add": Entry(2, 5, encode_request("auth_user_add", b"", RequestIds(2, 2000))),
     "neither form of request": Entry(2, 5, b"\xff"),
     "does not know": Entry(2, 5, b"\xfa\x01\x00"),
     "joint configuration change": Entry(2, 5, _JOINT, EntryType.CONF_CHANGE_V2),
@@ -42,7 +37,7 @@ def test_a_restarted_member_stops_at_the_same_entry() -> None:
     member = LoneMember()
     member.settle()
     with pytest.raises(StorageFailure):
-        member.follow([put_entry(2, 4, b"k"), UNSUPPORTED["auth_enable"]], commit=5)
+        member.follow([put_entry(2, 4, b"k"), UNSUPPORTED["does not know"]], commit=5)
 
     def restart() -> None:
         restarted = member.after_power_cut()
@@ -50,28 +45,6 @@ def test_a_restarted_member_stops_at_the_same_entry() -> None:
 
     with pytest.raises(StorageFailure, match="cannot apply log entry 5"):
         restart()
-
-
-def test_a_member_does_not_start_with_authentication_enabled() -> None:
-    backend = MemoryBackend()
-    backend.put(Bucket.AUTH, b"authEnabled", b"\x00")
-    StateMachine(backend)
-    backend.put(Bucket.AUTH, b"authEnabled", b"\x01")
-    with pytest.raises(UnsupportedState, match=r"authentication is enabled in this cluster.*etcdctl auth disable"):
-        StateMachine(backend)
-
-
-def test_a_snapshot_with_authentication_enabled_is_not_installed() -> None:
-    leader, member = LoneMember(), LoneMember()
-    for one in (leader, member):
-        one.settle()
-    leader.follow([put_entry(2, at, b"k") for at in range(4, 9)], commit=8)
-    leader.backend.put(Bucket.AUTH, b"authEnabled", b"\x01")
-    message, content = snapshot_of(leader, term=2)
-    assert message.snapshot is not None
-    with pytest.raises(UnsupportedState):
-        prepare(member.backend, content, message.snapshot)
-    assert member.replica.applied_index == 3
 
 
 def test_every_request_is_handled_or_stops_the_member() -> None:

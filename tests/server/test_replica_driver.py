@@ -15,10 +15,10 @@ import pytest
 from tercet import errors
 from tercet.errors import InvariantViolation, StorageFailure
 from tercet.mvcc import Apply
-from tercet.peer import Transport, snapshot_path
+from tercet.peer import Transport
 from tercet.proto import rpc_pb2
 from tercet.raft import RaftConfig
-from tercet.raft.types import ConfState, Message, MessageType, Snapshot
+from tercet.raft.types import Message
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member
 from tercet.replica.recovery import restore, write_bootstrap_entries
@@ -28,9 +28,7 @@ from tercet.replica.state_machine import StateMachine
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.slow_requests import SlowApplies
-from tercet.server.snapshot_file import database_chunks
 from tercet.sim.filesystem import SimulatedFileSystem
-from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.wal import WAL
@@ -209,27 +207,5 @@ def test_an_error_in_a_disk_callback_stops_the_member(tmp_path: Path) -> None:
         case.put()
         await case.until(lambda: case.failures)
         assert [str(failure) for failure in case.failures] == ["a durable term went back"]
-
-    run(tmp_path, test)
-
-
-def test_a_snapshot_with_authentication_enabled_stops_the_member(tmp_path: Path) -> None:
-    """It can neither be installed nor waited out: the leader would send it again for ever."""
-
-    async def test(case: Case) -> None:
-        sender = MemoryBackend()
-        sender.put(Bucket.AUTH, b"authEnabled", b"\x01")
-        sender.applied(90, 3)
-        sender.commit_now()
-        views: list[ReadView] = []
-        sender.view(views.append)
-        with snapshot_path(tmp_path, 90).open("wb") as file:
-            async for chunk in database_chunks(views[0]):
-                file.write(chunk)
-        snapshot = Snapshot(90, 3, ConfState(voters=(1, 2)))
-        case.member.receive(Message(MessageType.SNAP, to=1, from_=2, term=3, snapshot=snapshot))
-        await case.until(lambda: case.failures)
-        assert "authentication is enabled" in str(case.failures[0])
-        assert case.member.replica.is_stopped
 
     run(tmp_path, test)

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
 from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, method_table
+from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
@@ -42,7 +43,7 @@ class Alone:
     def connected_seconds(self, member_id: int) -> float:
         return 0.0
 
-    async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
+    async def forward_promote(self, member_id: int, token: bytes) -> list[dict[str, Any]]:
         raise NotImplementedError
 
 
@@ -66,14 +67,17 @@ class ServedMember(LoneMember):
         self.lead()
         headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
         self.scheduler = Scheduler(self._loop)
-        kv = KvService(self.replica, headers, self.scheduler, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX)
-        cluster = ClusterService(self.replica, headers, Alone(), strict=True)
+        authorization = Authorization(self.replica)
+        kv = KvService(
+            self.replica, headers, self.scheduler, authorization, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX
+        )
+        cluster = ClusterService(self.replica, headers, authorization, Alone(), strict=True)
+        maintenance = MaintenanceService(self.replica, headers, authorization, version="3.7.1", timeout_seconds=0.5)
         leases = self.leases = LeaseService(self.replica, headers, self.scheduler, NoLeader(), timeout_seconds=0.5)
-        maintenance = MaintenanceService(self.replica, headers, version="3.7.1", timeout_seconds=0.5)
         handlers: dict[str, Handler] = {}
         for service in (kv, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
-        self.methods = method_table(intercept(handlers, self.replica))
+        self.methods = method_table(intercept(handlers, self.replica, authorization))
         self.channel = InProcessChannel(self.methods)
 
     async def call(

@@ -9,13 +9,16 @@ from typing import Any, cast
 import pytest
 from google.protobuf.message import Message
 
+from tercet.auth import AuthStore
 from tercet.proto import rpc_pb2
 from tercet.replica.reads import ReadCallback
 from tercet.replica.replica import Replica
 from tercet.rpc import UnaryCall
+from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.kv import KvService
 from tercet.services.scheduler import Scheduler
+from tercet.storage.memory_backend import MemoryBackend
 from tests.mvcc.member import Member
 from tests.support.fakes import uses_fakes
 
@@ -26,6 +29,7 @@ class PausedReplica:
     def __init__(self) -> None:
         self.store = Member().store
         self.term = 1
+        self.auth = AuthStore(MemoryBackend())
         self.quota = SimpleNamespace(allows=lambda cost: True)
         self.waiting: list[ReadCallback] = []
 
@@ -57,7 +61,7 @@ class Call:
 def make_service(replica: PausedReplica) -> KvService:
     there = cast(Replica, replica)
     headers, scheduler = Headers(there, cluster_id=1, member_id=1), Scheduler(asyncio.new_event_loop())
-    return KvService(there, headers, scheduler, txn_ops_max=128, request_bytes_max=1 << 20)
+    return KvService(there, headers, scheduler, Authorization(there), txn_ops_max=128, request_bytes_max=1 << 20)
 
 
 RANGE = rpc_pb2.RangeRequest(key=b"a")

@@ -268,9 +268,9 @@ _SECURITY = [
 ]
 
 _AUTH = [
-    _flag("auth-token", S, "simple", "Token type: simple, or jwt with its options.", support=_IGNORED),
-    _flag("bcrypt-cost", U, "10", "bcrypt cost of password hashes, 4 to 31.", support=_IGNORED),
-    _flag("auth-token-ttl", U, "300", "Lifetime of a simple token in seconds.", support=_IGNORED),
+    _flag("auth-token", S, "simple", "Token type: simple, or jwt with its options."),
+    _flag("bcrypt-cost", U, "10", "bcrypt cost of password hashes, 4 to 31."),
+    _flag("auth-token-ttl", U, "300", "Lifetime of a simple token in seconds."),
 ]
 
 _MONITORING = [

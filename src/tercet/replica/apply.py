@@ -82,6 +82,7 @@ class Applier:
         self._quota = quota
         self._host = host
         self._raise_no_space = raise_no_space
+        state_machine.entry_index = self._entry_index
         self._timer = timer
         self._began = 0.0  # when the current request was begun; the end of the one before
         self._budget = Budget(0)
@@ -103,6 +104,10 @@ class Applier:
     def is_within_entry(self) -> bool:
         """Is an entry partly applied? Then nothing else may write to the backend."""
         return self._apply is not None
+
+    def _entry_index(self) -> int:
+        """The index of the entry that is being applied."""
+        return self.index + 1
 
     def add(self, entries: list[Entry]) -> None:
         """Queue committed entries; `step` applies them."""

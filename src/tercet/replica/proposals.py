@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tercet import errors
+from tercet.auth import NOBODY, Identity
 from tercet.errors import Code, StatusError, Unavailable
 from tercet.mvcc import Answer
 from tercet.raft import Raft
@@ -60,16 +61,16 @@ class Proposals:
         self._request_bytes_max = request_bytes_max
         self.failed = 0
 
-    def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> int:
+    def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None], identity: Identity = NOBODY) -> int:
         """Queue a request. `then` is called exactly once: with the outcome, or with an error after the timeout.
 
         Returns the number of queued requests. Raises RequestError if the encoded request is larger than --max-request-bytes.
         """
-        data = encode_request(field, body, self._ids)
+        data = encode_request(field, body, self._ids, identity)
         if len(data) > self._request_bytes_max:
             raise errors.REQUEST_TOO_LARGE
         now = self._clock()
-        self.waiting[data] = Waiter(AppliedRequest(field, message), then, now, now + self._timeout_seconds)
+        self.waiting[data] = Waiter(AppliedRequest(field, message, identity), then, now, now + self._timeout_seconds)
         self._queue.append(data)
         return len(self._queue)
 

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final
 
 from tercet import errors
+from tercet.auth import NOBODY, Identity
 from tercet.errors import StatusError
 from tercet.raft import Raft, RawNode
 from tercet.raft.codec import encode_conf_change
@@ -134,10 +135,13 @@ class Replica(ReplicaStatus):
 
     # --- requests
 
-    def propose(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> None:
+    def propose(
+        self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None], identity: Identity = NOBODY
+    ) -> None:
         """Propose a request; `then` is called with the outcome of its apply on this member.
 
-        field: the request's field in InternalRaftRequest; body: its encoding; message: the same, parsed.
+        field: the request's field in InternalRaftRequest; body: its encoding; message: the same, parsed; identity: the caller,
+        or for the member's own requests `auth.internal_identity`. Without authentication, NOBODY.
         Raises RequestError (too large) or Unavailable (too far behind, or stopped); then `then` is never called.
         """
         if self.is_stopped:
@@ -147,7 +151,7 @@ class Replica(ReplicaStatus):
             field == "lease_revoke" and self._options.prioritize_revokes and lag <= 2 * PENDING_APPLY_MAX
         ):
             raise errors.TOO_MANY_REQUESTS
-        if self._proposals.add(field, body, message, then) >= BATCH_ENTRIES and not self._is_flushing:
+        if self._proposals.add(field, body, message, then, identity) >= BATCH_ENTRIES and not self._is_flushing:
             self._host.flush_now()
         elif not self._flush_is_scheduled:
             self._schedule_flush()

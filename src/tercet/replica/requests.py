@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
+from tercet.auth import NOBODY, Identity
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import parse_deep
@@ -30,31 +31,19 @@ _PUT_TAG: Final = FIELD_TAGS["put"][0]
 _InternalRaftRequest = internal_pb2.InternalRaftRequest
 
 
-class RequestHeader:
-    """Who proposed a request, and the auth revision that the request was checked at. Without auth: "" and 0.
+class AppliedRequest:
+    """A request as it is applied.
 
-    The request id is left out: an entry is identified by its data.
+    field: its field in InternalRaftRequest, or `v2` for the older form; message: parsed; identity: whose request it is. The
+    request id is left out: an entry is identified by its data.
     """
 
-    __slots__ = ("auth_revision", "username")
+    __slots__ = ("field", "identity", "message")
 
-    def __init__(self, username: str = "", auth_revision: int = 0) -> None:
-        self.username = username
-        self.auth_revision = auth_revision
-
-
-NO_HEADER: Final = RequestHeader()
-
-
-class AppliedRequest:
-    """A request as it is applied. `field`: its field in InternalRaftRequest, or `v2` for the older form; `message`: parsed."""
-
-    __slots__ = ("field", "header", "message")
-
-    def __init__(self, field: str, message: Any, header: RequestHeader = NO_HEADER) -> None:
+    def __init__(self, field: str, message: Any, identity: Identity = NOBODY) -> None:
         self.field = field
         self.message = message
-        self.header = header
+        self.identity = identity
 
 
 class RequestIds:
@@ -75,19 +64,22 @@ class RequestIds:
         self._next = (self._next + 1) & (1 << 64) - 1
         return self._next
 
-    def next_header(self) -> bytes:
-        """A fresh id as the encoded `header` field, to be pasted after a request."""
+    def next_header(self, identity: Identity = NOBODY) -> bytes:
+        """A fresh id and the proposer's identity as the encoded `header` field, to be pasted after a request."""
         number = self._next = (self._next + 1) & (1 << 64) - 1
         low = number & 0x3FFF
         if low == 0 or not self._high_bytes:
             self._high_bytes = encode_varint(number >> 14)
         varint = bytes((low & 0x7F | 0x80, low >> 7 | 0x80)) + self._high_bytes
-        return b"%b%c\x08%b" % (_HEADER_TAG, len(varint) + 1, varint)
+        if identity is NOBODY:
+            return b"%b%c\x08%b" % (_HEADER_TAG, len(varint) + 1, varint)
+        named = identity.encoded
+        return b"%b%b\x08%b%b" % (_HEADER_TAG, encode_varint(len(varint) + 1 + len(named)), varint, named)
 
 
-def encode_request(field: str, body: bytes, ids: RequestIds) -> bytes:
+def encode_request(field: str, body: bytes, ids: RequestIds, identity: Identity = NOBODY) -> bytes:
     """Entry data for `body`, the encoding of the message that belongs in `field` of InternalRaftRequest."""
-    return FIELD_TAGS[field] + encode_varint(len(body)) + body + ids.next_header()
+    return FIELD_TAGS[field] + encode_varint(len(body)) + body + ids.next_header(identity)
 
 
 def put_proposal(body: bytes, put: rpc_pb2.PutRequest) -> bytes:
@@ -114,12 +106,14 @@ def _varint_bytes(number: int) -> int:
     return 1 if number < 0x80 else 2 if number < 0x4000 else (number.bit_length() + 6) // 7
 
 
-def encode_request_slowly(field: str, body: bytes, request_id: int) -> bytes:
+def encode_request_slowly(field: str, body: bytes, request_id: int, identity: Identity = NOBODY) -> bytes:
     """The plain twin of `encode_request`, for its test."""
     request = internal_pb2.InternalRaftRequest()
     getattr(request, field).MergeFromString(body)
     getattr(request, field).SetInParent()
     request.header.ID = request_id
+    request.header.username = identity.username
+    request.header.auth_revision = identity.revision
     return request.SerializeToString()
 
 
@@ -141,12 +135,12 @@ def decode_request(data: bytes) -> AppliedRequest:
         except DecodeError:
             raise UnsupportedRequest(f"it holds neither form of request ({data[:32].hex()})") from error
     sent = request.header
-    header = RequestHeader(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NO_HEADER
+    identity = Identity(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NOBODY
     if data[0] == _PUT_TAG:
-        return AppliedRequest("put", request.put, header)
+        return AppliedRequest("put", request.put, identity)
     for field, value in request.ListFields():
         if field.name in FIELD_TAGS:
-            return AppliedRequest(field.name, value, header)
+            return AppliedRequest(field.name, value, identity)
     raise UnsupportedRequest(f"it holds a request of a kind that this version does not know ({data[:32].hex()})")
 
 

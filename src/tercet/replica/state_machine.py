@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 from tercet import errors
+from tercet.auth import AuthStore, Tokens
 from tercet.errors import StorageFailure
 from tercet.lease import LeaseCounts, Lessor, Listener
 from tercet.mvcc import Apply, Counts, Event, Loaded, Store, whole_answer, whole_apply
@@ -21,25 +22,14 @@ from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
 from tercet.replica import storage_version
 from tercet.replica.alarms import Alarms
+from tercet.replica.auth_requests import AuthRequests, Guard, Handler
 from tercet.replica.lease_revoke import LeaseRevoke
 from tercet.replica.membership import Membership
 from tercet.replica.requests import AppliedRequest
-from tercet.replica.unsupported import UnsupportedRequest, check_supported
+from tercet.replica.unsupported import UnsupportedRequest
 from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
 CONF_STATE_KEY: Final = b"confState"
-
-Handler = Callable[[AppliedRequest], bytes | Apply]
-
-# Requests that change no state; only the member that proposed them would need the answer.
-_READ_ONLY: Final = (
-    "auth_status",
-    "auth_user_get",
-    "auth_user_list",
-    "auth_role_get",
-    "auth_role_list",
-    "downgrade_version_test",
-)
 
 
 def conf_state_in(source: Backend | ReadView) -> ConfState:
@@ -65,7 +55,7 @@ class StagedSnapshot:
 def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> StagedSnapshot:
     """Do the slow part of an installation; may run in any thread.
 
-    Raises StorageFailure (a damaged database, a full disk), or UnsupportedState.
+    Raises StorageFailure (a damaged database, a full disk).
     """
     staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
     try:
@@ -96,7 +86,7 @@ def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
     """
     stage = cast(Backend, _SnapshotDryRun(view))
     try:
-        check_supported(view)
+        AuthStore(stage)
         Alarms(stage)
         Lessor(stage, ttl_seconds_min=1)
         Membership(stage).merge_v2_json(snapshot.data, learners=conf_state_in(view).learners, is_ahead=is_ahead)
@@ -110,12 +100,17 @@ class StateMachine:
     """The replicated state of one member, on a backend that holds everything up to `backend.applied_index`."""
 
     def __init__(
-        self, backend: Backend, *, max_learners: int = 1, lease_seconds_min: int = 2, persist_checkpoints: bool = False
+        self,
+        backend: Backend,
+        *,
+        max_learners: int = 1,
+        lease_seconds_min: int = 2,
+        persist_checkpoints: bool = False,
+        tokens: Tokens | None = None,
     ) -> None:
         """lease_seconds_min: the shortest lease that is granted. It and max_learners must be the same on all members.
         persist_checkpoints: keep checkpoints of leases over a restart, also below cluster version 3.6.
-
-        Raises UnsupportedState if this version cannot serve the store.
+        tokens: of this member's callers; None: they cannot log in.
         """
         self.backend = backend
         self._lease_seconds_min = lease_seconds_min
@@ -128,7 +123,10 @@ class StateMachine:
         """Applies a joint change; True: a received database holds its effect already. The simulator sets it."""
         self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
         self._event_listener: Callable[[Sequence[Event]], None] | None = None
-        check_supported(backend)
+        self.entry_index: Callable[[], int] = _no_index
+        """The index of the entry that is being applied. The applier sets it."""
+        self.auth = AuthStore(backend, tokens)
+        self._auth_requests = AuthRequests(self.auth, self._entry_index)
         self.counts = Counts()  # of the member, not of the state: they continue over an installed snapshot
         self.lease_counts = LeaseCounts()
         self._lease_listener: Listener | None = None
@@ -158,6 +156,7 @@ class StateMachine:
         if self._event_listener is not None:
             self.store.listen(self._event_listener)
         self.alarms = Alarms(self.backend)
+        self.auth.load()
         self.membership = Membership(self.backend, max_learners=self._max_learners)
         self._choose_handlers()
 
@@ -194,14 +193,16 @@ class StateMachine:
         """Apply one request. Returns the response's encoded body without its header; raises RequestError."""
         return whole_apply(self.handlers[request.field](request))
 
-    # --- the handlers, given the alarms
+    # --- the handlers, given the alarms and the auth flag
 
     def _choose_handlers(self) -> None:
-        """Alarms change rarely: apply their rules here, once a change, rather than on every request."""
+        """Alarms and the auth flag change rarely: apply their rules here, once a change, rather than on every request."""
         handlers = self._plain_handlers()
+        if self.auth.is_enabled:
+            handlers = Guard(self.auth, self.lessor).guarded(handlers)
         if self.alarms.no_space:
             handlers["put"] = handlers["lease_grant"] = _refuse(errors.NO_SPACE)
-            handlers["txn"] = self._txn_without_space
+            handlers["txn"] = _without_space(handlers["txn"])
         if self.alarms.corrupt:
             for field in ("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke"):
                 handlers[field] = _refuse(errors.CORRUPT)
@@ -221,10 +222,12 @@ class StateMachine:
             "cluster_version_set": self._cluster_version_set,
             "cluster_member_attr_set": self._cluster_member_attr_set,
             "downgrade_info_set": self._downgrade_info_set,
+            "downgrade_version_test": _nothing,
             "v2": self._v2,
         }
-        for name in _READ_ONLY:
-            handlers[name] = _nothing
+        handlers |= self._auth_requests.handlers()
+        handlers["auth_enable"] = self._auth_flag(handlers["auth_enable"])
+        handlers["auth_disable"] = self._auth_flag(handlers["auth_disable"])
         for descriptor in internal_pb2.InternalRaftRequest.DESCRIPTOR.fields:
             handlers.setdefault(descriptor.name, _unsupported(descriptor.name))
         return handlers
@@ -241,11 +244,6 @@ class StateMachine:
         return self.store.delete_range(request.message)
 
     def _txn(self, request: AppliedRequest) -> Apply:
-        return self.store.txn(request.message)
-
-    def _txn_without_space(self, request: AppliedRequest) -> Apply:
-        if contains_put(request.message):
-            raise errors.NO_SPACE
         return self.store.txn(request.message)
 
     def _compaction(self, request: AppliedRequest) -> bytes:
@@ -276,6 +274,19 @@ class StateMachine:
         alarms = self.alarms.apply(request.message)
         self._choose_handlers()
         return rpc_pb2.AlarmResponse(alarms=alarms).SerializeToString()
+
+    def _auth_flag(self, handler: Handler) -> Handler:
+        """The flag decides whether the handlers are guarded."""
+
+        def change(request: AppliedRequest) -> bytes | Apply:
+            response = handler(request)
+            self._choose_handlers()
+            return response
+
+        return change
+
+    def _entry_index(self) -> int:
+        return self.entry_index()
 
     def _cluster_version_set(self, request: AppliedRequest) -> bytes:
         version: internal_pb2.ClusterVersionSetRequest = request.message
@@ -310,6 +321,19 @@ def _refuse(error: errors.RequestError) -> Handler:
         raise error
 
     return refuse
+
+
+def _without_space(txn: Handler) -> Handler:
+    def refuse_puts(request: AppliedRequest) -> bytes | Apply:
+        if contains_put(request.message):
+            raise errors.NO_SPACE
+        return txn(request)
+
+    return refuse_puts
+
+
+def _no_index() -> int:
+    return 0
 
 
 def _unsupported(field: str) -> Handler:

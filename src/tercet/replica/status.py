@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from tercet.auth import AuthStore
 from tercet.lease import LeaseCounts, Lessor
 from tercet.mvcc import Counts, Store
 from tercet.raft import Progress, Raft
@@ -166,6 +167,11 @@ class ReplicaStatus:
     def lease_counts(self) -> LeaseCounts:
         """What this member has done with leases since its start."""
         return self.state_machine.lease_counts
+
+    @property
+    def auth(self) -> AuthStore:
+        """The same object for the life of the member, unlike store and membership."""
+        return self.state_machine.auth
 
     @property
     def alarms(self) -> Alarms:

@@ -1,25 +1,15 @@
-"""Requests and state that this version cannot apply or serve.
+"""Requests that this version cannot apply.
 
-A member that skipped an entry, or served a store without the access rules in it, would silently diverge from the others. It
-stops instead, with one line that says what to do.
+A member that skipped an entry would silently diverge from the others. It stops instead, with one line that says what to do.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from tercet.errors import StorageFailure
-from tercet.storage.interfaces import Backend, Bucket, ReadView
-
-_AUTH_ENABLED_KEY: Final = b"authEnabled"  # etcd: one byte, 1 or 0
 
 
 class UnsupportedRequest(StorageFailure):
     """A log entry that this version cannot apply. The text names the request."""
-
-
-class UnsupportedState(StorageFailure):
-    """A store that this version cannot serve. The text is one line, for the operator."""
 
 
 def refuse_entry(index: int, member_id: int, error: UnsupportedRequest) -> StorageFailure:
@@ -29,13 +19,3 @@ def refuse_entry(index: int, member_id: int, error: UnsupportedRequest) -> Stora
         f"version that supports the request: remove this one (etcdctl member remove {member_id:x}), then add the other "
         "(etcdctl member add)"
     )
-
-
-def check_supported(source: Backend | ReadView) -> None:
-    """Raises UnsupportedState for a store with authentication enabled."""
-    if source.get(Bucket.AUTH, _AUTH_ENABLED_KEY) == b"\x01":
-        raise UnsupportedState(
-            "authentication is enabled in this cluster, and this version does not support it: it would serve all keys to "
-            "everyone. Disable it on an etcd member (etcdctl auth disable) and start this member again, with an empty data "
-            "directory if it was started before; or run etcd instead"
-        )

@@ -26,11 +26,11 @@ class PeerConnections:
         since = transport.active_since(member_id) if transport is not None else None
         return 0.0 if since is None else self._member.now() - since
 
-    async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
+    async def forward_promote(self, member_id: int, token: bytes) -> list[dict[str, Any]]:
         leader = self._replica.membership.members.get(self._replica.leader_id)
         if leader is None:
             raise errors.NO_LEADER
         try:
-            return await self._client.promote(leader.peer_urls, member_id)
+            return await self._client.promote(leader.peer_urls, member_id, token.decode("latin-1"))
         except NoAnswer as error:
             raise errors.NO_LEADER from error

@@ -29,6 +29,7 @@ from tercet.replica.force_new_cluster import force_new_cluster
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.state_machine import StateMachine
+from tercet.server.auth_tokens import make_tokens
 from tercet.server.bootstrap import Bootstrap, initial_cluster, initial_members
 from tercet.storage.interfaces import Backend
 from tercet.storage.lmdb_backend import LmdbBackend
@@ -96,6 +97,7 @@ def open_member(
     observe_commit: Callable[[float], None],
 ) -> Opened:
     """Open, or with a `bootstrap` create, the log and the backend. Raises StorageFailure or ConfigError."""
+    tokens = make_tokens(config)
     files = OsFileSystem(sync=not config.unsafe_no_fsync)
     if bootstrap is None:
         wal, recovered = WAL.open(files, str(paths.wal))
@@ -131,6 +133,7 @@ def open_member(
             max_learners=config.max_learners,
             lease_seconds_min=lease_seconds_min(config),
             persist_checkpoints=config.feature_gates["LeaseCheckpointPersist"],
+            tokens=tokens,
         )
     except CorruptRecord as record:
         own = hex_id(metadata.NodeID)

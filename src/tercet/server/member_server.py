@@ -48,6 +48,8 @@ from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.startup_checks import check_listeners
 from tercet.server.systemd import notify_ready
 from tercet.server.tls.contexts import ClientTls
+from tercet.services.auth import AuthService
+from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
@@ -55,6 +57,7 @@ from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
 from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
+from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
 from tercet.storage.directory_lock import DirectoryLock
 from tercet.storage.log_store import ThreadedLogStore
@@ -121,15 +124,17 @@ class MemberServer:
             extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
         )
         headers = Headers(member.replica, cluster_id=opened.cluster_id, member_id=opened.member_id)
+        authorization = Authorization(member.replica, client_cert_auth=config.client_cert_auth)
         cluster = ClusterService(
             member.replica,
             headers,
+            authorization,
             PeerConnections(member, client),
             strict=config.strict_reconfig_check,
             timeout_seconds=config.request_timeout_seconds,
         )
         maintenance = MaintenanceService(
-            member.replica, headers, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
+            member.replica, headers, authorization, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
         scheduler = Scheduler(asyncio.get_running_loop())
         self._closing.callback(scheduler.close)
@@ -140,7 +145,7 @@ class MemberServer:
             LeaseForwarding(client),
             timeout_seconds=config.request_timeout_seconds,
         )
-        api = PeerApi(member.replica, headers, cluster, maintenance, leases)
+        api = PeerApi(member.replica, headers, authorization, cluster, maintenance, leases)
         checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
         if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:
             await checker.initial_check()
@@ -152,15 +157,19 @@ class MemberServer:
             member.replica,
             headers,
             scheduler,
+            authorization,
             txn_ops_max=config.max_txn_ops,
             request_bytes_max=config.max_request_bytes,
         )
+        passwords = Passwords(config.bcrypt_cost)
+        self._closing.callback(passwords.close)
+        auth = AuthService(member.replica, headers, authorization, passwords)
         handlers: dict[str, Handler] = {}
-        for service in (kv, leases, cluster, maintenance, HealthService()):
+        for service in (kv, leases, auth, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
-        handlers = intercept(handlers, member.replica)
+        handlers = intercept(handlers, member.replica, authorization)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
         self._closing.push_async_callback(self._leave, member, listeners)

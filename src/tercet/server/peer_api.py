@@ -9,6 +9,7 @@ from tercet.errors import NO_LEADER
 from tercet.peer import NotPrimaryLessor
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
+from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
@@ -26,11 +27,13 @@ class PeerApi:
         self,
         replica: Replica,
         headers: Headers,
+        authorization: Authorization,
         cluster: ClusterService,
         maintenance: MaintenanceService,
         leases: LeaseService,
     ) -> None:
         self._replica = replica
+        self._authorization = authorization
         self._headers = headers
         self._cluster = cluster
         self._maintenance = maintenance
@@ -49,6 +52,7 @@ class PeerApi:
     async def promote(self, id: int, authorization: str) -> Sequence[dict[str, Any]]:
         if not self._replica.is_leader:
             raise NO_LEADER
+        self._authorization.require_admin_token(authorization.encode().removeprefix(b"Bearer "))
         await self._cluster.promote_here(id)
         return self.members()
 

@@ -97,7 +97,7 @@ class ReplicaDriver:
             apply_timer=apply_timer,
         )
         receive_snapshot = partial(self.guard, self.replica.receive_snapshot)
-        self._installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot, self.fail)
+        self._installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot)
         self.replica.leader_listeners.append(partial(_log_leader, self.replica))
 
     def start(self, transport: Peers) -> None:

@@ -16,29 +16,23 @@ from tercet.peer.tasks import Tasks
 from tercet.raft.types import Message
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StagedSnapshot, prepare
-from tercet.replica.unsupported import UnsupportedState
 from tercet.server.snapshot_file import SnapshotFile
 
 logger = logging.getLogger(__name__)
 
 
 class SnapshotInstaller:
-    """directory: where the transport puts received databases. step: takes the message once its database is prepared.
-
-    fail: stops the member; called if this version cannot serve the received state.
-    """
+    """directory: where the transport puts received databases. step: takes the message once its database is prepared."""
 
     def __init__(
         self,
         replica: Replica,
         directory: Path,
         step: Callable[[Message, StagedSnapshot], None],
-        fail: Callable[[StorageFailure], None],
     ) -> None:
         self._replica = replica
         self._directory = directory
         self._step = step
-        self._fail = fail
         self._tasks = Tasks()
         self._one_at_a_time = asyncio.Lock()
 
@@ -59,9 +53,6 @@ class SnapshotInstaller:
                     return
                 backend = self._replica.backend
                 prepared = await asyncio.get_running_loop().run_in_executor(None, prepare, backend, file, snapshot)
-            except UnsupportedState as failure:
-                self._fail(failure)
-                return
             except StorageFailure as failure:  # damaged on the way, or the disk is full
                 logger.warning("rejected snapshot: %s", failure)
                 return

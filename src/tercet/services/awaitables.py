@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tercet.auth import NOBODY, Identity
 from tercet.errors import StatusError
 from tercet.mvcc import Answer, whole_answer
 from tercet.replica.proposals import Outcome
@@ -30,10 +31,10 @@ async def read_index(replica: Replica) -> None:
     await future
 
 
-async def propose(replica: Replica, field: str, message: Any) -> bytes:
+async def propose(replica: Replica, field: str, message: Any, identity: Identity = NOBODY) -> bytes:
     """Propose a request and wait for its apply. Returns the response's body without its header; raises StatusError."""
     future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    replica.propose(field, canonical_encoding(message), message, settle(future))
+    replica.propose(field, canonical_encoding(message), message, settle(future), identity)
     return await future
 
 

@@ -19,6 +19,7 @@ from tercet.replica.identity import member_id as compute_member_id
 from tercet.replica.membership import Member, change_context
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
+from tercet.services.authorization import Authorization, token_of
 from tercet.services.awaitables import read_index, settle
 from tercet.services.headers import Headers
 
@@ -33,8 +34,8 @@ class Connections(Protocol):
         """How long a member has been connected without interruption; 0 if it is not."""
         ...
 
-    async def forward_promote(self, member_id: int) -> list[dict[str, Any]]:
-        """Ask the leader to promote a learner. Returns the members' JSON.
+    async def forward_promote(self, member_id: int, token: bytes) -> list[dict[str, Any]]:
+        """Ask the leader to promote a learner; token: of the client. Returns the members' JSON.
 
         Raises RequestError, or Unavailable if there is no leader or it does not answer.
         """
@@ -45,12 +46,20 @@ class ClusterService:
     """etcdserverpb.Cluster on one member."""
 
     def __init__(
-        self, replica: Replica, headers: Headers, connections: Connections, *, strict: bool, timeout_seconds: float = 7.0
+        self,
+        replica: Replica,
+        headers: Headers,
+        authorization: Authorization,
+        connections: Connections,
+        *,
+        strict: bool,
+        timeout_seconds: float = 7.0,
     ) -> None:
         """strict: --strict-reconfig-check. timeout_seconds: of a change, from its request to its apply on this member."""
         self._replica = replica
         self._timeout_seconds = timeout_seconds
         self._headers = headers
+        self._authorization = authorization
         self._connections = connections
         self._strict = strict
 
@@ -66,11 +75,13 @@ class ClusterService:
     async def member_list(self, call: UnaryCall, body: bytes) -> bytes:
         if unmarshal(rpc_pb2.MemberListRequest.FromString, body).linearizable:
             await read_index(self._replica)
+        self._authorization.require_identity(call)
         return self._header() + rpc_pb2.MemberListResponse(members=self._members()).SerializeToString()
 
     async def member_add(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberAddRequest.FromString, body)
         urls = check_peer_urls(list(request.peerURLs))
+        self._authorization.require_admin(call)
         if self._strict:
             self._check_addition(is_learner=request.isLearner)
         member_id = compute_member_id(urls, unix_seconds=int(time.time()))
@@ -83,6 +94,7 @@ class ClusterService:
 
     async def member_remove(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberRemoveRequest.FromString, body)
+        self._authorization.require_admin(call)
         if self._strict:
             self._check_removal(request.ID)
         await self._change(ConfChangeType.REMOVE_NODE, request.ID, b"")
@@ -91,16 +103,18 @@ class ClusterService:
     async def member_update(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberUpdateRequest.FromString, body)
         check_peer_urls(list(request.peerURLs))  # etcd members stop at a URL that they cannot parse
+        self._authorization.require_admin(call)
         member = Member(request.ID, tuple(request.peerURLs))
         await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member))
         return self._header() + rpc_pb2.MemberUpdateResponse(members=self._members()).SerializeToString()
 
     async def member_promote(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberPromoteRequest.FromString, body)
-        members = await self._promote(request.ID)
+        self._authorization.require_admin(call)
+        members = await self._promote(request.ID, token_of(call) or b"")
         return self._header() + rpc_pb2.MemberPromoteResponse(members=members).SerializeToString()
 
-    async def _promote(self, member_id: int) -> list[rpc_pb2.Member]:
+    async def _promote(self, member_id: int, token: bytes) -> list[rpc_pb2.Member]:
         """Promote here or at the leader; wait for a leader that answers until the request's timeout. Raises StatusError."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._timeout_seconds
@@ -109,7 +123,7 @@ class ClusterService:
                 await self.promote_here(member_id)
                 return self._members()
             try:
-                raw = await self._connections.forward_promote(member_id)
+                raw = await self._connections.forward_promote(member_id, token)
             except errors.Unavailable as error:
                 errors.strip_traceback(error)
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -2,37 +2,44 @@
 
 A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old and its vote does not count. A
 call with `hasleader: true` fails at once when this member has no leader, not after a timeout. A member that has failed serves
-nothing: an entry may be half applied.
+nothing: an entry may be half applied. A token that another member has just issued may not be known here yet: such a call waits
+until its entry is applied.
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from tercet import errors
+from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Kind, ServerStream, StreamHandler, UnaryCall, UnaryHandler, unmarshal
+from tercet.services.authorization import Authorization
+from tercet.services.awaitables import read_index
 
 _STATUS: Final = "/etcdserverpb.Maintenance/Status"
 _RANGE: Final = "/etcdserverpb.KV/Range"
 _SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
 
 
-def intercept(handlers: Mapping[str, Handler], replica: Replica) -> dict[str, Handler]:
+def intercept(handlers: Mapping[str, Handler], replica: Replica, authorization: Authorization) -> dict[str, Handler]:
     """The same methods, each after these checks."""
-    return {path: _intercepted(path, handler, replica) for path, handler in handlers.items()}
+    return {path: _intercepted(path, handler, replica, authorization) for path, handler in handlers.items()}
 
 
-def _intercepted(path: str, handler: Handler, replica: Replica) -> Handler:
+def _intercepted(path: str, handler: Handler, replica: Replica, authorization: Authorization) -> Handler:
     if handler.kind is Kind.UNARY:
-        return Handler(handler.kind, _unary(path, handler.call, replica))  # type: ignore[arg-type]
-    return Handler(handler.kind, _stream(path, handler.call, replica))  # type: ignore[arg-type]
+        return Handler(handler.kind, _unary(path, handler.call, replica, authorization))  # type: ignore[arg-type]
+    return Handler(handler.kind, _stream(path, handler.call, replica, authorization))  # type: ignore[arg-type]
 
 
-def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
+def _unary(path: str, handle: UnaryHandler, replica: Replica, authorization: Authorization) -> UnaryHandler:
+    auth = authorization.auth
+
     def check(call: UnaryCall, body: bytes) -> None:
         # On the hot path: almost always a flag, an empty tuple and a number decide.
         if replica.is_stopped:
@@ -41,13 +48,22 @@ def _unary(path: str, handle: UnaryHandler, replica: Replica) -> UnaryHandler:
             call.fail_with(errors.NOT_SUPPORTED_FOR_LEARNER)
         elif not replica.leader_id and call.header("hasleader") == b"true":
             call.fail_with(errors.NO_LEADER)
+        elif auth.is_enabled and authorization.is_early(call):
+            replica.read(partial(_after_read, handle, call, body))
         else:
             handle(call, body)
 
     return check
 
 
-def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler:
+def _after_read(handle: UnaryHandler, call: UnaryCall, body: bytes, error: StatusError | None) -> None:
+    if error is not None:
+        call.fail_with(error)
+    elif not call.finished:
+        handle(call, body)
+
+
+def _stream(path: str, handle: StreamHandler, replica: Replica, authorization: Authorization) -> StreamHandler:
     async def check(stream: ServerStream) -> None:
         if replica.is_stopped:
             raise errors.STOPPED
@@ -55,6 +71,8 @@ def _stream(path: str, handle: StreamHandler, replica: Replica) -> StreamHandler
             raise errors.NOT_SUPPORTED_FOR_LEARNER
         if not replica.leader_id and stream.header("hasleader") == b"true":
             raise errors.NO_LEADER
+        if authorization.auth.is_enabled and authorization.is_early(stream):
+            await read_index(replica)
         await handle(stream)
 
     return check

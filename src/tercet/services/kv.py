@@ -14,6 +14,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from tercet import errors
+from tercet.auth import NOBODY, Identity
 from tercet.errors import CorruptRecord, InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
 from tercet.mvcc import Answer, Steps, TxnCheck
 from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, is_read_only, is_serializable
@@ -23,6 +24,7 @@ from tercet.replica.quota import KEY_OVERHEAD_BYTES, put_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding, put_proposal
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
+from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
 from tercet.services.deep_txn import encode_txn, parse_txn
 from tercet.services.headers import Headers
@@ -36,9 +38,18 @@ class KvService:
     """etcdserverpb.KV on one member."""
 
     def __init__(
-        self, replica: Replica, headers: Headers, scheduler: Scheduler, *, txn_ops_max: int, request_bytes_max: int
+        self,
+        replica: Replica,
+        headers: Headers,
+        scheduler: Scheduler,
+        authorization: Authorization,
+        *,
+        txn_ops_max: int,
+        request_bytes_max: int,
     ) -> None:
         self._replica = replica
+        self._auth = authorization.auth
+        self._authorization = authorization
         self._headers = headers
         self._scheduler = scheduler
         self._txn_ops_max = txn_ops_max
@@ -63,7 +74,8 @@ class KvService:
                 self._replica.alarm_proposals.raise_no_space()
                 raise errors.NO_SPACE
             check_put(request)
-            self._replica.propose("put", put_proposal(body, request), request, partial(self._written, call))
+            identity = self._authorization.identify(call) if self._auth.is_enabled else NOBODY
+            self._replica.propose("put", put_proposal(body, request), request, partial(self._written, call), identity)
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -71,7 +83,8 @@ class KvService:
         try:
             request = rpc_pb2.DeleteRangeRequest.FromString(body)
             check_delete(request)
-            self._replica.propose("delete_range", canonical_encoding(request), request, partial(self._written, call))
+            identity = self._authorization.identify(call)
+            self._replica.propose("delete_range", canonical_encoding(request), request, partial(self._written, call), identity)
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -101,13 +114,15 @@ class KvService:
                 else:
                     self._replica.read(partial(self._read_txn, call, request))
             else:
-                self._replica.propose("txn", encode_txn(request), request, partial(self._written, call))
+                identity = self._authorization.identify(call)
+                self._replica.propose("txn", encode_txn(request), request, partial(self._written, call), identity)
         except (RequestError, Unavailable) as refusal:
             refuse(call, refusal)
 
     def compact(self, call: UnaryCall, body: bytes) -> None:
         try:
             request = rpc_pb2.CompactionRequest.FromString(body)
+            self._authorization.require_admin(call)
             then = self._compacted if request.physical else self._written
             self._replica.propose("compaction", canonical_encoding(request), request, partial(then, call))
         except (DecodeError, RequestError, Unavailable) as error:
@@ -146,11 +161,14 @@ class KvService:
         try:
             if error is not None:
                 raise error
+            identity = NOBODY
+            if self._auth.is_enabled:
+                identity = self._authorization.check_read(call, request.key, request.range_end)
             answer = self._replica.store.range(request)
             if isinstance(answer, bytes):
                 call.reply(self._headers.current() + answer)
             else:
-                self._answer(call, answer)
+                self._answer(call, answer, identity)
         except CorruptRecord as corrupt:
             call.fail_with(corrupt)
         except (InvariantViolation, StorageFailure):
@@ -163,7 +181,8 @@ class KvService:
         try:
             if error is not None:
                 raise error
-            self._answer(call, self._replica.store.read_txn(request))
+            identity = self._authorization.check_read_only_txn(call, request)
+            self._answer(call, self._replica.store.read_txn(request), identity)
         except CorruptRecord as corrupt:
             call.fail_with(corrupt)
         except (InvariantViolation, StorageFailure):
@@ -171,13 +190,13 @@ class KvService:
         except Exception as refusal:
             call.fail_with(refusal)
 
-    def _answer(self, call: UnaryCall, answer: Answer) -> None:
-        """Make the answer, now or in later turns, and reply."""
+    def _answer(self, call: UnaryCall, answer: Answer, identity: Identity = NOBODY) -> None:
+        """Make the answer, now or in later turns, and reply. identity: whose permission to read was checked."""
         header = self._headers.current()
         if self._scheduler.try_now(answer):
             call.reply_parts([header, *answer.parts])
             return
-        self._schedule(call, answer, partial(_finish, call, header, answer))
+        self._schedule(call, answer, partial(self._finish, call, header, answer, identity))
 
     def _schedule(self, call: UnaryCall, steps: Steps, then: Done) -> None:
         """Take the steps in later turns, unless the call ends before."""
@@ -185,26 +204,29 @@ class KvService:
         if job is not None:
             call.on_cancel = partial(self._scheduler.cancel, job)
 
+    def _finish(self, call: UnaryCall, header: bytes, answer: Answer, identity: Identity, error: Exception | None) -> None:
+        """Reply with an answer that took several turns, if the permission to read it has not been revoked since."""
+        if error is not None:
+            call.fail_with(error)
+        elif identity.revision and identity.revision != self._auth.revision:
+            call.fail_with(errors.AUTH_OLD_REVISION)
+        else:
+            call.reply_parts([header, *answer.parts])
+
     async def range_stream(self, stream: ServerStream) -> None:
         """KV.RangeStream (3.7): a Range in many messages, all read at one revision."""
         request = unmarshal(_RangeRequest.FromString, await stream.receive_one())
         check_range_stream(request)
         if not request.serializable:
             await read_index(self._replica)
+        identity = self._authorization.check_read(stream, request.key, request.range_end)
         store = self._replica.store
         messages = store.range_stream(request, header=self._headers.current(), bytes_max=self._chunk_bytes)
         while not messages.is_over:
             messages.check_revision(store.compact_revision)
             await self._scheduler.finish(messages, store)
             await stream.send(messages.message)
-
-
-def _finish(call: UnaryCall, header: bytes, answer: Answer, error: Exception | None) -> None:
-    """Reply with an answer that took several turns."""
-    if error is None:
-        call.reply_parts([header, *answer.parts])
-    else:
-        call.fail_with(error)
+        self._authorization.check_unchanged(identity)
 
 
 def refuse(call: UnaryCall, error: Exception) -> None:

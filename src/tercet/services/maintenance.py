@@ -18,6 +18,7 @@ from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
+from tercet.services.authorization import Authorization
 from tercet.services.awaitables import open_view, propose
 from tercet.services.compaction_hasher import CompactionHasher
 from tercet.services.downgrade import downgrade
@@ -32,8 +33,11 @@ Result = TypeVar("Result")
 class MaintenanceService:
     """etcdserverpb.Maintenance on one member."""
 
-    def __init__(self, replica: Replica, headers: Headers, *, version: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, replica: Replica, headers: Headers, authorization: Authorization, *, version: str, timeout_seconds: float
+    ) -> None:
         self._replica = replica
+        self._authorization = authorization
         self.compaction_hasher = CompactionHasher(replica)
         self._headers = headers
         self._version = version
@@ -54,6 +58,7 @@ class MaintenanceService:
 
     async def status(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.StatusRequest.FromString, body)
+        self._authorization.require_identity(call)
         replica = self._replica
         backend = replica.backend
         alarms = replica.alarms.active()
@@ -79,20 +84,26 @@ class MaintenanceService:
 
     async def alarm(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.AlarmRequest.FromString, body)
+        if request.action == rpc_pb2.AlarmRequest.GET:
+            self._authorization.require_identity(call)
+        else:
+            self._authorization.require_admin(call)
         if request.action not in rpc_pb2.AlarmRequest.AlarmAction.values():
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
         if request.alarm not in rpc_pb2.AlarmType.values():  # etcd members stop at an entry with an unknown alarm
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm {request.alarm}")
-        outcome = await propose(self._replica, "alarm", request)
+        outcome = await propose(self._replica, "alarm", request, self._authorization.identify(call))
         return self._headers.current() + outcome
 
     async def hash(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.HashRequest.FromString, body)
+        self._authorization.require_admin(call)
         value = await self._over_view(hash_all)
         return self._headers.current() + rpc_pb2.HashResponse(hash=value).SerializeToString()
 
     async def hash_kv(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.HashKVRequest.FromString, body)
+        self._authorization.require_admin(call)
         response = await self.hash_at(request.revision)
         return self._headers.current() + response.SerializeToString()
 
@@ -106,17 +117,21 @@ class MaintenanceService:
 
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.DefragmentRequest.FromString, body)
+        self._authorization.require_admin(call)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._replica.backend.defragment(partial(_settle, done))
         await done
         return b""
 
     async def downgrade(self, call: UnaryCall, body: bytes) -> bytes:
-        response = await downgrade(self._replica, unmarshal(rpc_pb2.DowngradeRequest.FromString, body))
+        request = unmarshal(rpc_pb2.DowngradeRequest.FromString, body)
+        self._authorization.require_admin(call)
+        response = await downgrade(self._replica, request)
         return self._headers.current() + response.SerializeToString()
 
     async def move_leader(self, call: UnaryCall, body: bytes) -> bytes:
         target = unmarshal(rpc_pb2.MoveLeaderRequest.FromString, body).targetID
+        self._authorization.require_admin(call)
         if not self._replica.is_leader:
             raise errors.NOT_LEADER
         if target not in self._replica.voters:
@@ -127,6 +142,7 @@ class MaintenanceService:
     async def snapshot(self, stream: ServerStream) -> None:
         """The whole store as a bbolt file in chunks, then its SHA-256: what `etcdctl snapshot save` writes to a file."""
         unmarshal(rpc_pb2.SnapshotRequest.FromString, await stream.receive_one())
+        self._authorization.require_admin(stream)
         view = await open_view(self._replica)
         digest = hashlib.sha256()
         loop = asyncio.get_running_loop()

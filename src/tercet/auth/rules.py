@@ -1,0 +1,111 @@
+"""Who may do what: identities, and the checks of a request against the permissions of its user.
+
+What a user may do is computed from its roles once per auth revision (permissions.py). The order of the refusals is etcd's: no
+user, an old auth revision, a user that does not exist or lacks the permission.
+Source: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tercet import errors
+from tercet.auth.identity import NOBODY, Identity
+from tercet.auth.permissions import Permissions
+from tercet.auth.records import AuthRecords
+from tercet.storage.interfaces import Backend
+
+ROOT: Final = "root"
+"""The user that must exist before authentication is enabled, and the role that may do everything."""
+
+
+class AuthRules(AuthRecords):
+    """The records, and what follows from them. Without authentication everything is allowed."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._permissions: dict[str, Permissions] = {}
+        self._identities: dict[str, Identity] = {}
+        super().__init__(backend)
+
+    def load(self) -> None:
+        super().load()
+        self._forget()
+
+    def raise_revision(self) -> None:
+        super().raise_revision()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._permissions = {}
+        self._identities = {}
+
+    def identity_of(self, username: str) -> Identity:
+        """The user at the current auth revision; the user need not exist."""
+        identity = self._identities.get(username)
+        if identity is None:
+            identity = self._identities[username] = Identity(username, self.revision)
+        return identity
+
+    def internal_identity(self) -> Identity:
+        """Who this member's own proposals come from: root, if authentication is enabled."""
+        return self.identity_of(ROOT) if self.is_enabled else NOBODY
+
+    def check_read(self, identity: Identity, key: bytes, range_end: bytes) -> None:
+        """Raises USER_EMPTY, AUTH_OLD_REVISION or PERMISSION_DENIED."""
+        if self.is_enabled:
+            permissions = self._permissions_of(identity)
+            if not permissions.is_root and not permissions.readable.covers(key, range_end):
+                raise errors.PERMISSION_DENIED
+
+    def check_write(self, identity: Identity, key: bytes, range_end: bytes) -> None:
+        """Raises USER_EMPTY, AUTH_OLD_REVISION or PERMISSION_DENIED."""
+        if self.is_enabled:
+            permissions = self._permissions_of(identity)
+            if not permissions.is_root and not permissions.writable.covers(key, range_end):
+                raise errors.PERMISSION_DENIED
+
+    def check_admin(self, identity: Identity) -> None:
+        """Raises USER_EMPTY, USER_NOT_FOUND or PERMISSION_DENIED. The auth revision does not matter, as in etcd."""
+        if not self.is_enabled:
+            return
+        if not identity.username:
+            raise errors.USER_EMPTY
+        user = self.users.get(identity.username)
+        if user is None:
+            raise errors.USER_NOT_FOUND
+        if ROOT not in user.roles:
+            raise errors.PERMISSION_DENIED
+
+    def is_admin(self, identity: Identity) -> bool:
+        user = self.users.get(identity.username)
+        return user is not None and ROOT in user.roles
+
+    def has_role(self, username: str, role: str) -> bool:
+        user = self.users.get(username)
+        return user is not None and role in user.roles
+
+    def password_of(self, username: str) -> bytes:
+        """The stored hash. Raises AUTH_NOT_ENABLED, AUTH_FAILED (no such user) or NO_PASSWORD_USER."""
+        if not self.is_enabled:
+            raise errors.AUTH_NOT_ENABLED
+        user = self.users.get(username)
+        if user is None:
+            raise errors.AUTH_FAILED
+        if user.options.no_password:
+            raise errors.NO_PASSWORD_USER
+        return user.password
+
+    def _permissions_of(self, identity: Identity) -> Permissions:
+        if identity.revision == 0:
+            raise errors.USER_EMPTY
+        if identity.revision < self.revision:
+            raise errors.AUTH_OLD_REVISION
+        permissions = self._permissions.get(identity.username)
+        if permissions is None:
+            user = self.users.get(identity.username)
+            if user is None:
+                raise errors.PERMISSION_DENIED
+            roles = [self.roles[name] for name in user.roles if name in self.roles]
+            granted = [permission for role in roles for permission in role.keyPermission]
+            permissions = self._permissions[identity.username] = Permissions(granted, is_root=ROOT in user.roles)
+        return permissions

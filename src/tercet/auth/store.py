@@ -1,0 +1,208 @@
+"""Users, roles and permissions: the replicated part of authentication, applied from the log.
+
+Methods that apply an entry raise RequestError, nothing else; they are deterministic but for the tokens, which are this member's
+own (tokens.py). Passwords arrive as bcrypt hashes: the member that was asked has made or verified them (services/auth.py).
+Source: etcd server/auth/store.go.
+"""
+
+from __future__ import annotations
+
+import binascii
+import logging
+from typing import Final
+
+from tercet import errors
+from tercet.auth.permissions import is_grantable
+from tercet.auth.records import set_permissions, set_roles
+from tercet.auth.rules import ROOT, AuthRules
+from tercet.auth.tokens import NoTokens, Tokens
+from tercet.proto import auth_pb2, internal_pb2, rpc_pb2
+from tercet.storage.interfaces import Backend
+
+logger = logging.getLogger(__name__)
+
+_ROOT_PERMISSION: Final = auth_pb2.Permission(permType=auth_pb2.Permission.READWRITE, range_end=b"\x00")
+
+
+class AuthStore(AuthRules):
+    """The auth state of one member. `tokens` are not part of it: they survive an installed snapshot, and no restart."""
+
+    def __init__(self, backend: Backend, tokens: Tokens | None = None) -> None:
+        """Raises StorageFailure for records that cannot be read."""
+        self.tokens: Tokens = NoTokens() if tokens is None else tokens
+        super().__init__(backend)
+
+    # --- the flag and logins
+
+    def enable(self) -> None:
+        """Raises ROOT_USER_NOT_FOUND or ROOT_ROLE_NOT_FOUND. The auth revision stays."""
+        if self.is_enabled:
+            return
+        root = self.users.get(ROOT)
+        if root is None:
+            raise errors.ROOT_USER_NOT_FOUND
+        if ROOT not in root.roles:
+            raise errors.ROOT_ROLE_NOT_FOUND
+        self.set_enabled(True)
+        logger.info("enabled authentication")
+
+    def disable(self) -> None:
+        """All tokens become invalid."""
+        if not self.is_enabled:
+            return
+        self.set_enabled(False)
+        self.raise_revision()
+        self.tokens.revoke_all()
+        logger.info("disabled authentication")
+
+    def authenticate(self, request: internal_pb2.InternalAuthenticateRequest, index: int) -> str:
+        """Register the token of a user whose password the proposer has verified; index: of the entry.
+
+        Returns the token; "" if the proposer is to sign one. Raises AUTH_NOT_ENABLED or AUTH_FAILED.
+        """
+        if not self.is_enabled:
+            raise errors.AUTH_NOT_ENABLED
+        user = self.users.get(request.name)
+        if user is None or user.options.no_password:
+            raise errors.AUTH_FAILED
+        return self.tokens.assign(request.name, request.simple_token, index)
+
+    # --- users
+
+    def add_user(self, request: rpc_pb2.AuthUserAddRequest) -> None:
+        """Raises USER_EMPTY, USER_EXISTS or NO_PASSWORD_USER (the hash is not base64)."""
+        if not request.name:
+            raise errors.USER_EMPTY
+        if request.name in self.users:
+            raise errors.USER_EXISTS
+        user = auth_pb2.User(name=request.name.encode(), options=request.options)
+        if not user.options.no_password:
+            user.password = _decode_hash(request.hashedPassword)
+        self.put_user(user)
+        self.raise_revision()
+        logger.info("added user %r", request.name)
+
+    def delete_user(self, name: str) -> None:
+        """Raises INVALID_AUTH_MANAGEMENT (root, while enabled) or USER_NOT_FOUND."""
+        if self.is_enabled and name == ROOT:
+            raise errors.INVALID_AUTH_MANAGEMENT
+        self.remove_user(name)
+        self.raise_revision()
+        self.tokens.revoke(name)
+        logger.info("deleted user %r", name)
+
+    def change_password(self, request: rpc_pb2.AuthUserChangePasswordRequest) -> None:
+        """Raises USER_NOT_FOUND or NO_PASSWORD_USER (the hash is not base64)."""
+        user = self.user(request.name)
+        password = b""
+        if not user.options.no_password:
+            password = _decode_hash(request.hashedPassword)
+        user.password = password
+        self.put_user(user)
+        self.raise_revision()
+        self.tokens.revoke(request.name)
+        logger.info("changed the password of user %r", request.name)
+
+    def grant_role(self, username: str, role: str) -> None:
+        """Granting a role twice changes nothing. Raises USER_NOT_FOUND or ROLE_NOT_FOUND; role root need not exist."""
+        user = self.user(username)
+        if role != ROOT and role not in self.roles:
+            raise errors.ROLE_NOT_FOUND
+        if role in user.roles:
+            return
+        set_roles(user, [*user.roles, role])
+        self.put_user(user)
+        self.raise_revision()
+        logger.info("granted role %r to user %r", role, username)
+
+    def revoke_role(self, username: str, role: str) -> None:
+        """Raises INVALID_AUTH_MANAGEMENT (root of root, while enabled), USER_NOT_FOUND or ROLE_NOT_GRANTED."""
+        if self.is_enabled and username == ROOT and role == ROOT:
+            raise errors.INVALID_AUTH_MANAGEMENT
+        if not self._remove_role(self.user(username), role):
+            raise errors.ROLE_NOT_GRANTED
+        self.raise_revision()
+        logger.info("revoked role %r from user %r", role, username)
+
+    def roles_of(self, username: str) -> list[str]:
+        """Raises USER_NOT_FOUND."""
+        return list(self.user(username).roles)
+
+    def usernames(self) -> list[str]:
+        return sorted(self.users)
+
+    # --- roles
+
+    def add_role(self, name: str) -> None:
+        """Raises ROLE_EMPTY or ROLE_EXISTS."""
+        if not name:
+            raise errors.ROLE_EMPTY
+        if name in self.roles:
+            raise errors.ROLE_EXISTS
+        self.put_role(auth_pb2.Role(name=name.encode()))
+        self.raise_revision()
+        logger.info("added role %r", name)
+
+    def delete_role(self, name: str) -> None:
+        """Revoke it from all users, too. Raises INVALID_AUTH_MANAGEMENT (root, while enabled) or ROLE_NOT_FOUND."""
+        if self.is_enabled and name == ROOT:
+            raise errors.INVALID_AUTH_MANAGEMENT
+        self.remove_role(name)
+        for username in sorted(self.users):
+            self._remove_role(self.users[username], name)
+        self.raise_revision()
+        logger.info("deleted role %r", name)
+
+    def grant_permission(self, request: rpc_pb2.AuthRoleGrantPermissionRequest) -> None:
+        """Raises PERMISSION_NOT_GIVEN, INVALID_AUTH_MANAGEMENT (a range without keys) or ROLE_NOT_FOUND."""
+        if not request.HasField("perm"):
+            raise errors.PERMISSION_NOT_GIVEN
+        new = request.perm
+        if not is_grantable(new.key, new.range_end):
+            raise errors.INVALID_AUTH_MANAGEMENT
+        role = self.role(request.name)
+        # Only the first permission of a key is compared, as in etcd: one with another end behind it is added again.
+        first = next((one for one in role.keyPermission if one.key >= new.key), None)
+        if first is not None and (first.key, first.range_end) == (new.key, new.range_end):
+            first.permType = new.permType
+        else:
+            added = auth_pb2.Permission(permType=new.permType, key=new.key, range_end=new.range_end)
+            set_permissions(role, [*role.keyPermission, added])
+        self.put_role(role)
+        self.raise_revision()
+        logger.info("granted a permission to role %r", request.name)
+
+    def revoke_permission(self, request: rpc_pb2.AuthRoleRevokePermissionRequest) -> None:
+        """Raises ROLE_NOT_FOUND or PERMISSION_NOT_GRANTED (no permission has exactly this range)."""
+        role = self.role(request.role)
+        revoked = (request.key, request.range_end)
+        kept = [one for one in role.keyPermission if (one.key, one.range_end) != revoked]
+        if len(kept) == len(role.keyPermission):
+            raise errors.PERMISSION_NOT_GRANTED
+        set_permissions(role, kept)
+        self.put_role(role)
+        self.raise_revision()
+        logger.info("revoked a permission from role %r", request.role)
+
+    def permissions_of(self, role: str) -> list[auth_pb2.Permission]:
+        """As granted; role root has all of them, once it exists. Raises ROLE_NOT_FOUND."""
+        found = self.role(role)
+        return [_ROOT_PERMISSION] if role == ROOT else list(found.keyPermission)
+
+    def role_names(self) -> list[str]:
+        return sorted(self.roles)
+
+    def _remove_role(self, user: auth_pb2.User, role: str) -> bool:
+        if role not in user.roles:
+            return False
+        set_roles(user, [one for one in user.roles if one != role])
+        self.put_user(user)
+        return True
+
+
+def _decode_hash(hashed: str) -> bytes:
+    """Decode base64 as Go does: line breaks are skipped. Raises NO_PASSWORD_USER, as etcd does."""
+    try:
+        return binascii.a2b_base64(hashed.replace("\r", "").replace("\n", ""), strict_mode=True)
+    except ValueError:
+        raise errors.NO_PASSWORD_USER from None

@@ -1,0 +1,159 @@
+"""Tokens: what a client sends with each call after it has authenticated.
+
+`Tokens` is what the auth store and the services need of any kind. Here are simple tokens and none at all; jwt.py has JSON Web
+Tokens. Tokens are never logged, only their `fingerprint`.
+Source: etcd server/auth/simple_token.go and nop.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from tercet.errors import AUTH_FAILED
+
+_PREFIX_LETTERS: Final = 16
+_SWEEPS_IN_LIFETIME: Final = 8
+_UINT64: Final = (1 << 64) - 1
+
+
+class Claim:
+    """What a valid token says. `revision`: the auth revision that it was issued at; 0: it is valid at any."""
+
+    __slots__ = ("revision", "username")
+
+    def __init__(self, username: str, revision: int = 0) -> None:
+        self.username = username
+        self.revision = revision
+
+
+class Tokens(Protocol):
+    """One kind of token, on one member."""
+
+    def new_prefix(self) -> str:
+        """The random part of a new token, which goes through the log; empty for kinds that are signed."""
+        ...
+
+    def assign(self, username: str, prefix: str, index: int) -> str:
+        """Register the token of the Authenticate entry at `index`, on every member. Returns it; "" if it is to be signed.
+
+        Raises AUTH_FAILED.
+        """
+        ...
+
+    def sign(self, username: str, revision: int) -> str:
+        """A signed token, made by the member that was asked. Raises TOKEN_VERIFY_ONLY."""
+        ...
+
+    def find(self, token: bytes) -> Claim | None:
+        """What a token of a call says; None if it is not valid."""
+        ...
+
+    def index_of(self, token: bytes) -> int:
+        """The log index that a member must have applied to know the token; 0 where that does not matter."""
+        ...
+
+    def revoke(self, username: str) -> None:
+        """Forget the tokens of a user."""
+        ...
+
+    def revoke_all(self) -> None: ...
+
+
+class NoTokens:
+    """`--auth-token ''`: clients are identified by their certificates alone."""
+
+    def new_prefix(self) -> str:
+        return ""
+
+    def assign(self, username: str, prefix: str, index: int) -> str:
+        raise AUTH_FAILED
+
+    def sign(self, username: str, revision: int) -> str:
+        raise AUTH_FAILED
+
+    def find(self, token: bytes) -> Claim | None:
+        return None
+
+    def index_of(self, token: bytes) -> int:
+        return 0
+
+    def revoke(self, username: str) -> None: ...
+
+    def revoke_all(self) -> None: ...
+
+
+class _Session:
+    """A simple token that is in use."""
+
+    __slots__ = ("claim", "valid_until")
+
+    def __init__(self, claim: Claim, valid_until: float) -> None:
+        self.claim = claim
+        self.valid_until = valid_until
+
+
+class SimpleTokens:
+    """Random tokens, kept in memory: 16 letters, a point, and the log index of their entry, which makes them unique.
+
+    The random part is in the entry, so every member knows the token once it has applied it. On each member its lifetime runs
+    from its last use there; a restart forgets all.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], ttl_seconds: float) -> None:
+        self._clock = clock
+        self._ttl_seconds = ttl_seconds
+        self._sessions: dict[bytes, _Session] = {}
+        self._swept_at = clock()
+
+    def new_prefix(self) -> str:
+        return "".join(secrets.choice(string.ascii_letters) for _ in range(_PREFIX_LETTERS))
+
+    def assign(self, username: str, prefix: str, index: int) -> str:
+        now = self._clock()
+        if now - self._swept_at > self._ttl_seconds / _SWEEPS_IN_LIFETIME:
+            self._swept_at = now
+            self._sessions = {token: session for token, session in self._sessions.items() if session.valid_until >= now}
+        token = f"{prefix}.{index}"
+        self._sessions[token.encode()] = _Session(Claim(username), now + self._ttl_seconds)
+        return token
+
+    def sign(self, username: str, revision: int) -> str:
+        raise AUTH_FAILED
+
+    def find(self, token: bytes) -> Claim | None:
+        """A use of the token: its lifetime starts again."""
+        session = self._sessions.get(token)
+        if session is None:
+            return None
+        now = self._clock()
+        if session.valid_until < now:
+            del self._sessions[token]
+            return None
+        session.valid_until = now + self._ttl_seconds
+        return session.claim
+
+    def index_of(self, token: bytes) -> int:
+        if token in self._sessions:
+            return 0
+        prefix, point, digits = token.partition(b".")
+        if not point or not digits.isdigit() or not prefix:
+            return 0
+        index = int(digits) if len(digits) <= 20 else 0
+        return index if index <= _UINT64 else 0
+
+    def revoke(self, username: str) -> None:
+        revoked = [token for token, session in self._sessions.items() if session.claim.username == username]
+        for token in revoked:
+            del self._sessions[token]
+
+    def revoke_all(self) -> None:
+        self._sessions.clear()
+
+
+def fingerprint(token: bytes) -> str:
+    """What logs show of a token: the first 12 digits of its SHA-256, as in etcd."""
+    return hashlib.sha256(token).hexdigest()[:12]

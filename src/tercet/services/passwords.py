@@ -1,0 +1,82 @@
+"""Password hashes: bcrypt, in a few threads of low priority.
+
+One hash takes some 50 ms of processor time, by design. So a flood of logins waits here, in a queue that is bounded, and takes
+nothing from the event loop: bcrypt releases the interpreter, and the kernel prefers the other threads.
+
+bcrypt reads 72 bytes. Longer passwords are refused when they are set, and cut when they are compared, as in etcd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from tercet.errors import PASSWORD_TOO_LONG, TOO_MANY_REQUESTS
+
+_BYTES_MAX: Final = 72
+_WAITING_MAX: Final = 1000
+_THREAD_NICENESS: Final = 10
+Result = TypeVar("Result")
+
+
+class Passwords:
+    """Hashes and compares passwords. cost: of new hashes, the binary logarithm of their rounds; 4 to 31."""
+
+    def __init__(self, cost: int) -> None:
+        self._cost = cost
+        self._waiting = 0
+        threads = max(1, (os.cpu_count() or 1) // 2)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
+
+    async def hash(self, password: str) -> bytes:
+        """Raises PASSWORD_TOO_LONG or TOO_MANY_REQUESTS."""
+        raw = password.encode()
+        if len(raw) > _BYTES_MAX:
+            raise PASSWORD_TOO_LONG
+        return await self._run(lambda: _hash(raw, self._cost))
+
+    async def matches(self, password: str, hashed: bytes) -> bool:
+        """Raises TOO_MANY_REQUESTS."""
+        return await self._run(lambda: _matches(password.encode()[:_BYTES_MAX], hashed))
+
+    def close(self) -> None:
+        """Drop what waits."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        if self._waiting >= _WAITING_MAX:
+            raise TOO_MANY_REQUESTS
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def _hash(password: bytes, cost: int) -> bytes:
+    import bcrypt  # most members never hash a password
+
+    hashed: bytes = bcrypt.hashpw(password, bcrypt.gensalt(cost, prefix=b"2a"))  # the prefix that Go writes
+    return hashed
+
+
+def _matches(password: bytes, hashed: bytes) -> bool:
+    import bcrypt
+
+    try:
+        is_equal: bool = bcrypt.checkpw(password, hashed)
+    except ValueError:  # not a hash: a root user may have stored anything
+        return False
+    return is_equal
+
+
+def _lower_priority() -> None:
+    """On Linux the niceness of a thread is its own."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _THREAD_NICENESS)
+    except (AttributeError, OSError):
+        return
