@@ -308,7 +308,8 @@ class LeaseKeeper:
         """Append a request to this leader's own log. False: it cannot be now, and `then` is never called."""
         if self._raft.commit_index - self._raft.applied_index > PENDING_APPLY_MAX:
             return False
-        if not self._proposals.propose_locally(self._raft, field, canonical_encoding(message), message, then):
+        identity = self._state_machine.auth.internal_identity()
+        if not self._proposals.propose_locally(self._raft, field, canonical_encoding(message), message, then, identity):
             return False
         self._schedule_flush()
         return True

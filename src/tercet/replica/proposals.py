@@ -74,15 +74,17 @@ class Proposals:
         self._queue.append(data)
         return len(self._queue)
 
-    def propose_locally(self, raft: Raft, field: str, body: bytes, message: Any, then: Callable[[Outcome], None]) -> bool:
+    def propose_locally(
+        self, raft: Raft, field: str, body: bytes, message: Any, then: Callable[[Outcome], None], identity: Identity
+    ) -> bool:
         """Append a request to this leader's own log at once. A queued one could be forwarded to a later leader, for which it
         was not meant. False: this member does not lead, or leadership is being transferred; `then` is never called.
         """
-        data = encode_request(field, body, self._ids)
+        data = encode_request(field, body, self._ids, identity)
         if not raft.is_leader or not raft.propose([data]):
             return False
         now = self._clock()
-        waiter = Waiter(AppliedRequest(field, message), then, now, now + self._timeout_seconds)
+        waiter = Waiter(AppliedRequest(field, message, identity), then, now, now + self._timeout_seconds)
         waiter.is_proposed = True
         self.waiting[data] = waiter
         return True
