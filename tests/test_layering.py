@@ -34,6 +34,7 @@ BELOW: dict[str, set[str]] = {
     "services": {"replica", "auth", "lease", "mvcc", "storage", "bolt", "raft", "rpc"},
     "config": {"gotext"},
     "server": {
+        "client",
         "config",
         "gotext",
         "services",
@@ -51,7 +52,7 @@ BELOW: dict[str, set[str]] = {
         "rpc",
         "tls",
     },
-    "client": {"rpc"},
+    "client": {"rpc", "gotext"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"peer", "replica", "mvcc", "storage", "raft"},

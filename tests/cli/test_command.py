@@ -117,10 +117,10 @@ def test_a_key_may_be_called_help() -> None:
     assert not find(ROOT, ["get", "help"]).wants_help
 
 
-def test_discovery_is_refused() -> None:
-    outcome = run_ours("127.0.0.1:1", ["get", "a", "--discovery-srv", "example.com"])
-    assert "--discovery-srv is not supported" in outcome.error
-    assert outcome.code == 4
+def test_a_domain_without_records_is_named() -> None:
+    outcome = run_ours("127.0.0.1:1", ["get", "a", "--discovery-srv", "nowhere.invalid"])
+    assert "dns lookup errors: lookup _etcd-client-ssl._tcp.nowhere.invalid" in outcome.error
+    assert outcome.code == 1
 
 
 def test_requests_over_the_limit_are_not_sent() -> None:

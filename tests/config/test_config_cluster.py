@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.config.initial_cluster import check_initial_members, check_no_discovery, parse_initial_cluster
+from tercet.config.initial_cluster import check_initial_members, parse_initial_cluster
 from tercet.errors import ConfigError
 from tercet.server.client_listeners import ClientListeners
 from tercet.server.startup_checks import check_listeners
@@ -92,10 +92,8 @@ def test_names_of_different_addresses_do_not_match(host: str) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--discovery", "--discovery-srv"])
-def test_discovery_is_refused(flag: str) -> None:
+def test_with_discovery_there_is_no_default_cluster(flag: str) -> None:
     found = config(flag, "http://example.com/1", "--name", "x")
-    with pytest.raises(ConfigError, match=f"{flag} is not supported"):
-        check_no_discovery(found)
     with pytest.raises(ConfigError, match="couldn't find local name"):
         check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
 

@@ -37,18 +37,6 @@ def initial_cluster_text(members: Mapping[str, tuple[Url, ...]]) -> str:
     return ",".join(sorted(f"{name}={url}" for name, urls in members.items() for url in urls))
 
 
-def check_no_discovery(config: ServerConfig) -> None:
-    """Discovery is not supported: bootstrapping without it would create a separate cluster. Raises ConfigError."""
-    discovery = {
-        "discovery": config.discovery,
-        "discovery-endpoints": config.discovery_endpoints,
-        "discovery-srv": config.discovery_srv,
-    }
-    for flag, value in discovery.items():
-        if value:
-            raise ConfigError(f"--{flag} is not supported by this version; name the members with --initial-cluster")
-
-
 def check_local_member(config: ServerConfig, members: Mapping[str, tuple[Url, ...]], resolve: Resolve) -> None:
     """The cluster contains this member with the URLs that it advertises. Raises ConfigError with etcd's text."""
     if config.name not in members:

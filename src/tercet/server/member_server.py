@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from tercet.config.initial_cluster import check_initial_members, check_local_member, check_no_discovery, parse_initial_cluster
+from tercet.config.initial_cluster import check_initial_members, check_local_member, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import CorruptRecord, StatusError
 from tercet.peer import Identity, Limits, PeerClient, Transport
@@ -35,6 +35,7 @@ from tercet.server.connections import PeerConnections
 from tercet.server.corruption_check import CorruptionChecker, check_while_leader
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
+from tercet.server.discovery import discover
 from tercet.server.lease_forwarding import LeaseForwarding
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
@@ -103,6 +104,7 @@ class MemberServer:
         client = PeerClient(ClientTls(peer_files) if not peer_files.is_empty else None)
         self._closing.push_async_callback(client.close)
         bootstrap = await self._bootstrap(paths, client)
+        config = self._config  # with what discovery has found
         metrics = MemberMetrics(config)
         opened = open_member(
             config,
@@ -196,10 +198,9 @@ class MemberServer:
 
     async def _bootstrap(self, paths: Paths, client: PeerClient) -> Bootstrap | None:
         """This member's identity on its first start; None on a restart."""
-        config = self._config
         if has_log(paths):
             return None
-        check_no_discovery(config)
+        config = self._config = await discover(self._config, resolve)
         named = parse_initial_cluster(config.initial_cluster)
         members = initial_cluster(config)
         check = check_local_member if config.initial_cluster_state == "existing" else check_initial_members

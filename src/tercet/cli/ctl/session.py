@@ -20,6 +20,7 @@ from tercet.cli.ctl.password import ask_password
 from tercet.cli.ctl.status_text import full_status
 from tercet.cli.streams import Output
 from tercet.client import Client, Limits, TLSFiles
+from tercet.client.srv import LookupFailed, client_endpoints
 from tercet.errors import ConfigError, StatusError
 
 SECOND = 10**9
@@ -72,6 +73,7 @@ class Session:
         self._environment = os.environ if environment is None else environment
         self._tls: TLSFiles | None = None
         self._user = ("", "")
+        self._discovered: list[str] = []
 
     @property
     def command_timeout(self) -> float:
@@ -94,8 +96,8 @@ class Session:
         return self._environment.get(name, "")
 
     def endpoints(self) -> list[str]:
-        """The endpoints of --endpoints, without blanks and empty ones: `a:1, b:1,` is two."""
-        return [endpoint for text in self.values.list("endpoints") if (endpoint := text.strip())]
+        """Those that DNS names, else those of --endpoints, without blanks and empty ones: `a:1, b:1,` is two."""
+        return self._discovered or [endpoint for text in self.values.list("endpoints") if (endpoint := text.strip())]
 
     def client(self, endpoints: Sequence[str] | None = None, *, timeout: float | None = None) -> Client:
         """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128.
@@ -178,9 +180,22 @@ class Session:
             if name in self.values.changed and not self.values.string(name):
                 raise bad_arguments(f"empty string is passed to --{name} option")
         if self.values.string("discovery-srv"):
-            raise CommandError(Exit.BAD_FEATURE, "--discovery-srv is not supported; list the members with --endpoints")
+            self._discovered = self._discover(self.values.string("discovery-srv"))
         if not self.endpoints():
             raise CommandError(Exit.BAD_CONNECTION, "etcdclient: no available endpoints")
+
+    def _discover(self, domain: str) -> list[str]:
+        """The endpoints that DNS names; without --insecure-discovery only those with TLS. Raises CommandError."""
+        try:
+            found = client_endpoints(domain, self.values.string("discovery-srv-name"))
+        except LookupFailed as failed:
+            raise CommandError(Exit.ERROR, str(failed)) from failed
+        if self.values.bool("insecure-discovery"):
+            return found
+        for endpoint in found:
+            if endpoint.startswith("http:"):
+                self.warn(f'ignoring discovered insecure endpoint "{endpoint}"')
+        return [endpoint for endpoint in found if endpoint.startswith("https:")]
 
     def _tls_files(self) -> TLSFiles | None:
         """The TLS flags. None if there are none: TLS for https endpoints only, with the system's CA certificates."""
