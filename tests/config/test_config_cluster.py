@@ -91,9 +91,12 @@ def test_names_of_different_addresses_do_not_match(host: str) -> None:
     assert error.startswith(f"--initial-cluster has x=http://{host}:1 but missing from ")
 
 
-@pytest.mark.parametrize("flag", ["--discovery", "--discovery-srv"])
-def test_with_discovery_there_is_no_default_cluster(flag: str) -> None:
-    found = config(flag, "http://example.com/1", "--name", "x")
+def test_the_second_version_of_discovery_is_refused() -> None:
+    assert "was removed from etcd" in our_error("--discovery", "http://example.com/1")
+
+
+def test_with_discovery_there_is_no_default_cluster() -> None:
+    found = config("--discovery-srv", "example.com", "--name", "x")
     with pytest.raises(ConfigError, match="couldn't find local name"):
         check_initial_members(found, parse_initial_cluster(found.initial_cluster), resolve)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import dns.resolver
 import pytest
@@ -93,8 +92,6 @@ def test_records_that_form_no_cluster(flags: tuple[str, ...], text: str) -> None
 def test_without_discovery_nothing_changes() -> None:
     given = config("--name=n1")
     assert asyncio.run(discover(given, resolve)) is given
-    with pytest.raises(ConfigError, match="was removed from etcd"):
-        asyncio.run(discover(replace(given, discovery="http://a/b"), resolve))
 
 
 class FakeKv:

@@ -29,6 +29,8 @@ _DEFAULT_NAME = (
 
 def validate(values: Mapping[str, Any], lines: list[Line]) -> None:
     """values: parsed, by flag name. Raises ConfigError; warnings are appended to `lines`."""
+    if values["discovery"]:
+        raise ConfigError("--discovery (v2) was removed from etcd; use --discovery-endpoints and --discovery-token")
     if values["discovery-fallback"] == "proxy":
         raise ConfigError('v2 proxy is deprecated, and --discovery-fallback can\'t be configured as "proxy"')
     try:

@@ -48,8 +48,6 @@ async def discover(config: ServerConfig, resolve: Resolve, resolver: Resolver | 
 
     Unchanged without discovery flags. Raises ConfigError. resolver: None for the system's.
     """
-    if config.discovery:
-        raise ConfigError("--discovery (v2) was removed from etcd; use --discovery-endpoints and --discovery-token")
     if config.discovery_endpoints:
         if config.initial_cluster_state == "existing":
             raise ConfigError("discovery URL should not be set when joining existing initial cluster")
