@@ -92,7 +92,7 @@ def test_names_of_different_addresses_do_not_match(host: str) -> None:
 
 
 def test_the_second_version_of_discovery_is_refused() -> None:
-    assert "was removed from etcd" in our_error("--discovery", "http://example.com/1")
+    assert "was removed from etcd" in str(refusal("--discovery", "http://example.com/1"))
 
 
 def test_with_discovery_there_is_no_default_cluster() -> None:
