@@ -13,7 +13,7 @@ from tercet.config.initial_cluster import check_initial_members, parse_initial_c
 from tercet.errors import ConfigError
 from tercet.server.client_listeners import ClientListeners
 from tercet.server.startup_checks import check_listeners
-from tests.config.configured import ETCD, config
+from tests.config.configured import ETCD, config, refusal
 
 CLUSTER = "--initial-cluster"
 ADVERTISE = "--initial-advertise-peer-urls"
