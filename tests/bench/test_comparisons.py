@@ -76,8 +76,9 @@ def test_usage_counts_processor_time_and_wakeups() -> None:
 
 def test_each_shape_of_cluster_is_measured() -> None:
     rows = [(work.shape.members, work.shape.tls, work.in_flight) for work in WORKLOADS]
-    assert rows[:7] == [(3, Tls.NONE, each) for each in (1, 32, 256, 256, 256)] + [(3, Tls.CLIENTS, 256)] * 2
-    assert rows[7:10] == [(3, Tls.EVERYWHERE, 256)] * 3
+    plain = [(3, Tls.NONE, each) for each in (1, 32, 256, 256, 256, 256, 256, 256, 64)]
+    assert rows[:11] == plain + [(3, Tls.CLIENTS, 256)] * 2
+    assert rows[11:14] == [(3, Tls.EVERYWHERE, 256)] * 3
     for tls in (Tls.NONE, Tls.CLIENTS):
         assert [flight for members, kind, flight in rows if (members, kind) == (1, tls)] == [1, 4, 32, 256, 1, 256]
     assert min(work.aim for work in WORKLOADS) == 1.3

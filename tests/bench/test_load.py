@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from array import array
+from collections import Counter
 from itertools import cycle, islice
 
 import pytest
@@ -12,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.bench import load, requests
+from tercet.bench.keepalives import KeepAlives
 from tercet.bench.latency import Measurement
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.errors import Code, ConfigError
 from tercet.proto import rpc_pb2
-from tercet.rpc import UnaryCall
+from tercet.rpc import ServerStream, UnaryCall, bidi_stream
 from tests.client.member import Answer, member, run
 
 PUT = requests.PUT_PATH
@@ -164,3 +166,54 @@ class TestRequests:
         with pytest.raises(ConfigError, match="1001 keys do not fit into 3 bytes"):
             requests.Keys(space=1001, size=3)
         assert len(requests.Keys(space=1000, size=3).sample(5000, random.Random(1))) == 1000
+
+
+def test_renewals_are_streams_of_their_own_leases() -> None:
+    ids = cycle(range(1, 1000))
+    renewed: Counter[int] = Counter()
+
+    def grant(call: UnaryCall, body: bytes) -> None:
+        ttl = rpc_pb2.LeaseGrantRequest.FromString(body).TTL
+        call.reply(rpc_pb2.LeaseGrantResponse(ID=next(ids), TTL=ttl).SerializeToString())
+
+    async def keep_alive(stream: ServerStream) -> None:
+        async for message in stream:
+            lease = rpc_pb2.LeaseKeepAliveRequest.FromString(message).ID
+            renewed[lease] += 1
+            await stream.send(rpc_pb2.LeaseKeepAliveResponse(ID=lease, TTL=600).SerializeToString())
+
+    async def test() -> Measurement:
+        answers = {requests.GRANT_PATH: grant, requests.REVOKE_PATH: done}
+        async with member(answers, streams={requests.KEEPALIVE_PATH: bidi_stream(keep_alive)}) as up:
+            channels = await open_channels([up.endpoint], 2, None)
+            try:
+                return await KeepAlives(Extent(total=300)).run(channels, 6)
+            finally:
+                await close_channels(channels)
+
+    measured = run(test())
+    assert measured.requests == renewed.total() == 300
+    assert len(renewed) == 6
+    assert not measured.errors
+
+
+def test_a_mixed_load_is_nine_reads_to_a_put() -> None:
+    paths = Counter(path for path, _ in islice(requests.mixed(KEYS, 8), 1000))
+    assert paths == {requests.PUT_PATH: 100, requests.RANGE_PATH: 900}
+
+
+def test_a_lease_is_revoked_long_after_its_grant_was_sent() -> None:
+    granted: dict[int, int] = {}
+    for position, (path, body) in enumerate(islice(requests.grants_and_revokes(), 5000)):
+        if path == requests.GRANT_PATH:
+            granted[rpc_pb2.LeaseGrantRequest.FromString(body).ID] = position
+        else:
+            assert position - granted.pop(rpc_pb2.LeaseRevokeRequest.FromString(body).ID) >= requests.LEASES_HELD
+    assert len(granted) == requests.LEASES_HELD
+
+
+def test_compare_and_put_compares_the_version_of_the_key_it_puts() -> None:
+    request = rpc_pb2.TxnRequest.FromString(next(requests.compare_and_puts(KEYS, 8)))
+    (compare,), (operation,) = request.compare, request.success
+    assert compare.key == operation.request_put.key
+    assert (compare.target, compare.result) == (rpc_pb2.Compare.VERSION, rpc_pb2.Compare.GREATER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
 from tests.differential.twins import Twins, ask, streamed
@@ -24,7 +23,7 @@ def test_random_histories_get_the_same_responses(twins: Twins, seed: int) -> Non
     answered = 0
     for step in range(STEPS):
         histories.revision, histories.compacted = twins.revision, twins.compacted
-        request = next_request(histories, twins)
+        request = histories.request()
         answered += not isinstance(twins.call(request), tuple)
         if isinstance(request, rpc_pb2.RangeRequest):
             check_stream(twins, request)
@@ -51,19 +50,11 @@ def test_a_killed_tercet_resumes_with_the_same_responses(twins: Twins, tercet: M
     histories = Histories(77)
     for step in range(160):
         histories.revision, histories.compacted = twins.revision, twins.compacted
-        twins.call(next_request(histories, twins))
+        twins.call(histories.request())
         if step % 40 == 20:
             tercet.kill()
             tercet.restart()
             twins.compare_hash()
-
-
-def next_request(histories: Histories, twins: Twins) -> Message:
-    """The next request; lease requests only if tercet serves them."""
-    while True:
-        request = histories.request()
-        if twins.has_leases or not isinstance(request, rpc_pb2.LeaseGrantRequest | rpc_pb2.LeaseRevokeRequest):
-            return request
 
 
 def check_stream(twins: Twins, request: rpc_pb2.RangeRequest) -> None:

@@ -46,7 +46,6 @@ class Twins:
         self.tercet = tercet
         self.revision = 1
         self.compacted = -1
-        self.has_leases = ask(tercet, rpc_pb2.LeaseRevokeRequest(ID=1)) != (12, "unknown service etcdserverpb.Lease")
 
     def call(self, request: Message) -> Any:
         """The response of both, or (code, text) of the error. Fails if they differ."""

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from tercet.bench import h2load, report, requests
 from tercet.bench.arena import Running, Shape, System, etcd_system, running, tercet_system, with_log_tail
+from tercet.bench.keepalives import KeepAlives
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.report import Rate, Rest, Results
 from tercet.bench.usage import Usage, usage_of
@@ -118,9 +119,12 @@ async def _fill(leader: str, context: ssl.SSLContext | None) -> None:
 async def _measure(up: Running, context: ssl.SSLContext | None, workload: Workload, settings: Settings) -> Rate:
     prepared = workload.requests()
     if settings.generator == "h2load":
+        message = next(prepared, None)
+        if not isinstance(message, bytes):
+            raise LoadFailed(f"h2load sends one request again and again, and so cannot make the load {workload.name!r}")
         shot = h2load.Shot(
             url=up.leader + workload.path,
-            message=next(prepared),
+            message=message,
             connections=workload.connections,
             streams=workload.in_flight // workload.connections,
             seconds=settings.extent.seconds or 1.0,
@@ -135,7 +139,9 @@ async def _measure(up: Running, context: ssl.SSLContext | None, workload: Worklo
         before.update((pid, usage_of(pid)) for pid in up.pids)
 
     try:
-        measured = await Load(workload.path, prepared, settings.extent).run(channels, workload.in_flight, on_begin=note_usage)
+        renews = workload.path == requests.KEEPALIVE_PATH
+        load = KeepAlives(settings.extent) if renews else Load(workload.path, prepared, settings.extent)
+        measured = await load.run(channels, workload.in_flight, on_begin=note_usage)
         used = {pid: (usage_of(pid) - usage).cpu_seconds / max(measured.requests, 1) for pid, usage in before.items()}
     finally:
         await close_channels(channels)

@@ -40,10 +40,14 @@ class Extent:
     warmup: float = 0.0
 
 
+Request = bytes | tuple[str, bytes]
+"""An encoded request of the load's method, or the path of a method and a request of it."""
+
+
 class Load:
     """One run. `requests` are encoded; it ends early when they run out."""
 
-    def __init__(self, path: str, requests: Iterator[bytes], extent: Extent) -> None:
+    def __init__(self, path: str, requests: Iterator[Request], extent: Extent) -> None:
         self.path = path
         self.requests = requests
         self.extent = extent
@@ -63,7 +67,7 @@ class Load:
     ) -> Measurement:
         """Keep `clients` requests in flight over `channels`; `on_begin` is called after the warm-up. Raises LoadFailed."""
         for number in range(clients):
-            _Slot(self, channels[number % len(channels)]).send_next()
+            self.begin_slot(channels[number % len(channels)])
         if self.extent.warmup:
             await self._wait(self.extent.warmup, None)
             self.latencies = array("d")
@@ -77,6 +81,10 @@ class Load:
         self.stopped = True
         await self._drain()
         return Measurement(seconds, array("d", sorted(measured)), errors, cpu)
+
+    def begin_slot(self, channel: Channel) -> None:
+        """Begin to keep one request in flight."""
+        _Slot(self, channel).send_next()
 
     async def _wait(self, seconds: float | None, progress: Progress | None) -> None:
         """Until the time is over or nothing is in flight any more."""
@@ -132,8 +140,11 @@ class _Slot:
             self._retire()
             return
         load.left -= 1
+        path = load.path
+        if isinstance(request, tuple):
+            path, request = request
         self._began = clock()
-        self._start(load.path, request, self._answered)
+        self._start(path, request, self._answered)
 
     def _answered(self, code: int, text: str, _: bytes, clock: Callable[[], float] = time.perf_counter) -> None:
         load = self._load

@@ -5,6 +5,7 @@ Keys are decimal numbers of one length, as in `0000000000000042`; values are ran
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from tercet.proto import rpc_pb2
 PUT_PATH = "/etcdserverpb.KV/Put"
 RANGE_PATH = "/etcdserverpb.KV/Range"
 TXN_PATH = "/etcdserverpb.KV/Txn"
+GRANT_PATH = "/etcdserverpb.Lease/LeaseGrant"
+REVOKE_PATH = "/etcdserverpb.Lease/LeaseRevoke"
+KEEPALIVE_PATH = "/etcdserverpb.Lease/LeaseKeepAlive"
+LEASES_HELD = 1000
 _PREPARED_MAX = 20_000
 _PREPARED_BYTES_MAX = 64 << 20
 
@@ -70,6 +75,40 @@ def txns(keys: Keys, value_size: int, operations: int, *, seed: int = 1) -> Iter
         chosen = chance.sample(range(keys.space), operations)
         requests.append(txn([put(keys.key(number), chance.choice(pool)) for number in chosen]).SerializeToString())
     return cycle(requests)
+
+
+def compare_and_puts(keys: Keys, value_size: int, *, seed: int = 1) -> Iterator[bytes]:
+    """Endless TxnRequests that put a key if it exists, which a compare of its version tells, and else read it."""
+    chance = random.Random(seed)
+    count = _prepared(value_size + keys.size)
+    pool = values(value_size, chance, min(count, 64))
+    compare = rpc_pb2.Compare
+    requests = []
+    for key in keys.sample(count, chance):
+        request = txn([put(key, chance.choice(pool))])
+        request.compare.add(key=key, target=compare.VERSION, result=compare.GREATER, version=0)
+        request.failure.add(request_range=rpc_pb2.RangeRequest(key=key))
+        requests.append(request.SerializeToString())
+    return cycle(requests)
+
+
+def mixed(keys: Keys, value_size: int, *, seed: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Endless requests with their paths: nine linearizable reads, then a put."""
+    writes = puts(keys, value_size, seed=seed)
+    for number, read in enumerate(ranges(keys, serializable=False, seed=seed + 1)):
+        yield (PUT_PATH, next(writes)) if number % 10 == 9 else (RANGE_PATH, read)
+
+
+def grants_and_revokes(ttl_seconds: int = 600) -> Iterator[tuple[str, bytes]]:
+    """Endless grants and revokes by turns, after LEASES_HELD grants: a lease is revoked that was granted as many leases ago, so
+    that its grant has been answered.
+    """
+    first = random.getrandbits(40) << 20  # leases of an earlier run are still there
+    for number in itertools.count():
+        lease_id = first + number
+        yield GRANT_PATH, rpc_pb2.LeaseGrantRequest(ID=lease_id, TTL=ttl_seconds).SerializeToString()
+        if number >= LEASES_HELD:
+            yield REVOKE_PATH, rpc_pb2.LeaseRevokeRequest(ID=lease_id - LEASES_HELD).SerializeToString()
 
 
 def filling(keys: Keys, value_size: int, batch: int = 100, *, seed: int = 1) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tercet.bench import requests
 from tercet.bench.arena import Shape, Tls
+from tercet.bench.load import Request
 
 VALUE_BYTES = 256
 KEYS = requests.Keys(space=10_000, size=16)
@@ -21,7 +22,7 @@ class Workload:
     name: str
     in_flight: int
     path: str
-    requests: Callable[[], Iterator[bytes]]
+    requests: Callable[[], Iterator[Request]]
     aim: float
     shape: Shape = _PLAIN
 
@@ -42,11 +43,24 @@ def _serializable() -> Iterator[bytes]:
     return requests.ranges(KEYS, serializable=True)
 
 
+def _compare_and_puts() -> Iterator[bytes]:
+    return requests.compare_and_puts(KEYS, VALUE_BYTES)
+
+
+def _mixed() -> Iterator[Request]:
+    return requests.mixed(KEYS, VALUE_BYTES)
+
+
+def _renewals() -> Iterator[bytes]:
+    return iter(())  # each stream makes its own: keepalives.py
+
+
 _ONE = Shape(members=1)
 _ONE_TLS = Shape(members=1, tls=Tls.CLIENTS)
 _CLIENT_TLS = Shape(tls=Tls.CLIENTS)
 _TLS_EVERYWHERE = Shape(tls=Tls.EVERYWHERE)
-PUT, RANGE = requests.PUT_PATH, requests.RANGE_PATH
+PUT, RANGE, TXN = requests.PUT_PATH, requests.RANGE_PATH, requests.TXN_PATH
+GRANT, KEEPALIVE = requests.GRANT_PATH, requests.KEEPALIVE_PATH
 
 WORKLOADS = (
     Workload("put, 1 in flight", 1, PUT, _puts, 1.3),
@@ -54,6 +68,10 @@ WORKLOADS = (
     Workload("put, 256 in flight", 256, PUT, _puts, 2.0),
     Workload("linearizable read, 256 in flight", 256, RANGE, _linearizable, 1.3),
     Workload("serializable read, 256 in flight", 256, RANGE, _serializable, 1.3),
+    Workload("compare and put, 256 in flight", 256, TXN, _compare_and_puts, 2.0),
+    Workload("90 % reads, 10 % puts, 256 in flight", 256, RANGE, _mixed, 2.0),
+    Workload("lease renewal, 256 streams", 256, KEEPALIVE, _renewals, 2.0),
+    Workload("lease grant and revoke, 64 in flight", 64, GRANT, requests.grants_and_revokes, 2.0),
     Workload("put, 256 in flight, TLS", 256, PUT, _puts, 4.0, _CLIENT_TLS),
     Workload("linearizable read, 256 in flight, TLS", 256, RANGE, _linearizable, 4.0, _CLIENT_TLS),
     Workload("put, 256 in flight, TLS between peers too", 256, PUT, _puts, 4.5, _TLS_EVERYWHERE),
