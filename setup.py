@@ -37,6 +37,8 @@ COMPILED = (
     "services/interceptors.py",
     "services/headers.py",
     "services/kv.py",
+    "services/lease.py",
+    "services/lease_answers.py",
     "services/scheduler.py",
     "storage/buffered_file.py",
     "storage/callbacks.py",
