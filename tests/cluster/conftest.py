@@ -1,4 +1,4 @@
-"""Clusters for tests: made on demand, ended in any case, their logs shown when a test fails."""
+"""Fixtures for clusters. Members are always stopped, and a failed test shows their logs."""
 
 from __future__ import annotations
 

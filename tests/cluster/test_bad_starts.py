@@ -1,4 +1,4 @@
-"""Starts that fail: one line that names the cause, and the exit code of etcd."""
+"""Failed starts: one log line names the cause, and the exit code is etcd's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(cluster: Cluster, *flags: str, code: int = 1) -> str:
 
 def test_unknown_flags(plan: Planned) -> None:
     cluster = plan(["n1"])
-    assert "--no-such-flag" in refused(cluster, "--no-such-flag=1", code=2).replace("-no", "--no", 1)
+    assert "-no-such-flag" in refused(cluster, "--no-such-flag=1", code=2)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_ports_in_use(plan: Planned) -> None:
             reason = refused(cluster)
         assert f"127.0.0.1:{port}" in reason
         assert "address already in use" in reason
-        cluster.start()  # once the port is free, it starts
+        cluster.start()  # starts once the port is free
 
 
 def test_invalid_certificates(plan: Planned, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     one, other = authority.sign("one", "n1", "127.0.0.1"), authority.sign("other", "n1", "127.0.0.1")
     garbage = tmp_path / "garbage.crt"
-    garbage.write_text("this is no certificate")
+    garbage.write_text("not a certificate")
     cases = {
         (one.cert, other.key): one.cert,
         ("/nonexistent.crt", one.key): "/nonexistent.crt",
@@ -107,7 +107,7 @@ def test_invalid_data_directories(plan: Planned, tmp_path: Path) -> None:
     assert real.restart().client.get(b"a") == b"1"
 
 
-def test_a_damaged_log_is_refused_naming_file_and_offset(plan: Planned) -> None:
+def test_a_damaged_log_is_rejected_with_its_file_and_offset(plan: Planned) -> None:
     member = plan(["n1"], QUICK).start()["n1"]
     for number in range(20):
         member.client.put(b"a", b"%d" % number + bytes(5000))
@@ -125,7 +125,7 @@ def test_a_damaged_log_is_refused_naming_file_and_offset(plan: Planned) -> None:
 
 
 def test_a_unit_file_for_etcd_starts_a_member(plan: Planned, tmp_path: Path) -> None:
-    """By environment variables alone, and by a configuration file."""
+    """A member starts from environment variables alone, and from a configuration file."""
     member = plan(["n1"], QUICK)["n1"]
     named = dict(flag.removeprefix("--").split("=", 1) for flag in member.flags)
     assert shutil.which("tercet", path=str(BIN))

@@ -1,4 +1,4 @@
-"""A bit of a stored value changes on one member's disk: that member does not serve it, and raises the CORRUPT alarm."""
+"""A stored value is damaged on the disk of one member, which does not serve it and raises the CORRUPT alarm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def database(member: Member) -> Path:
 
 
 def damage(member: Member) -> None:
-    """Change one byte of `VALUE` in the database, in place, also under a running member."""
+    """Change one byte of `VALUE` in the database file, in place, while the member runs or is stopped."""
     data = database(member).read_bytes()
     at = data.index(VALUE)
     with database(member).open("r+b") as file:
@@ -68,7 +68,7 @@ def test_a_damaged_value_is_not_served_and_raises_the_alarm(cluster: Cluster) ->
     assert cluster["n1"].client.get(b"key", serializable=True) == VALUE
 
 
-def test_the_scrub_finds_a_damaged_value_that_no_one_reads(cluster: Cluster) -> None:
+def test_the_scrub_finds_a_damaged_value_that_is_not_read(cluster: Cluster) -> None:
     victim = cluster["n3"]
     damage(victim)
     victim.wait_said("found data corruption", seconds=30)

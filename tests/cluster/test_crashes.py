@@ -1,4 +1,4 @@
-"""kill -9 under load: no acknowledged write is lost, none is applied twice, and killed members rejoin."""
+"""kill -9 under load: no acknowledged write is lost or applied twice, and killed members rejoin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.processes import QUICK
 SMALL_LOG = (*QUICK, "--snapshot-count=200", "--snapshot-catchup-entries=100")
 
 
-def test_followers_and_leaders_are_killed_one_after_the_other(plan: Planned) -> None:
+def test_kills_of_followers_and_leaders_lose_no_acknowledged_write(plan: Planned) -> None:
     cluster = plan(flags=SMALL_LOG).start()
     with Load(cluster) as load:
         load.wait_for(60)
@@ -26,7 +26,7 @@ def test_followers_and_leaders_are_killed_one_after_the_other(plan: Planned) -> 
     load.check(cluster)
 
 
-def test_all_members_are_killed_at_once(plan: Planned) -> None:
+def test_a_kill_of_all_members_loses_no_acknowledged_write(plan: Planned) -> None:
     cluster = plan(flags=SMALL_LOG).start()
     with Load(cluster) as load:
         for _ in range(2):
@@ -40,7 +40,7 @@ def test_all_members_are_killed_at_once(plan: Planned) -> None:
     load.check(cluster)
 
 
-def test_d02_a_single_member_is_killed_right_after_the_answer(plan: Planned) -> None:
+def test_d02_a_single_member_killed_right_after_its_response_keeps_the_write(plan: Planned) -> None:
     """etcd #14370: a cluster of one answered before its log was durable."""
     cluster = plan(["n1"], SMALL_LOG).start()
     member = cluster["n1"]
@@ -76,7 +76,7 @@ def test_d01_entries_between_apply_and_commit_are_applied_exactly_once(plan: Pla
     assert check_agreement(cluster.members).header.revision == 1 + applied
 
 
-def test_d06_a_deletion_that_was_compacted_away_leaves_its_revision(plan: Planned) -> None:
+def test_d06_a_compacted_deletion_keeps_its_revision(plan: Planned) -> None:
     """etcd #17780, #6633: the newest revision was a tombstone. After its compaction and a crash the file did not record it, and
     the store's revision went back.
     """

@@ -29,7 +29,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def put_until_exit(member: Member, value_bytes: int) -> dict[bytes, bytes]:
-    """Put until the member exits. Returns what was acknowledged."""
+    """Put until the member exits. Returns the acknowledged writes."""
     acknowledged = {}
     for number in range(1000):
         key, value = b"k%04d" % number, b"%04d" % number + bytes(value_bytes)
@@ -63,7 +63,7 @@ def test_d21_a_full_disk_under_the_log(plan: Planned) -> None:
 
 
 def test_a_full_disk_under_the_next_segment_of_the_log(plan: Planned, small_disk: Path) -> None:
-    """The member goes on until the reserved segment is full."""
+    """The member continues until the reserved segment is full."""
     member = plan(["n1"], (*QUICK, f"--wal-dir={small_disk / 'wal'}")).start()["n1"]
     segments = small_disk / "wal"
     wait_until(lambda: [path.suffix for path in segments.iterdir()] == [".wal", ".wal"], "the next segment is reserved")
@@ -109,7 +109,7 @@ def test_a_full_disk_under_the_database(plan: Planned, small_disk: Path) -> None
     member.client.put(b"after", b"1")
 
 
-def test_a_read_only_data_directory_is_refused(plan: Planned, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_read_only_data_directory_is_rejected(plan: Planned, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     member = plan(["n1"], QUICK)["n1"]
     if os.geteuid() == 0:  # permissions do not apply to root
         read_only: Path = request.getfixturevalue("small_disk")
@@ -138,12 +138,12 @@ def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:
     second.wait_ready()
     assert second.client.get(b"a") == b"2"
     assert first.start().wait_said("Running")
-    assert first.stop() < 0  # a signal also ends a member that waits
+    assert first.stop() < 0  # a signal also ends a waiting member
     assert "Traceback" not in first.said()
 
 
-def test_removing_files_of_a_running_member_does_not_admit_a_second_one(plan: Planned) -> None:
-    """The lock is on what is written, not on a file beside it."""
+def test_removing_files_of_a_running_member_does_not_unlock_its_directory(plan: Planned) -> None:
+    """The log and the database themselves are locked, not a separate lock file."""
     first = plan(["n1"], QUICK).start()["n1"]
     first.client.put(b"a", b"1")
     for path in first.data.iterdir():
@@ -158,8 +158,8 @@ def test_removing_files_of_a_running_member_does_not_admit_a_second_one(plan: Pl
 
 
 @pytest.mark.parametrize("shared", ["--wal-dir", "hard links"])
-def test_a_second_member_on_the_same_log_is_refused(plan: Planned, tmp_path: Path, shared: str) -> None:
-    """Two data directories with one log: that of --wal-dir, or a copy by hard links."""
+def test_a_second_member_on_the_same_log_is_rejected(plan: Planned, tmp_path: Path, shared: str) -> None:
+    """Two data directories share one log, by --wal-dir or by hard links."""
     first, second = (plan(["n1"], QUICK, directory=name)["n1"] for name in ("first", "second"))
     if shared == "--wal-dir":
         for member in (first, second):
@@ -176,7 +176,7 @@ def test_a_second_member_on_the_same_log_is_refused(plan: Planned, tmp_path: Pat
 
 
 def check_undamaged(member: Member) -> None:
-    """It goes on writing, and restarts with all that it wrote."""
+    """The member accepts writes, and has them all after a restart."""
     for number in range(50):
         member.client.put(b"b%d" % number, b"1")
     member.kill()
@@ -185,7 +185,7 @@ def check_undamaged(member: Member) -> None:
     assert len(member.client.all(b"b")) == 50
 
 
-def test_a_truncated_database_is_refused_with_its_sizes(plan: Planned) -> None:
+def test_a_truncated_database_is_rejected_with_its_sizes(plan: Planned) -> None:
     member = plan(["n1"], QUICK).start()["n1"]
     for number in range(40):
         member.client.put(b"k%d" % number, bytes(20_000))

@@ -1,4 +1,4 @@
-"""A member whose store differs from the others' is found and named by the leader, and refuses to start if it looks first."""
+"""The leader finds the member whose store differs; with InitialCorruptCheck that member does not start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHECKS = ("--feature-gates=CompactHashCheck=true", "--compact-hash-check-time=1s
 
 @pytest.fixture
 def cluster(plan: Planned) -> Cluster:
-    """Three members; the database of n2 has a value of its own, and n2 does not run."""
+    """Three members; the database of n2 has a different value, and n2 is stopped."""
     cluster = plan(flags=[*QUICK, *CHECKS]).start()
     cluster["n1"].client.put(b"key", b"a value of some length")
     stored = stored_value(cluster["n2"], b"key")
@@ -30,7 +30,7 @@ def alarms(member: Member) -> list[tuple[int, int]]:
     return [(one.memberID, one.alarm) for one in answer.alarms]
 
 
-def test_the_leader_blames_the_member_whose_compaction_hash_differs(cluster: Cluster) -> None:
+def test_the_leader_raises_the_alarm_for_the_member_whose_hash_differs(cluster: Cluster) -> None:
     victim = cluster["n2"]
     victim.start("--feature-gates=InitialCorruptCheck=true")
     assert victim.wait_exit() == 1

@@ -1,4 +1,4 @@
-"""A member's identity is on its disk: an empty disk, another cluster's disk and half a disk are refused."""
+"""A member's identity is on its disk: empty, incomplete and another cluster's data directories are rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.cluster.writers import check_agreement
 from tests.support.processes import QUICK, etcdctl
 
 
-def test_d31_an_empty_disk_of_a_known_member_is_refused(plan: Planned) -> None:
+def test_d31_an_empty_disk_of_a_known_member_is_rejected(plan: Planned) -> None:
     """etcd #3504, #10254: a member that lost its votes and its log must not take part again."""
     cluster = plan(flags=QUICK).start()
     emptied = cluster["n3"]
@@ -55,8 +55,8 @@ def test_a_member_with_the_disk_of_another_cluster_does_not_join(plan: Planned) 
 
 
 @pytest.mark.parametrize("what", ["wal", "database"])
-def test_half_a_data_directory_is_refused(plan: Planned, what: str) -> None:
-    """With the log or the database missing, a member would have lost what it acknowledged."""
+def test_an_incomplete_data_directory_is_rejected(plan: Planned, what: str) -> None:
+    """Without the log or the database, a member has lost writes that it acknowledged."""
     cluster = plan(["n1"], (*QUICK, "--snapshot-count=10"))
     member = cluster.start()["n1"]
     for number in range(30):
@@ -74,8 +74,8 @@ def test_half_a_data_directory_is_refused(plan: Planned, what: str) -> None:
     assert member.client.get(b"a") == b"29"
 
 
-def test_a_founding_member_stores_its_version(plan: Planned) -> None:
-    """etcd's tools read it in a snapshot, and Status and /version show it; a restart keeps it."""
+def test_an_initial_member_stores_the_storage_version(plan: Planned) -> None:
+    """The storage version is in snapshots for etcd's tools, in Status and in /version, also after a restart."""
     member = plan(["n1"], QUICK).start()["n1"]
     for _ in range(2):
         assert member.client.status().storageVersion == "3.7.0"

@@ -1,4 +1,4 @@
-"""Leadership when a leader is frozen or stopped, and how a member ends."""
+"""Leadership when a leader is frozen or stopped, and the end of a member."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.processes import QUICK, wait_until
 from tests.support.waiting import scaled
 
 
-def test_d16_a_leader_that_was_frozen_serves_no_stale_read(plan: Planned) -> None:
+def test_d16_a_resumed_leader_serves_no_stale_read(plan: Planned) -> None:
     """etcd #20418, #7331: a deposed leader answered linearizable reads from its own state.
 
     Reads wait in its socket when it resumes, so it receives them before it learns of the new leader.
@@ -38,7 +38,7 @@ def test_d16_a_leader_that_was_frozen_serves_no_stale_read(plan: Planned) -> Non
                 response_deserializer=rpc_pb2.RangeResponse.FromString,
             )
             waiting = [ask.future(rpc_pb2.RangeRequest(key=key), timeout=scaled(10)) for _ in range(20)]
-            time.sleep(0.1)  # they are on the wire
+            time.sleep(0.1)  # the requests reach the socket of the frozen member
         finally:
             frozen.resume()
         for answer in waiting:
@@ -48,7 +48,7 @@ def test_d16_a_leader_that_was_frozen_serves_no_stale_read(plan: Planned) -> Non
 
 
 def test_a_leader_that_is_stopped_transfers_leadership(plan: Planned) -> None:
-    """A successor leads when it exits; without a transfer there would be no leader for at least the election timeout."""
+    """A successor leads before it exits; without a transfer, an election would take at least the election timeout."""
     cluster = plan(flags=("--election-timeout=1500",)).start()
     leader = cluster.leader()
     others = cluster.others(leader)
@@ -71,7 +71,7 @@ def test_a_leader_that_is_stopped_transfers_leadership(plan: Planned) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_member_exits_by_the_signal(plan: Planned, number: signal.Signals) -> None:
-    """A shell then sees 130 or 143. Also before it serves, here because its peers are not running."""
+    """A shell sees 130 or 143. The same holds for a member that does not serve yet because its peers are down."""
     alone, waiting = plan(["n1"], QUICK, directory="alone"), plan(flags=QUICK, directory="waiting")
     alone["n1"].start()
     waiting["n1"].start().wait_said("starting an etcd server")
@@ -93,7 +93,7 @@ def test_the_service_manager_is_notified_when_the_member_serves(plan: Planned, t
         cluster["n1"].start().wait_said("starting an etcd server")
         manager.settimeout(0.5)
         with pytest.raises(TimeoutError):
-            manager.recv(100)  # not before there is a quorum
+            manager.recv(100)  # not notified without a quorum
         cluster["n2"].start()
         manager.settimeout(20)
         assert manager.recv(100) == b"READY=1"
@@ -101,7 +101,7 @@ def test_the_service_manager_is_notified_when_the_member_serves(plan: Planned, t
 
 
 def test_writes_need_a_quorum(plan: Planned) -> None:
-    """With two of three members frozen a write is not acknowledged; afterwards all members agree."""
+    """With two of three members frozen, no write is acknowledged; once they resume, all members agree."""
     cluster = plan(flags=QUICK).start()
     leader = cluster.leader()
     for member in cluster.others(leader):

@@ -23,7 +23,7 @@ def ask(connection: http.client.HTTPConnection) -> None:
     connection.getresponse().read()
 
 
-def test_a_cluster_with_tls_everywhere(plan: Planned, certificates: ClusterCertificates) -> None:
+def test_a_cluster_with_mutual_tls_for_clients_and_peers(plan: Planned, certificates: ClusterCertificates) -> None:
     cluster = plan(flags=QUICK, certificates=certificates).start()
     with Load(cluster) as load:
         load.wait_for(30)
@@ -33,7 +33,7 @@ def test_a_cluster_with_tls_everywhere(plan: Planned, certificates: ClusterCerti
         victim.restart()
     load.check(cluster)
     assert etcdctl(cluster.members, "endpoint", "health").returncode == 0
-    # A connection without TLS, or without a certificate, is refused; the peers' listener also refuses a client's certificate.
+    # Connections without TLS or without a certificate are rejected; the peer listener also rejects client certificates.
     plain = Client(victim.endpoint)
     with pytest.raises(Client.Error):
         plain.put(b"a", b"1", timeout=1)
@@ -51,7 +51,7 @@ def test_a_cluster_with_tls_everywhere(plan: Planned, certificates: ClusterCerti
 
 def test_peers_over_unix_sockets(plan: Planned) -> None:
     cluster = plan(["n1", "n2"], QUICK)
-    with TemporaryDirectory() as sockets:  # the path of a socket has 108 bytes at most
+    with TemporaryDirectory() as sockets:  # the path of a Unix socket has at most 108 bytes
         for member in cluster.members:
             for one in cluster.members:
                 tcp, unix = f"http://127.0.0.1:{one.peer_port}", f"unix://{sockets}/{one.name}"
@@ -64,7 +64,7 @@ def test_peers_over_unix_sockets(plan: Planned) -> None:
         cluster.dispose()
 
 
-def test_several_addresses_with_tls_and_without(plan: Planned, tmp_path: Path) -> None:
+def test_listeners_with_and_without_tls_at_several_addresses(plan: Planned, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.sign("server", "n1", "127.0.0.1", "localhost")
     member = plan(["n1"], QUICK)["n1"]

@@ -42,7 +42,7 @@ def ids(cluster: Cluster) -> dict[str, str]:
 def test_a_learner_is_added_promoted_and_becomes_leader(plan: Planned) -> None:
     cluster = plan(["n1"], SMALL_LOG).start()
     with Load(cluster, writers=2) as load:
-        load.wait_for(150)  # more than the log keeps, so the learner needs a snapshot
+        load.wait_for(150)  # more entries than the log keeps, so the learner needs a snapshot
         learner = added_member(cluster, "n2", SMALL_LOG)
         control(cluster, "member", "add", "n2", "--learner", f"--peer-urls=http://127.0.0.1:{learner.peer_port}")
         learner.start().wait_said("ready to serve")
@@ -61,13 +61,13 @@ def test_a_learner_is_added_promoted_and_becomes_leader(plan: Planned) -> None:
     control(cluster, "move-leader", ids(cluster)["n2"])
     wait_until(lambda: cluster.leader() is learner, "the added member leads")
     remove = ("member", "remove", ids(cluster)["n1"])
-    # Refused until the remaining member has been connected for five seconds.
+    # The removal is rejected until the remaining member has been connected for five seconds.
     wait_until(lambda: etcdctl([learner], *remove).returncode == 0, "the first one is removed")
     assert first.wait_exit() == 0
     assert "permanently removed" in first.said()
     learner.client.put(b"after", b"1")
     load.check(cluster)
-    # A removed member does not return with its old disk.
+    # A removed member cannot rejoin with its old data directory.
     first.start()
     assert first.wait_exit() == 0
     assert "Traceback" not in first.said()
@@ -97,7 +97,7 @@ def test_members_join_one_by_one_and_one_changes_its_address(plan: Planned) -> N
     moved.flags = [flag.replace(f":{old}", f":{moved.peer_port}") for flag in moved.flags]
     moved.restart()
     moved.client.put(b"moved", b"1")
-    cluster["n2"].kill()  # so that the quorum needs the moved member
+    cluster["n2"].kill()  # so that a quorum needs the moved member
     cluster["n1"].client.put(b"with n3", b"1")
     cluster["n2"].restart()
     check_agreement(cluster.members)

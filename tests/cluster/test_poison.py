@@ -1,4 +1,4 @@
-"""Requests of a client must not stop any member, now or when it replays its log."""
+"""Client requests must not crash a member, neither when they are applied nor when the log is replayed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def restart_all(cluster: Cluster) -> None:
         member.wait_ready()
 
 
-def test_a_txn_of_the_greatest_depth_allowed(cluster: Cluster) -> None:
+def test_the_deepest_txn_allowed_is_applied_and_replayed(cluster: Cluster) -> None:
     client = cluster.leader().client
     send = client.channel.unary_unary("/etcdserverpb.KV/Txn")
     for depth in (48, 49, 50, 51):
@@ -44,8 +44,8 @@ def test_a_txn_of_the_greatest_depth_allowed(cluster: Cluster) -> None:
         assert member.client.get(b"deep") == deepest
 
 
-def test_peer_urls_that_cannot_be_dialled(cluster: Cluster) -> None:
-    """etcd accepts Unix sockets as peer URLs, so one may be in the log."""
+def test_peer_urls_that_cannot_be_dialed_stop_no_member(cluster: Cluster) -> None:
+    """etcd accepts Unix sockets as peer URLs, so the log may contain one."""
     first, second = cluster.members
     learner = rpc_pb2.MemberAddRequest(peerURLs=["unix://nowhere"], isLearner=True)
 
@@ -65,7 +65,7 @@ def test_peer_urls_that_cannot_be_dialled(cluster: Cluster) -> None:
     second.client.put(b"a", b"1")
 
 
-def test_an_unknown_alarm(cluster: Cluster) -> None:
+def test_an_unknown_alarm_is_rejected(cluster: Cluster) -> None:
     first = cluster.members[0]
     request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=77)  # type: ignore[arg-type]
     with pytest.raises(Client.Error, match="unknown alarm 77"):
@@ -74,7 +74,7 @@ def test_an_unknown_alarm(cluster: Cluster) -> None:
     assert first.http("/health")[0] == 200
 
 
-def test_clients_that_cancel_long_requests(cluster: Cluster) -> None:
+def test_clients_that_cancel_long_requests_stop_no_member(cluster: Cluster) -> None:
     first = cluster.members[0]
     for number in range(2000):
         first.client.put(b"key-%d" % number, bytes(300))

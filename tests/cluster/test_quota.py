@@ -54,7 +54,7 @@ def test_the_nospace_alarm_is_raised_and_cleared(plan: Planned) -> None:
 
     member.client.delete(b"k", prefix=True)
     member.client.compact(member.client.range(b"k").header.revision)
-    for one in cluster.members:  # each compacts for itself
+    for one in cluster.members:  # each member compacts on its own
         wait_until(lambda one=one: one.client.status().dbSizeInUse < 1_000_000, f"{one.name} has compacted")  # type: ignore[misc]
     full = {one.name: one.client.status().dbSize for one in cluster.members}
     done = etcdctl(cluster.members, "defrag")

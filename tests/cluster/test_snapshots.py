@@ -17,7 +17,7 @@ def snapshot_files(member: Member) -> list[str]:
     return [path.name for path in (member.data / "member" / "snap").iterdir() if path.name != "db"]
 
 
-def test_a_follower_that_was_stopped_catches_up_by_snapshot(plan: Planned) -> None:
+def test_a_stopped_follower_catches_up_by_snapshot(plan: Planned) -> None:
     cluster = plan(flags=SMALL_LOG).start()
     follower = cluster.others(cluster.leader())[0]
     others = cluster.others(follower)
@@ -38,8 +38,8 @@ def test_a_follower_that_was_stopped_catches_up_by_snapshot(plan: Planned) -> No
     assert INSTALLED not in follower.said()
 
 
-def test_a_follower_that_is_killed_during_its_catch_up(plan: Planned) -> None:
-    """The leader compacts its log at once, and the load goes on. A follower that is frozen or killed while it receives or
+def test_a_follower_killed_during_its_catch_up_gets_another_snapshot(plan: Planned) -> None:
+    """The leader compacts its log at once, under load. A follower that is frozen or killed while it receives or
     installs a snapshot, or after that, gets another one, and catches up.
     """
     cluster = plan(flags=MINIMAL_LOG).start()
@@ -68,8 +68,8 @@ def test_a_follower_that_is_killed_during_its_catch_up(plan: Planned) -> None:
 
 
 def test_under_load_one_snapshot_is_enough(plan: Planned) -> None:
-    """The leader keeps the entries after a snapshot for its receiver until that has installed it. Otherwise the receiver needs
-    another one, and under a steady load never catches up: 60 snapshots in 30 seconds.
+    """The leader keeps the entries after a snapshot until its receiver has installed it. Otherwise the receiver needs another
+    snapshot, and under a steady load never catches up: 60 snapshots in 30 seconds.
     """
     cluster = plan(flags=MINIMAL_LOG).start()
     follower = cluster.others(cluster.leader())[0]

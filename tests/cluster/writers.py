@@ -6,7 +6,7 @@ and how often:
     acknowledged <= present <= attempted      no acknowledged write is lost, and no other appears
     version(unique key) == 1                  applied once
     version(counter) == number of unique keys     applied completely
-    mod_revision(unique key) == the revision in the answer
+    mod_revision(unique key) == the revision in the response
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Writer:
     name: str
     members: Sequence[Member]
     value_bytes: int = 100
-    acknowledged: dict[bytes, int] = field(default_factory=dict)  # unique key -> revision of the answer
+    acknowledged: dict[bytes, int] = field(default_factory=dict)  # unique key -> revision of the response
     attempted: set[bytes] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -58,7 +58,9 @@ class Writer:
     def wait_for(self, count: int, seconds: float = 20.0) -> None:
         """Wait until `count` more writes are acknowledged."""
         goal = len(self.acknowledged) + count
-        wait_until(lambda: len(self.acknowledged) >= goal, f"writer {self.name} has {count} more answers", seconds=seconds)
+        wait_until(
+            lambda: len(self.acknowledged) >= goal, f"writer {self.name} has {count} more acknowledged writes", seconds=seconds
+        )
 
     def _run(self) -> None:
         clients = [Client(member.endpoint, member.credentials) for member in self.members]
@@ -99,11 +101,11 @@ class Load:
             writer.stop()
 
     def wait_for(self, count: int, seconds: float = 20.0) -> None:
-        """Wait until each writer has `count` more answers: the cluster serves through the members that are left."""
+        """Wait until each writer has `count` more acknowledged writes: the cluster serves through the running members."""
         goals = [len(writer.acknowledged) + count for writer in self.writers]
         wait_until(
             lambda: all(len(writer.acknowledged) >= goal for writer, goal in zip(self.writers, goals, strict=True)),
-            f"every writer has {count} more answers",
+            f"every writer has {count} more acknowledged writes",
             seconds=seconds,
         )
 
@@ -112,7 +114,7 @@ class Load:
         return sum(len(writer.acknowledged) for writer in self.writers)
 
     def check(self, cluster: Cluster) -> None:
-        """All members agree, and no acknowledged write is lost."""
+        """Check that all members agree and no acknowledged write is lost."""
         check_agreement(cluster.running)
         for member in cluster.running:
             stored = member.client.all(b"unique/", serializable=True)
@@ -131,7 +133,7 @@ def _check_writer(
     twice = [key for key, pair in present.items() if pair.version != 1 or pair.create_revision != pair.mod_revision]
     assert not twice, f"{where} has applied more than once: {twice[:5]}"
     moved = [key for key, revision in writer.acknowledged.items() if present[key].mod_revision != revision]
-    assert not moved, f"{where} has another revision than it answered: {moved[:5]}"
+    assert not moved, f"{where} has a revision that differs from the response: {moved[:5]}"
     if present:
         counter = counters[writer.counter]
         assert counter.version == len(present), f"{where}: {writer.counter!r} was written {counter.version} times"
@@ -139,15 +141,15 @@ def _check_writer(
 
 
 def check_agreement(members: Sequence[Member], seconds: float = 15.0) -> rpc_pb2.HashKVResponse:
-    """All of these members have the same revision, and the same content up to it."""
+    """Check that these members have the same revision and the same content up to it."""
 
     def revisions() -> set[int]:
         return {member.client.range(b"\0", timeout=2).header.revision for member in members}
 
     wait_until(lambda: len(revisions()) == 1, "all members are at one revision", seconds=seconds)
     revision = revisions().pop()
-    # At 0: where a revision is named that was compacted, a member that was there answers with the hash of the compaction, and
-    # one that installed a snapshot since with the hash of what is left.
+    # Revision 0, since the hash at a compacted revision differs: a member that applied the compaction returns the hash taken
+    # then, and one that installed a snapshot since returns the hash of what is left.
     hashes = {member.name: member.client.hash_kv(0) for member in members}
     values = {(one.hash, one.compact_revision, one.header.revision) for one in hashes.values()}
     assert len({value[:2] for value in values}) == 1, f"hashes differ at revision {revision}: {hashes}"

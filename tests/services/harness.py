@@ -58,7 +58,7 @@ class NoLeader:
 
 
 class ServedMember(LoneMember):
-    """`paused` keeps what the services ask of the replica from happening, until `resume`."""
+    """While `paused`, nothing that the services propose or read makes progress, until `resume`."""
 
     def __init__(self) -> None:
         self.paused = False

@@ -1,4 +1,4 @@
-"""Cluster and Health on a member that leads a cluster of its own, and what every service refuses alike."""
+"""Cluster and Health on a member that leads a cluster of one, and the checks that all services share."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_learner_is_added_updated_and_removed() -> None:
 
 
 @pytest.mark.parametrize("urls", [[], ["ftp://b:2380"], ["http://b"], ["http://b:2380/path"], ["http://b:port"]])
-def test_a_member_with_bad_peer_urls_is_refused(urls: list[str]) -> None:
+def test_a_member_with_invalid_peer_urls_is_rejected(urls: list[str]) -> None:
     async def test() -> None:
         async with served() as member:
             request = rpc_pb2.MemberAddRequest(peerURLs=urls)
@@ -61,7 +61,7 @@ def test_a_member_with_bad_peer_urls_is_refused(urls: list[str]) -> None:
     run(test())
 
 
-def test_promoting_a_member_that_is_unknown_or_a_voter_is_refused() -> None:
+def test_promoting_an_unknown_member_or_a_voter_is_rejected() -> None:
     async def test() -> None:
         async with served() as member:
             for member_id, text in ((9, "etcdserver: member not found"), (1, "can only promote a learner member")):

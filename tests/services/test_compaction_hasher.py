@@ -1,4 +1,4 @@
-"""HashKV at the revisions of the last compactions, as etcd 3.6 and 3.7 answer; the expected hashes are those of etcd 3.7.3."""
+"""HashKV at the revisions of the last compactions, as in etcd 3.6 and 3.7; the expected hashes are those of etcd 3.7.3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def compact(member: ServedMember, revision: int) -> None:
 
 
 async def hashes(member: ServedMember, *revisions: int) -> list[Answer]:
-    """(hash, compact_revision, hash_revision), or the error's text."""
+    """(hash, compact_revision, hash_revision), or the text of the error."""
     found: list[Answer] = []
     for revision in revisions:
         try:
@@ -43,7 +43,7 @@ async def with_history(member: ServedMember) -> None:
     await put(member, b"z")
 
 
-def test_the_hash_of_a_compacted_revision_is_that_of_before_the_compaction() -> None:
+def test_a_compacted_revision_keeps_the_hash_from_before_the_compaction() -> None:
     async def test() -> None:
         async with served() as member:
             await with_history(member)
@@ -56,7 +56,7 @@ def test_the_hash_of_a_compacted_revision_is_that_of_before_the_compaction() -> 
     run(test())
 
 
-def test_the_last_compactions_are_remembered_each_with_the_one_before_it() -> None:
+def test_hashes_of_the_last_compactions_are_kept_with_their_previous_compaction() -> None:
     async def test() -> None:
         async with served() as member:
             await with_history(member)
@@ -86,8 +86,8 @@ def test_the_last_compactions_are_remembered_each_with_the_one_before_it() -> No
     run(test())
 
 
-def test_nothing_is_removed_before_the_view_for_the_hash_is_open() -> None:
-    """The backend opens a view when its commit ends; a compaction in small steps would otherwise be ahead of it."""
+def test_a_compaction_removes_nothing_before_the_view_for_its_hash_is_open() -> None:
+    """The backend opens a view when its commit ends; without waiting, the compaction would remove revisions before that."""
 
     async def test() -> None:
         async with served() as member:

@@ -1,4 +1,4 @@
-"""Txns nested deeper than protobuf's library parses: accepted as by etcd, up to --max-txn-ops."""
+"""Txns nested deeper than the protobuf library parses: accepted as by etcd, up to --max-txn-ops."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_nested_txn_is_applied(depth: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("depth", [OPS_MAX + 1, 1000, 20_000])
-def test_a_txn_nested_deeper_than_the_limit_is_refused(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_txn_nested_deeper_than_the_limit_is_rejected(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "TXN_OPS_MAX", OPS_MAX)
 
     async def test() -> None:
@@ -55,8 +55,8 @@ def test_a_txn_nested_deeper_than_the_limit_is_refused(depth: int, monkeypatch: 
     run(test())
 
 
-def test_a_deep_txn_is_encoded_without_what_was_not_understood() -> None:
-    """Unknown fields could stop the etcd members of a cluster that apply the entry."""
+def test_a_deep_txn_is_proposed_without_unknown_fields() -> None:
+    """Unknown fields could crash etcd members of the cluster when they apply the entry."""
     inner = rpc_pb2.TxnRequest.FromString(put(b"x").SerializeToString() + b"\x78\x01")
     compare = rpc_pb2.Compare(key=b"a", target=rpc_pb2.Compare.VALUE, value=b"b")
     for depth in (0, 1, 15, 31, 33, 45, 49, 50, 51, 66, 100):
@@ -65,7 +65,7 @@ def test_a_deep_txn_is_encoded_without_what_was_not_understood() -> None:
         assert encode_txn(parse_txn(body, OPS_MAX)) == clean, depth
 
 
-def test_bytes_that_are_no_txn_are_refused() -> None:
+def test_malformed_txns_are_rejected() -> None:
     async def test() -> None:
         async with served() as member:
             with pytest.raises(RpcError, match="grpc: error unmarshalling request") as caught:

@@ -1,4 +1,4 @@
-"""KV between the arrival of a read and its answer, a moment at which only a fake replica can be stopped."""
+"""KV between the arrival of a read and its response, with a fake replica that pauses there."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ TXN = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=RANGE)])
 
 @uses_fakes
 @pytest.mark.parametrize("request_", [RANGE, TXN], ids=["range", "txn"])
-def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_: Message) -> None:
+def test_a_read_uses_the_store_installed_by_a_snapshot_while_it_waits(request_: Message) -> None:
     """The member is behind when the read arrives, and a snapshot replaces its store before the read index is reached."""
     replica = PausedReplica()
     replica.store.put(rpc_pb2.PutRequest(key=b"a", value=b"old"))
@@ -94,12 +94,12 @@ def test_a_read_is_answered_from_the_store_that_a_snapshot_has_brought(request_:
 
 
 @uses_fakes
-def test_what_goes_wrong_in_a_read_is_that_clients_alone() -> None:
-    """Reads are answered while the replica flushes a turn, where an exception would stop the member."""
+def test_an_exception_in_a_read_reaches_only_its_client() -> None:
+    """Reads are completed while the replica flushes a turn, where an exception would stop the member."""
     replica = PausedReplica()
     service, call = make_service(replica), Call()
     service.range(cast(UnaryCall, call), RANGE.SerializeToString())
-    replica.store = cast(Any, SimpleNamespace(revision=1))  # cannot be read at all
+    replica.store = cast(Any, SimpleNamespace(revision=1))  # every read of it fails
     replica.waiting.pop()(None)
     assert [type(error) for error in call.failures] == [AttributeError]
     assert not call.replies

@@ -1,4 +1,4 @@
-"""Every method of KV: one success, what is refused, and who is told what."""
+"""Every method of KV: a success, the errors, and when a response is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def put(member: ServedMember, key: bytes, value: bytes = b"") -> rpc_pb2.P
     return await member.call("KV/Put", rpc_pb2.PutRequest(key=key, value=value), rpc_pb2.PutResponse)
 
 
-def test_a_put_is_answered_with_its_revision_and_read_back() -> None:
+def test_a_put_returns_its_revision_and_can_be_read() -> None:
     async def test() -> None:
         async with served() as member:
             header = (await put(member, b"a", b"1")).header
@@ -57,12 +57,12 @@ def test_a_txn_takes_the_branch_that_its_compares_choose() -> None:
             second = await member.call("KV/Txn", request, rpc_pb2.TxnResponse)
             assert (first.succeeded, second.succeeded) == (True, False)
             assert second.responses[0].response_range.kvs[0].key == b"a"
-            assert second.header.revision == 2, "a branch that only reads makes no revision"
+            assert second.header.revision == 2, "a branch that only reads creates no revision"
 
     run(test())
 
 
-def test_compact_forgets_old_revisions() -> None:
+def test_compact_makes_old_revisions_unreadable() -> None:
     async def test() -> None:
         async with served() as member:
             await put(member, b"a", b"1")
@@ -131,7 +131,7 @@ def test_a_bad_request_gets_etcds_code_and_text(method: str, request_: Message, 
 
 
 @pytest.mark.parametrize("method", ["Range", "Put", "DeleteRange", "Txn", "Compact"])
-def test_bytes_that_are_not_a_request_are_refused(method: str) -> None:
+def test_malformed_requests_are_rejected(method: str) -> None:
     async def test() -> None:
         async with served() as member:
             with pytest.raises(RpcError, match="grpc: error unmarshalling request") as caught:
@@ -156,7 +156,7 @@ def test_a_linearizable_read_waits_for_the_read_index_and_a_serializable_one_doe
     run(test())
 
 
-def test_a_write_is_answered_only_after_it_is_applied() -> None:
+def test_a_write_gets_its_response_only_after_it_is_applied() -> None:
     async def test() -> None:
         async with served() as member:
             member.paused = True
@@ -173,7 +173,7 @@ def test_a_write_is_answered_only_after_it_is_applied() -> None:
     run(test())
 
 
-def test_a_stopped_member_serves_nothing() -> None:
+def test_a_stopped_member_rejects_every_request() -> None:
     async def test() -> None:
         async with served() as member:
             member.replica.stop()

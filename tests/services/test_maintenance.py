@@ -1,4 +1,4 @@
-"""Every method of Maintenance on a member that leads a cluster of its own."""
+"""Every method of Maintenance on a member that leads a cluster of one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_alarm_is_raised_listed_and_disarmed() -> None:
     ("body", "text"),
     [(b"\x08\x09", "etcdserver: unknown alarm action 9"), (b"\x18\x09", "etcdserver: unknown alarm 9")],
 )
-def test_an_unknown_alarm_is_refused_before_it_reaches_the_log(body: bytes, text: str) -> None:
+def test_an_unknown_alarm_is_rejected_before_it_is_proposed(body: bytes, text: str) -> None:
     async def test() -> None:
         async with served() as member:
             before = member.raft.log.last_index
@@ -101,7 +101,7 @@ def test_members_with_the_same_history_have_the_same_hash() -> None:
     run(test())
 
 
-def test_hash_kv_of_a_revision_that_is_not_there_is_refused() -> None:
+def test_hash_kv_of_a_future_revision_is_rejected() -> None:
     async def test() -> None:
         async with served() as member:
             with pytest.raises(RpcError, match="required revision is a future revision"):
@@ -134,7 +134,7 @@ def test_a_snapshot_ends_with_its_checksum() -> None:
     run(test())
 
 
-def test_move_leader_refuses_a_target_that_is_no_voter() -> None:
+def test_move_leader_rejects_a_target_that_is_not_a_voter() -> None:
     async def test() -> None:
         async with served() as member:
             with pytest.raises(RpcError, match="etcdserver: bad leader transferee"):

@@ -1,4 +1,4 @@
-"""Reads in slices: in turn, bounded, cancelled with their client."""
+"""Reads in slices: they take turns, are bounded, and are cancelled with their client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL: dict[str, Any] = {"key": b"\0", "range_end": b"\0"}
 
 
 class Work(Steps):
-    """`total` units of work, of which it keeps a record."""
+    """`total` units of work; each step is recorded."""
 
     def __init__(self, total: int, record: list[str], name: str = "", size: int = 0, error: Exception | None = None) -> None:
         self.left = total
@@ -68,12 +68,12 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-def test_what_fits_into_this_turn_is_done_at_once_and_the_rest_waits() -> None:
+def test_work_beyond_the_budget_of_a_turn_waits() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         record: list[str] = []
         assert scheduler.try_now(Work(TURN_WORK // 2, record))
-        assert not scheduler.try_now(Work(TURN_WORK, record)), "half of the turn is gone"
-        assert not scheduler.try_now(Work(1, record)), "all of it"
+        assert not scheduler.try_now(Work(TURN_WORK, record)), "half of the turn's budget is left"
+        assert not scheduler.try_now(Work(1, record)), "none of it is left"
         assert len(record) == 2
         await turns(2)
         assert scheduler.try_now(Work(1, record))
@@ -108,7 +108,7 @@ def test_a_turn_of_the_loop_does_a_bounded_amount_of_work() -> None:
     scenario(test)
 
 
-def test_a_job_is_pinned_until_it_ends_however_it_ends() -> None:
+def test_a_job_is_pinned_until_it_completes_fails_or_is_cancelled() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         works = [Work(10, []), Work(10, [], error=ValueError("broken")), Work(10, []), Work(10, [])]
         outcomes: list[Exception | None] = []
@@ -118,7 +118,9 @@ def test_a_job_is_pinned_until_it_ends_however_it_ends() -> None:
         scheduler.cancel(jobs[2])
         await turns(3)
         assert [work.pins for work in works] == [0, 0, 0, 0]
-        assert [type(outcome) for outcome in outcomes] == [type(None), ValueError, type(None)], "not the one that was cancelled"
+        assert [type(outcome) for outcome in outcomes] == [type(None), ValueError, type(None)], (
+            "the cancelled job does not report"
+        )
         scheduler.start(works[0], store, outcomes.append)
         scheduler.close()
         assert works[0].pins == 0
@@ -126,7 +128,7 @@ def test_a_job_is_pinned_until_it_ends_however_it_ends() -> None:
     scenario(test)
 
 
-def test_beyond_the_memory_bound_one_answer_is_made_after_the_other() -> None:
+def test_responses_beyond_the_memory_bound_are_made_one_at_a_time() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         record: list[str] = []
         for name in "ab":
@@ -137,7 +139,7 @@ def test_beyond_the_memory_bound_one_answer_is_made_after_the_other() -> None:
     scenario(test, held_bytes_max=100)
 
 
-def test_too_many_waiting_reads_are_refused() -> None:
+def test_too_many_waiting_reads_are_rejected() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         outcomes: list[Exception | None] = []
         for _ in range(3):
@@ -149,7 +151,7 @@ def test_too_many_waiting_reads_are_refused() -> None:
     scenario(test, jobs_max=2)
 
 
-def test_a_read_of_a_store_that_a_snapshot_has_replaced_times_out() -> None:
+def test_a_read_of_a_store_replaced_by_a_snapshot_times_out() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         outcomes: list[Exception | None] = []
         scheduler.start(Work(10, []), store, outcomes.append)
@@ -169,7 +171,7 @@ async def filled(member: Any) -> None:
         await member.call("KV/Txn", rpc_pb2.TxnRequest(success=ops[at : at + 8]), rpc_pb2.TxnResponse)
 
 
-def test_a_put_is_answered_while_a_large_range_is_read_and_the_range_does_not_see_it() -> None:
+def test_a_put_during_a_large_range_is_served_and_not_seen_by_the_range() -> None:
     async def test() -> None:
         async with served() as member:
             await filled(member)
@@ -185,7 +187,7 @@ def test_a_put_is_answered_while_a_large_range_is_read_and_the_range_does_not_se
     run(test())
 
 
-def test_a_range_ends_with_its_client() -> None:
+def test_a_range_is_cancelled_with_its_client() -> None:
     async def test() -> None:
         async with served() as member:
             await filled(member)
@@ -200,7 +202,7 @@ def test_a_range_ends_with_its_client() -> None:
     run(test())
 
 
-def test_a_compaction_does_not_end_a_range_that_has_begun() -> None:
+def test_a_compaction_does_not_abort_a_range_in_progress() -> None:
     async def test() -> None:
         async with served() as member:
             await filled(member)
@@ -220,7 +222,7 @@ def test_a_compaction_does_not_end_a_range_that_has_begun() -> None:
     run(test())
 
 
-def test_a_write_txn_is_answered_with_its_reads_after_later_writes() -> None:
+def test_a_write_txn_returns_its_own_reads_despite_later_writes() -> None:
     async def test() -> None:
         async with served() as member:
             await filled(member)

@@ -33,7 +33,7 @@ def test_events_run_in_order_of_time_then_of_scheduling() -> None:
 
 
 class Link:
-    """A network and what it delivered."""
+    """A network and the packets it delivered."""
 
     def __init__(self, faults: Faults, seed: int = 1) -> None:
         self.clock = Clock()
@@ -163,7 +163,7 @@ def test_acknowledged_entries_survive_a_crash() -> None:
 
 
 def test_a_crash_during_a_write_keeps_none_some_or_all() -> None:
-    """Of ten entries in flight; the log is always readable."""
+    """A crash with ten entries in flight; the log is readable in every case."""
     endings = set()
     for seed in range(60):
         log = LogDisk()

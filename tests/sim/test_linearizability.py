@@ -1,4 +1,4 @@
-"""The checker on hand-made histories, and against a plain search over all orders."""
+"""The checker on handwritten histories, and compared with a search over all orders."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ GOOD = {
         cas(2, 9, b"0", b"2", took_effect=False),
         get(10, 11, b"1"),
     ],
-    "a failed cas is ordered after its rival": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False), put(3, 4, b"2")],
+    "a failed cas is ordered after the one that succeeded": [
+        put(0, 1, b"0"),
+        cas(2, 9, b"0", b"1", took_effect=False),
+        put(3, 4, b"2"),
+    ],
     "a return and a call at the same time": [put(0, 5, b"1"), get(5, 6, None)],
     "keys are independent": [put(0, 1, b"1", b"a"), get(2, 3, None, b"b")],
 }
@@ -64,7 +68,7 @@ BAD = {
     "deleted twice": [put(0, 1, b"1"), delete(2, 3), delete(4, 5)],
     "a delete that missed a value": [put(0, 1, b"1"), delete(2, 3, took_effect=False)],
     "two cas succeed on one value": [put(0, 1, b"0"), cas(2, 9, b"0", b"1"), cas(2, 9, b"0", b"2")],
-    "a cas fails without a rival": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False)],
+    "a cas fails although no other wrote": [put(0, 1, b"0"), cas(2, 9, b"0", b"1", took_effect=False)],
     "cas on an old value": [put(0, 1, b"0"), put(2, 3, b"1"), cas(4, 5, b"0", b"2")],
     "two readers disagree on an order": [
         put(0, 99, b"1"),

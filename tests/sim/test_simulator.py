@@ -39,7 +39,7 @@ def test_seeds_hold(first: int) -> None:
     outcomes = [run_seed(seed, ticks=TICKS) for seed in range(first, first + 10)]
     failed = [f"tercet sim --seed {one.seed} --ticks {TICKS} --trace: {one.failure}" for one in outcomes if one.failure]
     assert failed == []
-    assert sum(outcome.answered for outcome in outcomes) > 200  # otherwise the faults leave nothing to check
+    assert sum(outcome.answered for outcome in outcomes) > 200  # otherwise the faults prevented too many requests
 
 
 def test_faults_can_be_chosen() -> None:
@@ -62,7 +62,7 @@ def test_without_faults_one_leader_answers_every_request() -> None:
 
 
 def test_a_seed_determines_the_run() -> None:
-    """Twice in this process, and once in a process with another string hash."""
+    """It runs twice in this process, and once in a process with another string hash."""
     program = "import sys; from tests.sim.test_simulator import trace_checksum; print(trace_checksum(3))"
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     other_process = subprocess.run(
@@ -87,7 +87,7 @@ def trace_checksum(seed: int) -> int:
 
 
 def test_rare_events_occur() -> None:
-    """Seeds without a snapshot or a torn log would prove little."""
+    """Without snapshots and torn logs the seeds would prove little."""
     lines: list[str] = []
     for seed in range(30):
         run_seed(seed, ticks=TICKS, members=3, write_trace=lines.append)
@@ -111,13 +111,13 @@ def test_rare_events_occur() -> None:
 
 
 def test_a_cluster_that_does_not_converge_is_a_failure() -> None:
-    class Deaf(SimulatedMember):
+    class DropsAll(SimulatedMember):
         """Drops every packet."""
 
         def receive(self, packet: object) -> None:
             pass
 
-    sim = Simulator(1, faults=NONE, member_type=Deaf)
+    sim = Simulator(1, faults=NONE, member_type=DropsAll)
     with pytest.raises(NotConverged, match="converged not reached in 50 ticks: 1: PRE_CANDIDATE"):
         sim.run_until(sim.converged, ticks_max=50)
 
@@ -143,7 +143,7 @@ class AcknowledgesBeforeFsync(SimulatedMember):
         return store
 
 
-class HastyReplica(Replica):
+class LocalReadReplica(Replica):
     """Answers reads from local state."""
 
     def read(self, then: ReadCallback) -> None:
@@ -160,11 +160,11 @@ class ReadsWithoutReadIndex(SimulatedMember):
         host: SimulatedDriver,
     ) -> Replica:
         replica = super().make_replica(raft, log_store, transport, state_machine, host)
-        replica.__class__ = HastyReplica
+        replica.__class__ = LocalReadReplica
         return replica
 
 
-class ModestBackend(SimulatedBackend):
+class LowIndexBackend(SimulatedBackend):
     """Reports an applied index that is two too low."""
 
     @property
@@ -174,7 +174,7 @@ class ModestBackend(SimulatedBackend):
 
 class AppliesTwiceAfterRestart(SimulatedMember):
     def make_backend(self, disk: Disk) -> SimulatedBackend:
-        return ModestBackend(disk, self._random)
+        return LowIndexBackend(disk, self._random)
 
 
 def first_failure(member_type: type[SimulatedMember], seeds: range) -> str:
