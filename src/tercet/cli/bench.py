@@ -49,12 +49,18 @@ class Target:
         return TLSFiles().context() if uses_tls else None
 
 
+def _file_option(name: str, variable: str, text: str) -> Callable[[CommandT], CommandT]:
+    return click.option(name, default="", metavar="FILE", envvar=variable, show_envvar=True, help=text)
+
+
 _OPTIONS = (
     click.option(
         "--endpoints",
         "--target",
         default="127.0.0.1:2379",
         show_default=True,
+        envvar="ETCDCTL_ENDPOINTS",
+        show_envvar=True,
         metavar="LIST",
         help="Members, separated by commas; connections are spread over them.",
     ),
@@ -73,9 +79,9 @@ _OPTIONS = (
     ),
     click.option("--key-space", type=_COUNT, default=10_000, show_default=True, help="Number of distinct keys."),
     click.option("--key-size", type=click.IntRange(1, 4096), default=16, show_default=True, metavar="BYTES"),
-    click.option("--cacert", default="", metavar="FILE", help="Trust servers by this CA bundle."),
-    click.option("--cert", default="", metavar="FILE", help="Client certificate."),
-    click.option("--key", default="", metavar="FILE", help="Key of the client certificate."),
+    _file_option("--cacert", "ETCDCTL_CACERT", "Trust servers by this CA bundle."),
+    _file_option("--cert", "ETCDCTL_CERT", "Client certificate."),
+    _file_option("--key", "ETCDCTL_KEY", "Key of the client certificate."),
     click.option("--insecure-skip-tls-verify", is_flag=True, help="Trust any server (for tests)."),
     click.option("-w", "--write-out", type=click.Choice(["simple", "json"]), default="simple", show_default=True),
 )
@@ -115,6 +121,7 @@ def _target(options: dict[str, Any]) -> Target:
 Examples:
   tercet bench put --clients 256 --duration 10
   tercet bench range --clients 64 --consistency s --endpoints 127.0.0.1:2379,127.0.0.1:22379
+  source tercet-data/env.sh && tercet bench put --clients 256          (the cluster of `tercet up`)
   tercet bench put --endpoints https://127.0.0.1:2379 --cacert ca.crt --cert client.crt --key client.key -w json""",
 )
 def command() -> None:

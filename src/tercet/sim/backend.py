@@ -14,61 +14,16 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from sortedcontainers import SortedDict
-
 from tercet.errors import StorageFailure, require
 from tercet.sim.clock import MILLISECOND
 from tercet.sim.disk import Disk
 from tercet.storage.interfaces import Bucket, ReadView, Staged
+from tercet.storage.memory_tables import StagedTables, TablesView, Undo, new_tables, revert, size_bytes, write_point
 
-Tables = dict[Bucket, SortedDict[bytes, bytes]]
-Undo = dict[tuple[Bucket, bytes], bytes | None]
-"""Values before the first change, None for a key that did not exist."""
 Then = Callable[[], None]
 Schedule = Callable[[int, Then], None]
 
 COMMIT_INTERVAL: Final = 100 * MILLISECOND
-_META_KEYS: Final = (b"consistent_index", b"term")
-
-
-class TablesView:
-    """See `interfaces.ReadView`."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    def get(self, bucket: Bucket, key: bytes) -> bytes | None:
-        value: bytes | None = self._tables[bucket].get(key)
-        return value
-
-    def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Changes made during a scan are seen if they lie ahead."""
-        table = self._tables[bucket]
-        position = table.bisect_left(start)
-        while position < len(table):
-            key, value = table.peekitem(position)
-            if end is not None and key >= end:
-                return
-            yield key, value
-            position = table.bisect_right(key)
-
-    def close(self) -> None:
-        pass
-
-
-class StagedTables:
-    """See `interfaces.Staged`."""
-
-    def __init__(self, tables: Tables, point: tuple[int, int]) -> None:
-        self.tables = tables
-        self.point = point
-        self.is_spent = False
-
-    def view(self) -> TablesView:
-        return TablesView(self.tables)
-
-    def discard(self) -> None:
-        self.is_spent = True
 
 
 class SimulatedBackend:
@@ -77,7 +32,7 @@ class SimulatedBackend:
     def __init__(self, disk: Disk, random: Random) -> None:
         self._disk = disk
         self._random = random
-        self._tables = _new_tables()
+        self._tables = new_tables()
         self._reader = TablesView(self._tables)
         self._schedule: Schedule = _no_schedule
         self._on_failure: Callable[[StorageFailure], None] = _no_failure
@@ -101,14 +56,14 @@ class SimulatedBackend:
         if self._sealed_waiting is not None and self._random.random() < 0.5:
             self._make_durable()
         for undo in (self._open, self._closed, self._sealed):
-            _revert(self._tables, undo)
+            revert(self._tables, undo)
             undo.clear()
         self._point = self._sealed_point = self._durable
         self._waiting.clear()
         self._sealed_waiting = None
         self._commit_number += 1
         self._commit_wanted = self._timer_is_set = False
-        self._bytes = _size(self._tables)
+        self._bytes = size_bytes(self._tables)
         self._schedule = _no_schedule
 
     # --- writing and reading
@@ -176,7 +131,7 @@ class SimulatedBackend:
         def open_view() -> None:
             tables = {bucket: table.copy() for bucket, table in self._tables.items()}
             for undo in (self._open, self._closed, self._sealed):
-                _revert(tables, undo)
+                revert(tables, undo)
             then(TablesView(tables))
 
         self.commit(open_view)
@@ -231,21 +186,15 @@ class SimulatedBackend:
         self._sealed = {}
         self._durable = self._sealed_point
         # The keys are part of the commit alone: no later change of this content may show a point of its own.
-        meta = self._tables[Bucket.META]
-        for key, number in zip(_META_KEYS, self._durable, strict=True):
-            meta[key] = number.to_bytes(8, "big")
+        write_point(self._tables, self._durable)
         return waiting
 
     # --- snapshots
 
     def stage(self, items: Iterable[tuple[Bucket, bytes, bytes]], *, index: int, term: int) -> StagedTables:
-        tables = _new_tables()
-        for bucket, key, value in items:
-            tables[bucket][key] = value
+        staged = StagedTables(items, index=index, term=term)
         self._disk.before_write()
-        meta = tables[Bucket.META]
-        own_index, own_term = (int.from_bytes(meta.get(key, b""), "big") for key in _META_KEYS)
-        return StagedTables(tables, max((index, term), (own_index, own_term)))
+        return staged
 
     def install(self, staged: Staged) -> tuple[int, int]:
         assert isinstance(staged, StagedTables)
@@ -258,7 +207,7 @@ class SimulatedBackend:
         self._open.clear()
         self._closed.clear()
         self._point = self._sealed_point = staged.point
-        self._bytes = _size(self._tables)
+        self._bytes = size_bytes(self._tables)
         _run(self._make_durable(), self._schedule)
         waiting, self._waiting = self._waiting, []
         _run(waiting, self._schedule)
@@ -273,22 +222,6 @@ class SimulatedBackend:
     def close(self) -> None:
         if not self._open:
             self.commit_now()
-
-
-def _new_tables() -> Tables:
-    return {bucket: SortedDict() for bucket in Bucket}
-
-
-def _size(tables: Tables) -> int:
-    return sum(len(key) + len(value) for table in tables.values() for key, value in table.items())
-
-
-def _revert(tables: Tables, undo: Undo) -> None:
-    for (bucket, key), before in undo.items():
-        if before is None:
-            tables[bucket].pop(key, None)
-        else:
-            tables[bucket][key] = before
 
 
 def _no_schedule(delay: int, then: Then) -> None:

@@ -1,7 +1,7 @@
 """Durable storage: the write-ahead log, the backend, and the file system below both.
 
-The interfaces are in interfaces.py. Production implements them by `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`, the
-simulator by `SimulatedFileSystem`, `WAL` and `MemoryBackend`.
+The interfaces are in interfaces.py. Production implements them by `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`;
+tests use `MemoryBackend`, and the simulator has implementations of its own (sim/).
 """
 
 from tercet.storage.directory_lock import DirectoryLock
