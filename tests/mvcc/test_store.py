@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND, RequestError
-from tercet.mvcc import Event, Store, whole_apply
+from tercet.mvcc import Store, whole_apply
 from tercet.mvcc.encoding import encode_revision_key
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.dict_backend import DictBackend
 from tests.mvcc.member import Member
+from tests.mvcc.watching import Change, Client, Watched
 
 Range, Put, Delete, Txn, Op, Compare = (
     rpc_pb2.RangeRequest,
@@ -310,9 +311,10 @@ def test_d1_to_d4_deletes(member: Member) -> None:
 
 
 def test_a_listener_receives_each_change_once_and_in_order() -> None:
-    store = Store(DictBackend())
-    heard: list[list[Event]] = []
-    store.listen(lambda events: heard.append(list(events)))
+    watched = Watched()
+    store = watched.store
+    client = Client(watched.hub)
+    watched.hub.create(client.stream, 0, b"\0", None, 0, 0)
     store.put(Put(key=b"a", value=b"1"))
     whole_apply(store.delete_range(Delete(key=b"x")))
     whole_apply(
@@ -326,7 +328,5 @@ def test_a_listener_receives_each_change_once_and_in_order() -> None:
             )
         )
     )
-    plain = [[(event.revision, event.sub, event.key, event.is_delete) for event in events] for events in heard]
-    assert plain == [[(2, 0, b"a", False)], [(3, 0, b"b", False), (3, 1, b"a", True), (3, 2, b"c", False)]]
-    assert kv_pb2.KeyValue.FromString(heard[0][0].kv).value == b"1"
-    assert kv_pb2.KeyValue.FromString(heard[1][1].kv) == kv_pb2.KeyValue(key=b"a", mod_revision=3)  # W10
+    watched.settle()
+    assert client.got(0) == [Change(2, b"a", b"1"), Change(3, b"b", b""), Change(3, b"a", None), Change(3, b"c", b"")]

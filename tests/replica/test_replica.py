@@ -6,6 +6,7 @@ import pytest
 
 from tercet import errors
 from tercet.errors import StatusError
+from tercet.mvcc import Budget
 from tercet.proto import rpc_pb2
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.types import ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType
@@ -14,6 +15,7 @@ from tercet.replica.membership import Member, change_context
 from tercet.replica.replica import READYS_IN_TURN_MAX, Options
 from tercet.replica.snapshots import VIEW_SECONDS_MAX
 from tercet.storage.interfaces import Bucket, ReadView
+from tests.mvcc.watching import Client
 from tests.replica.lone_member import LEADER, OTHER, SELF, Content, LoneMember, append, put_entry, snapshot_of
 
 PUT = rpc_pb2.PutRequest(key=b"k")
@@ -286,19 +288,23 @@ def test_entries_kept_for_followers_are_bounded_in_bytes() -> None:
 
 def test_listeners_follow_the_store_that_a_snapshot_installs() -> None:
     member = started()
-    events: list[int] = []
     replaced: list[int] = []
-    member.replica.state_machine.listen(lambda changes: events.extend(change.revision for change in changes))
+    client = Client(member.replica.watches)
+    member.replica.watches.create(client.stream, 0, b"k", b"", 0, 0)
     member.replica.state_machine.replaced_listeners.append(lambda: replaced.append(member.replica.revision))
     member.follow([put_entry(2, 4, b"k")], commit=4)
-    assert (events, replaced) == ([2], [])
+    while member.replica.watches.step(Budget(1000)):
+        pass
+    assert ([change.revision for change in client.got(0)], replaced) == ([2], [])
 
     message, database, reached = ahead(1)
     member.receive_database(message, database)
     member.settle()
     assert (member.replica.applied_index, reached, replaced) == (8, 9, [7])
     member.follow([put_entry(2, 9, b"k"), put_entry(2, 10, b"k")], commit=10)
-    assert events == [2, 8]
+    while member.replica.watches.step(Budget(1000)):
+        pass
+    assert [change.revision for change in client.got(0)] == [2, 8]
 
 
 def test_every_leader_listener_is_called_for_a_new_leader_and_for_its_loss() -> None:

@@ -27,9 +27,11 @@ from tercet.services.kv import KvService
 from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService
 from tercet.services.scheduler import Scheduler
+from tercet.services.watch import WatchService
 from tests.replica.lone_member import SELF, LoneMember
 
 CLUSTER_ID = 0xC1
+PROGRESS_SECONDS = 0.1
 TXN_OPS_MAX = 8
 REQUEST_BYTES_MAX = 1 << 20
 TEST_SECONDS = 20.0
@@ -74,11 +76,18 @@ class ServedMember(LoneMember):
         cluster = ClusterService(self.replica, headers, authorization, Alone(), strict=True)
         maintenance = MaintenanceService(self.replica, headers, authorization, version="3.7.1", timeout_seconds=0.5)
         leases = self.leases = LeaseService(self.replica, headers, self.scheduler, NoLeader(), timeout_seconds=0.5)
+        watch = WatchService(
+            self.replica, headers, request_bytes_max=REQUEST_BYTES_MAX, progress_seconds=PROGRESS_SECONDS, fail=self._failed
+        )
         handlers: dict[str, Handler] = {}
-        for service in (kv, leases, cluster, maintenance, HealthService()):
+        for service in (kv, watch, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         self.methods = method_table(intercept(handlers, self.replica, authorization))
         self.channel = InProcessChannel(self.methods)
+
+    @staticmethod
+    def _failed(error: BaseException) -> None:
+        raise error
 
     async def call(
         self,

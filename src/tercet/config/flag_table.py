@@ -284,9 +284,7 @@ _FEATURES = [
     _flag("compact-hash-check-time", D, "1m0s", "Interval at which the leader compares compaction hashes."),
     _flag("compaction-batch-limit", N, "0", "Maximum number of revisions deleted in one step of a compaction (0: 1000)."),
     _flag("compaction-sleep-interval", D, "0s", "Pause between two steps of a compaction (0: 10ms)."),
-    _flag(
-        "watch-progress-notify-interval", D, "0s", "Interval of progress notifications to watchers (0: 10m).", support=_IGNORED
-    ),
+    _flag("watch-progress-notify-interval", D, "0s", "Interval of progress notifications to watchers (0: 10m)."),
     _flag("downgrade-check-time", D, "5s", "Interval of checking the status of a downgrade (0: never)."),
     _flag(
         "bootstrap-defrag-threshold-megabytes",

@@ -14,27 +14,36 @@ from tercet.mvcc.check import (
     is_serializable,
 )
 from tercet.mvcc.counts import Counts
-from tercet.mvcc.events import Event
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.store import Store
 from tercet.mvcc.txn_check import TxnCheck, check_txn
+from tercet.mvcc.watch import NO_DELETE, NO_PUT, PREV_KV, Batch, Receiver, Watch, WatchStream
+from tercet.mvcc.watch_hub import WatchHub, WatchRefused
 from tercet.mvcc.work import Answer, Apply, Budget, Steps, whole_answer, whole_apply
 from tercet.mvcc.write_txn import Leases
 
 __all__ = [
+    "NO_DELETE",
+    "NO_PUT",
+    "PREV_KV",
     "Answer",
     "Apply",
+    "Batch",
     "Budget",
     "CompactionHashes",
     "Counts",
-    "Event",
     "KVHash",
     "Leases",
     "Loaded",
+    "Receiver",
     "Steps",
     "Store",
     "TxnCheck",
+    "Watch",
+    "WatchHub",
+    "WatchRefused",
+    "WatchStream",
     "check_delete",
     "check_put",
     "check_range",

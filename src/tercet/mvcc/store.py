@@ -12,7 +12,7 @@ Source: etcd server/storage/mvcc/kvstore.go and server/etcdserver/txn, by their 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from typing import Final
 
 from tercet.errors import COMPACTED, FUTURE_REVISION
@@ -20,7 +20,7 @@ from tercet.mvcc.compaction import Compaction
 from tercet.mvcc.counts import Counts
 from tercet.mvcc.delete import DeleteApply, KeysDelete
 from tercet.mvcc.encoding import encode_revision_key
-from tercet.mvcc.events import Event
+from tercet.mvcc.events import WriteListener
 from tercet.mvcc.loading import FINISHED_COMPACTION, SCHEDULED_COMPACTION, Loaded
 from tercet.mvcc.range_read import RangeRead, bounds, read_revision
 from tercet.mvcc.range_stream import RangeStream
@@ -82,8 +82,8 @@ class Store:
         """Of the last request that is complete."""
         return self.index.main - 1
 
-    def listen(self, listener: Callable[[Sequence[Event]], None]) -> None:
-        """Call `listener` with the events of each request that makes any, once it is complete."""
+    def watch_writes(self, listener: WriteListener) -> None:
+        """Tell `listener` of each request that writes, once it is complete."""
         self._write.listener = listener
 
     # Requests of the log.
@@ -160,6 +160,10 @@ class Store:
         """
         revision = read_revision(request.revision, self.revision, self.compact_revision)
         return RangeStream(self._read(revision), request, header=header, bytes_max=bytes_max)
+
+    def get_at(self, key: bytes, revision: int) -> bytes | None:
+        """The encoded KeyValue of `key` at a revision that is not compacted; None if it did not exist."""
+        return self._read(revision).get(key)
 
     def _read(self, revision: int) -> ReadTxn:
         return ReadTxn(self.index, self.backend, self.pins, revision)

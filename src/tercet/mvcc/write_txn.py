@@ -12,7 +12,7 @@ Source: etcd server/storage/mvcc/kvstore_txn.go, storeTxnWrite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from tercet.mvcc.encoding import (
     encode_revision_key,
     encode_tombstone,
 )
-from tercet.mvcc.events import Event
+from tercet.mvcc.events import EVENTS_MAX, Event, WriteListener
 from tercet.mvcc.key_index import KeyIndex
 from tercet.mvcc.read_txn import Pins, ReadTxn
 from tercet.proto import kv_pb2, rpc_pb2
@@ -64,10 +64,20 @@ class NoLeases:
 class WriteTxn:
     """Put and delete on behalf of the request that is being applied.
 
-    listener: called by `end` with all events of a request that wrote anything.
+    listener: told by `end` of each request that wrote anything.
     """
 
-    __slots__ = ("_backend", "_counts", "_events", "_operations", "_pins", "index", "leases", "listener")
+    __slots__ = (
+        "_backend",
+        "_counts",
+        "_events",
+        "_has_more_events",
+        "_operations",
+        "_pins",
+        "index",
+        "leases",
+        "listener",
+    )
 
     def __init__(self, index: KeyIndex, backend: Backend, leases: Leases, counts: Counts, pins: Pins) -> None:
         self.index = index
@@ -77,7 +87,8 @@ class WriteTxn:
         self._pins = pins
         self._operations = 0  # of this request
         self._events: list[Event] = []
-        self.listener: Callable[[Sequence[Event]], None] | None = None
+        self._has_more_events = False  # than are kept
+        self.listener: WriteListener | None = None
 
     @property
     def revision(self) -> int:
@@ -93,9 +104,14 @@ class WriteTxn:
         if index.written:
             index.main += 1
             index.written = 0
-            if self.listener is not None:
-                events, self._events = self._events, []
-                self.listener(events)
+            listener = self.listener
+            if listener is not None and (self._events or listener.is_watching):
+                self._report(listener)
+
+    def _report(self, listener: WriteListener) -> None:
+        events, self._events = self._events, []
+        is_too_large, self._has_more_events = self._has_more_events, False
+        listener.completed(None if is_too_large else events)
 
     def read(self) -> ReadTxn:
         """What the next operation sees: the state before this request and its writes so far."""
@@ -159,8 +175,15 @@ class WriteTxn:
         index.written = sub + 1
         if lease or key in self.leases.leased:
             self._attach_lease(key, lease)
-        if self.listener is not None:
-            self._events.append(Event(revision, sub, key, kv, False))
+        listener = self.listener
+        if listener is not None and listener.is_watching and listener.wants(key):
+            self._add_event(Event(revision, key, kv, False))
+
+    def _add_event(self, event: Event) -> None:
+        if len(self._events) < EVENTS_MAX:
+            self._events.append(event)
+        else:
+            self._has_more_events = True
 
     def _attach_lease(self, key: bytes, lease: int) -> None:
         """A key belongs to the lease of its last Put, or to none."""
@@ -183,7 +206,11 @@ class WriteTxn:
             self._backend.put(Bucket.KEY, revision_key + TOMBSTONE, encode_tombstone(key))
             if key in leased:
                 self.leases.detach(key)
-        if self.listener is not None:
+        listener = self.listener
+        if listener is not None and listener.is_watching:
             mod = varint(revision)
-            for sub, key in enumerate(keys, first):
-                self._events.append(Event(revision, sub, key, encode_deleted(key, mod), True))
+            for key in keys:
+                if self._has_more_events:
+                    break
+                if listener.wants(key):
+                    self._add_event(Event(revision, key, encode_deleted(key, mod), True))

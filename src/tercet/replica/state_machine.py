@@ -9,14 +9,14 @@ One exception, as in etcd: the quota is measured locally. It never changes what 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from tercet import errors
 from tercet.auth import AuthStore, Tokens
 from tercet.errors import StorageFailure
 from tercet.lease import LeaseCounts, Lessor, Listener
-from tercet.mvcc import Apply, Counts, Event, Loaded, Store, whole_answer, whole_apply
+from tercet.mvcc import Apply, Counts, Loaded, Store, WatchHub, whole_answer, whole_apply
 from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
@@ -122,7 +122,6 @@ class StateMachine:
         self.apply_joint_change: Callable[[ConfChangeV2, bool], None] = _refuse_joint_change
         """Applies a joint change; True: a received database holds its effect already. The simulator sets it."""
         self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
-        self._event_listener: Callable[[Sequence[Event]], None] | None = None
         self.entry_index: Callable[[], int] = _no_index
         """The index of the entry that is being applied. The applier sets it."""
         self.auth = AuthStore(backend, tokens)
@@ -131,16 +130,10 @@ class StateMachine:
         self.lease_counts = LeaseCounts()
         self._lease_listener: Listener | None = None
         self.load()
-
-    def listen(self, listener: Callable[[Sequence[Event]], None]) -> None:
-        """Call `listener` with the events of each request that makes any: those of the current store, and of each store that an
-        installed snapshot puts in its place.
-        """
-        self._event_listener = listener
-        self.store.listen(listener)
+        self.watches = WatchHub(self.store)
 
     def listen_to_leases(self, listener: Listener) -> None:
-        """As `listen`, for the leases."""
+        """Call `listener` for changes of the leases of this store and of each that an installed snapshot puts in its place."""
         self._lease_listener = listener
         self.lessor.listen(listener)
 
@@ -153,8 +146,6 @@ class StateMachine:
         if self._lease_listener is not None:
             self.lessor.listen(self._lease_listener)
         self.store = Store(self.backend, leases=self.lessor, loaded=loaded, counts=self.counts)
-        if self._event_listener is not None:
-            self.store.listen(self._event_listener)
         self.alarms = Alarms(self.backend)
         self.auth.load()
         self.membership = Membership(self.backend, max_learners=self._max_learners)
@@ -172,6 +163,7 @@ class StateMachine:
         point = self.backend.install(prepared.staged)
         self.store.is_replaced = True
         self.load(prepared.loaded)
+        self.watches.replace_store(self.store)
         conf_state = conf_state_in(self.backend)
         learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners
         self.membership.merge_v2_json(snapshot.data, learners=learners, is_ahead=point[0] > snapshot.index)

@@ -48,6 +48,7 @@ class ReplicaStatus:
         self.raft = raft
         self.state_machine = state_machine
         self.backend = state_machine.backend
+        self.watches = state_machine.watches
         self.quota = quota
         self.member_id = raft.id
         self._applier = applier

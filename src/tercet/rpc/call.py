@@ -190,6 +190,17 @@ class ServerStream(Call):
         """Queue one answer. False when the sender should await `drained` before the next one, or the call has ended."""
         raise NotImplementedError
 
+    def send_all(self, messages: list[bytes]) -> bool:
+        """`send_now` of each of several answers; over HTTP/2 they are queued at once."""
+        has_room = True
+        for message in messages:
+            has_room = self.send_now(message)
+        return has_room
+
+    def send_parts(self, head: bytes, body: bytes) -> bool:
+        """`send_now` of one answer in two pieces; over HTTP/2 a large body is not copied."""
+        return self.send_now(head + body)
+
     async def send(self, message: bytes) -> None:
         """Send one answer; returns when the next one may be sent. Raises StreamOver."""
         if not self.send_now(message):

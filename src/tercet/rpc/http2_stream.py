@@ -15,7 +15,7 @@ from tercet.rpc.flow import Inbox, Outlet
 from tercet.rpc.headers import RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.method import Method
-from tercet.rpc.wire import Decompress, MessageReader, frame
+from tercet.rpc.wire import Decompress, MessageReader, frame, prefix
 
 
 class Http2Stream(ServerStream):
@@ -60,15 +60,26 @@ class Http2Stream(ServerStream):
             self.connection.mark_dirty()
 
     def send_now(self, message: bytes) -> bool:
+        return self._queue([frame(message)], 1)
+
+    def send_all(self, messages: list[bytes]) -> bool:
+        return self._queue([b"".join([frame(message) for message in messages])], len(messages))
+
+    def send_parts(self, head: bytes, body: bytes) -> bool:
+        return self._queue([prefix(len(head) + len(body)) + head, body], 1)
+
+    def _queue(self, pieces: list[bytes], count: int) -> bool:
+        """Queue `count` messages. The session keeps the pieces by reference."""
         if self.finished:
             return False
         self.send_headers()
         connection = self.connection
         try:
-            connection.session.send_data(self.stream_id, frame(message))
+            for piece in pieces:
+                connection.session.send_data(self.stream_id, piece)
         except HTTP2Error:
             return False
-        self.method.sent += 1
+        self.method.sent += count
         connection.sent_data = True
         if not connection.dirty:
             connection.mark_dirty()

@@ -60,6 +60,7 @@ from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
+from tercet.services.watch import WatchService
 from tercet.storage.directory_lock import DirectoryLock
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.version import ETCD_VERSION
@@ -163,11 +164,18 @@ class MemberServer:
             txn_ops_max=config.max_txn_ops,
             request_bytes_max=config.max_request_bytes,
         )
+        watch = WatchService(
+            member.replica,
+            headers,
+            request_bytes_max=config.max_request_bytes,
+            progress_seconds=config.watch_progress_notify_interval_seconds,
+            fail=member.fail,
+        )
         passwords = Passwords(config.bcrypt_cost)
         self._closing.callback(passwords.close)
         auth = AuthService(member.replica, headers, authorization, passwords)
         handlers: dict[str, Handler] = {}
-        for service in (kv, leases, auth, cluster, maintenance, HealthService()):
+        for service in (kv, watch, leases, auth, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tercet.config.server_config import ServerConfig
 from tercet.http.health import Health
 from tercet.lease import LeaseCounts
-from tercet.mvcc import Counts
+from tercet.mvcc import Counts, WatchHub
 from tercet.peer import PeerStatus
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
@@ -59,6 +59,7 @@ class MemberMetrics:
         metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.store.index.current))
         self._watch_operations(replica.counts)
         self._watch_leases(replica.lease_counts)
+        self._watch_watches(replica.watches)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
         self._watch_peers(member)
@@ -79,6 +80,14 @@ class MemberMetrics:
         read("etcd_debugging_lease_renewed_total", lambda: counts.renewed)
         read("etcd_debugging_server_lease_expired_total", lambda: counts.expired)
         self.metrics.read_buckets("etcd_debugging_lease_ttl_total", lambda: [((), counts.ttl_counts, counts.ttl_sum)])
+
+    def _watch_watches(self, watches: WatchHub) -> None:
+        read = self.metrics.read
+        read("etcd_debugging_mvcc_watcher_total", lambda: watches.watches)
+        read("etcd_debugging_mvcc_slow_watcher_total", lambda: watches.slow_watches)
+        read("etcd_debugging_mvcc_watch_stream_total", lambda: watches.streams)
+        read("etcd_debugging_mvcc_events_total", lambda: watches.delivered_events)
+        read("etcd_debugging_mvcc_pending_events_total", lambda: watches.pending_events)
 
     def _watch_peers(self, member: ReplicaDriver) -> None:
         own = hex_id(member.replica.member_id)

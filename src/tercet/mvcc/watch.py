@@ -1,0 +1,288 @@
+"""Watches, and the index of them by key and by range.
+
+All watches of one key or range form a group. A group collects the events of its range; what is then sent to its watches is
+encoded once for each combination of filters and prev_kv, whatever their number.
+
+A watch is always in one of these states:
+    in a group of a cohort's index     it has got everything before the cohort's cursor (watch_cohort.py)
+    in a cohort's `waiting`            its next revision is at or after the cohort's cursor
+    lagging                            its stream has no room; it continues from `next_revision` when there is
+    unsynced                           ready to continue from `next_revision`, not yet in a cohort
+    compacted                          ended by a compaction; its id stays in use until the client cancels it, as in etcd
+    cancelled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final, Protocol
+
+from tercet.errors import CorruptRecord
+from tercet.mvcc.events import Event
+from tercet.mvcc.watch_ranges import KeyRange, KeyRanges
+
+NO_PUT: Final = 1
+NO_DELETE: Final = 2
+PREV_KV: Final = 4
+
+
+class Batch:
+    """Events for the watches of a group, encoded as fields of a WatchResponse. body: all of them, joined."""
+
+    __slots__ = ("body", "events")
+
+    def __init__(self, events: list[bytes]) -> None:
+        self.events = events
+        self.body = events[0] if len(events) == 1 else b"".join(events)
+
+
+class Watch:
+    """One watch of a stream.
+
+    key, end: the watched range; end b"" for the key alone, None for all keys from `key` on.
+    next_revision: it has been sent everything of the revisions before. flags: NO_PUT, NO_DELETE, PREV_KV.
+    """
+
+    __slots__ = (
+        "end",
+        "flags",
+        "group",
+        "id",
+        "is_over",
+        "is_quiet",
+        "key",
+        "next_revision",
+        "position",
+        "start_revision",
+        "stream",
+        "waiting",
+        "wants_fragments",
+        "wants_progress",
+    )
+
+    def __init__(
+        self,
+        stream: WatchStream,
+        id: int,
+        key: bytes,
+        end: bytes | None,
+        start_revision: int,
+        flags: int,
+        wants_progress: bool,
+        wants_fragments: bool,
+    ) -> None:
+        self.stream = stream
+        self.id = id
+        self.key = key
+        self.end = end
+        self.start_revision = start_revision
+        self.next_revision = start_revision
+        self.flags = flags
+        self.wants_progress = wants_progress
+        self.wants_fragments = wants_fragments
+        self.is_over = False  # compacted or cancelled
+        self.is_quiet = True  # without events since the last periodic progress notification
+        self.group: WatchGroup | None = None
+        self.position = 0  # in its group
+        self.waiting: WaitingWatches | None = None
+
+
+class Receiver(Protocol):
+    """The outgoing side of a watch stream. Nothing here may call the hub back before it returns."""
+
+    def deliver(self, watch: Watch, revision: int, batch: Batch) -> bool:
+        """Queue the events of `batch` for the client. Returns whether there is room for more.
+
+        revision: for the response header.
+        """
+        ...
+
+    def compacted(self, watch: Watch, compact_revision: int) -> bool:
+        """Queue the end of a watch whose revisions have been compacted. Returns whether there is room for more."""
+        ...
+
+    def progress(self, watch_id: int, revision: int) -> None:
+        """Queue a progress notification."""
+        ...
+
+    def fail(self, error: CorruptRecord) -> None:
+        """End the stream: a record that one of its watches needs cannot be read."""
+        ...
+
+    def wait_for_room(self) -> None:
+        """Call `WatchHub.resume` once there is room again."""
+        ...
+
+
+class WatchStream:
+    """The watches of one gRPC stream.
+
+    has_room: whether the client reads fast enough; events are not queued without it.
+    """
+
+    __slots__ = ("has_room", "is_progress_due", "lagging", "next_id", "receiver", "watches")
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.watches: dict[int, Watch] = {}
+        self.next_id = 0
+        self.has_room = True
+        self.is_progress_due = False
+        self.lagging: list[Watch] = []
+
+    def lag(self, watch: Watch) -> None:
+        """Let a watch continue when there is room."""
+        self.lagging.append(watch)
+
+    def shut(self) -> None:
+        """The receiver has no room: queue nothing before `WatchHub.resume`."""
+        if self.has_room:
+            self.has_room = False
+            self.receiver.wait_for_room()
+
+
+class WatchGroup(KeyRange):
+    """The watches of one key or range in one index.
+
+    pending: events for them that are not yet sent. with_previous: how many of them have PREV_KV.
+    """
+
+    __slots__ = ("index", "pending", "watches", "with_previous")
+
+    def __init__(self, key: bytes, end: bytes | None, index: WatchIndex) -> None:
+        super().__init__(key, end)
+        self.index = index
+        self.watches: list[Watch] = []
+        self.pending: list[Event] = []
+        self.with_previous = 0
+
+    def add(self, watch: Watch) -> None:
+        watch.group = self
+        self.with_previous += (watch.flags & PREV_KV) >> 2
+        watch.position = len(self.watches)
+        self.watches.append(watch)
+
+    def discard(self, watch: Watch) -> None:
+        """Remove a watch; the last one takes its position."""
+        last = self.watches.pop()
+        if last is not watch:
+            self.watches[watch.position] = last
+            last.position = watch.position
+        self.with_previous -= (watch.flags & PREV_KV) >> 2
+        watch.group = None
+
+
+class WatchIndex:
+    """Groups by key and by range. The cost of a search does not grow with the groups that do not match."""
+
+    __slots__ = ("by_key", "count", "ranges")
+
+    def __init__(self) -> None:
+        self.by_key: dict[bytes, WatchGroup] = {}
+        self.ranges = KeyRanges()
+        self.count = 0  # of watches
+
+    def wants(self, key: bytes) -> bool:
+        """Whether any watch is interested in `key`."""
+        return key in self.by_key or (self.ranges.count > 0 and self.ranges.holds(key))
+
+    def groups_of(self, key: bytes) -> Sequence[KeyRange]:
+        """The groups whose range holds `key`."""
+        group = self.by_key.get(key)
+        if not self.ranges.count:
+            return () if group is None else (group,)
+        found = self.ranges.holding(key)
+        if group is not None:
+            found.append(group)
+        return found
+
+    def group(self, key: bytes, end: bytes | None) -> WatchGroup | None:
+        """The group of exactly this key or range."""
+        if end == b"":
+            return self.by_key.get(key)
+        found = self.ranges.find(key, end)
+        assert found is None or isinstance(found, WatchGroup)
+        return found
+
+    def add(self, watch: Watch) -> None:
+        group = self.group(watch.key, watch.end)
+        if group is None:
+            group = WatchGroup(watch.key, watch.end, self)
+            if watch.end == b"":
+                self.by_key[watch.key] = group
+            else:
+                self.ranges.add(group)
+        group.add(watch)
+        self.count += 1
+
+    def remove(self, watch: Watch) -> None:
+        group = watch.group
+        assert group is not None
+        group.discard(watch)
+        self.count -= 1
+        if not group.watches:
+            self._drop(group)
+
+    def take_group(self) -> WatchGroup | None:
+        """Remove and return any group; None if there is none. Its watches still name it as theirs."""
+        if self.by_key:
+            group = self.by_key.popitem()[1]
+        else:
+            found = self.ranges.last()
+            if found is None:
+                return None
+            assert isinstance(found, WatchGroup)
+            group = found
+            self.ranges.remove(group)
+        self.count -= len(group.watches)
+        return group
+
+    def _drop(self, group: WatchGroup) -> None:
+        group.pending = []
+        if group.end == b"":
+            del self.by_key[group.start]
+        else:
+            self.ranges.remove(group)
+
+
+class WaitingWatches:
+    """Watches by their next revision, which is not reached yet. Removed ones stay in the heap until they are half of it."""
+
+    __slots__ = ("_heap", "_number", "count")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Watch]] = []
+        self._number = 0  # orders watches of one revision
+        self.count = 0
+
+    @property
+    def first_revision(self) -> int:
+        """The revision that the first of them waits for. There must be one."""
+        self._drop_removed()
+        return self._heap[0][0]
+
+    def add(self, watch: Watch) -> None:
+        watch.waiting = self
+        self._number += 1
+        heappush(self._heap, (watch.next_revision, self._number, watch))
+        self.count += 1
+
+    def remove(self, watch: Watch) -> None:
+        watch.waiting = None
+        self.count -= 1
+        if len(self._heap) > 2 * self.count + 16:
+            self._heap = [item for item in self._heap if item[2].waiting is self]
+            heapify(self._heap)
+
+    def pop(self) -> Watch:
+        """Remove and return the first watch."""
+        self._drop_removed()
+        watch = heappop(self._heap)[2]
+        watch.waiting = None
+        self.count -= 1
+        return watch
+
+    def _drop_removed(self) -> None:
+        while self._heap[0][2].waiting is not self:
+            heappop(self._heap)

@@ -1,0 +1,224 @@
+"""Watches that are at the same place in history, and advance together.
+
+    activate(r)   watches that wait for revision r enter the index
+    collect(e)    the groups that want event e take it
+    flush()       each group with events encodes them once and sends them to its watches
+
+Collecting goes on over many revisions before a flush, so a busy range costs one response a turn, not one a put. A flush may
+take several slices; until it is complete nothing else is collected. A revision is never split between two flushes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tercet.mvcc.events import Event
+from tercet.mvcc.watch import NO_DELETE, NO_PUT, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
+from tercet.mvcc.watch_history import History
+from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, Budget
+
+BATCH_REVISIONS: Final = 1000  # etcd: watchBatchMaxRevs
+BATCH_BYTES: Final = 1 << 20
+_DELIVERY: Final = 2  # work of sending a batch to one watch, beside its bytes
+
+
+class Cohort:
+    """Watches that have been sent everything before revision `cursor`, writes below `sub` of it included.
+
+    is_live: fed by the requests as they are applied; else it reads history.
+    """
+
+    __slots__ = (
+        "_batches",
+        "_bytes",
+        "_dirty",
+        "_encoded",
+        "_history",
+        "_last_revision",
+        "_position",
+        "_revisions",
+        "_sending",
+        "cursor",
+        "delivered",
+        "index",
+        "is_live",
+        "sub",
+        "waiting",
+    )
+
+    def __init__(self, history: History, cursor: int, *, is_live: bool) -> None:
+        self._history = history
+        self.cursor = cursor
+        self.sub = 0
+        self.is_live = is_live
+        self.index = WatchIndex()
+        self.waiting = WaitingWatches()
+        self.delivered = 0  # events times watches
+        self._dirty: list[WatchGroup] = []  # groups with pending events
+        self._last_revision = 0
+        self._revisions = 0  # with events, since the last flush
+        self._bytes = 0
+        self._sending: list[WatchGroup] = []  # groups that the flush in progress has not completed, in reverse
+        self._position = -1  # of the next watch to send to, in the last of them; -1: none was begun
+        self._encoded = 0  # of its pending events
+        self._batches: dict[int, Batch | None] = {}  # of that group, by flags
+
+    @property
+    def count(self) -> int:
+        return self.index.count + self.waiting.count
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything that was collected has been sent."""
+        return not self._dirty and not self._sending
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a flush is not complete."""
+        return bool(self._sending)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough is collected for a flush."""
+        return self._revisions >= BATCH_REVISIONS or self._bytes >= BATCH_BYTES
+
+    # Watches
+
+    @property
+    def place(self) -> int:
+        """The first revision from which a watch can join."""
+        return self.cursor + 1 if self.sub else self.cursor
+
+    def join(self, watch: Watch) -> None:
+        """Add a watch whose next revision is at or after `place`."""
+        self.waiting.add(watch)
+
+    def activate(self, revision: int) -> bool:
+        """Let watches that wait for `revision` or an earlier one take part. False: flush first; groups may have events."""
+        while self.waiting.count and self.waiting.first_revision <= revision:
+            if self._dirty:
+                return False
+            self.index.add(self.waiting.pop())
+        return True
+
+    # Events
+
+    def collect(self, event: Event, budget: Budget) -> None:
+        groups = self.index.groups_of(event.key)
+        budget.left -= VISIT
+        for group in groups:
+            assert isinstance(group, WatchGroup)
+            if not group.pending:
+                self._dirty.append(group)
+            group.pending.append(event)
+            budget.left -= VISIT
+        if groups:
+            self._bytes += event.size_bytes
+            if event.revision != self._last_revision:
+                self._last_revision = event.revision
+                self._revisions += 1
+
+    def flush(self, budget: Budget) -> bool:
+        """Send what is collected. Returns whether there is more to send."""
+        if not self._sending:
+            if not self._dirty:
+                return False
+            self._sending, self._dirty = self._dirty, []
+            self._sending.reverse()
+            self._revisions = self._bytes = 0
+        while self._sending:
+            if budget.left <= 0:
+                return True
+            self._send(self._sending[-1], budget)
+        return False
+
+    def drop_collected(self) -> None:
+        """Forget what has been collected and not sent: for watches that a compaction ends."""
+        for group in (*self._dirty, *self._sending):
+            group.pending = []
+        self._dirty = []
+        self._sending = []
+        self._position = -1
+        self._encoded = 0
+        self._batches = {}
+        self._revisions = self._bytes = 0
+
+    def _send(self, group: WatchGroup, budget: Budget) -> None:
+        """Send a group's events to its watches until the budget is used up, from the last watch to the first.
+
+        A watch that leaves has its place taken by the last one, which has got them already: its next revision says so.
+        """
+        if not group.pending:  # its watches have all left
+            self._end_group(group)
+            return
+        if self._position < 0:
+            if self._encode(group, budget):
+                return
+            self._position = len(group.watches)
+        first, last = group.pending[0].revision, group.pending[-1].revision
+        revision = last if self.is_live else self._history.next_revision - 1
+        watches = group.watches
+        position = min(self._position, len(watches))
+        while position > 0 and budget.left > 0:
+            position -= 1
+            watch = watches[position]
+            if watch.next_revision <= last:
+                self._send_to(watch, group, first, last, revision, budget)
+        self._position = position
+        if position == 0:
+            self._end_group(group)
+
+    def _encode(self, group: WatchGroup, budget: Budget) -> bool:
+        """Encode a group's events, each once for all groups. Returns whether there are more."""
+        pending = group.pending
+        while self._encoded < len(pending):
+            if budget.left <= 0:
+                return True
+            event = pending[self._encoded]
+            self._encoded += 1
+            budget.left -= VISIT
+            if group.with_previous < len(group.watches):
+                event.encoded()
+            if group.with_previous:
+                self._history.encoded_with_previous(event)
+                budget.left -= FETCH
+        return False
+
+    def _send_to(self, watch: Watch, group: WatchGroup, first: int, last: int, revision: int, budget: Budget) -> None:
+        stream = watch.stream
+        budget.left -= _DELIVERY
+        if not stream.has_room:
+            watch.next_revision = max(watch.next_revision, first)
+            self.index.remove(watch)
+            stream.lag(watch)
+            return
+        batch = self._batch(group, watch.flags, budget)
+        watch.next_revision = last + 1
+        if batch is None:  # all of them are filtered out
+            return
+        budget.left -= len(batch.body) >> BYTES_SHIFT
+        self.delivered += len(batch.events)
+        if not stream.receiver.deliver(watch, revision, batch):
+            stream.shut()
+
+    def _batch(self, group: WatchGroup, flags: int, budget: Budget) -> Batch | None:
+        """The group's events with these flags, encoded once."""
+        if flags in self._batches:
+            return self._batches[flags]
+        events: list[bytes] = []
+        unwanted_put, unwanted_delete = flags & NO_PUT != 0, flags & NO_DELETE != 0
+        for event in group.pending:
+            if unwanted_delete if event.is_delete else unwanted_put:
+                continue
+            events.append(self._history.encoded_with_previous(event) if flags & PREV_KV else event.encoded())
+        budget.left -= len(group.pending) >> 4
+        batch = Batch(events) if events else None
+        self._batches[flags] = batch
+        return batch
+
+    def _end_group(self, group: WatchGroup) -> None:
+        group.pending = []
+        self._sending.pop()
+        self._position = -1
+        self._encoded = 0
+        self._batches = {}
