@@ -116,7 +116,7 @@ def _services() -> Iterator[str]:
 def _commands(command: Command, path: str = "") -> set[str]:
     """Full names of all commands that run."""
     found = {path} if command.run is not None else set()
-    return found.union(*(_commands(below, f"{path} {below.name}".strip()) for below in command.commands))
+    return found.union(*(_commands(below.loaded(), f"{path} {below.name}".strip()) for below in command.commands))
 
 
 def _answered() -> set[str]:

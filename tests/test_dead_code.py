@@ -6,6 +6,7 @@ References are matched by name: a dead function that shares its name with a live
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -119,6 +120,8 @@ def references() -> dict[str, list[tuple[str, int]]]:
                 found[node.id].append((file, node.lineno))
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 found[node.attr].append((file, node.lineno))
+            elif isinstance(node, ast.Constant) and (named := re.fullmatch(r"[\w.]+:(\w+)", str(node.value))):
+                found[named[1]].append((file, node.lineno))  # a command that is imported when it is used
     return found
 
 

@@ -39,7 +39,7 @@ class NewerPair:
 
     def comparable(self, outcome: Outcome) -> tuple[int, bytes, list[str]]:
         """Code, stdout and stderr without what differs between two runs."""
-        err = [self._plain(line) for line in _without_usage(outcome.err) if not line.startswith(_OURS_OR_THEIRS)]
+        err = [self._plain(line) for line in _without_usage(outcome.err) if line and not line.startswith(_OURS_OR_THEIRS)]
         return outcome.code, self._plain(outcome.out.decode("latin-1")).encode("latin-1"), err
 
     def _plain(self, text: str) -> str:

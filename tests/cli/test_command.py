@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tercet.cli.ctl.command import UnknownCommand, find
 from tercet.cli.ctl.flags import FlagError, parse
 from tercet.cli.tercetctl import ROOT
 from tests.cli.etcd_pair import run_ours
+from tests.support.waiting import scaled
 
 
 @pytest.mark.parametrize(
@@ -19,6 +24,7 @@ from tests.cli.etcd_pair import run_ours
         ("-w json get a", "tercetctl get", ["a"]),
         ("--hex get a", "tercetctl get", ["a"]),
         ("--rev 5 get a --limit 3", "tercetctl get", ["a"]),
+        ("lease bogus grant", "tercetctl lease", ["bogus", "grant"]),
         ("get -- --prefix", "tercetctl get", ["--prefix"]),
         ("get - x", "tercetctl get", ["-", "x"]),
         ("endpoint --cluster health", "tercetctl endpoint health", []),
@@ -32,9 +38,7 @@ def test_find(line: str, title: str, arguments: list[str]) -> None:
     assert (found.title, positional) == (title, arguments)
 
 
-@pytest.mark.parametrize(
-    ("line", "hint"), [("gte a", "get"), ("endpoint helth", "health"), ("endpoint h", "hashkv"), ("d", "del")]
-)
+@pytest.mark.parametrize(("line", "hint"), [("gte a", "get"), ("wath", "watch"), ("m", "make-mirror"), ("d", "del")])
 def test_unknown_commands_suggest(line: str, hint: str) -> None:
     with pytest.raises(UnknownCommand, match=rf"unknown command .*\n\nDid you mean this\?\n(\t.*\n)*\t{hint}\n"):
         find(ROOT, line.split())
@@ -68,13 +72,34 @@ def test_values() -> None:
     assert values.shown("command-timeout") == "1m1.5s"
 
 
-@pytest.mark.parametrize("line", ["", "--help", "help", "-h", "endpoint", "help endpoint", "endpoint help", "help help"])
+@pytest.mark.parametrize(("line", "hint"), [("endpoint helth", "did you mean health?"), ("lease x", 'has no command "x"')])
+def test_an_unknown_command_of_a_group_shows_its_page(line: str, hint: str) -> None:
+    """etcdctl exits with 0 there, and says nothing."""
+    outcome = run_ours(None, line.split())
+    assert (outcome.code, outcome.out) == (0, run_ours(None, line.split()[:1]).out)
+    assert hint in outcome.err
+
+
+@pytest.mark.parametrize("line", ["", "--help", "help", "-h", "help help"])
 def test_help_names_the_commands(line: str) -> None:
     outcome = run_ours(None, line.split())
-    assert outcome.code == 0
-    assert outcome.err == ""
-    for word in (b"COMMANDS:", b"health", b"hashkv", b"--endpoints=[127.0.0.1:2379]", b"OPTIONS:"):
+    assert (outcome.code, outcome.err) == (0, "")
+    for word in (b"Key-value commands\n", b"  endpoint    ", b"tercetctl options"):
         assert word in outcome.out
+
+
+@pytest.mark.parametrize("line", ["endpoint", "help endpoint", "endpoint help", "endpoint --help"])
+def test_help_of_a_group_names_its_commands(line: str) -> None:
+    outcome = run_ours(None, line.split())
+    assert (outcome.code, outcome.err) == (0, "")
+    for word in (b"  health ", b"  hashkv ", b"--cluster"):
+        assert word in outcome.out
+
+
+def test_options_shows_the_defaults_of_the_global_flags() -> None:
+    out = run_ours(None, ["options"]).out
+    for line in (b"--endpoints strings ", b"(default [127.0.0.1:2379])", b"-w, --write-out string ", b'(default "simple")'):
+        assert line in out
 
 
 @pytest.mark.parametrize(
@@ -93,8 +118,8 @@ def test_help_names_the_commands(line: str) -> None:
 def test_help_of_a_command_has_examples(line: list[str]) -> None:
     outcome = run_ours(None, line)
     assert outcome.code == 0
-    assert b"EXAMPLES:\n  tercetctl put greeting hello\n" in outcome.out
-    assert b"--prev-kv[=false]" in outcome.out
+    assert b"Examples:\n  tercetctl put greeting hello\n" in outcome.out
+    assert b"--prev-kv " in outcome.out
 
 
 def test_every_command_has_help() -> None:
@@ -102,6 +127,20 @@ def test_every_command_has_help() -> None:
         assert command.summary, name
         assert all(flag.help for flag in command.flags), name
         assert all(example.find("tercetctl ") >= 0 for example in command.examples), name
+
+
+def test_the_root_and_a_commands_own_page_say_the_same() -> None:
+    for command in ROOT.commands:
+        assert command.loaded().name == command.name
+        assert command.loaded().summary == command.summary
+
+
+def test_through_a_link_named_etcdctl_it_is_etcdctl(tmp_path: Path) -> None:
+    link = tmp_path / "etcdctl"
+    link.symlink_to(Path(sys.executable).with_name("tercetctl"))
+    done = subprocess.run([link, "bogus"], capture_output=True, text=True, timeout=scaled(30), check=False)
+    assert done.stderr.startswith('Error: unknown command "bogus" for "etcdctl"\n')
+    assert len(subprocess.run([link, "version"], capture_output=True, timeout=scaled(30), check=True).stdout.splitlines()) == 2
 
 
 def test_invalid_endpoints() -> None:

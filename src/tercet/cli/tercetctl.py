@@ -1,45 +1,65 @@
-"""`tercetctl`: a client for tercet and etcd with etcdctl's commands, flags, output and exit codes."""
+"""`tercetctl`: a client for tercet and etcd with etcdctl's commands, flags, output and exit codes.
+
+Started through a link named `etcdctl`, it calls itself that.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from tercet.cli.ctl.alarm import ALARM
-from tercet.cli.ctl.auth import AUTH
-from tercet.cli.ctl.command import Command, Found, UnknownCommand, find, help_text
-from tercet.cli.ctl.downgrade import DOWNGRADE
-from tercet.cli.ctl.elect import ELECT
-from tercet.cli.ctl.endpoint import ENDPOINT
+from tercet.cli.ctl.command import Command, Found, UnknownCommand, find, similar
 from tercet.cli.ctl.errors import CommandError, Exit
-from tercet.cli.ctl.flags import FlagError, parse
-from tercet.cli.ctl.keys import DELETE, GET, PUT
-from tercet.cli.ctl.lease import LEASE
-from tercet.cli.ctl.lock import LOCK
-from tercet.cli.ctl.maintenance import COMPACTION, DEFRAG, MOVE_LEADER
-from tercet.cli.ctl.member import MEMBER
-from tercet.cli.ctl.role import ROLE
-from tercet.cli.ctl.session import GLOBAL_FLAGS, Session
-from tercet.cli.ctl.snapshot import SNAPSHOT
-from tercet.cli.ctl.status_text import status_text
-from tercet.cli.ctl.txn import TXN
-from tercet.cli.ctl.user import USER
-from tercet.cli.ctl.version import VERSION
-from tercet.cli.ctl.watch import WATCH
+from tercet.cli.ctl.flags import FlagError, Values, parse
+from tercet.cli.ctl.global_flags import GLOBAL_FLAGS
+from tercet.cli.ctl.help import help_text
 from tercet.cli.streams import Output, discard, open_missing_streams
-from tercet.client import AuthenticationError
-from tercet.errors import StatusError
+
+_KEYS = "Key-value commands"
+_CLUSTER = "Cluster maintenance commands"
+_CONCURRENCY = "Concurrency commands"
+_AUTH = "Authentication commands"
+_UTILITY = "Utility commands"
+
+
+def _command(name: str, module: str, section: str, summary: str) -> Command:
+    return Command(name, summary, section=section, module=f"tercet.cli.ctl.{module}")
+
 
 ROOT = Command(
     "tercetctl",
-    "a command line client for tercet and etcd, with etcdctl's commands",
+    "A command line client for tercet and etcd, with etcdctl's commands.",
     flags=GLOBAL_FLAGS,
-    commands=(
-        *(ALARM, AUTH, COMPACTION, DEFRAG, DELETE, DOWNGRADE, ELECT, ENDPOINT, GET, LEASE, LOCK, MEMBER, MOVE_LEADER, PUT),
-        *(ROLE, SNAPSHOT, TXN, USER, VERSION, WATCH),
+    commands=(  # in etcdctl's order, which is that of its suggestions
+        _command("get", "keys:GET", _KEYS, "Read a key or a range of keys"),
+        _command("put", "keys:PUT", _KEYS, "Set the value of a key"),
+        _command("del", "keys:DELETE", _KEYS, "Delete a key or a range of keys"),
+        _command("txn", "txn:TXN", _KEYS, "Run comparisons and operations as one transaction"),
+        _command("compaction", "maintenance:COMPACTION", _KEYS, "Forget the history before a revision"),
+        _command("alarm", "alarm:ALARM", _CLUSTER, "List and disarm alarms"),
+        _command("defrag", "maintenance:DEFRAG", _CLUSTER, "Rewrite members' databases to release unused space"),
+        _command("endpoint", "endpoint:ENDPOINT", _CLUSTER, "Show the health, status and hash of members"),
+        _command("move-leader", "maintenance:MOVE_LEADER", _CLUSTER, "Hand the leadership over to another member"),
+        _command("watch", "watch:WATCH", _KEYS, "Print the changes of keys as they happen"),
+        _command("version", "version:VERSION", _UTILITY, "Print the version"),
+        _command("lease", "lease:LEASE", _KEYS, "Grant, renew, show and revoke leases"),
+        _command("member", "member:MEMBER", _CLUSTER, "List and change the members of the cluster"),
+        _command("snapshot", "snapshot:SNAPSHOT", _CLUSTER, "Save a member's database to a file"),
+        _command("make-mirror", "mirror:MAKE_MIRROR", _UTILITY, "Copy keys to another cluster, and keep the copy up to date"),
+        _command("lock", "lock:LOCK", _CONCURRENCY, "Hold a named lock"),
+        _command("elect", "elect:ELECT", _CONCURRENCY, "Campaign in an election, or follow who leads"),
+        _command("auth", "auth:AUTH", _AUTH, "Switch authentication on and off"),
+        _command("user", "user:USER", _AUTH, "Manage users"),
+        _command("role", "role:ROLE", _AUTH, "Manage roles and their permissions"),
+        _command("check", "check:CHECK", _UTILITY, "Measure the cluster under load"),
+        _command("completion", "completion:COMPLETION", _UTILITY, "Print a completion script for a shell"),
+        _command("downgrade", "downgrade:DOWNGRADE", _CLUSTER, "Prepare the cluster for an older version"),
+        _command("options", "options:OPTIONS", _UTILITY, "Show the flags that every command takes"),
+        Command("help", "Show the page of a command", section=_UTILITY),
     ),
     description=(
         "Every global flag has an environment variable: ETCDCTL_ENDPOINTS for --endpoints, ETCDCTL_CACERT for --cacert, ...\n"
@@ -56,9 +76,11 @@ ROOT = Command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line. Returns etcdctl's exit code."""
     line = list(sys.argv[1:] if arguments is None else arguments)
+    name = Path(sys.argv[0]).name if arguments is None else ROOT.name
+    root = replace(ROOT, name="etcdctl") if name == "etcdctl" else ROOT
     open_missing_streams()
     try:
-        return _run(line)
+        return _run(root, line)
     except KeyboardInterrupt:
         # Exit by the signal, so that a shell also ends a loop around the command.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -69,10 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.ERROR
 
 
-def _run(line: list[str]) -> int:
+def _run(root: Command, line: list[str]) -> int:
     out = Output(sys.stdout.buffer, "stdout")
     try:
-        code = _run_command(line, out)
+        code = _run_command(root, line, out)
         out.flush()
         return code
     except CommandError as error:  # stdout cannot be written
@@ -80,42 +102,50 @@ def _run(line: list[str]) -> int:
         return _fail(error.exit_code, str(error))
 
 
-def _run_command(line: list[str], out: Output) -> int:
+def _run_command(root: Command, line: list[str], out: Output) -> int:
     try:
-        found = find(ROOT, line)
+        found = find(root, line)
         values, positional = parse(found.flags, found.arguments)
     except UnknownCommand as error:
         return _fail(Exit.ERROR, str(error))
     except FlagError as error:
-        return _fail(Exit.ERROR, f"{error}\nRun '{_title(line)} --help' for usage.")
+        return _fail(Exit.ERROR, f"{error}\nRun '{find(root, line).title} --help' for usage.")
     if found.wants_help or values.bool("help") or found.command.run is None:
-        out.write(help_text(found).encode())
+        return _show_help(found, out)
+    return _execute(found, values, positional, out)
+
+
+def _show_help(found: Found, out: Output) -> int:
+    """The page of a command. After a word that names none it is shown all the same, with exit code 0, as etcdctl does."""
+    if found.unknown and len(found.path) == 1:
+        _warn(f"Unknown help topic [`{found.unknown}`]\nRun '{found.title} --help' for usage.")
         return Exit.SUCCESS
-    session = Session(values)
-    try:
-        asyncio.run(_execute(found, session, positional))
-    except CommandError as error:
-        out.flush()
-        return _fail(error.exit_code, str(error))
-    except AuthenticationError as error:
-        return _fail(Exit.BAD_CONNECTION, status_text(error))
-    except StatusError as error:
-        return _fail(Exit.ERROR, status_text(error))
+    out.write(help_text(found).encode())
+    if found.unknown:
+        near = similar(found.unknown, [command.name for command in found.command.commands])
+        _warn(f'{found.title} has no command "{found.unknown}"' + (f"; did you mean {' or '.join(near)}?" if near else ""))
     return Exit.SUCCESS
 
 
-async def _execute(found: Found, session: Session, positional: list[str]) -> None:
-    if found.command.run is not None:
-        await found.command.run(session, positional)
+def _execute(found: Found, values: Values, positional: list[str], out: Output) -> int:
+    # Imported here, so that help, completion and mistakes need not wait for asyncio and protobuf.
+    from tercet.cli.ctl.run import run_to_end
 
-
-def _title(line: list[str]) -> str:
-    return find(ROOT, line).title
+    try:
+        run_to_end(found, values, positional)
+    except CommandError as error:
+        out.flush()
+        return _fail(error.exit_code, str(error))
+    return Exit.SUCCESS
 
 
 def _fail(code: int, text: str) -> int:
     if text:
-        err = Output(sys.stderr.buffer, "stderr", ignore_errors=True)
-        err.write(f"Error: {text}\n".encode("utf-8", "surrogateescape"))
-        err.flush()
+        _warn(f"Error: {text}")
     return code
+
+
+def _warn(text: str) -> None:
+    err = Output(sys.stderr.buffer, "stderr", ignore_errors=True)
+    err.write(f"{text}\n".encode("utf-8", "surrogateescape"))
+    err.flush()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REQUIRE_LEADER = (("hasleader", "true"),)
 """Metadata with which a member without a leader ends the stream, so that the client turns to another one."""
+_PROGRESS = rpc_pb2.WatchRequest(progress_request=rpc_pb2.WatchProgressRequest()).SerializeToString()
 _RESUME_PAUSE_SECONDS = 0.1
 _RESUME_PAUSE_SECONDS_MAX = 1.0
 
@@ -78,6 +79,7 @@ class WatchStream:
         self._unanswered: deque[Watch] = deque()  # created in this order
         self._stream: ClientStream | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._progress_is_due = False  # requested before the stream was open
 
     async def __aenter__(self) -> WatchStream:
         return self
@@ -99,15 +101,12 @@ class WatchStream:
             await self._stream.send(watch.resume_request().SerializeToString())
         return watch
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there are watches that a progress request can ask about."""
-        return bool(self._watches or self._unanswered)
-
     async def request_progress(self) -> None:
         """Ask for the revision up to which all watches of this stream have been delivered; it arrives as a response."""
-        if self._stream is not None:
-            await self._stream.send(rpc_pb2.WatchRequest(progress_request=rpc_pb2.WatchProgressRequest()).SerializeToString())
+        if self._stream is None:
+            self._progress_is_due = True
+        else:
+            await self._stream.send(_PROGRESS)
 
     async def _run(self) -> None:
         pause = _RESUME_PAUSE_SECONDS
@@ -136,6 +135,9 @@ class WatchStream:
         self._watches = {}
         for watch in tuple(self._unanswered):
             await stream.send(watch.resume_request().SerializeToString())
+        if self._progress_is_due:
+            self._progress_is_due = False
+            await stream.send(_PROGRESS)
 
     def _dispatch(self, response: rpc_pb2.WatchResponse) -> None:
         if response.created:

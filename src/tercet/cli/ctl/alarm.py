@@ -36,9 +36,9 @@ async def _disarm(session: Session, arguments: list[str]) -> None:
 
 ALARM = Command(
     "alarm",
-    "Alarm related commands",
+    "List and disarm alarms",
     commands=(
-        Command("list", "Lists all alarms", run=_list, examples=("tercetctl alarm list",)),
-        Command("disarm", "Disarms all alarms", run=_disarm, examples=("tercetctl alarm disarm",)),
+        Command("list", "List the alarms that are raised", run=_list, examples=("tercetctl alarm list",)),
+        Command("disarm", "Disarm all alarms", run=_disarm, examples=("tercetctl alarm disarm",)),
     ),
 )

@@ -57,10 +57,10 @@ async def _status(session: Session, arguments: list[str]) -> None:
 
 AUTH = Command(
     "auth",
-    "Enable or disable authentication",
+    "Switch authentication on and off",
     commands=(
-        Command("enable", "Enables authentication", run=_enable, description="The user root must exist: `user add root`."),
-        Command("disable", "Disables authentication", run=_disable, examples=("tercetctl --user root auth disable",)),
-        Command("status", "Returns authentication status", run=_status),
+        Command("enable", "Switch authentication on", run=_enable, description="The user root must exist: `user add root`."),
+        Command("disable", "Switch authentication off", run=_disable, examples=("tercetctl --user root auth disable",)),
+        Command("status", "Show whether authentication is on", run=_status),
     ),
 )

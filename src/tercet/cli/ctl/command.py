@@ -1,6 +1,7 @@
-"""The tree of commands: lookup by name or unambiguous prefix, suggestions, help pages.
+"""The tree of commands: lookup by name or unambiguous prefix, and suggestions.
 
 Flags may precede, separate and follow the words of a command: `tercetctl --endpoints a:1 mem li -w json`.
+A command may name the module that defines it, which is imported when the command is used: a line needs only its own command.
 Source: the behaviour of etcdctl's command library (cobra, with prefix matching).
 """
 
@@ -8,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
 from tercet.cli.ctl.flags import Flag
 
-if TYPE_CHECKING:
-    from tercet.cli.ctl.session import Session
+Run = Callable[[Any, list[str]], Awaitable[None]]
+"""Takes the Session, which knows the tree and so cannot be known here, and the arguments."""
 
-Run = Callable[["Session", list[str]], Awaitable[None]]
-
-HELP_FLAG = Flag("help", "bool", False, "help for this command", short="h")
+HELP_FLAG = Flag("help", "bool", False, "show this page", short="h")
+_DISTANCE_MAX = 2  # of a suggestion from the word given
 
 
 class UnknownCommand(Exception):
@@ -27,28 +27,43 @@ class UnknownCommand(Exception):
 
 @dataclass(frozen=True)
 class Command:
-    """A command, or a group of commands: a group has no `run`, and its commands inherit its `flags`."""
+    """A command, or a group of commands: a group has no `run`, and its commands inherit its `flags`.
+
+    usage: what follows the name: "[options] <key> [range_end]". section: the title that the root's help lists it under.
+    module: where the full command is defined, as `package.module:CONSTANT`; "" if this is it.
+    """
 
     name: str
     summary: str
-    usage: str = ""  # what follows the name: "[options] <key> [range_end]"
+    usage: str = ""
     flags: tuple[Flag, ...] = ()
     run: Run | None = None
     commands: tuple[Command, ...] = ()
     description: str = ""
     examples: tuple[str, ...] = ()
+    section: str = ""
+    module: str = ""
+
+    def loaded(self) -> Command:
+        """The full command."""
+        if not self.module:
+            return self
+        module, _, constant = self.module.partition(":")
+        command: Command = getattr(import_module(module), constant)
+        return command
 
     def child(self, word: str) -> Command | None:
         """The subcommand named `word`, or the only one with that prefix."""
         for command in self.commands:
             if command.name == word:
-                return command
+                return command.loaded()
         near = [command for command in self.commands if word and command.name.startswith(word)]
-        return near[0] if len(near) == 1 else None
+        return near[0].loaded() if len(near) == 1 else None
 
     def leaves(self, path: str = "") -> Iterator[tuple[str, Command]]:
         """All runnable commands with their full names, sorted."""
-        for command in sorted(self.commands, key=lambda command: command.name):
+        for child in sorted(self.commands, key=lambda command: command.name):
+            command = child.loaded()
             name = f"{path} {command.name}".strip()
             if command.run is not None:
                 yield name, command
@@ -57,11 +72,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Found:
-    """The command of a line: its path from the root (root first), and the remaining arguments."""
+    """The command of a line: its path from the root (root first), and the remaining arguments.
+
+    unknown: the word after a group that names none of its commands; etcdctl then shows the group's help.
+    """
 
     path: tuple[Command, ...]
     arguments: list[str]
     wants_help: bool = False  # `help put`
+    unknown: str = ""
 
     @property
     def command(self) -> Command:
@@ -77,93 +96,67 @@ class Found:
 
 
 def find(root: Command, arguments: Sequence[str]) -> Found:
-    """Find the command that a line names. Raises UnknownCommand."""
-    valued = _flags_with_values(root)
+    """Find the command that a line names. Raises UnknownCommand for a first word that names none."""
     path, rest = [root], list(arguments)
     wants_help = False
-    at = 0
-    while at < len(rest):
-        word = rest[at]
-        if word == "--":
+    unknown = ""
+    while path[-1].commands:
+        at = _first_word(path, rest)
+        if at is None:
             break
-        if word.startswith("-") and word != "-":
-            at += 2 if word in valued else 1
-            continue
-        if word == "help" and path[-1].commands:
+        if rest[at] == "help":
             wants_help = True
             del rest[at]
             continue
-        child = path[-1].child(word)
+        child = path[-1].child(rest[at])
         if child is None:
-            if not path[-1].commands:
-                break
-            if path[-1] is root or path[-1].run is None:
-                raise UnknownCommand(unknown(path, word))
+            if len(path) == 1 and not wants_help:
+                raise UnknownCommand(unknown_text(path, rest[at]))
+            unknown = rest[at]
             break
         path.append(child)
         del rest[at]
-    return Found(tuple(path), rest, wants_help)
+    return Found(tuple(path), rest, wants_help, unknown)
 
 
-def unknown(path: Sequence[Command], word: str) -> str:
-    """etcdctl's text for an unknown command, with up to three suggestions."""
+def _first_word(path: Sequence[Command], words: Sequence[str]) -> int | None:
+    """The position of the first word that is no flag and no flag's value.
+
+    An unknown flag is taken to have a value, as in cobra.
+    """
+    flags = [HELP_FLAG, *(flag for command in path for flag in command.flags)]
+    switches = {f"--{flag.name}" for flag in flags if not flag.takes_value}
+    switches |= {f"-{flag.short}" for flag in flags if flag.short and not flag.takes_value}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            return None
+        if not word.startswith("-") or word == "-":
+            return at
+        has_value = "=" not in word and word not in switches and (word.startswith("--") or len(word) == 2)
+        at += 2 if has_value else 1
+    return None
+
+
+def unknown_text(path: Sequence[Command], word: str) -> str:
+    """etcdctl's text for an unknown command, with similar ones."""
     title = " ".join(command.name for command in path)
-    names = [command.name for command in path[-1].commands]
-    near = [name for name in names if word and name.startswith(word)] or get_close_matches(word, names, n=3, cutoff=0.5)
-    suggestions = "".join(f"\t{name}\n" for name in near)
-    hint = f"\n\nDid you mean this?\n{suggestions}" if near else ""
+    near = similar(word, [command.name for command in path[-1].commands])
+    hint = "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in near) if near else ""
     return f'unknown command "{word}" for "{title}"{hint}\nRun \'{title} --help\' for usage.'
 
 
-def _flags_with_values(root: Command) -> set[str]:
-    """Flags of all commands that consume the next word, as in `-w json`. A flag has the same kind in every command."""
-    words: set[str] = set()
-    for command in (root, *_descendants(root)):
-        for flag in command.flags:
-            if flag.takes_value:
-                words |= {f"--{flag.name}", f"-{flag.short}"} if flag.short else {f"--{flag.name}"}
-    return words
+def similar(word: str, names: Sequence[str]) -> list[str]:
+    """The names that begin with `word` or differ from it in at most two letters."""
+    return [name for name in names if name.startswith(word.lower()) or _distance(word.lower(), name) <= _DISTANCE_MAX]
 
 
-def _descendants(command: Command) -> Iterator[Command]:
-    for child in command.commands:
-        yield child
-        yield from _descendants(child)
-
-
-def help_text(found: Found) -> str:
-    """The output of --help."""
-    command, root = found.command, found.path[0]
-    sections = [("NAME", f"{found.title} - {command.summary}")]
-    words = command.usage or ("<command> [flags]" if command.commands else "[flags]")
-    sections.append(("USAGE", f"{found.title} {words}"))
-    if command.description:
-        sections.append(("DESCRIPTION", command.description))
-    if command.examples:
-        sections.append(("EXAMPLES", "\n".join(command.examples)))
-    if command.commands:
-        leaves = [(name, leaf.summary) for name, leaf in command.leaves()]
-        sections.append(("COMMANDS", _columns(leaves)))
-    own = [HELP_FLAG, *(flag for part in found.path[1:] for flag in part.flags)]
-    sections.append(("OPTIONS", _flag_lines(own)))
-    sections.append(("GLOBAL OPTIONS", _flag_lines(root.flags)))
-    return "\n\n".join(f"{head}:\n" + _indent(body) for head, body in sections) + "\n"
-
-
-def _flag_lines(flags: Sequence[Flag]) -> str:
-    rows = []
-    for flag in sorted(flags, key=lambda flag: flag.name):
-        shown = flag.show(flag.default)
-        default = f"[={shown}]" if flag.kind == "bool" else f'="{shown}"' if flag.kind == "string" else f"={shown}"
-        head = f"-{flag.short}, " if flag.short else "    "
-        rows.append((f"{head}--{flag.name}{default}", flag.help))
-    return _columns(rows)
-
-
-def _columns(rows: Sequence[tuple[str, str]]) -> str:
-    width = max(len(left) for left, _ in rows)
-    return "\n".join(f"{left:<{width}}  {right}".rstrip() for left, right in rows)
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+def _distance(left: str, right: str) -> int:
+    """Levenshtein's: the fewest insertions, deletions and replacements of a letter."""
+    row = list(range(len(right) + 1))
+    for number, letter in enumerate(left, 1):
+        before, row[0] = row[0], number
+        for at, other in enumerate(right, 1):
+            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (letter != other))
+    return row[-1]

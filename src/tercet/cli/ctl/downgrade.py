@@ -41,22 +41,22 @@ def _version(arguments: list[str]) -> str:
 
 DOWNGRADE = Command(
     "downgrade",
-    "Downgrade related commands",
+    "Prepare the cluster for an older version",
     commands=(
         Command(
             "validate",
-            "Validate downgrade capability before starting downgrade",
+            "Check whether a downgrade is possible",
             "<TARGET_VERSION>",
             run=_step("validate", Action.VALIDATE),
             examples=("tercetctl downgrade validate 3.6",),
         ),
         Command(
             "enable",
-            "Start a downgrade action to cluster",
+            "Start a downgrade",
             "<TARGET_VERSION>",
             run=_step("enable", Action.ENABLE),
             examples=("tercetctl downgrade enable 3.6",),
         ),
-        Command("cancel", "Cancel the ongoing downgrade action to cluster", run=_step("cancel", Action.CANCEL)),
+        Command("cancel", "Cancel the downgrade that is going on", run=_step("cancel", Action.CANCEL)),
     ),
 )

@@ -76,9 +76,9 @@ async def _win(place: Place, proposal: bytes) -> None:
 
 ELECT = Command(
     "elect",
-    "Observes and participates in leader election",
+    "Campaign in an election, or follow who leads",
     "<election-name> [proposal]",
-    (Flag("listen", "bool", False, "observation mode", short="l"),),
+    (Flag("listen", "bool", False, "print each leader instead of campaigning", short="l"),),
     _elect,
     description="The leader's key and proposal are printed. SIGINT or SIGTERM resigns the leadership.",
     examples=("tercetctl elect schedulers host-1", "tercetctl elect -l schedulers"),

@@ -88,22 +88,22 @@ async def _hash_of(session: Session, endpoint: str) -> EndpointHash | StatusErro
         return error
 
 
-CLUSTER_FLAG = Flag("cluster", "bool", False, "use all endpoints from the cluster member list")
+CLUSTER_FLAG = Flag("cluster", "bool", False, "ask all members, not only --endpoints")
 
 ENDPOINT = Command(
     "endpoint",
-    "Endpoint related commands",
+    "Show the health, status and hash of members",
     flags=(CLUSTER_FLAG,),
     commands=(
         Command(
             "health",
-            "Checks the healthiness of endpoints specified in `--endpoints` flag",
+            "Check that each endpoint can commit",
             run=_health,
             examples=("tercetctl endpoint health", "tercetctl endpoint health --cluster -w table"),
         ),
         Command(
             "status",
-            "Prints out the status of endpoints specified in `--endpoints` flag",
+            "Show version, size, leader and log position of each endpoint",
             run=_status,
             description=(
                 "The fields of the simple format are: endpoint, ID, version, storage version, db size, in use,\n"
@@ -114,8 +114,8 @@ ENDPOINT = Command(
         ),
         Command(
             "hashkv",
-            "Prints the KV history hash for each endpoint in --endpoints",
-            flags=(Flag("rev", "int", 0, "maximum revision to hash (default: latest revision)"),),
+            "Hash the keys and their history at each endpoint",
+            flags=(Flag("rev", "int", 0, "hash up to this revision; 0: the latest"),),
             run=_hashkv,
             examples=("tercetctl endpoint hashkv --cluster --rev 1000",),
         ),

@@ -24,13 +24,17 @@ class FlagError(Exception):
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag. `kind` is bool, int, uint, string, duration (nanoseconds) or list; `default` has the matching type."""
+    """One flag. `kind` is bool, int, uint, string, duration (nanoseconds) or list; `default` has the matching type.
+
+    choices: for completion, the values that make sense.
+    """
 
     name: str
     kind: str
     default: Value
     help: str
     short: str = ""
+    choices: tuple[str, ...] = ()
 
     @property
     def takes_value(self) -> bool:

@@ -156,24 +156,30 @@ def _lease_id(text: str) -> int:
 
 LEASE = Command(
     "lease",
-    "Lease related commands",
+    "Grant, renew, show and revoke leases",
     commands=(
-        Command("grant", "Creates leases", "<ttl>", run=_grant, examples=("tercetctl lease grant 60",)),
-        Command("revoke", "Revokes leases", "<leaseID>", run=_revoke, examples=("tercetctl lease revoke 32695410dcc0ca06",)),
+        Command("grant", "Grant a lease", "<ttl>", run=_grant, examples=("tercetctl lease grant 60",)),
+        Command(
+            "revoke",
+            "Revoke a lease, and delete the keys attached to it",
+            "<leaseID>",
+            run=_revoke,
+            examples=("tercetctl lease revoke 32695410dcc0ca06",),
+        ),
         Command(
             "timetolive",
-            "Get lease information",
+            "Show the remaining time of a lease",
             "<leaseID> [options]",
-            (Flag("keys", "bool", False, "Get keys attached to this lease"),),
+            (Flag("keys", "bool", False, "also print the keys attached to it"),),
             _time_to_live,
             examples=("tercetctl lease timetolive 32695410dcc0ca06 --keys",),
         ),
-        Command("list", "List all active leases", run=_list),
+        Command("list", "List all leases", run=_list),
         Command(
             "keep-alive",
-            "Keeps leases alive (renew)",
+            "Renew a lease until it is gone",
             "[options] <leaseID>",
-            (Flag("once", "bool", False, "Resets the keep-alive time to its original value and exits immediately"),),
+            (Flag("once", "bool", False, "renew it once"),),
             _keep_alive,
             examples=("tercetctl lease keep-alive 32695410dcc0ca06", "tercetctl lease keep-alive --once 32695410dcc0ca06"),
         ),

@@ -75,9 +75,9 @@ async def _hold(session: Session, place: Place, lease: LeaseSession, interrupts:
 
 LOCK = Command(
     "lock",
-    "Acquires a named lock",
+    "Hold a named lock",
     "<lockname> [exec-command arg1 arg2 ...]",
-    (Flag("ttl", "int", 10, "timeout for session"),),
+    (Flag("ttl", "int", 10, "seconds after which the lock is free if this process dies"),),
     _lock,
     description=(
         "Without a command the lock's key is printed, and the lock held until SIGINT or SIGTERM.\n"

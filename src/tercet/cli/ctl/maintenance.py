@@ -78,16 +78,16 @@ async def _move_leader(session: Session, arguments: list[str]) -> None:
 
 COMPACTION = Command(
     "compaction",
-    "Compacts the event history in etcd",
+    "Forget the history before a revision",
     "[options] <revision>",
-    (Flag("physical", "bool", False, "'true' to wait for compaction to physically remove all old revisions"),),
+    (Flag("physical", "bool", False, "wait until the old revisions are removed from the database"),),
     _compaction,
     examples=("tercetctl compaction 1000", "tercetctl compaction --physical 1000"),
 )
 
 DEFRAG = Command(
     "defrag",
-    "Defragments the storage of the etcd members with given endpoints",
+    "Rewrite members' databases to release unused space",
     flags=(CLUSTER_FLAG,),
     run=_defrag,
     examples=("tercetctl defrag --cluster --command-timeout 60s",),
@@ -95,7 +95,7 @@ DEFRAG = Command(
 
 MOVE_LEADER = Command(
     "move-leader",
-    "Transfers leadership to another etcd cluster member.",
+    "Hand the leadership over to another member",
     "<transferee-member-id>",
     run=_move_leader,
     description="--endpoints must include the leader's endpoint, which `endpoint status` shows.",

@@ -119,26 +119,28 @@ def _member_id(arguments: list[str]) -> int:
 
 
 def _peer_urls_flag(whose: str) -> Flag:
-    return Flag("peer-urls", "string", "", f"comma separated peer URLs for the {whose} member.")
+    return Flag("peer-urls", "string", "", f"peer URLs of the {whose} member, separated by commas")
 
+
+_CONSISTENCY = Flag("consistency", "string", "l", "l: linearizable; s: as the member knows them", choices=("l", "s"))
 
 MEMBER = Command(
     "member",
-    "Membership related commands",
+    "List and change the members of the cluster",
     commands=(
         Command(
             "add",
-            "Adds a member into the cluster",
+            "Add a member",
             "<memberName> [options]",
-            (_peer_urls_flag("new"), Flag("learner", "bool", False, "indicates if the new member is raft learner")),
+            (_peer_urls_flag("new"), Flag("learner", "bool", False, "add it as a learner, which does not vote")),
             _add,
             description="Prints the environment variables with which to start the new member.",
             examples=("tercetctl member add n4 --peer-urls=https://10.0.0.4:2380 --learner",),
         ),
-        Command("remove", "Removes a member from the cluster", "<memberID>", run=_remove),
+        Command("remove", "Remove a member", "<memberID>", run=_remove),
         Command(
             "update",
-            "Updates a member in the cluster",
+            "Change the peer URLs of a member",
             "<memberID> [options]",
             (_peer_urls_flag("updated"),),
             _update,
@@ -146,8 +148,8 @@ MEMBER = Command(
         ),
         Command(
             "list",
-            "Lists all members in the cluster",
-            flags=(Flag("consistency", "string", "l", "Linearizable(l) or Serializable(s)"),),
+            "List the members",
+            flags=(_CONSISTENCY,),
             run=_list,
             description=(
                 "The fields of the simple format are: ID, status, name, peer addresses, client addresses, is learner."
@@ -156,7 +158,7 @@ MEMBER = Command(
         ),
         Command(
             "promote",
-            "Promotes a non-voting member in the cluster",
+            "Make a learner a voter",
             "<memberID>",
             run=_promote,
             description="The learner must have caught up with the leader.",

@@ -128,24 +128,23 @@ def _permission(one: auth_pb2.Permission) -> bytes:
 
 
 def _range_flags(verb: str) -> tuple[Flag, ...]:
-    more = "keys that are greater than or equal to the given key using byte compare"
     return (
-        Flag("prefix", "bool", False, f"{verb} a prefix permission"),
-        Flag("from-key", "bool", False, f"{verb} a permission of {more}"),
+        Flag("prefix", "bool", False, f"{verb} all keys that begin with the key"),
+        Flag("from-key", "bool", False, f"{verb} all keys from the key on, in byte order"),
     )
 
 
 ROLE = Command(
     "role",
-    "Role related commands",
+    "Manage roles and their permissions",
     commands=(
-        Command("add", "Adds a new role", "<role name>", run=_add),
-        Command("delete", "Deletes a role", "<role name>", run=_delete),
-        Command("get", "Gets detailed information of a role", "<role name>", run=_get),
-        Command("list", "Lists all roles", run=_list),
+        Command("add", "Add a role", "<role name>", run=_add),
+        Command("delete", "Delete a role", "<role name>", run=_delete),
+        Command("get", "Show the permissions of a role", "<role name>", run=_get),
+        Command("list", "List all roles", run=_list),
         Command(
             "grant-permission",
-            "Grants a key to a role",
+            "Give a role access to keys",
             "[options] <role name> <permission type> <key> [endkey]",
             _range_flags("grant"),
             _grant,
@@ -154,7 +153,7 @@ ROLE = Command(
         ),
         Command(
             "revoke-permission",
-            "Revokes a key from a role",
+            "Take access to keys from a role",
             "<role name> <key> [endkey]",
             _range_flags("revoke"),
             _revoke,

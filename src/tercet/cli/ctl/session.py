@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import BinaryIO
 
+from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
-from tercet.cli.ctl.flags import Flag, Values
+from tercet.cli.ctl.flags import Values
+from tercet.cli.ctl.global_flags import GLOBAL_FLAGS, SECOND
 from tercet.cli.ctl.output import Printer, make_printer
 from tercet.cli.ctl.password import ask_password
 from tercet.cli.ctl.status_text import full_status
@@ -23,31 +26,6 @@ from tercet.client import Client, Limits, TLSFiles
 from tercet.client.srv import LookupFailed, client_endpoints
 from tercet.errors import ConfigError, StatusError
 
-SECOND = 10**9
-
-GLOBAL_FLAGS = (
-    Flag("endpoints", "list", ["127.0.0.1:2379"], "gRPC endpoints, separated by commas"),
-    Flag("write-out", "string", "simple", "set the output format (fields, json, protobuf, simple, table)", short="w"),
-    Flag("hex", "bool", False, "print byte strings as hex encoded strings"),
-    Flag("debug", "bool", False, "print the effective settings to stderr"),
-    Flag("dial-timeout", "duration", 2 * SECOND, "dial timeout for client connections"),
-    Flag("command-timeout", "duration", 5 * SECOND, "timeout for short running command (excluding dial timeout)"),
-    Flag("keepalive-time", "duration", 2 * SECOND, "keepalive time for client connections"),
-    Flag("keepalive-timeout", "duration", 6 * SECOND, "keepalive timeout for client connections"),
-    Flag("max-request-bytes", "int", 0, "largest request to send, in bytes; 0 means 2 MiB"),
-    Flag("max-recv-bytes", "int", 0, "largest response to accept, in bytes; 0 means 2 GiB"),
-    Flag("insecure-transport", "bool", True, "disable transport security for client connections"),
-    Flag("insecure-skip-tls-verify", "bool", False, "skip server certificate verification (CAUTION: for testing only)"),
-    Flag("insecure-discovery", "bool", True, "accept insecure SRV records describing cluster endpoints"),
-    Flag("cert", "string", "", "identify secure client using this TLS certificate file"),
-    Flag("key", "string", "", "identify secure client using this TLS key file"),
-    Flag("cacert", "string", "", "verify certificates of TLS-enabled secure servers using this CA bundle"),
-    Flag("auth-jwt-token", "string", "", "JWT token for authentication (instead of --user and --password)"),
-    Flag("user", "string", "", "username[:password] for authentication (prompt if password is not supplied)"),
-    Flag("password", "string", "", "password for authentication (if given, --user does not include the password)"),
-    Flag("discovery-srv", "string", "", "domain name to query for SRV records describing cluster endpoints", short="d"),
-    Flag("discovery-srv-name", "string", "", "service name to query when using DNS discovery"),
-)
 _PREFIX = "ETCDCTL_"
 _OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", "ETCDCTL_API"}  # the last: for etcdctl 3.3
 
@@ -60,6 +38,7 @@ class Session:
     def __init__(
         self,
         values: Values,
+        root: Command,
         *,
         environment: Mapping[str, str] | None = None,
         stdin: BinaryIO | None = None,
@@ -67,6 +46,7 @@ class Session:
         err: BinaryIO | None = None,
     ) -> None:
         self.values = values
+        self.root = root
         self.stdin = stdin or sys.stdin.buffer
         self.out = Output(out or sys.stdout.buffer, "stdout")
         self.err = Output(err or sys.stderr.buffer, "stderr", ignore_errors=True)
@@ -105,13 +85,38 @@ class Session:
         timeout: seconds for one request, by default --command-timeout.
         """
         user, password = self._user
+        token = self.values.string("auth-jwt-token")
+        if endpoints is None:
+            endpoints = self.endpoints()
+        return self._client(endpoints, self._tls, user=user, password=password, token=token, timeout=timeout)
+
+    def foreign_client(
+        self, endpoint: str, tls: TLSFiles | None, *, user: str, password: str, timeout: float | None = None
+    ) -> Client:
+        """A client of another cluster, with its own credentials. Raises CommandError, exit 128."""
+        return self._client([endpoint], tls, user=user, password=password, timeout=timeout)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """For HTTP requests to an endpoint. Raises ConfigError."""
+        return (self._tls or TLSFiles()).context()
+
+    def _client(
+        self,
+        endpoints: Sequence[str],
+        tls: TLSFiles | None,
+        *,
+        user: str,
+        password: str,
+        token: str = "",
+        timeout: float | None = None,
+    ) -> Client:
         try:
             return Client(
-                self.endpoints() if endpoints is None else endpoints,
-                tls=self._tls,
+                endpoints,
+                tls=tls,
                 user=user,
                 password=password,
-                token=self.values.string("auth-jwt-token"),
+                token=token,
                 timeout=self.command_timeout if timeout is None else timeout,
                 limits=self._limits(),
                 on_failure=self.log_failure,

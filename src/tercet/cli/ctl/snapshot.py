@@ -29,7 +29,7 @@ _STORE_BLOCK_BYTES = 512  # a bbolt file is a multiple of it, a bbolt file with 
 
 async def _save(session: Session, arguments: list[str]) -> None:
     if len(arguments) != 1:
-        raise bad_arguments("snapshot save expects one argument")
+        raise bad_arguments("snapshot save expects one argument <filename>")
     session.open()
     endpoints = session.endpoints()
     if len(endpoints) != 1:
@@ -122,11 +122,11 @@ def _cannot(what: str, path: Path, error: OSError) -> CommandError:
 
 SNAPSHOT = Command(
     "snapshot",
-    "Manages etcd node snapshots",
+    "Save a member's database to a file",
     commands=(
         Command(
             "save",
-            "Stores an etcd node backend snapshot to a given file",
+            "Save the database of one member to a file",
             "<filename>",
             run=_save,
             description=(

@@ -49,9 +49,9 @@ def _block(session: Session) -> Iterator[str]:
 
 TXN = Command(
     "txn",
-    "Txn processes all the requests in one transaction",
+    "Run comparisons and operations as one transaction",
     "[options]",
-    (Flag("interactive", "bool", False, "Input transaction in interactive mode", short="i"),),
+    (Flag("interactive", "bool", False, "prompt for each part", short="i"),),
     _txn,
     description=(
         "Reads three blocks from stdin, each followed by an empty line: comparisons, operations on success, on failure.\n"

@@ -120,31 +120,31 @@ _INTERACTIVE = Flag("interactive", "bool", True, "ask for the password on the te
 
 USER = Command(
     "user",
-    "User related commands",
+    "Manage users",
     commands=(
         Command(
             "add",
-            "Adds a new user",
+            "Add a user",
             "<user name or user:password> [options]",
             (
                 _INTERACTIVE,
-                Flag("new-user-password", "string", "", "Supply password from the command line flag"),
-                Flag("no-password", "bool", False, "Create a user without password (CN based auth only)"),
+                Flag("new-user-password", "string", "", "the password"),
+                Flag("no-password", "bool", False, "no password: the user authenticates by certificate only"),
             ),
             _add,
             examples=("tercetctl user add app", "echo secret | tercetctl user add app --interactive=false"),
         ),
-        Command("delete", "Deletes a user", "<user name>", run=_delete),
+        Command("delete", "Delete a user", "<user name>", run=_delete),
         Command(
             "get",
-            "Gets detailed information of a user",
+            "Show the roles of a user",
             "<user name> [options]",
-            (Flag("detail", "bool", False, "Show permissions of roles granted to the user"),),
+            (Flag("detail", "bool", False, "also show the permissions of these roles"),),
             _get,
         ),
-        Command("list", "Lists all users", run=_list),
-        Command("passwd", "Changes password of user", "<user name> [options]", (_INTERACTIVE,), _passwd),
-        Command("grant-role", "Grants a role to a user", "<user name> <role name>", run=_grant_role),
-        Command("revoke-role", "Revokes a role from a user", "<user name> <role name>", run=_revoke_role),
+        Command("list", "List all users", run=_list),
+        Command("passwd", "Change the password of a user", "<user name> [options]", (_INTERACTIVE,), _passwd),
+        Command("grant-role", "Give a user a role", "<user name> <role name>", run=_grant_role),
+        Command("revoke-role", "Take a role from a user", "<user name> <role name>", run=_revoke_role),
     ),
 )

@@ -18,9 +18,9 @@ ETCD_TOOLS_VERSION = "3.7.3"
 async def _version(session: Session, _: list[str]) -> None:
     """etcdctl's two lines first: scripts parse the first one."""
     api_version = ETCD_TOOLS_VERSION.rpartition(".")[0]
-    session.out.write(
-        f"etcdctl version: {ETCD_TOOLS_VERSION}\nAPI version: {api_version}\ntercet version: {__version__}\n".encode()
-    )
+    session.out.write(f"etcdctl version: {ETCD_TOOLS_VERSION}\nAPI version: {api_version}\n".encode())
+    if session.root.name != "etcdctl":
+        session.out.write(f"tercet version: {__version__}\n".encode())
 
 
-VERSION = Command("version", "Prints the version of tercetctl", run=_version)
+VERSION = Command("version", "Print the version", run=_version)

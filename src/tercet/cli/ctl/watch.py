@@ -161,8 +161,6 @@ async def _follow_line(session: Session, stream: WatchStream, line: str) -> tupl
     if not words:
         session.warn(f"Invalid command: {line} (watch and progress supported)")
     elif words[0] == "progress":
-        if not stream.is_open:
-            raise CommandError(Exit.ERROR, "no stream found for context")
         await stream.request_progress()
     elif words[0] != "watch":
         session.warn(f"Invalid command {line} (only support watch)")
@@ -187,6 +185,8 @@ def _parse_line(words: list[str]) -> tuple[Values, list[str]]:
         values, arguments = parse([HELP_FLAG, *WATCH.flags], words)
     except FlagError as error:
         raise bad_arguments(str(error)) from error
+    if values.bool("help"):
+        raise bad_arguments("pflag: help requested")
     if values.bool("prefix") and len(arguments) - len(values.separated or ()) == 2:
         raise _InvalidLine("`range_end` and `--prefix` are mutually exclusive")
     return values, arguments
@@ -194,14 +194,14 @@ def _parse_line(words: list[str]) -> tuple[Values, list[str]]:
 
 WATCH = Command(
     "watch",
-    "Watches events stream on keys or prefixes",
+    "Print the changes of keys as they happen",
     "[options] [key or prefix] [range_end] [--] [exec-command arg1 arg2 ...]",
     (
-        Flag("interactive", "bool", False, "Interactive mode", short="i"),
-        Flag("prefix", "bool", False, "Watch on a prefix if prefix is set"),
-        Flag("rev", "int", 0, "Revision to start watching"),
-        Flag("prev-kv", "bool", False, "get the previous key-value pair before the event happens"),
-        Flag("progress-notify", "bool", False, "get periodic watch progress notification from server"),
+        Flag("interactive", "bool", False, "read watch commands from stdin", short="i"),
+        Flag("prefix", "bool", False, "all keys that begin with the key"),
+        Flag("rev", "int", 0, "start with the changes of this revision"),
+        Flag("prev-kv", "bool", False, "also print what each change replaces"),
+        Flag("progress-notify", "bool", False, "have the member report its revision while nothing changes"),
     ),
     _watch,
     description=(

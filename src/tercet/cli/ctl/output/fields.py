@@ -72,10 +72,9 @@ class FieldsPrinter(Printer):
             self._field("DBSize", status.dbSize)
             self._field("DBSizeInUse", status.dbSizeInUse)
             self._field("DBSizeQuota", status.dbSizeQuota)
-            self._field("Leader", self._id(status.leader))
+            self._field("Leader", status.leader)  # in decimal with --hex too, as etcdctl prints it
             self._field("IsLearner", boolean(status.isLearner))
             self._field("RaftIndex", status.raftIndex)
-            self._field("RaftTerm", status.raftTerm)
             self._field("RaftAppliedIndex", status.raftAppliedIndex)
             self._field("Errors", f"[{' '.join(status.errors)}]")
             self._text("Endpoint", result.endpoint)

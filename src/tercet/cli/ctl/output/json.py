@@ -42,7 +42,7 @@ class JsonPrinter(Printer):
         self._print(
             {
                 "Header": message_json(response.header),
-                "Events": [message_json(event) for event in response.events],
+                "Events": None if response.canceled else [message_json(event) for event in response.events],
                 "CompactRevision": response.compact_revision,
                 "Canceled": response.canceled,
                 "Created": response.created,
