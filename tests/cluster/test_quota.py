@@ -67,3 +67,20 @@ def test_the_nospace_alarm_is_raised_and_cleared(plan: Planned) -> None:
         wait_until(lambda one=one: one.http("/health")[0] == 200, f"{one.name} is healthy again")  # type: ignore[misc]
         one.client.put(b"again", b"1")
     check_agreement(cluster.members)
+
+
+def test_a_quota_of_a_few_pages_can_be_cleared(plan: Planned) -> None:
+    """After a defragmentation every commit needs new pages; disarming the alarm must not exceed the quota again."""
+    cluster = plan(["n1"], flags=(*QUICK, "--quota-backend-bytes=53248")).start()
+    member = cluster.members[0]
+    with pytest.raises(Client.Error) as refused:
+        for _ in range(100):
+            member.client.put(b"k", bytes(4096))
+            time.sleep(0.01)
+    assert refused.value.details() == NO_SPACE
+    member.client.compact(member.client.range(b"k").header.revision)
+    for words in (["defrag"], ["alarm", "disarm"]):
+        done = etcdctl(cluster.members, *words)
+        assert done.returncode == 0, done.stderr
+    time.sleep(0.3)  # commits of the backend, every 100 ms
+    member.client.put(b"small", b"1")
