@@ -15,9 +15,9 @@ from tests.support.processes import QUICK, Member, etcdctl, wait_until
 NO_SPACE = "etcdserver: mvcc: database space exceeded"
 
 
-def fill(member: Member, start: int) -> None:
+def fill(member: Member, start: int, size: int = 100_000) -> None:
     for number in range(start, start + 50):
-        member.client.put(b"k%d" % number, bytes(100_000))
+        member.client.put(b"k%d" % number, bytes(size))
         time.sleep(0.01)  # the size is measured at each commit of the backend, every 100 ms
 
 
@@ -74,10 +74,9 @@ def test_a_quota_of_a_few_pages_can_be_cleared(plan: Planned) -> None:
     cluster = plan(["n1"], flags=(*QUICK, "--quota-backend-bytes=53248")).start()
     member = cluster.members[0]
     with pytest.raises(Client.Error) as refused:
-        for _ in range(100):
-            member.client.put(b"k", bytes(4096))
-            time.sleep(0.01)
+        fill(member, 0, size=4096)
     assert refused.value.details() == NO_SPACE
+    member.client.delete(b"k", prefix=True)
     member.client.compact(member.client.range(b"k").header.revision)
     for words in (["defrag"], ["alarm", "disarm"]):
         done = etcdctl(cluster.members, *words)
