@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -133,7 +134,7 @@ class Rotating:
 
     def plan(self, renewal: str, until: str = "all") -> Plan:
         members = ScriptedMembers(self.cluster, {}, leader="node1")
-        hosts = {spec.name: cast(Host, ScriptedHost("m1")) for spec in self.cluster.hosts}
+        hosts = {spec.name: cast(Host, ScriptedHost(spec.name)) for spec in self.cluster.hosts}
         work = certificate_work(self.cluster, hosts, cast(Members, members), silent)
         return asyncio.run(work.change(None, renewal=renewal, until=until, dry_run=True, locked=()))  # type: ignore[arg-type]
 
@@ -185,8 +186,10 @@ def test_a_ca_is_not_rotated_while_a_member_is_down(tmp_path: Path, monkeypatch:
 
 
 def test_renewal_takes_only_what_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ensure_certificates(cluster_of(tmp_path), now=datetime.now(UTC) - timedelta(days=350))
     rotating = Rotating(tmp_path, monkeypatch)
+    assert rotating.phases("due") == []
+    shutil.rmtree(rotating.cluster.tls.directory)
+    ensure_certificates(rotating.cluster, now=datetime.now(UTC) - timedelta(days=350))
     for pair in inspect(rotating.cluster).pending:
         if pair.title != "peer certificate of node2":
             create(rotating.cluster, pair)

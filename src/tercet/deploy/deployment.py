@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.preflight import Finding, examine
@@ -31,6 +32,7 @@ from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError, Interrupted, silent
 from tercet.deploy.run.file_lock import locked
+from tercet.deploy.run.member_change import member_change
 from tercet.deploy.ssh.connections import connected
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
@@ -38,6 +40,8 @@ from tercet.deploy.ssh.sudo import AskPassword
 from tercet.errors import ConfigError
 
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]
+
+MemberAction: TypeAlias = Literal["add", "remove", "replace"]
 
 
 class Deployment:
@@ -86,7 +90,7 @@ class Deployment:
         confirm: called with a non-empty plan before anything is changed; False raises Declined.
         Raises HostError, ConfigError, PreflightFailed, DeployError with all failures, Interrupted.
         """
-        async with self._changing(self._limit) as (hosts, members):
+        async with self._changing(self._limit or None) as (hosts, members):
             targets = self._targets(hosts)
             return await applying.apply(self.cluster, targets, members, confirm, self._on_event, locked=tuple(hosts.values()))
 
@@ -105,9 +109,28 @@ class Deployment:
         """
         if renewal == "replaced CA" and self._limit:
             raise ConfigError("a CA is rotated on all hosts, not on some")
-        async with self._changing(self._limit) as (hosts, members):
+        async with self._changing(self._limit or None) as (hosts, members):
             work = certificate_work(self.cluster, self._targets(hosts), members, self._on_event)
             return await work.change(confirm, renewal=renewal, until=until, dry_run=dry_run, locked=tuple(hosts.values()))
+
+    async def change_member(
+        self, action: MemberAction, name: str, *, dry_run: bool = False, confirm: Confirm | None = None
+    ) -> Plan:
+        """Add, remove or replace one member. Returns the plan; empty: nothing to do. Other hosts may be unreachable.
+
+        name: a host of the file; for "remove" also a member that the file no longer has. Raises as `apply` does, and for orders
+        that would cost the majority.
+        """
+        if action != "remove":
+            self._require_known([name])
+        async with self._changing([] if action == "remove" else [name]) as (hosts, members):
+            change = member_change(self.cluster, hosts, members, self._on_event)
+            makers = {"add": change.add, "remove": change.remove, "replace": change.replace}
+
+            async def make_plan() -> Plan:
+                return await makers[action](name)
+
+            return await (make_plan() if dry_run else self._carry_out(make_plan, hosts, confirm))
 
     async def restart(self, names: Collection[str] = ()) -> None:
         """Restart these members, or all, one at a time, the leader last; each only while a majority remains without it.
@@ -115,7 +138,7 @@ class Deployment:
         Hosts that are not among `names` may be unreachable.
         """
         self._require_known(names)
-        async with self._changing(names) as (hosts, members):
+        async with self._changing(names or None) as (hosts, members):
             wanted = set(names) or {spec.name for spec in self.cluster.hosts}
             await self._carry_out(lambda: rolling.restart_plan(self.cluster, hosts, members, wanted), hosts)
 
@@ -217,8 +240,8 @@ class Deployment:
         return await carry_out(make_plan, confirm, self._on_event, locked=tuple(hosts.values()), unit=unit)
 
     @contextlib.asynccontextmanager
-    async def _changing(self, required: Collection[str] = ()) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
-        """The reachable hosts, under the lock of the cluster file. required: hosts that must be reachable; by default all.
+    async def _changing(self, required: Collection[str] | None = None) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
+        """The reachable hosts, under the lock of the cluster file. required: hosts that must be reachable; None: all.
 
         Raises DeployError with the required hosts that are not reachable, Interrupted if cancelled before execution.
         """
@@ -228,7 +251,7 @@ class Deployment:
                     failures = [
                         _with_limit(host, hosts)
                         for name, host in hosts.items()
-                        if isinstance(host, HostError) and (not required or name in required)
+                        if isinstance(host, HostError) and (required is None or name in required)
                     ]
                     if failures:
                         raise DeployError(failures)

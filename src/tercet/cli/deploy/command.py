@@ -19,6 +19,7 @@ from tercet.cli.deploy.agreement import change, require_terminal, say_notes, sho
 from tercet.cli.deploy.certs import certs
 from tercet.cli.deploy.hosts import env, known_host, logs, ssh
 from tercet.cli.deploy.init import init
+from tercet.cli.deploy.member import member
 from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
 from tercet.cli.deploy.prompts import confirmed
 
@@ -223,6 +224,7 @@ def destroy(options: Options, yes: bool, keep_data: bool) -> None:
 
 
 command.add_command(certs)
+command.add_command(member)
 command.add_command(ssh)
 command.add_command(env)
 command.add_command(init)

@@ -1,4 +1,4 @@
-"""The quorum gate: whether a running member may be restarted, from the health of all members.
+"""The quorum gate: whether a member may be restarted, added or removed, from the health of all members.
 
 A member that answers a linearizable read proves that a majority commits. The gate asks whether a majority still commits while
 the member is down. If nothing commits, a restart cannot make it worse; this must be certain, so a member that could not be
@@ -29,6 +29,18 @@ class Verdict:
     @property
     def is_allowed(self) -> bool:
         return not self.blockers
+
+
+def may_remove(voters: Collection[MemberHealth], name: str) -> bool:
+    """Whether the members that remain after the removal of `name` commit. voters: all present ones."""
+    others = [one for one in voters if one.name != name]
+    return bool(others) and sum(bool(one.commits) for one in others) >= len(others) // 2 + 1
+
+
+def may_add(voters: Collection[MemberHealth]) -> bool:
+    """Whether one more voter leaves a majority even if the new one fails; or all are healthy, as in a cluster of one."""
+    healthy = sum(bool(one.commits) for one in voters)
+    return bool(voters) and (healthy == len(voters) or healthy >= (len(voters) + 1) // 2 + 1)
 
 
 def judge(health: Collection[MemberHealth], name: str, *, keep: Keep = "majority") -> Verdict:
