@@ -75,9 +75,16 @@ class ServedMember(LoneMember):
         )
         cluster = ClusterService(self.replica, headers, authorization, Alone(), strict=True)
         maintenance = MaintenanceService(self.replica, headers, authorization, version="3.7.1", timeout_seconds=0.5)
-        leases = self.leases = LeaseService(self.replica, headers, self.scheduler, NoLeader(), timeout_seconds=0.5)
+        leases = self.leases = LeaseService(
+            self.replica, headers, self.scheduler, authorization, NoLeader(), timeout_seconds=0.5
+        )
         watch = WatchService(
-            self.replica, headers, request_bytes_max=REQUEST_BYTES_MAX, progress_seconds=PROGRESS_SECONDS, fail=self._failed
+            self.replica,
+            headers,
+            authorization,
+            request_bytes_max=REQUEST_BYTES_MAX,
+            progress_seconds=PROGRESS_SECONDS,
+            fail=self._failed,
         )
         handlers: dict[str, Handler] = {}
         for service in (kv, watch, leases, cluster, maintenance, HealthService()):

@@ -145,6 +145,7 @@ class MemberServer:
             member.replica,
             headers,
             scheduler,
+            authorization,
             LeaseForwarding(client),
             timeout_seconds=config.request_timeout_seconds,
         )
@@ -167,6 +168,7 @@ class MemberServer:
         watch = WatchService(
             member.replica,
             headers,
+            authorization,
             request_bytes_max=config.max_request_bytes,
             progress_seconds=config.watch_progress_notify_interval_seconds,
             fail=member.fail,

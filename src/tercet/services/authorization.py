@@ -63,10 +63,12 @@ class Authorization:
         token = token_of(call)
         return token is not None and self.auth.tokens.index_of(token) > self._replica.applied_index
 
-    def require_identity(self, call: Call) -> None:
-        """Raises USER_EMPTY or INVALID_AUTH_TOKEN."""
-        if self.auth.is_enabled and self.identify(call) is NOBODY:
+    def require_identity(self, call: Call) -> Identity:
+        """`identify`, for calls that need a caller. Raises USER_EMPTY or INVALID_AUTH_TOKEN."""
+        identity = self.identify(call)
+        if identity is NOBODY and self.auth.is_enabled:
             raise errors.USER_EMPTY
+        return identity
 
     def require_admin(self, call: Call) -> None:
         """Raises USER_EMPTY, USER_NOT_FOUND, PERMISSION_DENIED or INVALID_AUTH_TOKEN."""

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import RequestError, StatusError, Unavailable
+from tercet.lease import Lease
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import varint
 from tercet.replica.membership import Member
@@ -23,10 +24,12 @@ from tercet.replica.proposals import Outcome
 from tercet.replica.quota import lease_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding
-from tercet.rpc import Handler, ServerStream, UnaryCall, bidi_stream, unary, unary_async, unmarshal
+from tercet.rpc import Call, Handler, ServerStream, UnaryCall, bidi_stream, unary, unary_async, unmarshal
+from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.kv import refuse
 from tercet.services.lease_answers import LeaseIds, LeaseKeys, time_to_live_body
+from tercet.services.lease_keys_check import LeaseKeysCheck
 from tercet.services.scheduler import Scheduler
 
 _INT63: Final = (1 << 63) - 1
@@ -52,9 +55,18 @@ class LeaseService:
     """etcdserverpb.Lease on one member."""
 
     def __init__(
-        self, replica: Replica, headers: Headers, scheduler: Scheduler, leader: LeaderLeases, *, timeout_seconds: float
+        self,
+        replica: Replica,
+        headers: Headers,
+        scheduler: Scheduler,
+        authorization: Authorization,
+        leader: LeaderLeases,
+        *,
+        timeout_seconds: float,
     ) -> None:
         self._replica = replica
+        self._auth = authorization.auth
+        self._authorization = authorization
         self._headers = headers
         self._scheduler = scheduler
         self._leader = leader
@@ -79,14 +91,16 @@ class LeaseService:
             if not self._replica.quota.allows(lease_cost(request)):
                 self._replica.alarm_proposals.raise_no_space()
                 raise errors.NO_SPACE
-            self._replica.propose("lease_grant", canonical_encoding(request), request, partial(self._written, call))
+            identity = self._authorization.require_identity(call)
+            self._replica.propose("lease_grant", canonical_encoding(request), request, partial(self._written, call), identity)
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
     def revoke(self, call: UnaryCall, body: bytes) -> None:
         try:
             request = rpc_pb2.LeaseRevokeRequest.FromString(body)
-            self._replica.propose("lease_revoke", canonical_encoding(request), request, partial(self._written, call))
+            identity = self._authorization.require_identity(call)
+            self._replica.propose("lease_revoke", canonical_encoding(request), request, partial(self._written, call), identity)
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
@@ -108,6 +122,8 @@ class LeaseService:
             # The header is made first: its revision must not be later than the renewal, or a client would see a lease live on
             # at a revision at which it was revoked already.
             header = self._headers.current()
+            if self._auth.is_enabled:
+                await self._check_keys(stream, self._named(lease_id), to_write=True)
             ttl = keeper.renew_now(lease_id) or await self._renew(lease_id)
             body = b"%b\x10%b" % (header, varint(lease_id)) if lease_id else header
             if not stream.send_now(body + b"\x18" + varint(ttl) if ttl else body):
@@ -149,12 +165,18 @@ class LeaseService:
 
     async def time_to_live(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.LeaseTimeToLiveRequest.FromString, body)
+        self._authorization.require_identity(call)
+        auth_revision = self._auth.revision
+        if request.keys:
+            await self._check_keys(call, self._named(request.ID), to_write=False)
         try:
             found = await self._at_leader(partial(self._time_to_live, request), partial(self._leader_tells, request))
         except RequestError as error:
             if error is not errors.LEASE_NOT_FOUND:
                 raise
             found = time_to_live_body(request.ID, -1, 0)
+        if request.keys and self._auth.is_enabled and self._auth.revision != auth_revision:
+            raise errors.AUTH_OLD_REVISION
         return self._headers.current() + found
 
     async def _leader_tells(self, request: rpc_pb2.LeaseTimeToLiveRequest, leader: Member) -> bytes | None:
@@ -184,10 +206,30 @@ class LeaseService:
 
     async def leases(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.LeaseLeasesRequest.FromString, body)
+        self._authorization.require_identity(call)
+        if self._auth.is_enabled:
+            await self._check_keys(call, list(self._replica.lessor), to_write=False)
         answer = LeaseIds(list(self._replica.lessor), self._replica.leases)
         header = self._headers.current()
         await self._scheduler.finish(answer, self._replica.store)
         return b"".join([header, *answer.parts])
+
+    # --- permissions
+
+    def _named(self, lease_id: int) -> list[Lease]:
+        lease = self._replica.lessor.get(lease_id)
+        return [] if lease is None else [lease]
+
+    async def _check_keys(self, call: Call, leases: list[Lease], *, to_write: bool) -> None:
+        """May the caller read, or write, all keys of these leases? Raises StatusError."""
+        auth = self._auth
+        identity = self._authorization.require_identity(call)
+        if not auth.is_enabled or auth.is_admin(identity):
+            return
+        revision = auth.revision
+        await self._scheduler.finish(LeaseKeysCheck(auth, identity, leases, to_write=to_write), self._replica.store)
+        if auth.revision != revision:
+            raise errors.AUTH_OLD_REVISION
 
     # --- waiting
 

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
-from tercet.errors import CorruptRecord, RequestError, StatusError
+from tercet.errors import Code, CorruptRecord, RequestError, StatusError
 from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Batch, Budget, Watch, WatchHub, WatchRefused
 from tercet.mvcc.work import TURN_WORK
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, bidi_stream, unmarshal
+from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 
 INVALID_ID: Final = -1  # of a watch that was not created, and of progress of all watches
@@ -46,6 +47,7 @@ class WatchService:
         self,
         replica: Replica,
         headers: Headers,
+        authorization: Authorization,
         *,
         request_bytes_max: int,
         progress_seconds: float,
@@ -57,6 +59,7 @@ class WatchService:
         self.progress_seconds = progress_seconds
         self.message_bytes_max = request_bytes_max + FRAGMENT_OVERHEAD_BYTES
         self._replica = replica
+        self._authorization = authorization
         self._fail = fail
         self._budget = Budget(0)
         self._unsent: list[_WatchStream] = []  # streams with messages of this turn
@@ -78,9 +81,17 @@ class WatchService:
             stream.close()
 
     def check(self, call: ServerStream, create: rpc_pb2.WatchCreateRequest) -> None:
-        """May the client of this call create this watch? Raises RequestError, whose text becomes the watch's cancel_reason."""
+        """May the client of this call create this watch? Raises RequestError or WatchRefused, whose text
+        becomes the watch's cancel_reason. Permissions that are lost later end no watch, as in etcd.
+        """
         if create.start_revision < 0:
             raise errors.COMPACTED
+        authorization = self._authorization
+        if authorization.auth.is_enabled:
+            try:
+                authorization.auth.check_read(authorization.identify(call), create.key or b"\0", create.range_end)
+            except RequestError as refusal:
+                raise WatchRefused(_as_grpc_go(refusal)) from None
 
     def current_header(self) -> bytes:
         return self.headers.encode(self._replica.revision)
@@ -253,6 +264,12 @@ class _WatchStream:
                     self._service.hub.notify_progress(watch)
                 watch.is_quiet = True
         self._service.send_unsent()
+
+
+def _as_grpc_go(error: RequestError) -> str:
+    """A status as Go prints it, which is what etcd's clients get for a watch that is not permitted."""
+    name = "".join(word.capitalize() for word in Code(error.code).name.split("_"))
+    return f"rpc error: code = {name} desc = {error.message}"
 
 
 def _watch_id(watch_id: int) -> bytes:
