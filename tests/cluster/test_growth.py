@@ -24,7 +24,9 @@ def change(asked: list[Member], *words: str) -> None:
 def join(cluster: Cluster, joining: Member) -> None:
     known = [*cluster.running, joining]
     peers = ",".join(f"{one.name}=http://127.0.0.1:{one.peer_port}" for one in known)
-    joining.flags = [flag for flag in joining.flags if not flag.startswith("--initial-cluster=")] + [f"--initial-cluster={peers}"]
+    joining.flags = [flag for flag in joining.flags if not flag.startswith("--initial-cluster=")] + [
+        f"--initial-cluster={peers}"
+    ]
     change(cluster.running, "member", "add", joining.name, f"--peer-urls=http://127.0.0.1:{joining.peer_port}")
     joining.restart()
 

@@ -9,6 +9,7 @@ Source: etcd server/storage/mvcc/kvstore_compaction.go. Departs in: walks the in
 
 from __future__ import annotations
 
+from tercet.mvcc.counts import Counts
 from tercet.mvcc.key_index import KeyIndex
 from tercet.storage.interfaces import Backend, Bucket
 
@@ -16,10 +17,11 @@ from tercet.storage.interfaces import Backend, Bucket
 class Compaction:
     """The removal of what a compaction at `revision` supersedes."""
 
-    __slots__ = ("_backend", "_index", "_keys", "revision")
+    __slots__ = ("_backend", "_counts", "_index", "_keys", "revision")
 
-    def __init__(self, index: KeyIndex, backend: Backend, revision: int) -> None:
+    def __init__(self, index: KeyIndex, backend: Backend, revision: int, counts: Counts) -> None:
         self.revision = revision
+        self._counts = counts
         self._index = index
         self._backend = backend
         # Keys that get a past later have nothing to remove: the one revision they had is the newest at or below ours.
@@ -34,6 +36,7 @@ class Compaction:
             for revision_key in (gone := index.forget(keys[-1], revision, deletions)):
                 backend.delete(Bucket.KEY, revision_key)
             deletions -= len(gone)
+            self._counts.compacted += len(gone)
             if deletions == 0:
                 return True  # this key may have more
             keys.pop()

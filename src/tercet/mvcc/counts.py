@@ -10,7 +10,7 @@ from __future__ import annotations
 class Counts:
     """Operations, also those inside transactions; a transaction counts as one only if it has more than one operation."""
 
-    __slots__ = ("deletes", "put_bytes", "puts", "ranges", "txns")
+    __slots__ = ("compacted", "deletes", "put_bytes", "puts", "ranges", "txns")
 
     def __init__(self) -> None:
         self.puts = 0
@@ -18,6 +18,7 @@ class Counts:
         self.deletes = 0
         self.ranges = 0
         self.txns = 0
+        self.compacted = 0  # revisions removed by compactions
 
     @property
     def operations(self) -> int:

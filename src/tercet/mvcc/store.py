@@ -75,7 +75,7 @@ class Store:
             leases.attach(key, lease_id)
         self._compaction: Compaction | None = None
         if loaded.scheduled_compaction > loaded.finished_compaction:
-            self._compaction = Compaction(self.index, backend, loaded.scheduled_compaction)
+            self._compaction = Compaction(self.index, backend, loaded.scheduled_compaction, self.counts)
 
     @property
     def revision(self) -> int:
@@ -119,7 +119,7 @@ class Store:
             raise FUTURE_REVISION
         self.backend.put(Bucket.META, SCHEDULED_COMPACTION, encode_revision_key(revision, 0))
         self.compact_revision = revision
-        self._compaction = Compaction(self.index, self.backend, revision)
+        self._compaction = Compaction(self.index, self.backend, revision, self.counts)
 
     # Reads.
 
@@ -179,6 +179,11 @@ class Store:
         return requested
 
     # Compaction, after `compact`.
+
+    @property
+    def unfinished_compaction(self) -> int:
+        """The revision of the compaction whose superseded revisions are being removed; 0: none."""
+        return self._compaction.revision if self._compaction is not None else 0
 
     def compaction_step(self, limit: int = 1000) -> bool:
         """Remove a slice of what was compacted: a few milliseconds. True: call again.

@@ -8,7 +8,7 @@ from tercet.peer.context import Handler, Limits
 from tercet.peer.headers import Identity
 from tercet.peer.member_endpoints import MemberApi, MemberJson, NotPrimaryLessor
 from tercet.peer.snapshot_receiver import snapshot_path
-from tercet.peer.status import PeerStatus
+from tercet.peer.status import PeerStatus, Receptions
 from tercet.peer.transport import Transport
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "NotPrimaryLessor",
     "PeerClient",
     "PeerStatus",
+    "Receptions",
     "Transport",
     "snapshot_path",
 ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
@@ -26,6 +27,7 @@ from tercet.peer.message_stream import parse_message
 from tercet.peer.peer import Peer
 from tercet.peer.prober import probe_answer
 from tercet.peer.snapshot_receiver import BodyReader, read_envelope, save_database
+from tercet.peer.status import Receptions
 from tercet.raft.types import Message, MessageType
 
 logger = logging.getLogger(__name__)
@@ -51,8 +53,7 @@ class RaftEndpoints:
         self._cluster: TextHeaders = [("X-Etcd-Cluster-ID", f"{context.identity.cluster_id:x}")]
         self._posts_bytes = 0
         self._receptions = 0
-        self.snapshots_received = 0
-        self.snapshots_failed = 0
+        self.receptions: defaultdict[int, Receptions] = defaultdict(Receptions)  # by sender; 0: not known
 
     async def answer(self, request: Request) -> Response | StreamResponse | None:
         """The response, None for a path that is not served here."""
@@ -141,28 +142,32 @@ class RaftEndpoints:
         try:
             message = parse_message(await read_envelope(reader, self._context.limits.envelope_bytes_max))
         except (BodyError, FrameError) as error:
-            return self._snapshot_failed(400, f"failed to decode raft message ({error})")
+            return self._snapshot_failed(0, 400, f"failed to decode raft message ({error})")
         if message.type != MessageType.SNAP or message.snapshot is None:
-            return self._snapshot_failed(400, "wrong raft message type")
+            return self._snapshot_failed(message.from_, 400, "wrong raft message type")
         reason = self._context.refusal(message)  # before its database fills our disk
         if reason is not None:
             return _forbidden(reason, message)
         if self._receptions >= _RECEPTIONS_MAX:
-            return self._snapshot_failed(500, "failed to save KV snapshot (too many at a time)")
+            return self._snapshot_failed(message.from_, 500, "failed to save KV snapshot (too many at a time)")
         self._receptions += 1
+        receptions = self.receptions[message.from_]
+        receptions.in_flight += 1
+        began = time.monotonic()
         try:
             size = await save_database(reader, self._context.snapshot_directory, message.snapshot.index)
         except (BodyError, OSError) as error:
-            return self._snapshot_failed(500, f"failed to save KV snapshot ({error})")
+            return self._snapshot_failed(message.from_, 500, f"failed to save KV snapshot ({error})")
         finally:
             self._receptions -= 1
-        self.snapshots_received += 1
+            receptions.in_flight -= 1
+        receptions.took(time.monotonic() - began)
         logger.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, size)
         reason = self._context.accept(message)
         return _forbidden(reason, message) if reason is not None else Response(204)
 
-    def _snapshot_failed(self, status: int, text: str) -> Response:
-        self.snapshots_failed += 1
+    def _snapshot_failed(self, sender: int, status: int, text: str) -> Response:
+        self.receptions[sender].failed += 1
         logger.warning("failed to receive a snapshot: %s", text)
         return text_response(status, text)
 

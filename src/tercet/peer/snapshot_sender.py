@@ -9,6 +9,7 @@ here, also if nothing was sent, since it may hold a view of the database open.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
@@ -35,6 +36,8 @@ async def send_snapshot(
     index = message.snapshot.index if message.snapshot is not None else 0
     logger.info("sending the snapshot at %d to peer %x", index, status.id)
     ok = False
+    began = time.monotonic()
+    status.snapshot_began()
     try:
         first = await anext(database, b"")  # before the dial: a generator that was never started does not run its `finally`
         async with aclosing(_body(message, first, database)) as body:
@@ -51,10 +54,7 @@ async def send_snapshot(
         logger.info("sent the snapshot at %d to peer %x", index, status.id)
     finally:
         await _close(database)
-        if ok:
-            status.snapshots_sent += 1
-        else:
-            status.snapshots_failed += 1
+        status.snapshot_ended(time.monotonic() - began, ok=ok)
         context.snapshot_sent(status.id, ok)
 
 

@@ -15,6 +15,26 @@ logger = logging.getLogger(__name__)
 
 
 ROUND_TRIP_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(16))  # seconds
+TRANSFER_BOUNDS: Final = tuple(0.1 * 2**power for power in range(10))  # seconds
+
+
+class Receptions:
+    """Snapshots received from one member. Plain counters, read when /metrics is scraped."""
+
+    __slots__ = ("counts", "failed", "in_flight", "received", "sum")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.failed = 0
+        self.in_flight = 0
+        self.counts = [0] * (len(TRANSFER_BOUNDS) + 1)  # of those received; the last is for slower ones
+        self.sum = 0.0  # seconds
+
+    def took(self, seconds: float) -> None:
+        """One was received completely."""
+        self.received += 1
+        self.counts[bisect_left(TRANSFER_BOUNDS, seconds)] += 1
+        self.sum += seconds
 
 
 class PeerStatus:
@@ -35,7 +55,10 @@ class PeerStatus:
         "rtt",
         "sent_bytes",
         "sent_failures",
+        "snapshot_send_counts",
+        "snapshot_send_sum",
         "snapshots_failed",
+        "snapshots_in_flight",
         "snapshots_sent",
     )
 
@@ -56,6 +79,21 @@ class PeerStatus:
         self.disconnects = 0
         self.snapshots_sent = 0
         self.snapshots_failed = 0
+        self.snapshots_in_flight = 0
+        self.snapshot_send_counts = [0] * (len(TRANSFER_BOUNDS) + 1)  # of those sent; the last is for slower ones
+        self.snapshot_send_sum = 0.0  # seconds
+
+    def snapshot_began(self) -> None:
+        self.snapshots_in_flight += 1
+
+    def snapshot_ended(self, seconds: float, *, ok: bool) -> None:
+        self.snapshots_in_flight -= 1
+        if not ok:
+            self.snapshots_failed += 1
+            return
+        self.snapshots_sent += 1
+        self.snapshot_send_counts[bisect_left(TRANSFER_BOUNDS, seconds)] += 1
+        self.snapshot_send_sum += seconds
 
     def probed(self, round_trip: float, clock_drift: float) -> None:
         """Record the answer to a probe; both in seconds."""

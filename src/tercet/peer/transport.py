@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ from tercet.peer.peer import Peer, Remote
 from tercet.peer.raft_endpoints import RaftEndpoints
 from tercet.peer.snapshot_receiver import remove_stale
 from tercet.peer.snapshot_sender import discard_database
-from tercet.peer.status import PeerStatus
+from tercet.peer.status import PeerStatus, Receptions
 from tercet.peer.stream_writer import StreamWriter
 from tercet.peer.tasks import Tasks
 from tercet.raft.types import Message, MessageType
@@ -117,6 +117,10 @@ class Transport:
     def peers(self) -> list[int]:
         """The ids added by `add_peer`, ascending."""
         return sorted(self._peers)
+
+    def receptions(self) -> Mapping[int, Receptions]:
+        """Snapshots received, by sender; 0: from a sender that is not known."""
+        return self._raft_endpoints.receptions
 
     def active_since(self, id: int) -> float | None:
         """The loop.time() since which a member has been connected; None if it is not."""

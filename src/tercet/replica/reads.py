@@ -40,6 +40,7 @@ class Reads:
         self._sent_at = 0.0
         self._confirmed: deque[tuple[int, float, list[ReadCallback]]] = deque()  # (index to wait for, since when, reads)
         self.failed = 0
+        self.slow = 0  # rounds that timed out, and answers that came too late
 
     def add(self, then: ReadCallback) -> bool:
         """Queue a read. True if it is the first of its round: the caller must arrange for a `submit`."""
@@ -64,6 +65,7 @@ class Reads:
         """Raft has confirmed these (context, index). Any context but the newest belongs to an abandoned attempt."""
         for context, index in read_states:
             if context != self._context or not self._in_flight:
+                self.slow += 1
                 continue
             reads, self._in_flight = self._in_flight, []
             self._context = b""
@@ -90,6 +92,7 @@ class Reads:
             self._fail(self._confirmed.popleft()[2], errors.TIMEOUT)  # the entries up to its index never arrived
         if self._in_flight and now - self._in_flight_since > self._timeout_seconds:
             reads, self._in_flight, self._context = self._in_flight, [], b""
+            self.slow += 1
             self._fail(reads, errors.TIMEOUT)
         elif self._in_flight and now - self._sent_at >= RETRY_SECONDS and raft.leader_id:
             self._ask(raft)

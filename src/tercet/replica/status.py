@@ -130,6 +130,10 @@ class ReplicaStatus:
     def reads_failed(self) -> int:
         return self._reads.failed
 
+    @property
+    def reads_slow(self) -> int:
+        return self._reads.slow
+
     # --- the applied state
 
     @property

@@ -135,9 +135,10 @@ class ServerConnection(BoundedConnection):
             elif isinstance(event, RequestReceived):
                 head = header_cache.get(event.headers)
                 if head is not None and not event.end_stream:
-                    method, seconds = head
+                    method, seconds, of_version = head
                     stream_id = event.stream_id
                     method.started += 1
+                    of_version[0] += 1
                     calls[stream_id] = unary = Http2UnaryCall(self, stream_id, method, event.headers)
                     if seconds is not None:
                         unary.deadline = self.loop.time() + seconds
@@ -199,11 +200,13 @@ class ServerConnection(BoundedConnection):
         except StatusError as error:
             self._refuse(stream_id, status, error.code, error.message, ended)
             return
+        of_version = self.server.calls_of_version(headers, is_unary=method.is_unary)
+        of_version[0] += 1
         call = self._admit(stream_id, headers, method, seconds, decompress)
         # A timeout with microseconds in it, the rest of some client's deadline, will not recur: its block is not cached.
         is_common = timeout is None or len(timeout) < 6 or timeout[-4:-1] == b"000"
         if is_common and method.is_unary and decompress is None and method.duration_counts is None:
-            self.server.cache_headers(headers, method, seconds)
+            self.server.cache_headers(headers, method, seconds, of_version)
         if ended:
             call.feed(b"", True)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.connection import TrafficCount
 from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.headers import value_of
 from tercet.rpc.http2 import Headers
 from tercet.rpc.http_exchange import HttpHandler
 from tercet.rpc.method import Method
@@ -16,6 +17,8 @@ from tercet.rpc.method import Method
 logger = logging.getLogger(__name__)
 
 _CACHED_HEADERS_MAX = 1024
+_CLIENT_VERSION = b"client-api-version"
+_VERSIONS_MAX = 100
 _CACHED_HEADER_BYTES_MAX = 2048  # a block with a token fits; what clients can store here stays below 2 MiB
 
 
@@ -43,7 +46,9 @@ class ServerState:
         self.connections: set[BoundedConnection] = set()
         # Header blocks of plain unary requests, each with its method and timeout. A client sends the same block over and
         # over, and comparing it whole is cheaper than parsing it.
-        self.header_cache: dict[Headers, tuple[Method, float | None]] = {}
+        self.header_cache: dict[Headers, tuple[Method, float | None, list[int]]] = {}
+        # Calls by kind ("unary", "stream") and the client's version: lists of one number, to be incremented in place.
+        self.calls_by_version: dict[tuple[str, str], list[int]] = {}
         self.dirty: list[BoundedConnection] = []  # have something to send; a flush is scheduled
         self.draining = False
         self.all_lost: asyncio.Future[None] | None = None  # resolved when the last connection is lost
@@ -72,9 +77,18 @@ class ServerState:
         if not self.connections and self.all_lost is not None and not self.all_lost.done():
             self.all_lost.set_result(None)
 
-    def cache_headers(self, headers: Headers, method: Method, timeout_seconds: float | None) -> None:
+    def calls_of_version(self, headers: Headers, *, is_unary: bool) -> list[int]:
+        """The counter of calls with this `client-api-version`; no more than a bounded number of versions are told apart."""
+        value = value_of(headers, _CLIENT_VERSION)
+        version = "unknown" if value is None else value.decode("utf-8", "replace")
+        kind = "unary" if is_unary else "stream"
+        if len(self.calls_by_version) >= _VERSIONS_MAX and (kind, version) not in self.calls_by_version:
+            version = "unknown"
+        return self.calls_by_version.setdefault((kind, version), [0])
+
+    def cache_headers(self, headers: Headers, method: Method, timeout_seconds: float | None, calls: list[int]) -> None:
         if sum(len(name) + len(value) for name, value in headers) > _CACHED_HEADER_BYTES_MAX:
             return
         if len(self.header_cache) >= _CACHED_HEADERS_MAX:
             self.header_cache.clear()
-        self.header_cache[headers] = (method, timeout_seconds)
+        self.header_cache[headers] = (method, timeout_seconds, calls)

@@ -149,6 +149,8 @@ class MemberServer:
             LeaseForwarding(client),
             timeout_seconds=config.request_timeout_seconds,
         )
+        metrics.watch_services(cluster, maintenance)
+        member.compactions.find_hash = maintenance.compaction_hasher.hashes.find
         api = PeerApi(member.replica, headers, authorization, cluster, maintenance, leases)
         checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
         if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:
@@ -223,8 +225,13 @@ class MemberServer:
         config = self._config
         self._closing.callback(opened.backend.close)
         log_store = ThreadedLogStore(
-            opened.wal, asyncio.get_running_loop(), on_failure=self._fail, observe_sync=metrics.fsync_seconds.observe
+            opened.wal,
+            asyncio.get_running_loop(),
+            on_failure=self._fail,
+            observe_sync=metrics.fsync_seconds.observe,
+            observe_snapshot=metrics.snapshot_record_seconds.observe,
         )
+        metrics.watch_log(opened.wal)
         self._closing.callback(log_store.close)
         gates = config.feature_gates
         options = Options(

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from tercet.peer import PeerStatus
+from tercet.peer import PeerStatus, Receptions
 from tercet.raft import Raft
 from tercet.raft.types import Message, MessageType
 from tercet.replica.apply import ApplyTimer
@@ -26,6 +26,8 @@ from tercet.replica.replica import Options, Replica
 from tercet.replica.state_machine import StateMachine
 from tercet.rpc import Server
 from tercet.server.auto_compactor import AutoCompactor
+from tercet.server.late_heartbeats import LateHeartbeats
+from tercet.server.scheduled_compactions import ScheduledCompactions
 from tercet.server.snapshot_file import database_chunks
 from tercet.server.snapshot_installer import SnapshotInstaller
 from tercet.storage.interfaces import LogStore, ReadView
@@ -44,6 +46,7 @@ class Peers(Protocol):
     def peer(self, id: int) -> object | None: ...
     def status(self, id: int) -> PeerStatus | None: ...
     def active_since(self, id: int) -> float | None: ...
+    def receptions(self) -> Mapping[int, Receptions]: ...
     def add_peer(self, id: int, urls: Sequence[str]) -> None: ...
     def update_peer(self, id: int, urls: Sequence[str]) -> None: ...
     def remove_peer(self, id: int) -> None: ...
@@ -74,7 +77,6 @@ class ReplicaDriver:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._tick_seconds = tick_seconds
-        self._compaction_limit = compaction_limit
         self._compaction_pause_seconds = compaction_pause_seconds
         self._on_failure = on_failure
         self._on_removed = on_removed
@@ -96,8 +98,10 @@ class ReplicaDriver:
             options=options,
             apply_timer=apply_timer,
         )
+        self.late_heartbeats = LateHeartbeats(self.replica, tick_seconds)
+        self.compactions = ScheduledCompactions(self.replica, compaction_limit)
         receive_snapshot = partial(self.guard, self.replica.receive_snapshot)
-        self._installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot)
+        self.installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot)
         self.replica.leader_listeners.append(partial(_log_leader, self.replica))
 
     def start(self, transport: Peers) -> None:
@@ -126,7 +130,7 @@ class ReplicaDriver:
 
     async def close(self) -> None:
         """Cancel the preparation of snapshots and wait for its threads."""
-        await self._installer.close()
+        await self.installer.close()
 
     def fail(self, error: BaseException) -> None:
         """Stop after a failure of storage or of an invariant. Only the first failure is reported."""
@@ -142,6 +146,7 @@ class ReplicaDriver:
 
     def _tick(self) -> None:
         now = self._loop.time()
+        self.late_heartbeats.ticked(now - self._tick_due)
         # Ticks missed during a long turn are dropped: the leader may have sent heartbeats that are still unread.
         self._tick_due = max(self._tick_due + self._tick_seconds, now + self._tick_seconds / 2)
         self._tick_handle = self._loop.call_at(self._tick_due, self._tick)
@@ -173,7 +178,7 @@ class ReplicaDriver:
             self._loop.call_soon(self.guard, self._compact_some)
 
     def _compact_some(self) -> None:
-        if self.replica.compaction.step(self._compaction_limit):
+        if self.compactions.step():
             self._loop.call_later(self._compaction_pause_seconds, self.guard, self._compact_some)
         else:
             self._compaction_is_scheduled = False
@@ -211,7 +216,7 @@ class ReplicaDriver:
 
     def receive(self, message: Message) -> None:
         if message.type == MessageType.SNAP:
-            self._installer.install(message)
+            self.installer.install(message)
         else:
             self.guard(self.replica.step, message)
 

@@ -35,13 +35,21 @@ class SnapshotInstaller:
         self._step = step
         self._tasks = Tasks()
         self._one_at_a_time = asyncio.Lock()
+        self.active = 0
 
     def install(self, message: Message) -> None:
         """message: a MsgSnap whose database is complete in the directory."""
-        self._tasks.spawn(self._install(message), "installing a snapshot")
+        self._tasks.spawn(self._counted(message), "installing a snapshot")
 
     async def close(self) -> None:
         await self._tasks.close()
+
+    async def _counted(self, message: Message) -> None:
+        self.active += 1
+        try:
+            await self._install(message)
+        finally:
+            self.active -= 1
 
     async def _install(self, message: Message) -> None:
         snapshot = message.snapshot

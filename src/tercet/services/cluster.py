@@ -58,6 +58,8 @@ class ClusterService:
         """strict: --strict-reconfig-check. timeout_seconds: of a change, from its request to its apply on this member."""
         self._replica = replica
         self._timeout_seconds = timeout_seconds
+        self.promotions = 0  # made by this member as leader
+        self.promotion_failures: dict[str, int] = {}  # by the error's text
         self._headers = headers
         self._authorization = authorization
         self._connections = connections
@@ -132,7 +134,16 @@ class ClusterService:
         raise errors.TIMEOUT
 
     async def promote_here(self, member_id: int) -> None:
-        """Promote a learner. On the leader only: it knows how far the learner has caught up. Raises StatusError.
+        """Promote a learner and count the outcome. On the leader only. Raises StatusError."""
+        try:
+            await self._promote_learner(member_id)
+        except errors.StatusError as error:
+            self.promotion_failures[error.message] = self.promotion_failures.get(error.message, 0) + 1
+            raise
+        self.promotions += 1
+
+    async def _promote_learner(self, member_id: int) -> None:
+        """The leader knows how far the learner has caught up.
 
         As in etcd, that it is a learner at all is checked last, when the change is applied.
         """

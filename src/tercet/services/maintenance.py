@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, TypeVar
@@ -25,9 +26,22 @@ from tercet.services.downgrade import downgrade
 from tercet.services.headers import Headers
 from tercet.storage.interfaces import ReadView
 
+logger = logging.getLogger(__name__)
+
 SNAPSHOT_CHUNK_BYTES: Final = 32_768
 _TRANSFER_POLL_SECONDS: Final = 0.05
 Result = TypeVar("Result")
+
+
+class Durations:
+    """Observers of how long the work of Maintenance takes, in seconds; and the number of running defragmentations."""
+
+    def __init__(self) -> None:
+        self.hash_all: Callable[[float], None] = _ignore
+        self.hash_kv: Callable[[float], None] = _ignore
+        self.snapshot: Callable[[float], None] = _ignore
+        self.defragment: Callable[[float], None] = _ignore
+        self.defragmentations = 0
 
 
 class MaintenanceService:
@@ -43,6 +57,7 @@ class MaintenanceService:
         self._version = version
         self._timeout_seconds = timeout_seconds
         self._one_at_a_time = asyncio.Lock()
+        self.durations = Durations()
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -98,7 +113,7 @@ class MaintenanceService:
     async def hash(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.HashRequest.FromString, body)
         self._authorization.require_admin(call)
-        value = await self._over_view(hash_all)
+        value = await self._over_view(hash_all, self.durations.hash_all)
         return self._headers.current() + rpc_pb2.HashResponse(hash=value).SerializeToString()
 
     async def hash_kv(self, call: UnaryCall, body: bytes) -> bytes:
@@ -112,15 +127,24 @@ class MaintenanceService:
         taken = await self.compaction_hasher.find(revision) if revision else None  # etcd's clients may compact at 0
         if taken is None:
             at = self._replica.store.hash_revision(revision)
-            taken = await self._over_view(lambda view: _hash_at(view, at))
+            taken = await self._over_view(lambda view: _hash_at(view, at), self.durations.hash_kv)
         return rpc_pb2.HashKVResponse(hash=taken.hash, compact_revision=taken.compact_revision, hash_revision=taken.revision)
 
     async def defragment(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.DefragmentRequest.FromString, body)
         self._authorization.require_admin(call)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._replica.backend.defragment(partial(_settle, done))
-        await done
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        began = loop.time()
+        logger.info("starting defragment")
+        self.durations.defragmentations += 1
+        try:
+            self._replica.backend.defragment(partial(_settle, done))
+            await done
+        finally:
+            self.durations.defragmentations -= 1
+        self.durations.defragment(loop.time() - began)
+        logger.info("finished defragment")
         return b""
 
     async def downgrade(self, call: UnaryCall, body: bytes) -> bytes:
@@ -147,6 +171,7 @@ class MaintenanceService:
         digest = hashlib.sha256()
         loop = asyncio.get_running_loop()
         version = self._replica.storage_version or ""
+        began = loop.time()
         try:
             image = await loop.run_in_executor(None, measure, view_source(view))
             remaining, chunks = image.size, image.chunks(SNAPSHOT_CHUNK_BYTES)
@@ -159,15 +184,20 @@ class MaintenanceService:
         finally:
             view.close()
         await stream.send(rpc_pb2.SnapshotResponse(blob=digest.digest(), version=version).SerializeToString())
+        self.durations.snapshot(loop.time() - began)
 
-    async def _over_view(self, work: Callable[[ReadView], Result]) -> Result:
+    async def _over_view(self, work: Callable[[ReadView], Result], observe: Callable[[float], None]) -> Result:
         """Run `work` in a thread, over a view of everything applied so far; one at a time."""
+        loop = asyncio.get_running_loop()
         async with self._one_at_a_time:  # each thread competes with the event loop for the interpreter
+            began = loop.time()
             view = await open_view(self._replica)
             try:
-                return await asyncio.get_running_loop().run_in_executor(None, work, view)
+                result = await loop.run_in_executor(None, work, view)
             finally:
                 view.close()
+            observe(loop.time() - began)
+            return result
 
 
 def _hash_at(view: ReadView, revision: int) -> KVHash:
@@ -176,6 +206,9 @@ def _hash_at(view: ReadView, revision: int) -> KVHash:
     if revision < compacted:
         raise errors.COMPACTED
     return hash_kv(view, revision, compacted)
+
+
+def _ignore(seconds: float) -> None: ...
 
 
 def _settle(done: asyncio.Future[None]) -> None:

@@ -46,7 +46,8 @@ class ThreadedLogStore:
     """A `LogStore` over a `WAL` and an event loop. All methods belong to the loop's thread.
 
     on_failure: called once, on the loop, with the StorageFailure after which nothing becomes durable, or what a `then` raised.
-    observe_sync: called on the loop with the seconds of each write and fdatasync.
+    observe_sync: called on the loop with the seconds of each write and fdatasync; observe_snapshot: the same, of those with a
+    snapshot record.
     inline_seconds_max: the loop itself writes to a disk that syncs faster than this; 0: never.
     """
 
@@ -57,12 +58,14 @@ class ThreadedLogStore:
         *,
         on_failure: Callable[[Exception], None],
         observe_sync: Callable[[float], None] | None = None,
+        observe_snapshot: Callable[[float], None] | None = None,
         inline_seconds_max: float = INLINE_SECONDS_MAX,
     ) -> None:
         self.wal = wal
         self._loop = loop
         self._on_failure = on_failure
         self._observe_sync = observe_sync
+        self._observe_snapshot = observe_snapshot
         self._failed = False
         self._closed = False
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
@@ -165,6 +168,8 @@ class ThreadedLogStore:
             self._queued -= len(batch)
             self._due.extend(item[3] for item in batch)
             self._observe(seconds)
+            if self._observe_snapshot is not None and any(item[2] is not None for item in batch):
+                self._observe_snapshot(seconds)
         self._run_due()
         if self._failure is not None:
             self._fail(self._failure)

@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
+from time import perf_counter
 from typing import Final
 
 from tercet.errors import StorageFailure
@@ -54,6 +55,7 @@ class WAL:
         self.metadata = scan.recovered.metadata
         self.segment_bytes = segment_bytes
         self.bytes_written = 0
+        self.observe_write: Callable[[float], None] | None = None  # called with the seconds of each write, without its sync
         self._fs = fs
         self._salt = scan.salt
         self._seed = form.seed_of(scan.salt)
@@ -285,8 +287,11 @@ class WAL:
             self._zeroed = min(self._offset + size + ZEROED_BYTES, max(self.segment_bytes, self._offset + size))
             self._records.append(bytes(self._zeroed - self._offset - size))
         data = b"".join(self._records)
+        began = perf_counter()
         try:
             self._file.pwrite(data, self._offset)
+            if self.observe_write is not None:
+                self.observe_write(perf_counter() - began)
             self._file.datasync()
         except StorageFailure as failure:
             self._failure = failure

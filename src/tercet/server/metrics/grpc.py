@@ -22,6 +22,11 @@ def started(servers: Sequence[Server]) -> dict[Labels, int]:
     return _sums((_labels(method), method.started) for method in _methods(servers))
 
 
+def by_client_version(servers: Sequence[Server]) -> dict[Labels, int]:
+    """Calls over HTTP/2, by kind and version of the client."""
+    return _sums((labels, count[0]) for server in servers for labels, count in server.calls_by_version.items())
+
+
 def handled(servers: Sequence[Server]) -> dict[Labels, int]:
     return _sums(
         ((*_labels(method), name), method.handled[code]) for method in _methods(servers) for code, name in _CODES.items()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tercet.config.server_config import ServerConfig
 from tercet.http.health import Health
 from tercet.lease import LeaseCounts
 from tercet.mvcc import Counts, WatchHub
-from tercet.peer import PeerStatus
+from tercet.peer import PeerStatus, Receptions
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
@@ -17,9 +17,13 @@ from tercet.server.metrics.families import Buckets, Labels
 from tercet.server.metrics.process import register_health, register_process, register_versions
 from tercet.server.metrics.registry import Metrics
 from tercet.server.replica_driver import ReplicaDriver
+from tercet.server.scheduled_compactions import ScheduledCompactions
 from tercet.server.slow_requests import SlowApplies
 from tercet.server.tls.expiry import CertificateExpiry
 from tercet.server.tls.files import TlsFiles
+from tercet.services.cluster import ClusterService
+from tercet.services.maintenance import MaintenanceService
+from tercet.storage.wal import WAL
 
 
 class MemberMetrics:
@@ -29,6 +33,8 @@ class MemberMetrics:
         self.metrics = Metrics()
         self.metrics.show_unregistered()
         self.fsync_seconds = self.metrics.histogram("etcd_disk_wal_fsync_duration_seconds")
+        self.wal_write_seconds = self.metrics.histogram("etcd_disk_wal_write_duration_seconds")
+        self.snapshot_record_seconds = self.metrics.histogram("etcd_snap_fsync_duration_seconds")
         self.turn_seconds = self.metrics.histogram("tercet_loop_turn_seconds")
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
         self.slow_applies = SlowApplies(config.warning_apply_duration_seconds)
@@ -50,6 +56,9 @@ class MemberMetrics:
         metrics.read("etcd_server_proposals_pending", lambda: replica.proposals_pending)
         metrics.read("etcd_server_proposals_failed_total", lambda: replica.proposals_failed)
         metrics.read("etcd_server_read_indexes_failed_total", lambda: replica.reads_failed)
+        metrics.read("etcd_server_slow_read_indexes_total", lambda: replica.reads_slow)
+        metrics.read("etcd_server_heartbeat_send_failures_total", lambda: member.late_heartbeats.count)
+        metrics.read("etcd_server_snapshot_apply_in_progress_total", lambda: member.installer.active)
         metrics.read("etcd_server_quota_backend_bytes", lambda: replica.quota.limit_bytes)
         metrics.read("etcd_mvcc_db_total_size_in_bytes", backend.size)
         metrics.read("etcd_mvcc_db_total_size_in_use_in_bytes", backend.size_in_use)
@@ -63,7 +72,32 @@ class MemberMetrics:
         self._watch_watches(replica.watches)
         metrics.read_labelled("etcd_cluster_version", lambda: _cluster_version(replica))
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
+        self._watch_compactions(member.compactions, replica.counts)
         self._watch_peers(member)
+
+    def watch_log(self, wal: WAL) -> None:
+        wal.observe_write = self.wal_write_seconds.observe
+        self.metrics.read("etcd_disk_wal_write_bytes_total", lambda: wal.bytes_written)
+
+    def watch_services(self, cluster: ClusterService, maintenance: MaintenanceService) -> None:
+        metrics, durations = self.metrics, maintenance.durations
+        metrics.read("etcd_server_learner_promote_successes", lambda: cluster.promotions)
+        metrics.read_labelled(
+            "etcd_server_learner_promote_failures",
+            lambda: {(reason,): count for reason, count in cluster.promotion_failures.items()},
+        )
+        durations.hash_all = metrics.histogram("etcd_mvcc_hash_duration_seconds").observe
+        durations.hash_kv = metrics.histogram("etcd_mvcc_hash_rev_duration_seconds").observe
+        durations.snapshot = metrics.histogram("etcd_disk_backend_snapshot_duration_seconds").observe
+        durations.defragment = metrics.histogram("etcd_disk_backend_defrag_duration_seconds").observe
+        metrics.read("etcd_disk_defrag_inflight", lambda: int(durations.defragmentations > 0))
+
+    def _watch_compactions(self, compactions: ScheduledCompactions, counts: Counts) -> None:
+        metrics, prefix = self.metrics, "etcd_debugging_mvcc_db_compaction"
+        compactions.observe_batch = metrics.histogram(f"{prefix}_pause_duration_milliseconds").observe
+        compactions.observe_total = metrics.histogram(f"{prefix}_total_duration_milliseconds").observe
+        metrics.read(f"{prefix}_last", lambda: compactions.finished_at)
+        metrics.read(f"{prefix}_keys_total", lambda: counts.compacted)
 
     def _watch_operations(self, counts: Counts) -> None:
         read = self.metrics.read
@@ -111,6 +145,23 @@ class MemberMetrics:
         read("etcd_network_snapshot_send_success", by_peer(lambda status: status.snapshots_sent))
         read("etcd_network_snapshot_send_failures", by_peer(lambda status: status.snapshots_failed))
 
+        read("etcd_network_snapshot_send_inflights_total", by_peer(lambda status: status.snapshots_in_flight))
+        self.metrics.read_buckets("etcd_network_snapshot_send_total_duration_seconds", lambda: _snapshots_sent(member))
+        self._watch_receptions(member)
+
+    def _watch_receptions(self, member: ReplicaDriver) -> None:
+        def by_sender(value: Callable[[Receptions], float]) -> Callable[[], dict[Labels, float]]:
+            return lambda: {(_sender(sender),): value(one) for sender, one in _receptions(member).items()}
+
+        read = self.metrics.read_labelled
+        read("etcd_network_snapshot_receive_success", by_sender(lambda one: one.received))
+        read("etcd_network_snapshot_receive_failures", by_sender(lambda one: one.failed))
+        read("etcd_network_snapshot_receive_inflights_total", by_sender(lambda one: one.in_flight))
+        self.metrics.read_buckets(
+            "etcd_network_snapshot_receive_total_duration_seconds",
+            lambda: [((_sender(sender),), one.counts, one.sum) for sender, one in _receptions(member).items()],
+        )
+
     def watch_certificates(self, client: TlsFiles, peer: TlsFiles) -> None:
         self.metrics.read_labelled("tercet_tls_certificate_expiry_timestamp_seconds", CertificateExpiry(client, peer))
 
@@ -123,6 +174,18 @@ def _statuses(member: ReplicaDriver) -> list[PeerStatus]:
     if transport is None:
         return []
     return [status for peer in transport.peers if (status := transport.status(peer)) is not None]
+
+
+def _receptions(member: ReplicaDriver) -> Mapping[int, Receptions]:
+    return member.transport.receptions() if member.transport is not None else {}
+
+
+def _sender(member_id: int) -> str:
+    return hex_id(member_id) if member_id else "UNKNOWN_SNAPSHOT_SENDER"
+
+
+def _snapshots_sent(member: ReplicaDriver) -> list[Buckets]:
+    return [((hex_id(one.id),), one.snapshot_send_counts, one.snapshot_send_sum) for one in _statuses(member)]
 
 
 def _round_trips(member: ReplicaDriver) -> list[Buckets]:

@@ -77,6 +77,7 @@ class Metrics:
         servers = self._servers
         servers.append(server)
         self.read_labelled("grpc_server_started_total", lambda: grpc_metrics.started(servers))
+        self.read_labelled("etcd_server_client_requests_total", lambda: grpc_metrics.by_client_version(servers))
         self.read_labelled("grpc_server_handled_total", lambda: grpc_metrics.handled(servers))
         self.read_labelled("grpc_server_msg_received_total", lambda: grpc_metrics.received(servers))
         self.read_labelled("grpc_server_msg_sent_total", lambda: grpc_metrics.sent(servers))

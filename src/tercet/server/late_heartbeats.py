@@ -1,0 +1,37 @@
+"""Counts and logs the heartbeats that a busy leader sends too late (etcd server/etcdserver/raft.go, contention detector)."""
+
+from __future__ import annotations
+
+import logging
+
+from tercet.gotext.duration import format_seconds
+from tercet.replica.replica import Replica
+from tercet.server.logs.zap_format import fields
+
+logger = logging.getLogger(__name__)
+
+
+class LateHeartbeats:
+    """`count`: heartbeats sent more than twice the interval after the one before, counted for each follower."""
+
+    def __init__(self, replica: Replica, interval_seconds: float) -> None:
+        self._replica = replica
+        self._interval_seconds = interval_seconds
+        self.count = 0
+
+    def ticked(self, late_seconds: float) -> None:
+        """A tick came so much later than it was due."""
+        interval = self._interval_seconds
+        if late_seconds <= interval or not self._replica.is_leader:
+            return
+        followers = len(self._replica.membership.members) - 1
+        self.count += followers
+        if followers:
+            logger.warning(
+                "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk",
+                extra=fields(
+                    heartbeat_interval=format_seconds(interval),
+                    expected_duration=format_seconds(2 * interval),
+                    exceeded_duration=format_seconds(late_seconds - interval),
+                ),
+            )

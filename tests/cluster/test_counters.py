@@ -1,0 +1,90 @@
+"""Counters and durations in /metrics, and log lines, of what a member has done."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tercet.proto import rpc_pb2
+from tests.cluster.conftest import Planned
+from tests.support.processes import Member, wait_until
+
+
+def value(page: str, series: str) -> float:
+    found = re.search(rf"^{re.escape(series)} (\S+)$", page, re.MULTILINE)
+    assert found is not None, series
+    return float(found[1])
+
+
+def snapshot(member: Member) -> None:
+    method = member.client.channel.unary_stream("/etcdserverpb.Maintenance/Snapshot")
+    assert sum(1 for _ in method(b"", timeout=20)) >= 2
+
+
+def test_what_a_member_does_is_counted_and_logged(plan: Planned) -> None:
+    member = plan(["n1"]).start()["n1"]
+    client = member.client
+    for number in range(20):
+        client.put(b"k", b"%d" % number)
+    client.compact(11)
+    client.hash_kv(0)
+    client.call("Maintenance/Hash", rpc_pb2.HashRequest(), rpc_pb2.HashResponse, 10)
+    client.defragment_later().result()
+    snapshot(member)
+    method = client.channel.unary_unary("/etcdserverpb.KV/Range")
+    for _ in range(3):
+        method(rpc_pb2.RangeRequest(key=b"k").SerializeToString(), metadata=[("client-api-version", "3.7")], timeout=10)
+
+    def page() -> str:
+        return member.http("/metrics")[1]
+
+    before = page()
+    for series in (
+        "etcd_disk_backend_defrag_duration_seconds_count",
+        "etcd_disk_backend_snapshot_duration_seconds_count",
+        "etcd_mvcc_hash_duration_seconds_count",
+        "etcd_mvcc_hash_rev_duration_seconds_count",
+        "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count",
+    ):
+        assert value(before, series) == 1, series
+    for series in (
+        "etcd_disk_wal_write_bytes_total",
+        "etcd_disk_wal_write_duration_seconds_count",
+        "etcd_debugging_mvcc_db_compaction_last",
+        "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds_count",
+        'etcd_server_client_requests_total{client_api_version="unknown",type="unary"}',
+        'etcd_server_client_requests_total{client_api_version="unknown",type="stream"}',
+    ):
+        assert value(before, series) > 0, series
+    assert value(before, "etcd_debugging_mvcc_db_compaction_keys_total") == 9
+    assert value(before, 'etcd_server_client_requests_total{client_api_version="3.7",type="unary"}') == 3
+    wait_until(lambda: "etcd_disk_defrag_inflight 0" in page(), "no defragmentation runs")
+    line = json.loads(member.wait_said("finished scheduled compaction"))
+    assert (line["compact-revision"], line["number-of-keys-compacted"]) == (11, 9)
+    assert line["hash"] == client.hash_kv(11).hash
+    assert {"took", "current-db-size-bytes", "current-db-size", "current-db-size-in-use-bytes"} <= line.keys()
+
+
+def test_snapshots_between_members_are_counted(plan: Planned) -> None:
+    flags = ("--heartbeat-interval=20", "--election-timeout=200", "--snapshot-count=20", "--snapshot-catchup-entries=5")
+    cluster = plan(flags=flags).start()
+    leader = cluster.leader()
+    behind, other = cluster.others(leader)
+    behind.kill()
+    for number in range(100):
+        leader.client.put(b"k", b"%d" % number)
+    behind.restart()
+    behind.wait_said("installed snapshot")
+    ids = {one.name: f"{one.ID:x}" for one in leader.client.members()}
+    sent, received = leader.http("/metrics")[1], behind.http("/metrics")[1]
+    to, source = ids[behind.name], ids[leader.name]
+    assert value(sent, f'etcd_network_snapshot_send_success{{To="{to}"}}') >= 1
+    assert value(sent, f'etcd_network_snapshot_send_total_duration_seconds_count{{To="{to}"}}') >= 1
+    assert value(sent, f'etcd_network_snapshot_send_inflights_total{{To="{to}"}}') == 0
+    assert value(received, f'etcd_network_snapshot_receive_success{{From="{source}"}}') >= 1
+    assert value(received, f'etcd_network_snapshot_receive_total_duration_seconds_count{{From="{source}"}}') >= 1
+    assert value(received, "etcd_snap_fsync_duration_seconds_count") >= 1
+    with pytest.raises(AssertionError):
+        value(other.http("/metrics")[1], f'etcd_network_snapshot_receive_success{{From="{source}"}}')
