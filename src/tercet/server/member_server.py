@@ -150,7 +150,7 @@ class MemberServer:
             timeout_seconds=config.request_timeout_seconds,
         )
         metrics.watch_services(cluster, maintenance)
-        member.compactions.find_hash = maintenance.compaction_hasher.hashes.find
+        member.compactions.find_hash = maintenance.compaction_hasher.find
         api = PeerApi(member.replica, headers, authorization, cluster, maintenance, leases)
         checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
         if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:

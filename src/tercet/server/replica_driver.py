@@ -130,6 +130,7 @@ class ReplicaDriver:
 
     async def close(self) -> None:
         """Cancel the preparation of snapshots and wait for its threads."""
+        await self.compactions.close()
         await self.installer.close()
 
     def fail(self, error: BaseException) -> None:

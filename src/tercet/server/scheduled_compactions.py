@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tercet.gotext.duration import format_seconds
 from tercet.gotext.strconv import humanize_bytes
 from tercet.mvcc import KVHash
+from tercet.peer.tasks import Tasks
 from tercet.replica.replica import Replica
 from tercet.server.logs.zap_format import fields
 
@@ -22,7 +23,7 @@ class ScheduledCompactions:
     """`step` removes one batch.
 
     batch_limit: --compaction-batch-limit. observe_batch, observe_total: called with milliseconds.
-    find_hash: the hash taken at a compaction, if it is known.
+    find_hash: the hash taken at a compaction, once it is computed; None if it is not taken.
     """
 
     def __init__(self, replica: Replica, batch_limit: int) -> None:
@@ -31,10 +32,11 @@ class ScheduledCompactions:
         self._revision = 0  # of the compaction in progress
         self._began = 0.0
         self._removed_before = 0
+        self._tasks = Tasks()
         self.finished_at = 0.0  # seconds since 1970; 0: never
         self.observe_batch: Callable[[float], None] = _ignore
         self.observe_total: Callable[[float], None] = _ignore
-        self.find_hash: Callable[[int], KVHash | None] = _unknown
+        self.find_hash: Callable[[int], Awaitable[KVHash | None]] = _unknown
 
     def step(self) -> bool:
         """Remove a batch. Returns whether there is more to do."""
@@ -56,15 +58,22 @@ class ScheduledCompactions:
         self._revision = 0
         self.finished_at = time.time()
         self.observe_total(1000 * seconds)
+        removed = self._replica.counts.compacted - self._removed_before
+        self._tasks.spawn(self._report(revision, seconds, removed), "logging a compaction")
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    async def _report(self, revision: int, seconds: float, removed: int) -> None:
+        taken = await self.find_hash(revision)
         backend = self._replica.backend
         size, in_use = backend.size(), backend.size_in_use()
-        taken = self.find_hash(revision)
         logger.info(
             "finished scheduled compaction",
             extra=fields(
                 compact_revision=revision,
                 took=format_seconds(seconds),
-                number_of_keys_compacted=self._replica.counts.compacted - self._removed_before,
+                number_of_keys_compacted=removed,
                 **({"hash": taken.hash} if taken is not None else {}),
                 current_db_size_bytes=size,
                 current_db_size=humanize_bytes(size),
@@ -77,5 +86,5 @@ class ScheduledCompactions:
 def _ignore(milliseconds: float) -> None: ...
 
 
-def _unknown(revision: int) -> KVHash | None:
+async def _unknown(revision: int) -> KVHash | None:
     return None
