@@ -127,12 +127,9 @@ class ReplicaStatus:
         return self._proposals.failed
 
     @property
-    def reads_failed(self) -> int:
-        return self._reads.failed
-
-    @property
-    def reads_slow(self) -> int:
-        return self._reads.slow
+    def read_counts(self) -> tuple[int, int]:
+        """Linearizable reads that failed; and rounds that timed out or were answered too late."""
+        return self._reads.failed, self._reads.slow
 
     # --- the applied state
 
