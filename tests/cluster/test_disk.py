@@ -131,7 +131,7 @@ def test_a_second_process_waits_for_the_data_directory(plan: Planned) -> None:
     second = plan(["n1"], QUICK, directory="second")["n1"]
     second.flags = [f"--data-dir={first.data}" if flag.startswith("--data-dir") else flag for flag in second.flags]
     second.start()
-    assert str(first.data) in second.wait_said("flocked by another process", seconds=14)
+    assert str(first.data) in second.wait_said("flocked by another process", seconds=30)
     assert "starting an etcd server" not in second.said()
     first.client.put(b"a", b"2")
     first.stop()
@@ -152,7 +152,7 @@ def test_removing_files_of_a_running_member_does_not_unlock_its_directory(plan: 
     second = plan(["n1"], QUICK, directory="second")["n1"]
     second.flags = [f"--data-dir={first.data}" if flag.startswith("--data-dir") else flag for flag in second.flags]
     second.start()
-    second.wait_said("flocked by another process", seconds=14)
+    second.wait_said("flocked by another process", seconds=30)
     second.kill()
     check_undamaged(first)
 

@@ -16,6 +16,7 @@ from tests.cluster.writers import Load
 from tests.server.certificates import Authority
 from tests.support.client import Client, Credentials
 from tests.support.processes import QUICK, etcdctl, free_port, server_context
+from tests.support.waiting import scaled
 
 
 def ask(connection: http.client.HTTPConnection) -> None:
@@ -43,7 +44,7 @@ def test_a_cluster_with_mutual_tls_for_clients_and_peers(plan: Planned, certific
     for port, files in ((victim.client_port, None), (victim.peer_port, None), (victim.peer_port, pair)):
         if files is not None:
             context.load_cert_chain(files.certificate, files.key)
-        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=2, context=context)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=scaled(10), context=context)
         with pytest.raises((OSError, http.client.HTTPException)):  # a TLS alert, a reset or an end of file
             ask(connection)
         connection.close()

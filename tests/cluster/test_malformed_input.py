@@ -73,7 +73,7 @@ def test_garbage_at_both_listeners_does_not_disturb_the_cluster(cluster: Cluster
             send(member.peer_port, data)
         for path in ("/raft/stream/message/1", "/raft/snapshot", "/raft", "/members", "/nonexistent"):
             for method in ("GET", "POST", "PUT"):
-                peer = http.client.HTTPConnection("127.0.0.1", member.peer_port, timeout=2)
+                peer = http.client.HTTPConnection("127.0.0.1", member.peer_port, timeout=scaled(10))
                 peer.request(method, path, body=os.urandom(500) if method != "GET" else None)
                 answer = peer.getresponse()
                 assert answer.status >= 400 or path == "/members"
@@ -113,7 +113,7 @@ def test_invalid_requests(cluster: Cluster) -> None:
 
 def test_a_member_of_another_cluster_is_rejected_at_the_peer_port(cluster: Cluster) -> None:
     member = cluster["n1"]
-    peer = http.client.HTTPConnection("127.0.0.1", member.peer_port, timeout=2)
+    peer = http.client.HTTPConnection("127.0.0.1", member.peer_port, timeout=scaled(10))
     headers = {"X-Etcd-Cluster-Id": "123", "X-Server-From": "1", "X-Server-Version": "3.7.0", "X-Min-Cluster-Version": "3.0.0"}
     peer.request("POST", "/raft", body=b"anything", headers=headers)
     answer = peer.getresponse()

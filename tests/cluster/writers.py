@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from tercet.proto import kv_pb2, rpc_pb2
 from tests.support.client import Client
 from tests.support.processes import Cluster, Member, wait_until
+from tests.support.waiting import scaled
 
 CALL_SECONDS_MAX = 1.0
 
@@ -144,7 +145,7 @@ def check_agreement(members: Sequence[Member], seconds: float = 15.0) -> rpc_pb2
     """Check that these members have the same revision and the same content up to it."""
 
     def revisions() -> set[int]:
-        return {member.client.range(b"\0", timeout=2).header.revision for member in members}
+        return {member.client.range(b"\0", timeout=scaled(10)).header.revision for member in members}
 
     wait_until(lambda: len(revisions()) == 1, "all members are at one revision", seconds=seconds)
     revision = revisions().pop()

@@ -14,6 +14,7 @@ from tercet.errors import ConfigError
 from tercet.server.client_listeners import ClientListeners
 from tercet.server.startup_checks import check_listeners
 from tests.config.configured import ETCD, config, refusal
+from tests.support.waiting import scaled
 
 CLUSTER = "--initial-cluster"
 ADVERTISE = "--initial-advertise-peer-urls"
@@ -36,7 +37,7 @@ def our_error(*arguments: str) -> str:
 
 
 def their_error(directory: Path, *arguments: str) -> str:
-    done = subprocess.run([ETCD, *arguments], cwd=directory, capture_output=True, text=True, timeout=3, check=False)
+    done = subprocess.run([ETCD, *arguments], cwd=directory, capture_output=True, text=True, timeout=scaled(20), check=False)
     assert done.returncode == 1
     entries = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     error = str(next(entry["error"] for entry in entries if entry["msg"] == "discovery failed"))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tercet.deploy.cluster.cluster_file import Cluster, ClusterFileError, HostSpec, Paths, load, parse
 from tercet.deploy.cluster.engine_flags import MANAGED_FLAGS, InvalidFlag, check_name, check_value
 from tercet.errors import ConfigError
+from tests.support.waiting import scaled
 
 HOSTS = """
 hosts:
@@ -405,7 +406,7 @@ def test_alias_expansion_is_bounded() -> None:
     start = time.monotonic()
     with pytest.raises(ConfigError, match="aliases expand to more than 20000 values"):
         parse("\n".join(lines), Path("c.yaml"))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < scaled(20)
     with pytest.raises(ConfigError, match="nested more than 20 levels deep"):
         parse("a: &a [*a]\n", Path("c.yaml"))
 

@@ -337,7 +337,7 @@ def test_connection_timeout(operator: Operator) -> None:
         began = time.monotonic()
         error = refusal(operator.spec(port=port, connect_timeout=0.3))
         assert error.text == f"no answer from 127.0.0.1 port {port} within 0.3 s"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < scaled(10)
 
 
 def test_an_unknown_host_name(operator: Operator) -> None:

@@ -144,19 +144,19 @@ def test_more_concurrent_commands_than_sessions(operator: Operator) -> None:
 
 def test_a_command_is_killed_after_its_timeout(operator: Operator, tmp_path: Path) -> None:
     command = f"echo $$ >{tmp_path}/pid; sleep 60"
-    error = failure(operator, lambda host: host.run(command, timeout=0.4, step="wait"))
-    assert (error.step, error.text) == ("wait", "not finished after 0.4 s")
+    error = failure(operator, lambda host: host.run(command, timeout=2.0, step="wait"))
+    assert (error.step, error.text) == ("wait", "not finished after 2 s")
     assert has_ended(tmp_path / "pid")
 
 
 def test_a_host_is_usable_after_a_cancelled_command(operator: Operator, tmp_path: Path) -> None:
     async def act(host: Host) -> bytes:
-        tasks = [asyncio.ensure_future(host.run("sleep 3", step="wait")) for _ in range(8)]
+        tasks = [asyncio.ensure_future(host.run("sleep 60", step="wait")) for _ in range(8)]
         await asyncio.sleep(0.2)
         for task in tasks:
             task.cancel()
         assert all(isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*tasks, return_exceptions=True))
-        return await host.check("echo on", step="go on", timeout=2)
+        return await host.check("echo on", step="go on", timeout=scaled(20))
 
     assert with_host(operator, act) == b"on\n"
 
@@ -242,7 +242,7 @@ def test_an_unresponsive_host(operator: Operator) -> None:
 
     began = time.monotonic()
     assert str(asyncio.run(scenario())).startswith("node1: reload systemd: not finished after 0.5 s")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < scaled(20)
 
 
 # Files

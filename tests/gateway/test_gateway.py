@@ -1,4 +1,4 @@
-"""The gateway over handlers of a test: conversion, streams, limits, and who pays for a slow or vanished client."""
+"""The gateway over handlers of a test: conversion, streams, limits, and clients that are slow or disconnect."""
 
 from __future__ import annotations
 
@@ -223,16 +223,17 @@ def test_a_client_that_does_not_read_stops_the_sender() -> None:
 
 def test_a_call_whose_client_disconnects_before_the_first_response_is_cancelled() -> None:
     async def test() -> None:
-        ended = asyncio.Event()
+        began, ended = asyncio.Event(), asyncio.Event()
 
         async def silent(stream: ServerStream) -> None:
+            began.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 ended.set()
 
         task = asyncio.create_task(post({WATCH: bidi_stream(silent)}, "/v3/watch", b"bad"))
-        await asyncio.sleep(0.05)
+        await began.wait()
         task.cancel()
         await ended.wait()
 

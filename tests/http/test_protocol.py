@@ -82,8 +82,11 @@ def test_a_body_is_read_and_a_head_has_none(port: int) -> None:
 
 def test_expect_100_continue_is_answered(port: int) -> None:
     begin = b"POST /version HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
-    answer = talk(port, begin, b"ok", pause=0.05)
-    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 405 ")
+    with socket.create_connection(("127.0.0.1", port), timeout=scaled(5)) as client, client.makefile("rb") as answer:
+        client.sendall(begin)
+        assert answer.readline() + answer.readline() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"ok")
+        assert answer.readline().startswith(b"HTTP/1.1 405 ")
 
 
 @pytest.mark.parametrize(
@@ -131,9 +134,7 @@ def test_an_incomplete_request_gets_no_response(port: int, begun: bytes) -> None
 
 
 def test_an_idle_connection_is_closed(port: int) -> None:
-    started = time.monotonic()
-    assert talk(port, b"GET / HT") == b""
-    assert time.monotonic() - started < 3
+    assert talk(port, b"GET / HT") == b""  # within the timeout of the socket
 
 
 def with_handler(handler: HttpHandler, scenario: Callable[[int], object], limits: HttpLimits = LIMITS) -> None:

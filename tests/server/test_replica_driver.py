@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from tercet.peer import Transport
 from tercet.proto import rpc_pb2
 from tercet.raft import RaftConfig
 from tercet.raft.types import Message
+from tercet.replica.apply import ApplyTimer
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member
 from tercet.replica.recovery import restore, write_bootstrap_entries
@@ -51,8 +51,11 @@ class NoPeers:
 class Case:
     """The leader of a single-member cluster."""
 
-    def __init__(self, files: SimulatedFileSystem, member: ReplicaDriver, failures: list[BaseException]) -> None:
+    def __init__(
+        self, files: SimulatedFileSystem, member: ReplicaDriver, failures: list[BaseException], apply_timer: ApplyTimer
+    ) -> None:
         self.files = files
+        self.apply_timer = apply_timer
         self.member = member
         self.failures = failures
 
@@ -79,12 +82,13 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
     loop = asyncio.get_running_loop()
     # By its thread alone: what is written at once has no callback.
     log_store = ThreadedLogStore(wal, loop, on_failure=lambda error: members[0].fail(error), inline_seconds_max=0)
+    apply_timer = SlowApplies(0.05).timer
     member = ReplicaDriver(
         raft,
         log_store,
         StateMachine(backend),
         options=Options(),
-        apply_timer=SlowApplies(0.05).timer,
+        apply_timer=apply_timer,
         snapshot_directory=tmp_path,
         tick_seconds=0.01,
         compaction_limit=100,
@@ -93,7 +97,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
         on_removed=lambda: None,
     )
     members.append(member)
-    case = Case(files, member, failures)
+    case = Case(files, member, failures, apply_timer)
     member.start(cast(Transport, NoPeers()))
     await case.until(lambda: raft.is_leader and member.replica.applied_index == raft.log.last_index)
     try:
@@ -141,7 +145,7 @@ def test_an_unexpected_error_in_apply_stops_the_member(tmp_path: Path, error: Ex
         assert case.failures == [error]
         assert case.member.has_failed
         await asyncio.sleep(0.02)
-        assert not lost.done(), "it is in the log: nobody may say what became of it"
+        assert not lost.done(), "it is in the log, and its outcome is unknown"
 
     run(tmp_path, test)
 
@@ -149,7 +153,7 @@ def test_an_unexpected_error_in_apply_stops_the_member(tmp_path: Path, error: Ex
 def test_a_raising_callback_does_not_hide_the_failure(tmp_path: Path) -> None:
     async def test(case: Case) -> None:
         def raises(outcome: object) -> None:
-            raise RuntimeError("while it is told")
+            raise RuntimeError("in the callback")
 
         case.files.fail_syncs = True
         case.member.replica.propose("put", PUT.SerializeToString(), PUT, raises)
@@ -161,12 +165,14 @@ def test_a_raising_callback_does_not_hide_the_failure(tmp_path: Path) -> None:
 
 def test_only_a_slow_apply_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(case: Case) -> None:
+        now = [0.0]
+        case.apply_timer.clock = lambda: now[0]
         await case.put()
         handlers = case.member.replica.state_machine.handlers
         put = handlers["put"]
 
         def slowly(request: AppliedRequest) -> bytes | Apply:
-            time.sleep(0.1)
+            now[0] += 0.1
             return put(request)
 
         handlers["put"] = slowly
