@@ -24,6 +24,7 @@ from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
+from tercet.services.leader_monitor import LeaderMonitor
 from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService
 from tercet.services.scheduler import Scheduler
@@ -31,6 +32,7 @@ from tercet.services.watch import WatchService
 from tests.replica.lone_member import SELF, LoneMember
 
 CLUSTER_ID = 0xC1
+ELECTION_SECONDS = 0.05
 PROGRESS_SECONDS = 0.1
 TXN_OPS_MAX = 8
 REQUEST_BYTES_MAX = 1 << 20
@@ -86,10 +88,11 @@ class ServedMember(LoneMember):
             progress_seconds=PROGRESS_SECONDS,
             fail=self._failed,
         )
+        monitor = LeaderMonitor(self.replica, election_seconds=ELECTION_SECONDS)
         handlers: dict[str, Handler] = {}
         for service in (kv, watch, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
-        self.methods = method_table(intercept(handlers, self.replica, authorization))
+        self.methods = method_table(intercept(handlers, self.replica, authorization, monitor))
         self.channel = InProcessChannel(self.methods)
 
     @staticmethod

@@ -56,6 +56,7 @@ from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
+from tercet.services.leader_monitor import LeaderMonitor
 from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.passwords import Passwords
@@ -183,10 +184,12 @@ class MemberServer:
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
-        handlers = intercept(handlers, member.replica, authorization)
+        leader_monitor = LeaderMonitor(member.replica, election_seconds=config.election_timeout / 1000)
+        handlers = intercept(handlers, member.replica, authorization, leader_monitor)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
         self._closing.push_async_callback(self._leave, member, listeners)
+        self._closing.callback(watch.close)
         logger.info("ready to serve client requests")
         logger.info("notifying init daemon")
         notify_ready(os.environ)

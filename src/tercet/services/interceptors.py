@@ -1,7 +1,8 @@
 """Checks of every call before its request is parsed: may this member serve it?
 
 A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old and its vote does not count. A
-call with `hasleader: true` fails at once when this member has no leader, not after a timeout. A member that has failed serves
+call with `hasleader: true` fails at once when this member has no leader, not after a timeout; a stream that is open then ends a
+little later (leader_monitor.py). A member that has failed serves
 nothing: an entry may be half applied. A token that another member has just issued may not be known here yet: such a call waits
 until its entry is applied.
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
@@ -20,21 +21,26 @@ from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Kind, ServerStream, StreamHandler, UnaryCall, UnaryHandler, unmarshal
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
+from tercet.services.leader_monitor import LeaderMonitor
 
 _STATUS: Final = "/etcdserverpb.Maintenance/Status"
 _RANGE: Final = "/etcdserverpb.KV/Range"
 _SNAPSHOT: Final = "/etcdserverpb.Maintenance/Snapshot"
 
 
-def intercept(handlers: Mapping[str, Handler], replica: Replica, authorization: Authorization) -> dict[str, Handler]:
+def intercept(
+    handlers: Mapping[str, Handler], replica: Replica, authorization: Authorization, monitor: LeaderMonitor
+) -> dict[str, Handler]:
     """The same methods, each after these checks."""
-    return {path: _intercepted(path, handler, replica, authorization) for path, handler in handlers.items()}
+    return {path: _intercepted(path, handler, replica, authorization, monitor) for path, handler in handlers.items()}
 
 
-def _intercepted(path: str, handler: Handler, replica: Replica, authorization: Authorization) -> Handler:
+def _intercepted(
+    path: str, handler: Handler, replica: Replica, authorization: Authorization, monitor: LeaderMonitor
+) -> Handler:
     if handler.kind is Kind.UNARY:
         return Handler(handler.kind, _unary(path, handler.call, replica, authorization))  # type: ignore[arg-type]
-    return Handler(handler.kind, _stream(path, handler.call, replica, authorization))  # type: ignore[arg-type]
+    return Handler(handler.kind, _stream(path, handler.call, replica, authorization, monitor))  # type: ignore[arg-type]
 
 
 def _unary(path: str, handle: UnaryHandler, replica: Replica, authorization: Authorization) -> UnaryHandler:
@@ -63,17 +69,27 @@ def _after_read(handle: UnaryHandler, call: UnaryCall, body: bytes, error: Statu
         handle(call, body)
 
 
-def _stream(path: str, handle: StreamHandler, replica: Replica, authorization: Authorization) -> StreamHandler:
+def _stream(
+    path: str, handle: StreamHandler, replica: Replica, authorization: Authorization, monitor: LeaderMonitor
+) -> StreamHandler:
     async def check(stream: ServerStream) -> None:
         if replica.is_stopped:
             raise errors.STOPPED
         if replica.is_learner and path != _SNAPSHOT:
             raise errors.NOT_SUPPORTED_FOR_LEARNER
-        if not replica.leader_id and stream.header("hasleader") == b"true":
+        needs_leader = stream.header("hasleader") == b"true"
+        if needs_leader and not replica.leader_id:
             raise errors.NO_LEADER
         if authorization.auth.is_enabled and authorization.is_early(stream):
             await read_index(replica)
-        await handle(stream)
+        if not needs_leader:
+            await handle(stream)
+            return
+        monitor.add(stream)
+        try:
+            await handle(stream)
+        finally:
+            monitor.discard(stream)
 
     return check
 

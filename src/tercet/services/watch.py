@@ -62,6 +62,7 @@ class WatchService:
         self._authorization = authorization
         self._fail = fail
         self._budget = Budget(0)
+        self._calls: set[ServerStream] = set()
         self._unsent: list[_WatchStream] = []  # streams with messages of this turn
         self.hub.schedule = self._schedule
 
@@ -70,6 +71,7 @@ class WatchService:
 
     async def watch(self, call: ServerStream) -> None:
         stream = _WatchStream(self, call)
+        self._calls.add(call)
         try:
             async for message in call:
                 stream.handle(unmarshal(rpc_pb2.WatchRequest.FromString, message))
@@ -78,7 +80,14 @@ class WatchService:
                     await call.drained()
             await self.loop.create_future()  # the client sends no more requests; its watches go on until it cancels the call
         finally:
+            self._calls.discard(call)
             stream.close()
+
+    def close(self) -> None:
+        """The member stops: end all streams, so that their clients continue at another member without delay."""
+        for call in tuple(self._calls):
+            call.fail_with(errors.STOPPED)
+            call.cancel_handler()
 
     def check(self, call: ServerStream, create: rpc_pb2.WatchCreateRequest) -> None:
         """May the client of this call create this watch? Raises RequestError or WatchRefused, whose text
