@@ -8,7 +8,8 @@ import pytest
 
 from tercet.errors import Code
 from tercet.proto import health_pb2, rpc_pb2
-from tercet.rpc import RpcError
+from tercet.rpc import InProcessChannel, RpcError, method_table
+from tercet.services.health import HealthService
 from tests.replica.lone_member import SELF
 from tests.services.harness import run, served
 
@@ -101,5 +102,39 @@ def test_of_two_changes_at_once_the_second_waits_for_the_first() -> None:
             before = member.raft.log.last_index
             await asyncio.gather(*(member.call("Cluster/MemberUpdate", one, rpc_pb2.MemberUpdateResponse) for one in updates))
             assert member.raft.log.last_index == before + 2
+
+    run(test())
+
+
+def test_health_lists_the_empty_service_name() -> None:
+    async def test() -> None:
+        async with served() as member:
+            body = await member.channel.unary("/grpc.health.v1.Health/List", b"")
+            serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+            assert dict(health_pb2.HealthListResponse.FromString(body).statuses) == {"": serving}
+
+    run(test())
+
+
+def test_health_watchers_learn_of_a_defragmentation() -> None:
+    async def test() -> None:
+        service = HealthService()
+        channel = InProcessChannel(method_table(service.handlers()))
+        watches = [channel.stream("/grpc.health.v1.Health/Watch") for _ in range(2)]
+        states: list[list[int]] = [[], []]
+        for defragmenting in (None, True, False):
+            if defragmenting is not None:
+                service.defragmenting(defragmenting)
+            for watch, seen in zip(watches, states, strict=True):
+                if not seen:
+                    await watch.send(b"")
+                    watch.half_close()
+                message = await watch.receive()
+                assert message is not None
+                seen.append(health_pb2.HealthCheckResponse.FromString(message).status)
+        status = health_pb2.HealthCheckResponse
+        assert states == [[status.SERVING, status.NOT_SERVING, status.SERVING]] * 2
+        for watch in watches:
+            watch.cancel()
 
     run(test())

@@ -35,7 +35,7 @@ GATES: tuple[Gate, ...] = (
     Gate("LeaseCheckpointPersist", "ALPHA", False, "Persist replicated TTLs below 3.6; requires LeaseCheckpoint."),
     Gate("PriorityRequest", "ALPHA", False, "Accept LeaseRevoke at twice the apply lag of other requests."),
     Gate("SetMemberLocalAddr", "ALPHA", False, "Dial peers from the first advertised address that is not loopback.", False),
-    Gate("StopGRPCServiceOnDefrag", "ALPHA", False, "Report NOT_SERVING in gRPC health checks during defragmentation.", False),
+    Gate("StopGRPCServiceOnDefrag", "ALPHA", False, "Report NOT_SERVING in gRPC health checks during defragmentation."),
     Gate("TxnModeWriteWithSharedBuffer", "BETA", True, "Reads in a write transaction share its buffer.", False),
 )
 _BY_NAME: Mapping[str, Gate] = {gate.name: gate for gate in GATES}

@@ -57,7 +57,8 @@ def _groups() -> Iterator[tuple[str, list[Flag]]]:
 
 def _help(flag: Flag) -> str:
     choices = f"One of {', '.join(flag.choices)}." if flag.choices else ""
-    return " ".join(part for part in (flag.help, choices, _REMARKS[flag.support]) if part)
+    remark = f"No effect: {flag.reason}." if flag.reason else _REMARKS[flag.support]
+    return " ".join(part for part in (flag.help, choices, remark) if part)
 
 
 def page() -> str:

@@ -41,8 +41,9 @@ def _flag(
     go_type: str = "",
     choices: tuple[str, ...] = (),
     support: Support = Support.WORKS,
+    no_effect: str = "",
 ) -> Flag:
-    """path: dotted, `-` for none, the flag's own name if not given."""
+    """path: dotted, `-` for none, the flag's own name if not given. no_effect: why the flag is accepted and ignored."""
     keys = () if path == "-" else tuple((path or name).split("."))
     return Flag(
         name,
@@ -52,7 +53,8 @@ def _flag(
         path=keys,
         go_type=go_type or _GO_TYPES[kind],
         choices=choices,
-        support=support,
+        support=Support.IGNORED if no_effect else support,
+        reason=no_effect,
     )
 
 
@@ -83,9 +85,22 @@ _MEMBER = [
     _flag(
         "listen-client-http-urls", Kind.URLS, "", "URLs to listen on for HTTP only; --listen-client-urls then serve gRPC only."
     ),
-    _flag("max-snapshots", U, "5", "Number of snapshot files to keep (0: all).", support=_IGNORED),
-    _flag("max-wals", U, "5", "Number of write-ahead log files to keep (0: all).", support=_IGNORED),
-    _flag("memory-mlock", B, "false", "Lock the database in memory.", path="memory-mlock", support=_IGNORED),
+    _flag("max-snapshots", U, "5", "Number of snapshot files to keep (0: all).", no_effect="there are no snapshot files"),
+    _flag(
+        "max-wals",
+        U,
+        "5",
+        "Number of write-ahead log files to keep (0: all).",
+        no_effect="the log keeps the segments that it needs",
+    ),
+    _flag(
+        "memory-mlock",
+        B,
+        "false",
+        "Lock the database in memory.",
+        path="memory-mlock",
+        no_effect="the kernel pages the mapped database",
+    ),
     _flag(
         "quota-backend-bytes",
         N,
@@ -93,7 +108,7 @@ _MEMBER = [
         "Database size at which writes are rejected and the NOSPACE alarm is raised (0: 2 GiB; negative: no limit).",
         go_type="int64",
     ),
-    _flag("backend-bbolt-freelist-type", S, "", "Free list type of bbolt, which this member does not use.", support=_IGNORED),
+    _flag("backend-bbolt-freelist-type", S, "", "Free list type of bbolt.", no_effect="there is no bbolt file"),
     _flag("backend-batch-interval", D, "0s", "Maximum time between commits of the backend (0: 100ms)."),
     _flag("backend-batch-limit", N, "0", "Maximum number of operations in a commit of the backend (0: 10000)."),
     _flag("max-txn-ops", U, "128", "Maximum number of operations in a transaction."),
@@ -174,9 +189,9 @@ _CLUSTERING = [
         "v2-deprecation",
         Kind.CHOICE,
         "write-only",
-        "Deprecation stage of the v2 store, which this member does not have.",
+        "Deprecation stage of the v2 store.",
         choices=("write-only", "write-only-skip-check", "write-only-drop-data", "gone", "not-yet"),
-        support=_IGNORED,
+        no_effect="there is no v2 store",
     ),
 ]
 
@@ -237,7 +252,7 @@ _AUTH = [
 ]
 
 _MONITORING = [
-    _flag("enable-pprof", B, "false", "Serve profiles of the Go runtime, which this member does not have.", support=_IGNORED),
+    _flag("enable-pprof", B, "false", "Serve profiles of the Go runtime.", no_effect="there is no Go runtime to profile"),
     _flag("metrics", S, "basic", "basic, or extensive: adds latency histograms of each gRPC method."),
     _flag("listen-metrics-urls", Kind.URLS, "", "Additional URLs to listen on for /metrics and the health checks only."),
 ]
@@ -263,11 +278,27 @@ _LOGGING = [
 ]
 
 _TRACING = [
-    _flag("enable-distributed-tracing", B, "false", "Send traces to an OTLP collector.", support=_IGNORED),
-    _flag("distributed-tracing-address", S, "localhost:4317", "Address of the collector.", support=_IGNORED),
-    _flag("distributed-tracing-service-name", S, "etcd", "Service name in traces.", support=_IGNORED),
-    _flag("distributed-tracing-instance-id", S, "", "Service instance ID in traces.", support=_IGNORED),
-    _flag("distributed-tracing-sampling-rate", N, "0", "Sampled spans per million.", support=_IGNORED),
+    _flag(
+        "enable-distributed-tracing",
+        B,
+        "false",
+        "Send traces to an OTLP collector.",
+        no_effect="there is no exporter of traces",
+    ),
+    _flag(
+        "distributed-tracing-address",
+        S,
+        "localhost:4317",
+        "Address of the collector.",
+        no_effect="there is no exporter of traces",
+    ),
+    _flag("distributed-tracing-service-name", S, "etcd", "Service name in traces.", no_effect="there is no exporter of traces"),
+    _flag(
+        "distributed-tracing-instance-id", S, "", "Service instance ID in traces.", no_effect="there is no exporter of traces"
+    ),
+    _flag(
+        "distributed-tracing-sampling-rate", N, "0", "Sampled spans per million.", no_effect="there is no exporter of traces"
+    ),
 ]
 
 _FEATURES = [
@@ -278,7 +309,6 @@ _FEATURES = [
         D,
         "0s",
         "Log a warning when a unary request takes longer (0: 300ms).",
-        support=_IGNORED,
     ),
     _flag("corrupt-check-time", D, "0s", "Interval of comparing hashes with the other members (0: never)."),
     _flag("compact-hash-check-time", D, "1m0s", "Interval at which the leader compares compaction hashes."),
@@ -291,7 +321,6 @@ _FEATURES = [
         U,
         "0",
         "Defragment at start if that frees at least this much.",
-        support=_IGNORED,
     ),
     _flag("max-learners", N, "1", "Maximum number of learners in the cluster."),
 ]

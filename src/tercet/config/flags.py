@@ -69,6 +69,8 @@ class Flag:
     go_type: str = ""
     choices: tuple[str, ...] = ()
     support: Support = Support.WORKS
+    reason: str = ""
+    """Why the flag has no effect."""
 
     @property
     def is_used(self) -> bool:

@@ -37,7 +37,9 @@ _TOO_MANY_INCOMPLETE = StatusError(Code.RESOURCE_EXHAUSTED, "too many incomplete
 
 
 class Http2UnaryCall(UnaryCall):
-    __slots__ = ("_held_bytes", "_message", "connection", "decompress", "reader", "request_ended", "stream_id")
+    """request: the message of a complete request, for the log; b"" before."""
+
+    __slots__ = ("_held_bytes", "_message", "connection", "decompress", "reader", "request", "request_ended", "stream_id")
 
     def __init__(self, connection: BoundedConnection, stream_id: int, method: Method, headers: Headers) -> None:
         # Sets the fields of Call itself: one function call less for every request.
@@ -49,6 +51,7 @@ class Http2UnaryCall(UnaryCall):
         self.connection = connection
         self.stream_id = stream_id
         self.request_ended = False
+        self.request = b""
         self.reader: MessageReader | None = None
         self.decompress: Decompress | None = None
 
@@ -130,6 +133,7 @@ class Http2UnaryCall(UnaryCall):
             return
         if message is not None:
             self.request_ended = True
+            self.request = message
             self.connection.dispatch(self, message)
 
     def _collect(self, data: bytes, ended: bool) -> bytes | None:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Mapping
 
 from tercet.rpc.handlers import Handler, method_table
+from tercet.rpc.http2_unary import Http2UnaryCall
 from tercet.rpc.http_exchange import HttpHandler
 from tercet.rpc.server_connection import ServerConnection
 from tercet.rpc.server_state import ServerOptions, ServerState
@@ -53,6 +54,14 @@ class Server(ServerState):
         for connection in tuple(self.connections):
             connection.abort()
         self.deadlines.close()
+
+    def unary_calls(self) -> list[Http2UnaryCall]:
+        """The unary calls that are being served."""
+        calls: list[Http2UnaryCall] = []
+        for connection in self.connections:
+            assert isinstance(connection, ServerConnection)
+            calls += connection.unary_calls()
+        return calls
 
     def open_calls(self) -> int:
         return sum(connection.open_calls() for connection in self.connections)

@@ -85,6 +85,9 @@ class ServerConnection(BoundedConnection):
     def open_calls(self) -> int:
         return len(self.calls)
 
+    def unary_calls(self) -> list[Http2UnaryCall]:
+        return [call for call in self.calls.values() if isinstance(call, Http2UnaryCall) and not call.finished]
+
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,11 +125,12 @@ class ServerConnection(BoundedConnection):
                         flag, length = _unpack_prefix(data)
                         if flag == 0 and length == len(data) - 5 and length <= max_message_bytes:
                             call.request_ended = True
+                            call.request = message = data[5:]
                             if self.backlogged:
-                                self.defer(call, data[5:])
+                                self.defer(call, message)
                                 continue
                             try:
-                                call.method.call(call, data[5:])
+                                call.method.call(call, message)
                             except Exception as error:
                                 call.fail_with(error)
                             continue

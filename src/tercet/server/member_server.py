@@ -23,6 +23,7 @@ from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options, Replica
 from tercet.rpc import Handler
 from tercet.server.auto_compactor import AutoCompactor
+from tercet.server.boot_defragmentation import defragment_at_start
 from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
 from tercet.server.client_listeners import ClientListeners, make_health
 from tercet.server.cluster_version import (
@@ -46,6 +47,7 @@ from tercet.server.peer_hashes import PeerHashes
 from tercet.server.peer_listeners import PeerListeners
 from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
+from tercet.server.slow_calls import SlowCalls
 from tercet.server.startup_checks import check_listeners
 from tercet.server.systemd import notify_ready
 from tercet.server.tls.contexts import ClientTls
@@ -117,6 +119,7 @@ class MemberServer:
             observe_commit=metrics.commit_seconds.observe,
         )
         member = self._make_member(opened, paths, metrics)
+        await defragment_at_start(opened.backend, config.bootstrap_defrag_threshold_megabytes)
         check_own_version(member.replica.membership.cluster_version)
         monitor = EventLoopMonitor(metrics.turn_seconds)
         monitor.start()
@@ -180,7 +183,10 @@ class MemberServer:
         self._closing.callback(passwords.close)
         auth = AuthService(member.replica, headers, authorization, passwords)
         handlers: dict[str, Handler] = {}
-        for service in (kv, watch, leases, auth, cluster, maintenance, HealthService()):
+        health_service = HealthService()
+        if config.feature_gates["StopGRPCServiceOnDefrag"]:
+            maintenance.on_defragment = health_service.defragmenting
+        for service in (kv, watch, leases, auth, cluster, maintenance, health_service):
             handlers |= service.handlers()
         health = make_health(member, config)
         metrics.watch_health(health)
@@ -188,6 +194,8 @@ class MemberServer:
         handlers = intercept(handlers, member.replica, authorization, leader_monitor)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
+        slow_calls = SlowCalls(member.rpc_server.unary_calls, config.warning_unary_request_duration_seconds)
+        self._closing.push_async_callback(_cancelled, asyncio.get_running_loop().create_task(slow_calls.run()))
         self._closing.push_async_callback(self._leave, member, listeners)
         self._closing.callback(watch.close)
         logger.info("ready to serve client requests")

@@ -58,6 +58,8 @@ class MaintenanceService:
         self._timeout_seconds = timeout_seconds
         self._one_at_a_time = asyncio.Lock()
         self.durations = Durations()
+        self.on_defragment: Callable[[bool], None] = lambda is_running: None
+        """Called when a defragmentation begins and when it ends."""
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -138,6 +140,7 @@ class MaintenanceService:
         began = loop.time()
         logger.info("starting defragment")
         self.durations.defragmentations += 1
+        self.on_defragment(True)
         try:
             self._replica.backend.defragment(partial(_settle, done))
             await done
@@ -145,6 +148,7 @@ class MaintenanceService:
             self.durations.defragmentations -= 1
         self.durations.defragment(loop.time() - began)
         logger.info("finished defragment")
+            self.on_defragment(False)
         return b""
 
     async def downgrade(self, call: UnaryCall, body: bytes) -> bytes:

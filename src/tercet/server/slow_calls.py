@@ -1,0 +1,110 @@
+"""Log lines about unary calls that take longer than --warning-unary-request-duration.
+
+    {"msg":"request stats","time spent":"412ms","remote":"127.0.0.1:51724","response type":"/etcdserverpb.KV/Range",
+     "request size":8,"request content":"key: \\"a\\" range_end: \\"b\\""}
+
+The open calls are looked at several times a period instead of timing each call, which would cost every call: times are exact to
+the interval of these looks. Counts and sizes of responses are not known, and shown as -1. Gateway calls are skipped.
+
+Source: etcd server/etcdserver/api/v3rpc/interceptor.go (logUnaryRequestStats).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from google.protobuf.message import DecodeError, Message
+
+from tercet.gotext.duration import format_seconds
+from tercet.proto import rpc_pb2
+from tercet.rpc import Method, Peer
+from tercet.server.logs.zap_format import fields
+from tercet.server.slow_requests import describe
+
+logger = logging.getLogger(__name__)
+_LOOKS: Final = 4  # in the time that a call may take
+_INTERVAL_SECONDS: Final = (0.02, 0.25)  # smallest and largest
+_CHARACTERS_MAX: Final = 2000
+_DESCRIBED_BYTES_MAX: Final = 64 << 10
+_REQUESTS: Final[dict[str, type[Message]]] = {
+    "Range": rpc_pb2.RangeRequest,
+    "Put": rpc_pb2.PutRequest,
+    "DeleteRange": rpc_pb2.DeleteRangeRequest,
+    "Txn": rpc_pb2.TxnRequest,
+}
+
+
+class OpenCall(Protocol):
+    """What is read of a call."""
+
+    method: Method
+    finished: bool
+    request: bytes
+
+    @property
+    def peer(self) -> Peer: ...
+
+
+class SlowCalls:
+    """calls: the unary calls that are open now."""
+
+    def __init__(
+        self,
+        calls: Callable[[], Iterable[OpenCall]],
+        slow_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._calls = calls
+        self._slow_seconds = slow_seconds
+        self._clock = clock
+        self._seen: dict[OpenCall, float] = {}
+
+    async def run(self) -> None:
+        """Look at the calls until cancelled."""
+        smallest, largest = _INTERVAL_SECONDS
+        while True:
+            await asyncio.sleep(min(max(self._slow_seconds / _LOOKS, smallest), largest))
+            self.look()
+
+    def look(self) -> None:
+        """Report the calls that have ended since they were seen, if they were slow."""
+        now = self._clock()
+        for call, since in list(self._seen.items()):
+            if call.finished:
+                del self._seen[call]
+                if now - since >= self._slow_seconds:
+                    self._report(call, now - since)
+        for call in self._calls():
+            self._seen.setdefault(call, now)
+
+    def _report(self, call: OpenCall, seconds: float) -> None:
+        began = datetime.fromtimestamp(time.time() - seconds, UTC)
+        line = {
+            "start time": began.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "time spent": format_seconds(seconds),
+            "remote": call.peer.address,
+            "response type": call.method.path.decode(),
+            "request count": {"Put": 1, "Range": 0, "DeleteRange": 0}.get(call.method.name, -1),
+            "request size": len(call.request),
+            "response count": -1,
+            "response size": -1,
+            "request content": _content(call.method, call.request),
+        }
+        logger.warning("request stats", extra=fields(line))
+
+
+def _content(method: Method, request: bytes) -> str:
+    """The request without its values, as far as etcd shows it."""
+    kind = _REQUESTS.get(method.name) if method.service == "etcdserverpb.KV" else None
+    if kind is None or len(request) > _DESCRIBED_BYTES_MAX:
+        return ""
+    try:
+        return describe(kind.FromString(request)).strip()[:_CHARACTERS_MAX]
+    except DecodeError:
+        return ""

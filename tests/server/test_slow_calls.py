@@ -1,0 +1,77 @@
+"""Slow unary calls are reported once, with their request but without values and secrets; fast ones are not."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tercet.proto import rpc_pb2
+from tercet.rpc import Kind, Method, Peer
+from tercet.server.slow_calls import SlowCalls
+
+
+class Call:
+    def __init__(self, path: str, request: bytes) -> None:
+        self.method = Method(path, Kind.UNARY, None, timed=False)
+        self.finished = False
+        self.request = request
+        self.peer = Peer("127.0.0.1:5", None)
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[Call] = []
+        self.slow = SlowCalls(lambda: [call for call in self.calls if not call.finished], 0.3, clock=lambda: self.now)
+
+    def add(self, path: str, request: bytes) -> Call:
+        self.calls.append(Call(path, request))
+        return self.calls[-1]
+
+    def look(self, after: float) -> None:
+        self.now += after
+        self.slow.look()
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [record.fields for record in caplog.records if record.getMessage() == "request stats"]  # type: ignore[attr-defined]
+
+
+def test_a_slow_call_is_reported_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    watched = Watched()
+    put = rpc_pb2.PutRequest(key=b"k", value=b"secret").SerializeToString()
+    slow, fast = watched.add("/etcdserverpb.KV/Put", put), watched.add("/etcdserverpb.KV/Put", put)
+    watched.look(0)
+    fast.finished = True
+    watched.look(0.1)
+    watched.look(1.0)
+    assert lines(caplog) == []
+    slow.finished = True
+    watched.look(0.1)
+    watched.look(0.1)
+    (line,) = lines(caplog)
+    assert line["time spent"] == "1.2s"
+    assert (line["remote"], line["response type"]) == ("127.0.0.1:5", "/etcdserverpb.KV/Put")
+    assert (line["request count"], line["request size"]) == (1, len(put))
+    assert line["request content"] == 'key:"k" value_size:6'
+
+
+def test_only_requests_for_keys_are_shown(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    watched = Watched()
+    login = rpc_pb2.AuthenticateRequest(name="root", password="secret").SerializeToString()
+    for path, request in (
+        ("/etcdserverpb.Auth/Authenticate", login),
+        ("/etcdserverpb.KV/Range", b"\xff\xff"),
+        ("/etcdserverpb.KV/Put", bytes(100_000)),
+    ):
+        watched.add(path, request)
+    watched.look(0)
+    for call in watched.calls:
+        call.finished = True
+    watched.look(1)
+    assert [line["request content"] for line in lines(caplog)] == ["", "", ""]
+    assert "secret" not in str(lines(caplog))
