@@ -146,9 +146,9 @@ class MaintenanceService:
             await done
         finally:
             self.durations.defragmentations -= 1
+            self.on_defragment(False)
         self.durations.defragment(loop.time() - began)
         logger.info("finished defragment")
-            self.on_defragment(False)
         return b""
 
     async def downgrade(self, call: UnaryCall, body: bytes) -> bytes:
