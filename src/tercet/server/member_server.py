@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from tercet.config.initial_cluster import check_initial_members, check_local_member, parse_initial_cluster
@@ -21,7 +21,7 @@ from tercet.peer import Identity, Limits, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options, Replica
-from tercet.rpc import Handler
+from tercet.rpc import Handler, method_table
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.boot_defragmentation import defragment_at_start
 from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
@@ -54,12 +54,14 @@ from tercet.server.tls.contexts import ClientTls
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
+from tercet.services.election import ElectionService
 from tercet.services.headers import Headers
 from tercet.services.health import HealthService
 from tercet.services.interceptors import intercept
 from tercet.services.kv import KvService
 from tercet.services.leader_monitor import LeaderMonitor
 from tercet.services.lease import LeaseService
+from tercet.services.lock import Cleanups, LockService
 from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
@@ -192,6 +194,7 @@ class MemberServer:
         metrics.watch_health(health)
         leader_monitor = LeaderMonitor(member.replica, election_seconds=config.election_timeout / 1000)
         handlers = intercept(handlers, member.replica, authorization, leader_monitor)
+        handlers |= intercept(self._lock_handlers(handlers), member.replica, authorization, leader_monitor)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
         slow_calls = SlowCalls(member.rpc_server.unary_calls, config.warning_unary_request_duration_seconds)
@@ -202,6 +205,12 @@ class MemberServer:
         logger.info("notifying init daemon")
         notify_ready(os.environ)
         logger.info("successfully notified init daemon")
+
+    def _lock_handlers(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+        """Lock and Election, which call the other services. Those calls are not counted as clients' calls."""
+        methods, cleanups = method_table(handlers), Cleanups()
+        self._closing.callback(cleanups.close)
+        return LockService(methods, cleanups).handlers() | ElectionService(methods, cleanups).handlers()
 
     async def stop(self) -> None:
         """Stop everything that was started. Afterwards all acknowledged writes are on disk and the directory is unlocked."""
