@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.etcd import binary
-from tests.support.processes import ETCD, Cluster, Member, etcdctl
+from tests.support.processes import ETCD, Cluster, Member, etcdctl, wait_until
 from tests.support.waiting import scaled
 
 
@@ -89,6 +90,56 @@ def test_endpoints(cluster: Cluster) -> None:
     for member in cluster.members:
         ctl(member, "get", "hashed")  # linearizable: each has applied it
     assert len({one["HashKV"]["hash"] for one in ctl_json(cluster, "endpoint", "hashkv")}) == 1
+
+
+def test_leases(cluster: Cluster) -> None:
+    granted = ctl(cluster["n1"], "lease", "grant", "300").split()
+    assert granted[2:] == ["granted", "with", "TTL(300s)"]
+    lease = granted[1]
+    ctl(cluster["n2"], "put", "leased", "v", f"--lease={lease}")
+    for member in cluster.members:
+        assert lease in ctl(member, "lease", "list").split()
+        assert ctl(member, "lease", "keep-alive", "--once", lease) == f"lease {lease} keepalived with TTL(300)\n"
+        told = ctl(member, "lease", "timetolive", lease, "--keys")
+        assert told.startswith(f"lease {lease} granted with TTL(300s), remaining(")
+        assert told.endswith("attached keys([leased])\n")
+    assert ctl(cluster["n3"], "lease", "revoke", lease) == f"lease {lease} revoked\n"
+    assert ctl(cluster["n1"], "get", "leased") == ""
+    assert ctl(cluster["n2"], "lease", "timetolive", lease) == f"lease {lease} already expired\n"
+
+
+def test_lock_runs_a_command_while_it_holds_the_lock(cluster: Cluster) -> None:
+    shown = dict(line.split("=", 1) for line in ctl(cluster["n1"], "lock", "a-lock", "env").splitlines() if "=" in line)
+    assert shown["ETCD_LOCK_KEY"].startswith("a-lock/")
+    assert ctl(cluster["n2"], "get", "a-lock/", "--prefix") == ""
+
+
+def test_elections_have_one_leader_until_it_resigns(cluster: Cluster) -> None:
+    """`elect` leads until it is interrupted; then the other candidate leads."""
+    candidates = {value: _begin(cluster[name], "elect", "ctl-election", value) for name, value in (("n1", "a"), ("n2", "b"))}
+    try:
+        wait_until(lambda: len(cluster["n3"].client.all(b"ctl-election/")) == 2, "both campaign")
+        (leader,) = _leaders(cluster["n1"])
+        candidates[leader].send_signal(signal.SIGINT)
+        assert candidates[leader].wait(scaled(20)) == 0
+        wait_until(lambda: _leaders(cluster["n3"]) == ["b" if leader == "a" else "a"], "the other candidate leads")
+    finally:
+        for candidate in candidates.values():
+            candidate.kill()
+            candidate.wait()
+
+
+def _leaders(member: Member) -> list[str]:
+    """What a listener of the election is shown first."""
+    found = sorted(member.client.all(b"ctl-election/").values(), key=lambda pair: pair.create_revision)
+    return [found[0].value.decode()] if found else []
+
+
+def _begin(member: Member, *words: str) -> subprocess.Popen[bytes]:
+    credentials = member.credentials
+    assert credentials is not None
+    tls = [f"--cacert={credentials.ca}", f"--cert={credentials.certificate}", f"--key={credentials.key}"]
+    return subprocess.Popen([binary("etcdctl"), f"--endpoints={member.endpoint}", *tls, *words], stdout=subprocess.DEVNULL)
 
 
 def test_members(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Third-party Python clients: everything they offer except watches and leases."""
+"""Third-party Python clients: what they offer."""
 
 from __future__ import annotations
 

@@ -36,6 +36,17 @@ async def main(port: str) -> None:
         assert (await client.delete(b"aetcd/a")) is None
         revision = (await client.delete_prefix(b"aetcd/many/")).header.revision
         await client.compact(revision, physical=True)
+        lease = await client.lease(60)
+        await client.put(b"aetcd/leased", b"1", lease)
+        assert (await lease.granted_ttl(), list(await lease.keys())) == (60, [b"aetcd/leased"])
+        assert 55 <= await lease.remaining_ttl() <= 60
+        assert (await lease.refresh()).TTL == 60
+        await lease.revoke()
+        assert await client.get(b"aetcd/leased") is None
+        lock = client.lock(b"aetcd/lock", ttl=60)
+        assert await lock.acquire(timeout=5)
+        assert not await client.lock(b"aetcd/lock", ttl=60).acquire(timeout=0.5)
+        assert await lock.release()
         status = await client.status()
         assert status.leader is not None
         assert [member.name async for member in client.members()] == ["n1"]

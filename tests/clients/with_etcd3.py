@@ -44,6 +44,19 @@ def main(port: str, ca: str, certificate: str, key: str) -> None:
     assert client.delete_prefix("etcd3/many/").deleted == 50
     client.compact(client.get_prefix_response("etcd3/").header.revision)
     assert all(pair.mod_revision > 0 for _, pair in client.get_all())
+    lease = client.lease(60)
+    client.put("etcd3/leased", "1", lease)
+    assert (lease.granted_ttl, list(lease.keys)) == (60, [b"etcd3/leased"])
+    assert 55 <= lease.remaining_ttl <= 60
+    assert [answer.TTL for answer in lease.refresh()] == [60]
+    lease.revoke()
+    assert client.get("etcd3/leased") == (None, None)
+    assert client.get_lease_info(lease.id).TTL == -1
+    lock = client.lock("etcd3", ttl=60)
+    assert lock.acquire(timeout=5)
+    assert lock.is_acquired()
+    lock.refresh()
+    assert lock.release()
     status = client.status()
     assert status.leader is not None
     assert status.raft_term > 0
