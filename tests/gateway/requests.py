@@ -162,3 +162,12 @@ LOCKS: tuple[tuple[str, str], ...] = (
     ("election/resign", "{}"),
     ("lock/unlock", '{"key":"YQ=="}'),
 )
+WATCHES: tuple[tuple[str, int], ...] = (
+    ('{"create_request":{"key":"d2F0Y2gx"}}', 1),
+    ('{"create_request":{"key":"d2F0Y2gx","start_revision":"3","filters":["NODELETE"]}}', 2),
+    ('{"create_request":{"key":"d2F0Y2g=","range_end":"d2F0Y2k=","startRevision":3,"prev_kv":true}}', 2),
+    ('{"create_request":{"key":"bm9uZQ==","watch_id":"5"}} {"create_request":{"key":"bm9uZQ==","watch_id":"5"}}', 2),
+    ('{"create_request":{"key":"bm9uZQ==","watch_id":"5"}} {"cancel_request":{"watch_id":"5"}}', 2),
+    ('{"create_request":{"key":"bm9uZQ==","start_revision":"-1"}}', 1),
+)
+"""Bodies and the number of lines of their response."""

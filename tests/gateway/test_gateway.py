@@ -82,7 +82,7 @@ def test_errors_have_codes_and_statuses() -> None:
     async def test() -> None:
         status, fields, body = await post({PUT: unary(put)}, "/v3/kv/put", b"{}")
         assert status == 401
-        assert (b"WWW-Authenticate", b'say "who"') in fields
+        assert (b"Www-Authenticate", b'say "who"') in fields
         assert body == b'{"code":16, "message":"say \\"who\\""}'
 
     run(test)

@@ -255,7 +255,7 @@ def failure(error: StatusError) -> Response:
     """The response to a call that failed."""
     fields = [(b"Content-Type", JSON)]
     if error.code is Code.UNAUTHENTICATED:
-        fields.append((b"WWW-Authenticate", error.message.encode("latin-1", "replace")))
+        fields.append((b"Www-Authenticate", error.message.encode("latin-1", "replace")))
     text = f'{{"code":{int(error.code)}, "message":{RESPONSE.string(error.message)}}}'
     return _HTTP_STATUS.get(error.code, 500), fields, text.encode("utf-8", "replace")
 
