@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
+from tercet.auth import SimpleTokens
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import ConfState, Entry, HardState, Message, MessageType, Snapshot
 from tercet.replica.membership import Member
@@ -25,6 +26,7 @@ from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 
 SELF, LEADER, OTHER = 1, 2, 3
+TOKEN_SECONDS = 300.0
 INITIAL_MEMBERS = [Member(one, (f"http://{one}:2380",)) for one in (SELF, LEADER, OTHER)]
 Then = Callable[[], None]
 Content = list[tuple[Bucket, bytes, bytes]]
@@ -87,7 +89,7 @@ class LoneMember:
             self.raft,
             self.disk,
             self,
-            StateMachine(self.backend),
+            StateMachine(self.backend, tokens=SimpleTokens(clock=lambda: self.now, ttl_seconds=TOKEN_SECONDS)),
             self,
             clock=lambda: self.now,
             now_ms=1000,

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
 from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, method_table
+from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
 from tercet.services.headers import Headers
@@ -27,6 +28,7 @@ from tercet.services.kv import KvService
 from tercet.services.leader_monitor import LeaderMonitor
 from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService
+from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
 from tercet.services.watch import WatchService
 from tests.replica.lone_member import SELF, LoneMember
@@ -89,8 +91,11 @@ class ServedMember(LoneMember):
             fail=self._failed,
         )
         monitor = LeaderMonitor(self.replica, election_seconds=ELECTION_SECONDS)
+        passwords = Passwords(cost=4)
+        self.close_passwords = passwords.close
+        auth = AuthService(self.replica, headers, authorization, passwords)
         handlers: dict[str, Handler] = {}
-        for service in (kv, watch, leases, cluster, maintenance, HealthService()):
+        for service in (kv, auth, watch, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         self.methods = method_table(intercept(handlers, self.replica, authorization, monitor))
         self.channel = InProcessChannel(self.methods)
@@ -136,6 +141,7 @@ async def served() -> AsyncIterator[ServedMember]:
         yield member
     finally:
         member.channel.close()
+        member.close_passwords()
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
