@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
-from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, method_table
+from tercet.rpc import Handler, InProcessChannel, InProcessStream, Metadata, Peer, method_table
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
@@ -71,9 +71,12 @@ class ServedMember(LoneMember):
         self._loop = asyncio.get_running_loop()
         super().__init__(initial_members=[Member(SELF, ("http://localhost:2380",), "only", ("http://localhost:2379",))])
         self.lead()
-        headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
         self.scheduler = Scheduler(self._loop)
-        authorization = Authorization(self.replica)
+        self.rewire(Authorization(self.replica), Peer("in process", None))
+
+    def rewire(self, authorization: Authorization, peer: Peer) -> None:
+        """Make the services, for a client that they see as `peer`."""
+        headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
         kv = KvService(
             self.replica, headers, self.scheduler, authorization, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX
         )
@@ -93,12 +96,12 @@ class ServedMember(LoneMember):
         monitor = LeaderMonitor(self.replica, election_seconds=ELECTION_SECONDS)
         passwords = Passwords(cost=4)
         self.close_passwords = passwords.close
-        auth = AuthService(self.replica, headers, authorization, passwords)
+        auth = self.auth_service = AuthService(self.replica, headers, authorization, passwords)
         handlers: dict[str, Handler] = {}
         for service in (kv, auth, watch, leases, cluster, maintenance, HealthService()):
             handlers |= service.handlers()
         self.methods = method_table(intercept(handlers, self.replica, authorization, monitor))
-        self.channel = InProcessChannel(self.methods)
+        self.channel = InProcessChannel(self.methods, peer=peer)
 
     @staticmethod
     def _failed(error: BaseException) -> None:
