@@ -68,7 +68,7 @@ def browse(test: Callable[[Browser], Awaitable[None]]) -> None:
             return WebSocket(session, target, headers, message_bytes_max=MESSAGE_BYTES, subprotocols=("Bearer",))
 
         routes, _ = make_routes()
-        routes.serve_gateway(gateway.handle, websocket)
+        routes.serve_gateway(gateway.handle, websocket, refuses_names=lambda: False)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             lambda: HttpProtocol(routes.handle_plain, upgrade=routes.upgrade_plain), "127.0.0.1", 0

@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, quote, unquote
 from tercet.http.debug_vars import RaftStatus, debug_vars
 from tercet.http.health import Health
 from tercet.http1.messages import (
+    CLIENT_NAME,
     JSON,
     Headers,
     HttpHandler,
@@ -36,6 +37,7 @@ _CORS_METHODS = (b"Access-Control-Allow-Methods", b"POST, GET, OPTIONS, PUT, DEL
 _CORS_HEADERS = (b"Access-Control-Allow-Headers", b"accept, content-type, authorization")
 _QUERY_FIELDS_MAX = 100
 _QUERY_SAFE = "/~!$&'()*+,;=:@%?"
+_NAME_IGNORED = b"CommonName of client sending a request against gateway will be ignored and not used as expected"
 _UNKNOWN_HOST = """
 This member does not accept the Host header of this request over plain HTTP.
 
@@ -94,9 +96,15 @@ class Routes:
         self._access = None if metrics_only else access or Access()
         self._gateway: HttpHandler | None = None
         self._websocket: Upgrade | None = None
+        self._refuses_names: Callable[[], bool] = lambda: False
 
-    def serve_gateway(self, handler: HttpHandler, websocket: Upgrade) -> None:
-        """Serve /v3/ from now on. websocket: makes a WebSocket for a path."""
+    def serve_gateway(self, handler: HttpHandler, websocket: Upgrade, *, refuses_names: Callable[[], bool]) -> None:
+        """Serve /v3/ from now on. websocket: makes a WebSocket for a path.
+
+        refuses_names: whether to refuse clients whose certificate has a common name: over gRPC that name is their user, and
+        here it would not be.
+        """
+        self._refuses_names = refuses_names
         self._gateway = handler
         self._websocket = websocket
 
@@ -107,6 +115,8 @@ class Routes:
         host = host_of(headers)
         if not is_secure and not self._access.admits(host):
             return error(421, _UNKNOWN_HOST.format(host=host).encode())
+        if self._is_refused_name(target, headers):
+            return error(400, _NAME_IGNORED)
         origin = self._access.origin(header(headers, b"origin").decode("latin-1"))
         allowed = [_CORS_METHODS, (b"Access-Control-Allow-Origin", origin.encode("latin-1")), _CORS_HEADERS] if origin else []
         if method == b"OPTIONS":
@@ -122,12 +132,17 @@ class Routes:
         """The WebSocket that a request asks for; None if it is to be served by `handle`. Raises BadUpgrade."""
         if self._access is None or self._websocket is None or not (is_secure or self._access.admits(host_of(headers))):
             return None
+        if self._is_refused_name(target, headers):
+            return None
         target = target.replace(b"/v3beta/", b"/v3/", 1) if target.startswith(b"/v3beta/") else target
         return self._websocket(target, headers) if target.startswith(b"/v3/") else None
 
     def upgrade_plain(self, target: bytes, headers: Headers) -> asyncio.Protocol | None:
         """`upgrade` for a request that arrived without TLS."""
         return self.upgrade(target, headers, is_secure=False)
+
+    def _is_refused_name(self, target: bytes, headers: Headers) -> bool:
+        return bool(header(headers, CLIENT_NAME)) and target.startswith((b"/v3/", b"/v3beta/")) and self._refuses_names()
 
     async def _route(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
         raw_path, _, raw_query = target.decode("latin-1").partition("?")

@@ -5,6 +5,7 @@ Header names of a request are lower case; HTTP/2's `:authority` takes the place 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
@@ -17,6 +18,9 @@ HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[Response]]
 
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)([^#]*)", re.DOTALL)
 
+CLIENT_NAME = b":client-name"
+"""A pseudo-header that the server adds: the common name of a verified client certificate. No client can send it."""
+
 TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
 
@@ -24,6 +28,14 @@ JSON = b"application/json"
 def header(headers: Headers, name: bytes) -> bytes:
     """The first value of a header, by lower-case name; b"" if absent."""
     return next((value for key, value in headers if key == name), b"")
+
+
+def client_name(transport: asyncio.BaseTransport | None) -> Headers:
+    """CLIENT_NAME for a connection whose client has a verified certificate with a common name."""
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    subject = (certificate or {}).get("subject", ())
+    names = [str(value) for part in subject for key, value in part if key == "commonName"]
+    return [(CLIENT_NAME, names[0].encode("utf-8", "replace"))] if names else []
 
 
 def host_of(headers: Headers) -> str:

@@ -17,7 +17,7 @@ from typing import cast
 
 import h11
 
-from tercet.http1.messages import TEXT, Headers, HttpHandler, split_target
+from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, split_target
 from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _become_websocket(self, request: h11.Request, upgrade: Upgrade) -> None:
         try:
-            socket = upgrade(request.target, list(request.headers))
+            socket = upgrade(request.target, [*request.headers, *client_name(self._transport)])
         except BadUpgrade as error:
             raise h11.RemoteProtocolError(str(error), error_status_hint=400) from error
         transport = self._transport
@@ -173,7 +173,7 @@ class HttpProtocol(asyncio.Protocol):
     # Answering
 
     async def _serve(self, request: h11.Request, body: bytes) -> None:
-        target, headers = request.target, list(request.headers)
+        target, headers = request.target, [*request.headers, *client_name(self._transport)]
         try:
             if request.method not in (b"CONNECT", b"OPTIONS"):  # their targets may be an authority, or `*`
                 parts = split_target(target)

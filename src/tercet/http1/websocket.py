@@ -20,7 +20,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from tercet.http1.messages import Headers
+from tercet.http1.messages import CLIENT_NAME, Headers
 from tercet.http1.upgrade import BadUpgrade
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class WebSocket(asyncio.Protocol):
         self._message_bytes_max = message_bytes_max
         self._machine = WSConnection(ConnectionType.SERVER)
         try:
-            self._machine.initiate_upgrade_connection(list(headers), target)
+            sent = [(name, value) for name, value in headers if name != CLIENT_NAME]
+            self._machine.initiate_upgrade_connection(sent, target)
             (request,) = self._machine.events()
         except (RemoteProtocolError, LocalProtocolError, ValueError) as error:
             raise BadUpgrade(str(error)) from error

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 HttpResponse = tuple[int, Sequence[tuple[bytes, bytes]], bytes | AsyncIterator[bytes]]
 HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[HttpResponse]]
 
+CLIENT_NAME: Final = b":client-name"
+"""A pseudo-header that is added here: the common name of a verified client certificate. No client can send it."""
+
 _CHUNK_BYTES: Final = 64 << 10
 
 
@@ -77,7 +80,10 @@ class HttpExchange:
         pseudo = dict(self._headers)
         method, path = pseudo[b":method"], pseudo.get(b":path", b"*")
         try:
-            status, fields, body = await handler(method, path, self._headers, bytes(self._body))
+            headers, name = self._headers, self.connection.peer.common_name
+            if name:
+                headers = (*headers, (CLIENT_NAME, name.encode("utf-8", "replace")))
+            status, fields, body = await handler(method, path, headers, bytes(self._body))
             self._send_head(status, fields)
             if method != b"HEAD":
                 await self._send_body(body)
@@ -100,8 +106,13 @@ class HttpExchange:
             for start in range(0, len(body), _CHUNK_BYTES):
                 await self._send(body[start : start + _CHUNK_BYTES])
         else:
-            async for part in body:
-                await self._send(part)
+            try:
+                async for part in body:
+                    await self._send(part)
+            finally:
+                close = getattr(body, "aclose", None)
+                if close is not None:
+                    await close()
 
     async def _send(self, part: bytes) -> None:
         self.connection.session.send_data(self.stream_id, part)

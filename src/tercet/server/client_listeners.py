@@ -20,6 +20,7 @@ from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions
 from tercet.http1.messages import Headers
 from tercet.http1.protocol import HttpLimits, HttpProtocol
+from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Server, ServerOptions
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.logs.zap_format import fields
@@ -78,7 +79,7 @@ class ClientListeners:
         routes = self._routes(member, scrape, health, metrics_only=False)
         server = self._server = Server(handlers, options=options, http_handler=routes.handle)
         if config.enable_grpc_gateway:
-            self._open_gateway(routes, server, options.max_message_bytes)
+            self._open_gateway(routes, server, options.max_message_bytes, member.replica)
         limits = HttpLimits(body_bytes=_body_bytes_max(options.max_message_bytes))
         plain, secure = _http(routes, limits, is_secure=False), _http(routes, limits, is_secure=True)
         with_http = not self._http_addresses
@@ -89,7 +90,7 @@ class ClientListeners:
         await self._listen(self._metrics_addresses, Services(None, metrics, metrics), self._http_tls)
         return server
 
-    def _open_gateway(self, routes: Routes, server: Server, message_bytes_max: int) -> None:
+    def _open_gateway(self, routes: Routes, server: Server, message_bytes_max: int, replica: Replica) -> None:
         gateway = Gateway(server.methods, message_bytes_max=message_bytes_max)
         body_bytes_max = _body_bytes_max(message_bytes_max)
 
@@ -100,7 +101,10 @@ class ClientListeners:
             session = GatewaySession(gateway, target, headers)
             return WebSocket(session, target, headers, message_bytes_max=body_bytes_max, subprotocols=("Bearer",))
 
-        routes.serve_gateway(gateway.handle, websocket)
+        def refuses_names() -> bool:
+            return self._config.client_cert_auth and replica.auth.is_enabled
+
+        routes.serve_gateway(gateway.handle, websocket, refuses_names=refuses_names)
 
     async def _listen(self, addresses: Sequence[Address], services: Services, tls: ServerTls | None) -> None:
         for address in addresses:
