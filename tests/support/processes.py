@@ -32,7 +32,9 @@ ETCD = (str(BIN / "etcd"),)
 QUICK = ("--heartbeat-interval=20", "--election-timeout=200")
 """Elections in a fraction of a second, for tests that need several."""
 
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 90.0
+"""The first member of a run compiles every module, which takes long on a busy machine."""
+EXIT_SECONDS_MAX = 60.0
 
 Result = TypeVar("Result")
 
@@ -103,7 +105,7 @@ class Member:
     # --- life
 
     def start(self, *more: str) -> Member:
-        """Begin a life; `more` are flags of this one alone. Returns at once."""
+        """Start the process; `more` are additional flags of this start. Returns at once."""
         assert not self.is_running
         self.directory.mkdir(parents=True, exist_ok=True)
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
@@ -120,16 +122,16 @@ class Member:
         return self
 
     def wait_ready(self, seconds: float = START_SECONDS_MAX) -> Member:
-        """Until it says of itself that it is healthy."""
+        """Wait until the member reports that it is healthy."""
         wait_until(self._is_healthy_or_dead, f"{self.name} is healthy", seconds=seconds)
-        assert self.is_running, f"{self.name} ended: {self.process and self.process.returncode}\n{self.said()}"
+        assert self.is_running, f"{self.name} exited: {self.process and self.process.returncode}\n{self.said()}"
         return self
 
     def restart(self, *more: str) -> Member:
         return self.start(*more).wait_ready()
 
     def kill(self) -> None:
-        """As a power cut to the process: SIGKILL."""
+        """Send SIGKILL and wait for the exit."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
@@ -140,21 +142,21 @@ class Member:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
-        """Ask it to end and wait. Returns its exit code, negative for a signal."""
+    def stop(self, number: int = signal.SIGTERM, seconds: float = EXIT_SECONDS_MAX) -> int:
+        """Send a signal and wait. Returns the exit code, negative for a signal."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.wait_exit(seconds)
 
-    def wait_exit(self, seconds: float = 20.0) -> int:
+    def wait_exit(self, seconds: float = EXIT_SECONDS_MAX) -> int:
         assert self.process is not None
         try:
             return self.process.wait(scaled(seconds))
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} is still there after {seconds} s\n{self.said()}") from None
+            raise AssertionError(f"{self.name} has not exited after {seconds} s\n{self.said()}") from None
 
     def dispose(self) -> None:
-        """Whatever state it is in: gone afterwards."""
+        """End the process in any state."""
         if "client" in self.__dict__:
             self.client.close()
         if self.process is not None and self.process.poll() is None:
