@@ -98,7 +98,7 @@ def test_a_request_larger_than_grpc_accepts_is_refused() -> None:
     run(test)
 
 
-def test_deep_and_wide_bodies_are_refused_or_ignored() -> None:
+def test_d38_deep_and_wide_bodies_are_refused_or_ignored() -> None:
     async def test() -> None:
         handlers = {PUT: unary(lambda call, message: call.reply(b""))}
         for body, expected in (

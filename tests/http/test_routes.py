@@ -159,3 +159,9 @@ def test_every_host_is_accepted_over_tls() -> None:
 
 def test_too_many_query_fields_are_refused() -> None:
     assert ask(make_routes()[0], b"/health?" + b"exclude=x&" * 200)[0] == 400
+
+
+def test_d28_out_of_space_health_names_the_alarm_and_liveness_stays_green() -> None:
+    routes, _ = make_routes(FakeMember(alarm_names=["NOSPACE"]))
+    status = {path: asyncio.run(routes.handle(b"GET", path, [], b""))[0] for path in (b"/health", b"/livez", b"/readyz")}
+    assert status == {b"/health": 503, b"/livez": 200, b"/readyz": 200}
