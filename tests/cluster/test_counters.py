@@ -88,3 +88,11 @@ def test_snapshots_between_members_are_counted(plan: Planned) -> None:
     assert value(received, "etcd_snap_fsync_duration_seconds_count") >= 1
     with pytest.raises(AssertionError):
         value(other.http("/metrics")[1], f'etcd_network_snapshot_receive_success{{From="{source}"}}')
+
+
+def test_a_compaction_of_the_log_is_logged(plan: Planned) -> None:
+    member = plan(["n1"], ["--snapshot-count=20", "--snapshot-catchup-entries=5"]).start()["n1"]
+    for number in range(40):
+        member.client.put(b"k", b"%d" % number)
+    for text in ("triggering snapshot", "saved snapshot to disk", "compacted Raft logs"):
+        member.wait_said(text)

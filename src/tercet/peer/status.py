@@ -106,6 +106,7 @@ class PeerStatus:
             self.active_since = self._loop.time()
             logger.info("peer %x became active (%s)", self.id, link)
         self._links[link] = self._links.get(link, 0) + 1
+        logger.info("established TCP streaming connection with remote peer %x (%s)", self.id, link)
         self._failures.pop(link, None)
 
     def link_down(self, link: str, reason: str) -> None:

@@ -10,6 +10,7 @@ Source: etcd server/etcdserver/server.go (snapshot, triggerSnapshot).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,8 @@ from typing import Final
 from tercet.raft import Raft
 from tercet.raft.types import Snapshot
 from tercet.storage.interfaces import Backend, LogStore
+
+logger = logging.getLogger(__name__)
 
 # While a follower receives a snapshot and catches up, the entries after it are kept: under load it would otherwise need another
 # snapshot by then, and so on for ever. The bound protects the memory from a follower that never catches up.
@@ -76,6 +79,7 @@ class LogCompaction:
         if not is_due or self._is_running:
             return
         self._is_running = True
+        logger.info("triggering snapshot: local-member-applied-index %d, last snapshot-index %d", index, self._last_index)
         self._last_index, self._last_bytes = index, log_bytes
         snapshot = Snapshot(index, term, self._raft.conf_state)
         self._backend.commit(then=partial(self._committed, snapshot))
@@ -89,6 +93,7 @@ class LogCompaction:
 
     def _saved(self, snapshot: Snapshot) -> None:
         self._is_running = False
+        logger.info("saved snapshot to disk: snapshot-index %d", snapshot.index)
         self._log_store.release(snapshot.index)
         keep_from = snapshot.index - self._catch_up_entries
         if self._has_receiver_behind(keep_from):
@@ -96,6 +101,7 @@ class LogCompaction:
         keep_from = max(keep_from, min(self._raft.log.last_beyond(self._catch_up_bytes), snapshot.index))
         if keep_from > 0:
             self._raft.compact(keep_from)
+            logger.info("compacted Raft logs: compact-index %d", keep_from)
         self._last_bytes = self._raft.log.size_bytes
 
     def _has_receiver_behind(self, keep_from: int) -> bool:

@@ -240,7 +240,10 @@ class ThreadedLogStore:
             try:
                 self.wal.prepare_next()
                 if index:
+                    before = self.wal.segments
                     self.wal.release(index)
+                    for path in before[: len(before) - len(self.wal.segments)]:
+                        logger.info("purged %s", path)
             except StorageFailure as failure:
                 if self.wal.has_failed:
                     self._failure = failure
