@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import re
 import textwrap
 from collections.abc import Container, Iterable, Iterator
 from functools import cache
@@ -18,6 +17,8 @@ from tercet.cli.tercetctl import ROOT as TERCETCTL
 from tercet.config.feature_gates import GATES
 from tercet.config.flag_table import FLAGS, IGNORED, RETIRED
 from tercet.config.flags import Support
+from tercet.gateway import Gateway
+from tercet.gateway.paths import ROUTES
 from tercet.proto import election_pb2, health_pb2, lock_pb2, rpc_pb2
 from tercet.server.metrics.table import METRICS
 from tercet.version import ETCD_VERSION
@@ -76,6 +77,8 @@ def _lines() -> Iterator[str]:
         _row("client", *_split(CLIENT_ENDPOINTS, _answered())),
         _row("peer", *_split(PEER_ENDPOINTS, _constants("peer") | {path + "/" for path in _constants("peer")})),
         "",
+        f"The JSON gateway has etcd's {len(ROUTES)} paths under `/v3/`, as unary calls, streams of lines and WebSockets.",
+        "",
         "## etcdctl's commands in tercetctl",
         "",
         "etcdctl, etcdutl and other clients of etcd work with a tercet server as far as its services do.",
@@ -105,11 +108,12 @@ def _sections(sections: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str]:
 
 
 def _services() -> Iterator[str]:
-    implemented = {name for name in _constants("services") if re.fullmatch(r"/[\w.]+/\w+", name)}
+    constants = _constants("services")
     for module in (rpc_pb2, lock_pb2, election_pb2, health_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             paths = {method.name: f"/{service.full_name}/{method.name}" for method in service.methods}
-            works = {name for name, path in paths.items() if path in implemented}
+            by_name = f"/{service.full_name}/" in constants  # a table of names under a common prefix
+            works = {name for name, path in paths.items() if path in constants or (by_name and name in constants)}
             yield _row(f"`{service.full_name}`", *_split(paths, works))
 
 
@@ -128,6 +132,8 @@ def _answered() -> set[str]:
         return (await routes.handle(method, path.encode(), [(b"host", b"localhost")], b"{}"))[0]
 
     async def found() -> set[str]:
+        gateway = Gateway({}, message_bytes_max=1)
+        routes.serve_gateway(gateway.handle, lambda target, headers: None, refuses_names=lambda: False)
         return {path for path in CLIENT_ENDPOINTS if await status(path) != 404}
 
     return asyncio.run(found())

@@ -23,6 +23,7 @@ HttpHandler = Callable[[bytes, bytes, Headers, bytes], Awaitable[HttpResponse]]
 CLIENT_NAME: Final = b":client-name"
 """A pseudo-header that is added here: the common name of a verified client certificate. No client can send it."""
 
+_JSON_BYTES: Final = 64 << 10
 _CHUNK_BYTES: Final = 64 << 10
 
 
@@ -47,7 +48,7 @@ class HttpExchange:
             return
         self._body += data
         self.request_ended = ended
-        if len(self._body) > self.connection.max_message_bytes:
+        if len(self._body) > self.connection.max_message_bytes // 3 * 4 + _JSON_BYTES:  # a message in base64
             self._body.clear()
             self.refuse(413, b"request body too large\n")
         elif ended:
