@@ -140,7 +140,7 @@ def check_same(members: Sequence[Member], seed: int = 0) -> None:
 
 
 def stored_beside_keys(member: Member) -> dict[bytes, Any]:
-    """Leases, members, alarms, cluster version and raft's configuration, read from a snapshot of the database."""
+    """Leases, members, alarms, users, roles, cluster version and raft's configuration, read from a snapshot of the database."""
     method = member.client.channel.unary_stream(
         "/etcdserverpb.Maintenance/Snapshot",
         request_serializer=lambda message: message.SerializeToString(),
@@ -151,7 +151,7 @@ def stored_beside_keys(member: Member) -> dict[bytes, Any]:
     path.write_bytes(content[:-32])  # without the SHA-256 at the end
     found: dict[bytes, Any] = {}
     with BoltFile(path) as file:
-        for bucket in (b"lease", b"alarm", b"cluster", b"members", b"members_removed"):
+        for bucket in (b"lease", b"alarm", b"auth", b"authUsers", b"authRoles", b"cluster", b"members", b"members_removed"):
             found[bucket] = dict(file.items(bucket)) if bucket in file.buckets() else {}
         marks = (b"confState", b"term", b"consistent_index")
         found[b"meta"] = {key: value for key, value in file.items(b"meta") if key in marks}
