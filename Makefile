@@ -27,7 +27,7 @@ PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build too
 SOAK_SEEDS ?= 10000-29999
 SOAK_SECONDS ?= 3600
 
-.PHONY: mutants soak up quick test test-sources test-compiled test-hosts reference-tools lint dist-check bench bench-scale bench-hostile clean
+.PHONY: mutants soak up quick test test-sources test-compiled test-hosts reference-tools lint dist-check bench bench-scale bench-watches bench-hostile clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -100,6 +100,9 @@ bench: $(COMPILED)/test
 
 bench-scale: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.scale $(ARGS)
+
+bench-watches: $(COMPILED)/test
+	$(COMPILED)/bin/python -m tercet.bench.watches $(ARGS)
 
 bench-hostile: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.hostile $(ARGS)

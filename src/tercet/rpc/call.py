@@ -190,6 +190,9 @@ class ServerStream(Call):
         """Queue one answer. False when the sender should await `drained` before the next one, or the call has ended."""
         raise NotImplementedError
 
+    def allow_queue(self, bytes_max: int) -> None:
+        """Set how much may be queued before `send_now` returns False; without effect on calls within the process."""
+
     def send_all(self, messages: list[bytes]) -> bool:
         """`send_now` of each of several answers; over HTTP/2 they are queued at once."""
         has_room = True

@@ -37,7 +37,8 @@ _thread = threading.local()
 # headers, which the calls take or refuse before the next piece is parsed.
 _PARSE_BYTES = 32 << 10
 
-# A stream may have this much queued before its sender has to wait; it continues when half of that has left.
+# A stream may have this much queued before its sender has to wait, unless it sets another limit; it continues when half of that
+# has left.
 SEND_QUEUE_BYTES = 256 << 10
 
 
@@ -57,6 +58,7 @@ class Waiting(Protocol):
     """A stream whose sender waits for room."""
 
     stream_id: int
+    queue_bytes_max: int
 
     def wake(self) -> None: ...
 
@@ -192,8 +194,8 @@ class Connection(asyncio.BufferedProtocol):
             self._wake_senders()
         self.flushed()
 
-    def has_room(self, stream_id: int) -> bool:
-        return self.session.queued_body_size(stream_id) < SEND_QUEUE_BYTES
+    def has_room(self, stream_id: int, queue_bytes_max: int) -> bool:
+        return self.session.queued_body_size(stream_id) < queue_bytes_max
 
     def wait_for_room(self, sender: Waiting) -> None:
         """Call `sender.wake()` once half of its queue has left."""
@@ -204,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _wake_senders(self) -> None:
         queued = self.session.queued_body_size
-        for sender in [sender for sender in self._senders if queued(sender.stream_id) <= SEND_QUEUE_BYTES // 2]:
+        for sender in [sender for sender in self._senders if queued(sender.stream_id) <= sender.queue_bytes_max // 2]:
             self._senders.discard(sender)
             sender.wake()
 

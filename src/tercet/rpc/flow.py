@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from tercet.rpc.connection import Connection
+from tercet.rpc.connection import SEND_QUEUE_BYTES, Connection
 
 _INBOX_BYTES: Final = 256 << 10
 _MESSAGE_OVERHEAD_BYTES: Final = 64  # what Python adds to a message; a flood of empty ones must count too
@@ -70,19 +70,20 @@ class Inbox:
 
 
 class Outlet:
-    """Room to send on one stream, for any number of senders."""
+    """Room to send on one stream, for any number of senders. queue_bytes_max: queued before a sender has to wait."""
 
-    __slots__ = ("_closed", "_connection", "_room", "stream_id")
+    __slots__ = ("_closed", "_connection", "_room", "queue_bytes_max", "stream_id")
 
     def __init__(self, connection: Connection, stream_id: int) -> None:
         self._connection = connection
         self.stream_id = stream_id
+        self.queue_bytes_max = SEND_QUEUE_BYTES
         self._closed = False
         self._room: asyncio.Future[None] | None = None  # resolved when there is room
 
     @property
     def has_room(self) -> bool:
-        return self._connection.has_room(self.stream_id)
+        return self._connection.has_room(self.stream_id, self.queue_bytes_max)
 
     async def wait_for_room(self) -> None:
         """Return when there is room, or when the stream is over."""

@@ -62,6 +62,9 @@ class Http2Stream(ServerStream):
     def send_now(self, message: bytes) -> bool:
         return self._queue([frame(message)], 1)
 
+    def allow_queue(self, bytes_max: int) -> None:
+        self._outlet.queue_bytes_max = bytes_max
+
     def send_all(self, messages: list[bytes]) -> bool:
         return self._queue([b"".join([frame(message) for message in messages])], len(messages))
 

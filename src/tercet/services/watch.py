@@ -31,8 +31,10 @@ _CANCELED: Final = b"\x20\x01"
 _COMPACT_REVISION: Final = b"\x28"
 _CANCEL_REASON: Final = 6
 _FRAGMENT: Final = b"\x38\x01"
-_ROOM_BYTES: Final = 256 << 10  # queued by a stream within a turn
-_LARGE_BYTES: Final = 16 << 10  # a body that is not copied for each watch
+_QUEUE_BYTES_MAX: Final = (
+    1 << 20
+)  # of a stream; then its watches read history. Large bodies are shared by all watches of a range
+_LARGE_BYTES: Final = 4 << 10  # a body that is not copied for each watch
 _JITTER: Final = 0.1  # of the interval of progress notifications, so that clients that came together are not served together
 
 
@@ -70,6 +72,7 @@ class WatchService:
         return {"/etcdserverpb.Watch/Watch": bidi_stream(self.watch)}
 
     async def watch(self, call: ServerStream) -> None:
+        call.allow_queue(_QUEUE_BYTES_MAX)
         stream = _WatchStream(self, call)
         self._calls.add(call)
         try:
@@ -249,7 +252,7 @@ class _WatchStream:
             self._service.will_send(self)
         self._messages.append(message)
         self._bytes += len(message)
-        return self._bytes < _ROOM_BYTES
+        return self._bytes < _QUEUE_BYTES_MAX
 
     def send(self) -> None:
         """Send what is queued."""
