@@ -137,7 +137,7 @@ class TestTime:
             endpoint = unused_endpoint()
             async with Client(
                 [endpoint],
-                timeout=0.3,
+                timeout=1.0,
                 on_failure=lambda where, attempt, error: reports.append((where, attempt, error.message)),
             ) as client:
                 with pytest.raises(StatusError, match="context deadline exceeded") as caught:
@@ -159,7 +159,7 @@ class TestTime:
 
     def test_reads_are_retried_until_the_deadline(self) -> None:
         async def test() -> None:
-            async with member({RANGE: NO_LEADER}) as up, Client([up.endpoint], timeout=0.5) as client:
+            async with member({RANGE: NO_LEADER}) as up, Client([up.endpoint], timeout=1.5) as client:
                 with pytest.raises(StatusError, match="etcdserver: no leader"):
                     await client.kv.range(GET_A)
                 assert 2 <= len(up.asked) <= 6
@@ -443,7 +443,7 @@ def test_tls_to_a_plain_port_says_so() -> None:
             reasons.append(error.message)
 
         tls = TLSFiles(insecure_skip_verify=True)
-        async with Client([endpoint], tls=tls, timeout=0.2, on_failure=report) as client:
+        async with Client([endpoint], tls=tls, timeout=1.0, on_failure=report) as client:
             with pytest.raises(StatusError, match="context deadline exceeded"):
                 await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
         server.close()

@@ -26,7 +26,7 @@ Scenario = Callable[[], Awaitable[None]]
 
 
 class Named(asyncio.Protocol):
-    """Echoes what it receives, with its name in front."""
+    """Echoes what it receives, prefixed with its name."""
 
     def __init__(self, name: bytes, first: bytes) -> None:
         self.name = name

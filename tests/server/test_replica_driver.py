@@ -1,4 +1,4 @@
-"""The replica driver: which errors stop the member, and that it acknowledges nothing afterwards."""
+"""The replica driver: which errors stop the member; a stopped member acknowledges nothing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Case]:
     raft = restore(RaftConfig(id=1, random=Random(1)), wal, recovered, backend)
     members: list[ReplicaDriver] = []
     loop = asyncio.get_running_loop()
-    # By its thread alone: what is written at once has no callback.
+    # All writes in its thread, since writes in the loop have no callback.
     log_store = ThreadedLogStore(wal, loop, on_failure=lambda error: members[0].fail(error), inline_seconds_max=0)
     apply_timer = SlowApplies(0.05).timer
     member = ReplicaDriver(

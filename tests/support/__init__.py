@@ -1,1 +1,1 @@
-"""What tests of several packages share: ports, waiting, processes, the real etcd and a client of another implementation."""
+"""Helpers shared by the tests of several packages: ports, waiting, processes, the real etcd, and a client based on grpcio."""

@@ -1,4 +1,4 @@
-"""A client that shares nothing with the members but the message definitions: grpcio, blocking, one channel an endpoint."""
+"""A blocking client on grpcio, with one channel per endpoint; it shares only the message definitions with the members."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 1000),  # how long a connection may take, on a busy machine too
+    ("grpc.min_reconnect_backoff_ms", 1000),  # time to connect, also on a busy machine
     ("grpc.max_reconnect_backoff_ms", 100),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
@@ -93,7 +93,7 @@ class Client:
         return self.call("KV/DeleteRange", request, rpc_pb2.DeleteRangeResponse, timeout)
 
     def put_all(self, pairs: dict[bytes, bytes], timeout: float = 5) -> rpc_pb2.TxnResponse:
-        """All of them in one transaction, that is in one revision."""
+        """Put all in one transaction, that is at one revision."""
         request = rpc_pb2.TxnRequest()
         for key, value in pairs.items():
             request.success.add().request_put.CopyFrom(rpc_pb2.PutRequest(key=key, value=value))
@@ -112,7 +112,7 @@ class Client:
         return self.call("Maintenance/HashKV", rpc_pb2.HashKVRequest(revision=revision), rpc_pb2.HashKVResponse, timeout)
 
     def defragment_later(self, timeout: float = 20) -> grpc.Future:
-        """Begin; the answer comes when it is over."""
+        """Start a defragmentation; the future completes with it."""
         method = self.channel.unary_unary("/etcdserverpb.Maintenance/Defragment")
         return method.future(b"", timeout=timeout)
 

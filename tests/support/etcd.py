@@ -31,7 +31,7 @@ def binary(program: str) -> str:
 
 
 def run_tool(program: str, *words: str | Path) -> str:
-    """Run etcdctl or etcdutl to its end; its standard output. Fails the test if the tool fails."""
+    """Run etcdctl or etcdutl. Returns its standard output; fails the test if the tool fails."""
     outcome = subprocess.run(
         [binary(program), *words], capture_output=True, text=True, timeout=scaled(20), env=environment({}, None), check=False
     )
@@ -61,7 +61,7 @@ class Etcd:
         return self.data / "member" / "snap" / "db"
 
     def ctl(self, *words: str | Path) -> str:
-        """Standard output of etcdctl."""
+        """Run etcdctl. Returns its standard output."""
         return run_tool("etcdctl", f"--endpoints={self.client_url}", *words)
 
     def ctl_json(self, *words: str | Path) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Etcd:
         return header
 
     def call(self, method: str, request: bytes) -> bytes:
-        """One unary call, encoded both ways, for what etcdctl has no command for."""
+        """One unary call, for methods that etcdctl has no command for."""
         with grpc.insecure_channel(self.endpoint) as channel:
             answer: bytes = channel.unary_unary(method)(request, timeout=scaled(10))
             return answer

@@ -1,4 +1,4 @@
-"""A stored value changed with its checksum: what a bug or a bad memory leaves, which only a comparison of members finds."""
+"""Changes a stored value together with its checksum, like a bug or faulty memory: only comparing members finds it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def database(member: Member) -> Path:
 
 
 def stored_value(member: Member, key: bytes) -> kv_pb2.KeyValue:
-    """The newest value of a key, once it is in the file."""
+    """Wait until the newest value of a key is in the file, and return it."""
     found = member.client.range(key, serializable=True).kvs[0]
     wait_until(lambda: found.SerializeToString() in database(member).read_bytes(), f"{member.name} has committed {key!r}")
     return found
 
 
 def forge(member: Member, stored: kv_pb2.KeyValue) -> None:
-    """Change the last byte of a value in the database of a member that does not run. The value must be shorter than a page."""
+    """Change the last byte of a value in the database of a stopped member. The value must be shorter than a page."""
     before = stored.SerializeToString()
     after = before[:-1] + bytes([before[-1] ^ 1])
     revision_key = stored.mod_revision.to_bytes(8, "big") + b"_" + bytes(8)

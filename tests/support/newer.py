@@ -1,4 +1,4 @@
-"""Real etcd from 3.6 on, which no Python package carries: TEST_ETCD_NEWER is the path of such an etcd, best the current 3.7."""
+"""A real etcd >= 3.6, which no Python package contains: TEST_ETCD_NEWER is its path, preferably that of the current 3.7."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ needs_newer_etcd = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VA
 
 
 def newer_etcd() -> list[str]:
-    """Its command line. For tests marked with `needs_newer_etcd`."""
+    """The command line of that etcd. For tests marked with `needs_newer_etcd`."""
     return [os.environ.get(VARIABLE, "")]

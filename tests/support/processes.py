@@ -49,7 +49,7 @@ def wait_until(condition: Callable[[], Result], what: str, *, seconds: float = 1
 
 
 def environment(variables: Mapping[str, str], bytecode: Path | None) -> dict[str, str]:
-    """Ours without etcd's variables, and with compiled modules kept: to compile them is most of a member's start."""
+    """This process's environment without etcd's variables; `bytecode` caches compiled modules, which shortens a start."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -62,7 +62,7 @@ def environment(variables: Mapping[str, str], bytecode: Path | None) -> dict[str
 
 @dataclass
 class Member:
-    """One process and its flags; may be started again after it has ended."""
+    """One process and its flags; it can be started again after it has exited."""
 
     name: str
     directory: Path
@@ -102,7 +102,7 @@ class Member:
     def client(self) -> Client:
         return Client(self.endpoint, self.credentials)
 
-    # --- life
+    # --- start and stop
 
     def start(self, *more: str) -> Member:
         """Start the process; `more` are additional flags of this start. Returns at once."""
@@ -164,16 +164,16 @@ class Member:
             self.process.send_signal(signal.SIGCONT)
             self.process.wait()
 
-    # --- what it says
+    # --- log and HTTP
 
     def said(self) -> str:
-        """The log of this life."""
+        """The log since the last start."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode("utf-8", "replace")
 
     def wait_said(self, text: str, seconds: float = 15.0) -> str:
-        """The first line of this life's log with `text`."""
+        """Wait for a line with `text` in the log since the last start, and return the first one."""
         return wait_until(
             lambda: next((line for line in self.said().splitlines() if text in line), ""),
             f"{self.name} says {text!r}",
@@ -181,7 +181,7 @@ class Member:
         )
 
     def reason(self) -> str:
-        """The one line of this life's log that says why it ended, with its error; and no traceback beside it."""
+        """The log line that gives the reason of the exit. Checks that there is one, and no traceback."""
         said = self.said()
         assert "Traceback" not in said, said
         assert "stacktrace" not in said, said
@@ -212,7 +212,7 @@ class Member:
 
 @dataclass
 class Cluster:
-    """Members that know of each other. `flags` go to every one of them."""
+    """The members of one cluster. `flags` are passed to all of them."""
 
     directory: Path
     members: list[Member]
@@ -275,7 +275,7 @@ class Cluster:
         return [member for member in self.members if member.is_running]
 
     def leader(self, among: Sequence[Member] | None = None, seconds: float = 15.0) -> Member:
-        """The member that leads and knows it, as soon as there is one."""
+        """Wait for a member (of `among`, if given) that reports itself as the leader, and return it."""
 
         def find() -> Member | None:
             for member in self.running if among is None else among:
@@ -299,7 +299,7 @@ class Cluster:
             member.dispose()
 
     def show_logs(self) -> None:
-        """For the report of a failed test."""
+        """The end of each member's log, for the report of a failed test."""
         for member in self.members:
             state = "running" if member.is_running else f"ended: {member.process and member.process.returncode}"
             lines = member.log.read_text(errors="replace").splitlines() if member.log.exists() else []
@@ -307,7 +307,7 @@ class Cluster:
 
 
 def listening(member: Member, scheme: str = "http") -> list[str]:
-    """Name, directory and addresses of one member as flags."""
+    """The flags for name, directory and addresses of one member."""
     client, peer = f"{scheme}://{HOST}:{member.client_port}", f"{scheme}://{HOST}:{member.peer_port}"
     return [
         f"--name={member.name}",
