@@ -105,7 +105,6 @@ FOR_TESTS = {
 }
 # Without a caller until the feature named here is built.
 WAITING = {
-    "verify_digest": "tercetutl snapshot status",
     "release_directory": "rolling back an upgrade",
 }
 

@@ -56,7 +56,7 @@ BELOW: dict[str, set[str]] = {
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"peer", "replica", "mvcc", "storage", "raft"},
-    "deploy": {"client", "pki", "rpc", "config", "gotext"},
+    "deploy": {"bolt", "client", "pki", "rpc", "config", "gotext"},
     "cli": {"client", "server", "gotext", "pki", "bench", "sim", "deploy"},
 }
 # The folders of `deploy`, lowest first: what each may import of the others, and of the packages below.
@@ -69,11 +69,12 @@ INSIDE_DEPLOY: dict[str, set[str]] = {
     "members": {"cluster", "ssh"},
     "plan": {"cluster", "ssh", "release", "facts"},
     "run": {"cluster", "ssh", "release", "facts", "members", "plan"},
-    "deployment": {"cluster", "ssh", "facts", "members", "plan", "run"},
+    "access": {"cluster", "ssh", "members", "plan", "run"},
+    "deployment": {"access", "cluster", "ssh", "facts", "members", "plan", "run"},
 }
 BELOW_DEPLOY: dict[str, set[str]] = {
     "cluster": {"config", "gotext"},
-    "members": {"client", "rpc", "pki", "gotext"},
+    "members": {"bolt", "client", "rpc", "pki", "gotext"},
     "plan": {"pki"},
 }
 # Packages that may use an event loop or threads; the others do no I/O of their own.

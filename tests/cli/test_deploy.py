@@ -150,11 +150,18 @@ def status_of(name: str, **more: Any) -> MemberStatus:
         "raft_term": 2,
         "raft_index": 17,
         "certificate_days": 364.9,
+        "quota": 81_920,
     }
     return MemberStatus(name=name, **(known | more))
 
 
 # Plan and apply.
+
+
+def test_the_exit_code_of_a_plan_tells_whether_there_are_changes() -> None:
+    assert run(FakeDeployment(), "plan", "--detailed-exitcode").exit_code == 2
+    assert run(FakeDeployment(found=Plan()), "plan", "--detailed-exitcode").exit_code == 0
+    assert run(FakeDeployment(), "plan").exit_code == 0
 
 
 def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
@@ -270,15 +277,26 @@ def test_status_has_a_row_per_member_and_certificate_warnings() -> None:
         for line in done.stdout.splitlines()
         if len(cells := line.split("│")) > 1
     }
-    assert rows["kube-node1"][2:11] == ["active/running", "ab", "3.7.1", "20 kB", "true", "false", "2", "17", "364 days"]
+    assert rows["kube-node1"][2:12] == [
+        "active/running",
+        "ab",
+        "3.7.1",
+        "20 kB",
+        "25 %",
+        "true",
+        "false",
+        "2",
+        "17",
+        "364 days",
+    ]
     assert rows["kube-node3"][2] == "failed/failed"
     assert done.stderr.splitlines() == [
         "Warning: kube-node3: nobody answers",
-        "Warning: kube-node2: the certificate expires in 12 days; `tercet deploy apply` renews it",
-        "Warning: kube-node3: the certificate expired 1 day ago; `tercet deploy apply` renews it",
+        "Warning: kube-node2: the certificate expires in 12 days; `tercet deploy certs renew --due` renews it",
+        "Warning: kube-node3: the certificate expired 1 day ago; `tercet deploy certs renew --due` renews it",
     ]
     simple = run(FakeDeployment(statuses=statuses), "status", "-w", "simple")
-    assert simple.stdout.splitlines()[0] == "kube-node1, active/running, ab, 3.7.1, 20 kB, true, false, 2, 17, 364 days"
+    assert simple.stdout.splitlines()[0] == "kube-node1, active/running, ab, 3.7.1, 20 kB, 25 %, true, false, 2, 17, 364 days"
     assert json.loads(run(FakeDeployment(statuses=statuses[:1]), "status", "-w", "json").stdout)[0]["member_id"] == 0xAB
     assert run(FakeDeployment(statuses=statuses[:2]), "status").exit_code == 0
 
@@ -287,7 +305,9 @@ def test_status_announces_a_renewal_only_when_apply_renews() -> None:
     Path("cluster.yaml").write_text(FILE + "tls: {days: 30}\n")
     statuses = [status_of("kube-node1", certificate_days=10.1), status_of("kube-node2", certificate_days=9.9)]
     done = run(FakeDeployment(statuses=statuses), "status")
-    assert done.stderr == "Warning: kube-node2: the certificate expires in 9 days; `tercet deploy apply` renews it\n"
+    assert (
+        done.stderr == "Warning: kube-node2: the certificate expires in 9 days; `tercet deploy certs renew --due` renews it\n"
+    )
 
 
 def test_preflight_shows_all_findings_and_fails_only_on_errors() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,7 @@ import pytest
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.preflight import Examined
-from tercet.deploy.members.members import MemberHealth, Members
+from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
 from tercet.deploy.plan.certificates import ensure_certificates
 from tercet.deploy.plan.desired import desired
 from tercet.deploy.plan.plan import Phase, Plan
@@ -157,7 +158,7 @@ def test_initial_cluster_has_the_present_members_only(tmp_path: Path, monkeypatc
 def test_an_interrupted_addition_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cast_ = Cast(tmp_path, monkeypatch, "node1", "node2")
     cast_.list.append(rpc_pb2.Member(ID=99, peerURLs=["https://10.0.0.3:2380"], isLearner=True))
-    assert titles(cast_.plan("add", "node3")) == ["start", "promote node3", "health"]
+    assert titles(cast_.plan("add", "node3")) == ["start", "promote", "health"]
     cast_.cluster = cluster_of(tmp_path, hosts="hosts: [{name: node1, address: 10.0.0.1}, {name: x, address: 10.0.0.9}]")
     with pytest.raises(ConfigError, match=r"63 .*is still joining"):
         cast_.plan("add", "x")
@@ -207,9 +208,9 @@ def test_a_dead_member_is_replaced_by_one_at_another_address(tmp_path: Path, mon
     assert titles(found) == [
         "stop and disable etcd.service",
         "remove node3 from the cluster",
-        "add node3 as learner",
+        "add as learner",
         "start",
-        "promote node3",
+        "promote",
         "health",
     ]
     assert "enable etcd.service" in [step.title for step in found.steps], "the stop has disabled it"
@@ -219,6 +220,19 @@ def test_a_cluster_with_a_failed_member_does_not_grow(tmp_path: Path, monkeypatc
     cast_ = Cast(tmp_path, monkeypatch, "node1", "node2")
     cast_.members.unhealthy = {"node2", "node3"}
     with pytest.raises(DeployError, match=r"^node3: member: not added: node2 is not healthy"):
+        cast_.plan("add", "node3")
+
+
+def test_a_release_that_cannot_join_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `upgrade --to`, the cluster file still has the release before."""
+    cast_ = Cast(tmp_path, monkeypatch, "node1", "node2")
+    plain = cast_.members.answer_of
+
+    async def newer(name: str) -> MemberAnswer:
+        return replace(await plain(name), version="99.1.0")
+
+    cast_.members.answer_of = newer  # type: ignore[method-assign]
+    with pytest.raises(DeployError, match=r"^node3: member: not added: .* members run 99\.1\.0; set engine\.source"):
         cast_.plan("add", "node3")
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.access import Access, reached, with_limit
 from tercet.deploy.facts.preflight import Finding, examine
 from tercet.deploy.members.logs import follow_logs
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
@@ -27,16 +29,15 @@ from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run import apply as applying
 from tercet.deploy.run import destroy as destroying
 from tercet.deploy.run import rolling
-from tercet.deploy.run.agreed import Confirm, MakePlan, carry_out
+from tercet.deploy.run.agreed import Confirm
+from tercet.deploy.run.backup import Backup
 from tercet.deploy.run.certificates import Stage, certificate_work
-from tercet.deploy.run.events import OnEvent
-from tercet.deploy.run.executor import DeployError, Interrupted, silent
-from tercet.deploy.run.file_lock import locked
+from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.member_change import member_change
-from tercet.deploy.ssh.connections import connected
+from tercet.deploy.run.space import Space, alarms_of
+from tercet.deploy.run.upgrade import upgrade
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
-from tercet.deploy.ssh.sudo import AskPassword
 from tercet.errors import ConfigError
 
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]
@@ -44,27 +45,11 @@ __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus
 MemberAction: TypeAlias = Literal["add", "remove", "replace"]
 
 
-class Deployment:
+class Deployment(Access):
     """accept_new: accept unknown SSH host keys and add them to known_hosts. ask_password: called if sudo requires a password.
     on_event: called on every state change of a step; events contain no secrets. limit: names of the hosts that preflight, plan
     and apply work on; by default all. Other hosts may be unreachable.
     """
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        *,
-        accept_new: bool = False,
-        ask_password: AskPassword | None = None,
-        on_event: OnEvent | None = None,
-        limit: Collection[str] = (),
-    ) -> None:
-        self.cluster = cluster
-        self._require_known(limit)
-        self._limit = frozenset(limit)
-        self._accept_new = accept_new
-        self._ask_password = ask_password
-        self._on_event = on_event or silent
 
     async def preflight(self) -> list[Finding]:
         """The results of all checks on every host."""
@@ -81,8 +66,8 @@ class Deployment:
             failures = [host for host in targets.values() if isinstance(host, HostError)]
             if len(failures) == len(targets):
                 raise DeployError(failures)
-            found = await applying.plan(self.cluster, _reached(targets), members, self._on_event)
-            return replace(found, blockers=(*(str(_with_limit(one, hosts)) for one in failures), *found.blockers))
+            found = await applying.plan(self.cluster, reached(targets), members, self._on_event)
+            return replace(found, blockers=(*(str(with_limit(one, hosts)) for one in failures), *found.blockers))
 
     async def apply(self, confirm: Confirm | None = None) -> Plan:
         """Change the hosts to match the cluster file. Returns the executed plan, which is empty if there was nothing to do.
@@ -127,10 +112,46 @@ class Deployment:
             change = member_change(self.cluster, hosts, members, self._on_event)
             makers = {"add": change.add, "remove": change.remove, "replace": change.replace}
 
-            async def make_plan() -> Plan:
-                return await makers[action](name)
+            return await self._planned(lambda: makers[action](name), hosts, confirm, dry_run)
 
-            return await (make_plan() if dry_run else self._carry_out(make_plan, hosts, confirm))
+    async def upgrade(
+        self, *, backups: Path | None = Path("backups"), dry_run: bool = False, confirm: Confirm | None = None
+    ) -> Plan:
+        """Bring the members to the release of the cluster file, one at a time; a member that fails is rolled back.
+
+        backups: local directory of the snapshot that is taken before; None: none is taken.
+        """
+        async with self._changing() as (hosts, members):
+            work = upgrade(self.cluster, hosts, members, self._on_event, directory=backups)
+            return await self._planned(work.plan, hosts, confirm, dry_run)
+
+    async def rollback(self, *, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
+        """Return the members to the release before, one at a time, and pin it."""
+        async with self._changing() as (hosts, members):
+            work = upgrade(self.cluster, hosts, members, self._on_event)
+            return await self._planned(work.rollback, hosts, confirm, dry_run)
+
+    async def defrag(
+        self, names: Collection[str] = (), *, every: bool = False, dry_run: bool = False, confirm: Confirm | None = None
+    ) -> Plan:
+        """Defragment members with much free space, or `every` one, one at a time; disarm NOSPACE when there is room."""
+        self._require_known(names)
+        async with self._changing([]) as (hosts, members):
+            space = Space(self.cluster, members)
+            return await self._planned(lambda: space.defrag(names, every=every), hosts, confirm, dry_run)
+
+    async def compact(self, *, keep: int, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
+        """Compact the cluster up to the last `keep` revisions; disarm NOSPACE when there is room."""
+        async with self._changing([]) as (hosts, members):
+            space = Space(self.cluster, members)
+            return await self._planned(lambda: space.compact(keep), hosts, confirm, dry_run)
+
+    async def backup(self, directory: Path, *, keep: int | None = None) -> Path:
+        """Save a verified snapshot in a local directory, and remove all but the newest `keep`. Returns its path."""
+        async with self._connected() as hosts, Members(self.cluster, hosts) as members:
+            backup = Backup(self.cluster, members, directory, datetime.now(UTC), keep)
+            await execute(await backup.plan(), self._on_event)
+            return backup.target
 
     async def restart(self, names: Collection[str] = ()) -> None:
         """Restart these members, or all, one at a time, the leader last; each only while a majority remains without it.
@@ -158,7 +179,9 @@ class Deployment:
         """Every member, in the order of the file. An unreachable host is an entry with an error."""
         async with self._connected() as hosts, Members(self.cluster, hosts) as members:
             names = [spec.name for spec in self.cluster.hosts]
-            return list(await asyncio.gather(*(self._status(name, hosts[name], members) for name in names)))
+            statuses = await asyncio.gather(*(self._status(name, hosts[name], members) for name in names))
+            raised = alarms_of(await members.alarms(), {status.name: status.member_id for status in statuses})
+            return [replace(status, alarms=raised[status.name]) for status in statuses]
 
     async def health(self) -> list[MemberHealth]:
         """Every member, in the order of the file: healthy if it answers a linearizable read and has no alarm."""
@@ -179,7 +202,7 @@ class Deployment:
                 raise DeployError(list(failures.values()))
             for name, failure in failures.items():
                 yield name, f"-- not reached: {failure.without_host}"
-            entries = follow_logs(self.cluster, _reached(found), follow=follow, lines=lines)
+            entries = follow_logs(self.cluster, reached(found), follow=follow, lines=lines)
             async with contextlib.aclosing(entries):
                 async for entry in entries:
                     yield entry
@@ -224,75 +247,6 @@ class Deployment:
             raft_term=answer.raft_term,
             raft_index=answer.raft_index,
             certificate_days=days,
+            db_size_in_use=answer.db_size_in_use,
+            quota=answer.quota or (self.cluster.quota_backend_bytes if answer.member_id else 0),
         )
-
-    def _targets(self, hosts: Mapping[str, Host]) -> dict[str, Host]:
-        return {name: host for name, host in hosts.items() if not self._limit or name in self._limit}
-
-    def _require_known(self, names: Collection[str]) -> None:
-        known = [spec.name for spec in self.cluster.hosts]
-        for name in names:
-            if name not in known:
-                raise ConfigError(f"{self.cluster.path}: no host named {name}; hosts: {', '.join(known)}")
-
-    async def _carry_out(self, make_plan: MakePlan, hosts: Mapping[str, Host], confirm: Confirm | None = None) -> Plan:
-        unit = self.cluster.service.unit
-        return await carry_out(make_plan, confirm, self._on_event, locked=tuple(hosts.values()), unit=unit)
-
-    @contextlib.asynccontextmanager
-    async def _changing(self, required: Collection[str] | None = None) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
-        """The reachable hosts, under the lock of the cluster file. required: hosts that must be reachable; None: all.
-
-        Raises DeployError with the required hosts that are not reachable, Interrupted if cancelled before execution.
-        """
-        try:
-            with locked(self.cluster.path):
-                async with self._connected() as hosts, Members(self.cluster, hosts) as members:
-                    failures = [
-                        _with_limit(host, hosts)
-                        for name, host in hosts.items()
-                        if isinstance(host, HostError) and (required is None or name in required)
-                    ]
-                    if failures:
-                        raise DeployError(failures)
-                    yield _reached(hosts), members
-        except asyncio.CancelledError:
-            raise Interrupted.before_changes() from None
-
-    @contextlib.asynccontextmanager
-    async def _connected(self, names: Collection[str] | None = None) -> AsyncIterator[Mapping[str, Host | HostError]]:
-        async with connected(self.cluster, accept_new=self._accept_new, ask_password=self._ask_password, names=names) as hosts:
-            yield hosts if self._ask_password is None else await _as_root(hosts)
-
-    @contextlib.asynccontextmanager
-    async def _all_connected(self, names: Collection[str] | None = None) -> AsyncIterator[Mapping[str, Host]]:
-        """All hosts. Raises DeployError with the unreachable ones."""
-        async with self._connected(names) as hosts:
-            failures = [host for host in hosts.values() if isinstance(host, HostError)]
-            if failures:
-                raise DeployError(failures)
-            yield {name: host for name, host in hosts.items() if isinstance(host, Host)}
-
-
-def _reached(hosts: Mapping[str, Host | HostError]) -> dict[str, Host]:
-    return {name: host for name, host in hosts.items() if not isinstance(host, HostError)}
-
-
-def _with_limit(error: HostError, hosts: Mapping[str, Host | HostError]) -> HostError:
-    """An unreachable host, with the way to continue without it."""
-    others = " ".join(f"--limit {name}" for name in _reached(hosts))
-    remedy = "; ".join(filter(None, [error.remedy, f"to continue without it: {others}" if others else ""]))
-    return HostError(error.host, error.step, error.text, remedy=remedy)
-
-
-async def _as_root(hosts: Mapping[str, Host | HostError]) -> dict[str, Host | HostError]:
-    """Become root on each host in the order of the file, so that all password prompts come first."""
-    found: dict[str, Host | HostError] = {}
-    for name, host in hosts.items():
-        found[name] = host
-        if isinstance(host, Host):
-            try:
-                await host.run(":", step="sudo")
-            except HostError as error:
-                found[name] = error
-    return found

@@ -22,6 +22,8 @@ from tercet.cli.deploy.init import init
 from tercet.cli.deploy.member import member
 from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
 from tercet.cli.deploy.prompts import confirmed
+from tercet.cli.deploy.space import backup, compact, defrag
+from tercet.cli.deploy.upgrade import rollback, upgrade
 
 if TYPE_CHECKING:
     from tercet.deploy.cluster.cluster import Cluster
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from tercet.deploy.run.agreed import Confirm
 
 F = TypeVar("F", bound=Callable[..., Any])
+_EXIT_CHANGES = 2
 
 
 class _Group(click.Group):
@@ -104,11 +107,16 @@ def preflight(options: Options, write_out: str, names: tuple[str, ...]) -> None:
     _exit_unless(all(finding.level != "error" for finding in findings))
 
 
-@command.command(short_help="Show the changes that apply would make, as a diff.")
+@command.command(
+    short_help="Show the changes that apply would make, as a diff.",
+    epilog="""\b
+With --detailed-exitcode the exit code is 0 if there is nothing to do, 2 if there are changes, 1 for errors.""",
+)
 @_write_out("simple", "simple", "json")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit code 2 if there are changes.")
 @_limit
 @shared_options()
-def plan(options: Options, write_out: str, names: tuple[str, ...]) -> None:
+def plan(options: Options, write_out: str, detailed_exitcode: bool, names: tuple[str, ...]) -> None:
     """Show the changes that apply would make on each host, as a diff. Changes nothing."""
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
     _limit_to(options, cluster, names)
@@ -124,6 +132,8 @@ def plan(options: Options, write_out: str, names: tuple[str, ...]) -> None:
         elif not found.is_empty:
             click.echo(f"{view.plan_summary(found)}. Run `tercet deploy apply` to make these changes.")
     _exit_unless(not found.blockers)
+    if detailed_exitcode and not found.is_empty:
+        raise click.exceptions.Exit(_EXIT_CHANGES)
 
 
 @command.command(
@@ -225,6 +235,8 @@ def destroy(options: Options, yes: bool, keep_data: bool) -> None:
 
 command.add_command(certs)
 command.add_command(member)
+for each in (upgrade, rollback, defrag, compact, backup):
+    command.add_command(each)
 command.add_command(ssh)
 command.add_command(env)
 command.add_command(init)

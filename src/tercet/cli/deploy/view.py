@@ -31,12 +31,17 @@ _STATUS_HEADER = (
     "member id",
     "version",
     "db size",
+    "quota used",
     "is leader",
     "is learner",
     "raft term",
     "raft index",
     "certificate",
 )
+_ALARM_REMEDIES = {
+    "NOSPACE": "writes are refused; `tercet deploy compact`, then `tercet deploy defrag`, which disarms it when there is room",
+    "CORRUPT": "its data differs from the other members'; `tercet deploy member replace` copies it again",
+}
 
 
 # Plans.
@@ -151,6 +156,7 @@ def _status_row(status: MemberStatus) -> tuple[str, ...]:
         f"{status.member_id:x}",
         status.version,
         humanize_bytes(status.db_size),
+        f"{100 * status.db_size / status.quota:.0f} %" if status.quota else "",
         str(status.is_leader).lower(),
         str(status.is_learner).lower(),
         str(status.raft_term),
@@ -168,11 +174,12 @@ def _certificate(days: float | None) -> str:
 def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float) -> list[str]:
     """Remarks below the table: why a member did not answer, and certificates that the next apply renews."""
     remarks = [f"{status.name}: {status.error}" for status in statuses if status.error]
+    remarks += [f"{status.name}: alarm {alarm}: {_ALARM_REMEDIES[alarm]}" for status in statuses for alarm in status.alarms]
     for status in statuses:
         days = status.certificate_days
         if days is not None and days <= renewal_days:
             when = f"expires in {_count(math.floor(days), 'day')}" if days >= 0 else _certificate(days)
-            remarks.append(f"{status.name}: the certificate {when}; `tercet deploy apply` renews it")
+            remarks.append(f"{status.name}: the certificate {when}; `tercet deploy certs renew --due` renews it")
     return remarks
 
 

@@ -14,6 +14,8 @@ from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 
 _SECONDS = 10.0
+_COMPACT_SECONDS = 600.0
+_DEFRAGMENT_SECONDS = 600.0
 NOT_CAUGHT_UP = "in sync with leader"
 """In the error of a promotion that comes too early. Source: etcd, ErrGRPCLearnerNotReady."""
 
@@ -52,3 +54,29 @@ async def remove(members: Members, member_id: int) -> None:
             leader = await leader_of(members)
     caller = members.member(leader.name)
     await caller.call(methods.MEMBER_REMOVE, rpc_pb2.MemberRemoveRequest(ID=member_id), timeout=_SECONDS)
+
+
+async def disarm(members: Members, alarm: rpc_pb2.AlarmMember) -> None:
+    """Disarm one alarm of one member."""
+    leader = members.member((await leader_of(members)).name)
+    action = rpc_pb2.AlarmRequest.DEACTIVATE
+    request = rpc_pb2.AlarmRequest(action=action, memberID=alarm.memberID, alarm=alarm.alarm)
+    await leader.maintenance.alarm(request, timeout=_SECONDS)
+
+
+async def compact(members: Members, revision: int) -> None:
+    """Forget superseded versions up to `revision`; returns when the space can be reused."""
+    leader = members.member((await leader_of(members)).name)
+    await leader.kv.compact(rpc_pb2.CompactionRequest(revision=revision, physical=True), timeout=_COMPACT_SECONDS)
+
+
+async def current_revision(members: Members) -> int:
+    """Of the leader's store."""
+    leader = members.member((await leader_of(members)).name)
+    request = rpc_pb2.RangeRequest(key=b"\0", limit=1, keys_only=True)
+    return (await leader.kv.range(request, timeout=_SECONDS)).header.revision
+
+
+async def defragment(members: Members, name: str) -> None:
+    """Rewrite the database of this member without its free pages. It answers nothing meanwhile: seconds, on a large one."""
+    await members.member(name).maintenance.defragment(rpc_pb2.DefragmentRequest(), timeout=_DEFRAGMENT_SECONDS)

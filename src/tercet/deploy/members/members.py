@@ -17,9 +17,10 @@ import contextlib
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
+from tercet.client import methods
 from tercet.client.health import check_health
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.services import KV, Maintenance
@@ -70,6 +71,8 @@ class MemberAnswer:
     is_learner: bool = False
     raft_term: int = 0
     raft_index: int = 0
+    db_size_in_use: int = 0
+    quota: int = 0
 
     @property
     def is_leader(self) -> bool:
@@ -83,7 +86,9 @@ class MemberAnswer:
 
 @dataclass(frozen=True)
 class MemberStatus:
-    """One member, as seen by systemd on its host and by itself.
+    """One member, as seen by systemd on its host and by itself. alarms: raised for this member, such as NOSPACE.
+
+    quota: bytes that db_size may reach before writes are refused; 0 if unknown. db_size_in_use: after a defragmentation.
 
     unit: systemd's state, "active/running"; "" if the host was not reached. error: why fields are missing. member_id: 0 if the
     member did not answer; the fields after it are then empty. certificate_days: read on the host, until the first of the
@@ -102,6 +107,9 @@ class MemberStatus:
     raft_term: int
     raft_index: int
     certificate_days: float | None
+    db_size_in_use: int = 0
+    quota: int = 0
+    alarms: tuple[str, ...] = ()
 
 
 def client_files(cluster: Cluster) -> TLSFiles:
@@ -187,6 +195,8 @@ class Members:
             is_learner=status.isLearner,
             raft_term=status.raftTerm,
             raft_index=status.raftIndex,
+            db_size_in_use=status.dbSizeInUse,
+            quota=status.dbSizeQuota,
         )
 
     async def listed(self) -> list[rpc_pb2.Member] | None:
@@ -196,6 +206,14 @@ class Members:
                 request = rpc_pb2.MemberListRequest()  # serializable: also answered without a majority
                 return list((await self.member(spec.name).cluster.member_list(request, timeout=CALL_SECONDS)).members)
         return None
+
+    async def alarms(self) -> list[rpc_pb2.AlarmMember]:
+        """The alarms of the cluster, from the first member that answers; empty if none does."""
+        for spec in self.cluster.hosts:
+            with contextlib.suppress(HostError, StatusError, ConfigError):
+                request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)
+                return list((await self.member(spec.name).maintenance.alarm(request, timeout=CALL_SECONDS)).alarms)
+        return []
 
     async def move_leader(self, leader: str, to: MemberAnswer) -> None:
         """Raises StatusError."""
@@ -231,6 +249,18 @@ class Member:
         patience = None if wait else timeout or CALL_SECONDS
         channel = await self._connected()
         return method.decode(await channel.unary(method.path, request.SerializeToString(), timeout=patience))
+
+    async def snapshot(self, request: rpc_pb2.SnapshotRequest) -> AsyncGenerator[rpc_pb2.SnapshotResponse]:
+        """The member's database in pieces, without a time limit. Raises StatusError."""
+        channel = await self._connected()
+        try:
+            async with channel.stream(methods.SNAPSHOT.path) as stream:
+                await stream.send(request.SerializeToString())
+                stream.half_close()
+                while (message := await stream.receive()) is not None:
+                    yield methods.SNAPSHOT.decode(message)
+        except RpcError as error:
+            raise StatusError(error.code, str(error)) from error
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
         """As one message: the ranges read here are small."""

@@ -16,7 +16,7 @@ from tercet.deploy.facts.facts import Wanted
 from tercet.deploy.plan import backup_unit
 from tercet.deploy.plan.certificates import Certificates, Pair
 from tercet.deploy.plan.unit import unit_path, unit_text
-from tercet.deploy.release.release import PROGRAMS, program, tool
+from tercet.deploy.release.release import PROGRAMS, pin_path, program, tool
 
 if TYPE_CHECKING:
     from tercet.deploy.release.artifact import Artifact
@@ -98,6 +98,7 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
         desired.unit_path,
         *backup_unit.paths(cluster),
         restart_marker_path(cluster),
+        pin_path(paths.install),
         *(file.path for file in desired.authorities),
     )
     directories = tuple(directory.path for directory in desired.directories)
@@ -109,6 +110,7 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
             *desired.links,
             *desired.programs,
             backup_unit.enabled_link(cluster),
+            f"{paths.install}/previous",
             f"{paths.install}/releases/{desired.release}",
             f"{paths.data}/member",
             *([paths.wal] if paths.wal else []),

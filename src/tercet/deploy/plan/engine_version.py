@@ -35,6 +35,12 @@ def check_version_change(host: str, *, current: str, target: str) -> None:
         )
 
 
+def is_older_minor(one: str, other: str) -> bool:
+    """Whether the minor version of `one` is before that of `other`; False if one of them is unknown."""
+    first, second = _parse(one), _parse(other)
+    return first is not None and second is not None and first[:2] < second[:2]
+
+
 def _parse(text: str) -> tuple[int, int, int] | None:
     found = _VERSION.match(text)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None

@@ -28,7 +28,7 @@ from tercet.deploy.plan.certificates import Certificates, Pair, create
 from tercet.deploy.plan.desired import MARKER_DIRECTORY, Desired, DesiredDirectory, DesiredFile, restart_marker_path, wal_parent
 from tercet.deploy.plan.plan import Progress, Step, Work
 from tercet.deploy.plan.unit import joining, keep_first_start_flags
-from tercet.deploy.release.release import activate_command, install_command
+from tercet.deploy.release.release import activate_command, install_command, pin_path
 from tercet.deploy.ssh.remote import Host, HostError
 from tercet.errors import ConfigError
 from tercet.pki import names
@@ -71,7 +71,7 @@ def certificate_steps(cluster: Cluster, certificates: Certificates) -> tuple[Ste
     )
 
 
-Part: TypeAlias = Literal["user", "directories", "release", "certificates", "unit", "backups"]
+Part: TypeAlias = Literal["user", "directories", "copy", "activate", "certificates", "unit", "backups"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -96,6 +96,11 @@ def host_steps(
 def has_data(cluster: Cluster, facts: HostFacts) -> bool:
     """Whether the member has started before on this host."""
     return facts.files[f"{cluster.paths.data}/member"].exists
+
+
+def pinned_release(cluster: Cluster, facts: HostFacts) -> str:
+    """The release that a rollback has pinned on this host; "" for none."""
+    return (facts.files[pin_path(cluster.paths.install)].content or "").strip()
 
 
 class _Planner:
@@ -123,7 +128,8 @@ class _Planner:
         planners: dict[Part, Callable[[], Iterable[Step]]] = {
             "user": self._user,
             "directories": self._directories,
-            "release": self._release,
+            "copy": self._release_copy,
+            "activate": self._activation,
             "certificates": self._certificates,
             "unit": self._unit,
             "backups": self._backups,
@@ -211,11 +217,16 @@ class _Planner:
                 remedy=f"set paths.wal: {self.cluster.paths.wal}/wal",
             ) from None
 
-    def _release(self) -> Iterator[Step]:
+    def _release_copy(self) -> Iterator[Step]:
         install, release = self.cluster.paths.install, self.desired.release
-        if not self._fact(f"{install}/releases/{release}").exists:
+        if not self._is_pinned and not self._fact(f"{install}/releases/{release}").exists:
             self.purposes.add("install")
             yield Step(self.host.name, f"copy {release}", self._copy, f"{self.artifact.size >> 20} MiB to {install}/releases")
+
+    def _activation(self) -> Iterator[Step]:
+        install, release = self.cluster.paths.install, self.desired.release
+        if self._is_pinned:
+            return
         wrong = {path: target for path, target in self.desired.links.items() if self._fact(path).target != target}
         if wrong:
             lines = [
@@ -226,6 +237,11 @@ class _Planner:
             command = activate_command(self.artifact, install, self.cluster.paths.bin)
             reason = f"release {release}" if f"{install}/current" in wrong else ""
             yield self._command(f"activate {release}", command, "\n".join(lines), reason=reason, timeout=INSTALL_SECONDS)
+
+    @property
+    def _is_pinned(self) -> bool:
+        """Whether a rollback has pinned another release, which only `upgrade` replaces."""
+        return pinned_release(self.cluster, self.facts) not in ("", self.desired.release)
 
     async def _copy(self, progress: Progress) -> str:
         uploaded = f"{self.cluster.paths.install}/{self.desired.release}.upload"

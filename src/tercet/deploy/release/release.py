@@ -4,6 +4,7 @@
     INSTALL/releases/etcd-3.5.2-9f8e7d6c/bin/etcd
     INSTALL/current  -> releases/etcd-3.5.2-9f8e7d6c  used by the unit; switched by one rename
     INSTALL/previous -> releases/etcd-3.5.1-0a1b2c3d  the release before
+    INSTALL/pinned                                    after a rollback: the release that apply keeps, as text
     BIN/etcd -> INSTALL/current/bin/etcd              links to the programs, if paths.bin is set
 
 Each function returns a shell command to run as root. Commands can be repeated: after an interruption at any line the next run
@@ -111,12 +112,31 @@ fi
     )
 
 
+def rollback_command(install_dir: str) -> str:
+    """Make the previous release the current one, and pin it: `apply` then does not activate another one."""
+    return _script(
+        f"""
+cd {quote(install_dir)} || fail "cannot enter {install_dir}"
+before=$(readlink previous || :)
+[ -n "$before" ] && [ -d "$before" ] || fail "there is no previous release in {install_dir}"
+now=$(readlink current || :)
+echo "${{before##*/}}" >pinned.new && mv -T pinned.new pinned || fail "cannot write {install_dir}/pinned"
+point current "$before"
+if [ -n "$now" ] && [ -d "$now" ]; then point previous "$now"; fi
+"""
+    )
+
+
+def pin_path(install_dir: str) -> str:
+    return f"{install_dir}/pinned"
+
+
 def remove_command(engine: str, install_dir: str, bin: str | None = None) -> str:
     """Remove all releases of an engine and the links to them, and restore the files that the links replaced."""
     return _script(
         f"""
 install={quote(install_dir)}
-{_unlink_programs(bin)}rm -f "$install/current" "$install/previous"
+{_unlink_programs(bin)}rm -f "$install/current" "$install/previous" "$install/pinned"
 rm -rf "$install/releases/{engine}"-* || fail "cannot remove the releases in $install"
 rmdir "$install/releases" "$install" 2>/dev/null || :
 """

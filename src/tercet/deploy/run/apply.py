@@ -26,7 +26,7 @@ from tercet.deploy.plan.certificates import inspect
 from tercet.deploy.plan.continuity import check_continuity
 from tercet.deploy.plan.engine_version import check_version_change
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
-from tercet.deploy.plan.planning import HostChange, certificate_steps, has_data, host_steps
+from tercet.deploy.plan.planning import HostChange, certificate_steps, has_data, host_steps, pinned_release
 from tercet.deploy.run.agreed import Confirm, carry_out
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError
@@ -144,7 +144,9 @@ async def make_draft(
     phases = [phase for phase in phases if phase.steps]
     notes = pauses(cluster) if any(phase.one_at_a_time for phase in phases) else ()
     purposes = {name: change.purposes for name, change in changes.items()}
-    return Draft(Plan(tuple(phases), (*cluster.warnings, *_drop_ins(cluster, surveys), *notes)), purposes)
+    return Draft(
+        Plan(tuple(phases), (*cluster.warnings, *_drop_ins(cluster, surveys), *_pins(cluster, surveys), *notes)), purposes
+    )
 
 
 def _drop_ins(cluster: Cluster, surveys: Mapping[str, HostSurvey]) -> tuple[str, ...]:
@@ -154,9 +156,21 @@ def _drop_ins(cluster: Cluster, surveys: Mapping[str, HostSurvey]) -> tuple[str,
     return tuple(f"{name}: drop-ins override settings of {unit}: {paths}" for name, paths in drift.items())
 
 
+def _pins(cluster: Cluster, surveys: Mapping[str, HostSurvey]) -> tuple[str, ...]:
+    """Notes about releases that apply keeps."""
+    notes = []
+    for name, seen in surveys.items():
+        pin, release = pinned_release(cluster, seen.facts), seen.desired.release
+        if pin not in ("", release):
+            notes.append(f"{name}: stays at {pin}, to which it was rolled back; `tercet deploy upgrade` activates {release}")
+    return tuple(notes)
+
+
 def check_version(seen: HostSurvey, cluster: Cluster) -> None:
     """Raises HostError for an unsupported change of the version of a started member."""
     target = ETCD_VERSION if seen.artifact.engine == "tercet" else seen.artifact.version
+    if pinned_release(cluster, seen.facts) not in ("", seen.desired.release):
+        return
     if has_data(cluster, seen.facts) and not (seen.artifact.engine == "tercet" and cluster.engine.source):
         for current in seen.facts.versions.values():
             check_version_change(seen.desired.host.name, current=current, target=target)

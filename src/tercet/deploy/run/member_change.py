@@ -27,6 +27,7 @@ from tercet.deploy.members.members import MemberHealth, Members
 from tercet.deploy.members.service import stop
 from tercet.deploy.plan.ca_rotation import require_one_ca
 from tercet.deploy.plan.certificates import Certificates, inspect
+from tercet.deploy.plan.engine_version import is_older_minor
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.plan.planning import certificate_steps, has_data, host_steps
 from tercet.deploy.run.apply import require_no_errors, start_step
@@ -35,11 +36,12 @@ from tercet.deploy.run.executor import UNCHANGED, DeployError
 from tercet.deploy.run.membership import initial_cluster
 from tercet.deploy.run.quorum_gate import may_add, may_remove
 from tercet.deploy.run.rolling import health_phase
-from tercet.deploy.run.survey import survey
+from tercet.deploy.run.survey import HostSurvey, survey
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError, StatusError
 from tercet.proto import rpc_pb2
+from tercet.version import ETCD_VERSION
 
 _CATCH_UP_SECONDS = 600.0
 _POLL_SECONDS = 0.5
@@ -91,7 +93,7 @@ class MemberChange:
         await self._check_removal(name, listed, member)
         rest = [one for one in listed if one.ID != member.ID]
         steps = (self._stop(name), replace(self._removal(name, member), host=name))
-        joining = await self._joining(spec, rest, None)
+        joining = await self._joining(spec, rest, None, is_stopped=True)
         note = f"the data of {name} is moved aside on its host, and copied again from the other members"
         return replace(joining, phases=(Phase("remove", steps), *joining.phases), notes=(*joining.notes, note))
 
@@ -141,10 +143,29 @@ class MemberChange:
         text = "; ".join(failed) if failed else "it is the only member"
         raise DeployError([_refused(name, f"not removed: {text}. The members that remain must have a majority that commits")])
 
+    async def _check_release(self, seen: HostSurvey) -> None:
+        """A member of an older minor version than all others refuses to join. Raises DeployError."""
+        running = [answer.version for answer in (await self.members.answers()).values() if answer.version]
+        release = seen.artifact.version if seen.artifact.engine == "etcd" else ETCD_VERSION
+        if running and all(is_older_minor(release, version) for version in running):
+            text = f"not added: the cluster file has etcd {release}, and the members run {', '.join(sorted(set(running)))}"
+            remedy = "set engine.source to the release that the members run"
+            raise DeployError([HostError(seen.desired.host.name, _STEP, text, remedy=remedy)])
+
     # Steps.
 
-    async def _joining(self, spec: HostSpec, listed: Sequence[rpc_pb2.Member], member: rpc_pb2.Member | None) -> Plan:
-        """Prepare the host, add it unless `member` is there, start it, promote it. listed: without a removed member."""
+    async def _joining(
+        self,
+        spec: HostSpec,
+        listed: Sequence[rpc_pb2.Member],
+        member: rpc_pb2.Member | None,
+        *,
+        is_stopped: bool = False,
+    ) -> Plan:
+        """Prepare the host, add it unless `member` is there, start it, promote it. listed: without a removed member.
+
+        is_stopped: an earlier step stops its service.
+        """
         name, url = spec.name, self.cluster.peer_url(spec)
         voters = await self._voters(listed)
         if not may_add(voters):
@@ -156,17 +177,18 @@ class MemberChange:
         require_no_errors(examined.findings)
         here = {name: self.hosts[name]}
         seen = (await survey(self.cluster, here, certificates, examined.facts, self.on_event))[name]
+        await self._check_release(seen)
         is_started = member is not None and bool(member.name)
         facts = seen.facts if is_started else _without_data(self.cluster, seen.facts)
         joins = initial_cluster(self.cluster, [*listed, *([] if member else [rpc_pb2.Member(name=name, peerURLs=[url])])])
         change = host_steps(self.cluster, self.hosts[name], facts, seen.desired, seen.artifact, joins=joins)
-        aside = () if is_started else tuple(self._data_aside(name, seen.facts))
+        aside = () if is_started else tuple(self._data_aside(name, seen.facts, is_stopped))
         phases = (
             Phase("certificates", certificate_steps(self.cluster, _of_host(certificates, name))),
             Phase("prepare", (*aside, *change.steps)),
-            Phase("membership", (self._step(name, f"add {name} as learner", self._addition(url)),) if member is None else ()),
+            Phase("membership", (self._step(name, "add as learner", self._addition(url)),) if member is None else ()),
             Phase("start", () if is_started and change.is_running else (start_step(self.cluster, self.hosts[name]),)),
-            Phase("promote", (self._step(name, f"promote {name}", self._promotion(url)),)),
+            Phase("promote", (self._step(name, "promote", self._promotion(url)),)),
             health_phase(self.cluster, self.members, [name]),
         )
         return Plan(tuple(phase for phase in phases if phase.steps))
@@ -179,12 +201,12 @@ class MemberChange:
 
         return Step(name, f"stop and disable {unit}", work)
 
-    def _data_aside(self, name: str, facts: HostFacts) -> Iterator[Step]:
+    def _data_aside(self, name: str, facts: HostFacts, is_stopped: bool) -> Iterator[Step]:
         """A member that joins must start empty: data of an earlier member would break that member's votes."""
         paths = self.cluster.paths
         if not has_data(self.cluster, facts) and facts.unit.active in ("inactive", ""):
             return
-        if facts.unit.active not in ("inactive", ""):
+        if facts.unit.active not in ("inactive", "") and not is_stopped:
             yield self._stop(name)
         suffix = f"{self.now:%Y%m%dT%H%M%SZ}"
         moves = [(f"{paths.data}/member", f"{paths.data}/replaced-{suffix}")]

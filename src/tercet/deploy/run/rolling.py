@@ -70,7 +70,7 @@ async def restart_phase(
     """One step per member, in the order of `in_order`. reasons: shown in the plan. keep: what must commit during a restart."""
     health, answers = await asyncio.gather(members.health(), members.answers())
     order = in_order([spec.name for spec in cluster.hosts if spec.name in names], health, answers)
-    rolling = _Rolling(cluster, hosts, members, order, keep)
+    rolling = Rolling(cluster, hosts, members, order, keep)
     steps = [Step(name, "restart", rolling.work(name), (reasons or {}).get(name, "")) for name in order]
     return Phase("restart", tuple(steps), one_at_a_time=True)
 
@@ -93,7 +93,7 @@ def health_phase(cluster: Cluster, members: Members, names: Collection[str]) -> 
     return Phase("health", tuple(Step(spec.name, "health", check(spec)) for spec in cluster.hosts if spec.name in names))
 
 
-class _Rolling:
+class Rolling:
     """The restarts of one phase. requested: members restarted together, since nothing commits."""
 
     def __init__(self, cluster: Cluster, hosts: Mapping[str, Host], members: Members, order: Sequence[str], keep: Keep) -> None:
@@ -106,12 +106,12 @@ class _Rolling:
 
     def work(self, name: str) -> Work:
         async def work(progress: Progress) -> str:
-            return await self._restart(name)
+            return await self.restart(name)
 
         return work
 
-    async def _restart(self, name: str) -> str:
-        if name not in self._requested and (await self._wait_allowed(name)).commits:
+    async def restart(self, name: str) -> str:
+        if name not in self._requested and (await wait_allowed(self._members, name, self._keep, "restarted")).commits:
             return await self._restart_alone(name)
         for other in self._order[self._order.index(name) :]:
             if other not in self._requested:
@@ -119,33 +119,45 @@ class _Rolling:
         took = await wait_started(self._hosts[name], self._cluster, self._requested[name], step="restart")
         return f"{took}; no majority to protect, restarted together"
 
+    async def require_majority(self, name: str) -> None:
+        """Wait for a majority without this member. Raises HostError."""
+        await wait_allowed(self._members, name, self._keep, "restarted")
+
     async def _restart_alone(self, name: str) -> str:
         moved = await _move_leadership(self._members, name, self._order[: self._order.index(name)])
         took = await start(self._hosts[name], self._cluster, step="restart")
         spec = self._cluster.host(name)
-        await _wait_committing(self._members, spec, self._cluster.service.start_timeout_seconds, "restart")
+        await wait_committing(self._members, spec, self._cluster.service.start_timeout_seconds, "restart")
         return f"{took}{moved}"
 
-    async def _wait_allowed(self, name: str) -> Verdict:
-        """Wait for a majority without this member; also before concluding that nothing commits. Raises HostError."""
-        deadline = time.monotonic() + _BEFORE_SECONDS
-        while True:
-            verdict = judge(await self._members.health(), name, keep=self._keep)
-            if verdict.is_allowed and verdict.commits:
-                return verdict
-            if time.monotonic() >= deadline:
-                break
-            await asyncio.sleep(_POLL_SECONDS)
-        if not verdict.is_allowed:
-            raise _not_restarted(name, *(f"{one.name} is not healthy: {one.error}" for one in verdict.blockers))
-        return verdict
+
+async def wait_allowed(members: Members, name: str, keep: Keep, done: str) -> Verdict:
+    """Wait for a majority without this member; also before concluding that nothing commits. Raises HostError.
+
+    done: what is refused, "restarted".
+    """
+    deadline = time.monotonic() + _BEFORE_SECONDS
+    while True:
+        verdict = judge(await members.health(), name, keep=keep)
+        if verdict.is_allowed and verdict.commits:
+            return verdict
+        if time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    if not verdict.is_allowed:
+        raise _not_done(name, done, *(f"{one.name} is not healthy: {one.error}" for one in verdict.blockers))
+    return verdict
 
 
 def _not_restarted(name: str, *why: str) -> HostError:
+    return _not_done(name, "restarted", *why)
+
+
+def _not_done(name: str, done: str, *why: str) -> HostError:
     return HostError(
         name,
-        "restart",
-        f"not restarted: {'; '.join(why)}. A member is restarted only while a majority commits without it",
+        "restart" if done == "restarted" else "gate",
+        f"not {done}: {'; '.join(why)}. A member is {done} only while a majority commits without it",
         remedy="`tercet deploy apply` starts members that are down; `tercet deploy logs` shows why a member is unhealthy",
     )
 
@@ -155,7 +167,7 @@ async def _wait_healthy(members: Members, spec: HostSpec, patience: float, step:
     return await _wait_for(members, spec, patience, step, lambda health: health.is_healthy)
 
 
-async def _wait_committing(members: Members, spec: HostSpec, patience: float, step: str) -> str:
+async def wait_committing(members: Members, spec: HostSpec, patience: float, step: str) -> str:
     """Wait until the member commits, whatever alarms are raised. Raises HostError after `patience` seconds."""
     return await _wait_for(members, spec, patience, step, lambda health: bool(health.commits))
 

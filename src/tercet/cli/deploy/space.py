@@ -1,0 +1,72 @@
+"""`tercet deploy defrag`, `compact` and `backup`: space in the databases, and snapshots of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tercet.cli.deploy.agreement import change, change_options
+from tercet.cli.deploy.hosts import known_host
+from tercet.cli.deploy.options import Options, run_with_progress, shared_options
+
+if TYPE_CHECKING:
+    from tercet.deploy.deployment import Deployment
+    from tercet.deploy.plan.plan import Plan
+    from tercet.deploy.run.agreed import Confirm
+
+
+@click.command(
+    short_help="Shrink the databases, one member at a time.",
+    epilog="""\b
+Examples:
+  tercet deploy defrag                          members whose file is at least a quarter free
+  tercet deploy defrag --all kube-node2         one member, whatever its free space""",
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "every", is_flag=True, help="Also members with little free space.")
+@change_options
+@shared_options()
+def defrag(options: Options, names: tuple[str, ...], every: bool, yes: bool, dry_run: bool) -> None:
+    """Defragment members one at a time, the leader last, and disarm NOSPACE when there is room."""
+    cluster = options.cluster()
+    for name in names:
+        known_host(cluster, name)
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.defrag(names, every=every, dry_run=dry_run, confirm=confirm)
+
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Defragmented", nothing="no member has much free space")
+
+
+@click.command(short_help="Forget old revisions of the keys.")
+@click.option("--keep", type=click.IntRange(0), default=1000, show_default=True, help="Number of newest revisions to keep.")
+@change_options
+@shared_options()
+def compact(options: Options, keep: int, yes: bool, dry_run: bool) -> None:
+    """Compact the cluster: superseded versions before the newest revisions can no longer be read or watched."""
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.compact(keep=keep, dry_run=dry_run, confirm=confirm)
+
+    nothing = f"the cluster has no more than {keep} revisions"
+    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Compacted", nothing=nothing)
+
+
+@click.command(
+    short_help="Save a verified snapshot on this machine.",
+    epilog="""\b
+Each host takes snapshots of its own by a timer (section `backups` of the cluster file); this one survives all hosts.
+The file has every key and value; it is readable only by you.""",
+)
+@click.option(
+    "--to", "directory", type=click.Path(path_type=Path), default=Path("backups"), show_default=True, help="Local directory."
+)
+@click.option("--keep", type=click.IntRange(1), help="Remove all but this number of the newest snapshots.")
+@shared_options()
+def backup(options: Options, directory: Path, keep: int | None) -> None:
+    """Save a snapshot of the cluster and verify it: its SHA-256, and every page of the file."""
+    cluster = options.cluster()
+    saved = run_with_progress(options, cluster, lambda deployment: deployment.backup(directory, keep=keep))
+    click.secho(f"Saved {saved}.", fg="green")

@@ -1,0 +1,75 @@
+"""`tercet deploy upgrade` and `rollback`: another release of the engine, one member at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tercet.cli.deploy.agreement import change, change_options
+from tercet.cli.deploy.options import Options, shared_options
+
+if TYPE_CHECKING:
+    from tercet.deploy.deployment import Deployment
+    from tercet.deploy.plan.plan import Plan
+    from tercet.deploy.run.agreed import Confirm
+
+
+@click.command(
+    short_help="Bring the members to another release, one at a time.",
+    epilog="""\b
+The release is that of engine.source in cluster.yaml (tercet: of the local installation), or --to.
+A snapshot is saved first. A member that does not start or commit again is rolled back, and the upgrade stops.
+Examples:
+  tercet deploy upgrade --dry-run
+  tercet deploy upgrade --to etcd-v3.6.16-linux-amd64.tar.gz""",
+)
+@click.option("--to", "source", metavar="SOURCE", help="Path or URL of the release, instead of engine.source.")
+@click.option("--sha256", help="Expected SHA-256 of --to.")
+@click.option(
+    "--backups",
+    type=click.Path(path_type=Path),
+    default=Path("backups"),
+    show_default=True,
+    help="Local directory of snapshots.",
+)
+@click.option("--no-backup", is_flag=True, help="Do not save a snapshot before.")
+@change_options
+@shared_options()
+def upgrade(
+    options: Options, source: str | None, sha256: str | None, backups: Path, no_backup: bool, yes: bool, dry_run: bool
+) -> None:
+    """Install a release on every host, then activate it member by member, the leader last."""
+    if sha256 and not source:
+        raise click.UsageError("--sha256 needs --to; for engine.source, set engine.sha256")
+    cluster = options.cluster()
+    if source:
+        cluster = replace(cluster, engine=replace(cluster.engine, source=source, sha256=sha256, version=None))
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.upgrade(backups=None if no_backup else backups, dry_run=dry_run, confirm=confirm)
+
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Upgraded", nothing="every member has this release")
+    if source and not dry_run:
+        click.secho(
+            f"Set engine.source: {source} in {cluster.path.name}: apply brings the members to the file's release.", fg="yellow"
+        )
+
+
+@click.command(
+    short_help="Return the members to the release before.",
+    epilog="""\b
+The release is pinned: apply keeps it until `tercet deploy upgrade`. Between minor versions of etcd there is a way
+back only until every member runs the new one.""",
+)
+@change_options
+@shared_options()
+def rollback(options: Options, yes: bool, dry_run: bool) -> None:
+    """Activate the previous release of each host, one member at a time, the leader last."""
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.rollback(dry_run=dry_run, confirm=confirm)
+
+    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Rolled back", nothing="there is no member")
