@@ -105,6 +105,7 @@ def test_d38_deep_and_wide_bodies_are_refused_or_ignored() -> None:
             (b'{"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}", 400),
             (b'{"x":' + b"[" * 5_000 + b"]" * 5_000 + b"}", 200),
             (b'{"x":[' + b"0," * 300_000 + b"0]}", 200),
+            (b"{" + b",".join(b'"x%d":0' % number for number in range(100_000)) + b"}", 200),
         ):
             assert (await post(handlers, "/v3/kv/put", body))[0] == expected
         nested = b'{"success":[{"request_txn":' * 60 + b"{}" + b"}]}" * 60

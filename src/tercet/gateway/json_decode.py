@@ -57,26 +57,33 @@ def _decode_message(tokens: Tokens, message: Message, depth: int) -> None:
     seen: set[int] = set()
     chosen: set[str] = set()
     while tokens.peek() != b"}":
-        place = tokens.place
+        position = tokens.position
         shown = tokens.peek().decode("utf-8", "replace")
         name = _string(tokens)
         field = fields.get(name)
         if field is None:
-            tokens.skip_value()
+            _skip(tokens)
             continue
+        if field.number in seen:
+            raise _refused(f"{tokens.place(position)}: duplicate field {shown}")
+        seen.add(field.number)
         if tokens.peek() == b"null":
             tokens.take()
             continue
-        if field.number in seen:
-            raise _refused(f"{place}: duplicate field {shown}")
-        seen.add(field.number)
         oneof = field.containing_oneof
         if oneof is not None:
             if oneof.name in chosen:
-                raise _refused(f"{place}: error parsing {shown}, oneof {oneof.full_name} is already set")
+                raise _refused(f"{tokens.place(position)}: error parsing {shown}, oneof {oneof.full_name} is already set")
             chosen.add(oneof.name)
         _decode_field(tokens, message, field, depth)
     tokens.take()
+
+
+def _skip(tokens: Tokens) -> None:
+    try:
+        tokens.skip_value()
+    except ValueError as error:
+        raise _refused(f"syntax error {tokens.place(tokens.position)}: invalid UTF-8 in string") from error
 
 
 @cache
@@ -132,7 +139,9 @@ def _scalar(tokens: Tokens, field: FieldDescriptor) -> Any:
         value = _integer(tokens, token, field)
     if value is None:
         shown = token.decode("utf-8", "replace")
-        raise _refused(f"{tokens.place}: invalid value for {_KINDS[field.type]} field {field.json_name}: {shown}")
+        raise _refused(
+            f"{tokens.place(tokens.position)}: invalid value for {_KINDS[field.type]} field {field.json_name}: {shown}"
+        )
     tokens.take()
     return value
 
@@ -173,7 +182,7 @@ def _string(tokens: Tokens, *, peek: bool = False) -> str:
     try:
         text = text_of(token)
     except ValueError as error:
-        raise _refused(f"syntax error {tokens.place}: invalid UTF-8 in string") from error
+        raise _refused(f"syntax error {tokens.place(tokens.position)}: invalid UTF-8 in string") from error
     if not peek:
         tokens.take()
     return text
@@ -181,7 +190,7 @@ def _string(tokens: Tokens, *, peek: bool = False) -> str:
 
 def _unexpected_token(tokens: Tokens) -> StatusError:
     shown = tokens.peek().decode("utf-8", "replace")
-    return _refused(f"syntax error {tokens.place}: unexpected token {shown}")
+    return _refused(f"syntax error {tokens.place(tokens.position)}: unexpected token {shown}")
 
 
 def _refused(text: str) -> StatusError:

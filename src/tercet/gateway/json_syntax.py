@@ -190,18 +190,26 @@ class Tokens:
         return token
 
     @property
-    def place(self) -> str:
-        """Line and column of the next token, both from 1; columns count bytes, as protojson's."""
+    def position(self) -> int:
+        """Of the next token, in the body."""
         self.peek()
-        before = self._body[self._begin : self._position]
-        line = before.count(b"\n") + 1
-        column = len(before) - (before.rfind(b"\n") if line > 1 else 0) + (0 if line > 1 else 1)
-        return f"(line {line}:{column})"
+        return self._position
+
+    def place(self, position: int) -> str:
+        """Line and column of a position, both from 1; columns count code points. Costs the length of the text before it."""
+        before = self._body[self._begin : position]
+        last_line = before[before.rfind(b"\n") + 1 :]
+        lines = before.count(b"\n")
+        return f"(line {lines + 1}:{len(last_line.decode('utf-8', 'replace')) + 1})"
 
     def skip_value(self) -> None:
+        """Raises ValueError at a string that is not valid UTF-8."""
         depth = 0
         while True:
-            token = self.take()
+            token = self.peek()
+            if token[:1] == b'"':
+                token.decode()
+            self.take()
             if token in (b"{", b"["):
                 depth += 1
             elif token in (b"}", b"]"):
