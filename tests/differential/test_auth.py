@@ -160,30 +160,25 @@ def administration(chance: random.Random) -> tuple[str, Message]:
     return path, requests[path]
 
 
-def key_and_end(chance: random.Random) -> tuple[bytes, bytes]:
-    key, end = chance.choice(KEYS), chance.choice(ENDS)
-    return key, end if end in (b"", b"\0") or end > key else b""
-
-
 def put(chance: random.Random) -> rpc_pb2.PutRequest:
     lease = chance.choice((0, 0, 0, 7, 8))
     return rpc_pb2.PutRequest(key=chance.choice(KEYS), value=b"v", prev_kv=chance.random() < 0.3, lease=lease)
 
 
 def key_range(chance: random.Random) -> rpc_pb2.RangeRequest:
-    key, end = key_and_end(chance)
+    key, end = chance.choice(KEYS), chance.choice(ENDS)
     return rpc_pb2.RangeRequest(key=key, range_end=end, serializable=chance.random() < 0.5)
 
 
 def deletion(chance: random.Random) -> rpc_pb2.DeleteRangeRequest:
-    key, end = key_and_end(chance)
+    key, end = chance.choice(KEYS), chance.choice(ENDS)
     return rpc_pb2.DeleteRangeRequest(key=key, range_end=end, prev_kv=chance.random() < 0.5)
 
 
 def txn(chance: random.Random, depth: int = 0) -> rpc_pb2.TxnRequest:
     made = rpc_pb2.TxnRequest()
     for _ in range(chance.randint(0, 1)):
-        key, end = key_and_end(chance)
+        key, end = chance.choice(KEYS), chance.choice(ENDS)
         made.compare.add(key=key, range_end=end, target=rpc_pb2.Compare.VERSION)
     for branch in (made.success, made.failure):
         for _ in range(chance.randint(0, 2)):

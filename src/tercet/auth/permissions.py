@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
+from tercet.auth.empty_ranges import IntervalTree
 from tercet.proto import auth_pb2
 
 _OPEN: Final = b"\x00"
@@ -19,16 +20,17 @@ Interval = tuple[bytes, bytes]
 
 
 class KeySet:
-    """A union of intervals of keys."""
+    """A union of intervals of keys, given in the order in which etcd would insert them."""
 
-    __slots__ = ("_begins", "_ends")
+    __slots__ = ("_begins", "_ends", "_intervals", "_tree")
 
     def __init__(self, intervals: Iterable[Interval]) -> None:
+        # Members before 3.6 accept permissions on ranges that hold no key.
+        self._intervals = [(begin, end) for begin, end in intervals if begin and (not end or begin < end)]
+        self._tree: IntervalTree | None = None
         self._begins: list[bytes] = []
         self._ends: list[bytes] = []
-        for begin, end in sorted(intervals):
-            if not begin or (end and end <= begin):
-                continue  # members before 3.6 accept permissions on ranges that hold no key
+        for begin, end in sorted(self._intervals):
             ends = self._ends
             if not ends or (ends[-1] and ends[-1] < begin):
                 self._begins.append(begin)
@@ -37,7 +39,9 @@ class KeySet:
                 ends[-1] = end
 
     def covers(self, key: bytes, range_end: bytes) -> bool:
-        """Whether all keys of a request's range are in the set. An empty range is decided by `key` alone, as in etcd."""
+        """Whether all keys of a request's range are in the set. For a range without keys, see empty_ranges.py."""
+        if range_end and range_end <= key and range_end != _OPEN:
+            return self._covers_empty(key, range_end)
         at = bisect_right(self._begins, key) - 1
         if at < 0:
             return False
@@ -47,6 +51,12 @@ class KeySet:
         if range_end == _OPEN:
             return False
         return key < end and range_end <= end
+
+    def _covers_empty(self, key: bytes, range_end: bytes) -> bool:
+        tree = self._tree
+        if tree is None:
+            tree = self._tree = IntervalTree(self._intervals)
+        return tree.covers_empty(key, range_end)
 
 
 class Permissions:
