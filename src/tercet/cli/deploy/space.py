@@ -40,7 +40,7 @@ def defrag(options: Options, names: tuple[str, ...], every: bool, yes: bool, dry
     change(options, cluster, work, yes=yes, dry_run=dry_run, done="Defragmented", nothing="no member has much free space")
 
 
-@click.command(short_help="Forget old revisions of the keys.")
+@click.command(short_help="Compact old revisions of the keys.")
 @click.option("--keep", type=click.IntRange(0), default=1000, show_default=True, help="Number of newest revisions to keep.")
 @change_options
 @shared_options()

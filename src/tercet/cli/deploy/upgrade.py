@@ -59,7 +59,7 @@ def upgrade(
 
 
 @click.command(
-    short_help="Return the members to the release before.",
+    short_help="Roll the members back to the previous release.",
     epilog="""\b
 The release is pinned: apply keeps it until `tercet deploy upgrade`. Between minor versions of etcd there is a way
 back only until every member runs the new one.""",
