@@ -31,9 +31,7 @@ _CANCELED: Final = b"\x20\x01"
 _COMPACT_REVISION: Final = b"\x28"
 _CANCEL_REASON: Final = 6
 _FRAGMENT: Final = b"\x38\x01"
-_QUEUE_BYTES_MAX: Final = (
-    1 << 20
-)  # of a stream; then its watches read history. Large bodies are shared by all watches of a range
+_QUEUE_BYTES_MAX: Final = 1 << 20  # of a stream; then its watches read history
 _LARGE_BYTES: Final = 4 << 10  # a body that is not copied for each watch
 _JITTER: Final = 0.1  # of the interval of progress notifications, so that clients that came together are not served together
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
+from tercet.mvcc import Budget
 from tercet.replica.membership import Member
 from tercet.replica.replica import Replica
 from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK
@@ -16,6 +17,7 @@ FLUSH_DELAY: Final = 100  # microseconds from the first event of a turn to its e
 REMOVAL_DELAY: Final = MICROSECONDS  # the others still need the acknowledgement of the removal; etcd waits as long
 _COMMIT_BROADCAST_DELAY: Final = 3 * MILLISECOND
 _COMPACTION_LIMIT: Final = 20
+_WATCH_WORK: Final = (3, 50, 2000)
 _COMPACTION_PAUSE: Final = 10 * MILLISECOND
 
 
@@ -43,6 +45,7 @@ class SimulatedDriver:
     def start(self) -> None:
         """Begin to tick."""
         self.replica.leader_listeners.append(self._leader_changed)
+        self.replica.watches.schedule = self._schedule_watches
         self._process.schedule(self._random.randrange(TICK), self._tick)
         self.schedule_compaction()  # one may have been interrupted
 
@@ -64,6 +67,13 @@ class SimulatedDriver:
 
     def _apply(self) -> None:
         self.replica.apply()
+
+    def _schedule_watches(self) -> None:
+        self._process.schedule(self._random.choice((0, FLUSH_DELAY, 20 * MILLISECOND)), self._step_watches)
+
+    def _step_watches(self) -> None:
+        if self.replica.watches.step(Budget(self._random.choice(_WATCH_WORK))):
+            self._schedule_watches()
 
     def schedule_commit_broadcast(self) -> None:
         self._process.schedule(_COMMIT_BROADCAST_DELAY, self._broadcast_commit)

@@ -32,6 +32,7 @@ from tercet.sim.replies import check_replies, check_store
 from tercet.sim.revisions import check_revisions
 from tercet.sim.settings import Settings
 from tercet.sim.trace import Trace
+from tercet.sim.watchers import Watchers
 
 CLIENTS = 6
 KEYS = 3
@@ -103,10 +104,12 @@ class Simulator:
             joint_changes=self.settings.joint_changes,
         )
         self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
+        self.watchers = Watchers(self.clock, self._random("watchers"), self.members)
         self.nemesis.burst = self.clients.burst
         for member in self.members:
             member.start()
         self.clients.start()
+        self.watchers.start()
         self.nemesis.start()
 
     @property
@@ -176,6 +179,7 @@ class Simulator:
         for member in members:
             if member.replica is not None:
                 check_store(member.replica.store, member.backend, self.agreement.model)
+        self.watchers.check(members, self.agreement.model)
         check_replies(self.history, self.agreement.model)
         check_revisions(self.history)
         check_linearizable(operation for operation in self.history if operation.kind is not Kind.REQUEST)
