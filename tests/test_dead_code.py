@@ -98,10 +98,6 @@ FOR_TESTS = {
     "check_txn": "TxnCheck in one go",
     "encode_request_slowly": "the slow twin of encode_request",
     "MemoryBackend": "a backend without files for the tests of replica and mvcc",
-    "decode_conf_state": "round trips of the codec",
-    "decode_hard_state": "round trips of the codec",
-    "encode_conf_state": "round trips of the codec",
-    "encode_hard_state": "round trips of the codec",
 }
 # Without a caller until the feature named here is built.
 WAITING = {

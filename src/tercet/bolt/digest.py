@@ -46,5 +46,10 @@ def verify_digest(path: str | Path) -> int:
     except OSError as error:
         raise StorageFailure(f"{path}: {reason(error)}") from error
     if recorded != digest.digest():
-        raise StorageFailure(f"{path}: wrong SHA-256: {digest.hexdigest()} of the file, {recorded.hex()} at its end")
+        raise StorageFailure(f"expected sha256 {_shown(recorded)}, got {_shown(digest.digest())}")
     return size - DIGEST_BYTES
+
+
+def _shown(digest: bytes) -> str:
+    """As Go prints bytes, in etcdutl's error."""
+    return f"[{' '.join(map(str, digest))}]"

@@ -44,6 +44,16 @@ def conf_state_in(source: Backend | ReadView) -> ConfState:
     )
 
 
+def conf_state_json(conf_state: ConfState) -> bytes:
+    """The record of bucket `meta` that `conf_state_in` reads."""
+    raw: dict[str, Any] = {"voters": list(conf_state.voters)}
+    for name in ("learners", "voters_outgoing", "learners_next"):
+        if members := getattr(conf_state, name):
+            raw[name] = list(members)
+    raw["auto_leave"] = conf_state.auto_leave
+    return json.dumps(raw, separators=(",", ":")).encode()
+
+
 class StagedSnapshot:
     """A received database, ready to install: staged beside the backend's own, with its key index built."""
 
@@ -174,12 +184,7 @@ class StateMachine:
 
     def save_conf_state(self, conf_state: ConfState) -> None:
         """Store raft's configuration with the data that it was applied with; a restart needs both."""
-        raw: dict[str, Any] = {"voters": list(conf_state.voters)}
-        for name in ("learners", "voters_outgoing", "learners_next"):
-            if members := getattr(conf_state, name):
-                raw[name] = list(members)
-        raw["auto_leave"] = conf_state.auto_leave
-        self.backend.put(Bucket.META, CONF_STATE_KEY, json.dumps(raw, separators=(",", ":")).encode())
+        self.backend.put(Bucket.META, CONF_STATE_KEY, conf_state_json(conf_state))
 
     def apply(self, request: AppliedRequest) -> bytes:
         """Apply one request. Returns the response's encoded body without its header; raises RequestError."""
