@@ -13,6 +13,7 @@ import pytest
 from tercet.pki import ClusterCertificates
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import Load
+from tests.http.fetch import fetch
 from tests.server.certificates import Authority
 from tests.support.client import Client, Credentials
 from tests.support.processes import QUICK, etcdctl, free_port, server_context
@@ -101,3 +102,10 @@ def test_listeners_with_and_without_tls_at_several_addresses(plan: Planned, tmp_
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+
+
+def test_the_gateway_can_be_switched_off(plan: Planned) -> None:
+    member = plan(["n1"], [*QUICK, "--enable-grpc-gateway=false"]).start()["n1"]
+    for path in ("/v3/kv/range", "/v3", "/v3beta/kv/range"):
+        assert fetch(f"http://{member.endpoint}{path}", "POST", body=b"{}").status == 404
+    member.client.put(b"a", b"1")

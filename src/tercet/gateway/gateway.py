@@ -44,7 +44,8 @@ _HTTP_STATUS: Final[Mapping[Code, int]] = {
     Code.UNAVAILABLE: 503,
 }
 _INLINE_MARKS: Final = 2_000
-"""Bodies with more commas and brackets than this are parsed in a thread."""
+_INLINE_BYTES: Final = 128 << 10
+"""Bodies with more commas and brackets, or more bytes, are parsed in a thread."""
 _WHOLE_BYTES: Final = 16 << 10
 """Replies up to this size are converted at once."""
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -86,7 +87,7 @@ class Gateway:
         Raises StatusError; NoValue at the end of a stream's body.
         """
         marks = body.count(b",") + body.count(b"{") + body.count(b"[")
-        if marks <= _INLINE_MARKS:
+        if marks <= _INLINE_MARKS and len(body) <= _INLINE_BYTES:
             encoded, end = _parse(route, body, position)
         else:
             loop = asyncio.get_running_loop()

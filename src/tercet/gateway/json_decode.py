@@ -22,7 +22,6 @@ from tercet.gateway.json_syntax import Tokens, text_of
 
 _DEPTH_MAX: Final = 90
 """Nesting of messages; protobuf for Python encodes up to 100."""
-_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _KINDS: dict[int, str] = {
     FieldDescriptor.TYPE_BOOL: "bool",
     FieldDescriptor.TYPE_BYTES: "bytes",
@@ -130,7 +129,8 @@ def _scalar(tokens: Tokens, field: FieldDescriptor) -> Any:
     elif field.type == FieldDescriptor.TYPE_STRING:
         value = _string(tokens, peek=True) if token[:1] == b'"' else None
     elif field.type == FieldDescriptor.TYPE_BYTES:
-        value = _bytes(_string(tokens, peek=True)) if token[:1] == b'"' else None
+        is_plain = token[:1] != b'"' or (token.isascii() and b"\\" not in token)
+        value = _bytes(token if is_plain else f'"{_string(tokens, peek=True)}"'.encode())
     elif field.type == FieldDescriptor.TYPE_ENUM and token[:1] == b'"':
         name = _string(tokens)
         named = field.enum_type.values_by_name.get(name) if field.enum_type is not None else None
@@ -159,8 +159,12 @@ def _integer(tokens: Tokens, token: bytes, field: FieldDescriptor) -> int | None
     return value if value in _RANGES[field.type] else None
 
 
-def _bytes(text: str) -> bytes | None:
-    encoded = text.encode().replace(b"\r", b"").replace(b"\n", b"")
+def _bytes(token: bytes) -> bytes | None:
+    """The bytes of a string in quotes, None for another token."""
+    if token[:1] != b'"':
+        return None
+    text = token[1:-1]
+    encoded = text.replace(b"\r", b"").replace(b"\n", b"") if b"\n" in text or b"\r" in text else text
     if b"-" in encoded or b"_" in encoded:
         if b"+" in encoded or b"/" in encoded:
             return None
@@ -169,10 +173,8 @@ def _bytes(text: str) -> bytes | None:
         if b"=" in encoded:
             return None
         encoded += b"=" * (-len(encoded) % 4)
-    if not _BASE64.fullmatch(encoded):
-        return None
     try:
-        return binascii.a2b_base64(encoded)
+        return binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error:
         return None
 

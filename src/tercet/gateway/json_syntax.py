@@ -13,6 +13,8 @@ import re
 from typing import Final
 
 _DEPTH_MAX: Final = 10_000
+_LONG_BYTES: Final = 256
+_CONTROLS: Final = bytes(range(0x20))
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
 _STRING = re.compile(rb'"[^"\\\x00-\x1f]*(?:' + _ESCAPE + rb'[^"\\\x00-\x1f]*)*"')
@@ -88,6 +90,9 @@ def _key(body: bytes, position: int) -> int:
 
 
 def _scalar(body: bytes, position: int) -> int:
+    end = _end_of_long_string(body, position)
+    if end:
+        return end
     found = _SCALAR.match(body, position)
     if found is not None:
         end = found.end()
@@ -95,6 +100,17 @@ def _scalar(body: bytes, position: int) -> int:
             _check_number(body, end)
         return end
     raise _malformed_scalar(body, position)
+
+
+def _end_of_long_string(body: bytes, position: int) -> int:
+    """The end of a long string without escapes, of which a regular expression takes 20 ns a byte; 0 for anything else."""
+    if body[position : position + 1] != b'"':
+        return 0
+    end = body.find(b'"', position + 1)
+    if end - position < _LONG_BYTES or body.find(b"\\", position, end) >= 0:
+        return 0
+    inside = body[position + 1 : end]
+    return end + 1 if len(inside.translate(None, _CONTROLS)) == len(inside) else 0
 
 
 def _check_number(body: bytes, end: int) -> None:
@@ -166,11 +182,11 @@ class Tokens:
         self._begin = begin
         self._end = end
         self._position = begin
-        self._next: re.Match[bytes] | None = None
+        self._next = b""
 
     def peek(self) -> bytes:
         """The next token, b"" at the end."""
-        if self._next is None:
+        if not self._next:
             position = self._position
             while True:
                 position = _skip(self._body, position)
@@ -180,13 +196,15 @@ class Tokens:
                     break
                 position += 1
             self._position = position
-            self._next = _TOKEN.match(self._body, position)
-        return self._next[0] if self._next is not None else b""
+            end = _end_of_long_string(self._body, position)
+            found = None if end else _TOKEN.match(self._body, position)
+            self._next = found[0] if found is not None else self._body[position:end]
+        return self._next
 
     def take(self) -> bytes:
         token = self.peek()
         self._position += len(token)
-        self._next = None
+        self._next = b""
         return token
 
     @property
@@ -220,6 +238,8 @@ class Tokens:
 
 def text_of(token: bytes) -> str:
     """The value of a string token. Raises ValueError if it is not valid Unicode."""
-    text: str = json.loads(token)  # UnicodeDecodeError is a ValueError
+    if b"\\" not in token:
+        return token[1:-1].decode()  # UnicodeDecodeError is a ValueError
+    text: str = json.loads(token)
     text.encode()  # UnicodeEncodeError for half of a surrogate pair
     return text
