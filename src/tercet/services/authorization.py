@@ -35,13 +35,16 @@ class Authorization:
         self.auth: AuthStore = replica.auth
         self._replica = replica
         self._client_cert_auth = client_cert_auth
+        # Most calls are looked at twice in a row, by the interceptor and by their service.
+        self._last_call: Call | None = None
+        self._last_token: bytes | None = None
 
     def identify(self, call: Call) -> Identity:
         """The caller; NOBODY if it is not named, or authentication is disabled. Raises INVALID_AUTH_TOKEN."""
         auth = self.auth
         if not auth.is_enabled:
             return NOBODY
-        token = token_of(call)
+        token = self._last_token if call is self._last_call else token_of(call)
         return self._certified(call) if token is None else self._bearer(token)
 
     def _bearer(self, token: bytes) -> Identity:
@@ -61,6 +64,7 @@ class Authorization:
         A linearizable read afterwards applies it: the client got the token when its entry was committed.
         """
         token = token_of(call)
+        self._last_call, self._last_token = call, token
         return token is not None and self.auth.tokens.index_of(token) > self._replica.applied_index
 
     def require_identity(self, call: Call) -> Identity:
