@@ -55,7 +55,7 @@ BELOW: dict[str, set[str]] = {
     "client": {"rpc", "gotext"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
-    "sim": {"peer", "replica", "mvcc", "storage", "raft"},
+    "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},
     "deploy": {"bolt", "client", "pki", "rpc", "config", "gotext"},
     "cli": {
         "client",

@@ -20,6 +20,7 @@ from tercet.raft.types import ConfState, EntryType, Role
 from tercet.replica.recovery import BOOTSTRAP_TERM
 from tercet.replica.replica import Replica
 from tercet.sim.acknowledgements import Acknowledgements
+from tercet.sim.lease_rules import LeaseRules
 from tercet.sim.member import SimulatedMember
 from tercet.sim.model import Model
 from tercet.storage.interfaces import Bucket
@@ -37,13 +38,14 @@ class Agreement:
         self.witness = Witness()
         self.acknowledgements = Acknowledgements()
         self.model = Model()
+        self.leases = LeaseRules()
         self._conf_states: dict[int, ConfState] = {}  # by applied index
         self._incarnations: dict[int, int] = {}  # by member: the last one seen
         self._applied: dict[int, int] = {}  # by member: its applied index then
         self._states: dict[int, State] = {}  # by member: as it was last checked
 
-    def check(self, member: SimulatedMember) -> None:
-        """Call after each event of a member. Raises InvariantViolation."""
+    def check(self, member: SimulatedMember, now: int) -> None:
+        """Call after each event of a member. now: virtual microseconds. Raises InvariantViolation."""
         replica = member.replica
         if replica is None:
             return
@@ -60,7 +62,7 @@ class Agreement:
         self._states[member.id] = state
         self.witness.observe(replica.raft)
         self.acknowledgements.check(replica.raft)
-        self._apply_committed(replica.raft)
+        self._apply_committed(replica.raft, now)
         if replica.raft.role is Role.LEADER:
             self._check_pending_changes(replica.raft)
         elif replica.raft.role is not Role.FOLLOWER:
@@ -70,11 +72,13 @@ class Agreement:
             self._applied[member.id] = applied
             self._check_applied(replica)
 
-    def _apply_committed(self, raft: Raft) -> None:
+    def _apply_committed(self, raft: Raft, now: int) -> None:
         """Bring the model up to what this member knows to be committed."""
         model = self.model
         while model.applied_index < raft.commit_index and model.applied_index + 1 >= raft.log.first_index:
-            model.apply(raft.log.entry(model.applied_index + 1))
+            entry = raft.log.entry(model.applied_index + 1)
+            model.apply(entry)
+            self.leases.committed(entry, now, self.witness.leaders)
 
     def _check_applied(self, replica: Replica) -> None:
         """What a member has at an applied index is what the log leads to, its configuration included."""

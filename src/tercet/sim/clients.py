@@ -6,19 +6,30 @@ that it saw. An operation without a reply may have taken effect: the history say
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final, Protocol
 
-from tercet.errors import COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, NO_SPACE, Code, RequestError, StatusError
+from tercet.errors import (
+    COMPACTED,
+    FUTURE_REVISION,
+    LEASE_EXISTS,
+    LEASE_NOT_FOUND,
+    NO_SPACE,
+    NOT_PRIMARY,
+    Code,
+    RequestError,
+    StatusError,
+)
+from tercet.proto import rpc_pb2
 from tercet.sim.clock import MICROSECONDS, TICK, Clock
 from tercet.sim.history import Kind, Operation
 from tercet.sim.requests import Done
 from tercet.sim.trace import Trace
-from tercet.sim.workload import Workload
+from tercet.sim.workload import SHORT_SECONDS, Workload, renewal
 
 TIMEOUT: Final = 4 * MICROSECONDS
-_POSSIBLE_ERRORS: Final = (COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND)
+_POSSIBLE_ERRORS: Final = (COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, NOT_PRIMARY)
 _READERS: Final = (
     2  # clients that only read: writes, which block at a leader without a quorum, would keep them from reading there
 )
@@ -39,7 +50,18 @@ class Server(Protocol):
 class Clients:
     """All clients of one simulation."""
 
-    def __init__(self, clock: Clock, random: Random, trace: Trace, servers: Sequence[Server], *, count: int, keys: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        trace: Trace,
+        servers: Sequence[Server],
+        *,
+        count: int,
+        keys: int,
+        answered: Callable[[Operation], None],
+    ) -> None:
+        """answered: called with each operation that was answered."""
         self.history: list[Operation] = []
         self.answered = 0
         self._clock = clock
@@ -48,6 +70,7 @@ class Clients:
         self._servers = servers
         self._count = count
         self._workload = Workload(random, keys=keys)
+        self._answered = answered
         self._is_stopped = True
         self._running = 0
 
@@ -71,6 +94,25 @@ class Clients:
         for server in servers:
             for key in self._workload.keys:
                 self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
+
+    def _renew_at_the_end(self, operation: Operation) -> None:
+        """Renew a short lease about when it expires: before, while it is being revoked, or after. Members do not forward
+        renewals here, so each is asked; those that do not lead refuse.
+        """
+        response = operation.response
+        if (
+            not isinstance(response, rpc_pb2.LeaseGrantResponse | rpc_pb2.LeaseKeepAliveResponse)
+            or response.TTL > SHORT_SECONDS
+        ):
+            return
+
+        def renew() -> None:
+            for server in () if self._is_stopped else self._servers:
+                if self._random.random() < 0.7:
+                    self._send(-1, server, renewal(response.ID, self._clock.now))
+
+        end = operation.called + response.TTL * MICROSECONDS + self._random.randint(-TICK, 2 * TICK)
+        self._clock.after(max(0, end - self._clock.now), renew)
 
     def burst(self, server: Server) -> None:
         """Send several puts at once."""
@@ -118,6 +160,8 @@ class Clients:
             operation.returned = self._clock.now
             self.answered += 1
             self._workload.replied(operation)
+            self._answered(operation)
+            self._renew_at_the_end(operation)
         elif error in _POSSIBLE_ERRORS and operation.kind is Kind.REQUEST:
             operation.returned = self._clock.now
             operation.error = error

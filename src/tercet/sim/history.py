@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tercet.errors import RequestError, TercetError
+from tercet.errors import StatusError, TercetError
 
 
 class Kind(Enum):
@@ -36,7 +36,7 @@ class Operation:
     mod_revision: int = 0  # GET: of the value read
     request: Any = None  # REQUEST: the message
     response: Any = None  # REQUEST: the message without its header
-    error: RequestError | None = None  # REQUEST: the error it was answered with
+    error: StatusError | None = None  # REQUEST: the error it was answered with
     is_serializable: bool = False  # REQUEST: it may see an old state
 
     def __str__(self) -> str:

@@ -76,7 +76,7 @@ class SimulatedMember:
         try:
             wal, raft = recover(self.id, self.disk, self.backend, self._random, self._environment)
             require(self.disk.rotten is None, "a flipped bit of the log is not detected", self.disk.rotten)
-            state_machine = StateMachine(self.backend)
+            state_machine = StateMachine(self.backend, persist_checkpoints=True)
         except (PowerCut, StorageFailure) as failure:
             self._start_failed(failure)
             return

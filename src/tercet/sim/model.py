@@ -28,7 +28,7 @@ class Model:
         self.revision_at = [1]  # by applied index
         self.responses: dict[int, Any] = {}  # by revision: the response of the request that made it
         self._versions: dict[bytes, list[tuple[int, kv_pb2.KeyValue | None]]] = {}
-        self._leases: dict[int, set[bytes]] = {}
+        self.leases: dict[int, set[bytes]] = {}  # their keys
         self._alarms: set[int] = set()
         self._writing = False
 
@@ -88,11 +88,14 @@ class Model:
 
     def _lease_grant(self, request: rpc_pb2.LeaseGrantRequest) -> None:
         if not self._alarms:
-            self._leases.setdefault(request.ID, set())
+            self.leases.setdefault(request.ID, set())
 
     def _lease_revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> None:
-        for key in self._leases.pop(request.ID, ()):
+        for key in self.leases.pop(request.ID, ()):
             self._write(key, None, detach=False)
+
+    def _lease_checkpoint(self, request: rpc_pb2.LeaseCheckpointRequest) -> None:
+        """Changes when leases end, which only the log tells."""
 
     def _alarm(self, request: rpc_pb2.AlarmRequest) -> None:
         if request.action == rpc_pb2.AlarmRequest.ACTIVATE:
@@ -107,7 +110,7 @@ class Model:
         return self.revision + 1 if self._writing else self.revision
 
     def _refuses_put(self, request: rpc_pb2.PutRequest) -> bool:
-        return bool(self._alarms or (request.lease and request.lease not in self._leases))
+        return bool(self._alarms or (request.lease and request.lease not in self.leases))
 
     def _do_put(self, request: rpc_pb2.PutRequest) -> rpc_pb2.PutResponse:
         before = self.get(request.key, self._now)
@@ -119,10 +122,10 @@ class Model:
 
     def _write(self, key: bytes, kv: kv_pb2.KeyValue | None, *, detach: bool = True) -> None:
         if detach:
-            for keys in self._leases.values():
+            for keys in self.leases.values():
                 keys.discard(key)
         if kv is not None and kv.lease:
-            self._leases[kv.lease].add(key)
+            self.leases[kv.lease].add(key)
         self._writing = True
         self._versions.setdefault(key, []).append((self.revision + 1, kv))
 

@@ -35,7 +35,9 @@ def submit(replica: Replica, operation: Operation, done: Done, *, committed: Com
     Raises StatusError where the replica refuses at once; then nothing was done and `done` is not called.
     """
     request = message_of(operation)
-    if isinstance(request, rpc_pb2.RangeRequest) or (isinstance(request, rpc_pb2.TxnRequest) and is_read_only(request)):
+    if isinstance(request, rpc_pb2.LeaseKeepAliveRequest):
+        _renew(replica, operation, request, done)
+    elif isinstance(request, rpc_pb2.RangeRequest) or (isinstance(request, rpc_pb2.TxnRequest) and is_read_only(request)):
         _read(replica, operation, request, done, committed, slices)
     else:
         _write(replica, operation, request, done, slices)
@@ -109,6 +111,27 @@ def _read_now(replica: Replica, operation: Operation, request: Any, done: Done, 
         done(error)
         return
     slices.finish(answer, store, respond)
+
+
+# --- leases
+
+
+def _renew(replica: Replica, operation: Operation, request: rpc_pb2.LeaseKeepAliveRequest, done: Done) -> None:
+    """Answered by the leader alone: no other member asks it."""
+    operation.revision = replica.revision
+
+    def renewed(outcome: int | StatusError) -> None:
+        if isinstance(outcome, StatusError):
+            done(outcome)
+        else:
+            operation.response = rpc_pb2.LeaseKeepAliveResponse(ID=request.ID, TTL=outcome)
+            done(None)
+
+    ttl = replica.leases.renew_now(request.ID)
+    if ttl:
+        renewed(ttl)
+    else:
+        replica.leases.renew(request.ID, renewed)
 
 
 # --- writes

@@ -26,6 +26,7 @@ class Settings:
     catch_up_bytes: int = 256 << 20
     quota_bytes: int = -1  # no quota
     apply_work: int = 8000
+    lease_checkpoint_seconds: float = 0.0  # no checkpoints
 
     @classmethod
     def draw(cls, random: Random) -> Settings:
@@ -41,6 +42,7 @@ class Settings:
             catch_up_bytes=random.choice((2000, 256 << 20, 256 << 20)),
             quota_bytes=random.choice((-1, -1, -1, 20_000)),
             apply_work=random.choice((1, 5, 50, 8000)),
+            lease_checkpoint_seconds=random.choice((0.0, 1.0)),
         )
 
     def raft(self, member_id: int, random: Random) -> RaftConfig:
@@ -63,4 +65,5 @@ class Settings:
             catch_up_bytes=self.catch_up_bytes,
             quota_bytes=self.quota_bytes,
             apply_work=self.apply_work,
+            lease_checkpoint_seconds=self.lease_checkpoint_seconds,
         )

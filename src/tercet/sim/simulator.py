@@ -24,6 +24,7 @@ from tercet.sim.clock import TICK, Clock
 from tercet.sim.environment import Environment
 from tercet.sim.faults import Faults
 from tercet.sim.history import Kind, Operation, Undecided
+from tercet.sim.lease_rules import check_leases, has_expiring
 from tercet.sim.linearizability import check_linearizable
 from tercet.sim.member import SimulatedMember
 from tercet.sim.nemesis import Nemesis
@@ -37,6 +38,7 @@ from tercet.sim.watchers import Watchers
 CLIENTS = 6
 KEYS = 3
 RECOVERY_TICKS = 300
+_EXPIRY_TICKS = 100  # the longest TTL and the extension by a new leader, twice
 TICKS = 120  # of the fault phase, unless told otherwise
 
 
@@ -103,7 +105,15 @@ class Simulator:
             self.members,
             joint_changes=self.settings.joint_changes,
         )
-        self.clients = Clients(self.clock, self._random("clients"), self.trace, self.members, count=clients, keys=keys)
+        self.clients = Clients(
+            self.clock,
+            self._random("clients"),
+            self.trace,
+            self.members,
+            count=clients,
+            keys=keys,
+            answered=self.agreement.leases.answered,
+        )
         self.watchers = Watchers(self.clock, self._random("watchers"), self.members)
         self.nemesis.burst = self.clients.burst
         for member in self.members:
@@ -163,11 +173,17 @@ class Simulator:
         """No client waits."""
         return self.clients.is_idle
 
+    def leases_expired(self) -> bool:
+        """Nobody renews leases any more, and those with short TTLs are gone."""
+        return not has_expiring(member.replica.lessor for member in self.current_members() if member.replica is not None)
+
     def check(self) -> None:
         """Read every key through every member, then check data and history. Call it when converged.
 
         Raises HistoryViolation, InvariantViolation, NotConverged, or Undecided.
         """
+        self.run_until(self.leases_expired, ticks_max=_EXPIRY_TICKS)
+        self.run_until(self.converged, ticks_max=RECOVERY_TICKS)
         reads = len(self.history)
         members = self.current_members()
         self.clients.read_everything(members)
@@ -179,6 +195,7 @@ class Simulator:
         for member in members:
             if member.replica is not None:
                 check_store(member.replica.store, member.backend, self.agreement.model)
+                check_leases(member.replica.lessor, self.agreement.model.leases)
         self.watchers.check(members, self.agreement.model)
         check_replies(self.history, self.agreement.model)
         check_revisions(self.history)
@@ -229,7 +246,7 @@ class Simulator:
         self.events += 1
         if self.trace.is_on:
             self._trace_role(member)
-        self.agreement.check(member)
+        self.agreement.check(member, self.clock.now)
 
     def _trace_role(self, member: SimulatedMember) -> None:
         if member.replica is None:

@@ -12,10 +12,13 @@ from typing import Any, Final
 
 from tercet.proto import rpc_pb2
 from tercet.sim.history import Kind, Operation
+from tercet.sim.lease_rules import FIRST_EXPIRING
 
 _KINDS: Final = [Kind.GET] * 8 + [Kind.PUT] * 7 + [Kind.CAS] * 3 + [Kind.DELETE] * 2 + [Kind.REQUEST] * 20
 _SET_KEYS: Final = 6
 _LEASES: Final = 3
+SHORT_SECONDS: Final = 4
+_EXPIRING: Final = range(FIRST_EXPIRING, FIRST_EXPIRING + 3)
 _Compare = rpc_pb2.Compare
 _Op = rpc_pb2.RequestOp
 
@@ -66,7 +69,18 @@ class Workload:
     def _request(self, client: int, now: int) -> Operation:
         random = self._random
         make = random.choice(
-            (self._range, self._range, self._read_txn, self._txn, self._txn, self._put, self._put, self._delete, self._lease)
+            (
+                self._range,
+                self._range,
+                self._read_txn,
+                self._txn,
+                self._txn,
+                self._put,
+                self._put,
+                self._delete,
+                self._lease,
+                self._lease,
+            )
         )
         request, is_serializable = make()
         return Operation(client, Kind.REQUEST, b"", now, request=request, is_serializable=is_serializable)
@@ -99,23 +113,31 @@ class Workload:
             return _Op(request_delete_range=rpc_pb2.DeleteRangeRequest(key=key))
         if kind == 1:
             return _Op(request_range=rpc_pb2.RangeRequest(key=b"set-", range_end=b"set."))
-        lease = self._random.randint(1, _LEASES) if self._random.random() < 0.2 else 0
+        lease = self._some_lease() if self._random.random() < 0.2 else 0
         return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease))
 
     def _put(self) -> tuple[Any, bool]:
         random = self._random
-        lease = random.randint(1, _LEASES) if random.random() < 0.3 else 0
+        lease = self._some_lease() if random.random() < 0.3 else 0
         return rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=random.random() < 0.5), False
+
+    def _some_lease(self) -> int:
+        leases: tuple[int, ...] = (*range(1, _LEASES + 1), *_EXPIRING)
+        return self._random.choice(leases)
 
     def _delete(self) -> tuple[Any, bool]:
         start, end = self._bounds()
         return rpc_pb2.DeleteRangeRequest(key=start, range_end=end, prev_kv=self._random.random() < 0.5), False
 
     def _lease(self) -> tuple[Any, bool]:
-        lease = self._random.randint(1, _LEASES)
-        if self._random.random() < 0.6:
-            return rpc_pb2.LeaseGrantRequest(ID=lease, TTL=60), False
-        return rpc_pb2.LeaseRevokeRequest(ID=lease), False
+        """Grants and revokes. Leases from FIRST_EXPIRING on are short, and no client revokes them."""
+        random = self._random
+        if random.random() < 0.4:
+            lease = random.randint(1, _LEASES)
+            if random.random() < 0.6:
+                return rpc_pb2.LeaseGrantRequest(ID=lease, TTL=60), False
+            return rpc_pb2.LeaseRevokeRequest(ID=lease), False
+        return rpc_pb2.LeaseGrantRequest(ID=random.choice(_EXPIRING), TTL=random.randint(2, SHORT_SECONDS)), False
 
     def _range_request(self) -> rpc_pb2.RangeRequest:
         random = self._random
@@ -156,3 +178,9 @@ class Workload:
         if self._random.random() < 0.3:
             return b"set-%d" % first, b"set."
         return b"set-%d" % first, b"set-%d" % self._random.randint(first, _SET_KEYS)
+
+
+def renewal(lease_id: int, now: int) -> Operation:
+    """A renewal, of no client. A deposed leader may answer it for a while, with an old revision."""
+    request = rpc_pb2.LeaseKeepAliveRequest(ID=lease_id)
+    return Operation(-1, Kind.REQUEST, b"", now, request=request, is_serializable=True)

@@ -1,0 +1,31 @@
+"""Mutants of lease/."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "expiring_lease_renewed",
+        "lease/expiry.py",
+        "            return lease.is_ending or lease.expires_at <= now\n",
+        "            return False\n",
+        "a client is told that a lease lives on whose revoke is in the log",
+    ),
+    Mutant(
+        "leases_expire_a_second_early",
+        "lease/expiry.py",
+        "        deadline = now + lease.ttl_seconds\n",
+        "        deadline = now + lease.ttl_seconds - 1\n",
+        "a lease ends before its TTL is over",
+    ),
+    Mutant(
+        "expired_leases_not_revoked",
+        "lease/expiry.py",
+        "            heap.remove(lease)\n            lease.is_ending = True\n            expired.append(lease)\n",
+        "            heap.remove(lease)\n            lease.is_ending = True\n",
+        "an expired lease and its keys stay for ever",
+    ),
+)
