@@ -220,11 +220,11 @@ class Operator:
         return result
 
 
-def release_tarball(directory: Path, version: str = "v3.5.1") -> Path:
-    """A release tarball with the real binaries."""
+def release_tarball(directory: Path, version: str = "v3.5.1", *, programs: Path = JUDGES) -> Path:
+    """A release tarball with the real binaries of a directory."""
     name = f"etcd-{version}-linux-amd64"
     path = directory / f"{name}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as tarball:
         for program in ("etcd", "etcdctl", "etcdutl"):
-            tarball.add(JUDGES / program, f"{name}/{program}")
+            tarball.add(programs / program, f"{name}/{program}")
     return path

@@ -1,0 +1,122 @@
+"""What operators do after the first day, each under a writer that loses no acknowledged write; the same for both engines.
+
+Every function is one story on three running members, and leaves three healthy ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+
+from tests.hosts.network import HOSTS
+from tests.hosts.session import JUDGES, Operator
+from tests.hosts.writer import writing
+
+PAUSE_SECONDS_MAX = 10
+
+
+@contextlib.contextmanager
+def under_writes(operator: Operator) -> Iterator[None]:
+    """Check that the block loses no acknowledged write and never stops writes for long."""
+    env = operator.client_environment()
+    with writing(operator, env) as written:
+        yield
+    assert not written.lost(operator, operator.client_environment())
+    assert written.longest_gap_seconds < PAUSE_SECONDS_MAX
+
+
+def invocations(operator: Operator) -> dict[str, str]:
+    return {host: operator.unit(host)["InvocationID"] for host in HOSTS}
+
+
+def rotate_the_certificates_and_the_ca(operator: Operator) -> None:
+    """In stages, so that the writer is given the new CA, then a new certificate, as other clients are."""
+    pki = operator.directory / "pki"
+    shutil.copytree(pki, operator.directory / "pki-before")
+    nothing = operator.deploy("certs", "renew", "--due", "--yes")
+    assert "no certificate is due" in nothing
+    for stage in (("--until", "trust"), ("--until", "certificates"), ()):
+        with under_writes(operator):
+            operator.deploy("certs", "rotate", "--ca", *stage, "--yes")
+        assert len(operator.healthy_lines()) == 3
+    assert (pki / "ca.pem").read_text().count("BEGIN CERTIFICATE") == 1
+    env = operator.client_environment()
+    old = {name: value.replace("/pki/", "/pki-before/") for name, value in env.items()}
+    impatient = ("--dial-timeout=2s", "--command-timeout=3s", "put", "x", "1")
+    operator.etcdctl(*impatient, env=env)
+    operator.etcdctl(*impatient, exit_code=1, env=env | {"ETCDCTL_CACERT": old["ETCDCTL_CACERT"]})
+    names = ("ETCDCTL_CERT", "ETCDCTL_KEY")
+    operator.etcdctl(*impatient, exit_code=1, env=env | {name: old[name] for name in names})
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def replace_a_member_that_lost_its_disk(operator: Operator) -> None:
+    victim = next(host for host in HOSTS if host != operator.leader())
+    healthy = next(host for host in HOSTS if host != victim)
+    with under_writes(operator):
+        operator.on(victim, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/member")
+        refused = operator.deploy("member", "remove", healthy, "--yes", exit_code=1)
+        assert f"not removed: {victim} is not healthy" in refused
+        advised = operator.deploy("apply", "--yes", exit_code=1)
+        assert f"member replace {victim}" in advised
+        before = invocations(operator)
+        operator.deploy("member", "replace", victim, "--yes")
+        assert {host for host, run in invocations(operator).items() if run != before[host]} == {victim}
+    assert len(operator.healthy_lines()) == 3
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def shrink_to_two_and_grow_to_three(operator: Operator) -> None:
+    last = list(HOSTS)[-1]
+    kept = operator.directory / "kept.yaml"
+    shutil.copy(operator.directory / "cluster.yaml", kept)
+    with under_writes(operator):
+        operator.deploy("member", "remove", last, "--yes")
+        operator.edit(lambda settings: settings["hosts"].pop())
+        assert "nothing to do" in operator.deploy("plan").output.lower()
+        shutil.copy(kept, operator.directory / "cluster.yaml")
+        assert f"member add {last}" in operator.deploy("plan", exit_code=1)
+        before = invocations(operator)
+        operator.deploy("member", "add", last, "--yes")
+        assert {host for host, run in invocations(operator).items() if run != before[host]} == {last}
+    assert len(operator.healthy_lines()) == 3
+    assert "is a member" in operator.deploy("member", "add", last, "--yes")
+
+
+def upgrade_member_by_member(operator: Operator) -> None:
+    """The cluster file has the other release already."""
+    assert operator.deploy("plan", "--detailed-exitcode", exit_code=2)
+    shutil.rmtree(operator.directory / "backups", ignore_errors=True)
+    with under_writes(operator):
+        operator.deploy("upgrade", "--yes")
+    assert len(operator.healthy_lines()) == 3
+    assert len(list((operator.directory / "backups").iterdir())) == 1
+    operator.deploy("plan", "--detailed-exitcode")
+
+
+def roll_back_and_stay_there(operator: Operator) -> None:
+    with under_writes(operator):
+        operator.deploy("rollback", "--yes")
+    kept = operator.deploy("apply", "--yes")
+    assert "rolled back" in kept
+    assert "Nothing to do" in kept
+    operator.deploy("upgrade", "--yes", "--no-backup")
+    operator.deploy("plan", "--detailed-exitcode")
+
+
+def free_space_and_back_up(operator: Operator) -> None:
+    with under_writes(operator):
+        operator.deploy("compact", "--keep", "10", "--yes")
+        operator.deploy("defrag", "--all", "--yes")
+    assert "QUOTA USED" in operator.deploy("status")
+    shutil.rmtree(operator.directory / "backups", ignore_errors=True)
+    operator.deploy("backup")
+    operator.deploy("backup", "--keep", "1")
+    [saved] = (operator.directory / "backups").iterdir()
+    assert saved.stat().st_mode & 0o777 == 0o600
+    status = operator.run(str(JUDGES / "etcdutl"), "snapshot", "status", str(saved), "--write-out=json")
+    found = json.loads(status.output.splitlines()[-1])
+    assert found["totalKey"] > 0
+    assert f"hash {found['hash']:x}" in operator.transcript

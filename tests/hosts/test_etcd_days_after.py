@@ -1,0 +1,55 @@
+"""The days after the first start of a cluster of upstream etcd; the tests run in order."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import days_after
+from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
+from tests.support.newer import VARIABLE, needs_newer_etcd
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_apply_makes_three_healthy_members(operator: Operator) -> None:
+    tarball = release_tarball(operator.directory)
+    operator.write("environment.sh", ENVIRONMENT_SH)
+    operator.deploy("init", "--from", "environment.sh")
+    operator.set("ssh", {"connect_timeout": 3})
+    operator.edit(lambda settings: settings.update(engine={"kind": "etcd", "source": tarball.name}))
+    operator.deploy("apply", "--yes")
+    assert len(operator.healthy_lines()) == 3
+
+
+def test_certificates_and_ca_are_rotated_without_downtime(operator: Operator) -> None:
+    days_after.rotate_the_certificates_and_the_ca(operator)
+
+
+def test_a_member_without_its_disk_is_replaced(operator: Operator) -> None:
+    days_after.replace_a_member_that_lost_its_disk(operator)
+
+
+def test_a_cluster_shrinks_and_grows(operator: Operator) -> None:
+    days_after.shrink_to_two_and_grow_to_three(operator)
+
+
+def test_space_is_freed_and_a_snapshot_saved(operator: Operator) -> None:
+    days_after.free_space_and_back_up(operator)
+
+
+@needs_newer_etcd
+def test_the_next_minor_version_is_activated_member_by_member(operator: Operator) -> None:
+    program = Path(os.environ[VARIABLE])
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    if not version.startswith("3.6."):
+        pytest.skip(f"{VARIABLE} is etcd {version}; the step from 3.5 is to 3.6")
+    tarball = release_tarball(operator.directory, f"v{version}", programs=program.parent)
+    operator.set("engine", {"source": tarball.name})
+    days_after.upgrade_member_by_member(operator)
+    assert {status["version"] for status in operator.statuses().values()} == {version}
+    refused = operator.deploy("rollback", "--yes", exit_code=1)
+    assert "every member runs 3.6" in refused

@@ -1,0 +1,43 @@
+"""The days after the first start of a tercet cluster; the tests run in order."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hosts import days_after
+from tests.hosts.session import ENVIRONMENT_SH, Operator
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_apply_makes_three_healthy_members(operator: Operator) -> None:
+    operator.write("environment.sh", ENVIRONMENT_SH)
+    operator.deploy("init", "--from", "environment.sh")
+    operator.set("ssh", {"connect_timeout": 3})
+    operator.deploy("apply", "--yes")
+    assert len(operator.healthy_lines()) == 3
+
+
+def test_certificates_and_ca_are_rotated_without_downtime(operator: Operator) -> None:
+    days_after.rotate_the_certificates_and_the_ca(operator)
+
+
+def test_a_member_without_its_disk_is_replaced(operator: Operator) -> None:
+    days_after.replace_a_member_that_lost_its_disk(operator)
+
+
+def test_a_cluster_shrinks_and_grows(operator: Operator) -> None:
+    days_after.shrink_to_two_and_grow_to_three(operator)
+
+
+def test_a_release_is_activated_member_by_member(operator: Operator) -> None:
+    operator.set("engine", {"python": "/usr/bin/python3"})  # other launchers, so another release
+    days_after.upgrade_member_by_member(operator)
+
+
+def test_a_rollback_is_pinned(operator: Operator) -> None:
+    days_after.roll_back_and_stay_there(operator)
+
+
+def test_space_is_freed_and_a_snapshot_saved(operator: Operator) -> None:
+    days_after.free_space_and_back_up(operator)
