@@ -484,6 +484,46 @@ def test_restart_and_destroy() -> None:
     assert fake.calls == [("restart", ("kube-node2",)), ("destroy", True)]
 
 
+def test_destroy_can_be_limited_to_hosts() -> None:
+    done = run(FakeDeployment(), "destroy", "--yes", "--limit", "kube-node3")
+    assert done.stdout.endswith("Destroyed etcd-cluster on kube-node3.\n")
+    assert run(FakeDeployment(), "destroy", "--yes", "--limit", "kube-node9").exit_code == 2
+
+
+def test_identical_hosts_are_shown_once() -> None:
+    """Equal apart from names and addresses; a host that differs is shown in full."""
+
+    def steps(name: str, address: str) -> list[Step]:
+        return [step(name, f"write {UNIT}", f"+--name={name} --listen=https://{address}:2380"), step(name, "enable")]
+
+    nodes = {"kube-node1": "172.27.129.105", "kube-node2": "172.27.129.111", "kube-node3": "172.27.129.112"}
+    plan = Plan((Phase("prepare", tuple(one for name, address in nodes.items() for one in steps(name, address))),))
+    lines = run(FakeDeployment(found=plan), "plan").stdout.splitlines()
+    assert lines[:6] == [
+        "prepare",
+        "  kube-node1",
+        f"    write {UNIT}",
+        "      +--name=kube-node1 --listen=https://172.27.129.105:2380",
+        "    enable",
+        "  kube-node2, kube-node3  the same 2 steps, with their own names and addresses",
+    ]
+    other = Plan((Phase("prepare", (*plan.phases[0].steps, step("kube-node2", "create user etcd"))),))
+    shown = run(FakeDeployment(found=other), "plan").stdout
+    assert "kube-node3  the same 2 steps" in shown
+    assert "create user etcd" in shown
+
+
+def test_hosts_that_pass_the_same_checks_are_shown_once() -> None:
+    findings = [Finding(f"kube-node{n}", "disk", "ok", f"{n} GiB free") for n in (1, 2, 3)]
+    assert run(FakeDeployment(findings=findings), "preflight").stdout == (
+        "kube-node1  disk  ok       1 GiB free\nkube-node2, kube-node3: the same 1 check passed\n3 checks passed.\n"
+    )
+    full = Finding("kube-node2", "disk", "error", "nothing free", "free space")
+    shown = run(FakeDeployment(findings=[findings[0], full, findings[2]]), "preflight").stdout
+    assert "kube-node2  disk  error    nothing free" in shown
+    assert "kube-node3: the same 1 check passed" in shown
+
+
 def test_a_restart_without_a_majority_is_a_warning() -> None:
     assert "Note:" not in run(FakeDeployment(), "restart").stdout
     Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))

@@ -37,8 +37,6 @@ def fresh(cluster: Cluster, desired: Desired) -> HostFacts:
     paths = wanted(cluster, desired.host, desired).paths
     return HostFacts(
         hostname=desired.host.name,
-        os_id="debian",
-        os_version="12",
         os_name="Debian 12",
         arch="x86_64",
         python=(3, 11, 2),
@@ -86,7 +84,7 @@ def as_wanted(cluster: Cluster, desired: Desired) -> HostFacts:
     return replace(
         fresh(cluster, desired),
         files=files,
-        unit=UnitFact(load="loaded", active="active", sub="running", enabled=True, main_pid=7, invocation="aaaa"),
+        unit=UnitFact(load="loaded", active="active", sub="running", enabled=True, invocation="aaaa"),
         users=frozenset({cluster.service.user}),
         groups=frozenset({cluster.service.group}),
     )

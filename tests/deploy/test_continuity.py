@@ -30,8 +30,6 @@ def facts(
 ) -> HostFacts:
     return HostFacts(
         hostname="node1",
-        os_id="debian",
-        os_version="12",
         os_name="Debian",
         arch="x86_64",
         python=(3, 11, 2),

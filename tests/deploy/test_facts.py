@@ -88,7 +88,7 @@ def test_system_facts(operator: Operator) -> None:
     assert (facts.hostname, facts.arch) == (socket.gethostname(), platform.machine())
     assert (facts.users, facts.groups) == ({USER}, {GROUP})
     assert facts.is_root == (os.geteuid() == 0)
-    assert facts.os_id in Path("/etc/os-release").read_text()
+    assert facts.os_name in Path("/etc/os-release").read_text()
     assert facts.os_name in Path("/etc/os-release").read_text()
 
 

@@ -170,9 +170,10 @@ class Deployment(Access):
 
     async def destroy(self, *, keep_data: bool, confirm: Confirm | None = None) -> Plan:
         """Stop the members and remove what apply has installed; `keep_data` keeps data and backups."""
-        async with self._changing() as (hosts, _):
+        async with self._changing(self._limit or None) as (hosts, _):
+            targets = self._targets(hosts)
             return await self._carry_out(
-                lambda: destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data), hosts, confirm
+                lambda: destroying.destroy_plan(self.cluster, targets, keep_data=keep_data), hosts, confirm
             )
 
     async def status(self) -> list[MemberStatus]:

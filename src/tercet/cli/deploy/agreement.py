@@ -40,33 +40,31 @@ def change_options(command: F) -> F:
     return command
 
 
-def change(
-    options: Options, cluster: Cluster, work: Change, *, yes: bool, dry_run: bool, done: str, nothing: str, name: bool = False
-) -> None:
-    """Run a command that changes hosts. done, nothing: the last line. name: ask for the cluster's name instead of y/N."""
+def change(options: Options, cluster: Cluster, work: Change, *, yes: bool, dry_run: bool, done: str, nothing: str) -> None:
+    """Run a command that changes hosts. done, nothing: the last line."""
     if dry_run:
         found = run_with_table(options, cluster, lambda deployment: work(deployment, dry_run=True, confirm=None))
-        show(found, nothing=nothing)
+        show(found, cluster, nothing=nothing)
         if not found.is_empty:
             click.echo(f"{view.plan_summary(found)}. Nothing was changed (--dry-run).")
         return
     require_terminal(yes)
-    agreement = Agreement(yes=yes, expected=(cluster.name.lower(),) if name else _YES)
+    agreement = Agreement(cluster, yes=yes)
     began = time.monotonic()
     found = run_with_progress(options, cluster, lambda deployment: work(deployment, dry_run=False, confirm=agreement.confirm))
     if found.is_empty:
-        show(found, nothing=nothing)
+        show(found, cluster, nothing=nothing)
     else:
         took = time.monotonic() - began - agreement.seconds_waited
         click.secho(f"{done}: {view.plan_summary(found)} in {took:.1f} s.", fg="green")
 
 
 class Agreement:
-    """The confirmation of a plan. expected: accepted answers. seconds_waited: for the answer."""
+    """The confirmation of a plan. seconds_waited: for the answer."""
 
-    def __init__(self, *, yes: bool, expected: tuple[str, ...] = _YES) -> None:
+    def __init__(self, cluster: Cluster, *, yes: bool) -> None:
+        self._cluster = cluster
         self._yes = yes
-        self._expected = expected
         self.seconds_waited = 0.0
 
     async def confirm(self, found: Plan) -> bool:
@@ -74,20 +72,16 @@ class Agreement:
             click.echo(f"{view.plan_summary(found)}:")
             say_notes(found.notes)
             return True
-        show(found)
+        show(found, self._cluster)
         asked = time.monotonic()
-        if self._expected is _YES:
-            question = f"{view.plan_summary(found)}. Proceed? [y/N] "
-        else:
-            question = f"{view.plan_summary(found)}. Type the name of the cluster ({self._expected[0]}) to confirm: "
-        agreed = await confirmed(question, self._expected)
+        agreed = await confirmed(f"{view.plan_summary(found)}. Proceed? [y/N] ", _YES)
         self.seconds_waited = time.monotonic() - asked
         return agreed
 
 
-def show(found: Plan, *, diffs: bool = True, nothing: str = "the hosts match the cluster file") -> None:
+def show(found: Plan, cluster: Cluster, *, diffs: bool = True, nothing: str = "the hosts match the cluster file") -> None:
     """Print a plan and its notes."""
-    click.echo(view.plan_text(found, diffs=diffs), nl=False)
+    click.echo(view.plan_text(found, diffs=diffs, hosts={spec.name: spec.address for spec in cluster.hosts}), nl=False)
     say_notes(found.notes)
     if found.is_empty:
         click.echo(f"Nothing to do: {nothing}.")

@@ -124,7 +124,7 @@ def plan(options: Options, write_out: str, detailed_exitcode: bool, names: tuple
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
     else:
-        show(found)
+        show(found, cluster)
         if found.blockers:
             click.echo(f"{view.plan_summary(found)}. `tercet deploy apply` would stop at these errors:")
             for blocker in found.blockers:
@@ -213,16 +213,19 @@ def restart(options: Options, names: tuple[str, ...]) -> None:
 @command.command(short_help="Stop the members and remove the deployment from the hosts.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @click.option("--keep-data", is_flag=True, help="Keep the data and the backups on the hosts.")
+@_limit
 @shared_options()
-def destroy(options: Options, yes: bool, keep_data: bool) -> None:
+def destroy(options: Options, yes: bool, keep_data: bool, names: tuple[str, ...]) -> None:
     """Stop the members and remove everything that apply has installed, including the data."""
     require_terminal(yes)
     cluster = options.cluster()
+    _limit_to(options, cluster, names)
 
     async def confirm(found: Plan) -> bool:
         if not yes:
-            show(found, diffs=False)
-        effect = "The data is kept." if keep_data else "All data of the cluster will be deleted."
+            show(found, cluster, diffs=False)
+        whose = f"on {', '.join(names)}" if names else "of the cluster"
+        effect = "The data is kept." if keep_data else f"All data {whose} will be deleted."
         question = f"{effect} Type the name of the cluster ({cluster.name}) to confirm: "
         return yes or await confirmed(question, (cluster.name.lower(),))
 
@@ -230,7 +233,8 @@ def destroy(options: Options, yes: bool, keep_data: bool) -> None:
         return await deployment.destroy(keep_data=keep_data, confirm=confirm)
 
     done = run_with_progress(options, cluster, work)
-    click.echo("Nothing to do: the hosts have nothing of this cluster." if done.is_empty else f"Destroyed {cluster.name}.")
+    what = f"{cluster.name} on {', '.join(names)}" if names else cluster.name
+    click.echo("Nothing to do: the hosts have nothing of this cluster." if done.is_empty else f"Destroyed {what}.")
 
 
 command.add_command(certs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ import click
 
 from tercet.cli.ctl.output import EndpointHealth
 from tercet.cli.ctl.table import draw
+from tercet.cli.deploy.folding import folded
 from tercet.deploy.plan.plan import Phase, Plan, Step
 from tercet.gotext.duration import format_duration
 from tercet.gotext.strconv import humanize_bytes
@@ -47,9 +48,10 @@ _ALARM_REMEDIES = {
 # Plans.
 
 
-def plan_text(plan: Plan, *, diffs: bool = True) -> str:
-    """All phases and steps in execution order."""
-    return "".join(f"{line}\n" for phase in plan.phases if phase.steps for line in _phase_lines(phase, diffs=diffs))
+def plan_text(plan: Plan, *, diffs: bool = True, hosts: Mapping[str, str] | None = None) -> str:
+    """All phases and steps in execution order. hosts: name to address of all hosts, to show identical ones once."""
+    names = [*(hosts or {}), *(hosts or {}).values()]
+    return "".join(f"{line}\n" for phase in plan.phases if phase.steps for line in _phase_lines(phase, names, diffs=diffs))
 
 
 def plan_summary(plan: Plan) -> str:
@@ -74,7 +76,7 @@ def plan_facts(plan: Plan) -> object:
     }
 
 
-def _phase_lines(phase: Phase, *, diffs: bool) -> Iterator[str]:
+def _phase_lines(phase: Phase, names: Collection[str], *, diffs: bool) -> Iterator[str]:
     how = click.style("  one at a time", dim=True) if phase.one_at_a_time else ""
     yield click.style(phase.title, bold=True) + how
     if phase.one_at_a_time:
@@ -83,11 +85,15 @@ def _phase_lines(phase: Phase, *, diffs: bool) -> Iterator[str]:
             yield f"  {click.style((step.host or _LOCAL).ljust(width), fg='cyan')}  {step.title}"
             yield from _diff_lines(step, diffs=diffs)
     else:
-        for host, steps in _by_host(phase.steps).items():
+        lanes = _by_host(phase.steps)
+        for host, same in folded(lanes, lambda step: (step.title, step.diff), names):
             yield f"  {click.style(host, fg='cyan')}"
-            for step in steps:
+            for step in lanes[host]:
                 yield f"    {step.title}"
                 yield from _diff_lines(step, diffs=diffs)
+            if same:
+                what = _count(len(lanes[host]), "step")
+                yield f"  {click.style(', '.join(same), fg='cyan')}  the same {what}, with their own names and addresses"
     yield ""
 
 
@@ -115,17 +121,28 @@ def _coloured(line: str) -> str:
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
-    """One line per finding, and its remedy on the next line."""
+    """One line per finding, and its remedy on the next line. Hosts that pass the same checks as an earlier one share a line."""
     hosts = max((len(finding.host) for finding in findings), default=0)
     checks = max((len(finding.check) for finding in findings), default=0)
-    lines: list[str] = []
+    by_host: dict[str, list[Finding]] = {}
     for finding in findings:
-        level = click.style(finding.level.ljust(len("warning")), fg=_LEVELS[finding.level])
-        first, *more = finding.text.splitlines() or [""]
-        lines.append(f"{finding.host.ljust(hosts)}  {finding.check.ljust(checks)}  {level}  {first}")
-        indent = " " * (hosts + checks + len("warning") + 6)
-        lines += [indent + line for line in (*more, *([f"-> {finding.remedy}"] if finding.remedy else []))]
+        by_host.setdefault(finding.host, []).append(finding)
+    lines: list[str] = []
+    for host, same in folded(by_host, _passed, ()):
+        for finding in by_host[host]:
+            level = click.style(finding.level.ljust(len("warning")), fg=_LEVELS[finding.level])
+            first, *more = finding.text.splitlines() or [""]
+            lines.append(f"{finding.host.ljust(hosts)}  {finding.check.ljust(checks)}  {level}  {first}")
+            indent = " " * (hosts + checks + len("warning") + 6)
+            lines += [indent + line for line in (*more, *([f"-> {finding.remedy}"] if finding.remedy else []))]
+        if same:
+            lines.append(f"{', '.join(same)}: the same {_count(len(by_host[host]), 'check')} passed")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _passed(finding: Finding) -> tuple[str, ...]:
+    """What is compared between hosts: of a passed check only its name, since measured values differ."""
+    return (finding.check, "ok") if finding.level == "ok" else (finding.host, finding.check, finding.text)
 
 
 def findings_summary(findings: Sequence[Finding]) -> str:

@@ -59,7 +59,6 @@ class UnitFact:
     sub: str = ""
     result: str = ""
     enabled: bool = False
-    main_pid: int = 0
     needs_reload: bool = False
     exec_line: str = ""
     since: float = 0.0
@@ -84,8 +83,6 @@ class HostFacts:
     """
 
     hostname: str
-    os_id: str
-    os_version: str
     os_name: str
     arch: str
     python: tuple[int, int, int] | None

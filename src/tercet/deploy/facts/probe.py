@@ -32,7 +32,7 @@ SYNC_WRITES = 30
 SYNC_BYTES = 8192
 SYNC_SECONDS_MAX = 3.0
 UNIT_PROPERTIES = (
-    "LoadState ActiveState SubState Result UnitFileState MainPID NeedDaemonReload ExecStart InvocationID NRestarts DropInPaths "
+    "LoadState ActiveState SubState Result UnitFileState NeedDaemonReload ExecStart InvocationID NRestarts DropInPaths "
     "ActiveEnterTimestampMonotonic ActiveExitTimestampMonotonic InactiveEnterTimestampMonotonic InactiveExitTimestampMonotonic"
 )
 
@@ -50,8 +50,6 @@ def gather(wanted: dict[str, Any]) -> dict[str, Any]:
     reachability = Reachability(wanted["reach"])
     facts = {
         "hostname": socket.gethostname(),
-        "os_id": release.get("ID", sys.platform),
-        "os_version": release.get("VERSION_ID", ""),
         "os_name": release.get("PRETTY_NAME", sys.platform),
         "arch": platform.machine(),
         "python": python_version(wanted["python"]),
@@ -132,7 +130,6 @@ def unit_fact(unit: str) -> dict[str, Any]:
         "sub": said.get("SubState", ""),
         "result": said.get("Result", ""),
         "enabled": said.get("UnitFileState", "") == "enabled",
-        "main_pid": int(said.get("MainPID") or 0),
         "needs_reload": said.get("NeedDaemonReload", "") == "yes",
         "exec_line": argv.group(1) if argv else "",
         "since": time.time() - (time.monotonic() - moment / 1e6) if moment else 0.0,

@@ -27,9 +27,10 @@ _REMOVE_SECONDS = 300
 
 
 async def destroy_plan(cluster: Cluster, hosts: Mapping[str, Host], *, keep_data: bool) -> Plan:
-    """The removals. Reads only. Raises HostError."""
-    facts = await asyncio.gather(*(gather(hosts[spec.name], _wanted(cluster)) for spec in cluster.hosts))
-    every = list(zip(cluster.hosts, facts, strict=True))
+    """The removals from these hosts. Reads only. Raises HostError."""
+    specs = [spec for spec in cluster.hosts if spec.name in hosts]
+    facts = await asyncio.gather(*(gather(hosts[spec.name], _wanted(cluster)) for spec in specs))
+    every = list(zip(specs, facts, strict=True))
     stops = tuple(step for spec, seen in every for step in _stop(cluster, hosts[spec.name], seen))
     removals = tuple(step for spec, seen in every for step in _remove(cluster, spec, hosts[spec.name], seen, keep_data))
     phases = (Phase("stop", stops), Phase("remove", removals))
