@@ -135,11 +135,31 @@ def _leaders(member: Member) -> list[str]:
     return [found[0].value.decode()] if found else []
 
 
-def _begin(member: Member, *words: str) -> subprocess.Popen[bytes]:
+def _begin(member: Member, *words: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     credentials = member.credentials
     assert credentials is not None
     tls = [f"--cacert={credentials.ca}", f"--cert={credentials.certificate}", f"--key={credentials.key}"]
-    return subprocess.Popen([binary("etcdctl"), f"--endpoints={member.endpoint}", *tls, *words], stdout=subprocess.DEVNULL)
+    return subprocess.Popen([binary("etcdctl"), f"--endpoints={member.endpoint}", *tls, *words], stdout=stdout)
+
+
+def test_watch_prints_history_and_what_follows(cluster: Cluster) -> None:
+    revision = ctl_json(cluster, "put", "ctl/watched", "1")["header"]["revision"]
+    ctl(cluster, "del", "ctl/watched")
+    for member in cluster.members:
+        watching = _begin(member, "watch", "ctl/watched", f"--rev={revision}", "--prev-kv", stdout=subprocess.PIPE)
+        assert watching.stdout is not None
+        with watching, watching.stdout as lines:
+            shown = b"".join(lines.readline() for _ in range(8))
+            watching.kill()
+        assert shown == b"PUT\nctl/watched\n1\nDELETE\nctl/watched\n1\nctl/watched\n\n"
+
+
+def test_watch_of_a_compacted_revision_says_so(cluster: Cluster) -> None:
+    revision = ctl_json(cluster, "put", "ctl/watched", "2")["header"]["revision"]
+    ctl(cluster, "compact", str(revision))
+    done = etcdctl([cluster.members[0]], "watch", "ctl/watched", f"--rev={revision - 1}")
+    assert done.returncode == 5
+    assert "watch was canceled (etcdserver: mvcc: required revision has been compacted)" in done.stderr
 
 
 def test_members(cluster: Cluster) -> None:

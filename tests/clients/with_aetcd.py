@@ -47,6 +47,17 @@ async def main(port: str) -> None:
         assert await lock.acquire(timeout=5)
         assert not await client.lock(b"aetcd/lock", ttl=60).acquire(timeout=0.5)
         assert await lock.release()
+        revision = (await client.put(b"aetcd/watched/a", b"1")).header.revision
+        await client.put(b"aetcd/watched/b", b"2")
+        await client.delete(b"aetcd/watched/a")
+        seen = []
+        async for event in await client.watch_prefix(b"aetcd/watched/", start_revision=revision):
+            seen.append((event.kind, event.kv.key, event.kv.mod_revision))
+            if len(seen) == 3:
+                break
+        assert [one[0].upper() for one in seen] == ["PUT", "PUT", "DELETE"]
+        assert [one[1] for one in seen] == [b"aetcd/watched/a", b"aetcd/watched/b", b"aetcd/watched/a"]
+        assert [one[2] for one in seen] == [revision, revision + 1, revision + 2]
         status = await client.status()
         assert status.leader is not None
         assert [member.name async for member in client.members()] == ["n1"]

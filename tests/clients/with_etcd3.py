@@ -6,8 +6,10 @@ Runs in the environment of the third-party clients and imports nothing of tercet
 from __future__ import annotations
 
 import sys
+import time
 
 import etcd3
+import etcd3.events
 
 
 def main(port: str, ca: str, certificate: str, key: str) -> None:
@@ -57,6 +59,7 @@ def main(port: str, ca: str, certificate: str, key: str) -> None:
     assert lock.is_acquired()
     lock.refresh()
     assert lock.release()
+    watch(client)
     status = client.status()
     assert status.leader is not None
     assert status.raft_term > 0
@@ -64,6 +67,28 @@ def main(port: str, ca: str, certificate: str, key: str) -> None:
     assert list(client.list_alarms()) == []
     client.defragment()
     client.close()
+
+
+def watch(client: etcd3.Etcd3Client) -> None:
+    revision = client.put("etcd3/watched/0", "0").header.revision
+    events, cancel = client.watch_prefix("etcd3/watched/", start_revision=revision, prev_kv=True)
+    for number in range(1, 20):
+        client.put(f"etcd3/watched/{number % 3}", str(number))
+    client.delete("etcd3/watched/0")
+    seen = [next(events) for _ in range(21)]
+    cancel()
+    assert [event.mod_revision for event in seen] == list(range(revision, revision + 21))
+    assert [event.value for event in seen[:20]] == [b"%d" % number for number in range(20)]
+    assert isinstance(seen[20], etcd3.events.DeleteEvent)
+    assert seen[20].prev_value == b"18"
+    once: list[object] = []
+    watch_id = client.add_watch_callback("etcd3/watched/1", once.append)
+    client.put("etcd3/watched/1", "last")
+    deadline = time.monotonic() + 20
+    while not once and time.monotonic() < deadline:
+        time.sleep(0.01)
+    client.cancel_watch(watch_id)
+    assert len(once) == 1
 
 
 if __name__ == "__main__":
