@@ -6,7 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.support.processes import Cluster, Member
+from tercet.pki import ensure_certificates
+from tests.support.processes import Cluster, Member, etcdctl
 from tests.support.waiting import scaled
 
 _HERE = Path(__file__).parent
@@ -31,3 +32,29 @@ def test_etcd3(cluster: Cluster, clients_python: Path) -> None:
 
 def test_aetcd(plain: Member, clients_python: Path) -> None:
     run(clients_python, "with_aetcd.py", plain.client_port)
+
+
+def test_both_with_users(tmp_path: Path, clients_python: Path) -> None:
+    certificates = ensure_certificates(tmp_path / "certificates", ["n1"])
+    secured = Cluster.plan(tmp_path / "secured", ["n1"], ["--bcrypt-cost=4"], certificates=certificates)
+    plain = Cluster.plan(tmp_path / "plain", ["n1"], ["--bcrypt-cost=4"])
+    try:
+        for cluster in (secured, plain):
+            members = cluster.start().members
+            for words in (
+                "user add root:horse",
+                "user add ann:battery",
+                "role add a",
+                "role grant-permission a readwrite a --prefix",
+                "user grant-role ann a",
+                "auth enable",
+            ):
+                done = etcdctl(members, *words.split())
+                assert done.returncode == 0, done.stderr
+        files = (certificates.ca, certificates.client.certificate, certificates.client.key)
+        ports = secured.members[0].client_port, plain.members[0].client_port
+        words_ = (ports[0], *files, ports[1])
+        run(clients_python, "with_users.py", *words_, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python")
+    finally:
+        secured.dispose()
+        plain.dispose()
