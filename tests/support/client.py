@@ -58,6 +58,10 @@ class Client:
     def close(self) -> None:
         self.channel.close()
 
+    def wait_connected(self, seconds: float) -> None:
+        """Wait for a connection: after a restart of the member, a channel fails calls until its next attempt to connect."""
+        grpc.channel_ready_future(self.channel).result(timeout=seconds)
+
     def call(self, path: str, request: Any, answer: type[Answer], timeout: float) -> Answer:
         method = self.channel.unary_unary(
             "/etcdserverpb." + path,

@@ -125,6 +125,8 @@ class Member:
         """Wait until the member reports that it is healthy."""
         wait_until(self._is_healthy_or_dead, f"{self.name} is healthy", seconds=seconds)
         assert self.is_running, f"{self.name} exited: {self.process and self.process.returncode}\n{self.said()}"
+        if "client" in self.__dict__:
+            self.client.wait_connected(seconds)
         return self
 
     def restart(self, *more: str) -> Member:
