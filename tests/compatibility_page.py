@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.tercetctl import ROOT as TERCETCTL
+from tercet.cli.tercetutl import ROOT as TERCETUTL
 from tercet.config.feature_gates import GATES
 from tercet.config.flag_table import FLAGS, IGNORED, RETIRED
 from tercet.config.flags import Support
@@ -34,6 +35,8 @@ alarm disarm|alarm list|auth disable|auth enable|auth status|check datascale|che
 |member update|move-leader|options|put|role add|role delete|role get|role grant-permission|role list|role revoke-permission
 |snapshot save|txn|user add|user delete|user get|user grant-role|user list|user passwd|user revoke-role|version|watch
 """.replace("\n", "").split("|")
+# etcdutl 3.7: `etcdutl COMMAND --help`.
+ETCDUTL = ["completion", "defrag", "hashkv", "migrate", "snapshot restore", "snapshot status", "version"]
 GATE_TITLES = (("Works", True), ("Ignored", False))
 # Client and metrics listeners, then peer listeners: etcd server/embed/serve.go, server/etcdserver/api/{etcdhttp,rafthttp}.
 CLIENT_ENDPOINTS = ("/health", "/livez", "/readyz", "/version", "/metrics", "/debug/vars", "/debug/pprof/", "/v3/kv/range")
@@ -85,6 +88,8 @@ def _lines() -> Iterator[str]:
         "",
     )
     yield from _sections(zip(("Works", "Refused"), _split(ETCDCTL, _commands(TERCETCTL)), strict=True))
+    yield from ("## etcdutl's commands in tercetutl", "", "They work on the files of etcd and of tercet.", "")
+    yield from _sections(zip(("Works", "Refused"), _split(ETCDUTL, _commands(TERCETUTL)), strict=True))
     yield from ("## Flags of the server", "", "[flags.md](flags.md) describes each.", "")
     names = {Support.WORKS: "Works", Support.IGNORED: "Ignored, with a warning", Support.REFUSED: "Refused"}
     flags = [
