@@ -142,5 +142,5 @@ def test_a_client_that_does_not_read_replies_harms_no_other(cluster: Cluster) ->
         call.cancel()
     for channel in clients:
         channel.close()
-    # Waiting replies of all connections are limited to 512 MiB (rpc/bounded_connection.py).
-    assert resident_bytes(member) < before + (600 << 20)
+    # 8 MiB of unread replies each (rpc/bounded_connection.py); reads in the making are held back (services/scheduler.py).
+    assert resident_bytes(member) < before + (300 << 20)

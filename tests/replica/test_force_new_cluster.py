@@ -102,7 +102,7 @@ DIRECTORIES: list[Callable[[], LoneMember]] = [
 
 
 @pytest.mark.parametrize("make", DIRECTORIES)
-def test_it_leads_alone_with_all_data(make: Callable[[], LoneMember]) -> None:
+def test_d30_it_leads_alone_with_all_data(make: Callable[[], LoneMember]) -> None:
     before = make()
     last = before.raft.log.last_index
     has_tail = any(b"tail" in entry.data for entry in before.raft.log.entries(5, last + 1, 1 << 20)) if last > 4 else False

@@ -110,7 +110,7 @@ def test_the_periodic_check_blames_the_first_member_that_cannot_be_right(
         ([answer(8), None], [0]),
     ],
 )
-def test_the_compact_hash_check_blames_the_minority(peers: list[Answer | Exception | None], alarms: list[int]) -> None:
+def test_d32_the_compact_hash_check_blames_the_minority(peers: list[Answer | Exception | None], alarms: list[int]) -> None:
     hasher = FakeHasher([], {0: peers}, [KVHash(7, 9, 5)])
     asyncio.run(CorruptionChecker(hasher).compact_hash_check())
     assert hasher.alarms == alarms

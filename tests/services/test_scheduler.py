@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any
@@ -56,7 +58,7 @@ class Work(Steps):
         self.pins -= 1
 
 
-def scenario(test: Callable[[Scheduler, Store], Coroutine[Any, Any, None]], **options: int) -> None:
+def scenario(test: Callable[[Scheduler, Store], Coroutine[Any, Any, None]], **options: Any) -> None:
     async def start() -> None:
         await test(Scheduler(asyncio.get_running_loop(), **options), Store(DictBackend()))
 
@@ -240,3 +242,73 @@ def test_a_write_txn_returns_its_own_reads_despite_later_writes() -> None:
             assert answer.header.revision == answer.responses[1].response_range.header.revision
 
     run(test())
+
+
+def test_a_job_of_a_backlogged_connection_is_held_back_and_delays_no_other() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        record: list[str] = []
+        done: list[str] = []
+        backlogged = True
+        held = Work(3 * SLICE_WORK, record, "held")
+        scheduler.start(held, store, lambda error: done.append("held"), is_backlogged=lambda: backlogged)
+        await turns(3)
+        assert record == []
+        assert scheduler.try_now(Work(1, record, "other")), "a job that is held back takes nothing from other reads"
+        await asyncio.sleep(0.1)
+        assert "held" not in record
+        assert held.pins == 1, "what it reads is not compacted"
+        backlogged = False
+        while not done:
+            await asyncio.sleep(0.01)
+        assert held.pins == 0
+
+    scenario(test)
+
+
+def test_a_job_is_not_held_back_for_ever() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        loop = asyncio.get_running_loop()
+        done: list[Exception | None] = []
+        began = loop.time()
+        scheduler.start(Work(1, []), store, done.append, is_backlogged=lambda: True)
+        cancelled = scheduler.start(Work(1, []), store, done.append, is_backlogged=lambda: True)
+        assert cancelled is not None
+        await asyncio.sleep(0.05)
+        scheduler.cancel(cancelled)
+        while not done:
+            await asyncio.sleep(0.05)
+        assert loop.time() - began >= 0.4
+        assert done == [None]
+
+    scenario(test, held_seconds_max=0.5)
+
+
+def test_a_job_that_is_done_keeps_nothing_alive() -> None:
+    """A call refers to its job, and the job's `then` to the call: the answer would stay until the next garbage collection."""
+
+    class Call:
+        job: object = None
+
+        def finish(self, error: Exception | None) -> None: ...
+
+        def is_backlogged(self) -> bool:
+            return False
+
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        gc.disable()
+        try:
+            for end in ("done", "cancelled"):
+                call, steps = Call(), Work(2 * TURN_WORK, [])
+                alive = weakref.ref(steps), weakref.ref(call)
+                job = scheduler.start(steps, store, call.finish, is_backlogged=call.is_backlogged)
+                call.job = job
+                if end == "cancelled":
+                    assert job is not None
+                    scheduler.cancel(job)
+                await turns(20)
+                del call, steps, job
+                assert [one() for one in alive] == [None, None]
+        finally:
+            gc.enable()
+
+    scenario(test)

@@ -100,6 +100,10 @@ class BoundedConnection(Connection):
         self._deferred.clear()
         self._count_queued(0)
 
+    def is_backlogged(self) -> bool:
+        """Do many replies wait for the client to read them, those of this turn included?"""
+        return self.backlogged or self.session.queued_body_size() > _REPLY_QUEUE_BYTES
+
     def has_room_for_replies(self) -> bool:
         """Checked before a large reply is queued: a flush comes too late to notice what one turn has queued."""
         queued = self.session.queued_body_size()

@@ -134,6 +134,10 @@ class UnaryCall(Call):
 
     __slots__ = ()
 
+    def is_backlogged(self) -> bool:
+        """Do many replies wait for the client to read them?"""
+        return False
+
     def reply(self, message: bytes) -> None:
         """End the call with OK and one encoded message. Without effect on a call that has ended."""
         raise NotImplementedError

@@ -59,6 +59,9 @@ class Http2UnaryCall(UnaryCall):
     def peer(self) -> Peer:
         return self.connection.peer
 
+    def is_backlogged(self) -> bool:
+        return self.connection.is_backlogged()
+
     def reply(self, message: bytes) -> None:
         if self.finished:
             return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Final
 
 from tercet.gotext.duration import format_seconds
 from tercet.replica.replica import Replica
 from tercet.server.logs.zap_format import fields
 
 logger = logging.getLogger(__name__)
+_LOG_SECONDS: Final = 5.0  # no more than one line in this time
 
 
 class LateHeartbeats:
@@ -18,6 +21,7 @@ class LateHeartbeats:
         self._replica = replica
         self._interval_seconds = interval_seconds
         self.count = 0
+        self._logged_at = float("-inf")
 
     def ticked(self, late_seconds: float) -> None:
         """A tick came so much later than it was due."""
@@ -26,7 +30,9 @@ class LateHeartbeats:
             return
         followers = len(self._replica.membership.members) - 1
         self.count += followers
-        if followers:
+        now = time.monotonic()
+        if followers and now - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
             logger.warning(
                 "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk",
                 extra=fields(

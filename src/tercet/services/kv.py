@@ -200,7 +200,7 @@ class KvService:
 
     def _schedule(self, call: UnaryCall, steps: Steps, then: Done) -> None:
         """Take the steps in later turns, unless the call ends before."""
-        job = self._scheduler.start(steps, self._replica.store, then)
+        job = self._scheduler.start(steps, self._replica.store, then, is_backlogged=call.is_backlogged)
         if job is not None:
             call.on_cancel = partial(self._scheduler.cancel, job)
 

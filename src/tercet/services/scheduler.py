@@ -5,7 +5,9 @@ jobs TURN_WORK together, SLICE_WORK each, round-robin. So a client that asks for
 do, cost the others milliseconds, and raft nothing.
 
 Memory is bounded: while the answers in the making hold more than `held_bytes_max`, only one of them goes on, until it is
-complete; and no more than `jobs_max` may wait. An answer that a connection has taken is the connection's to bound (rpc).
+complete; and no more than `jobs_max` may wait. An answer that a connection has taken is the connection's to bound (rpc): a
+job whose connection has many unread replies is held back, for up to HELD_SECONDS_MAX, since the revision that it reads cannot
+be compacted meanwhile. Then its connection takes or refuses the answer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from tercet.mvcc.work import TURN_WORK
 
 SLICE_WORK: Final = 500
 HELD_BYTES_MAX: Final = 256 << 20
+HELD_SECONDS_MAX: Final = 60.0
+_HELD_POLL_SECONDS: Final = 0.02
 JOBS_MAX: Final = 10_000
 
 Done = Callable[[Exception | None], None]
@@ -30,32 +34,53 @@ Done = Callable[[Exception | None], None]
 class Job:
     """Steps that take more than one slice. `then` is called once: with None when they are done, or with what a step raised."""
 
-    __slots__ = ("size", "steps", "store", "then")
+    __slots__ = ("held_until", "is_backlogged", "size", "steps", "store", "then")
 
-    def __init__(self, steps: Steps, store: Store, then: Done) -> None:
+    def __init__(self, steps: Steps, store: Store, then: Done, is_backlogged: Callable[[], bool] | None) -> None:
         self.steps = steps
         self.store = store
         self.then = then
+        self.is_backlogged = is_backlogged
+        self.held_until = 0.0  # on the loop's clock; 0: never held back so far
         self.size = 0
 
 
 class Scheduler:
     """One for each member, on its event loop."""
 
-    __slots__ = ("_budget", "_held_bytes", "_held_bytes_max", "_is_scheduled", "_jobs", "_jobs_max", "_left", "_loop", "slices")
+    __slots__ = (
+        "_budget",
+        "_held",
+        "_held_bytes",
+        "_held_bytes_max",
+        "_held_seconds_max",
+        "_is_scheduled",
+        "_jobs",
+        "_jobs_max",
+        "_left",
+        "_loop",
+        "slices",
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, held_bytes_max: int = HELD_BYTES_MAX, jobs_max: int = JOBS_MAX
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        held_bytes_max: int = HELD_BYTES_MAX,
+        jobs_max: int = JOBS_MAX,
+        held_seconds_max: float = HELD_SECONDS_MAX,
     ) -> None:
         self._loop = loop
         self._budget = Budget(0)
         self._left = TURN_WORK  # in this turn of the loop
         self._jobs: deque[Job] = deque()
+        self._held: list[Job] = []  # their connections have many unread replies
         self._is_scheduled = False
         self._held_bytes = 0
         self._held_bytes_max = held_bytes_max
         self.slices = 0  # run so far
         self._jobs_max = jobs_max
+        self._held_seconds_max = held_seconds_max
 
     def try_now(self, steps: Steps) -> bool:
         """Take steps in what is left of this turn. Returns whether they are done; if not, `start` a job."""
@@ -78,15 +103,16 @@ class Scheduler:
         self._schedule()
         return not more
 
-    def start(self, steps: Steps, store: Store, then: Done) -> Job | None:
+    def start(self, steps: Steps, store: Store, then: Done, *, is_backlogged: Callable[[], bool] | None = None) -> Job | None:
         """Do the rest in later turns. None: too many wait already, and `then` has been called.
 
         The revision that the steps read stays readable; with the store replaced, `then` gets TIMEOUT.
+        is_backlogged: does the connection that waits for the answer have many unread replies?
         """
-        if len(self._jobs) >= self._jobs_max:
+        if len(self._jobs) + len(self._held) >= self._jobs_max:
             then(errors.TOO_MANY_REQUESTS)
             return None
-        job = Job(steps, store, then)
+        job = Job(steps, store, then, is_backlogged)
         steps.pin()
         self._count(job)
         self._jobs.append(job)
@@ -112,12 +138,18 @@ class Scheduler:
         """Drop a job: nobody waits for it. `then` is not called. Without effect on one that is done."""
         if job in self._jobs:
             self._jobs.remove(job)
-            self._end(job)
+        elif job in self._held:
+            self._held.remove(job)
+        else:
+            return
+        self._end(job)
 
     def close(self) -> None:
         """Drop all jobs."""
         while self._jobs:
             self._end(self._jobs.popleft())
+        while self._held:
+            self._end(self._held.pop())
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -128,8 +160,29 @@ class Scheduler:
         self._is_scheduled = False
         self._left = TURN_WORK
         while self._jobs and self._left > 0:
-            self._run_slice(self._jobs.popleft())
+            job = self._jobs.popleft()
+            if job.is_backlogged is None or not job.is_backlogged() or not self._hold(job):
+                self._run_slice(job)
         if self._jobs:
+            self._schedule()
+
+    def _hold(self, job: Job) -> bool:
+        """Hold the job back for a moment; False if it has been held back long enough."""
+        now = self._loop.time()
+        if not job.held_until:
+            job.held_until = now + self._held_seconds_max
+        if now >= job.held_until:
+            return False
+        if not self._held:
+            self._loop.call_later(_HELD_POLL_SECONDS, self._release)
+        self._held.append(job)
+        return True
+
+    def _release(self) -> None:
+        """Look again at the jobs held back."""
+        held, self._held = self._held, []
+        if held:
+            self._jobs.extend(held)
             self._schedule()
 
     def _run_slice(self, job: Job) -> None:
@@ -153,8 +206,9 @@ class Scheduler:
             else:
                 self._jobs.append(job)
             return
+        then = job.then
         self._end(job)
-        job.then(error)
+        then(error)
 
     def _count(self, job: Job) -> None:
         size = job.steps.size_bytes
@@ -164,6 +218,12 @@ class Scheduler:
     def _end(self, job: Job) -> None:
         self._held_bytes -= job.size
         job.steps.unpin()
+        # These refer to the call, and the call to the job, to cancel it: a cycle would keep the answer until a collection.
+        job.then = _ignore
+        job.is_backlogged = None
+
+
+def _ignore(error: Exception | None) -> None: ...
 
 
 def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
