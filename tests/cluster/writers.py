@@ -56,7 +56,7 @@ class Writer:
         self._thread.join(CALL_SECONDS_MAX + 5)
         assert not self._thread.is_alive()
 
-    def wait_for(self, count: int, seconds: float = 20.0) -> None:
+    def wait_for(self, count: int, seconds: float = 60.0) -> None:
         """Wait until `count` more writes are acknowledged."""
         goal = len(self.acknowledged) + count
         wait_until(
@@ -101,7 +101,7 @@ class Load:
         for writer in self.writers:
             writer.stop()
 
-    def wait_for(self, count: int, seconds: float = 20.0) -> None:
+    def wait_for(self, count: int, seconds: float = 60.0) -> None:
         """Wait until each writer has `count` more acknowledged writes: the cluster serves through the running members."""
         goals = [len(writer.acknowledged) + count for writer in self.writers]
         wait_until(
@@ -141,7 +141,7 @@ def _check_writer(
         assert counter.mod_revision == max(pair.mod_revision for pair in present.values())
 
 
-def check_agreement(members: Sequence[Member], seconds: float = 15.0) -> rpc_pb2.HashKVResponse:
+def check_agreement(members: Sequence[Member], seconds: float = 60.0) -> rpc_pb2.HashKVResponse:
     """Check that these members have the same revision and the same content up to it."""
 
     def revisions() -> set[int]:

@@ -102,7 +102,7 @@ def make_leader(cluster: Cluster, target: Member) -> None:
     wait_until(leads, f"{target.name} leads")
 
 
-def wait_level(members: Sequence[Member], seconds: float = 20.0) -> int:
+def wait_level(members: Sequence[Member], seconds: float = 60.0) -> int:
     """Wait until all have applied the same index; returns the revision."""
 
     points: dict[str, tuple[int, int, int]] = {}

@@ -34,7 +34,7 @@ QUICK = ("--heartbeat-interval=20", "--election-timeout=200")
 
 START_SECONDS_MAX = 90.0
 """The first member of a run compiles every module, which takes long on a busy machine."""
-EXIT_SECONDS_MAX = 60.0
+WAIT_SECONDS_MAX = 60.0
 
 Result = TypeVar("Result")
 
@@ -43,7 +43,7 @@ NOT_YET = (OSError, http.client.HTTPException, Client.Error)
 """Errors of a member that is about to answer."""
 
 
-def wait_until(condition: Callable[[], Result], what: str, *, seconds: float = 15.0) -> Result:
+def wait_until(condition: Callable[[], Result], what: str, *, seconds: float = 60.0) -> Result:
     """Poll until `condition` returns a true value; errors of the network count as "not yet"."""
     return waiting.wait_until(condition, what, seconds=seconds, errors=NOT_YET)
 
@@ -144,13 +144,13 @@ class Member:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = EXIT_SECONDS_MAX) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = WAIT_SECONDS_MAX) -> int:
         """Send a signal and wait. Returns the exit code, negative for a signal."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.wait_exit(seconds)
 
-    def wait_exit(self, seconds: float = EXIT_SECONDS_MAX) -> int:
+    def wait_exit(self, seconds: float = WAIT_SECONDS_MAX) -> int:
         assert self.process is not None
         try:
             return self.process.wait(scaled(seconds))
@@ -174,7 +174,7 @@ class Member:
             file.seek(self._log_start)
             return file.read().decode("utf-8", "replace")
 
-    def wait_said(self, text: str, seconds: float = 15.0) -> str:
+    def wait_said(self, text: str, seconds: float = WAIT_SECONDS_MAX) -> str:
         """Wait for a line with `text` in the log since the last start, and return the first one."""
         return wait_until(
             lambda: next((line for line in self.said().splitlines() if text in line), ""),
@@ -276,7 +276,7 @@ class Cluster:
     def running(self) -> list[Member]:
         return [member for member in self.members if member.is_running]
 
-    def leader(self, among: Sequence[Member] | None = None, seconds: float = 15.0) -> Member:
+    def leader(self, among: Sequence[Member] | None = None, seconds: float = 60.0) -> Member:
         """Wait for a member (of `among`, if given) that reports itself as the leader, and return it."""
 
         def find() -> Member | None:
@@ -335,7 +335,7 @@ def tls_flags(files: ClusterCertificates, name: str) -> list[str]:
     ]
 
 
-def etcdctl(members: Sequence[Member], *words: str, seconds: float = 15.0) -> subprocess.CompletedProcess[str]:
+def etcdctl(members: Sequence[Member], *words: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run the real etcdctl against these members."""
     command = [str(BIN / "etcdctl"), "--endpoints=" + ",".join(member.endpoint for member in members)]
     credentials = members[0].credentials

@@ -24,7 +24,7 @@ def scaled(seconds: float) -> float:
 
 
 def wait_until(
-    condition: Callable[[], Result], what: str, *, seconds: float = 15.0, errors: tuple[type[Exception], ...] = (OSError,)
+    condition: Callable[[], Result], what: str, *, seconds: float = 60.0, errors: tuple[type[Exception], ...] = (OSError,)
 ) -> Result:
     """Poll until `condition` returns a true value; return that value.
 
@@ -47,7 +47,7 @@ def wait_until(
         time.sleep(_POLL_SECONDS)
 
 
-async def until(condition: Callable[[], Result], *, what: str = "the condition holds", seconds: float = 5.0) -> Result:
+async def until(condition: Callable[[], Result], *, what: str = "the condition holds", seconds: float = 20.0) -> Result:
     """The same on the event loop."""
     deadline = time.monotonic() + scaled(seconds)
     while not (result := condition()):
@@ -57,7 +57,7 @@ async def until(condition: Callable[[], Result], *, what: str = "the condition h
     return result
 
 
-async def settled(read: Callable[[], Result], *, quiet_seconds: float = 0.1, seconds: float = 10.0) -> Result:
+async def settled(read: Callable[[], Result], *, quiet_seconds: float = 0.1, seconds: float = 20.0) -> Result:
     """Wait until `read` has returned the same value for `quiet_seconds`; return that value.
 
     For what must come to a halt: assert on the value at rest instead of sleeping and hoping that it has come to rest.
