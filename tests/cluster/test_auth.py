@@ -163,6 +163,34 @@ def test_json_web_tokens_are_valid_over_a_restart_until_users_change(plan: Plann
     assert token not in member.log.read_text()
 
 
+def test_a_follower_promotes_a_learner_as_the_client_that_asked(plan: Planned) -> None:
+    """It forwards the request to the leader, with the client's token."""
+    cluster = plan(["n1", "n2", "n3"], (*DEBUG, "--strict-reconfig-check=false"))
+    first, second, learner = cluster.members
+    peers = [f"{member.name}=http://127.0.0.1:{member.peer_port}" for member in cluster.members]
+    for member, known, state in ((first, 2, "new"), (second, 2, "new"), (learner, 3, "existing")):
+        kept = [flag for flag in member.flags if not flag.startswith("--initial-cluster=")]
+        member.flags = [*kept, "--initial-cluster=" + ",".join(peers[:known]), f"--initial-cluster-state={state}"]
+    for member in (first, second):
+        member.start()
+    for member in (first, second):
+        member.wait_ready()
+    leader = cluster.leader()
+    set_up([first, second])
+    run([first], "member", "add", "n3", f"--peer-urls={peers[2].partition('=')[2]}", "--learner", user="root")
+    learner.start()
+    listed = run([first], "member", "list", user="root").splitlines()
+    learner_id = next(line.split(",")[0] for line in listed if line.endswith("true"))
+    follower = second if leader is first else first
+    check_denied(follower, "member", "promote", learner_id, user="ann")
+    check_denied(follower, "member", "promote", learner_id, user="", text=errors.USER_EMPTY.message)
+
+    def promoted() -> bool:
+        return "promoted in cluster" in ctl([follower], "member", "promote", learner_id, user="root").stdout
+
+    wait_until(promoted, "the learner has caught up and is promoted")
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
