@@ -14,9 +14,9 @@ import pytest
 
 from tercet.proto import kv_pb2, rpc_pb2
 from tests.differential.twins import Twins
-from tests.differential.watching import Create, Response, Stream
 from tests.support.newer import needs_newer_etcd, newer_etcd
 from tests.support.processes import TERCET, Cluster
+from tests.support.watching import Create, Response, Stream
 
 Put = rpc_pb2.PutRequest
 Delete = rpc_pb2.DeleteRangeRequest

@@ -45,8 +45,8 @@ class Stream:
     def ask_progress(self) -> None:
         self.send(Request(progress_request=rpc_pb2.WatchProgressRequest()))
 
-    def next(self, seconds: float = 10) -> Response | tuple[int, str]:
-        """The next response; or (code, text), once the stream has ended."""
+    def next(self, seconds: float = 10) -> Any:
+        """The next Response; or (code, text), once the stream has ended."""
         return self._responses.get(timeout=scaled(seconds))
 
     def await_created(self) -> None:
