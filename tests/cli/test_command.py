@@ -166,3 +166,30 @@ def test_requests_over_the_limit_are_not_sent() -> None:
     outcome = run_ours("127.0.0.1:1", ["put", "a", "b" * 1000, "--max-request-bytes", "100"])
     assert "trying to send message larger than max" in outcome.error
     assert outcome.code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["mem"], "member"),
+        (["member", ""], "add remove update list promote"),
+        (["get", "-w", ""], "fields json protobuf simple table"),
+        (["--hex", "lease", "gr"], "grant"),
+        (["get", "--sort"], "--sort-by"),
+    ],
+)
+def test_bash_completes(tmp_path: Path, words: list[str], offered: str) -> None:
+    script = tmp_path / "completion"
+    script.write_bytes(run_ours(None, ["completion", "bash"]).out)
+    quoted = " ".join(f"'{word}'" for word in ["tercetctl", *words])
+    line = f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; _tercetctl; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=scaled(20), check=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith(offered)
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish", "powershell"])
+def test_other_shells_get_every_command(shell: str) -> None:
+    script = run_ours(None, ["completion", shell]).out.decode()
+    for name, _ in ROOT.leaves():
+        assert name.split()[-1] in script

@@ -340,6 +340,8 @@ class TestTLS:
         with pytest.raises(StatusError, match="authentication handshake failed: ") as caught:
             run(test(TLSFiles(cacert=str(other.ca))))
         assert caught.value.code is Code.UNAVAILABLE
+        for detail in ("server name 127.0.0.1", f"verified with {other.ca}", "this host's clock: 20"):
+            assert detail in caught.value.message
         run(test(TLSFiles(insecure_skip_verify=True)))
 
     def test_unusable_files_are_refused(self, tmp_path: Path) -> None:

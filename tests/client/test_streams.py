@@ -175,3 +175,16 @@ def test_observe_follows_proposals_and_leaders(shared_etcd: Etcd) -> None:
             follower.cancel()
 
     run(test())
+
+
+def test_every_endpoint_that_was_tried_is_named() -> None:
+    async def test() -> None:
+        reported: list[str] = []
+        endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
+        async with Client(endpoints, timeout=0.3, on_failure=lambda _, __, error: reported.append(error.message)) as client:
+            with pytest.raises(StatusError, match="context deadline exceeded"):
+                await client.kv.range(rpc_pb2.RangeRequest(key=b"a"))
+        assert len(reported) == 1
+        assert all(f"{endpoint}: " in reported[0] for endpoint in endpoints)
+
+    run(test())

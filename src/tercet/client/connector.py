@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.tls import TLSFiles
@@ -56,6 +57,7 @@ class Connector:
             raise ConfigError("no endpoints given")
         self._endpoints = [parse_endpoint(text) for text in endpoints]
         self._given_tls = tls.context() if isinstance(tls, TLSFiles) else tls
+        self._cas = tls.cacert if isinstance(tls, TLSFiles) and tls.cacert else "the system's CA certificates"
         self._default_tls: ssl.SSLContext | None = None
         self._limits = limits
         self._at = 0
@@ -103,14 +105,16 @@ class Connector:
         pause = _PAUSE_SECONDS
         while True:
             failures: list[BaseException] = []
+            tried: list[str] = []
             for _ in self._endpoints:
                 try:
                     return await self._dial(min(self._limits.dial_timeout_seconds, deadline - loop.time()))
                 except RpcError as error:
                     failures.append(error.reason or error)
                     endpoint = self.endpoint
+                    tried.append(self._why(failures[-1], endpoint))
                     self._at = (self._at + 1) % len(self._endpoints)
-            reason = _reason(failures[-1], uses_tls=self._tls_for(endpoint) is not None)
+            reason = "; ".join(tried)
             if all(isinstance(failure, ssl.SSLError) for failure in failures):
                 # Retrying does not help against a bad certificate.
                 raise Unreachable(Code.UNAVAILABLE, reason, endpoint, reason)
@@ -118,6 +122,14 @@ class Connector:
                 raise Unreachable(Code.DEADLINE_EXCEEDED, "context deadline exceeded", endpoint, reason)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+    def _why(self, error: BaseException, endpoint: Endpoint) -> str:
+        """Why an endpoint could not be used; with several endpoints, which one."""
+        text = _reason(error, uses_tls=self._tls_for(endpoint) is not None)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            clock = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            text += f" (server name {endpoint.host}; verified with {self._cas}; this host's clock: {clock})"
+        return text if len(self._endpoints) == 1 else f"{endpoint.text}: {text}"
 
     async def _dial(self, timeout: float) -> Channel:
         endpoint = self.endpoint

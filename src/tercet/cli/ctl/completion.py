@@ -45,7 +45,8 @@ def _choices(command: Command) -> dict[str, tuple[str, ...]]:
 def _bash(root: Command) -> str:
     name = root.name
     words = "\n".join(
-        f"    ['{path}']='{' '.join([*(child.name for child in children), *flags])}'" for path, children, flags in _nodes(root)
+        f"    ['{_bash_path(path)}']='{' '.join([*(child.name for child in children), *flags])}'"
+        for path, children, flags in _nodes(root)
     )
     values = "\n".join(f"    ['{flag}']='{' '.join(choices)}'" for flag, choices in _choices(root).items())
     return f"""# bash completion for {name}: source <({name} completion bash)
@@ -56,19 +57,24 @@ declare -A _{name}_values=(
 {values}
 )
 _{name}() {{
-    local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" path="" next word
+    local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" path=. next word
     if [[ -n "${{_{name}_values[$before]:-}}" ]]; then
         COMPREPLY=($(compgen -W "${{_{name}_values[$before]}}" -- "$current"))
         return
     fi
     for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-        next="${{path:+$path }}$word"
+        next="$path $word"
         [[ "$word" != -* && -n "${{_{name}_words[$next]+set}}" ]] && path="$next"
     done
     COMPREPLY=($(compgen -W "${{_{name}_words[$path]}}" -- "$current"))
 }}
 complete -o default -F _{name} {name}
 """
+
+
+def _bash_path(path: str) -> str:
+    """The key of a command; that of the root cannot be empty."""
+    return f". {path}".strip()
 
 
 def _zsh(root: Command) -> str:

@@ -135,7 +135,10 @@ class Session:
         )
 
     def log_failure(self, endpoint: str, attempt: int, error: StatusError) -> None:
-        """The warning that precedes the error of a failed call."""
+        """The warning that precedes the error of a failed call; at a terminal one line to read."""
+        if sys.stderr.isatty():
+            self.warn(f"{endpoint}: {full_status(error)}")
+            return
         self._log(
             "warn",
             "retrying of unary invoker failed",
