@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tercet.errors import StorageFailure
+from tercet.proto import rpc_pb2
 from tercet.raft.types import Message, Snapshot
 from tercet.replica.state_machine import CONF_STATE_KEY, prepare
 from tercet.storage.interfaces import Backend, Bucket
@@ -67,3 +68,23 @@ def test_an_unreadable_database_is_rejected(
     assert sorted(tmp_path.rglob("*")) == before, "no files are left"
     prepare(backend, content, message.snapshot).staged.discard()
     backend.close()
+
+
+def test_leases_and_their_keys_come_with_a_received_database() -> None:
+    """They are built with it in the thread, and go on in this member's backend."""
+    leader = LoneMember()
+    leader.lead()
+    lessor = leader.replica.lessor
+    lessor.grant(7, 100)
+    leader.replica.state_machine.store.put(rpc_pb2.PutRequest(key=b"leased", lease=7))
+    leader.replica.state_machine.backend.applied(leader.replica.applied_index, leader.raft.term)
+    message, content = snapshot_of(leader, term=3)
+    assert message.snapshot is not None
+    member = LoneMember()
+    prepared = prepare(member.backend, content, message.snapshot, lease_seconds_min=2)
+    member.replica.state_machine.install(prepared, message.snapshot)
+    (lease,) = member.replica.lessor
+    assert (lease.id, lease.ttl_seconds, lease.keys) == (7, 100, {b"leased"})
+    member.replica.lessor.grant(8, 1)
+    assert {key for key, _ in member.backend.scan(Bucket.LEASE)} == {bytes(7) + b"\x07", bytes(7) + b"\x08"}
+    assert member.replica.lease_counts.granted == 1

@@ -58,6 +58,11 @@ class Lessor:
         """Tell `listener` of each lease that is granted, checkpointed or revoked."""
         self._listener = listener
 
+    def move_to(self, backend: Backend, counts: LeaseCounts) -> None:
+        """Continue on the member's backend, which now holds the database that these leases were read from."""
+        self._backend = backend
+        self._counts = counts
+
     # Entries of the log.
 
     def grant(self, lease_id: int, ttl_seconds: int) -> Lease:

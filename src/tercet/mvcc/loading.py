@@ -35,8 +35,14 @@ class Source(Protocol):
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]: ...
 
 
+class Attacher(Protocol):
+    """The leases that a store's keys are attached to."""
+
+    def attach(self, key: bytes, lease_id: int) -> None: ...
+
+
 class Loaded:
-    """What a store is made of. `leased`: the lease of each existing key that has one."""
+    """What a store is made of. `leased`: the lease of each existing key that has one, until `attach_leases`."""
 
     __slots__ = ("finished_compaction", "index", "leased", "revision", "scheduled_compaction")
 
@@ -49,6 +55,12 @@ class Loaded:
         # A compaction may have removed the newest revisions of all, where they were tombstones: they still count.
         self.revision = max(1, newest, self.scheduled_compaction, self.finished_compaction)
         self.index.restore(current, past, revision=self.revision)
+
+    def attach_leases(self, leases: Attacher) -> None:
+        """Attach all keys to their leases, once: also in the thread in which they were read."""
+        for key, lease_id in self.leased.items():
+            leases.attach(key, lease_id)
+        self.leased = {}
 
     def _read_history(self, source: Source) -> tuple[dict[bytes, bytes], dict[bytes, bytes | bytearray], int]:
         """Fill `leased`. Returns the index's `current` and `past`, and the newest main revision, 0 for none."""

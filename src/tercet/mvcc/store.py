@@ -71,8 +71,7 @@ class Store:
         self._write = WriteTxn(loaded.index, backend, leases, self.counts, self.pins)
         self.finished_compact_revision = loaded.finished_compaction
         self.compact_revision = max(loaded.scheduled_compaction, loaded.finished_compaction)
-        for key, lease_id in loaded.leased.items():
-            leases.attach(key, lease_id)
+        loaded.attach_leases(leases)
         self._compaction: Compaction | None = None
         if loaded.scheduled_compaction > loaded.finished_compaction:
             self._compaction = Compaction(self.index, backend, loaded.scheduled_compaction, self.counts)

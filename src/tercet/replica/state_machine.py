@@ -55,24 +55,29 @@ def conf_state_json(conf_state: ConfState) -> bytes:
 
 
 class StagedSnapshot:
-    """A received database, ready to install: staged beside the backend's own, with its key index built."""
+    """A received database, ready to install: staged beside the backend's own, with its key index and its leases built."""
 
-    def __init__(self, staged: Staged, loaded: Loaded) -> None:
+    def __init__(self, staged: Staged, loaded: Loaded, lessor: Lessor) -> None:
         self.staged = staged
         self.loaded = loaded
+        self.lessor = lessor
 
 
-def prepare(backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot) -> StagedSnapshot:
+def prepare(
+    backend: Backend, items: Iterable[tuple[Bucket, bytes, bytes]], snapshot: Snapshot, *, lease_seconds_min: int = 2
+) -> StagedSnapshot:
     """Do the slow part of an installation; may run in any thread.
 
-    Raises StorageFailure (a damaged database, a full disk).
+    lease_seconds_min: as in `StateMachine`. Raises StorageFailure (a damaged database, a full disk).
     """
     staged = backend.stage(items, index=snapshot.index, term=snapshot.term)
     try:
         view = staged.view()
         try:
-            _dry_run(view, snapshot, is_ahead=staged.point[0] > snapshot.index)
-            return StagedSnapshot(staged, Loaded(view))
+            lessor = _dry_run(view, snapshot, is_ahead=staged.point[0] > snapshot.index, lease_seconds_min=lease_seconds_min)
+            loaded = Loaded(view)
+            loaded.attach_leases(lessor)
+            return StagedSnapshot(staged, loaded, lessor)
         finally:
             view.close()
     except BaseException:
@@ -90,16 +95,17 @@ class _SnapshotDryRun:
     def put(self, bucket: Bucket, key: bytes, value: bytes) -> None: ...
 
 
-def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool) -> None:
+def _dry_run(view: ReadView, snapshot: Snapshot, *, is_ahead: bool, lease_seconds_min: int) -> Lessor:
     """Read everything that `StateMachine.load` will read. A failure now only rejects the snapshot; after the installation it
-    would stop this member at every start, with the old state gone.
+    would stop this member at every start, with the old state gone. Returns the leases, without their keys.
     """
     stage = cast(Backend, _SnapshotDryRun(view))
     try:
         AuthStore(stage)
         Alarms(stage)
-        Lessor(stage, ttl_seconds_min=1)
+        lessor = Lessor(stage, ttl_seconds_min=lease_seconds_min)
         Membership(stage).merge_v2_json(snapshot.data, learners=conf_state_in(view).learners, is_ahead=is_ahead)
+        return lessor
     except StorageFailure:
         raise
     except Exception as error:
@@ -123,7 +129,7 @@ class StateMachine:
         tokens: of this member's callers; None: they cannot log in.
         """
         self.backend = backend
-        self._lease_seconds_min = lease_seconds_min
+        self.lease_seconds_min = lease_seconds_min
         self._max_learners = max_learners
         self._persist_checkpoints = persist_checkpoints
         self.compaction_listeners: list[
@@ -147,12 +153,17 @@ class StateMachine:
         self._lease_listener = listener
         self.lessor.listen(listener)
 
-    def load(self, loaded: Loaded | None = None) -> None:
+    def load(self, prepared: StagedSnapshot | None = None) -> None:
         """Build everything kept in memory from the backend: at start, and after a snapshot has replaced it.
 
-        loaded: the store's part, if it was read beforehand.
+        prepared: what was read beforehand, which are the parts that grow with the data.
         """
-        self.lessor = Lessor(self.backend, ttl_seconds_min=self._lease_seconds_min, counts=self.lease_counts)
+        if prepared is None:
+            self.lessor = Lessor(self.backend, ttl_seconds_min=self.lease_seconds_min, counts=self.lease_counts)
+        else:
+            self.lessor = prepared.lessor
+            self.lessor.move_to(self.backend, self.lease_counts)
+        loaded = None if prepared is None else prepared.loaded
         if self._lease_listener is not None:
             self.lessor.listen(self._lease_listener)
         self.store = Store(self.backend, leases=self.lessor, loaded=loaded, counts=self.counts)
@@ -172,7 +183,7 @@ class StateMachine:
             raise StorageFailure(f"no database was received for the snapshot at index {snapshot.index}")
         point = self.backend.install(prepared.staged)
         self.store.is_replaced = True
-        self.load(prepared.loaded)
+        self.load(prepared)
         self.watches.replace_store(self.store)
         conf_state = conf_state_in(self.backend)
         learners = conf_state.learners if conf_state.voters else snapshot.conf_state.learners

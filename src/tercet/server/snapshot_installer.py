@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tercet.errors import StorageFailure
@@ -59,8 +60,10 @@ class SnapshotInstaller:
             try:
                 if snapshot.index <= self._replica.applied_index:
                     return
-                backend = self._replica.backend
-                prepared = await asyncio.get_running_loop().run_in_executor(None, prepare, backend, file, snapshot)
+                state_machine = self._replica.state_machine
+                read = partial(prepare, lease_seconds_min=state_machine.lease_seconds_min)
+                work = asyncio.get_running_loop().run_in_executor(None, read, state_machine.backend, file, snapshot)
+                prepared = await work
             except StorageFailure as failure:  # damaged on the way, or the disk is full
                 logger.warning("rejected snapshot: %s", failure)
                 return
