@@ -12,7 +12,8 @@ from tercet import errors
 from tercet.auth import Identity
 from tercet.errors import StorageFailure
 from tercet.proto import auth_pb2, rpc_pb2
-from tercet.raft.types import Entry
+from tercet.raft.types import Entry, MessageType
+from tercet.replica.replica import Options
 from tercet.replica.requests import RequestIds, encode_request
 from tercet.replica.state_machine import StateMachine
 from tercet.storage.interfaces import Bucket
@@ -115,6 +116,17 @@ def test_a_power_cut_before_the_commit_applies_the_entries_again() -> None:
     index = len(SETUP) + 4
     restarted.follow(entries([("auth_user_list", rpc_pb2.AuthUserListRequest())], index), commit=index)
     assert state(restarted) == EXPECTED
+
+
+def test_a_refused_put_of_another_member_raises_no_alarm() -> None:
+    """The quota is reached here; whoever may not write may not stop the writes of others."""
+    member = LoneMember(options=Options(quota_bytes=1))
+    member.settle()
+    member.follow(entries([*SETUP, ("put", rpc_pb2.PutRequest(key=b"k", value=bytes(64 << 10)))], 4), commit=11)
+    member.follow([put_entry(2, 12, b"k")], commit=12)
+    assert member.take_sent(MessageType.PROP) == []
+    member.follow(entries([("put", rpc_pb2.PutRequest(key=b"k"))], 13), commit=13)
+    assert len(member.take_sent(MessageType.PROP)) == 1
 
 
 def test_the_records_are_etcds() -> None:

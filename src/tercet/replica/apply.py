@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
-from tercet.errors import Code, RequestError, strip_traceback
+from tercet.errors import Code, RequestError, StatusError, strip_traceback
 from tercet.mvcc import Apply, Budget
 from tercet.mvcc.work import BYTES_SHIFT
 from tercet.raft import ConfChangeRefused, Raft
@@ -209,7 +209,7 @@ class Applier:
         return False
 
     def _answer(self, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome) -> None:
-        if self._is_full and request_cost(request.field, request.message):
+        if self._is_full and not isinstance(outcome, StatusError) and request_cost(request.field, request.message):
             # Members with free space have applied it, so this one has too; its client learns that the quota is reached.
             self._raise_no_space()
             outcome = errors.NO_SPACE
