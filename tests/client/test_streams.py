@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from tercet.client import Client, LeaseSession, Place, WatchStream, keep_alive, 
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 from tests.client.member import run
-from tests.support.etcd import Etcd
+from tests.support.etcd import Etcd, running_etcd
 
 
 class Relay:
@@ -188,3 +189,28 @@ def test_every_endpoint_that_was_tried_is_named() -> None:
         assert all(f"{endpoint}: " in reported[0] for endpoint in endpoints)
 
     run(test())
+
+
+def test_a_watch_resumes_after_its_token_has_expired(tmp_path: Path) -> None:
+    async def test(etcd: Etcd) -> None:
+        credentials = {"user": "root", "password": "p"}
+        async with (
+            relay(etcd.client_port) as between,
+            Client([between.endpoint], **credentials) as watcher,
+            WatchStream(watcher) as stream,
+        ):
+            watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=b"a"))
+            await stream.request_progress()
+            assert not (await anext(watch)).canceled
+            await asyncio.sleep(3)  # the token lives for a second, and is removed within another
+            between.cut()
+            async with Client([etcd.endpoint], **credentials) as writer:
+                await writer.kv.put(put(b"a", b"1"))
+            response = await anext(watch)
+            assert [event.kv.value for event in response.events] == [b"1"], response.cancel_reason
+
+    with running_etcd(tmp_path, "--auth-token-ttl=1", "--bcrypt-cost=4") as etcd:
+        etcd.ctl("user", "add", "root:p")
+        etcd.ctl("user", "grant-role", "root", "root")
+        etcd.ctl("auth", "enable")
+        run(test(etcd))

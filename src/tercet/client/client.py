@@ -137,7 +137,13 @@ class Client:
                 message = await stream.receive()
 
     async def open_stream(self, method: Method[EncodableT, AnswerT], *, metadata: Metadata = ()) -> ClientStream:
-        """Start a bidirectional call on a connected, authenticated channel. It has no time limit. Raises StatusError."""
+        """Start a bidirectional call on a connected, authenticated channel. It has no time limit. Raises StatusError.
+
+        With a new token: a stream that replaces a broken one may come long after the old token has expired, and the server
+        refuses what it carries without ending the call.
+        """
+        if self._credentials[0]:
+            self._token = ""
 
         async def begin(channel: Channel) -> ClientStream:
             return channel.stream(method.path, metadata=[*self._metadata(), *metadata])
