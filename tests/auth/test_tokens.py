@@ -81,7 +81,7 @@ def test_the_index_of_an_unknown_token_is_read_from_it(token: bytes, index: int)
     assert tokens.index_of(b"abcdefghijklmnop.12") == 0, "a known token waits for nothing"
 
 
-def test_without_tokens_nobody_logs_in() -> None:
+def test_without_tokens_every_login_is_rejected() -> None:
     tokens = NoTokens()
     assert tokens.find(b"a.1") is None
     with pytest.raises(RequestError) as refused:

@@ -158,7 +158,7 @@ def status_of(name: str, **more: Any) -> MemberStatus:
 # Plan and apply.
 
 
-def test_the_exit_code_of_a_plan_tells_whether_there_are_changes() -> None:
+def test_the_exit_code_of_a_plan_shows_whether_there_are_changes() -> None:
     assert run(FakeDeployment(), "plan", "--detailed-exitcode").exit_code == 2
     assert run(FakeDeployment(found=Plan()), "plan", "--detailed-exitcode").exit_code == 0
     assert run(FakeDeployment(), "plan").exit_code == 0

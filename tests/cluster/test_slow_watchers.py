@@ -41,7 +41,7 @@ def open_watch(member: Member) -> ssl.SSLSocket:
     return watching
 
 
-def test_d37_watches_over_tls_that_nobody_reads_cost_bounded_memory(plan: Planned, certificates: ClusterCertificates) -> None:
+def test_d37_unread_watches_over_tls_use_bounded_memory(plan: Planned, certificates: ClusterCertificates) -> None:
     member = plan(["n1"], [*QUICK, "--unsafe-no-fsync"], certificates=certificates).start()["n1"]
     value = bytes(VALUE_BYTES)
     member.client.put(b"big", value)

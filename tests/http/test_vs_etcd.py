@@ -55,7 +55,7 @@ def test_same_redirect(etcd: str, ours: str, path: str) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:2379", "good.example", "good.example:1", "GOOD.example", "[::1]:5"]
 )
-def test_hosts_are_accepted_or_refused_alike(etcd: str, ours: str, host: str) -> None:
+def test_the_same_hosts_are_accepted(etcd: str, ours: str, host: str) -> None:
     assert head(fetch(f"{ours}/health", headers={"Host": host})) == head(fetch(f"{etcd}/health", headers={"Host": host}))
 
 

@@ -75,7 +75,7 @@ def renew(member: Member, id: int) -> int:
 
 
 @pytest.mark.parametrize("leader", ["t1", "e1"])
-def test_every_member_renews_and_tells_leases_whichever_kind_leads(cluster: Cluster, leader: str) -> None:
+def test_every_member_renews_and_reports_leases_whichever_kind_leads(cluster: Cluster, leader: str) -> None:
     make_leader(cluster, cluster[leader])
     lease = 730 + (leader == "e1")
     grant(cluster["t2"], lease, 1000)

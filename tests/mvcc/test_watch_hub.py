@@ -24,7 +24,7 @@ def test_a_watch_gets_what_is_written_after_it() -> None:
     assert client.got(0) == [Change(3, b"a", b"3"), Change(5, b"a", None)]
 
 
-def test_a_put_that_no_watch_matches_wakes_nobody() -> None:
+def test_a_put_that_no_watch_matches_notifies_no_stream() -> None:
     watched = Watched()
     client = Client(watched.hub)
     watched.hub.create(client.stream, 0, b"a", b"", 0, 0)

@@ -186,7 +186,7 @@ def test_a_large_response_is_split_only_for_who_asks() -> None:
     run(test())
 
 
-def test_a_client_that_does_not_read_delays_nobody_and_misses_nothing() -> None:
+def test_a_client_that_does_not_read_delays_no_other_and_misses_nothing() -> None:
     async def test() -> None:
         async with served() as member:
             absent, present = watching(member), watching(member)
