@@ -19,6 +19,7 @@ COHORTS_MAX: Final = 8
 SHARED_REVISIONS: Final = 5000
 SLICE_WORK: Final = 500
 _RECORDS: Final = 64
+_ADMITTED: Final = 500  # watches in one step
 
 
 class CatchUp:
@@ -28,12 +29,23 @@ class CatchUp:
     that is nearer to a cohort waits for it rather than start another.
     """
 
-    __slots__ = ("_cohorts", "_compacted", "_delivered", "_history", "_unsynced", "cohorts_max", "ended", "shared_revisions")
+    __slots__ = (
+        "_blocked",
+        "_cohorts",
+        "_compacted",
+        "_delivered",
+        "_history",
+        "_unsynced",
+        "cohorts_max",
+        "ended",
+        "shared_revisions",
+    )
 
     def __init__(self, history: History) -> None:
         self._history = history
         self._cohorts: list[Cohort] = []
         self._unsynced: list[Watch] = []
+        self._blocked: list[Watch] = []  # unsynced, until a cohort has ended
         self._compacted: list[Watch] = []  # to be ended
         self._delivered = 0  # by cohorts that are no more
         self.ended = 0
@@ -77,13 +89,15 @@ class CatchUp:
             if not cohort.count and cohort.is_clean:
                 self._delivered += cohort.delivered
                 self._cohorts.remove(cohort)
+                self._unsynced += self._blocked
+                self._blocked = []
         if self._cohorts:  # take turns
             self._cohorts.append(self._cohorts.pop(0))
 
     def _admit(self) -> None:
         """Assign unsynced watches to cohorts."""
-        unsynced = sorted(self._unsynced, key=_next_revision)
-        self._unsynced = []
+        unsynced = sorted(self._unsynced[:_ADMITTED], key=_next_revision)
+        del self._unsynced[:_ADMITTED]
         compact_revision = self._history.compact_revision
         for watch in unsynced:
             if watch.is_over:
@@ -96,8 +110,8 @@ class CatchUp:
                 if len(self._cohorts) < self.cohorts_max:
                     cohort = Cohort(self._history, watch.next_revision, is_live=False)
                     self._cohorts.append(cohort)
-                elif cohort is None:  # waits until one has ended
-                    self._unsynced.append(watch)
+                elif cohort is None:
+                    self._blocked.append(watch)
                     continue
             cohort.join(watch)
 
