@@ -10,8 +10,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "wal_without_fsync",
         "storage/wal.py",
-        "            self._file.pwrite(data, self._offset)\n            self._file.datasync()\n",
-        "            self._file.pwrite(data, self._offset)\n",
+        "                self.observe_write(perf_counter() - began)\n            self._file.datasync()\n",
+        "                self.observe_write(perf_counter() - began)\n",
         "`sync` returns before its records are durable",
     ),
     Mutant(
