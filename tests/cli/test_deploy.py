@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from tercet.cli.deploy.command import command
 from tercet.cli.deploy.options import Options
+from tercet.cli.deploy.view import status_remarks
 from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
 from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
@@ -299,6 +300,28 @@ def test_status_has_a_row_per_member_and_certificate_warnings() -> None:
     assert simple.stdout.splitlines()[0] == "kube-node1, active/running, ab, 3.7.1, 20 kB, 25 %, true, false, 2, 17, 364 days"
     assert json.loads(run(FakeDeployment(statuses=statuses[:1]), "status", "-w", "json").stdout)[0]["member_id"] == 0xAB
     assert run(FakeDeployment(statuses=statuses[:2]), "status").exit_code == 0
+
+
+def test_apply_prints_json_for_programs() -> None:
+    class Stepping(FakeDeployment):
+        async def apply(self, confirm: Any = None) -> Plan:
+            self.on_event(Event("kube-node1", "start", "waiting"))
+            self.on_event(Event("kube-node1", "start", "done", "ready in 0.9 s"))
+            return PLAN
+
+    done = run(Stepping(), "apply", "--yes", "--json")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"host": "kube-node1", "step": "start", "state": "done", "detail": "ready in 0.9 s"},
+        {"steps": 4, "notes": list(PLAN.notes)},
+    ]
+    assert run(Stepping(), "apply", "--json").exit_code == 2
+
+
+def test_status_shows_when_the_operators_certificate_expires() -> None:
+    assert status_remarks([status_of("a")], 30, operator_days=2.5) == [
+        "operator: the certificate expires in 2 days; `tercet deploy certs renew --due` renews it"
+    ]
+    assert status_remarks([status_of("a", alarms=("NOSPACE",))], 30, operator_days=31)[0].startswith("a: alarm NOSPACE: ")
 
 
 def test_status_announces_a_renewal_only_when_apply_renews() -> None:

@@ -5,6 +5,7 @@ This module has the commands that inspect and change the cluster; `init.py` and 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from tercet.cli.deploy.hosts import env, known_host, logs, ssh
 from tercet.cli.deploy.init import init
 from tercet.cli.deploy.member import member
 from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
+from tercet.cli.deploy.progress import JsonLines
 from tercet.cli.deploy.prompts import confirmed
 from tercet.cli.deploy.space import backup, compact, defrag
 from tercet.cli.deploy.upgrade import rollback, upgrade
@@ -142,12 +144,20 @@ Rerun it after changing cluster.yaml or after a failure; completed steps are ski
 Running members are restarted one at a time, the leader last, each only while a majority remains without it."""
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finished step; needs --yes.")
 @_limit
 @shared_options()
-def apply(options: Options, yes: bool, names: tuple[str, ...]) -> None:
+def apply(options: Options, yes: bool, as_json: bool, names: tuple[str, ...]) -> None:
     """Change the hosts to match the cluster file."""
+    if as_json and not yes:
+        raise click.UsageError("--json needs --yes")
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
     _limit_to(options, cluster, names)
+
+    if as_json:
+        found = run_with_progress(options, cluster, lambda deployment: deployment.apply(), progress=JsonLines())
+        click.echo(json.dumps({"steps": len(found.steps), "notes": list(found.notes)}))
+        return
 
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await (deployment.plan() if dry_run else deployment.apply(confirm))
@@ -166,7 +176,10 @@ def status(options: Options, write_out: str) -> None:
         click.echo(view.json_text(members), nl=False)
     else:
         click.echo(view.status_table(members) if write_out == "table" else view.status_lines(members), nl=False)
-        for remark in view.status_remarks(members, cluster.tls.renewal_days):
+        from tercet.deploy.members.members import operator_certificate_days
+
+        own = operator_certificate_days(cluster)
+        for remark in view.status_remarks(members, cluster.tls.renewal_days, operator_days=own):
             click.secho(f"Warning: {remark}", fg="yellow", err=True)
     _exit_unless(all(member.member_id for member in members))
 

@@ -126,9 +126,11 @@ def shared_options(*, short_file: bool = True) -> Callable[[Callable[Concatenate
     return decorate
 
 
-def run_with_progress(options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]]) -> T:
+def run_with_progress(
+    options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], *, progress: Progress | None = None
+) -> T:
     """Run a command that changes hosts, with progress output. Ctrl-C is one error line and exit code 1."""
-    progress = make_progress(_names(cluster))
+    progress = progress or make_progress(_names(cluster))
     try:
         return run(_with_progress(options, cluster, work, progress))
     except KeyboardInterrupt:

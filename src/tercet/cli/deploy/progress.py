@@ -6,9 +6,11 @@ kube-node1  write /etc/systemd/system/etcd.service  done
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Protocol
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -64,6 +66,22 @@ class _Lines:
     def on_event(self, event: Event) -> None:
         if event.state in _ENDED:
             self._console.print(_line(event, self._width))
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        yield
+
+    def close(self) -> None:
+        """Nothing to do: every line is complete."""
+
+
+class JsonLines:
+    """One JSON object per finished step, on stdout."""
+
+    def on_event(self, event: Event) -> None:
+        if event.state in _ENDED:
+            text = {"host": event.host, "step": event.step, "state": event.state, "detail": event.detail}
+            click.echo(json.dumps(text))
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

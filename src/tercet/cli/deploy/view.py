@@ -188,15 +188,18 @@ def _certificate(days: float | None) -> str:
     return _count(math.floor(days), "day") if days >= 0 else f"expired {_count(math.floor(-days), 'day')} ago"
 
 
-def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float) -> list[str]:
-    """Remarks below the table: why a member did not answer, and certificates that the next apply renews."""
+def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float, *, operator_days: float | None = None) -> list[str]:
+    """Remarks below the table: why a member did not answer, alarms, and certificates that are due.
+
+    operator_days: until the operator's own certificate expires.
+    """
     remarks = [f"{status.name}: {status.error}" for status in statuses if status.error]
     remarks += [f"{status.name}: alarm {alarm}: {_ALARM_REMEDIES[alarm]}" for status in statuses for alarm in status.alarms]
-    for status in statuses:
-        days = status.certificate_days
+    days_of = {status.name: status.certificate_days for status in statuses} | {"operator": operator_days}
+    for name, days in days_of.items():
         if days is not None and days <= renewal_days:
             when = f"expires in {_count(math.floor(days), 'day')}" if days >= 0 else _certificate(days)
-            remarks.append(f"{status.name}: the certificate {when}; `tercet deploy certs renew --due` renews it")
+            remarks.append(f"{name}: the certificate {when}; `tercet deploy certs renew --due` renews it")
     return remarks
 
 

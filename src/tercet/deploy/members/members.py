@@ -19,6 +19,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tercet.client import methods
 from tercet.client.health import check_health
@@ -30,6 +31,7 @@ from tercet.deploy.cluster.cluster import Cluster, HostSpec, host_port
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, ConfigError, StatusError
+from tercet.pki import days_left
 from tercet.proto import rpc_pb2
 from tercet.rpc import Channel, ChannelOptions, RpcError
 
@@ -117,6 +119,16 @@ def client_files(cluster: Cluster) -> TLSFiles:
     directory = cluster.tls.directory
     ca = cluster.tls.ca_certificate or directory / "ca.pem"
     return TLSFiles(cacert=str(ca), cert=str(directory / "client.pem"), key=str(directory / "client-key.pem"))
+
+
+def operator_certificate_days(cluster: Cluster) -> float | None:
+    """Days until the operator's certificate expires; None if there is none, or it is unreadable."""
+    if not cluster.tls.enabled:
+        return None
+    try:
+        return days_left(Path(client_files(cluster).cert).read_bytes())
+    except (OSError, ConfigError):
+        return None
 
 
 class Members:
