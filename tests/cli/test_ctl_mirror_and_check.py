@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,18 @@ import pytest
 from tercet.cli.ctl import check
 from tests.cli.conftest import Pair
 from tests.cli.etcd_pair import clean_environment, run_ours, run_theirs
+from tests.support.etcd import running_etcd
 from tests.support.processes import wait_until
 from tests.support.waiting import scaled
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Servers of this module: what it writes to one of them would differ from what other tests compare."""
+    places = [tmp_path_factory.mktemp(name) for name in ("theirs", "ours")]
+    with running_etcd(places[0]) as theirs, running_etcd(places[1]) as ours:
+        yield Pair(theirs.endpoint, ours.endpoint)
+
 
 TERCETCTL = Path(sys.executable).with_name("tercetctl")
 
