@@ -39,7 +39,7 @@ def rotate_the_certificates_and_the_ca(operator: Operator) -> None:
     assert "no certificate is due" in nothing
     for stage in (("--until", "trust"), ("--until", "certificates"), ()):
         with under_writes(operator):
-            operator.deploy("certs", "rotate", "--ca", *stage, "--yes")
+            operator.deploy("certs", "rotate", "--ca", *stage, "--yes", timeout=300)
         assert len(operator.healthy_lines()) == 3
     assert (pki / "ca.pem").read_text().count("BEGIN CERTIFICATE") == 1
     env = operator.client_environment()
@@ -90,7 +90,7 @@ def upgrade_member_by_member(operator: Operator) -> None:
     assert operator.deploy("plan", "--detailed-exitcode", exit_code=2)
     shutil.rmtree(operator.directory / "backups", ignore_errors=True)
     with under_writes(operator):
-        operator.deploy("upgrade", "--yes")
+        operator.deploy("upgrade", "--yes", timeout=300)
     assert len(operator.healthy_lines()) == 3
     assert len(list((operator.directory / "backups").iterdir())) == 1
     operator.deploy("plan", "--detailed-exitcode")
