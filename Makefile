@@ -27,7 +27,7 @@ PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build too
 SOAK_SEEDS ?= 10000-29999
 SOAK_SECONDS ?= 3600
 
-.PHONY: mutants soak up quick test test-sources test-compiled test-hosts reference-tools lint dist-check bench bench-scale bench-watches bench-hostile clean
+.PHONY: mutants soak up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-scale bench-watches bench-hostile clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -71,6 +71,10 @@ test-compiled: $(COMPILED)/test
 	$(COMPILED)/bin/python -m pytest $(or $(ARGS),$(PARALLEL)) $(COMPILED_TESTS)
 
 test-hosts: $(VENV)/test
+	TEST_HOSTS=1 $(BIN)/python -m pytest -rs tests/hosts -m "not long" $(ARGS)
+
+# With the stories that take minutes each.
+test-hosts-all: $(VENV)/test
 	TEST_HOSTS=1 $(BIN)/python -m pytest -rs tests/hosts $(ARGS)
 
 # Debian packages of sshd, cfssl and openssl, which some tests compare with; without them those tests skip and say so.

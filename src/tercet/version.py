@@ -5,7 +5,7 @@ Clients and tools enable features by it. tercet's own version is `tercet.__versi
 
 from tercet import errors
 
-ETCD_VERSION = "3.7.1"
+ETCD_VERSION = "3.7.3"
 MIN_CLUSTER_VERSION = "3.0.0"
 
 

@@ -99,7 +99,7 @@ def test_version_has_four_lines() -> None:
     assert refused.code == 0
     names = [line.partition(": ")[0] for line in refused.out.splitlines()]
     assert names == ["etcd Version", "Git SHA", "Go Version", "Go OS/Arch"]
-    assert refused.out.startswith("etcd Version: 3.7.1\n")
+    assert refused.out.startswith("etcd Version: 3.7.3\n")
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help", "-help"])

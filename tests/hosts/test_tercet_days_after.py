@@ -18,6 +18,7 @@ def test_apply_makes_three_healthy_members(operator: Operator) -> None:
     assert len(operator.healthy_lines()) == 3
 
 
+@pytest.mark.long
 def test_certificates_and_ca_are_rotated_without_downtime(operator: Operator) -> None:
     days_after.rotate_the_certificates_and_the_ca(operator)
 

@@ -162,7 +162,7 @@ def test_prometheus_client_parses_the_page() -> None:
     }
     assert (handled["OK"], handled["Unavailable"], handled["InvalidArgument"], len(handled)) == (1, 1, 0, 17)
     assert families["process_resident_memory_bytes"].samples[0].value > 1e6
-    assert families["etcd_server_version"].samples[0].labels == {"server_version": "3.7.1"}
+    assert families["etcd_server_version"].samples[0].labels == {"server_version": "3.7.3"}
     assert families["grpc_server_handling_seconds"].type == "histogram"
     assert families["os_fd_used"].samples[0].value > 2
 
