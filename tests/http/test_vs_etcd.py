@@ -61,7 +61,7 @@ def test_the_same_hosts_are_accepted(etcd: str, ours: str, host: str) -> None:
 
 def test_versions_have_the_same_shape(etcd: str, ours: str) -> None:
     theirs, own = (json.loads(fetch(f"{url}/version").body) for url in (etcd, ours))
-    assert own == {"etcdserver": "3.7.3", "etcdcluster": "3.7.0", "storage": "3.7.0"}
+    assert own == {"etcdserver": "3.7.1", "etcdcluster": "3.7.0", "storage": "3.7.0"}
     assert set(own) - set(theirs) == {"storage"}  # new in 3.6
 
 
