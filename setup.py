@@ -15,7 +15,9 @@ import re
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -81,6 +83,17 @@ COMPILE = os.environ.get("TERCET_COMPILE", "")
 class OptionalBuildExt(build_ext):
     """Builds all extensions or none: linked modules must be of one build."""
 
+    def build_extensions(self) -> None:
+        compile_one_by_one = self.compiler.compile
+
+        def compile_in_parallel(sources: list[str], *arguments: Any, **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                made = pool.map(lambda source: compile_one_by_one([source], *arguments, **options), sources)
+                return [name for names in made for name in names]
+
+        self.compiler.compile = compile_in_parallel
+        super().build_extensions()
+
     def run(self) -> None:
         try:
             super().run()
@@ -109,7 +122,8 @@ def extensions() -> list[Extension]:
     modules = sorted(map(str, paths - {SOURCE / name for name in NOT_COMPILED}))
     # Dependencies are not installed in the build environment, so their types are unknown. `make lint` checks types.
     options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-    made: list[Extension] = mypycify([*options, *modules], opt_level="3", debug_level="0", group_name="tercet")
+    # One C file for each module: the compiler's time for a single one grows faster than its size.
+    made: list[Extension] = mypycify([*options, *modules], opt_level="3", debug_level="0", group_name="tercet", multi_file=True)
     return made
 
 
