@@ -55,7 +55,7 @@ def test_check_perf_judges_a_short_load_and_deletes_its_keys(pair: Pair, monkeyp
     monkeypatch.setitem(check._PERF, "s", check._Load(20, 3))
     began = time.monotonic()
     outcome = run_ours(pair.ours, ["check", "perf"])
-    assert time.monotonic() - began >= 1
+    assert time.monotonic() - began >= 0.9  # the last of 20 requests a second is sent 50 ms before the end
     verdicts = outcome.out.decode().splitlines()
     assert verdicts[-1] in ("PASS", "FAIL")
     assert (outcome.code == 0) == (verdicts[-1] == "PASS")

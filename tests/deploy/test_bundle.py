@@ -107,7 +107,11 @@ def test_the_bundle_has_only_runtime_files(artifact: Artifact) -> None:
 def test_a_member_gets_the_modules_that_it_imports_and_no_others() -> None:
     package = Path(tercet.__file__).parent
     needed: set[str] = set()
-    to_visit = ["tercet.__main__", "tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl"]
+    to_visit = ["tercet.__main__", "tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl"]
+    # Commands are imported by name when they are used.
+    to_visit += [
+        f"tercet.cli.{folder}.{path.stem}" for folder in ("ctl", "utl") for path in (package / "cli" / folder).glob("*.py")
+    ]
     while to_visit:
         path = package.parent / f"{to_visit.pop().replace('.', '/')}.py"
         path = path if path.exists() else path.with_suffix("") / "__init__.py"
