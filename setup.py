@@ -42,6 +42,7 @@ COMPILED = (
     "services/leader_monitor.py",
     "services/lease.py",
     "services/lease_answers.py",
+    "services/lease_keys_check.py",
     "services/scheduler.py",
     "services/watch.py",
     "storage/buffered_file.py",

@@ -1,0 +1,49 @@
+"""What compilation requires of the modules that stay sources (setup.py)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "tercet"
+
+
+def compiled_modules() -> set[Path]:
+    lists = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse((ROOT / "setup.py").read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.endswith("COMPILED")
+    }
+    chosen = {path for pattern in lists["COMPILED"] for path in PACKAGE.glob(pattern) if path.name != "__init__.py"}
+    return chosen - {PACKAGE / name for name in lists["NOT_COMPILED"]}
+
+
+def compiled_classes() -> set[str]:
+    """Without errors.py: exceptions can be inherited from."""
+    return {
+        node.name
+        for path in compiled_modules() - {PACKAGE / "errors.py"}
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def test_no_class_of_the_sources_inherits_from_a_compiled_class() -> None:
+    """Such a class fails when its first object is made: TypeError, interpreted classes cannot inherit from compiled."""
+    compiled, found = compiled_classes(), []
+    for path in sorted(set(PACKAGE.rglob("*.py")) - compiled_modules()):
+        tree = ast.parse(path.read_text())
+        imported = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tercet")
+            for alias in node.names
+        }
+        found += [
+            f"{path.relative_to(PACKAGE)}: {node.name}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+            and any(isinstance(base, ast.Name) and base.id in imported & compiled for base in node.bases)
+        ]
+    assert found == []
