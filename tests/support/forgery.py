@@ -18,7 +18,7 @@ def database(member: Member) -> Path:
 
 def stored_value(member: Member, key: bytes) -> kv_pb2.KeyValue:
     """Wait until the newest value of a key is in the file, and return it."""
-    found = member.client.range(key, serializable=True).kvs[0]
+    found = member.client.range(key).kvs[0]  # linearizable: the member has applied the put
     wait_until(lambda: found.SerializeToString() in database(member).read_bytes(), f"{member.name} has committed {key!r}")
     return found
 
