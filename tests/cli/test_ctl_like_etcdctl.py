@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tercet.client import Client
+from tercet.client import ClusterChannel
 from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
 from tests.cli.etcd_pair import ADVERTISED, Outcome, run_ours, run_theirs
@@ -458,7 +458,7 @@ def test_an_alarm_is_listed_and_disarmed(pair: Pair) -> None:
     """Raised through the API: it is listed, makes the endpoint unhealthy, blocks writes, and is disarmed."""
 
     async def raise_alarm(endpoint: str) -> None:
-        async with Client([endpoint]) as client:
+        async with ClusterChannel([endpoint]) as client:
             member = (await client.maintenance.status(rpc_pb2.StatusRequest())).header.member_id
             request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=member, alarm=rpc_pb2.NOSPACE)
             await client.maintenance.alarm(request)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.client import Client, LeaseSession, Place, WatchStream, keep_alive, keep_alive_once, methods, observe
+from tercet.client import ClusterChannel, LeaseSession, Place, WatchStream, keep_alive, keep_alive_once, methods, observe
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 from tests.client.member import run
@@ -63,8 +63,8 @@ def test_a_watch_loses_nothing_and_repeats_nothing_when_its_connection_is_cut(sh
     async def test() -> None:
         async with (
             relay(shared_etcd.client_port) as between,
-            Client([shared_etcd.endpoint]) as writer,
-            Client([between.endpoint]) as watcher,
+            ClusterChannel([shared_etcd.endpoint]) as writer,
+            ClusterChannel([between.endpoint]) as watcher,
             WatchStream(watcher) as stream,
         ):
             first = await writer.kv.put(put(b"cut", b"0"))
@@ -84,7 +84,7 @@ def test_a_watch_loses_nothing_and_repeats_nothing_when_its_connection_is_cut(sh
 
 def test_a_watch_of_a_compacted_revision_ends_with_the_reason(shared_etcd: Etcd) -> None:
     async def test() -> None:
-        async with Client([shared_etcd.endpoint]) as client, WatchStream(client) as stream:
+        async with ClusterChannel([shared_etcd.endpoint]) as client, WatchStream(client) as stream:
             await client.kv.put(put(b"c", b"1"))
             answer = await client.kv.put(put(b"c", b"2"))
             await client.kv.compact(rpc_pb2.CompactionRequest(revision=answer.header.revision))
@@ -97,7 +97,7 @@ def test_a_watch_of_a_compacted_revision_ends_with_the_reason(shared_etcd: Etcd)
 
 def test_a_progress_request_before_the_stream_is_open_is_answered(shared_etcd: Etcd) -> None:
     async def test() -> None:
-        async with Client([shared_etcd.endpoint]) as client, WatchStream(client) as stream:
+        async with ClusterChannel([shared_etcd.endpoint]) as client, WatchStream(client) as stream:
             watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=b"quiet"))
             await stream.request_progress()
             response = await anext(watch)
@@ -109,7 +109,7 @@ def test_a_progress_request_before_the_stream_is_open_is_answered(shared_etcd: E
 
 def test_keep_alive_ends_with_the_lease(shared_etcd: Etcd) -> None:
     async def test() -> None:
-        async with Client([shared_etcd.endpoint]) as client:
+        async with ClusterChannel([shared_etcd.endpoint]) as client:
             lease = await client.call(methods.LEASE_GRANT, rpc_pb2.LeaseGrantRequest(TTL=2))
             renewed = 0
             async for answer in keep_alive(client, lease.ID):
@@ -126,7 +126,7 @@ def test_keep_alive_ends_with_the_lease(shared_etcd: Etcd) -> None:
 
 def test_a_lock_goes_from_one_to_the_next_in_order(shared_etcd: Etcd) -> None:
     async def test() -> None:
-        async with Client([shared_etcd.endpoint]) as client:
+        async with ClusterChannel([shared_etcd.endpoint]) as client:
             order: list[int] = []
             entered: list[asyncio.Event] = [asyncio.Event() for _ in range(3)]
 
@@ -157,7 +157,7 @@ def test_a_lock_goes_from_one_to_the_next_in_order(shared_etcd: Etcd) -> None:
 
 def test_observe_follows_proposals_and_leaders(shared_etcd: Etcd) -> None:
     async def test() -> None:
-        async with Client([shared_etcd.endpoint]) as client:
+        async with ClusterChannel([shared_etcd.endpoint]) as client:
             seen: asyncio.Queue[bytes] = asyncio.Queue()
 
             async def follow() -> None:
@@ -182,7 +182,9 @@ def test_every_endpoint_that_was_tried_is_named() -> None:
     async def test() -> None:
         reported: list[str] = []
         endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
-        async with Client(endpoints, timeout=0.3, on_failure=lambda _, __, error: reported.append(error.message)) as client:
+        async with ClusterChannel(
+            endpoints, timeout=0.3, on_failure=lambda _, __, error: reported.append(error.message)
+        ) as client:
             with pytest.raises(StatusError, match="context deadline exceeded"):
                 await client.kv.range(rpc_pb2.RangeRequest(key=b"a"))
         assert len(reported) == 1
@@ -196,7 +198,7 @@ def test_a_watch_resumes_after_its_token_has_expired(tmp_path: Path) -> None:
         credentials = {"user": "root", "password": "p"}
         async with (
             relay(etcd.client_port) as between,
-            Client([between.endpoint], **credentials) as watcher,
+            ClusterChannel([between.endpoint], **credentials) as watcher,
             WatchStream(watcher) as stream,
         ):
             watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=b"a"))
@@ -204,7 +206,7 @@ def test_a_watch_resumes_after_its_token_has_expired(tmp_path: Path) -> None:
             assert not (await anext(watch)).canceled
             await asyncio.sleep(3)  # the token lives for a second, and is removed within another
             between.cut()
-            async with Client([etcd.endpoint], **credentials) as writer:
+            async with ClusterChannel([etcd.endpoint], **credentials) as writer:
                 await writer.kv.put(put(b"a", b"1"))
             response = await anext(watch)
             assert [event.kv.value for event in response.events] == [b"1"], response.cancel_reason

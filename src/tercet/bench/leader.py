@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 
-from tercet.client import Client
+from tercet.client import ClusterChannel
 from tercet.errors import StatusError, TercetError
 from tercet.proto import rpc_pb2
 
@@ -23,7 +23,7 @@ async def find_leader(endpoints: Sequence[str], tls: ssl.SSLContext | None, *, t
         reason = "none of them is the leader"
         for endpoint in endpoints:
             try:
-                async with Client([endpoint], tls=tls, timeout=2.0) as client:
+                async with ClusterChannel([endpoint], tls=tls, timeout=2.0) as client:
                     status = await client.maintenance.status(rpc_pb2.StatusRequest())
             except StatusError as error:
                 reason = f"{endpoint}: {error.message}"

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tercet.client import Client, Health, TLSFiles, check_health
+from tercet.client import ClusterChannel, Health, TLSFiles, check_health
 from tercet.errors import TercetError
 from tercet.pki import ClusterCertificates
 
@@ -216,7 +216,7 @@ class LocalCluster:
         was_healthy = False
         while True:
             patience = max(min(_HEALTH_SECONDS, deadline - loop.time()), 0.1)
-            async with Client([self.plan.client_url(member)], tls=self.plan.tls, timeout=patience) as client:
+            async with ClusterChannel([self.plan.client_url(member)], tls=self.plan.tls, timeout=patience) as client:
                 health = await check_health(client)
             if health.is_healthy and was_healthy:
                 return health

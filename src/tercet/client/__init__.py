@@ -1,7 +1,7 @@
 """A typed asyncio client for etcd's API, with several endpoints."""
 
 from tercet.client import methods
-from tercet.client.client import AuthenticationError, Client
+from tercet.client.cluster_channel import AuthenticationError, ClusterChannel
 from tercet.client.connector import Limits
 from tercet.client.election import observe
 from tercet.client.endpoint import Endpoint, parse_endpoint
@@ -15,7 +15,7 @@ from tercet.client.watch import Watch, WatchStream
 
 __all__ = [
     "AuthenticationError",
-    "Client",
+    "ClusterChannel",
     "Endpoint",
     "Health",
     "LeaseSession",

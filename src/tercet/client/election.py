@@ -15,12 +15,12 @@ from tercet.client.watch import WatchStream
 from tercet.proto import kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
-    from tercet.client.client import Client
+    from tercet.client.cluster_channel import ClusterChannel
 
 _Found = tuple[kv_pb2.KeyValue, rpc_pb2.ResponseHeader]
 
 
-async def observe(client: Client, name: bytes) -> AsyncGenerator[rpc_pb2.RangeResponse]:
+async def observe(client: ClusterChannel, name: bytes) -> AsyncGenerator[rpc_pb2.RangeResponse]:
     """Yield the leader's key whenever it changes, one in each response. Ends when a watch is lost. Raises StatusError."""
     while True:
         leader, header = await oldest(client, name)
@@ -38,7 +38,7 @@ async def observe(client: Client, name: bytes) -> AsyncGenerator[rpc_pb2.RangeRe
                 yield change
 
 
-async def _first_put(client: Client, prefix: bytes, revision: int) -> _Found | None:
+async def _first_put(client: ClusterChannel, prefix: bytes, revision: int) -> _Found | None:
     """Wait for a key under `prefix`. None if the watch is lost."""
     request = rpc_pb2.WatchCreateRequest(key=prefix, range_end=prefix_end(prefix), start_revision=revision)
     async with WatchStream(client) as stream:
@@ -52,7 +52,7 @@ async def _first_put(client: Client, prefix: bytes, revision: int) -> _Found | N
     return None
 
 
-async def _changes(client: Client, key: bytes, revision: int) -> AsyncGenerator[rpc_pb2.RangeResponse | None]:
+async def _changes(client: ClusterChannel, key: bytes, revision: int) -> AsyncGenerator[rpc_pb2.RangeResponse | None]:
     """The leader's further proposals. Ends when the key is deleted; None if the watch is lost."""
     async with WatchStream(client) as stream:
         async for response in await stream.watch(rpc_pb2.WatchCreateRequest(key=key, start_revision=revision + 1)):

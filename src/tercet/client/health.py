@@ -14,7 +14,7 @@ _KEY = b"health"  # any key, it need not exist
 
 
 class HealthClient(Protocol):
-    """A `Client`, or another object with these calls."""
+    """A `ClusterChannel`, or another object with these calls."""
 
     @property
     def kv(self) -> KV: ...

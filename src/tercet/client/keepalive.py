@@ -17,13 +17,13 @@ from tercet.proto import rpc_pb2
 from tercet.rpc import ClientStream
 
 if TYPE_CHECKING:
-    from tercet.client.client import Client
+    from tercet.client.cluster_channel import ClusterChannel
 
 _REOPEN_PAUSE_SECONDS = 0.5
 _FIRST_ANSWER_SECONDS = 3.0  # to connect and get the first answer
 
 
-async def keep_alive_once(client: Client, lease_id: int) -> rpc_pb2.LeaseKeepAliveResponse:
+async def keep_alive_once(client: ClusterChannel, lease_id: int) -> rpc_pb2.LeaseKeepAliveResponse:
     """Renew a lease once. Raises StatusError: NOT_FOUND for a lease that does not exist."""
     while True:
         try:
@@ -38,7 +38,7 @@ async def keep_alive_once(client: Client, lease_id: int) -> rpc_pb2.LeaseKeepAli
         return answer
 
 
-async def keep_alive(client: Client, lease_id: int) -> AsyncGenerator[rpc_pb2.LeaseKeepAliveResponse]:
+async def keep_alive(client: ClusterChannel, lease_id: int) -> AsyncGenerator[rpc_pb2.LeaseKeepAliveResponse]:
     """Renew a lease until it is gone, and yield each answer. Raises StatusError for errors that another member would repeat."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _FIRST_ANSWER_SECONDS

@@ -20,13 +20,13 @@ from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 
 if TYPE_CHECKING:
-    from tercet.client.client import Client
+    from tercet.client.cluster_channel import ClusterChannel
 
 
 class LeaseSession:
     """`lost` is set when the lease cannot be kept alive any more."""
 
-    def __init__(self, client: Client, *, ttl_seconds: int) -> None:
+    def __init__(self, client: ClusterChannel, *, ttl_seconds: int) -> None:
         self.client = client
         self.lease_id = 0
         self.lost = asyncio.Event()

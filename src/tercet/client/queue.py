@@ -16,7 +16,7 @@ from tercet.errors import Code, StatusError
 from tercet.proto import kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
-    from tercet.client.client import Client
+    from tercet.client.cluster_channel import ClusterChannel
 
 _CREATE = rpc_pb2.RangeRequest.SortTarget.CREATE
 
@@ -70,7 +70,7 @@ class Place:
             await self._session.client.kv.delete_range(rpc_pb2.DeleteRangeRequest(key=self.key))
 
 
-async def oldest(client: Client, name: bytes) -> tuple[kv_pb2.KeyValue | None, rpc_pb2.ResponseHeader]:
+async def oldest(client: ClusterChannel, name: bytes) -> tuple[kv_pb2.KeyValue | None, rpc_pb2.ResponseHeader]:
     """The owner's key of a queue, None if it is empty. Raises StatusError."""
     prefix = name + b"/"
     request = rpc_pb2.RangeRequest(
@@ -84,7 +84,7 @@ async def oldest(client: Client, name: bytes) -> tuple[kv_pb2.KeyValue | None, r
     return (answer.kvs[0] if answer.kvs else None), answer.header
 
 
-async def _wait_deleted(client: Client, key: bytes, revision: int) -> None:
+async def _wait_deleted(client: ClusterChannel, key: bytes, revision: int) -> None:
     """Wait for a deletion of `key` after `revision`. Raises StatusError."""
     async with WatchStream(client) as stream:
         watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=key, start_revision=revision))

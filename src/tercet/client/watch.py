@@ -23,7 +23,7 @@ from tercet.proto import rpc_pb2
 from tercet.rpc import ClientStream
 
 if TYPE_CHECKING:
-    from tercet.client.client import Client
+    from tercet.client.cluster_channel import ClusterChannel
 
 REQUIRE_LEADER = (("hasleader", "true"),)
 """Metadata with which a member without a leader ends the stream, so that the client turns to another one."""
@@ -73,7 +73,7 @@ class Watch:
 class WatchStream:
     """The watches of one gRPC stream."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ClusterChannel) -> None:
         self._client = client
         self._watches: dict[int, Watch] = {}
         self._unanswered: deque[Watch] = deque()  # created in this order

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from tercet.client import Client, Limits, TLSFiles, WatchStream, prefix_end
+from tercet.client import ClusterChannel, Limits, TLSFiles, WatchStream, prefix_end
 from tercet.client.srv import LookupFailed, lookup_srv, srv_service
 from tercet.config.initial_cluster import Resolve, initial_cluster_text, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
@@ -149,7 +149,7 @@ async def _discover_by_token(config: ServerConfig) -> str:
     return found
 
 
-def _client(config: ServerConfig) -> Client:
+def _client(config: ServerConfig) -> ClusterChannel:
     """A client of the discovery cluster. Raises ConfigError."""
     files = TLSFiles(
         cacert=config.discovery_cacert,
@@ -162,7 +162,7 @@ def _client(config: ServerConfig) -> Client:
         keepalive_seconds=config.discovery_keepalive_time_seconds,
         keepalive_timeout_seconds=config.discovery_keepalive_timeout_seconds,
     )
-    return Client(
+    return ClusterChannel(
         config.discovery_endpoints,
         tls=None if files == TLSFiles() and config.discovery_insecure_transport else files,
         user=config.discovery_user,
@@ -202,7 +202,7 @@ class Registry:
 
     def __init__(
         self,
-        client: Client,
+        client: ClusterChannel,
         token: str,
         *,
         timeout_seconds: float,

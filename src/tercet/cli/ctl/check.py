@@ -15,7 +15,7 @@ from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.load import Statistics, counted, paced, write
 from tercet.cli.ctl.progress import Progress
 from tercet.cli.ctl.status_text import status_text
-from tercet.client import Client, prefix_end
+from tercet.client import ClusterChannel, prefix_end
 from tercet.errors import ConfigError
 from tercet.gotext.strconv import quote
 from tercet.proto import rpc_pb2
@@ -121,7 +121,7 @@ async def _data_scale(session: Session, _: list[str]) -> None:
     say(f"PASS: Approximate system memory used : {(after - before) / (1 << 20):.2f} MB.")
 
 
-async def _refuse_keys(client: Client, prefix: str, command: str) -> None:
+async def _refuse_keys(client: ClusterChannel, prefix: str, command: str) -> None:
     """The keys are deleted at the end: do not begin where there are any."""
     key = os.fsencode(prefix)
     found = await client.kv.range(rpc_pb2.RangeRequest(key=key, range_end=prefix_end(key), limit=1))
@@ -130,7 +130,7 @@ async def _refuse_keys(client: Client, prefix: str, command: str) -> None:
         raise CommandError(Exit.INVALID_INPUT, text)
 
 
-async def _clean_up(session: Session, client: Client, prefix: str) -> None:
+async def _clean_up(session: Session, client: ClusterChannel, prefix: str) -> None:
     key = os.fsencode(prefix)
     request = rpc_pb2.DeleteRangeRequest(key=key, range_end=prefix_end(key))
     deleted = await client.kv.delete_range(request, timeout=_CLEANUP_SECONDS)

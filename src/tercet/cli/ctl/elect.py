@@ -10,7 +10,7 @@ from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.interrupts import Interrupts
-from tercet.client import Client, LeaseSession, Place, observe
+from tercet.client import ClusterChannel, LeaseSession, Place, observe
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 
@@ -37,7 +37,7 @@ async def _elect(session: Session, arguments: list[str]) -> None:
                 await _campaign(session, client, arguments, interrupts)
 
 
-async def _listen(session: Session, client: Client, name: str, interrupts: Interrupts) -> None:
+async def _listen(session: Session, client: ClusterChannel, name: str, interrupts: Interrupts) -> None:
     async def follow() -> None:
         try:
             async for leader in observe(client, os.fsencode(name)):
@@ -55,7 +55,7 @@ async def _listen(session: Session, client: Client, name: str, interrupts: Inter
     raise CommandError(Exit.ERROR, "elect: observer lost")
 
 
-async def _campaign(session: Session, client: Client, arguments: list[str], interrupts: Interrupts) -> None:
+async def _campaign(session: Session, client: ClusterChannel, arguments: list[str], interrupts: Interrupts) -> None:
     name, proposal = map(os.fsencode, arguments)
     async with LeaseSession(client, ttl_seconds=_TTL_SECONDS) as lease:
         place = Place(lease, name)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from tercet.client import Client
+from tercet.client import ClusterChannel
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 
@@ -46,7 +46,7 @@ class Statistics:
 
 
 async def write(
-    clients: Sequence[Client],
+    clients: Sequence[ClusterChannel],
     requests: AsyncIterator[rpc_pb2.PutRequest],
     text_of: Callable[[StatusError], str],
     done: Callable[[int], None],
@@ -55,7 +55,7 @@ async def write(
     statistics = Statistics()
     queue: asyncio.Queue[rpc_pb2.PutRequest | None] = asyncio.Queue(maxsize=len(clients))
 
-    async def work(client: Client) -> None:
+    async def work(client: ClusterChannel) -> None:
         while (request := await queue.get()) is not None:
             began = time.perf_counter()
             try:

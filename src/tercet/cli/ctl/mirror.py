@@ -17,7 +17,7 @@ from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.password import ask_password
 from tercet.cli.ctl.progress import Progress
-from tercet.client import Client, TLSFiles, WatchStream, prefix_end
+from tercet.client import ClusterChannel, TLSFiles, WatchStream, prefix_end
 from tercet.proto import kv_pb2, rpc_pb2
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _destination_tls(values: Values) -> TLSFiles | None:
 class _Mirror:
     """One run: `total` counts the keys copied and the changes repeated."""
 
-    def __init__(self, session: Session, source: Client, destination: Client) -> None:
+    def __init__(self, session: Session, source: ClusterChannel, destination: ClusterChannel) -> None:
         values = session.values
         self._session = session
         self._source = source

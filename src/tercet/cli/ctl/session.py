@@ -22,7 +22,7 @@ from tercet.cli.ctl.output import Printer, make_printer
 from tercet.cli.ctl.password import ask_password
 from tercet.cli.ctl.status_text import full_status
 from tercet.cli.streams import Output
-from tercet.client import Client, Limits, TLSFiles
+from tercet.client import ClusterChannel, Limits, TLSFiles
 from tercet.client.srv import LookupFailed, client_endpoints
 from tercet.errors import ConfigError, StatusError
 
@@ -79,7 +79,7 @@ class Session:
         """Those that DNS names, else those of --endpoints, without blanks and empty ones: `a:1, b:1,` is two."""
         return self._discovered or [endpoint for text in self.values.list("endpoints") if (endpoint := text.strip())]
 
-    def client(self, endpoints: Sequence[str] | None = None, *, timeout: float | None = None) -> Client:
+    def client(self, endpoints: Sequence[str] | None = None, *, timeout: float | None = None) -> ClusterChannel:
         """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128.
 
         timeout: seconds for one request, by default --command-timeout.
@@ -92,7 +92,7 @@ class Session:
 
     def foreign_client(
         self, endpoint: str, tls: TLSFiles | None, *, user: str, password: str, timeout: float | None = None
-    ) -> Client:
+    ) -> ClusterChannel:
         """A client of another cluster, with its own credentials. Raises CommandError, exit 128."""
         return self._client([endpoint], tls, user=user, password=password, timeout=timeout)
 
@@ -109,9 +109,9 @@ class Session:
         password: str,
         token: str = "",
         timeout: float | None = None,
-    ) -> Client:
+    ) -> ClusterChannel:
         try:
-            return Client(
+            return ClusterChannel(
                 endpoints,
                 tls=tls,
                 user=user,

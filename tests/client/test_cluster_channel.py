@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.client import AuthenticationError, Client, Limits, TLSFiles, check_health, parse_endpoint
+from tercet.client import AuthenticationError, ClusterChannel, Limits, TLSFiles, check_health, parse_endpoint
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.pki import ensure_certificates
 from tercet.proto import rpc_pb2
@@ -50,7 +50,7 @@ class TestFailover:
     def test_the_next_endpoint_is_used_when_one_is_down(self) -> None:
         async def test() -> None:
             async with member({PUT: done, RANGE: found}) as up:
-                async with Client([unused_endpoint(), up.endpoint]) as client:
+                async with ClusterChannel([unused_endpoint(), up.endpoint]) as client:
                     assert (await client.kv.put(PUT_A)).header.revision == 5
                     assert (await client.kv.range(GET_A)).count == 1
                 assert up.asked == ["Put", "Range"]
@@ -60,7 +60,7 @@ class TestFailover:
     def test_a_read_goes_to_the_next_member(self) -> None:
         async def test() -> None:
             async with member({RANGE: NO_LEADER}) as cut_off, member({RANGE: found}) as up:
-                async with Client([cut_off.endpoint, up.endpoint]) as client:
+                async with ClusterChannel([cut_off.endpoint, up.endpoint]) as client:
                     assert (await client.kv.range(GET_A)).count == 1
                     assert (await client.kv.range(GET_A)).count == 1
                 assert (cut_off.asked, up.asked) == (["Range"], ["Range", "Range"])
@@ -72,7 +72,7 @@ class TestFailover:
 
         async def test() -> None:
             async with member({PUT: NO_LEADER}) as cut_off, member({PUT: done}) as up:
-                async with Client([cut_off.endpoint, up.endpoint]) as client:
+                async with ClusterChannel([cut_off.endpoint, up.endpoint]) as client:
                     with pytest.raises(StatusError, match="etcdserver: no leader"):
                         await client.kv.put(PUT_A)
                     assert (cut_off.asked, up.asked) == (["Put"], [])
@@ -87,7 +87,7 @@ class TestFailover:
                 call.connection.abort()
 
             async with member({PUT: hang_up}) as breaking, member({PUT: done}) as up:
-                async with Client([breaking.endpoint, up.endpoint]) as client:
+                async with ClusterChannel([breaking.endpoint, up.endpoint]) as client:
                     with pytest.raises(StatusError) as caught:
                         await client.kv.put(PUT_A)
                 assert caught.value.code is Code.UNAVAILABLE
@@ -100,7 +100,7 @@ class TestFailover:
 
         async def test() -> None:
             endpoint = unused_endpoint()
-            async with Client([endpoint]) as client:
+            async with ClusterChannel([endpoint]) as client:
                 put = asyncio.create_task(client.kv.put(PUT_A))
                 await asyncio.sleep(0.2)
                 async with member({PUT: done}, port=int(endpoint.partition(":")[2])):
@@ -118,7 +118,7 @@ class TestFailover:
             async with (
                 member({PUT: hold, RANGE: NO_LEADER}) as first,
                 member({RANGE: found}) as second,
-                Client([first.endpoint, second.endpoint]) as client,
+                ClusterChannel([first.endpoint, second.endpoint]) as client,
             ):
                 put = asyncio.create_task(client.kv.put(PUT_A))
                 while not waiting:
@@ -135,7 +135,7 @@ class TestTime:
         async def test() -> None:
             reports: list[tuple[str, int, str]] = []
             endpoint = unused_endpoint()
-            async with Client(
+            async with ClusterChannel(
                 [endpoint],
                 timeout=1.0,
                 on_failure=lambda where, attempt, error: reports.append((where, attempt, error.message)),
@@ -150,7 +150,7 @@ class TestTime:
 
     def test_a_silent_member_fails_at_the_deadline(self) -> None:
         async def test() -> None:
-            async with member({RANGE: silent}) as up, Client([up.endpoint], timeout=1.0) as client:
+            async with member({RANGE: silent}) as up, ClusterChannel([up.endpoint], timeout=1.0) as client:
                 with pytest.raises(StatusError, match="context deadline exceeded"):
                     await client.kv.range(GET_A)
                 assert up.asked == ["Range"]
@@ -159,7 +159,7 @@ class TestTime:
 
     def test_reads_are_retried_until_the_deadline(self) -> None:
         async def test() -> None:
-            async with member({RANGE: NO_LEADER}) as up, Client([up.endpoint], timeout=1.5) as client:
+            async with member({RANGE: NO_LEADER}) as up, ClusterChannel([up.endpoint], timeout=1.5) as client:
                 with pytest.raises(StatusError, match="etcdserver: no leader"):
                     await client.kv.range(GET_A)
                 assert 2 <= len(up.asked) <= 6
@@ -170,7 +170,7 @@ class TestTime:
 def test_other_errors_are_not_retried() -> None:
     async def test() -> None:
         compacted = fail(Code.OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")
-        async with member({RANGE: compacted}) as up, Client([up.endpoint]) as client:
+        async with member({RANGE: compacted}) as up, ClusterChannel([up.endpoint]) as client:
             with pytest.raises(StatusError) as caught:
                 await client.kv.range(GET_A)
             assert caught.value.code is Code.OUT_OF_RANGE
@@ -181,7 +181,7 @@ def test_other_errors_are_not_retried() -> None:
 
 def test_large_requests_are_refused_before_they_are_sent() -> None:
     async def test() -> None:
-        async with member({PUT: done}) as up, Client([up.endpoint], limits=Limits(request_bytes_max=10)) as client:
+        async with member({PUT: done}) as up, ClusterChannel([up.endpoint], limits=Limits(request_bytes_max=10)) as client:
             with pytest.raises(StatusError, match=r"trying to send message larger than max \(\d+ vs. 10\)"):
                 await client.kv.put(rpc_pb2.PutRequest(key=b"a" * 20))
             assert up.asked == []
@@ -201,7 +201,7 @@ def test_the_parts_of_a_range_stream_are_merged() -> None:
     async def test() -> None:
         async with (
             member({}, streams={"/etcdserverpb.KV/RangeStream": server_stream(parts)}) as up,
-            Client([up.endpoint]) as client,
+            ClusterChannel([up.endpoint]) as client,
         ):
             whole = await client.kv.range_stream(GET_A)
         assert [kv.key for kv in whole.kvs] == [b"a", b"b", b"c"]
@@ -239,7 +239,7 @@ class TestAuth:
         async def test() -> None:
             guard = Guard()
             async with member({AUTHENTICATE: guard.authenticate, PUT: guard.put}) as up:
-                async with Client([up.endpoint], user="root", password="secret") as client:
+                async with ClusterChannel([up.endpoint], user="root", password="secret") as client:
                     await client.kv.put(PUT_A)
                     await client.kv.put(PUT_A)
                     guard.tokens = 7  # as after a restart of the members
@@ -253,7 +253,7 @@ class TestAuth:
         async def test() -> None:
             guard = Guard()
             async with member({AUTHENTICATE: guard.authenticate, PUT: guard.put}) as up:
-                async with Client([up.endpoint], user="root", password="secret") as client:
+                async with ClusterChannel([up.endpoint], user="root", password="secret") as client:
                     await asyncio.gather(*(client.kv.put(PUT_A) for _ in range(5)))
                 assert up.asked.count("Authenticate") == 1
 
@@ -263,7 +263,7 @@ class TestAuth:
         async def test() -> None:
             guard = Guard()
             async with member({AUTHENTICATE: guard.authenticate, PUT: guard.put}) as up:
-                async with Client([up.endpoint], user="root", password="wrong") as client:
+                async with ClusterChannel([up.endpoint], user="root", password="wrong") as client:
                     with pytest.raises(AuthenticationError, match="authentication failed"):
                         await client.kv.put(PUT_A)
                 assert up.asked == ["Authenticate"]
@@ -275,7 +275,7 @@ class TestAuth:
             guard = Guard()
             bad = fail(Code.UNAUTHENTICATED, "etcdserver: invalid auth token")
             async with member({AUTHENTICATE: guard.authenticate, PUT: bad}) as up:
-                async with Client([up.endpoint], user="root", password="secret") as client:
+                async with ClusterChannel([up.endpoint], user="root", password="secret") as client:
                     with pytest.raises(StatusError, match="invalid auth token"):
                         await client.kv.put(PUT_A)
                 assert up.asked == ["Authenticate", "Put", "Authenticate", "Put"]
@@ -286,7 +286,7 @@ class TestAuth:
         async def test() -> None:
             off = fail(Code.FAILED_PRECONDITION, "etcdserver: authentication is not enabled")
             async with member({AUTHENTICATE: off, PUT: done}) as up:
-                async with Client([up.endpoint], user="root", password="secret") as client:
+                async with ClusterChannel([up.endpoint], user="root", password="secret") as client:
                     await client.kv.put(PUT_A)
                     await client.kv.put(PUT_A)
                 assert up.asked == ["Authenticate", "Put", "Put"]
@@ -297,12 +297,12 @@ class TestAuth:
         async def test() -> None:
             guard = Guard()
             guard.tokens = 3
-            async with member({PUT: guard.put}) as up, Client([up.endpoint], token="t3") as client:
+            async with member({PUT: guard.put}) as up, ClusterChannel([up.endpoint], token="t3") as client:
                 await client.kv.put(PUT_A)
 
         run(test())
         with pytest.raises(ConfigError, match="the token"):
-            Client(["127.0.0.1:1"], token="a\nb")
+            ClusterChannel(["127.0.0.1:1"], token="a\nb")
 
 
 class TestTLS:
@@ -317,7 +317,7 @@ class TestTLS:
         async def test() -> None:
             async with member({PUT: done}, tls=server) as up:
                 for endpoint in (up.endpoint, f"https://{up.endpoint}", f"https://localhost:{up.port}"):
-                    async with Client([endpoint], tls=mine) as client:
+                    async with ClusterChannel([endpoint], tls=mine) as client:
                         assert (await client.kv.put(PUT_A)).header.revision == 5
 
         run(test())
@@ -333,7 +333,7 @@ class TestTLS:
         async def test(trusted: TLSFiles) -> None:
             async with (
                 member({PUT: done}, tls=server) as up,
-                Client([f"https://{up.endpoint}"], tls=trusted, timeout=9) as client,
+                ClusterChannel([f"https://{up.endpoint}"], tls=trusted, timeout=9) as client,
             ):
                 await client.kv.put(PUT_A)
 
@@ -360,7 +360,7 @@ class TestTLS:
         ]
         for given, text in cases:
             with pytest.raises(ConfigError, match=text):
-                Client(["127.0.0.1:1"], tls=given)
+                ClusterChannel(["127.0.0.1:1"], tls=given)
 
 
 class TestHealth:
@@ -385,7 +385,7 @@ class TestHealth:
             call.reply(response.SerializeToString())
 
         async def test() -> None:
-            async with member({RANGE: answer, ALARM: tell}) as up, Client([up.endpoint]) as client:
+            async with member({RANGE: answer, ALARM: tell}) as up, ClusterChannel([up.endpoint]) as client:
                 health = await check_health(client)
             assert (health.is_healthy, health.error) == (healthy, error)
             assert 0 < health.took_nanoseconds < scaled(5) * 10**9
@@ -424,7 +424,7 @@ def test_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
     async def test() -> None:
         server = Server({PUT: unary(done)})
         listener = await asyncio.get_running_loop().create_unix_server(server.protocol, name)
-        async with Client([form.format(name)]) as client:
+        async with ClusterChannel([form.format(name)]) as client:
             await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
         listener.close()
         server.close()
@@ -445,7 +445,7 @@ def test_tls_to_a_plain_port_says_so() -> None:
             reasons.append(error.message)
 
         tls = TLSFiles(insecure_skip_verify=True)
-        async with Client([endpoint], tls=tls, timeout=1.0, on_failure=report) as client:
+        async with ClusterChannel([endpoint], tls=tls, timeout=1.0, on_failure=report) as client:
             with pytest.raises(StatusError, match="context deadline exceeded"):
                 await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
         server.close()
@@ -456,4 +456,4 @@ def test_tls_to_a_plain_port_says_so() -> None:
 
 def test_no_endpoints() -> None:
     with pytest.raises(ConfigError, match="no endpoints"):
-        Client([])
+        ClusterChannel([])

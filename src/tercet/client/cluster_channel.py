@@ -1,4 +1,6 @@
-"""etcd's API as typed calls: `await client.kv.put(rpc_pb2.PutRequest(key=b"a", value=b"1"))`.
+"""Calls to a cluster: endpoints, retries, tokens; protobuf messages in and out.
+
+    await channel.kv.put(rpc_pb2.PutRequest(key=b"a", value=b"1"))
 
 A failed read is retried on another member until its timeout; a write only if no member can have processed it. Every error is a
 StatusError with etcd's code and text.
@@ -34,8 +36,8 @@ class AuthenticationError(StatusError):
     """The user's name or password was refused."""
 
 
-class Client:
-    """A client of one cluster. Use it with `async with`, or call `close`.
+class ClusterChannel:
+    """The calls of one client. Use it with `async with`, or call `close`.
 
     endpoints: `host:port` or URLs; the first that answers is used until it fails, then the next.
     tls: files or a context for endpoints with TLS; None: the system's CA certificates, and only for `https://` endpoints.
@@ -69,7 +71,7 @@ class Client:
         self.cluster = Cluster(self)
         self.maintenance = StreamingMaintenance(self)
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> ClusterChannel:
         return self
 
     async def __aexit__(
