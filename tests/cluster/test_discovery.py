@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Planned
+from tests.server.certificates import Authority
 from tests.support.dns import system_resolver
 from tests.support.etcd import Etcd
 from tests.support.newer import needs_newer_etcd, newer_etcd
@@ -51,6 +53,28 @@ def test_members_find_each_other_by_dns(plan: Planned, tmp_path: Path, programs:
                 command, capture_output=True, text=True, timeout=scaled(20), env=environment({}, None), check=False
             )
             assert outcome.stdout == "value\n", outcome.stderr
+
+
+def test_members_found_by_dns_show_certificates_of_the_domain(plan: Planned, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.sign("peer", "peer", "cluster.example")
+    cluster = plan(NAMES, QUICK)
+    without_initial_cluster(
+        cluster, "--discovery-srv=cluster.example", f"--peer-cert-file={pair.cert}", f"--peer-key-file={pair.key}"
+    )
+    for member in cluster.members:
+        member.flags = [re.sub("^(--.*-peer-urls=)http:", r"\1https:", flag) for flag in member.flags]
+        member.variables = {"SSL_CERT_FILE": authority.path}
+    records = {
+        ("_etcd-server-ssl._tcp.cluster.example", "SRV"): [
+            f"0 0 {one.peer_port} m.cluster.example." for one in cluster.members
+        ],
+        ("m.cluster.example", "A"): ["127.0.0.1"],
+    }
+    with system_resolver(tmp_path, records) as wrapper:
+        for member in cluster.members:
+            member.wrapper = wrapper
+        serves_as_one(cluster)
 
 
 @pytest.fixture

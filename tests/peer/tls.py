@@ -19,6 +19,7 @@ class FixedTls:
     def __init__(self, context: ssl.SSLContext, refusal: str = "") -> None:
         self.current = context
         self.refusal = refusal
+        self.server_name = ""
 
     def context(self) -> ssl.SSLContext:
         return self.current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import dns.resolver
 import pytest
@@ -13,7 +14,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.server.default_host import resolve
-from tercet.server.discovery import DiscoveryError, Registered, Registry, discover
+from tercet.server.discovery import DiscoveryError, Registered, Registry, discover, peer_server_name
 from tests.config.configured import config
 from tests.support.dns import Records, dns_server, silent_port
 
@@ -87,6 +88,20 @@ def test_the_service_name_is_a_suffix() -> None:
 def test_records_that_form_no_cluster(flags: tuple[str, ...], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         by_dns(*flags)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "flags", "name"),
+    [
+        ("https://a:2380", ("--discovery-srv=example.com",), "example.com"),
+        ("http://a:2380", ("--discovery-srv=example.com",), ""),
+        ("https://a:2380", ("--discovery-srv=example.com", "--peer-trusted-ca-file=ca.pem"), ""),
+        ("https://a:2380", (), ""),
+    ],
+)
+def test_peers_found_by_dns_have_certificates_of_the_domain(cluster: str, flags: tuple[str, ...], name: str) -> None:
+    found = replace(config("--name=n1", *flags), initial_cluster=f"n1={cluster}")
+    assert peer_server_name(found) == name
 
 
 def test_without_discovery_nothing_changes() -> None:

@@ -34,7 +34,7 @@ GATES: tuple[Gate, ...] = (
     Gate("LeaseCheckpoint", "ALPHA", False, "Replicate the remaining TTL of leases over 5 min."),
     Gate("LeaseCheckpointPersist", "ALPHA", False, "Persist replicated TTLs below 3.6; requires LeaseCheckpoint."),
     Gate("PriorityRequest", "ALPHA", False, "Accept LeaseRevoke at twice the apply lag of other requests."),
-    Gate("SetMemberLocalAddr", "ALPHA", False, "Dial peers from the first advertised address that is not loopback.", False),
+    Gate("SetMemberLocalAddr", "ALPHA", False, "Dial peers from the first advertised address that is not loopback."),
     Gate("StopGRPCServiceOnDefrag", "ALPHA", False, "Report NOT_SERVING in gRPC health checks during defragmentation."),
     Gate("TxnModeWriteWithSharedBuffer", "BETA", True, "Reads in a write transaction share its buffer.", False),
 )

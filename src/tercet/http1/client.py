@@ -42,7 +42,9 @@ class Answer:
 
 
 class DialTls(Protocol):
-    """The TLS of a client."""
+    """The TLS of a client. server_name: the name that servers' certificates must have; "" for the host that is dialled."""
+
+    server_name: str
 
     def context(self) -> ssl.SSLContext:
         """The context for one connection. Called for each, so that renewed certificates are used."""
@@ -52,10 +54,14 @@ class DialTls(Protocol):
 
 
 class HttpClient:
-    """The connections of one member to its peers; `close` closes them all."""
+    """The connections of one member to its peers; `close` closes them all.
 
-    def __init__(self, tls: DialTls | None = None, *, dial_timeout: float = 2.0) -> None:
+    local_address: the IP address to dial from; "" for the one that the system chooses.
+    """
+
+    def __init__(self, tls: DialTls | None = None, *, dial_timeout: float = 2.0, local_address: str = "") -> None:
         self._tls = tls
+        self._local_address = (local_address, 0) if local_address else None
         self._dial_timeout = dial_timeout
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._open: set[ClientConnection] = set()
@@ -156,14 +162,19 @@ class HttpClient:
 
     async def _connect(self, origin: Origin, tls: DialTls | None) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        context, name = (tls.context(), origin.host) if tls is not None else (None, None)
+        context, name = (tls.context(), tls.server_name or origin.host) if tls is not None else (None, None)
         if origin.unix_path:
             _, connection = await loop.create_unix_connection(
                 lambda: ClientConnection(self._open), origin.unix_path, ssl=context, server_hostname=name
             )
         else:
             _, connection = await loop.create_connection(
-                lambda: ClientConnection(self._open), origin.host, origin.port, ssl=context, server_hostname=name
+                lambda: ClientConnection(self._open),
+                origin.host,
+                origin.port,
+                ssl=context,
+                server_hostname=name,
+                local_addr=self._local_address,
             )
         return connection
 

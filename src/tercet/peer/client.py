@@ -38,8 +38,8 @@ class ClusterView:
 class PeerClient:
     """An async context manager: `async with PeerClient(tls) as peers`. `timeout` is for each request to each URL."""
 
-    def __init__(self, tls: DialTls | None = None, *, timeout: float = 5.0) -> None:
-        self._client = HttpClient(tls, dial_timeout=timeout)
+    def __init__(self, tls: DialTls | None = None, *, timeout: float = 5.0, local_address: str = "") -> None:
+        self._client = HttpClient(tls, dial_timeout=timeout, local_address=local_address)
         self._timeout = timeout
 
     async def __aenter__(self) -> PeerClient:

@@ -44,6 +44,7 @@ class Transport:
     snapshot_directory: received databases are stored here, as `%016x.snap.db`.
     client_tls: for https peer URLs, with this member's certificate.
     dial_timeout: seconds; etcd's is an election timeout and one second.
+    local_address: the IP address to dial from; "" for the one that the system chooses.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class Transport:
         api: MemberApi | None = None,
         client_tls: DialTls | None = None,
         dial_timeout: float = 2.0,
+        local_address: str = "",
         limits: Limits | None = None,
     ) -> None:
-        self._client = HttpClient(client_tls, dial_timeout=dial_timeout)
+        self._client = HttpClient(client_tls, dial_timeout=dial_timeout, local_address=local_address)
         self._context = Context(identity, handler, self._client, snapshot_directory, limits or Limits())
         self._raft_endpoints = RaftEndpoints(self._context, self)
         self._member_endpoints = MemberEndpoints(identity.cluster_id, api) if api is not None else None

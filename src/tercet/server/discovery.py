@@ -58,6 +58,17 @@ async def discover(config: ServerConfig, resolve: Resolve, resolver: Resolver | 
     return config
 
 
+def peer_server_name(config: ServerConfig) -> str:
+    """The name that the peers' certificates must have, of the configuration that `discover` has returned; "" for their hosts.
+
+    Members found by DNS have certificates of the domain, unless the operator names the authority. As with etcd, that holds for
+    the process that has discovered the cluster; one that restarts expects the hosts.
+    """
+    found_by_dns = config.discovery_srv and not config.discovery_endpoints
+    is_secure = "https://" in config.initial_cluster and not config.peer_trusted_ca_file
+    return config.discovery_srv if found_by_dns and is_secure else ""
+
+
 # --- DNS
 
 

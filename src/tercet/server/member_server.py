@@ -36,7 +36,8 @@ from tercet.server.connections import PeerConnections
 from tercet.server.corruption_check import CorruptionChecker, check_while_leader
 from tercet.server.data_directory import Opened, Paths, has_log, open_member
 from tercet.server.default_host import resolve
-from tercet.server.discovery import discover
+from tercet.server.dial_address import dial_address
+from tercet.server.discovery import discover, peer_server_name
 from tercet.server.lease_forwarding import LeaseForwarding
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
@@ -50,7 +51,6 @@ from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.startup_checks import check_listeners
 from tercet.server.systemd import notify_ready
-from tercet.server.tls.contexts import ClientTls
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
 from tercet.services.cluster import ClusterService
@@ -107,10 +107,13 @@ class MemberServer:
         peer_files = peer_listeners.files
         listeners = ClientListeners(config, paths.data / "fixtures" / "client")
         self._closing.callback(listeners.close_sockets)
-        client = PeerClient(ClientTls(peer_files) if not peer_files.is_empty else None)
+        dial_tls, local_address = peer_listeners.dial_tls, dial_address(config)
+        client = PeerClient(dial_tls, local_address=local_address)
         self._closing.push_async_callback(client.close)
         bootstrap = await self._bootstrap(paths, client)
         config = self._config  # with what discovery has found
+        if dial_tls is not None and bootstrap is not None:
+            dial_tls.server_name = peer_server_name(config)
         metrics = MemberMetrics(config)
         opened = open_member(
             config,
@@ -161,7 +164,7 @@ class MemberServer:
         checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
         if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:
             await checker.initial_check()
-        await self._connect(opened, member, bootstrap, api, paths, peer_listeners)
+        await self._connect(opened, member, bootstrap, api, paths, peer_listeners, local_address)
         self._begin_tasks(member, client, checker)
         await publish(member.replica, config.name, [url.text for url in config.advertise_client_urls])
         _watch_work(monitor, member.replica, scheduler)
@@ -311,9 +314,10 @@ class MemberServer:
         api: PeerApi,
         paths: Paths,
         listeners: PeerListeners,
+        local_address: str,
     ) -> None:
         """Start to listen for peers and to dial them: the member takes part in the cluster from here on."""
-        config, files = self._config, listeners.files
+        config = self._config
         identity = Identity(
             id=opened.member_id,
             cluster_id=opened.cluster_id,
@@ -325,8 +329,9 @@ class MemberServer:
             member,
             snapshot_directory=paths.snapshots,
             api=api,
-            client_tls=None if files.is_empty else ClientTls(files),
+            client_tls=listeners.dial_tls,
             dial_timeout=1 + config.election_timeout / 1000,
+            local_address=local_address,
             limits=Limits(read_timeout=config.raft_read_timeout_seconds, write_timeout=config.raft_write_timeout_seconds),
         )
         self._closing.push_async_callback(transport.close)

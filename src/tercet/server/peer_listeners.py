@@ -13,7 +13,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.server.listener import Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.logs.zap_format import fields
 from tercet.server.tls.auto_tls import with_self_signed
-from tercet.server.tls.contexts import PEER_PROTOCOLS, ServerTls
+from tercet.server.tls.contexts import PEER_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls.files import peer_tls
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class PeerListeners:
             files = with_self_signed(files, str(self_signed), config.listen_peer_urls, years=years)
         self.files = files
         """Empty without TLS."""
+        self.dial_tls = ClientTls(files) if not files.is_empty else None
         self._tls = ServerTls(files, PEER_PROTOCOLS) if not files.is_empty else None
         self._listeners: list[Listener] = []
         self._addresses = open_addresses(

@@ -75,10 +75,11 @@ class ServerTls:
 
 
 class ClientTls:
-    """The TLS of a dialer. Raises ConfigError."""
+    """The TLS of a dialer. Raises ConfigError. server_name: see DialTls."""
 
     def __init__(self, files: TlsFiles) -> None:
         files.check_pairs()
+        self.server_name = ""
         self._files = files
         cert, key = _presented(files)
         self._reloading = _Reloading((cert, key, files.ca), lambda: client_context(files))
