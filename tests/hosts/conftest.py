@@ -1,6 +1,7 @@
 """Hosts for the tests of this directory, which `make test-hosts` runs and plain `pytest` does not collect.
 
-TEST_HOSTS=1 in the environment lets them be collected. With `-v` the transcript is shown: every command and what it said.
+TEST_HOSTS=1 in the environment lets them be collected. The limits of the tests exclude fixtures (`func_only`), since the
+first one of a session may make the image. With `-v` the transcript is shown: every command and what it said.
 """
 
 from __future__ import annotations

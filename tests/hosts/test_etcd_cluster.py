@@ -14,7 +14,7 @@ from tests.hosts.observations import down_times, files, wait_until
 from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
 from tests.hosts.writer import writing
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180, func_only=True)
 
 FIRST_APPLY_SECONDS_MAX = 60
 NO_CHANGE_SECONDS_MAX = 5

@@ -12,7 +12,7 @@ from tests.hosts import days_after
 from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
 from tests.support.newer import VARIABLE, needs_newer_etcd
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(600, func_only=True), pytest.mark.long]
 
 
 def test_apply_makes_three_healthy_members(operator: Operator) -> None:

@@ -22,7 +22,7 @@ from tests.hosts.network import HOSTS, set_link
 from tests.hosts.observations import files
 from tests.hosts.session import ENVIRONMENT_SH, Operator, Result
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(180, func_only=True)
 
 
 @pytest.fixture(autouse=True)
@@ -246,19 +246,48 @@ def test_control_c_during_a_rolling_restart_keeps_the_quorum(operator: Operator)
     assert len(operator.healthy_lines(env)) == 3
 
 
+HELD_FSYNC = """
+import os, time
+fsync = os.fsync
+def held(descriptor):
+    while os.path.exists("/run/hold-fsync"):
+        time.sleep(0.02)
+    fsync(descriptor)
+os.fsync = held
+"""
+
+
+@contextmanager
+def held_uploads(operator: Operator, host: str) -> Iterator[None]:
+    """Within the block, a file sent to the host is not complete: each fsync of a Python program there waits for its end.
+
+    Python runs a line of a .pth file that begins with `import`, also with -I.
+    """
+    packages = "/usr/lib/python3/dist-packages"
+    operator.on(host, f"echo 'import held_fsync' >{packages}/held_fsync.pth && touch /run/hold-fsync")
+    assert operator.machine(host).inside(f"cat >{packages}/held_fsync.py", stdin=HELD_FSYNC).returncode == 0
+    try:
+        yield
+    finally:
+        operator.on(host, f"rm -rf /run/hold-fsync {packages}/held_fsync.*")
+
+
 def interrupted(operator: Operator, *, when: str, act: Callable[[], Any] | None) -> Result:
-    """Run `apply`; as soon as it copies to the host `when`, call `act` or (None) send Ctrl-C."""
+    """Run `apply`; while it copies to the host `when`, call `act` or (None) send Ctrl-C."""
     started = time.monotonic()
-    with operator.start(str(operator.program), "deploy", "apply", "--yes") as process:
-        machine = operator.machine(when)
-        is_receiving = "ls -l /proc/[0-9]*/fd 2>/dev/null | grep '[.]partial$'"
-        while process.poll() is None and not machine.inside(is_receiving).stdout:
-            time.sleep(0.02)
-        if act is None:
-            process.send_signal(signal.SIGINT)
-        else:
-            act()
-        output, _ = process.communicate(timeout=90)
+    machine = operator.machine(when)
+    is_receiving = "ls -l /proc/[0-9]*/fd 2>/dev/null | grep '[.]partial$'"
+    with ExitStack() as hold:
+        hold.enter_context(held_uploads(operator, when))
+        with operator.start(str(operator.program), "deploy", "apply", "--yes") as process:
+            while process.poll() is None and not machine.inside(is_receiving).stdout:
+                time.sleep(0.02)
+            if act is None:
+                process.send_signal(signal.SIGINT)
+            else:
+                act()
+            hold.close()
+            output, _ = process.communicate(timeout=90)
     result = Result("tercet deploy apply --yes", output, process.returncode, time.monotonic() - started)
     operator.show(f"$ {result.command}\n{output}\n[exit {result.exit_code}]")
     assert result.exit_code == 1

@@ -7,7 +7,7 @@ import pytest
 from tests.hosts import days_after
 from tests.hosts.session import ENVIRONMENT_SH, Operator
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(600, func_only=True)
 
 
 def test_apply_makes_three_healthy_members(operator: Operator) -> None:
