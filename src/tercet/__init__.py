@@ -1,3 +1,100 @@
-"""tercet: etcd in Python. A replicated key-value store that etcd's clients, flags and habits work with unchanged."""
+"""tercet: etcd in Python. A replicated key-value store that etcd's clients, flags and habits work with unchanged.
+
+`import tercet` loads nothing else: the names below are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tercet.client import (
+        KV,
+        AlreadyExists,
+        AsyncClient,
+        ClientClosed,
+        Compacted,
+        ConfigurationError,
+        Corrupt,
+        Delete,
+        FailedPrecondition,
+        ForkedError,
+        FutureRevision,
+        Header,
+        Indeterminate,
+        InvalidArgument,
+        LeaseExists,
+        LeaseLost,
+        LeaseNotFound,
+        LockLost,
+        NoLeader,
+        NoSpace,
+        NotFound,
+        PermissionDenied,
+        Put,
+        Range,
+        Retry,
+        Rewound,
+        TercetError,
+        Timeout,
+        TLSFiles,
+        TooLarge,
+        TooManyRequests,
+        Txn,
+        Unauthenticated,
+        Unavailable,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "KV",
+    "AlreadyExists",
+    "AsyncClient",
+    "ClientClosed",
+    "Compacted",
+    "ConfigurationError",
+    "Corrupt",
+    "Delete",
+    "FailedPrecondition",
+    "ForkedError",
+    "FutureRevision",
+    "Header",
+    "Indeterminate",
+    "InvalidArgument",
+    "LeaseExists",
+    "LeaseLost",
+    "LeaseNotFound",
+    "LockLost",
+    "NoLeader",
+    "NoSpace",
+    "NotFound",
+    "PermissionDenied",
+    "Put",
+    "Range",
+    "Retry",
+    "Rewound",
+    "TLSFiles",
+    "TercetError",
+    "Timeout",
+    "TooLarge",
+    "TooManyRequests",
+    "Txn",
+    "Unauthenticated",
+    "Unavailable",
+]
+_MODULES: dict[str, str] = {}
+"""Where the names are that are not in `tercet.client`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULES.get(name, "tercet.client")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

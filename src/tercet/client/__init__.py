@@ -1,27 +1,90 @@
-"""A typed asyncio client for etcd's API, with several endpoints."""
+"""The client: `AsyncClient` with typed results on `ClusterChannel`, which takes and returns protobuf messages."""
 
 from tercet.client import methods
+from tercet.client.async_client import AsyncClient
 from tercet.client.cluster_channel import AuthenticationError, ClusterChannel
 from tercet.client.connector import Limits
 from tercet.client.election import observe
 from tercet.client.endpoint import Endpoint, parse_endpoint
+from tercet.client.errors import (
+    AlreadyExists,
+    ClientClosed,
+    Compacted,
+    ConfigurationError,
+    Corrupt,
+    FailedPrecondition,
+    ForkedError,
+    FutureRevision,
+    Indeterminate,
+    InvalidArgument,
+    LeaseExists,
+    LeaseLost,
+    LeaseNotFound,
+    LockLost,
+    NoLeader,
+    NoSpace,
+    NotFound,
+    PermissionDenied,
+    Rewound,
+    TercetError,
+    Timeout,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
 from tercet.client.health import Health, check_health
 from tercet.client.keepalive import keep_alive, keep_alive_once
 from tercet.client.lease_session import LeaseSession
 from tercet.client.prefix import prefix_end
 from tercet.client.queue import Place
+from tercet.client.results import KV, Delete, Header, Put, Range, Txn
+from tercet.client.retry import Retry
 from tercet.client.tls import TLSFiles
 from tercet.client.watch import Watch, WatchStream
 
 __all__ = [
+    "KV",
+    "AlreadyExists",
+    "AsyncClient",
     "AuthenticationError",
+    "ClientClosed",
     "ClusterChannel",
+    "Compacted",
+    "ConfigurationError",
+    "Corrupt",
+    "Delete",
     "Endpoint",
+    "FailedPrecondition",
+    "ForkedError",
+    "FutureRevision",
+    "Header",
     "Health",
+    "Indeterminate",
+    "InvalidArgument",
+    "LeaseExists",
+    "LeaseLost",
+    "LeaseNotFound",
     "LeaseSession",
     "Limits",
+    "LockLost",
+    "NoLeader",
+    "NoSpace",
+    "NotFound",
+    "PermissionDenied",
     "Place",
+    "Put",
+    "Range",
+    "Retry",
+    "Rewound",
     "TLSFiles",
+    "TercetError",
+    "Timeout",
+    "TooLarge",
+    "TooManyRequests",
+    "Txn",
+    "Unauthenticated",
+    "Unavailable",
     "Watch",
     "WatchStream",
     "check_health",

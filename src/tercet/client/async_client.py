@@ -1,0 +1,117 @@
+"""The client of a cluster for asyncio, with typed results.
+
+async with tercet.AsyncClient("http://a:2379,http://b:2379") as client:
+    await client.put("greeting", "hello")
+    kv = await client.get("greeting")
+    print(kv.text(), kv.mod_revision)
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from tercet.client.cluster_channel import ClusterChannel
+from tercet.client.connector import Limits
+from tercet.client.errors import ConfigurationError
+from tercet.client.invoker import Invoker
+from tercet.client.key_space import KeySpace, Text
+from tercet.client.kv_calls import KVCalls
+from tercet.client.lease_calls import LeaseCalls
+from tercet.client.retry import Retry
+from tercet.client.tls import TLSFiles
+from tercet.errors import ConfigError
+
+
+class AsyncClient(KVCalls, LeaseCalls):
+    """A client of one cluster, for one event loop. Use it with `async with`, or call `close`.
+
+    endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
+    fails, then the next.
+    tls: files or a context; None: the system's CA certificates, and only for `https://` endpoints.
+    timeout: of each call, connecting and all retries included; None: no limit.
+    dial_timeout: for one connection to one address, TLS included.
+    retry: which failed calls are repeated (see Retry).
+    namespace: put before every key, and taken off the keys of results.
+    request_bytes_max, response_bytes_max: larger ones raise TooLarge.
+    Raises ConfigurationError for endpoints, files or options that cannot be used. Connects with the first call.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str] = "127.0.0.1:2379",
+        *,
+        tls: TLSFiles | ssl.SSLContext | None = None,
+        user: str = "",
+        password: str = "",
+        token: str = "",
+        timeout: float | None = 5.0,
+        dial_timeout: float = 2.0,
+        retry: Retry = Retry.SAFE,
+        namespace: Text = b"",
+        request_bytes_max: int = 2 << 20,
+        response_bytes_max: int = 0x7FFFFFFF,
+    ) -> None:
+        self._is_open = False
+        if token and user:
+            raise ConfigurationError("a token and a user exclude each other: give one of them")
+        limits = Limits(
+            dial_timeout_seconds=dial_timeout, request_bytes_max=request_bytes_max, response_bytes_max=response_bytes_max
+        )
+        try:
+            self._channel = ClusterChannel(
+                _split(endpoints),
+                tls=tls,
+                user=user,
+                password=password,
+                token=token,
+                timeout=math.inf if timeout is None else timeout,
+                limits=limits,
+            )
+        except ConfigError as error:
+            raise ConfigurationError(str(error)) from error
+        self._is_view = False
+        self._is_open = True
+        self._invoker = Invoker(self._channel, retry)
+        self._keys = KeySpace().inside(namespace)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if self._is_open:
+            text = f"unclosed {type(self).__name__}: use `async with`, or close it"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
+    @property
+    def channel(self) -> ClusterChannel:
+        """What the calls go through, for requests that have no method here: protobuf messages in and out."""
+        return self._channel
+
+    def namespace(self, prefix: Text) -> AsyncClient:
+        """The same client with `prefix` before every key, inside the namespace that it has. Closing it does nothing."""
+        view = object.__new__(type(self))
+        view._channel, view._invoker = self._channel, self._invoker
+        view._keys = self._keys.inside(prefix)
+        view._is_view, view._is_open = True, False
+        return view
+
+    async def close(self) -> None:
+        """Close the connections; calls in flight fail. A second call does nothing."""
+        self._is_open = False
+        if not self._is_view:
+            await self._channel.close()
+
+
+def _split(endpoints: str | Sequence[str]) -> list[str]:
+    texts = endpoints.split(",") if isinstance(endpoints, str) else endpoints
+    return [text.strip() for text in texts if text.strip()]
