@@ -110,9 +110,10 @@ def test_a_member_is_reached_at_any_of_its_urls(tmp_path: Path) -> None:
 
 def test_heartbeats_keep_an_idle_stream_open(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with pair(tmp_path, limits=QUICK) as (one, two):
+        limits = Limits(read_timeout=2.0, write_timeout=2.0)
+        async with pair(tmp_path, limits=limits) as (one, two):
             since = one.transport.active_since(2)
-            await asyncio.sleep(QUICK.read_timeout * 1.7)
+            await asyncio.sleep(limits.read_timeout * 1.5)
             assert one.transport.active_since(2) == since
             assert one.notes.messages == two.notes.messages == []
             assert one.notes.unreachable == []

@@ -58,8 +58,8 @@ def test_durations_are_measured_if_enabled() -> None:
             slow, echo = server.methods[b"/test.Test/Slow"], server.methods[b"/test.Test/Echo"]
             assert slow.duration_counts is not None
             assert echo.duration_counts is not None
-            assert sum(slow.duration_counts[3:7]) == 1  # between 0.025 and 0.5 s
-            assert 0.029 <= slow.duration_sum < 0.5
+            assert sum(slow.duration_counts[3:]) == 1  # over 0.025 s
+            assert slow.duration_sum >= 0.029
             assert sum(echo.duration_counts) == 1
             await channel.close()
 
