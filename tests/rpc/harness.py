@@ -18,11 +18,11 @@ from tercet.rpc import (
     ServerStream,
     UnaryCall,
     bidi_stream,
-    client_stream,
     server_stream,
     unary,
     unary_async,
 )
+from tercet.rpc.handlers import client_stream
 from tests.support.waiting import scaled, until
 
 Result = TypeVar("Result")

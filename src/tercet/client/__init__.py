@@ -1,47 +1,90 @@
 """The client: `AsyncClient` with typed results on `ClusterChannel`, which takes and returns protobuf messages."""
 
-from tercet.client import methods
-from tercet.client.async_client import AsyncClient
-from tercet.client.cluster_channel import AuthenticationError, ClusterChannel
-from tercet.client.connector import Limits
-from tercet.client.election import observe
-from tercet.client.endpoint import Endpoint, parse_endpoint
-from tercet.client.errors import (
-    AlreadyExists,
-    ClientClosed,
-    Compacted,
-    ConfigurationError,
-    Corrupt,
-    FailedPrecondition,
-    ForkedError,
-    FutureRevision,
-    Indeterminate,
-    InvalidArgument,
-    LeaseExists,
-    LeaseLost,
-    LeaseNotFound,
-    LockLost,
-    NoLeader,
-    NoSpace,
-    NotFound,
-    PermissionDenied,
-    Rewound,
-    TercetError,
-    Timeout,
-    TooLarge,
-    TooManyRequests,
-    Unauthenticated,
-    Unavailable,
-)
-from tercet.client.health import Health, check_health
-from tercet.client.keepalive import keep_alive, keep_alive_once
-from tercet.client.lease_session import LeaseSession
-from tercet.client.prefix import prefix_end
-from tercet.client.queue import Place
-from tercet.client.results import KV, Delete, Header, Put, Range, Txn
-from tercet.client.retry import Retry
-from tercet.client.tls import TLSFiles
-from tercet.client.watch import Watch, WatchStream
+from typing import TYPE_CHECKING
+
+from tercet.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from tercet.client import methods
+    from tercet.client.async_client import (
+        AsyncClient,
+    )
+    from tercet.client.cluster_channel import (
+        AuthenticationError,
+        ClusterChannel,
+    )
+    from tercet.client.connector import (
+        Limits,
+    )
+    from tercet.client.election import (
+        observe,
+    )
+    from tercet.client.endpoint import (
+        Endpoint,
+        parse_endpoint,
+    )
+    from tercet.client.errors import (
+        AlreadyExists,
+        ClientClosed,
+        Compacted,
+        ConfigurationError,
+        Corrupt,
+        FailedPrecondition,
+        ForkedError,
+        FutureRevision,
+        Indeterminate,
+        InvalidArgument,
+        LeaseExists,
+        LeaseLost,
+        LeaseNotFound,
+        LockLost,
+        NoLeader,
+        NoSpace,
+        NotFound,
+        PermissionDenied,
+        Rewound,
+        TercetError,
+        Timeout,
+        TooLarge,
+        TooManyRequests,
+        Unauthenticated,
+        Unavailable,
+    )
+    from tercet.client.health import (
+        Health,
+        check_health,
+    )
+    from tercet.client.keepalive import (
+        keep_alive,
+        keep_alive_once,
+    )
+    from tercet.client.lease_session import (
+        LeaseSession,
+    )
+    from tercet.client.prefix import (
+        prefix_end,
+    )
+    from tercet.client.queue import (
+        Place,
+    )
+    from tercet.client.results import (
+        KV,
+        Delete,
+        Header,
+        Put,
+        Range,
+        Txn,
+    )
+    from tercet.client.retry import (
+        Retry,
+    )
+    from tercet.client.tls import (
+        TLSFiles,
+    )
+    from tercet.client.watch import (
+        Watch,
+        WatchStream,
+    )
 
 __all__ = [
     "KV",
@@ -95,3 +138,50 @@ __all__ = [
     "parse_endpoint",
     "prefix_end",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "async_client": ("AsyncClient",),
+        "cluster_channel": ("AuthenticationError", "ClusterChannel"),
+        "connector": ("Limits",),
+        "election": ("observe",),
+        "endpoint": ("Endpoint", "parse_endpoint"),
+        "errors": (
+            "AlreadyExists",
+            "ClientClosed",
+            "Compacted",
+            "ConfigurationError",
+            "Corrupt",
+            "FailedPrecondition",
+            "ForkedError",
+            "FutureRevision",
+            "Indeterminate",
+            "InvalidArgument",
+            "LeaseExists",
+            "LeaseLost",
+            "LeaseNotFound",
+            "LockLost",
+            "NoLeader",
+            "NoSpace",
+            "NotFound",
+            "PermissionDenied",
+            "Rewound",
+            "TercetError",
+            "Timeout",
+            "TooLarge",
+            "TooManyRequests",
+            "Unauthenticated",
+            "Unavailable",
+        ),
+        "health": ("Health", "check_health"),
+        "keepalive": ("keep_alive", "keep_alive_once"),
+        "lease_session": ("LeaseSession",),
+        "prefix": ("prefix_end",),
+        "queue": ("Place",),
+        "results": ("KV", "Delete", "Header", "Put", "Range", "Txn"),
+        "retry": ("Retry",),
+        "tls": ("TLSFiles",),
+        "watch": ("Watch", "WatchStream"),
+    },
+)
