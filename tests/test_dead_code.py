@@ -98,7 +98,7 @@ CALLED_FROM_OUTSIDE = {
     "prepare_key": "jwt.algorithms.Algorithm",
     "check_key_length": "jwt.algorithms.Algorithm",
     "headers_received": "callers of the in-process channel",
-    "POOL": "generated modules, which this test does not read",
+    "define_messages": "generated modules, which this test does not read",
     "client_stream": "the constructors of handlers are a public set of four",
     "registry_of": "embedding programs add a member's metrics to their own registry",
 }

@@ -34,6 +34,14 @@ def test_aetcd(plain: Member, clients_python: Path) -> None:
     run(clients_python, "with_aetcd.py", plain.client_port)
 
 
+def test_their_messages_and_ours_in_one_process(clients_python: Path) -> None:
+    """Every etcd client defines etcdserverpb.PutRequest; a descriptor pool accepts a name once."""
+    sources = str(_HERE.parents[1] / "src")
+    run(clients_python, "beside_tercet.py", "aetcd.rpc.rpc_pb2", PYTHONPATH=sources)
+    variables = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    run(clients_python, "beside_tercet.py", "etcd3.etcdrpc.rpc_pb2", PYTHONPATH=sources, **variables)
+
+
 def test_both_with_users(tmp_path: Path, clients_python: Path) -> None:
     certificates = ensure_certificates(tmp_path / "certificates", ["n1"])
     secured = Cluster.plan(tmp_path / "secured", ["n1"], ["--bcrypt-cost=4"], certificates=certificates)

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from tercet.errors import Code, StatusError
 from tercet.gateway.json_syntax import Tokens, text_of
+from tercet.proto.fields import is_repeated
 
 _DEPTH_MAX: Final = 90
 """Nesting of messages; protobuf for Python encodes up to 100."""
@@ -96,7 +97,7 @@ def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
 
 
 def _decode_field(tokens: Tokens, message: Message, field: FieldDescriptor, depth: int) -> None:
-    if not field.is_repeated:
+    if not is_repeated(field):
         if field.message_type is not None:
             inner: Message = getattr(message, field.name)
             inner.SetInParent()

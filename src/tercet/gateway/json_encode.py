@@ -17,6 +17,8 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from tercet.proto.fields import is_repeated
+
 _SLICE_BYTES: Final = 16 << 10
 _STRINGS = frozenset(
     (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_SINT64)
@@ -53,9 +55,9 @@ def encode(kind: type[Message], encoded: bytes, style: JsonStyle) -> Iterator[st
                 continue
             if opened is not None:
                 yield "]"
-            opened = field if field.is_repeated else None
+            opened = field if is_repeated(field) else None
             yield f'{separator}"{field.name}":' + (
-                f"[{_elements(field, value, style)}" if field.is_repeated else _value(field, value, style)
+                f"[{_elements(field, value, style)}" if is_repeated(field) else _value(field, value, style)
             )
             separator = style.comma
     if opened is not None:
@@ -102,7 +104,7 @@ def _varint(encoded: bytes, position: int) -> tuple[int, int]:
 
 def _message(message: Message, style: JsonStyle) -> str:
     parts = [
-        f'"{field.name}":' + (f"[{_elements(field, value, style)}]" if field.is_repeated else _value(field, value, style))
+        f'"{field.name}":' + (f"[{_elements(field, value, style)}]" if is_repeated(field) else _value(field, value, style))
         for field, value in message.ListFields()
     ]
     return "{" + style.comma.join(parts) + "}"

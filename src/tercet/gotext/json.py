@@ -13,6 +13,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from tercet.proto.fields import is_repeated
+
 Json = dict[str, Any]
 
 
@@ -49,7 +51,7 @@ def message_json(message: Message) -> Json:
 def _field_json(message: Message, field: Any) -> Any:
     """The value, or None where Go would leave the field out."""
     value = getattr(message, field.name)
-    if field.is_repeated:
+    if is_repeated(field):
         return [_scalar_json(item) for item in value] or None
     if field.message_type is not None or field.containing_oneof is not None:
         return _scalar_json(value) if message.HasField(field.name) else None

@@ -17,6 +17,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from tercet.proto import rpc_pb2
+from tercet.proto.fields import is_repeated
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
@@ -44,7 +45,7 @@ def parse_deep(message: Message, data: bytes) -> None:
                 pass
             elif field.message_type is not None and kind == _LENGTH_DELIMITED:
                 part = getattr(target, field.name)
-                part = part.add() if field.is_repeated else part
+                part = part.add() if is_repeated(field) else part
                 part.SetInParent()
                 waiting.append((part, view[start:end], level + 1))
             else:
