@@ -9,12 +9,15 @@ async with tercet.AsyncClient("http://a:2379,http://b:2379") as client:
 from __future__ import annotations
 
 import math
+import os
 import ssl
 import warnings
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from tercet.client.auth_calls import AuthCalls
+from tercet.client.cluster_calls import ClusterCalls
 from tercet.client.cluster_channel import ClusterChannel
 from tercet.client.connector import Limits
 from tercet.client.errors import ConfigurationError
@@ -22,7 +25,9 @@ from tercet.client.invoker import Invoker
 from tercet.client.key_space import KeySpace, Text
 from tercet.client.kv_calls import KVCalls
 from tercet.client.lease_calls import LeaseCalls
+from tercet.client.maintenance_calls import MaintenanceCalls
 from tercet.client.retry import Retry
+from tercet.client.settings import options_of_environment, options_of_url
 from tercet.client.tls import TLSFiles
 from tercet.errors import ConfigError
 
@@ -76,8 +81,30 @@ class AsyncClient(KVCalls, LeaseCalls):
             raise ConfigurationError(str(error)) from error
         self._is_view = False
         self._is_open = True
-        self._invoker = Invoker(self._channel, retry)
-        self._keys = KeySpace().inside(namespace)
+        self._begin(Invoker(self._channel, retry), KeySpace().inside(namespace))
+
+    def _begin(self, invoker: Invoker, keys: KeySpace) -> None:
+        self._invoker = invoker
+        self._keys = keys
+        self.auth = AuthCalls(invoker, keys)
+        self.cluster = ClusterCalls(invoker)
+        self.maintenance = MaintenanceCalls(invoker)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """A client as a URL describes it: `etcd://user:password@a:2379,b:2379/namespace?timeout=5`.
+
+        `etcds://` is the same with TLS, `etcd+unix:///path/to/socket` a Unix socket. `options` are arguments of
+        the constructor and take precedence. Raises ConfigurationError.
+        """
+        return cls(**{**options_of_url(url), **options})
+
+    @classmethod
+    def from_env(cls, **options: Any) -> Self:
+        """A client as etcdctl's variables describe it: ETCDCTL_ENDPOINTS, ETCDCTL_USER (`name:password`), ETCDCTL_PASSWORD,
+        ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY. `options` are arguments of the constructor. Raises ConfigurationError.
+        """
+        return cls(**{**options_of_environment(os.environ), **options})
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,9 +127,9 @@ class AsyncClient(KVCalls, LeaseCalls):
     def namespace(self, prefix: Text) -> AsyncClient:
         """The same client with `prefix` before every key, inside the namespace that it has. Closing it does nothing."""
         view = object.__new__(type(self))
-        view._channel, view._invoker = self._channel, self._invoker
-        view._keys = self._keys.inside(prefix)
+        view._channel = self._channel
         view._is_view, view._is_open = True, False
+        view._begin(self._invoker, self._keys.inside(prefix))
         return view
 
     async def close(self) -> None:

@@ -1,0 +1,84 @@
+"""A client's arguments from a URL, or from etcdctl's environment variables.
+
+etcd://user:password@a:2379,b:2379/namespace?timeout=5&retry=off
+etcds://a:2379?cacert=/etc/ca.pem&cert=/etc/client.pem&key=/etc/client.key
+etcd+unix:///run/etcd.sock
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from tercet.client.errors import ConfigurationError
+from tercet.client.retry import Retry
+from tercet.client.tls import TLSFiles
+
+_SCHEMES = {"etcd": "http://", "etcds": "https://", "etcd+unix": "unix:", "etcds+unix": "unixs:"}
+_PORT = ":2379"
+
+
+def options_of_url(url: str) -> dict[str, Any]:
+    """Raises ConfigurationError."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ConfigurationError(f"{_without_password(url)}: the scheme must be one of {', '.join(_SCHEMES)}")
+    rest, _, query = rest.partition("?")
+    options = _options_of_query(query)
+    authority, slash, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    if at:
+        user, _, password = credentials.partition(":")
+        options |= {"user": unquote(user), "password": unquote(password)}
+    if scheme.endswith("+unix"):
+        return options | {"endpoints": [_SCHEMES[scheme] + unquote(hosts + slash + path)]}
+    if path:
+        options["namespace"] = unquote(path)
+    return options | {"endpoints": [_SCHEMES[scheme] + _with_port(host) for host in hosts.split(",")]}
+
+
+def _options_of_query(query: str) -> dict[str, Any]:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    options: dict[str, Any] = {}
+    files: dict[str, str] = {name: given.pop(name) for name in ("cacert", "cert", "key") if name in given}
+    if files:
+        options["tls"] = _tls(files)
+    try:
+        for name in ("timeout", "dial_timeout"):
+            if name in given:
+                options[name] = float(given.pop(name))
+        if "retry" in given:
+            options["retry"] = Retry(given.pop("retry"))
+    except ValueError as error:
+        raise ConfigurationError(f"option of the URL: {error}") from error
+    if given:
+        raise ConfigurationError(f"the URL has unknown options: {', '.join(given)}")
+    return options
+
+
+def _with_port(host: str) -> str:
+    return host if host.rpartition("]")[2].count(":") else host + _PORT
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"...@{tail}" if at and head else url
+
+
+def options_of_environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Only of the variables that are set and not empty."""
+    options: dict[str, Any] = {}
+    if endpoints := variables.get("ETCDCTL_ENDPOINTS"):
+        options["endpoints"] = endpoints
+    if user := variables.get("ETCDCTL_USER"):
+        name, colon, password = user.partition(":")
+        options |= {"user": name, "password": password if colon else variables.get("ETCDCTL_PASSWORD", "")}
+    files = {field: variables.get(f"ETCDCTL_{field.upper()}", "") for field in ("cacert", "cert", "key")}
+    if any(files.values()):
+        options["tls"] = _tls(files)
+    return options
+
+
+def _tls(files: dict[str, str]) -> TLSFiles:
+    return TLSFiles(cacert=files.get("cacert", ""), cert=files.get("cert", ""), key=files.get("key", ""))

@@ -1,0 +1,70 @@
+"""A client's arguments from URLs and from etcdctl's variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tercet import AsyncClient, ConfigurationError, Retry, TLSFiles
+from tercet.client.settings import options_of_environment, options_of_url
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("etcd://a", {"endpoints": ["http://a:2379"]}),
+        ("etcd://a:1,[::1]:2,[::2]", {"endpoints": ["http://a:1", "http://[::1]:2", "http://[::2]:2379"]}),
+        ("etcds://a/app%2Fx/?timeout=2.5", {"endpoints": ["https://a:2379"], "namespace": "app/x/", "timeout": 2.5}),
+        (
+            "etcd://u%40x:p%2F@a?retry=off",
+            {"endpoints": ["http://a:2379"], "user": "u@x", "password": "p/", "retry": Retry.OFF},
+        ),
+        ("etcd://a/n@s", {"endpoints": ["http://a:2379"], "namespace": "n@s"}),
+        ("etcd+unix:///run/etcd.sock", {"endpoints": ["unix:/run/etcd.sock"]}),
+        ("etcds+unix://u:p@/s", {"endpoints": ["unixs:/s"], "user": "u", "password": "p"}),
+        ("etcds://a?cacert=/c&cert=/x&key=/k", {"endpoints": ["https://a:2379"], "tls": TLSFiles("/c", "/x", "/k")}),
+    ],
+)
+def test_a_url_names_all_arguments(url: str, options: dict[str, Any]) -> None:
+    assert options_of_url(url) == options
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://u:secret@a", "the scheme must be one of"),
+        ("a:2379", "the scheme must be one of"),
+        ("etcd://a?timeout=soon", "could not convert"),
+        ("etcd://a?retry=maybe", "maybe"),
+        ("etcd://a?colour=red", "unknown options: colour"),
+    ],
+)
+def test_a_url_with_mistakes_is_refused_and_shows_no_password(url: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text) as raised:
+        AsyncClient.from_url(url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, {}),
+        ({"ETCDCTL_ENDPOINTS": "", "ETCDCTL_CACERT": "", "HOME": "/"}, {}),
+        ({"ETCDCTL_ENDPOINTS": "a:1,b:2", "ETCDCTL_USER": "u:p:q"}, {"endpoints": "a:1,b:2", "user": "u", "password": "p:q"}),
+        ({"ETCDCTL_USER": "u", "ETCDCTL_PASSWORD": "p"}, {"user": "u", "password": "p"}),
+        ({"ETCDCTL_CACERT": "/c"}, {"tls": TLSFiles("/c")}),
+    ],
+)
+def test_etcdctls_variables_name_the_arguments(variables: dict[str, str], options: dict[str, Any]) -> None:
+    assert options_of_environment(variables) == options
+
+
+def test_only_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETCDCTL_ENDPOINTS", "ftp://x")
+    with pytest.raises(ConfigurationError):
+        AsyncClient.from_env()
+    client = AsyncClient.from_env(endpoints="a:1")
+    client._is_open = False
+    other = AsyncClient()
+    other._is_open = False
