@@ -106,7 +106,6 @@ CALLED_FROM_OUTSIDE = {
 FOR_TESTS = {
     "check_txn": "TxnCheck in one go",
     "encode_request_slowly": "the slow twin of encode_request",
-    "MemoryBackend": "a backend without files for the tests of replica and mvcc",
 }
 # Without a caller until the feature named here is built.
 WAITING = {

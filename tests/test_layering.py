@@ -53,6 +53,7 @@ BELOW: dict[str, set[str]] = {
         "tls",
     },
     "client": {"rpc", "gotext"},
+    "embed": {"client", "server", "services", "replica", "rpc", "http1", "config"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},
@@ -106,6 +107,7 @@ WITH_ASYNCIO = {
     "cli",
     "storage",
     "deploy",
+    "embed",
 }
 LINES_MAX = 450
 METHODS_MAX = 25

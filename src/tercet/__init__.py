@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
+    from tercet.embed.server import Server
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ __all__ = [
     "Range",
     "Retry",
     "Rewound",
+    "Server",
     "TLSFiles",
     "TercetError",
     "Timeout",
@@ -84,7 +86,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
 ]
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {"Server": "tercet.embed.server"}
 """Where the names are that are not in `tercet.client`."""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -77,6 +77,7 @@ class Routes:
     """metrics: (Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body).
 
     metrics_only: for --listen-metrics-urls: health and metrics only, no access control.
+    own: further handlers, by path.
     """
 
     def __init__(
@@ -88,11 +89,13 @@ class Routes:
         raft_status: Callable[[], RaftStatus],
         access: Access | None = None,
         metrics_only: bool = False,
+        own: Mapping[str, HttpHandler] | None = None,
     ) -> None:
         self._health = health
         self._metrics = metrics
         self._versions = versions
         self._raft_status = raft_status
+        self._own = own or {}
         self._access = None if metrics_only else access or Access()
         self._gateway: HttpHandler | None = None
         self._websocket: Upgrade | None = None
@@ -164,7 +167,8 @@ class Routes:
             return await self._gateway(method, target.replace(b"/v3beta/", b"/v3/", 1), headers, body)
         if self._gateway is not None and path == "/v3":
             return _moved(method, "/v3/", raw_query)
-        return not_found()
+        own = self._own.get(path)
+        return await own(method, target, headers, body) if own is not None else not_found()
 
     async def _check_health(self, path: str, raw_query: str) -> Response:
         try:

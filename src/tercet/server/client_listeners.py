@@ -22,6 +22,7 @@ from tercet.http1.messages import Headers
 from tercet.http1.protocol import HttpLimits, HttpProtocol
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Server, ServerOptions
+from tercet.server.hosting import Hosting
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.logs.zap_format import fields
 from tercet.server.peer_api import versions
@@ -43,9 +44,10 @@ _GRPC_OVERHEAD_BYTES = 512 * 1024
 class ClientListeners:
     """Raises ConfigError if an address cannot be bound or TLS files do not load."""
 
-    def __init__(self, config: ServerConfig, self_signed: Path) -> None:
+    def __init__(self, config: ServerConfig, self_signed: Path, hosting: Hosting) -> None:
         """self_signed: directory of the certificate that --auto-tls generates."""
         self._config = config
+        self._hosting = hosting
         self._client_addresses: list[Address] = []
         self._http_addresses: list[Address] = []
         self._metrics_addresses: list[Address] = []
@@ -70,7 +72,12 @@ class ClientListeners:
 
     def _bind(self, urls: Sequence[Url]) -> list[Address]:
         config = self._config
-        return open_addresses(urls, reuse_port=config.socket_reuse_port, reuse_address=config.socket_reuse_address)
+        return open_addresses(
+            urls,
+            reuse_port=config.socket_reuse_port,
+            reuse_address=config.socket_reuse_address,
+            bound=self._hosting.sockets,
+        )
 
     async def open(self, member: ReplicaDriver, handlers: Mapping[str, Handler], health: Health, scrape: Scrape) -> Server:
         """Serve the listeners. Returns the gRPC server, whose counters the metrics read."""
@@ -132,6 +139,7 @@ class ClientListeners:
             raft_status=status,
             access=Access(cors=frozenset(config.cors), hosts=frozenset(config.host_whitelist)),
             metrics_only=metrics_only,
+            own=self._hosting.routes,
         )
 
     async def close(self, timeout_seconds: float) -> None:

@@ -16,7 +16,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 from tercet.config.server_config import ServerConfig
@@ -31,43 +30,13 @@ from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.state_machine import StateMachine
 from tercet.server.auth_tokens import make_tokens
 from tercet.server.bootstrap import Bootstrap, initial_cluster, initial_members
+from tercet.server.member_storage import MemberStorage
 from tercet.storage.interfaces import Backend
-from tercet.storage.lmdb_backend import LmdbBackend
-from tercet.storage.os_filesystem import OsFileSystem, make_directories, reason
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
 from tercet.version import ETCD_VERSION
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Directories of a member."""
-
-    data: Path
-    wal: Path
-    snapshots: Path
-
-    @classmethod
-    def of(cls, config: ServerConfig) -> Paths:
-        data = Path(config.data_dir)
-        wal = Path(config.wal_dir) if config.wal_dir else data / "member" / "wal"
-        return cls(data, wal, data / "member" / "snap")
-
-    @property
-    def database(self) -> Path:
-        return self.snapshots / "db"
-
-    def create(self) -> None:
-        """Create the directories with mode 0700. Raises ConfigError."""
-        for directory in (self.data, self.wal.parent, self.snapshots):
-            try:
-                make_directories(os.path.abspath(directory))
-            except OSError as error:
-                raise ConfigError(f"cannot create directory {directory}: {reason(error)}") from error
-            if not os.access(directory, os.W_OK | os.X_OK):
-                raise ConfigError(f"cannot access data directory {directory}: permission denied")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +51,14 @@ class Opened:
     raft: Raft
 
 
-def has_log(paths: Paths) -> bool:
+def has_log(storage: MemberStorage) -> bool:
     """Whether this member has run before."""
-    return WAL.exists(OsFileSystem(), str(paths.wal))
+    return WAL.exists(storage.files, str(storage.paths.wal))
 
 
 def open_member(
     config: ServerConfig,
-    paths: Paths,
+    storage: MemberStorage,
     bootstrap: Bootstrap | None,
     *,
     on_failure: Callable[[Exception], None],
@@ -98,31 +67,25 @@ def open_member(
 ) -> Opened:
     """Open, or with a `bootstrap` create, the log and the backend. Raises StorageFailure or ConfigError."""
     tokens = make_tokens(config)
-    files = OsFileSystem(sync=not config.unsafe_no_fsync)
+    files, paths = storage.files, storage.paths
     if bootstrap is None:
-        wal, recovered = WAL.open(files, str(paths.wal))
+        wal, recovered = WAL.open(files, str(paths.wal), segment_bytes=storage.segment_bytes)
         metadata = internal_pb2.Metadata.FromString(recovered.metadata)
         if recovered.repaired:
             logger.warning("repaired the write-ahead log: %s", recovered.repaired)
-        if recovered.snapshot is not None and not paths.database.exists():
+        if recovered.snapshot is not None and not storage.has_database():
             raise StorageFailure(f"database file ({paths.database}) of the backend is missing")
     else:
         metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
-        if paths.database.exists():
+        if storage.has_database():
             # The log is created before the database, so this database belongs to a log that is lost or elsewhere.
             raise ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
-        wal = WAL.create(files, str(paths.wal), metadata.SerializeToString())
+        wal = WAL.create(files, str(paths.wal), metadata.SerializeToString(), segment_bytes=storage.segment_bytes)
         recovered = Recovered(b"", HardState(), None, [], None)
     for received in paths.snapshots.glob("*.snap.db"):
         received.unlink(missing_ok=True)  # left by a crash before its installation; the leader sends another
-    backend = LmdbBackend(
-        str(paths.database),
-        loop=asyncio.get_running_loop(),
-        batch_seconds=config.backend_batch_interval_seconds,
-        batch_operations=config.backend_batch_limit,
-        on_failure=on_failure,
-        on_corruption=on_corruption,
-        observe_commit=observe_commit,
+    backend = storage.open_backend(
+        asyncio.get_running_loop(), on_failure=on_failure, on_corruption=on_corruption, observe_commit=observe_commit
     )
     if is_blank(recovered) and config.initial_cluster_state == "new":
         recovered = write_bootstrap_entries(wal, _founding_members(config, metadata.NodeID))

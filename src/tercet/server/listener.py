@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -63,11 +63,17 @@ class Address:
 
 
 def open_addresses(
-    urls: Iterable[Url], *, reuse_port: bool = False, reuse_address: bool = False, listen: bool = True
+    urls: Iterable[Url],
+    *,
+    reuse_port: bool = False,
+    reuse_address: bool = False,
+    listen: bool = True,
+    bound: Mapping[str, socket.socket] | None = None,
 ) -> list[Address]:
     """Bind each address once, and listen. Raises ConfigError with Go's text, after closing the other sockets.
 
     listen=False: connections are refused until a Listener starts, instead of waiting for it.
+    bound: sockets that an embedding program has bound already, by address; they become the listeners'.
     """
     by_address: dict[str, list[Url]] = {}
     for url in urls:
@@ -75,7 +81,8 @@ def open_addresses(
     opened: list[Address] = []
     try:
         for named in by_address.values():
-            opened.append(Address(_bind(named[0], reuse_port, reuse_address, listen), tuple(named)))
+            given = (bound or {}).get(named[0].address)
+            opened.append(Address(given or _bind(named[0], reuse_port, reuse_address, listen), tuple(named)))
     except ConfigError:
         for address in opened:
             address.socket.close()

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from tercet.config.initial_cluster import check_initial_members, check_local_member, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import CorruptRecord, StatusError
-from tercet.peer import Identity, Limits, PeerClient, Transport
+from tercet.peer import ClusterView, Identity, Limits, NoAnswer, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options, Replica
@@ -25,7 +25,7 @@ from tercet.rpc import Handler, method_table
 from tercet.server.auto_compactor import AutoCompactor
 from tercet.server.boot_defragmentation import defragment_at_start
 from tercet.server.bootstrap import Bootstrap, bootstrap_existing, bootstrap_new, initial_cluster
-from tercet.server.client_listeners import ClientListeners, make_health
+from tercet.server.client_listeners import ClientListeners, Scrape, make_health
 from tercet.server.cluster_version import (
     check_own_version,
     monitor_cluster_version,
@@ -34,13 +34,15 @@ from tercet.server.cluster_version import (
 )
 from tercet.server.connections import PeerConnections
 from tercet.server.corruption_check import CorruptionChecker, check_while_leader
-from tercet.server.data_directory import Opened, Paths, has_log, open_member
+from tercet.server.data_directory import Opened, has_log, open_member
 from tercet.server.default_host import resolve
 from tercet.server.dial_address import dial_address
 from tercet.server.discovery import discover, peer_server_name
+from tercet.server.hosting import Hosting
 from tercet.server.lease_forwarding import LeaseForwarding
 from tercet.server.logs import zap_format
 from tercet.server.logs.zap_format import fields
+from tercet.server.member_storage import DiskStorage, Paths
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
 from tercet.server.peer_api import PeerApi
@@ -66,8 +68,6 @@ from tercet.services.maintenance import MaintenanceService, transfer_leadership
 from tercet.services.passwords import Passwords
 from tercet.services.scheduler import Scheduler
 from tercet.services.watch import WatchService
-from tercet.storage.directory_lock import DirectoryLock
-from tercet.storage.log_store import ThreadedLogStore
 from tercet.version import ETCD_VERSION
 
 logger = logging.getLogger(__name__)
@@ -85,39 +85,46 @@ class MemberServer:
         *,
         on_failure: Callable[[BaseException], None],
         on_removed: Callable[[], None],
+        hosting: Hosting | None = None,
     ) -> None:
+        """hosting: of a program that embeds the member."""
         self._config = config
+        self._hosting = hosting or Hosting()
+        self._storage = self._hosting.storage or DiskStorage(config)
         self._on_failure = on_failure
         self._on_removed = on_removed
         self._closing = AsyncExitStack()
         self._stopping = False
         self._member: ReplicaDriver | None = None
+        self.watches: WatchService | None = None
+        self.scrape: Scrape | None = None
+        """Answers /metrics; both are set while clients are served."""
 
     async def start(self) -> None:
         """Raises ConfigError or StorageFailure if the member cannot start."""
         config = self._config
         if config.unsafe_no_fsync:
             logger.warning("--unsafe-no-fsync: nothing is synced to disk; a power failure loses acknowledged writes")
-        paths = Paths.of(config)
-        paths.create()
-        await self._lock(paths)
+        hosting, storage = self._hosting, self._storage
+        await storage.begin(self._closing)
+        paths = storage.paths
         zap_format.write_lines(check_listeners(config))
-        peer_listeners = PeerListeners(config, paths.data / "fixtures" / "peer")
+        peer_listeners = PeerListeners(config, paths.data / "fixtures" / "peer", hosting.sockets)
         self._closing.callback(peer_listeners.close_sockets)
         peer_files = peer_listeners.files
-        listeners = ClientListeners(config, paths.data / "fixtures" / "client")
+        listeners = ClientListeners(config, paths.data / "fixtures" / "client", hosting)
         self._closing.callback(listeners.close_sockets)
         dial_tls, local_address = peer_listeners.dial_tls, dial_address(config)
         client = PeerClient(dial_tls, local_address=local_address)
         self._closing.push_async_callback(client.close)
-        bootstrap = await self._bootstrap(paths, client)
+        bootstrap = await self._bootstrap(client)
         config = self._config  # with what discovery has found
         if dial_tls is not None and bootstrap is not None:
             dial_tls.server_name = peer_server_name(config)
         metrics = MemberMetrics(config)
         opened = open_member(
             config,
-            paths,
+            storage,
             bootstrap,
             on_failure=self._fail,
             on_corruption=self._on_corruption,
@@ -197,6 +204,7 @@ class MemberServer:
         metrics.watch_health(health)
         leader_monitor = LeaderMonitor(member.replica, election_seconds=config.election_timeout / 1000)
         handlers = intercept(handlers, member.replica, authorization, leader_monitor)
+        handlers |= hosting.services
         handlers |= intercept(self._lock_handlers(handlers), member.replica, authorization, leader_monitor)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
@@ -204,16 +212,23 @@ class MemberServer:
         self._closing.push_async_callback(_cancelled, asyncio.get_running_loop().create_task(slow_calls.run()))
         self._closing.push_async_callback(self._leave, member, listeners)
         self._closing.callback(watch.close)
+        self.watches, self.scrape = watch, metrics.metrics.scrape
         logger.info("ready to serve client requests")
-        logger.info("notifying init daemon")
-        notify_ready(os.environ)
-        logger.info("successfully notified init daemon")
+        if hosting.notifies:
+            logger.info("notifying init daemon")
+            notify_ready(os.environ)
+            logger.info("successfully notified init daemon")
 
     def _lock_handlers(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
         """Lock and Election, which call the other services. Those calls are not counted as clients' calls."""
         methods, cleanups = method_table(handlers), Cleanups()
         self._closing.callback(cleanups.close)
         return LockService(methods, cleanups).handlers() | ElectionService(methods, cleanups).handlers()
+
+    @property
+    def member(self) -> ReplicaDriver | None:
+        """From the time at which log and backend are open."""
+        return self._member
 
     async def stop(self) -> None:
         """Stop everything that was started. Afterwards all acknowledged writes are on disk and the directory is unlocked."""
@@ -225,19 +240,16 @@ class MemberServer:
 
     # --- steps of the start
 
-    async def _lock(self, paths: Paths) -> None:
-        lock = DirectoryLock(paths.data)
-        self._closing.callback(lock.release)
-        taken = fields(path=lock.path)
-        await lock.wait(on_slow=lambda: logger.info("db file is flocked by another process, or taking too long", extra=taken))
-
-    async def _bootstrap(self, paths: Paths, client: PeerClient) -> Bootstrap | None:
+    async def _bootstrap(self, client: PeerClient) -> Bootstrap | None:
         """This member's identity on its first start; None on a restart."""
-        if has_log(paths):
+        if has_log(self._storage):
             return None
         config = self._config = await discover(self._config, resolve)
         named = parse_initial_cluster(config.initial_cluster)
         members = initial_cluster(config)
+        if self._hosting.is_new_cluster:
+            check_initial_members(config, named, resolve)
+            return await bootstrap_new(config.name, members, config.initial_cluster_token, _no_answer)
         check = check_local_member if config.initial_cluster_state == "existing" else check_initial_members
         await asyncio.get_running_loop().run_in_executor(None, check, config, named, resolve)
         if config.initial_cluster_state == "existing":
@@ -247,15 +259,15 @@ class MemberServer:
     def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
         config = self._config
         self._closing.callback(opened.backend.close)
-        log_store = ThreadedLogStore(
+        log_store = self._storage.open_log(
             opened.wal,
             asyncio.get_running_loop(),
+            self._closing,
             on_failure=self._fail,
             observe_sync=metrics.fsync_seconds.observe,
             observe_snapshot=metrics.snapshot_record_seconds.observe,
         )
         metrics.watch_log(opened.wal)
-        self._closing.callback(log_store.close)
         gates = config.feature_gates
         options = Options(
             request_timeout_seconds=config.request_timeout_seconds,
@@ -339,7 +351,8 @@ class MemberServer:
         self._closing.callback(listeners.stop)
         for one in bootstrap.others if bootstrap else ():
             transport.add_remote(one.id, one.peer_urls)
-        member.start(transport)
+        wrap = self._hosting.wrap_peers
+        member.start(wrap(transport) if wrap is not None else transport)
         alone = set(opened.state_machine.membership.members) == {opened.member_id}
         if alone and config.initial_election_tick_advance:
             member.replica.campaign()  # a single member needs no election timeout
@@ -368,10 +381,12 @@ class MemberServer:
 
     async def _leave(self, member: ReplicaDriver, listeners: ClientListeners) -> None:
         """Stop serving clients and transfer leadership, so that the cluster does not wait for an election."""
-        await listeners.close(0.0 if member.has_failed else self._config.request_timeout_seconds)
+        is_hasty = member.has_failed or self._hosting.stops_at_once
+        is_hasty = member.has_failed or self._hosting.stops_at_once
+        await listeners.close(0.0 if is_hasty else self._config.request_timeout_seconds)
         replica, transport = member.replica, member.transport
         others = [one for one in replica.voters if one != replica.member_id]
-        if not replica.is_leader or not others or transport is None or member.has_failed:
+        if not replica.is_leader or not others or transport is None or is_hasty:
             return
         since = {one: active for one in others if (active := transport.active_since(one)) is not None}
         if not since:
@@ -392,6 +407,11 @@ def _watch_work(monitor: EventLoopMonitor, replica: Replica, scheduler: Schedule
     monitor.watch("deletes", lambda: counts.deletes)
     monitor.watch("ranges", lambda: counts.ranges)
     monitor.watch("txns", lambda: counts.txns)
+
+
+async def _no_answer(urls: list[str]) -> ClusterView:
+    """The members of a new cluster have not run yet."""
+    raise NoAnswer("a new cluster")
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

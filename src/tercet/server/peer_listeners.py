@@ -7,7 +7,9 @@ and backend are open: until then connections are refused, so that a peer that bo
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from socket import socket
 
 from tercet.config.server_config import ServerConfig
 from tercet.server.listener import Listener, ProtocolFactory, Services, open_addresses
@@ -22,8 +24,8 @@ logger = logging.getLogger(__name__)
 class PeerListeners:
     """Raises ConfigError if an address cannot be bound or TLS files do not load."""
 
-    def __init__(self, config: ServerConfig, self_signed: Path) -> None:
-        """self_signed: directory of the certificate that --peer-auto-tls generates."""
+    def __init__(self, config: ServerConfig, self_signed: Path, bound: Mapping[str, socket] | None = None) -> None:
+        """self_signed: directory of the certificate that --peer-auto-tls generates. bound: as in `open_addresses`."""
         files = peer_tls(config)
         if config.peer_auto_tls and files.is_empty:
             years = config.self_signed_cert_validity
@@ -38,6 +40,7 @@ class PeerListeners:
             reuse_port=config.socket_reuse_port,
             reuse_address=config.socket_reuse_address,
             listen=False,
+            bound=bound,
         )
 
     async def open(self, accept: ProtocolFactory) -> None:

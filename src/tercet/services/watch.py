@@ -62,7 +62,7 @@ class WatchService:
         self._authorization = authorization
         self._fail = fail
         self._budget = Budget(0)
-        self._calls: set[ServerStream] = set()
+        self._streams: dict[ServerStream, _WatchStream] = {}
         self._unsent: list[_WatchStream] = []  # streams with messages of this turn
         self.hub.schedule = self._schedule
 
@@ -72,7 +72,7 @@ class WatchService:
     async def watch(self, call: ServerStream) -> None:
         call.allow_queue(_QUEUE_BYTES_MAX)
         stream = _WatchStream(self, call)
-        self._calls.add(call)
+        self._streams[call] = stream
         try:
             async for message in call:
                 stream.handle(unmarshal(rpc_pb2.WatchRequest.FromString, message))
@@ -81,14 +81,20 @@ class WatchService:
                     await call.drained()
             await self.loop.create_future()  # the client sends no more requests; its watches go on until it cancels the call
         finally:
-            self._calls.discard(call)
+            del self._streams[call]
             stream.close()
 
     def close(self) -> None:
         """The member stops: end all streams, so that their clients continue at another member without delay."""
-        for call in tuple(self._calls):
+        for call in tuple(self._streams):
             call.fail_with(errors.STOPPED)
             call.cancel_handler()
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel all watches; their clients are told the reason. The streams stay open."""
+        for stream in self._streams.values():
+            stream.cancel_all(reason)
+        self.send_unsent()
 
     def check(self, call: ServerStream, create: rpc_pb2.WatchCreateRequest) -> None:
         """May the client of this call create this watch? Raises RequestError or WatchRefused, whose text
@@ -164,6 +170,13 @@ class _WatchStream:
                 self._queue(self._service.current_header() + _watch_id(watch_id) + _CANCELED)
         elif kind == "progress_request":
             self._service.hub.request_progress(self.watches)
+
+    def cancel_all(self, reason: str) -> None:
+        service = self._service
+        for watch_id in tuple(self.watches.watches):
+            service.hub.cancel(self.watches, watch_id)
+            text = paste_field(_CANCEL_REASON, reason.encode())
+            self._queue(service.current_header() + _watch_id(watch_id) + _CANCELED + text)
 
     def _create(self, create: rpc_pb2.WatchCreateRequest) -> None:
         service = self._service

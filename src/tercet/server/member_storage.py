@@ -1,0 +1,219 @@
+"""Where a member keeps its log and its database: on disk, or in memory for embedded members.
+
+A `MemoryStorage` is what a disk is to a member: it outlives the MemberServer, and a member that was stopped or killed starts
+again from what it had stored. Databases received from peers are files in either case, below `paths.snapshots`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from tercet.config.server_config import ServerConfig
+from tercet.errors import ConfigError, CorruptRecord
+from tercet.server.logs.zap_format import fields
+from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, MemoryBackend, OsFileSystem
+from tercet.storage.log_store import ThreadedLogStore
+from tercet.storage.loop_log_store import LoopLogStore
+from tercet.storage.memory_filesystem import MemoryFileSystem
+from tercet.storage.os_filesystem import make_directories, reason
+from tercet.storage.wal import SEGMENT_BYTES, WAL
+
+logger = logging.getLogger(__name__)
+
+Seconds = Callable[[float], None]
+"""Observes how long something took."""
+
+_MEMORY_SEGMENT_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Directories of a member."""
+
+    data: Path
+    wal: Path
+    snapshots: Path
+
+    @classmethod
+    def of(cls, config: ServerConfig) -> Paths:
+        data = Path(config.data_dir)
+        wal = Path(config.wal_dir) if config.wal_dir else data / "member" / "wal"
+        return cls(data, wal, data / "member" / "snap")
+
+    @property
+    def database(self) -> Path:
+        return self.snapshots / "db"
+
+    def create(self) -> None:
+        """Create the directories with mode 0700. Raises ConfigError."""
+        for directory in (self.data, self.wal.parent, self.snapshots):
+            try:
+                make_directories(os.path.abspath(directory))
+            except OSError as error:
+                raise ConfigError(f"cannot create directory {directory}: {reason(error)}") from error
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise ConfigError(f"cannot access data directory {directory}: permission denied")
+
+
+class MemberStorage(Protocol):
+    """What `open_member` and MemberServer need of a place to store."""
+
+    @property
+    def paths(self) -> Paths: ...
+    @property
+    def files(self) -> FileSystem:
+        """Of the write-ahead log in `paths.wal`."""
+        ...
+
+    @property
+    def segment_bytes(self) -> int:
+        """Of a segment of the log."""
+        ...
+
+    async def begin(self, closing: AsyncExitStack) -> None:
+        """Create and lock what is used from here on; `closing` releases it. Raises ConfigError or StorageFailure."""
+        ...
+
+    def has_database(self) -> bool: ...
+
+    def open_backend(
+        self,
+        loop: AbstractEventLoop,
+        *,
+        on_failure: Callable[[Exception], None],
+        on_corruption: Callable[[CorruptRecord], None],
+        observe_commit: Seconds,
+    ) -> Backend:
+        """Raises StorageFailure."""
+        ...
+
+    def open_log(
+        self,
+        wal: WAL,
+        loop: AbstractEventLoop,
+        closing: AsyncExitStack,
+        *,
+        on_failure: Callable[[Exception], None],
+        observe_sync: Seconds,
+        observe_snapshot: Seconds,
+    ) -> LogStore:
+        """The log store over `wal`; `closing` closes it."""
+        ...
+
+
+class DiskStorage:
+    """--data-dir, --wal-dir and --unsafe-no-fsync."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.paths = Paths.of(config)
+        self.files: FileSystem = OsFileSystem(sync=not config.unsafe_no_fsync)
+        self.segment_bytes = SEGMENT_BYTES
+        self._batch_seconds = config.backend_batch_interval_seconds
+        self._batch_operations = config.backend_batch_limit
+
+    async def begin(self, closing: AsyncExitStack) -> None:
+        self.paths.create()
+        lock = DirectoryLock(self.paths.data)
+        closing.callback(lock.release)
+        taken = fields(path=lock.path)
+        await lock.wait(on_slow=lambda: logger.info("db file is flocked by another process, or taking too long", extra=taken))
+
+    def has_database(self) -> bool:
+        return self.paths.database.exists()
+
+    def open_backend(
+        self,
+        loop: AbstractEventLoop,
+        *,
+        on_failure: Callable[[Exception], None],
+        on_corruption: Callable[[CorruptRecord], None],
+        observe_commit: Seconds,
+    ) -> Backend:
+        return LmdbBackend(
+            str(self.paths.database),
+            loop=loop,
+            batch_seconds=self._batch_seconds,
+            batch_operations=self._batch_operations,
+            on_failure=on_failure,
+            on_corruption=on_corruption,
+            observe_commit=observe_commit,
+        )
+
+    def open_log(
+        self,
+        wal: WAL,
+        loop: AbstractEventLoop,
+        closing: AsyncExitStack,
+        *,
+        on_failure: Callable[[Exception], None],
+        observe_sync: Seconds,
+        observe_snapshot: Seconds,
+    ) -> LogStore:
+        log_store = ThreadedLogStore(
+            wal, loop, on_failure=on_failure, observe_sync=observe_sync, observe_snapshot=observe_snapshot
+        )
+        closing.callback(log_store.close)
+        return log_store
+
+
+class MemoryStorage:
+    """Nothing is stored on disk, except a database while it is received from a peer.
+
+    sync_seconds: how long each sync of the log takes, to simulate a slow disk.
+    """
+
+    def __init__(self) -> None:
+        self.files: MemoryFileSystem = MemoryFileSystem()
+        self.segment_bytes = _MEMORY_SEGMENT_BYTES
+        self.sync_seconds = 0.0
+        self._backend: MemoryBackend | None = None
+        scratch = Path(tempfile.gettempdir()) / f"tercet-{os.getpid()}-{id(self):x}"
+        self.paths = Paths(scratch, Path("/wal"), scratch)
+
+    async def begin(self, closing: AsyncExitStack) -> None:
+        self.paths.data.mkdir(mode=0o700, exist_ok=True)
+        closing.callback(shutil.rmtree, self.paths.data, ignore_errors=True)
+
+    def has_database(self) -> bool:
+        return self._backend is not None
+
+    def open_backend(
+        self,
+        loop: AbstractEventLoop,
+        *,
+        on_failure: Callable[[Exception], None],
+        on_corruption: Callable[[CorruptRecord], None],
+        observe_commit: Seconds,
+    ) -> Backend:
+        if self._backend is None:
+            self._backend = MemoryBackend()
+        return self._backend
+
+    def open_log(
+        self,
+        wal: WAL,
+        loop: AbstractEventLoop,
+        closing: AsyncExitStack,
+        *,
+        on_failure: Callable[[Exception], None],
+        observe_sync: Seconds,
+        observe_snapshot: Seconds,
+    ) -> LogStore:
+        log_store = LoopLogStore(wal, loop, on_failure=on_failure, sync_seconds=lambda: self.sync_seconds)
+        closing.callback(log_store.close)
+        return log_store
+
+    def crash(self) -> None:
+        """The member was killed: lose what a disk would lose, which is what was not synced."""
+        self.files.lose_unsynced()
+        if self._backend is not None:
+            self._backend.crash()
