@@ -5,7 +5,6 @@ Started through a link named `etcdutl`, it calls itself that.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from tercet.cli.ctl.command import Command, Found
@@ -46,9 +45,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _execute(found: Found, values: Values, arguments: list[str]) -> None:
     if found.command.run is not None:
-        asyncio.run(_run(found, Context(values, found.path[0]), arguments))
-
-
-async def _run(found: Found, context: Context, arguments: list[str]) -> None:
-    if found.command.run is not None:
-        await found.command.run(context, arguments)
+        found.command.run(Context(values, found.path[0]), arguments)

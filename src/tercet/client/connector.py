@@ -13,7 +13,6 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.tls import TLSFiles
@@ -127,6 +126,8 @@ class Connector:
         """Why an endpoint could not be used; with several endpoints, which one."""
         text = _reason(error, uses_tls=self._tls_for(endpoint) is not None)
         if isinstance(error, ssl.SSLCertVerificationError):
+            from datetime import UTC, datetime
+
             clock = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             text += f" (server name {endpoint.host}; verified with {self._cas}; this host's clock: {clock})"
         return text if len(self._endpoints) == 1 else f"{endpoint.text}: {text}"

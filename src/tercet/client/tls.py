@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 
 from tercet.errors import ConfigError
 
@@ -61,7 +60,8 @@ class TLSFiles:
 def _read_pem(path: str, kind: str) -> str:
     what = "key" if kind == "PRIVATE KEY" else "certificate"
     try:
-        text = Path(path).read_text(encoding="ascii", errors="replace")
+        with open(path, encoding="ascii", errors="replace") as file:
+            text = file.read()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"open {path}: {reason}") from error

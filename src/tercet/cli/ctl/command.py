@@ -7,15 +7,16 @@ Source: the behaviour of etcdctl's command library (cobra, with prefix matching)
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from tercet.cli.ctl.flags import Flag
 
-Run = Callable[[Any, list[str]], Awaitable[None]]
-"""Takes the Session, which knows the tree and so cannot be known here, and the arguments."""
+Run = Callable[[Any, list[str]], Coroutine[Any, Any, None] | None]
+"""Takes the Session, which knows the tree and so cannot be known here, and the arguments. A command that waits for nothing is
+a plain function, and runs without an event loop."""
 
 HELP_FLAG = Flag("help", "bool", False, "show this page", short="h")
 _DISTANCE_MAX = 2  # of a suggestion from the word given

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session
 
 
-async def complete(session: Session, arguments: list[str]) -> None:
+def complete(session: Session, arguments: list[str]) -> None:
     """Print the script for the shell that the argument names."""
     if len(arguments) != 1:
         raise CommandError(Exit.ERROR, f"accepts 1 arg(s), received {len(arguments)}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from tercet.gotext.duration import format_duration, parse_duration
 from tercet.gotext.strconv import parse_bool, parse_int, quote
@@ -176,5 +175,7 @@ def _set(values: Values, flag: Flag, text: str) -> None:
 
 
 def _did_you_mean(name: str, known: Mapping[str, Flag]) -> str:
+    from difflib import get_close_matches
+
     near = get_close_matches(name, known, n=1) or [flag for flag in known if len(name) > 2 and flag.startswith(name)]
     return f"\n\nDid you mean --{near[0]}?" if near else ""

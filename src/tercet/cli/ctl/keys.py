@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
-from tercet.cli.ctl.output import Printer, SimplePrinter
+from tercet.cli.ctl.output import Printer
 from tercet.client import prefix_end
 from tercet.gotext.strconv import GoSyntaxError, parse_int, quote
 from tercet.proto import rpc_pb2
@@ -168,7 +168,7 @@ def _check_display(values: Values, printer: Printer) -> None:
     if values.bool("count-only") and printer.name != "fields":
         raise bad_arguments("--count-only is only for `--write-out=fields`")
     if values.bool("print-value-only"):
-        if not isinstance(printer, SimplePrinter):
+        if printer.name != "simple":
             raise bad_arguments("print-value-only is only for `--write-out=simple`")
         printer.value_only = True
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
-from tercet.cli.ctl.output import Field, Shown, SimplePrinter
+from tercet.cli.ctl.output import Field, Shown
 from tercet.cli.ctl.status_text import status_text
 from tercet.client import AuthenticationError, keep_alive, keep_alive_once, methods
 from tercet.errors import StatusError
@@ -125,7 +125,7 @@ async def _keep_alive(session: Session, arguments: list[str]) -> None:
                 session.out.flush()
         except StatusError as error:
             raise CommandError(Exit.BAD_CONNECTION, status_text(error)) from error
-    if isinstance(printer, SimplePrinter):
+    if printer.name == "simple":
         printer.line(f"lease {_hex(lease_id)} expired or revoked.")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
-from tercet.cli.ctl.output import Shown, SimplePrinter
+from tercet.cli.ctl.output import Shown
 from tercet.client import methods
 from tercet.gotext.strconv import GoSyntaxError, parse_int, quote
 from tercet.gotext.urls import parse_urls
@@ -33,7 +33,7 @@ async def _add(session: Session, arguments: list[str]) -> None:
     added = "added as learner to" if answer.member.isLearner else "added to"
     line = f"Member {answer.member.ID:16x} {added} cluster {answer.header.cluster_id:16x}"
     printer.members(Shown(answer, [line], fields=None))
-    if isinstance(printer, SimplePrinter):
+    if printer.name == "simple":
         for setting in _settings(answer, arguments[0], session.values.string("peer-urls")):
             printer.line(setting)
 

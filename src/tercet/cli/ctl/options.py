@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session
 
 
-async def _options(session: Session, _: list[str]) -> None:
+def _options(session: Session, _: list[str]) -> None:
     session.out.write(f"Every command takes these flags:\n\n{flag_lines(session.root.flags)}\n".encode())
 
 

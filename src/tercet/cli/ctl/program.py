@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from tercet.cli.ctl.command import Command, Found, UnknownCommand, find, similar
 from tercet.cli.ctl.errors import CommandError, Exit
@@ -25,7 +24,7 @@ def run_program(root: Command, alias: str, arguments: Sequence[str] | None, exec
     alias: etcd's name of the program; started through a link with this name, it calls itself that.
     """
     line = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and Path(sys.argv[0]).name == alias:
+    if arguments is None and os.path.basename(sys.argv[0]) == alias:
         root = replace(root, name=alias)
     open_missing_streams()
     try:

@@ -1,30 +1,30 @@
 """One run of tercetctl: global flags and environment variables, the printer, and clients.
 
+What not every command needs is imported where it is used: `version` and `completion` start without asyncio and protobuf.
+
 A flag does not override its variable: if both are set, the command fails, as in etcdctl.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import ssl
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Values
 from tercet.cli.ctl.global_flags import GLOBAL_FLAGS, SECOND
-from tercet.cli.ctl.output import Printer, make_printer
-from tercet.cli.ctl.password import ask_password
 from tercet.cli.ctl.status_text import full_status
 from tercet.cli.streams import Output
-from tercet.client import ClusterChannel, Limits, TLSFiles
-from tercet.client.srv import LookupFailed, client_endpoints
 from tercet.errors import ConfigError, StatusError
+
+if TYPE_CHECKING:
+    import ssl
+
+    from tercet.cli.ctl.output import Printer
+    from tercet.client import ClusterChannel, Limits, TLSFiles
 
 _PREFIX = "ETCDCTL_"
 _OTHER_VARIABLES = {"ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END", "ETCDCTL_API"}  # the last: for etcdctl 3.3
@@ -66,6 +66,8 @@ class Session:
         if self.values.bool("debug"):
             self._show_settings()
         self._check()
+        from tercet.cli.ctl.output import make_printer
+
         self.printer = make_printer(self.values.string("write-out"), self.out, self.err, is_hex=self.values.bool("hex"))
         self._tls = self._tls_files()
         self._user = self._credentials()
@@ -98,6 +100,8 @@ class Session:
 
     def tls_context(self) -> ssl.SSLContext:
         """For HTTP requests to an endpoint. Raises ConfigError."""
+        from tercet.client import TLSFiles
+
         return (self._tls or TLSFiles()).context()
 
     def _client(
@@ -110,6 +114,8 @@ class Session:
         token: str = "",
         timeout: float | None = None,
     ) -> ClusterChannel:
+        from tercet.client import ClusterChannel
+
         try:
             return ClusterChannel(
                 endpoints,
@@ -125,6 +131,8 @@ class Session:
             raise bad_arguments(str(error)) from error
 
     def _limits(self) -> Limits:
+        from tercet.client import Limits
+
         values = self.values
         return Limits(
             dial_timeout_seconds=values.int("dial-timeout") / SECOND,
@@ -194,6 +202,8 @@ class Session:
 
     def _discover(self, domain: str) -> list[str]:
         """The endpoints that DNS names; without --insecure-discovery only those with TLS. Raises CommandError."""
+        from tercet.client.srv import LookupFailed, client_endpoints
+
         try:
             found = client_endpoints(domain, self.values.string("discovery-srv-name"))
         except LookupFailed as failed:
@@ -207,6 +217,8 @@ class Session:
 
     def _tls_files(self) -> TLSFiles | None:
         """The TLS flags. None if there are none: TLS for https endpoints only, with the system's CA certificates."""
+        from tercet.client import TLSFiles
+
         values = self.values
         files = TLSFiles(
             cacert=values.string("cacert"),
@@ -223,10 +235,17 @@ class Session:
         user, password = self.values.string("user"), self.values.string("password")
         if user and "password" not in self.values.changed:
             user, colon, password = user.partition(":")
-            password = password if colon else ask_password(self.stdin, self.out, "Password: ")
+            if not colon:
+                from tercet.cli.ctl.password import ask_password
+
+                password = ask_password(self.stdin, self.out, "Password: ")
         return (user, password) if password else ("", "")
 
     def _log(self, level: str, message: str, **fields: str | int) -> None:
+        import json
+        import time
+        from datetime import UTC, datetime
+
         now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         self.warn(json.dumps({"level": level, "ts": now, "msg": message, **fields}, separators=(",", ":"), ensure_ascii=False))
 

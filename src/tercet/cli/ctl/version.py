@@ -15,7 +15,7 @@ ETCD_TOOLS_VERSION = "3.7.3"
 """The etcdctl and etcdutl that the tests compare with."""
 
 
-async def _version(session: Session, _: list[str]) -> None:
+def _version(session: Session, _: list[str]) -> None:
     """etcdctl's two lines first: scripts parse the first one."""
     api_version = ETCD_TOOLS_VERSION.rpartition(".")[0]
     session.out.write(f"etcdctl version: {ETCD_TOOLS_VERSION}\nAPI version: {api_version}\n".encode())

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.global_flags import FORMATS, SECOND
-from tercet.cli.ctl.table import draw
 from tercet.cli.streams import Output
-from tercet.gotext.json import dumps
 
 GLOBAL_FLAGS = (
     Flag("write-out", "string", "simple", "output format: fields, json, protobuf, simple or table", short="w", choices=FORMATS),
@@ -36,6 +33,8 @@ class Context:
 
     def info(self, text: str) -> None:
         """Log to stderr, as etcdutl does."""
+        from datetime import UTC, datetime
+
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._err.write(f"{now}\tinfo\t{text}\n".encode("utf-8", "surrogateescape"))
         self._err.flush()
@@ -53,10 +52,14 @@ class Context:
         if name == "simple":
             text = ", ".join(simple) + "\n"
         elif name == "json":
+            from tercet.gotext.json import dumps
+
             text = dumps({key: value for _, _, key, value in columns}) + "\n"
         elif name == "fields":
             text = "".join(f'"{field}" : {value}\n' for _, field, _, value in columns)
         elif name == "table":
+            from tercet.cli.ctl.table import draw
+
             text = draw([title for title, _, _, _ in columns], [simple])
         else:
             raise CommandError(Exit.BAD_FEATURE, f"{name} not supported as output format")

@@ -34,7 +34,7 @@ _CONSISTENT_INDEX = b"consistent_index"
 _TERM = b"term"
 
 
-async def _convert(context: Context, _: list[str]) -> None:
+def _convert(context: Context, _: list[str]) -> None:
     required(context.values, "data-dir", "output-dir")
     source, target = (Path(context.values.string(name)) for name in ("data-dir", "output-dir"))
     wal = Path(context.values.string("wal-dir")) if context.values.string("wal-dir") else source / "member" / "wal"

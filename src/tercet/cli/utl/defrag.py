@@ -15,7 +15,7 @@ from tercet.errors import StorageFailure
 from tercet.gotext.strconv import humanize_bytes
 
 
-async def _defrag(context: Context, _: list[str]) -> None:
+def _defrag(context: Context, _: list[str]) -> None:
     required(context.values, "data-dir")
     directory = context.values.string("data-dir")
     try:

@@ -16,7 +16,7 @@ from tercet.mvcc.loading import FINISHED_COMPACTION, SCHEDULED_COMPACTION
 from tercet.storage.interfaces import Bucket, ReadView
 
 
-async def _hashkv(context: Context, arguments: list[str]) -> None:
+def _hashkv(context: Context, arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise CommandError(Exit.ERROR, f"accepts 1 arg(s), received {len(arguments)}")
     context.check_format()

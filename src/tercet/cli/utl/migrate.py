@@ -37,7 +37,7 @@ _FIRST_STORED: Version = (3, 6)
 _NEWEST: Version = (3, 7)
 
 
-async def _migrate(context: Context, _: list[str]) -> None:
+def _migrate(context: Context, _: list[str]) -> None:
     required(context.values, "data-dir", "target-version")
     target = _version(context.values.string("target-version"))
     directory = Path(context.values.string("data-dir"))

@@ -41,7 +41,7 @@ from tercet.storage.wal import WAL
 _REPLACED = (b"consistent_index", b"term", CONF_STATE_KEY)
 
 
-async def _restore(context: Context, arguments: list[str]) -> None:
+def _restore(context: Context, arguments: list[str]) -> None:
     values = context.values
     if len(arguments) != 1:
         raise bad_arguments("snapshot restore requires exactly one argument")

@@ -29,7 +29,7 @@ class _Status(NamedTuple):
     version: str
 
 
-async def status(context: Context, arguments: list[str]) -> None:
+def status(context: Context, arguments: list[str]) -> None:
     """Print the status of a file, after it has been verified completely."""
     if len(arguments) != 1:
         raise bad_arguments("snapshot status requires exactly one argument")

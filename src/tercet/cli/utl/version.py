@@ -8,7 +8,7 @@ from tercet.cli.ctl.version import ETCD_TOOLS_VERSION
 from tercet.cli.utl.context import Context
 
 
-async def _version(context: Context, _: list[str]) -> None:
+def _version(context: Context, _: list[str]) -> None:
     """etcdutl's two lines first: scripts parse the first one."""
     api_version = ETCD_TOOLS_VERSION.rpartition(".")[0]
     context.out.write(f"etcdutl version: {ETCD_TOOLS_VERSION}\nAPI version: {api_version}\n".encode())

@@ -1,14 +1,9 @@
-"""Output formats, one file each; `make_printer` returns the one that --write-out names."""
+"""Output formats, one file each; `make_printer` imports and returns the one that --write-out names."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 from tercet.cli.ctl.errors import CommandError, Exit
-from tercet.cli.ctl.output.fields import FieldsPrinter
-from tercet.cli.ctl.output.json import JsonPrinter
 from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, EndpointStatus, Field, Printer, Shown, Sink
-from tercet.cli.ctl.output.protobuf import ProtobufPrinter
-from tercet.cli.ctl.output.simple import SimplePrinter
-from tercet.cli.ctl.output.table import TablePrinter
 
 __all__ = [
     "EndpointHash",
@@ -17,17 +12,16 @@ __all__ = [
     "Field",
     "Printer",
     "Shown",
-    "SimplePrinter",
     "Sink",
     "make_printer",
 ]
 
-_PRINTERS: dict[str, Callable[[Sink, Sink, bool], Printer]] = {
-    "simple": SimplePrinter,
-    "fields": FieldsPrinter,
-    "json": JsonPrinter,
-    "table": TablePrinter,
-    "protobuf": ProtobufPrinter,
+_PRINTERS = {
+    "simple": "simple:SimplePrinter",
+    "fields": "fields:FieldsPrinter",
+    "json": "json:JsonPrinter",
+    "table": "table:TablePrinter",
+    "protobuf": "protobuf:ProtobufPrinter",
 }
 
 
@@ -35,4 +29,6 @@ def make_printer(name: str, out: Sink, err: Sink, *, is_hex: bool) -> Printer:
     """Raises CommandError (exit 4) for an unknown format."""
     if name not in _PRINTERS:
         raise CommandError(Exit.BAD_FEATURE, "unsupported output format")
-    return _PRINTERS[name](out, err, is_hex)
+    module, _, kind = _PRINTERS[name].partition(":")
+    printer: Printer = getattr(import_module(f"tercet.cli.ctl.output.{module}"), kind)(out, err, is_hex)
+    return printer

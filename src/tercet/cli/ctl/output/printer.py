@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING, Protocol
 
 from tercet.cli.ctl.errors import CommandError, Exit
-from tercet.proto import rpc_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from tercet.proto import rpc_pb2
 
 
 class Sink(Protocol):
@@ -70,6 +72,7 @@ class Printer:
     """The base of all formats; each overrides what it can print."""
 
     name = ""
+    value_only = False  # get --print-value-only, for the simple format
 
     def __init__(self, out: Sink, err: Sink, is_hex: bool) -> None:
         self._out = out

@@ -12,7 +12,6 @@ from tercet.proto import kv_pb2, rpc_pb2
 
 class SimplePrinter(Printer):
     name = "simple"
-    value_only = False  # get --print-value-only
 
     def put(self, response: rpc_pb2.PutResponse) -> None:
         self.line("OK")
