@@ -175,7 +175,9 @@ def test_every_package_is_listed() -> None:
 
 def test_no_import_runs_in_a_circle() -> None:
     known = {module_name(path) for path in modules()}
-    graph = {module_name(path): {name for name in imports(path) if name in known} - {module_name(path)} for path in modules()}
+    # tercet/__init__.py imports its names when they are used.
+    eager = [path for path in modules() if path != SOURCE / "__init__.py"]
+    graph = {module_name(path): {name for name in imports(path) if name in known} - {module_name(path)} for path in eager}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

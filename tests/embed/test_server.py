@@ -35,12 +35,12 @@ def run(scenario: Scenario, **arguments: object) -> None:
 
 async def put(server: Server, key: bytes, value: bytes = b"1", lease: int = 0) -> rpc_pb2.PutResponse:
     async with server.client() as client:
-        return await client.kv.put(rpc_pb2.PutRequest(key=key, value=value, lease=lease))
+        return await client.channel.kv.put(rpc_pb2.PutRequest(key=key, value=value, lease=lease))
 
 
 async def get(server: Server, key: bytes) -> rpc_pb2.RangeResponse:
     async with server.client() as client:
-        return await client.kv.range(rpc_pb2.RangeRequest(key=key))
+        return await client.channel.kv.range(rpc_pb2.RangeRequest(key=key))
 
 
 def test_it_is_a_name_of_the_package() -> None:
@@ -127,7 +127,8 @@ def test_servers_of_one_process_share_nothing() -> None:
 
 def test_reset_forgets_keys_leases_users_alarms_and_watches() -> None:
     async def scenario(server: Server) -> None:
-        async with server.client() as client, WatchStream(client) as stream:
+        async with server.client() as typed, WatchStream(typed.channel) as stream:
+            client = typed.channel
             watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=b"a"))
             lease = await client.call(methods.LEASE_GRANT, rpc_pb2.LeaseGrantRequest(TTL=100))
             await put(server, b"a", lease=lease.ID)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from tercet.client import ClusterChannel
+from tercet.client import AsyncClient
 from tercet.embed.addresses import Addresses, Port
 from tercet.embed.settings import Setting, configure, is_secure
 from tercet.errors import STOPPED, ConfigError, StorageFailure
@@ -240,9 +240,9 @@ class Server:
 
     # --- use
 
-    def client(self) -> ClusterChannel:
-        """A client of this member; the caller closes it."""
-        return ClusterChannel(self.endpoints)
+    def client(self, **options: Any) -> AsyncClient:
+        """A client of this member; the caller closes it. options: of AsyncClient."""
+        return AsyncClient(self.endpoints, **options)
 
     async def snapshot(self, path: str | os.PathLike[str]) -> None:
         """Write the store to a file, as `etcdctl snapshot save` does. The file appears when it is complete."""
