@@ -23,7 +23,7 @@ ROOT = Command(
     flags=GLOBAL_FLAGS,
     commands=(
         _command("defrag", "utl.defrag:DEFRAG", "Rewrite a database to release unused space"),
-        _command("snapshot", "utl.restore:SNAPSHOT", "Restore and describe snapshots"),
+        _command("snapshot", "utl.snapshot:SNAPSHOT", "Restore and describe snapshots"),
         _command("hashkv", "utl.hashkv:HASHKV", "Hash the keys and their history in a database"),
         _command("version", "utl.version:VERSION", "Print the version"),
         _command("completion", "ctl.completion:COMPLETION", "Print a completion script for a shell"),

@@ -20,7 +20,6 @@ from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.progress import Progress
 from tercet.cli.utl.context import Context
-from tercet.cli.utl.status import status
 from tercet.config.initial_cluster import parse_initial_cluster
 from tercet.errors import ConfigError, StorageFailure
 from tercet.gotext.urls import Url, parse_urls
@@ -177,39 +176,23 @@ def _items(
                 yield bucket, SCHEDULED_COMPACTION, encode_revision_key(newest + bump, 0)
 
 
-SNAPSHOT = Command(
-    "snapshot",
-    "Restore and describe snapshots",
-    commands=(
-        Command(
-            "restore",
-            "Make a member's data directory from a snapshot",
-            "<filename> --data-dir {output dir} [options]",
-            (
-                Flag("data-dir", "string", "", "directory to create; by default NAME.etcd"),
-                Flag("wal-dir", "string", "", "directory of the write-ahead log; by default inside of --data-dir"),
-                Flag("initial-cluster", "string", "default=http://localhost:2380", "the members of the new cluster"),
-                Flag("initial-cluster-token", "string", "etcd-cluster", "token of the new cluster"),
-                Flag("initial-advertise-peer-urls", "string", "http://localhost:2380", "this member's peer URLs"),
-                Flag("name", "string", "default", "this member's name"),
-                Flag(
-                    "skip-hash-check", "bool", False, "accept a file without SHA-256 at its end, copied from a data directory"
-                ),
-                Flag("initial-memory-map-size", "uint", 10 << 30, "for etcd's database format; tercet's needs no size"),
-                Flag("bump-revision", "uint", 0, "raise the revision by so much, so that no client sees it go back"),
-                Flag("mark-compacted", "bool", False, "compact all before the new revision; required with --bump-revision"),
-            ),
-            _restore,
-            description="Every member of the new cluster restores the same file, with the same --initial-cluster.",
-            examples=("tercetutl snapshot restore backup.db --data-dir n1.etcd",),
-        ),
-        Command(
-            "status",
-            "Show hash, revision, keys and size of a snapshot",
-            "<filename>",
-            run=status,
-            description="The fields of the simple format are: hash, revision, total keys, total size, storage version.",
-            examples=("tercetutl snapshot status backup.db -w table",),
-        ),
+RESTORE = Command(
+    "restore",
+    "Make a member's data directory from a snapshot",
+    "<filename> --data-dir {output dir} [options]",
+    (
+        Flag("data-dir", "string", "", "directory to create; by default NAME.etcd"),
+        Flag("wal-dir", "string", "", "directory of the write-ahead log; by default inside of --data-dir"),
+        Flag("initial-cluster", "string", "default=http://localhost:2380", "the members of the new cluster"),
+        Flag("initial-cluster-token", "string", "etcd-cluster", "token of the new cluster"),
+        Flag("initial-advertise-peer-urls", "string", "http://localhost:2380", "this member's peer URLs"),
+        Flag("name", "string", "default", "this member's name"),
+        Flag("skip-hash-check", "bool", False, "accept a file without SHA-256 at its end, copied from a data directory"),
+        Flag("initial-memory-map-size", "uint", 10 << 30, "for etcd's database format; tercet's needs no size"),
+        Flag("bump-revision", "uint", 0, "raise the revision by so much, so that no client sees it go back"),
+        Flag("mark-compacted", "bool", False, "compact all before the new revision; required with --bump-revision"),
     ),
+    _restore,
+    description="Every member of the new cluster restores the same file, with the same --initial-cluster.",
+    examples=("tercetutl snapshot restore backup.db --data-dir n1.etcd",),
 )

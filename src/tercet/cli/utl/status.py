@@ -8,6 +8,7 @@ from typing import NamedTuple
 import google_crc32c
 
 from tercet.bolt import check, has_digest, summarize, verify_digest
+from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.utl.context import Context
 from tercet.cli.utl.stores import open_store
@@ -29,7 +30,7 @@ class _Status(NamedTuple):
     version: str
 
 
-def status(context: Context, arguments: list[str]) -> None:
+def _status(context: Context, arguments: list[str]) -> None:
     """Print the status of a file, after it has been verified completely."""
     if len(arguments) != 1:
         raise bad_arguments("snapshot status requires exactly one argument")
@@ -94,3 +95,13 @@ def _living(view: ReadView) -> tuple[int, int]:
         else:
             living.add(key_of(kv))
     return len(living), revision
+
+
+STATUS = Command(
+    "status",
+    "Show hash, revision, keys and size of a snapshot",
+    "<filename>",
+    run=_status,
+    description="The fields of the simple format are: hash, revision, total keys, total size, storage version.",
+    examples=("tercetutl snapshot status backup.db -w table",),
+)
