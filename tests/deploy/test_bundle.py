@@ -97,7 +97,7 @@ def test_metadata_of_an_artifact(artifact: Artifact) -> None:
 def test_the_bundle_has_only_runtime_files(artifact: Artifact) -> None:
     names = [file.path for file in unpack(artifact.path, lambda _name: True)]
     assert {name.split("/")[0] for name in names} == {"bundle.json", "bin", "lib", "main", "setup"}
-    assert sorted(name for name in names if name.startswith("bin/")) == ["bin/tercet", "bin/tercetctl"]
+    assert sorted(name for name in names if name.startswith("bin/")) == ["bin/tercet", "bin/tercetctl", "bin/tercetutl"]
     unneeded = (".pyc", ".pyi", ".pyx", ".pxd", ".c", ".h", ".pth", "/RECORD", "/direct_url.json")
     assert not [name for name in names if name.endswith(unneeded) or "/tests/" in name]
     for part in ("asyncssh", "click", "pydantic", "rich", "tercet/deploy", "tercet/bench"):

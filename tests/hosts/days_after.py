@@ -120,3 +120,67 @@ def free_space_and_back_up(operator: Operator) -> None:
     found = json.loads(status.output.splitlines()[-1])
     assert found["totalKey"] > 0
     assert f"hash {found['hash']:x}" in operator.transcript
+
+
+def restore_a_snapshot(operator: Operator) -> None:
+    """Keys come back as they were, no revision is assigned twice, and watchers of the old ones notice."""
+    env = operator.client_environment()
+    operator.etcdctl("put", "kept", "as it was", env=env)
+    operator.deploy("backup", "--to", "restorable")
+    [saved] = (operator.directory / "restorable").iterdir()
+    operator.etcdctl("put", "kept", "overwritten", env=env)
+    operator.etcdctl("put", "later", "lost by the restore", env=env)
+    before = revision(operator, env)
+    command = (str(operator.program), "deploy", "restore", str(saved))
+    asked = operator.converse(*command, answers=[("to confirm:", "yes")], exit_code=1)
+    assert "not confirmed" in asked
+    assert operator.etcdctl("get", "later", "--print-value-only", env=env).output.strip() == "lost by the restore"
+    operator.deploy("restore", str(saved), "--yes", timeout=300)
+    check_restored(operator, env, before)
+    assert len(list((operator.directory / "backups").glob("*-before-restore-*.db"))) == 1
+
+
+def check_restored(operator: Operator, env: dict[str, str], before: int) -> None:
+    """before: a revision that was reached before the restore."""
+    assert len(operator.healthy_lines(env)) == 3
+    assert operator.etcdctl("get", "kept", "--print-value-only", env=env).output.strip() == "as it was"
+    assert operator.etcdctl("get", "later", "--print-value-only", env=env).output.strip() == ""
+    assert revision(operator, env) > before
+    watched = operator.etcdctl("watch", "kept", f"--rev={before + 1}", exit_code=None, env=env)
+    assert "required revision has been compacted" in watched
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def revision(operator: Operator, env: dict[str, str]) -> int:
+    return max(int(status["header"]["revision"]) for status in operator.statuses(env).values())
+
+
+def cut_the_power_during_a_restore(operator: Operator) -> None:
+    """One host loses its power when a step is done there; the same command finishes the restore."""
+    env = operator.client_environment()
+    [saved] = (operator.directory / "restorable").iterdir()
+    victim = list(HOSTS)[-1]
+    for step in ("copy the snapshot", "stop and disable etcd.service", "enable etcd.service"):
+        before = revision(operator, env)
+        operator.etcdctl("put", "kept", "overwritten", env=env)
+        cut_power_after(operator, victim, step, "deploy", "restore", str(saved), "--no-backup", "--yes")
+        refused = operator.deploy("apply", "--yes", exit_code=1)
+        assert "a restore has not finished" in refused
+        operator.deploy("restore", str(saved), "--no-backup", "--yes", timeout=300)
+        check_restored(operator, env, before)
+
+
+def cut_power_after(operator: Operator, host: str, step: str, *arguments: str) -> None:
+    """Run a command; `host` loses its power when this step is done there, and is booted again when the command has failed."""
+    with operator.start(str(operator.program), *arguments) as process:
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if line.startswith(f"{host}  {step}  done"):
+                break
+        operator.lab.kill(host)
+        rest, _ = process.communicate(timeout=300)
+    operator.show(f"$ tercet {' '.join(arguments)}\n{output}{rest}[{host} lost its power after {step!r}]")
+    assert process.returncode == 1, output + rest
+    operator.lab.boot(host)

@@ -41,6 +41,14 @@ def test_space_is_freed_and_a_snapshot_saved(operator: Operator) -> None:
     days_after.free_space_and_back_up(operator)
 
 
+def test_a_snapshot_is_restored_on_all_hosts(operator: Operator) -> None:
+    days_after.restore_a_snapshot(operator)
+
+
+def test_a_restore_is_finished_after_a_power_cut(operator: Operator) -> None:
+    days_after.cut_the_power_during_a_restore(operator)
+
+
 @needs_newer_etcd
 def test_the_next_minor_version_is_activated_member_by_member(operator: Operator) -> None:
     program = Path(os.environ[VARIABLE])

@@ -42,3 +42,13 @@ def test_a_rollback_is_pinned(operator: Operator) -> None:
 
 def test_space_is_freed_and_a_snapshot_saved(operator: Operator) -> None:
     days_after.free_space_and_back_up(operator)
+
+
+@pytest.mark.long
+def test_a_snapshot_is_restored_on_all_hosts(operator: Operator) -> None:
+    days_after.restore_a_snapshot(operator)
+
+
+@pytest.mark.long
+def test_a_restore_is_finished_after_a_power_cut(operator: Operator) -> None:
+    days_after.cut_the_power_during_a_restore(operator)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from tercet.deploy.run.backup import Backup
 from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.member_change import member_change
+from tercet.deploy.run.restore import REVISIONS_BUMPED, read_source, restore
 from tercet.deploy.run.space import Space, alarms_of
 from tercet.deploy.run.upgrade import upgrade
 from tercet.deploy.ssh.host_error import HostError
@@ -152,6 +154,30 @@ class Deployment(Access):
             backup = Backup(self.cluster, members, directory, datetime.now(UTC), keep)
             await execute(await backup.plan(), self._on_event)
             return backup.target
+
+    async def restore(
+        self,
+        snapshot: Path,
+        *,
+        bump: int = REVISIONS_BUMPED,
+        skip_hash_check: bool = False,
+        backups: Path | None = Path("backups"),
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Plan:
+        """Replace the data of the whole cluster by a snapshot. Continues an interrupted restore of the same snapshot.
+
+        bump: revisions to add, all before them compacted, so that no client sees the revision go back; 0: none.
+        skip_hash_check: accept a file without SHA-256, copied from a data directory. backups: local directory for a snapshot of
+        what is there; None: none is taken. With a limit, the others are no members of the restored cluster.
+        """
+        source = await asyncio.to_thread(lambda: read_source(snapshot, bump=bump, skip_hash_check=skip_hash_check))
+        with tempfile.TemporaryDirectory(prefix="tercet-restore-") as work:
+            async with self._changing(self._limit or None) as (hosts, members):
+                targets = self._targets(hosts)
+                others = {name: host for name, host in hosts.items() if name not in targets}
+                making = restore(self.cluster, targets, others, members, source, work=Path(work), backups=backups)
+                return await self._planned(making.plan, hosts, confirm, dry_run)
 
     async def restart(self, names: Collection[str] = ()) -> None:
         """Restart these members, or all, one at a time, the leader last; each only while a majority remains without it.

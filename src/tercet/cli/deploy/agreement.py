@@ -40,8 +40,18 @@ def change_options(command: F) -> F:
     return command
 
 
-def change(options: Options, cluster: Cluster, work: Change, *, yes: bool, dry_run: bool, done: str, nothing: str) -> None:
-    """Run a command that changes hosts. done, nothing: the last line."""
+def change(
+    options: Options,
+    cluster: Cluster,
+    work: Change,
+    *,
+    yes: bool,
+    dry_run: bool,
+    done: str,
+    nothing: str,
+    by_name: bool = False,
+) -> None:
+    """Run a command that changes hosts. done, nothing: the last line. by_name: confirmed by typing the cluster's name."""
     if dry_run:
         found = run_with_table(options, cluster, lambda deployment: work(deployment, dry_run=True, confirm=None))
         show(found, cluster, nothing=nothing)
@@ -49,7 +59,7 @@ def change(options: Options, cluster: Cluster, work: Change, *, yes: bool, dry_r
             click.echo(f"{view.plan_summary(found)}. Nothing was changed (--dry-run).")
         return
     require_terminal(yes)
-    agreement = Agreement(cluster, yes=yes)
+    agreement = Agreement(cluster, yes=yes, by_name=by_name)
     began = time.monotonic()
     found = run_with_progress(options, cluster, lambda deployment: work(deployment, dry_run=False, confirm=agreement.confirm))
     if found.is_empty:
@@ -60,11 +70,12 @@ def change(options: Options, cluster: Cluster, work: Change, *, yes: bool, dry_r
 
 
 class Agreement:
-    """The confirmation of a plan. seconds_waited: for the answer."""
+    """The confirmation of a plan, by "y" or by the name of the cluster. seconds_waited: for the answer."""
 
-    def __init__(self, cluster: Cluster, *, yes: bool) -> None:
+    def __init__(self, cluster: Cluster, *, yes: bool, by_name: bool = False) -> None:
         self._cluster = cluster
         self._yes = yes
+        self._by_name = by_name
         self.seconds_waited = 0.0
 
     async def confirm(self, found: Plan) -> bool:
@@ -74,7 +85,9 @@ class Agreement:
             return True
         show(found, self._cluster)
         asked = time.monotonic()
-        agreed = await confirmed(f"{view.plan_summary(found)}. Proceed? [y/N] ", _YES)
+        name = self._cluster.name
+        question = f"Type the name of the cluster ({name}) to confirm: " if self._by_name else "Proceed? [y/N] "
+        agreed = await confirmed(f"{view.plan_summary(found)}. {question}", (name.lower(),) if self._by_name else _YES)
         self.seconds_waited = time.monotonic() - asked
         return agreed
 

@@ -16,6 +16,7 @@ from tercet.proto import rpc_pb2
 _SECONDS = 10.0
 _COMPACT_SECONDS = 600.0
 _DEFRAGMENT_SECONDS = 600.0
+_HASH_SECONDS = 120.0
 NOT_CAUGHT_UP = "in sync with leader"
 """In the error of a promotion that comes too early. Source: etcd, ErrGRPCLearnerNotReady."""
 
@@ -75,6 +76,12 @@ async def current_revision(members: Members) -> int:
     leader = members.member((await leader_of(members)).name)
     request = rpc_pb2.RangeRequest(key=b"\0", limit=1, keys_only=True)
     return (await leader.kv.range(request, timeout=_SECONDS)).header.revision
+
+
+async def hash_of(members: Members, name: str, revision: int = 0) -> rpc_pb2.HashKVResponse:
+    """The hash of keys and history in this member's store up to `revision`; 0: up to the newest."""
+    request = rpc_pb2.HashKVRequest(revision=revision)
+    return await members.member(name).maintenance.hash_kv(request, timeout=_HASH_SECONDS)
 
 
 async def defragment(members: Members, name: str) -> None:

@@ -113,6 +113,7 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
             f"{paths.install}/previous",
             f"{paths.install}/releases/{desired.release}",
             f"{paths.data}/member",
+            restore_record_path(cluster),
             *([paths.wal] if paths.wal else []),
         ),
         contents=(*texts, *(file.path for file in desired.files if not file.secret)),
@@ -134,6 +135,11 @@ def wal_parent(cluster: Cluster) -> str | None:
 def restart_marker_path(cluster: Cluster) -> str:
     """File that lists changes which need a restart; on a tmpfs, since a reboot restarts the member anyway."""
     return f"{MARKER_DIRECTORY}/{cluster.service.unit}.restart-pending"
+
+
+def restore_record_path(cluster: Cluster) -> str:
+    """File that exists while a restore is unfinished; on disk, since it must survive a reboot."""
+    return f"{cluster.paths.data}/restore/record.json"
 
 
 def unit_files(cluster: Cluster) -> tuple[str, ...]:
@@ -198,6 +204,7 @@ __all__ = [
     "DesiredFile",
     "desired",
     "restart_marker_path",
+    "restore_record_path",
     "unit_files",
     "wal_parent",
     "wanted",

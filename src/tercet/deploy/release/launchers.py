@@ -15,7 +15,7 @@ from shlex import quote
 
 from tercet.deploy.release.tarball import File
 
-PROGRAMS = ("tercet", "tercetctl")
+PROGRAMS = ("tercet", "tercetctl", "tercetutl")
 # A fixed search path: the PATH of a shell or unit may find another interpreter than the one tested at installation.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -89,7 +89,8 @@ import importlib
 kind = compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH
 compiled = compileall.compile_dir(lib, quiet=2, force=True, invalidation_mode=kind)
 try:
-    for module in ("tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl", "cryptography.x509"):
+    programs = ("tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl")
+    for module in ("tercet.server.main", *programs, "cryptography.x509"):
         importlib.import_module(module)
 except ImportError as error:
     sys.exit("setup: %s cannot import tercet: %s" % (sys.executable, error))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 KEPT_RELEASES = 3
 _PROGRAM = {"tercet": "tercet", "etcd": "etcd"}
 _TOOL = {"tercet": "tercetctl", "etcd": "etcdctl"}
-PROGRAMS = {"tercet": ("tercet", "tercetctl"), "etcd": ("etcd", "etcdctl", "etcdutl")}
+_OFFLINE_TOOL = {"tercet": "tercetutl", "etcd": "etcdutl"}
+PROGRAMS = {"tercet": ("tercet", "tercetctl", "tercetutl"), "etcd": ("etcd", "etcdctl", "etcdutl")}
 """The programs of a release that get links in paths.bin; etcd has etcdutl since 3.5."""
 
 
@@ -35,6 +36,11 @@ def program(artifact: Artifact, install_dir: str) -> str:
 def tool(artifact: Artifact, install_dir: str) -> str:
     """The command-line client of the engine: tercetctl or etcdctl."""
     return f"{install_dir}/current/bin/{_TOOL[artifact.engine]}"
+
+
+def offline_tool(engine: str, install_dir: str) -> str:
+    """The engine's program that restores snapshots: tercetutl, or etcdutl (since 3.5)."""
+    return f"{install_dir}/current/bin/{_OFFLINE_TOOL[engine]}"
 
 
 def release_directory(artifact: Artifact, install_dir: str) -> str:

@@ -25,17 +25,22 @@ _TITLE = "save snapshot"
 
 @dataclass(frozen=True)
 class Backup:
-    """directory: local. keep: number of snapshots of this cluster to keep there; None: all. now: names the file."""
+    """directory: local. keep: number of snapshots of this cluster to keep there; None: all. now: names the file.
+
+    name: of a file that `keep` does not count, such as the one before a restore.
+    """
 
     cluster: Cluster
     members: Members
     directory: Path
     now: datetime
     keep: int | None = None
+    name: str = ""
 
     @property
     def target(self) -> Path:
-        return self.directory / f"{self.cluster.name}-{self.now:%Y%m%dT%H%M%SZ}.db"
+        suffix = self.name or f"{self.now:%Y%m%dT%H%M%SZ}"
+        return self.directory / f"{self.cluster.name}-{suffix}.db"
 
     async def plan(self) -> Plan:
         """Raises DeployError if no member commits."""

@@ -112,7 +112,7 @@ def _remove_data(cluster: Cluster) -> str:
     """The data directory contains `member`; a separate WAL directory is emptied by file names."""
     paths = cluster.paths
     data = shlex.quote(paths.data)
-    parts = [f"rm -rf -- {data}/member", _remove_if_empty(paths.data, paths.work)]
+    parts = [f"rm -rf -- {data}/member {data}/restore", _remove_if_empty(paths.data, paths.work)]
     if paths.wal is not None:
         wal = shlex.quote(paths.wal)
         parts += [f"rm -f -- {wal}/*.wal {wal}/*.tmp {wal}/*.broken", _remove_if_empty(paths.wal)]

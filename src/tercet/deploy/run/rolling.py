@@ -16,15 +16,18 @@ Clusters of one or two members lose their majority at every restart.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
 from tercet.deploy.members.service import StartRequest, request_start, start, unit_state, wait_started
+from tercet.deploy.plan.desired import restore_record_path
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.run.executor import DeployError
 from tercet.deploy.run.quorum_gate import Keep, Verdict, judge
+from tercet.deploy.run.survey import restore_unfinished
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import StatusError
@@ -37,6 +40,7 @@ _TRANSFERS_MAX = 3
 
 async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, names: Collection[str]) -> Plan:
     """Restart these members. hosts: the reachable ones. Raises DeployError if one more member down would cost the majority."""
+    await _require_no_restore(cluster, hosts)
     states = await asyncio.gather(*(unit_state(host, _unit(cluster)) for host in hosts.values()))
     all_down = {
         name: f"its {_unit(cluster)} is {state.text}" for name, state in zip(hosts, states, strict=True) if not state.is_up
@@ -48,6 +52,15 @@ async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Mem
     if down and has_majority and not cluster.has_quorum_without(len(all_down) + 1):
         raise DeployError([_not_restarted(name, why) for name, why in down.items()])
     return Plan((await restart_phase(cluster, hosts, members, names),), pauses(cluster))
+
+
+async def _require_no_restore(cluster: Cluster, hosts: Mapping[str, Host]) -> None:
+    """Raises DeployError if a host has the record of an unfinished restore, during which members stay stopped."""
+    path = restore_record_path(cluster)
+    command = f"if [ -e {shlex.quote(path)} ]; then echo unfinished; fi"
+    answers = await asyncio.gather(*(host.check(command, step="plan") for host in hosts.values()))
+    if unfinished := [name for name, answer in zip(hosts, answers, strict=True) if answer.strip() == b"unfinished"]:
+        raise DeployError([restore_unfinished(name, path) for name in unfinished])
 
 
 def pauses(cluster: Cluster) -> tuple[str, ...]:

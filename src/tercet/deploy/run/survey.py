@@ -14,11 +14,12 @@ from typing import TypeVar
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.facts.facts import HostFacts, gather
 from tercet.deploy.plan.certificates import Certificates
-from tercet.deploy.plan.desired import Desired, desired, wanted
+from tercet.deploy.plan.desired import Desired, desired, restore_record_path, wanted
 from tercet.deploy.release.artifact import Artifact
 from tercet.deploy.release.artifacts import default_cache, prepare
 from tercet.deploy.run.events import Event, OnEvent
 from tercet.deploy.run.executor import DeployError
+from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import TercetError
 
@@ -52,7 +53,20 @@ async def survey(
         return await gather(hosts[spec.name], replace(wanted(cluster, spec, wishes[spec.name]), programs=programs))
 
     facts = await on_all(cluster, hosts, facts_of)
+    _require_no_restore(cluster, facts)
     return {name: HostSurvey(facts[name], artifacts[name], wishes[name]) for name in wishes}
+
+
+def _require_no_restore(cluster: Cluster, facts: Mapping[str, HostFacts]) -> None:
+    """Raises DeployError if a host has the record of an unfinished restore: some members may have the data before."""
+    path = restore_record_path(cluster)
+    if unfinished := [name for name, seen in facts.items() if seen.files[path].exists]:
+        raise DeployError([restore_unfinished(name, path) for name in unfinished])
+
+
+def restore_unfinished(host: str, path: str) -> HostError:
+    remedy = "run the same `tercet deploy restore` again, which continues it"
+    return HostError(host, "plan", f"a restore has not finished ({path})", remedy=remedy)
 
 
 def _engine_program(cluster: Cluster, facts: HostFacts, artifact: Artifact) -> tuple[str, ...]:

@@ -1,0 +1,79 @@
+"""`tercet deploy restore` and `recover`: after the loss of the data, or of the majority."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tercet.cli.deploy.agreement import change, change_options
+from tercet.cli.deploy.hosts import known_host
+from tercet.cli.deploy.options import Options, shared_options
+
+if TYPE_CHECKING:
+    from tercet.deploy.deployment import Deployment
+    from tercet.deploy.plan.plan import Plan
+    from tercet.deploy.run.agreed import Confirm
+
+_REVISIONS_BUMPED = 1_000_000_000
+
+
+@click.command(
+    short_help="Replace the data of the cluster by a snapshot.",
+    epilog="""\b
+The snapshot may come from `tercet deploy backup`, from a host, or from any etcd. A snapshot of what is there is saved first,
+and the files of the members are kept. If it is interrupted, also by a reboot, run it again with the same snapshot.
+Examples:
+  tercet deploy restore backups/etcd-cluster-20260102T030405Z.db --dry-run
+  tercet deploy restore backups/etcd-cluster-20260102T030405Z.db""",
+)
+@click.argument("snapshot", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--bump-revision",
+    "bump",
+    type=click.IntRange(0, 1 << 60),
+    default=_REVISIONS_BUMPED,
+    show_default=True,
+    help="Raise the revision by this number, and mark all before it as compacted, so that clients notice; 0: do not.",
+)
+@click.option("--skip-hash-check", is_flag=True, help="Accept a file without SHA-256, copied from a data directory.")
+@click.option(
+    "--backups",
+    type=click.Path(path_type=Path),
+    default=Path("backups"),
+    show_default=True,
+    help="Local directory for the snapshot of what is there.",
+)
+@click.option("--no-backup", is_flag=True, help="Do not save a snapshot before.")
+@click.option("--limit", "names", multiple=True, metavar="NAME", help="Restore on this host only; repeatable.")
+@change_options
+@shared_options()
+def restore(
+    options: Options,
+    snapshot: Path,
+    bump: int,
+    skip_hash_check: bool,
+    backups: Path,
+    no_backup: bool,
+    names: tuple[str, ...],
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Restore SNAPSHOT on all hosts. Every key and value that the cluster has now is replaced."""
+    cluster = options.cluster()
+    for name in names:
+        known_host(cluster, name)
+    options.limit = names
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.restore(
+            snapshot,
+            bump=bump,
+            skip_hash_check=skip_hash_check,
+            backups=None if no_backup else backups,
+            dry_run=dry_run,
+            confirm=confirm,
+        )
+
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Restored", nothing="", by_name=True)
