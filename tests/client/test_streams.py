@@ -18,14 +18,18 @@ from tests.support.etcd import Etcd, running_etcd
 
 
 class Relay:
-    """Forwards to a server; `cut` resets all connections, `closed` refuses new ones."""
+    """Forwards to a server; `cut` resets all connections, `is_closed` new ones as well."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.endpoint = ""
+        self.is_closed = False
         self.connections: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_closed:
+            writer.transport.abort()
+            return
         there, back = await asyncio.open_connection("127.0.0.1", self._port)
         self.connections += [writer, back]
         with contextlib.suppress(ConnectionError):

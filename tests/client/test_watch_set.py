@@ -223,7 +223,7 @@ class TestRewound:
         opened(watches, history)
         watches.lost()
         opened(watches, history, cluster_id=8)
-        assert last(state).cancel_reason == "the cluster's ID has changed from 7 to 8"
+        assert last(state).cancel_reason == "the cluster's ID has changed from 7 to 8: it was restored from a backup"
         assert isinstance(state.error, WatchRewound)
 
     @pytest.mark.parametrize(("revision", "is_rewound"), [(2, True), (4, False)])

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
         keep_alive,
         keep_alive_once,
     )
+    from tercet.client.lease import (
+        Lease,
+    )
     from tercet.client.lease_session import (
         LeaseSession,
     )
@@ -85,6 +88,16 @@ if TYPE_CHECKING:
         Watch,
         WatchStream,
     )
+    from tercet.client.watch_events import (
+        Event,
+        WatchBatch,
+    )
+    from tercet.client.watch_list import (
+        ListBatch,
+    )
+    from tercet.client.watcher import (
+        Watcher,
+    )
 
 __all__ = [
     "KV",
@@ -98,6 +111,7 @@ __all__ = [
     "Corrupt",
     "Delete",
     "Endpoint",
+    "Event",
     "FailedPrecondition",
     "ForkedError",
     "FutureRevision",
@@ -105,11 +119,13 @@ __all__ = [
     "Health",
     "Indeterminate",
     "InvalidArgument",
+    "Lease",
     "LeaseExists",
     "LeaseLost",
     "LeaseNotFound",
     "LeaseSession",
     "Limits",
+    "ListBatch",
     "LockLost",
     "NoLeader",
     "NoSpace",
@@ -129,7 +145,9 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Watch",
+    "WatchBatch",
     "WatchStream",
+    "Watcher",
     "check_health",
     "keep_alive",
     "keep_alive_once",
@@ -176,6 +194,7 @@ __getattr__ = lazy_exports(
         ),
         "health": ("Health", "check_health"),
         "keepalive": ("keep_alive", "keep_alive_once"),
+        "lease": ("Lease",),
         "lease_session": ("LeaseSession",),
         "prefix": ("prefix_end",),
         "queue": ("Place",),
@@ -183,5 +202,11 @@ __getattr__ = lazy_exports(
         "retry": ("Retry",),
         "tls": ("TLSFiles",),
         "watch": ("Watch", "WatchStream"),
+        "watch_events": (
+            "Event",
+            "WatchBatch",
+        ),
+        "watch_list": ("ListBatch",),
+        "watcher": ("Watcher",),
     },
 )

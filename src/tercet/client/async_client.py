@@ -20,11 +20,11 @@ from tercet.client.auth_calls import AuthCalls
 from tercet.client.cluster_calls import ClusterCalls
 from tercet.client.cluster_channel import ClusterChannel
 from tercet.client.connector import Limits
+from tercet.client.core_calls import CoreCalls
 from tercet.client.errors import ConfigurationError
 from tercet.client.invoker import Invoker
 from tercet.client.key_space import KeySpace, Text
-from tercet.client.kv_calls import KVCalls
-from tercet.client.lease_calls import LeaseCalls
+from tercet.client.long_streams import LongStreams
 from tercet.client.maintenance_calls import MaintenanceCalls
 from tercet.client.retry import Retry
 from tercet.client.settings import options_of_environment, options_of_url
@@ -32,7 +32,7 @@ from tercet.client.tls import TLSFiles
 from tercet.errors import ConfigError
 
 
-class AsyncClient(KVCalls, LeaseCalls):
+class AsyncClient(CoreCalls):
     """A client of one cluster, for one event loop. Use it with `async with`, or call `close`.
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
@@ -79,6 +79,7 @@ class AsyncClient(KVCalls, LeaseCalls):
             )
         except ConfigError as error:
             raise ConfigurationError(str(error)) from error
+        self._streams = LongStreams(self._channel)
         self._is_view = False
         self._is_open = True
         self._begin(Invoker(self._channel, retry), KeySpace().inside(namespace))
@@ -128,14 +129,16 @@ class AsyncClient(KVCalls, LeaseCalls):
         """The same client with `prefix` before every key, inside the namespace that it has. Closing it does nothing."""
         view = object.__new__(type(self))
         view._channel = self._channel
+        view._streams = self._streams
         view._is_view, view._is_open = True, False
         view._begin(self._invoker, self._keys.inside(prefix))
         return view
 
     async def close(self) -> None:
-        """Close the connections; calls in flight fail. A second call does nothing."""
+        """Close the connections. Calls in flight fail, watches end, leases are lost. A second call does nothing."""
         self._is_open = False
         if not self._is_view:
+            await self._streams.close()
             await self._channel.close()
 
 

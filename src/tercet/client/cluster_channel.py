@@ -153,6 +153,10 @@ class ClusterChannel:
         deadline = asyncio.get_running_loop().time() + self._timeout
         return await self._retry(begin, deadline, is_idempotent=True)
 
+    async def leave_member(self, stream: ClientStream) -> None:
+        """Use another member from now on: that of `stream` has no leader, or does not answer. Calls in flight continue."""
+        await self._connector.leave(stream)
+
     async def _retry(
         self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, is_idempotent: bool
     ) -> AnswerT:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
-from tercet.rpc import Channel, ChannelOptions, RpcError
+from tercet.rpc import Channel, ChannelOptions, ClientStream, RpcError
 
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _PAUSE_SECONDS = 0.05
@@ -92,6 +92,12 @@ class Connector:
         self._retired = [retired for retired in self._retired if retired.open_calls]
         for one in idle:
             await one.close()
+
+    async def leave(self, stream: ClientStream) -> None:
+        """The member that carries this stream is not fit for it: use the next endpoint, unless another task has moved on."""
+        channel = self._channel
+        if channel is not None and channel.carries(stream):
+            await self.drop(channel)
 
     async def close(self) -> None:
         channels = [*self._retired, *([self._channel] if self._channel else [])]

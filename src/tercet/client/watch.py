@@ -7,7 +7,7 @@
 
 All watches of a WatchStream share one gRPC stream. When it breaks, it is opened again, on another member if necessary, and each
 watch continues with the revision after the last that arrived (watch_state.py, watch_set.py): no event is lost, none arrives
-twice. Messages in and out are protobuf's; `watcher.py` has typed ones.
+twice. Messages in and out are protobuf's; watcher.py has typed ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tercet.client import methods
 from tercet.client.watch_set import WatchSet
-from tercet.client.watch_state import BYTES_MAX, RESPONSES_MAX, WatchState
+from tercet.client.watch_state import BYTES_MAX, RESPONSES_MAX, Phase, WatchState
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 from tercet.rpc import ClientStream
@@ -39,9 +39,15 @@ class Watch:
     def __init__(self, stream: WatchStream, state: WatchState) -> None:
         self._stream = stream
         self._state = state
+        self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._ended = False
         state.on_ready = self._ready.set
+
+    def __del__(self) -> None:
+        """A watch that is forgotten, as after a `break` out of its loop, is cancelled."""
+        if not self._ended and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stream.remove, self._state)
 
     def __aiter__(self) -> Watch:
         return self
@@ -49,20 +55,35 @@ class Watch:
     async def __anext__(self) -> rpc_pb2.WatchResponse:
         if self._ended:
             raise StopAsyncIteration
-        while True:
-            response = self._state.take()
-            if response is not None:
-                break
-            self._ready.clear()
-            await self._ready.wait()
+        while (response := self._state.take()) is None:
+            await self._woken()
         self._ended = response.canceled
         self._stream.taken(self._state)
         return response
+
+    async def created(self) -> None:
+        """Wait until the server has created the watch, or refused to: changes from now on are delivered."""
+        while self._state.phase in (Phase.WAITING, Phase.CREATING) and not self._state.resumes:
+            await self._woken()
+
+    async def _woken(self) -> None:
+        self._ready.clear()
+        await self._ready.wait()
 
     @property
     def next_revision(self) -> int:
         """The revision after the last that has arrived; 0 until the server has created a watch of the present."""
         return self._state.next_revision
+
+    @property
+    def resumes(self) -> int:
+        """How often the watch has continued on a new stream."""
+        return self._state.resumes
+
+    @property
+    def error(self) -> StatusError | None:
+        """The error of the stream that ended the watch; None if the server cancelled it."""
+        return self._state.error
 
     def close(self) -> None:
         """Cancel the watch. Idempotent."""
@@ -98,6 +119,12 @@ class WatchStream:
         self._watches.fail(StatusError(Code.CANCELLED, "the client is closed"))
 
     async def watch(
+        self, request: rpc_pb2.WatchCreateRequest, *, responses_max: int = RESPONSES_MAX, bytes_max: int = BYTES_MAX
+    ) -> Watch:
+        """Add a watch, as `add` does."""
+        return self.add(request, responses_max=responses_max, bytes_max=bytes_max)
+
+    def add(
         self, request: rpc_pb2.WatchCreateRequest, *, responses_max: int = RESPONSES_MAX, bytes_max: int = BYTES_MAX
     ) -> Watch:
         """Add a watch. A refusal by the server arrives as a cancelled response. The bounds are those of its buffer."""
@@ -148,22 +175,38 @@ class WatchStream:
         pause = _PAUSE_SECONDS
         while self._watches:
             try:
-                async with await self._channel.open_stream(methods.WATCH, metadata=self._metadata) as stream:
-                    self._stream = stream
-                    self._watches.opened()
-                    self._send()
-                    async for message in stream:
-                        pause = _PAUSE_SECONDS
-                        await self._receive(message)
-                        if self._watches.must_reopen or not self._watches:
-                            break
+                stream = await self._channel.open_stream(methods.WATCH, metadata=self._metadata)
+                if await self._follow(stream):
+                    pause = _PAUSE_SECONDS
+                if self._watches:
+                    await self._channel.leave_member(stream)
             except StatusError as error:
                 if error.code not in _RESUMABLE:
                     self._watches.fail(error)
-            self._detach()
             if self._watches:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+    async def _follow(self, stream: ClientStream) -> bool:
+        """Serve the watches on this stream until it ends. Returns whether it has brought anything. Raises StatusError."""
+        count = 0
+        try:
+            async with stream:
+                self._stream = stream
+                self._watches.opened()
+                self._send()
+                async for message in stream:
+                    count += 1
+                    await self._receive(message)
+                    if self._watches.must_reopen or not self._watches:
+                        break
+        except StatusError as error:
+            if error.code not in _RESUMABLE:
+                raise
+        finally:
+            if self._stream is stream:
+                self._detach()
+        return count > 0
 
     async def _receive(self, message: bytes) -> None:
         self._watches.received(methods.WATCH.decode(message), len(message))

@@ -138,7 +138,7 @@ class WatchSet:
         if self._cluster_id in (0, cluster_id):
             self._cluster_id = cluster_id
             return False
-        text = f"the cluster's ID has changed from {self._cluster_id:x} to {cluster_id:x}"
+        text = f"the cluster's ID has changed from {self._cluster_id:x} to {cluster_id:x}: it was restored from a backup"
         self.fail(WatchRewound(Code.DATA_LOSS, text))
         return True
 

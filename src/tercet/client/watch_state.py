@@ -72,6 +72,7 @@ class WatchState:
     def created(self, header_revision: int) -> None:
         if self.next_revision == 0:
             self.next_revision = header_revision + 1
+        self.on_ready()
 
     def accept(self, response: rpc_pb2.WatchResponse, size_bytes: int = 0) -> None:
         """Buffer events or a progress notification. size_bytes: of the message, counted against the buffer's bound."""
