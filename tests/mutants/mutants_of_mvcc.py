@@ -80,8 +80,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "compaction_stops_after_a_slice",
         "mvcc/compaction.py",
-        "                return True  # this key may have more\n",
-        "                return False\n",
+        "        return self._left > 0\n",
+        "        return False\n",
         "a compaction ends after its first slice, and counts as finished",
     ),
     Mutant(
@@ -172,8 +172,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "failed_transaction_takes_the_success_branch",
         "mvcc/compare.py",
-        "branch = plan.request.success if succeeded else plan.request.failure",
-        "branch = plan.request.success",
+        "iter(plan.request.success if holds else plan.request.failure)",
+        "iter(plan.request.success)",
         "a transaction whose comparison fails runs its success branch",
     ),
     Mutant(

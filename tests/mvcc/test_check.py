@@ -19,13 +19,13 @@ from tercet.errors import (
 )
 from tercet.mvcc import (
     Budget,
+    PutSearch,
     TxnCheck,
     check_delete,
     check_put,
     check_range,
     check_range_stream,
     check_txn,
-    contains_put,
     is_read_only,
     is_serializable,
 )
@@ -171,8 +171,23 @@ def test_txns_are_classified_as_read_only_and_serializable() -> None:
     assert is_serializable(Txn(success=[local], failure=[local]))
     assert not is_read_only(Txn(failure=[delete(b"k")]))
     assert not is_read_only(Txn(success=[nested(read)]))  # T12
-    assert contains_put(Txn(failure=[nested(put(b"k"))]))
-    assert not contains_put(Txn(success=[delete(b"k"), nested(read)]))
+
+
+def test_a_put_is_found_in_slices_wherever_it_stands() -> None:
+    read = Op(request_range=Range(key=b"k"))
+    for txn, expected in (
+        (Txn(), False),
+        (Txn(success=[put(b"k")]), True),
+        (Txn(failure=[nested(put(b"k"))]), True),
+        (Txn(success=[delete(b"k"), nested(read)]), False),
+        (Txn(success=[nested(read)] * 1000, failure=[read, nested(read, put(b"k"))]), True),
+    ):
+        search = PutSearch(txn)
+        budget = Budget(100)
+        while search.step(budget):
+            assert -10 < budget.left <= 0
+            budget = Budget(100)
+        assert search.found == expected, txn
 
 
 # The checks in slices, compared with the plain ones.

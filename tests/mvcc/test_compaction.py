@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import google_crc32c
@@ -87,6 +88,35 @@ def test_c4_slices_are_bounded_for_many_keys_and_for_long_histories() -> None:
         assert store.finished_compact_revision == store.compact_revision == store.revision
         store.index.check()
     assert store.compaction_step() is False
+
+
+def test_a_compaction_begins_without_a_walk_over_the_keys() -> None:
+    class NotWalked(dict[bytes, bytes | bytearray]):
+        def __iter__(self) -> Iterator[bytes]:
+            raise AssertionError("a million keys are no work for one turn")
+
+        __reversed__ = __iter__
+
+    store = filled(50, 10)
+    store.index.past = NotWalked(store.index.past)
+    store.compact(40)
+    finish(store)
+    assert stored_revisions(store) == [str(revision) for revision in range(31, 52)]
+
+
+def test_keys_with_a_past_are_visited_by_every_compaction() -> None:
+    """Also those that kept a past, got one during a compaction, or belong to an unfinished one."""
+    store = filled(50, 10)
+    for revision in range(5, 50, 5):
+        store.compact(revision)
+        store.compaction_step(limit=3)
+        store.put(rpc_pb2.PutRequest(key=b"new %d" % (revision % 2)))
+        whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"new 1")))
+        store.index.check()
+    store.compact(store.revision)
+    finish(store)
+    assert len(stored_revisions(store)) == len(store.index) + (store.index.version(b"new 1") == 0)
+    store.index.check()
 
 
 def test_c5_a_compaction_resumes_after_a_restart() -> None:

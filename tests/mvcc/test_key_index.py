@@ -64,6 +64,8 @@ def test_compaction_keeps_what_can_still_be_read(life: str, compacted: int, rema
         dropped += [f"{main_of(revision_key)}{'x' if revision_key.endswith(b't') else ''}" for revision_key in gone]
     assert left(index, b"k") == remains
     assert [*dropped, *remains.split()] == before
+    if index.visits:
+        index.visited()
     index.check()
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pytest
 from google.protobuf.message import Message
 
-from tercet.errors import TIMEOUT
+from tercet.errors import NO_SPACE, TIMEOUT, StorageFailure
 from tercet.mvcc import Answer, whole_answer
 from tercet.proto import rpc_pb2
 from tercet.raft.types import Entry, MessageType
 from tercet.raft.types import Message as RaftMessage
 from tercet.replica.proposals import Outcome
+from tercet.replica.quota import FILE_OVERHEAD_BYTES
 from tercet.replica.replica import Options
 from tercet.replica.requests import RequestIds, encode_request
 from tercet.storage.interfaces import Bucket, ReadView
@@ -214,3 +215,55 @@ def test_the_reads_of_a_txn_are_made_only_for_a_waiting_client() -> None:
     response = rpc_pb2.TxnResponse.FromString(whole_answer(outcome))
     assert response.responses[1].response_range.count == KEYS + 1
     assert b"later" not in [kv.key for kv in response.responses[1].response_range.kvs]
+
+
+READ = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=b"k"))
+PUT = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"new"))
+
+
+def large_txn(last: rpc_pb2.RequestOp) -> rpc_pb2.TxnRequest:
+    """3,000 ranges in nested txns, and an operation after them."""
+    nested = rpc_pb2.RequestOp(request_txn=rpc_pb2.TxnRequest(success=[READ] * 100))
+    return rpc_pb2.TxnRequest(success=[*([nested] * 30), last])
+
+
+@pytest.mark.parametrize("alarm", [False, True], ids=["no alarm", "NOSPACE"])
+@pytest.mark.parametrize("last", [PUT, READ], ids=["a put", "reads only"])
+def test_a_large_txn_of_another_member_is_read_over_several_turns(last: rpc_pb2.RequestOp, alarm: bool) -> None:
+    """Parsing it, and looking for puts in it, are work like any other."""
+    member = LoneMember(options=Options(apply_work=500, quota_bytes=1 if alarm else 0))
+    member.settle()
+    raise_alarm = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=9, alarm=rpc_pb2.NOSPACE)
+    first = entry(4, "alarm", raise_alarm) if alarm else put_entry(2, 4, b"k")
+    member.follow([first], commit=4)
+    before, revision = member.replica._applier.steps, member.replica.revision
+    member.follow([entry(5, "txn", large_txn(last)), put_entry(2, 6, b"after")], commit=6)
+    assert member.replica.applied_index == 6
+    assert member.replica.revision - revision == ((last is PUT) + 1 if not alarm else 0)
+    assert member.replica._applier.steps - before > (15 if alarm else 30)
+
+
+def test_a_full_member_looks_for_puts_over_several_turns() -> None:
+    """Whether the answer is an error for lack of space depends on all operations, in both branches."""
+    for last in (PUT, READ):
+        member = LoneMember(options=Options(apply_work=500, quota_bytes=1))
+        member.settle()
+        member.follow([entry(4, "put", rpc_pb2.PutRequest(key=b"k", value=bytes(FILE_OVERHEAD_BYTES)))], commit=4)
+        request = rpc_pb2.TxnRequest(success=large_txn(READ).success, failure=[last])
+        outcomes: list[Outcome] = []
+        member.replica.propose("txn", request.SerializeToString(), request, outcomes.append)
+        data = next(iter(member.replica._proposals.waiting))
+        before = member.replica._applier.steps
+        member.follow([Entry(2, 5, data), put_entry(2, 6, b"later")], commit=6)
+        assert member.replica.applied_index == 6
+        assert member.replica._applier.steps - before > 85  # 73 without the search
+        (outcome,) = outcomes
+        assert (outcome is NO_SPACE) == (last is PUT)
+
+
+def test_a_large_entry_that_is_no_txn_stops_the_member() -> None:
+    for body in (b"\x12\x7f" * 10_000, b"\x12\x80\x40" + b"\xff" * 8192 + b"\x7b" * 9000):
+        member = LoneMember()
+        member.settle()
+        with pytest.raises(StorageFailure, match="cannot apply log entry 4: it holds neither form of request"):
+            member.follow([Entry(2, 4, encode_request("txn", body, RequestIds(LEADER, 1000)))], commit=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tercet.errors import Code
-from tercet.proto import rpc_pb2
+from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import paste_field
 from tercet.rpc import RpcError
 from tercet.services.deep_txn import encode_txn, parse_txn
@@ -71,5 +71,28 @@ def test_malformed_txns_are_rejected() -> None:
             with pytest.raises(RpcError, match="grpc: error unmarshalling request") as caught:
                 await member.channel.unary("/etcdserverpb.KV/Txn", b"\x12\x05\x22")
             assert caught.value.code is Code.INTERNAL
+
+    run(test())
+
+
+def test_a_large_txn_is_parsed_in_slices_and_proposed_without_unknown_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "TXN_OPS_MAX", OPS_MAX)
+    ranges = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=b"k"))] * 90)
+    request = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_txn=ranges)] * 30 + list(put(b"v").success))
+
+    async def test() -> None:
+        async with served() as member:
+            body = request.SerializeToString() + b"\x78\x01" * 5000
+            answer = await member.channel.unary("/etcdserverpb.KV/Txn", body)
+            assert len(rpc_pb2.TxnResponse.FromString(answer).responses) == 31
+            assert member.scheduler.slices > 3 * 2700 * 4 // 500
+            (entry,) = [
+                one.data for one in member.raft.log.entries(1, member.raft.log.last_index + 1) if len(one.data) > 10_000
+            ]
+            assert internal_pb2.InternalRaftRequest.FromString(entry).txn == request
+            assert b"\x78\x01" not in entry
+            for malformed in (body[:-1], body + b"\x12\x05\x22"):
+                with pytest.raises(RpcError, match="grpc: error unmarshalling request"):
+                    await member.channel.unary("/etcdserverpb.KV/Txn", malformed)
 
     run(test())

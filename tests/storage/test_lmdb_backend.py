@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -371,6 +371,37 @@ def test_defragmentation_frees_space(tmp_path: Path) -> None:
         assert backend.size() < full / 4
         assert len(list(backend.scan(Bucket.KEY))) == 500
         backend.close()
+
+    run(test)
+
+
+def test_a_commit_during_a_defragmentation_walks_its_changes_in_slices_only(tmp_path: Path) -> None:
+    class InSlices(dict[bytes, bytes | None]):
+        def __iter__(self) -> Iterator[bytes]:
+            raise AssertionError("a million changes are no work for one turn")
+
+        keys = __iter__  # type: ignore[assignment]
+
+    async def test() -> None:
+        backend = make(tmp_path)
+        backend.put(Bucket.KEY, b"before", b"v")
+        backend.applied(1, 1)
+        await committed(backend)
+        done = asyncio.Event()
+        backend.defragment(done.set)
+        for number in range(3):
+            backend.put(Bucket.KEY, key(number), b"old" if number < 2 else b"new")
+            backend.put(Bucket.KEY, key(number + 1), b"old")
+            backend._active[Bucket.KEY] = InSlices(backend._active[Bucket.KEY])
+            backend.applied(2 + number, 1)
+            await committed(backend)
+        await done.wait()
+        expected = [(b"before", b"v"), (key(0), b"old"), (key(1), b"old"), (key(2), b"new"), (key(3), b"old")]
+        assert sorted(backend.scan(Bucket.KEY)) == sorted(expected)
+        backend.close()
+        reopened = LmdbBackend(str(tmp_path / "db"))
+        assert sorted(reopened.scan(Bucket.KEY)) == sorted(expected)
+        reopened.close()
 
     run(test)
 

@@ -9,13 +9,13 @@ from tercet.mvcc.check import (
     check_put,
     check_range,
     check_range_stream,
-    contains_put,
     is_read_only,
     is_serializable,
 )
 from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
+from tercet.mvcc.put_search import PutSearch
 from tercet.mvcc.store import Store
 from tercet.mvcc.txn_check import TxnCheck, check_txn
 from tercet.mvcc.watch import NO_DELETE, NO_PUT, PREV_KV, Batch, Receiver, Watch, WatchStream
@@ -36,6 +36,7 @@ __all__ = [
     "KVHash",
     "Leases",
     "Loaded",
+    "PutSearch",
     "Receiver",
     "Steps",
     "Store",
@@ -49,7 +50,6 @@ __all__ = [
     "check_range",
     "check_range_stream",
     "check_txn",
-    "contains_put",
     "hash_all",
     "hash_kv",
     "is_read_only",

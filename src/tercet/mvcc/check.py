@@ -63,13 +63,3 @@ def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
 def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
     """Whether a read-only txn may be answered from local state: all its ranges are serializable."""
     return all(op.request_range.serializable for branch in (request.success, request.failure) for op in branch)
-
-
-def contains_put(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether either branch, or one nested in it, holds a Put; the NOSPACE alarm refuses that."""
-    for branch in (request.success, request.failure):
-        for op in branch:
-            kind = op.WhichOneof("request")
-            if kind == "request_put" or (kind == "request_txn" and contains_put(op.request_txn)):
-                return True
-    return False

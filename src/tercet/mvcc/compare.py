@@ -9,6 +9,7 @@ Source: etcd server/etcdserver/txn/txn.go (applyCompares), by its behaviour.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tercet.mvcc.encoding import main_of, value_in
@@ -45,17 +46,24 @@ class Plan:
 class Comparisons(Steps):
     """`plan` is complete once `step` has returned False."""
 
-    __slots__ = ("_conditions", "_txn", "_undecided", "plan")
+    __slots__ = ("_branch", "_conditions", "_suspended", "_txn", "_undecided", "plan")
 
     def __init__(self, txn: ReadTxn, request: rpc_pb2.TxnRequest) -> None:
         self._txn = txn
         self.plan = Plan(request)
         self._undecided = [self.plan]
+        self._suspended: list[Iterator[rpc_pb2.RequestOp]] = []  # the branches of all of these but the last
         self._conditions: list[_Conditions] | None = None  # of the last of these, those that are not evaluated
+        self._branch: Iterator[rpc_pb2.RequestOp] | None = None  # of the last of these, operations that are not in its plan yet
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
         while self._undecided:
+            if budget.left <= 0:
+                return True
+            if self._branch is not None:
+                self._copy_branch(self._undecided[-1], self._branch, budget)
+                continue
             conditions = self._conditions
             if conditions is None:
                 budget.left -= OPERATION
@@ -70,20 +78,28 @@ class Comparisons(Steps):
                 if not holds:
                     break
             self._conditions = None
-            self._decide(self._undecided.pop(), holds, budget)
+            plan = self._undecided[-1]
+            plan.succeeded = holds
+            self._branch = iter(plan.request.success if holds else plan.request.failure)
         return False
 
-    def _decide(self, plan: Plan, succeeded: bool, budget: Budget) -> None:
-        plan.succeeded = succeeded
-        branch = plan.request.success if succeeded else plan.request.failure
-        budget.left -= OPERATION * len(branch)
-        for op in branch:
+    def _copy_branch(self, plan: Plan, branch: Iterator[rpc_pb2.RequestOp], budget: Budget) -> None:
+        """Put the operations of the chosen branch into the plan. A nested txn is decided first, then the branch goes on."""
+        while budget.left > 0:
+            op = next(branch, None)
+            budget.left -= OPERATION
+            if op is None:
+                self._undecided.pop()
+                self._branch = self._suspended.pop() if self._suspended else None
+                return
             if op.HasField("request_txn"):
                 nested = Plan(op.request_txn)
                 plan.steps.append(nested)
                 self._undecided.append(nested)
-            else:
-                plan.steps.append(op)
+                self._suspended.append(branch)
+                self._branch = None
+                return
+            plan.steps.append(op)
 
 
 class _Conditions:

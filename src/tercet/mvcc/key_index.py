@@ -10,16 +10,20 @@ The newest revision of an existing key is its entry in `current`; all other revi
 written once costs one dictionary slot and 64 bytes, and a read decodes nothing: the first 17 bytes of the entry are the
 backend's key. An entry is  revision key (17) | version (8, big endian) | varint of the create revision.
 
+`visits` holds the keys of `past` in the order in which compactions visit them: a compaction begins without a walk, and each key
+that keeps a past moves to the end.
+
 All of it is bytes, so a million keys are no work for the garbage collector. The past of a busy key is a bytearray, which grows
 without being copied.
 
-Invariants: records of a key rise; `live` holds the keys of `current`, `dead` those of `past` that are not in `current`,
-both sorted; the last record of a dead key is a tombstone.
+Invariants: records of a key rise; `visits` holds each key of `past` once; `live` holds the keys of `current`, `dead` those of
+`past` that are not in `current`, both sorted; the last record of a dead key is a tombstone.
 Source: etcd server/storage/mvcc/key_index.go. Departs in: packed bytes instead of objects; tombstones imply the generations.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import Any, Final
@@ -43,13 +47,14 @@ class KeyIndex:
     while that revision is being applied.
     """
 
-    __slots__ = ("current", "dead", "live", "main", "past", "written")
+    __slots__ = ("current", "dead", "live", "main", "past", "visits", "written")
 
     def __init__(self) -> None:
         self.main = 2
         self.written = 0
         self.current: dict[bytes, bytes] = {}
         self.past: dict[bytes, bytes | bytearray] = {}
+        self.visits: deque[bytes] = deque()
         self.live: Any = SortedList()
         self.dead: Any = SortedList()
 
@@ -98,7 +103,8 @@ class KeyIndex:
         append_record(self.past, key, tombstone + TOMBSTONE)
 
     def _retire(self, key: bytes, entry: bytes) -> None:
-        append_record(self.past, key, entry[:17] + LIVE)
+        if append_record(self.past, key, entry[:17] + LIVE):
+            self.visits.append(key)
 
     # The current revision.
 
@@ -194,6 +200,12 @@ class KeyIndex:
             self._cut(key, records, drop)
         return [_revision_key(records, position) for position in range(drop)]
 
+    def visited(self) -> None:
+        """A compaction is done with the first of `visits`."""
+        key = self.visits.popleft()
+        if key in self.past:
+            self.visits.append(key)
+
     def _cut(self, key: bytes, records: bytes | bytearray, drop: int) -> None:
         rest = records[drop * RECORD_BYTES :]
         if rest:
@@ -208,6 +220,7 @@ class KeyIndex:
     def restore(self, current: dict[bytes, bytes], past: dict[bytes, bytes | bytearray], *, revision: int) -> None:
         """Take over what `loading` has read, up to `revision`, and sort it."""
         self.current, self.past = current, past
+        self.visits = deque(past)
         self.main = revision + 1
         self.live = SortedList(current)
         self.dead = SortedList(key for key in past if key not in current)
@@ -216,6 +229,7 @@ class KeyIndex:
         """All invariants, by a full walk: for tests and the simulator."""
         require(list(self.live) == sorted(self.current), "live keys differ from current entries")
         require(list(self.dead) == sorted(self.past.keys() - self.current.keys()), "dead keys differ from past without current")
+        require(sorted(self.visits) == sorted(self.past), "compactions do not visit each key with a past once")
         for key, records in self.past.items():
             revision_keys = [bytes(records[at : at + 17]) for at in range(0, len(records), RECORD_BYTES)]
             require(len(records) > 0 and len(records) % RECORD_BYTES == 0, "torn records", key)
@@ -239,17 +253,19 @@ def create_revision_in(entry: bytes) -> int:
     return decode_varint(entry[25:])
 
 
-def append_record(past: dict[bytes, bytes | bytearray], key: bytes, record: bytes) -> None:
-    """One more past revision of `key`."""
+def append_record(past: dict[bytes, bytes | bytearray], key: bytes, record: bytes) -> bool:
+    """One more past revision of `key`. Returns whether it is the first."""
     records = past.get(key)
     if records is None:
         past[key] = record
-    elif len(records) < _COPY_BYTES_MAX:
+        return True
+    if len(records) < _COPY_BYTES_MAX:
         past[key] = records + record
     else:
         if type(records) is bytes:
             past[key] = records = bytearray(records)
         records += record  # in place
+    return False
 
 
 def _between(keys: Any, start: bytes, end: bytes | None, reverse: bool = False) -> Iterator[bytes]:

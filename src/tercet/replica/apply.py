@@ -28,9 +28,10 @@ from tercet.raft.types import ConfChange, Entry, EntryType, Snapshot
 from tercet.replica.host import ReplicaHost
 from tercet.replica.proposals import Outcome, Proposals, Waiter
 from tercet.replica.quota import Quota, request_cost
-from tercet.replica.requests import AppliedRequest, decode_request
+from tercet.replica.requests import WHOLE_BYTES_MAX, AppliedRequest, decode_request, large_txn_in
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
+from tercet.replica.txn_applies import FullTxn, LargeTxn
 from tercet.replica.unsupported import UnsupportedRequest, refuse_entry
 
 _NORMAL: Final = int(EntryType.NORMAL)
@@ -149,7 +150,13 @@ class Applier:
                 waiter = waiting.pop(data, None)
                 outcome: Outcome | Apply
                 try:
-                    request = decode_request(data) if waiter is None else waiter.request
+                    if waiter is not None:
+                        request = waiter.request
+                    elif len(data) > WHOLE_BYTES_MAX and (large := self._large_txn(data)) is not None:
+                        self._begin_entry(entry, large.request, None, large)
+                        continue
+                    else:
+                        request = decode_request(data)
                     outcome = self._state_machine.handlers[request.field](request)
                 except RequestError as error:
                     outcome = strip_traceback(error)
@@ -158,7 +165,7 @@ class Applier:
                 if isinstance(outcome, Apply):
                     self._begin_entry(entry, request, waiter, outcome)
                     continue
-                self._answer(request, waiter, outcome)
+                self._answer(request, waiter, outcome, self._is_full and request_cost(request.field, request.message) > 0)
             self.index, self.term = entry.index, entry.term
         if self._apply is None:
             self.close_writes()
@@ -184,6 +191,13 @@ class Applier:
 
     # An entry that may take several steps.
 
+    def _large_txn(self, data: bytes) -> LargeTxn | None:
+        found = large_txn_in(data)
+        if found is None:
+            return None
+        content, identity = found
+        return LargeTxn(data, content, identity, self._state_machine.handlers["txn"])
+
     def _begin_entry(self, entry: Entry, request: AppliedRequest, waiter: Waiter | None, apply: Apply) -> None:
         # A commit must not hold a part of this entry: what was applied before is closed first.
         self.close_writes()
@@ -200,16 +214,21 @@ class Applier:
         try:
             if apply.step(budget):
                 return True
+            if self._is_full and request.field == "txn" and not isinstance(apply, FullTxn):
+                self._apply = FullTxn(apply, request)
+                return self._step_entry(budget)
             outcome = apply.outcome() if self._waiter is not None else b""
         except RequestError as error:
             outcome = strip_traceback(error)
+        except UnsupportedRequest as unsupported:
+            raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
         waiter, self._waiter, self._apply = self._waiter, None, None
         self.index, self.term = entry.index, entry.term
-        self._answer(request, waiter, outcome)
+        self._answer(request, waiter, outcome, isinstance(apply, FullTxn) and apply.needs_space)
         return False
 
-    def _answer(self, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome) -> None:
-        if self._is_full and not isinstance(outcome, StatusError) and request_cost(request.field, request.message):
+    def _answer(self, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome, exceeds_quota: bool) -> None:
+        if exceeds_quota and not isinstance(outcome, StatusError):
             # Members with free space have applied it, so this one has too; its client learns that the quota is reached.
             self._raise_no_space()
             outcome = errors.NO_SPACE

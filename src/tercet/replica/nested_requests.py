@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from tercet.proto import rpc_pb2
 from tercet.proto.fields import is_repeated
 
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _GROUP, _GROUP_END, _FIXED32 = range(6)
+_VARINT, _FIXED64, LENGTH_DELIMITED, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
 _VARINT_BYTES_MAX: Final = 10
 
@@ -43,7 +43,7 @@ def parse_deep(message: Message, data: bytes) -> None:
             field = fields.get(number)
             if field is None:
                 pass
-            elif field.message_type is not None and kind == _LENGTH_DELIMITED:
+            elif field.message_type is not None and kind == LENGTH_DELIMITED:
                 part = getattr(target, field.name)
                 part = part.add() if is_repeated(field) else part
                 part.SetInParent()
@@ -84,6 +84,49 @@ def _txns_in(ops: Iterable[rpc_pb2.RequestOp]) -> list[rpc_pb2.TxnRequest]:
     return [op.request_txn for op in ops if op.HasField("request_txn")]
 
 
+class FieldCursor:
+    """The fields of an encoded message, one after the other, each in constant time.
+
+    number, kind: of the current field; start, content_start, end: where it is. Groups, which no message of etcd has, are
+    entered: all that is in one has the kind of a group.
+    """
+
+    __slots__ = ("_depth", "_view", "content_start", "end", "kind", "number", "start")
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._depth = 0
+        self.number = self.kind = 0
+        self.start = self.content_start = self.end = 0
+
+    @property
+    def field(self) -> memoryview:
+        return self._view[self.start : self.end]
+
+    @property
+    def content(self) -> memoryview:
+        return self._view[self.content_start : self.end]
+
+    def next(self) -> bool:
+        """Go on to the next field; False at the end. Raises DecodeError."""
+        self.start = self.end
+        if self.start == len(self._view):
+            if self._depth:
+                raise DecodeError("truncated group")
+            return False
+        tag, at = _varint(self._view, self.start)
+        kind = tag & 7
+        self.number, self.kind = tag >> 3, _GROUP if self._depth else kind
+        self.content_start = self.end = at
+        if kind == _GROUP:
+            self._depth += 1
+        elif kind == _GROUP_END and self._depth:
+            self._depth -= 1
+        else:
+            self.content_start, self.end = _content(self._view, kind, at)
+        return True
+
+
 def _field(view: memoryview, at: int) -> tuple[int, int, int, int]:
     """The field at `at`: its number, wire type, start of content, and start of the next field."""
     tag, start = _varint(view, at)
@@ -97,7 +140,7 @@ def _field(view: memoryview, at: int) -> tuple[int, int, int, int]:
 def _content(view: memoryview, kind: int, at: int) -> tuple[int, int]:
     if kind == _VARINT:
         start, end = at, _varint(view, at)[1]
-    elif kind == _LENGTH_DELIMITED:
+    elif kind == LENGTH_DELIMITED:
         size, start = _varint(view, at)
         end = start + size
     elif kind in _FIXED_BYTES:

@@ -15,10 +15,16 @@ from google.protobuf.message import DecodeError, Message
 from tercet.auth import NOBODY, Identity
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint
-from tercet.replica.nested_requests import parse_deep
+from tercet.replica.nested_requests import LENGTH_DELIMITED, FieldCursor, parse_deep
 from tercet.replica.unsupported import UnsupportedRequest
 
-_HEADER_TAG: Final = encode_varint(100 << 3 | 2)
+WHOLE_BYTES_MAX: Final = 16 << 10
+"""A smaller request is parsed in one go: in a millisecond or two, whatever it holds."""
+
+_HEADER_NUMBER: Final = 100
+_TXN_NUMBER: Final[int] = internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name["txn"].number
+_FIELDS_MAX: Final = 4  # an entry has two: its request and its header
+_HEADER_TAG: Final = encode_varint(_HEADER_NUMBER << 3 | 2)
 _LENGTH_DELIMITED: Final = 2
 
 # The tag of each request's field in InternalRaftRequest, by the field's name.
@@ -133,7 +139,7 @@ def decode_request(data: bytes) -> AppliedRequest:
         try:
             parse_deep(request, data)
         except DecodeError:
-            raise UnsupportedRequest(f"it holds neither form of request ({data[:32].hex()})") from error
+            raise unreadable(data) from error
     sent = request.header
     identity = Identity(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NOBODY
     if data[0] == _PUT_TAG:
@@ -142,6 +148,37 @@ def decode_request(data: bytes) -> AppliedRequest:
         if field.name in FIELD_TAGS:
             return AppliedRequest(field.name, value, identity)
     raise UnsupportedRequest(f"it holds a request of a kind that this version does not know ({data[:32].hex()})")
+
+
+def large_txn_in(data: bytes) -> tuple[memoryview, Identity] | None:
+    """The encoded Txn in an entry that is too large to be parsed in one go, and whose it is; None for any other entry."""
+    if len(data) <= WHOLE_BYTES_MAX or data[0] == _PUT_TAG:
+        return None
+    txn: memoryview | None = None
+    identity = NOBODY
+    cursor = FieldCursor(memoryview(data))
+    try:
+        for _ in range(_FIELDS_MAX):
+            if not cursor.next():
+                return None if txn is None else (txn, identity)
+            if cursor.kind != LENGTH_DELIMITED:
+                return None
+            if cursor.number == _TXN_NUMBER and txn is None:
+                txn = cursor.content
+            elif cursor.number == _HEADER_NUMBER and identity is NOBODY:
+                sent = internal_pb2.RequestHeader.FromString(bytes(cursor.content))
+                if sent.username or sent.auth_revision:
+                    identity = Identity(sent.username, sent.auth_revision)
+            else:
+                return None
+    except DecodeError:
+        pass
+    return None
+
+
+def unreadable(data: bytes) -> UnsupportedRequest:
+    """The error for an entry that is no request."""
+    return UnsupportedRequest(f"it holds neither form of request ({data[:32].hex()})")
 
 
 def _decode_v2(data: bytes) -> Message | None:

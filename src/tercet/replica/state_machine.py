@@ -17,7 +17,6 @@ from tercet.auth import AuthStore, Tokens
 from tercet.errors import StorageFailure
 from tercet.lease import LeaseCounts, Lessor, Listener
 from tercet.mvcc import Apply, Counts, Loaded, Store, WatchHub, whole_answer, whole_apply
-from tercet.mvcc.check import contains_put
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
 from tercet.replica import storage_version
@@ -26,6 +25,7 @@ from tercet.replica.auth_requests import AuthRequests, Guard, Handler
 from tercet.replica.lease_revoke import LeaseRevoke
 from tercet.replica.membership import Membership
 from tercet.replica.requests import AppliedRequest
+from tercet.replica.txn_applies import TxnWithoutSpace
 from tercet.replica.unsupported import UnsupportedRequest
 from tercet.storage.interfaces import Backend, Bucket, ReadView, Staged
 
@@ -332,10 +332,8 @@ def _refuse(error: errors.RequestError) -> Handler:
 
 
 def _without_space(txn: Handler) -> Handler:
-    def refuse_puts(request: AppliedRequest) -> bytes | Apply:
-        if contains_put(request.message):
-            raise errors.NO_SPACE
-        return txn(request)
+    def refuse_puts(request: AppliedRequest) -> Apply:
+        return TxnWithoutSpace(request, txn)
 
     return refuse_puts
 

@@ -22,7 +22,8 @@ from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import KEY_OVERHEAD_BYTES, put_cost
 from tercet.replica.replica import Replica
-from tercet.replica.requests import canonical_encoding, put_proposal
+from tercet.replica.requests import WHOLE_BYTES_MAX, canonical_encoding, put_proposal
+from tercet.replica.txn_parser import TxnParser
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
@@ -90,16 +91,32 @@ class KvService:
 
     def txn(self, call: UnaryCall, body: bytes) -> None:
         try:
-            request = parse_txn(body, self._txn_ops_max)
-            check = TxnCheck(request, self._txn_ops_max, put_cost=KEY_OVERHEAD_BYTES)
-            if self._scheduler.begin(check):
-                self._checked_txn(call, request, check, None)
-            else:
-                self._schedule(call, check, partial(self._checked_txn, call, request, check))
+            if len(body) <= WHOLE_BYTES_MAX:
+                self._check_txn(call, parse_txn(body, self._txn_ops_max), None)
+                return
+            parser = TxnParser(body, depth_max=self._txn_ops_max)
+            self._schedule(call, parser, partial(self._parsed_txn, call, parser))
         except (DecodeError, RequestError) as error:
             refuse(call, error)
 
-    def _checked_txn(self, call: UnaryCall, request: rpc_pb2.TxnRequest, check: TxnCheck, error: Exception | None) -> None:
+    def _parsed_txn(self, call: UnaryCall, parser: TxnParser, error: Exception | None) -> None:
+        if error is not None:
+            refuse(call, error)
+        else:
+            self._check_txn(call, parser.request, parser)
+
+    def _check_txn(self, call: UnaryCall, request: rpc_pb2.TxnRequest, parser: TxnParser | None) -> None:
+        check = TxnCheck(request, self._txn_ops_max, put_cost=KEY_OVERHEAD_BYTES)
+        then = partial(self._checked_txn, call, request, parser, check)
+        if self._scheduler.begin(check):
+            then(None)
+        else:
+            self._schedule(call, check, then)
+
+    def _checked_txn(
+        self, call: UnaryCall, request: rpc_pb2.TxnRequest, parser: TxnParser | None, check: TxnCheck, error: Exception | None
+    ) -> None:
+        """parser: of a large request; it has the encoding, too."""
         try:
             if error is not None:
                 raise error
@@ -115,7 +132,8 @@ class KvService:
                     self._replica.read(partial(self._read_txn, call, request))
             else:
                 identity = self._authorization.identify(call)
-                self._replica.propose("txn", encode_txn(request), request, partial(self._written, call), identity)
+                encoded = encode_txn(request) if parser is None else b"".join(parser.parts)
+                self._replica.propose("txn", encoded, request, partial(self._written, call), identity)
         except (RequestError, Unavailable) as refusal:
             refuse(call, refusal)
 

@@ -16,6 +16,7 @@ import logging
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Final
 
@@ -25,7 +26,7 @@ from tercet.storage.callbacks import Callback, Callbacks
 from tercet.storage.lmdb_defragmentation import Defragmenter
 from tercet.storage.lmdb_file import Changes, LmdbFile, generation_path, promote
 from tercet.storage.lmdb_writer import LmdbWriter
-from tercet.storage.write_buffer import Buffer, merge_into, slices
+from tercet.storage.write_buffer import Buffer, slices
 
 SLICE_OPERATIONS: Final = 2500  # flushed in one turn of the loop: under a millisecond
 DISCARD_OPERATIONS: Final = 10_000  # freed in one turn
@@ -184,11 +185,13 @@ class CommitScheduler:
             return
         file, changes = content.file, content.seal()
         self._sealed_operations, self._sealed_point = content.operations, self._point
+        buffers = [changes]
         if defragmentation is not None:
-            merge_into(defragmentation.journal, changes)
+            defragmentation.journal.append(changes)
             if copy is not None:
-                file, changes = copy, defragmentation.journal
-        self._commit = _Commit(file, slices(changes, SLICE_OPERATIONS), self._point, waiters)
+                file, buffers = copy, defragmentation.journal
+        in_slices = chain.from_iterable(map(partial(slices, operations=SLICE_OPERATIONS), buffers))
+        self._commit = _Commit(file, in_slices, self._point, waiters)
         if self._loop is None:
             self.finish()
         else:
@@ -234,13 +237,16 @@ class CommitScheduler:
         self.durable, self.sizes = commit.point, commit.sizes
         old = self._content.file
         self._on_commit(perf_counter() - commit.started)
-        sealed = self._content.sealed
+        defragmentation = self._defragmenter.current
+        buffers = [self._content.sealed] if defragmentation is None else []  # else its journal holds them
         self._content.committed(commit.file)
-        self._discard(sealed)
         self._callbacks.schedule(commit.waiters)
         if commit.file is not old:
             self._retire(old)
+            buffers = defragmentation.journal if defragmentation is not None else []
             self._callbacks.schedule(self._defragmenter.finish())
+        for buffer in buffers:
+            self._discard(buffer)
         if self._content.operations - self._sealed_operations >= self._batch_operations:
             self._wanted = True
         if self._wanted:

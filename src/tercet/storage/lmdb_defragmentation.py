@@ -4,8 +4,9 @@
     copy       LMDB copies a point in time, in a thread of its own; commits go on
     hand over  the next commit writes the journal to the copy, instead of its own changes to the old file, and renames the copy
 
-The journal may hold changes that the copy already has. Putting them again is harmless: a later change of a key replaces the
-earlier one. A crash before the rename leaves the old file, which has every commit so far; a crash after it leaves the new file.
+The journal is a list of the buffers that were committed, in order: merging a large one takes long. It may hold changes that the
+copy already has. Putting them again is harmless: a later change of a key replaces the earlier one. A crash before the rename
+leaves the old file, which has every commit so far; a crash after it leaves the new file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tercet.errors import StorageFailure
 from tercet.storage.callbacks import Callback, Callbacks
 from tercet.storage.lmdb_file import LmdbFile, discard_unfinished, lmdb_failure
 from tercet.storage.os_filesystem import storage_failure
-from tercet.storage.write_buffer import Buffer, merge_into, new_buffer
+from tercet.storage.write_buffer import Buffer
 
 Failed = Callable[[StorageFailure], None]
 
@@ -36,7 +37,7 @@ class Defragmentation:
         self.source = source
         self.path = path
         self.waiters: list[tuple[Callback, Failed | None]] = []
-        self.journal: Buffer = new_buffer()
+        self.journal: list[Buffer] = []
         self.copy: LmdbFile | None = None
         self.thread: Thread | None = None
 
@@ -102,7 +103,7 @@ class Defragmenter:
         self._count += 1
         defragmentation = Defragmentation(file, os.path.join(self._directory, f"defragmented-{self._count}.tmp"))
         defragmentation.waiters.append((then, failed))
-        merge_into(defragmentation.journal, in_progress)
+        defragmentation.journal.append(in_progress)
         file.views.add(defragmentation)  # keeps the file open while it is copied
         self.current = defragmentation
         self._copying.add(defragmentation)

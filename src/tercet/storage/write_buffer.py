@@ -18,12 +18,6 @@ def new_buffer() -> Buffer:
     return {bucket: {} for bucket in Bucket}
 
 
-def merge_into(older: Buffer, newer: Buffer) -> None:
-    """Apply `newer` to `older`."""
-    for bucket, changes in newer.items():
-        older[bucket].update(changes)
-
-
 def slices(buffer: Buffer, operations: int) -> Iterator[list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]]]:
     """The buffer in slices of at most `operations` changes: for each bucket, records to put and keys to delete."""
     result: list[tuple[Bucket, list[tuple[bytes, bytes]], list[bytes]]] = []

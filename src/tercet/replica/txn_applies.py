@@ -1,0 +1,114 @@
+"""Applies around that of a Txn: what must be known of all its operations is found out in slices.
+
+`LargeTxn` parses one that this member has not proposed. `TxnWithoutSpace` refuses puts under the NOSPACE alarm. `FullTxn` finds
+out whether one that was applied needs the space that this member does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+
+from tercet.auth import Identity
+from tercet.errors import NO_SPACE
+from tercet.mvcc import Answer, Apply, Budget, PutSearch
+from tercet.replica.requests import AppliedRequest, unreadable
+from tercet.replica.txn_parser import TxnParser
+
+Handler = Callable[[AppliedRequest], bytes | Apply]
+
+
+class HandledApply(Apply):
+    """What a handler does once something else is done."""
+
+    __slots__ = ("_handler", "_request", "_result")
+
+    def __init__(self, request: AppliedRequest, handler: Handler) -> None:
+        self.is_awaited = False
+        self._request = request
+        self._handler = handler
+        self._result: bytes | Apply | None = None
+
+    def step_handler(self, budget: Budget) -> bool:
+        """Begin, or go on. Returns whether there is more to do."""
+        result = self._result
+        if result is None:
+            result = self._result = self._handler(self._request)
+        if isinstance(result, Apply):
+            result.is_awaited = self.is_awaited
+            return result.step(budget)
+        return False
+
+    def outcome(self) -> bytes | Answer:
+        result = self._result
+        return result.outcome() if isinstance(result, Apply) else result or b""
+
+
+class LargeTxn(HandledApply):
+    """`request` gets its message from the first steps."""
+
+    __slots__ = ("_data", "_parser", "request")
+
+    def __init__(self, data: bytes, content: memoryview, identity: Identity, handler: Handler) -> None:
+        """data: of the entry; content: the encoded Txn in it."""
+        self.request = AppliedRequest("txn", None, identity)
+        super().__init__(self.request, handler)
+        self._data = data
+        self._parser: TxnParser | None = TxnParser(content)
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`. Raises UnsupportedRequest for what is no Txn."""
+        parser = self._parser
+        if parser is not None:
+            try:
+                if parser.step(budget):
+                    return True
+            except DecodeError as error:
+                raise unreadable(self._data) from error
+            self.request.message = parser.request
+            self._parser = None
+        return self.step_handler(budget)
+
+
+class TxnWithoutSpace(HandledApply):
+    """Raises NO_SPACE for a Txn with a Put."""
+
+    __slots__ = ("_search",)
+
+    def __init__(self, request: AppliedRequest, handler: Handler) -> None:
+        super().__init__(request, handler)
+        self._search: PutSearch | None = PutSearch(request.message)
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        search = self._search
+        if search is not None:
+            if search.step(budget):
+                return True
+            if search.found:
+                raise NO_SPACE
+            self._search = None
+        return self.step_handler(budget)
+
+
+class FullTxn(Apply):
+    """A Txn that is applied. needs_space: final once `step` has returned False."""
+
+    __slots__ = ("_applied", "_search")
+
+    def __init__(self, applied: Apply, request: AppliedRequest) -> None:
+        self.is_awaited = applied.is_awaited
+        self._applied = applied
+        self._search = PutSearch(request.message)
+
+    @property
+    def needs_space(self) -> bool:
+        return self._search.found
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        return self._search.step(budget)
+
+    def outcome(self) -> bytes | Answer:
+        return self._applied.outcome()
