@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from tercet.proto import election_pb2, lock_pb2, rpc_pb2
 
@@ -95,11 +94,18 @@ def _pairs() -> Iterator[tuple[str, MethodDescriptor]]:
 def _route(method: MethodDescriptor) -> Route:
     return Route(
         f"/{method.containing_service.full_name}/{method.name}",
-        GetMessageClass(method.input_type),
-        GetMessageClass(method.output_type),
+        _message_class(method.input_type),
+        _message_class(method.output_type),
         client_streams=method.client_streaming,
         server_streams=method.server_streaming,
     )
 
 
+def _message_class(descriptor: Descriptor) -> type[Message]:
+    """What `google.protobuf.message_factory` returns; importing that takes as long as all messages here."""
+    message: type[Message] = getattr(_MODULES[descriptor.file.name], descriptor.name)
+    return message
+
+
+_MODULES = {module.DESCRIPTOR.name: module for module in (election_pb2, lock_pb2, rpc_pb2)}
 ROUTES = {path: _route(method) for path, method in _pairs()}
