@@ -27,7 +27,7 @@ PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build too
 SOAK_SEEDS ?= 10000-29999
 SOAK_SECONDS ?= 3600
 
-.PHONY: mutants soak up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-scale bench-watches bench-hostile clean
+.PHONY: mutants soak up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-scale bench-watches bench-hostile docs clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -111,5 +111,11 @@ bench-watches: $(COMPILED)/test
 bench-hostile: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.hostile $(ARGS)
 
+# The pages of docs/ with an API reference made from the docstrings, in site/.
+docs: $(VENV)/test
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS)
+	@echo "site/index.html"
+
 clean:
-	rm -rf $(VENV) $(COMPILED) .venv-clients build dist tercet-data .bench
+	rm -rf $(VENV) $(COMPILED) .venv-clients build dist site tercet-data .bench
