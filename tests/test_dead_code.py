@@ -100,6 +100,7 @@ CALLED_FROM_OUTSIDE = {
     "headers_received": "callers of the in-process channel",
     "define_messages": "generated modules, which this test does not read",
     "client_stream": "the constructors of handlers are a public set of four",
+    "start_in_thread": "embedding programs",
     "registry_of": "embedding programs add a member's metrics to their own registry",
 }
 # Kept for tests, which compare with it or inject faults through it.

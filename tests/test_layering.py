@@ -53,7 +53,7 @@ BELOW: dict[str, set[str]] = {
         "tls",
     },
     "client": {"rpc", "gotext"},
-    "embed": {"client", "server", "services", "replica", "rpc", "http1", "config"},
+    "embed": {"client", "server", "services", "replica", "peer", "raft", "rpc", "http1", "config"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},

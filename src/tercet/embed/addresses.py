@@ -56,6 +56,7 @@ class Addresses:
         self._owns_peer = peer is None
         self._peer = peer or Port()
         self.peer_url = self._peer.url
+        self.peer_address = self._peer.address
 
     def bind(self) -> dict[str, socket.socket]:
         """Sockets to listen on, by address; their user closes them."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -57,9 +57,18 @@ class HttpClient:
     """The connections of one member to its peers; `close` closes them all.
 
     local_address: the IP address to dial from; "" for the one that the system chooses.
+    reaches: whether an authority (`host:port`) can be reached now, asked before each request; None: all can.
     """
 
-    def __init__(self, tls: DialTls | None = None, *, dial_timeout: float = 2.0, local_address: str = "") -> None:
+    def __init__(
+        self,
+        tls: DialTls | None = None,
+        *,
+        dial_timeout: float = 2.0,
+        local_address: str = "",
+        reaches: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._reaches = reaches
         self._tls = tls
         self._local_address = (local_address, 0) if local_address else None
         self._dial_timeout = dial_timeout
@@ -81,6 +90,7 @@ class HttpClient:
 
         A body from an iterator is sent chunked, and never sent twice. Raises OSError (ConnectionError, TimeoutError).
         """
+        self._check_reachable(origin)
         while True:
             connection, kept = await self._acquire(origin)
             try:
@@ -101,6 +111,7 @@ class HttpClient:
 
         With a status other than 200 the response is complete and the connection closed.
         """
+        self._check_reachable(origin)
         connection = await self._dial(origin)
         try:
             answer = await connection.exchange(origin, "GET", path, headers, b"", self._dial_timeout, stream=True)
@@ -118,6 +129,10 @@ class HttpClient:
             connection.abort()
         await asyncio.sleep(0)  # transports call connection_lost in the next turn
         self._idle.clear()
+
+    def _check_reachable(self, origin: Origin) -> None:
+        if self._reaches is not None and not self._reaches(origin.authority):
+            raise ConnectionError(f"{origin.authority} is cut off")
 
     async def _acquire(self, origin: Origin) -> tuple[ClientConnection, bool]:
         idle = self._idle.get(origin)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -38,8 +38,15 @@ class ClusterView:
 class PeerClient:
     """An async context manager: `async with PeerClient(tls) as peers`. `timeout` is for each request to each URL."""
 
-    def __init__(self, tls: DialTls | None = None, *, timeout: float = 5.0, local_address: str = "") -> None:
-        self._client = HttpClient(tls, dial_timeout=timeout, local_address=local_address)
+    def __init__(
+        self,
+        tls: DialTls | None = None,
+        *,
+        timeout: float = 5.0,
+        local_address: str = "",
+        reaches: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._client = HttpClient(tls, dial_timeout=timeout, local_address=local_address, reaches=reaches)
         self._timeout = timeout
 
     async def __aenter__(self) -> PeerClient:

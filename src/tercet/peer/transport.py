@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,7 @@ class Transport:
     client_tls: for https peer URLs, with this member's certificate.
     dial_timeout: seconds; etcd's is an election timeout and one second.
     local_address: the IP address to dial from; "" for the one that the system chooses.
+    reaches: as in HttpClient.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Transport:
         client_tls: DialTls | None = None,
         dial_timeout: float = 2.0,
         local_address: str = "",
+        reaches: Callable[[str], bool] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._client = HttpClient(client_tls, dial_timeout=dial_timeout, local_address=local_address)
+        self._client = HttpClient(client_tls, dial_timeout=dial_timeout, local_address=local_address, reaches=reaches)
         self._context = Context(identity, handler, self._client, snapshot_directory, limits or Limits())
         self._raft_endpoints = RaftEndpoints(self._context, self)
         self._member_endpoints = MemberEndpoints(identity.cluster_id, api) if api is not None else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -28,12 +29,12 @@ _OPTIONS: Final = ("sign-method", "pub-key", "priv-key", "ttl")
 _INVALID: Final = "auth: invalid auth options"
 
 
-def make_tokens(config: ServerConfig) -> Tokens:
-    """Raises ConfigError with etcd's text."""
+def make_tokens(config: ServerConfig, clock: Callable[[], float]) -> Tokens:
+    """clock: for the lifetime of simple tokens, in seconds. Raises ConfigError with etcd's text."""
     kind, options = _parse(config.auth_token)
     if kind == "simple":
         logger.warning("simple token is not cryptographically signed")
-        return SimpleTokens(clock=time.monotonic, ttl_seconds=config.auth_token_ttl or _SIMPLE_TTL_SECONDS)
+        return SimpleTokens(clock=clock, ttl_seconds=config.auth_token_ttl or _SIMPLE_TTL_SECONDS)
     if kind == "jwt":
         return _jwt(options)
     if kind == "":

@@ -66,7 +66,7 @@ def open_member(
     observe_commit: Callable[[float], None],
 ) -> Opened:
     """Open, or with a `bootstrap` create, the log and the backend. Raises StorageFailure or ConfigError."""
-    tokens = make_tokens(config)
+    tokens = make_tokens(config, asyncio.get_running_loop().time)
     files, paths = storage.files, storage.paths
     if bootstrap is None:
         wal, recovered = WAL.open(files, str(paths.wal), segment_bytes=storage.segment_bytes)

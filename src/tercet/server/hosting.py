@@ -24,6 +24,8 @@ class Hosting:
     notifies: tell the service manager in $NOTIFY_SOCKET that the member is ready.
     stops_at_once: stop without waiting for running requests, and without handing over leadership.
     wrap_peers: what sends to the peers, in place of the transport.
+    reaches: whether a peer's `host:port` can be reached now.
+    wrap_handlers: what serves the calls of clients, in place of the given handlers.
     """
 
     storage: MemberStorage | None = None
@@ -34,3 +36,5 @@ class Hosting:
     notifies: bool = True
     stops_at_once: bool = False
     wrap_peers: Callable[[Peers], Peers] | None = None
+    reaches: Callable[[str], bool] | None = None
+    wrap_handlers: Callable[[dict[str, Handler]], dict[str, Handler]] | None = None

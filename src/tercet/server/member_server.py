@@ -115,7 +115,7 @@ class MemberServer:
         listeners = ClientListeners(config, paths.data / "fixtures" / "client", hosting)
         self._closing.callback(listeners.close_sockets)
         dial_tls, local_address = peer_listeners.dial_tls, dial_address(config)
-        client = PeerClient(dial_tls, local_address=local_address)
+        client = PeerClient(dial_tls, local_address=local_address, reaches=hosting.reaches)
         self._closing.push_async_callback(client.close)
         bootstrap = await self._bootstrap(client)
         config = self._config  # with what discovery has found
@@ -206,6 +206,8 @@ class MemberServer:
         handlers = intercept(handlers, member.replica, authorization, leader_monitor)
         handlers |= hosting.services
         handlers |= intercept(self._lock_handlers(handlers), member.replica, authorization, leader_monitor)
+        if hosting.wrap_handlers is not None:
+            handlers = hosting.wrap_handlers(handlers)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
         slow_calls = SlowCalls(member.rpc_server.unary_calls, config.warning_unary_request_duration_seconds)
@@ -344,6 +346,7 @@ class MemberServer:
             client_tls=listeners.dial_tls,
             dial_timeout=1 + config.election_timeout / 1000,
             local_address=local_address,
+            reaches=self._hosting.reaches,
             limits=Limits(read_timeout=config.raft_read_timeout_seconds, write_timeout=config.raft_write_timeout_seconds),
         )
         self._closing.push_async_callback(transport.close)
