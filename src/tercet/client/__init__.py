@@ -81,6 +81,9 @@ if TYPE_CHECKING:
     from tercet.client.retry import (
         Retry,
     )
+    from tercet.client.sync.async_client import (
+        Client,
+    )
     from tercet.client.tls import (
         TLSFiles,
     )
@@ -104,6 +107,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "AuthenticationError",
+    "Client",
     "ClientClosed",
     "ClusterChannel",
     "Compacted",
@@ -200,6 +204,7 @@ __getattr__ = lazy_exports(
         "queue": ("Place",),
         "results": ("KV", "Delete", "Header", "Put", "Range", "Txn"),
         "retry": ("Retry",),
+        "sync.async_client": ("Client",),
         "tls": ("TLSFiles",),
         "watch": ("Watch", "WatchStream"),
         "watch_events": (

@@ -87,9 +87,6 @@ class AsyncClient(CoreCalls):
     def _begin(self, invoker: Invoker, keys: KeySpace) -> None:
         self._invoker = invoker
         self._keys = keys
-        self.auth = AuthCalls(invoker, keys)
-        self.cluster = ClusterCalls(invoker)
-        self.maintenance = MaintenanceCalls(invoker)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -117,8 +114,20 @@ class AsyncClient(CoreCalls):
 
     def __del__(self) -> None:
         if self._is_open:
-            text = f"unclosed {type(self).__name__}: use `async with`, or close it"
+            text = f"unclosed client of {', '.join(self._channel.endpoints)}: use it in a `with` block, or close it"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+
+    @property
+    def auth(self) -> AuthCalls:
+        return AuthCalls(self._invoker, self._keys)
+
+    @property
+    def cluster(self) -> ClusterCalls:
+        return ClusterCalls(self._invoker)
+
+    @property
+    def maintenance(self) -> MaintenanceCalls:
+        return MaintenanceCalls(self._invoker)
 
     @property
     def channel(self) -> ClusterChannel:

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 
-from tercet.client import methods
+from tercet.client import forks, methods
 from tercet.client.connector import Connector, Limits, Unreachable
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.services import KV, Cluster, StreamingMaintenance
@@ -65,11 +65,22 @@ class ClusterChannel:
             raise ConfigError("the token contains characters that are not printable ASCII")
         self._token = token
         self._authenticating = asyncio.Lock()
+        forks.register(self)
         self._timeout = timeout
         self._on_failure = on_failure
         self.kv = KV(self)
         self.cluster = Cluster(self)
         self.maintenance = StreamingMaintenance(self)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """As they were given."""
+        return [endpoint.text for endpoint in self._connector.endpoints]
+
+    def after_fork(self) -> None:
+        """In a child process: connect again with the next call. The token stays valid."""
+        self._authenticating = asyncio.Lock()
+        self._connector.after_fork()
 
     async def __aenter__(self) -> ClusterChannel:
         return self

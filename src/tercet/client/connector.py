@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tercet.client import forks
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
@@ -63,6 +64,11 @@ class Connector:
         self._channel: Channel | None = None
         self._retired: list[Channel] = []
         self._dialing = asyncio.Lock()
+        self._abandoned: list[Channel] = []
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return self._endpoints
 
     @property
     def endpoint(self) -> Endpoint:
@@ -104,6 +110,16 @@ class Connector:
         self._channel, self._retired = None, []
         for channel in channels:
             await channel.close()
+
+    def after_fork(self) -> None:
+        """In a child process: the connections are the parent's. They are kept: garbage would be closed on its selector."""
+        for channel in (*self._retired, *([self._channel] if self._channel else [])):
+            descriptor = channel.descriptor
+            if descriptor >= 0:
+                forks.disconnect(descriptor)
+            self._abandoned.append(channel)
+        self._channel, self._retired = None, []
+        self._dialing = asyncio.Lock()
 
     async def _dial_until(self, deadline: float) -> Channel:
         loop = asyncio.get_running_loop()

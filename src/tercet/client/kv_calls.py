@@ -23,7 +23,7 @@ _SORT_TARGETS = {
     "mod_revision": rpc_pb2.RangeRequest.MOD,
     "value": rpc_pb2.RangeRequest.VALUE,
 }
-_PAGE_KEYS = 1000
+PAGE_KEYS = 1000
 
 
 class KVCalls(Operations):
@@ -109,7 +109,7 @@ class KVCalls(Operations):
         self,
         prefix: Text,
         *,
-        page_keys: int = _PAGE_KEYS,
+        page_keys: int = PAGE_KEYS,
         revision: int = 0,
         serializable: bool = False,
         keys_only: bool = False,

@@ -120,6 +120,15 @@ class Channel:
         return TrafficCount() if self._connection is None else self._connection.traffic
 
     @property
+    def descriptor(self) -> int:
+        """The file descriptor of the socket; -1 without a connection."""
+        connection = self._connection
+        if connection is None or connection.closing:
+            return -1
+        socket = connection.transport.get_extra_info("socket")
+        return -1 if socket is None else int(socket.fileno())
+
+    @property
     def open_calls(self) -> int:
         return 0 if self._connection is None else len(self._connection.calls)
 

@@ -1,0 +1,261 @@
+"""Generates the synchronous client from the asynchronous one: `python -m tercet.client.generate_sync [--check]`.
+
+For each class of `CLASSES` a class with the same methods, signatures and docstrings, which run the asynchronous object's:
+
+    async def get(self, key, *, timeout=...) -> KV | None   ->   return self._run(self._inner.get(key, timeout=timeout))
+    async def scan(self, prefix) -> AsyncIterator[KV]       ->   return self._iterate(self._inner.scan(prefix))
+    def namespace(self, prefix) -> AsyncClient              ->   Client._of(self._call(self._inner.namespace, prefix), ...)
+    async with, async for, anext                            ->   with, for, next
+
+Class methods are copied. Names that begin with an underscore, and those in `SKIPPED`, are left out. A class's public attributes
+are those that it annotates in its body. `--check` compares syntax trees, so formatting does not matter, and is run by a test.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from inspect import cleandoc
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TARGET = HERE / "sync"
+CLASSES = {
+    "async_client": {"AsyncClient": "Client"},
+    "operations": {"Operations": "SyncOperations"},
+    "kv_calls": {"KVCalls": "SyncKVCalls"},
+    "lease_calls": {"LeaseCalls": "SyncLeaseCalls"},
+    "auth_calls": {"AuthCalls": "SyncAuthCalls"},
+    "cluster_calls": {"ClusterCalls": "SyncClusterCalls"},
+    "maintenance_calls": {"MaintenanceCalls": "SyncMaintenanceCalls"},
+}
+"""Module, class, and the class that is generated from it."""
+ROOT = "AsyncClient"
+"""The class that users construct; objects of the others come from its methods."""
+PARTS = {"Operations", "KVCalls", "LeaseCalls"}
+"""The classes that ROOT inherits from."""
+SKIPPED = {"channel", "__del__"}
+_MODULE_OF = {name: module for module, names in CLASSES.items() for name in names}
+_SYNC_NAME = {name: made for names in CLASSES.values() for name, made in names.items()}
+_PROTOCOL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
+_ITERATORS = ("AsyncIterator", "AsyncGenerator", "AsyncIterable")
+_NEXT = """
+try:
+    return self._run(self._inner.__anext__())
+except StopAsyncIteration:
+    raise StopIteration from None
+"""
+_WORDS = (
+    (r"\basync with\b", "with"),
+    (r"\basync for\b", "for"),
+    (r"\bawait ", ""),
+    (r"\bAn asynchronous iterator\b", "An iterator"),
+    (r"\bfor one event loop\b", "for any number of threads"),
+)
+
+
+def main(arguments: list[str]) -> int:
+    made = {TARGET / f"{module}.py": generate(module) for module in CLASSES}
+    if "--check" in arguments:
+        stale = [path.name for path, text in made.items() if not path.exists() or not same(path.read_text(), text)]
+        print(f"not up to date, run python -m tercet.client.generate_sync: {', '.join(stale)}" if stale else "up to date")
+        return bool(stale)
+    for path, text in made.items():
+        path.write_text(text)
+    subprocess.run([sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "-q", str(TARGET)], check=True)
+    return subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(TARGET)], check=True).returncode
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two modules differ in nothing but formatting and the order of imports."""
+    return canonical(one) == canonical(other)
+
+
+def canonical(text: str) -> list[str]:
+    tree = ast.parse(text)
+    imported, rest = set(), []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        else:
+            rest.append(node)
+    for inner in ast.walk(tree):
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            inner.value = cleandoc(inner.value)
+    return sorted(imported) + [ast.dump(node) for node in rest]
+
+
+def generate(module: str) -> str:
+    """The text of the synchronous twin of a module."""
+    source = ast.parse((HERE / f"{module}.py").read_text())
+    classes = [
+        SyncClass(node).make() for node in source.body if isinstance(node, ast.ClassDef) and node.name in CLASSES[module]
+    ]
+    doc = f"Generated from client/{module}.py by `python -m tercet.client.generate_sync`: do not edit."
+    body: list[ast.stmt] = [ast.Expr(ast.Constant(doc)), *imports(source, module, classes), *classes]
+    return ast.unparse(ast.fix_missing_locations(ast.Module(body, [])))
+
+
+def imports(source: ast.Module, module: str, classes: Iterable[ast.ClassDef]) -> list[ast.stmt]:
+    """The source's imports as far as they are used, its own public names, the asynchronous and the synchronous classes."""
+    used = {node.id for each in classes for node in ast.walk(each) if isinstance(node, ast.Name)}
+    lines: list[ast.stmt] = []
+    own = {made.name for made in classes}
+    found = set(own)
+    for node in source.body:
+        if isinstance(node, ast.Import):
+            kept = [alias for alias in node.names if (alias.asname or alias.name) in used]
+            lines += [ast.Import(kept)] if kept else []
+        elif isinstance(node, ast.ImportFrom):
+            kept = [alias for alias in node.names if (alias.asname or alias.name) in used or node.module == "__future__"]
+            lines += [ast.ImportFrom(node.module, kept, 0)] if kept else []
+            found |= {alias.asname or alias.name for alias in kept}
+    for name in sorted(used - found & set(_MODULE_OF)):
+        if name in _MODULE_OF:
+            lines.append(_import(f"tercet.client.{_MODULE_OF[name]}", name))
+            found.add(name)
+    by_sync_name = {made: name for name, made in _SYNC_NAME.items()}
+    for name in sorted((used - own) & set(by_sync_name)):
+        lines.append(_import(f"tercet.client.sync.{_MODULE_OF[by_sync_name[name]]}", name))
+    for name in ("Facade", "Items"):
+        lines += [_import("tercet.client.facade", name)] if name in used else []
+    here = {name for node in source.body for name in _defined(node)} - set(_SYNC_NAME)
+    for name in sorted(used & here - found):
+        lines.append(_import(f"tercet.client.{module}", name))
+    return lines
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        yield node.name
+    elif isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        yield node.target.id
+
+
+def _import(module: str, name: str) -> ast.ImportFrom:
+    return ast.ImportFrom(module, [ast.alias(name)], 0)
+
+
+class SyncClass:
+    """One class in the making."""
+
+    def __init__(self, source: ast.ClassDef) -> None:
+        self._source = source
+        self._name = _SYNC_NAME[source.name]
+
+    def make(self) -> ast.ClassDef:
+        bases: list[ast.expr] = [ast.Name(_SYNC_NAME.get(ast.unparse(base), ast.unparse(base))) for base in self._source.bases]
+        inner = ROOT if self._source.name in PARTS else self._source.name
+        if not any(ast.unparse(base) in _SYNC_NAME.values() for base in bases):
+            bases.append(ast.parse(f"Facade[{inner}]", mode="eval").body)
+        body: list[ast.stmt] = []
+        if text := ast.get_docstring(self._source):
+            body.append(_docstring(text, "    "))
+        for node in self._source.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                made = self._method(node)
+                body += [made] if made else []
+            elif isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
+                body.append(self._attribute(ast.unparse(node.target), ast.unparse(node.annotation)))
+        return ast.ClassDef(self._name, bases, [], body, [])
+
+    def _method(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.FunctionDef | None:
+        name = _PROTOCOL.get(node.name, node.name)
+        if node.name == "__init__":
+            return self._constructor(node) if self._source.name == ROOT else None
+        if node.name in SKIPPED or (name.startswith("_") and node.name not in _PROTOCOL and not name.startswith("__")):
+            return None
+        decorators = [ast.unparse(each) for each in node.decorator_list]
+        if "classmethod" in decorators:
+            copied = ast.parse(_synchronous(ast.unparse(node))).body[0]
+            assert isinstance(copied, ast.FunctionDef)
+            return copied
+        result = ast.unparse(node.returns) if node.returns else "None"
+        if node.name == "__aiter__":
+            body, result = "return self", self._name
+        elif node.name == "__anext__":
+            body = _NEXT
+        elif node.name == "__aenter__":
+            body, result = "self._run(self._inner.__aenter__())\nreturn self", "Self"
+        else:
+            body, result = self._forward(node, decorators, result)
+        return _function(name, node.args, result, ast.get_docstring(node), body, node.decorator_list)
+
+    def _forward(self, node: ast.FunctionDef | ast.AsyncFunctionDef, decorators: list[str], result: str) -> tuple[str, str]:
+        """The body of a method, and the type of its result."""
+        inner = f"self._inner.{node.name}"
+        if "property" in decorators:
+            return self._wrapped(inner, result)
+        given = _passed(node.args)
+        if result.startswith(_ITERATORS):
+            item = result.partition("[")[2].rstrip("]").split(",")[0]
+            return f"return self._iterate({inner}({given}))", f"Items[{item}]"
+        if isinstance(node, ast.AsyncFunctionDef):
+            return self._wrapped(f"self._run({inner}({given}))", result)
+        if result in _SYNC_NAME or result == "Self":
+            return self._wrapped(f"self._call({inner}{', ' if given else ''}{given})", result)
+        return f"return {inner}({given})", result
+
+    def _wrapped(self, call: str, result: str) -> tuple[str, str]:
+        """Results of asynchronous classes are wrapped by their synchronous ones; an object that returns itself, by itself."""
+        if result == "Self":
+            return f"{call}\nreturn self", result
+        name, optional = re.fullmatch(r"(.*?)( \| None)?", result).groups()  # type: ignore[union-attr]
+        if name not in _SYNC_NAME:
+            return ("return " if result != "None" else "") + call, result
+        is_bound = call.startswith(("self._run", "self._call")) and name != ROOT
+        thread = "_thread" if is_bound else "_bound_thread"
+        wrapped = f"{_SYNC_NAME[name]}._of(made, self.{thread})" + (" if made is not None else None" if optional else "")
+        return f"made = {call}\nreturn {wrapped}", _SYNC_NAME[name] + (optional or "")
+
+    def _attribute(self, name: str, kind: str) -> ast.FunctionDef:
+        nothing = ast.arguments([], [ast.arg("self")], None, [], [], None, [])
+        return _function(name, nothing, kind, None, f"return self._inner.{name}", [ast.Name("property")])
+
+    def _constructor(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.FunctionDef:
+        body = f"self._inner = {self._source.name}({_passed(node.args)})"
+        return _function("__init__", node.args, "None", ast.get_docstring(node), body, [])
+
+
+def _function(
+    name: str, arguments: ast.arguments, result: str, doc: str | None, body: str, decorators: list[ast.expr]
+) -> ast.FunctionDef:
+    text = [_docstring(doc, "        ")] if doc else []
+    statements: list[ast.stmt] = [*text, *ast.parse(body).body]
+    returns = ast.parse(_synchronous(result), mode="eval").body
+    return ast.FunctionDef(name, arguments, statements, decorators, returns)
+
+
+def _passed(arguments: ast.arguments) -> str:
+    """The arguments of a function as it hands them to another one."""
+    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)][1:]
+    names += [f"*{arguments.vararg.arg}"] if arguments.vararg else []
+    names += [f"{each.arg}={each.arg}" for each in arguments.kwonlyargs]
+    return ", ".join(names + ([f"**{arguments.kwarg.arg}"] if arguments.kwarg else []))
+
+
+def _synchronous(text: str) -> str:
+    for pattern, word in _WORDS:
+        text = re.sub(pattern, word, text)
+    for name, made in _SYNC_NAME.items():
+        text = re.sub(rf"\b{name}\b", made, text)
+    return text
+
+
+def _docstring(text: str, indent: str) -> ast.stmt:
+    """As it stands in the code: the lines after the first are indented, the last one closes it."""
+    lines = _synchronous(text).split("\n")
+    if len(lines) > 1:
+        lines = [lines[0], *(indent + line if line else "" for line in lines[1:]), indent]
+    return ast.Expr(ast.Constant("\n".join(lines)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,223 @@
+"""The synchronous client: the same calls without await, from threads, in forked processes, and not inside an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+import tercet
+from tercet import AsyncClient, Client
+from tercet.client import generate_sync
+from tercet.client.loop_thread import loop_thread
+from tests.support.waiting import scaled
+
+if TYPE_CHECKING:
+    from tests.support.etcd import Etcd
+
+
+@pytest.fixture
+def client(shared_etcd: Etcd, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client(shared_etcd.client_url, namespace=f"{request.node.name}/") as client:
+        yield client
+        client.delete_prefix("")
+
+
+def test_the_synchronous_classes_are_generated_from_the_asynchronous_ones() -> None:
+    assert generate_sync.main(["--check"]) == 0
+
+
+def test_every_public_method_exists_in_both_with_the_same_parameters() -> None:
+    for name, method in inspect.getmembers(AsyncClient):
+        if name.startswith("_") or name in generate_sync.SKIPPED or not callable(method):
+            continue
+        assert inspect.signature(getattr(Client, name)).parameters == inspect.signature(method).parameters, name
+
+
+def test_all_kinds_of_calls_block_and_return(client: Client) -> None:
+    put = client.put("a", "1")
+    kv = client.get("a")
+    assert kv is not None
+    assert (kv.value, kv.mod_revision) == (b"1", put.header.revision)
+    assert client.txn([client.value("a") == "1"], [client.put_op("a", "2"), client.get_op("a")])
+    assert [kv.value for kv in client.scan("a")] == [b"2"]
+    assert [kv.text() for kv in client.history("a")] == ["2", "1"]
+    with client.scan("") as items:
+        assert next(items).key == b"a"
+    with pytest.raises(StopIteration):
+        next(items)
+    view = client.namespace("in/")
+    view.put("x", "")
+    assert [kv.key for kv in client.get_prefix("in/")] == [b"in/x"]
+    lease = client.grant_lease(60)
+    assert lease.id in client.list_leases()
+    client.revoke_lease(lease)
+    assert len(client.cluster.list_members()) == 1
+    assert client.maintenance.status().errors == ()
+    assert not client.auth.status().enabled
+    with pytest.raises(tercet.LeaseNotFound):
+        client.revoke_lease(lease)
+    with Client.from_url("etcd://a:1?timeout=0.01") as other, pytest.raises(tercet.Timeout):
+        other.get("a")
+
+
+def test_a_hundred_threads_share_one_client_and_one_loop(client: Client) -> None:
+    start = threading.Barrier(100)
+
+    def work(number: int) -> bytes:
+        start.wait()
+        client.put(f"k{number}", str(number))
+        kv = client.get(f"k{number}")
+        assert kv is not None
+        return kv.value
+
+    with ThreadPoolExecutor(100) as pool:
+        assert list(pool.map(work, range(100))) == [str(number).encode() for number in range(100)]
+    assert client.count("k") == 100
+    assert sum(thread.name == "tercet-client" for thread in threading.enumerate()) == 1
+
+
+def test_inside_an_event_loop_it_refuses_and_names_the_other_client(client: Client) -> None:
+    async def call() -> None:
+        client.get("a")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeError, match=r"use tercet\.AsyncClient"):
+            asyncio.run(call())
+    with pytest.raises(RuntimeError, match=r"use tercet\.AsyncClient"):
+        loop_thread().call(client.count, "")
+
+
+def test_ctrl_c_cancels_the_call(client: Client) -> None:
+    entered = threading.Event()
+    ended: list[bool] = []
+
+    async def wait() -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    def interrupt() -> None:
+        entered.wait()
+        ident = threading.main_thread().ident
+        assert ident is not None
+        signal.pthread_kill(ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        loop_thread().run(wait())
+    client.count("")  # the loop has gone on, and has run what was cancelled
+    assert ended == [True]
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """Run `work` in a forked process; fail with its traceback."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            import traceback
+
+            os.write(writer, traceback.format_exc().encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with closing(os.fdopen(reader)) as file:
+        said = file.read()
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, said
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_after_a_fork_both_processes_go_on(client: Client) -> None:
+    client.put("a", "parent")
+    items = client.scan("")
+    next(items)
+
+    def child() -> None:
+        kv = client.get("a")
+        assert kv is not None
+        assert kv.value == b"parent"
+        client.namespace("n/").put("a", "child")
+        with pytest.raises(tercet.ForkedError):
+            next(items)
+        with Client(client._inner.channel.endpoints) as own:
+            own.count("")
+        in_child(lambda: client.put("b", "grandchild") and None)
+
+    for _ in range(3):
+        in_child(child)
+        assert client.put("a", "parent").prev_kv is None
+    assert [kv.value for kv in client.scan("")] == [b"parent", b"grandchild", b"child"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_pool_of_forked_workers_uses_the_parents_client(client: Client) -> None:
+    global _shared
+    _shared = client
+    client.count("")  # connected when the workers are forked
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert pool.map(put_in_worker, range(12)) == list(range(12))
+    assert client.count("w") == 12
+
+
+_shared: Client
+
+
+def put_in_worker(number: int) -> int:
+    _shared.put(f"w{number}", "")
+    return number
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_during_calls_of_other_threads_leaves_both_usable(client: Client) -> None:
+    stop = threading.Event()
+    done = []
+
+    def work() -> None:
+        while not stop.is_set():
+            client.put("busy", "1")
+            done.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        in_child(lambda: client.put("child", "1") and None)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert client.count("") == 2
+    assert len(done) > 0
+
+
+def test_a_process_exits_with_a_client_open_and_a_call_in_flight() -> None:
+    program = """
+import socket, threading, time, tercet
+listener = socket.create_server(("127.0.0.1", 0))
+client = tercet.Client(f"127.0.0.1:{listener.getsockname()[1]}")
+threading.Thread(target=lambda: client.get("a"), daemon=True).start()
+listener.accept()
+print("bye")
+"""
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "bye\n", "")
