@@ -73,6 +73,44 @@ def test_all_kinds_of_calls_block_and_return(client: Client) -> None:
         other.get("a")
 
 
+def test_watches_and_leases_live_in_the_background(client: Client) -> None:
+    with client.watch("w", prefix=True) as watch, client.lease(60) as lease:
+        client.put("w1", "1", lease=lease)
+        client.delete("w1")
+        batches = [next(watch), next(watch)]
+        assert [event.kv.key for batch in batches for event in batch] == [b"w1", b"w1"]
+        assert lease.remaining_seconds > 0
+        assert not lease.is_lost
+        assert lease.info().id == lease.id
+    with pytest.raises(StopIteration):
+        next(watch)
+    with pytest.raises(tercet.LeaseNotFound):
+        lease.info()
+    client.put("l", "1")
+    with client.watch_list("l") as changes:
+        assert [event.kv.value for event in next(changes)] == [b"1"]
+        client.put("l", "2")
+        assert [event.kv.value for event in next(changes)] == [b"2"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_after_a_fork_a_watch_stays_with_the_parent(client: Client) -> None:
+    def child() -> None:
+        with pytest.raises(tercet.ForkedError):
+            next(watch)
+        with pytest.raises(tercet.ForkedError):
+            lease.info()
+        with client.watch("b") as own, client.lease(60) as second:
+            client.put("b", "", lease=second)
+            assert next(own).events[0].kv.lease == second.id
+
+    with client.watch("a") as watch, client.lease(60) as lease:
+        in_child(child)
+        client.put("a", "")
+        assert next(watch).events[0].kv.key == b"a"
+        assert lease.info().ttl_seconds > 0
+
+
 def test_a_hundred_threads_share_one_client_and_one_loop(client: Client) -> None:
     start = threading.Barrier(100)
 

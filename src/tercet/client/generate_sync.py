@@ -27,6 +27,10 @@ CLASSES = {
     "async_client": {"AsyncClient": "Client"},
     "operations": {"Operations": "SyncOperations"},
     "kv_calls": {"KVCalls": "SyncKVCalls"},
+    "watch_calls": {"WatchCalls": "SyncWatchCalls"},
+    "core_calls": {"CoreCalls": "SyncCoreCalls"},
+    "watcher": {"Watcher": "SyncWatcher"},
+    "lease": {"Lease": "SyncLease"},
     "lease_calls": {"LeaseCalls": "SyncLeaseCalls"},
     "auth_calls": {"AuthCalls": "SyncAuthCalls"},
     "cluster_calls": {"ClusterCalls": "SyncClusterCalls"},
@@ -35,9 +39,11 @@ CLASSES = {
 """Module, class, and the class that is generated from it."""
 ROOT = "AsyncClient"
 """The class that users construct; objects of the others come from its methods."""
-PARTS = {"Operations", "KVCalls", "LeaseCalls"}
+PARTS = {"Operations", "KVCalls", "WatchCalls", "LeaseCalls", "CoreCalls"}
 """The classes that ROOT inherits from."""
-SKIPPED = {"channel", "__del__"}
+PURE = {"Operations"}
+"""Classes whose plain methods build a value, in any thread; those of others run in the loop's thread."""
+SKIPPED = {"channel", "cancel_on_loss", "discard_callback", "__del__"}
 _MODULE_OF = {name: module for module, names in CLASSES.items() for name in names}
 _SYNC_NAME = {name: made for names in CLASSES.values() for name, made in names.items()}
 _PROTOCOL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
@@ -199,9 +205,9 @@ class SyncClass:
             return f"return self._iterate({inner}({given}))", f"Items[{item}]"
         if isinstance(node, ast.AsyncFunctionDef):
             return self._wrapped(f"self._run({inner}({given}))", result)
-        if result in _SYNC_NAME or result == "Self":
-            return self._wrapped(f"self._call({inner}{', ' if given else ''}{given})", result)
-        return f"return {inner}({given})", result
+        if self._source.name in PURE:
+            return f"return {inner}({given})", result
+        return self._wrapped(f"self._call({inner}{', ' if given else ''}{given})", result)
 
     def _wrapped(self, call: str, result: str) -> tuple[str, str]:
         """Results of asynchronous classes are wrapped by their synchronous ones; an object that returns itself, by itself."""

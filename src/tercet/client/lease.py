@@ -30,6 +30,9 @@ _GRANT_ATTEMPTS_MAX = 5
 class Lease:
     """`id` and `ttl_seconds` are those of the server, after `start`. A lease can be started once."""
 
+    id: int
+    ttl_seconds: int
+
     def __init__(self, calls: LeaseCalls, keeper: LeaseKeeper, *, ttl_seconds: int, id: int = 0) -> None:
         """id: 0 for one that is chosen at random."""
         self.id = id or secrets.randbits(62) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tercet.client import forks
 from tercet.client.lease_keeper import LeaseKeeper
 from tercet.client.watch import WatchStream
 
@@ -18,6 +19,12 @@ class LongStreams:
         self.leases = LeaseKeeper(channel)
         self._channel = channel
         self._watches: dict[bool, WatchStream] = {}
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """In a child process: the streams are the parent's. Its watches and leases stay with it."""
+        self.leases = LeaseKeeper(self._channel)
+        self._watches = {}
 
     def watches(self, *, require_leader: bool) -> WatchStream:
         """The stream for watches. It ends, and they continue elsewhere, when its member has no leader, if they require one."""

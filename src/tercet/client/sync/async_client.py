@@ -14,13 +14,12 @@ from tercet.client.retry import Retry
 from tercet.client.settings import options_of_environment, options_of_url
 from tercet.client.sync.auth_calls import SyncAuthCalls
 from tercet.client.sync.cluster_calls import SyncClusterCalls
-from tercet.client.sync.kv_calls import SyncKVCalls
-from tercet.client.sync.lease_calls import SyncLeaseCalls
+from tercet.client.sync.core_calls import SyncCoreCalls
 from tercet.client.sync.maintenance_calls import SyncMaintenanceCalls
 from tercet.client.tls import TLSFiles
 
 
-class Client(SyncKVCalls, SyncLeaseCalls):
+class Client(SyncCoreCalls):
     """A client of one cluster, for any number of threads. Use it with `with`, or call `close`.
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
@@ -107,5 +106,5 @@ class Client(SyncKVCalls, SyncLeaseCalls):
         return Client._of(made, self._bound_thread)
 
     def close(self) -> None:
-        """Close the connections; calls in flight fail. A second call does nothing."""
+        """Close the connections. Calls in flight fail, watches end, leases are lost. A second call does nothing."""
         self._run(self._inner.close())
