@@ -184,3 +184,32 @@ def cut_power_after(operator: Operator, host: str, step: str, *arguments: str) -
     operator.show(f"$ tercet {' '.join(arguments)}\n{output}{rest}[{host} lost its power after {step!r}]")
     assert process.returncode == 1, output + rest
     operator.lab.boot(host)
+
+
+def recover_from_a_lost_majority(operator: Operator) -> None:
+    """Two hosts and their disks are lost; then the survivor loses its power in the middle of the recovery."""
+    env = operator.client_environment()
+    operator.etcdctl("put", "kept", "by the survivor", env=env)
+    assert "a majority commits" in operator.deploy("recover", "--yes")
+    survivor, *lost = HOSTS
+    for host in lost:
+        operator.on(host, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/member")
+        operator.lab.kill(host)
+    options = [word for host in lost for word in ("--lost", host)]
+    refused = operator.deploy("recover", "--yes", exit_code=1)
+    assert f"If they are lost for good: {' '.join(options)}" in refused
+    cut_power_after(operator, survivor, "keep a copy of the data", "deploy", "recover", *options, "--yes")
+    recovered = operator.deploy("recover", *options, "--yes", timeout=300)
+    assert "the cluster continues from entry" in recovered
+    alone = env | {"ETCDCTL_ENDPOINTS": f"https://{HOSTS[survivor]}:2379"}
+    assert operator.etcdctl("get", "kept", "--print-value-only", env=alone).output.strip() == "by the survivor"
+    for host in lost:
+        operator.lab.boot(host)
+    operator.deploy("recover", "--yes", timeout=300)
+    assert len(operator.healthy_lines(env)) == 3
+    assert operator.etcdctl("get", "kept", "--print-value-only", env=env).output.strip() == "by the survivor"
+    drop_ins = operator.on(survivor, "ls /run/systemd/system/etcd.service.d", exit_code=None)
+    assert "force-new-cluster" not in drop_ins
+    operator.deploy("restart")
+    assert len(operator.healthy_lines(env)) == 3
+    assert "nothing to do" in operator.deploy("plan").output.lower()

@@ -49,6 +49,10 @@ def test_a_restore_is_finished_after_a_power_cut(operator: Operator) -> None:
     days_after.cut_the_power_during_a_restore(operator)
 
 
+def test_a_lost_majority_is_recovered(operator: Operator) -> None:
+    days_after.recover_from_a_lost_majority(operator)
+
+
 @needs_newer_etcd
 def test_the_next_minor_version_is_activated_member_by_member(operator: Operator) -> None:
     program = Path(os.environ[VARIABLE])

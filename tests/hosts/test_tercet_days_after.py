@@ -52,3 +52,8 @@ def test_a_snapshot_is_restored_on_all_hosts(operator: Operator) -> None:
 @pytest.mark.long
 def test_a_restore_is_finished_after_a_power_cut(operator: Operator) -> None:
     days_after.cut_the_power_during_a_restore(operator)
+
+
+@pytest.mark.long
+def test_a_lost_majority_is_recovered(operator: Operator) -> None:
+    days_after.recover_from_a_lost_majority(operator)

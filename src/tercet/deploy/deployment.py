@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -35,6 +36,7 @@ from tercet.deploy.run.backup import Backup
 from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.member_change import member_change
+from tercet.deploy.run.recover import recovery
 from tercet.deploy.run.restore import REVISIONS_BUMPED, read_source, restore
 from tercet.deploy.run.space import Space, alarms_of
 from tercet.deploy.run.upgrade import upgrade
@@ -178,6 +180,32 @@ class Deployment(Access):
                 others = {name: host for name, host in hosts.items() if name not in targets}
                 making = restore(self.cluster, targets, others, members, source, work=Path(work), backups=backups)
                 return await self._planned(making.plan, hosts, confirm, dry_run)
+
+    async def recover(
+        self,
+        *,
+        lost: Collection[str] = (),
+        force: bool = False,
+        dry_run: bool = False,
+        confirm: Confirm | None = None,
+    ) -> Plan:
+        """Restart a cluster without a majority from the survivor with the newest log, then add the other reached hosts.
+
+        lost: hosts that will not come back. force: also while a majority could come back. Returns the executed plans as one;
+        after an interruption, call it again. Empty: every reached host has a member, and a majority commits.
+        """
+        self._require_known(lost)
+        async with self._changing([]) as (hosts, members):
+            making = recovery(self.cluster, hosts, members, lost=lost, forced=force)
+            found = await self._planned(making.plan, hosts, confirm, dry_run)
+            if dry_run:
+                return found
+            change = member_change(self.cluster, hosts, members, self._on_event)
+            for name in hosts:
+                agreed = confirm if found.is_empty else None
+                joined = await self._carry_out(partial(change.add, name), hosts, agreed)
+                found = replace(found, phases=(*found.phases, *joined.phases))
+            return found
 
     async def restart(self, names: Collection[str] = ()) -> None:
         """Restart these members, or all, one at a time, the leader last; each only while a majority remains without it.

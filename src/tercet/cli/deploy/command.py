@@ -18,7 +18,7 @@ from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy import view
 from tercet.cli.deploy.agreement import change, require_terminal, say_notes, show
 from tercet.cli.deploy.certs import certs
-from tercet.cli.deploy.disaster import restore
+from tercet.cli.deploy.disaster import recover, restore
 from tercet.cli.deploy.hosts import env, known_host, logs, ssh
 from tercet.cli.deploy.init import init
 from tercet.cli.deploy.member import member
@@ -253,7 +253,7 @@ def destroy(options: Options, yes: bool, keep_data: bool, names: tuple[str, ...]
 
 command.add_command(certs)
 command.add_command(member)
-for each in (upgrade, rollback, defrag, compact, backup, restore):
+for each in (upgrade, rollback, defrag, compact, backup, restore, recover):
     command.add_command(each)
 command.add_command(ssh)
 command.add_command(env)

@@ -77,3 +77,29 @@ def restore(
         )
 
     change(options, cluster, work, yes=yes, dry_run=dry_run, done="Restored", nothing="", by_name=True)
+
+
+@click.command(
+    short_help="Continue after the loss of the majority.",
+    epilog="""\b
+It finds the survivor with the newest log, says what may be lost, keeps a copy of its files, restarts it as the only member,
+and adds the other hosts again. If it is interrupted, run it again: it continues.
+Examples:
+  tercet deploy recover --dry-run
+  tercet deploy recover --lost kube-node2 --lost kube-node3""",
+)
+@click.option("--lost", "lost", multiple=True, metavar="NAME", help="This host will not come back; repeatable.")
+@click.option("--force", is_flag=True, help="Recover although a majority could come back.")
+@change_options
+@shared_options()
+def recover(options: Options, lost: tuple[str, ...], force: bool, yes: bool, dry_run: bool) -> None:
+    """Recover a cluster that has lost its majority. Acknowledged writes that no survivor has are lost."""
+    cluster = options.cluster()
+    for name in lost:
+        known_host(cluster, name)
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.recover(lost=lost, force=force, dry_run=dry_run, confirm=confirm)
+
+    nothing = "a majority commits, and every reached host has a member"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Recovered", nothing=nothing, by_name=True)
