@@ -229,6 +229,27 @@ def test_gates_without_effect_say_so() -> None:
     assert warned == ["TxnModeWriteWithSharedBuffer"]
 
 
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--max-snapshots=5", "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8."),
+        (
+            "--v2-deprecation=gone",
+            "--v2-deprecation is deprecated and scheduled for removal in v3.8. "
+            "The default value is enforced, ignoring user input.",
+        ),
+    ],
+)
+def test_deprecated_flags_are_named_in_etcds_words(flag: str, text: str) -> None:
+    assert text in messages(loaded(flag).lines)
+    assert text not in messages(loaded().lines)
+
+
+def test_the_v2_store_cannot_come_back() -> None:
+    refused = refusal("--v2-deprecation=not-yet")
+    assert 'invalid value "not-yet" for flag -v2-deprecation: invalid value "not-yet"' in refused.out + str(refused)
+
+
 def test_flags_without_effect_say_so() -> None:
     found = loaded("--memory-mlock", "--experimental-corrupt-check-time=5m")
     silent = [dict(line.fields)["flag"] for line in found.lines if "no effect in this version" in line.message]
@@ -312,7 +333,7 @@ def test_conflicting_settings_are_refused_with_etcds_text(arguments: list[str], 
             'invalid value "99999999999" for flag -max-concurrent-streams: '
             'strconv.ParseUint: parsing "99999999999": value out of range',
         ),
-        (["--v2-deprecation", "x"], 'invalid value "x" for flag -v2-deprecation: invalid value'),
+        (["--v2-deprecation", "x"], 'invalid value "x" for flag -v2-deprecation: invalid value "x"'),
     ],
 )
 def test_values_that_do_not_parse_have_etcds_text(arguments: list[str], text: str) -> None:

@@ -190,7 +190,7 @@ _CLUSTERING = [
         Kind.CHOICE,
         "write-only",
         "Deprecation stage of the v2 store.",
-        choices=("write-only", "write-only-skip-check", "write-only-drop-data", "gone", "not-yet"),
+        choices=("write-only", "write-only-skip-check", "write-only-drop-data", "gone"),
         no_effect="there is no v2 store",
     ),
 ]

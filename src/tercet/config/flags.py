@@ -151,7 +151,7 @@ def _parse(flag: Flag | Retired, text: str) -> Value:
             return tuple(text.split(",")) if text else ()
         case Kind.CHOICE:
             if text not in flag.choices:
-                raise ValueError("invalid value")
+                raise ValueError(f'invalid value "{text}"' if flag.name == "v2-deprecation" else "invalid value")  # as in etcd
             return text
         case Kind.GATES:
             return parse_gates(text)

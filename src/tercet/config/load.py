@@ -71,6 +71,11 @@ def load(
     return Loaded(_build(values, find_default_host, lines), settings, tuple(lines))
 
 
+_DEPRECATED = {
+    "max-snapshots": "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.",
+    "v2-deprecation": "--v2-deprecation is deprecated and scheduled for removal in v3.8. "
+    "The default value is enforced, ignoring user input.",
+}
 _FILE_ALONE_COUNTS = (
     "loaded server configuration, other configuration command line flags and environment variables will be ignored if provided"
 )
@@ -148,9 +153,14 @@ def _renamed(values: dict[str, Value], lines: list[Line]) -> dict[str, Value]:
 
 
 def _without_effect(values: Mapping[str, Value], gates: Mapping[str, bool]) -> Iterator[Line]:
-    """A warning for each flag and gate that is set to a value other than its default and has no effect."""
+    """A warning for each flag and gate that is set to a value other than its default and has no effect.
+
+    And etcd's own for each flag that is set and deprecated.
+    """
     for name in sorted(values):
         flag = FLAGS[name]
+        if name in _DEPRECATED:
+            yield warn(_DEPRECATED[name])
         if flag.support is Support.IGNORED and values[name] != flag.parse(flag.default):
             yield warn("flag is accepted and has no effect in this version", flag=name)
     for gate in GATES:

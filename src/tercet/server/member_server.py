@@ -19,7 +19,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import CorruptRecord, StatusError
 from tercet.peer import ClusterView, Identity, Limits, NoAnswer, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
-from tercet.replica.membership import Member, hex_id
+from tercet.replica.membership import Member
 from tercet.replica.replica import Options, Replica
 from tercet.rpc import Handler, method_table
 from tercet.server.auto_compactor import AutoCompactor
@@ -52,6 +52,7 @@ from tercet.server.publish import publish
 from tercet.server.replica_driver import ReplicaDriver
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.startup_checks import check_listeners
+from tercet.server.startup_line import log_start
 from tercet.server.systemd import notify_ready
 from tercet.services.auth import AuthService
 from tercet.services.authorization import Authorization
@@ -138,10 +139,7 @@ class MemberServer:
         self._closing.callback(monitor.stop)
         metrics.watch_member(member, monitor)
         metrics.watch_certificates(listeners.files, peer_files)
-        logger.info(
-            "starting an etcd server",
-            extra=fields(local_member_id=hex_id(opened.member_id), cluster_id=hex_id(opened.cluster_id), name=config.name),
-        )
+        log_start(config, paths, opened, is_restart=bootstrap is None, local_address=local_address)
         headers = Headers(member.replica, cluster_id=opened.cluster_id, member_id=opened.member_id)
         authorization = Authorization(member.replica, client_cert_auth=config.client_cert_auth)
         cluster = ClusterService(

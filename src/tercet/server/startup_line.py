@@ -1,0 +1,134 @@
+"""The log line "starting an etcd server": the configuration in effect, under etcd's field names, for operators and scripts.
+
+Fields of flags without effect are left out.
+
+Source: etcd server/embed/etcd.go (print).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Iterable
+
+from tercet import __version__
+from tercet.config.feature_gates import GATES
+from tercet.config.server_config import ServerConfig
+from tercet.gotext.duration import format_duration, format_seconds
+from tercet.gotext.urls import Url
+from tercet.replica.auto_compaction import parse_retention
+from tercet.replica.membership import hex_id
+from tercet.server.data_directory import Opened
+from tercet.server.logs.zap_format import fields
+from tercet.server.member_storage import Paths
+from tercet.version import ETCD_VERSION
+
+logger = logging.getLogger(__name__)
+
+
+def log_start(config: ServerConfig, paths: Paths, opened: Opened, *, is_restart: bool, local_address: str) -> None:
+    """is_restart: the member has a log. local_address: from which it dials its peers, or ""."""
+    logger.info(
+        "starting an etcd server",
+        extra=fields(
+            _program()
+            | _member(config, paths, is_restart)
+            | _addresses(config, local_address)
+            | _cluster(config)
+            | _discovery(config),
+            local_member_id=hex_id(opened.member_id),
+            cluster_id=hex_id(opened.cluster_id),
+        ),
+    )
+
+
+def _program() -> dict[str, object]:
+    return {
+        "etcd-version": ETCD_VERSION,
+        "git-sha": f"tercet-{__version__}",
+        "go-version": f"none (Python {platform.python_version()})",
+        "go-os": platform.system().lower(),
+        "go-arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+        "max-cpu-set": len(os.sched_getaffinity(0)),
+        "max-cpu-available": os.cpu_count() or 1,
+    }
+
+
+def _member(config: ServerConfig, paths: Paths, is_restart: bool) -> dict[str, object]:
+    return {
+        "member-initialized": is_restart,
+        "name": config.name,
+        "data-dir": config.data_dir,
+        "wal-dir": config.wal_dir,
+        "wal-dir-dedicated": config.wal_dir,
+        "member-dir": str(paths.data / "member"),
+        "force-new-cluster": config.force_new_cluster,
+        "heartbeat-interval": format_seconds(config.heartbeat_interval / 1000),
+        "election-timeout": format_seconds(config.election_timeout / 1000),
+        "initial-election-tick-advance": config.initial_election_tick_advance,
+        "snapshot-count": config.snapshot_count,
+        "snapshot-catchup-entries": config.snapshot_catchup_entries,
+    }
+
+
+def _addresses(config: ServerConfig, local_address: str) -> dict[str, object]:
+    return {
+        "initial-advertise-peer-urls": _texts(config.initial_advertise_peer_urls),
+        "listen-peer-urls": _texts(config.listen_peer_urls),
+        "advertise-client-urls": _texts(config.advertise_client_urls),
+        "listen-client-urls": _texts(config.listen_client_urls),
+        "listen-metrics-urls": _texts(config.listen_metrics_urls),
+        "local-address": local_address,
+        "cors": sorted(config.cors),
+        "host-whitelist": sorted(config.host_whitelist),
+    }
+
+
+def _cluster(config: ServerConfig) -> dict[str, object]:
+    retention = format_duration(parse_retention(config.auto_compaction_mode, config.auto_compaction_retention))
+    return {
+        "initial-cluster": config.initial_cluster,
+        "initial-cluster-state": config.initial_cluster_state,
+        "initial-cluster-token": config.initial_cluster_token,
+        "quota-backend-bytes": config.quota_backend_bytes,
+        "max-request-bytes": config.max_request_bytes,
+        "max-concurrent-streams": config.max_concurrent_streams,
+        "pre-vote": config.pre_vote,
+        "feature-gates": _changed_gates(config),
+        "initial-corrupt-check": config.feature_gates["InitialCorruptCheck"],
+        "corrupt-check-time-interval": format_seconds(config.corrupt_check_time_seconds),
+        "compact-check-time-interval": format_seconds(config.compact_hash_check_time_seconds),
+        "auto-compaction-mode": config.auto_compaction_mode,
+        "auto-compaction-retention": retention,  # of revisions as well, as nanoseconds
+        "auto-compaction-interval": retention,
+        "downgrade-check-interval": format_seconds(config.downgrade_check_time_seconds),
+        "max-learners": config.max_learners,
+        "v2-deprecation": "write-only",  # the flag is ignored, as by etcd
+    }
+
+
+def _changed_gates(config: ServerConfig) -> str:
+    changed = {gate.name: config.feature_gates[gate.name] for gate in GATES if config.feature_gates[gate.name] != gate.default}
+    return ",".join(f"{name}={str(is_on).lower()}" for name, is_on in sorted(changed.items()))
+
+
+def _discovery(config: ServerConfig) -> dict[str, object]:
+    return {
+        "discovery-token": config.discovery_token,
+        "discovery-endpoints": ",".join(config.discovery_endpoints),
+        "discovery-dial-timeout": format_seconds(config.discovery_dial_timeout_seconds),
+        "discovery-request-timeout": format_seconds(config.discovery_request_timeout_seconds),
+        "discovery-keepalive-time": format_seconds(config.discovery_keepalive_time_seconds),
+        "discovery-keepalive-timeout": format_seconds(config.discovery_keepalive_timeout_seconds),
+        "discovery-insecure-transport": config.discovery_insecure_transport,
+        "discovery-insecure-skip-tls-verify": config.discovery_insecure_skip_tls_verify,
+        "discovery-cert": config.discovery_cert,
+        "discovery-key": config.discovery_key,
+        "discovery-cacert": config.discovery_cacert,
+        "discovery-user": config.discovery_user,
+    }
+
+
+def _texts(urls: Iterable[Url]) -> list[str]:
+    return [url.text for url in urls]
