@@ -17,10 +17,16 @@ _CLUSTER = "Cluster maintenance commands"
 _CONCURRENCY = "Concurrency commands"
 _AUTH = "Authentication commands"
 _UTILITY = "Utility commands"
+_INSPECTION = "Inspection commands (not in etcdctl)"
 
 
 def _command(name: str, module: str, section: str, summary: str) -> Command:
     return Command(name, summary, section=section, module=f"tercet.cli.ctl.{module}")
+
+
+def _extra(name: str, module: str, summary: str) -> Command:
+    """A command that etcdctl does not have."""
+    return Command(name, summary, section=_INSPECTION, module=f"tercet.cli.ctl.{module}", is_extra=True)
 
 
 ROOT = Command(
@@ -53,6 +59,10 @@ ROOT = Command(
         _command("downgrade", "downgrade:DOWNGRADE", _CLUSTER, "Prepare the cluster for an older version"),
         _command("options", "options:OPTIONS", _UTILITY, "Show the flags that every command takes"),
         Command("help", "Show the page of a command", section=_UTILITY),
+        _extra("history", "history:HISTORY", "Show every version of a key since the last compaction"),
+        _extra("deleted", "deleted:DELETED", "List deleted keys with their last values"),
+        _extra("diff", "diff:DIFF", "Compare the keys of two revisions"),
+        _extra("tree", "tree:TREE", "List the children of a prefix as directories"),
     ),
     description=(
         "Every global flag has an environment variable: ETCDCTL_ENDPOINTS for --endpoints, ETCDCTL_CACERT for --cacert, ...\n"

@@ -32,6 +32,7 @@ class Command:
 
     usage: what follows the name: "[options] <key> [range_end]". section: the title that the root's help lists it under.
     module: where the full command is defined, as `package.module:CONSTANT`; "" if this is it.
+    is_extra: etcdctl does not have it, so it never makes an abbreviation ambiguous that etcdctl understands: `t` is txn.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Command:
     examples: tuple[str, ...] = ()
     section: str = ""
     module: str = ""
+    is_extra: bool = False
 
     def loaded(self) -> Command:
         """The full command."""
@@ -58,7 +60,8 @@ class Command:
         for command in self.commands:
             if command.name == word:
                 return command.loaded()
-        near = [command for command in self.commands if word and command.name.startswith(word)]
+        matching = [command for command in self.commands if word and command.name.startswith(word)]
+        near = [command for command in matching if not command.is_extra] or matching
         return near[0].loaded() if len(near) == 1 else None
 
     def leaves(self, path: str = "") -> Iterator[tuple[str, Command]]:

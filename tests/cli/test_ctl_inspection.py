@@ -1,0 +1,193 @@
+"""history, deleted, diff and tree: the same answers from the real etcd and from tercet, for the same writes."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tercet.cli import tercetctl
+from tests.support.etcd import binary, run_tool, running_etcd
+from tests.support.processes import TERCET
+
+Run = Callable[..., tuple[int, str, str]]
+PAGE = 40  # more children than tree reads at once
+
+
+@pytest.fixture(scope="module", params=["etcd", "tercet"])
+def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server whose revisions 2 to 9 are those of `WRITES`, followed by directories for tree."""
+    program = [binary("etcd")] if request.param == "etcd" else list(TERCET)
+    with running_etcd(tmp_path_factory.mktemp(request.param), program=program) as server:
+
+        def ctl(*words: str) -> None:
+            run_tool("etcdctl", f"--endpoints={server.endpoint}", *words)
+
+        for words in WRITES:
+            ctl(*words)
+        for number in range(PAGE):
+            ctl("put", f"tree/d{number:02}/x", "")
+        for name in ("tree/d00/y/z", "tree/e", "tree//f"):
+            ctl("put", name, "")
+        yield server.endpoint
+
+
+WRITES = (
+    ("put", "a/x", "one"),  # 2
+    ("put", "a/x", "two"),  # 3
+    ("put", "a/y", "first\nsecond"),  # 4
+    ("del", "a/x"),  # 5
+    ("put", "a/x", "three"),  # 6
+    ("del", "a/y"),  # 7
+    ("put", "a/z", "z"),  # 8
+    ("put", "b", "not below a/"),  # 9
+)
+
+
+@pytest.fixture
+def run(endpoint: str, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """tercetctl in this process: exit code, stdout, stderr."""
+
+    def once(*words: str) -> tuple[int, str, str]:
+        code = tercetctl.main([f"--endpoints={endpoint}", *words])
+        found = capsysbinary.readouterr()
+        return int(code), found.out.decode(), found.err.decode()
+
+    return once
+
+
+def json_of(outcome: tuple[int, str, str]) -> Any:
+    code, out, err = outcome
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def text(encoded: str) -> str:
+    return b64decode(encoded).decode()
+
+
+def test_history_has_every_version_and_deletion(run: Run) -> None:
+    found = json_of(run("history", "a/x", "-w", "json"))
+    versions = [(one["revision"], one["event"], text(one.get("value", ""))) for one in found["versions"]]
+    assert versions == [(2, "put", "one"), (3, "put", "two"), (5, "delete", ""), (6, "put", "three")]
+    assert [one.get("version") for one in found["versions"]] == [1, 2, None, 1]
+    assert (text(found["key"]), found["compact_revision"]) == ("a/x", 0)
+
+
+def test_history_limits_to_the_newest_versions(run: Run) -> None:
+    code, out, err = run("history", "a/x", "--limit", "2")
+    assert (code, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["5", "delete"], ["6", "put"]]
+
+
+def test_history_of_an_unknown_key_is_empty(run: Run) -> None:
+    assert run("history", "nothing") == (0, "", "no version of nothing is stored\n")
+
+
+def test_deleted_lists_keys_that_do_not_exist_now_with_their_last_values(run: Run) -> None:
+    found = json_of(run("deleted", "a/", "-w", "json"))
+    (one,) = found["deleted"]
+    assert (text(one["key"]), one["revision"], text(one["value"]), one["mod_revision"]) == ("a/y", 7, "first\nsecond", 4)
+    code, out, err = run("deleted", "")
+    assert (code, out.splitlines()[1].split()) == (0, ["7", "12", "a/y", r'"first\nsecond"'])
+    assert "get a/y --rev 6" in err
+
+
+def changes(found: Any) -> list[tuple[str, str]]:
+    return [(one["change"], text(one["key"])) for one in found["changes"]]
+
+
+def test_diff_names_added_changed_and_deleted_keys(run: Run) -> None:
+    found = json_of(run("diff", "--rev", "4..8", "a/", "-w", "json"))
+    assert changes(found) == [("changed", "a/x"), ("deleted", "a/y"), ("added", "a/z")]
+    assert [text(found["changes"][0][side]["value"]) for side in ("before", "after")] == ["two", "three"]
+    code, out, err = run("diff", "--rev", "4..8", "a/")
+    assert code == 0
+    assert out.splitlines() == [
+        "changed  a/x  (revision 3 -> 6)",
+        "  - two",
+        "  + three",
+        "deleted  a/y  (revision 4)",
+        "  - first",
+        "  - second",
+        "added    a/z  (revision 8)",
+        "  + z",
+    ]
+    assert err == "revision 4 to 8: 1 added, 1 changed, 1 deleted\n"
+
+
+def test_diff_of_equal_revisions_is_empty_and_the_exit_code_tells(run: Run) -> None:
+    assert run("diff", "--rev", "6..6", "", "--exit-code")[:2] == (0, "")
+    assert run("diff", "--rev", "6..8", "a/", "--exit-code", "--keys-only")[0] == 1
+
+
+@pytest.mark.parametrize("given", ["", "x", "0..4", "5..4", "..4"])
+def test_diff_refuses_revisions_that_are_none(run: Run, given: str) -> None:
+    code, out, err = run("diff", "--rev", given, "a/")
+    assert (code, out) == (128, "")
+    assert err.startswith("Error: --rev ")
+
+
+def paths(found: Any) -> list[str]:
+    return [text(one["key"]) for one in found["children"]]
+
+
+def test_tree_lists_each_child_once_across_pages(run: Run) -> None:
+    found = json_of(run("tree", "tree/", "-w", "json", "--count"))
+    assert paths(found) == ["tree//", *(f"tree/d{number:02}/" for number in range(PAGE)), "tree/e"]
+    assert [one.get("keys") for one in found["children"][:3]] == [1, 2, 1]
+    assert [one["directory"] for one in found["children"]] == [True] * (PAGE + 1) + [False]
+
+
+def test_tree_descends_as_deep_as_asked(run: Run) -> None:
+    assert run("tree", "tree/d00/", "--depth", "2")[1] == "x\ny/\n  z\n"
+    assert run("tree", "a", "--delimiter", "/")[1] == "/\n"
+    assert run("tree", "tree/d00/", "--delimiter", "y")[1] == "x\ny\n"
+
+
+def test_formats_that_need_a_message_of_the_api_are_refused(run: Run) -> None:
+    for words in (("history", "a"), ("deleted", "a"), ("diff", "--rev", "2..3", "a"), ("tree", "a")):
+        assert run(*words, "-w", "fields") == (4, "", "Error: fields not supported as output format\n")
+
+
+def test_what_is_compacted_is_said(endpoint: str, run: Run) -> None:
+    """The last test of the file: it compacts."""
+    run_tool("etcdctl", f"--endpoints={endpoint}", "compaction", "6")
+    code, out, err = run("history", "a/x")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["6", "put"]]
+    assert err == "versions that were replaced or deleted before revision 6 are compacted\n"
+    found = json_of(run("history", "a/x", "-w", "json"))
+    assert found["compact_revision"] == 6
+    run_tool("etcdctl", f"--endpoints={endpoint}", "compaction", "8")
+    assert [one["revision"] for one in json_of(run("history", "a/x", "-w", "json"))["versions"]] == [6]
+    assert json_of(run("deleted", "a/", "-w", "json"))["deleted"] == []
+    code, _, err = run("diff", "--rev", "2..9", "a/")
+    assert code == 1
+    assert err.endswith("Error: etcdserver: mvcc: required revision has been compacted\n")
+
+
+def abbreviated(words: Sequence[str]) -> str:
+    from tercet.cli.ctl.command import find
+
+    return find(tercetctl.ROOT, words).title
+
+
+@pytest.mark.parametrize(
+    ("word", "command"), [("t", "txn"), ("dow", "downgrade"), ("do", "downgrade"), ("tre", "tree"), ("hi", "history")]
+)
+def test_an_abbreviation_that_etcdctl_understands_keeps_its_meaning(word: str, command: str) -> None:
+    assert abbreviated([word]) == f"tercetctl {command}"
+
+
+def test_help_lists_them_apart_from_etcdctls(capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    assert tercetctl.main(["help"]) == 0
+    _, _, part = capsysbinary.readouterr().out.decode().partition("Inspection commands (not in etcdctl)\n")
+    assert [line.split()[0] for line in part.split("\n\n")[0].splitlines()] == [
+        *("deleted", "diff", "history", "tree")
+    ]
