@@ -13,7 +13,7 @@ import pytest
 from tercet.deploy.members.bumped_snapshot import newest_revision, write_bumped
 from tercet.deploy.members.snapshot import read
 from tercet.deploy.run.executor import DeployError
-from tercet.deploy.run.restore import Record
+from tercet.deploy.run.restore_steps import Record
 from tercet.deploy.run.rolling import restart_plan
 from tercet.deploy.ssh.remote import Completed, Host
 from tercet.errors import ConfigError

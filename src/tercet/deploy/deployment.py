@@ -37,7 +37,8 @@ from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.member_change import member_change
 from tercet.deploy.run.recover import recovery
-from tercet.deploy.run.restore import REVISIONS_BUMPED, read_source, restore
+from tercet.deploy.run.restore import REVISIONS_BUMPED, restore
+from tercet.deploy.run.restore_steps import read_source
 from tercet.deploy.run.space import Space, alarms_of
 from tercet.deploy.run.upgrade import upgrade
 from tercet.deploy.ssh.host_error import HostError

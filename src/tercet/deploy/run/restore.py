@@ -18,27 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
-import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.facts import HostFacts, Wanted, gather
 from tercet.deploy.members import changes
-from tercet.deploy.members.bumped_snapshot import newest_revision, write_bumped
 from tercet.deploy.members.members import Members
-from tercet.deploy.members.service import stop, unit_state
-from tercet.deploy.members.snapshot import Snapshot, read
+from tercet.deploy.members.service import unit_state
 from tercet.deploy.plan.desired import restore_record_path
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.release.release import offline_tool
 from tercet.deploy.run.apply import start_step
 from tercet.deploy.run.backup import Backup
 from tercet.deploy.run.executor import DeployError
+from tercet.deploy.run.restore_steps import Record, RestoreSteps, Source
 from tercet.deploy.run.rolling import health_phase
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
@@ -47,56 +43,7 @@ from tercet.proto import rpc_pb2
 
 REVISIONS_BUMPED = 1_000_000_000
 """More than any cluster writes between two backups."""
-_UNPACK_SECONDS = 3600.0
-_EXCHANGE_SECONDS = 300.0
 _RUNS = ("active", "reloading", "activating", "deactivating")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A verified snapshot to restore. revision: its newest. sha256: of the whole file. bump: revisions to add; 0: none."""
-
-    snapshot: Snapshot
-    revision: int
-    sha256: str
-    bump: int
-    has_digest: bool
-
-
-@dataclass(frozen=True)
-class Record:
-    """A restore that has begun, as recorded on each host. id: time of its start, part of file names and of the token.
-
-    revision: of the restored cluster, above that of the snapshot and of the present cluster; 0: that of the snapshot.
-    """
-
-    id: str
-    sha256: str
-    bump: int
-    hosts: tuple[str, ...]
-    revision: int
-
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Record | None:
-        """None for a damaged record."""
-        try:
-            content = json.loads(text)
-            hosts = tuple(map(str, content["hosts"]))
-            return cls(str(content["id"]), str(content["sha256"]), int(content["bump"]), hosts, int(content["revision"]))
-        except (ValueError, KeyError, TypeError):
-            return None
-
-
-def read_source(path: Path, *, bump: int, skip_hash_check: bool) -> Source:
-    """Verify the snapshot. Raises ConfigError."""
-    snapshot = read(path, skip_hash_check=skip_hash_check)
-    with path.open("rb") as file:
-        return Source(
-            snapshot, newest_revision(path), hashlib.file_digest(file, "sha256").hexdigest(), bump, not skip_hash_check
-        )
 
 
 @dataclass(frozen=True)
@@ -119,9 +66,9 @@ class Restore:
     async def plan(self) -> Plan:
         """The rest of the restore. Raises DeployError if a host has no release."""
         facts = dict(zip(self.hosts, await asyncio.gather(*map(self._gather, self.hosts.values())), strict=True))
-        if any(seen.files[self._complete].exists for seen in facts.values()):
+        if any(seen.files[self.steps.complete].exists for seen in facts.values()):
             rest = [name for name, seen in facts.items() if self._record_on(seen)]
-            return Plan((Phase("finish", tuple(map(self._finishing, rest))),))
+            return Plan((Phase("finish", tuple(map(self.steps.finishing, rest))),))
         self._require_releases(facts)
         await self._require_others_down()
         record = self._record_of_interrupted(facts) or await self._new_record()
@@ -133,8 +80,8 @@ class Restore:
             *self._copies(facts, record, has_begun, pending),
             *self._exchanges(facts, record, pending),
             Phase("compare", (Step(None, "compare the members", self._compare),)),
-            Phase("complete", tuple(map(self._completing, facts))),
-            Phase("finish", tuple(map(self._finishing, facts))),
+            Phase("complete", tuple(map(self.steps.completing, facts))),
+            Phase("finish", tuple(map(self.steps.finishing, facts))),
         ]
         return Plan(tuple(phase for phase in phases if phase.steps), (*notes, *self._notes(record, facts)))
 
@@ -142,12 +89,12 @@ class Restore:
         self, facts: Mapping[str, HostFacts], record: Record, has_begun: Collection[str], pending: Collection[str]
     ) -> list[Phase]:
         """Until every host has unpacked the snapshot; the present cluster serves meanwhile."""
-        missing = [name for name in pending if not (name in has_begun and facts[name].files[self._copy].exists)]
+        missing = [name for name in pending if not (name in has_begun and facts[name].files[self.steps.copy].exists)]
         return [
-            Phase("prepare", (self._preparation(record),) if missing and self.source.bump else ()),
-            Phase("begin", tuple(self._beginning(name, record) for name in facts if name not in has_begun)),
-            Phase("copy", tuple(map(self._copying, missing))),
-            Phase("unpack", tuple(self._unpacking(name, record) for name in pending)),
+            Phase("prepare", (self.steps.preparation(record),) if missing and self.source.bump else ()),
+            Phase("begin", tuple(self.steps.beginning(name, record) for name in facts if name not in has_begun)),
+            Phase("copy", tuple(map(self.steps.copying, missing))),
+            Phase("unpack", tuple(self.steps.unpacking(name, record) for name in pending)),
         ]
 
     def _exchanges(self, facts: Mapping[str, HostFacts], record: Record, pending: Collection[str]) -> list[Phase]:
@@ -156,36 +103,24 @@ class Restore:
         running = [name for name in pending if name in up or facts[name].unit.enabled]
         starting = [name for name in facts if name in pending or name not in up]
         return [
-            Phase("stop", tuple(map(self._stopping, running))),
-            Phase("exchange", tuple(self._exchange(name, record) for name in pending)),
-            Phase("enable", tuple(map(self._enabling, facts))),
+            Phase("stop", tuple(map(self.steps.stopping, running))),
+            Phase("exchange", tuple(self.steps.exchange(name, record) for name in pending)),
+            Phase("enable", tuple(map(self.steps.enabling, facts))),
             Phase("start", tuple(start_step(self.cluster, self.hosts[name]) for name in starting)),
             health_phase(self.cluster, self.members, list(facts)),
         ]
 
+    @property
+    def steps(self) -> RestoreSteps:
+        return RestoreSteps(self.cluster, self.hosts, self.source, self.work)
+
     # What is there.
 
-    @property
-    def _directory(self) -> str:
-        return restore_record_path(self.cluster).rpartition("/")[0]
-
-    @property
-    def _copy(self) -> str:
-        return f"{self._directory}/snapshot.db"
-
-    @property
-    def _complete(self) -> str:
-        """Exists from the moment when every member serves the restored data."""
-        return f"{self._directory}/complete"
-
-    @property
-    def _unpacked(self) -> str:
-        return f"{self._directory}/new"
-
     async def _gather(self, host: Host) -> HostFacts:
-        record, paths = restore_record_path(self.cluster), self.cluster.paths
+        record, steps, paths = restore_record_path(self.cluster), self.steps, self.cluster.paths
         tool = offline_tool(self.cluster.engine.kind, paths.install)
-        wanted = (record, self._complete, self._copy, self._unpacked, f"{self._unpacked}/member", f"{paths.data}/member", tool)
+        unpacked = (steps.unpacked, f"{steps.unpacked}/member")
+        wanted = (record, steps.complete, steps.copy, *unpacked, f"{paths.data}/member", tool)
         return await gather(host, Wanted(paths=wanted, contents=(record,), unit=self.cluster.service.unit))
 
     def _require_releases(self, facts: Mapping[str, HostFacts]) -> None:
@@ -230,8 +165,8 @@ class Restore:
 
     def _is_exchanged(self, facts: HostFacts) -> bool:
         """Whether the unpacked data is in its place, and no longer waiting."""
-        waits, copied = facts.files[f"{self._unpacked}/member"].exists, facts.files[self._copy].exists
-        unpacked = facts.files[self._unpacked].exists
+        waits, copied = facts.files[f"{self.steps.unpacked}/member"].exists, facts.files[self.steps.copy].exists
+        unpacked = facts.files[self.steps.unpacked].exists
         return copied and unpacked and not waits and facts.files[f"{self.cluster.paths.data}/member"].exists
 
     async def _backup(self, record: Record, *, is_resumed: bool) -> tuple[tuple[Phase, ...], list[str]]:
@@ -258,113 +193,6 @@ class Restore:
         if not self.source.bump:
             found.append("the revision goes back: clients that watch or cache keys must be restarted")
         return found
-
-    # Steps.
-
-    def _preparation(self, record: Record) -> Step:
-        async def work(_progress: Progress) -> str:
-            path = self.source.snapshot.path
-            await asyncio.to_thread(write_bumped, path, self.work / "snapshot.db", record.revision)
-            return f"revision {self.source.revision} -> {record.revision}, all before it compacted"
-
-        return Step(None, "prepare the snapshot", work, f"revision + {self.source.bump}, all before it compacted")
-
-    def _beginning(self, name: str, record: Record) -> Step:
-        user, group = self.cluster.service.user, self.cluster.service.group
-        directory = shlex.quote(self._directory)
-        title = "record the restore"
-
-        async def work(_progress: Progress) -> str:
-            host = self.hosts[name]
-            make = f"rm -rf -- {directory} && install -d -m 0700 -o {user} -g {group} {directory}"
-            await host.check(make, step=title, timeout=_EXCHANGE_SECONDS)
-            await host.write(restore_record_path(self.cluster), record.to_json(), mode=0o600, step=title)
-            return ""
-
-        return Step(name, title, work, restore_record_path(self.cluster))
-
-    def _copying(self, name: str) -> Step:
-        local = self.work / "snapshot.db" if self.source.bump else self.source.snapshot.path
-        title = "copy the snapshot"
-
-        async def work(progress: Progress) -> str:
-            await self.hosts[name].upload(local, self._copy, mode=0o600, step=title, progress=progress)
-            return ""
-
-        return Step(name, title, work, f"{max(1, self.source.snapshot.size >> 20)} MiB")
-
-    def _unpacking(self, name: str, record: Record) -> Step:
-        return self._command(name, "unpack the snapshot", self._unpack_command(name, record), timeout=_UNPACK_SECONDS)
-
-    def _unpack_command(self, name: str, record: Record) -> str:
-        cluster, spec = self.cluster, self.cluster.host(name)
-        new, part, wal = self._unpacked, f"{self._unpacked}.partial", self._new_wal
-        members = ",".join(f"{one}={cluster.peer_url(cluster.host(one))}" for one in record.hosts)
-        options = {
-            "name": name,
-            "data-dir": part,
-            "initial-cluster": members,
-            "initial-cluster-token": f"{cluster.token}-restored-{record.id}",
-            "initial-advertise-peer-urls": cluster.peer_url(spec),
-        }
-        if wal:
-            options["wal-dir"] = wal
-        flags = [f"--{option}={value}" for option, value in options.items()]
-        if not (self.source.bump or self.source.has_digest):
-            flags.append("--skip-hash-check=true")
-        tool = offline_tool(cluster.engine.kind, cluster.paths.install)
-        restore = shlex.join([tool, "snapshot", "restore", self._copy, *flags])
-        made = " ".join(map(shlex.quote, [part, *([wal] if wal else [])]))
-        owner = f"{cluster.service.user}:{cluster.service.group}"
-        return (
-            f"if [ -d {shlex.quote(new)} ]; then exit 0; fi; umask 077; rm -rf -- {made} && {restore} >&2 && "
-            f"chown -R {owner} -- {made} && sync && mv -T {shlex.quote(part)} {shlex.quote(new)}"
-        )
-
-    @property
-    def _new_wal(self) -> str:
-        """The unpacked log, beside its place, if that is not in the data directory."""
-        return f"{self.cluster.paths.wal}.restoring" if self.cluster.paths.wal else ""
-
-    def _stopping(self, name: str) -> Step:
-        unit = f"{self.cluster.service.unit}.service"
-
-        async def work(_progress: Progress) -> str:
-            return await stop(self.hosts[name], unit) or "stopped"
-
-        return Step(name, f"stop and disable {unit}", work, "until the restore is complete")
-
-    def _exchange(self, name: str, record: Record) -> Step:
-        """Renames only; each is skipped if it was done before an interruption."""
-        data, kept = f"{self.cluster.paths.data}/member", f"{self.cluster.paths.data}/replaced-{record.id}"
-        commands = [_move_if_there(data, kept)]
-        if wal := self.cluster.paths.wal:
-            aside = _move_if_there(wal, f"{wal}.replaced-{record.id}")
-            new = shlex.quote(self._new_wal)
-            commands.append(f"if [ -e {new} ]; then {aside} && mv -T {new} {shlex.quote(wal)}; fi")
-        waiting = shlex.quote(f"{self._unpacked}/member")
-        commands += ["sync", f"mv -T {waiting} {shlex.quote(data)}", "sync"]
-        command = f"if [ -e {waiting} ]; then {' && '.join(commands)}; fi"
-        return self._command(name, "exchange the data", command, f"{data} -> {kept}", timeout=_EXCHANGE_SECONDS)
-
-    def _enabling(self, name: str) -> Step:
-        unit = f"{self.cluster.service.unit}.service"
-        return self._command(name, f"enable {unit}", f"systemctl enable {shlex.quote(unit)} 2>&1")
-
-    def _completing(self, name: str) -> Step:
-        """Before any record is removed: a host without one would be restored again, under a member that has voted."""
-        return self._command(name, "mark as complete", f"touch -- {shlex.quote(self._complete)} && sync")
-
-    def _finishing(self, name: str) -> Step:
-        title = "remove the record and the copy"
-        return self._command(name, title, f"rm -rf -- {shlex.quote(self._directory)}", timeout=_EXCHANGE_SECONDS)
-
-    def _command(self, name: str, title: str, command: str, diff: str = "", *, timeout: float = 60) -> Step:
-        async def work(_progress: Progress) -> str:
-            await self.hosts[name].check(command, step=title, timeout=timeout)
-            return ""
-
-        return Step(name, title, work, diff)
 
     async def _compare(self, _progress: Progress) -> str:
         """All members must have the same data: at their newest revision, or below if clients write meanwhile."""
@@ -398,8 +226,3 @@ def restore(
     backups: Path | None,
 ) -> Restore:
     return Restore(cluster, hosts, others, members, source, work, backups, datetime.now(UTC))
-
-
-def _move_if_there(old: str, new: str) -> str:
-    """A command of sh."""
-    return f"if [ -e {shlex.quote(old)} ]; then mv -T {shlex.quote(old)} {shlex.quote(new)}; fi"
