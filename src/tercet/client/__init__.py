@@ -70,6 +70,42 @@ if TYPE_CHECKING:
     from tercet.client.queue import (
         Place,
     )
+    from tercet.client.recipes.barrier import (
+        Barrier,
+        DoubleBarrier,
+    )
+    from tercet.client.recipes.cache import (
+        Cache,
+    )
+    from tercet.client.recipes.counter import (
+        Counter,
+    )
+    from tercet.client.recipes.election import (
+        Election,
+    )
+    from tercet.client.recipes.lock import (
+        Lock,
+    )
+    from tercet.client.recipes.partitioner import (
+        Partitioner,
+        Share,
+    )
+    from tercet.client.recipes.party import (
+        Party,
+    )
+    from tercet.client.recipes.queue import (
+        PriorityQueue,
+        Queue,
+    )
+    from tercet.client.recipes.rw_lock import (
+        RWLock,
+    )
+    from tercet.client.recipes.semaphore import (
+        Semaphore,
+    )
+    from tercet.client.recipes.stm import (
+        STM,
+    )
     from tercet.client.results import (
         KV,
         Delete,
@@ -104,16 +140,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KV",
+    "STM",
     "AlreadyExists",
     "AsyncClient",
     "AuthenticationError",
+    "Barrier",
+    "Cache",
     "Client",
     "ClientClosed",
     "ClusterChannel",
     "Compacted",
     "ConfigurationError",
     "Corrupt",
+    "Counter",
     "Delete",
+    "DoubleBarrier",
+    "Election",
     "Endpoint",
     "Event",
     "FailedPrecondition",
@@ -130,16 +172,24 @@ __all__ = [
     "LeaseSession",
     "Limits",
     "ListBatch",
+    "Lock",
     "LockLost",
     "NoLeader",
     "NoSpace",
     "NotFound",
+    "Partitioner",
+    "Party",
     "PermissionDenied",
     "Place",
+    "PriorityQueue",
     "Put",
+    "Queue",
+    "RWLock",
     "Range",
     "Retry",
     "Rewound",
+    "Semaphore",
+    "Share",
     "TLSFiles",
     "TercetError",
     "Timeout",
@@ -202,6 +252,26 @@ __getattr__ = lazy_exports(
         "lease_session": ("LeaseSession",),
         "prefix": ("prefix_end",),
         "queue": ("Place",),
+        "recipes.barrier": (
+            "Barrier",
+            "DoubleBarrier",
+        ),
+        "recipes.cache": ("Cache",),
+        "recipes.counter": ("Counter",),
+        "recipes.election": ("Election",),
+        "recipes.lock": ("Lock",),
+        "recipes.partitioner": (
+            "Partitioner",
+            "Share",
+        ),
+        "recipes.party": ("Party",),
+        "recipes.queue": (
+            "PriorityQueue",
+            "Queue",
+        ),
+        "recipes.rw_lock": ("RWLock",),
+        "recipes.semaphore": ("Semaphore",),
+        "recipes.stm": ("STM",),
         "results": ("KV", "Delete", "Header", "Put", "Range", "Txn"),
         "retry": ("Retry",),
         "sync.async_client": ("Client",),

@@ -20,19 +20,19 @@ from tercet.client.auth_calls import AuthCalls
 from tercet.client.cluster_calls import ClusterCalls
 from tercet.client.cluster_channel import ClusterChannel
 from tercet.client.connector import Limits
-from tercet.client.core_calls import CoreCalls
 from tercet.client.errors import ConfigurationError
 from tercet.client.invoker import Invoker
 from tercet.client.key_space import KeySpace, Text
 from tercet.client.long_streams import LongStreams
 from tercet.client.maintenance_calls import MaintenanceCalls
+from tercet.client.recipes.calls import RecipeCalls
 from tercet.client.retry import Retry
 from tercet.client.settings import options_of_environment, options_of_url
 from tercet.client.tls import TLSFiles
 from tercet.errors import ConfigError
 
 
-class AsyncClient(CoreCalls):
+class AsyncClient(RecipeCalls):
     """A client of one cluster, for one event loop. Use it with `async with`, or call `close`.
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it

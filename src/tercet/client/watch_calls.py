@@ -60,11 +60,15 @@ class WatchCalls(KVCalls):
         stream = self._streams.watches(require_leader=require_leader)
         return Watcher(stream, self._keys, request, progress=progress, responses_max=responses_max, bytes_max=bytes_max)
 
-    def watch_list(self, prefix: Text, *, page_keys: int = 1000) -> AsyncIterator[ListBatch]:
+    def watch_list(self, prefix: Text, *, page_keys: int = 1000, progress: bool = False) -> AsyncIterator[ListBatch]:
         """The keys that begin with `prefix` as they are, then their changes; never Compacted.
 
         When changes are lost to a compaction, the keys are listed again, and a batch with `is_resync` brings the difference,
         deletes included: whoever applies all batches has the state of the cluster. Raises Rewound, PermissionDenied,
         ClientClosed.
         """
-        return watch_list(self, prefix, page_keys=page_keys)
+        return watch_list(self, prefix, page_keys=page_keys, progress=progress)
+
+    async def request_progress(self) -> None:
+        """Have the server report progress to all watches of this client that have `progress=True`."""
+        await self._streams.watches(require_leader=True).request_progress()

@@ -26,7 +26,7 @@ from tercet.proto import kv_pb2
 class ListBatch:
     """Changes up to and including `revision`. is_resync: the difference to a list of the keys, not the changes of one revision.
 
-    The first batch is the list itself, also if it is empty.
+    The first batch is the list itself, also if it is empty. Others without events report progress, where it is asked for.
     """
 
     revision: int
@@ -45,7 +45,7 @@ class ListAndWatch(Protocol):
     def watch(self, key: Text, *, prefix: bool = False, since: int = 0, progress: bool = False) -> Watcher: ...
 
 
-async def watch_list(client: ListAndWatch, prefix: Text, *, page_keys: int) -> AsyncIterator[ListBatch]:
+async def watch_list(client: ListAndWatch, prefix: Text, *, page_keys: int, progress: bool) -> AsyncIterator[ListBatch]:
     """See WatchCalls.watch_list."""
     known: dict[bytes, int] = {}
     while True:
@@ -55,7 +55,7 @@ async def watch_list(client: ListAndWatch, prefix: Text, *, page_keys: int) -> A
             continue  # between two pages
         yield ListBatch(revision, tuple(_difference(known, kvs, revision)), is_resync=True)
         known = {kv.key: kv.mod_revision for kv in kvs}
-        watch = client.watch(prefix, prefix=True, since=revision + 1)
+        watch = client.watch(prefix, prefix=True, since=revision + 1, progress=progress)
         try:
             async for batch in watch:
                 for event in batch.events:

@@ -1,0 +1,168 @@
+"""A key under a lease whose creator waits for its turn: the base of locks, permits and leaderships.
+
+The key's create_revision gives its place: it rises from creator to creator. It is also the fencing token: a store outside etcd
+that remembers the highest token it has seen refuses a holder that has been overtaken.
+
+    async with client.lock("reports", ttl_seconds=10) as lock:
+        await client.txn(then=[...], guard=lock)      # changes nothing unless the lock is still held
+        archive.write(data, token=lock.token)         # the archive must check the token itself
+
+A holder is never sure that it still holds: it may be paused between the check and the act. That is what the token is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+from tercet.client.core_calls import CoreCalls
+from tercet.client.errors import TercetError
+from tercet.client.key_space import Text, to_bytes
+from tercet.client.lease import CancelWhenLost, Lease
+from tercet.client.recipes.repeating import until_known
+from tercet.client.results import KV
+
+logger = logging.getLogger(__name__)
+
+
+class HeldKey(ABC):
+    """Use it with `async with`, which waits, or call `acquire` and `release`. It can be acquired again after a release."""
+
+    def __init__(self, client: CoreCalls, name: Text, *, ttl_seconds: int, lease: Lease | None) -> None:
+        """lease: one that the caller keeps; None: a lease of its own for each time it is acquired."""
+        self._client = client
+        self._name = to_bytes(name)
+        self._ttl_seconds = ttl_seconds
+        self._given_lease = lease
+        self._lease: Lease | None = None
+        self._key = b""
+        self._token = 0
+        self._is_held = False
+        self._block: CancelWhenLost | None = None
+
+    # For owners
+
+    async def acquire(self, timeout: float | None = None) -> bool:
+        """Wait for the turn. Returns False after `timeout` seconds. Raises LeaseLost, TercetError."""
+        return await self._acquire(timeout, can_wait=True)
+
+    async def try_acquire(self) -> bool:
+        """Acquire if nobody has to be waited for. Raises LeaseLost, TercetError."""
+        return await self._acquire(None, can_wait=False)
+
+    async def release(self) -> None:
+        """Give it up; nothing happens if it is not held. Raises TercetError, LeaseLost if it was lost before."""
+        lease, self._is_held = self._lease, False
+        if lease is None:
+            return
+        if lease.is_lost:
+            self._forget()
+            raise lease.lost_error()
+        await self._leave(lease)
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        assert self._lease is not None
+        self._block = self._lease.cancel_on_loss()
+        await self._block.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release. Raises LeaseLost if it was lost in the block, which was cancelled then."""
+        block, self._block = self._block, None
+        try:
+            if block is not None:
+                await block.__aexit__(kind, error, trace)
+        finally:
+            await self._leave_quietly()
+
+    @property
+    def key(self) -> bytes:
+        """The own key, b"" when nothing is held or waited for."""
+        return self._key
+
+    @property
+    def token(self) -> int:
+        """The fencing token, 0 when nothing is held or waited for."""
+        return self._token
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was acquired and its lease is not lost, as far as this process knows."""
+        return self._is_held and self._lease is not None and not self._lease.is_lost
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease under which it is held or waited for."""
+        return self._lease
+
+    # For recipes
+
+    @abstractmethod
+    async def _create(self, lease: Lease) -> KV:
+        """Create the own key; may be called again with the same lease after a lost answer."""
+
+    @abstractmethod
+    async def _wait_turn(self, *, can_wait: bool) -> bool:
+        """Wait until the own key, `self._key`, is due. Without `can_wait` return whether it is."""
+
+    async def _own(self) -> KV:
+        """The own key as it is. Raises LeaseLost if it is not the one that was created."""
+        kv = await self._client.get(self._key)
+        if kv is None or kv.create_revision != self._token:
+            assert self._lease is not None
+            raise self._lease.lost_error()
+        return kv
+
+    async def _acquire(self, timeout: float | None, *, can_wait: bool) -> bool:
+        if self._lease is not None:
+            raise RuntimeError(f"{self._name!r} is held or waited for already by this object")
+        lease = self._given_lease or await self._client.lease(self._ttl_seconds).start()
+        self._lease = lease
+        scope = asyncio.timeout(timeout)
+        try:
+            async with lease.cancel_on_loss(), scope:
+                created = await until_known(lambda: self._create(lease))
+                self._key, self._token = created.key, created.create_revision
+                self._is_held = await until_known(lambda: self._wait_turn(can_wait=can_wait))
+        except TimeoutError:
+            await self._leave_quietly()
+            if not scope.expired():
+                raise
+        except BaseException:
+            await self._leave_quietly()
+            raise
+        if not self._is_held:
+            await self._leave_quietly()
+        return self._is_held
+
+    async def _leave_quietly(self) -> None:
+        """After an error, or at the end of a block: what cannot be released expires with the lease."""
+        lease, self._is_held = self._lease, False
+        try:
+            if lease is not None and not lease.is_lost:
+                await self._leave(lease)
+        except (TercetError, TimeoutError) as error:
+            logger.warning("%r is left to expire: %s", self._key, error)
+        finally:
+            self._forget()
+
+    async def _leave(self, lease: Lease) -> None:
+        """Delete the own key, at most for the TTL: then it has expired."""
+        key, token = self._key, self._token
+        self._forget()
+        async with asyncio.timeout(lease.ttl_seconds):
+            if lease is not self._given_lease:
+                await until_known(lease.revoke)
+            elif token:
+                client = self._client
+                mine = client.create_revision(key) == token
+                await until_known(lambda: client.txn([mine], [client.delete_op(key)]))
+
+    def _forget(self) -> None:
+        self._lease, self._key, self._token = None, b"", 0
