@@ -114,8 +114,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "part_of_an_entry_committed",
         "replica/apply.py",
-        "        if self._apply is None:\n            self.close_writes()\n",
-        "        self.close_writes()\n",
+        "        if self.is_within_entry:\n            return self._apply is not None",
+        "        self.close_writes()\n        if self.is_within_entry:\n            return self._apply is not None",
         "a crash between two slices of an entry leaves a part of it, and the restart applies all of it again",
     ),
     Mutant(

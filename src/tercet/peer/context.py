@@ -19,9 +19,7 @@ from tercet.raft.types import Message, MessageType
 
 logger = logging.getLogger(__name__)
 
-_LOCAL_ONLY = frozenset(
-    (MessageType.HUP, MessageType.BEAT, MessageType.UNREACHABLE, MessageType.SNAP_STATUS, MessageType.CHECK_QUORUM)
-)
+_LOCAL_ONLY = frozenset((MessageType.HUP, MessageType.BEAT, MessageType.UNREACHABLE, MessageType.CHECK_QUORUM))
 
 
 class Handler(Protocol):

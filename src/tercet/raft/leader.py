@@ -132,12 +132,18 @@ def _on_read_index(raft: RaftState, message: Message) -> None:
         read_index.start(raft, message.from_, message.entries[0].data)
 
 
+def _on_snapshot_request(raft: RaftState, message: Message) -> None:
+    if message.from_ in raft.tracker.peers:
+        raft.snapshot_requested(message.from_)
+
+
 def _on_transfer_leader(raft: RaftState, message: Message) -> None:
     transfer_leadership(raft, message.from_)
 
 
 HANDLERS: Final[dict[MessageType, Callable[[RaftState, Message], None]]] = {
     MessageType.PROP: _on_proposal,
+    MessageType.SNAP_STATUS: _on_snapshot_request,
     MessageType.APP_RESP: replication.on_append_response,
     MessageType.HEARTBEAT_RESP: replication.on_heartbeat_response,
     MessageType.READ_INDEX: _on_read_index,

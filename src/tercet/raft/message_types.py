@@ -12,7 +12,6 @@ LOCAL: Final = frozenset(
         MessageType.HUP,
         MessageType.BEAT,
         MessageType.UNREACHABLE,
-        MessageType.SNAP_STATUS,
         MessageType.CHECK_QUORUM,
         MessageType.STORAGE_APPEND,
         MessageType.STORAGE_APPEND_RESP,

@@ -20,7 +20,18 @@ from tercet.raft import candidate, confchange, election, follower, leader, repli
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.message_types import FORWARDED, FROM_LEADER, LOCAL, RESPONSES, VOTE_REQUESTS
 from tercet.raft.state import RaftState
-from tercet.raft.types import NO_MEMBER, ConfChange, ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Role
+from tercet.raft.types import (
+    NO_MEMBER,
+    ConfChange,
+    ConfChangeV2,
+    ConfState,
+    Entry,
+    EntryType,
+    Message,
+    MessageType,
+    Role,
+    Snapshot,
+)
 
 _TERM_MAX: Final = 1 << 62  # no cluster reaches it; a term near 2^64 would leave no next one
 _HandlerTable = dict[MessageType, Callable[[RaftState, Message], None]]
@@ -107,6 +118,16 @@ class Raft(RaftState):
         """Tell followers that `index` is committed, unless a MsgApp has done so (`RaftConfig.defer_commit_broadcast`)."""
         if self.role is Role.LEADER:
             self.request_commit_broadcast(index)
+
+    def request_snapshot(self) -> None:
+        """Ask the leader for a snapshot. `step` decides about it like about any other: raft may not need it."""
+        if self.role is not Role.LEADER and self.leader_id != NO_MEMBER:
+            self.send(Message(MessageType.SNAP_STATUS, to=self.leader_id, reject=True))
+
+    def send_snapshot(self, member: int, snapshot: Snapshot) -> None:
+        """Send a snapshot that `member` has asked for. Its log goes on to be replicated meanwhile."""
+        if self.role is Role.LEADER:
+            self.send(Message(MessageType.SNAP, to=member, snapshot=snapshot))
 
     def report_unreachable(self, member: int) -> None:
         """The transport has lost messages to `member`."""

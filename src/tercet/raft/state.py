@@ -58,6 +58,7 @@ class RaftState:
         "read_only",
         "read_states",
         "role",
+        "snapshot_requested",
         "snapshot_source",
         "term",
         "tracker",
@@ -90,6 +91,8 @@ class RaftState:
         self.tracker = Tracker(conf_state, last_index=log.last_index, inflight_max=config.max_inflight_messages)
         self.pending_writes = PendingWrites(stable_index=log.last_index, stable_term=hard_state.term)
         self.snapshot_source: Callable[[], Snapshot | None] = _no_snapshot
+        self.snapshot_requested: Callable[[int], None] = _ignore
+        """Called with a follower that asks for a snapshot, whatever its log has."""
 
         self.term = hard_state.term
         self.voted_for = hard_state.vote
@@ -260,3 +263,6 @@ class RaftState:
 
 def _no_snapshot() -> Snapshot | None:
     return None
+
+
+def _ignore(member: int) -> None: ...

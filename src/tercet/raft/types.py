@@ -22,7 +22,10 @@ class EntryType(IntEnum):
 
 
 class MessageType(IntEnum):
-    """raftpb.MessageType. HUP, BEAT, UNREACHABLE, SNAP_STATUS, CHECK_QUORUM and STORAGE_* are never sent."""
+    """raftpb.MessageType. HUP, BEAT, UNREACHABLE, CHECK_QUORUM and STORAGE_* are never sent.
+
+    SNAP_STATUS asks a leader for a snapshot. It is local to a member of etcd, which ignores one from a peer.
+    """
 
     HUP = 0
     BEAT = 1

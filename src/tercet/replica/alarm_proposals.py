@@ -36,27 +36,44 @@ class AlarmProposals:
         self._timeout_seconds = timeout_seconds
         self._proposed_at: dict[int, float] = {}  # by type
         self._corruption_is_pending = False
+        self._withdrawn_at: float | None = None
 
     def raise_no_space(self) -> None:
         """This member has reached its quota."""
         if not self._state_machine.alarms.no_space:
-            self._raise(rpc_pb2.NOSPACE)
+            self._propose_change(rpc_pb2.NOSPACE)
 
     def raise_corrupt(self) -> None:
         """A record stored here has a wrong checksum. Proposed at each `tick` until it is applied."""
+        self._withdrawn_at = None
         self._corruption_is_pending = not self._state_machine.alarms.is_active(self._member_id, rpc_pb2.CORRUPT)
         if self._corruption_is_pending:
-            self._raise(rpc_pb2.CORRUPT)
+            self._propose_change(rpc_pb2.CORRUPT)
+
+    def withdraw_corrupt(self) -> None:
+        """The damaged records are gone. Proposed at each `tick` until the alarm is inactive; an alarm that has been proposed
+        may be applied later than this call.
+        """
+        self._corruption_is_pending = False
+        self._withdrawn_at = self._clock()
+        self._proposed_at.pop(rpc_pb2.CORRUPT, None)
 
     def tick(self) -> None:
         if self._corruption_is_pending:
             self.raise_corrupt()
+        withdrawn_at = self._withdrawn_at
+        if withdrawn_at is None:
+            return
+        if self._state_machine.alarms.is_active(self._member_id, rpc_pb2.CORRUPT):
+            self._propose_change(rpc_pb2.CORRUPT, rpc_pb2.AlarmRequest.DEACTIVATE)
+        elif self._clock() - withdrawn_at > 2 * self._timeout_seconds:
+            self._withdrawn_at = None
 
-    def _raise(self, kind: int) -> None:
+    def _propose_change(self, kind: int, action: int = rpc_pb2.AlarmRequest.ACTIVATE) -> None:
         if self._clock() - self._proposed_at.get(kind, float("-inf")) < self._timeout_seconds:
             return
         alarm = rpc_pb2.AlarmRequest(
-            action=rpc_pb2.AlarmRequest.ACTIVATE,
+            action=action,  # type: ignore[arg-type]
             memberID=self._member_id,
             alarm=kind,  # type: ignore[arg-type]
         )

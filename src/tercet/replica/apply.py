@@ -8,6 +8,8 @@ What takes long is done in steps, so that the member goes on exchanging heartbea
 returns an `Apply`, and a backlog of many entries. Until an entry is complete, no other is applied, reads see none of its writes
 (mvcc/write_txn.py), and the backend commits none of them: a crash in the middle applies the whole entry again.
 
+An entry that cannot be applied because a record is damaged waits for another database (repair.py).
+
 Must never answer a proposal before its entry is applied, or raise anything but a RequestError from a request: other errors
 would let members diverge, and stop this one.
 """
@@ -19,7 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
-from tercet.errors import Code, RequestError, StatusError, strip_traceback
+from tercet.errors import Code, CorruptRecord, RequestError, StatusError, strip_traceback
 from tercet.mvcc import Apply, Budget
 from tercet.mvcc.work import BYTES_SHIFT
 from tercet.raft import ConfChangeRefused, Raft
@@ -89,6 +91,7 @@ class Applier:
         self._budget = Budget(0)
         self.steps = 0
         self._is_full = False
+        self._is_blocked = False  # an entry reads a damaged record: it can be applied to another database only
         self._queue: deque[Entry] = deque()
         # The entry that is partly applied, if `_apply` is set.
         self._apply: Apply | None = None
@@ -104,7 +107,7 @@ class Applier:
     @property
     def is_within_entry(self) -> bool:
         """Is an entry partly applied? Then nothing else may write to the backend."""
-        return self._apply is not None
+        return self._apply is not None or self._is_blocked
 
     def _entry_index(self) -> int:
         """The index of the entry that is being applied."""
@@ -119,6 +122,8 @@ class Applier:
 
         Returns whether entries are left, the first of them perhaps partly applied.
         """
+        if self._is_blocked:
+            return False
         self.steps += 1
         budget = self._budget
         budget.left = work
@@ -160,6 +165,10 @@ class Applier:
                     outcome = self._state_machine.handlers[request.field](request)
                 except RequestError as error:
                     outcome = strip_traceback(error)
+                except CorruptRecord as record:
+                    self._entry, self._waiter = entry, waiter
+                    self._block(record)
+                    break
                 except UnsupportedRequest as unsupported:
                     raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
                 if isinstance(outcome, Apply):
@@ -167,9 +176,24 @@ class Applier:
                     continue
                 self._answer(request, waiter, outcome, self._is_full and request_cost(request.field, request.message) > 0)
             self.index, self.term = entry.index, entry.term
-        if self._apply is None:
-            self.close_writes()
-        return self._apply is not None or bool(queue)
+        if self.is_within_entry:
+            return self._apply is not None  # a blocked entry waits for another database
+        self.close_writes()
+        return bool(queue)
+
+    def replace_database(self, snapshot: Snapshot, snapshots: Snapshots) -> None:
+        """Replace a damaged database, durably, by that of a snapshot that is not behind it. Raft's log stays as it is; entries
+        that the database holds are skipped.
+        """
+        waiter, entry = self._waiter, self._entry
+        if self.is_within_entry and entry is not None:
+            self._queue.appendleft(entry)
+        self._waiter, self._apply, self._is_blocked = None, None, False
+        self._database_point = snapshots.install(snapshot)
+        self.close_writes()
+        self._state_machine.backend.commit_now()
+        if waiter is not None:
+            waiter.then(errors.TIMEOUT)
 
     def close_writes(self) -> None:
         """Let the backend commit what has been put so far, with the index that the data has reached. Between entries only."""
@@ -178,7 +202,7 @@ class Applier:
     def install(self, snapshot: Snapshot, snapshots: Snapshots) -> None:
         """Replace the state machine by a received snapshot, durably. Raises StorageFailure if its database is missing."""
         self._queue.clear()
-        waiter, self._apply, self._waiter = self._waiter, None, None
+        waiter, self._apply, self._waiter, self._is_blocked = self._waiter, None, None, False
         self._database_point = snapshots.install(snapshot)
         self.index, self.term = snapshot.index, snapshot.term
         if self._database_point[0] == snapshot.index:  # a later database holds its own configuration
@@ -220,12 +244,21 @@ class Applier:
             outcome = apply.outcome() if self._waiter is not None else b""
         except RequestError as error:
             outcome = strip_traceback(error)
+        except CorruptRecord as record:
+            self._block(record)
+            return True
         except UnsupportedRequest as unsupported:
             raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
         waiter, self._waiter, self._apply = self._waiter, None, None
         self.index, self.term = entry.index, entry.term
         self._answer(request, waiter, outcome, isinstance(apply, FullTxn) and apply.needs_space)
         return False
+
+    def _block(self, record: CorruptRecord) -> None:
+        """Go no further: without the record this member would diverge. Raises it where no other member has a good copy."""
+        if self._raft.tracker.is_only_voter(self._raft.id):
+            raise record
+        self._apply, self._is_blocked = None, True
 
     def _answer(self, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome, exceeds_quota: bool) -> None:
         if exceeds_quota and not isinstance(outcome, StatusError):

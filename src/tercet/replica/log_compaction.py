@@ -65,6 +65,10 @@ class LogCompaction:
         """A snapshot is being sent to a follower."""
         self._receivers[member_id] = math.inf
 
+    def is_sending(self, member_id: int) -> bool:
+        """Is a snapshot on its way to this follower?"""
+        return self._receivers.get(member_id) == math.inf
+
     def sent(self, member_id: int, *, ok: bool) -> None:
         """The snapshot has been delivered, or has failed."""
         if ok:

@@ -36,6 +36,7 @@ from tercet.replica.membership import hex_id
 from tercet.replica.proposals import PENDING_APPLY_MAX, Outcome, Proposals
 from tercet.replica.quota import Quota
 from tercet.replica.reads import ReadCallback, Reads
+from tercet.replica.repair import Repair
 from tercet.replica.requests import RequestIds
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StagedSnapshot, StateMachine
@@ -132,6 +133,7 @@ class Replica(ReplicaStatus):
         )
         self._snapshots = Snapshots(state_machine, clock=clock, log_first_index=lambda: raft.log.first_index)
         raft.snapshot_source = self._offer_snapshot
+        self.repair = Repair(raft, state_machine, applier, self._snapshots, self._log_compaction, alarms, host, clock=clock)
 
     # --- requests
 
@@ -205,12 +207,14 @@ class Replica(ReplicaStatus):
         assert message.snapshot is not None
         self._snapshots.received(message.snapshot.index, staged)
         self.step(message)
+        self.repair.received(message.snapshot)
 
     def tick(self) -> None:
         """One heartbeat interval has passed."""
         self.raft.tick()
         self._reads.tick(self.raft)
         self.alarm_proposals.tick()
+        self.repair.tick()
         self.leases.tick()
         self._snapshots.close_stale()
         self._proposals.expire(
@@ -336,7 +340,7 @@ class Replica(ReplicaStatus):
     def apply(self) -> None:
         """Apply as many of the committed entries as one turn may take. The host calls it after `schedule_apply`."""
         self._apply_is_scheduled = False
-        if self.is_stopped:
+        if self.is_stopped or self.repair.is_holding:
             return
         applier = self._applier
         if applier.step(self._options.apply_work):
@@ -357,6 +361,7 @@ class Replica(ReplicaStatus):
         assert snapshot is not None
         before = set(self.membership.members)
         self._applier.install(snapshot, self._snapshots)
+        self.repair.replaced()
         if ready.hard_state is not None:
             self._log_store.append(ready.hard_state, (), then=_nothing)  # durable with the snapshot record at the latest
         persisted = partial(self._persisted, ready.number)

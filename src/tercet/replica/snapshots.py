@@ -108,6 +108,11 @@ class Snapshots:
             earlier.staged.discard()
         self._received[index] = database
 
+    def point_of(self, index: int) -> tuple[int, int]:
+        """The (index, term) that the database received for the snapshot at `index` has reached; zeros if there is none."""
+        received = self._received.get(index)
+        return (0, 0) if received is None else received.staged.point
+
     def install(self, snapshot: Snapshot) -> tuple[int, int]:
         """Replace the state machine by `snapshot`, durably. Returns the (index, term) that the database has reached: the
         snapshot's or a later one.

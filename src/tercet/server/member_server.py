@@ -316,7 +316,7 @@ class MemberServer:
         """Reads of the record fail. The alarm tells the other members, and the operator."""
         logger.error("found data corruption, raising the CORRUPT alarm", extra=fields(error=str(record)))
         if self._member is not None:
-            self._member.guard(self._member.replica.alarm_proposals.raise_corrupt)
+            self._member.guard(self._member.replica.repair.begin)
 
     async def _connect(
         self,

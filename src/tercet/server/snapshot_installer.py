@@ -58,7 +58,7 @@ class SnapshotInstaller:
         file = SnapshotFile(snapshot_path(self._directory, snapshot.index))
         async with self._one_at_a_time:
             try:
-                if snapshot.index <= self._replica.applied_index:
+                if not self._replica.repair.wants(snapshot.index):
                     return
                 state_machine = self._replica.state_machine
                 read = partial(prepare, lease_seconds_min=state_machine.lease_seconds_min)

@@ -64,7 +64,7 @@ class SimulatedTransport:
 
     def _receive_snapshot(self, packet: Packet, snapshot: Snapshot) -> None:
         """Stage the database, which may take a while, then step the message: raft decides then whether it is wanted."""
-        if snapshot.index <= self.replica.applied_index:
+        if not self.replica.repair.wants(snapshot.index):
             return
         database = packet.database or []
         items = _torn(database) if packet.is_torn else database
