@@ -10,7 +10,6 @@ if TYPE_CHECKING:
         AsyncClient,
     )
     from tercet.client.cluster_channel import (
-        AuthenticationError,
         ClusterChannel,
     )
     from tercet.client.connector import (
@@ -63,6 +62,9 @@ if TYPE_CHECKING:
     )
     from tercet.client.lease_session import (
         LeaseSession,
+    )
+    from tercet.client.login import (
+        AuthenticationError,
     )
     from tercet.client.prefix import (
         prefix_end,
@@ -215,7 +217,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "async_client": ("AsyncClient",),
-        "cluster_channel": ("AuthenticationError", "ClusterChannel"),
+        "cluster_channel": ("ClusterChannel",),
         "connector": ("Limits",),
         "election": ("observe",),
         "endpoint": ("Endpoint", "parse_endpoint"),
@@ -250,6 +252,7 @@ __getattr__ = lazy_exports(
         "keepalive": ("keep_alive", "keep_alive_once"),
         "lease": ("Lease",),
         "lease_session": ("LeaseSession",),
+        "login": ("AuthenticationError",),
         "prefix": ("prefix_end",),
         "queue": ("Place",),
         "recipes.barrier": (

@@ -10,30 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 
 from tercet.client import forks, methods
 from tercet.client.connector import Connector, Limits, Unreachable
+from tercet.client.login import Login
 from tercet.client.methods import AnswerT, EncodableT, Method
+from tercet.client.retry import Attempts, is_learner
 from tercet.client.services import KV, Cluster, StreamingMaintenance
 from tercet.client.tls import TLSFiles
-from tercet.errors import Code, ConfigError, StatusError
+from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
 from tercet.rpc import Channel, ClientStream, Metadata, RpcError
 
-_RETRY_PAUSE_SECONDS = 0.025
-_RETRY_PAUSE_SECONDS_MAX = 1.0
-_STALE_TOKEN = frozenset({"etcdserver: invalid auth token", "etcdserver: revision of auth store is old"})
-_AUTH_IS_OFF = "etcdserver: authentication is not enabled"
-
 OnFailure = Callable[[str, int, StatusError], None]
-
-
-class AuthenticationError(StatusError):
-    """The user's name or password was refused."""
 
 
 class ClusterChannel:
@@ -60,11 +52,7 @@ class ClusterChannel:
     ) -> None:
         self._limits = limits or Limits()
         self._connector = Connector(endpoints, tls, self._limits)
-        self._credentials = (user, password)
-        if not (token.isascii() and token.isprintable()):
-            raise ConfigError("the token contains characters that are not printable ASCII")
-        self._token = token
-        self._authenticating = asyncio.Lock()
+        self._login = Login(user, password, token)
         forks.register(self)
         self._timeout = timeout
         self._on_failure = on_failure
@@ -79,7 +67,7 @@ class ClusterChannel:
 
     def after_fork(self) -> None:
         """In a child process: connect again with the next call. The token stays valid."""
-        self._authenticating = asyncio.Lock()
+        self._login.after_fork()
         self._connector.after_fork()
 
     async def __aenter__(self) -> ClusterChannel:
@@ -94,11 +82,18 @@ class ClusterChannel:
         await self._connector.close()
 
     async def call(
-        self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None, wait: bool = False
+        self,
+        method: Method[EncodableT, AnswerT],
+        request: EncodableT,
+        *,
+        timeout: float | None = None,
+        wait: bool = False,
+        attempts: Attempts | None = None,
     ) -> AnswerT:
         """One unary call. Raises StatusError.
 
-        timeout: seconds, None for the client's default. wait: no timeout once the request is sent.
+        timeout: seconds, None for the client's default. wait: no timeout once the request is sent. attempts: when to repeat
+        it; by default as the method allows.
         """
         deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
         body = request.SerializeToString()
@@ -108,9 +103,9 @@ class ClusterChannel:
 
         async def attempt(channel: Channel) -> AnswerT:
             left = None if wait or deadline == math.inf else deadline - asyncio.get_running_loop().time()
-            return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._metadata()))
+            return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._login.metadata()))
 
-        return await self._retry(attempt, deadline, is_idempotent=method.is_idempotent)
+        return await self._retry(attempt, deadline, attempts or Attempts(is_repeatable=method.is_idempotent))
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
         """The parts of a RangeStream, merged: the header and count of the last part, the keys of all."""
@@ -119,14 +114,14 @@ class ClusterChannel:
         async def attempt(channel: Channel) -> rpc_pb2.RangeResponse:
             whole = rpc_pb2.RangeResponse()
             left = deadline - asyncio.get_running_loop().time()
-            stream = channel.stream(methods.RANGE_STREAM.path, timeout=left, metadata=self._metadata())
+            stream = channel.stream(methods.RANGE_STREAM.path, timeout=left, metadata=self._login.metadata())
             await stream.send(request.SerializeToString())
             stream.half_close()
             async for message in stream:
                 whole.MergeFrom(methods.RANGE_STREAM.decode(message).range_response)
             return whole
 
-        return await self._retry(attempt, deadline, is_idempotent=True)
+        return await self._retry(attempt, deadline, Attempts(is_repeatable=True))
 
     async def stream(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
@@ -138,12 +133,12 @@ class ClusterChannel:
         deadline = asyncio.get_running_loop().time() + self._timeout
 
         async def begin(channel: Channel) -> tuple[ClientStream, bytes | None]:
-            stream = channel.stream(method.path, timeout=timeout, metadata=self._metadata())
+            stream = channel.stream(method.path, timeout=timeout, metadata=self._login.metadata())
             await stream.send(request.SerializeToString())
             stream.half_close()
             return stream, await stream.receive()
 
-        stream, message = await self._retry(begin, deadline, is_idempotent=method.is_idempotent)
+        stream, message = await self._retry(begin, deadline, Attempts(is_repeatable=method.is_idempotent))
         async with stream:
             while message is not None:
                 yield method.decode(message)
@@ -155,73 +150,45 @@ class ClusterChannel:
         With a new token: a stream that replaces a broken one may come long after the old token has expired, and the server
         refuses what it carries without ending the call.
         """
-        if self._credentials[0]:
-            self._token = ""
+        self._login.forget(self._login.token)
 
         async def begin(channel: Channel) -> ClientStream:
-            return channel.stream(method.path, metadata=[*self._metadata(), *metadata])
+            return channel.stream(method.path, metadata=[*self._login.metadata(), *metadata])
 
         deadline = asyncio.get_running_loop().time() + self._timeout
-        return await self._retry(begin, deadline, is_idempotent=True)
+        return await self._retry(begin, deadline, Attempts(is_repeatable=True))
 
     async def leave_member(self, stream: ClientStream) -> None:
         """Use another member from now on: that of `stream` has no leader, or does not answer. Calls in flight continue."""
         await self._connector.leave(stream)
 
-    async def _retry(
-        self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, *, is_idempotent: bool
-    ) -> AnswerT:
-        """Call `attempt` until it succeeds, must not be retried, or the deadline has passed."""
-        failures = 0
-        renewed = False
+    async def _retry(self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, attempts: Attempts) -> AnswerT:
+        """Call `attempt` until it succeeds, must not be repeated, or the deadline has passed."""
+        connector, login = self._connector, self._login
         while True:
-            endpoint = self._connector.endpoint
+            endpoint = connector.endpoint
+            token = login.token
             try:
-                channel = await self._connector.connected(deadline)
-                endpoint = self._connector.endpoint
-                if self._credentials[0] and not self._token:
-                    await self._authenticate(channel, deadline)
+                channel = await connector.connected(deadline)
+                endpoint = connector.endpoint
+                if login.is_due and (off := await login.run(channel, deadline)):
+                    self._report(endpoint.text, attempts.failures, off)
+                token = login.token
                 return await attempt(channel)
             except Unreachable as error:
-                self._report(error.endpoint.text, failures, StatusError(error.code, error.reason))
+                self._report(error.endpoint.text, attempts.failures, StatusError(error.code, error.reason))
                 raise
             except RpcError as error:
-                if error.message in _STALE_TOKEN and self._credentials[0] and not renewed:
-                    renewed, self._token = True, ""
+                if not attempts.has_renewed_token and login.refused(error, token):
+                    attempts.has_renewed_token = True
                     continue
-                is_lost = error.code is Code.UNAVAILABLE
-                if is_lost:
-                    await self._connector.drop(channel)
-                pause = min(_RETRY_PAUSE_SECONDS * 2**failures, _RETRY_PAUSE_SECONDS_MAX) * random.uniform(0.9, 1.1)
-                in_time = asyncio.get_running_loop().time() + pause < deadline
-                if not (is_lost and in_time and (is_idempotent or error.unprocessed)):
-                    self._report(endpoint.text, failures, error)
+                if error.code is Code.UNAVAILABLE or is_learner(error):
+                    await connector.drop(channel)
+                pause = attempts.pause_after(error, len(connector.endpoints))
+                if pause is None or asyncio.get_running_loop().time() + pause >= deadline:
+                    self._report(endpoint.text, attempts.failures, error)
                     raise
-                failures += 1
                 await asyncio.sleep(pause)
-
-    async def _authenticate(self, channel: Channel, deadline: float) -> None:
-        """Get a token for the user, unless auth is disabled. Raises AuthenticationError, RpcError."""
-        async with self._authenticating:
-            if self._token or not self._credentials[0]:
-                return
-            user, password = self._credentials
-            request = rpc_pb2.AuthenticateRequest(name=user, password=password)
-            left = None if deadline == math.inf else deadline - asyncio.get_running_loop().time()
-            try:
-                body = await channel.unary(methods.AUTHENTICATE.path, request.SerializeToString(), timeout=left)
-            except RpcError as error:
-                if error.message == _AUTH_IS_OFF:
-                    self._report(self._connector.endpoint.text, 0, error)
-                    self._credentials = ("", "")
-                    return
-                if error.code is Code.UNAVAILABLE:
-                    raise
-                raise AuthenticationError(error.code, error.message) from error
-            self._token = methods.AUTHENTICATE.decode(body).token
-
-    def _metadata(self) -> Metadata:
-        return [("token", self._token)] if self._token else ()
 
     def _report(self, endpoint: str, failures: int, error: StatusError) -> None:
         if self._on_failure is not None:

@@ -6,18 +6,16 @@ import math
 from dataclasses import dataclass
 from types import EllipsisType
 
-from tercet.client.cluster_channel import AuthenticationError, ClusterChannel
+from tercet.client.cluster_channel import ClusterChannel
 from tercet.client.connector import Unreachable
 from tercet.client.errors import Indeterminate, TercetError, Timeout, Unauthenticated, Unavailable, typed
+from tercet.client.login import AuthenticationError
 from tercet.client.methods import AnswerT, EncodableT, Method
-from tercet.client.retry import Retry
-from tercet.errors import NO_LEADER, Code, StatusError
-from tercet.rpc import RpcError
+from tercet.client.retry import Attempts, Retry
+from tercet.errors import Code, StatusError
 
 Seconds = float | EllipsisType | None
 """A timeout: of the whole call, with all retries. `...` for the client's default, None for no limit."""
-
-_UNKNOWN_OUTCOME = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.INTERNAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +32,25 @@ class Invoker:
         *,
         timeout: Seconds = ...,
         retry: Retry | None = None,
-        repeatable: bool | None = None,
+        is_read: bool | None = None,
+        attempts: Attempts | None = None,
         wait: bool = False,
     ) -> AnswerT:
-        """Raises TercetError. repeatable: whether the request changes nothing, where the method does not tell."""
-        is_read = method.is_idempotent if repeatable is None else repeatable
+        """Raises TercetError.
+
+        is_read: the request changes nothing, and may be repeated; None: as its method says. attempts: when to repeat it,
+        instead of `retry`.
+        """
+        if is_read is None:
+            is_read = method.is_idempotent
+        if attempts is None:
+            attempts = Attempts(retry or self.retry, is_repeatable=is_read)
         try:
-            return await self.channel.call(method, request, timeout=seconds(timeout), wait=wait)
+            return await self.channel.call(method, request, timeout=seconds(timeout), wait=wait, attempts=attempts)
         except StatusError as error:
-            raise failure(error, request, is_read=is_read) from error
+            if attempts.is_unknown and not is_read:
+                raise Indeterminate(error.message, error.code, request) from error
+            raise failure(error) from error
 
 
 def seconds(timeout: Seconds) -> float | None:
@@ -52,14 +60,11 @@ def seconds(timeout: Seconds) -> float | None:
     return math.inf if timeout is None else timeout
 
 
-def failure(error: StatusError, request: object, *, is_read: bool) -> TercetError:
-    """The exception for a call that failed."""
+def failure(error: StatusError) -> TercetError:
+    """The exception for a call that failed and changed nothing."""
     if isinstance(error, AuthenticationError):
         return Unauthenticated(error.message, error.code)
     if isinstance(error, Unreachable):
         kind = Timeout if error.code is Code.DEADLINE_EXCEEDED else Unavailable
         return kind(error.reason or error.message, error.code)
-    certain = is_read or (isinstance(error, RpcError) and error.unprocessed) or error.message == NO_LEADER.message
-    if not certain and error.code in _UNKNOWN_OUTCOME:
-        return Indeterminate(error.message, error.code, request)
     return typed(error)

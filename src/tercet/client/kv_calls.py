@@ -203,7 +203,7 @@ class KVCalls(Operations):
             request = whole.raw.request_txn
         else:
             request = txn_request([self.create_revision(guard.key) == guard.token], [whole], [])
-        answer = await self._invoker.call(methods.TXN, request, timeout=timeout, retry=retry, repeatable=whole.is_read)
+        answer = await self._invoker.call(methods.TXN, request, timeout=timeout, retry=retry, is_read=whole.is_read)
         result = Txn.of(answer, self._keys)
         if guard is None:
             return result

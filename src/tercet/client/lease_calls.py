@@ -6,13 +6,13 @@ import secrets
 from dataclasses import dataclass, field
 
 from tercet.client import methods
-from tercet.client.errors import LeaseNotFound
+from tercet.client.errors import Indeterminate, LeaseExists, LeaseNotFound
 from tercet.client.invoker import Invoker, Seconds
 from tercet.client.key_space import KeySpace
 from tercet.client.operations import LeaseRef, lease_id
 from tercet.client.results import Header
-from tercet.client.retry import Retry
-from tercet.errors import LEASE_NOT_FOUND
+from tercet.client.retry import Attempts, Retry
+from tercet.errors import LEASE_EXISTS, LEASE_NOT_FOUND
 from tercet.proto import rpc_pb2
 
 
@@ -42,14 +42,24 @@ class LeaseCalls:
         Raises LeaseExists if `id` was given and exists.
         """
         request = rpc_pb2.LeaseGrantRequest(TTL=ttl_seconds, ID=id or secrets.randbits(62) + 1)
-        answer = await self._invoker.call(methods.LEASE_GRANT, request, timeout=timeout, retry=retry)
+        attempts = Attempts(retry or self._invoker.retry, is_repeatable=True)
+        try:
+            answer = await self._invoker.call(methods.LEASE_GRANT, request, timeout=timeout, attempts=attempts)
+        except (LeaseExists, Indeterminate) as error:
+            if id or not attempts.is_unknown or error.message != LEASE_EXISTS.message:
+                raise
+            return await self.lease_info(request.ID, timeout=timeout, retry=retry)  # granted by an attempt without an answer
         return LeaseInfo(Header.of(answer.header), answer.ID, answer.TTL, answer.TTL, (), answer)
 
-    async def revoke_lease(self, lease: LeaseRef, *, timeout: Seconds = ..., retry: Retry | None = None) -> Header:
+    async def revoke_lease(self, lease: LeaseRef, *, timeout: Seconds = ..., retry: Retry | None = None) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
         request = rpc_pb2.LeaseRevokeRequest(ID=lease_id(lease))
-        answer = await self._invoker.call(methods.LEASE_REVOKE, request, timeout=timeout, retry=retry)
-        return Header.of(answer.header)
+        attempts = Attempts(retry or self._invoker.retry, is_repeatable=True)
+        try:
+            await self._invoker.call(methods.LEASE_REVOKE, request, timeout=timeout, attempts=attempts)
+        except Indeterminate as error:
+            if error.message != LEASE_NOT_FOUND.message:
+                raise  # else an attempt without an answer has revoked it
 
     async def lease_info(
         self, lease: LeaseRef, *, keys: bool = False, timeout: Seconds = ..., retry: Retry | None = None

@@ -116,7 +116,7 @@ class MaintenanceCalls:
         try:
             return await save_snapshot(pieces, os.fspath(path))
         except StatusError as error:
-            raise failure(error, None, is_read=True) from error
+            raise failure(error) from error
 
 
 def _alarms(answer: rpc_pb2.AlarmResponse) -> tuple[Alarm, ...]:

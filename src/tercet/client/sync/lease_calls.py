@@ -7,7 +7,6 @@ from tercet.client.facade import Facade
 from tercet.client.invoker import Seconds
 from tercet.client.lease_calls import LeaseInfo
 from tercet.client.operations import LeaseRef
-from tercet.client.results import Header
 from tercet.client.retry import Retry
 
 
@@ -21,9 +20,9 @@ class SyncLeaseCalls(Facade[AsyncClient]):
         """
         return self._run(self._inner.grant_lease(ttl_seconds, id=id, timeout=timeout, retry=retry))
 
-    def revoke_lease(self, lease: LeaseRef, *, timeout: Seconds = ..., retry: Retry | None = None) -> Header:
+    def revoke_lease(self, lease: LeaseRef, *, timeout: Seconds = ..., retry: Retry | None = None) -> None:
         """End a lease and delete its keys. Raises LeaseNotFound."""
-        return self._run(self._inner.revoke_lease(lease, timeout=timeout, retry=retry))
+        self._run(self._inner.revoke_lease(lease, timeout=timeout, retry=retry))
 
     def lease_info(
         self, lease: LeaseRef, *, keys: bool = False, timeout: Seconds = ..., retry: Retry | None = None
