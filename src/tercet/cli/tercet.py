@@ -6,6 +6,7 @@
     tercet pki gencert etcd-csr.json ...              certificates, from cfssl's files
     tercet bench put                                  a load generator
     tercet sim                                        the simulator
+    tercet metrics rules                              alert rules for Prometheus, and a dashboard for Grafana
 
 A subcommand must be the first word, so that no value of a flag is taken for one. Modules are imported on use.
 """
@@ -26,6 +27,7 @@ _COMMANDS = {
     "pki": "create, show, verify and renew certificates, from cfssl's files",
     "bench": "generate load and measure throughput and latency",
     "sim": "simulate clusters under faults, reproducible by seed",
+    "metrics": "print Prometheus rules and a Grafana dashboard",
     "version": "print the versions of tercet and of the etcd API",
     "help": "print this help",
 }
@@ -36,6 +38,7 @@ _COMMAND_MODULES = {
     "pki": "tercet.cli.pki.command",
     "bench": "tercet.cli.bench",
     "sim": "tercet.cli.simulate",
+    "metrics": "tercet.cli.metrics.command",
 }
 
 # Optional packages, and the extra that installs each.
