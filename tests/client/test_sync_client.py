@@ -43,7 +43,8 @@ def test_every_public_method_exists_in_both_with_the_same_parameters() -> None:
     for name, method in inspect.getmembers(AsyncClient):
         if name.startswith("_") or name in generate_sync.SKIPPED or not callable(method):
             continue
-        assert inspect.signature(getattr(Client, name)).parameters == inspect.signature(method).parameters, name
+        parameters = str(inspect.signature(method)).partition(" -> ")[0]
+        assert str(inspect.signature(getattr(Client, name))).partition(" -> ")[0] == generate_sync.synchronous(parameters), name
 
 
 def test_all_kinds_of_calls_block_and_return(client: Client) -> None:

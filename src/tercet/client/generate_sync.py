@@ -35,15 +35,30 @@ CLASSES = {
     "auth_calls": {"AuthCalls": "SyncAuthCalls"},
     "cluster_calls": {"ClusterCalls": "SyncClusterCalls"},
     "maintenance_calls": {"MaintenanceCalls": "SyncMaintenanceCalls"},
+    "recipes.calls": {"RecipeCalls": "SyncRecipeCalls"},
+    "recipes.held_key": {"HeldKey": "SyncHeldKey"},
+    "recipes.lock": {"LineKey": "SyncLineKey", "Lock": "SyncLock"},
+    "recipes.rw_lock": {"RWLock": "SyncRWLock", "RWLockHold": "SyncRWLockHold"},
+    "recipes.semaphore": {"Semaphore": "SyncSemaphore"},
+    "recipes.election": {"Election": "SyncElection"},
+    "recipes.party": {"Party": "SyncParty", "PartyMember": "SyncPartyMember"},
+    "recipes.barrier": {"Barrier": "SyncBarrier", "DoubleBarrier": "SyncDoubleBarrier"},
+    "recipes.queue": {"ItemTaker": "SyncItemTaker", "Queue": "SyncQueue", "PriorityQueue": "SyncPriorityQueue"},
+    "recipes.counter": {"Counter": "SyncCounter"},
+    "recipes.partitioner": {"Partitioner": "SyncPartitioner"},
+    "recipes.cache": {"Cache": "SyncCache"},
+    "recipes.stm": {"STM": "SyncSTM"},
 }
 """Module, class, and the class that is generated from it."""
 ROOT = "AsyncClient"
 """The class that users construct; objects of the others come from its methods."""
-PARTS = {"Operations", "KVCalls", "WatchCalls", "LeaseCalls", "CoreCalls"}
+PARTS = {"Operations", "KVCalls", "WatchCalls", "LeaseCalls", "CoreCalls", "RecipeCalls"}
 """The classes that ROOT inherits from."""
 PURE = {"Operations"}
 """Classes whose plain methods build a value, in any thread; those of others run in the loop's thread."""
-SKIPPED = {"channel", "cancel_on_loss", "discard_callback", "__del__"}
+SKIPPED = {"channel", "cancel_on_loss", "discard_callback", "lost_error", "__del__", "stm"}
+HANDWRITTEN = {"RecipeCalls": ("tercet.client.facade_stm", "StmFacade")}
+"""A further base of a class, with methods that cannot be generated."""
 _MODULE_OF = {name: module for module, names in CLASSES.items() for name in names}
 _SYNC_NAME = {name: made for names in CLASSES.values() for name, made in names.items()}
 _PROTOCOL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
@@ -64,7 +79,7 @@ _WORDS = (
 
 
 def main(arguments: list[str]) -> int:
-    made = {TARGET / f"{module}.py": generate(module) for module in CLASSES}
+    made = {_file(TARGET, module): generate(module) for module in CLASSES}
     if "--check" in arguments:
         stale = [path.name for path, text in made.items() if not path.exists() or not same(path.read_text(), text)]
         print(f"not up to date, run python -m tercet.client.generate_sync: {', '.join(stale)}" if stale else "up to date")
@@ -73,6 +88,10 @@ def main(arguments: list[str]) -> int:
         path.write_text(text)
     subprocess.run([sys.executable, "-m", "ruff", "check", "--select", "I", "--fix", "-q", str(TARGET)], check=True)
     return subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(TARGET)], check=True).returncode
+
+
+def _file(folder: Path, module: str) -> Path:
+    return folder.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def same(one: str, other: str) -> bool:
@@ -98,11 +117,11 @@ def canonical(text: str) -> list[str]:
 
 def generate(module: str) -> str:
     """The text of the synchronous twin of a module."""
-    source = ast.parse((HERE / f"{module}.py").read_text())
+    source = ast.parse(_file(HERE, module).read_text())
     classes = [
         SyncClass(node).make() for node in source.body if isinstance(node, ast.ClassDef) and node.name in CLASSES[module]
     ]
-    doc = f"Generated from client/{module}.py by `python -m tercet.client.generate_sync`: do not edit."
+    doc = f"Generated from client/{module.replace('.', '/')}.py by `python -m tercet.client.generate_sync`: do not edit."
     body: list[ast.stmt] = [ast.Expr(ast.Constant(doc)), *imports(source, module, classes), *classes]
     return ast.unparse(ast.fix_missing_locations(ast.Module(body, [])))
 
@@ -131,6 +150,8 @@ def imports(source: ast.Module, module: str, classes: Iterable[ast.ClassDef]) ->
     for name in ("Facade", "Items"):
         lines += [_import("tercet.client.facade", name)] if name in used else []
     here = {name for node in source.body for name in _defined(node)} - set(_SYNC_NAME)
+    for written_in, name in HANDWRITTEN.values():
+        lines += [_import(written_in, name)] if name in used else []
     for name in sorted(used & here - found):
         lines.append(_import(f"tercet.client.{module}", name))
     return lines
@@ -157,13 +178,19 @@ class SyncClass:
         self._name = _SYNC_NAME[source.name]
 
     def make(self) -> ast.ClassDef:
-        bases: list[ast.expr] = [ast.Name(_SYNC_NAME.get(ast.unparse(base), ast.unparse(base))) for base in self._source.bases]
+        given = [name for base in self._source.bases if (name := ast.unparse(base)) != "ABC"]
+        bases: list[ast.expr] = [ast.parse(_SYNC_NAME.get(name, name), mode="eval").body for name in given]
         inner = ROOT if self._source.name in PARTS else self._source.name
-        if not any(ast.unparse(base) in _SYNC_NAME.values() for base in bases):
+        is_derived = any(name in _SYNC_NAME for name in given)
+        if not is_derived:
             bases.append(ast.parse(f"Facade[{inner}]", mode="eval").body)
+        if self._source.name in HANDWRITTEN:
+            bases.append(ast.Name(HANDWRITTEN[self._source.name][1]))
         body: list[ast.stmt] = []
         if text := ast.get_docstring(self._source):
             body.append(_docstring(text, "    "))
+        if is_derived and inner != ROOT:
+            body += ast.parse(f"_inner: {inner}").body
         for node in self._source.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 made = self._method(node)
@@ -180,7 +207,7 @@ class SyncClass:
             return None
         decorators = [ast.unparse(each) for each in node.decorator_list]
         if "classmethod" in decorators:
-            copied = ast.parse(_synchronous(ast.unparse(node))).body[0]
+            copied = ast.parse(synchronous(ast.unparse(node))).body[0]
             assert isinstance(copied, ast.FunctionDef)
             return copied
         result = ast.unparse(node.returns) if node.returns else "None"
@@ -192,7 +219,7 @@ class SyncClass:
             body, result = "self._run(self._inner.__aenter__())\nreturn self", "Self"
         else:
             body, result = self._forward(node, decorators, result)
-        return _function(name, node.args, result, ast.get_docstring(node), body, node.decorator_list)
+        return _function(name, _unwrapped(node.args), result, ast.get_docstring(node), body, node.decorator_list)
 
     def _forward(self, node: ast.FunctionDef | ast.AsyncFunctionDef, decorators: list[str], result: str) -> tuple[str, str]:
         """The body of a method, and the type of its result."""
@@ -201,7 +228,10 @@ class SyncClass:
             return self._wrapped(inner, result)
         given = _passed(node.args)
         if result.startswith(_ITERATORS):
-            item = result.partition("[")[2].rstrip("]").split(",")[0]
+            items = ast.parse(result, mode="eval").body
+            assert isinstance(items, ast.Subscript)
+            first = items.slice.elts[0] if isinstance(items.slice, ast.Tuple) else items.slice
+            item = ast.unparse(first)
             return f"return self._iterate({inner}({given}))", f"Items[{item}]"
         if isinstance(node, ast.AsyncFunctionDef):
             return self._wrapped(f"self._run({inner}({given}))", result)
@@ -235,19 +265,34 @@ def _function(
 ) -> ast.FunctionDef:
     text = [_docstring(doc, "        ")] if doc else []
     statements: list[ast.stmt] = [*text, *ast.parse(body).body]
-    returns = ast.parse(_synchronous(result), mode="eval").body
+    returns = ast.parse(synchronous(result), mode="eval").body
     return ast.FunctionDef(name, arguments, statements, decorators, returns)
 
 
 def _passed(arguments: ast.arguments) -> str:
-    """The arguments of a function as it hands them to another one."""
-    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)][1:]
+    """The arguments of a function as it hands them to another one; synchronous objects as their asynchronous ones."""
+    names = [_inner(each) for each in (*arguments.posonlyargs, *arguments.args)][1:]
     names += [f"*{arguments.vararg.arg}"] if arguments.vararg else []
-    names += [f"{each.arg}={each.arg}" for each in arguments.kwonlyargs]
+    names += [f"{each.arg}={_inner(each)}" for each in arguments.kwonlyargs]
     return ", ".join(names + ([f"**{arguments.kwarg.arg}"] if arguments.kwarg else []))
 
 
-def _synchronous(text: str) -> str:
+def _inner(argument: ast.arg) -> str:
+    kind = ast.unparse(argument.annotation) if argument.annotation else ""
+    if kind.removesuffix(" | None") not in _SYNC_NAME:
+        return argument.arg
+    return f"{argument.arg}._inner" + (f" if {argument.arg} is not None else None" if kind.endswith(" | None") else "")
+
+
+def _unwrapped(arguments: ast.arguments) -> ast.arguments:
+    """The arguments with the synchronous classes in their annotations."""
+    made = ast.parse(f"def f({synchronous(ast.unparse(arguments))}): ...").body[0]
+    assert isinstance(made, ast.FunctionDef)
+    return made.args
+
+
+def synchronous(text: str) -> str:
+    """Code or documentation with the synchronous words and names."""
     for pattern, word in _WORDS:
         text = re.sub(pattern, word, text)
     for name, made in _SYNC_NAME.items():
@@ -257,7 +302,7 @@ def _synchronous(text: str) -> str:
 
 def _docstring(text: str, indent: str) -> ast.stmt:
     """As it stands in the code: the lines after the first are indented, the last one closes it."""
-    lines = _synchronous(text).split("\n")
+    lines = synchronous(text).split("\n")
     if len(lines) > 1:
         lines = [lines[0], *(indent + line if line else "" for line in lines[1:]), indent]
     return ast.Expr(ast.Constant("\n".join(lines)))

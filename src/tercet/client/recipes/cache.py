@@ -57,7 +57,7 @@ class Cache(Mapping[Text, KV]):
         return isinstance(key, bytes | str) and to_bytes(key) in self._kvs
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._kvs)
+        return iter(tuple(self._kvs))  # the consumer may wait between two keys
 
     def __len__(self) -> int:
         return len(self._kvs)

@@ -18,7 +18,7 @@ from tercet.client.recipes.party import Party
 from tercet.client.recipes.queue import PriorityQueue, Queue
 from tercet.client.recipes.rw_lock import RWLock
 from tercet.client.recipes.semaphore import Semaphore
-from tercet.client.recipes.stm import STM, Isolation, run_stm
+from tercet.client.recipes.stm import STM, Attempts, Isolation, run_stm
 
 Result = TypeVar("Result")
 TTL_SECONDS = 60
@@ -92,4 +92,4 @@ class RecipeCalls(CoreCalls):
         isolation: "snapshot" or "serializable" (see STM). prefetch: keys to read with one request before each run.
         Returns what the function returned. Raises its exceptions, TercetError, and Indeterminate if it may have happened.
         """
-        return await run_stm(self, function, isolation, prefetch)
+        return await run_stm(Attempts(self, isolation, prefetch), function)

@@ -8,7 +8,7 @@ Source: etcd client/v3/concurrency/election.go, whose keys are the same as those
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from types import TracebackType
+from typing import Self
 
 from tercet.client.core_calls import CoreCalls
 from tercet.client.errors import Compacted, LockLost
@@ -36,9 +36,13 @@ class Election(LineKey):
         self._value = to_bytes(value)
         return await self.acquire(timeout)
 
-    def lead(self, value: Text) -> Leadership:
-        """A block that waits for the leadership, is cancelled when it is lost, and resigns at its end."""
-        return Leadership(self, to_bytes(value))
+    def lead(self, value: Text) -> Self:
+        """Set the value to propose, and return this election as a block.
+
+        The block waits for the leadership, is cancelled when it is lost, and resigns at its end.
+        """
+        self._value = to_bytes(value)
+        return self
 
     async def proclaim(self, value: Text) -> None:
         """Replace the leader's value. Raises LockLost if this process does not lead any more."""
@@ -84,20 +88,3 @@ class Election(LineKey):
             mine = client.create_revision(kv.key) == kv.create_revision
             await client.txn([mine], [client.put_op(kv.key, self._value, lease=lease)])
         return kv
-
-
-class Leadership:
-    """The block of `Election.lead`."""
-
-    def __init__(self, election: Election, value: bytes) -> None:
-        self._election = election
-        self._value = value
-
-    async def __aenter__(self) -> Election:
-        self._election._value = self._value
-        return await self._election.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._election.__aexit__(kind, error, trace)

@@ -52,26 +52,30 @@ class PartyMember:
         self._client = client
         self._prefix = prefix
         self._value = value
-        self.lease = lease
+        self._lease = lease
+
+    @property
+    def lease(self) -> Lease:
+        return self._lease
 
     @property
     def key(self) -> bytes:
-        return self._prefix + b"%x" % self.lease.id
+        return self._prefix + b"%x" % self._lease.id
 
     async def __aenter__(self) -> Self:
-        await self.lease.__aenter__()
+        await self._lease.__aenter__()
         try:
             await self.set_value(self._value)
         except BaseException:
-            await self.lease.revoke()
+            await self._lease.revoke()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.lease.__aexit__(kind, error, trace)
+        await self._lease.__aexit__(kind, error, trace)
 
     async def set_value(self, value: Text) -> None:
         """Replace the member's value. Raises LeaseNotFound if the membership has ended, TercetError."""
-        await self._client.put(self.key, value, lease=self.lease)
+        await self._client.put(self.key, value, lease=self._lease)

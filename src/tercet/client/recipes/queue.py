@@ -24,7 +24,7 @@ _HEAD_ITEMS = 16
 _PRIORITY_MAX = 0xFFFF
 
 
-class _Taking:
+class ItemTaker:
     """Taking items in the order of `_sort_by`."""
 
     _sort_by: SortBy = "key"
@@ -62,7 +62,7 @@ class _Taking:
         return bool(await client.txn([client.mod_revision(kv.key) == kv.mod_revision], [client.delete_op(kv.key)]))
 
 
-class Queue(_Taking):
+class Queue(ItemTaker):
     """First in, first out."""
 
     _sort_by: SortBy = "mod_revision"
@@ -73,7 +73,7 @@ class Queue(_Taking):
             pass  # another process chose the same nanosecond
 
 
-class PriorityQueue(_Taking):
+class PriorityQueue(ItemTaker):
     """Items of a lower priority number come first; equal ones in the order in which they were put."""
 
     async def put(self, value: Text, priority: int = 0) -> None:

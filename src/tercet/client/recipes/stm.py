@@ -100,22 +100,41 @@ def _first(found: object) -> KV | None:
     return found[0] if found else None
 
 
-async def run_stm(
-    client: CoreCalls, function: Callable[[STM], Awaitable[Result]], isolation: Isolation, prefetch: Iterable[Text]
-) -> Result:
+class Attempts:
+    """The runs of one function. `begin` gives each run its STM; `commit` says whether it was the last."""
+
+    def __init__(self, client: CoreCalls, isolation: Isolation, prefetch: Iterable[Text]) -> None:
+        self._client = client
+        self._isolation = isolation
+        self._prefetch = tuple(prefetch)
+        self._known: dict[bytes, KV | None] = {}
+        self._revision = 0
+
+    async def begin(self) -> STM:
+        """Raises TercetError."""
+        run = STM(self._client, self._known, self._revision)
+        await run.prefetch(self._prefetch)
+        return run
+
+    async def commit(self, run: STM) -> bool:
+        """Raises TercetError, Indeterminate."""
+        answer, self._known = await run.commit(self._isolation)
+        self._revision = answer.header.revision if self._known else 0
+        return answer.succeeded
+
+    def forget(self) -> None:
+        """The revision of the first read is compacted: the next run starts with the present."""
+        self._known, self._revision = {}, 0
+
+
+async def run_stm(attempts: Attempts, function: Callable[[STM], Awaitable[Result]]) -> Result:
     """See RecipeCalls.stm."""
-    keys = tuple(prefetch)
-    known: dict[bytes, KV | None] = {}
-    revision = 0
     while True:
-        run = STM(client, known, revision)
         try:
-            await run.prefetch(keys)
+            run = await attempts.begin()
             result = await function(run)
         except Compacted:
-            known, revision = {}, 0  # the revision of the first read is gone
+            attempts.forget()
             continue
-        answer, known = await run.commit(isolation)
-        if answer.succeeded:
+        if await attempts.commit(run):
             return result
-        revision = answer.header.revision if known else 0

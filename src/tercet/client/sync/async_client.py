@@ -14,12 +14,12 @@ from tercet.client.retry import Retry
 from tercet.client.settings import options_of_environment, options_of_url
 from tercet.client.sync.auth_calls import SyncAuthCalls
 from tercet.client.sync.cluster_calls import SyncClusterCalls
-from tercet.client.sync.core_calls import SyncCoreCalls
 from tercet.client.sync.maintenance_calls import SyncMaintenanceCalls
+from tercet.client.sync.recipes.calls import SyncRecipeCalls
 from tercet.client.tls import TLSFiles
 
 
-class Client(SyncCoreCalls):
+class Client(SyncRecipeCalls):
     """A client of one cluster, for any number of threads. Use it with `with`, or call `close`.
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from tercet.client.errors import LeaseLost
 from tercet.client.facade import Facade
 from tercet.client.lease import Lease
 from tercet.client.lease_calls import LeaseInfo
@@ -64,7 +63,3 @@ class SyncLease(Facade[Lease]):
     def forget(self) -> None:
         """Stop keeping the lease alive: its keys outlive this call by up to a TTL."""
         self._call(self._inner.forget)
-
-    def lost_error(self) -> LeaseLost:
-        """The exception for what was done under a lost lease."""
-        return self._call(self._inner.lost_error)

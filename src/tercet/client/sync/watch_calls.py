@@ -53,11 +53,15 @@ class SyncWatchCalls(SyncKVCalls):
         )
         return SyncWatcher._of(made, self._thread)
 
-    def watch_list(self, prefix: Text, *, page_keys: int = 1000) -> Items[ListBatch]:
+    def watch_list(self, prefix: Text, *, page_keys: int = 1000, progress: bool = False) -> Items[ListBatch]:
         """The keys that begin with `prefix` as they are, then their changes; never Compacted.
 
         When changes are lost to a compaction, the keys are listed again, and a batch with `is_resync` brings the difference,
         deletes included: whoever applies all batches has the state of the cluster. Raises Rewound, PermissionDenied,
         ClientClosed.
         """
-        return self._iterate(self._inner.watch_list(prefix, page_keys=page_keys))
+        return self._iterate(self._inner.watch_list(prefix, page_keys=page_keys, progress=progress))
+
+    def request_progress(self) -> None:
+        """Have the server report progress to all watches of this client that have `progress=True`."""
+        self._run(self._inner.request_progress())

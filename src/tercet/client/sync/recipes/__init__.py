@@ -1,0 +1,1 @@
+"""The synchronous recipes, generated."""
