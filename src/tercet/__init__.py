@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         WatchBatch,
         Watcher,
     )
+    from tercet.embed.cluster import Cluster
+    from tercet.embed.process import ServerProcess
     from tercet.embed.server import Server
 
 __version__ = "0.1.0"
@@ -78,6 +80,7 @@ __all__ = [
     "Cache",
     "Client",
     "ClientClosed",
+    "Cluster",
     "Compacted",
     "ConfigurationError",
     "Corrupt",
@@ -114,6 +117,7 @@ __all__ = [
     "Rewound",
     "Semaphore",
     "Server",
+    "ServerProcess",
     "Share",
     "TLSFiles",
     "TercetError",
@@ -126,7 +130,11 @@ __all__ = [
     "WatchBatch",
     "Watcher",
 ]
-_MODULES: dict[str, str] = {"Server": "tercet.embed.server"}
+_MODULES: dict[str, str] = {
+    "Cluster": "tercet.embed.cluster",
+    "Server": "tercet.embed.server",
+    "ServerProcess": "tercet.embed.process",
+}
 """Where the names are that are not in `tercet.client`."""
 
 

@@ -1,0 +1,209 @@
+"""A member as a process of its own, which can be killed and stopped for real; or a real etcd, by the same flags.
+
+    with tercet.ServerProcess() as server:
+        server.kill()                                  # SIGKILL
+        server.start()
+
+The process says by $NOTIFY_SOCKET that it serves clients. It ends with this one: on Linux also if this process is killed,
+where util-linux's setpriv is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tercet.embed.addresses import Addresses, Port
+from tercet.embed.settings import Setting, flags
+from tercet.errors import TercetError
+
+START_SECONDS_MAX: Final = 60.0
+STOP_SECONDS_MAX: Final = 20.0
+_POLL_SECONDS: Final = 0.01
+_TERCET: Final = (sys.executable, "-m", "tercet")
+
+
+class ProcessFailed(TercetError):
+    """The process ended, or did not become ready. The text holds the end of its log."""
+
+
+class ServerProcess:
+    """One member.
+
+    data_dir: kept; None: a directory that `close` removes. name, members, config: as of Server.
+    program: the command line of the server before its flags, such as ["/usr/bin/etcd"].
+    keep_data: `close` leaves the directory and its log.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        listen: str = "127.0.0.1:0",
+        name: str = "default",
+        members: Mapping[str, Port] | None = None,
+        config: Mapping[str, Setting] | None = None,
+        program: Sequence[str] = _TERCET,
+        keep_data: bool = False,
+    ) -> None:
+        self.name = name
+        self._program = list(program)
+        self._keeps = keep_data or data_dir is not None
+        self._addresses = Addresses(listen, members[name] if members else None, secure=False)
+        self.directory = Path(data_dir) if data_dir is not None else Path(tempfile.mkdtemp(prefix="tercet-process-"))
+        peer_url, client_url = self._addresses.peer_url, self._addresses.client_url
+        cluster = {one: port.url for one, port in members.items()} if members else {name: peer_url}
+        self._flags = flags(
+            {
+                "name": name,
+                "data_dir": str(self.directory / "data"),
+                "listen_client_urls": client_url,
+                "advertise_client_urls": client_url,
+                "listen_peer_urls": peer_url,
+                "initial_advertise_peer_urls": peer_url,
+                "initial_cluster": ",".join(f"{one}={url}" for one, url in cluster.items()),
+                **(config or {}),
+            }
+        )
+        self.endpoints = [client_url]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._notified: socket.socket | None = None
+
+    # --- start and stop
+
+    def start(self) -> Self:
+        """Return when the member serves clients. Raises ProcessFailed."""
+        self.start_soon()
+        self.wait_ready()
+        return self
+
+    def start_soon(self) -> None:
+        """Start the process without waiting for it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        address = f"\0tercet-{os.getpid()}-{id(self):x}-{time.monotonic_ns():x}"
+        self._notified.bind(address)
+        self._notified.settimeout(0.05)
+        dies_with_us = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD_", "ETCDCTL_"))}
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*dies_with_us, *self._program, *self._flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=inherited | {"NOTIFY_SOCKET": "@" + address[1:]},
+                start_new_session=True,  # Ctrl-C is for this process, which stops its children in order
+            )
+
+    def wait_ready(self, seconds: float = START_SECONDS_MAX) -> None:
+        """Wait until the member serves clients. Raises ProcessFailed."""
+        deadline = time.monotonic() + seconds
+        assert self._notified is not None
+        try:
+            while self.is_running and time.monotonic() < deadline:
+                try:
+                    if b"READY=1" in self._notified.recv(4096):
+                        return
+                except TimeoutError:
+                    continue
+        finally:
+            self._notified.close()
+        state = "is not ready" if self.is_running else "has ended"
+        raise ProcessFailed(f"{self._program[0]} {state}:\n" + "\n".join(self.logs[-20:]))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL where that takes too long."""
+        process = self._process
+        if process is None:
+            return
+        self.resume()
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP; returns when the process has stopped."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.is_running and self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop the process, release its ports, and remove what it stored."""
+        self.stop()
+        if self._notified is not None:
+            self._notified.close()
+        self._addresses.close()
+        if not self._keeps:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            return self if self.is_running else self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- state
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Raises ProcessFailed if it does not run."""
+        if self._process is None:
+            raise ProcessFailed(f"{self.name} is not running")
+        return self._process.pid
+
+    @property
+    def endpoint(self) -> str:
+        return self.endpoints[0]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables with which etcdctl and tercetctl find this server."""
+        return {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": self.endpoint}
+
+    @property
+    def log_file(self) -> Path:
+        return self.directory / "server.log"
+
+    @property
+    def logs(self) -> list[str]:
+        """The log's lines, of all starts."""
+        return self.log_file.read_text(errors="replace").splitlines() if self.log_file.exists() else []
