@@ -54,6 +54,7 @@ BELOW: dict[str, set[str]] = {
     },
     "client": {"rpc", "gotext"},
     "embed": {"client", "server", "services", "replica", "peer", "raft", "rpc", "http1", "config"},
+    "testing": {"embed", "replica", "rpc", "services"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},
@@ -108,6 +109,7 @@ WITH_ASYNCIO = {
     "storage",
     "deploy",
     "embed",
+    "testing",
 }
 LINES_MAX = 450
 METHODS_MAX = 25

@@ -56,14 +56,27 @@ class Addresses:
         self._owns_peer = peer is None
         self._peer = peer or Port()
         self.peer_url = self._peer.url
-        self.peer_address = self._peer.address
+        self._sockets: dict[str, socket.socket] = {}
+
+    def listen(self) -> None:
+        """Let peers connect from now on; they are served after the start. So members that start together find each other."""
+        self.bind()[self._peer.address].listen()
 
     def bind(self) -> dict[str, socket.socket]:
-        """Sockets to listen on, by address; their user closes them."""
-        return {port.address: port.bind() for port in (self._peer, self._client) if port is not None}
+        """Sockets to listen on, by address, until `release`."""
+        if not self._sockets:
+            self._sockets = {port.address: port.bind() for port in (self._peer, self._client) if port is not None}
+        return self._sockets
+
+    def release(self) -> None:
+        """Close the sockets; the ports stay reserved."""
+        for bound in self._sockets.values():
+            bound.close()
+        self._sockets = {}
 
     def close(self) -> None:
         """Release the ports."""
+        self.release()
         if self._client is not None:
             self._client.close()
         if self._owns_peer:

@@ -74,7 +74,7 @@ class Cluster:
     def start(self) -> Self:
         """Start all members; return when all serve clients."""
         for member in self.members:
-            member.server.listen()
+            member.server.addresses.listen()
         starting = [member.start_soon() for member in self.members]
         electing = self.members[0].submit(_elect(self.members[0].server))
         try:

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from tercet.embed.loop import AdvancingLoop
+from tercet.embed.undo import Undo
 from tercet.errors import STOPPED
 
 Result = TypeVar("Result")
@@ -35,10 +36,10 @@ class LoopThread:
     def has_thread(self) -> bool:
         return self._loop is not None
 
-    def pause(self) -> None:
+    def pause(self) -> Undo:
         """Stop everything that the member does, as SIGSTOP does; its connections stay open. Returns when it has stopped."""
         if self._paused is not None:
-            return
+            return Undo(self.resume)
         began, work = threading.Event(), SimpleQueue[Callable[[], object] | None]()
 
         def stand_still() -> None:
@@ -46,9 +47,10 @@ class LoopThread:
             while (do := work.get()) is not None:
                 do()
 
-        self._require_loop().call_soon_threadsafe(stand_still)
+        self.require_loop().call_soon_threadsafe(stand_still)
         began.wait(SECONDS_MAX)
         self._paused = work
+        return Undo(self.resume)
 
     def resume(self) -> None:
         """End a pause."""
@@ -77,7 +79,7 @@ class LoopThread:
 
     def advance(self, seconds: float) -> None:
         """Move the member's time forward. Timers that are due by then run once; a lease whose end is due ends."""
-        loop = self._require_loop()
+        loop = self.require_loop()
         self.call(lambda: loop.advance(seconds))
         self.run(asyncio.sleep, 0)
 
@@ -85,7 +87,7 @@ class LoopThread:
         """Run a coroutine in the member's event loop; starts the thread if it does not run."""
         if self._loop is None:
             self._begin_thread()
-        return asyncio.run_coroutine_threadsafe(work, self._require_loop())
+        return asyncio.run_coroutine_threadsafe(work, self.require_loop())
 
     def run(self, work: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
         """The result of a coroutine function in the member's event loop."""
@@ -99,7 +101,7 @@ class LoopThread:
 
         return self.run(run)
 
-    def _require_loop(self) -> AdvancingLoop:
+    def require_loop(self) -> AdvancingLoop:
         if self._loop is None:
             raise STOPPED
         return self._loop

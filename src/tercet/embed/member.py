@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 import os
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,14 +87,14 @@ class EmbeddedMember:
         self._routes = dict(routes or {})
         self._notify = notify
         self._faults = faults or Faults()
-        self._sockets: dict[str, socket.socket] = {}  # of this start
         self._server: MemberServer | None = None
         self._failed: asyncio.Future[BaseException] | None = None
+        self._ending: asyncio.Task[None] | None = None  # of a member that has failed
         self._ready: asyncio.Event | None = None
         own = config or {}
-        self._addresses = Addresses(listen, members[name] if members else None, secure=is_secure(own))
+        self.addresses = Addresses(listen, members[name] if members else None, secure=is_secure(own))
         try:
-            peer_url, client_url = self._addresses.peer_url, self._addresses.client_url
+            peer_url, client_url = self.addresses.peer_url, self.addresses.client_url
             cluster = {one: port.url for one, port in members.items()} if members else {name: peer_url}
             self.config = configure(
                 {
@@ -116,26 +115,17 @@ class EmbeddedMember:
 
     # --- start and stop
 
-    def listen(self) -> None:
-        """Let peers connect from now on; they are served after the start. So members that start together find each other."""
-        self._sockets = self._addresses.bind()
-        self._sockets[self._addresses.peer_address].listen()
-
-    def _close_sockets(self) -> None:
-        for one in self._sockets.values():
-            one.close()
-        self._sockets = {}
-
     async def start(self) -> None:
         """Return when the member serves clients. Raises ConfigError or StorageFailure; then nothing of it is left."""
         if self._server is not None:
             raise RuntimeError(f"server {self.name} is running")
         loop = asyncio.get_running_loop()
         self._failed = loop.create_future()
+        self._ending = None
         self._ready = asyncio.Event()
         hosting = Hosting(
             storage=self.storage,
-            sockets=self._sockets or self._addresses.bind(),
+            sockets=self.addresses.bind(),
             services=self._services,
             routes=self._routes,
             is_new_cluster=self.config.initial_cluster_state == "new",
@@ -145,7 +135,6 @@ class EmbeddedMember:
             reaches=self._faults.reaches,
             wrap_handlers=self._faults.wrap_handlers,
         )
-        self._sockets = dict(hosting.sockets)
         server = self._server = MemberServer(self.config, on_failure=self._fail, on_removed=self._removed, hosting=hosting)
         try:
             await server.start()
@@ -156,6 +145,11 @@ class EmbeddedMember:
 
     async def stop(self) -> None:
         """Stop the member, without waiting for running requests. What is stored stays, for the next start."""
+        if self._ending is not None:
+            await self._ending
+        await self._stop()
+
+    async def _stop(self) -> None:
         server, self._server = self._server, None
         if server is None:
             return
@@ -163,7 +157,7 @@ class EmbeddedMember:
         try:
             await server.stop()
         finally:
-            self._close_sockets()
+            self.addresses.release()
 
     async def kill(self) -> None:
         """Stop as a process that is killed: connections break, and memory storage loses what was not synced.
@@ -188,8 +182,7 @@ class EmbeddedMember:
 
     def close(self) -> None:
         """Release the ports. Call it after `stop`; the server cannot start again."""
-        self._close_sockets()
-        self._addresses.close()
+        self.addresses.close()
 
     async def __aenter__(self) -> Self:
         try:
@@ -309,6 +302,7 @@ class EmbeddedMember:
         logger.critical("stopping the member after a failure: %s", error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_result(error)
+            self._ending = asyncio.get_running_loop().create_task(self._stop())  # as a process would exit
 
     def _removed(self) -> None:
         self._fail(ConfigError("the member has been permanently removed from the cluster"))

@@ -25,6 +25,7 @@ from typing import Final, Self
 
 from tercet.embed.addresses import Addresses, Port
 from tercet.embed.settings import Setting, flags
+from tercet.embed.undo import Undo
 from tercet.errors import TercetError
 
 START_SECONDS_MAX: Final = 60.0
@@ -136,22 +137,28 @@ class ServerProcess:
             process.wait()
         self._process = None
 
-    def kill(self) -> None:
-        """SIGKILL."""
+    def kill(self) -> Undo:
+        """SIGKILL. Taken back by a start."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+        return Undo(self._start_again)
+
+    def _start_again(self) -> None:
+        if not self.is_running:
+            self.start()
 
     def restart(self) -> None:
         self.stop()
         self.start()
 
-    def pause(self) -> None:
+    def pause(self) -> Undo:
         """SIGSTOP; returns when the process has stopped."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+        return Undo(self.resume)
 
     def resume(self) -> None:
         """SIGCONT."""

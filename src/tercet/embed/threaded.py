@@ -13,6 +13,9 @@ from typing import Any, Self
 
 from tercet.embed.loop_thread import SECONDS_MAX, LoopThread
 from tercet.embed.member import EmbeddedMember
+from tercet.embed.undo import Undo
+from tercet.errors import ConfigError
+from tercet.server.member_storage import MemoryStorage
 
 
 class ThreadedServer(LoopThread):
@@ -41,10 +44,15 @@ class ThreadedServer(LoopThread):
         self.resume()
         self.run(self.server.stop)
 
-    def kill(self) -> None:
-        """See `Server.kill`."""
+    def kill(self) -> Undo:
+        """See `Server.kill`. Taken back by a start."""
         self.resume()
         self.run(self.server.kill)
+        return Undo(self._start_again)
+
+    def _start_again(self) -> None:
+        if not self.is_running:
+            self.start()
 
     def restart(self) -> None:
         self.stop()
@@ -66,6 +74,49 @@ class ThreadedServer(LoopThread):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    # --- faults
+
+    def disconnect_clients(self) -> None:
+        """Break all connections of clients; they may connect again."""
+
+        def disconnect() -> None:
+            member = self.server.member
+            if member is not None and member.rpc_server is not None:
+                for connection in tuple(member.rpc_server.connections):
+                    connection.abort()
+
+        self.call(disconnect)
+
+    def slow_fsync(self, seconds: float) -> Undo:
+        """Let each sync of the log take so long. Only for storage in memory."""
+        storage = self._memory()
+        storage.sync_seconds = seconds
+
+        def repair() -> None:
+            storage.sync_seconds = 0.0
+
+        return Undo(repair)
+
+    def fill_disk(self) -> Undo:
+        """Nothing can be written to the log any more: the member stops at its next write. Only for storage in memory.
+
+        Taken back, there is space, and the member starts again.
+        """
+        storage = self._memory()
+        storage.files.is_full = True
+
+        def free() -> None:
+            storage.files.is_full = False
+            if self.failure is not None:
+                self.restart()
+
+        return Undo(free)
+
+    def _memory(self) -> MemoryStorage:
+        if self.server.storage is None:
+            raise ConfigError("this fault needs storage='memory'")
+        return self.server.storage
 
     # --- state and use
 

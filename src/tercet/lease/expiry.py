@@ -128,6 +128,11 @@ class Expiry:
         else:
             self._set(lease, deadline)
 
+    def end_now(self, lease: Lease, now: float) -> None:
+        """The lease's time is over, unless it is being revoked already."""
+        if not (lease.promotion == self._promotion and lease.is_ending):
+            self._set(lease, now)
+
     def retry(self, lease: Lease, due: float) -> None:
         """The revoke of an expired lease has failed: `take_due` returns the lease once more, at `due`."""
         if lease.promotion == self._promotion and lease.is_ending and not lease.is_gone:

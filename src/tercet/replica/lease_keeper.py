@@ -173,6 +173,14 @@ class LeaseKeeper:
         """Until the lease expires, 0 if it has. None: this member does not decide over the leases."""
         return max(0.0, self._expiry.deadline(lease) - self._clock()) if self.is_primary else None
 
+    def end_now(self, lease_id: int) -> bool:
+        """Let a lease expire at the next tick. False: there is none, or this member does not decide over the leases."""
+        lease = self._state_machine.lessor.get(lease_id)
+        if lease is None or not self.is_primary:
+            return False
+        self._expiry.end_now(lease, self._clock())
+        return True
+
     def renew_now(self, lease_id: int) -> int:
         """Renew a lease if that can be done at once. Returns its TTL in seconds; 0: call `renew`, and nothing was done."""
         lease = self._state_machine.lessor.get(lease_id)

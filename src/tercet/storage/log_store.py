@@ -122,7 +122,7 @@ class ThreadedLogStore:
         self._writer.join()
         self._housekeeper.join()
         self._deliver()
-        if self._failure is None:
+        if self._failure is None or self.wal.has_failed:  # a log that has failed writes nothing more
             self.wal.close()
 
     def _may_write_inline(self, entries: int) -> bool:

@@ -78,10 +78,9 @@ class LoopLogStore:
         if self._closed:
             return
         self._closed = True
-        if not self._failed:
-            while self._waiting:
-                self._waiting.popleft()()
-            self.wal.close()
+        while self._waiting and not self._failed:
+            self._waiting.popleft()()
+        self.wal.close()  # a log that has failed writes nothing more
 
     def _later(self, then: Then, seconds: float) -> None:
         """One disk: a sync begins when the one before has ended."""

@@ -3,8 +3,9 @@
 Files outlive the handles on them, so a member that was killed starts again from its log as it would from a disk. Space that
 `allocate` reserves costs nothing until it is written. Changes of names are durable at once; written bytes after `datasync`.
 
-Faults on demand: `space_left` bounds the growth of all files, `fail_syncs` fails each sync, and `lose_unsynced` takes back
-what was written since the last sync, as a power failure does. sim/filesystem.py models torn and reordered writes as well.
+Faults on demand: `space_left` bounds the growth of all files, `is_full` fails each write, `fail_syncs` each sync, and
+`lose_unsynced` takes back what was written since the last sync, as a power failure does. sim/filesystem.py models torn and
+reordered writes as well.
 """
 
 from __future__ import annotations
@@ -33,18 +34,24 @@ class _Inode:
 class MemoryFile:
     """See `interfaces.File`."""
 
-    __slots__ = ("_files", "_has_lock", "_inode", "path")
+    __slots__ = ("_crashes", "_files", "_has_lock", "_inode", "path")
 
     def __init__(self, files: MemoryFileSystem, path: str, inode: _Inode) -> None:
         self.path = path
         self._files = files
+        self._crashes = files.crashes
         self._inode = inode
         self._has_lock = False
 
     def pwrite(self, data: bytes, offset: int) -> None:
         inode, end = self._inode, offset + len(data)
         content = inode.content
-        self._files.take(end - inode.size, f"write {len(data)} bytes at offset {offset} of {self.path}")
+        action = f"write {len(data)} bytes at offset {offset} of {self.path}"
+        if self._crashes != self._files.crashes:
+            raise StorageFailure(f"{action}: it was opened before the crash")
+        if self._files.is_full:
+            raise StorageFailure(f"{action}: no space left on device")
+        self._files.take(end - inode.size, action)
         inode.undo.append((offset, bytes(content[offset:end]), len(content)))
         if len(content) < offset:
             content.extend(bytes(offset - len(content)))
@@ -80,7 +87,7 @@ class MemoryFile:
         self._inode.is_locked = self._has_lock = True
 
     def close(self) -> None:
-        if self._has_lock:
+        if self._has_lock and self._crashes == self._files.crashes:
             self._inode.is_locked = self._has_lock = False
 
 
@@ -90,6 +97,8 @@ class MemoryFileSystem:
     def __init__(self) -> None:
         self.space_left: int | None = None
         self.fail_syncs = False
+        self.is_full = False
+        self.crashes = 0
         self._inodes: dict[str, _Inode] = {}
         self._directories = {"/", "."}
 
@@ -131,7 +140,8 @@ class MemoryFileSystem:
     # --- faults
 
     def lose_unsynced(self) -> None:
-        """The power fails: take back what was written since the last sync. Handles from before must not be used any more."""
+        """The power fails: take back what was written since the last sync. Handles from before cannot write any more."""
+        self.crashes += 1
         for inode in self._inodes.values():
             inode.is_locked = False
             for offset, before, size in reversed(inode.undo):

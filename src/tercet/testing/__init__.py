@@ -1,0 +1,19 @@
+"""Tests against tercet: clusters with faults, histories and their check, and a pytest plugin.
+
+The names are imported when they are used: pytest loads the plugin, and so this module, in every project that has tercet
+installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__all__ = ["Cluster"]
+
+_MODULES = {"Cluster": "tercet.testing.cluster"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
