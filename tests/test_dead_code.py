@@ -32,12 +32,20 @@ READ_BY_CONFIG = {
 }
 
 
+# Packages that other programs use, and the pages that document each.
+PAGES = {"client": ("client.md",), "embed": ("embedding.md", "testing.md"), "testing": ("testing.md",)}
+
+
 @cache
-def documented() -> set[str]:
-    """The names in code of the client's documentation."""
-    text = (SOURCE.parents[1] / "docs" / "client.md").read_text()
+def documented(page: str) -> set[str]:
+    """The names in code of a page."""
+    text = (SOURCE.parents[1] / "docs" / page).read_text()
     code = re.findall(r"```python\n.*?```|`[^`\n]+`", text, re.DOTALL)
     return set(re.findall(r"\w+", " ".join(code)))
+
+
+def is_documented(file: str, name: str) -> bool:
+    return any(name in documented(page) for page in PAGES.get(file.partition("/")[0], ()))
 
 
 @cache
@@ -100,7 +108,6 @@ CALLED_FROM_OUTSIDE = {
     "headers_received": "callers of the in-process channel",
     "define_messages": "generated modules, which this test does not read",
     "client_stream": "the constructors of handlers are a public set of four",
-    "start_in_thread": "embedding programs",
     "registry_of": "embedding programs add a member's metrics to their own registry",
 }
 # Kept for tests, which compare with it or inject faults through it.
@@ -160,7 +167,7 @@ def unreferenced() -> dict[str, str]:
         name: file
         for file, name, node in definitions()
         if not name.startswith("__") and not is_registered(node) and not is_referenced(file, name, node)
-        if not (file.startswith("client/") and name in documented())
+        if not is_documented(file, name)
     }
 
 
