@@ -55,6 +55,7 @@ BELOW: dict[str, set[str]] = {
     "client": {"rpc", "gotext"},
     "embed": {"client", "server", "services", "replica", "peer", "raft", "rpc", "http1", "config"},
     "testing": {"embed", "replica", "rpc", "services"},
+    "simulation": {"client", "embed", "server"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},
     "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},
@@ -110,6 +111,7 @@ WITH_ASYNCIO = {
     "deploy",
     "embed",
     "testing",
+    "simulation",
 }
 LINES_MAX = 450
 METHODS_MAX = 25
