@@ -33,7 +33,12 @@ READ_BY_CONFIG = {
 
 
 # Packages that other programs use, and the pages that document each.
-PAGES = {"client": ("client.md",), "embed": ("embedding.md", "testing.md"), "testing": ("testing.md",), "simulation": ("simulation.md",)}
+PAGES = {
+    "client": ("client.md",),
+    "embed": ("embedding.md", "testing.md"),
+    "simulation": ("simulation.md",),
+    "testing": ("testing.md",),
+}
 
 
 @cache
