@@ -56,6 +56,14 @@ def test_what_a_member_does_is_counted_and_logged(plan: Planned) -> None:
         'etcd_server_client_requests_total{client_api_version="unknown",type="stream"}',
     ):
         assert value(before, series) > 0, series
+    for series, count in (
+        ('etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"}', 20),
+        ('etcd_server_request_duration_seconds_count{success="true",type="Put"}', 20),
+        ('etcd_server_request_duration_seconds_count{success="true",type="Range"}', 3),
+        ('etcd_server_range_duration_seconds_count{success="true"}', 3),
+    ):
+        assert value(before, series) == count, series
+    assert re.search(r'^etcd_network_known_peers{Local="(.+)",Remote="\1"} 1$', before, re.MULTILINE)
     assert value(before, "etcd_debugging_mvcc_db_compaction_keys_total") == 9
     assert value(before, 'etcd_server_client_requests_total{client_api_version="3.7",type="unary"}') == 3
     wait_until(lambda: "etcd_disk_defrag_inflight 0" in page(), "no defragmentation runs")

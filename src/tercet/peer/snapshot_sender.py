@@ -34,7 +34,7 @@ async def send_snapshot(
     origin = picker.pick()
     headers = [*context.identity.request_headers(), ("Content-Type", "application/octet-stream")]
     index = message.snapshot.index if message.snapshot is not None else 0
-    logger.info("sending the snapshot at %d to peer %x", index, status.id)
+    logger.info("sending database snapshot at %d to peer %x", index, status.id)
     ok = False
     began = time.monotonic()
     status.snapshot_began()
@@ -47,11 +47,11 @@ async def send_snapshot(
         check_answer(answer, status.id, context)
         ok = True
     except Exception as error:  # the owner's iterator may raise anything, and raft must get a report in every case
-        logger.warning("failed to send the snapshot at %d to peer %x: %s", index, status.id, error or type(error).__name__)
+        logger.warning("failed to send database snapshot at %d to peer %x: %s", index, status.id, error or type(error).__name__)
         picker.unreachable(origin)
         context.unreachable(status.id)
     else:
-        logger.info("sent the snapshot at %d to peer %x", index, status.id)
+        logger.info("sent database snapshot at %d to peer %x", index, status.id)
     finally:
         await _close(database)
         status.snapshot_ended(time.monotonic() - began, ok=ok)

@@ -27,6 +27,7 @@ from tercet.mvcc.work import BYTES_SHIFT
 from tercet.raft import ConfChangeRefused, Raft
 from tercet.raft.codec import conf_change_in
 from tercet.raft.types import ConfChange, Entry, EntryType, Snapshot
+from tercet.replica.durations import APPLY_BOUNDS, Durations
 from tercet.replica.host import ReplicaHost
 from tercet.replica.proposals import Outcome, Proposals, Waiter
 from tercet.replica.quota import Quota, request_cost
@@ -46,7 +47,10 @@ APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
 
 
 class ApplyTimer:
-    """Measures how long requests take to apply, and reports those that take longer than `slow_seconds`."""
+    """Measures how long requests take to apply, and reports those that take longer than `slow_seconds`.
+
+    durations: of all applies. A read of a compacted revision is no failure.
+    """
 
     def __init__(
         self, clock: Callable[[], float], slow_seconds: float, report: Callable[[AppliedRequest, float, Outcome], None]
@@ -55,6 +59,7 @@ class ApplyTimer:
         self.clock = clock
         self.slow_seconds = slow_seconds
         self.report = report
+        self.durations = Durations(APPLY_BOUNDS)
 
 
 class Applier:
@@ -266,13 +271,17 @@ class Applier:
             self._raise_no_space()
             outcome = errors.NO_SPACE
         if self._timer is not None:
-            self._measure(self._timer, request, outcome)
+            self._measure(self._timer, request, waiter, outcome)
         if waiter is not None:
             waiter.then(outcome)
 
-    def _measure(self, timer: ApplyTimer, request: AppliedRequest, outcome: Outcome) -> None:
+    def _measure(self, timer: ApplyTimer, request: AppliedRequest, waiter: Waiter | None, outcome: Outcome) -> None:
         began = self._began
         self._began = now = timer.clock()
+        is_success = not isinstance(outcome, StatusError)
+        timer.durations.observe(request.field, is_success or outcome is errors.COMPACTED, now - began)
+        if waiter is not None:
+            self._proposals.durations.observe(request.field, is_success, now - waiter.proposed_at)
         if now - began > timer.slow_seconds:
             timer.report(request, now - began, outcome)
 

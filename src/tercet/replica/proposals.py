@@ -19,6 +19,7 @@ from tercet.auth import NOBODY, Identity
 from tercet.errors import Code, StatusError, Unavailable
 from tercet.mvcc import Answer
 from tercet.raft import Raft
+from tercet.replica.durations import REQUEST_BOUNDS, Durations
 from tercet.replica.requests import AppliedRequest, RequestIds, encode_request
 
 Outcome = bytes | Answer | StatusError
@@ -60,6 +61,7 @@ class Proposals:
         self._timeout_seconds = timeout_seconds
         self._request_bytes_max = request_bytes_max
         self.failed = 0
+        self.durations = Durations(REQUEST_BOUNDS)  # from proposal to outcome; of those that succeed, if applies are timed
 
     def add(self, field: str, body: bytes, message: Any, then: Callable[[Outcome], None], identity: Identity = NOBODY) -> int:
         """Queue a request. `then` is called exactly once: with the outcome, or with an error after the timeout.
@@ -146,4 +148,7 @@ class Proposals:
 
     def _fail(self, data: bytes, error: StatusError) -> None:
         self.failed += 1
-        self.waiting.pop(data).then(error)
+        waiter = self.waiting.pop(data)
+        if waiter.request is not _CONF_CHANGE:
+            self.durations.observe(waiter.request.field, False, self._clock() - waiter.proposed_at)
+        waiter.then(error)

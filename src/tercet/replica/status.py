@@ -15,6 +15,7 @@ from tercet.mvcc import Counts, Store
 from tercet.raft import Progress, Raft
 from tercet.replica.alarms import Alarms
 from tercet.replica.apply import Applier
+from tercet.replica.durations import Durations
 from tercet.replica.membership import Membership
 from tercet.replica.proposals import Proposals
 from tercet.replica.quota import Quota
@@ -125,6 +126,11 @@ class ReplicaStatus:
     @property
     def proposals_failed(self) -> int:
         return self._proposals.failed
+
+    @property
+    def request_durations(self) -> Durations:
+        """From proposal to outcome, by field of InternalRaftRequest; successes are counted if applies are timed."""
+        return self._proposals.durations
 
     @property
     def read_counts(self) -> tuple[int, int]:

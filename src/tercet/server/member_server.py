@@ -181,6 +181,7 @@ class MemberServer:
             txn_ops_max=config.max_txn_ops,
             request_bytes_max=config.max_request_bytes,
         )
+        metrics.watch_reads(member.replica, kv.durations)
         watch = WatchService(
             member.replica,
             headers,

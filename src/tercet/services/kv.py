@@ -29,6 +29,7 @@ from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
 from tercet.services.deep_txn import encode_txn, parse_txn
 from tercet.services.headers import Headers
+from tercet.services.read_timing import ReadDurations, ReadTiming
 from tercet.services.scheduler import Done, Scheduler
 
 _PutRequest: Final = rpc_pb2.PutRequest
@@ -55,6 +56,7 @@ class KvService:
         self._scheduler = scheduler
         self._txn_ops_max = txn_ops_max
         self._chunk_bytes = request_bytes_max
+        self.durations = ReadDurations()
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -126,10 +128,11 @@ class KvService:
             if check.fault is not None:
                 raise check.fault
             if is_read_only(request):
+                timing = self.durations.begin("ReadonlyTxn")
                 if is_serializable(request):
-                    self._read_txn(call, request, None)
+                    self._read_txn(call, request, timing, None)
                 else:
-                    self._replica.read(partial(self._read_txn, call, request))
+                    self._replica.read(partial(self._read_txn, call, request, timing))
             else:
                 identity = self._authorization.identify(call)
                 encoded = encode_txn(request) if parser is None else b"".join(parser.parts)
@@ -167,54 +170,65 @@ class KvService:
         except (DecodeError, RequestError) as error:
             refuse(call, error)
             return
+        timing = self.durations.begin("Range")
         if request.serializable:
-            self._range(call, request, None)
+            self._range(call, request, timing, None)
         else:
-            self._replica.read(partial(self._range, call, request))
+            self._replica.read(partial(self._range, call, request, timing))
 
     # A read waits for the read index; meanwhile an installed snapshot may replace the store. So the store is looked up only
     # when the read is answered (tests/mixed: a frozen leader wakes up).
 
-    def _range(self, call: UnaryCall, request: rpc_pb2.RangeRequest, error: StatusError | None) -> None:
+    def _range(
+        self, call: UnaryCall, request: rpc_pb2.RangeRequest, timing: ReadTiming | None, error: StatusError | None
+    ) -> None:
         try:
             if error is not None:
                 raise error
+            if timing is not None:
+                timing.reads()
             identity = NOBODY
             if self._auth.is_enabled:
                 identity = self._authorization.check_read(call, request.key, request.range_end)
             answer = self._replica.store.range(request)
             if isinstance(answer, bytes):
                 call.reply(self._headers.current() + answer)
+                if timing is not None:
+                    timing.ended(is_success=True)
             else:
-                self._answer(call, answer, identity)
+                self._answer(call, answer, identity, timing)
         except CorruptRecord as corrupt:
-            call.fail_with(corrupt)
+            _fail_read(call, timing, corrupt)
         except (InvariantViolation, StorageFailure):
             raise
         except Exception as refusal:
             # A read changes nothing: its failure concerns this client alone, and must not stop the member.
-            call.fail_with(refusal)
+            _fail_read(call, timing, refusal)
 
-    def _read_txn(self, call: UnaryCall, request: rpc_pb2.TxnRequest, error: StatusError | None) -> None:
+    def _read_txn(
+        self, call: UnaryCall, request: rpc_pb2.TxnRequest, timing: ReadTiming | None, error: StatusError | None
+    ) -> None:
         try:
             if error is not None:
                 raise error
             identity = self._authorization.check_read_only_txn(call, request)
-            self._answer(call, self._replica.store.read_txn(request), identity)
+            self._answer(call, self._replica.store.read_txn(request), identity, timing)
         except CorruptRecord as corrupt:
-            call.fail_with(corrupt)
+            _fail_read(call, timing, corrupt)
         except (InvariantViolation, StorageFailure):
             raise
         except Exception as refusal:
-            call.fail_with(refusal)
+            _fail_read(call, timing, refusal)
 
-    def _answer(self, call: UnaryCall, answer: Answer, identity: Identity = NOBODY) -> None:
+    def _answer(self, call: UnaryCall, answer: Answer, identity: Identity = NOBODY, timing: ReadTiming | None = None) -> None:
         """Make the answer, now or in later turns, and reply. identity: whose permission to read was checked."""
         header = self._headers.current()
         if self._scheduler.try_now(answer):
             call.reply_parts([header, *answer.parts])
+            if timing is not None:
+                timing.ended(is_success=True)
             return
-        self._schedule(call, answer, partial(self._finish, call, header, answer, identity))
+        self._schedule(call, answer, partial(self._finish, call, header, answer, identity, timing))
 
     def _schedule(self, call: UnaryCall, steps: Steps, then: Done) -> None:
         """Take the steps in later turns, unless the call ends before."""
@@ -222,14 +236,24 @@ class KvService:
         if job is not None:
             call.on_cancel = partial(self._scheduler.cancel, job)
 
-    def _finish(self, call: UnaryCall, header: bytes, answer: Answer, identity: Identity, error: Exception | None) -> None:
+    def _finish(
+        self,
+        call: UnaryCall,
+        header: bytes,
+        answer: Answer,
+        identity: Identity,
+        timing: ReadTiming | None,
+        error: Exception | None,
+    ) -> None:
         """Reply with an answer that took several turns, if the permission to read it has not been revoked since."""
+        if error is None and identity.revision and identity.revision != self._auth.revision:
+            error = errors.AUTH_OLD_REVISION
         if error is not None:
-            call.fail_with(error)
-        elif identity.revision and identity.revision != self._auth.revision:
-            call.fail_with(errors.AUTH_OLD_REVISION)
-        else:
-            call.reply_parts([header, *answer.parts])
+            _fail_read(call, timing, error)
+            return
+        call.reply_parts([header, *answer.parts])
+        if timing is not None:
+            timing.ended(is_success=True)
 
     async def range_stream(self, stream: ServerStream) -> None:
         """KV.RangeStream (3.7): a Range in many messages, all read at one revision."""
@@ -245,6 +269,12 @@ class KvService:
             await self._scheduler.finish(messages, store)
             await stream.send(messages.message)
         self._authorization.check_unchanged(identity)
+
+
+def _fail_read(call: UnaryCall, timing: ReadTiming | None, error: Exception) -> None:
+    call.fail_with(error)
+    if timing is not None:
+        timing.ended(is_success=False)
 
 
 def refuse(call: UnaryCall, error: Exception) -> None:

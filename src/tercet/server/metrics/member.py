@@ -10,8 +10,9 @@ from tercet.lease import LeaseCounts
 from tercet.mvcc import Counts, WatchHub
 from tercet.peer import PeerStatus, Receptions
 from tercet.proto import rpc_pb2
-from tercet.replica.membership import hex_id
+from tercet.replica.membership import Membership, hex_id
 from tercet.replica.replica import Replica
+from tercet.server.metrics.durations import apply_durations, range_durations, request_durations
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.families import Buckets, Labels
 from tercet.server.metrics.process import register_health, register_process, register_versions
@@ -23,6 +24,7 @@ from tercet.server.tls.expiry import CertificateExpiry
 from tercet.server.tls.files import TlsFiles
 from tercet.services.cluster import ClusterService
 from tercet.services.maintenance import MaintenanceService
+from tercet.services.read_timing import ReadDurations
 from tercet.storage.wal import WAL
 
 
@@ -39,6 +41,8 @@ class MemberMetrics:
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
         self.slow_applies = SlowApplies(config.warning_apply_duration_seconds)
         self.metrics.read("etcd_server_slow_apply_total", lambda: self.slow_applies.count)
+        applies = self.slow_applies.timer.durations
+        self.metrics.read_buckets("etcd_server_apply_duration_seconds", lambda: apply_durations(applies))
         register_process(self.metrics)
         register_versions(self.metrics, config.feature_gates)
 
@@ -74,6 +78,12 @@ class MemberMetrics:
         metrics.read_labelled("etcd_debugging_server_alarms", lambda: _alarms(replica))
         self._watch_compactions(member.compactions, replica.counts)
         self._watch_peers(member)
+
+    def watch_reads(self, replica: Replica, reads: ReadDurations) -> None:
+        self.metrics.read_buckets("etcd_server_range_duration_seconds", lambda: range_durations(reads.ranges))
+        self.metrics.read_buckets(
+            "etcd_server_request_duration_seconds", lambda: request_durations(replica.request_durations, reads.requests)
+        )
 
     def watch_log(self, wal: WAL) -> None:
         wal.observe_write = self.wal_write_seconds.observe
@@ -134,7 +144,8 @@ class MemberMetrics:
             return lambda: {(own, hex_id(status.id)): value(status) for status in _statuses(member)}
 
         read = self.metrics.read_labelled
-        read("etcd_network_known_peers", by_pair(lambda status: 1))
+        members = member.replica.membership
+        read("etcd_network_known_peers", lambda: _known(own, members))
         read("etcd_network_active_peers", by_pair(lambda status: int(status.active_since is not None)))
         read("etcd_network_disconnected_peers_total", by_pair(lambda status: status.disconnects))
         read("etcd_network_peer_sent_bytes_total", by_peer(lambda status: status.sent_bytes))
@@ -167,6 +178,13 @@ class MemberMetrics:
 
     def watch_health(self, health: Health) -> None:
         register_health(self.metrics, health.counters)
+
+
+def _known(own: str, membership: Membership) -> dict[Labels, float]:
+    """1 for members, this one included, and 0 for removed ones."""
+    known: dict[Labels, float] = {(own, hex_id(one)): 0 for one in membership.removed}
+    known.update({(own, hex_id(one)): 1 for one in membership.members})
+    return known
 
 
 def _statuses(member: ReplicaDriver) -> list[PeerStatus]:

@@ -64,6 +64,7 @@ class Metrics:
 
     def show_unregistered(self) -> None:
         """Show every metric without labels, and without a source so far, as 0 or as an empty histogram."""
+        self._scrapes.update({(code,): 0 for code in ("200", "500", "503")})
         for name, metric in METRICS.items():
             if metric.labels or name in self._values or name in self._buckets:
                 continue
