@@ -143,12 +143,12 @@ class HeldKey(ABC):
 
     async def _leave_quietly(self) -> None:
         """After an error, or at the end of a block: what cannot be released expires with the lease."""
-        lease, self._is_held = self._lease, False
+        lease, key, self._is_held = self._lease, self._key, False
         try:
             if lease is not None and not lease.is_lost:
                 await self._leave(lease)
         except (TercetError, TimeoutError) as error:
-            logger.warning("%r is left to expire: %s", self._key, error)
+            logger.warning("%r is left to expire: %s", key, error or "no member has answered")
         finally:
             self._forget()
 
