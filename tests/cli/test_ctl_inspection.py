@@ -188,4 +188,6 @@ def test_an_abbreviation_that_etcdctl_understands_keeps_its_meaning(word: str, c
 def test_help_lists_them_apart_from_etcdctls(capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
     assert tercetctl.main(["help"]) == 0
     _, _, part = capsysbinary.readouterr().out.decode().partition("Inspection commands (not in etcdctl)\n")
-    assert [line.split()[0] for line in part.split("\n\n")[0].splitlines()] == [*("deleted", "diff", "history", "tree")]
+    assert [line.split()[0] for line in part.split("\n\n")[0].splitlines()] == [
+        *("deleted", "diff", "doctor", "history", "tree")
+    ]

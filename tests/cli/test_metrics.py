@@ -12,12 +12,13 @@ import yaml
 
 from tercet.cli import tercet
 from tercet.cli.metrics.alerts import ALERTS
-from tercet.cli.metrics.dashboard import expressions
+from tercet.cli.metrics.dashboard import dashboard
 from tercet.server.metrics.table import METRICS
 from tests.support.etcd import running_etcd
 from tests.support.processes import TERCET
 
-QUERIES = sorted({*(alert.expression for alert in ALERTS), *expressions()})
+SHOWN = [target["expr"] for panel in json.loads(dashboard("SELECTOR"))["panels"] for target in panel["targets"]]
+QUERIES = sorted({*(alert.expression for alert in ALERTS), *SHOWN})
 WORDS = {"sum", "min", "max", "count", "by", "or", "and", "rate", "increase", "changes", "time"}
 FUNCTIONS = {"histogram_quantile", "predict_linear", "last_over_time", "max_over_time"}
 OF_PROMETHEUS = {"up", "job", "instance", "le"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.load import Statistics, counted, paced, write
 from tercet.cli.ctl.progress import Progress
+from tercet.cli.ctl.scrape import scrape
 from tercet.cli.ctl.status_text import status_text
 from tercet.client import ClusterChannel, prefix_end
 from tercet.errors import ConfigError
@@ -30,6 +30,7 @@ _SLOWEST_SECONDS_MAX = 0.5
 _DEVIATION_SECONDS_MAX = 0.1
 _RATE_MIN = 0.9  # of the load's
 _RESIDENT = "process_resident_memory_bytes"
+_SCRAPE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ async def _data_scale(session: Session, _: list[str]) -> None:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(session.client()) for _ in range(load.clients)]
         await _refuse_keys(clients[0], prefix, "etcdctl del --prefix {}")
-        before = _resident_bytes(session, "before")
+        before = await _resident_bytes(session, "before")
         sizes = f"{load.limit} key-value pairs, 1024 bytes per key-value, {load.clients} concurrent clients"
         say(f"Start data scale check for work load [{sizes}].")
         session.out.flush()
         progress = Progress("writes", load.limit)
         statistics = await write(clients, counted(os.fsencode(prefix), load.limit, 512, 512), status_text, progress.advance)
         progress.finish()
-        after = _resident_bytes(session, "after")
+        after = await _resident_bytes(session, "after")
         await _clean_up(session, clients[0], prefix)
         await _defragment(session)
     if statistics.errors:
@@ -150,20 +151,15 @@ async def _defragment(session: Session) -> None:
         session.printer.line(f'Defragmented "{endpoint}"')
 
 
-def _resident_bytes(session: Session, when: str) -> float:
+async def _resident_bytes(session: Session, when: str) -> float:
     """The memory of the first endpoint's process, from its metrics. Raises CommandError."""
     endpoint = session.endpoints()[0]
-    url = endpoint if "://" in endpoint else f"http://{endpoint}"
     try:
-        context = session.tls_context() if url.startswith("https:") else None
-        with urllib.request.urlopen(f"{url}/metrics", timeout=10, context=context) as answer:
-            lines = answer.read().decode().splitlines()
+        found = await scrape(endpoint, session.http_tls(endpoint), timeout=_SCRAPE_SECONDS)
+        if _RESIDENT in found:
+            return found.value(_RESIDENT)
     except (OSError, ValueError, ConfigError) as error:
         session.printer.line(f"fetch error: {error}")
-        lines = []
-    for line in lines:
-        if line.startswith(_RESIDENT):
-            return float(line.removeprefix(_RESIDENT))
     session.printer.line(f"FAIL: Could not read {_RESIDENT} {when} the put operations.")
     raise CommandError(Exit.ERROR)
 

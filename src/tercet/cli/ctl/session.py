@@ -34,6 +34,8 @@ class Session:
     """The settings and streams of a command. Call `open` first: it reads the environment and checks the settings."""
 
     printer: Printer
+    is_quiet = False
+    """Do not report failed calls: the command shows them itself."""
 
     def __init__(
         self,
@@ -98,11 +100,16 @@ class Session:
         """A client of another cluster, with its own credentials. Raises CommandError, exit 128."""
         return self._client([endpoint], tls, user=user, password=password, timeout=timeout)
 
-    def tls_context(self) -> ssl.SSLContext:
-        """For HTTP requests to an endpoint. Raises ConfigError."""
-        from tercet.client import TLSFiles
+    def http_tls(self, endpoint: str) -> ssl.SSLContext | None:
+        """For HTTP/1.1 requests to an endpoint; None for one without TLS. Raises ConfigError."""
+        from tercet.client import TLSFiles, parse_endpoint
 
-        return (self._tls or TLSFiles()).context()
+        is_secure = parse_endpoint(endpoint).secure
+        if is_secure is False or (is_secure is None and self._tls is None):
+            return None
+        context = (self._tls or TLSFiles()).context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _client(
         self,
@@ -144,6 +151,8 @@ class Session:
 
     def log_failure(self, endpoint: str, attempt: int, error: StatusError) -> None:
         """The warning that precedes the error of a failed call; at a terminal one line to read."""
+        if self.is_quiet:
+            return
         if sys.stderr.isatty():
             self.warn(f"{endpoint}: {full_status(error)}")
             return

@@ -120,11 +120,6 @@ _GRAPHS = (
 )
 
 
-def expressions() -> list[str]:
-    """All queries, with SELECTOR."""
-    return [expression for graph in _GRAPHS for expression, _ in graph.queries]
-
-
 def dashboard(matcher: str) -> str:
     """JSON, to import or provision. matcher: of the members' series, such as `job=~"etcd"`."""
     board = {

@@ -1,0 +1,1 @@
+"""doctor: examines a cluster through its API and its metrics. `facts` asks the members, `checks` and `conditions` judge."""
