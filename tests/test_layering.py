@@ -93,6 +93,8 @@ BELOW_DEPLOY: dict[str, set[str]] = {
     "cluster": {"config", "gotext"},
     "members": {"bolt", "client", "rpc", "pki", "gotext"},
     "plan": {"pki"},
+    "run": {"pki"},
+    "deployment": {"pki"},
 }
 # Packages that may use an event loop or threads; the others do no I/O of their own.
 WITH_ASYNCIO = {

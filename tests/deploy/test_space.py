@@ -16,7 +16,7 @@ from tercet.deploy.members.members import MemberAnswer, Members
 from tercet.deploy.members.snapshot import Snapshot, read, save
 from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run import rolling
-from tercet.deploy.run.backup import Backup
+from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.space import Space, alarms_of, is_worthwhile
 from tercet.errors import Code, ConfigError, StatusError
@@ -184,15 +184,30 @@ def test_a_backup_comes_from_a_follower_that_commits(tmp_path: Path, monkeypatch
         target.touch()
         return Snapshot(target, 1, 2, 3, 4)
 
+    async def hash_of(_: object, name: str, revision: int) -> rpc_pb2.HashKVResponse:
+        return rpc_pb2.HashKVResponse(hash=7)
+
+    async def rehearse(path: Path, *, revision: int) -> rpc_pb2.HashKVResponse:
+        return rpc_pb2.HashKVResponse(hash=restored)
+
+    restored = 7
     monkeypatch.setattr("tercet.deploy.run.backup.save", save)
+    monkeypatch.setattr("tercet.deploy.run.backup.hash_of", hash_of)
+    monkeypatch.setattr("tercet.deploy.run.backup.rehearse", rehearse)
+    monkeypatch.setattr("tercet.deploy.run.backup.newest_revision", lambda path: 2)
     old = [tmp_path / f"c-2025010{day}T000000Z.db" for day in (1, 2, 3)]
     other = tmp_path / "other-20250101T000000Z.db"
     for path in (*old, other):
         path.touch()
-    backup = Backup(members.cluster, cast(Members, members), tmp_path, NOW, 2)
+    backup = backup_of(members.cluster, cast(Members, members), tmp_path, NOW, keep=2)
     asyncio.run(execute(asyncio.run(backup.plan())))
     assert sources == ["m3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [old[2].name, "c-20260102T030405Z.db", other.name]
+    restored = 8
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DeployError, match=r"m3: verify snapshot: the restored data differs from that of m3 at revision 2"):
+        asyncio.run(execute(asyncio.run(backup.plan())))
+    assert sorted(tmp_path.iterdir()) == before
     members.unhealthy = {"m1", "m2", "m3"}
     with pytest.raises(DeployError, match=r"^m1: save snapshot: not healthy"):
         asyncio.run(backup.plan())

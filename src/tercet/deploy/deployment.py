@@ -32,18 +32,19 @@ from tercet.deploy.run import apply as applying
 from tercet.deploy.run import destroy as destroying
 from tercet.deploy.run import rolling
 from tercet.deploy.run.agreed import Confirm
-from tercet.deploy.run.backup import Backup
+from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.member_change import member_change
 from tercet.deploy.run.recover import recovery
 from tercet.deploy.run.restore import REVISIONS_BUMPED, restore
-from tercet.deploy.run.restore_steps import read_source
+from tercet.deploy.run.restore_steps import decrypted, read_source
 from tercet.deploy.run.space import Space, alarms_of
 from tercet.deploy.run.upgrade import upgrade
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError
+from tercet.pki.age import Key
 
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]
 
@@ -151,12 +152,15 @@ class Deployment(Access):
             space = Space(self.cluster, members)
             return await self._planned(lambda: space.compact(keep), hosts, confirm, dry_run)
 
-    async def backup(self, directory: Path, *, keep: int | None = None) -> Path:
-        """Save a verified snapshot in a local directory, and remove all but the newest `keep`. Returns its path."""
+    async def backup(self, target: str | Path, *, keep: int | None = None, recipient: str = "") -> str:
+        """Save a verified snapshot in a local directory or s3://BUCKET/PREFIX. Returns its path or URL.
+
+        keep: remove all but this number of the newest. recipient: age's public key to encrypt it to; "" for a plain file.
+        """
         async with self._connected() as hosts, Members(self.cluster, hosts) as members:
-            backup = Backup(self.cluster, members, directory, datetime.now(UTC), keep)
+            backup = backup_of(self.cluster, members, target, datetime.now(UTC), keep=keep, recipient=recipient)
             await execute(await backup.plan(), self._on_event)
-            return backup.target
+            return backup.place
 
     async def restore(
         self,
@@ -164,6 +168,7 @@ class Deployment(Access):
         *,
         bump: int = REVISIONS_BUMPED,
         skip_hash_check: bool = False,
+        key: Key | None = None,
         backups: Path | None = Path("backups"),
         dry_run: bool = False,
         confirm: Confirm | None = None,
@@ -171,11 +176,13 @@ class Deployment(Access):
         """Replace the data of the whole cluster by a snapshot. Continues an interrupted restore of the same snapshot.
 
         bump: revisions to add, all before them compacted, so that no client sees the revision go back; 0: none.
-        skip_hash_check: accept a file without SHA-256, copied from a data directory. backups: local directory for a snapshot of
-        what is there; None: none is taken. With a limit, the others are no members of the restored cluster.
+        skip_hash_check: accept a file without SHA-256, copied from a data directory. key: of an encrypted snapshot.
+        backups: local directory for a snapshot of what is there; None: none is taken. With a limit, the others are
+        no members of the restored cluster.
         """
-        source = await asyncio.to_thread(lambda: read_source(snapshot, bump=bump, skip_hash_check=skip_hash_check))
         with tempfile.TemporaryDirectory(prefix="tercet-restore-") as work:
+            plain = await asyncio.to_thread(decrypted, snapshot, Path(work), key)
+            source = await asyncio.to_thread(lambda: read_source(plain, snapshot, bump=bump, skip_hash_check=skip_hash_check))
             async with self._changing(self._limit or None) as (hosts, members):
                 targets = self._targets(hosts)
                 others = {name: host for name, host in hosts.items() if name not in targets}

@@ -9,7 +9,7 @@ import click
 
 from tercet.cli.deploy.agreement import change, change_options
 from tercet.cli.deploy.hosts import known_host
-from tercet.cli.deploy.options import Options, shared_options
+from tercet.cli.deploy.options import Options, shared_options, with_click_errors
 
 if TYPE_CHECKING:
     from tercet.deploy.deployment import Deployment
@@ -37,6 +37,11 @@ Examples:
     show_default=True,
     help="Raise the revision by this number, and mark all before it as compacted, so that clients notice; 0: do not.",
 )
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the secret key of an encrypted snapshot, of age or of `tercet pki age-key`.",
+)
 @click.option("--skip-hash-check", is_flag=True, help="Accept a file without SHA-256, copied from a data directory.")
 @click.option(
     "--backups",
@@ -53,6 +58,7 @@ def restore(
     options: Options,
     snapshot: Path,
     bump: int,
+    identity: Path | None,
     skip_hash_check: bool,
     backups: Path,
     no_backup: bool,
@@ -61,16 +67,21 @@ def restore(
     dry_run: bool,
 ) -> None:
     """Restore SNAPSHOT on all hosts. Every key and value that the cluster has now is replaced."""
+    from tercet.pki.age import read_key
+
     cluster = options.cluster()
     for name in names:
         known_host(cluster, name)
     options.limit = names
+
+    key = None if identity is None else with_click_errors(lambda: read_key(identity.read_text()))
 
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.restore(
             snapshot,
             bump=bump,
             skip_hash_check=skip_hash_check,
+            key=key,
             backups=None if no_backup else backups,
             dry_run=dry_run,
             confirm=confirm,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -55,18 +54,23 @@ def compact(options: Options, keep: int, yes: bool, dry_run: bool) -> None:
 
 
 @click.command(
-    short_help="Save a verified snapshot on this machine.",
+    short_help="Save a verified snapshot on this machine or in a bucket.",
     epilog="""\b
 Each host takes snapshots of its own by a timer (section `backups` of the cluster file); this one survives all hosts.
-The file has every key and value; it is readable only by you.""",
+The file has every key and value; it is readable only by you. For s3://, region, endpoint and keys are taken from the
+AWS_... variables, and tercet[backup] must be installed.
+Examples:
+  tercet deploy backup --keep 30
+  tercet deploy backup --to s3://bucket/etcd --keep 30
+  tercet pki age-key -o backup.key              prints the recipient, age1...
+  tercet deploy backup --encrypt-to age1...     restored with --identity backup.key, or decrypted by age""",
 )
-@click.option(
-    "--to", "directory", type=click.Path(path_type=Path), default=Path("backups"), show_default=True, help="Local directory."
-)
+@click.option("--to", "target", default="backups", show_default=True, help="Local directory, or s3://BUCKET/PREFIX.")
 @click.option("--keep", type=click.IntRange(1), help="Remove all but this number of the newest snapshots.")
+@click.option("--encrypt-to", "recipient", metavar="RECIPIENT", default="", help="Encrypt the file to this public key of age.")
 @shared_options()
-def backup(options: Options, directory: Path, keep: int | None) -> None:
-    """Save a snapshot of the cluster and verify it: its SHA-256, and every page of the file."""
+def backup(options: Options, target: str, keep: int | None, recipient: str) -> None:
+    """Save a snapshot of the cluster, and verify it: restored into a scratch member, it has the hash of the cluster's data."""
     cluster = options.cluster()
-    saved = run_with_progress(options, cluster, lambda deployment: deployment.backup(directory, keep=keep))
+    saved = run_with_progress(options, cluster, lambda deployment: deployment.backup(target, keep=keep, recipient=recipient))
     click.secho(f"Saved {saved}.", fg="green")

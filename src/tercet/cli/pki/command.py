@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tercet.cli.pki import check, issue
+from tercet.cli.pki import age_key, check, issue
 
 
 class _Aliases(click.Group):
@@ -34,5 +34,5 @@ def command() -> None:
     """Issue, show, verify and renew certificates, from cfssl's files."""
 
 
-for _subcommand in (issue.init_ca_command, issue.gencert, check.show, check.verify, check.renew_command):
+for _subcommand in (issue.init_ca_command, issue.gencert, check.show, check.verify, check.renew_command, age_key.age_key):
     command.add_command(_subcommand)

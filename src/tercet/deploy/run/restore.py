@@ -32,7 +32,7 @@ from tercet.deploy.plan.desired import restore_record_path
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.release.release import offline_tool
 from tercet.deploy.run.apply import start_step
-from tercet.deploy.run.backup import Backup
+from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.executor import DeployError
 from tercet.deploy.run.restore_steps import Record, RestoreSteps, Source
 from tercet.deploy.run.rolling import health_phase
@@ -173,7 +173,8 @@ class Restore:
         """The snapshot of what is there, before the first change; it cannot be taken if nothing commits."""
         if self.backups is None or is_resumed:
             return (), []
-        backup = Backup(self.cluster, self.members, self.backups, self.now, name=f"before-restore-{record.id}")
+        name = f"before-restore-{record.id}"
+        backup = backup_of(self.cluster, self.members, self.backups, self.now, name=name)
         try:
             return (await backup.plan()).phases, []
         except DeployError:
@@ -183,7 +184,7 @@ class Restore:
         found = []
         if any(seen.files[f"{self.cluster.paths.data}/member"].exists for seen in facts.values()):
             found.append(
-                f"every key and value of the cluster is replaced by those of {self.source.snapshot.path}; the data before is "
+                f"every key and value of the cluster is replaced by those of {self.source.shown}; the data before is "
                 f"kept on the hosts, as {self.cluster.paths.data}/replaced-{record.id}"
             )
         if any(self._record_on(seen) not in (None, record) for seen in facts.values()):

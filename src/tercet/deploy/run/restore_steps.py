@@ -26,6 +26,8 @@ from tercet.deploy.plan.desired import restore_record_path
 from tercet.deploy.plan.plan import Progress, Step
 from tercet.deploy.release.release import offline_tool
 from tercet.deploy.ssh.remote import Host
+from tercet.errors import ConfigError
+from tercet.pki.age import Key, decrypt, is_encrypted
 
 _UNPACK_SECONDS = 3600.0
 _EXCHANGE_SECONDS = 300.0
@@ -33,9 +35,13 @@ _EXCHANGE_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Source:
-    """A verified snapshot to restore. revision: its newest. sha256: of the whole file. bump: revisions to add; 0: none."""
+    """A verified snapshot to restore. shown: its path for the operator, if it was decrypted. revision: its newest.
+
+    sha256: of the whole file. bump: revisions to add; 0: none.
+    """
 
     snapshot: Snapshot
+    shown: Path
     revision: int
     sha256: str
     bump: int
@@ -69,12 +75,25 @@ class Record:
             return None
 
 
-def read_source(path: Path, *, bump: int, skip_hash_check: bool) -> Source:
+def decrypted(snapshot: Path, work: Path, key: Key | None) -> Path:
+    """The snapshot, or its content if it is encrypted, as a file in `work`. Raises ConfigError."""
+    try:
+        if not is_encrypted(snapshot):
+            return snapshot
+        if key is None:
+            raise ConfigError(f"{snapshot}: encrypted; name the file of its key with --identity")
+        decrypt(snapshot, work / "decrypted.db", key)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or snapshot}: {error.strerror or error}") from error
+    return work / "decrypted.db"
+
+
+def read_source(path: Path, shown: Path, *, bump: int, skip_hash_check: bool) -> Source:
     """Verify the snapshot. Raises ConfigError."""
     snapshot = read(path, skip_hash_check=skip_hash_check)
     with path.open("rb") as file:
         return Source(
-            snapshot, newest_revision(path), hashlib.file_digest(file, "sha256").hexdigest(), bump, not skip_hash_check
+            snapshot, shown, newest_revision(path), hashlib.file_digest(file, "sha256").hexdigest(), bump, not skip_hash_check
         )
 
 

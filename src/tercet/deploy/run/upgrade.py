@@ -29,7 +29,7 @@ from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.plan.planning import Part, host_steps
 from tercet.deploy.release.release import pin_path, rollback_command
 from tercet.deploy.run.apply import check_version, require_no_errors
-from tercet.deploy.run.backup import Backup
+from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError
 from tercet.deploy.run.rolling import Rolling, health_phase, in_order, pauses, wait_committing
@@ -106,7 +106,7 @@ class Upgrade:
         return in_order(names, await self.members.health(), await self.members.answers())
 
     async def _backup(self, directory: Path) -> Plan:
-        return await Backup(self.cluster, self.members, directory, self.now).plan()
+        return await backup_of(self.cluster, self.members, directory, self.now).plan()
 
     def _steps(self, name: str, seen: HostSurvey, part: Part) -> tuple[Step, ...]:
         return host_steps(self.cluster, self.hosts[name], seen.facts, seen.desired, seen.artifact, parts=(part,)).steps

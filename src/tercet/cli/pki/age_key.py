@@ -1,0 +1,31 @@
+"""`tercet pki age-key`: a key pair for encrypted backups."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    name="age-key",
+    short_help="Create a key for encrypted backups.",
+    epilog="""\b
+The file is one of age: `age --decrypt -i FILE` reads what is encrypted to the printed recipient. Keep it away from the
+backups, and keep a copy: without it they are useless.
+  tercet pki age-key -o backup.key
+  tercet deploy backup --encrypt-to age1...""",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File for the secret key, mode 0600.")
+def age_key(output: Path) -> None:
+    """Create a key pair of age, and print its public half, the recipient. An existing file is kept."""
+    from tercet.pki.age import new_key
+
+    key = new_key()
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(f"# recipient: {key.recipient}\n{key.secret}\n")
+    except OSError as error:
+        raise click.ClickException(f"{output}: {error.strerror}") from error
+    click.echo(key.recipient)
