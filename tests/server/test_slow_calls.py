@@ -10,6 +10,7 @@ import pytest
 from tercet.proto import rpc_pb2
 from tercet.rpc import Kind, Method, Peer
 from tercet.server.slow_calls import SlowCalls
+from tercet.server.slow_requests import SlowApplies
 
 
 class Call:
@@ -24,7 +25,10 @@ class Watched:
     def __init__(self) -> None:
         self.now = 0.0
         self.calls: list[Call] = []
-        self.slow = SlowCalls(lambda: [call for call in self.calls if not call.finished], 0.3, clock=lambda: self.now)
+        self.applies = SlowApplies(0.1)
+        self.slow = SlowCalls(
+            lambda: [call for call in self.calls if not call.finished], 0.3, self.applies, clock=lambda: self.now
+        )
 
     def add(self, path: str, request: bytes) -> Call:
         self.calls.append(Call(path, request))
@@ -75,3 +79,30 @@ def test_only_requests_for_keys_are_shown(caplog: pytest.LogCaptureFixture) -> N
     watched.look(1)
     assert [line["request content"] for line in lines(caplog)] == ["", "", ""]
     assert "secret" not in str(lines(caplog))
+
+
+def test_a_read_that_takes_longer_than_an_apply_may_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    watched = Watched()
+    scan = rpc_pb2.RangeRequest(key=b"a", range_end=b"b")
+    reads = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_range=scan)])
+    write = rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"a"))])
+    for path, request in (
+        ("/etcdserverpb.KV/Range", scan),
+        ("/etcdserverpb.KV/Txn", reads),
+        ("/etcdserverpb.KV/Txn", write),
+        ("/etcdserverpb.KV/Put", rpc_pb2.PutRequest(key=b"a")),
+    ):
+        watched.add(path, request.SerializeToString())
+    quick = watched.add("/etcdserverpb.KV/Range", scan.SerializeToString())
+    watched.look(0)
+    quick.finished = True
+    watched.look(0.05)
+    for call in watched.calls:
+        call.finished = True
+    watched.look(0.1)
+    said = [record.fields for record in caplog.records if record.getMessage() == "apply request took too long"]  # type: ignore[attr-defined]
+    assert [line["prefix"] for line in said] == ["read-only range ", "read-only txn "]
+    assert (said[0]["took"], said[0]["expected-duration"]) == ("150ms", "100ms")
+    assert said[0]["request"] == 'key: "a" range_end: "b"'
+    assert watched.applies.count == 2

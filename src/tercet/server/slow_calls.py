@@ -1,4 +1,5 @@
-"""Log lines about unary calls that take longer than --warning-unary-request-duration.
+"""Log lines about unary calls that take longer than --warning-unary-request-duration, and about reads that take longer than
+--warning-apply-duration (slow_requests.py).
 
     {"msg":"request stats","time spent":"412ms","remote":"127.0.0.1:51724","response type":"/etcdserverpb.KV/Range",
      "request size":8,"request content":"key: \\"a\\" range_end: \\"b\\""}
@@ -16,15 +17,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from google.protobuf.message import DecodeError, Message
 
 from tercet.gotext.duration import format_seconds
+from tercet.mvcc.check import is_read_only
 from tercet.proto import rpc_pb2
 from tercet.rpc import Method, Peer
 from tercet.server.logs.zap_format import fields
-from tercet.server.slow_requests import describe
+from tercet.server.slow_requests import SlowApplies, describe
 
 logger = logging.getLogger(__name__)
 _LOOKS: Final = 4  # in the time that a call may take
@@ -57,11 +59,13 @@ class SlowCalls:
         self,
         calls: Callable[[], Iterable[OpenCall]],
         slow_seconds: float,
+        applies: SlowApplies,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._calls = calls
         self._slow_seconds = slow_seconds
+        self._applies = applies
         self._clock = clock
         self._seen: dict[OpenCall, float] = {}
 
@@ -69,7 +73,8 @@ class SlowCalls:
         """Look at the calls until cancelled."""
         smallest, largest = _INTERVAL_SECONDS
         while True:
-            await asyncio.sleep(min(max(self._slow_seconds / _LOOKS, smallest), largest))
+            shortest = min(self._slow_seconds, self._applies.slow_seconds)
+            await asyncio.sleep(min(max(shortest / _LOOKS, smallest), largest))
             self.look()
 
     def look(self) -> None:
@@ -80,8 +85,15 @@ class SlowCalls:
                 del self._seen[call]
                 if now - since >= self._slow_seconds:
                     self._report(call, now - since)
+                if now - since >= self._applies.slow_seconds:
+                    self._report_read(call, now - since)
         for call in self._calls():
             self._seen.setdefault(call, now)
+
+    def _report_read(self, call: OpenCall, seconds: float) -> None:
+        request = _request(call.method, call.request) if call.method.name in ("Range", "Txn") else None
+        if request is not None and (isinstance(request, rpc_pb2.RangeRequest) or is_read_only(request)):
+            self._applies.report_read(request, seconds)
 
     def _report(self, call: OpenCall, seconds: float) -> None:
         began = datetime.fromtimestamp(time.time() - seconds, UTC)
@@ -101,10 +113,15 @@ class SlowCalls:
 
 def _content(method: Method, request: bytes) -> str:
     """The request without its values, as far as etcd shows it."""
+    parsed = _request(method, request)
+    return describe(parsed).strip()[:_CHARACTERS_MAX] if parsed is not None else ""
+
+
+def _request(method: Method, request: bytes) -> Any:
     kind = _REQUESTS.get(method.name) if method.service == "etcdserverpb.KV" else None
     if kind is None or len(request) > _DESCRIBED_BYTES_MAX:
-        return ""
+        return None
     try:
-        return describe(kind.FromString(request)).strip()[:_CHARACTERS_MAX]
+        return kind.FromString(request)
     except DecodeError:
-        return ""
+        return None

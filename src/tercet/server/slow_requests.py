@@ -1,4 +1,4 @@
-"""Log lines about requests that take longer to apply than --warning-apply-duration, and their count.
+"""Log lines about requests that take longer to apply, or to read, than --warning-apply-duration, and their count.
 
     {"msg":"apply request took too long","took":"312ms","expected-duration":"100ms","prefix":"",
      "request":"put:<key:\\"foo\\" value_size:3 >","response":"size:4"}
@@ -33,9 +33,10 @@ _SECRETS: Final = ("password", "hashedPassword", "simple_token")  # fields of th
 
 
 class SlowApplies:
-    """Reports the slow applies that `timer` finds in one member. `count` is etcd_server_slow_apply_total."""
+    """Reports the slow applies that `timer` finds in one member, and slow reads. `count` is etcd_server_slow_apply_total."""
 
     def __init__(self, slow_seconds: float) -> None:
+        self.slow_seconds = slow_seconds
         self.timer = ApplyTimer(time.monotonic, slow_seconds, self.report)
         self.count = 0
 
@@ -46,6 +47,18 @@ class SlowApplies:
             logger.warning("apply request took too long", extra=fields(self._line(request, seconds, outcome)))
         except Exception:
             logger.exception("cannot describe a request that took too long to apply")
+
+    def report_read(self, request: rpc_pb2.RangeRequest | rpc_pb2.TxnRequest, seconds: float) -> None:
+        """A Range, or a Txn that only reads, took long from its arrival to its answer."""
+        self.count += 1
+        line = {
+            "took": format_seconds(seconds),
+            "expected-duration": format_seconds(self.slow_seconds),
+            "prefix": "read-only range " if isinstance(request, rpc_pb2.RangeRequest) else "read-only txn ",
+            "request": describe(request).strip()[:_CHARACTERS_MAX],
+            "response": "",  # it may have been sent by now
+        }
+        logger.warning("apply request took too long", extra=fields(line))
 
     def _line(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> dict[str, str]:
         line = {
