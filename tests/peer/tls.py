@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.certificates import identified
+
 
 class FixedTls:
     """A DialTls with one context, which a test may replace; `refusal` refuses every server."""
@@ -72,4 +74,5 @@ def _certificate(
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
     )
+    builder = identified(builder, key.public_key(), issuer_key.public_key(), is_authority=is_authority)
     return builder.sign(issuer_key, hashes.SHA256())

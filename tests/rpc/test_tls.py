@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, UnaryCall, unary
 from tests.rpc.harness import run, serving
+from tests.support.certificates import identified
 
 
 class Authority:
@@ -33,7 +34,7 @@ class Authority:
     def _sign(self, name: str, key: ec.EllipticCurvePublicKey, *, is_authority: bool = False) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
             .issuer_name(issuer)
@@ -43,8 +44,8 @@ class Authority:
             .not_valid_after(now + datetime.timedelta(hours=1))
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
         )
+        return identified(builder, key, self._key.public_key(), is_authority=is_authority).sign(self._key, hashes.SHA256())
 
     def issue(self, name: str) -> tuple[str, str]:
         """(certificate file, key file)"""

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.support.certificates import identified
+
 BOTH_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
@@ -31,7 +33,7 @@ class Authority:
         self.directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        self._certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
             .issuer_name(_name(name))
@@ -40,8 +42,9 @@ class Authority:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
         )
+        own = self._key.public_key()
+        self._certificate = identified(builder, own, own, is_authority=True).sign(self._key, hashes.SHA256())
         self.path = str(directory / f"{name}.crt")
         Path(self.path).write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -72,6 +75,7 @@ class Authority:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        builder = identified(builder, key.public_key(), self._key.public_key(), is_authority=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         secret: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:
