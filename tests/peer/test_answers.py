@@ -118,7 +118,7 @@ def test_messages_from_removed_members_or_for_others_are_refused(tmp_path: Path)
 def test_local_messages_are_dropped_and_accepted(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(OWN, tmp_path / "own") as own:
-            for kind in (MessageType.HUP, MessageType.BEAT, MessageType.UNREACHABLE, MessageType.SNAP_STATUS):
+            for kind in (MessageType.HUP, MessageType.BEAT, MessageType.UNREACHABLE, MessageType.CHECK_QUORUM):
                 body = encode_message(Message(kind, OWN, 0xAB))
                 assert split(await exchange(own.port, request("POST", "/raft", good(), body)))[0] == 204
             assert own.notes.messages == []

@@ -66,13 +66,12 @@ class Boot:
         self.host = host
         self.is_over = False
         self.held: list[asyncio.Handle] = []
-        self.dropped: list[asyncio.Handle] = []
-        """What will not run; kept, so that no coroutine of a crashed host is closed while the world runs."""
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """Those that have not ended; kept, since a task that nothing refers to is closed and runs its `finally` blocks."""
 
     def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback may run now; otherwise it is kept."""
+        """Whether a callback may run now. While the host is paused it is kept."""
         if self.is_over:
-            self.dropped.append(handle)
             return False
         if self.host.is_paused:
             self.held.append(handle)

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from tercet.errors import TercetError
-from tercet.simulation.hosts import boot_of
+from tercet.simulation.hosts import boot_of, current_boot
 from tercet.simulation.network import Network
 
 _LATE_SECONDS = 1e-6  # timers of real loops are late as well; code may rely on a deadline having passed
@@ -46,6 +46,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Virtual seconds since the world began."""
         return self._now
+
+    def create_task(self, coro: Any, *, context: Any = None, **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+        task: asyncio.Task[Any] = super().create_task(coro, context=context, **options)
+        boot = boot_of(context) if context is not None else current_boot()
+        if boot is not None:
+            boot.tasks.add(task)
+            task.add_done_callback(boot.tasks.discard)
+        return task
 
     def _run_once(self) -> None:
         self._steps_left -= 1
