@@ -23,6 +23,8 @@ class Host:
         self.address = address
         self.is_paused = False
         self.boot = Boot(self)
+        self.dead: set[asyncio.Task[Any]] = set()
+        """The tasks of boots that are over; kept, since a task that nothing refers to is closed and runs `finally` blocks."""
 
     def __repr__(self) -> str:
         return f"<host {self.name} {self.address}>"
@@ -55,6 +57,7 @@ class Host:
         """End all that runs here, without its `finally` blocks; connections break. What is started afterwards is a new boot."""
         self.boot.is_over = True
         self.boot.held.clear()
+        self.dead |= self.boot.tasks
         self.boot = Boot(self)
         self.is_paused = False
 
@@ -67,7 +70,7 @@ class Boot:
         self.is_over = False
         self.held: list[asyncio.Handle] = []
         self.tasks: set[asyncio.Task[Any]] = set()
-        """Those that have not ended; kept, since a task that nothing refers to is closed and runs its `finally` blocks."""
+        """Those that have not ended."""
 
     def admits(self, handle: asyncio.Handle) -> bool:
         """Whether a callback may run now. While the host is paused it is kept."""

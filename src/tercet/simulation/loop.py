@@ -47,7 +47,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Virtual seconds since the world began."""
         return self._now
 
-    def create_task(self, coro: Any, *, context: Any = None, **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Any, *, context: Any = None, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = super().create_task(coro, context=context, **options)
         boot = boot_of(context) if context is not None else current_boot()
         if boot is not None:

@@ -124,7 +124,8 @@ class World:
         tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
         for task in tasks:
             task.cancel()
-        ending = _all_ended(tasks)
+        dead = set().union(*(host.dead for host in self.network.hosts.values()))
+        ending = _all_ended([task for task in tasks if task not in dead])
         with suppress(BaseException):
             loop.run_until_complete(ending)
         ending.close()
