@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tercet.cli import tercetctl
+from tercet.cli.ctl.top import Grouping
 from tests.support.etcd import binary, run_tool, running_etcd
 from tests.support.processes import TERCET
 
@@ -155,23 +157,6 @@ def test_formats_that_need_a_message_of_the_api_are_refused(run: Run) -> None:
         assert run(*words, "-w", "fields") == (4, "", "Error: fields not supported as output format\n")
 
 
-def test_what_is_compacted_is_said(endpoint: str, run: Run) -> None:
-    """The last test of the file: it compacts."""
-    run_tool("etcdctl", f"--endpoints={endpoint}", "compaction", "6")
-    code, out, err = run("history", "a/x")
-    assert code == 0
-    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["6", "put"]]
-    assert err == "versions that were replaced or deleted before revision 6 are compacted\n"
-    found = json_of(run("history", "a/x", "-w", "json"))
-    assert found["compact_revision"] == 6
-    run_tool("etcdctl", f"--endpoints={endpoint}", "compaction", "8")
-    assert [one["revision"] for one in json_of(run("history", "a/x", "-w", "json"))["versions"]] == [6]
-    assert json_of(run("deleted", "a/", "-w", "json"))["deleted"] == []
-    code, _, err = run("diff", "--rev", "2..9", "a/")
-    assert code == 1
-    assert err.endswith("Error: etcdserver: mvcc: required revision has been compacted\n")
-
-
 def abbreviated(words: Sequence[str]) -> str:
     from tercet.cli.ctl.command import find
 
@@ -189,5 +174,77 @@ def test_help_lists_them_apart_from_etcdctls(capsysbinary: pytest.CaptureFixture
     assert tercetctl.main(["help"]) == 0
     _, _, part = capsysbinary.readouterr().out.decode().partition("Inspection commands (not in etcdctl)\n")
     assert [line.split()[0] for line in part.split("\n\n")[0].splitlines()] == [
-        *("deleted", "diff", "doctor", "history", "tree")
+        *("deleted", "diff", "doctor", "history", "top", "tree")
     ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "depth", "key", "group"),
+    [
+        ("", 1, "a/b/c", "a/"),
+        ("", 2, "a/b/c", "a/b/"),
+        ("", 1, "/registry/pods/x", "/registry/"),
+        ("/registry/", 1, "/registry/pods/x", "/registry/pods/"),
+        ("", 1, "plain", "plain"),
+        ("", 5, "a/b", "a/b"),
+    ],
+)
+def test_top_groups_keys_by_their_first_parts(prefix: str, depth: int, key: str, group: str) -> None:
+    assert Grouping(prefix.encode(), b"/", depth).of(key.encode()) == group.encode()
+
+
+def test_top_counts_sizes_writes_and_requests(endpoint: str, run: Run) -> None:
+    """A thread puts a key until top has ended."""
+    ended = threading.Event()
+
+    def put() -> None:
+        while not ended.is_set():
+            run_tool("etcdctl", f"--endpoints={endpoint}", "put", "top/x", "12345")
+
+    writer = threading.Thread(target=put)
+    writer.start()
+    try:
+        found = json_of(run("top", "top/", "--window", "2s", "-w", "json"))
+        while not found["written"]:  # etcdctl has not put yet
+            found = json_of(run("top", "top/", "--window", "2s", "-w", "json"))
+    finally:
+        ended.set()
+        writer.join()
+    assert [(text(one["prefix"]), one["deletes"]) for one in found["written"]] == [("top/x", 0)]
+    assert "Put" in {one["method"] for one in found["methods"]}
+    found = json_of(run("top", "t", "--window", "100ms", "-w", "json"))
+    assert [(text(one["prefix"]), one["keys"], one["bytes"]) for one in found["stored"]] == [
+        ("tree/", PAGE + 3, sum(map(len, ["tree/d00/x"] * PAGE + ["tree/d00/y/z", "tree/e", "tree//f"]))),
+        ("top/", 1, 10),
+    ]
+    assert text(found["largest"][0]["key"]) in ("tree/d00/y/z", "top/x")
+    assert found["errors"] == {}
+
+
+def test_top_is_a_page_of_tables(run: Run) -> None:
+    code, out, err = run("top", "a/", "--window", "1s")
+    assert (code, err) == (0, "")
+    assert " writes in 1 s\n" in out
+    assert out.startswith("KEYS  SIZE  PREFIX\n   1  8 B   a/x\n")
+
+
+@pytest.mark.parametrize("words", [["--limit", "0"], ["--window", "0s"], ["--depth", "0"], ["--delimiter", ""]])
+def test_top_refuses_limits_of_nothing(run: Run, words: list[str]) -> None:
+    assert run("top", *words)[0] == 128
+
+
+def test_what_is_compacted_is_said(endpoint: str, run: Run) -> None:
+    """The last test of the file: it compacts."""
+    run_tool("etcdctl", f"--endpoints={endpoint}", "compaction", "6")
+    code, out, err = run("history", "a/x")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["6", "put"]]
+    assert err == "versions that were replaced or deleted before revision 6 are compacted\n"
+    found = json_of(run("history", "a/x", "-w", "json"))
+    assert found["compact_revision"] == 6
+    run_tool("etcdctl", f"--endpoints={endpoint}", "compaction", "8")
+    assert [one["revision"] for one in json_of(run("history", "a/x", "-w", "json"))["versions"]] == [6]
+    assert json_of(run("deleted", "a/", "-w", "json"))["deleted"] == []
+    code, _, err = run("diff", "--rev", "2..9", "a/")
+    assert code == 1
+    assert err.endswith("Error: etcdserver: mvcc: required revision has been compacted\n")

@@ -62,6 +62,7 @@ ROOT = Command(
         _extra("history", "history:HISTORY", "Show every version of a key since the last compaction"),
         _extra("deleted", "deleted:DELETED", "List deleted keys with their last values"),
         _extra("diff", "diff:DIFF", "Compare the keys of two revisions"),
+        _extra("top", "top:TOP", "Show which prefixes and methods cost most"),
         _extra("doctor", "doctor.command:DOCTOR", "Examine the cluster, and say how to mend what is wrong"),
         _extra("tree", "tree:TREE", "List the children of a prefix as directories"),
     ),
