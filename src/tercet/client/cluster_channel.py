@@ -168,6 +168,7 @@ class ClusterChannel:
         while True:
             endpoint = connector.endpoint
             token = login.token
+            began = asyncio.get_running_loop().time()
             try:
                 channel = await connector.connected(deadline)
                 endpoint = connector.endpoint
@@ -182,7 +183,8 @@ class ClusterChannel:
                 if not attempts.has_renewed_token and login.refused(error, token):
                     attempts.has_renewed_token = True
                     continue
-                if error.code is Code.UNAVAILABLE or is_learner(error):
+                is_silent = error.code is Code.DEADLINE_EXCEEDED and channel.last_heard < began
+                if error.code is Code.UNAVAILABLE or is_silent or is_learner(error):
                     await connector.drop(channel)
                 pause = attempts.pause_after(error, len(connector.endpoints))
                 if pause is None or asyncio.get_running_loop().time() + pause >= deadline:

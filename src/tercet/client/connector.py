@@ -9,17 +9,24 @@ If no endpoint answers, all are tried again with a growing pause, until the dead
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tercet.client import forks
+from tercet.client.dial import dial
 from tercet.client.endpoint import Endpoint, parse_endpoint
-from tercet.client.tls import TLSFiles
+from tercet.client.proxy import dial_through, proxy_for
+from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.rpc import Channel, ChannelOptions, ClientStream, RpcError
 
+logger = logging.getLogger("tercet.client")
+_TOO_MANY_PINGS = "too_many_pings"
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
@@ -55,11 +62,13 @@ class Connector:
         """Raises ConfigError for endpoints or TLS files that cannot be used."""
         if not endpoints:
             raise ConfigError("no endpoints given")
-        self._endpoints = [parse_endpoint(text) for text in endpoints]
-        self._given_tls = tls.context() if isinstance(tls, TLSFiles) else tls
+        self._given = tuple(parse_endpoint(text) for text in endpoints)
+        self._endpoints = list(self._given)
+        self._given_tls = ReloadedTLS(tls) if isinstance(tls, TLSFiles) else tls
         self._cas = tls.cacert if isinstance(tls, TLSFiles) and tls.cacert else "the system's CA certificates"
         self._default_tls: ssl.SSLContext | None = None
         self._limits = limits
+        self._keepalive_seconds = limits.keepalive_seconds
         self._at = 0
         self._channel: Channel | None = None
         self._retired: list[Channel] = []
@@ -81,9 +90,22 @@ class Connector:
         if channel is not None and channel.is_usable:
             return channel
         async with self._dialing:
-            if self._channel is None or not self._channel.is_usable:
+            if self._channel is not None and not self._channel.is_usable:
+                self._retired.append(self._channel)  # the server has sent GOAWAY: calls in flight may still be answered
+                self._channel = None
+            if self._channel is None:
                 self._channel = await self._dial_until(deadline)
             return self._channel
+
+    def replace(self, endpoints: Sequence[str]) -> None:
+        """Use these endpoints from now on, after the one that is connected; those given at first remain as the last resort."""
+        current = self.endpoint
+        found = [parse_endpoint(text) for text in endpoints]
+        known = {endpoint.text for endpoint in found}
+        self._endpoints = found + [endpoint for endpoint in self._given if endpoint.text not in known]
+        if current not in self._endpoints:
+            self._endpoints.insert(0, current)
+        self._at = self._endpoints.index(current)
 
     async def drop(self, channel: Channel) -> None:
         """A call failed on this channel: use the next endpoint, unless another task has already moved on.
@@ -155,23 +177,53 @@ class Connector:
         return text if len(self._endpoints) == 1 else f"{endpoint.text}: {text}"
 
     async def _dial(self, timeout: float) -> Channel:
+        """Connect to the current endpoint. timeout: for the connection, and again for TLS and HTTP/2. Raises RpcError."""
         endpoint = self.endpoint
+        timeout = max(timeout, 0.001)
         options = ChannelOptions(
-            connect_timeout_seconds=max(timeout, 0.001),
+            connect_timeout_seconds=timeout,
             max_message_bytes=self._limits.response_bytes_max,
-            keepalive_interval_seconds=self._limits.keepalive_seconds,
+            keepalive_interval_seconds=self._keepalive_seconds,
             keepalive_timeout_seconds=self._limits.keepalive_timeout_seconds,
+            keepalive_when_idle=False,
         )
-        path = endpoint.unix_path or None
-        channel = Channel(endpoint.host, endpoint.port, ssl=self._tls_for(endpoint), unix_path=path, options=options)
-        await channel.connect()
+        channel = Channel(
+            endpoint.host,
+            endpoint.port,
+            ssl=self._tls_for(endpoint),
+            unix_path=endpoint.unix_path or None,
+            options=options,
+            on_lost=self._on_lost,
+        )
+        await channel.connect(None if endpoint.unix_path else await self._open(endpoint, timeout))
+        logger.debug("connected to %s", endpoint.text)
         return channel
+
+    @staticmethod
+    async def _open(endpoint: Endpoint, timeout: float) -> socket.socket:
+        """A TCP connection, through a proxy where the environment says so. Raises RpcError."""
+        proxy = proxy_for(endpoint.host, endpoint.port, os.environ)
+        try:
+            if proxy is None:
+                return await dial(endpoint.host, endpoint.port, timeout=timeout)
+            return await dial_through(proxy, endpoint.host, endpoint.port, timeout=timeout)
+        except OSError as error:  # TimeoutError is one
+            text = str(error) or "timed out"
+            raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True, reason=error) from error
+
+    def _on_lost(self, reason: str) -> None:
+        logger.debug("connection lost: %s", reason)
+        if _TOO_MANY_PINGS in reason:
+            self._keepalive_seconds *= 2  # for the client's life, as gRFC A8 asks
+            logger.warning("the server refuses pings as frequent as now; from now on every %g s", self._keepalive_seconds)
 
     def _tls_for(self, endpoint: Endpoint) -> ssl.SSLContext | None:
         if endpoint.secure is False:
             return None
-        if self._given_tls is not None or endpoint.secure is None:
-            return self._given_tls
+        if self._given_tls is not None:
+            return self._given_tls.context() if isinstance(self._given_tls, ReloadedTLS) else self._given_tls
+        if endpoint.secure is None:
+            return None
         self._default_tls = self._default_tls or TLSFiles().context()
         return self._default_tls
 

@@ -5,10 +5,14 @@ Error texts are those of Go's crypto/tls where etcdctl prints them.
 
 from __future__ import annotations
 
+import logging
+import os
 import ssl
 from dataclasses import dataclass
 
 from tercet.errors import ConfigError
+
+logger = logging.getLogger("tercet.client")
 
 
 @dataclass(frozen=True)
@@ -68,3 +72,38 @@ def _read_pem(path: str, kind: str) -> str:
     if f"{kind}-----" not in text:
         raise ConfigError(f"tls: failed to find any PEM data in {what} input")
     return text
+
+
+class ReloadedTLS:
+    """A context for each new connection: files are read again when they have changed, so that renewed certificates are used.
+
+    While changed files cannot be used, as in the middle of a renewal, the last context stays in use.
+    """
+
+    def __init__(self, files: TLSFiles) -> None:
+        """Raises ConfigError."""
+        self._files = files
+        self._read = self._state()
+        self._context = files.context()
+
+    def context(self) -> ssl.SSLContext:
+        state = self._state()
+        if state != self._read:
+            try:
+                self._context = self._files.context()
+                self._read = state
+            except ConfigError as error:
+                logger.warning("certificates have changed and cannot be used; the last ones stay in use: %s", error)
+        return self._context
+
+    def _state(self) -> list[tuple[int, int, int] | None]:
+        return [_state_of(path) for path in (self._files.cacert, self._files.cert, self._files.key) if path]
+
+
+def _state_of(path: str) -> tuple[int, int, int] | None:
+    """Changes when the file is written or replaced."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

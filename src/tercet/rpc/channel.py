@@ -12,6 +12,7 @@ endpoints. A lost connection ends its calls with UNAVAILABLE, and `on_lost(reaso
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl as tls
 from collections.abc import Callable
 
@@ -63,31 +64,38 @@ class Channel:
         self._heads: dict[str, Headers] = {}
         self._timed_heads: dict[tuple[str, float], Headers] = {}
 
-    async def connect(self) -> None:
-        """Connect, or reconnect after a loss; return when the server's SETTINGS have arrived. Raises RpcError (UNAVAILABLE)."""
+    async def connect(self, sock: socket.socket | None = None) -> None:
+        """Connect, or reconnect after a loss; return when the server's SETTINGS have arrived. Raises RpcError (UNAVAILABLE).
+
+        sock: connected already, and closed by this call if it fails.
+        """
         require(self._connection is None or self._connection.closing, "a channel is connected twice")
         loop = asyncio.get_running_loop()
         connection = ClientConnection(loop, self._options, self._on_lost)
         try:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
-                await self._open_transport(loop, connection)
+                await self._open_transport(loop, connection, sock)
                 await connection.ready
         except (OSError, TimeoutError) as error:  # a certificate that does not verify is an OSError too
-            self._discard(connection)
+            self._discard(connection, sock)
             text = "timed out" if isinstance(error, TimeoutError) and not str(error) else str(error)
             raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True, reason=error) from error
         except BaseException:
-            self._discard(connection)
+            self._discard(connection, sock)
             raise
         self._connection = connection
 
-    async def _open_transport(self, loop: asyncio.AbstractEventLoop, connection: ClientConnection) -> None:
+    async def _open_transport(
+        self, loop: asyncio.AbstractEventLoop, connection: ClientConnection, sock: socket.socket | None
+    ) -> None:
         name = (self._server_hostname or self._host) if self._ssl else None
         transport: asyncio.BaseTransport
         if self._unix_path is not None:
             transport, _ = await loop.create_unix_connection(
                 lambda: connection, self._unix_path, ssl=self._ssl, server_hostname=name
             )
+        elif sock is not None:
+            transport, _ = await loop.create_connection(lambda: connection, sock=sock, ssl=self._ssl, server_hostname=name)
         else:
             transport, _ = await loop.create_connection(
                 lambda: connection, self._host, self._port, ssl=self._ssl, server_hostname=name
@@ -96,11 +104,13 @@ class Channel:
             raise ConnectionError("the server does not offer HTTP/2 (ALPN h2)")
 
     @staticmethod
-    def _discard(connection: ClientConnection) -> None:
+    def _discard(connection: ClientConnection, sock: socket.socket | None) -> None:
         """Release a connection that failed to open: its transport, its timer, and the exception in `ready`."""
         connection._on_lost = lambda reason: None
         if hasattr(connection, "transport"):
             connection.abort()
+        elif sock is not None:
+            sock.close()
         connection._pinger.stop()
         connection.ready.cancel()
 
@@ -125,8 +135,13 @@ class Channel:
         connection = self._connection
         if connection is None or connection.closing:
             return -1
-        socket = connection.transport.get_extra_info("socket")
-        return -1 if socket is None else int(socket.fileno())
+        found = connection.transport.get_extra_info("socket")
+        return -1 if found is None else int(found.fileno())
+
+    @property
+    def last_heard(self) -> float:
+        """When the last bytes arrived, on the loop's clock; 0 without a connection."""
+        return 0.0 if self._connection is None else self._connection.last_heard
 
     @property
     def open_calls(self) -> int:

@@ -29,19 +29,23 @@ _OK = (b"grpc-status", b"0")
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
-    """`keepalive_interval_seconds` 0: no pings. Servers close connections that ping more often than they allow (etcd: 5 s)."""
+    """`keepalive_interval_seconds` 0: no pings. Servers close connections that ping more often than they allow (etcd: 5 s).
+
+    keepalive_when_idle: ping without open calls too, which etcd allows once in two hours.
+    """
 
     connect_timeout_seconds: float = 5.0
     max_message_bytes: int = 0x7FFFFFFF
     keepalive_interval_seconds: float = 0.0
     keepalive_timeout_seconds: float = 20.0
+    keepalive_when_idle: bool = True
     user_agent: str = "tercet"
 
 
 class ClientConnection(Connection):
     """The protocol object below a Channel."""
 
-    __slots__ = ("_on_lost", "_pinger", "calls", "going_away", "lost", "ready", "reason")
+    __slots__ = ("_on_lost", "_pinger", "_pings_when_idle", "calls", "going_away", "lost", "ready", "reason")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: ChannelOptions, on_lost: Callable[[str], object]) -> None:
         super().__init__(loop, http2.client_session(), TrafficCount(), Deadlines(loop), options.max_message_bytes)
@@ -51,6 +55,7 @@ class ClientConnection(Connection):
         self.reason = ""
         self.going_away = False
         self._on_lost = on_lost
+        self._pings_when_idle = options.keepalive_when_idle
         self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
         if options.keepalive_interval_seconds > 0:
             self._pinger.start()
@@ -113,6 +118,9 @@ class ClientConnection(Connection):
         """End a call that could not be started, after the function that started it has returned."""
         call.unprocessed = True
         self.loop.call_soon(call.finish, Code.UNAVAILABLE, self.reason or f"the connection is closing: {error}")
+
+    def wants_ping(self) -> bool:
+        return self._pings_when_idle or bool(self.calls)
 
     def ping(self) -> None:
         try:

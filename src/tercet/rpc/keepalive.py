@@ -19,6 +19,7 @@ class Pinged(Protocol):
     loop: asyncio.AbstractEventLoop
     last_heard: float
 
+    def wants_ping(self) -> bool: ...
     def ping(self) -> None: ...
     def peer_is_dead(self) -> None: ...
 
@@ -49,6 +50,9 @@ class Pinger:
         # 1 ms of grace: a timer may fire early by the clock's resolution, and would then be set to fire again at once.
         if due > connection.loop.time() + 0.001:
             self._timer = connection.loop.call_at(due, self._ask)
+            return
+        if not connection.wants_ping():
+            self._timer = connection.loop.call_later(self._interval_seconds, self._ask)
             return
         connection.ping()
         self._judge_after(quiet_since, self._timeout_seconds)

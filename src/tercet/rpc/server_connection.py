@@ -277,6 +277,9 @@ class ServerConnection(BoundedConnection):
         elif isinstance(event, ConnectionClosed):
             self.close()
 
+    def wants_ping(self) -> bool:
+        return True
+
     def ping(self) -> None:
         try:
             self.session.ping()
