@@ -21,7 +21,7 @@ from tercet.client.cluster_calls import ClusterCalls
 from tercet.client.cluster_channel import ClusterChannel
 from tercet.client.connector import Limits
 from tercet.client.errors import ConfigurationError
-from tercet.client.invoker import Invoker
+from tercet.client.invoker import Invoker, Seconds
 from tercet.client.key_space import KeySpace, Text
 from tercet.client.long_streams import LongStreams
 from tercet.client.maintenance_calls import MaintenanceCalls
@@ -128,6 +128,21 @@ class AsyncClient(RecipeCalls):
     @property
     def maintenance(self) -> MaintenanceCalls:
         return MaintenanceCalls(self._invoker)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Those in use: as given, or those of the members since the last `sync_endpoints`."""
+        return self._channel.endpoints
+
+    async def sync_endpoints(self, *, timeout: Seconds = ...) -> None:
+        """Ask the cluster for its members, and use the client URLs of those that have started and are no learners.
+
+        The endpoints given to the client are kept as a last resort.
+        """
+        members = await self.cluster.list_members(timeout=timeout)
+        urls = [url for member in members if member.name and not member.is_learner for url in member.client_urls]
+        if urls:
+            self._channel.use_endpoints(urls)
 
     @property
     def channel(self) -> ClusterChannel:

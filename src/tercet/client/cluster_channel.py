@@ -62,8 +62,11 @@ class ClusterChannel:
 
     @property
     def endpoints(self) -> list[str]:
-        """As they were given."""
         return [endpoint.text for endpoint in self._connector.endpoints]
+
+    def use_endpoints(self, endpoints: Sequence[str]) -> None:
+        """Use these from now on, and those given at first as a last resort. Connections stay open. Raises ConfigError."""
+        self._connector.replace(endpoints)
 
     def after_fork(self) -> None:
         """In a child process: connect again with the next call. The token stays valid."""
@@ -167,14 +170,14 @@ class ClusterChannel:
         connector, login = self._connector, self._login
         while True:
             endpoint = connector.endpoint
-            token = login.token
-            began = asyncio.get_running_loop().time()
+            token, began = login.token, 0.0
             try:
                 channel = await connector.connected(deadline)
                 endpoint = connector.endpoint
                 if login.is_due and (off := await login.run(channel, deadline)):
                     self._report(endpoint.text, attempts.failures, off)
                 token = login.token
+                began = asyncio.get_running_loop().time()
                 return await attempt(channel)
             except Unreachable as error:
                 self._report(error.endpoint.text, attempts.failures, StatusError(error.code, error.reason))
@@ -183,7 +186,7 @@ class ClusterChannel:
                 if not attempts.has_renewed_token and login.refused(error, token):
                     attempts.has_renewed_token = True
                     continue
-                is_silent = error.code is Code.DEADLINE_EXCEEDED and channel.last_heard < began
+                is_silent = error.code is Code.DEADLINE_EXCEEDED and channel.last_heard <= began  # it may be paused
                 if error.code is Code.UNAVAILABLE or is_silent or is_learner(error):
                     await connector.drop(channel)
                 pause = attempts.pause_after(error, len(connector.endpoints))

@@ -146,6 +146,7 @@ class Connector:
     async def _dial_until(self, deadline: float) -> Channel:
         loop = asyncio.get_running_loop()
         pause = _PAUSE_SECONDS
+        reason = ""
         while True:
             failures: list[BaseException] = []
             tried: list[str] = []
@@ -157,7 +158,8 @@ class Connector:
                     endpoint = self.endpoint
                     tried.append(self._why(failures[-1], endpoint))
                     self._at = (self._at + 1) % len(self._endpoints)
-            reason = "; ".join(tried)
+            if not reason or not all(isinstance(failure, TimeoutError) for failure in failures):
+                reason = "; ".join(tried)  # else the deadline has cut the attempts short, and the reason is an earlier one
             if all(isinstance(failure, ssl.SSLError) for failure in failures):
                 # Retrying does not help against a bad certificate.
                 raise Unreachable(Code.UNAVAILABLE, reason, endpoint, reason)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tercet.client.async_client import AsyncClient
+from tercet.client.invoker import Seconds
 from tercet.client.key_space import Text
 from tercet.client.retry import Retry
 from tercet.client.settings import options_of_environment, options_of_url
@@ -99,6 +100,18 @@ class Client(SyncRecipeCalls):
     def maintenance(self) -> SyncMaintenanceCalls:
         made = self._inner.maintenance
         return SyncMaintenanceCalls._of(made, self._bound_thread)
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Those in use: as given, or those of the members since the last `sync_endpoints`."""
+        return self._inner.endpoints
+
+    def sync_endpoints(self, *, timeout: Seconds = ...) -> None:
+        """Ask the cluster for its members, and use the client URLs of those that have started and are no learners.
+
+        The endpoints given to the client are kept as a last resort.
+        """
+        self._run(self._inner.sync_endpoints(timeout=timeout))
 
     def namespace(self, prefix: Text) -> Client:
         """The same client with `prefix` before every key, inside the namespace that it has. Closing it does nothing."""
