@@ -334,6 +334,8 @@ class TestCache:
                 assert list(cache) == [b"a"], "readable meanwhile"
                 between.is_closed = False
                 await cache.sync()
+                while list(cache) == [b"a"]:  # etcd 3.5.1 may report progress before it has sent what it reports
+                    await asyncio.sleep(0.02)
                 assert list(cache) == [b"b"]
 
         run(test())
