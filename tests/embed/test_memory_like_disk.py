@@ -15,6 +15,7 @@ from tests.differential.twins import Twins, ask
 from tests.differential.wild import wild_request
 from tests.mvcc.histories import Histories
 from tests.support.client import Client
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +71,13 @@ def test_they_stay_equal_after_restarts_and_kills(twins: Twins, servers: tuple[T
 def test_their_snapshots_hold_the_same(servers: tuple[ThreadedServer, ThreadedServer], tmp_path: Path) -> None:
     from tercet.bolt import BoltFile
 
-    contents = []
-    for server in servers:
+    def contents(server: ThreadedServer) -> list[tuple[bytes, bytes]]:
         server.snapshot(tmp_path / "db")
         with BoltFile(tmp_path / "db") as file:
-            contents.append(list(file.items(b"key")))
-    assert contents[0]
-    assert contents[0] == contents[1]
+            return list(file.items(b"key"))
+
+    assert contents(servers[0])
+    wait_until(lambda: contents(servers[0]) == contents(servers[1]), "both have removed the compacted revisions")
 
 
 def compare(twins: Twins, request: object) -> None:

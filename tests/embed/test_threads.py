@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import tercet
-from tercet.client import AsyncClient
+from tercet.client import AsyncClient, Retry
 from tercet.embed.cluster import Cluster
 from tercet.embed.links import Link
 from tercet.errors import StatusError
@@ -24,8 +24,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 20) -> int:
+    """A put that is repeated if its outcome is unknown, as after a change of the leader."""
+
     async def run() -> int:
-        async with AsyncClient(endpoints, timeout=scaled(timeout)) as client:
+        async with AsyncClient(endpoints, timeout=scaled(timeout), retry=Retry.ALWAYS) as client:
             return (await client.put(key, value)).header.revision
 
     return asyncio.run(run())
