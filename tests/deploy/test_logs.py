@@ -58,11 +58,33 @@ def heard(hosts: dict[str, Journal], *, follow: bool, enough: int = 100) -> list
     return asyncio.run(listen())
 
 
-def test_without_follow_hosts_are_in_sequence() -> None:
-    hosts = {"m1": Journal("a", "b"), "m2": Journal("c")}
-    assert heard(hosts, follow=False) == [("m1", "a"), ("m1", "b"), ("m2", "c")]
-    assert hosts["m1"].commands == ["exec journalctl -u etcd.service -n 7 -o short-iso --no-pager -q"]
-    assert heard(hosts, follow=False, enough=1) == [("m1", "a")]
+def test_without_follow_lines_are_in_order_of_time() -> None:
+    """The hosts' time zones differ, and a line without a time stays behind the one before it."""
+    hosts = {
+        "m1": Journal(
+            "2026-01-02T03:04:05.000002+0000 m1 etcd[7]: second",
+            "a continuation",
+            "2026-01-02T03:04:09.000000+0000 m1 etcd[7]: last",
+        ),
+        "m2": Journal(
+            "2026-01-02T05:04:05.000001+0200 m2 systemd[1]: Started etcd.service.",
+            '2026-01-02T05:04:08.500000+0200 m2 etcd[9]: {"level":"info","ts":"x","caller":"y","msg":"ready","at":"a b","n":3}',
+        ),
+    }
+    assert heard(hosts, follow=False) == [
+        ("m2", "2026-01-02T03:04:05.000001 systemd: Started etcd.service."),
+        ("m1", "2026-01-02T03:04:05.000002 second"),
+        ("m1", "a continuation"),
+        ("m2", '2026-01-02T03:04:08.500000 info ready at="a b" n=3'),
+        ("m1", "2026-01-02T03:04:09.000000 last"),
+    ]
+    assert hosts["m1"].commands == ["exec journalctl -u etcd.service -n 7 -o short-iso-precise --no-pager -q"]
+
+
+@pytest.mark.parametrize("message", ["{", "{}", "[1]", '{"level":"info"}', '{"msg":1'])
+def test_what_is_no_log_line_in_json_is_shown_as_it_is(message: str) -> None:
+    stamp = "2026-01-02T03:04:05.000002"
+    assert heard({"m1": Journal(f"{stamp}+0000 m1 etcd[7]: {message}")}, follow=False) == [("m1", f"{stamp} {message}")]
 
 
 def test_follow_until_closed() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ from tercet.deploy.draft.unit_reading import fill_in, read_unit, split_words
 from tercet.deploy.plan import backup_unit
 from tercet.deploy.plan.unit import keep_first_start_flags, quoted, unit_text
 from tercet.errors import ConfigError
-from tests.deploy.clusters import cluster_of
+from tests.deploy.clusters import HOSTS, cluster_of
 from tests.support.waiting import scaled
 
 PROGRAM = "/opt/tercet/current/bin/tercet"
@@ -174,7 +176,7 @@ def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
         pytest.skip("needs systemd-analyze")
     cluster = cluster_of(tmp_path, "flags: {host-whitelist: '5%,$HOME \"b\"'}")
     units = {"etcd.service": unit_text(cluster, program="/bin/true", flags=member_flags(cluster, cluster.hosts[0]))}
-    for path, text in backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true").items():
+    for path, text in backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true", offline_tool="/nowhere/etcdutl").items():
         units[Path(path).name] = text
     for name, text in units.items():
         (tmp_path / name).write_text(text)
@@ -191,10 +193,12 @@ def backup_script(tmp_path: Path, keep: int) -> tuple[Path, str]:
     """The script of the backup unit with a fake client, and its snapshot directory."""
     directory, tool = tmp_path / "backups", tmp_path / "tool"
     directory.mkdir()
-    tool.write_text('#!/bin/sh\nfor file; do :; done; echo "$@" >"$file"\n')
+    tool.write_text(
+        '#!/bin/sh\ncase "$*" in *restore*) exit ${RESTORED:-0};; esac; for file; do :; done; echo "$@" >"$file"\n'
+    )
     tool.chmod(0o755)
     cluster = cluster_of(tmp_path, f"backups: {{keep: {keep}}}\npaths: {{backups: {directory}}}")
-    units = backup_unit.units(cluster, cluster.hosts[0], tool=str(tool))
+    units = backup_unit.units(cluster, cluster.hosts[0], tool=str(tool), offline_tool=str(tool))
     path = tmp_path / "etcd-backup.service"
     path.write_text(units[backup_unit.paths(cluster)[0]])
     return directory, fill_in(split_words(read_unit(path).last("Service", "ExecStart")), {})[-1]
@@ -225,6 +229,27 @@ def test_a_failed_backup_removes_nothing(tmp_path: Path) -> None:
     assert len(list(directory.iterdir())) == 2
 
 
+def test_a_snapshot_that_cannot_be_restored_gets_no_name(tmp_path: Path) -> None:
+    directory, script = backup_script(tmp_path, keep=1)
+    (directory / "node1-20200101T000000Z.db").write_text("old")
+    run = {**os.environ, "RESTORED": "7"}
+    assert subprocess.run(["/bin/sh", "-euc", script], check=False, timeout=scaled(20), env=run).returncode != 0
+    assert [path.name for path in directory.glob("*.db")] == ["node1-20200101T000000Z.db"]
+    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=scaled(20))
+    assert [path.suffix for path in directory.iterdir()] == [".db"]
+
+
+def test_the_hosts_take_turns_that_others_do_not_change(tmp_path: Path) -> None:
+    def waits(hosts: str) -> list[int]:
+        cluster = cluster_of(tmp_path, hosts=hosts)
+        texts = [next(iter(backup_unit.units(cluster, spec, tool="t", offline_tool="o").values())) for spec in cluster.hosts]
+        return [int(found[1]) if (found := re.search(r"sleep (\d+)", text)) else 0 for text in texts]
+
+    three = waits(HOSTS)
+    assert waits(HOSTS + "- {name: node4, address: 10.0.0.4}\n")[:3] == three
+    assert min(abs(one - other) for one, other in itertools.combinations(three, 2)) > 100
+
+
 def test_disabled_backups_have_no_units(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "backups: {enabled: false}")
-    assert backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true") == {}
+    assert backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true", offline_tool="/nowhere/etcdutl") == {}

@@ -36,6 +36,7 @@ from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.run.member_change import member_change
+from tercet.deploy.run.migrate import Migration
 from tercet.deploy.run.recover import recovery
 from tercet.deploy.run.restore import REVISIONS_BUMPED, restore
 from tercet.deploy.run.restore_steps import decrypted, read_source
@@ -130,6 +131,23 @@ class Deployment(Access):
         async with self._changing() as (hosts, members):
             work = upgrade(self.cluster, hosts, members, self._on_event, directory=backups)
             return await self._planned(work.plan, hosts, confirm, dry_run)
+
+    async def migrate(
+        self, *, backups: Path | None = Path("backups"), dry_run: bool = False, confirm: Confirm | None = None
+    ) -> Plan:
+        """Replace the members by ones that run the engine of the cluster file, one at a time, the leader last.
+
+        Returns the executed plans as one; with `dry_run` that of the first member. After an interruption, call it again.
+        """
+        async with self._changing() as (hosts, members):
+            change = member_change(self.cluster, hosts, members, self._on_event)
+            making = Migration(self.cluster, hosts, members, change, backups)
+            found = await self._planned(making.plan, hosts, confirm, dry_run)
+            step = found
+            while not (dry_run or step.is_empty):
+                step = await self._carry_out(making.plan, hosts)
+                found = replace(found, phases=(*found.phases, *step.phases))
+            return found
 
     async def rollback(self, *, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
         """Return the members to the release before, one at a time, and pin it."""

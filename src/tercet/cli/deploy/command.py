@@ -26,7 +26,7 @@ from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_
 from tercet.cli.deploy.progress import JsonLines
 from tercet.cli.deploy.prompts import confirmed
 from tercet.cli.deploy.space import backup, compact, defrag
-from tercet.cli.deploy.upgrade import rollback, upgrade
+from tercet.cli.deploy.upgrade import migrate, rollback, upgrade
 
 if TYPE_CHECKING:
     from tercet.deploy.cluster.cluster import Cluster
@@ -253,7 +253,7 @@ def destroy(options: Options, yes: bool, keep_data: bool, names: tuple[str, ...]
 
 command.add_command(certs)
 command.add_command(member)
-for each in (upgrade, rollback, defrag, compact, backup, restore, recover):
+for each in (upgrade, rollback, migrate, defrag, compact, backup, restore, recover):
     command.add_command(each)
 command.add_command(ssh)
 command.add_command(env)

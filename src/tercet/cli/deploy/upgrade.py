@@ -1,4 +1,4 @@
-"""`tercet deploy upgrade` and `rollback`: another release of the engine, one member at a time."""
+"""`tercet deploy upgrade`, `rollback` and `migrate`: another release or engine, one member at a time."""
 
 from __future__ import annotations
 
@@ -73,3 +73,31 @@ def rollback(options: Options, yes: bool, dry_run: bool) -> None:
         return await deployment.rollback(dry_run=dry_run, confirm=confirm)
 
     change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Rolled back", nothing="there is no member")
+
+
+@click.command(
+    short_help="Switch the members to the other engine, one at a time.",
+    epilog="""\b
+Set engine in cluster.yaml first: {kind: tercet}, or {kind: etcd, source: ...}. Each member is removed, and added again as a
+learner that runs the other engine; it copies the data from the others. The leader comes last. The old data is moved aside.
+If it is interrupted, run it again: it continues.""",
+)
+@click.option(
+    "--backups",
+    type=click.Path(path_type=Path),
+    default=Path("backups"),
+    show_default=True,
+    help="Local directory of snapshots.",
+)
+@click.option("--no-backup", is_flag=True, help="Do not save a snapshot before.")
+@change_options
+@shared_options()
+def migrate(options: Options, backups: Path, no_backup: bool, yes: bool, dry_run: bool) -> None:
+    """Replace etcd by tercet on a running cluster, or tercet by etcd, while it serves."""
+    cluster = options.cluster()
+
+    async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
+        return await deployment.migrate(backups=None if no_backup else backups, dry_run=dry_run, confirm=confirm)
+
+    nothing = f"every member runs {cluster.engine.kind}"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Migrated", nothing=nothing)

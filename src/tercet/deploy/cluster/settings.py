@@ -200,3 +200,5 @@ class BackupSettings:
     """Schedule, as a systemd calendar expression."""
     keep: Annotated[int, integer(1, 1000)] = 7
     """Number of snapshots to keep."""
+    spread_seconds: Annotated[int, integer(0, 86400)] = 600
+    """Seconds over which the hosts' snapshots are spread, so that they are not taken at once."""

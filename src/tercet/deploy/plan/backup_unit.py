@@ -2,9 +2,15 @@
 
     /var/backups/etcd/kube-node1-20260102T030405Z.db
 
-The client renames a snapshot to its final name when it is complete; partial files of an aborted run are removed here. Every
-host takes its own snapshots, so that one survives the loss of other hosts. The client runs as the member's user with the
-member's certificate; if etcd's auth is enabled, the member's name must be a user with the rights to take snapshots.
+A snapshot gets its final name after it has been restored into a scratch directory, which verifies it; what an aborted run has
+left is removed by the next one. Every host takes its own snapshots, so that one survives the loss of other hosts.
+
+The timers of all hosts fire at the same time, so each run waits for its turn, unless it was started by hand: a moment within
+`backups.spread_seconds`, and a random delay (systemd's RandomizedDelaySec). The moments are multiples of the golden ratio: they
+are far from each other for any number of hosts, and a host added at the end of the file does not change the others.
+
+The client runs as the member's user with the member's certificate; if etcd's auth is enabled, the member's name must be a user
+with the rights to take snapshots.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ from tercet.deploy.cluster.member_flags import certificate_files
 from tercet.deploy.plan.unit import UNIT_DIRECTORY, hardening, plain
 
 TIMEOUT_SECONDS = 3600
+_RANDOM_PART = 20  # of the spread
+_GOLDEN_RATIO = 0.618034
 
 
 def name(cluster: Cluster) -> str:
@@ -31,12 +39,14 @@ def enabled_link(cluster: Cluster) -> str:
     return f"{UNIT_DIRECTORY}/timers.target.wants/{name(cluster)}.timer"
 
 
-def units(cluster: Cluster, spec: HostSpec, *, tool: str) -> dict[str, str]:
-    """Path to text; empty if backups are disabled. tool: path of etcdctl or tercetctl on the host."""
+def units(cluster: Cluster, spec: HostSpec, *, tool: str, offline_tool: str) -> dict[str, str]:
+    """Path to text; empty if backups are disabled. tool: path of etcdctl or tercetctl on the host; offline_tool: of etcdutl or
+    tercetutl, which restores.
+    """
     if not cluster.backups.enabled:
         return {}
     service, timer = paths(cluster)
-    return {service: _service(cluster, spec, tool), timer: _timer(cluster)}
+    return {service: _service(cluster, spec, tool, offline_tool), timer: _timer(cluster)}
 
 
 def remove_command(cluster: Cluster) -> str:
@@ -49,7 +59,7 @@ def remove_command(cluster: Cluster) -> str:
     )
 
 
-def _service(cluster: Cluster, spec: HostSpec, tool: str) -> str:
+def _service(cluster: Cluster, spec: HostSpec, tool: str, offline_tool: str) -> str:
     return f"""\
 [Unit]
 Description=Snapshot of the cluster {plain(cluster.name)}
@@ -60,20 +70,24 @@ Type=oneshot
 User={cluster.service.user}
 Group={cluster.service.group}
 ExecStart=/bin/sh -euc "\\
-{_script(cluster, spec, tool)}"
-TimeoutStartSec={TIMEOUT_SECONDS}
+{_script(cluster, spec, tool, offline_tool)}"
+TimeoutStartSec={TIMEOUT_SECONDS + cluster.backups.spread_seconds}
 Nice=10
 {hardening([cluster.paths.backups])}"""
 
 
-def _script(cluster: Cluster, spec: HostSpec, tool: str) -> str:
+def _script(cluster: Cluster, spec: HostSpec, tool: str, offline_tool: str) -> str:
     """Lines of sh inside systemd's double quotes: `$` and `%` are doubled, lines are continued with a backslash."""
     stem = f"{cluster.paths.backups}/{spec.name}"
+    scratch, turn = f"{cluster.paths.backups}/.{spec.name}.scratch", _turn_seconds(cluster, spec)
     command = " ".join([tool, f"--endpoints={cluster.client_url(spec)}", *_tls(cluster)])
     lines = [
-        f"rm -f {stem}-*.db.part;",
+        f"rm -rf {stem}-*.db.new* {stem}-*.db.part {scratch};",
+        *([f"case ${{TRIGGER_UNIT-}} in *.timer) sleep {turn};; esac;"] if turn else []),
         f"file={stem}-$(date -u +%Y%m%dT%H%M%SZ).db;",
-        f"{command} snapshot save $file;",
+        f"{command} snapshot save $file.new;",
+        f"if [ -x {offline_tool} ]; then {offline_tool} snapshot restore $file.new --data-dir={scratch}; rm -rf {scratch}; fi;",
+        "mv $file.new $file;",
         f"ls -1 {stem}-*.db | sort -r | tail -n +{cluster.backups.keep + 1} | xargs -r rm -f --",
     ]
     return " \\\n".join(f"  {line.replace('%', '%%').replace('$', '$$')}" for line in lines)
@@ -86,6 +100,10 @@ def _tls(cluster: Cluster) -> list[str]:
     return [f"--cacert={files['ca']}", f"--cert={files['server']}", f"--key={files['server-key']}"]
 
 
+def _turn_seconds(cluster: Cluster, spec: HostSpec) -> int:
+    return int(cluster.hosts.index(spec) * _GOLDEN_RATIO % 1 * cluster.backups.spread_seconds)
+
+
 def _timer(cluster: Cluster) -> str:
     return f"""\
 [Unit]
@@ -93,6 +111,7 @@ Description=Snapshot timer of the cluster {plain(cluster.name)}
 
 [Timer]
 OnCalendar={cluster.backups.every}
+RandomizedDelaySec={cluster.backups.spread_seconds // _RANDOM_PART}
 Persistent=yes
 
 [Install]

@@ -61,7 +61,7 @@ def _check_engine(cluster: Cluster, spec: HostSpec, facts: HostFacts) -> None:
             cluster,
             spec,
             f"engine.kind: the data on {spec.name} was written by {program}, which {cluster.engine.kind} cannot read",
-            f"set engine.kind: {program}; to change the engine, restore a snapshot or replace the members one by one",
+            f"run `tercet deploy migrate`, which replaces the members one at a time, or set engine.kind: {program}",
         )
 
 

@@ -16,7 +16,7 @@ from tercet.deploy.facts.facts import Wanted
 from tercet.deploy.plan import backup_unit
 from tercet.deploy.plan.certificates import Certificates, Pair
 from tercet.deploy.plan.unit import unit_path, unit_text
-from tercet.deploy.release.release import PROGRAMS, pin_path, program, tool
+from tercet.deploy.release.release import PROGRAMS, offline_tool, pin_path, program, tool
 
 if TYPE_CHECKING:
     from tercet.deploy.release.artifact import Artifact
@@ -80,7 +80,12 @@ def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: 
         links=_links(cluster, artifact),
         unit_path=unit_path(cluster),
         unit_text=unit_text(cluster, program=program(artifact, cluster.paths.install), flags=member_flags(cluster, spec)),
-        backup_units=backup_unit.units(cluster, spec, tool=tool(artifact, cluster.paths.install)),
+        backup_units=backup_unit.units(
+            cluster,
+            spec,
+            tool=tool(artifact, cluster.paths.install),
+            offline_tool=offline_tool(artifact.engine, cluster.paths.install),
+        ),
         release=artifact.release,
         programs=programs_in_bin(cluster),
     )

@@ -29,17 +29,17 @@ from tercet.deploy.members import changes
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import unit_state
 from tercet.deploy.plan.desired import restore_record_path
-from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.release.release import offline_tool
 from tercet.deploy.run.apply import start_step
 from tercet.deploy.run.backup import backup_of
+from tercet.deploy.run.compare import compare_phase
 from tercet.deploy.run.executor import DeployError
 from tercet.deploy.run.restore_steps import Record, RestoreSteps, Source
 from tercet.deploy.run.rolling import health_phase
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import StatusError
-from tercet.proto import rpc_pb2
 
 REVISIONS_BUMPED = 1_000_000_000
 """More than any cluster writes between two backups."""
@@ -79,7 +79,7 @@ class Restore:
             *saved,
             *self._copies(facts, record, has_begun, pending),
             *self._exchanges(facts, record, pending),
-            Phase("compare", (Step(None, "compare the members", self._compare),)),
+            compare_phase(self.members, list(facts)),
             Phase("complete", tuple(map(self.steps.completing, facts))),
             Phase("finish", tuple(map(self.steps.finishing, facts))),
         ]
@@ -194,26 +194,6 @@ class Restore:
         if not self.source.bump:
             found.append("the revision goes back: clients that watch or cache keys must be restarted")
         return found
-
-    async def _compare(self, _progress: Progress) -> str:
-        """All members must have the same data: at their newest revision, or below if clients write meanwhile."""
-        try:
-            found = await self._hashes(0)
-            revision = min(one.header.revision for one in found.values())
-            if revision > max(one.compact_revision for one in found.values()):
-                found = await self._hashes(revision)
-        except StatusError as error:
-            raise HostError("cluster", "compare", error.message, remedy="rerun the command") from error
-        first, *others = found
-        for other in others:
-            if (found[other].hash, found[other].compact_revision) != (found[first].hash, found[first].compact_revision):
-                text = f"its data differs from that of {first} at revision {revision}"
-                raise HostError(other, "compare", text, remedy="rerun the command; if it fails again, restore anew")
-        return f"hash {found[first].hash:x} at revision {revision} on {len(found)} members"
-
-    async def _hashes(self, revision: int) -> dict[str, rpc_pb2.HashKVResponse]:
-        answers = await asyncio.gather(*(changes.hash_of(self.members, name, revision) for name in self.hosts))
-        return dict(zip(self.hosts, answers, strict=True))
 
 
 def restore(
