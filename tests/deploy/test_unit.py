@@ -193,9 +193,7 @@ def backup_script(tmp_path: Path, keep: int) -> tuple[Path, str]:
     """The script of the backup unit with a fake client, and its snapshot directory."""
     directory, tool = tmp_path / "backups", tmp_path / "tool"
     directory.mkdir()
-    tool.write_text(
-        '#!/bin/sh\ncase "$*" in *restore*) exit ${RESTORED:-0};; esac; for file; do :; done; echo "$@" >"$file"\n'
-    )
+    tool.write_text('#!/bin/sh\ncase "$*" in *restore*) exit ${RESTORED:-0};; esac; for file; do :; done; echo "$@" >"$file"\n')
     tool.chmod(0o755)
     cluster = cluster_of(tmp_path, f"backups: {{keep: {keep}}}\npaths: {{backups: {directory}}}")
     units = backup_unit.units(cluster, cluster.hosts[0], tool=str(tool), offline_tool=str(tool))
