@@ -103,7 +103,6 @@ CALLED_FROM_OUTSIDE = {
     "_write_to_self": "asyncio.BaseEventLoop",
     "create_datagram_endpoint": "asyncio.AbstractEventLoop",
     "create_unix_server": "asyncio.AbstractEventLoop",
-    "sock_connect": "asyncio.AbstractEventLoop",
     "subprocess_exec": "asyncio.AbstractEventLoop",
     "subprocess_shell": "asyncio.AbstractEventLoop",
     "get_loop": "asyncio.AbstractServer",

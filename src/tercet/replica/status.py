@@ -120,12 +120,9 @@ class ReplicaStatus:
     # --- requests
 
     @property
-    def proposals_pending(self) -> int:
-        return len(self._proposals.waiting)
-
-    @property
-    def proposals_failed(self) -> int:
-        return self._proposals.failed
+    def proposal_counts(self) -> tuple[int, int]:
+        """Proposals that wait for their outcome; and those that failed."""
+        return len(self._proposals.waiting), self._proposals.failed
 
     @property
     def request_durations(self) -> Durations:
