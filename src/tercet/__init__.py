@@ -141,7 +141,13 @@ _MODULES: dict[str, str] = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_MODULES.get(name, "tercet.client")), name)
+    try:
+        module = import_module(_MODULES.get(name, "tercet.client"))
+    except ModuleNotFoundError as error:
+        if name not in _MODULES:
+            raise
+        raise ImportError(f"tercet.{name} needs the distribution tercet; tercet-client is the client alone") from error
+    value: object = getattr(module, name)
     globals()[name] = value
     return value
 

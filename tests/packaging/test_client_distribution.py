@@ -1,0 +1,96 @@
+"""The distribution tercet-client: a pure Python wheel of the client alone, which works with two dependencies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tercet import __version__
+from tests.packaging.test_distributions import ROOT, run
+
+if TYPE_CHECKING:
+    from tests.support.etcd import Etcd
+
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(300)]
+
+PROGRAM = """
+import asyncio, importlib, json, pkgutil, sys
+import tercet
+
+async def whole(endpoint):
+    async with tercet.AsyncClient(endpoint) as client:
+        await client.put("light", "1")
+        async with client.watch("light") as watch, client.lock("light-lock", ttl_seconds=10) as lock:
+            await client.txn(then=[client.put_op("light", "2")], guard=lock)
+            async for batch in watch:
+                return batch.events[0].kv.text()
+
+read = asyncio.run(whole(sys.argv[1]))
+with tercet.Client(sys.argv[1]) as client:
+    again = client.get("light").text()
+used = sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))
+try:
+    tercet.Server
+except ImportError as error:
+    refused = str(error)
+broken = {}
+for module in pkgutil.walk_packages(tercet.__path__, "tercet."):
+    try:
+        importlib.import_module(module.name)
+    except ImportError as error:
+        broken[module.name] = str(error)
+print(json.dumps({"read": read, "again": again, "used": used, "refused": refused, "broken": broken}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that the build leaves nothing in the tree."""
+    copy, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    project = copy / "packages" / "tercet-client"
+    shutil.copytree(ROOT / "packages" / "tercet-client", project, ignore=shutil.ignore_patterns("build"))
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", target]
+    run(*pip, project, directory=copy)
+    (found,) = target.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_the_client_alone(wheel: Path) -> None:
+    assert wheel.name == f"tercet_client-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        info = f"tercet_client-{__version__}.dist-info"
+        metadata = Parser().parsestr(archive.read(f"{info}/METADATA").decode())
+    folders = {name.split("/")[1] for name in names if name.startswith("tercet/") and name.count("/") > 1}
+    assert folders - {"compat"} == {"client", "gotext", "proto", "rpc"}
+    assert {"tercet/py.typed", "tercet/proto/rpc_pb2.pyi", f"{info}/licenses/LICENSE"} <= set(names)
+    assert "tercet/__main__.py" not in names
+    assert sorted(metadata.get_all("Requires-Dist")) == ["ngh2<0.4,>=0.3", "protobuf>=4.25"]
+    main = (ROOT / "LICENSE").read_text()
+    assert (ROOT / "packages" / "tercet-client" / "LICENSE").read_text() == main
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(wheel: Path, shared_etcd: Etcd, tmp_path: Path) -> None:
+    venv.create(tmp_path / "v", with_pip=True)
+    python = tmp_path / "v" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, directory=tmp_path)
+    listed = json.loads(run(python, "-m", "pip", "list", "--format=json", "--disable-pip-version-check", directory=tmp_path))
+    assert {one["name"] for one in listed} - {"pip", "setuptools"} == {"tercet-client", "ngh2", "protobuf"}
+    words = [python, "-W", "error", "-c", PROGRAM, shared_etcd.client_url]
+    outcome = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    shown = json.loads(outcome.stdout)
+    assert (shown["read"], shown["again"]) == ("2", "2")
+    assert {name for name in shown["used"] if name[0] != "_"} <= {"cython_runtime", "google", "ngh2", "sitecustomize", "tercet"}
+    assert shown["refused"] == "tercet.Server needs the distribution tercet; tercet-client is the client alone"
+    assert shown["broken"] == {}
