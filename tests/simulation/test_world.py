@@ -65,6 +65,23 @@ def test_streams_connect_hosts_by_name() -> None:
     assert World(1).run(scenario) == b"hello"
 
 
+def test_a_connection_delivers_in_order_what_is_sent_in_many_pieces() -> None:
+    """A piece with a lower latency than the one before arrives right after it, not at the same time: the order of timers with
+    the same time is undefined."""
+
+    async def scenario(world: World) -> None:
+        await serving(world)
+        reader, writer = await asyncio.open_connection("server", 7)
+        sent = bytes(number % 251 for number in range(500))
+        for byte in sent:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(1e-5)
+        assert await reader.readexactly(len(sent)) == sent
+        writer.close()
+
+    World(1).run(scenario)
+
+
 def test_a_port_without_a_listener_refuses() -> None:
     async def scenario(world: World) -> None:
         world.host("server")

@@ -7,6 +7,7 @@ does by repeating; a host that is down refuses connections.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import zlib
 from collections.abc import Callable, Iterable
@@ -158,10 +159,10 @@ class Network:
         near_address = (here.host.address if here is not None else "127.0.0.1", self._next_port)
         far_address = (self.resolve(host), port)
         near = SimulatedTransport(self, here, near_address, far_address)
-        far = SimulatedTransport(self, listener.boot, far_address, near_address)
+        far = SimulatedTransport(self, listener.boot, far_address, near_address, listener.context)
         near.other, far.other = far, near
         self._transports |= {near, far}
-        far.schedule(lambda: far.begin(listener.factory()), context=listener.context)
+        far.schedule(lambda: far.begin(listener.factory()))
         protocol = factory()
         near.begin(protocol)
         return near, protocol
@@ -183,8 +184,8 @@ class Network:
     # --- links
 
     def arrival(self, source: Boot | None, target: Boot | None, not_before: float) -> float:
-        """When a message that is sent now arrives."""
-        return max(not_before, self.loop.time() + self._latency((_name(source), _name(target))))
+        """When a message that is sent now arrives: after `not_before`, as timers of the same time run in any order."""
+        return max(math.nextafter(not_before, math.inf), self.loop.time() + self._latency((_name(source), _name(target))))
 
     def _latency(self, direction: Direction) -> float:
         if direction[0] == direction[1]:

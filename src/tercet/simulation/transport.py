@@ -37,13 +37,21 @@ class SimulatedTransport(asyncio.Transport):
 
     other: SimulatedTransport
 
-    def __init__(self, network: Links, boot: Boot | None, own: tuple[str, int], peer: tuple[str, int]) -> None:
+    def __init__(
+        self,
+        network: Links,
+        boot: Boot | None,
+        own: tuple[str, int],
+        peer: tuple[str, int],
+        context: Context | None = None,
+    ) -> None:
+        """context: of the host on which this end runs, also before its protocol is connected; None for the caller's."""
         super().__init__({"sockname": own, "peername": peer, "socket": None})
         self.boot = boot
         self.number = next(_numbers)
         self._network = network
         self._protocol: asyncio.BaseProtocol | None = None
-        self._context: Context = copy_context()
+        self._context: Context = context or copy_context()
         self._is_reading = True
         self._is_closing = False
         self._is_lost = False
@@ -61,12 +69,12 @@ class SimulatedTransport(asyncio.Transport):
         protocol.connection_made(self)
         self._deliver()
 
-    def schedule(self, act: Callable[[], None], *, context: Context | None = None) -> None:
+    def schedule(self, act: Callable[[], None]) -> None:
         """Call `act` on this end's host after the latency of the link, in order with what the other end has sent."""
         source = self.other
         at = self._network.arrival(source.boot, self.boot, source._last_arrival)
         source._last_arrival = at
-        self._network.loop.call_at(at, act, context=context or self._context)
+        self._network.loop.call_at(at, act, context=self._context)
 
     # --- writing
 
