@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from tercet import AsyncClient
 from tercet.client import ClusterChannel, Limits, WatchStream
 from tercet.client.recipes.repeating import until_known
 from tercet.proto import rpc_pb2
+from tests.client.lock_history import LockHistory
 from tests.client.test_lease import renewed
 from tests.client.typed import run
 from tests.support.etcd import binary, run_tool, running_etcd
@@ -108,73 +106,6 @@ def test_a_watch_and_a_lease_leave_a_frozen_member(cluster: Cluster) -> None:
         frozen.resume()
 
 
-@dataclass
-class Holding:
-    """Times on one monotonic clock: when `acquire` returned, and when the holder gave up or was told of the loss."""
-
-    worker: int
-    token: int
-    acquired: float
-    released: float = 0.0
-
-
-class LockHistory:
-    """Workers that contend for one lock, each with a client of its own, and write under it with and without a guard."""
-
-    def __init__(self, members: list[str], *, rounds: int) -> None:
-        self._members = members
-        self._rounds = rounds
-        self._random = random.Random(7)
-        self.holdings: list[Holding] = []
-        self.acknowledged: list[int] = []
-        self.unknown: list[int] = []
-
-    async def work(self, number: int) -> None:
-        shuffled = self._random.sample(self._members, len(self._members))
-        async with AsyncClient(shuffled, namespace="history/") as client:
-            while sum(holding.worker == number for holding in self.holdings) < self._rounds:
-                with contextlib.suppress(tercet.TercetError):
-                    await self._hold(client, number)
-
-    async def _hold(self, client: AsyncClient, number: int) -> None:
-        lock = client.lock("l", ttl_seconds=TTL)
-        holding: Holding | None = None
-        try:
-            async with lock:
-                holding = Holding(number, lock.token, time.monotonic())
-                self.holdings.append(holding)
-                try:
-                    await client.txn(then=[client.put_op("log", str(lock.token))], guard=lock)
-                    self.acknowledged.append(lock.token)
-                except tercet.Indeterminate:
-                    self.unknown.append(lock.token)
-                await asyncio.sleep(0.02)
-                holding.released = time.monotonic()
-        finally:
-            if holding is not None and not holding.released:
-                holding.released = time.monotonic()
-
-    def check_exclusion(self) -> None:
-        """No two holders at a time, none told too late that its lease is lost; tokens rise in the order of time."""
-        ordered = sorted(self.holdings, key=lambda holding: holding.acquired)
-        for one, next_one in itertools.pairwise(ordered):
-            assert one.released <= next_one.acquired, f"{one} and {next_one} overlap"
-            assert one.token < next_one.token, f"{one} has a token that is not below that of {next_one}"
-
-    async def check_log(self, client: AsyncClient) -> None:
-        """The guarded writes, as the store's history has them: in the order of tokens, each acknowledged one there."""
-        written: list[int] = []
-        first = await client.get("log")
-        assert first is not None
-        async for batch in client.watch("log", since=first.create_revision):
-            written += [int(event.value) for event in batch]
-            if batch.revision == first.mod_revision:
-                break
-        assert written == sorted(written)
-        assert set(self.acknowledged) <= set(written) <= set(self.acknowledged) | set(self.unknown)
-        assert len(written) == len(set(written)), "a guarded write happened twice"
-
-
 def test_a_lock_has_one_holder_at_a_time_while_members_die(cluster: Cluster) -> None:
     async def nemesis(history: LockHistory) -> None:
         """Kill the leader once some work has been done."""
@@ -185,8 +116,15 @@ def test_a_lock_has_one_holder_at_a_time_while_members_die(cluster: Cluster) -> 
         await asyncio.to_thread(victim.restart)
 
     async def test() -> None:
-        history = LockHistory(endpoints(*cluster.members), rounds=4)
-        await asyncio.gather(nemesis(history), *(history.work(number) for number in range(4)))
+        history = LockHistory(clock=time.monotonic, ttl_seconds=TTL)
+
+        async def work(number: int) -> None:
+            shuffled = random.Random(number).sample(endpoints(*cluster.members), 3)
+            async with AsyncClient(shuffled, namespace="history/") as client:
+                while history.count(number) < 4:
+                    await history.hold(client, number)
+
+        await asyncio.gather(nemesis(history), *(work(number) for number in range(4)))
         assert len(history.holdings) >= 16
         history.check_exclusion()
         async with AsyncClient(endpoints(*cluster.members), namespace="history/") as client:
