@@ -8,6 +8,7 @@ import re
 from tercet.proto import rpc_pb2
 from tests.cluster.conftest import Planned
 from tests.support.processes import Member, wait_until
+from tests.support.watching import Stream
 
 
 def value(page: str, series: str) -> float:
@@ -99,6 +100,9 @@ def test_snapshots_between_members_are_counted(plan: Planned) -> None:
     assert value(received, f'etcd_network_snapshot_receive_success{{From="{source}"}}') >= 1
     assert value(received, f'etcd_network_snapshot_receive_total_duration_seconds_count{{From="{source}"}}') >= 1
     assert value(received, "etcd_snap_fsync_duration_seconds_count") >= 1
+    assert value(received, "etcd_snap_db_fsync_duration_seconds_count") >= 1
+    assert value(received, "etcd_snap_db_save_total_duration_seconds_count") >= 1
+    assert value(sent, "etcd_snap_db_save_total_duration_seconds_count") == 0
 
 
 def test_a_compaction_of_the_log_is_logged(plan: Planned) -> None:
@@ -107,3 +111,16 @@ def test_a_compaction_of_the_log_is_logged(plan: Planned) -> None:
         member.client.put(b"k", b"%d" % number)
     for text in ("triggering snapshot", "saved snapshot to disk", "compacted Raft logs"):
         member.wait_said(text)
+
+
+def test_what_is_sent_to_watchers_is_timed(plan: Planned) -> None:
+    member = plan(["n1"]).start()["n1"]
+    stream = Stream(member.client)
+    stream.create(rpc_pb2.WatchCreateRequest(key=b"k"))
+    assert stream.next().created
+    member.client.put(b"k", b"v")
+    assert len(stream.next().events) == 1
+    page = member.http("/metrics")[1]
+    stream.close()
+    for kind in ("control_stream_duration", "watch_stream_duration", "watch_stream_duration_per_event"):
+        assert value(page, f"etcd_debugging_server_watch_send_loop_{kind}_seconds_count") == 1, kind

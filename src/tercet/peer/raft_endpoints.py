@@ -155,14 +155,14 @@ class RaftEndpoints:
         receptions.in_flight += 1
         began = time.monotonic()
         try:
-            size = await save_database(reader, self._context.snapshot_directory, message.snapshot.index)
+            saved = await save_database(reader, self._context.snapshot_directory, message.snapshot.index)
         except (BodyError, OSError) as error:
             return self._snapshot_failed(message.from_, 500, f"failed to save KV snapshot ({error})")
         finally:
             self._receptions -= 1
             receptions.in_flight -= 1
-        receptions.took(time.monotonic() - began)
-        logger.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, size)
+        receptions.took(time.monotonic() - began, sync_seconds=saved.sync_seconds)
+        logger.info("received the snapshot at %d from %x, %d bytes", message.snapshot.index, message.from_, saved.size)
         reason = self._context.accept(message)
         return _forbidden(reason, message) if reason is not None else Response(204)
 

@@ -13,10 +13,11 @@ import asyncio
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, ParamSpec, TypeVar
+from typing import BinaryIO, Final, NamedTuple, ParamSpec, TypeVar
 
 from tercet.http1.server import Body, BodyError
 from tercet.peer.frames import unpack_u64_from
@@ -85,8 +86,15 @@ async def read_envelope(reader: BodyReader, bytes_max: int) -> bytes:
     return await reader.exactly(size)
 
 
-async def save_database(reader: BodyReader, directory: Path, index: int) -> int:
-    """Write the rest of the body to its file. Returns its size. Raises BodyError, OSError; no file is left then."""
+class Saved(NamedTuple):
+    """size: of the database, in bytes. sync_seconds: how long its fsync took."""
+
+    size: int
+    sync_seconds: float
+
+
+async def save_database(reader: BodyReader, directory: Path, index: int) -> Saved:
+    """Write the rest of the body to its file. Raises BodyError, OSError; no file is left then."""
     file = await _in_thread(_create, directory)
     try:
         size = 0
@@ -95,12 +103,12 @@ async def save_database(reader: BodyReader, directory: Path, index: int) -> int:
             size += len(piece)
         if not size:
             raise BodyError("a snapshot without a database")
-        await _in_thread(_finish, file, snapshot_path(directory, index))
+        sync_seconds = await _in_thread(_finish, file, snapshot_path(directory, index))
     finally:  # nothing is awaited here, so that a cancelled reception cleans up too
         with suppress(OSError):
             file.close()
         Path(file.name).unlink(missing_ok=True)
-    return size
+    return Saved(size, sync_seconds)
 
 
 async def _in_thread(function: Callable[P, T], *args: P.args, **_: P.kwargs) -> T:
@@ -121,14 +129,18 @@ def _create(directory: Path) -> BinaryIO:
     return open(name, "wb")
 
 
-def _finish(file: BinaryIO, target: Path) -> None:
+def _finish(file: BinaryIO, target: Path) -> float:
+    """Returns the seconds of the file's fsync."""
     file.flush()
+    began = time.monotonic()
     os.fsync(file.fileno())
+    sync_seconds = time.monotonic() - began
     if target.exists():
-        return
+        return sync_seconds
     os.rename(file.name, target)
     directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+    return sync_seconds

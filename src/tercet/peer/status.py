@@ -16,12 +16,13 @@ logger = logging.getLogger(__name__)
 
 ROUND_TRIP_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(16))  # seconds
 TRANSFER_BOUNDS: Final = tuple(0.1 * 2**power for power in range(10))  # seconds
+SYNC_BOUNDS: Final = tuple(0.001 * 2**power for power in range(14))
 
 
 class Receptions:
     """Snapshots received from one member. Plain counters, read when /metrics is scraped."""
 
-    __slots__ = ("counts", "failed", "in_flight", "received", "sum")
+    __slots__ = ("counts", "failed", "in_flight", "received", "sum", "sync_counts", "sync_sum")
 
     def __init__(self) -> None:
         self.received = 0
@@ -29,10 +30,14 @@ class Receptions:
         self.in_flight = 0
         self.counts = [0] * (len(TRANSFER_BOUNDS) + 1)  # of those received; the last is for slower ones
         self.sum = 0.0  # seconds
+        self.sync_counts = [0] * (len(SYNC_BOUNDS) + 1)  # of the fsync of their files
+        self.sync_sum = 0.0
 
-    def took(self, seconds: float) -> None:
-        """One was received completely."""
+    def took(self, seconds: float, *, sync_seconds: float) -> None:
+        """One was received completely. sync_seconds: of these, for the fsync of its file."""
         self.received += 1
+        self.sync_counts[bisect_left(SYNC_BOUNDS, sync_seconds)] += 1
+        self.sync_sum += sync_seconds
         self.counts[bisect_left(TRANSFER_BOUNDS, seconds)] += 1
         self.sum += seconds
 

@@ -190,6 +190,7 @@ class MemberServer:
             progress_seconds=config.watch_progress_notify_interval_seconds,
             fail=member.fail,
         )
+        metrics.watch_sends(watch.durations.durations)
         passwords = Passwords(config.bcrypt_cost)
         self._closing.callback(passwords.close)
         auth = AuthService(member.replica, headers, authorization, passwords)

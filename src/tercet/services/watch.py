@@ -23,6 +23,7 @@ from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, bidi_stream, unmarshal
 from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
+from tercet.services.watch_durations import SendDurations
 
 INVALID_ID: Final = -1  # of a watch that was not created, and of progress of all watches
 FRAGMENT_OVERHEAD_BYTES: Final = 512 << 10  # beyond the largest request (etcd: grpcOverheadBytes)
@@ -64,6 +65,7 @@ class WatchService:
         self._budget = Budget(0)
         self._streams: dict[ServerStream, _WatchStream] = {}
         self._unsent: list[_WatchStream] = []  # streams with messages of this turn
+        self.durations = SendDurations(self.hub)
         self.hub.schedule = self._schedule
 
     def handlers(self) -> dict[str, Handler]:
@@ -75,8 +77,10 @@ class WatchService:
         self._streams[call] = stream
         try:
             async for message in call:
+                self.durations.begin()
                 stream.handle(unmarshal(rpc_pb2.WatchRequest.FromString, message))
                 self.send_unsent()
+                self.durations.end()
                 if not stream.watches.has_room:
                     await call.drained()
             await self.loop.create_future()  # the client sends no more requests; its watches go on until it cancels the call
@@ -127,12 +131,14 @@ class WatchService:
     def _turn(self) -> None:
         budget = self._budget
         budget.left = TURN_WORK
+        self.durations.begin()
         try:
             more = self.hub.step(budget)
         except Exception as error:
             self._fail(error)
             return
         self.send_unsent()
+        self.durations.end()
         if more:
             self._schedule()
 
@@ -167,6 +173,7 @@ class _WatchStream:
         elif kind == "cancel_request":
             watch_id = request.cancel_request.watch_id
             if self._service.hub.cancel(self.watches, watch_id):
+                self._service.durations.controls += 1
                 self._queue(self._service.current_header() + _watch_id(watch_id) + _CANCELED)
         elif kind == "progress_request":
             self._service.hub.request_progress(self.watches)
@@ -197,11 +204,13 @@ class _WatchStream:
         except WatchRefused as refused:
             self._refuse(str(refused))
         else:
+            service.durations.controls += 1
             self._queue(service.current_header() + _watch_id(watch.id) + _CREATED)
             if watch.wants_progress and self._timer is None:
                 self._start_timer()
 
     def _refuse(self, reason: str) -> None:
+        self._service.durations.controls += 1
         header = self._service.current_header()
         self._queue(
             b"".join((header, _watch_id(INVALID_ID), _CREATED, _CANCELED, paste_field(_CANCEL_REASON, reason.encode())))
@@ -212,6 +221,7 @@ class _WatchStream:
     def deliver(self, watch: Watch, revision: int, batch: Batch) -> bool:
         watch.is_quiet = False
         service = self._service
+        service.durations.responses += 1
         head = service.headers.encode(revision) + _watch_id(watch.id)
         body = batch.body
         if watch.wants_fragments and len(batch.events) > 1 and len(head) + len(body) >= service.message_bytes_max:
@@ -240,6 +250,7 @@ class _WatchStream:
         return self._queue(header + _watch_id(watch.id) + _CANCELED + _COMPACT_REVISION + varint(compact_revision))
 
     def progress(self, watch_id: int, revision: int) -> None:
+        self._service.durations.notifications += 1
         self._queue(self._service.headers.encode(revision) + _watch_id(watch_id))
 
     def fail(self, error: CorruptRecord) -> None:
@@ -281,12 +292,14 @@ class _WatchStream:
     def _notify_progress(self) -> None:
         """Notify each watch that asked for it and had no event since the last time."""
         self._start_timer()
+        self._service.durations.begin()
         for watch in tuple(self.watches.watches.values()):
             if watch.wants_progress:
                 if watch.is_quiet:
                     self._service.hub.notify_progress(watch)
                 watch.is_quiet = True
         self._service.send_unsent()
+        self._service.durations.end()
 
 
 def _as_grpc_go(error: RequestError) -> str:

@@ -5,7 +5,7 @@ Source: etcd server/etcdserver/apply/uber_applier.go (dispatch), v3_server.go (g
 
 from __future__ import annotations
 
-from tercet.replica.durations import Durations
+from tercet.replica.durations import REQUEST_BOUNDS, Durations
 from tercet.server.metrics.families import Buckets
 
 
@@ -29,6 +29,12 @@ def request_durations(writes: Durations, reads: Durations) -> list[Buckets]:
     ]
     found += [((kind, _text(is_success)), counts, total) for kind, is_success, counts, total in reads.histograms()]
     return found
+
+
+def send_durations(sends: Durations, kind: str) -> list[Buckets]:
+    """Without labels. kind: of services/watch_durations.py."""
+    found: list[Buckets] = [((), counts, total) for one, _, counts, total in sends.histograms() if one == kind]
+    return found or [((), [0] * (len(REQUEST_BOUNDS) + 1), 0.0)]
 
 
 def _operation(field: str) -> str:

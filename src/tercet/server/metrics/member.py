@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from tercet.config.server_config import ServerConfig
 from tercet.http.health import Health
 from tercet.lease import LeaseCounts
 from tercet.mvcc import Counts, WatchHub
 from tercet.peer import PeerStatus, Receptions
+from tercet.peer.status import SYNC_BOUNDS, TRANSFER_BOUNDS
 from tercet.proto import rpc_pb2
+from tercet.replica.durations import Durations
 from tercet.replica.membership import Membership, hex_id
 from tercet.replica.replica import Replica
-from tercet.server.metrics.durations import apply_durations, range_durations, request_durations
+from tercet.server.metrics.durations import apply_durations, range_durations, request_durations, send_durations
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.families import Buckets, Labels
 from tercet.server.metrics.process import register_health, register_process, register_versions
@@ -25,6 +28,7 @@ from tercet.server.tls.files import TlsFiles
 from tercet.services.cluster import ClusterService
 from tercet.services.maintenance import MaintenanceService
 from tercet.services.read_timing import ReadDurations
+from tercet.services.watch_durations import CONTROL, PER_EVENT, PROGRESS, WATCH_STREAM
 from tercet.storage.wal import WAL
 
 
@@ -84,6 +88,16 @@ class MemberMetrics:
         self.metrics.read_buckets(
             "etcd_server_request_duration_seconds", lambda: request_durations(replica.request_durations, reads.requests)
         )
+
+    def watch_sends(self, sends: Durations) -> None:
+        prefix = "etcd_debugging_server_watch_send_loop_"
+        for kind, name in (
+            (WATCH_STREAM, "watch_stream_duration_seconds"),
+            (PER_EVENT, "watch_stream_duration_per_event_seconds"),
+            (CONTROL, "control_stream_duration_seconds"),
+            (PROGRESS, "progress_duration_seconds"),
+        ):
+            self.metrics.read_buckets(prefix + name, partial(send_durations, sends, kind))
 
     def watch_log(self, wal: WAL) -> None:
         wal.observe_write = self.wal_write_seconds.observe
@@ -172,6 +186,14 @@ class MemberMetrics:
             "etcd_network_snapshot_receive_total_duration_seconds",
             lambda: [((_sender(sender),), one.counts, one.sum) for sender, one in _receptions(member).items()],
         )
+        self.metrics.read_buckets(
+            "etcd_snap_db_save_total_duration_seconds",
+            lambda: [_sum(TRANSFER_BOUNDS, ((one.counts, one.sum) for one in _receptions(member).values()))],
+        )
+        self.metrics.read_buckets(
+            "etcd_snap_db_fsync_duration_seconds",
+            lambda: [_sum(SYNC_BOUNDS, ((one.sync_counts, one.sync_sum) for one in _receptions(member).values()))],
+        )
 
     def watch_certificates(self, client: TlsFiles, peer: TlsFiles) -> None:
         self.metrics.read_labelled("tercet_tls_certificate_expiry_timestamp_seconds", CertificateExpiry(client, peer))
@@ -200,6 +222,16 @@ def _receptions(member: ReplicaDriver) -> Mapping[int, Receptions]:
 
 def _sender(member_id: int) -> str:
     return hex_id(member_id) if member_id else "UNKNOWN_SNAPSHOT_SENDER"
+
+
+def _sum(bounds: Sequence[float], histograms: Iterable[tuple[Sequence[int], float]]) -> Buckets:
+    """One histogram of those of all senders."""
+    counts = [0] * (len(bounds) + 1)
+    seconds = 0.0
+    for each, total in histograms:
+        counts = [one + other for one, other in zip(counts, each, strict=True)]
+        seconds += total
+    return (), counts, seconds
 
 
 def _snapshots_sent(member: ReplicaDriver) -> list[Buckets]:
