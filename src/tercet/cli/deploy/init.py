@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 Examples:
   tercet deploy init kube-node1=172.27.129.105 kube-node2=172.27.129.111 kube-node3=172.27.129.112
   tercet deploy init --from environment.sh
-  tercet deploy init --from environment.sh --from etcd.service.template --engine etcd""",
+  tercet deploy init --from environment.sh --from etcd.service.template --engine etcd
+  tercet deploy init --from etcd.env --from etcd.service      of kubespray
+  tercet deploy init --from etcd.yaml                         static pod of kubeadm""",
 )
 @click.argument("hosts", nargs=-1, metavar="[NAME=ADDRESS]...")
 @click.option(
@@ -36,7 +38,8 @@ Examples:
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Import an environment.sh, an etcd unit file, or one of each. The files are parsed, not executed.",
+    help="Import an environment.sh, an etcd unit file, or one of each; an etcd.env; or the manifest of a static pod. The files "
+    "are parsed, not executed.",
 )
 @click.option("--engine", type=click.Choice(["tercet", "etcd"]), help="Program that the members run.  [default: tercet]")
 @click.option("--force", is_flag=True, help="Replace an existing file.")

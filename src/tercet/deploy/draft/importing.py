@@ -1,4 +1,4 @@
-"""Import of a manual deployment: its environment.sh, the unit file of a member, or both.
+"""Import of a deployment: its environment.sh, the unit file of a member, or both; or of kubespray's or kubeadm's files.
 
     imported = from_files([Path("environment.sh"), Path("etcd.service")])
     imported.text                       a valid cluster.yaml
@@ -17,9 +17,19 @@ from tercet.deploy.cluster.problems import ClusterFileError
 from tercet.deploy.cluster.settings import EngineKind
 from tercet.deploy.draft.draft import Draft, Imported
 from tercet.deploy.draft.environment_import import read_environment
+from tercet.deploy.draft.foreign_layouts import (
+    is_environment_file,
+    is_static_pod,
+    pod_directory,
+    unit_of_environment,
+    unit_of_static_pod,
+    with_environment,
+)
 from tercet.deploy.draft.shell_assignments import Script
 from tercet.deploy.draft.template import render, set_engine
-from tercet.deploy.draft.unit_import import read_unit_of_etcd
+from tercet.deploy.draft.text_file import read_text
+from tercet.deploy.draft.unit_import import draft_of_unit, read_unit_of_etcd
+from tercet.deploy.draft.unit_reading import Unit, read_unit
 from tercet.errors import ConfigError
 
 _LOOKED_AT_BYTES = 1 << 17
@@ -43,19 +53,75 @@ def from_unit(path: Path, *, engine: EngineKind | None = None) -> Imported:
 
 
 def from_files(paths: Sequence[Path], *, engine: EngineKind | None = None) -> Imported:
-    """From one file of either kind, or one of each; the kind is detected from the content. Raises ConfigError."""
-    units = [path for path in paths if is_unit(path)]
-    scripts = [path for path in paths if path not in units]
-    if not paths or len(units) > 1 or len(scripts) > 1:
-        shown = ", ".join(map(str, paths)) or "nothing"
-        raise ConfigError(f"cannot import {shown}: expected an environment.sh, a unit file, or one of each")
-    if not units:
-        return from_environment_sh(scripts[0], engine=engine)
-    if not scripts:
-        return from_unit(units[0], engine=engine)
-    named, script = read_environment(scripts[0])
-    unit = read_unit_of_etcd(units[0], _variables(script))
-    return _finish(_merge(named, unit, scripts[0], units[0]), [scripts[0], units[0]], engine)
+    """From an environment.sh, a member's files, or both; the kinds are detected from the content. Raises ConfigError.
+
+    A member's files are its unit, its environment file (kubespray's etcd.env), both, or the manifest of its static pod.
+    """
+    kinds: dict[str, Path] = {}
+    for path in paths:
+        if _kind(path) in kinds:
+            raise _unexpected(paths)
+        kinds[_kind(path)] = path
+    script, unit, variables, pod = (kinds.get(kind) for kind in ("script", "unit", "environment file", "pod"))
+    if not paths or (pod and (unit or variables)):
+        raise _unexpected(paths)
+    if pod is None and variables is None:
+        return _from_script_and_unit(script, unit, engine)
+    known = _variables(read_environment(script)[1]) if script else {}
+    draft = _draft_of_pod(pod) if pod else draft_of_unit(_unit(unit, variables), known)
+    if script:
+        draft = _merge(read_environment(script)[0], draft, script, paths[-1])
+    if not draft.hosts:
+        raise ConfigError(f"{paths[0]}: no members: the initial cluster with names and addresses is missing")
+    return _finish(draft, list(paths), engine)
+
+
+def _from_script_and_unit(script: Path | None, unit: Path | None, engine: EngineKind | None) -> Imported:
+    if unit is None:
+        return from_environment_sh(script or Path(), engine=engine)
+    if script is None:
+        return from_unit(unit, engine=engine)
+    named, variables = read_environment(script)
+    draft = read_unit_of_etcd(unit, _variables(variables))
+    return _finish(_merge(named, draft, script, unit), [script, unit], engine)
+
+
+def _kind(path: Path) -> str:
+    if is_unit(path):
+        return "unit"
+    text = read_text(path, "file of a deployment")
+    if is_static_pod(text):
+        return "pod"
+    return "environment file" if is_environment_file(text) else "script"
+
+
+def _unexpected(paths: Sequence[Path]) -> ConfigError:
+    shown = ", ".join(map(str, paths)) or "nothing"
+    return ConfigError(
+        f"cannot import {shown}: expected an environment.sh, a unit file, or one of each; or an etcd.env; or a pod's manifest"
+    )
+
+
+def _unit(unit: Path | None, variables: Path | None) -> Unit:
+    if unit is None:
+        return unit_of_environment(variables or Path())
+    return with_environment(read_unit(unit), variables) if variables else read_unit(unit)
+
+
+def _draft_of_pod(path: Path) -> Draft:
+    draft = draft_of_unit(unit_of_static_pod(path))
+    directory = pod_directory(path)
+    if directory:
+        draft.note(
+            f"kubeadm's certificates in {directory} are left alone. Copy ca.crt and ca.key from there, and name them in "
+            "tls.ca_certificate and tls.ca_key, so that the API servers' certificates stay valid."
+        )
+    draft.note(
+        "The member runs as a static pod: move its manifest out of the manifests directory, on one host after the other, and "
+        "run `tercet deploy apply --limit NAME` for that host."
+    )
+    draft.note("kubeadm names only the members that were there when a host joined: take the manifest of the last one.")
+    return draft
 
 
 def is_unit(path: Path) -> bool:

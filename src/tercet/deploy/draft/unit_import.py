@@ -27,7 +27,11 @@ _SYSTEM_BIN = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 
 def read_unit_of_etcd(path: Path, variables: Mapping[str, str] | None = None) -> Draft:
     """variables: values for ${NAME} in addition to the unit's Environment=. Raises ConfigError with file and line."""
-    unit = read_unit(path)
+    return draft_of_unit(read_unit(path), variables)
+
+
+def draft_of_unit(unit: Unit, variables: Mapping[str, str] | None = None) -> Draft:
+    """As `read_unit_of_etcd`, of a unit that has been read."""
     command = _command(unit)
     own = _environment(unit)
     words = _words(unit, command, {**(variables or {}), **own})
@@ -40,7 +44,7 @@ def read_unit_of_etcd(path: Path, variables: Mapping[str, str] | None = None) ->
     take_listeners(flags, members, draft, f"{unit.path}:{command.line}")
     _take_tls(flags, draft)
     _take_paths(unit, command, flags, draft)
-    _take_store(flags, draft)
+    _take_store(flags, draft, is_running=bool(draft.hosts) and not PLACEHOLDER.search(command.value))
     take_service(unit, draft)
     _take_unit_name(unit, draft)
     _take_other_flags(flags, draft)
@@ -202,12 +206,13 @@ def _directory(unit: Unit, line: int, name: str, text: str) -> str:
         raise ConfigError(f"{unit.path}:{line}: {name}: {error}") from error
 
 
-def _take_store(flags: CommandFlags, draft: Draft) -> None:
+def _take_store(flags: CommandFlags, draft: Draft, *, is_running: bool) -> None:
+    """What a running member's unit does not set stays as etcd has it; a template gets the defaults of a cluster file."""
     quota = flags.take("quota-backend-bytes")
     if quota.lstrip("-").isdigit() and int(quota) < 0:
         draft.note("The unit disables the quota, which a cluster file cannot; the default is used.")
-    elif quota.isdigit():
-        draft.set("", "quota_backend_bytes", int(quota) or _DEFAULT_QUOTA)
+    elif quota.isdigit() or is_running:
+        draft.set("", "quota_backend_bytes", int(quota) if quota.isdigit() and int(quota) else _DEFAULT_QUOTA)
     mode, retention = flags.take("auto-compaction-mode"), flags.take("auto-compaction-retention")
     if mode and mode != "periodic":
         draft.set("", "auto_compaction_mode", mode)
@@ -216,13 +221,18 @@ def _take_store(flags: CommandFlags, draft: Draft) -> None:
     else:
         if mode == "revision":
             draft.set("", "auto_compaction_retention", "0")
+        elif is_running:
+            draft.set("", "auto_compaction_retention", "0")
+            draft.note("The unit has no auto-compaction, so it stays off; auto_compaction_retention: 1h is recommended.")
         else:
             draft.note("The unit has no auto-compaction; the default of auto_compaction_retention is used.")
 
 
 def _take_unit_name(unit: Unit, draft: Draft) -> None:
     """service.unit from the file name: etcd.service, etcd.service.template and etcd-kube-node1.service are all `etcd`."""
-    name = unit.path.name.partition(".service")[0]
+    name, suffix, _ = unit.path.name.partition(".service")
+    if not suffix:
+        return
     for host in draft.hosts:
         for part in host:
             name = name.removesuffix(f"-{part}").removesuffix(f"@{part}")
