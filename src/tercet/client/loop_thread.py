@@ -32,10 +32,13 @@ class LoopThread:
         self._is_forked = False
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-        """Run a coroutine on the loop and wait for its result. Raises what it raises; RuntimeError inside an event loop."""
+    def run(self, coroutine: Coroutine[Any, Any, ResultT], *, blocks_loops: bool = False) -> ResultT:
+        """Run a coroutine on the loop and wait for its result. Raises what it raises; RuntimeError inside an event loop.
+
+        blocks_loops: block the running loop of the caller, as clients do that know no event loops.
+        """
         try:
-            self._check()
+            self._check(blocks_loops)
         except BaseException:
             coroutine.close()
             raise
@@ -49,10 +52,11 @@ class LoopThread:
 
         return self.run(run())
 
-    def _check(self) -> None:
+    def _check(self, blocks_loops: bool) -> None:
         if self._is_forked:
             raise ForkedError("this object belongs to the parent process: make a new one in the child", Code.CANCELLED)
-        if asyncio._get_running_loop() is not None:
+        running = asyncio._get_running_loop()
+        if running is self._loop or (running is not None and not blocks_loops):
             raise RuntimeError("tercet.Client would block the running event loop: use tercet.AsyncClient here")
 
     def stop(self) -> None:
