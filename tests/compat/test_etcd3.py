@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import subprocess
@@ -294,3 +295,13 @@ def test_operations_as_messages(client: Any) -> None:
     assert message.request_range.key == b"k"
     with pytest.raises(Exception, match="Unknown request class"):
         client._ops_to_requests(["no operation"])
+
+
+def test_calls_inside_an_event_loop_block_it(client: Any, prefix: str) -> None:
+    """As the original's do; programs with handlers that are coroutines use it so."""
+
+    async def handler() -> Any:
+        client.put(prefix, "1")
+        return client.get(prefix)[0]
+
+    assert asyncio.run(handler()) == b"1"

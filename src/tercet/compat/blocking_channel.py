@@ -41,7 +41,9 @@ class BlockingChannel:
 
         def call(request: Any, timeout: float | None = None, metadata: Metadata = None, **_: object) -> Any:
             thread, channel = self.on_loop()
-            return kind.FromString(thread.run(channel.unary(path, request.SerializeToString(), timeout, metadata), blocks_loops=True))
+            return kind.FromString(
+                thread.run(channel.unary(path, request.SerializeToString(), timeout, metadata), blocks_loops=True)
+            )
 
         return call
 
