@@ -267,3 +267,28 @@ def test_a_user_logs_in_when_authentication_is_enabled_later() -> None:
             assert guard.logins == 1
 
     run(test())
+
+
+def test_hooks_see_each_attempt_and_cannot_break_a_call() -> None:
+    async def test() -> None:
+        seen: list[tuple[str, object, object]] = []
+
+        def hook(name: str, info: dict[str, object]) -> None:
+            seen.append((name, info.get("attempt"), info["endpoint"]))
+            raise ZeroDivisionError
+
+        async with member({RANGE: hang_up}) as broken, member({RANGE: FOUND}) as up:
+            async with AsyncClient([broken.endpoint, up.endpoint], on_event=hook) as client:
+                assert await client.count("a") == 1
+            assert seen == [
+                ("connect.started", None, broken.endpoint),
+                ("connect.complete", None, broken.endpoint),
+                ("call.started", 0, broken.endpoint),
+                ("call.failed", 0, broken.endpoint),
+                ("connect.started", None, up.endpoint),
+                ("connect.complete", None, up.endpoint),
+                ("call.started", 1, up.endpoint),
+                ("call.complete", 1, up.endpoint),
+            ]
+
+    run(test())

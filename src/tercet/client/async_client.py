@@ -21,6 +21,7 @@ from tercet.client.cluster_calls import ClusterCalls
 from tercet.client.cluster_channel import ClusterChannel
 from tercet.client.connector import Limits
 from tercet.client.errors import ConfigurationError
+from tercet.client.events import OnEvent
 from tercet.client.invoker import Invoker, Seconds
 from tercet.client.key_space import KeySpace, Text
 from tercet.client.long_streams import LongStreams
@@ -43,6 +44,7 @@ class AsyncClient(RecipeCalls):
     retry: which failed calls are repeated (see Retry).
     namespace: put before every key, and taken off the keys of results.
     request_bytes_max, response_bytes_max: larger ones raise TooLarge.
+    on_event: called with a name such as "call.failed" and a dictionary (see events.py).
     Raises ConfigurationError for endpoints, files or options that cannot be used. Connects with the first call.
     """
 
@@ -60,6 +62,7 @@ class AsyncClient(RecipeCalls):
         namespace: Text = b"",
         request_bytes_max: int = 2 << 20,
         response_bytes_max: int = 0x7FFFFFFF,
+        on_event: OnEvent | None = None,
     ) -> None:
         self._is_open = False
         if token and user:
@@ -76,6 +79,7 @@ class AsyncClient(RecipeCalls):
                 token=token,
                 timeout=math.inf if timeout is None else timeout,
                 limits=limits,
+                on_event=on_event,
             )
         except ConfigError as error:
             raise ConfigurationError(str(error)) from error

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from tercet.client import forks, methods
 from tercet.client.connector import Connector, Limits, Unreachable
+from tercet.client.events import Events, OnEvent
 from tercet.client.login import Login
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.retry import Attempts, is_learner
@@ -34,7 +35,7 @@ class ClusterChannel:
     endpoints: `host:port` or URLs; the first that answers is used until it fails, then the next.
     tls: files or a context for endpoints with TLS; None: the system's CA certificates, and only for `https://` endpoints.
     timeout: default for calls, in seconds, dialling and retries included; math.inf: no limit.
-    on_failure: called for each failed call with the endpoint, the number of retries and the error.
+    on_failure: called for each failed call with the endpoint, the number of retries and the error. on_event: see events.py.
     Raises ConfigError for endpoints or files that cannot be used.
     """
 
@@ -49,9 +50,11 @@ class ClusterChannel:
         timeout: float = 5.0,
         limits: Limits | None = None,
         on_failure: OnFailure | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self._limits = limits or Limits()
-        self._connector = Connector(endpoints, tls, self._limits)
+        self._events = Events(on_event)
+        self._connector = Connector(endpoints, tls, self._limits, self._events)
         self._login = Login(user, password, token)
         forks.register(self)
         self._timeout = timeout
@@ -108,7 +111,7 @@ class ClusterChannel:
             left = None if wait or deadline == math.inf else deadline - asyncio.get_running_loop().time()
             return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._login.metadata()))
 
-        return await self._retry(attempt, deadline, attempts or Attempts(is_repeatable=method.is_idempotent))
+        return await self._retry(method.path, attempt, deadline, attempts or Attempts(is_repeatable=method.is_idempotent))
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
         """The parts of a RangeStream, merged: the header and count of the last part, the keys of all."""
@@ -124,7 +127,7 @@ class ClusterChannel:
                 whole.MergeFrom(methods.RANGE_STREAM.decode(message).range_response)
             return whole
 
-        return await self._retry(attempt, deadline, Attempts(is_repeatable=True))
+        return await self._retry(methods.RANGE_STREAM.path, attempt, deadline, Attempts(is_repeatable=True))
 
     async def stream(
         self, method: Method[EncodableT, AnswerT], request: EncodableT, *, timeout: float | None = None
@@ -141,7 +144,7 @@ class ClusterChannel:
             stream.half_close()
             return stream, await stream.receive()
 
-        stream, message = await self._retry(begin, deadline, Attempts(is_repeatable=method.is_idempotent))
+        stream, message = await self._retry(method.path, begin, deadline, Attempts(is_repeatable=method.is_idempotent))
         async with stream:
             while message is not None:
                 yield method.decode(message)
@@ -159,13 +162,15 @@ class ClusterChannel:
             return channel.stream(method.path, metadata=[*self._login.metadata(), *metadata])
 
         deadline = asyncio.get_running_loop().time() + self._timeout
-        return await self._retry(begin, deadline, Attempts(is_repeatable=True))
+        return await self._retry(method.path, begin, deadline, Attempts(is_repeatable=True))
 
     async def leave_member(self, stream: ClientStream) -> None:
         """Use another member from now on: that of `stream` has no leader, or does not answer. Calls in flight continue."""
         await self._connector.leave(stream)
 
-    async def _retry(self, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, attempts: Attempts) -> AnswerT:
+    async def _retry(
+        self, method: str, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, attempts: Attempts
+    ) -> AnswerT:
         """Call `attempt` until it succeeds, must not be repeated, or the deadline has passed."""
         connector, login = self._connector, self._login
         while True:
@@ -174,11 +179,16 @@ class ClusterChannel:
             try:
                 channel = await connector.connected(deadline)
                 endpoint = connector.endpoint
-                if login.is_due and (off := await login.run(channel, deadline)):
-                    self._report(endpoint.text, attempts.failures, off)
+                if login.is_due:
+                    running = login.run(channel, deadline)
+                    off = await self._events.around("login", running, user=login.user, endpoint=endpoint.text)
+                    if off is not None:
+                        self._report(endpoint.text, attempts.failures, off)
                 token = login.token
                 began = asyncio.get_running_loop().time()
-                return await attempt(channel)
+                return await self._events.around(
+                    "call", attempt(channel), method=method, endpoint=endpoint.text, attempt=attempts.failures
+                )
             except Unreachable as error:
                 self._report(error.endpoint.text, attempts.failures, StatusError(error.code, error.reason))
                 raise

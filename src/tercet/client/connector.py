@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from tercet.client import forks
 from tercet.client.dial import dial
 from tercet.client.endpoint import Endpoint, parse_endpoint
+from tercet.client.events import Events
 from tercet.client.proxy import dial_through, proxy_for
 from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
@@ -58,7 +59,7 @@ class Unreachable(StatusError):
 class Connector:
     """Holds the connection; shared by all tasks of a client."""
 
-    def __init__(self, endpoints: Sequence[str], tls: TLSFiles | ssl.SSLContext | None, limits: Limits) -> None:
+    def __init__(self, endpoints: Sequence[str], tls: TLSFiles | ssl.SSLContext | None, limits: Limits, events: Events) -> None:
         """Raises ConfigError for endpoints or TLS files that cannot be used."""
         if not endpoints:
             raise ConfigError("no endpoints given")
@@ -68,6 +69,7 @@ class Connector:
         self._cas = tls.cacert if isinstance(tls, TLSFiles) and tls.cacert else "the system's CA certificates"
         self._default_tls: ssl.SSLContext | None = None
         self._limits = limits
+        self._events = events
         self._keepalive_seconds = limits.keepalive_seconds
         self._at = 0
         self._channel: Channel | None = None
@@ -152,7 +154,8 @@ class Connector:
             tried: list[str] = []
             for _ in self._endpoints:
                 try:
-                    return await self._dial(min(self._limits.dial_timeout_seconds, deadline - loop.time()))
+                    dialing = self._dial(min(self._limits.dial_timeout_seconds, deadline - loop.time()))
+                    return await self._events.around("connect", dialing, endpoint=self.endpoint.text)
                 except RpcError as error:
                     failures.append(error.reason or error)
                     endpoint = self.endpoint

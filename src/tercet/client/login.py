@@ -29,7 +29,7 @@ class Login:
         """Raises ConfigError for a token that cannot be sent."""
         if not (token.isascii() and token.isprintable()):
             raise ConfigError("the token contains characters that are not printable ASCII")
-        self._user = user
+        self.user = user
         self._password = password
         self._token = token
         self._is_needed = bool(user)
@@ -48,7 +48,7 @@ class Login:
 
     def refused(self, error: StatusError, token: str) -> bool:
         """Whether a call that was sent with `token` failed for want of a valid one, and a new one can be had."""
-        if not self._user or error.message not in _REFUSED:
+        if not self.user or error.message not in _REFUSED:
             return False
         self._is_needed = True  # authentication has been enabled since
         self.forget(token)
@@ -56,7 +56,7 @@ class Login:
 
     def forget(self, token: str) -> None:
         """Log in again, unless that has happened since `token` was used."""
-        if self._user and self._token == token:
+        if self.user and self._token == token:
             self._token = ""
 
     def after_fork(self) -> None:
@@ -67,7 +67,7 @@ class Login:
         async with self._running:
             if not self.is_due:
                 return None
-            request = rpc_pb2.AuthenticateRequest(name=self._user, password=self._password)
+            request = rpc_pb2.AuthenticateRequest(name=self.user, password=self._password)
             left = None if deadline == math.inf else deadline - asyncio.get_running_loop().time()
             try:
                 body = await channel.unary(methods.AUTHENTICATE.path, request.SerializeToString(), timeout=left)
@@ -79,5 +79,5 @@ class Login:
                     raise
                 raise AuthenticationError(error.code, error.message) from error
             self._token = methods.AUTHENTICATE.decode(body).token
-            logger.debug("logged in as %s", self._user)
+            logger.debug("logged in as %s", self.user)
             return None

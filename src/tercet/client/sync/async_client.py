@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tercet.client.async_client import AsyncClient
+from tercet.client.events import OnEvent
 from tercet.client.invoker import Seconds
 from tercet.client.key_space import Text
 from tercet.client.retry import Retry
@@ -31,6 +32,7 @@ class Client(SyncRecipeCalls):
     retry: which failed calls are repeated (see Retry).
     namespace: put before every key, and taken off the keys of results.
     request_bytes_max, response_bytes_max: larger ones raise TooLarge.
+    on_event: called with a name such as "call.failed" and a dictionary (see events.py).
     Raises ConfigurationError for endpoints, files or options that cannot be used. Connects with the first call.
     """
 
@@ -48,6 +50,7 @@ class Client(SyncRecipeCalls):
         namespace: Text = b"",
         request_bytes_max: int = 2 << 20,
         response_bytes_max: int = 2147483647,
+        on_event: OnEvent | None = None,
     ) -> None:
         self._inner = AsyncClient(
             endpoints,
@@ -61,6 +64,7 @@ class Client(SyncRecipeCalls):
             namespace=namespace,
             request_bytes_max=request_bytes_max,
             response_bytes_max=response_bytes_max,
+            on_event=on_event,
         )
 
     @classmethod
