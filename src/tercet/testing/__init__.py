@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "TercetTestCase"]
 
-_MODULES = {"Cluster": "tercet.testing.cluster"}
+_MODULES = {"Cluster": "tercet.testing.cluster", "TercetTestCase": "tercet.testing.case"}
 
 
 def __getattr__(name: str) -> object:
