@@ -132,6 +132,9 @@ CALLED_FROM_OUTSIDE = {
     "headers_received": "callers of the in-process channel",
     "define_messages": "generated modules, which this test does not read",
     "client_stream": "the constructors of handlers are a public set of four",
+    "setUpClass": "unittest.TestCase",
+    "pytest_addoption": "pytest",
+    "pytest_configure": "pytest",
     "registry_of": "embedding programs add a member's metrics to their own registry",
 }
 # Kept for tests, which compare with it or inject faults through it.
@@ -181,7 +184,10 @@ def is_referenced(file: str, name: str, node: ast.stmt) -> bool:
 def is_registered(node: ast.stmt) -> bool:
     """A decorator that calls something, such as `@group.command()`, hands the function over."""
     decorators = getattr(node, "decorator_list", [])
-    return any(isinstance(each, ast.Call) and ast.unparse(each.func).endswith((".command", ".group")) for each in decorators)
+    return any(
+        isinstance(each, ast.Call) and ast.unparse(each.func).endswith((".command", ".group", ".fixture", ".hookimpl"))
+        for each in decorators
+    )
 
 
 @cache

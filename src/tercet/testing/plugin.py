@@ -125,21 +125,20 @@ def tercet_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any
 
 
 def _reused(request: pytest.FixtureRequest, settings: Settings, size: int, config: dict[str, Any]) -> Any:
-    known: dict[object, Any] = request.getfixturevalue("_tercet_reused")
+    known: dict[object, Any]
+    known, closing = request.getfixturevalue("_tercet_reused")
     key = (size, tuple(sorted(config.items())))
     if key not in known:
-        known[key] = settings.open_cluster(size, config).__enter__()
+        known[key] = closing.enter_context(settings.open_cluster(size, config))
     known[key].reset()
     return known[key]
 
 
 @pytest.fixture(scope="session")
-def _tercet_reused() -> Iterator[dict[object, Any]]:
-    """The clusters with reuse=True, by settings."""
-    clusters: dict[object, Any] = {}
-    yield clusters
-    for cluster in clusters.values():
-        cluster.close()
+def _tercet_reused() -> Iterator[tuple[dict[object, Any], ExitStack]]:
+    """The clusters with reuse=True, by settings, and what closes them."""
+    with ExitStack() as closing:
+        yield {}, closing
 
 
 # --- clients
