@@ -191,6 +191,7 @@ class Simulator:
         unanswered = [str(operation) for operation in self.history[reads:] if operation.returned is None]
         if unanswered:
             raise NotConverged(f"no reply although no fault is left: {unanswered[0]}")
+        self.run_until(self.converged, ticks_max=RECOVERY_TICKS)  # leaders go on to checkpoint leases
         check_same_state(members)
         for member in members:
             if member.replica is not None:
