@@ -56,7 +56,7 @@ async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> s
     with _opened(part) as file:
         session.info("created temporary db file", path=str(part))
         session.info("fetching snapshot", endpoint=endpoint)
-        version, size = await _receive(session, file)
+        version, size = await _receive(session, file, part)
         try:
             file.flush()
             os.fsync(file.fileno())
@@ -73,7 +73,7 @@ async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> s
     return version
 
 
-async def _receive(session: Session, file: BinaryIO) -> tuple[str, int]:
+async def _receive(session: Session, file: BinaryIO, path: Path) -> tuple[str, int]:
     """Write all parts to the file. Raises CommandError if the checksum at their end does not match."""
     timeout = session.command_timeout if "command-timeout" in session.values.changed else None
     digest, tail, size, version = hashlib.sha256(), b"", 0, ""
@@ -85,7 +85,7 @@ async def _receive(session: Session, file: BinaryIO) -> tuple[str, int]:
             try:
                 file.write(part.blob)
             except OSError as error:
-                raise _cannot("could not write snapshot", Path(file.name), error) from error
+                raise _cannot("could not write snapshot", path, error) from error
             size += len(part.blob)
             version = part.version or version
             unsummed = tail + part.blob

@@ -91,6 +91,8 @@ def _detect(view: ReadView) -> Version:
 
 def _refusal(current: Version, target: Version, wal: Path, *, is_tercet: bool) -> str:
     """Why the schema cannot become `target`; "" if it can."""
+    if target[0] != current[0]:
+        return "cannot create migration plan: changing major storage version is not supported"
     if target > _NEWEST:
         return f'cannot create migration plan: version "{_text(target)}.0" is not supported'
     if target > current:
@@ -116,12 +118,16 @@ def _entry_version(entry: Entry) -> Version:
     if entry.type != EntryType.NORMAL or not entry.data:
         return 3, 0
     request = internal_pb2.InternalRaftRequest.FromString(entry.data)
-    if request.HasField("cluster_version_set"):
-        found = re.match(r"(\d+)\.(\d+)\.", request.cluster_version_set.ver)
-        return (int(found[1]), int(found[2])) if found else (3, 0)
-    if request.HasField("downgrade_info_set") or request.HasField("cluster_member_attr_set"):
-        return _OLDEST
-    return _FIRST_STORED if request.HasField("downgrade_version_test") else (3, 0)
+    if request.HasField("downgrade_version_test"):
+        found = re.match(r"(\d+)\.(\d+)\.", request.downgrade_version_test.ver)
+        return max(_FIRST_STORED, (int(found[1]), int(found[2])) if found else _FIRST_STORED)
+    # The cluster version that an entry sets does not count: 3.5 knows the entry, and the cluster will set its own.
+    is_since_oldest = (
+        request.HasField("cluster_version_set")
+        or request.HasField("downgrade_info_set")
+        or request.HasField("cluster_member_attr_set")
+    )
+    return _OLDEST if is_since_oldest else (3, 0)
 
 
 def _change(path: Path, target: Version, lock_seconds: float | None) -> None:
