@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tercet.client import methods
-from tercet.client.keepalive import keep_alive
-from tercet.errors import StatusError
+from tercet.client.lease_keeper import LeaseKeeper
 from tercet.proto import rpc_pb2
 
 if TYPE_CHECKING:
@@ -31,26 +30,18 @@ class LeaseSession:
         self.lease_id = 0
         self.lost = asyncio.Event()
         self._ttl_seconds = ttl_seconds
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper = LeaseKeeper(client)
 
     async def __aenter__(self) -> LeaseSession:
         """Raises StatusError."""
+        sent_at = self._keeper.clock()
         granted = await self.client.call(methods.LEASE_GRANT, rpc_pb2.LeaseGrantRequest(TTL=self._ttl_seconds))
         self.lease_id = granted.ID
-        self._keeper = asyncio.create_task(self._keep())
+        self._keeper.keep(granted.ID, ttl_seconds=granted.TTL, sent_at=sent_at, on_lost=self.lost.set)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait((self._keeper,))
-
-    async def _keep(self) -> None:
-        try:
-            async for _ in keep_alive(self.client, self.lease_id):
-                pass
-        except StatusError:
-            pass  # the user of the session sees that it is lost
-        self.lost.set()
+        self._keeper.forget(self.lease_id)
+        await self._keeper.close()
