@@ -52,6 +52,23 @@ def test_a_seed_with_faults_is_deterministic() -> None:
     check_determinism(under_faults, 11)
 
 
+def test_a_member_that_is_starting_is_not_started_again() -> None:
+    """The nemesis may be cancelled while it starts a member; the end of its block then starts all that do not run."""
+
+    async def scenario(world: World) -> None:
+        etcd = await world.etcd(size=1)
+        member = etcd.members[0]
+        member.crash()
+        first = asyncio.ensure_future(member.start())
+        await asyncio.sleep(0)
+        first.cancel()
+        await etcd.restore()
+        assert member.is_running
+        etcd.check()
+
+    World(1).run(scenario)
+
+
 def test_a_crashed_member_comes_back_with_what_was_acknowledged() -> None:
     async def scenario(world: World) -> None:
         etcd = await world.etcd(size=1)

@@ -32,10 +32,16 @@ class SimulatedMember:
         self._config = configure(config)
         self._storage = MemoryStorage()
         self._server: MemberServer | None = None
+        self._starting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Return when the member serves clients."""
-        await self.host.run(self._start())
+        """Return when the member serves clients. A start that is under way is joined, and goes on if this call is cancelled."""
+        await asyncio.shield(self.start_soon())
+
+    def start_soon(self) -> asyncio.Task[None]:
+        if self._starting is None or self._starting.done():
+            self._starting = self.host.start(self._start())
+        return self._starting
 
     async def _start(self) -> None:
         sockets = {f"{self.host.address}:{port}": VirtualSocket(self.host.address, port) for port in (CLIENT_PORT, PEER_PORT)}
@@ -65,7 +71,7 @@ class SimulatedMember:
         boot = self.host.boot
         self.host.crash()
         self._network.host_crashed(boot)
-        self._server = None
+        self._server = self._starting = None
         self._storage.crash()
 
     def pause(self) -> None:

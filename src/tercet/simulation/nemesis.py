@@ -52,7 +52,7 @@ class Nemesis:
                 self._trace(f"end of {kind} {member.host.name}")
                 starting = undo()
             if starting is not None:
-                await starting
+                await asyncio.shield(starting)
 
     def _begin(self, kind: str, member: SimulatedMember) -> Callable[[], asyncio.Task[None] | None]:
         """Make a fault; returns what ends it."""
@@ -68,4 +68,4 @@ class Nemesis:
             member.pause()
             return member.resume
         member.crash()
-        return lambda: member.host.start(member.start())
+        return member.start_soon
