@@ -55,7 +55,7 @@ BELOW: dict[str, set[str]] = {
     "client": {"rpc", "gotext"},
     "compat": {"client", "rpc"},
     "embed": {"client", "server", "services", "replica", "peer", "raft", "rpc", "http1", "config"},
-    "testing": {"client", "embed", "replica", "rpc", "services"},
+    "testing": {"client", "embed", "replica", "rpc", "services", "sim"},
     "simulation": {"client", "embed", "server"},
     "pki": set(),
     "bench": {"client", "rpc", "pki"},

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from importlib import import_module
 
-__all__ = ["Cluster", "TercetTestCase"]
+__all__ = ["Cluster", "History", "HistoryViolation", "TercetTestCase", "check_linearizable"]
 
-_MODULES = {"Cluster": "tercet.testing.cluster", "TercetTestCase": "tercet.testing.case"}
+_MODULES = {
+    "Cluster": "tercet.testing.cluster",
+    "History": "tercet.testing.history",
+    "HistoryViolation": "tercet.testing.history",
+    "TercetTestCase": "tercet.testing.case",
+    "check_linearizable": "tercet.testing.history",
+}
 
 
 def __getattr__(name: str) -> object:

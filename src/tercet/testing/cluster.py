@@ -30,6 +30,7 @@ from tercet.replica.replica import Replica
 from tercet.services.awaitables import propose
 from tercet.services.maintenance import transfer_leadership
 from tercet.testing.call_faults import CallFault, CallFaults
+from tercet.testing.history import History
 
 _SECONDS_MAX: Final = 30.0
 _POLL_SECONDS: Final = 0.002
@@ -57,6 +58,8 @@ class Cluster(EmbeddedCluster):
         seed: int | None = None,
     ) -> None:
         self._call_faults = CallFaults()
+        self.history = History()
+        """For clients that are to be recorded; the report of a failed test shows it, and a reset clears it."""
         super().__init__(
             size,
             storage=storage,
@@ -87,6 +90,11 @@ class Cluster(EmbeddedCluster):
         for starting in [member.start_soon() for member in self.members if not member.is_running]:
             starting.result(_SECONDS_MAX)
         self.leader()
+
+    def reset(self) -> None:
+        """Forget everything that clients have stored, and the history."""
+        super().reset()
+        self.history.clear()
 
     # --- the network between members
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tercet.embed.threaded import ThreadedServer
+from tercet.testing.history import History
 
 _LINES: Final = 50
 
@@ -15,6 +16,9 @@ def sections(server: Any) -> Iterator[tuple[str, str]]:
     members = getattr(getattr(server, "cluster", server), "members", None) or []
     if members:
         yield "tercet members", "\n".join(_row(member) for member in members)
+    history = getattr(getattr(server, "cluster", server), "history", None)
+    if isinstance(history, History) and history.text:
+        yield "tercet history", history.text
     for member in members:
         if lines := member.logs[-_LINES:]:
             yield f"tercet log of {member.name}", "\n".join(lines)
