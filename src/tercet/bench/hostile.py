@@ -110,7 +110,7 @@ async def _measure_row(up: Running, row: Row, probe: PutProbe) -> Result:
     finally:
         await close_channels(channels)
     seconds = loop.time() - began
-    await asyncio.sleep(_SETTLE_SECONDS)
+    await asyncio.sleep(_SETTLE_SECONDS + row.rest_seconds)
     longest_put = await asyncio.to_thread(probe.longest_seconds)
     after = [_metrics(url) for url in up.cluster.plan.client_urls]
     lost = max(new.leader_changes - old.leader_changes for old, new in zip(before, after, strict=True))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from tercet.bench.requests import PUT_PATH, RANGE_PATH, TXN_PATH
+from tercet.bench.requests import GRANT_PATH, PUT_PATH, RANGE_PATH, REVOKE_PATH, TXN_PATH
 from tercet.proto import rpc_pb2
 
 DELETE_PATH: Final = "/etcdserverpb.KV/DeleteRange"
@@ -30,12 +30,16 @@ ALL: Final[dict[str, Any]] = {"key": b"k/", "range_end": b"k0"}
 
 @dataclass(frozen=True)
 class Row:
-    """requests: encoded (path, body); each of `clients` connections sends them in turn, `times` times in all."""
+    """requests: encoded (path, body); each of `clients` connections sends them in turn, the last one first, `times` in all.
+
+    rest_seconds: to wait afterwards, for what the members do later.
+    """
 
     name: str
     requests: tuple[tuple[str, bytes], ...]
     clients: int = 1
     times: int = 3
+    rest_seconds: float = 0.0
 
 
 def rows(revision_before_deletion: int) -> list[Row]:
@@ -50,6 +54,7 @@ def rows(revision_before_deletion: int) -> list[Row]:
     compare = rpc_pb2.Compare(**ALL, target=rpc_pb2.Compare.VALUE, result=rpc_pb2.Compare.NOT_EQUAL, value=b"absent")
     reads = _txn([_range(by_value)] * 5)
     writes = _txn([_Op(request_put=put), *([_range(by_value)] * 3)])
+    leased = _lease_of(100_000)
     compares = rpc_pb2.TxnRequest(compare=[compare] * 20, success=[_Op(request_put=put)])
     return [
         Row("read-only Txn, 5 ranges sorted by VALUE", (_request(reads),)),
@@ -72,6 +77,9 @@ def rows(revision_before_deletion: int) -> list[Row]:
             "8 clients: all of the reads above", tuple(map(_request, (reads, by_value, filtered, everything, old, big))), 8, 24
         ),
         Row("DeleteRange of all, with prev_kv", (_request(rpc_pb2.DeleteRangeRequest(**ALL, prev_kv=True)),), times=1),
+        Row("grant 100,000 leases", ((GRANT_PATH, _grant(3600)),), 64, 100_000),
+        Row("10,000 leases expire together", ((GRANT_PATH, _grant(5)),), 64, 10_000, rest_seconds=20.0),
+        Row("attach 100,000 keys to a lease, then revoke it", leased, times=len(leased)),
     ]
 
 
@@ -89,6 +97,19 @@ def big_puts() -> list[bytes]:
         rpc_pb2.PutRequest(key=b"big/%03d" % number, value=bytes([number]) * BIG_BYTES).SerializeToString()
         for number in range(BIG_VALUES)
     ]
+
+
+def _grant(ttl_seconds: int, id: int = 0) -> bytes:
+    return rpc_pb2.LeaseGrantRequest(TTL=ttl_seconds, ID=id).SerializeToString()
+
+
+def _lease_of(keys: int) -> tuple[tuple[str, bytes], ...]:
+    """Grant a lease, attach keys, revoke it; the first request last."""
+    lease = 0x7E4CE7
+    ops = [_Op(request_put=rpc_pb2.PutRequest(key=b"leased/%08d" % number, lease=lease)) for number in range(keys)]
+    txns = [(TXN_PATH, _txn(ops[at : at + BATCH]).SerializeToString()) for at in range(0, keys, BATCH)]
+    revoke = rpc_pb2.LeaseRevokeRequest(ID=lease).SerializeToString()
+    return ((REVOKE_PATH, revoke), *txns, (GRANT_PATH, _grant(3600, lease)))
 
 
 def _nested() -> rpc_pb2.TxnRequest:
