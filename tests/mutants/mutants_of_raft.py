@@ -204,7 +204,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "probe_skips_entries",
         "raft/progress.py",
         "self.next = max(min(rejected, hint + 1), self.match + 1)",
-        "self.next = max(rejected, self.match + 1)",
+        "self.next = max(rejected + 1, self.match + 1)",
         "after a rejection the leader probes at the same position for ever",
     ),
     Mutant(

@@ -8,7 +8,9 @@ And at any time:
 - a member in the term of its last acknowledgement still has what it acknowledged;
 - a leader is a voter, was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of
   a joint configuration;
-- a leader's `match` of a follower is no higher than what that follower acknowledged in the leader's term;
+- a leader's `match` of a follower is no higher than what that follower acknowledged in the leader's term, and where the
+  follower's log ended there, it ended in the leader's entry;
+- a leader counts no echo of a heartbeat that was not sent to it, and a restarted member asks with new contexts;
 - a read index is not below what was committed anywhere when the read began (thesis §6.4).
 """
 
@@ -40,8 +42,13 @@ class Acknowledgements:
         self._acknowledged: dict[int, tuple[int, int]] = {}  # member -> (term, index) of the newest term
         self._commits: dict[int, tuple[int, int, ConfState]] = {}  # leader -> (term, commit, configuration) when last checked
         self._reads: dict[bytes, int] = {}  # context -> committed index when the read was first sent
+        self._read_by: dict[bytes, tuple[int, int]] = {}  # context -> (member, incarnation) that asks with it
+        self._incarnations: dict[int, int] = {}
+        # (member, term, index acknowledged) -> the last term of its log, if it ended there
+        self._last_terms: dict[tuple[int, int, int], int] = {}
+        self._echoes: dict[tuple[int, int, int], int] = {}  # (leader, term, follower) -> newest round
 
-    def sent(self, message: Message, durable: Durable, committed: int) -> None:
+    def sent(self, sender: int, message: Message, durable: Durable, committed: int) -> None:
         """Check a message that leaves a member. committed: the highest index committed anywhere."""
         kind = message.type
         if kind == MessageType.APP_RESP:
@@ -54,7 +61,14 @@ class Acknowledgements:
         elif kind == MessageType.VOTE:
             self._voted(message.from_, message.term, message.from_, durable)
             self._candidate_logs[message.from_, message.term] = (message.log_term, message.index)
+        elif kind == MessageType.HEARTBEAT_RESP and message.context:
+            place = (message.to, message.term, message.from_)
+            self._echoes[place] = max(int.from_bytes(message.context, "little"), self._echoes.get(place, 0))
         elif kind == MessageType.READ_INDEX:
+            if sender == message.from_:  # not forwarded
+                asked = (sender, self._incarnations.get(sender, 0))
+                known = self._read_by.setdefault(message.entries[0].data, asked)
+                require(known == asked, "a read-index context is used again after a restart", known, asked)
             self._reads.setdefault(message.entries[0].data, committed)
         elif kind == MessageType.READ_INDEX_RESP:
             asked_at = self._reads.get(message.entries[0].data, 0)
@@ -88,6 +102,8 @@ class Acknowledgements:
         member, term, index = message.from_, message.term, message.index
         require(durable.last_index >= index, "entries are acknowledged before they are durable", member, index, durable)
         require(durable.term >= term, "an acknowledgement leaves before its term is durable", member, term, durable)
+        if durable.last_index == index:
+            self._last_terms[member, term, index] = durable.last_term
         known_term, known_index = self._acknowledged.get(member, (0, 0))
         if term > known_term or (term == known_term and index > known_index):
             self._acknowledged[member] = (term, index)
@@ -99,6 +115,7 @@ class Acknowledgements:
             require(raft.log.last_index >= index, "acknowledged entries are lost", raft.id, term, index, raft.log)
         if raft.role is Role.LEADER:
             self._check_matches(raft)
+            self._check_echoes(raft)
             self._check_quorum(raft)
         else:
             # The commit index that a deposed leader has noted for a read may be too old when it leads again.
@@ -136,9 +153,31 @@ class Acknowledgements:
                     progress,
                     (term, index),
                 )
+                ended = self._last_terms.get((member, raft.term, progress.match))
+                require(
+                    ended is None or raft.log.term(progress.match) in (None, ended),
+                    "a follower acknowledges entries that differ from the leader's",
+                    raft.id,
+                    member,
+                    progress,
+                    ended,
+                )
+
+    def _check_echoes(self, raft: Raft) -> None:
+        for member, echoed in raft.read_only.acknowledged.items():
+            sent = self._echoes.get((raft.id, raft.term, member), 0)
+            require(
+                member == raft.id or echoed <= sent,
+                "the leader counts an echo that was not sent",
+                raft.id,
+                member,
+                echoed,
+                sent,
+            )
 
     def restarted(self, raft: Raft) -> None:
         """Check a member that has just restarted: its disk still has what it acknowledged."""
+        self._incarnations[raft.id] = self._incarnations.get(raft.id, 0) + 1
         term, _ = self._acknowledged.get(raft.id, (0, 0))
         voted = self._last_vote.get(raft.id, 0)
         require(raft.term >= max(term, voted), "a restart lost the term", raft.id, raft.term, term, voted)

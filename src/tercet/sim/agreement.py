@@ -62,6 +62,7 @@ class Agreement:
         self._states[member.id] = state
         self.witness.observe(replica.raft)
         self.acknowledgements.check(replica.raft)
+        _check_durable(replica.raft)
         self._apply_committed(replica.raft, now)
         if replica.raft.role is Role.LEADER:
             self._check_pending_changes(replica.raft)
@@ -111,6 +112,12 @@ class Agreement:
         require(len(changes) <= 1, "two changes of membership are pending", raft.id, changes)
 
 
+def _check_durable(raft: Raft) -> None:
+    """A member applies only what its own log has on disk, so that its database is not ahead of its log."""
+    durable = max(raft.stable_index, raft.log.snapshot_index)
+    require(raft.applied_index <= durable, "applies entries that its disk may lose", raft.id, raft.applied_index, durable)
+
+
 def _state(replica: Replica) -> State:
     """What the checks depend on, cheap to compare: most events change none of it."""
     raft = replica.raft
@@ -123,6 +130,7 @@ def _state(replica: Replica) -> State:
         raft.commit_index,
         raft.applied_index,
         raft.pending_writes.stable_index,
+        sum(raft.read_only.acknowledged.values()),
         log.snapshot_index,
         log.last_index,
         replica.applied_index,

@@ -12,6 +12,7 @@ from tercet.replica.replica import Replica
 from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK
 from tercet.sim.environment import Environment
 from tercet.sim.process import Process
+from tercet.sim.quorum_watch import QuorumWatch
 
 FLUSH_DELAY: Final = 100  # microseconds from the first event of a turn to its end
 REMOVAL_DELAY: Final = MICROSECONDS  # the others still need the acknowledgement of the removal; etcd waits as long
@@ -31,8 +32,10 @@ class SimulatedDriver:
         random: Random,
         environment: Environment,
         *,
+        quorum_watch: QuorumWatch,
         removed: Callable[[], None],
     ) -> None:
+        self._quorum_watch = quorum_watch
         self._id = member_id
         self._process = process
         self._random = random
@@ -52,6 +55,7 @@ class SimulatedDriver:
     def _tick(self) -> None:
         self._process.schedule(self._tick_interval, self._tick)
         self.replica.tick()
+        self._quorum_watch.ticked()
 
     def schedule_flush(self) -> None:
         self._process.schedule(FLUSH_DELAY, self.flush_now)
@@ -63,7 +67,10 @@ class SimulatedDriver:
         """Replies are delivered when they are given."""
 
     def schedule_apply(self) -> None:
-        self._process.schedule(self._random.choice((0, FLUSH_DELAY, MILLISECOND, 20 * MILLISECOND)), self._apply)
+        delay = self._random.choice((0, FLUSH_DELAY, MILLISECOND, 20 * MILLISECOND))
+        if self._random.random() < self._environment.faults().slow_apply:
+            delay = self._random.randint(0, 2 * MICROSECONDS)
+        self._process.schedule(delay, self._apply)
 
     def _apply(self) -> None:
         self.replica.apply()

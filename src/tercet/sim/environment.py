@@ -24,8 +24,8 @@ class Environment(NamedTuple):
     settings: Settings
     committed: Callable[[], int]
     """The highest index that any member knows to be committed."""
-    sent: Callable[[Message, Durable], None]
-    """Called for each message that leaves a member, with what its log then has on disk."""
+    sent: Callable[[int, Message, Durable], None]
+    """Called for each message that leaves a member, with the member's id and what its log then has on disk."""
     after_event: Callable[[int], None]
     """Called with a member's id after each of its events: the invariants are checked there."""
     initial_members: Sequence[int]

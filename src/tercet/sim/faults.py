@@ -39,6 +39,8 @@ class Faults:
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
     torn_snapshot: float = 0.2  # of a snapshot: its database arrives incomplete
     slow_staging: float = 0.3  # of a snapshot: its database takes up to a second to stage
+    slow_apply: float = 0.02  # of a turn of a long apply: it comes up to two seconds later
+    ask_snapshot: float = 0.01  # a member asks the leader for a snapshot that it does not need
     unreachable: float = 0.03  # a member takes another one for unreachable
     transfer: float = 0.01  # leadership is transferred
     clock_jump: float = 0.2  # of a start: the wall clock has jumped by up to a day

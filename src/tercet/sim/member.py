@@ -33,6 +33,7 @@ from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
 from tercet.sim.operator import Operator
 from tercet.sim.process import Process
+from tercet.sim.quorum_watch import QuorumWatch
 from tercet.sim.recovery import LOG_DIRECTORY, recover
 from tercet.sim.requests import Done, submit
 from tercet.sim.slices import Slices
@@ -98,9 +99,17 @@ class SimulatedMember:
         log_store = self._log_store = self.make_log_store(
             wal, Durable(raft.term, raft.voted_for, raft.log.last_index, raft.log.last_term)
         )
-        driver = SimulatedDriver(self.id, self.process, random, environment, removed=self.leave)
+        quorum_watch = QuorumWatch(raft)
+        driver = SimulatedDriver(self.id, self.process, random, environment, quorum_watch=quorum_watch, removed=self.leave)
         transport = self._transport = SimulatedTransport(
-            self.id, self.process, self.backend, log_store, random, environment, vote_granted=self._perhaps_lose_vote
+            self.id,
+            self.process,
+            self.backend,
+            log_store,
+            random,
+            environment,
+            quorum_watch=quorum_watch,
+            vote_granted=self._perhaps_lose_vote,
         )
         self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
         if environment.settings.joint_changes:

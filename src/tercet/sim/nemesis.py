@@ -69,7 +69,7 @@ class Nemesis:
             self._disturb(member)
         if self._happens(self.faults.usurp):
             self._usurp()
-        if self._happens(self.faults.reconfigure):
+        if self._happens(self.faults.reconfigure * (3 if self._joint_changes else 1)):
             self._reconfigure(self._random.choice(self._members))
 
     def _cut(self) -> None:
@@ -115,6 +115,8 @@ class Nemesis:
         elif self._happens(faults.unreachable):
             other = self._random.choice(self._members).id
             member.operator.report_unreachable(other)
+        elif self._happens(faults.ask_snapshot):
+            member.operator.ask_snapshot()
         elif self._happens(faults.transfer):
             member.operator.transfer_leadership(self._random.choice(self._members).id)
         elif self._happens(faults.compact):

@@ -31,6 +31,15 @@ class Operator:
         """Report a connection as broken that is not."""
         self._schedule(lambda replica: replica.report_unreachable(member_id))
 
+    def ask_snapshot(self) -> None:
+        """Ask the leader for a snapshot, as a member with a damaged database does."""
+
+        def ask(replica: Replica) -> None:
+            replica.raft.request_snapshot()
+            replica.flush()
+
+        self._schedule(ask)
+
     def compact(self, keep: int) -> None:
         """Propose to compact all revisions but the newest `keep`."""
         self._schedule(lambda replica: _compact(replica, keep))

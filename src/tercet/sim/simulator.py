@@ -228,8 +228,8 @@ class Simulator:
         if receiver is not None:
             receiver.receive(packet)
 
-    def _sent(self, message: Message, durable: Durable) -> None:
-        self.agreement.acknowledgements.sent(message, durable, self.agreement.witness.committed_last)
+    def _sent(self, sender: int, message: Message, durable: Durable) -> None:
+        self.agreement.acknowledgements.sent(sender, message, durable, self.agreement.witness.committed_last)
 
     def _create_member(self, member_id: int) -> SimulatedMember:
         member = self._member_type(member_id, self._random(f"member {member_id}"), self._environment)

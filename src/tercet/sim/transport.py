@@ -15,6 +15,7 @@ from tercet.sim.environment import Environment
 from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
 from tercet.sim.process import Process
+from tercet.sim.quorum_watch import QuorumWatch
 from tercet.sim.trace import describe
 from tercet.storage.interfaces import Backend, Bucket, ReadView
 
@@ -31,8 +32,10 @@ class SimulatedTransport:
         random: Random,
         environment: Environment,
         *,
+        quorum_watch: QuorumWatch,
         vote_granted: Callable[[int], None],
     ) -> None:
+        self._quorum_watch = quorum_watch
         self._id = member_id
         self._process = process
         self._backend = backend
@@ -44,7 +47,7 @@ class SimulatedTransport:
 
     def send(self, messages: list[Message]) -> None:
         for message in messages:
-            self._environment.sent(message, self._log_store.durable)
+            self._environment.sent(self._id, message, self._log_store.durable)
             self._environment.network.send(Packet(message))
             if message.type == MessageType.VOTE_RESP and not message.reject:
                 self._vote_granted(message.to)
@@ -54,6 +57,7 @@ class SimulatedTransport:
         if message.from_ in self.replica.membership.removed:
             self._environment.removed_sender(message.from_)
             return
+        self._quorum_watch.received(message)
         trace = self._environment.trace
         if trace.is_on and message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
             trace(self._id, f"receives {describe(message)}")
@@ -92,7 +96,7 @@ class SimulatedTransport:
         self.replica.report_snapshot(member_id, ok)
 
     def send_snapshot(self, message: Message, view: ReadView) -> None:
-        self._environment.sent(message, self._log_store.durable)
+        self._environment.sent(self._id, message, self._log_store.durable)
         if self._random.random() < self._environment.faults().database_ahead:
             view.close()
             delay = self._random.randint(0, 800 * MILLISECOND)

@@ -1,0 +1,49 @@
+"""A leader that hears no quorum must step down, so that its clients go to the next one (thesis §6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tercet.errors import require
+from tercet.raft import Raft
+from tercet.raft.message_types import RESPONSES
+from tercet.raft.types import ConfState, Message
+from tercet.sim.settings import ELECTION_TICKS
+
+_TICKS_MAX: Final = 4 * ELECTION_TICKS  # the check runs once an election timeout, and a transfer of leadership postpones it
+
+
+class QuorumWatch:
+    """One incarnation of one member, in its own ticks."""
+
+    def __init__(self, raft: Raft) -> None:
+        self._raft = raft
+        self._ticks = 0
+        self._heard: dict[int, int] = {}  # by member: the tick of its last response
+        self._led: tuple[int, ConfState] = (0, raft.conf_state)  # term and configuration as leader, since the tick
+        self._since = 0
+
+    def received(self, message: Message) -> None:
+        if message.type in RESPONSES and message.term == self._raft.term:
+            self._heard[message.from_] = self._ticks
+
+    def ticked(self) -> None:
+        """Call after each tick of the member. Raises InvariantViolation."""
+        raft = self._raft
+        self._ticks += 1
+        if not raft.is_leader:
+            return
+        conf_state = raft.conf_state
+        if self._led != (raft.term, conf_state):
+            self._led, self._since = (raft.term, conf_state), self._ticks
+        for half in (conf_state.voters, conf_state.voters_outgoing):
+            quiet = self._ticks - self._heard_quorum(half)
+            require(quiet <= _TICKS_MAX, "a leader without a quorum goes on leading", raft.id, raft.term, half, quiet)
+
+    def _heard_quorum(self, voters: Sequence[int]) -> int:
+        """The last tick at which a quorum of `voters` had been heard."""
+        if not voters:
+            return self._ticks
+        heard = sorted(self._ticks if one == self._raft.id else max(self._heard.get(one, 0), self._since) for one in voters)
+        return heard[(len(heard) - 1) // 2]
