@@ -24,7 +24,7 @@ from tercet.sim.driver import SimulatedDriver
 from tercet.sim.faults import NONE, Faults
 from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.member import SimulatedMember
-from tercet.sim.simulator import TICKS, NotConverged, Outcome, Simulator, run_seed
+from tercet.sim.simulator import KEYS, TICKS, NotConverged, Outcome, Simulator, run_seed
 from tercet.sim.transport import SimulatedTransport
 from tercet.storage.wal import WAL
 from tests.support.fakes import uses_fakes
@@ -39,7 +39,13 @@ def test_seeds_hold(first: int) -> None:
     outcomes = [run_seed(seed, ticks=TICKS) for seed in range(first, first + 10)]
     failed = [f"tercet sim --seed {one.seed} --ticks {TICKS} --trace: {one.failure}" for one in outcomes if one.failure]
     assert failed == []
-    assert sum(outcome.answered for outcome in outcomes) > 200  # otherwise the faults prevented too many requests
+    assert all(outcome.answered for outcome in outcomes)  # at least the reads of the recovery phase
+
+
+def test_most_seeds_answer_requests_in_spite_of_the_faults() -> None:
+    """Otherwise they would prove little. What a seed draws changes with every fault that is added, so no seed is named."""
+    outcomes = [run_seed(seed, ticks=TICKS) for seed in range(30, 40)]
+    assert sum(outcome.answered > 3 * KEYS for outcome in outcomes) >= len(outcomes) // 2
 
 
 def test_faults_can_be_chosen() -> None:
@@ -48,7 +54,7 @@ def test_faults_can_be_chosen() -> None:
     sim.heal()
     sim.run_until(sim.converged, ticks_max=200)
     sim.check()
-    assert sim.clients.answered > 30
+    assert sim.clients.answered > 3 * KEYS  # more than the reads of the recovery phase
 
 
 def test_without_faults_one_leader_answers_every_request() -> None:

@@ -1,7 +1,7 @@
 """Can a client with expensive requests hold up the others, or cost the leader its leadership (`make bench-hostile`)?
 
     python -m tercet.bench.hostile                      150,000 keys, in tercet and in etcd, one after the other
-    python -m tercet.bench.hostile --keys 1000000       a million
+    make bench-hostile ARGS="--keys 1000000"            a million, compiled
 Each system: three fresh members with default timings. While each row of hostile_requests.py runs, another client puts, one put
 after the other (put_probe.py). The table shows that client's longest put, leaders lost, and, of tercet, the longest turn of any
 member's event loop. Fails where a leader is lost, a turn is longer than 50 ms, or the longest put is over 100 ms and over
@@ -17,6 +17,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,7 @@ PUT_SECONDS_MAX: Final = 0.1
 _REQUEST_SECONDS_MAX: Final = 120.0
 _ROW_SECONDS_MAX: Final = 300.0
 _SETTLE_SECONDS: Final = 1.0
+KEYS: Final = 150_000
 _BATCHES_IN_FLIGHT: Final = 4
 
 
@@ -70,7 +72,7 @@ async def measure(
         with PutProbe(endpoints) as probe:
             for row in rows(revision):
                 if chosen(row.name):
-                    result = await _measure_row(up, row, probe)
+                    result = await _measure_row(up, row, probe, _scale(keys))
                     results.append(result)
                     report(f"{system.name}: {row.name}: {', '.join(_cells(result))} {' '.join(result.errors)}")
         return results
@@ -81,20 +83,27 @@ async def _fill(up: Running, keys: int) -> int:
     channels = await open_channels([up.leader], 1, None)
     try:
         for path, bodies in (
-            (TXN_PATH, [*filling(FEW_KEYS, b"few/"), *filling(keys, b"k/"), *filling(keys, b"dead/")]),
+            (TXN_PATH, chain(filling(FEW_KEYS, b"few/"), filling(keys, b"k/"), filling(keys, b"dead/"))),
             (PUT_PATH, big_puts()),
         ):
-            loaded = await Load(path, iter(bodies), Extent()).run(channels, _BATCHES_IN_FLIGHT)
+            loaded = await Load(path, bodies, Extent()).run(channels, _BATCHES_IN_FLIGHT)
             if loaded.errors:
                 raise LoadFailed(f"loading {up.leader}: {', '.join(loaded.errors)}")
         delete = rpc_pb2.DeleteRangeRequest(key=b"dead/", range_end=b"dead0")
-        body = await channels[0].unary(DELETE_PATH, delete.SerializeToString(), timeout=_REQUEST_SECONDS_MAX)
+        timeout = _REQUEST_SECONDS_MAX * _scale(keys)
+        body = await channels[0].unary(DELETE_PATH, delete.SerializeToString(), timeout=timeout)
         return rpc_pb2.DeleteRangeResponse.FromString(body).header.revision - 1
     finally:
         await close_channels(channels)
 
 
-async def _measure_row(up: Running, row: Row, probe: PutProbe) -> Result:
+def _scale(keys: int) -> float:
+    """How much longer than with the default number of keys a request may take."""
+    return max(1.0, keys / KEYS)
+
+
+async def _measure_row(up: Running, row: Row, probe: PutProbe, scale: float) -> Result:
+    seconds_max = _ROW_SECONDS_MAX * scale
     loop = asyncio.get_running_loop()
     before = [_metrics(url) for url in up.cluster.plan.client_urls]
     probe.longest_seconds()
@@ -103,10 +112,10 @@ async def _measure_row(up: Running, row: Row, probe: PutProbe) -> Result:
     errors: list[str] = []
     left = list(range(row.times))
     try:
-        async with asyncio.timeout(_ROW_SECONDS_MAX):
-            await asyncio.gather(*(_send(channel, row, left, errors) for channel in channels))
+        async with asyncio.timeout(seconds_max):
+            await asyncio.gather(*(_send(channel, row, left, errors, _REQUEST_SECONDS_MAX * scale) for channel in channels))
     except TimeoutError:
-        errors.append(f"not done in {_ROW_SECONDS_MAX:.0f} s")
+        errors.append(f"not done in {seconds_max:.0f} s")
     finally:
         await close_channels(channels)
     seconds = loop.time() - began
@@ -118,12 +127,12 @@ async def _measure_row(up: Running, row: Row, probe: PutProbe) -> Result:
     return Result(row.name, longest_put, lost, turn, seconds, tuple(dict.fromkeys(errors)))
 
 
-async def _send(channel: Channel, row: Row, left: list[int], errors: list[str]) -> None:
+async def _send(channel: Channel, row: Row, left: list[int], errors: list[str], timeout: float) -> None:
     while left:
         number = left.pop()
         path, body = row.requests[number % len(row.requests)]
         try:
-            await channel.unary(path, body, timeout=_REQUEST_SECONDS_MAX)
+            await channel.unary(path, body, timeout=timeout)
         except RpcError as error:
             errors.append(error.message)
 
@@ -205,7 +214,7 @@ def _show(lines: Sequence[Sequence[str]], console: Console) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--keys", type=click.IntRange(min=1), default=150_000, show_default=True, help="How many keys.")
+@click.option("--keys", type=click.IntRange(min=1), default=KEYS, show_default=True, help="How many keys.")
 @click.option("--rows", "pattern", default="", metavar="TEXT", help="Only the rows whose name contains TEXT.")
 @click.option("--systems", type=click.Choice(["both", "tercet", "etcd"]), default="both", show_default=True)
 @comparison_options
