@@ -119,6 +119,21 @@ def test_a_member_goes_on_if_no_database_comes() -> None:
     assert len(member.take_sent(MessageType.SNAP_STATUS)) == 1
 
 
+def test_a_member_without_a_leader_applies_so_that_it_can_be_elected() -> None:
+    """A change of membership that is committed and not applied forbids to campaign; a seed of the simulator found no leader."""
+    member = follower(10)
+    member.replica.repair.begin()
+    tick(member)
+    follow(member, 12)
+    assert member.replica.applied_index == 10
+    for _ in range(2 * member.raft.config.election_ticks):
+        member.now += 0.1
+        member.replica.tick()
+        member.settle()
+    assert member.replica.applied_index == 12
+    assert member.take_sent(MessageType.PRE_VOTE)
+
+
 def alarm(action: int) -> bytes:
     request = rpc_pb2.AlarmRequest(action=action, memberID=SELF, alarm=rpc_pb2.CORRUPT)  # type: ignore[arg-type]
     return encode_request("alarm", request.SerializeToString(), RequestIds(LEADER, 5000))
@@ -181,6 +196,7 @@ def test_an_entry_that_reads_a_damaged_record_waits_for_the_database(
     member.backend.commit()
     assert member.replica.applied_index == 10
     assert member.backend.applied_index <= 10
+    assert member.replica.revision == follower(10).replica.revision
     member.replica.repair.begin()
     tick(member)
     member.receive_database(*snapshot_of(healthy, term=2))

@@ -87,7 +87,7 @@ def rows(revision_before_deletion: int) -> list[Row]:
 
 
 def filling(keys: int, prefix: bytes) -> Iterator[bytes]:
-    """Encoded txns that put `keys` keys of 16 bytes under `prefix`, each made when it is sent: a million take 0.2 GB else."""
+    """Encoded txns that put `keys` keys of 16 bytes under `prefix`, each made when it is sent: a million take 0.2 GB."""
     for first in range(0, keys, BATCH):
         puts = [
             b"\x0a%c%b%08d\x12\x10%016d" % (len(prefix) + 8, prefix, n, n * 7919 % keys)

@@ -90,11 +90,11 @@ class Store:
     def put(self, request: rpc_pb2.PutRequest) -> bytes:
         """Raises LEASE_NOT_FOUND, or KEY_NOT_FOUND for ignore_value or ignore_lease."""
         write = self._write
-        previous = write.put(request)
+        # Read first: a damaged record leaves the request unapplied (replica/apply.py).
+        kv = self._read(self.revision).get(request.key) if request.prev_kv else None
+        write.put(request)
         write.end()
-        if previous and request.prev_kv:
-            return paste_field(_PREV_KV, self._read(self.revision).fetch(previous))
-        return b""
+        return b"" if kv is None else paste_field(_PREV_KV, kv)
 
     def delete_range(self, request: rpc_pb2.DeleteRangeRequest) -> DeleteApply:
         return DeleteApply(self._write, *bounds(request.key, request.range_end), prev_kv=request.prev_kv)

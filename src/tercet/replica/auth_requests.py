@@ -9,6 +9,7 @@ Source: etcd server/etcdserver/apply/auth.go.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
 from tercet.auth import AuthStore, Identity
@@ -17,6 +18,8 @@ from tercet.mvcc import Answer, Apply, Budget
 from tercet.mvcc.work import VISIT
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.requests import AppliedRequest
+from tercet.replica.txn_applies import PermittedTxn
+from tercet.replica.txn_permissions import TxnPermissions, check_delete_permissions, check_put_permissions
 
 Handler = Callable[[AppliedRequest], bytes | Apply]
 
@@ -193,11 +196,15 @@ class Guard:
         return check
 
     def _txn(self, handler: Handler) -> Handler:
-        def check(request: AppliedRequest) -> bytes | Apply:
-            leases = check_txn_permissions(self._auth, request.identity, request.message)
-            return self._with_leases(leases, handler, request) if leases else handler(request)
+        def check(request: AppliedRequest) -> Apply:
+            permissions = TxnPermissions(self._auth, request.identity, request.message)
+            return PermittedTxn(request, permissions, partial(self._permitted_txn, handler, permissions))
 
         return check
+
+    def _permitted_txn(self, handler: Handler, permissions: TxnPermissions, request: AppliedRequest) -> bytes | Apply:
+        leases = permissions.leases
+        return self._with_leases(leases, handler, request) if leases else handler(request)
 
     def _lease_revoke(self, handler: Handler) -> Handler:
         def check(request: AppliedRequest) -> bytes | Apply:
@@ -255,44 +262,3 @@ class KeysCheck(Apply):
         if isinstance(result, Apply):
             return result.outcome()
         return result or b""
-
-
-def check_put_permissions(auth: AuthStore, identity: Identity, put: rpc_pb2.PutRequest) -> None:
-    """All but the keys of its lease. Raises what `AuthStore.check_write` raises."""
-    auth.check_write(identity, put.key, b"")
-    if put.prev_kv:
-        auth.check_read(identity, put.key, b"")
-
-
-def check_delete_permissions(auth: AuthStore, identity: Identity, delete: rpc_pb2.DeleteRangeRequest) -> None:
-    """Raises what `AuthStore.check_write` raises."""
-    auth.check_write(identity, delete.key, delete.range_end)
-    if delete.prev_kv:
-        auth.check_read(identity, delete.key, delete.range_end)
-
-
-def check_txn_permissions(auth: AuthStore, identity: Identity, txn: rpc_pb2.TxnRequest) -> set[int]:
-    """Check the comparisons and both branches, nested txns too, whatever branch will be taken.
-
-    Returns the leases that its puts name, whose keys are still to be checked. Raises what `AuthStore.check_write` raises.
-    """
-    leases: set[int] = set()
-    pending = [txn]
-    while pending:
-        one = pending.pop()
-        for compare in one.compare:
-            auth.check_read(identity, compare.key, compare.range_end)
-        for branch in (one.success, one.failure):
-            for op in branch:
-                kind = op.WhichOneof("request")
-                if kind == "request_range":
-                    auth.check_read(identity, op.request_range.key, op.request_range.range_end)
-                elif kind == "request_put":
-                    check_put_permissions(auth, identity, op.request_put)
-                    if op.request_put.lease:
-                        leases.add(op.request_put.lease)
-                elif kind == "request_delete_range":
-                    check_delete_permissions(auth, identity, op.request_delete_range)
-                elif kind == "request_txn":
-                    pending.append(op.request_txn)
-    return leases

@@ -31,6 +31,7 @@ ASK_SECONDS: Final = 1.0
 HAND_OVER_SECONDS: Final = 5.0
 HELD_SECONDS_MAX: Final = 60.0  # for a snapshot to come
 PAUSE_SECONDS: Final = 60.0  # between two attempts
+NO_LEADER_SECONDS: Final = 5.0  # the same, where the first one ended because the leader was lost
 
 
 class Repair:
@@ -95,11 +96,15 @@ class Repair:
         if raft.is_leader:
             self._release()
             self._hand_over(now)
+        elif not raft.hears_leader():
+            if self.is_holding:  # an unapplied change of membership would keep this member from standing for election
+                self._release()
+                self._next_at = now + NO_LEADER_SECONDS
         elif self.is_holding and now - self._began_at > HELD_SECONDS_MAX:
             self._release()
             self._next_at = now + PAUSE_SECONDS
             logger.warning("no snapshot came from the leader to replace the damaged database; trying again later")
-        elif raft.leader_id and now >= self._next_at:
+        elif now >= self._next_at:
             if not self.is_holding:
                 self.is_holding = True
                 self._began_at = now

@@ -1,7 +1,7 @@
 """Applies around that of a Txn: what must be known of all its operations is found out in slices.
 
 `LargeTxn` parses one that this member has not proposed. `TxnWithoutSpace` refuses puts under the NOSPACE alarm. `FullTxn` finds
-out whether one that was applied needs the space that this member does not have.
+out whether one that was applied needs the space that this member does not have. `PermittedTxn` checks its user's permissions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tercet.errors import NO_SPACE
 from tercet.mvcc import Answer, Apply, Budget, PutSearch
 from tercet.replica.requests import AppliedRequest, unreadable
 from tercet.replica.txn_parser import TxnParser
+from tercet.replica.txn_permissions import TxnPermissions
 
 Handler = Callable[[AppliedRequest], bytes | Apply]
 
@@ -89,6 +90,25 @@ class TxnWithoutSpace(HandledApply):
             if search.found:
                 raise NO_SPACE
             self._search = None
+        return self.step_handler(budget)
+
+
+class PermittedTxn(HandledApply):
+    """Raises what the check of permissions raises."""
+
+    __slots__ = ("_is_permitted", "_permissions")
+
+    def __init__(self, request: AppliedRequest, permissions: TxnPermissions, handler: Handler) -> None:
+        super().__init__(request, handler)
+        self._permissions = permissions
+        self._is_permitted = False
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        if not self._is_permitted:
+            if self._permissions.step(budget):
+                return True
+            self._is_permitted = True
         return self.step_handler(budget)
 
 

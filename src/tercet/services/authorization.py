@@ -17,9 +17,10 @@ from typing import Final
 
 from tercet import errors
 from tercet.auth import NOBODY, AuthStore, Identity, fingerprint
+from tercet.mvcc.work import finish
 from tercet.proto import rpc_pb2
-from tercet.replica.auth_requests import check_txn_permissions
 from tercet.replica.replica import Replica
+from tercet.replica.txn_permissions import TxnPermissions
 from tercet.rpc import Call
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Authorization:
         """`check_read` for all comparisons and ranges of a txn without writes."""
         identity = self.identify(call)
         if self.auth.is_enabled:
-            check_txn_permissions(self.auth, identity, txn)
+            finish(TxnPermissions(self.auth, identity, txn))
             self.check_unchanged(identity)
         return identity
 

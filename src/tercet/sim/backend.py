@@ -4,7 +4,8 @@
     commit begins  100 ms after a change, or when asked: everything up to the last `applied`, while new changes go on
     commit ends    some milliseconds later: durable, and its callbacks run
 A crash leaves the content of the last commit that ended; one in progress is lost or kept as a whole. Power cuts, a full disk
-and read errors come from the member's disk.
+and read errors come from the member's disk. A record may rot: what reads it gets CorruptRecord, until another content is
+installed. A member cannot start from damaged data, so that here a crash ends the damage, as an operator would.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from tercet.errors import StorageFailure, require
-from tercet.sim.clock import MILLISECOND
+from tercet.errors import CorruptRecord, StorageFailure, require
+from tercet.sim.clock import MICROSECONDS, MILLISECOND
 from tercet.sim.disk import Disk
 from tercet.storage.interfaces import Bucket, ReadView, Staged
-from tercet.storage.memory_tables import StagedTables, TablesView, Undo, new_tables, revert, size_bytes, write_point
+from tercet.storage.memory_tables import StagedTables, Tables, TablesView, Undo, new_tables, revert, size_bytes, write_point
 
 Then = Callable[[], None]
 Schedule = Callable[[int, Then], None]
@@ -46,10 +47,28 @@ class SimulatedBackend:
         self._commit_wanted = False
         self._timer_is_set = False
         self._bytes = 0
+        self.rotten: bytes | None = None  # a key of bucket `key`
+        self._on_corruption: Then = _nothing
 
-    def start(self, schedule: Schedule, on_failure: Callable[[StorageFailure], None]) -> None:
+    def start(self, schedule: Schedule, on_failure: Callable[[StorageFailure], None], on_corruption: Then) -> None:
         self._schedule = schedule
         self._on_failure = on_failure
+        self._on_corruption = on_corruption
+
+    def rot(self) -> None:
+        """Damage a record. The scrub finds it within two seconds, if no read does."""
+        records = self._tables[Bucket.KEY]
+        if self.rotten is None and records:
+            self.rotten = self._random.choice(list(records))
+            self._schedule(self._random.randint(0, 2 * MICROSECONDS), self._report)
+
+    def _report(self) -> None:
+        if self.rotten is not None:
+            self._on_corruption()
+
+    def _corrupt(self, key: bytes) -> CorruptRecord:
+        self._schedule(0, self._report)
+        return CorruptRecord(f"wrong checksum of record {key.hex()}", key)
 
     def crash(self) -> None:
         """Lose what no commit holds; a commit in progress is durable or lost by chance."""
@@ -64,6 +83,7 @@ class SimulatedBackend:
         self._commit_number += 1
         self._commit_wanted = self._timer_is_set = False
         self._bytes = size_bytes(self._tables)
+        self.rotten = None
         self._schedule = _no_schedule
 
     # --- writing and reading
@@ -81,13 +101,20 @@ class SimulatedBackend:
         if before is not None:
             self._open.setdefault((bucket, key), before)
             self._bytes -= len(key) + len(before)
+        if bucket is Bucket.KEY and key == self.rotten:
+            self.rotten = None
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
         self._disk.before_read()
+        if bucket is Bucket.KEY and key == self.rotten:
+            raise self._corrupt(key)
         return self._reader.get(bucket, key)
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        return self._reader.scan(bucket, start, end)
+        for key, value in self._reader.scan(bucket, start, end):
+            if bucket is Bucket.KEY and key == self.rotten:
+                raise self._corrupt(key)
+            yield key, value
 
     def applied(self, index: int, term: int) -> None:
         for place, before in self._open.items():
@@ -132,7 +159,7 @@ class SimulatedBackend:
             tables = {bucket: table.copy() for bucket, table in self._tables.items()}
             for undo in (self._open, self._closed, self._sealed):
                 revert(tables, undo)
-            then(TablesView(tables))
+            then(TablesView(tables) if self.rotten is None else _DamagedView(tables, self.rotten))
 
         self.commit(open_view)
 
@@ -203,6 +230,7 @@ class SimulatedBackend:
         self._disk.before_sync()  # a power cut before the rename
         staged.is_spent = True
         self._tables = staged.tables
+        self.rotten = None
         self._reader = TablesView(self._tables)
         self._open.clear()
         self._closed.clear()
@@ -222,6 +250,23 @@ class SimulatedBackend:
     def close(self) -> None:
         if not self._open:
             self.commit_now()
+
+
+class _DamagedView(TablesView):
+    """A view that shows a record with a wrong checksum."""
+
+    def __init__(self, tables: Tables, rotten: bytes) -> None:
+        super().__init__(tables)
+        self._rotten = rotten
+
+    def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in super().scan(bucket, start, end):
+            if bucket is Bucket.KEY and key == self._rotten:
+                raise CorruptRecord(f"wrong checksum of record {key.hex()}", key)
+            yield key, value
+
+
+def _nothing() -> None: ...
 
 
 def _no_schedule(delay: int, then: Then) -> None:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from tercet.errors import (
     COMPACTED,
+    CORRUPT,
     FUTURE_REVISION,
     LEASE_EXISTS,
     LEASE_NOT_FOUND,
@@ -165,7 +166,7 @@ class Clients:
         elif error in _POSSIBLE_ERRORS and operation.kind is Kind.REQUEST:
             operation.returned = self._clock.now
             operation.error = error
-        elif isinstance(error, RequestError) and error is not NO_SPACE:
+        elif isinstance(error, RequestError) and error not in (NO_SPACE, CORRUPT):
             raise error  # all requests are valid
         if self._trace.is_on:
             self._trace(f"c{operation.client}", f"reply of {server.id}: {operation if error is None else error}")

@@ -35,6 +35,7 @@ class Faults:
     failed_read: float = 0.001  # of a read of the database: it fails, and the member stops
     power_cut: float = 0.012  # the power fails at one of the next syncs
     bit_rot: float = 0.1  # of a crash: a bit of the log flips; the member must refuse to start
+    rotten_record: float = 0.006  # a record of the database is damaged, while no other member has one
     disk_full: float = 0.004  # a member's disk fills up
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
     torn_snapshot: float = 0.2  # of a snapshot: its database arrives incomplete

@@ -16,7 +16,7 @@ from random import Random
 from typing import Final
 
 from tercet import errors
-from tercet.errors import StatusError, StorageFailure, require
+from tercet.errors import CorruptRecord, StatusError, StorageFailure, require
 from tercet.raft import Raft
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StateMachine
@@ -95,7 +95,7 @@ class SimulatedMember:
 
     def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
         random, environment = self._random, self._environment
-        self.backend.start(self.process.schedule, self._fail)
+        self.backend.start(self.process.schedule, self._fail, self._found_corruption)
         log_store = self._log_store = self.make_log_store(
             wal, Durable(raft.term, raft.voted_for, raft.log.last_index, raft.log.last_term)
         )
@@ -174,6 +174,12 @@ class SimulatedMember:
         if self._log_store is not None:
             self._log_store.when_writing = self._crash_within
 
+    def rot_record(self) -> None:
+        """Damage a record of the database, unless no other member could have a good copy."""
+        if self.replica is not None and len(self.replica.raft.conf_state.voters) > 1:
+            self._environment.trace(self.id, "has a record damaged")
+            self.backend.rot()
+
     def leave(self) -> None:
         """Stop for good: the member was removed from the cluster."""
         self._environment.trace(self.id, "leaves")
@@ -194,9 +200,15 @@ class SimulatedMember:
             self._environment.trace(self.id, "is resumed")
             self.process.resume()
 
+    def _found_corruption(self) -> None:
+        if self.replica is not None:
+            self._environment.trace(self.id, "finds a damaged record")
+            self.replica.repair.begin()
+
     def _fail(self, failure: PowerCut | StorageFailure) -> None:
         """The disk failed. Without an injected fault it is a bug."""
-        if isinstance(failure, StorageFailure) and not self.disk.has_failed:
+        is_rot = isinstance(failure, CorruptRecord) and self.backend.rotten is not None
+        if isinstance(failure, StorageFailure) and not self.disk.has_failed and not is_rot:
             raise failure
         self._environment.trace(self.id, f"stops: {str(failure) or 'power cut'}")
         if isinstance(failure, PowerCut):

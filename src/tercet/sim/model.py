@@ -16,6 +16,7 @@ from tercet.proto import internal_pb2, kv_pb2, rpc_pb2
 from tercet.raft.types import Entry, EntryType
 
 _Compare = rpc_pb2.Compare
+_REFUSED_IF_CORRUPT = frozenset(("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke"))
 
 
 class Model:
@@ -29,7 +30,8 @@ class Model:
         self.responses: dict[int, Any] = {}  # by revision: the response of the request that made it
         self._versions: dict[bytes, list[tuple[int, kv_pb2.KeyValue | None]]] = {}
         self.leases: dict[int, set[bytes]] = {}  # their keys
-        self._alarms: set[int] = set()
+        self._alarms: set[int] = set()  # NOSPACE, by member
+        self._corrupt: set[int] = set()  # CORRUPT, by member
         self._writing = False
 
     # --- entries
@@ -50,7 +52,7 @@ class Model:
         handler: Callable[[Any], Any] | None = getattr(self, f"_{field}", None)
         if handler is None:
             raise InvariantViolation(f"the model has no request {field}")
-        response = handler(message)
+        response = None if self._corrupt and field in _REFUSED_IF_CORRUPT else handler(message)
         if self._writing:
             self._writing = False
             self.revision += 1
@@ -98,10 +100,11 @@ class Model:
         """Changes when leases end, which only the log tells."""
 
     def _alarm(self, request: rpc_pb2.AlarmRequest) -> None:
+        alarms = self._corrupt if request.alarm == rpc_pb2.CORRUPT else self._alarms
         if request.action == rpc_pb2.AlarmRequest.ACTIVATE:
-            self._alarms.add(request.memberID)
+            alarms.add(request.memberID)
         elif request.action == rpc_pb2.AlarmRequest.DEACTIVATE:
-            self._alarms.discard(request.memberID)
+            alarms.discard(request.memberID)
 
     # --- writes
 

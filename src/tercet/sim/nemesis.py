@@ -18,6 +18,7 @@ from tercet.sim.network import Network
 
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
+_RECLAIM_TICKS: Final = 10
 
 
 class Nemesis:
@@ -53,11 +54,15 @@ class Nemesis:
         for member in self._members:
             member.resume()
             member.disk.repair()
+            member.backend.rotten = None  # no other member may have a good copy: those that run may have been added just now
             if not member.is_up:
                 member.start()
 
     def _tick(self) -> None:
         if self.faults is NONE:
+            # The alarms of members that were removed are left to the operator.
+            self._clock.after(_RECLAIM_TICKS * TICK, self._tick)
+            self._random.choice(self._members).operator.reclaim_space()
             return
         self._clock.after(TICK, self._tick)
         if self._network.is_cut:
@@ -125,6 +130,9 @@ class Nemesis:
             member.disk.cut_power_soon()
         elif self._happens(faults.disk_full):
             member.disk.fill_up()
+        elif self._happens(faults.rotten_record):
+            if all(one.backend.rotten is None for one in self._members):
+                member.rot_record()
         elif self._happens(_RECLAIM_CHANCE):
             member.operator.reclaim_space()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tercet import errors
-from tercet.errors import RequestError, StatusError, require
+from tercet.errors import CorruptRecord, RequestError, StatusError, require
 from tercet.mvcc import is_read_only
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
@@ -109,6 +109,9 @@ def _read_now(replica: Replica, operation: Operation, request: Any, done: Done, 
         answer = store.read_txn(request) if isinstance(request, rpc_pb2.TxnRequest) else store.range(request)
     except RequestError as error:
         done(error)
+        return
+    except CorruptRecord:
+        done(errors.CORRUPT)
         return
     slices.finish(answer, store, respond)
 

@@ -148,8 +148,11 @@ class Simulator:
         self.clients.stop()
 
     def converged(self) -> bool:
-        """One leader that all follow, every entry applied everywhere, no client waiting."""
-        replicas = [member.replica for member in self.current_members()]
+        """One leader that all follow, every entry applied everywhere, no client waiting, no damage left."""
+        members = self.current_members()
+        if any(member.backend.rotten is not None for member in members):
+            return False
+        replicas = [member.replica for member in members]
         leader = next((replica.raft for replica in replicas if replica and replica.is_leader), None)
         if leader is None or not self.clients.is_idle:
             return False
@@ -158,6 +161,7 @@ class Simulator:
             and replica.leader_id == leader.id
             and replica.term == leader.term
             and replica.applied_index == leader.log.last_index
+            and not replica.alarms.corrupt
             for replica in replicas
         )
 

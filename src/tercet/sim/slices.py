@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from tercet import errors
-from tercet.errors import RequestError, StatusError
+from tercet.errors import CorruptRecord, RequestError, StatusError
 from tercet.mvcc import Answer, Store
 from tercet.mvcc.work import Budget
 from tercet.sim.clock import MILLISECOND
@@ -43,6 +43,10 @@ class Slices:
         except RequestError as error:
             answer.unpin()
             then(error)
+            return
+        except CorruptRecord:
+            answer.unpin()
+            then(errors.CORRUPT)
             return
         if more:
             self._process.schedule(self._random.randint(0, _DELAY_MAX), lambda: self._step(answer, store, then))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
-from tercet.errors import StorageFailure
+from tercet.errors import CorruptRecord, StorageFailure
 from tercet.raft.types import Message, MessageType, Snapshot
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import prepare
@@ -109,8 +109,13 @@ class SimulatedTransport:
         self._backend.view(partial(self._send_view, message))
 
     def _send_view(self, message: Message, view: ReadView) -> None:
-        database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
-        view.close()
+        try:
+            database = [(bucket, key, value) for bucket in Bucket for key, value in view.scan(bucket)]
+        except CorruptRecord:
+            self.snapshot_sent(message.to, ok=False)
+            return
+        finally:
+            view.close()
         self._environment.network.send(Packet(message, database))
 
 

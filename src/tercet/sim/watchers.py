@@ -47,13 +47,13 @@ class Watcher:
         self._hub: WatchHub | None = None
         self._stream: WatchStream | None = None
         self._wants_room = False
-        self._is_compacted = False
+        self._is_compacted = self._has_failed = False
 
     def attach(self, replica: Replica) -> None:
         """Begin the watch at a member."""
         self._hub = hub = replica.watches
         self._queued = 0
-        self._wants_room = self._is_compacted = False
+        self._wants_room = self._is_compacted = self._has_failed = False
         self._stream = stream = hub.open(self)
         hub.create(stream, 0, self.key, self.end, self.next_revision, 0)
 
@@ -65,7 +65,7 @@ class Watcher:
 
     def is_attached(self, members: Sequence[SimulatedMember]) -> bool:
         """Whether its member still runs and serves the watch."""
-        return not self._is_compacted and any(
+        return not (self._is_compacted or self._has_failed) and any(
             member.replica is not None and member.replica.watches is self._hub for member in members
         )
 
@@ -111,7 +111,8 @@ class Watcher:
     def progress(self, watch_id: int, revision: int) -> None: ...
 
     def fail(self, error: CorruptRecord) -> None:
-        raise error
+        """The stream ends; the client goes to some member again."""
+        self._has_failed = True
 
     def wait_for_room(self) -> None:
         self._wants_room = True
