@@ -92,6 +92,7 @@ def trace_checksum(seed: int) -> int:
     return checksum
 
 
+@pytest.mark.timeout(scaled(400))  # ten seconds of processor time
 def test_rare_events_occur() -> None:
     """Without snapshots and torn logs the seeds would prove little."""
     lines: list[str] = []
