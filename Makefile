@@ -27,7 +27,7 @@ PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build too
 SOAK_SEEDS ?= 10000-29999
 SOAK_SECONDS ?= 3600
 
-.PHONY: mutants soak up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-scale bench-watches bench-hostile docs clean
+.PHONY: mutants soak up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-clients bench-scale bench-watches bench-hostile docs clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -101,6 +101,11 @@ soak: $(COMPILED)/test
 
 bench: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.compare $(ARGS)
+
+# Python clients on one etcd; those of other projects are installed beside.
+bench-clients: $(COMPILED)/test
+	$(COMPILED)/bin/python -m pip install --disable-pip-version-check --quiet 'aetcd>=1,<2' 'etcd3==0.12.0' 'etcd-client-py>=0.5'
+	$(COMPILED)/bin/python -m tercet.bench.clients $(ARGS)
 
 bench-scale: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.scale $(ARGS)
