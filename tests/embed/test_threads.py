@@ -19,7 +19,7 @@ from tests.support.waiting import scaled, wait_until
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(3, config={"heartbeat_interval": 20, "election_timeout": 200}) as started:
+    with Cluster(3, config={"heartbeat_interval": 50, "election_timeout": 500}) as started:
         yield started
 
 
@@ -28,7 +28,7 @@ def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 20) -
 
     async def run() -> int:
         async with AsyncClient(endpoints, timeout=scaled(timeout), retry=Retry.ALWAYS) as client:
-            return (await client.put(key, value)).header.revision
+            return (await client.put(key, value, retry=tercet.Retry.ALWAYS)).header.revision
 
     return asyncio.run(run())
 

@@ -20,7 +20,7 @@ from tests.support.waiting import scaled, wait_until
 Result = TypeVar("Result")
 Work = Callable[[AsyncClient], Coroutine[Any, Any, Result]]
 FAILED = (tercet.TercetError, StatusError)
-QUICK = {"heartbeat_interval": 20, "election_timeout": 200}
+QUICK = {"heartbeat_interval": 50, "election_timeout": 500}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,8 @@ def do(endpoints: list[str], work: Work[Result], timeout: float = 20, **options:
 
 
 def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 20, **options: Any) -> int:
+    """Repeated where its answer is lost, as by an election, unless `retry` says otherwise."""
+    options = {"retry": tercet.Retry.ALWAYS, **options}
     return do(endpoints, lambda client: client.put(key, value, **options), timeout).header.revision
 
 

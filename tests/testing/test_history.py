@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with Cluster(3, config={"heartbeat_interval": 20, "election_timeout": 200}) as started:
+    with Cluster(3, config={"heartbeat_interval": 50, "election_timeout": 500}) as started:
         yield started
 
 
