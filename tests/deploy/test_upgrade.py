@@ -90,7 +90,7 @@ def test_a_snapshot_then_copies_then_one_member_at_a_time_leader_last(tmp_path: 
     releases = Releases(tmp_path, monkeypatch)
     found = releases.plan(tmp_path / "backups")
     assert shape(found) == [
-        "backup: local",
+        "backup: local local local",
         "copy: node1 node2 node3",
         "restart: node2 node3 node1",
         "health: node1 node2 node3",

@@ -213,3 +213,23 @@ def recover_from_a_lost_majority(operator: Operator) -> None:
     operator.deploy("restart")
     assert len(operator.healthy_lines(env)) == 3
     assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def cut_the_power_in_each_verb(operator: Operator) -> None:
+    """A host loses its power in the middle of a command; the others serve, and the same command finishes the job."""
+    env = operator.client_environment()
+    victim = list(HOSTS)[-1]
+
+    def finished_after_a_cut(step: str, *verb: str) -> None:
+        cut_power_after(operator, victim, step, "deploy", *verb)
+        operator.deploy(*verb, timeout=300)
+        assert len(operator.healthy_lines(env)) == 3
+
+    operator.set("flags", {"heartbeat-interval": "120"})
+    finished_after_a_cut("write /etc/systemd/system/etcd.service", "apply", "--yes")
+    finished_after_a_cut("write /etc/etcd/cert/peer.pem", "certs", "rotate", "--yes")
+    finished_after_a_cut("add as learner", "member", "replace", victim, "--yes")
+    finished_after_a_cut("defragment", "defrag", victim, "--all", "--yes")
+    operator.set("engine", {"python": "/usr/bin/python3.11"})
+    finished_after_a_cut("upgrade", "upgrade", "--no-backup", "--yes")
+    assert "nothing to do" in operator.deploy("plan").output.lower()

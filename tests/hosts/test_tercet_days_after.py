@@ -57,3 +57,8 @@ def test_a_restore_is_finished_after_a_power_cut(operator: Operator) -> None:
 @pytest.mark.long
 def test_a_lost_majority_is_recovered(operator: Operator) -> None:
     days_after.recover_from_a_lost_majority(operator)
+
+
+@pytest.mark.long
+def test_each_command_is_finished_after_a_power_cut(operator: Operator) -> None:
+    days_after.cut_the_power_in_each_verb(operator)
