@@ -110,7 +110,9 @@ def test_a_member_gets_the_modules_that_it_imports_and_no_others() -> None:
     to_visit = ["tercet.__main__", "tercet.server.main", "tercet.cli.tercet", "tercet.cli.tercetctl", "tercet.cli.tercetutl"]
     # Commands are imported by name when they are used.
     to_visit += [
-        f"tercet.cli.{folder}.{path.stem}" for folder in ("ctl", "utl") for path in (package / "cli" / folder).glob("*.py")
+        ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for folder in ("ctl", "utl")
+        for path in (package / "cli" / folder).rglob("*.py")
     ]
     while to_visit:
         path = package.parent / f"{to_visit.pop().replace('.', '/')}.py"

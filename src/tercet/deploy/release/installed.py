@@ -24,14 +24,22 @@ OPERATOR_MODULES = (
     "bench/*",
     "cli/bench*",
     "cli/deploy*",
+    "cli/metrics/command*",
+    "cli/metrics/dashboard*",
+    "cli/metrics/rules*",
     "cli/pki*",
     "cli/simulate*",
     "cli/up*",
+    "client/generate*",
+    "compat/*",
     "deploy/*",
+    "embed/measure*",
     "pki/*",
     "proto/generate*",
     "raft/invariants*",
     "sim/*",
+    "simulation/*",
+    "testing/*",
 )
 # Needed only by developers and installers.
 _OMITTED = (
