@@ -155,6 +155,8 @@ def test_tree_descends_as_deep_as_asked(run: Run) -> None:
 def test_formats_that_need_a_message_of_the_api_are_refused(run: Run) -> None:
     for words in (("history", "a"), ("deleted", "a"), ("diff", "--rev", "2..3", "a"), ("tree", "a")):
         assert run(*words, "-w", "fields") == (4, "", "Error: fields not supported as output format\n")
+    for words in (("diff", "--rev", "2..3", "a"), ("tree", "a"), ("doctor",)):
+        assert run(*words, "-w", "table") == (4, "", "Error: table not supported as output format\n")
 
 
 def abbreviated(words: Sequence[str]) -> str:

@@ -236,6 +236,10 @@ class Connector:
 def _reason(error: BaseException, *, uses_tls: bool) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"authentication handshake failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return (
+            "authentication handshake failed: tls: first record does not look like a TLS handshake (is it a plain HTTP port?)"
+        )
     if isinstance(error, ssl.SSLError):
         return f"authentication handshake failed: {error.reason or error}"
     if isinstance(error, TimeoutError):

@@ -48,7 +48,7 @@ async def _diff(session: Session, arguments: list[str]) -> None:
         raise bad_arguments("diff command needs one argument as prefix")
     first, second = _revisions(session.values.string("rev"))
     prefix = os.fsencode(arguments[0])
-    report = Report(session)
+    report = Report(session, has_columns=False)
     keys_only = session.values.bool("keys-only")
     changes: list[_Change] = []  # for JSON, which is one line
     counts = dict.fromkeys(("added", "changed", "deleted"), 0)

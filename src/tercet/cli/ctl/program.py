@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tercet.cli.ctl.colours import Colours
 from tercet.cli.ctl.command import Command, Found, UnknownCommand, find, similar
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.cli.ctl.flags import FlagError, Values, parse
@@ -82,7 +83,7 @@ def _show_help(found: Found, out: Output) -> int:
 
 def _fail(code: int, text: str) -> int:
     if text:
-        _warn(f"Error: {text}")
+        _warn(f"{Colours(sys.stderr.isatty()).red('Error:')} {text}")
     return code
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from types import TracebackType
 
 _INTERVAL_SECONDS = 0.1
 _BAR_CELLS = 30
 
 
 class Progress:
-    """`advance` redraws one line, at most ten times a second; `finish` ends it."""
+    """`advance` redraws one line, at most ten times a second; `finish`, or the end of a `with` block, ends it."""
 
     def __init__(self, what: str, total: int = 0) -> None:
         """total: 0 if unknown; then only the count is shown."""
@@ -20,6 +21,12 @@ class Progress:
         self._began = time.monotonic()
         self._drawn = 0.0
         self._is_shown = sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.finish()
 
     def advance(self, count: int) -> None:
         self._done += count

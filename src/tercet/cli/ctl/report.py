@@ -5,29 +5,28 @@ The JSON has etcdctl's conventions: one line, bytes as base64, IDs and revisions
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tercet.cli.ctl.colours import Colours
 from tercet.cli.ctl.errors import CommandError, Exit
 from tercet.gotext.strconv import quote
 
 if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session
 
-_FORMATS = ("simple", "table", "json")
-
 
 class Report:
-    """Opens the session and prints. Raises CommandError, exit 4, for the formats that need a message of etcd's API."""
+    """Opens the session and prints."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, has_columns: bool = True) -> None:
+        """Raises CommandError, exit 4, for formats that need a message of the API, and for a table without columns."""
         session.open()
         name = session.values.string("write-out")
-        if name not in _FORMATS:
+        if name not in ("simple", "json", "table" if has_columns else "json"):
             raise CommandError(Exit.BAD_FEATURE, f"{name} not supported as output format")
         self._session = session
         self.is_json = name == "json"
@@ -70,28 +69,6 @@ class Report:
 
 def _is_number(cell: str) -> bool:
     return cell in ("", "-") or cell.replace(",", "").isdigit()
-
-
-class Colours:
-    """ANSI colours, only at a terminal, and not with NO_COLOR (https://no-color.org) or TERM=dumb."""
-
-    def __init__(self, is_terminal: bool) -> None:
-        self._is_on = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-    def bold(self, text: str) -> str:
-        return self._painted(text, "1")
-
-    def red(self, text: str) -> str:
-        return self._painted(text, "31")
-
-    def green(self, text: str) -> str:
-        return self._painted(text, "32")
-
-    def yellow(self, text: str) -> str:
-        return self._painted(text, "33")
-
-    def _painted(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._is_on else text
 
 
 def base64(data: bytes) -> str:

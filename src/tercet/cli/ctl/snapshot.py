@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
+from tercet.cli.ctl.progress import Progress
 from tercet.errors import Code, StatusError
 from tercet.gotext.duration import format_duration
 from tercet.gotext.strconv import humanize_bytes
@@ -77,20 +78,22 @@ async def _receive(session: Session, file: BinaryIO, path: Path) -> tuple[str, i
     """Write all parts to the file. Raises CommandError if the checksum at their end does not match."""
     timeout = session.command_timeout if "command-timeout" in session.values.changed else None
     digest, tail, size, version = hashlib.sha256(), b"", 0, ""
-    async with (
-        session.client() as client,
-        contextlib.aclosing(client.maintenance.snapshot(rpc_pb2.SnapshotRequest(), timeout=timeout)) as parts,
-    ):
-        async for part in parts:
-            try:
-                file.write(part.blob)
-            except OSError as error:
-                raise _cannot("could not write snapshot", path, error) from error
-            size += len(part.blob)
-            version = part.version or version
-            unsummed = tail + part.blob
-            digest.update(unsummed[:-_DIGEST_BYTES])
-            tail = unsummed[-_DIGEST_BYTES:]
+    with Progress("bytes received") as progress:
+        async with (
+            session.client() as client,
+            contextlib.aclosing(client.maintenance.snapshot(rpc_pb2.SnapshotRequest(), timeout=timeout)) as parts,
+        ):
+            async for part in parts:
+                try:
+                    file.write(part.blob)
+                except OSError as error:
+                    raise _cannot("could not write snapshot", path, error) from error
+                progress.advance(len(part.blob))
+                size += len(part.blob)
+                version = part.version or version
+                unsummed = tail + part.blob
+                digest.update(unsummed[:-_DIGEST_BYTES])
+                tail = unsummed[-_DIGEST_BYTES:]
     if size % _STORE_BLOCK_BYTES != _DIGEST_BYTES:
         raise CommandError(Exit.INTERRUPTED, f"sha256 checksum not found [bytes: {size}]")
     if tail != digest.digest():

@@ -106,7 +106,7 @@ async def _tree(session: Session, arguments: list[str]) -> None:
     delimiter = os.fsencode(session.values.string("delimiter"))
     if not delimiter:
         raise bad_arguments("--delimiter must not be empty")
-    report = Report(session)
+    report = Report(session, has_columns=False)
     children: list[Child] = []  # for JSON, which is one line
     async with session.client() as client:
         scan = Scan(client, delimiter, depth=max(session.values.int("depth"), 0), counts=session.values.bool("count"))

@@ -24,7 +24,7 @@ async def _doctor(session: Session, arguments: list[str]) -> None:
     window_seconds = session.values.int("window") / SECOND
     if window_seconds <= 0:
         raise bad_arguments("--window must be positive")
-    report = Report(session)
+    report = Report(session, has_columns=False)
     session.is_quiet = True  # what a member does not answer is a finding
     facts = await gather(session, window_seconds)
     found = list(chain(checks.judge(facts), conditions.judge(facts)))

@@ -1,0 +1,70 @@
+"""Colour and progress: at a terminal only, and no colour with NO_COLOR."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.etcd import running_etcd
+from tests.support.processes import TERCET, environment
+from tests.support.waiting import scaled
+
+TERCETCTL = (sys.executable, "-c", "import sys; from tercet.cli.tercetctl import main; sys.exit(main())")
+RED = b"\x1b[31mError:\x1b[0m"
+
+
+def at_terminal(*words: str, **variables: str) -> bytes:
+    """What a command writes to a terminal that is its stderr; stdout is a pipe."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*TERCETCTL, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+        env=environment({"TERM": "xterm", **variables}, None),
+    ) as process:
+        os.close(follower)
+        written = b""
+        try:
+            while part := os.read(leader, 4096):
+                written += part
+        except OSError:  # EIO: the last writer has closed it
+            pass
+        process.wait(scaled(30))
+    os.close(leader)
+    return written
+
+
+def test_an_error_is_red_at_a_terminal() -> None:
+    assert at_terminal("gte").startswith(RED)
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_an_error_has_no_colour_where_none_is_wanted(variables: dict[str, str]) -> None:
+    assert at_terminal("gte", **variables).startswith(b"Error: unknown command")
+
+
+def test_a_pipe_gets_neither_colour_nor_progress() -> None:
+    done = subprocess.run([*TERCETCTL, "gte"], capture_output=True, timeout=scaled(30), env=environment({}, None), check=False)
+    assert done.stderr.startswith(b"Error: unknown command")
+
+
+def test_a_snapshot_shows_its_progress_at_a_terminal(tmp_path: Path) -> None:
+    with running_etcd(tmp_path, program=list(TERCET)) as server:
+        words = (f"--endpoints={server.endpoint}", "snapshot", "save", str(tmp_path / "saved.db"))
+        assert b"\rbytes received: " in at_terminal(*words)
+        done = subprocess.run(
+            [*TERCETCTL, *words], capture_output=True, timeout=scaled(30), env=environment({}, None), check=True
+        )
+        assert b"bytes received" not in done.stderr
+
+
+def test_tls_towards_a_plain_port_says_so(tmp_path: Path) -> None:
+    with running_etcd(tmp_path, program=list(TERCET)) as server:
+        said = at_terminal(f"--endpoints=https://{server.endpoint}", "--command-timeout=5s", "get", "k")
+    assert b"first record does not look like a TLS handshake (is it a plain HTTP port?)" in said
