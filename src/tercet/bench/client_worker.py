@@ -140,9 +140,12 @@ async def _drive(operation: Callable[[bytes], Awaitable[Any]], in_flight: int, s
     numbers = itertools.count()
 
     async def work() -> None:
-        while (begin := time.perf_counter()) < end:
+        now = 0.0
+        while now < end:  # once at least
+            begin = time.perf_counter()
             await operation(b"bench/%06d" % (next(numbers) % KEYS))
-            latencies.append(time.perf_counter() - begin)
+            now = time.perf_counter()
+            latencies.append(now - begin)
 
     await asyncio.gather(*(work() for _ in range(in_flight)))
     return latencies
@@ -171,9 +174,12 @@ def _drive_threads(operation: Operation, in_flight: int, seconds: float) -> list
     numbers = itertools.count()
 
     def work() -> None:
-        while (begin := time.perf_counter()) < end:
+        now = 0.0
+        while now < end:  # once at least
+            begin = time.perf_counter()
             operation(b"bench/%06d" % (next(numbers) % KEYS))
-            latencies.append(time.perf_counter() - begin)
+            now = time.perf_counter()
+            latencies.append(now - begin)
 
     threads = [threading.Thread(target=work) for _ in range(in_flight)]
     for thread in threads:
