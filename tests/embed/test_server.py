@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
 import signal
 import socket
 import urllib.request
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from tercet.errors import Code, ConfigError, StatusError
 from tercet.http1.messages import Headers, Response, plain
 from tercet.proto import rpc_pb2
 from tercet.rpc import Channel, UnaryCall, unary
+from tercet.server.member_storage import MemoryStorage
 from tests.support.waiting import scaled, until
 
 Scenario = Callable[[Server], Awaitable[None]]
@@ -251,3 +254,17 @@ def test_a_stopped_server_refuses_to_answer() -> None:
         assert stopped.value.code is Code.UNAVAILABLE
     finally:
         server.close()
+
+
+def test_a_member_that_is_abandoned_leaves_no_directory() -> None:
+    """As in a simulation, whose members crash without a stop."""
+
+    async def main() -> Path:
+        storage = MemoryStorage()
+        await storage.begin(AsyncExitStack())
+        assert storage.paths.data.is_dir()
+        return storage.paths.data
+
+    directory = asyncio.run(main())
+    gc.collect()
+    assert not directory.exists()

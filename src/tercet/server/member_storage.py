@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -178,6 +179,7 @@ class MemoryStorage:
         self._backend: MemoryBackend | None = None
         scratch = Path(tempfile.gettempdir()) / f"tercet-{os.getpid()}-{id(self):x}"
         self.paths = Paths(scratch, Path("/wal"), scratch)
+        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)  # of a member that ended without a stop
 
     async def begin(self, closing: AsyncExitStack) -> None:
         self.paths.data.mkdir(mode=0o700, exist_ok=True)
