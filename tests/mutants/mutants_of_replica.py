@@ -68,6 +68,126 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "database_point_closed_too_late",
         "replica/apply.py",
+        "        self._database_point = snapshots.install(snapshot)\n        self.index",
+        "        self._database_point = (0, 0)\n        point = snapshots.install(snapshot)\n        self.index",
+        "a newer database is taken for that of the snapshot's index",
+    ),
+    Mutant(
+        "index_stored_before_the_data",
+        "replica/apply.py",
+        "        while self._apply is not None or queue:\n",
+        "        if queue and self._apply is None:\n"
+        "            self._state_machine.backend.applied(queue[-1].index, queue[-1].term)\n"
+        "        while self._apply is not None or queue:\n",
+        "the backend can commit an applied index without the data of its entries",
+    ),
+    Mutant(
+        "configuration_not_stored",
+        "replica/apply.py",
+        "self._state_machine.save_conf_state(self._raft.apply_conf_change(change))",
+        "self._raft.apply_conf_change(change)",
+        "a restart begins with an old configuration",
+    ),
+    Mutant(
+        "configuration_of_a_snapshot_not_stored",
+        "replica/apply.py",
+        "if self._database_point[0] == snapshot.index:",
+        "if False:",
+        "an installed database keeps the configuration that it came with",
+        equivalent="a database of the snapshot's index holds the snapshot's configuration already",
+    ),
+    Mutant(
+        "failed_request_answered_as_done",
+        "replica/apply.py",
+        "                outcome = strip_traceback(error)\n",
+        '                outcome = b""\n',
+        "a client learns that its refused request succeeded",
+    ),
+    Mutant(
+        "answered_before_it_is_applied",
+        "replica/proposals.py",
+        "                waiter.is_proposed = True\n                live.append(data)\n",
+        '                waiter.is_proposed = True\n                live.append(data)\n                waiter.then(b"")\n'
+        "                waiter.then = lambda outcome: None\n",
+        "a client is answered when its request is proposed",
+    ),
+    Mutant(
+        "part_of_an_entry_committed",
+        "replica/apply.py",
+        "        if self.is_within_entry:\n            return self._apply is not None",
+        "        self.close_writes()\n        if self.is_within_entry:\n            return self._apply is not None",
+        "a crash between two slices of an entry leaves a part of it, and the restart applies all of it again",
+    ),
+    Mutant(
+        "removals_wait_for_the_next_entry",
+        "replica/store_compaction.py",
+        "        self._applier.close_writes()",
+        "        pass",
+        "what a compaction removed belongs to no commit, and blocks them until the next entry",
+    ),
+    # --- snapshots and the log
+    Mutant(
+        "log_snapshot_too_new",
+        "replica/log_compaction.py",
+        "        self._log_store.save_snapshot(snapshot, then=partial(self._saved, snapshot))\n",
+        "        index = self._raft.applied_index\n"
+        "        snapshot = Snapshot(index, self._raft.log.term(index) or snapshot.term, self._raft.conf_state)\n"
+        "        self._log_store.save_snapshot(snapshot, then=partial(self._saved, snapshot))\n",
+        "the log is cut behind entries that the backend has not committed",
+    ),
+    Mutant(
+        "log_snapshot_before_the_backend",
+        "replica/log_compaction.py",
+        "self._backend.commit(then=partial(self._committed, snapshot))",
+        "self._committed(snapshot)",
+        "the log is cut before the backend has committed what it is cut behind",
+    ),
+    Mutant(
+        "snapshot_described_too_new",
+        "replica/snapshots.py",
+        'index = int.from_bytes(view.get(Bucket.META, b"consistent_index") or b"", "big")\n',
+        'index = int.from_bytes(view.get(Bucket.META, b"consistent_index") or b"", "big") + 1\n',
+        "a snapshot is described as holding an entry that its database lacks",
+    ),
+    Mutant(
+        "snapshot_acknowledged_before_it_is_recorded",
+        "replica/replica.py",
+        "        persisted = partial(self._persisted, ready.number)\n",
+        "        persisted = partial(self._persisted, ready.number)\n        persisted()\n        persisted = _nothing\n",
+        "a snapshot is acknowledged before the log has recorded it",
+    ),
+    Mutant(
+        "restart_keeps_entries_behind_a_newer_backend",
+        "replica/recovery.py",
+        "    if applied > last or (applied > mark and recovered.entries[applied - mark - 1].term != backend.applied_term):\n",
+        "    if applied > last:\n",
+        "after a snapshot that the log does not record, a restart keeps entries of another leader",
+    ),
+    Mutant(
+        "snapshots_offered_ahead_of_the_log",
+        "replica/replica.py",
+        "        if self._applier.is_database_ahead:\n            return None\n",
+        "",
+        "a follower gets a snapshot of entries that its leader does not know to be committed",
+    ),
+    # --- repair
+    Mutant(
+        "damaged_record_skips_the_entry",
+        "replica/apply.py",
+        "self._block(record)\n                    break\n",
+        "outcome = errors.CORRUPT\n",
+        "an entry that reads a damaged record is answered with an error and counts as applied on this member alone",
+    ),
+    Mutant(
+        "repair_takes_an_older_database",
+        "replica/repair.py",
+        "if point[0] < self._applier.index or self._raft.id",
+        "if self._raft.id",
+        "the database that replaces a damaged one lacks entries that this member has applied",
+    ),
+    Mutant(
+        "repair_with_entries_applied_again",
+        "replica/apply.py",
         "        self._database_point = snapshots.install(snapshot)\n        self.close_writes()\n",
         "        snapshots.install(snapshot)\n        self.close_writes()\n",
         "entries that the database of a repair holds are applied a second time",
