@@ -12,6 +12,7 @@ import pytest
 from tercet.config.initial_cluster import check_initial_members, parse_initial_cluster
 from tercet.errors import ConfigError
 from tercet.server.client_listeners import ClientListeners
+from tercet.server.hosting import Hosting
 from tercet.server.startup_checks import check_listeners
 from tests.config.configured import ETCD, config, refusal
 from tests.support.waiting import scaled
@@ -116,7 +117,7 @@ def test_certificate_files_are_not_read_for_plain_listeners(tmp_path: Path) -> N
     arguments = ("--cert-file", "/none", "--listen-client-urls", "http://127.0.0.1:0", "--advertise-client-urls", "http://a:1")
     found = config(*arguments)
     check_listeners(found)
-    listeners = ClientListeners(found, tmp_path)
+    listeners = ClientListeners(found, tmp_path, Hosting())
     listeners.close_sockets()
     assert listeners.files.is_empty
 
