@@ -76,7 +76,7 @@ class Operator:
         *command: str,
         exit_code: int | None = 0,
         stdin: str = "",
-        timeout: float = 120,
+        timeout: float = 240,
         env: Mapping[str, str] | None = None,
     ) -> Result:
         """Run a command and check its exit code (None: not checked)."""
