@@ -16,7 +16,8 @@ from random import Random
 from typing import Final
 
 from tercet.errors import CorruptRecord, StorageFailure, require
-from tercet.sim.clock import MICROSECONDS, MILLISECOND
+from tercet.sim.bit_rot import BitRot
+from tercet.sim.clock import MILLISECOND
 from tercet.sim.disk import Disk
 from tercet.storage.interfaces import Bucket, ReadView, Staged
 from tercet.storage.memory_tables import StagedTables, Tables, TablesView, Undo, new_tables, revert, size_bytes, write_point
@@ -47,28 +48,12 @@ class SimulatedBackend:
         self._commit_wanted = False
         self._timer_is_set = False
         self._bytes = 0
-        self.rotten: bytes | None = None  # a key of bucket `key`
-        self._on_corruption: Then = _nothing
+        self.rot = BitRot(random)
 
     def start(self, schedule: Schedule, on_failure: Callable[[StorageFailure], None], on_corruption: Then) -> None:
         self._schedule = schedule
         self._on_failure = on_failure
-        self._on_corruption = on_corruption
-
-    def rot(self) -> None:
-        """Damage a record. The scrub finds it within two seconds, if no read does."""
-        records = self._tables[Bucket.KEY]
-        if self.rotten is None and records:
-            self.rotten = self._random.choice(list(records))
-            self._schedule(self._random.randint(0, 2 * MICROSECONDS), self._report)
-
-    def _report(self) -> None:
-        if self.rotten is not None:
-            self._on_corruption()
-
-    def _corrupt(self, key: bytes) -> CorruptRecord:
-        self._schedule(0, self._report)
-        return CorruptRecord(f"wrong checksum of record {key.hex()}", key)
+        self.rot.start(schedule, on_corruption)
 
     def crash(self) -> None:
         """Lose what no commit holds; a commit in progress is durable or lost by chance."""
@@ -83,7 +68,7 @@ class SimulatedBackend:
         self._commit_number += 1
         self._commit_wanted = self._timer_is_set = False
         self._bytes = size_bytes(self._tables)
-        self.rotten = None
+        self.rot.key = None
         self._schedule = _no_schedule
 
     # --- writing and reading
@@ -101,19 +86,19 @@ class SimulatedBackend:
         if before is not None:
             self._open.setdefault((bucket, key), before)
             self._bytes -= len(key) + len(before)
-        if bucket is Bucket.KEY and key == self.rotten:
-            self.rotten = None
+        if bucket is Bucket.KEY and key == self.rot.key:
+            self.rot.key = None
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
         self._disk.before_read()
-        if bucket is Bucket.KEY and key == self.rotten:
-            raise self._corrupt(key)
+        if bucket is Bucket.KEY and key == self.rot.key:
+            raise self.rot.found(key)
         return self._reader.get(bucket, key)
 
     def scan(self, bucket: Bucket, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         for key, value in self._reader.scan(bucket, start, end):
-            if bucket is Bucket.KEY and key == self.rotten:
-                raise self._corrupt(key)
+            if bucket is Bucket.KEY and key == self.rot.key:
+                raise self.rot.found(key)
             yield key, value
 
     def applied(self, index: int, term: int) -> None:
@@ -159,7 +144,7 @@ class SimulatedBackend:
             tables = {bucket: table.copy() for bucket, table in self._tables.items()}
             for undo in (self._open, self._closed, self._sealed):
                 revert(tables, undo)
-            then(TablesView(tables) if self.rotten is None else _DamagedView(tables, self.rotten))
+            then(TablesView(tables) if self.rot.key is None else _DamagedView(tables, self.rot.key))
 
         self.commit(open_view)
 
@@ -230,7 +215,7 @@ class SimulatedBackend:
         self._disk.before_sync()  # a power cut before the rename
         staged.is_spent = True
         self._tables = staged.tables
-        self.rotten = None
+        self.rot.key = None
         self._reader = TablesView(self._tables)
         self._open.clear()
         self._closed.clear()
@@ -264,9 +249,6 @@ class _DamagedView(TablesView):
             if bucket is Bucket.KEY and key == self._rotten:
                 raise CorruptRecord(f"wrong checksum of record {key.hex()}", key)
             yield key, value
-
-
-def _nothing() -> None: ...
 
 
 def _no_schedule(delay: int, then: Then) -> None:

@@ -11,6 +11,7 @@ operator.py    what an operator asks of it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Final
@@ -24,7 +25,7 @@ from tercet.sim.acknowledgements import Durable
 from tercet.sim.backend import SimulatedBackend
 from tercet.sim.clock import MILLISECOND
 from tercet.sim.disk import Disk, PowerCut
-from tercet.sim.driver import REMOVAL_DELAY, SimulatedDriver
+from tercet.sim.driver import SimulatedDriver
 from tercet.sim.environment import Environment
 from tercet.sim.faults import NONE
 from tercet.sim.history import Operation
@@ -38,6 +39,7 @@ from tercet.sim.recovery import LOG_DIRECTORY, recover
 from tercet.sim.requests import Done, submit
 from tercet.sim.slices import Slices
 from tercet.sim.transport import SimulatedTransport
+from tercet.storage.interfaces import Bucket
 from tercet.storage.wal import WAL
 
 _EPOCH_MS: Final = 1_700_000_000_000
@@ -178,16 +180,13 @@ class SimulatedMember:
         """Damage a record of the database, unless no other member could have a good copy."""
         if self.replica is not None and len(self.replica.raft.conf_state.voters) > 1:
             self._environment.trace(self.id, "has a record damaged")
-            self.backend.rot()
+            self.backend.rot.damage(key for key, _ in self.backend.scan(Bucket.KEY))
 
     def leave(self) -> None:
         """Stop for good: the member was removed from the cluster."""
         self._environment.trace(self.id, "leaves")
         self.is_removed = True
         self.crash()
-
-    def leave_soon(self) -> None:
-        self.process.schedule(REMOVAL_DELAY, self.leave)
 
     def pause(self) -> None:
         """Freeze: what arrives and what is due waits for `resume`."""
@@ -207,7 +206,7 @@ class SimulatedMember:
 
     def _fail(self, failure: PowerCut | StorageFailure) -> None:
         """The disk failed. Without an injected fault it is a bug."""
-        is_rot = isinstance(failure, CorruptRecord) and self.backend.rotten is not None
+        is_rot = isinstance(failure, CorruptRecord) and self.backend.rot.key is not None
         if isinstance(failure, StorageFailure) and not self.disk.has_failed and not is_rot:
             raise failure
         self._environment.trace(self.id, f"stops: {str(failure) or 'power cut'}")
@@ -220,20 +219,17 @@ class SimulatedMember:
         """Crash a voter whose vote is on its way, and cut off the candidate: a voter that lost its vote could vote again."""
         if self._random.random() < self._environment.faults().crash_after_vote:
             self._crash_within(5 * MILLISECOND)
-            self._environment.clock.after(10 * MILLISECOND, partial(self._cut_off, candidate))
+            cut_off = partial(self._environment.network.cut_off, candidate)
+            self._environment.clock.after(10 * MILLISECOND, partial(self._in_fault_phase, cut_off))
 
     # The recovery phase may begin before these run.
 
     def _crash_within(self, microseconds: int) -> None:
-        self.process.schedule(self._random.randint(0, microseconds), self._crash_in_fault_phase)
+        self.process.schedule(self._random.randint(0, microseconds), partial(self._in_fault_phase, self.crash))
 
-    def _crash_in_fault_phase(self) -> None:
+    def _in_fault_phase(self, act: Callable[[], None]) -> None:
         if self._environment.faults() is not NONE:
-            self.crash()
-
-    def _cut_off(self, member_id: int) -> None:
-        if self._environment.faults() is not NONE:
-            self._environment.network.cut_off(member_id)
+            act()
 
     # --- requests of clients
 

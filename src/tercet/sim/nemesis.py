@@ -54,7 +54,7 @@ class Nemesis:
         for member in self._members:
             member.resume()
             member.disk.repair()
-            member.backend.rotten = None  # no other member may have a good copy: those that run may have been added just now
+            member.backend.rot.key = None  # no other member may have a good copy: those that run may have been added just now
             if not member.is_up:
                 member.start()
 
@@ -131,7 +131,7 @@ class Nemesis:
         elif self._happens(faults.disk_full):
             member.disk.fill_up()
         elif self._happens(faults.rotten_record):
-            if all(one.backend.rotten is None for one in self._members):
+            if all(one.backend.rot.key is None for one in self._members):
                 member.rot_record()
         elif self._happens(_RECLAIM_CHANCE):
             member.operator.reclaim_space()

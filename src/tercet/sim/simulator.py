@@ -21,6 +21,7 @@ from tercet.sim.acknowledgements import Durable
 from tercet.sim.agreement import Agreement, check_same_state
 from tercet.sim.clients import Clients
 from tercet.sim.clock import TICK, Clock
+from tercet.sim.driver import REMOVAL_DELAY
 from tercet.sim.environment import Environment
 from tercet.sim.faults import Faults
 from tercet.sim.history import Kind, Operation, Undecided
@@ -89,7 +90,7 @@ class Simulator:
             after_event=self._after_event,
             initial_members=range(1, members + 1),
             member_added=self._ensure_member,
-            removed_sender=lambda member_id: self._by_id[member_id].leave_soon(),
+            removed_sender=lambda member_id: self._leave_soon(self._by_id[member_id]),
         )
         self._member_type = member_type
         self.members: list[SimulatedMember] = []
@@ -150,7 +151,7 @@ class Simulator:
     def converged(self) -> bool:
         """One leader that all follow, every entry applied everywhere, no client waiting, no damage left."""
         members = self.current_members()
-        if any(member.backend.rotten is not None for member in members):
+        if any(member.backend.rot.key is not None for member in members):
             return False
         replicas = [member.replica for member in members]
         leader = next((replica.raft for replica in replicas if replica and replica.is_leader), None)
@@ -172,6 +173,10 @@ class Simulator:
             return self.members
         newest = max(running, key=lambda replica: replica.applied_index)
         return [self._by_id[member_id] for member_id in newest.membership.members if member_id in self._by_id]
+
+    @staticmethod
+    def _leave_soon(member: SimulatedMember) -> None:
+        member.process.schedule(REMOVAL_DELAY, member.leave)
 
     def answered(self) -> bool:
         """No client waits."""
