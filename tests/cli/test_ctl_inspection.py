@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tercet.cli import tercetctl
+from tercet.cli.ctl.command import unknown_text
 from tercet.cli.ctl.top import Grouping
 from tests.support.etcd import binary, run_tool, running_etcd
 from tests.support.processes import TERCET
@@ -170,6 +171,12 @@ def abbreviated(words: Sequence[str]) -> str:
 )
 def test_an_abbreviation_that_etcdctl_understands_keeps_its_meaning(word: str, command: str) -> None:
     assert abbreviated([word]) == f"tercetctl {command}"
+
+
+def test_a_suggestion_of_etcdctl_is_not_joined_by_other_commands() -> None:
+    """`foo` is two letters from `top`, for which etcdctl suggests nothing."""
+    assert "Did you mean" not in unknown_text([tercetctl.ROOT], "foo")
+    assert "\ttree\n" in unknown_text([tercetctl.ROOT], "tre")
 
 
 def test_help_lists_them_apart_from_etcdctls(capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
