@@ -76,22 +76,25 @@ def test_usage_counts_processor_time_and_wakeups() -> None:
 
 def test_each_shape_of_cluster_is_measured() -> None:
     rows = [(work.shape.members, work.shape.tls, work.in_flight) for work in WORKLOADS]
-    plain = [(3, Tls.NONE, each) for each in (1, 32, 256, 256, 256, 256, 256, 256, 64)]
-    assert rows[:11] == plain + [(3, Tls.CLIENTS, 256)] * 2
-    assert rows[11:14] == [(3, Tls.EVERYWHERE, 256)] * 3
+    plain = [(3, Tls.NONE, each) for each in (1, 32, 256, 256, 256, 256, 256, 256, 64, 256, 256)]
+    assert rows[:13] == plain + [(3, Tls.CLIENTS, 256)] * 2
+    assert rows[13:16] == [(3, Tls.EVERYWHERE, 256)] * 3
     for tls in (Tls.NONE, Tls.CLIENTS):
         assert [flight for members, kind, flight in rows if (members, kind) == (1, tls)] == [1, 4, 32, 256, 1, 256]
     assert min(work.aim for work in WORKLOADS) == 1.3
     assert [work.connections for work in WORKLOADS[:5]] == [1, 1, 4, 4, 4]
 
 
-def test_compare(tmp_path: Path) -> None:
-    line = ["--quick", "--seconds", "0.3", "--only", "linearizable read, 256, TLS between", "-w", "json"]
+@pytest.mark.parametrize(
+    "name", ["linearizable read, 256, TLS between peers too", "linearizable read, 256 in flight, logged in"]
+)
+def test_compare(tmp_path: Path, name: str) -> None:
+    line = ["--quick", "--seconds", "0.3", "--only", name, "-w", "json"]
     line += ["--tercet-program", binary("etcd"), "--data-dir", str(tmp_path / "bench")]
     result = CliRunner().invoke(compare.command, line)
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)
-    assert found["workload"] == "linearizable read, 256, TLS between peers too"
+    assert found["workload"] == name
     assert found["baseline_per_second"] > 50
     assert found["per_second"] > 50
     assert len(found["cpu"]) == 2

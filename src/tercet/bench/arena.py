@@ -35,10 +35,11 @@ class Tls(Enum):
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a cluster and its TLS."""
+    """Size of a cluster, its TLS, and whether its clients log in."""
 
     members: int = 3
     tls: Tls = Tls.NONE
+    auth: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from tercet.bench import h2load, report, requests
 from tercet.bench.arena import Running, Shape, System, etcd_system, running, tercet_system, with_log_tail
+from tercet.bench.auth import enable_auth
 from tercet.bench.keepalives import KeepAlives
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.options import comparison_options
@@ -103,7 +104,8 @@ async def _measure_all(up: Running, workloads: Sequence[Workload], settings: Set
     files = up.cluster.plan.tls
     context = files.context() if files else None
     await _fill(up.leader, context)
-    return [(workload, await _measure(up, context, workload, settings)) for workload in workloads]
+    token = await enable_auth(up.leader, context) if workloads[0].shape.auth else ""
+    return [(workload, await _measure(up, context, workload, settings, token)) for workload in workloads]
 
 
 async def _fill(leader: str, context: ssl.SSLContext | None) -> None:
@@ -117,9 +119,11 @@ async def _fill(leader: str, context: ssl.SSLContext | None) -> None:
         raise LoadFailed(f"{leader}: {', '.join(measured.errors)}")
 
 
-async def _measure(up: Running, context: ssl.SSLContext | None, workload: Workload, settings: Settings) -> Rate:
+async def _measure(up: Running, context: ssl.SSLContext | None, workload: Workload, settings: Settings, token: str) -> Rate:
     prepared = workload.requests()
     if settings.generator == "h2load":
+        if token:
+            raise LoadFailed(f"h2load does not log in, and so cannot make the load {workload.name!r}")
         message = next(prepared, None)
         if not isinstance(message, bytes):
             raise LoadFailed(f"h2load sends one request again and again, and so cannot make the load {workload.name!r}")
@@ -141,7 +145,7 @@ async def _measure(up: Running, context: ssl.SSLContext | None, workload: Worklo
 
     try:
         renews = workload.path == requests.KEEPALIVE_PATH
-        load = KeepAlives(settings.extent) if renews else Load(workload.path, prepared, settings.extent)
+        load = KeepAlives(settings.extent) if renews else Load(workload.path, prepared, settings.extent, token)
         measured = await load.run(channels, workload.in_flight, on_begin=note_usage)
         used = {pid: (usage_of(pid) - usage).cpu_seconds / max(measured.requests, 1) for pid, usage in before.items()}
     finally:

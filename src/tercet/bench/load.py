@@ -45,10 +45,11 @@ Request = bytes | tuple[str, bytes]
 
 
 class Load:
-    """One run. `requests` are encoded; it ends early when they run out."""
+    """One run. `requests` are encoded; it ends early when they run out. token: sent with each request, if there is one."""
 
-    def __init__(self, path: str, requests: Iterator[Request], extent: Extent) -> None:
+    def __init__(self, path: str, requests: Iterator[Request], extent: Extent, token: str = "") -> None:
         self.path = path
+        self.metadata = (("token", token),) if token else ()
         self.requests = requests
         self.extent = extent
         self.latencies = array("d")
@@ -144,7 +145,7 @@ class _Slot:
         if isinstance(request, tuple):
             path, request = request
         self._began = clock()
-        self._start(path, request, self._answered)
+        self._start(path, request, self._answered, metadata=load.metadata)
 
     def _answered(self, code: int, text: str, _: bytes, clock: Callable[[], float] = time.perf_counter) -> None:
         load = self._load

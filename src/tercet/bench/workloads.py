@@ -57,6 +57,7 @@ def _renewals() -> Iterator[bytes]:
 
 _ONE = Shape(members=1)
 _ONE_TLS = Shape(members=1, tls=Tls.CLIENTS)
+_AUTH = Shape(auth=True)
 _CLIENT_TLS = Shape(tls=Tls.CLIENTS)
 _TLS_EVERYWHERE = Shape(tls=Tls.EVERYWHERE)
 PUT, RANGE, TXN = requests.PUT_PATH, requests.RANGE_PATH, requests.TXN_PATH
@@ -72,6 +73,8 @@ WORKLOADS = (
     Workload("90 % reads, 10 % puts, 256 in flight", 256, RANGE, _mixed, 2.0),
     Workload("lease renewal, 256 streams", 256, KEEPALIVE, _renewals, 2.0),
     Workload("lease grant and revoke, 64 in flight", 64, GRANT, requests.grants_and_revokes, 2.0),
+    Workload("put, 256 in flight, logged in", 256, PUT, _puts, 2.0, _AUTH),
+    Workload("linearizable read, 256 in flight, logged in", 256, RANGE, _linearizable, 1.3, _AUTH),
     Workload("put, 256 in flight, TLS", 256, PUT, _puts, 4.0, _CLIENT_TLS),
     Workload("linearizable read, 256 in flight, TLS", 256, RANGE, _linearizable, 4.0, _CLIENT_TLS),
     Workload("put, 256 in flight, TLS between peers too", 256, PUT, _puts, 4.5, _TLS_EVERYWHERE),
