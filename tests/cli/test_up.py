@@ -32,7 +32,7 @@ from tests.support.ports import free_port, free_ports
 from tests.support.waiting import scaled, wait_until
 
 ROOT = Path(__file__).parents[2]
-UP_SECONDS = 15
+UP_SECONDS = 60
 
 
 def stub(mode: str) -> str:
