@@ -134,6 +134,19 @@ class TestSlowConsumer:
         stream.send_events(2)
         assert [revision for revision, _ in received(watches, state)] == [4, 5, 6, 7, 8, 9, 10, 11]
 
+    def test_a_watch_paused_between_two_fragments_of_a_revision_receives_the_revision_once(self) -> None:
+        history, watches, state = History(), WatchSet(), watch(2, responses_max=1)
+        history.put(b"a")
+        history.put(b"b", b"c")
+        watches.add(state)
+        stream = opened(watches, history)
+        stream.send_events(0, fragment_events=1)
+        assert state.phase is Phase.PAUSED
+        assert received(watches, state) == [(2, b"a")]
+        stream.answer_all()
+        stream.send_events(1)
+        assert received(watches, state) == [(3, b"b"), (3, b"c")]
+
     def test_bytes_fill_the_buffer_too(self) -> None:
         history, watches, state = History(), WatchSet(), watch(2, bytes_max=100)
         history.put(b"a" * 200)

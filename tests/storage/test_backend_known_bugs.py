@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -300,8 +301,7 @@ def _start(directory: Path, mode: str) -> subprocess.Popen[bytes]:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     """Each test closes its backends, so that no thread of theirs is left."""
-    import threading
-
+    before = set(threading.enumerate())
     yield
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("tercet-")]
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
     assert left == []

@@ -65,7 +65,8 @@ class WatchState:
     # From the stream
 
     def create_request(self) -> rpc_pb2.WatchRequest:
-        """The request that creates the watch, from the first revision not received yet."""
+        """The request that creates the watch, from the first revision not received whole; what is incomplete arrives again."""
+        self._incomplete.clear()
         self.request.start_revision = self.next_revision
         return rpc_pb2.WatchRequest(create_request=self.request)
 
@@ -87,8 +88,7 @@ class WatchState:
         self._push(response, size_bytes)
 
     def interrupted(self) -> None:
-        """The stream is lost; an incomplete revision arrives again with the next one."""
-        self._incomplete.clear()
+        """The stream is lost: a watch that the server had, or was to create, is created on the next one."""
         if self.phase is Phase.RUNNING:
             self.resumes += 1
         if self.phase in (Phase.RUNNING, Phase.CREATING):
