@@ -27,7 +27,7 @@ PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build too
 SOAK_SEEDS ?= 10000-29999
 SOAK_SECONDS ?= 3600
 
-.PHONY: mutants soak up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-clients bench-scale bench-watches bench-hostile docs clean
+.PHONY: mutants soak deep up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-clients bench-scale bench-watches bench-hostile docs clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -90,6 +90,11 @@ lint: $(VENV)/test
 # Build the sdist and the wheel, and check what they contain.
 dist-check: $(VENV)/test
 	$(BIN)/python -m pytest tests/packaging -m packaging $(ARGS)
+
+# Property tests with examples that differ from run to run, TEST_EXAMPLES times as many as in `make test`.
+deep: export TEST_EXAMPLES ?= 20
+deep: $(VENV)/test
+	$(BIN)/python -m pytest -m hypothesis $(or $(ARGS),$(PARALLEL))
 
 # Planted bugs, each of which the simulator must catch (tests/mutants); about half an hour on two cores.
 mutants: $(VENV)/test

@@ -1,4 +1,4 @@
-"""Settings and fixtures of all tests: no hypothesis deadlines, timeouts scaled by TEST_SLOWNESS, one shared etcd a session."""
+"""Settings and fixtures of all tests: profile of property tests, timeouts times TEST_SLOWNESS, one shared etcd a session."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 
-from tests.support.waiting import SLOWNESS, scaled
+from tests.support import properties
+from tests.support.waiting import SLOWNESS
 
 if TYPE_CHECKING:
     from tests.support.etcd import Etcd
 
 _SERVER_PACKAGES = {"clients", "cluster", "differential", "mixed"}
 
-settings.register_profile("tercet", deadline=None)
-settings.load_profile("tercet")
+properties.load_profile()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in _SERVER_PACKAGES:
             item.add_marker(pytest.mark.server_process)
-    if SLOWNESS == 1:
-        return
     default = float(config.getini("timeout"))
     for item in items:
-        mark = item.get_closest_marker("timeout")
-        seconds = float(mark.args[0]) if mark and mark.args else default
-        item.add_marker(pytest.mark.timeout(scaled(seconds)), append=False)
+        factor = SLOWNESS * (properties.FACTOR if item.get_closest_marker("hypothesis") else 1)
+        if factor != 1:
+            mark = item.get_closest_marker("timeout")
+            seconds = float(mark.args[0]) if mark and mark.args else default
+            item.add_marker(pytest.mark.timeout(seconds * factor), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.bolt import CHUNK_BYTES, BoltFile, check, measure
 from tercet.bolt.format import BRANCH_PAGE
 from tercet.errors import InvariantViolation
+from tests.support.properties import examples
 from tests.support.waiting import scaled
 
 from .images import read_all, source_of, write_image
@@ -24,7 +25,7 @@ contents = st.dictionaries(st.binary(min_size=1, max_size=12), st.dictionaries(k
 
 
 @given(contents)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_any_content_survives_a_round_trip(content: dict[bytes, dict[bytes, bytes]]) -> None:
     with TemporaryDirectory() as directory:
         path = write_image(Path(directory) / "db", content)
@@ -36,7 +37,7 @@ def test_any_content_survives_a_round_trip(content: dict[bytes, dict[bytes, byte
 
 
 @given(st.integers(1, 3000), st.integers(1, 1400), st.integers(0, 300))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_deep_trees_keep_order(count: int, key_bytes: int, value_bytes: int) -> None:
     """Long keys make narrow branches, so the tree has more levels."""
     content = {b"key": {b"%08d" % n + b"k" * key_bytes: b"v" * value_bytes for n in range(count)}}

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.deploy.cluster.cluster_file import Cluster, ClusterFileError, HostSpec, Paths, load, parse
 from tercet.deploy.cluster.engine_flags import MANAGED_FLAGS, InvalidFlag, check_name, check_value
 from tercet.errors import ConfigError
+from tests.support.properties import examples
 from tests.support.waiting import scaled
 
 HOSTS = """
@@ -431,7 +432,7 @@ def test_flags_of_an_engine_by_version() -> None:
     check_value("feature-gates", "LeaseCheckpoint=true")
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(alphabet="abc:- \n{}[]&*!<|>'\"#,0123\t%@`?~=\\", max_size=80) | st.text(max_size=40))
 def test_any_text_is_a_cluster_or_an_error(text: str) -> None:
     """Arbitrary input never raises another exception."""

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.deploy.cluster.cluster_file import Cluster, parse
@@ -15,6 +15,7 @@ from tercet.deploy.draft.importing import from_environment_sh, from_files, from_
 from tercet.deploy.draft.shell_assignments import read_script
 from tercet.deploy.draft.unit_reading import read_unit, split_words
 from tercet.errors import ConfigError
+from tests.support.properties import examples
 from tests.support.waiting import scaled
 
 ENVIRONMENT = r"""#!/usr/bin/bash
@@ -461,7 +462,7 @@ def test_words_of_a_unit(text: str, words: list[str]) -> None:
     assert split_words(text) == words
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text(alphabet="AB=()'\"$`{}\\ \n#;&|<>[x]1+", max_size=60) | st.text(max_size=40))
 def test_any_text_is_imported_or_an_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     directory = tmp_path_factory.getbasetemp()

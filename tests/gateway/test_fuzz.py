@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.gateway.gateway import Gateway
 from tercet.gateway.paths import ROUTES, Route
 from tercet.rpc import Handler, ServerStream, UnaryCall, bidi_stream, method_table, server_stream, unary
+from tests.support.properties import examples
 from tests.support.waiting import scaled
 
 
@@ -51,7 +52,7 @@ BODIES = TREES | st.tuples(TREES, st.integers(0, 200), st.binary(max_size=3)).ma
 )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(path=st.sampled_from(sorted(ROUTES)), body=BODIES)
 def test_any_body_is_answered(path: str, body: bytes) -> None:
     async def ask() -> tuple[int, bytes]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
 from tercet.raft import ConfState, Entry, Message, MessageType, Raft, RawNode, Snapshot
 from tercet.raft.invariants import check_state, check_step, view
 from tests.raft.cluster import Cluster
+from tests.support.properties import examples
 
 NUMBER = st.one_of(st.integers(0, 8), st.sampled_from([2**62, 2**63, 2**64 - 1]))
 IDS = st.lists(st.integers(0, 5), max_size=3).map(tuple)
@@ -68,7 +69,7 @@ def joining() -> Raft:
 
 
 @pytest.mark.parametrize("start", [leader, follower, candidate, pre_candidate, joining])
-@settings(max_examples=70, deadline=None)
+@examples(70)
 @given(messages=st.lists(MESSAGE, min_size=1, max_size=8))
 def test_no_message_breaks_an_invariant(start: object, messages: list[Message]) -> None:
     assert callable(start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import TOO_MANY_OPS, RequestError
@@ -13,6 +13,7 @@ from tercet.proto import rpc_pb2
 from tercet.proto.wire import encode_varint, paste_field
 from tercet.replica.nested_requests import discard_unknown
 from tercet.replica.txn_parser import TxnParser
+from tests.support.properties import examples
 
 Txn, Op, Put, Range, Delete, Compare = (
     rpc_pb2.TxnRequest,
@@ -122,7 +123,7 @@ txns = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(txns)
 def test_the_slices_give_what_protobuf_gives(txn: rpc_pb2.TxnRequest) -> None:
     request, encoded, _ = parsed(txn.SerializeToString())

@@ -6,7 +6,7 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import Code
@@ -14,6 +14,7 @@ from tercet.rpc import Channel, Handler, Kind, RpcError, Server, ServerOptions, 
 from tercet.rpc.deadlines import Deadlines
 from tests.rpc.harness import METHODS, run, serving
 from tests.rpc.raw import Asker, grpc_head
+from tests.support.properties import examples
 from tests.support.waiting import scaled, until
 
 
@@ -191,7 +192,7 @@ class _Expiring:
         self._log.append(self)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.tuples(st.floats(min_value=0, max_value=0.05), st.booleans()), max_size=40), st.integers())
 def test_every_pending_deadline_expires_once_and_not_early(plan: list[tuple[float, bool]], seed: int) -> None:
     async def main() -> None:

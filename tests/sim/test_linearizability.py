@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tercet.sim.history import HistoryViolation, Kind, Operation, Undecided
 from tercet.sim.linearizability import check_linearizable, step
 from tercet.sim.revisions import check_revisions
+from tests.support.properties import examples
 
 
 def get(called: int, returned: int, found: bytes | None, key: bytes = b"k") -> Operation:
@@ -143,7 +144,7 @@ def operations(draw: st.DrawFn) -> Operation:
 @example([put(0, 9, b"1"), put(0, 9, b"1"), delete(0, 9), delete(0, 9)])
 @example([put(0, 9, b"1"), put(0, 9, b"2"), delete(0, 9), delete(0, 9)])
 @example([put(0, None, b"1"), cas(0, None, None, b"2"), delete(1, 2), delete(3, 4)])
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_agrees_with_the_plain_search(history: list[Operation]) -> None:
     try:
         check_linearizable(history)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
@@ -17,6 +16,7 @@ from tercet.errors import InvariantViolation, StorageFailure
 from tercet.storage.interfaces import Backend, Bucket, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.memory_backend import MemoryBackend
+from tests.support.properties import examples
 
 Content = dict[tuple[Bucket, bytes], bytes]
 
@@ -201,9 +201,9 @@ class LmdbMachine(BackendMachine):
 
 
 TestMemoryBackend = MemoryMachine.TestCase
-TestMemoryBackend.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMemoryBackend.settings = examples(60, stateful_step_count=40)
 TestLmdbBackend = LmdbMachine.TestCase
-TestLmdbBackend.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestLmdbBackend.settings = examples(25, stateful_step_count=40)
 
 
 @pytest.fixture(params=["memory", "lmdb"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import StorageFailure
@@ -16,6 +16,7 @@ from tercet.storage import wal_format as form
 from tercet.storage.os_filesystem import OsFileSystem
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
+from tests.support.properties import examples
 
 SEGMENT_BYTES = 8192
 SALT = b"saltsalt"
@@ -287,7 +288,7 @@ def test_on_the_real_disk(tmp_path: Path) -> None:
     assert found.repaired is None
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(seed=st.integers(0, 2**32))
 def test_a_power_failure_at_any_call(seed: int) -> None:
     """Random writes, a power failure at a random call, three times: no synced record is lost, and no other appears."""

@@ -6,11 +6,12 @@ import ssl
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tercet.tls import TlsEngine, rejection_reason
 from tests.server.certificates import Authority
+from tests.support.properties import examples
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def drain(engine: TlsEngine, size: int = 1 << 16) -> bytes:
     return out
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary(min_size=1, max_size=70_000), st.integers(1, 40_000), st.integers(100, 70_000))
 def test_chunking_does_not_change_the_plaintext(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], data: bytes, chunk: int, buffer: int
