@@ -56,6 +56,16 @@ def test_a_refused_address_does_not_delay_the_next() -> None:
     run(test())
 
 
+def test_small_requests_are_not_held_back_for_acknowledgements() -> None:
+    async def test() -> None:
+        async with member({}) as up:
+            made = await race([local(up.port)], timeout=5)
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            made.close()
+
+    run(test())
+
+
 @pytest.mark.filterwarnings("error::ResourceWarning")
 def test_an_address_that_does_not_answer_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first address takes SYNs and never completes a handshake: its backlog is full."""

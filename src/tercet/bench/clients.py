@@ -53,18 +53,7 @@ async def measure(program: list[str], directory: Path, names: list[str], seconds
         first = await _fill(endpoint)
         for _ in range(rounds):
             for name in names:
-                words = [sys.executable, "-m", "tercet.bench.client_worker", name, endpoint, seconds, first, EVENTS]
-                variables = {**os.environ, **VARIABLES.get(name, {})}
-                done = await asyncio.to_thread(
-                    subprocess.run,
-                    list(map(str, words)),
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
-                    env=variables,
-                    timeout=300,
-                )
-                figures[name].append(json.loads(done.stdout))
+                figures[name].append(await asyncio.to_thread(_run, name, endpoint, seconds, first))
     return {name: {key: median(one[key] for one in found) for key in found[0]} for name, found in figures.items()}
 
 
