@@ -101,17 +101,31 @@ class ClusterChannel:
         timeout: seconds, None for the client's default. wait: no timeout once the request is sent. attempts: when to repeat
         it; by default as the method allows.
         """
-        deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self._timeout
+        began = asyncio.get_running_loop().time()
         body = request.SerializeToString()
         if len(body) > self._limits.request_bytes_max:
             text = f"trying to send message larger than max ({len(body)} vs. {self._limits.request_bytes_max})"
             raise StatusError(Code.RESOURCE_EXHAUSTED, text)
+        if attempts is None:
+            attempts = Attempts(is_repeatable=method.is_idempotent)
+        channel = self._connector.usable
+        if channel is not None and not self._events.has_hook and not self._login.is_due:
+            # Most calls are answered at once: three coroutines less, and a timeout that the connection has encoded before.
+            token, endpoint = self._login.token, self._connector.endpoint.text
+            limit = None if wait or timeout == math.inf else timeout
+            try:
+                return method.decode(await channel.unary(method.path, body, limit, self._login.metadata()))
+            except RpcError as error:
+                failed = error
+            await self._recover(failed, channel, endpoint, token, began, began + timeout, attempts)
 
         async def attempt(channel: Channel) -> AnswerT:
-            left = None if wait or deadline == math.inf else deadline - asyncio.get_running_loop().time()
-            return method.decode(await channel.unary(method.path, body, timeout=left, metadata=self._login.metadata()))
+            left = None if wait or timeout == math.inf else began + timeout - asyncio.get_running_loop().time()
+            return method.decode(await channel.unary(method.path, body, left, self._login.metadata()))
 
-        return await self._retry(method.path, attempt, deadline, attempts or Attempts(is_repeatable=method.is_idempotent))
+        return await self._retry(method.path, attempt, began + timeout, attempts)
 
     async def range_stream(self, request: rpc_pb2.RangeRequest, *, timeout: float | None = None) -> rpc_pb2.RangeResponse:
         """The parts of a RangeStream, merged: the header and count of the last part, the keys of all."""
@@ -193,17 +207,32 @@ class ClusterChannel:
                 self._report(error.endpoint.text, attempts.failures, StatusError(error.code, error.reason))
                 raise
             except RpcError as error:
-                if not attempts.has_renewed_token and login.refused(error, token):
-                    attempts.has_renewed_token = True
-                    continue
-                is_silent = error.code is Code.DEADLINE_EXCEEDED and channel.last_heard <= began  # it may be paused
-                if error.code is Code.UNAVAILABLE or is_silent or is_learner(error):
-                    await connector.drop(channel)
-                pause = attempts.pause_after(error, len(connector.endpoints))
-                if pause is None or asyncio.get_running_loop().time() + pause >= deadline:
-                    self._report(endpoint.text, attempts.failures, error)
-                    raise
-                await asyncio.sleep(pause)
+                failed = error
+            await self._recover(failed, channel, endpoint.text, token, began, deadline, attempts)
+
+    async def _recover(
+        self,
+        error: RpcError,
+        channel: Channel,
+        endpoint: str,
+        token: str,
+        began: float,
+        deadline: float,
+        attempts: Attempts,
+    ) -> None:
+        """Prepare the next attempt after one that began at `began`, and pause. Raises the error if there must be none."""
+        connector = self._connector
+        if not attempts.has_renewed_token and self._login.refused(error, token):
+            attempts.has_renewed_token = True
+            return
+        is_silent = error.code is Code.DEADLINE_EXCEEDED and channel.last_heard <= began  # it may be paused
+        if error.code is Code.UNAVAILABLE or is_silent or is_learner(error):
+            await connector.drop(channel)
+        pause = attempts.pause_after(error, len(connector.endpoints))
+        if pause is None or asyncio.get_running_loop().time() + pause >= deadline:
+            self._report(endpoint, attempts.failures, error)
+            raise error
+        await asyncio.sleep(pause)
 
     def _report(self, endpoint: str, failures: int, error: StatusError) -> None:
         if self._on_failure is not None:

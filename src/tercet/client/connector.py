@@ -86,10 +86,16 @@ class Connector:
         """The endpoint in use, or to be tried next."""
         return self._endpoints[self._at]
 
+    @property
+    def usable(self) -> Channel | None:
+        """The open channel, if there is one that takes calls."""
+        channel = self._channel
+        return channel if channel is not None and channel.is_usable else None
+
     async def connected(self, deadline: float) -> Channel:
         """An open channel, connected first if necessary. `deadline` is on the loop's clock. Raises Unreachable."""
-        channel = self._channel
-        if channel is not None and channel.is_usable:
+        channel = self.usable
+        if channel is not None:
             return channel
         async with self._dialing:
             if self._channel is not None and not self._channel.is_usable:

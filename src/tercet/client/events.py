@@ -25,6 +25,10 @@ class Events:
     def __init__(self, hook: OnEvent | None) -> None:
         self._hook = hook
 
+    @property
+    def has_hook(self) -> bool:
+        return self._hook is not None
+
     async def around(self, what: str, work: Awaitable[ResultT], **info: object) -> ResultT:
         """Await `work` between a pair of events."""
         if self._hook is None:
