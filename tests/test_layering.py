@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tercet"
 
 # What each package may import, besides itself and BASE.
-BASE = {"errors", "lazy_exports", "version", "proto"}
+BASE = {"errors", "lazy_exports", "log_fields", "version", "proto"}
 BELOW: dict[str, set[str]] = {
     "gotext": set(),
     "raft": set(),
@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "replica": {"raft", "storage", "mvcc", "lease", "auth", "gotext"},
     "http": {"http1"},
     "gateway": {"http1", "rpc"},
-    "services": {"replica", "auth", "lease", "mvcc", "storage", "bolt", "raft", "rpc"},
+    "services": {"gotext", "replica", "auth", "lease", "mvcc", "storage", "bolt", "raft", "rpc"},
     "config": {"gotext"},
     "server": {
         "client",

@@ -20,6 +20,7 @@ import pytest
 from tercet.config.log_settings import LogSettings, Rotation, log_settings
 from tercet.config.startup_error import StartupError, info, warn
 from tercet.errors import ConfigError
+from tercet.log_fields import fields
 from tercet.server.logs.journal import JournalHandler
 from tercet.server.logs.rotation import RotatingHandler, sweep
 from tercet.server.logs.zap_format import (
@@ -27,7 +28,6 @@ from tercet.server.logs.zap_format import (
     JsonFormatter,
     Sampling,
     configure,
-    fields,
     level_name,
     report,
     write_lines,
@@ -237,7 +237,7 @@ def test_old_files_are_deleted_by_number_and_age_and_the_others_compressed(tmp_p
 def test_a_process_writes_complete_lines_to_stderr(tmp_path: Path) -> None:
     """As in the program: configured once, written to stderr."""
     code = (
-        "import logging; from tercet.server.logs.zap_format import configure, fields;"
+        "import logging; from tercet.server.logs.zap_format import configure; from tercet.log_fields import fields;"
         "from tercet.config.log_settings import LogSettings;"
         "configure(LogSettings()); logging.getLogger('tercet').info('hello', extra=fields(name='n1'))"
     )

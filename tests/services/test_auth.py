@@ -323,7 +323,9 @@ def test_no_password_and_no_token_is_in_the_log_or_in_an_entry(caplog: pytest.Lo
             assert secret not in caplog.text
         log = b"".join(entry.data for entry in users.member.disk.entries)
         assert not [secret for secret in secrets if secret.encode() in log]
-        assert "fingerprint" in caplog.text
+        lines = [f"{record.getMessage()} {getattr(record, 'fields', {})}" for record in caplog.records]
+        assert not [line for line in lines for secret in (*secrets, *users.tokens.values()) if secret in line]
+        assert [line for line in lines if "token-fingerprint" in line]
 
     with_users(test)
 

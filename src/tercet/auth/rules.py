@@ -7,13 +7,17 @@ Source: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted).
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from tercet import errors
 from tercet.auth.identity import NOBODY, Identity
 from tercet.auth.permissions import Permissions
 from tercet.auth.records import AuthRecords
+from tercet.log_fields import fields
 from tercet.storage.interfaces import Backend
+
+logger = logging.getLogger(__name__)
 
 ROOT: Final = "root"
 """The user that must exist before authentication is enabled, and the role that may do everything."""
@@ -53,14 +57,14 @@ class AuthRules(AuthRecords):
     def check_read(self, identity: Identity, key: bytes, range_end: bytes) -> None:
         """Raises USER_EMPTY, AUTH_OLD_REVISION or PERMISSION_DENIED."""
         if self.is_enabled:
-            permissions = self._permissions_of(identity)
+            permissions = self._permissions_of(identity, key)
             if not permissions.is_root and not permissions.readable.covers(key, range_end):
                 raise errors.PERMISSION_DENIED
 
     def check_write(self, identity: Identity, key: bytes, range_end: bytes) -> None:
         """Raises USER_EMPTY, AUTH_OLD_REVISION or PERMISSION_DENIED."""
         if self.is_enabled:
-            permissions = self._permissions_of(identity)
+            permissions = self._permissions_of(identity, key)
             if not permissions.is_root and not permissions.writable.covers(key, range_end):
                 raise errors.PERMISSION_DENIED
 
@@ -95,17 +99,29 @@ class AuthRules(AuthRecords):
             raise errors.NO_PASSWORD_USER
         return user.password
 
-    def _permissions_of(self, identity: Identity) -> Permissions:
+    def _permissions_of(self, identity: Identity, key: bytes) -> Permissions:
+        """key: for the log."""
         if identity.revision == 0:
             raise errors.USER_EMPTY
         if identity.revision < self.revision:
+            self._log_old_revision(identity, key)
             raise errors.AUTH_OLD_REVISION
         permissions = self._permissions.get(identity.username)
         if permissions is None:
             user = self.users.get(identity.username)
             if user is None:
+                logger.error("cannot find a user for permission check", extra=fields(user_name=identity.username))
                 raise errors.PERMISSION_DENIED
             roles = [self.roles[name] for name in user.roles if name in self.roles]
             granted = [permission for role in roles for permission in role.keyPermission]
             permissions = self._permissions[identity.username] = Permissions(granted, is_root=ROOT in user.roles)
         return permissions
+
+    def _log_old_revision(self, identity: Identity, key: bytes) -> None:
+        named = {
+            "current node auth revision": self.revision,
+            "request auth revision": identity.revision,
+            "request key": key,
+            "error": "auth: revision in header is old",
+        }
+        logger.warning("request auth revision is less than current node auth revision", extra=fields(named))

@@ -16,6 +16,7 @@ from tercet.auth.permissions import is_grantable
 from tercet.auth.records import set_permissions, set_roles
 from tercet.auth.rules import ROOT, AuthRules
 from tercet.auth.tokens import NoTokens, Tokens
+from tercet.log_fields import fields
 from tercet.proto import auth_pb2, internal_pb2, rpc_pb2
 from tercet.storage.interfaces import Backend
 
@@ -37,6 +38,7 @@ class AuthStore(AuthRules):
     def enable(self) -> None:
         """Raises ROOT_USER_NOT_FOUND or ROOT_ROLE_NOT_FOUND. The auth revision stays."""
         if self.is_enabled:
+            logger.info("authentication is already enabled; ignored auth enable request")
             return
         root = self.users.get(ROOT)
         if root is None:
@@ -80,16 +82,18 @@ class AuthStore(AuthRules):
             user.password = _decode_hash(request.hashedPassword)
         self.put_user(user)
         self.raise_revision()
-        logger.info("added user %r", request.name)
+        logger.info("added a user", extra=fields(user_name=request.name))
 
     def delete_user(self, name: str) -> None:
         """Raises INVALID_AUTH_MANAGEMENT (root, while enabled) or USER_NOT_FOUND."""
         if self.is_enabled and name == ROOT:
+            logger.error("cannot delete 'root' user", extra=fields(user_name=name))
             raise errors.INVALID_AUTH_MANAGEMENT
+        roles = list(self.user(name).roles)
         self.remove_user(name)
         self.raise_revision()
         self.tokens.revoke(name)
-        logger.info("deleted user %r", name)
+        logger.info("deleted a user", extra=fields(user_name=name, user_roles=roles))
 
     def change_password(self, request: rpc_pb2.AuthUserChangePasswordRequest) -> None:
         """Raises USER_NOT_FOUND or NO_PASSWORD_USER (the hash is not base64)."""
@@ -101,7 +105,7 @@ class AuthStore(AuthRules):
         self.put_user(user)
         self.raise_revision()
         self.tokens.revoke(request.name)
-        logger.info("changed the password of user %r", request.name)
+        logger.info("changed a password of a user", extra=fields(user_name=request.name, user_roles=list(user.roles)))
 
     def grant_role(self, username: str, role: str) -> None:
         """Granting a role twice changes nothing. Raises USER_NOT_FOUND or ROLE_NOT_FOUND; role root need not exist."""
@@ -109,20 +113,27 @@ class AuthStore(AuthRules):
         if role != ROOT and role not in self.roles:
             raise errors.ROLE_NOT_FOUND
         if role in user.roles:
+            shown = fields(user_name=username, user_roles=list(user.roles), duplicate_role_name=role)
+            logger.warning("ignored grant role request to a user", extra=shown)
             return
         set_roles(user, [*user.roles, role])
         self.put_user(user)
         self.raise_revision()
-        logger.info("granted role %r to user %r", role, username)
+        shown = fields(user_name=username, user_roles=list(user.roles), added_role_name=role)
+        logger.info("granted a role to a user", extra=shown)
 
     def revoke_role(self, username: str, role: str) -> None:
         """Raises INVALID_AUTH_MANAGEMENT (root of root, while enabled), USER_NOT_FOUND or ROLE_NOT_GRANTED."""
         if self.is_enabled and username == ROOT and role == ROOT:
+            logger.error("'root' user cannot revoke 'root' role", extra=fields(user_name=username, role_name=role))
             raise errors.INVALID_AUTH_MANAGEMENT
-        if not self._remove_role(self.user(username), role):
+        user = self.user(username)
+        before = list(user.roles)
+        if not self._remove_role(user, role):
             raise errors.ROLE_NOT_GRANTED
         self.raise_revision()
-        logger.info("revoked role %r from user %r", role, username)
+        shown = fields(user_name=username, old_user_roles=before, new_user_roles=list(user.roles), revoked_role_name=role)
+        logger.info("revoked a role from a user", extra=shown)
 
     def roles_of(self, username: str) -> list[str]:
         """Raises USER_NOT_FOUND."""
@@ -141,17 +152,18 @@ class AuthStore(AuthRules):
             raise errors.ROLE_EXISTS
         self.put_role(auth_pb2.Role(name=name.encode()))
         self.raise_revision()
-        logger.info("added role %r", name)
+        logger.info("created a role", extra=fields(role_name=name))
 
     def delete_role(self, name: str) -> None:
         """Revoke it from all users, too. Raises INVALID_AUTH_MANAGEMENT (root, while enabled) or ROLE_NOT_FOUND."""
         if self.is_enabled and name == ROOT:
+            logger.error("cannot delete 'root' role", extra=fields(role_name=name))
             raise errors.INVALID_AUTH_MANAGEMENT
         self.remove_role(name)
         for username in sorted(self.users):
             self._remove_role(self.users[username], name)
         self.raise_revision()
-        logger.info("deleted role %r", name)
+        logger.info("deleted a role", extra=fields(role_name=name))
 
     def grant_permission(self, request: rpc_pb2.AuthRoleGrantPermissionRequest) -> None:
         """Raises PERMISSION_NOT_GIVEN, INVALID_AUTH_MANAGEMENT (a range without keys) or ROLE_NOT_FOUND."""
@@ -170,7 +182,9 @@ class AuthStore(AuthRules):
             set_permissions(role, [*role.keyPermission, added])
         self.put_role(role)
         self.raise_revision()
-        logger.info("granted a permission to role %r", request.name)
+        kind = auth_pb2.Permission.Type.Name(new.permType) if new.permType in auth_pb2.Permission.Type.values() else ""
+        shown = fields(user_name=request.name, permission_name=kind, key=new.key, range_end=new.range_end)
+        logger.info("granted/updated a permission to a user", extra=shown)  # etcd says user, and means the role
 
     def revoke_permission(self, request: rpc_pb2.AuthRoleRevokePermissionRequest) -> None:
         """Raises ROLE_NOT_FOUND or PERMISSION_NOT_GRANTED (no permission has exactly this range)."""
@@ -182,7 +196,8 @@ class AuthStore(AuthRules):
         set_permissions(role, kept)
         self.put_role(role)
         self.raise_revision()
-        logger.info("revoked a permission from role %r", request.role)
+        shown = fields(role_name=request.role, key=request.key, range_end=request.range_end)
+        logger.info("revoked a permission on range", extra=shown)
 
     def permissions_of(self, role: str) -> list[auth_pb2.Permission]:
         """As granted; role root has all of them, once it exists. Raises ROLE_NOT_FOUND."""

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, Request, Response, StreamResponse, text_response
+from tercet.log_fields import fields
 from tercet.peer.context import Context
 from tercet.peer.frames import FrameError
 from tercet.peer.headers import is_compatible, parse_id
@@ -193,7 +194,8 @@ class RaftEndpoints:
         if sender is None:
             return text_response(404, "invalid from")
         if self._context.is_removed(sender):
-            logger.warning("refused a stream request from %x: it was removed from the cluster", sender)
+            shown = fields(remote_peer_id_from=f"{sender:x}")
+            logger.warning("rejected stream from remote peer because it was removed", extra=shown)
             return text_response(410, "removed member")
         peer = self._directory.peer(sender)
         if peer is None:

@@ -11,6 +11,8 @@ import logging
 from bisect import bisect_left
 from typing import Final
 
+from tercet.log_fields import fields
+
 logger = logging.getLogger(__name__)
 
 
@@ -109,9 +111,10 @@ class PeerStatus:
     def link_up(self, link: str) -> None:
         if not self._links:
             self.active_since = self._loop.time()
-            logger.info("peer %x became active (%s)", self.id, link)
+            logger.info("peer became active", extra=fields(peer_id=f"{self.id:x}", link=link))
         self._links[link] = self._links.get(link, 0) + 1
-        logger.info("established TCP streaming connection with remote peer %x (%s)", self.id, link)
+        shown = fields(remote_peer_id=f"{self.id:x}", link=link)
+        logger.info("established TCP streaming connection with remote peer", extra=shown)
         self._failures.pop(link, None)
 
     def link_down(self, link: str, reason: str) -> None:
@@ -121,7 +124,8 @@ class PeerStatus:
         elif not self._links and self.active_since is not None:
             self.active_since = None
             self.disconnects += 1
-            logger.warning("peer %x became inactive (%s: %s)", self.id, link, reason)
+            shown = fields(peer_id=f"{self.id:x}", link=link, error=reason)
+            logger.warning("peer became inactive (message send to peer failed)", extra=shown)
 
     def log_failure(self, link: str, text: str) -> None:
         """Log why a link does not come up, unless the last failure had the same reason."""

@@ -6,13 +6,17 @@ timed out.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from tercet.errors import StatusError, strip_traceback
+from tercet.errors import NO_SPACE, StatusError, strip_traceback
+from tercet.log_fields import fields
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.state_machine import StateMachine
+
+logger = logging.getLogger(__name__)
 
 Propose = Callable[[str, bytes, Any, Callable[[Outcome], None]], None]
 
@@ -83,6 +87,8 @@ class AlarmProposals:
             strip_traceback(error)
         else:
             self._proposed_at[kind] = self._clock()
+            if kind == rpc_pb2.NOSPACE:
+                logger.warning("message exceeded backend quota; raising alarm", extra=fields(error=NO_SPACE.message))
 
 
 def _ignore(outcome: Outcome) -> None:

@@ -16,12 +16,14 @@ would let members diverge, and stop this one.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from tercet import errors
 from tercet.errors import Code, CorruptRecord, RequestError, StatusError, strip_traceback
+from tercet.log_fields import fields
 from tercet.mvcc import Apply, Budget
 from tercet.mvcc.work import BYTES_SHIFT
 from tercet.raft import ConfChangeRefused, Raft
@@ -37,6 +39,8 @@ from tercet.replica.state_machine import StateMachine
 from tercet.replica.txn_applies import FullTxn, LargeTxn
 from tercet.replica.unsupported import UnsupportedRequest, refuse_entry
 
+logger = logging.getLogger(__name__)
+
 _NORMAL: Final = int(EntryType.NORMAL)
 # A larger turn is processed in batches, so that followers and clients work on the first while this member works on the next: in
 # one batch of 256 puts, all of them would wait for each other in turn.
@@ -47,18 +51,23 @@ APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
 
 
 class ApplyTimer:
-    """Measures how long requests take to apply, and reports those that take longer than `slow_seconds`.
+    """Measures how long requests take to apply, and reports those that take longer than `slow_seconds` and those that fail.
 
     durations: of all applies. A read of a compacted revision is no failure.
     """
 
     def __init__(
-        self, clock: Callable[[], float], slow_seconds: float, report: Callable[[AppliedRequest, float, Outcome], None]
+        self,
+        clock: Callable[[], float],
+        slow_seconds: float,
+        report: Callable[[AppliedRequest, float, Outcome], None],
+        report_failed: Callable[[AppliedRequest, float, StatusError], None],
     ) -> None:
-        """clock: seconds, also within a turn of the loop. report: gets the request, its seconds and its outcome."""
+        """clock: seconds, also within a turn of the loop. Both reports get the request, its seconds and its outcome."""
         self.clock = clock
         self.slow_seconds = slow_seconds
         self.report = report
+        self.report_failed = report_failed
         self.durations = Durations(APPLY_BOUNDS)
 
 
@@ -279,6 +288,8 @@ class Applier:
         began = self._began
         self._began = now = timer.clock()
         is_success = not isinstance(outcome, StatusError)
+        if isinstance(outcome, StatusError) and outcome is not errors.COMPACTED:
+            timer.report_failed(request, now - began, outcome)
         timer.durations.observe(request.field, is_success or outcome is errors.COMPACTED, now - began)
         if waiter is not None:
             self._proposals.durations.observe(request.field, is_success, now - waiter.proposed_at)
@@ -311,6 +322,8 @@ class Applier:
                 self._host.member_removed(change.node_id)
             else:
                 self._host.member_changed(member)
+        else:
+            logger.error("Validation on configuration change failed", extra=fields(error=refusal.message))
         waiter = self._proposals.waiting.pop(entry.data, None)
         if waiter is not None:
             waiter.then(b"" if refusal is None else refusal)

@@ -10,14 +10,18 @@ raft's configuration stays, and the proposer gets the reason.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from tercet import errors
 from tercet.errors import RequestError
+from tercet.log_fields import fields
 from tercet.raft.types import ConfChange, ConfChangeType
 from tercet.storage.interfaces import Backend, Bucket, ReadView
+
+logger = logging.getLogger(__name__)
 
 _CLUSTER_VERSION_KEY = b"clusterVersion"
 _DOWNGRADE_KEY = b"downgrade"
@@ -161,16 +165,23 @@ class Membership:
     def apply(self, change: ConfChange) -> Member | None:
         """Apply a change that `validate` accepts. Returns the member added, updated or promoted; None for a removal."""
         if change.type == ConfChangeType.REMOVE_NODE:
+            removed = self.members.get(change.node_id)
             self._remove(change.node_id)
+            if removed is not None:
+                logger.info("removed member", extra=_named("removed-remote-peer", removed))
             return None
         raw = json.loads(change.context)
         known = self.members.get(change.node_id)
         if raw.get("isPromote"):
             member = replace(self.members[change.node_id], is_learner=False)
+            logger.info("promote member", extra=fields(promoted_member_id=hex_id(change.node_id)))
         elif known is not None:
             member = replace(known, peer_urls=tuple(raw.get("peerURLs") or ()))
+            logger.info("updated member", extra=_named("updated-remote-peer", member))
         else:
             member = replace(Member.from_json(raw), is_learner=change.type == ConfChangeType.ADD_LEARNER_NODE)
+            urls = {"added-peer-id": hex_id(member.id), "added-peer-peer-urls": list(member.peer_urls)}
+            logger.info("added member", extra=fields(urls, added_peer_is_learner=member.is_learner))
         self._save(member)
         return member
 
@@ -191,6 +202,11 @@ class Membership:
             self._save(replace(known, name=name, client_urls=tuple(client_urls)))
 
     def set_cluster_version(self, version: str) -> None:
+        if self.cluster_version is None:
+            logger.info("set initial cluster version", extra=fields(cluster_version=_minor(version)))
+        elif self.cluster_version != version:
+            versions = {"from": _minor(self.cluster_version), "to": _minor(version)}
+            logger.info("updated cluster version", extra=fields(versions))
         self.cluster_version = version
         self._backend.put(Bucket.CLUSTER, _CLUSTER_VERSION_KEY, version.encode())
 
@@ -260,6 +276,21 @@ class Membership:
         version = _v2_child(zero, "/0/version").get("Value")
         if version and self.cluster_version is None:
             self.set_cluster_version(version)
+
+
+def _named(what: str, member: Member) -> dict[str, object]:
+    """Log fields of a member, such as "updated-remote-peer-id"."""
+    return fields(
+        {
+            f"{what}-id": hex_id(member.id),
+            f"{what}-urls": list(member.peer_urls),
+            f"{what}-is-learner": member.is_learner,
+        }
+    )
+
+
+def _minor(version: str) -> str:
+    return version.rpartition(".")[0]
 
 
 def _v2_file(path: str, value: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tercet.auth import NoTokens, SimpleTokens, Tokens
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError
 from tercet.gotext.duration import parse_duration
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 
 logger = logging.getLogger(__name__)
 

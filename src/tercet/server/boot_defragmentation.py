@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from tercet.errors import StorageFailure
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 from tercet.storage import Backend
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions
 from tercet.http1.messages import Headers
 from tercet.http1.protocol import HttpLimits, HttpProtocol
+from tercet.log_fields import fields
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Server, ServerOptions
 from tercet.server.hosting import Hosting
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
-from tercet.server.logs.zap_format import fields
 from tercet.server.peer_api import versions
 from tercet.server.probes import MemberProbes, raft_status
 from tercet.server.replica_driver import ReplicaDriver

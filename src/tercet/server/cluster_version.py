@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from tercet.errors import ConfigError, StatusError
+from tercet.log_fields import fields
 from tercet.proto import internal_pb2
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Replica
-from tercet.server.logs.zap_format import fields
 from tercet.services.awaitables import propose
 from tercet.services.downgrade import cancel_downgrade
 from tercet.version import ETCD_VERSION, MIN_CLUSTER_VERSION
@@ -56,7 +56,7 @@ async def monitor_downgrade(replica: Replica, fetch: FetchVersion, check_seconds
         try:
             await cancel_downgrade(replica)
         except StatusError as error:
-            logger.warning("failed to cancel downgrade: %s", error)
+            logger.warning("failed to cancel downgrade", extra=fields(error=str(error)))
 
 
 async def stop_below_cluster_version(replica: Replica, stop: Callable[[ConfigError], None]) -> None:
@@ -114,12 +114,15 @@ async def _update(replica: Replica, fetch: FetchVersion) -> None:
     version = decide(versions, before, membership.downgrade_target)
     if version is None:
         return
+    verb = "setting up initial" if before is None else "updating"
+    shown = fields(members=describe(versions), to=version, **({} if before is None else {"from": before}))
+    logger.info(f"{verb} cluster version using v3 API", extra=shown)
     try:
         await propose(replica, "cluster_version_set", internal_pb2.ClusterVersionSetRequest(ver=version))
     except StatusError as error:
         logger.warning("failed to set the cluster version to %s: %s", version, error)
         return
-    logger.info("%s cluster version to %s (%s)", "set initial" if before is None else "updated", version, describe(versions))
+    logger.info("cluster version is updated", extra=fields(cluster_version=version.rpartition(".")[0]))
 
 
 async def _versions(replica: Replica, fetch: FetchVersion) -> dict[int, str | None]:

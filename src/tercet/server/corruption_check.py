@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, StorageFailure, TercetError
+from tercet.log_fields import fields
 from tercet.mvcc import KVHash
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
-from tercet.server.logs.zap_format import fields
 
 logger = logging.getLogger(__name__)
 

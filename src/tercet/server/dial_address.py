@@ -12,7 +12,7 @@ import logging
 from ipaddress import ip_address
 
 from tercet.config.server_config import ServerConfig
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 
 logger = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, StatusError
 from tercet.gotext.host_port import join_host_port
 from tercet.gotext.urls import Url
+from tercet.log_fields import fields
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.replica.identity import member_id
 from tercet.replica.membership import hex_id
-from tercet.server.logs.zap_format import fields
 
 if TYPE_CHECKING:
     from dns.resolver import Resolver

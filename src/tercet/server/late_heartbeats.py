@@ -7,8 +7,8 @@ import time
 from typing import Final
 
 from tercet.gotext.duration import format_seconds
+from tercet.log_fields import fields
 from tercet.replica.replica import Replica
-from tercet.server.logs.zap_format import fields
 
 logger = logging.getLogger(__name__)
 _LOG_SECONDS: Final = 5.0  # no more than one line in this time

@@ -25,7 +25,7 @@ from typing import Any, cast
 from tercet.errors import ConfigError
 from tercet.gotext.host_port import join_host_port, unmapped
 from tercet.gotext.urls import Url
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 from tercet.server.tls.contexts import ServerTls
 from tercet.server.tls.verification import PeerCheck
 from tercet.tls import TlsProtocol

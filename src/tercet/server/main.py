@@ -20,10 +20,10 @@ from tercet.config.load import load
 from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import StartupError
 from tercet.errors import ConfigError, StorageFailure
+from tercet.log_fields import fields
 from tercet.server.default_host import default_host
 from tercet.server.listener import log_loop_error
 from tercet.server.logs import zap_format
-from tercet.server.logs.zap_format import fields
 from tercet.server.member_server import MemberServer
 
 logger = logging.getLogger(__name__)

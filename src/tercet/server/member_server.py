@@ -17,9 +17,10 @@ from contextlib import AsyncExitStack
 from tercet.config.initial_cluster import check_initial_members, check_local_member, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import CorruptRecord, StatusError
+from tercet.log_fields import fields
 from tercet.peer import ClusterView, Identity, Limits, NoAnswer, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
-from tercet.replica.membership import Member
+from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Options, Replica
 from tercet.rpc import Handler, method_table
 from tercet.server.auto_compactor import AutoCompactor
@@ -41,7 +42,6 @@ from tercet.server.discovery import discover, peer_server_name
 from tercet.server.hosting import Hosting
 from tercet.server.lease_forwarding import LeaseForwarding
 from tercet.server.logs import zap_format
-from tercet.server.logs.zap_format import fields
 from tercet.server.member_storage import DiskStorage, Paths
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
@@ -391,15 +391,21 @@ class MemberServer:
         await listeners.close(0.0 if is_hasty else self._config.request_timeout_seconds)
         replica, transport = member.replica, member.transport
         others = [one for one in replica.voters if one != replica.member_id]
-        if not replica.is_leader or not others or transport is None or is_hasty:
+        if is_hasty or transport is None:
+            return
+        if not replica.is_leader or not others:
+            why = " for single voting member cluster" if replica.is_leader else "; local server is not leader"
+            shown = fields(local_member_id=hex_id(replica.member_id), current_leader_member_id=hex_id(replica.leader_id))
+            logger.info(f"skipped leadership transfer{why}", extra=shown)
             return
         since = {one: active for one in others if (active := transport.active_since(one)) is not None}
         if not since:
+            logger.warning("leadership transfer failed", extra=fields(error="no other voter is connected"))
             return
         try:
             await transfer_leadership(replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
-            logger.warning("leadership transfer failed: %s", error)
+            logger.warning("leadership transfer failed", extra=fields(error=error.message))
 
 
 def _watch_work(monitor: EventLoopMonitor, replica: Replica, scheduler: Scheduler) -> None:

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, MemoryBackend, OsFileSystem
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.loop_log_store import LoopLogStore

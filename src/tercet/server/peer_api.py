@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tercet.errors import NO_LEADER
+from tercet.errors import NO_LEADER, StatusError
+from tercet.log_fields import fields
 from tercet.peer import NotPrimaryLessor
 from tercet.proto import rpc_pb2
+from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
@@ -16,6 +19,8 @@ from tercet.services.headers import Headers
 from tercet.services.lease import LeaseService
 from tercet.services.maintenance import MaintenanceService
 from tercet.version import ETCD_VERSION
+
+logger = logging.getLogger(__name__)
 
 _EMPTY_HEADER: Final = b"\x0a\x00"  # as etcd sends it
 
@@ -53,7 +58,11 @@ class PeerApi:
         if not self._replica.is_leader:
             raise NO_LEADER
         self._authorization.require_admin_token(authorization.encode().removeprefix(b"Bearer "))
-        await self._cluster.promote_here(id)
+        try:
+            await self._cluster.promote_here(id)
+        except StatusError as error:
+            logger.warning("failed to promote a member", extra=fields(member_id=hex_id(id), error=error.message))
+            raise
         return self.members()
 
     async def hash_kv(self, revision: int) -> rpc_pb2.HashKVResponse:

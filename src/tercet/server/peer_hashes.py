@@ -6,13 +6,13 @@ import asyncio
 import logging
 
 from tercet.errors import RequestError, StatusError, TercetError, strip_traceback
+from tercet.log_fields import fields
 from tercet.mvcc import KVHash
 from tercet.peer import NoAnswer, PeerClient
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.replica import Replica
 from tercet.server.corruption_check import PeerHash
-from tercet.server.logs.zap_format import fields
 from tercet.services.awaitables import propose, read_index
 from tercet.services.maintenance import MaintenanceService
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from socket import socket
 
 from tercet.config.server_config import ServerConfig
+from tercet.log_fields import fields
 from tercet.server.listener import Listener, ProtocolFactory, Services, open_addresses
-from tercet.server.logs.zap_format import fields
 from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import PEER_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls.files import peer_tls

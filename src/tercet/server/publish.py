@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from tercet.errors import StatusError
+from tercet.log_fields import fields
 from tercet.proto import internal_pb2
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
@@ -35,8 +36,10 @@ async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> No
         except TimeoutError:
             continue
         except StatusError as error:
-            logger.warning("failed to publish local member to cluster through raft: %s", error)
+            shown = fields(local_member_id=hex_id(replica.member_id), error=str(error))
+            logger.warning("failed to publish local member to cluster through raft", extra=shown)
             await asyncio.sleep(_RETRY_SECONDS)
             continue
-        logger.info("published local member to cluster through raft: %s as %s", hex_id(replica.member_id), name)
+        shown = fields(local_member_id=hex_id(replica.member_id), local_member_name=name)
+        logger.info("published local member to cluster through raft", extra=shown)
         return

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+from tercet.log_fields import fields
 from tercet.peer import PeerStatus, Receptions
 from tercet.raft import Raft
 from tercet.raft.types import Message, MessageType
@@ -102,7 +103,7 @@ class ReplicaDriver:
         self.compactions = ScheduledCompactions(self.replica, compaction_limit)
         receive_snapshot = partial(self.guard, self.replica.receive_snapshot)
         self.installer = SnapshotInstaller(self.replica, snapshot_directory, receive_snapshot)
-        self.replica.leader_listeners.append(partial(_log_leader, self.replica))
+        self.replica.leader_listeners.append(_LeaderLog(self.replica).changed)
 
     def start(self, transport: Peers) -> None:
         """Connect to the members and start ticking."""
@@ -198,13 +199,17 @@ class ReplicaDriver:
         if self.transport is None or member.id == self.replica.member_id:
             return
         try:
-            if self.transport.peer(member.id) is None:
+            is_new = self.transport.peer(member.id) is None
+            if is_new:
                 self.transport.add_peer(member.id, member.peer_urls)
             else:
                 self.transport.update_peer(member.id, member.peer_urls)
         except ValueError as error:
             # The change is committed and other members may be able to dial the URL: log it and go on.
             logger.error("failed to dial member %s: %s", hex_id(member.id), error)
+        else:
+            urls = {"remote-peer-id": hex_id(member.id), "remote-peer-urls": list(member.peer_urls)}
+            logger.info("added remote peer" if is_new else "updated remote peer", extra=fields(urls))
 
     def member_removed(self, member_id: int) -> None:
         if member_id == self.replica.member_id:
@@ -212,6 +217,7 @@ class ReplicaDriver:
             self._loop.call_later(1.0, self._on_removed)
         elif self.transport is not None:
             self.transport.remove_peer(member_id)
+            logger.info("removed remote peer", extra=fields(removed_remote_peer_id=hex_id(member_id)))
 
     # --- peer.Handler
 
@@ -240,11 +246,24 @@ class ReplicaDriver:
             self.fail(error)
 
 
-def _log_leader(replica: Replica, leader_id: int) -> None:
-    own, term = hex_id(replica.member_id), replica.term
-    if leader_id == replica.member_id:
-        logger.info("%s became leader at term %d", own, term)
-    elif leader_id:
-        logger.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)
-    else:
-        logger.info("raft.node: %s lost its leader at term %d", own, term)
+class _LeaderLog:
+    """Logs each change of the leader in the words of raft's node and core."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._leader_id = replica.leader_id
+
+    def changed(self, leader_id: int) -> None:
+        replica, before = self._replica, self._leader_id
+        self._leader_id = leader_id
+        own, term = hex_id(replica.member_id), replica.term
+        if leader_id == replica.member_id:
+            logger.info("%s became leader at term %d", own, term)
+        elif before == replica.member_id:
+            logger.info("%s became follower at term %d", own, term)
+        if not leader_id:
+            logger.info("raft.node: %s lost leader %s at term %d", own, hex_id(before), term)
+        elif before:
+            logger.info("raft.node: %s changed leader from %s to %s at term %d", own, hex_id(before), hex_id(leader_id), term)
+        else:
+            logger.info("raft.node: %s elected leader %s at term %d", own, hex_id(leader_id), term)

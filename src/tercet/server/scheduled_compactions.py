@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 
 from tercet.gotext.duration import format_seconds
 from tercet.gotext.strconv import humanize_bytes
+from tercet.log_fields import fields
 from tercet.mvcc import KVHash
 from tercet.peer.tasks import Tasks
 from tercet.replica.replica import Replica
-from tercet.server.logs.zap_format import fields
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class ScheduledCompactions:
         began = time.perf_counter()
         if revision != self._revision:  # a new one, which takes over what is left of the one before
             self._revision, self._began, self._removed_before = revision, began, replica.counts.compacted
+            if revision:
+                logger.info("compact tree index", extra=fields(revision=revision))
         more = replica.compaction.step(self._batch_limit)
         if not revision:
             return more

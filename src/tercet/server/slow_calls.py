@@ -22,10 +22,10 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import DecodeError, Message
 
 from tercet.gotext.duration import format_seconds
+from tercet.log_fields import fields
 from tercet.mvcc.check import is_read_only
 from tercet.proto import rpc_pb2
 from tercet.rpc import Method, Peer
-from tercet.server.logs.zap_format import fields
 from tercet.server.slow_requests import SlowApplies, describe
 
 logger = logging.getLogger(__name__)

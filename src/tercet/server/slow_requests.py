@@ -1,7 +1,10 @@
-"""Log lines about requests that take longer to apply, or to read, than --warning-apply-duration, and their count.
+"""Log lines about requests that fail to apply or take longer to apply, or to read, than --warning-apply-duration.
 
     {"msg":"apply request took too long","took":"312ms","expected-duration":"100ms","prefix":"",
      "request":"put:<key:\\"foo\\" value_size:3 >","response":"size:4"}
+
+    {"msg":"failed to apply request","took":"12µs","request":"lease_revoke:<ID: 7>","response":"",
+     "error":"etcdserver: requested lease not found"}
 
 Values stay out of the log, as with etcd.
 
@@ -19,11 +22,11 @@ from google.protobuf.message import Message
 from tercet.errors import StatusError
 from tercet.gotext.duration import format_seconds
 from tercet.gotext.strconv import quote
+from tercet.log_fields import fields
 from tercet.proto import rpc_pb2
 from tercet.replica.apply import ApplyTimer
 from tercet.replica.proposals import Outcome
 from tercet.replica.requests import AppliedRequest
-from tercet.server.logs.zap_format import fields
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class SlowApplies:
 
     def __init__(self, slow_seconds: float) -> None:
         self.slow_seconds = slow_seconds
-        self.timer = ApplyTimer(time.monotonic, slow_seconds, self.report)
+        self.timer = ApplyTimer(time.monotonic, slow_seconds, self.report, self.report_failed)
         self.count = 0
 
     def report(self, request: AppliedRequest, seconds: float, outcome: Outcome) -> None:
@@ -47,6 +50,18 @@ class SlowApplies:
             logger.warning("apply request took too long", extra=fields(self._line(request, seconds, outcome)))
         except Exception:
             logger.exception("cannot describe a request that took too long to apply")
+
+    def report_failed(self, request: AppliedRequest, seconds: float, error: StatusError) -> None:
+        """Each member logs it, as each applies the entry. Never raises."""
+        if not logger.isEnabledFor(logging.WARNING):
+            return
+        try:
+            shown = _describe_applied(request)
+        except Exception:
+            logger.exception("cannot describe a request that failed to apply")
+            return
+        line = {"took": format_seconds(seconds), "request": shown, "response": "", "error": error.message}
+        logger.warning("failed to apply request", extra=fields(line))
 
     def report_read(self, request: rpc_pb2.RangeRequest | rpc_pb2.TxnRequest, seconds: float) -> None:
         """A Range, or a Txn that only reads, took long from its arrival to its answer."""
@@ -65,13 +80,17 @@ class SlowApplies:
             "took": format_seconds(seconds),
             "expected-duration": format_seconds(self.timer.slow_seconds),
             "prefix": "",
-            "request": f"{request.field}:<{describe(request.message)}>"[:_CHARACTERS_MAX],
+            "request": _describe_applied(request),
             # An Answer's reads are still to be made, so its size is unknown.
             "response": f"size:{len(outcome)}" if isinstance(outcome, bytes) else "",
         }
         if isinstance(outcome, StatusError):
             line["error"] = outcome.message
         return line
+
+
+def _describe_applied(request: AppliedRequest) -> str:
+    return f"{request.field}:<{describe(request.message)}>"[:_CHARACTERS_MAX]
 
 
 def describe(message: Any) -> str:

@@ -17,10 +17,10 @@ from tercet.config.feature_gates import GATES
 from tercet.config.server_config import ServerConfig
 from tercet.gotext.duration import format_duration, format_seconds
 from tercet.gotext.urls import Url
+from tercet.log_fields import fields
 from tercet.replica.auto_compaction import parse_retention
 from tercet.replica.membership import hex_id
 from tercet.server.data_directory import Opened
-from tercet.server.logs.zap_format import fields
 from tercet.server.member_storage import Paths
 from tercet.version import ETCD_VERSION
 

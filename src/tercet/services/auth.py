@@ -17,6 +17,8 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from tercet import errors
+from tercet.errors import StatusError
+from tercet.log_fields import fields
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
@@ -79,7 +81,11 @@ class AuthService:
         auth = self._auth
         while True:
             revision = auth.revision
-            await self._check_password(request.name, request.password)
+            try:
+                await self._check_password(request.name, request.password)
+            except StatusError as error:
+                _log_refusal(request.name, error)
+                raise
             login = internal_pb2.InternalAuthenticateRequest(name=request.name, simple_token=auth.tokens.new_prefix())
             answer = await propose(self._replica, "authenticate", login)
             if auth.revision == revision:
@@ -113,8 +119,14 @@ class AuthService:
         """Raises AUTH_NOT_ENABLED, AUTH_FAILED, NO_PASSWORD_USER or TOO_MANY_REQUESTS."""
         hashed = self._auth.password_of(username)
         if not await self._passwords.matches(password, hashed):
-            logger.warning("invalid authentication was requested by user %r", username)
+            logger.info("invalid password", extra=fields(user_name=username))
             raise errors.AUTH_FAILED
 
     async def _hash(self, password: str) -> str:
         return base64.b64encode(await self._passwords.hash(password)).decode()
+
+
+def _log_refusal(username: str, error: StatusError) -> None:
+    if error is not errors.AUTH_NOT_ENABLED:
+        text = error.message.replace("etcdserver:", "auth:", 1)  # as the auth package of etcd calls it
+        logger.warning("invalid authentication was requested", extra=fields(user=username, error=text))

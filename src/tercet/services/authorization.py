@@ -17,6 +17,7 @@ from typing import Final
 
 from tercet import errors
 from tercet.auth import NOBODY, AuthStore, Identity, fingerprint
+from tercet.log_fields import fields
 from tercet.mvcc.work import finish
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
@@ -52,7 +53,7 @@ class Authorization:
         auth = self.auth
         claim = auth.tokens.find(token)
         if claim is None:
-            logger.warning("invalid auth token, fingerprint %s", fingerprint(token))
+            logger.warning("invalid auth token", extra=fields(token_fingerprint=fingerprint(token)))
             raise errors.INVALID_AUTH_TOKEN
         revision: int = claim.revision
         if revision and revision != auth.revision:
@@ -113,10 +114,14 @@ class Authorization:
 
     def _certified(self, call: Call) -> Identity:
         """The caller as its certificate names it. A gateway's certificate is its own, not its client's."""
-        if not self._client_cert_auth or call.header(_GATEWAY_HEADER) is not None:
-            return NOBODY
         common_name = call.peer.common_name
-        return NOBODY if common_name is None else self.auth.identity_of(common_name)
+        if not self._client_cert_auth or common_name is None:
+            return NOBODY
+        if call.header(_GATEWAY_HEADER) is not None:
+            shown = fields(common_name=common_name, user_name=common_name, revision=self.auth.revision)
+            logger.warning("ignoring common name in gRPC-gateway proxy request", extra=shown)
+            return NOBODY
+        return self.auth.identity_of(common_name)
 
 
 def token_of(call: Call) -> bytes | None:

@@ -8,23 +8,33 @@ Source: etcd server/etcdserver/server.go (mayAddMember, mayRemoveMember, mayProm
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from tercet import errors
+from tercet.log_fields import fields
 from tercet.proto import rpc_pb2
 from tercet.raft.types import ConfChange, ConfChangeType
 from tercet.replica.identity import member_id as compute_member_id
-from tercet.replica.membership import Member, change_context
+from tercet.replica.membership import Member, change_context, hex_id
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, UnaryCall, unary_async, unmarshal
 from tercet.services.authorization import Authorization, token_of
 from tercet.services.awaitables import read_index, settle
 from tercet.services.headers import Headers
 
+logger = logging.getLogger(__name__)
+
 CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
 _RETRY_SECONDS: Final = 0.05
+_CHANGES: Final = {  # as raft calls them
+    ConfChangeType.ADD_NODE: "ConfChangeAddNode",
+    ConfChangeType.REMOVE_NODE: "ConfChangeRemoveNode",
+    ConfChangeType.UPDATE_NODE: "ConfChangeUpdateNode",
+    ConfChangeType.ADD_LEARNER_NODE: "ConfChangeAddLearnerNode",
+}
 
 
 class Connections(Protocol):
@@ -151,6 +161,7 @@ class ClusterService:
         if member is None:
             raise errors.MEMBER_NOT_FOUND
         if not self._replica.is_learner_ready(member_id):
+            logger.error("rejecting promote learner: learner is not ready", extra=fields(member_id=hex_id(member_id)))
             raise errors.LEARNER_NOT_READY
         if self._strict:
             voters = self._replica.membership.voters()
@@ -173,6 +184,12 @@ class ClusterService:
                 raise errors.TIMEOUT
             await asyncio.sleep(_RETRY_SECONDS)
         await future
+        shown = fields(
+            local_member_id=hex_id(self._replica.member_id),
+            raft_conf_change=_CHANGES[kind],
+            raft_conf_change_node_id=hex_id(member_id),
+        )
+        logger.info("applied a configuration change through raft", extra=shown)
 
     # --- protection of the quorum
 

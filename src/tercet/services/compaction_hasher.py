@@ -13,6 +13,7 @@ import logging
 from functools import partial
 
 from tercet.errors import TercetError
+from tercet.log_fields import fields
 from tercet.mvcc import CompactionHashes, KVHash, Store, hash_kv
 from tercet.replica.replica import Replica
 from tercet.storage.interfaces import ReadView
@@ -52,9 +53,11 @@ class CompactionHasher:
         try:
             taken = await asyncio.get_running_loop().run_in_executor(None, hash_kv, view, revision, previous)
         except TercetError as error:  # the view was closed: the member stops, or the hash took too long
-            logger.warning("failed to hash the compaction at revision %d: %s", revision, error)
+            logger.warning("failed to hash a compaction", extra=fields(revision=revision, error=str(error)))
         else:
             self.hashes.remember(taken)
+            shown = fields(hash=taken.hash, revision=revision, compact_revision=taken.compact_revision)
+            logger.info("storing new hash", extra=shown)
         finally:
             view.close()
             self._hashing.pop(revision, None)

@@ -16,6 +16,7 @@ from typing import Final
 
 from tercet import errors
 from tercet.errors import StatusError
+from tercet.log_fields import fields
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.services.awaitables import propose, read_index
@@ -34,14 +35,14 @@ async def downgrade(replica: Replica, request: rpc_pb2.DowngradeRequest) -> rpc_
         try:
             await cancel_downgrade(replica)
         except StatusError as error:  # etcd logs it too, and answers the client as if there had been one
-            logger.warning("failed to cancel downgrade: %s", error)
+            logger.warning("failed to cancel downgrade", extra=fields(error=str(error)))
     elif request.action == _Action.VALIDATE:
         await _validate(replica, parse_target(request.version))
     elif request.action == _Action.ENABLE:
         target = parse_target(request.version)
         await _validate(replica, target)
         await propose(replica, "downgrade_info_set", internal_pb2.DowngradeInfoSetRequest(enabled=True, ver=_text(target)))
-        logger.info("downgrade enabled: target version %s", _text(target))
+        logger.info("downgrade enabled", extra=fields(target_version=_text(target)))
     else:
         raise errors.UNKNOWN_METHOD
     cluster_version = replica.membership.cluster_version or ""

@@ -12,6 +12,7 @@ import logging
 from google.protobuf.message import DecodeError
 
 from tercet.errors import Code, RequestError
+from tercet.log_fields import fields
 from tercet.proto import health_pb2
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary, unmarshal
 from tercet.services.kv import refuse
@@ -36,6 +37,8 @@ class HealthService:
         self._status = _SERVING
         self._changed: asyncio.Future[None] | None = None  # resolved by the next change, if a watcher waits for it
 
+        _log_status("SERVING")
+
     def handlers(self) -> dict[str, Handler]:
         return {
             "/grpc.health.v1.Health/Check": unary(self.check),
@@ -46,8 +49,7 @@ class HealthService:
     def defragmenting(self, is_running: bool) -> None:
         """A defragmentation begins or ends."""
         self._status = _NOT_SERVING if is_running else _SERVING
-        shown = "NOT_SERVING: defrag is active" if is_running else "SERVING"
-        logger.info("grpc service status changed to %s", shown)
+        _log_status("NOT_SERVING" if is_running else "SERVING")
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set_result(None)
@@ -80,3 +82,7 @@ class HealthService:
             if self._changed is None:
                 self._changed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._changed)
+
+
+def _log_status(status: str) -> None:
+    logger.info("grpc service status changed", extra=fields(service="", status=status))

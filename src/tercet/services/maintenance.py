@@ -15,8 +15,12 @@ from typing import Final, TypeVar
 
 from tercet import errors
 from tercet.bolt import measure, view_source
+from tercet.gotext.duration import format_seconds
+from tercet.gotext.strconv import humanize_bytes
+from tercet.log_fields import fields
 from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
+from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
 from tercet.services.authorization import Authorization
@@ -24,7 +28,7 @@ from tercet.services.awaitables import open_view, propose
 from tercet.services.compaction_hasher import CompactionHasher
 from tercet.services.downgrade import downgrade
 from tercet.services.headers import Headers
-from tercet.storage.interfaces import ReadView
+from tercet.storage.interfaces import Backend, ReadView
 
 logger = logging.getLogger(__name__)
 
@@ -139,15 +143,21 @@ class MaintenanceService:
         done: asyncio.Future[None] = loop.create_future()
         began = loop.time()
         logger.info("starting defragment")
+        backend = self._replica.backend
+        size_before = backend.size()
+        logger.info("defragmenting", extra=fields(_sizes(backend)))
         self.durations.defragmentations += 1
         self.on_defragment(True)
         try:
-            self._replica.backend.defragment(partial(_settle, done))
+            backend.defragment(partial(_settle, done))
             await done
         finally:
             self.durations.defragmentations -= 1
             self.on_defragment(False)
-        self.durations.defragment(loop.time() - began)
+        seconds = loop.time() - began
+        self.durations.defragment(seconds)
+        shown = {"current-db-size-bytes-diff": backend.size() - size_before, **_sizes(backend), "took": format_seconds(seconds)}
+        logger.info("finished defragmenting directory", extra=fields(shown))
         logger.info("finished defragment")
         return b""
 
@@ -178,6 +188,8 @@ class MaintenanceService:
         began = loop.time()
         try:
             image = await loop.run_in_executor(None, measure, view_source(view))
+            shown = {"total-bytes": image.size, "size": humanize_bytes(image.size), "storage-version": version}
+            logger.info("sending database snapshot to client", extra=fields(shown))
             remaining, chunks = image.size, image.chunks(SNAPSHOT_CHUNK_BYTES)
             while blob := await loop.run_in_executor(None, _next_chunk, chunks):
                 digest.update(blob)
@@ -187,8 +199,12 @@ class MaintenanceService:
                 )
         finally:
             view.close()
+        checksum = {"total-bytes": image.size, "checksum-size": digest.digest_size}
+        logger.info("sending database sha256 checksum to client", extra=fields(checksum))
         await stream.send(rpc_pb2.SnapshotResponse(blob=digest.digest(), version=version).SerializeToString())
-        self.durations.snapshot(loop.time() - began)
+        seconds = loop.time() - began
+        self.durations.snapshot(seconds)
+        logger.info("successfully sent database snapshot to client", extra=fields(shown, took=format_seconds(seconds)))
 
     async def _over_view(self, work: Callable[[ReadView], Result], observe: Callable[[float], None]) -> Result:
         """Run `work` in a thread, over a view of everything applied so far; one at a time."""
@@ -215,6 +231,16 @@ def _hash_at(view: ReadView, revision: int) -> KVHash:
 def _ignore(seconds: float) -> None: ...
 
 
+def _sizes(backend: Backend) -> dict[str, object]:
+    size, in_use = backend.size(), backend.size_in_use()
+    return {
+        "current-db-size-bytes": size,
+        "current-db-size": humanize_bytes(size),
+        "current-db-size-in-use-bytes": in_use,
+        "current-db-size-in-use": humanize_bytes(in_use),
+    }
+
+
 def _settle(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)
@@ -228,11 +254,18 @@ async def transfer_leadership(replica: Replica, target: int, timeout_seconds: fl
     """Transfer leadership to `target` and wait until it leads. Raises Unavailable if that takes too long."""
     if target == replica.member_id:
         return
+    own, old = hex_id(replica.member_id), hex_id(replica.leader_id)
+    shown = fields(local_member_id=own, current_leader_member_id=old, transferee_member_id=hex_id(target))
+    logger.info("leadership transfer starting", extra=shown)
     replica.transfer_leadership(target)
     loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + timeout_seconds
+    began = loop.time()
+    give_up_at = began + timeout_seconds
     while replica.leader_id != target:
         is_abandoned = replica.is_leader and not replica.leader_transferee  # raft does so after an election timeout
         if is_abandoned or loop.time() > give_up_at:
             raise errors.TIMEOUT_LEADER_TRANSFER
         await asyncio.sleep(_TRANSFER_POLL_SECONDS)
+    took = format_seconds(loop.time() - began)
+    shown = fields(local_member_id=own, old_leader_member_id=old, new_leader_member_id=hex_id(target), took=took)
+    logger.info("leadership transfer finished", extra=shown)

@@ -2,10 +2,7 @@
 
     {"level":"info","ts":"2026-11-23T06:49:21.502000Z","caller":"server/member_server.py:140","msg":"elected","id":"8e9e"}
 
-The standard logging module does the rest. A line gets its own fields through `fields`:
-
-    logger = logging.getLogger("tercet.server")
-    logger.info("ready to serve client requests", extra=fields(local_member_id="8e9e05c52164694d"))
+The standard logging module does the rest. A line gets its own fields through `log_fields.fields`.
 
 Repeated messages are sampled: after 100 in a second, every hundredth is written. Unlike etcd, a line has a stacktrace only if
 an exception is attached: the caller shows the origin of the others.
@@ -33,11 +30,6 @@ from tercet.server.logs.rotation import RotatingHandler
 _NAMES = {level: name for name, level in LEVELS.items()}
 _FIRST, _THEN_EVERY = 100, 100
 _OWN = "tercet"
-
-
-def fields(named: Mapping[str, object] | None = None, /, **more: object) -> dict[str, object]:
-    """`extra=` of a logging call. A keyword `data_dir` becomes the field "data-dir"; names in `named` are kept as they are."""
-    return {"fields": {**(named or {}), **{name.replace("_", "-"): value for name, value in more.items()}}}
 
 
 def configure(settings: LogSettings) -> None:

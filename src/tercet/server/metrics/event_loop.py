@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 from tercet.server.metrics.families import Histogram
 
 logger = logging.getLogger(__name__)

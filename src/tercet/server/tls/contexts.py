@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from tercet.errors import ConfigError
-from tercet.server.logs.zap_format import fields
+from tercet.log_fields import fields
 from tercet.server.tls.cipher_suites import openssl_ciphers
 from tercet.server.tls.files import TlsFiles
 from tercet.server.tls.verification import NOT_ALLOWED, has_allowed_name
