@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from tercet.proto import rpc_pb2
 from tests.support.etcd import Etcd, binary, running_etcd
 from tests.support.newer import needs_newer_etcd, newer_etcd
-from tests.support.processes import ETCD, TERCET, Cluster, environment, wait_until
+from tests.support.processes import ETCD, TERCET, Cluster, Member, environment, wait_until
 from tests.support.waiting import scaled
 
 TERCETUTL = (sys.executable, "-c", "import sys; from tercet.cli.tercetutl import main; sys.exit(main())")
@@ -116,6 +117,66 @@ def test_tercetutl_restores_three_members(saved: tuple[Path, dict[str, Any]], tm
         assert sorted(member["name"] for member in listed["members"]) == ["n1", "n2", "n3"]
         for member in cluster.members:
             run(binary("etcdctl"), f"--endpoints={member.endpoint}", "put", member.name, "goes on")
+    finally:
+        cluster.dispose()
+
+
+def restored(tmp_path: Path, snapshot: Path, *words: str) -> Cluster:
+    """A tercet on a directory that tercetutl has restored."""
+    cluster = Cluster.plan(tmp_path, ["n1"])
+    (member,) = cluster.members
+    run(*TERCETUTL, "snapshot", "restore", snapshot, "--name", "n1", "--data-dir", member.data, *_initial(member), *words)
+    return cluster
+
+
+def _initial(member: Member) -> list[str]:
+    url = f"http://127.0.0.1:{member.peer_port}"
+    return [f"--initial-cluster=n1={url}", f"--initial-advertise-peer-urls={url}"]
+
+
+@pytest.mark.parametrize("saved", ["etcd"], indirect=True)
+def test_d33_a_watch_newer_than_a_restored_snapshot_is_cancelled(saved: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """A client has seen revisions after the snapshot. With the revision bumped and all before compacted it gets an error."""
+    cluster = restored(tmp_path, saved[0], "--bump-revision=1000", "--mark-compacted")
+    try:
+        (member,) = cluster.start().members
+        create = rpc_pb2.WatchCreateRequest(key=b"k1", start_revision=200)
+        watch = member.client.channel.stream_stream(
+            "/etcdserverpb.Watch/Watch",
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=rpc_pb2.WatchResponse.FromString,
+        )(iter([rpc_pb2.WatchRequest(create_request=create)]), timeout=scaled(30))
+        created, cancelled = next(watch), next(watch)
+        watch.cancel()
+        assert created.created
+        assert cancelled.canceled
+        assert cancelled.compact_revision > 1000
+    finally:
+        cluster.dispose()
+
+
+def test_d39_a_snapshot_is_restored_with_auth_enabled_unless_it_is_damaged(tmp_path: Path) -> None:
+    saved, damaged = tmp_path / "saved.db", tmp_path / "damaged.db"
+    with running_etcd(tmp_path, "--bcrypt-cost=4") as etcd:
+        etcd.ctl("user", "add", "root:secret")
+        etcd.ctl("user", "grant-role", "root", "root")
+        etcd.ctl("put", "k", VALUE)
+        etcd.ctl("auth", "enable")
+        etcd.ctl("--user=root:secret", "snapshot", "save", saved)
+    content = bytearray(saved.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    for words in ((), ("--bump-revision=10", "--mark-compacted")):
+        command = (*TERCETUTL, "snapshot", "restore", damaged, "--data-dir", tmp_path / "refused", *words)
+        assert "expected sha256" in run(*command, code=1)
+    assert not (tmp_path / "refused").exists()
+    cluster = restored(tmp_path / "restored", saved)
+    try:
+        (member,) = cluster.start().members
+        etcdctl = (binary("etcdctl"), f"--endpoints={member.endpoint}")
+        assert "user name is empty" in run(*etcdctl, "get", "k", code=1)
+        assert run(*etcdctl, "--user=root:secret", "get", "k", "--print-value-only").strip() == VALUE
+        assert "authentication failed" in run(*etcdctl, "--user=root:wrong", "get", "k", code=2)
     finally:
         cluster.dispose()
 

@@ -112,7 +112,7 @@ class TestLock:
 
         check(shared_etcd, "lost", body)
 
-    def test_a_guarded_transaction_changes_nothing_after_the_lock_is_lost(self, shared_etcd: Etcd) -> None:
+    def test_d34_a_guarded_transaction_changes_nothing_after_the_lock_is_lost(self, shared_etcd: Etcd) -> None:
         async def body(client: AsyncClient) -> None:
             lease = await client.lease(60).start()
             lock = client.lock("l", lease=lease)

@@ -50,7 +50,7 @@ FOUND = answer(rpc_pb2.RangeResponse(count=1))
         (fail(NO_LEADER), tercet.NoLeader),
     ],
 )
-def test_a_put_is_never_repeated_after_it_was_sent(first: Answer, raised: type[tercet.TercetError]) -> None:
+def test_d35_a_put_is_never_repeated_after_it_was_sent(first: Answer, raised: type[tercet.TercetError]) -> None:
     async def test() -> None:
         async with member({PUT: first}) as broken, member({PUT: DONE}) as up:
             async with AsyncClient([broken.endpoint, up.endpoint], timeout=0.5) as client:

@@ -37,7 +37,7 @@ def leave(cluster: Cluster, leaving: Member) -> None:
     assert leaving.wait_exit() == 0
 
 
-def test_every_member_is_replaced_while_clients_write(plan: Planned) -> None:
+def test_d40_every_member_is_replaced_while_clients_write(plan: Planned) -> None:
     cluster = plan(["n1"], FLAGS).start()
     members = [cluster["n1"], *(added_member(cluster, name, FLAGS) for name in ("n2", "n3", "n4", "n5"))]
     with Load(cluster, writers=2) as load:

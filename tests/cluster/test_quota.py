@@ -21,7 +21,7 @@ def fill(member: Member, start: int, size: int = 100_000) -> None:
         time.sleep(0.01)  # the size is measured at each commit of the backend, every 100 ms
 
 
-def test_the_nospace_alarm_is_raised_and_cleared(plan: Planned) -> None:
+def test_d27_the_nospace_alarm_survives_a_crash_and_is_cleared(plan: Planned) -> None:
     cluster = plan(flags=(*QUICK, "--quota-backend-bytes=4000000")).start()
     member = cluster["n1"]
     for stored in range(25):

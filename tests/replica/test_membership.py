@@ -115,6 +115,22 @@ def test_a_v2_tree_older_than_its_database_changes_nothing() -> None:
     assert sender.members == before
 
 
+def test_d29_a_member_removed_long_ago_does_not_return_with_an_older_v2_tree() -> None:
+    """Not even where the tree counts as newer: an id is never used again."""
+    sender = cluster()
+    tree = sender.to_v2_json()
+    backend = MemoryBackend()
+    receiver = Membership(backend)
+    for member in (A, B):
+        apply(receiver, change(ADD, member))
+    apply(receiver, ConfChange(REMOVE, node_id=11))
+    for is_ahead in (True, False):
+        receiver.merge_v2_json(tree, learners=(), is_ahead=is_ahead)
+        assert list(receiver.members) == [10]
+    again = Membership(backend)
+    assert (list(again.members), again.removed) == ([10], {11})
+
+
 def test_requests_of_the_older_form_are_applied_by_path() -> None:
     membership = cluster()
     membership.apply_v2("/0/members/a/attributes", '{"name":"n1","clientURLs":["http://127.0.0.1:5"]}')
