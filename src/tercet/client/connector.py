@@ -22,6 +22,7 @@ from tercet.client.dial import dial
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.events import Events
 from tercet.client.proxy import dial_through, proxy_for
+from tercet.client.silence import Silence
 from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.rpc import Channel, ChannelOptions, ClientStream, RpcError
@@ -73,6 +74,7 @@ class Connector:
         self._keepalive_seconds = limits.keepalive_seconds
         self._at = 0
         self._channel: Channel | None = None
+        self._silence: Silence | None = None
         self._retired: list[Channel] = []
         self._dialing = asyncio.Lock()
         self._abandoned: list[Channel] = []
@@ -105,6 +107,28 @@ class Connector:
                 self._channel = await self._dial_until(deadline)
             return self._channel
 
+    def call_begins(self) -> None:
+        """A call is made on the open channel: watch for silence."""
+        if self._silence is not None:
+            self._silence.call_begins()
+
+    def _move_on(self, channel: Channel) -> None:
+        """A member does not answer: use the next endpoint. Its connection stays open for the writes that wait there."""
+        if channel is not self._channel or len(self._endpoints) == 1:
+            return
+        logger.info("%s does not answer, not even a ping: using the next endpoint", self.endpoint.text)
+        self._retire()
+        channel.abandon("the member does not answer")
+
+    def _retire(self) -> None:
+        """Use the next endpoint."""
+        if self._silence is not None:
+            self._silence.stop()
+        if self._channel is not None:
+            self._retired.append(self._channel)
+        self._channel = self._silence = None
+        self._at = (self._at + 1) % len(self._endpoints)
+
     def replace(self, endpoints: Sequence[str]) -> None:
         """Use these endpoints from now on, after the one that is connected; those given at first remain as the last resort."""
         current = self.endpoint
@@ -121,9 +145,7 @@ class Connector:
         Other calls may still succeed on it (a member without a leader serves serializable reads): it is closed after the last.
         """
         if channel is self._channel:
-            self._channel = None
-            self._at = (self._at + 1) % len(self._endpoints)
-            self._retired.append(channel)
+            self._retire()
         idle = [retired for retired in self._retired if not retired.open_calls]
         self._retired = [retired for retired in self._retired if retired.open_calls]
         for one in idle:
@@ -138,6 +160,8 @@ class Connector:
     async def close(self) -> None:
         channels = [*self._retired, *([self._channel] if self._channel else [])]
         self._channel, self._retired = None, []
+        if self._silence is not None:
+            self._silence.stop()
         for channel in channels:
             await channel.close()
 
@@ -148,7 +172,7 @@ class Connector:
             if descriptor >= 0:
                 forks.disconnect(descriptor)
             self._abandoned.append(channel)
-        self._channel, self._retired = None, []
+        self._channel, self._silence, self._retired = None, None, []
         self._dialing = asyncio.Lock()
 
     async def _dial_until(self, deadline: float) -> Channel:
@@ -206,7 +230,10 @@ class Connector:
             options=options,
             on_lost=self._on_lost,
         )
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         await channel.connect(None if endpoint.unix_path else await self._open(endpoint, timeout))
+        self._silence = Silence(loop, channel, loop.time() - began, lambda: self._move_on(channel))
         logger.debug("connected to %s", endpoint.text)
         return channel
 

@@ -147,6 +147,23 @@ class Channel:
     def open_calls(self) -> int:
         return 0 if self._connection is None else len(self._connection.calls)
 
+    @property
+    def waiting_calls(self) -> int:
+        """The open calls that have a timeout: someone waits for their end."""
+        return 0 if self._connection is None else len(self._connection.deadlines)
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life: `last_heard` changes when it answers."""
+        if self._connection is not None and not self._connection.closing:
+            self._connection.ping()
+
+    def abandon(self, reason: str) -> None:
+        """End the streams and the repeatable calls with UNAVAILABLE. The others go on waiting for the server."""
+        if self._connection is not None:
+            for call in tuple(self._connection.calls.values()):
+                if not isinstance(call, ClientUnary) or call.is_repeatable:
+                    call.abandon(reason)
+
     def start_unary(
         self,
         path: str,
@@ -182,8 +199,15 @@ class Channel:
             connection.mark_dirty()
         return call
 
-    async def unary(self, path: str, message: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
-        """One call, one answer. Cancelling the task cancels the call. Raises RpcError."""
+    async def unary(
+        self,
+        path: str,
+        message: bytes,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+        is_repeatable: bool = False,
+    ) -> bytes:
+        """One call, one answer. Cancelling the task cancels the call. Raises RpcError. is_repeatable: see `abandon`."""
         done: asyncio.Future[tuple[int, str, bytes]] = asyncio.get_running_loop().create_future()
 
         def ended(code: int, text: str, reply: bytes) -> None:
@@ -191,6 +215,7 @@ class Channel:
                 done.set_result((code, text, reply))
 
         call = self.start_unary(path, message, ended, timeout, metadata)
+        call.is_repeatable = is_repeatable
         try:
             code, text, reply = await done
         except asyncio.CancelledError:

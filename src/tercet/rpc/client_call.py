@@ -68,6 +68,10 @@ class ClientCall:
         """End the call at once, and reset its stream."""
         self._give_up(Code.CANCELLED, "context canceled")
 
+    def abandon(self, reason: str) -> None:
+        """End the call with UNAVAILABLE, and reset its stream."""
+        self._give_up(Code.UNAVAILABLE, reason)
+
     # For the connection
 
     def expire(self) -> None:

@@ -22,7 +22,7 @@ _unpack_prefix = Struct(">BI").unpack_from
 class ClientUnary(ClientCall):
     """Ends with one `callback(code, text, message)`, never from within the function that started it."""
 
-    __slots__ = ("_callback", "_data")
+    __slots__ = ("_callback", "_data", "is_repeatable")
 
     def __init__(self, connection: Connection, calls: dict[int, ClientCall], callback: UnaryCallback) -> None:
         # Sets the fields of ClientCall itself: one function call less for every request.
@@ -34,6 +34,7 @@ class ClientUnary(ClientCall):
         self.unprocessed = False
         self.headers: Headers | None = None
         self.trailers: Headers | None = None
+        self.is_repeatable = False  # it may be ended, and made on another connection
         self._callback = callback
         self._data: bytes | bytearray = b""
 
