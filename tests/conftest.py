@@ -18,6 +18,7 @@ _SERVER_PACKAGES = {"clients", "cluster", "differential", "mixed"}
 properties.load_profile()
 
 
+@pytest.hookimpl(trylast=True)  # after hypothesis has marked its tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in _SERVER_PACKAGES:

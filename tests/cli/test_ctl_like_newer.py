@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -22,7 +23,7 @@ from tests.cli import test_ctl_like_etcdctl as older
 from tests.cli.etcd_pair import Outcome, clean_environment
 from tests.cli.newer_pair import NewerPair, running_pair, tool
 from tests.support.newer import needs_newer_etcd
-from tests.support.waiting import scaled
+from tests.support.waiting import scaled, wait_until
 
 pytestmark = needs_newer_etcd
 
@@ -153,11 +154,20 @@ def test_options_lists_the_same_flags(newer_pair: NewerPair) -> None:
     assert defaults_of(theirs.out.decode()) == defaults_of(ours.out.decode())
 
 
+def watchers(endpoint: str) -> int:
+    """How many watches a server has."""
+    with urlopen(f"http://{endpoint}/metrics", timeout=scaled(20)) as page:
+        return int(re.findall(rb"(?m)^etcd_debugging_mvcc_watcher_total (\d+)", page.read())[0])
+
+
 class Following:
     """A command that runs until it is told to stop: etcdctl on one server, tercetctl on the other."""
 
-    def __init__(self, pair: NewerPair, words: Sequence[str]) -> None:
+    def __init__(self, pair: NewerPair, words: Sequence[str], *, prints: int = 0, watches: bool = False) -> None:
+        """Return when both have printed so many lines; watches: when both servers have a watcher more."""
         self.pair = pair
+        endpoints = (pair.theirs, pair.ours)
+        before = [watchers(endpoint) for endpoint in endpoints]
         programs = (tool("etcdctl"), Path(sys.executable).with_name("tercetctl"))
         self.processes = [
             subprocess.Popen(
@@ -166,19 +176,26 @@ class Following:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=clean_environment({}),
+                bufsize=0,
             )
-            for program, endpoint in zip(programs, (pair.theirs, pair.ours), strict=True)
+            for program, endpoint in zip(programs, endpoints, strict=True)
         ]
-        time.sleep(scaled(3))  # neither says that it watches
+        outputs = [process.stdout for process in self.processes if process.stdout]
+        self.printed = [b"".join(output.readline() for _ in range(prints)) for output in outputs]
+        if watches:
+            wait_until(
+                lambda: all(watchers(endpoint) > count for endpoint, count in zip(endpoints, before, strict=True)),
+                f"{words} watches at both servers",
+            )
 
     def end(self, number: signal.Signals | None) -> tuple[object, ...]:
         """What both did, comparable, after a signal or by themselves. IDs of leases are left out."""
         found = []
-        for process in self.processes:
+        for process, printed in zip(self.processes, self.printed, strict=True):
             if number is not None:
                 process.send_signal(number)
             out, err = process.communicate(timeout=scaled(20))
-            plain = re.sub(rb"[0-9a-f]{14,16}|\d{17,19}", b"ID", out)
+            plain = re.sub(rb"[0-9a-f]{14,16}|\d{17,19}", b"ID", printed + out)
             found.append(self.pair.comparable(Outcome(process.returncode, plain, err.decode())))
         return tuple(found)
 
@@ -187,7 +204,7 @@ class Following:
     "flags", [[], ["-w", "json", "--prev-kv"], ["-w", "fields"], ["--", "sh", "-c", "echo $ETCD_WATCH_KEY"]]
 )
 def test_watch(newer_pair: NewerPair, flags: list[str]) -> None:
-    following = Following(newer_pair, ["watch", "watched", *flags])
+    following = Following(newer_pair, ["watch", "watched", *flags], watches=True)
     check(newer_pair, [["put", "watched", "1"], ["put", "watched", "2"], ["del", "watched"]])
     time.sleep(scaled(1))
     theirs, ours = following.end(signal.SIGINT)
@@ -195,8 +212,8 @@ def test_watch(newer_pair: NewerPair, flags: list[str]) -> None:
 
 
 def test_lock_and_elect_release_at_a_signal(newer_pair: NewerPair) -> None:
-    for words in (["lock", "l1"], ["elect", "e1", "p"], ["elect", "-l", "e2"]):
-        theirs, ours = Following(newer_pair, words).end(signal.SIGTERM)
+    for words, prints in ((["lock", "l1"], 1), (["elect", "e1", "p"], 2), (["elect", "-l", "e2"], 0)):
+        theirs, ours = Following(newer_pair, words, prints=prints, watches=not prints).end(signal.SIGTERM)
         assert theirs == ours, words
         check(newer_pair, [["get", "l1", "--prefix"], ["get", "e1", "--prefix"]])
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,8 +21,8 @@ from tests.support.waiting import scaled
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines that a fake server received."""
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+    """The command lines that a fake server received. The program stops garbage collection, which a real server starts again."""
     lines: list[list[str]] = []
 
     def main(line: list[str]) -> int:
@@ -30,7 +32,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     module = types.ModuleType("tercet.server.main")
     module.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "tercet.server.main", module)
-    return lines
+    yield lines
+    gc.enable()
 
 
 @pytest.mark.parametrize("line", [[], ["--name", "up"], ["-name=up"], ["--data-dir", "bench"], ["--version"]])

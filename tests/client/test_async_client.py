@@ -251,6 +251,7 @@ def test_what_cannot_be_used_is_refused_at_once(arguments: dict[str, Any], text:
 
 
 def test_a_client_that_is_forgotten_warns() -> None:
+    gc.collect()  # what earlier tests forgot warns here and not below
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         AsyncClient()
