@@ -25,6 +25,8 @@ _RESPONSE_BYTES_MAX: Final = 4 << 20
 _IDLE_SECONDS_MAX: Final = 4.0  # less than the 5 s after which a listener closes an idle connection
 _IDLE_CONNECTIONS_MAX: Final = 4  # per origin
 _WRITE_STALL_SECONDS: Final = 30.0
+_HANDSHAKE_SECONDS: Final = 10.0  # etcd's TLSHandshakeTimeout, apart from the dial: see HttpClient
+_STREAM_HEAD_SECONDS: Final = 5.0  # etcd's ConnReadTimeout of streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ class DialTls(Protocol):
 class HttpClient:
     """The connections of one member to its peers; `close` closes them all.
 
+    dial_timeout: seconds for the TCP connection to be established.
+    handshake_timeout: seconds for the TLS handshake after it. A handshake costs processor time on both sides: on loaded hosts a
+    limit as short as the dial's would abandon handshakes half done and begin them again, without ever completing one.
     local_address: the IP address to dial from; "" for the one that the system chooses.
     reaches: whether an authority (`host:port`) can be reached now, asked before each request; None: all can.
     """
@@ -65,6 +70,7 @@ class HttpClient:
         tls: DialTls | None = None,
         *,
         dial_timeout: float = 2.0,
+        handshake_timeout: float = _HANDSHAKE_SECONDS,
         local_address: str = "",
         reaches: Callable[[str], bool] | None = None,
     ) -> None:
@@ -72,6 +78,7 @@ class HttpClient:
         self._tls = tls
         self._local_address = (local_address, 0) if local_address else None
         self._dial_timeout = dial_timeout
+        self._handshake_timeout = handshake_timeout
         self._idle: dict[Origin, list[ClientConnection]] = {}
         self._open: set[ClientConnection] = set()
         self._closed = False
@@ -114,7 +121,7 @@ class HttpClient:
         self._check_reachable(origin)
         connection = await self._dial(origin)
         try:
-            answer = await connection.exchange(origin, "GET", path, headers, b"", self._dial_timeout, stream=True)
+            answer = await connection.exchange(origin, "GET", path, headers, b"", _STREAM_HEAD_SECONDS, stream=True)
             if answer.status != 200:
                 connection.abort()
                 return answer, connection.transport, b""
@@ -157,41 +164,50 @@ class HttpClient:
         tls = self._tls if origin.tls else None
         if origin.tls and tls is None:
             raise ConnectionError(f"https://{origin.authority} needs TLS, but no certificates are configured")
+        connection = await self._connect(origin)
         try:
-            async with asyncio.timeout(self._dial_timeout):
-                connection = await self._connect(origin, tls)
-        except TimeoutError:
-            raise TimeoutError(f"no connection to {origin.authority} within {self._dial_timeout:g} s") from None
-        except ssl.CertificateError as error:  # also a ValueError, which would escape the callers' except clauses
-            raise ConnectionError(f"certificate of {origin.authority}: {error.verify_message}") from error
-        except UnicodeError as error:
-            raise ConnectionError(f"bad host name in {origin.authority}: {error}") from error
-        if self._is_closed():
+            if tls is not None:
+                await self._handshake(connection, origin, tls)
+            if self._is_closed():
+                raise ConnectionError("the client is closed")
+        except BaseException:
             connection.abort()
-            raise ConnectionError("the client is closed")
+            raise
         reason = tls.reason(connection.transport.get_extra_info("ssl_object")) if tls is not None else ""
         if reason:
             connection.abort()
             raise ConnectionError(f"certificate of {origin.authority}: {reason}")
         return connection
 
-    async def _connect(self, origin: Origin, tls: DialTls | None) -> ClientConnection:
+    async def _connect(self, origin: Origin) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        context, name = (tls.context(), tls.server_name or origin.host) if tls is not None else (None, None)
-        if origin.unix_path:
-            _, connection = await loop.create_unix_connection(
-                lambda: ClientConnection(self._open), origin.unix_path, ssl=context, server_hostname=name
-            )
-        else:
-            _, connection = await loop.create_connection(
-                lambda: ClientConnection(self._open),
-                origin.host,
-                origin.port,
-                ssl=context,
-                server_hostname=name,
-                local_addr=self._local_address,
-            )
+
+        def make() -> ClientConnection:
+            return ClientConnection(self._open)
+
+        try:
+            async with asyncio.timeout(self._dial_timeout):
+                if origin.unix_path:
+                    _, connection = await loop.create_unix_connection(make, origin.unix_path)
+                else:
+                    _, connection = await loop.create_connection(make, origin.host, origin.port, local_addr=self._local_address)
+        except TimeoutError:
+            raise TimeoutError(f"no connection to {origin.authority} within {self._dial_timeout:g} s") from None
+        except UnicodeError as error:
+            raise ConnectionError(f"bad host name in {origin.authority}: {error}") from error
         return connection
+
+    async def _handshake(self, connection: ClientConnection, origin: Origin, tls: DialTls) -> None:
+        try:
+            async with asyncio.timeout(self._handshake_timeout):
+                await connection.start_tls(tls.context(), tls.server_name or origin.host)
+        except TimeoutError:
+            seconds = self._handshake_timeout
+            raise TimeoutError(f"no TLS handshake with {origin.authority} within {seconds:g} s") from None
+        except ssl.CertificateError as error:  # also a ValueError, which would escape the callers' except clauses
+            raise ConnectionError(f"certificate of {origin.authority}: {error.verify_message}") from error
+        except UnicodeError as error:
+            raise ConnectionError(f"bad host name in {origin.authority}: {error}") from error
 
     def _is_closed(self) -> bool:
         return self._closed  # a method, so that mypy does not assume the value from before an await
@@ -250,6 +266,17 @@ class ClientConnection(asyncio.Protocol):
         self._wake()
 
     # For HttpClient
+
+    async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
+        """Raises OSError (ssl.SSLError, ConnectionError); the transport is closed then."""
+        try:
+            transport = await self._loop.start_tls(self.transport, self, context, server_hostname=server_name)
+            if transport is None or self._lost is not None:
+                raise ConnectionResetError(self._lost or "the connection was lost during the TLS handshake")
+        except BaseException:
+            self._register.discard(self)  # connection_lost is not called for a connection lost during its handshake
+            raise
+        self.transport = transport
 
     @property
     def is_usable(self) -> bool:

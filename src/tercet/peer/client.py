@@ -46,7 +46,9 @@ class PeerClient:
         local_address: str = "",
         reaches: Callable[[str], bool] | None = None,
     ) -> None:
-        self._client = HttpClient(tls, dial_timeout=timeout, local_address=local_address, reaches=reaches)
+        self._client = HttpClient(
+            tls, dial_timeout=timeout, handshake_timeout=timeout, local_address=local_address, reaches=reaches
+        )
         self._timeout = timeout
 
     async def __aenter__(self) -> PeerClient:
