@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tercet.proto import rpc_pb2
-from tercet.rpc import Kind, Method, Peer
+from tercet.rpc import Kind, Method, Peer, unary
 from tercet.server.slow_calls import SlowCalls
 from tercet.server.slow_requests import SlowApplies
 
@@ -106,3 +106,24 @@ def test_a_read_that_takes_longer_than_an_apply_may_is_reported(caplog: pytest.L
     assert (said[0]["took"], said[0]["expected-duration"]) == ("150ms", "100ms")
     assert said[0]["request"] == 'key: "a" range_end: "b"'
     assert watched.applies.count == 2
+
+
+def test_below_the_smallest_interval_each_call_is_noted_as_it_arrives(caplog: pytest.LogCaptureFixture) -> None:
+    """--warning-unary-request-duration=1us: a call that ends within the turn in which it began is reported, too."""
+    caplog.set_level(logging.WARNING)
+    now = 0.0
+    slow = SlowCalls(list, 1e-6, SlowApplies(0.1), clock=lambda: now)
+
+    def handle(call: Any, body: bytes) -> None:
+        nonlocal now
+        now += 0.002
+        call.finished = True
+
+    path = "/etcdserverpb.KV/Put"
+    wrapped = slow.wrap({path: unary(handle)})[path]
+    wrapped.call(Call(path, b""), b"")  # type: ignore[arg-type]
+    slow.look()
+    slow.look()
+    assert [line["time spent"] for line in lines(caplog)] == ["2ms"]
+    ordinary = SlowCalls(list, 0.3, SlowApplies(0.1))
+    assert ordinary.wrap({path: unary(handle)})[path].call is handle

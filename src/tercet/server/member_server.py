@@ -208,11 +208,14 @@ class MemberServer:
         handlers |= intercept(self._lock_handlers(handlers), member.replica, authorization, leader_monitor)
         if hosting.wrap_handlers is not None:
             handlers = hosting.wrap_handlers(handlers)
+        slow_calls = SlowCalls(
+            lambda: member.rpc_server.unary_calls() if member.rpc_server else (),
+            config.warning_unary_request_duration_seconds,
+            metrics.slow_applies,
+        )
+        handlers = slow_calls.wrap(handlers)
         member.rpc_server = await listeners.open(member, handlers, health, metrics.metrics.scrape)
         metrics.metrics.watch_rpc(member.rpc_server)
-        slow_calls = SlowCalls(
-            member.rpc_server.unary_calls, config.warning_unary_request_duration_seconds, metrics.slow_applies
-        )
         self._closing.push_async_callback(_cancelled, asyncio.get_running_loop().create_task(slow_calls.run()))
         self._closing.push_async_callback(self._leave, member, listeners)
         self._closing.callback(watch.close)

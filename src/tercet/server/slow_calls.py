@@ -5,7 +5,8 @@
      "request size":8,"request content":"key: \\"a\\" range_end: \\"b\\""}
 
 The open calls are looked at several times a period instead of timing each call, which would cost every call: times are exact to
-the interval of these looks. Counts and sizes of responses are not known, and shown as -1. Gateway calls are skipped.
+the interval of these looks. Only where the limit is below the smallest interval is each call noted as it arrives, and looked at
+each millisecond. Counts and sizes of responses are not known, and shown as -1. Gateway calls are skipped.
 
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go (logUnaryRequestStats).
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -25,12 +26,13 @@ from tercet.gotext.duration import format_seconds
 from tercet.log_fields import fields
 from tercet.mvcc.check import is_read_only
 from tercet.proto import rpc_pb2
-from tercet.rpc import Method, Peer
+from tercet.rpc import Handler, Kind, Method, Peer, UnaryCall, UnaryHandler
 from tercet.server.slow_requests import SlowApplies, describe
 
 logger = logging.getLogger(__name__)
 _LOOKS: Final = 4  # in the time that a call may take
 _INTERVAL_SECONDS: Final = (0.02, 0.25)  # smallest and largest
+_SHORT_INTERVAL_SECONDS: Final = 0.001
 _CHARACTERS_MAX: Final = 2000
 _DESCRIBED_BYTES_MAX: Final = 64 << 10
 _REQUESTS: Final[dict[str, type[Message]]] = {
@@ -68,10 +70,30 @@ class SlowCalls:
         self._applies = applies
         self._clock = clock
         self._seen: dict[OpenCall, float] = {}
+        self._notes_each = slow_seconds < _INTERVAL_SECONDS[0]
+
+    def wrap(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+        """The same methods, noted here as they are called if that is necessary."""
+        if not self._notes_each:
+            return dict(handlers)
+        return {
+            path: Handler(handler.kind, self._noted(handler.call)) if handler.kind is Kind.UNARY else handler  # type: ignore[arg-type]
+            for path, handler in handlers.items()
+        }
+
+    def _noted(self, handle: UnaryHandler) -> UnaryHandler:
+        def note(call: UnaryCall, body: bytes) -> None:
+            if hasattr(call, "request"):  # not a gateway's
+                self._seen.setdefault(call, self._clock())  # type: ignore[arg-type]
+            handle(call, body)
+
+        return note
 
     async def run(self) -> None:
         """Look at the calls until cancelled."""
         smallest, largest = _INTERVAL_SECONDS
+        if self._notes_each:
+            smallest = _SHORT_INTERVAL_SECONDS
         while True:
             shortest = min(self._slow_seconds, self._applies.slow_seconds)
             await asyncio.sleep(min(max(shortest / _LOOKS, smallest), largest))
