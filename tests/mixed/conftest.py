@@ -43,7 +43,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> ClusterCertificate
 def cluster(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[Cluster]:
     """One etcd, e1, and two tercets, t1 and t2; every test leaves all three running with the same data."""
     made = mixture(tmp_path_factory.mktemp("mixed"), {"e1": ETCD, "t1": TERCET, "t2": TERCET}, bytecode=bytecode)
-    with _disposed(made):
+    with disposed(made):
         yield made.start()
 
 
@@ -53,14 +53,14 @@ def mix(tmp_path: Path, bytecode: Path) -> Iterator[Mix]:
 
         def make(kinds: dict[str, Any], **options: Any) -> Cluster:
             made = mixture(tmp_path, kinds, bytecode=bytecode, **options)
-            stack.enter_context(_disposed(made))
+            stack.enter_context(disposed(made))
             return made
 
         yield make
 
 
 @contextmanager
-def _disposed(cluster: Cluster) -> Iterator[None]:
+def disposed(cluster: Cluster) -> Iterator[None]:
     _CLUSTERS.append(cluster)
     try:
         yield
