@@ -58,14 +58,22 @@ def test_members_of_both_kinds_join_a_cluster_with_auth_as_learners_and_replace_
     call(tercet, "Auth/AuthEnable", rpc_pb2.AuthEnableRequest())
     root = log_in(second, "root")
     for member in cluster.members:
-        call(member, "KV/Put", rpc_pb2.PutRequest(key=member.name.encode()), root)
+        put_with_token(member, root)
         assert call(member, "Auth/UserList", rpc_pb2.AuthUserListRequest(), root).users == ["ann", "root"]
+    for member in (first, second):
+        put_with_token(member, log_in(tercet, "root"))
     call(second, "Auth/AuthDisable", rpc_pb2.AuthDisableRequest(), root)
     check_same(cluster.members)
     make_leader(cluster, tercet)
     remove(tercet, first)
     assert names(cluster, second) == {"t1", "e2"}
     check_same([tercet, second])
+
+
+def put_with_token(member: Member, token: str) -> None:
+    """A token that another member has issued. An etcd that has not applied its entry yet refuses it."""
+    put = rpc_pb2.PutRequest(key=member.name.encode())
+    wait_until(lambda: call(member, "KV/Put", put, token), f"{member.name} knows the token", seconds=20)
 
 
 def join_as_learner(asked: Member, joining: Member) -> None:

@@ -92,7 +92,7 @@ class JwtTokens:
     def new_prefix(self) -> str:
         return ""
 
-    def assign(self, username: str, prefix: str, index: int) -> str:
+    def assign(self, username: str, prefix: str, index: int, issued_index: int) -> str:
         return ""
 
     def sign(self, username: str, revision: int) -> str:

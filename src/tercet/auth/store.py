@@ -57,8 +57,8 @@ class AuthStore(AuthRules):
         self.tokens.revoke_all()
         logger.info("disabled authentication")
 
-    def authenticate(self, request: internal_pb2.InternalAuthenticateRequest, index: int) -> str:
-        """Register the token of a user whose password the proposer has verified; index: of the entry.
+    def authenticate(self, request: internal_pb2.InternalAuthenticateRequest, index: int, issued_index: int) -> str:
+        """Register the token of a user whose password the proposer has verified; the indexes are those of `Tokens.assign`.
 
         Returns the token; "" if the proposer is to sign one. Raises AUTH_NOT_ENABLED or AUTH_FAILED.
         """
@@ -67,7 +67,7 @@ class AuthStore(AuthRules):
         user = self.users.get(request.name)
         if user is None or user.options.no_password:
             raise errors.AUTH_FAILED
-        return self.tokens.assign(request.name, request.simple_token, index)
+        return self.tokens.assign(request.name, request.simple_token, index, issued_index)
 
     # --- users
 

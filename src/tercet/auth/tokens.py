@@ -37,9 +37,10 @@ class Tokens(Protocol):
         """The random part of a new token, which goes through the log; empty for kinds that are signed."""
         ...
 
-    def assign(self, username: str, prefix: str, index: int) -> str:
+    def assign(self, username: str, prefix: str, index: int, issued_index: int) -> str:
         """Register the token of the Authenticate entry at `index`, on every member. Returns it; "" if it is to be signed.
 
+        issued_index: the one that the token returned names.
         Raises AUTH_FAILED.
         """
         ...
@@ -69,7 +70,7 @@ class NoTokens:
     def new_prefix(self) -> str:
         return ""
 
-    def assign(self, username: str, prefix: str, index: int) -> str:
+    def assign(self, username: str, prefix: str, index: int, issued_index: int) -> str:
         raise AUTH_FAILED
 
     def sign(self, username: str, revision: int) -> str:
@@ -97,8 +98,10 @@ class _Session:
 
 
 class SimpleTokens:
-    """Random tokens, kept in memory: 16 letters, a point, and the log index of their entry, which makes them unique.
+    """Random tokens, kept in memory: 16 letters, a point, and a log index.
 
+    etcd until 3.5.2 names the index of the token's own entry, later ones that of the entry before. Members of all versions must
+    know each other's tokens: both forms are valid, and share one lifetime.
     The random part is in the entry, so every member knows the token once it has applied it. On each member its lifetime runs
     from its last use there; a restart forgets all.
     """
@@ -112,14 +115,15 @@ class SimpleTokens:
     def new_prefix(self) -> str:
         return "".join(secrets.choice(string.ascii_letters) for _ in range(_PREFIX_LETTERS))
 
-    def assign(self, username: str, prefix: str, index: int) -> str:
+    def assign(self, username: str, prefix: str, index: int, issued_index: int) -> str:
         now = self._clock()
         if now - self._swept_at > self._ttl_seconds / _SWEEPS_IN_LIFETIME:
             self._swept_at = now
             self._sessions = {token: session for token, session in self._sessions.items() if session.valid_until >= now}
-        token = f"{prefix}.{index}"
-        self._sessions[token.encode()] = _Session(Claim(username), now + self._ttl_seconds)
-        return token
+        session = _Session(Claim(username), now + self._ttl_seconds)
+        for named in (index - 1, index):
+            self._sessions[f"{prefix}.{named}".encode()] = session
+        return f"{prefix}.{issued_index}"
 
     def sign(self, username: str, revision: int) -> str:
         raise AUTH_FAILED
@@ -142,8 +146,8 @@ class SimpleTokens:
         prefix, point, digits = token.partition(b".")
         if not point or not digits.isdigit() or not prefix:
             return 0
-        index = int(digits) if len(digits) <= 20 else 0
-        return index if index <= _UINT64 else 0
+        index = int(digits) if len(digits) <= 20 else _UINT64
+        return index + 1 if index < _UINT64 else 0  # the token's entry may be the next one
 
     def revoke(self, username: str) -> None:
         revoked = [token for token, session in self._sessions.items() if session.claim.username == username]

@@ -47,12 +47,13 @@ _ADMIN_FIELDS: Final = (
 class AuthRequests:
     """The handlers of the auth fields of InternalRaftRequest.
 
-    entry_index: the index of the entry that is being applied.
+    entry_index: the index of the entry that is being applied. token_index: the one that a token from this entry names.
     """
 
-    def __init__(self, auth: AuthStore, entry_index: Callable[[], int]) -> None:
+    def __init__(self, auth: AuthStore, entry_index: Callable[[], int], token_index: Callable[[], int]) -> None:
         self._auth = auth
         self._entry_index = entry_index
+        self._token_index = token_index
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -89,7 +90,7 @@ class AuthRequests:
 
     def _authenticate(self, request: AppliedRequest) -> bytes:
         login: internal_pb2.InternalAuthenticateRequest = request.message
-        token = self._auth.authenticate(login, self._entry_index())
+        token = self._auth.authenticate(login, self._entry_index(), self._token_index())
         return rpc_pb2.AuthenticateResponse(token=token).SerializeToString()
 
     def _user_add(self, request: AppliedRequest) -> bytes:

@@ -141,7 +141,7 @@ class StateMachine:
         self.entry_index: Callable[[], int] = _no_index
         """The index of the entry that is being applied. The applier sets it."""
         self.auth = AuthStore(backend, tokens)
-        self._auth_requests = AuthRequests(self.auth, self._entry_index)
+        self._auth_requests = AuthRequests(self.auth, self._entry_index, self._token_index)
         self.counts = Counts()  # of the member, not of the state: they continue over an installed snapshot
         self.lease_counts = LeaseCounts()
         self._lease_listener: Listener | None = None
@@ -295,6 +295,12 @@ class StateMachine:
 
     def _entry_index(self) -> int:
         return self.entry_index()
+
+    def _token_index(self) -> int:
+        """As members of the cluster's version do (auth/tokens.py); of 3.5 only the first releases name the entry itself."""
+        version = self.membership.cluster_version
+        is_old = version is not None and version.startswith(("3.4.", "3.5."))
+        return self.entry_index() - (0 if is_old else 1)
 
     def _cluster_version_set(self, request: AppliedRequest) -> bytes:
         version: internal_pb2.ClusterVersionSetRequest = request.message

@@ -84,7 +84,7 @@ class SlowCalls:
     def _noted(self, handle: UnaryHandler) -> UnaryHandler:
         def note(call: UnaryCall, body: bytes) -> None:
             if hasattr(call, "request"):  # not a gateway's
-                self._seen.setdefault(call, self._clock())  # type: ignore[arg-type]
+                self._seen.setdefault(call, self._clock())
             handle(call, body)
 
         return note
