@@ -23,6 +23,10 @@ from tercet.client.settings import options_of_environment, options_of_url
         ("etcd://a/n@s", {"endpoints": ["http://a:2379"], "namespace": "n@s"}),
         ("etcd+unix:///run/etcd.sock", {"endpoints": ["unix:/run/etcd.sock"]}),
         ("etcds+unix://u:p@/s", {"endpoints": ["unixs:/s"], "user": "u", "password": "p"}),
+        (
+            "etcd+srv://u:p@example.com/n/?sync_interval=60",
+            {"discovery_srv": "example.com", "user": "u", "password": "p", "namespace": "n/", "sync_interval": 60.0},
+        ),
         ("etcds://a?cacert=/c&cert=/x&key=/k", {"endpoints": ["https://a:2379"], "tls": TLSFiles("/c", "/x", "/k")}),
     ],
 )
@@ -68,3 +72,9 @@ def test_only_from_env_reads_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     client._is_open = False
     other = AsyncClient()
     other._is_open = False
+
+
+def test_srv_records_without_dnspython_are_refused_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tercet.client.settings.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"dnspython: pip install 'tercet-client\[srv\]'"):
+        AsyncClient(discovery_srv="example.com")

@@ -28,7 +28,7 @@ from tercet.client.long_streams import LongStreams
 from tercet.client.maintenance_calls import MaintenanceCalls
 from tercet.client.recipes.calls import RecipeCalls
 from tercet.client.retry import Retry
-from tercet.client.settings import options_of_environment, options_of_url
+from tercet.client.settings import options_of_environment, options_of_url, srv_domain
 from tercet.client.tls import TLSFiles
 from tercet.errors import ConfigError
 
@@ -38,6 +38,9 @@ class AsyncClient(RecipeCalls):
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
     fails, then the next.
+    discovery_srv: a domain whose SRV records name the endpoints, instead of `endpoints` (see srv.py); discovery_srv_name: the
+    suffix of the service in these records.
+    sync_interval: seconds between two requests for the cluster's members, whose URLs become the endpoints; None: never.
     tls: files or a context; None: the system's CA certificates, and only for `https://` endpoints.
     timeout: of each call, connecting and all retries included; None: no limit.
     dial_timeout: for one connection to one address, TLS included.
@@ -52,6 +55,9 @@ class AsyncClient(RecipeCalls):
         self,
         endpoints: str | Sequence[str] = "127.0.0.1:2379",
         *,
+        discovery_srv: str = "",
+        discovery_srv_name: str = "",
+        sync_interval: float | None = None,
         tls: TLSFiles | ssl.SSLContext | None = None,
         user: str = "",
         password: str = "",
@@ -80,6 +86,8 @@ class AsyncClient(RecipeCalls):
                 timeout=math.inf if timeout is None else timeout,
                 limits=limits,
                 on_event=on_event,
+                domain=srv_domain(discovery_srv, discovery_srv_name) if discovery_srv else None,
+                sync_seconds=sync_interval,
             )
         except ConfigError as error:
             raise ConfigurationError(str(error)) from error
@@ -96,8 +104,8 @@ class AsyncClient(RecipeCalls):
     def from_url(cls, url: str, **options: Any) -> Self:
         """A client as a URL describes it: `etcd://user:password@a:2379,b:2379/namespace?timeout=5`.
 
-        `etcds://` is the same with TLS, `etcd+unix:///path/to/socket` a Unix socket. `options` are arguments of
-        the constructor and take precedence. Raises ConfigurationError.
+        `etcds://` is the same with TLS, `etcd+unix:///path/to/socket` a Unix socket, `etcd+srv://example.com` a domain with
+        SRV records. `options` are arguments of the constructor and take precedence. Raises ConfigurationError.
         """
         return cls(**{**options_of_url(url), **options})
 

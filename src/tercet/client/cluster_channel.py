@@ -18,9 +18,11 @@ from tercet.client import forks, methods
 from tercet.client.connector import Connector, Limits, Unreachable
 from tercet.client.events import Events, OnEvent
 from tercet.client.login import Login
+from tercet.client.member_sync import MemberSync
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.retry import Attempts, is_learner
 from tercet.client.services import KV, Cluster, StreamingMaintenance
+from tercet.client.srv import SrvDomain
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
@@ -35,6 +37,7 @@ class ClusterChannel:
     endpoints: `host:port` or URLs; the first that answers is used until it fails, then the next.
     tls: files or a context for endpoints with TLS; None: the system's CA certificates, and only for `https://` endpoints.
     timeout: default for calls, in seconds, dialling and retries included; math.inf: no limit.
+    domain: where SRV records name the endpoints, instead of `endpoints`. sync_seconds: how often to ask for the members.
     on_failure: called for each failed call with the endpoint, the number of retries and the error. on_event: see events.py.
     Raises ConfigError for endpoints or files that cannot be used.
     """
@@ -51,10 +54,14 @@ class ClusterChannel:
         limits: Limits | None = None,
         on_failure: OnFailure | None = None,
         on_event: OnEvent | None = None,
+        domain: SrvDomain | None = None,
+        sync_seconds: float | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._events = Events(on_event)
-        self._connector = Connector(endpoints, tls, self._limits, self._events)
+        self._sync = None if sync_seconds is None else MemberSync(self, sync_seconds)
+        on_connected = (lambda: None) if self._sync is None else self._sync.start
+        self._connector = Connector(endpoints, tls, self._limits, self._events, domain=domain, on_connected=on_connected)
         self._login = Login(user, password, token)
         forks.register(self)
         self._timeout = timeout
@@ -85,6 +92,8 @@ class ClusterChannel:
         await self.close()
 
     async def close(self) -> None:
+        if self._sync is not None:
+            await self._sync.close()
         await self._connector.close()
 
     async def call(

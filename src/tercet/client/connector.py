@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tercet.client import forks
@@ -23,6 +24,7 @@ from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.events import Events
 from tercet.client.proxy import dial_through, proxy_for
 from tercet.client.silence import Silence
+from tercet.client.srv import LookupFailed, SrvDomain, client_endpoints
 from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.rpc import Channel, ChannelOptions, ClientStream, RpcError
@@ -60,11 +62,28 @@ class Unreachable(StatusError):
 class Connector:
     """Holds the connection; shared by all tasks of a client."""
 
-    def __init__(self, endpoints: Sequence[str], tls: TLSFiles | ssl.SSLContext | None, limits: Limits, events: Events) -> None:
-        """Raises ConfigError for endpoints or TLS files that cannot be used."""
-        if not endpoints:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        tls: TLSFiles | ssl.SSLContext | None,
+        limits: Limits,
+        events: Events,
+        *,
+        domain: SrvDomain | None = None,
+        on_connected: Callable[[], object] = lambda: None,
+    ) -> None:
+        """domain: whose SRV records name the endpoints, looked up before the first connection and when no endpoint answers.
+
+        on_connected: called after each connection. Raises ConfigError for endpoints or TLS files that cannot be used.
+        """
+        if domain is not None:
+            self._given: tuple[Endpoint, ...] = (Endpoint(f"SRV records of {domain.domain}", domain.domain, 0, None),)
+        elif endpoints:
+            self._given = tuple(parse_endpoint(text) for text in endpoints)
+        else:
             raise ConfigError("no endpoints given")
-        self._given = tuple(parse_endpoint(text) for text in endpoints)
+        self._domain = domain
+        self._on_connected = on_connected
         self._endpoints = list(self._given)
         self._given_tls = ReloadedTLS(tls) if isinstance(tls, TLSFiles) else tls
         self._cas = tls.cacert if isinstance(tls, TLSFiles) and tls.cacert else "the system's CA certificates"
@@ -179,6 +198,8 @@ class Connector:
         loop = asyncio.get_running_loop()
         pause = _PAUSE_SECONDS
         reason = ""
+        if self._domain is not None and self._endpoints[0].port == 0:
+            await self._discover(self._domain, deadline)
         while True:
             failures: list[BaseException] = []
             tried: list[str] = []
@@ -200,6 +221,23 @@ class Connector:
                 raise Unreachable(Code.DEADLINE_EXCEEDED, "context deadline exceeded", endpoint, reason)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+            if self._domain is not None:
+                await self._discover(self._domain, deadline)
+
+    async def _discover(self, domain: SrvDomain, deadline: float) -> None:
+        """Use the endpoints of the domain's SRV records. Raises Unreachable if they never could be looked up."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(None if deadline == math.inf else deadline):
+                found = await loop.run_in_executor(None, client_endpoints, domain.domain, domain.name, domain.resolver)
+        except (LookupFailed, TimeoutError) as error:
+            if self._endpoints[0].port:
+                logger.info("the endpoints are kept as they are: %s", error)
+                return
+            reason = str(error) or "the lookup of SRV records timed out"
+            raise Unreachable(Code.UNAVAILABLE, reason, self.endpoint, reason) from error
+        self._given = tuple(parse_endpoint(text) for text in found)
+        self._endpoints, self._at = list(self._given), 0
 
     def _why(self, error: BaseException, endpoint: Endpoint) -> str:
         """Why an endpoint could not be used; with several endpoints, which one."""
@@ -233,6 +271,7 @@ class Connector:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await channel.connect(None if endpoint.unix_path else await self._open(endpoint, timeout))
+        self._on_connected()
         self._silence = Silence(loop, channel, loop.time() - began, lambda: self._move_on(channel))
         logger.debug("connected to %s", endpoint.text)
         return channel

@@ -3,27 +3,31 @@
 etcd://user:password@a:2379,b:2379/namespace?timeout=5&retry=off
 etcds://a:2379?cacert=/etc/ca.pem&cert=/etc/client.pem&key=/etc/client.key
 etcd+unix:///run/etcd.sock
+etcd+srv://user:password@example.com/namespace
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from tercet.client.errors import ConfigurationError
 from tercet.client.retry import Retry
+from tercet.client.srv import SrvDomain
 from tercet.client.tls import TLSFiles
 
 _SCHEMES = {"etcd": "http://", "etcds": "https://", "etcd+unix": "unix:", "etcds+unix": "unixs:"}
+_SRV = "etcd+srv"
 _PORT = ":2379"
 
 
 def options_of_url(url: str) -> dict[str, Any]:
     """Raises ConfigurationError."""
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _SCHEMES:
-        raise ConfigurationError(f"{_without_password(url)}: the scheme must be one of {', '.join(_SCHEMES)}")
+    if not separator or scheme not in (*_SCHEMES, _SRV):
+        raise ConfigurationError(f"{_without_password(url)}: the scheme must be one of {', '.join((*_SCHEMES, _SRV))}")
     rest, _, query = rest.partition("?")
     options = _options_of_query(query)
     authority, slash, path = rest.partition("/")
@@ -35,7 +39,16 @@ def options_of_url(url: str) -> dict[str, Any]:
         return options | {"endpoints": [_SCHEMES[scheme] + unquote(hosts + slash + path)]}
     if path:
         options["namespace"] = unquote(path)
+    if scheme == _SRV:
+        return options | {"discovery_srv": hosts}
     return options | {"endpoints": [_SCHEMES[scheme] + _with_port(host) for host in hosts.split(",")]}
+
+
+def srv_domain(domain: str, name: str) -> SrvDomain:
+    """Raises ConfigurationError if DNS cannot be asked for SRV records, which the standard library cannot do."""
+    if find_spec("dns") is None:
+        raise ConfigurationError("SRV records need the package dnspython: pip install 'tercet-client[srv]'")
+    return SrvDomain(domain, name)
 
 
 def _options_of_query(query: str) -> dict[str, Any]:
@@ -45,7 +58,7 @@ def _options_of_query(query: str) -> dict[str, Any]:
     if files:
         options["tls"] = _tls(files)
     try:
-        for name in ("timeout", "dial_timeout"):
+        for name in ("timeout", "dial_timeout", "sync_interval"):
             if name in given:
                 options[name] = float(given.pop(name))
         if "retry" in given:

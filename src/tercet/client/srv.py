@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from tercet.gotext.host_port import join_host_port
@@ -25,6 +26,15 @@ class SrvTarget(NamedTuple):
 
     host: str
     port: int
+
+
+@dataclass(frozen=True)
+class SrvDomain:
+    """Where to look for endpoints. name: see srv_service. resolver: None for the system's."""
+
+    domain: str
+    name: str = ""
+    resolver: Resolver | None = None
 
 
 class LookupFailed(Exception):

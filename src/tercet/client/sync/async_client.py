@@ -26,6 +26,9 @@ class Client(SyncRecipeCalls):
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
     fails, then the next.
+    discovery_srv: a domain whose SRV records name the endpoints, instead of `endpoints` (see srv.py); discovery_srv_name: the
+    suffix of the service in these records.
+    sync_interval: seconds between two requests for the cluster's members, whose URLs become the endpoints; None: never.
     tls: files or a context; None: the system's CA certificates, and only for `https://` endpoints.
     timeout: of each call, connecting and all retries included; None: no limit.
     dial_timeout: for one connection to one address, TLS included.
@@ -40,6 +43,9 @@ class Client(SyncRecipeCalls):
         self,
         endpoints: str | Sequence[str] = "127.0.0.1:2379",
         *,
+        discovery_srv: str = "",
+        discovery_srv_name: str = "",
+        sync_interval: float | None = None,
         tls: TLSFiles | ssl.SSLContext | None = None,
         user: str = "",
         password: str = "",
@@ -54,6 +60,9 @@ class Client(SyncRecipeCalls):
     ) -> None:
         self._inner = AsyncClient(
             endpoints,
+            discovery_srv=discovery_srv,
+            discovery_srv_name=discovery_srv_name,
+            sync_interval=sync_interval,
             tls=tls,
             user=user,
             password=password,
@@ -71,8 +80,8 @@ class Client(SyncRecipeCalls):
     def from_url(cls, url: str, **options: Any) -> Self:
         """A client as a URL describes it: `etcd://user:password@a:2379,b:2379/namespace?timeout=5`.
 
-        `etcds://` is the same with TLS, `etcd+unix:///path/to/socket` a Unix socket. `options` are arguments of
-        the constructor and take precedence. Raises ConfigurationError.
+        `etcds://` is the same with TLS, `etcd+unix:///path/to/socket` a Unix socket, `etcd+srv://example.com` a domain with
+        SRV records. `options` are arguments of the constructor and take precedence. Raises ConfigurationError.
         """
         return cls(**{**options_of_url(url), **options})
 
