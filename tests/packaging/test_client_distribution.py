@@ -75,7 +75,9 @@ def test_the_wheel_holds_the_client_alone(wheel: Path) -> None:
     assert folders - {"compat"} == {"client", "gotext", "proto", "rpc"}
     assert {"tercet/py.typed", "tercet/proto/rpc_pb2.pyi", f"{info}/licenses/LICENSE"} <= set(names)
     assert "tercet/__main__.py" not in names
-    assert sorted(metadata.get_all("Requires-Dist")) == ["ngh2<0.4,>=0.3", "protobuf>=4.25"]
+    needed = sorted(one for one in metadata.get_all("Requires-Dist") if "extra ==" not in one)
+    assert needed == ["ngh2<0.4,>=0.3", "protobuf>=4.25"]
+    assert set(metadata.get_all("Provides-Extra")) == {"srv", "otel", "prometheus"}
     main = (ROOT / "LICENSE").read_text()
     assert (ROOT / "packages" / "tercet-client" / "LICENSE").read_text() == main
 

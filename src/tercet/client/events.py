@@ -4,14 +4,19 @@
     call.started      call.complete      call.failed        method, endpoint, attempt, error: one pair for each attempt
     login.started     login.complete     login.failed       user, endpoint, error
 
-`call` is a unary call, or the opening of a stream. Keys and values are not among the information.
+`call` is a unary call, or the opening of a stream. The second event of a pair has `seconds`, the time since the first. Keys and
+values are not among the information. otel.py and prometheus.py are hooks.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+from tercet.errors import StatusError
 
 logger = logging.getLogger("tercet.client")
 
@@ -34,12 +39,13 @@ class Events:
         if self._hook is None:
             return await work
         self._emit(f"{what}.started", info)
+        began = time.monotonic()
         try:
             result = await work
         except BaseException as error:
-            self._emit(f"{what}.failed", {**info, "error": error})
+            self._emit(f"{what}.failed", {**info, "seconds": time.monotonic() - began, "error": error})
             raise
-        self._emit(f"{what}.complete", info)
+        self._emit(f"{what}.complete", {**info, "seconds": time.monotonic() - began})
         return result
 
     def _emit(self, name: str, info: dict[str, object]) -> None:
@@ -48,3 +54,12 @@ class Events:
             self._hook(name, dict(info))
         except Exception:
             logger.exception("the hook on_event failed at %s", name)
+
+
+def code_name(error: object) -> str:
+    """The name of the gRPC status of an event's error: "OK" without one."""
+    if error is None:
+        return "OK"
+    if isinstance(error, StatusError):
+        return error.code.name
+    return "CANCELLED" if isinstance(error, asyncio.CancelledError) else "UNKNOWN"
