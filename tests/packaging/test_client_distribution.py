@@ -53,16 +53,45 @@ print(json.dumps({"read": read, "again": again, "used": used, "refused": refused
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that the build leaves nothing in the tree."""
-    copy, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, so that builds leave nothing in the tree."""
+    copy = tmp_path_factory.mktemp("source")
     shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    project = copy / "packages" / "tercet-client"
-    shutil.copytree(ROOT / "packages" / "tercet-client", project, ignore=shutil.ignore_patterns("build"))
+    made = copy / "packages" / "tercet-client"
+    shutil.copytree(ROOT / "packages" / "tercet-client", made, ignore=shutil.ignore_patterns("build"))
+    return made
+
+
+def built(project: Path, target: Path) -> Path:
+    """The wheel of a directory or of a source distribution."""
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", target]
-    run(*pip, project, directory=copy)
+    run(*pip, project, directory=target)
     (found,) = target.glob("*.whl")
     return found
+
+
+@pytest.fixture(scope="module")
+def wheel(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(project, tmp_path_factory.mktemp("wheel"))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    """The files of the package."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name.startswith("tercet/")}
+
+
+def test_the_source_distribution_builds_the_same_wheel(project: Path, wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "setup.py", "-q", "sdist", "--dist-dir", tmp_path, directory=project)
+    (archive,) = tmp_path.glob("tercet_client-*.tar.gz")
+    (tmp_path / "wheel").mkdir()
+    assert contents(built(archive, tmp_path / "wheel")) == contents(wheel)
+
+
+def test_installing_the_client_beside_tercet_changes_no_file(wheel: Path) -> None:
+    held = contents(wheel)
+    assert held
+    assert {name: (ROOT / "src" / name).read_bytes() for name in held} == held
 
 
 def test_the_wheel_holds_the_client_alone(wheel: Path) -> None:
