@@ -250,6 +250,9 @@ class _Planner:
         def on_bytes(done: int, total: int) -> None:
             progress(done, total, "unpacking" if done >= total else "")
 
+        install = self.cluster.paths.install
+        if not self._fact(install).exists:  # its step may follow this one: a replacement copies first
+            await self.host.check(f"umask 022; mkdir -p -- {shlex.quote(install)}", step=step)
         await self.host.upload(self.artifact.path, uploaded, mode=0o600, step=step, progress=on_bytes)
         command = install_command(self.artifact, self.cluster.paths.install, uploaded)
         await self.host.check(command, timeout=INSTALL_SECONDS, step=step)

@@ -2,7 +2,7 @@
 
     add       prepare the host -> add as learner -> start -> caught up? -> promote -> health
     remove    move leadership away -> remove from the cluster -> stop its service
-    replace   stop -> remove from the cluster -> move its data aside -> add
+    replace   copy the release -> stop -> remove from the cluster -> move its data aside -> add
 
 A learner has no vote, so a member that starts slowly or not at all costs no majority; it is promoted when it has caught up.
 Members are removed before others are added, so that a dead one does not raise the majority (etcd, "runtime reconfiguration").
@@ -29,7 +29,7 @@ from tercet.deploy.plan.ca_rotation import require_one_ca
 from tercet.deploy.plan.certificates import Certificates, inspect
 from tercet.deploy.plan.engine_version import is_older_minor
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
-from tercet.deploy.plan.planning import certificate_steps, has_data, host_steps
+from tercet.deploy.plan.planning import PARTS, certificate_steps, has_data, host_steps
 from tercet.deploy.run.apply import require_no_errors, start_step
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import UNCHANGED, DeployError
@@ -93,9 +93,9 @@ class MemberChange:
         await self._check_removal(name, listed, member)
         rest = [one for one in listed if one.ID != member.ID]
         steps = (self._stop(name), replace(self._removal(name, member), host=name))
-        joining = await self._joining(spec, rest, None, is_stopped=True)
+        joining = await self._joining(spec, rest, None, removal=steps)
         note = f"the data of {name} is moved aside on its host, and copied again from the other members"
-        return replace(joining, phases=(Phase("remove", steps), *joining.phases), notes=(*joining.notes, note))
+        return replace(joining, notes=(*joining.notes, note))
 
     # Checks.
 
@@ -160,11 +160,11 @@ class MemberChange:
         listed: Sequence[rpc_pb2.Member],
         member: rpc_pb2.Member | None,
         *,
-        is_stopped: bool = False,
+        removal: tuple[Step, ...] = (),
     ) -> Plan:
         """Prepare the host, add it unless `member` is there, start it, promote it. listed: without a removed member.
 
-        is_stopped: an earlier step stops its service.
+        removal: stops and removes the earlier member of this host. What takes long or may fail without it comes before.
         """
         name, url = spec.name, self.cluster.peer_url(spec)
         voters = await self._voters(listed)
@@ -181,10 +181,15 @@ class MemberChange:
         is_started = member is not None and bool(member.name)
         facts = seen.facts if is_started else _without_data(self.cluster, seen.facts)
         joins = initial_cluster(self.cluster, [*listed, *([] if member else [rpc_pb2.Member(name=name, peerURLs=[url])])])
-        change = host_steps(self.cluster, self.hosts[name], facts, seen.desired, seen.artifact, joins=joins)
-        aside = () if is_started else tuple(self._data_aside(name, seen.facts, is_stopped))
+        host, wish, artifact = self.hosts[name], seen.desired, seen.artifact
+        copy = host_steps(self.cluster, host, seen.facts, wish, artifact, parts=("copy",)) if removal else None
+        parts = [part for part in PARTS if copy is None or part != "copy"]
+        change = host_steps(self.cluster, host, facts, wish, artifact, joins=joins, parts=parts)
+        aside = () if is_started else tuple(self._data_aside(name, seen.facts, is_stopped=bool(removal)))
         phases = (
             Phase("certificates", certificate_steps(self.cluster, _of_host(certificates, name))),
+            Phase("copy", copy.steps if copy else ()),
+            Phase("remove", removal),
             Phase("prepare", (*aside, *change.steps)),
             Phase("membership", (self._step(name, "add as learner", self._addition(url)),) if member is None else ()),
             Phase("start", () if is_started and change.is_running else (start_step(self.cluster, self.hosts[name]),)),
@@ -201,7 +206,7 @@ class MemberChange:
 
         return Step(name, f"stop and disable {unit}", work)
 
-    def _data_aside(self, name: str, facts: HostFacts, is_stopped: bool) -> Iterator[Step]:
+    def _data_aside(self, name: str, facts: HostFacts, *, is_stopped: bool) -> Iterator[Step]:
         """A member that joins must start empty: data of an earlier member would break that member's votes."""
         paths = self.cluster.paths
         if not has_data(self.cluster, facts) and facts.unit.active in ("inactive", ""):

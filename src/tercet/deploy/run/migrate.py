@@ -1,7 +1,8 @@
 """`migrate`: the other engine on a running cluster, one member at a time: tercet in place of etcd, or back.
 
     save a snapshot
-    each member, the leader last: remove it, move its data aside, install the other engine, add it as a learner, promote it
+    each member, the leader last: copy the other engine, remove the member, move its data aside, add it as a learner that runs
+        the other engine, promote it
     compare the members
 
 The data is copied by the peer protocol, which both engines speak, so that clients notice nothing but the change of a leader;
