@@ -79,13 +79,14 @@ BELOW: dict[str, set[str]] = {
 }
 # The folders of `deploy`, lowest first: what each may import of the others, and of the packages below.
 INSIDE_DEPLOY: dict[str, set[str]] = {
+    "on_host": set(),
     "cluster": set(),
     "draft": {"cluster"},
     "ssh": {"cluster"},
     "release": {"cluster"},
     "facts": {"cluster", "ssh"},
     "members": {"cluster", "ssh"},
-    "plan": {"cluster", "ssh", "release", "facts"},
+    "plan": {"cluster", "ssh", "release", "facts", "on_host"},
     "run": {"cluster", "ssh", "release", "facts", "members", "plan"},
     "access": {"cluster", "ssh", "members", "plan", "run"},
     "deployment": {"access", "cluster", "ssh", "facts", "members", "plan", "run"},

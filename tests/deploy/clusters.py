@@ -60,8 +60,8 @@ def as_wanted(cluster: Cluster, desired: Desired) -> HostFacts:
         files[directory.path] = FileFact(
             kind="directory", mode=directory.mode, owner=directory.owner, group=directory.group, size=1
         )
-    for file in (*desired.authorities, *desired.files):
-        content = None if file.secret else (file.content or b"").decode()
+    for file in (*desired.authorities, *desired.files, *desired.backup_files):
+        content = None if file.secret or file in desired.backup_files else (file.content or b"").decode()
         files[file.path] = FileFact(
             kind="file",
             sha256=sha256(file.content or b"").hexdigest(),

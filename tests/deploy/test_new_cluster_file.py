@@ -59,6 +59,9 @@ def test_template_loads_without_a_warning(engine: EngineKind) -> None:
     assert (made.engine.kind, made.warnings) == (engine, ())
 
 
+PARTNERS = {"ca_certificate": "ca_key", "ca_key": "ca_certificate", "to": "credentials", "credentials": "to"}
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_template_has_every_field_with_its_default(engine: EngineKind) -> None:
     """Uncommenting any line gives a valid file, equal to the original if the line shows a default."""
@@ -73,7 +76,7 @@ def test_the_template_has_every_field_with_its_default(engine: EngineKind) -> No
         shown.add((section, (found[2] if found else line.split(":")[0].strip())))
         if found is None or (section == "hosts" and not line.startswith("    #")):
             continue
-        partner = {"ca_certificate": "# ca_key:", "ca_key": "# ca_certificate:"}.get(found[2], "# no partner:")
+        partner = f"# {PARTNERS.get(found[2], 'no partner')}:"
         edited = [
             re.sub(r"^( *)# ", r"\1", other) if position == number or partner in other[:30] else other
             for position, other in enumerate(lines)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -171,12 +169,16 @@ def test_the_token_of_a_started_member_is_kept(tmp_path: Path) -> None:
     assert keep_first_start_flags(after, before, has_data=True) == before
 
 
+def backup_units(cluster: Cluster) -> dict[str, str]:
+    return backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true", offline_tool="/nowhere/etcdutl", member="/bin/true")
+
+
 def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("needs systemd-analyze")
     cluster = cluster_of(tmp_path, "flags: {host-whitelist: '5%,$HOME \"b\"'}")
     units = {"etcd.service": unit_text(cluster, program="/bin/true", flags=member_flags(cluster, cluster.hosts[0]))}
-    for path, text in backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true", offline_tool="/nowhere/etcdutl").items():
+    for path, text in backup_units(cluster).items():
         units[Path(path).name] = text
     for name, text in units.items():
         (tmp_path / name).write_text(text)
@@ -189,59 +191,11 @@ def test_systemd_analyze_accepts_the_units(tmp_path: Path) -> None:
     assert [line for line in said.stderr.splitlines() if str(tmp_path) in line or "etcd" in line] == []
 
 
-def backup_script(tmp_path: Path, keep: int) -> tuple[Path, str]:
-    """The script of the backup unit with a fake client, and its snapshot directory."""
-    directory, tool = tmp_path / "backups", tmp_path / "tool"
-    directory.mkdir()
-    tool.write_text('#!/bin/sh\ncase "$*" in *restore*) exit ${RESTORED:-0};; esac; for file; do :; done; echo "$@" >"$file"\n')
-    tool.chmod(0o755)
-    cluster = cluster_of(tmp_path, f"backups: {{keep: {keep}}}\npaths: {{backups: {directory}}}")
-    units = backup_unit.units(cluster, cluster.hosts[0], tool=str(tool), offline_tool=str(tool))
-    path = tmp_path / "etcd-backup.service"
-    path.write_text(units[backup_unit.paths(cluster)[0]])
-    return directory, fill_in(split_words(read_unit(path).last("Service", "ExecStart")), {})[-1]
-
-
-def test_backups_use_the_member_certificate_and_keep_the_newest(tmp_path: Path) -> None:
-    directory, script = backup_script(tmp_path, keep=3)
-    for day in range(1, 6):
-        (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
-    (directory / "node1-20200106T000000Z.db.part").write_text("a cut one")
-    (directory / "node2-20200101T000000Z.db").write_text("another's")
-    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=scaled(20))
-    names = sorted(path.name for path in directory.iterdir())
-    [taken] = [name for name in names if not name.startswith(("node1-2020", "node2"))]
-    assert re.fullmatch(r"node1-\d{8}T\d{6}Z\.db", taken)
-    assert set(names) == {"node1-20200104T000000Z.db", "node1-20200105T000000Z.db", taken, "node2-20200101T000000Z.db"}
-    said = (directory / taken).read_text()
-    assert "--endpoints=https://10.0.0.1:2379 --cacert=/etc/etcd/cert/ca.pem --cert=/etc/etcd/cert/server.pem" in said
-    assert "snapshot save" in said
-
-
-def test_a_failed_backup_removes_nothing(tmp_path: Path) -> None:
-    directory, script = backup_script(tmp_path, keep=1)
-    (tmp_path / "tool").write_text("#!/bin/sh\nexit 3\n")
-    for day in (1, 2):
-        (directory / f"node1-2020010{day}T000000Z.db").write_text("old")
-    assert subprocess.run(["/bin/sh", "-euc", script], check=False, timeout=scaled(20)).returncode == 3
-    assert len(list(directory.iterdir())) == 2
-
-
-def test_a_snapshot_that_cannot_be_restored_gets_no_name(tmp_path: Path) -> None:
-    directory, script = backup_script(tmp_path, keep=1)
-    (directory / "node1-20200101T000000Z.db").write_text("old")
-    run = {**os.environ, "RESTORED": "7"}
-    assert subprocess.run(["/bin/sh", "-euc", script], check=False, timeout=scaled(20), env=run).returncode != 0
-    assert [path.name for path in directory.glob("*.db")] == ["node1-20200101T000000Z.db"]
-    subprocess.run(["/bin/sh", "-euc", script], check=True, timeout=scaled(20))
-    assert [path.suffix for path in directory.iterdir()] == [".db"]
-
-
 def test_the_hosts_take_turns_that_others_do_not_change(tmp_path: Path) -> None:
     def waits(hosts: str) -> list[int]:
         cluster = cluster_of(tmp_path, hosts=hosts)
-        texts = [next(iter(backup_unit.units(cluster, spec, tool="t", offline_tool="o").values())) for spec in cluster.hosts]
-        return [int(found[1]) if (found := re.search(r"sleep (\d+)", text)) else 0 for text in texts]
+        units = [backup_unit.units(cluster, spec, tool="t", offline_tool="o", member="m") for spec in cluster.hosts]
+        return [int(text.partition("--turn=")[2].split()[0]) for text in (next(iter(unit.values())) for unit in units)]
 
     three = waits(HOSTS)
     assert waits(HOSTS + "- {name: node4, address: 10.0.0.4}\n")[:3] == three
@@ -250,4 +204,4 @@ def test_the_hosts_take_turns_that_others_do_not_change(tmp_path: Path) -> None:
 
 def test_disabled_backups_have_no_units(tmp_path: Path) -> None:
     cluster = cluster_of(tmp_path, "backups: {enabled: false}")
-    assert backup_unit.units(cluster, cluster.hosts[0], tool="/bin/true", offline_tool="/nowhere/etcdutl") == {}
+    assert backup_units(cluster) == {}

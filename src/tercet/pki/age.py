@@ -59,9 +59,9 @@ def read_key(text: str) -> Key:
     raise ConfigError(f"no {_SECRET_PREFIX}1... in this file")
 
 
-def check_recipient(text: str) -> None:
-    """Raises ConfigError if the text is no public key."""
-    _decode(text, _PUBLIC_PREFIX)
+def check_recipient(text: str) -> bytes:
+    """The public key as 32 bytes. Raises ConfigError if the text is no public key."""
+    return _decode(text, _PUBLIC_PREFIX)
 
 
 def encrypt(source: Path, target: Path, recipient: str) -> None:

@@ -100,8 +100,19 @@ def check_document(document: Document, found: Findings) -> None:
     _check_listeners(document, found)
     _check_store(document, found)
     _check_ticks(document, found)
+    _check_backups(document, found)
     if document.service.user == "root":
         found.warning(("service", "user"), "members do not need root; use a dedicated user")
+
+
+def _check_backups(document: Document, found: Findings) -> None:
+    backups = document.backups
+    if bool(backups.to) != bool(backups.credentials):
+        given, other = ("to", "credentials") if backups.to else ("credentials", "to")
+        found.error(("backups", given), f"requires backups.{other} as well")
+    if backups.to and not backups.recipient:
+        text = "snapshots are stored unencrypted: whoever can read the bucket has all keys and values; set backups.recipient"
+        found.warning(("backups", "to"), text)
 
 
 def check_members(document: Document, found: Findings) -> None:

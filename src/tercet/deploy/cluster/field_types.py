@@ -26,6 +26,8 @@ _LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")
 _HOST_PATH = re.compile(r"[A-Za-z0-9._+@/-]+")
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.-]{0,99}")
 _CALENDAR = re.compile(r"[A-Za-z0-9*:,./~ -]{1,100}")
+_AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
+_BUCKET_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9._/=-]*)?")
 _SIZE = re.compile(r"(\d{1,18}) ?([kmgt](?:i?b)?|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
@@ -147,6 +149,19 @@ def check_calendar(text: str) -> str:
     return text
 
 
+def check_age_recipient(text: str) -> str:
+    """The form only; the checksum is verified when a plan is made."""
+    if not _AGE_RECIPIENT.fullmatch(text):
+        raise ValueError(f"{text!r} is not a public key of age, which begins with age1; `tercet pki age-key` creates a pair")
+    return text
+
+
+def check_bucket_url(text: str) -> str:
+    if not _BUCKET_URL.fullmatch(text):
+        raise ValueError(f"{text!r} is not s3://BUCKET/PREFIX")
+    return text.rstrip("/")
+
+
 def read_bytes(given: Any) -> Any:
     """Parse 8GiB, 512 MiB or a number of bytes. Units are powers of two, as in etcd."""
     if not isinstance(given, str):
@@ -243,6 +258,8 @@ Unit: TypeAlias = Annotated[str, AfterValidator(check_unit)]
 SshHost: TypeAlias = Annotated[str, AfterValidator(check_ssh_host)]
 Jump: TypeAlias = Annotated[str, AfterValidator(check_jump)]
 Calendar: TypeAlias = Annotated[str, AfterValidator(check_calendar)]
+AgeRecipient: TypeAlias = Annotated[str, AfterValidator(check_age_recipient)]
+BucketUrl: TypeAlias = Annotated[str, AfterValidator(check_bucket_url)]
 Quota: TypeAlias = Annotated[int, integer(QUOTA_BYTES_MIN, 1 << 62), BeforeValidator(read_bytes)]
 Listener: TypeAlias = Annotated[str, AfterValidator(check_listener)]
 Version: TypeAlias = Annotated[str, AfterValidator(check_version)]

@@ -16,7 +16,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from tercet.deploy.cluster.field_types import (
+    AgeRecipient,
     Boolean,
+    BucketUrl,
     Calendar,
     CertificateHost,
     HostPath,
@@ -202,3 +204,9 @@ class BackupSettings:
     """Number of snapshots to keep."""
     spread_seconds: Annotated[int, integer(0, 86400)] = 600
     """Seconds over which the hosts' snapshots are spread, so that they are not taken at once."""
+    recipient: AgeRecipient | None = None
+    """Public key of age (age1...) to encrypt the snapshots to; only its secret key decrypts them."""
+    to: BucketUrl | None = None
+    """s3://BUCKET/PREFIX: store the snapshots there as well."""
+    credentials: LocalPath | None = None
+    """Local file with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION for `to`; copied to the hosts, for root only."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.member_flags import certificate_files, member_flags
 from tercet.deploy.facts.facts import Wanted
-from tercet.deploy.plan import backup_unit
+from tercet.deploy.plan import backup_program, backup_unit
 from tercet.deploy.plan.certificates import Certificates, Pair
 from tercet.deploy.plan.unit import unit_path, unit_text
 from tercet.deploy.release.release import PROGRAMS, offline_tool, pin_path, program, tool
@@ -54,7 +54,8 @@ class DesiredFile:
 class Desired:
     """authorities: CA certificates, the same on all hosts. files: certificates and keys of this member. links: path to target.
 
-    unit_text: of the member; backup_units: path to text, empty without backups. programs: paths in paths.bin that become links.
+    unit_text: of the member; backup_units: path to text, empty without backups; backup_files: what they use. programs: paths
+    in paths.bin that become links.
     """
 
     host: HostSpec
@@ -67,6 +68,7 @@ class Desired:
     backup_units: dict[str, str]
     release: str
     programs: tuple[str, ...] = ()
+    backup_files: tuple[DesiredFile, ...] = ()
 
 
 def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: Certificates) -> Desired:
@@ -85,9 +87,11 @@ def desired(cluster: Cluster, spec: HostSpec, artifact: Artifact, certificates: 
             spec,
             tool=tool(artifact, cluster.paths.install),
             offline_tool=offline_tool(artifact.engine, cluster.paths.install),
+            member=program(artifact, cluster.paths.install),
         ),
         release=artifact.release,
         programs=programs_in_bin(cluster),
+        backup_files=tuple(_backup_files(cluster)),
     )
 
 
@@ -115,6 +119,7 @@ def wanted(cluster: Cluster, spec: HostSpec, desired: Desired) -> Wanted:
             *desired.links,
             *desired.programs,
             backup_unit.enabled_link(cluster),
+            *backup_unit.extra_paths(cluster),
             f"{paths.install}/previous",
             f"{paths.install}/releases/{desired.release}",
             f"{paths.data}/member",
@@ -191,6 +196,18 @@ def _pairs(cluster: Cluster, spec: HostSpec, certificates: Certificates) -> list
             certificate, DesiredFile(certificate, pair.pem, 0o644, user, group, False, restarts, pair.certificate, pair)
         )
     return list(found.values())
+
+
+def _backup_files(cluster: Cluster) -> list[DesiredFile]:
+    """Raises ConfigError for unusable credentials."""
+    if not cluster.backups.enabled:
+        return []
+    program_file, credentials_file = backup_unit.extra_paths(cluster)
+    files = [DesiredFile(program_file, backup_program.program(), 0o644)]
+    if cluster.backups.credentials is not None:
+        content = backup_program.credentials(cluster.backups.credentials)
+        files.append(DesiredFile(credentials_file, content, 0o600, secret=True))
+    return files
 
 
 def _links(cluster: Cluster, artifact: Artifact) -> dict[str, str]:

@@ -23,7 +23,7 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.cluster.field_types import check_own_directory
 from tercet.deploy.facts.facts import FileFact, HostFacts
 from tercet.deploy.facts.preflight_checks import Purpose
-from tercet.deploy.plan import backup_unit, difference
+from tercet.deploy.plan import backup_program, backup_unit, difference
 from tercet.deploy.plan.certificates import Certificates, Pair, create
 from tercet.deploy.plan.desired import MARKER_DIRECTORY, Desired, DesiredDirectory, DesiredFile, restart_marker_path, wal_parent
 from tercet.deploy.plan.plan import Progress, Step, Work
@@ -290,19 +290,33 @@ class _Planner:
 
     def _backups(self) -> Iterator[Step]:
         units, link = self.desired.backup_units, backup_unit.enabled_link(self.cluster)
-        there = [path for path in backup_unit.paths(self.cluster) if self._fact(path).exists]
+        paths = (*backup_unit.paths(self.cluster), *backup_unit.extra_paths(self.cluster))
+        there = [path for path in paths if self._fact(path).exists]
         if not units:
             if there or self._fact(link).exists:
                 diff = "\n".join(f"remove {path}" for path in there)
                 yield self._command("disable backups", backup_unit.remove_command(self.cluster), diff)
             return
         # The link is removed first: if the steps are interrupted, the timer counts as disabled and the next run repeats them.
-        steps = [step for path, text in units.items() if (step := self._text(path, text, before=f"rm -f {link}"))]
+        steps = [step for file in self.desired.backup_files if (step := self._backup_file(file, link))]
+        steps += [step for path, text in units.items() if (step := self._text(path, text, before=f"rm -f {link}"))]
         yield from steps
+        unused = backup_program.credentials_path(self.cluster)
+        if self._fact(unused).exists and not self.cluster.backups.credentials:
+            yield self._command("remove the credentials of backups", f"rm -f -- {shlex.quote(unused)}", f"remove {unused}")
         if steps or not self._fact(link).exists:
             timer = f"{backup_unit.name(self.cluster)}.timer"
             command = f"systemctl daemon-reload && systemctl restart {timer} && systemctl enable {timer}"
+            if check := backup_unit.check_command(self.cluster, self.desired.host):
+                command = f"{check} && {command}"
             yield self._command(f"enable {timer}", command)
+
+    def _backup_file(self, file: DesiredFile, link: str) -> Step | None:
+        fact = self._fact(file.path)
+        diff = difference.of_permissions(fact, mode=file.mode, owner=file.owner, group=file.group)
+        if fact.kind != "file" or fact.sha256 != _sha256(file.content or b""):
+            diff = difference.of_certificate(file, fact)
+        return self._write(file, diff, before=f"rm -f {link}") if diff else None
 
     # Step constructors.
 
@@ -316,13 +330,15 @@ class _Planner:
 
         return Step(self.host.name, title, work, diff)
 
-    def _write(self, file: DesiredFile, diff: str, *, reason: str = "") -> Step:
+    def _write(self, file: DesiredFile, diff: str, *, reason: str = "", before: str = "") -> Step:
         title = f"write {file.path}"
         self._note(reason)
 
         async def work(_progress: Progress) -> str:
             content = self._content(file, title)
             await self._mark(reason, title)
+            if before:
+                await self.host.check(before, step=title)
             if self._is_external(file):
                 await self.host.check(f"umask 022; mkdir -p {shlex.quote(file.path.rpartition('/')[0])}", step=title)
             await self.host.write(file.path, content, mode=file.mode, owner=file.owner, group=file.group, step=title)

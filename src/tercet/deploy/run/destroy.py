@@ -84,7 +84,9 @@ def _remove(cluster: Cluster, spec: HostSpec, host: Host, facts: HostFacts, keep
     if data := [path for path in _data_directories(cluster) if facts.files[path].exists]:
         yield _step(host, "remove data", _remove_data(cluster), data)
     if facts.files[paths.backups].exists:
-        command = f"rm -f -- {shlex.quote(f'{paths.backups}/{spec.name}')}-*.db*; {_remove_if_empty(paths.backups)}"
+        scratch = shlex.quote(f"{paths.backups}/.{spec.name}.scratch")
+        files = f"rm -f -- {shlex.quote(f'{paths.backups}/{spec.name}')}-*.db*; rm -rf -- {scratch}"
+        command = f"{files}; {_remove_if_empty(paths.backups)}"
         yield _step(host, "remove backups", command, [f"{paths.backups}/{spec.name}-*.db"])
 
 

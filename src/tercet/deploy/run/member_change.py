@@ -29,7 +29,7 @@ from tercet.deploy.plan.ca_rotation import require_one_ca
 from tercet.deploy.plan.certificates import Certificates, inspect
 from tercet.deploy.plan.engine_version import is_older_minor
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
-from tercet.deploy.plan.planning import PARTS, certificate_steps, has_data, host_steps
+from tercet.deploy.plan.planning import PARTS, Part, certificate_steps, has_data, host_steps
 from tercet.deploy.run.apply import require_no_errors, start_step
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import UNCHANGED, DeployError
@@ -182,13 +182,14 @@ class MemberChange:
         facts = seen.facts if is_started else _without_data(self.cluster, seen.facts)
         joins = initial_cluster(self.cluster, [*listed, *([] if member else [rpc_pb2.Member(name=name, peerURLs=[url])])])
         host, wish, artifact = self.hosts[name], seen.desired, seen.artifact
-        copy = host_steps(self.cluster, host, seen.facts, wish, artifact, parts=("copy",)) if removal else None
-        parts = [part for part in PARTS if copy is None or part != "copy"]
+        first: tuple[Part, ...] = ("copy",) if removal else ()
+        copy = host_steps(self.cluster, host, seen.facts, wish, artifact, parts=first)
+        parts = [part for part in PARTS if part not in first]
         change = host_steps(self.cluster, host, facts, wish, artifact, joins=joins, parts=parts)
         aside = () if is_started else tuple(self._data_aside(name, seen.facts, is_stopped=bool(removal)))
         phases = (
             Phase("certificates", certificate_steps(self.cluster, _of_host(certificates, name))),
-            Phase("copy", copy.steps if copy else ()),
+            Phase("copy", copy.steps),
             Phase("remove", removal),
             Phase("prepare", (*aside, *change.steps)),
             Phase("membership", (self._step(name, "add as learner", self._addition(url)),) if member is None else ()),
