@@ -126,7 +126,6 @@ CALLED_FROM_OUTSIDE = {
     "validate_host_public_key": "asyncssh.SSHClient",
     "list_commands": "click.Group",
     "resolve_command": "click.Group",
-    "parse_args": "click.Command",
     "prepare_key": "jwt.algorithms.Algorithm",
     "check_key_length": "jwt.algorithms.Algorithm",
     "headers_received": "callers of the in-process channel",

@@ -12,7 +12,7 @@ from cryptography import x509
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.plan.certificates import Certificates, ensure_certificates, inspect, missing
 from tercet.errors import ConfigError
-from tercet.pki import Request, explain, init_ca
+from tercet.pki import Request, explain, init_ca, keys
 from tercet.pki.names import hosts_of
 from tests.deploy.clusters import cluster_of
 
@@ -177,6 +177,23 @@ def test_an_external_ca_signs_everything(tmp_path: Path) -> None:
     authority = (tmp_path / "corp-ca.pem").read_bytes()
     for pair in (*certificates.servers.values(), *certificates.peers.values()):
         assert not explain(pem(pair.pem), ca_pem=authority, now=NOW)
+
+
+def test_new_keys_are_of_the_type_of_the_external_ca_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    """A cluster that is taken over keeps its type of keys; certificates that are there are not replaced for it."""
+    ca = init_ca(Request("house CA", (), (), "rsa", 2048), timedelta(days=3650), path_length=0, now=NOW)
+    (tmp_path / "house.pem").write_bytes(ca.certificate)
+    (tmp_path / "house-key.pem").write_bytes(ca.key)
+    (tmp_path / "house-key.pem").chmod(0o600)
+    files = "ca_certificate: house.pem, ca_key: house-key.pem"
+
+    def types(settings: str) -> set[tuple[str, int]]:
+        pairs = made(cluster_of(tmp_path, f"tls: {{{files}{settings}}}")).servers.values()
+        return {keys.like(x509.load_pem_x509_certificate(pem(pair.pem)).public_key()) for pair in pairs}
+
+    assert types("") == {("rsa", 2048)}
+    assert types(", key_algorithm: ecdsa") == {("ecdsa", 256)}
+    assert types("") == {("ecdsa", 256)}, "kept"
 
 
 def test_an_expired_ca_is_an_error(tmp_path: Path) -> None:

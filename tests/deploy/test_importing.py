@@ -14,6 +14,7 @@ from tercet.deploy.draft.draft import Imported
 from tercet.deploy.draft.importing import from_environment_sh, from_files, from_unit
 from tercet.deploy.draft.shell_assignments import read_script
 from tercet.deploy.draft.unit_reading import read_unit, split_words
+from tercet.deploy.plan.unit import unit_text
 from tercet.errors import ConfigError
 from tests.support.properties import examples
 from tests.support.waiting import scaled
@@ -350,14 +351,16 @@ Nice=-5
         4 << 30,
     )
     assert (made.paths.data, made.paths.bin, made.service.unit) == ("/data/etcd", None, "my-etcd")
-    assert (made.service.restart_seconds, made.service.open_files, made.service.user) == (120, 65536, "etcd")
+    assert (made.service.restart_seconds, made.service.open_files, made.service.user) == (120, 65536, "root")
+    assert (made.service.options["Nice"], made.service.hardening, made.backups.enabled) == ("-5", False, False)
     assert "hunter2" not in imported.text
     for begin in (
         "The unit listens on all addresses (https://0.0.0.0:3379)",
         "The unit runs as root",
         "The unit has Type=simple; the deployed unit has Type=notify.",
         "The unit has LimitNOFILE=infinity; the deployed unit has 65536",
-        "Not imported from [Service]: Nice",
+        "The unit has no sandboxing, so it stays without",
+        "No snapshots are taken on the hosts",
         "Not imported: --discovery-password=... (conflicts with hosts",
         "Not imported: --foo-secret=... (not a flag of etcd).",
         "Not imported: --cors=a,b ('a,b' is not a list of origins",
@@ -365,6 +368,29 @@ Nice=-5
         "Not imported from Environment=: GOMAXPROCS, MEMBERS",
     ):
         assert any(note.startswith(begin) for note in imported.notes), begin
+
+
+def test_the_unit_of_a_member_keeps_its_settings(tmp_path: Path) -> None:
+    """The deployed unit differs in its form, and in nothing that systemd does."""
+    settings = (
+        "Restart=always\nOOMScoreAdjust=-900\nLimitCORE=infinity\nPrivateTmp=yes\nExecStartPre=/bin/a\nExecStartPre=/bin/b"
+    )
+    imported = from_unit(written(tmp_path / "etcd.service", unit_with("", settings)))
+    made = parse(imported.text, tmp_path / "cluster.yaml")
+    assert made.service.options == {
+        "Restart": "always",
+        "OOMScoreAdjust": "-900",
+        "LimitCORE": "infinity",
+        "PrivateTmp": "yes",
+    }
+    assert any(note.startswith("Not imported from [Service]: ExecStartPre;") for note in imported.notes)
+    text = unit_text(made, program="/opt/etcd/current/bin/etcd", flags={})
+    assert text.index("\nRestart=on-failure\n") < text.index("\nRestart=always\n"), "the last one counts"
+    assert "NoNewPrivileges" not in text
+    assert made.tls.key_type is None, "new keys are of the CA's type"
+    hard = unit_with("", "ProtectSystem=full")
+    hardened = parse(from_unit(written(tmp_path / "etcd.service", hard)).text, tmp_path / "cluster.yaml")
+    assert hardened.service.hardening
 
 
 @pytest.mark.parametrize(

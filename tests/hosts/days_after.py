@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 
 from tests.hosts.network import HOSTS
+from tests.hosts.observations import wait_until
 from tests.hosts.session import JUDGES, Operator
 from tests.hosts.writer import writing
 
@@ -187,13 +188,17 @@ def cut_power_after(operator: Operator, host: str, step: str, *arguments: str) -
 
 
 def recover_from_a_lost_majority(operator: Operator) -> None:
-    """Two hosts and their disks are lost; then the survivor loses its power in the middle of the recovery."""
+    """Two hosts are lost, one with its disk; the survivor loses its power in the middle of the recovery; then both come back.
+
+    The one that has its data starts by itself, and must not serve or vote: it is no member any more.
+    """
     env = operator.client_environment()
     operator.etcdctl("put", "kept", "by the survivor", env=env)
     assert "a majority commits" in operator.deploy("recover", "--yes")
-    survivor, *lost = HOSTS
+    survivor, emptied, returning = HOSTS
+    lost = (emptied, returning)
+    operator.on(emptied, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/member")
     for host in lost:
-        operator.on(host, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/member")
         operator.lab.kill(host)
     options = [word for host in lost for word in ("--lost", host)]
     refused = operator.deploy("recover", "--yes", exit_code=1)
@@ -205,7 +210,11 @@ def recover_from_a_lost_majority(operator: Operator) -> None:
     assert operator.etcdctl("get", "kept", "--print-value-only", env=alone).output.strip() == "by the survivor"
     for host in lost:
         operator.lab.boot(host)
-    operator.deploy("recover", "--yes", timeout=300)
+    wait_until(lambda: has_left(operator, returning), seconds=120)
+    aged = env | {"ETCDCTL_ENDPOINTS": f"https://{HOSTS[returning]}:2379"}
+    operator.etcdctl("--dial-timeout=2s", "--command-timeout=3s", "get", "kept", "--consistency=s", exit_code=1, env=aged)
+    joined = operator.deploy("recover", "--yes", timeout=300)
+    assert [line for line in joined.lines if line.startswith(f"{returning}  move the earlier data aside  done")]
     assert len(operator.healthy_lines(env)) == 3
     assert operator.etcdctl("get", "kept", "--print-value-only", env=env).output.strip() == "by the survivor"
     drop_ins = operator.on(survivor, "ls /run/systemd/system/etcd.service.d", exit_code=None)
@@ -213,6 +222,12 @@ def recover_from_a_lost_majority(operator: Operator) -> None:
     operator.deploy("restart")
     assert len(operator.healthy_lines(env)) == 3
     assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def has_left(operator: Operator, host: str) -> bool:
+    """Whether the member has been told that it was removed, and has stopped for good."""
+    journal = operator.machine(host).inside("journalctl -b -u etcd -o cat --no-pager").stdout
+    return "permanently removed from the cluster" in journal and operator.unit(host)["ActiveState"] == "inactive"
 
 
 def cut_the_power_in_each_verb(operator: Operator) -> None:

@@ -177,9 +177,10 @@ def _check_tls(document: Document, found: Findings) -> None:
     if bool(tls.ca_certificate) != bool(tls.ca_key):
         given, other = ("ca_certificate", "ca_key") if tls.ca_certificate else ("ca_key", "ca_certificate")
         found.error(("tls", given), f"requires tls.{other} as well")
-    if tls.key_size not in _KEY_BITS[tls.key_algorithm]:
-        sizes = {"ecdsa": "256, 384 or 521", "rsa": "2048 to 8192", "ed25519": "256"}[tls.key_algorithm]
-        found.error(("tls", "key_size"), f"{tls.key_size} is not a size of {tls.key_algorithm} keys; use {sizes}")
+    algorithm = tls.key_algorithm or "ecdsa"
+    if tls.key_size not in _KEY_BITS[algorithm]:
+        sizes = {"ecdsa": "256, 384 or 521", "rsa": "2048 to 8192", "ed25519": "256"}[algorithm]
+        found.error(("tls", "key_size"), f"{tls.key_size} is not a size of {algorithm} keys; use {sizes}")
     country = tls.names.get("C")
     if country is not None and len(country) != 2:
         found.error(("tls", "names", "C"), f"{country!r} is not a two-letter country code")

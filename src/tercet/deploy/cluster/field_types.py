@@ -26,6 +26,18 @@ _LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}")
 _HOST_PATH = re.compile(r"[A-Za-z0-9._+@/-]+")
 _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.-]{0,99}")
 _CALENDAR = re.compile(r"[A-Za-z0-9*:,./~ -]{1,100}")
+_UNIT_OPTION = re.compile(r"[A-Z][A-Za-z0-9]{1,60}")
+MANAGED_OPTIONS = {
+    "ExecStart": "set flags, or engine",
+    "Type": "it waits until the member is ready",
+    "User": "set service.user",
+    "Group": "set service.group",
+    "WorkingDirectory": "set paths.work",
+    "RestartSec": "set service.restart_seconds",
+    "LimitNOFILE": "set service.open_files",
+    "TimeoutStartSec": "set service.start_timeout_seconds",
+}
+"""Settings of [Service] that have a field of their own, or none: name to the way to change it."""
 _AGE_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _BUCKET_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9._/=-]*)?")
 _SIZE = re.compile(r"(\d{1,18}) ?([kmgt](?:i?b)?|b)?", re.IGNORECASE)
@@ -156,6 +168,14 @@ def check_age_recipient(text: str) -> str:
     return text
 
 
+def check_unit_option(text: str) -> str:
+    if not _UNIT_OPTION.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a setting of a unit, such as Nice or OOMScoreAdjust")
+    if text in MANAGED_OPTIONS:
+        raise ValueError(f"{text} is written by tercet deploy; {MANAGED_OPTIONS[text]}")
+    return text
+
+
 def check_bucket_url(text: str) -> str:
     if not _BUCKET_URL.fullmatch(text):
         raise ValueError(f"{text!r} is not s3://BUCKET/PREFIX")
@@ -258,6 +278,7 @@ Unit: TypeAlias = Annotated[str, AfterValidator(check_unit)]
 SshHost: TypeAlias = Annotated[str, AfterValidator(check_ssh_host)]
 Jump: TypeAlias = Annotated[str, AfterValidator(check_jump)]
 Calendar: TypeAlias = Annotated[str, AfterValidator(check_calendar)]
+UnitOption: TypeAlias = Annotated[str, AfterValidator(check_unit_option)]
 AgeRecipient: TypeAlias = Annotated[str, AfterValidator(check_age_recipient)]
 BucketUrl: TypeAlias = Annotated[str, AfterValidator(check_bucket_url)]
 Quota: TypeAlias = Annotated[int, integer(QUOTA_BYTES_MIN, 1 << 62), BeforeValidator(read_bytes)]

@@ -38,7 +38,12 @@ _KINDS: Mapping[str, str] = {
     "Source": "local path or URL",
 }
 """Descriptions of the types in `field_types`."""
-_DEFAULTS_IN_WORDS = {"install": "`/opt/tercet`", "key_size": "`256`", "work": "value of `data`", "group": "value of `user`"}
+_DEFAULTS_IN_WORDS = {
+    "install": "`/opt/tercet`",
+    "key_size": "`256`; 2048 for rsa",
+    "work": "value of `data`",
+    "group": "value of `user`",
+}
 
 
 def page() -> str:

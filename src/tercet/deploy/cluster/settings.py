@@ -34,6 +34,7 @@ from tercet.deploy.cluster.field_types import (
     Source,
     SshHost,
     Unit,
+    UnitOption,
     User,
     Version,
     integer,
@@ -101,8 +102,8 @@ class TlsSettings:
     """Key of that CA; it is not copied to the hosts."""
     shared: Boolean = False
     """Use one certificate for all hosts and both roles, instead of one for each."""
-    key_algorithm: Literal["ecdsa", "rsa", "ed25519"] = "ecdsa"
-    """Algorithm of new keys."""
+    key_algorithm: Literal["ecdsa", "rsa", "ed25519"] | None = None
+    """Algorithm of new keys; by default that of `ca_certificate`, otherwise ecdsa. If it is set, other keys are replaced."""
     key_size: Annotated[int, integer(0, 16384)] = 0
     """Size of new keys in bits: 256, 384 or 521 for ecdsa, 2048 to 8192 for rsa; 0 for 256 or 2048."""
     days: Annotated[int, integer(1, 36500)] = 365
@@ -114,7 +115,13 @@ class TlsSettings:
 
     def __post_init__(self) -> None:
         if not self.key_size:
-            object.__setattr__(self, "key_size", _KEY_SIZES[self.key_algorithm])
+            object.__setattr__(self, "key_size", _KEY_SIZES[self.key_algorithm or "ecdsa"])
+
+    @property
+    def key_type(self) -> tuple[str, int] | None:
+        """Algorithm and size of keys, if the file has one of both."""
+        asked = self.key_algorithm is not None or self.key_size != _KEY_SIZES["ecdsa"]
+        return (self.key_algorithm or "ecdsa", self.key_size) if asked else None
 
     @property
     def renewal_days(self) -> float:
@@ -170,6 +177,10 @@ class ServiceSettings:
     """Limit of open files and connections (LimitNOFILE)."""
     start_timeout_seconds: Annotated[int, integer(1, 3600)] = 60
     """Seconds that a member may take to become ready (TimeoutStartSec)."""
+    hardening: Boolean = True
+    """Restrict the member with systemd's sandboxing options."""
+    options: dict[UnitOption, PlainText] = field(default_factory=dict)
+    """Additional settings of the unit's [Service] section; they override those that the unit has otherwise."""
 
     def __post_init__(self) -> None:
         if not self.group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Setting: TypeAlias = str | int | bool
+Setting: TypeAlias = str | int | bool | dict[str, str]
 CLUSTER_NAME = "etcd-cluster"
 
 

@@ -44,8 +44,12 @@ def draft_of_unit(unit: Unit, variables: Mapping[str, str] | None = None) -> Dra
     take_listeners(flags, members, draft, f"{unit.path}:{command.line}")
     _take_tls(flags, draft)
     _take_paths(unit, command, flags, draft)
-    _take_store(flags, draft, is_running=bool(draft.hosts) and not PLACEHOLDER.search(command.value))
-    take_service(unit, draft)
+    is_running = bool(draft.hosts) and not PLACEHOLDER.search(command.value)
+    _take_store(flags, draft, is_running=is_running)
+    take_service(unit, draft, is_running=is_running and ".service" in unit.path.name)  # an etcd.env has no unit to keep
+    if is_running:
+        draft.set("backups", "enabled", False)
+        draft.note("No snapshots are taken on the hosts; backups.enabled: true is recommended.")
     _take_unit_name(unit, draft)
     _take_other_flags(flags, draft)
     _note_environment(unit, own, draft)
@@ -172,7 +176,7 @@ def _take_tls(flags: CommandFlags, draft: Draft) -> None:
     if ca:
         draft.note(
             f"The hosts trust {ca}. To keep that CA, set tls.ca_certificate and tls.ca_key; otherwise a new CA is created, and "
-            f"clients need new certificates."
+            f"clients need new certificates. New keys are then of the type that the CA has."
         )
     # A trusted CA file makes etcd require client certificates even without --client-cert-auth.
     lax = [

@@ -36,6 +36,7 @@ from tercet.pki.issue import Issued, Request
 from tercet.pki.usages import CLIENT, SERVER
 
 AUTHORITY_DAYS = 3650
+_KEY_TYPE = ("ecdsa", 256)
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 MISSING = "missing"
 Renewal: TypeAlias = Literal["due", "all", "replaced CA"]
@@ -209,10 +210,22 @@ def _is_host(text: str) -> bool:
 
 
 def _request(cluster: Cluster, common_name: str, hosts: tuple[str, ...] = ()) -> Request:
+    names_of_subject = {str(name): text for name, text in cluster.tls.names.items()}
+    return Request(common_name, hosts, (names_of_subject,), *_key_type(cluster))
+
+
+def _key_type(cluster: Cluster) -> tuple[str, int]:
+    """Algorithm and size of new keys: those of the file, else as the external CA has them. Raises ConfigError."""
     tls = cluster.tls
-    return Request(
-        common_name, hosts, ({str(name): text for name, text in tls.names.items()},), tls.key_algorithm, tls.key_size
-    )
+    if tls.key_type is not None:
+        return tls.key_type
+    if tls.ca_certificate is None:
+        return _KEY_TYPE
+    try:
+        pem = tls.ca_certificate.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{tls.ca_certificate}: cannot be read: {error.strerror or error}") from error
+    return keys.like(parse_certificates(pem, tls.ca_certificate)[0].public_key())
 
 
 # The existing pairs.
@@ -281,7 +294,8 @@ def _reasons(pair: Pair, found: CertificateAndKey, cluster: Cluster, now: dateti
     listed = names.hosts_of(found.certificate)
     if sorted(listed) != sorted(pair.request.hosts):
         yield f"the existing names are {', '.join(listed) or 'empty'}"
-    if keys.like(found.certificate.public_key()) != (cluster.tls.key_algorithm, cluster.tls.key_size):
+    wanted = cluster.tls.key_type
+    if wanted is not None and keys.like(found.certificate.public_key()) != wanted:
         yield "its key has another algorithm or size"
     yield from (f"the existing certificate is invalid: {problem}" for problem in _problems(pair, found, authority, now))
     left = days_left(found.certificate, now=now)

@@ -48,6 +48,7 @@ def unit_text(cluster: Cluster, *, program: str, flags: Mapping[str, str]) -> st
     """program: path on the host. flags: long names without dashes."""
     service, paths = cluster.service, cluster.paths
     command = " \\\n  ".join([quoted(program), *(quoted(f"--{name}={value}") for name, value in flags.items())])
+    options = "".join(f"{name}={plain(value)}\n" for name, value in service.options.items())
     return f"""\
 [Unit]
 Description={cluster.engine.kind} member of the cluster {plain(cluster.name)}
@@ -65,7 +66,7 @@ Restart=on-failure
 RestartSec={service.restart_seconds}
 TimeoutStartSec={service.start_timeout_seconds}
 LimitNOFILE={service.open_files}
-{hardening(writable_directories(cluster))}
+{hardening(writable_directories(cluster)) if service.hardening else ""}{options}
 [Install]
 WantedBy=multi-user.target
 """
