@@ -19,6 +19,9 @@ from tercet.mvcc import (
     check_range,
     check_txn,
     is_read_only,
+    read_small_put,
+    read_small_range,
+    read_small_txn,
 )
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
@@ -56,8 +59,8 @@ class Member:
 
     def _body(self, request: Any) -> bytes:
         handlers: dict[type[Message], Callable[[Any], bytes]] = {
-            rpc_pb2.PutRequest: lambda it: check_put(it) or self.store.put(it),
-            rpc_pb2.RangeRequest: lambda it: check_range(it) or self._answer(self.store.range(it)),
+            rpc_pb2.PutRequest: lambda it: check_put(it) or self._put(it),
+            rpc_pb2.RangeRequest: lambda it: check_range(it) or self._answer(self._range(it)),
             rpc_pb2.DeleteRangeRequest: lambda it: check_delete(it) or self._apply(self.store.delete_range(it)),
             rpc_pb2.TxnRequest: lambda it: check_txn(it, MAX_TXN_OPS) or self._txn(it),
             rpc_pb2.CompactionRequest: lambda it: self.store.compact(it.revision) or b"",
@@ -66,9 +69,23 @@ class Member:
         }
         return handlers[type(request)](request)
 
+    def _range(self, request: rpc_pb2.RangeRequest) -> bytes | Answer:
+        small = read_small_range(request.SerializeToString())
+        return self.store.range(request) if small is None else self.store.small_range(small)
+
+    def _put(self, request: rpc_pb2.PutRequest) -> bytes:
+        small = read_small_put(request.SerializeToString())
+        if small is None:
+            return self.store.put(request)
+        self.store.small_put(small)
+        return b""
+
     def _txn(self, request: rpc_pb2.TxnRequest) -> bytes:
         if is_read_only(request):
             return self._answer(self.store.read_txn(request))
+        small = read_small_txn(request.SerializeToString())
+        if small is not None and (response := self.store.small_txn(small)) is not None:
+            return response
         return self._apply(self.store.txn(request))
 
     def _revoke(self, request: rpc_pb2.LeaseRevokeRequest) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, ServerStream, StreamOver, UnaryCall, bidi_stream, server_stream, unary
+from tercet.rpc.flow import Inbox
 from tests.rpc import raw
 from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
@@ -266,3 +267,34 @@ def test_an_unread_call_can_be_cancelled() -> None:
             await channel.close()
 
     run(main())
+
+
+def test_messages_handled_at_once_pass_no_message_that_waits_for_the_reader() -> None:
+    handled: list[bytes] = []
+
+    def at_once(message: bytes) -> bool:
+        if message.startswith(b"slow"):
+            return False
+        handled.append(message)
+        return True
+
+    async def test() -> None:
+        inbox = Inbox(lambda shut: None)
+        inbox.at_once = at_once
+        inbox.put([b"before the reader"])
+        assert await inbox.take() == b"before the reader"
+        reader = asyncio.ensure_future(inbox.take())
+        await asyncio.sleep(0)
+        inbox.put([b"1", b"2"])
+        assert not reader.done()
+        inbox.put([b"3", b"slow 4", b"5"])
+        inbox.put([b"6"])
+        assert [await reader, await inbox.take(), await inbox.take()] == [b"slow 4", b"5", b"6"]
+        reader = asyncio.ensure_future(inbox.take())
+        await asyncio.sleep(0)
+        inbox.put([b"7"])
+        inbox.end()
+        assert await reader is None
+        assert handled == [b"1", b"2", b"3", b"7"]
+
+    asyncio.run(test())

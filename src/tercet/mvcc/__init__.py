@@ -16,6 +16,15 @@ from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
 from tercet.mvcc.put_search import PutSearch
+from tercet.mvcc.small_requests import (
+    SmallPut,
+    SmallRange,
+    SmallRequest,
+    SmallTxn,
+    read_small_put,
+    read_small_range,
+    read_small_txn,
+)
 from tercet.mvcc.store import Store
 from tercet.mvcc.txn_check import TxnCheck, check_txn
 from tercet.mvcc.watch import NO_DELETE, NO_PUT, PREV_KV, Batch, Receiver, Watch, WatchStream
@@ -38,6 +47,10 @@ __all__ = [
     "Loaded",
     "PutSearch",
     "Receiver",
+    "SmallPut",
+    "SmallRange",
+    "SmallRequest",
+    "SmallTxn",
     "Steps",
     "Store",
     "TxnCheck",
@@ -55,6 +68,9 @@ __all__ = [
     "is_read_only",
     "is_serializable",
     "last_compaction",
+    "read_small_put",
+    "read_small_range",
+    "read_small_txn",
     "whole_answer",
     "whole_apply",
 ]

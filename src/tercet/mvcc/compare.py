@@ -53,7 +53,7 @@ class Comparisons(Steps):
         self.plan = Plan(request)
         self._undecided = [self.plan]
         self._suspended: list[Iterator[rpc_pb2.RequestOp]] = []  # the branches of all of these but the last
-        self._conditions: list[_Conditions] | None = None  # of the last of these, those that are not evaluated
+        self._conditions: list[Conditions] | None = None  # of the last of these, those that are not evaluated
         self._branch: Iterator[rpc_pb2.RequestOp] | None = None  # of the last of these, operations that are not in its plan yet
 
     def step(self, budget: Budget) -> bool:
@@ -102,7 +102,7 @@ class Comparisons(Steps):
             plan.steps.append(op)
 
 
-class _Conditions:
+class Conditions:
     """The comparisons of a txn that speak of the same key or range. `hold` is final once `step` has returned False."""
 
     __slots__ = ("_all", "_end", "_is_range", "_needs_lease", "_needs_value", "_seen", "_start", "hold")
@@ -110,13 +110,12 @@ class _Conditions:
     def __init__(self, key: bytes, range_end: bytes) -> None:
         self._start, self._end = bounds(key, range_end)
         self._is_range = bool(range_end)
-        self._all: list[_Condition] = []
+        self._all: list[Condition] = []
         self._needs_value = self._needs_lease = False
         self._seen = False  # a key of the range
         self.hold = True
 
-    def add(self, compare: rpc_pb2.Compare) -> None:
-        condition = _Condition(compare)
+    def add(self, condition: Condition) -> None:
         self._all.append(condition)
         self._needs_value = self._needs_value or condition.target == _VALUE
         self._needs_lease = self._needs_lease or condition.target == _LEASE
@@ -181,24 +180,16 @@ class _Conditions:
         return all(condition.target != _VALUE and condition.holds_for(0) for condition in self._all)
 
 
-class _Condition:
-    """One comparison, read from its message once."""
+class Condition:
+    """One comparison: `result` as in Compare, with a number or, if the target is VALUE, a value."""
 
     __slots__ = ("_number", "_result", "_value", "target")
 
-    def __init__(self, compare: rpc_pb2.Compare) -> None:
-        self.target = int(compare.target)
-        self._result = int(compare.result)
-        self._value = compare.value
-        self._number = 0
-        if self.target == _VERSION:
-            self._number = compare.version
-        elif self.target == _CREATE:
-            self._number = compare.create_revision
-        elif self.target == _MOD:
-            self._number = compare.mod_revision
-        elif self.target == _LEASE:
-            self._number = compare.lease  # a target of a later version compares 0 with 0
+    def __init__(self, target: int, result: int, number: int, value: bytes) -> None:
+        self.target = target
+        self._result = result
+        self._number = number
+        self._value = value
 
     def holds_for(self, stored: int) -> bool:
         result, given = self._result, self._number
@@ -221,13 +212,26 @@ class _Condition:
         return stored != given if result == _NOT_EQUAL else True
 
 
-def _grouped(request: rpc_pb2.TxnRequest) -> list[_Conditions]:
+def _grouped(request: rpc_pb2.TxnRequest) -> list[Conditions]:
     """The comparisons by what they speak of, the first one last."""
-    found: dict[tuple[bytes, bytes], _Conditions] = {}
+    found: dict[tuple[bytes, bytes], Conditions] = {}
     for compare in request.compare:
         place = (compare.key, compare.range_end)
         conditions = found.get(place)
         if conditions is None:
-            conditions = found[place] = _Conditions(*place)
-        conditions.add(compare)
+            conditions = found[place] = Conditions(*place)
+        conditions.add(_condition(compare))
     return list(reversed(found.values()))
+
+
+def _condition(compare: rpc_pb2.Compare) -> Condition:
+    target, number = int(compare.target), 0
+    if target == _VERSION:
+        number = compare.version
+    elif target == _CREATE:
+        number = compare.create_revision
+    elif target == _MOD:
+        number = compare.mod_revision
+    elif target == _LEASE:
+        number = compare.lease  # a target of a later version compares 0 with 0
+    return Condition(target, int(compare.result), number, compare.value)

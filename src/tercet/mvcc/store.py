@@ -25,6 +25,7 @@ from tercet.mvcc.loading import FINISHED_COMPACTION, SCHEDULED_COMPACTION, Loade
 from tercet.mvcc.range_read import RangeRead, bounds, read_revision
 from tercet.mvcc.range_stream import RangeStream
 from tercet.mvcc.read_txn import Pins, ReadTxn
+from tercet.mvcc.small_requests import SmallPut, SmallRange, SmallTxn
 from tercet.mvcc.txn import TxnApply, TxnRead
 from tercet.mvcc.work import Answer, Apply
 from tercet.mvcc.write_txn import Leases, NoLeases, WriteTxn
@@ -103,6 +104,14 @@ class Store:
         """Its steps raise FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND, of the first operation that fails."""
         return TxnApply(self._write, request, self.compact_revision)
 
+    def small_put(self, put: SmallPut) -> None:
+        """Raises LEASE_NOT_FOUND."""
+        put.apply(self._write)
+
+    def small_txn(self, txn: SmallTxn) -> bytes | None:
+        """Returns None for a Txn that turns out to read: `txn` applies it. Raises LEASE_NOT_FOUND."""
+        return txn.apply(self._write)
+
     def delete_keys(self, keys: Collection[bytes]) -> Apply:
         """Delete those of `keys` that exist, in key order, as one request: for the revocation of a lease."""
         return KeysDelete(self._write, keys)
@@ -138,15 +147,25 @@ class Store:
             or request.max_create_revision
         ):
             return RangeRead(self._read(revision), request)
-        index = self.index
-        if revision == index.main - 1 and not index.written:  # the hottest read: one key, as it is now
-            entry = index.current.get(request.key)
-            if entry is None:
-                return b""
-            kv = self.backend.get(Bucket.KEY, entry[:17])
-            if kv is not None and len(kv) <= _LARGE_BYTES:
-                return _KV + varint(len(kv)) + kv + _COUNT_ONE
+        if revision == self.index.main - 1 and (body := self._range_of_one(request.key)) is not None:
+            return body
         return RangeRead(self._read(revision), request)
+
+    def small_range(self, request: SmallRange) -> bytes | Answer:
+        self.counts.ranges += 1
+        body = self._range_of_one(request.key)
+        return RangeRead(self._read(self.revision), request.request()) if body is None else body
+
+    def _range_of_one(self, key: bytes) -> bytes | None:
+        """The hottest read: one key, as it is now. None: it takes more than that."""
+        index = self.index
+        if index.written:
+            return None
+        entry = index.current.get(key)
+        if entry is None:
+            return b""
+        kv = self.backend.get(Bucket.KEY, entry[:17])
+        return None if kv is None or len(kv) > _LARGE_BYTES else _KV + varint(len(kv)) + kv + _COUNT_ONE
 
     def read_txn(self, request: rpc_pb2.TxnRequest) -> Answer:
         """A Txn that only reads (check.is_read_only). Its steps raise FUTURE_REVISION or COMPACTED."""

@@ -134,7 +134,7 @@ class WriteTxn:
             raise LEASE_NOT_FOUND
         if request.prev_kv or request.ignore_value or request.ignore_lease:
             return self._put_over(request)
-        self._put(request.key, request.value, lease)
+        self.put_value(request.key, request.value, lease)
         return b""
 
     def _put_over(self, request: rpc_pb2.PutRequest) -> bytes:
@@ -149,7 +149,7 @@ class WriteTxn:
             kept = kv_pb2.KeyValue.FromString(self.read().fetch(previous))
             value = kept.value if request.ignore_value else value
             lease = kept.lease if request.ignore_lease else lease
-        self._put(request.key, value, lease)
+        self.put_value(request.key, value, lease)
         return previous
 
     def count_delete(self, *, prev_kv: bool) -> None:
@@ -161,7 +161,8 @@ class WriteTxn:
 
     # Writes.
 
-    def _put(self, key: bytes, value: bytes, lease: int) -> None:
+    def put_value(self, key: bytes, value: bytes, lease: int) -> None:
+        """A Put whose lease exists, if it names one."""
         index = self.index
         revision, sub = index.main, index.written
         self._operations += 1

@@ -14,7 +14,7 @@ from typing import Final
 
 from tercet.auth import AuthStore, Identity
 from tercet.lease import Lessor
-from tercet.mvcc import Answer, Apply, Budget
+from tercet.mvcc import Answer, Apply, Budget, SmallPut
 from tercet.mvcc.work import VISIT
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.requests import AppliedRequest
@@ -176,6 +176,10 @@ class Guard:
 
     def _put(self, handler: Handler) -> Handler:
         def check(request: AppliedRequest) -> bytes | Apply:
+            small = request.small
+            if isinstance(small, SmallPut):
+                self._auth.check_write(request.identity, small.key, b"")
+                return self._with_leases((small.lease,), handler, request) if small.lease else handler(request)
             put: rpc_pb2.PutRequest = request.message
             check_put_permissions(self._auth, request.identity, put)
             return self._with_leases((put.lease,), handler, request) if put.lease else handler(request)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from tercet.auth import NOBODY, Identity
+from tercet.mvcc import SmallRequest, read_small_put, read_small_txn
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.proto.wire import encode_varint
 from tercet.replica.nested_requests import LENGTH_DELIMITED, FieldCursor, parse_deep
@@ -34,22 +35,41 @@ FIELD_TAGS: Final[dict[str, bytes]] = {
     if field.message_type is not None and field.name != "header"
 }
 _PUT_TAG: Final = FIELD_TAGS["put"][0]
+_TXN_TAG: Final = FIELD_TAGS["txn"][0]
 _InternalRaftRequest = internal_pb2.InternalRaftRequest
 
 
 class AppliedRequest:
     """A request as it is applied.
 
-    field: its field in InternalRaftRequest, or `v2` for the older form; message: parsed; identity: whose request it is. The
-    request id is left out: an entry is identified by its data.
+    field: its field in InternalRaftRequest, or `v2` for the older form; identity: whose request it is. The request id is left
+    out: an entry is identified by its data.
     """
 
-    __slots__ = ("field", "identity", "message")
+    __slots__ = ("_message", "field", "identity")
 
     def __init__(self, field: str, message: Any, identity: Identity = NOBODY) -> None:
+        """message: parsed, or a SmallRequest."""
         self.field = field
-        self.message = message
         self.identity = identity
+        self._message = message
+
+    @property
+    def message(self) -> Any:
+        """The protobuf message."""
+        message = self._message
+        if isinstance(message, SmallRequest):
+            message = self._message = message.request()
+        return message
+
+    @message.setter
+    def message(self, message: Any) -> None:
+        self._message = message
+
+    @property
+    def small(self) -> SmallRequest | None:
+        message = self._message
+        return message if isinstance(message, SmallRequest) else None
 
 
 class RequestIds:
@@ -129,6 +149,9 @@ def decode_request(data: bytes) -> AppliedRequest:
     Members of 3.4 and 3.5 write two requests in the older form; they are returned as field `v2`.
     Raises UnsupportedRequest for data of neither form, or of an unknown field: no member may guess what it means.
     """
+    small = _small_request_in(data)
+    if small is not None:
+        return small
     try:
         request = _InternalRaftRequest.FromString(data)
     except DecodeError as error:
@@ -140,14 +163,38 @@ def decode_request(data: bytes) -> AppliedRequest:
             parse_deep(request, data)
         except DecodeError:
             raise unreadable(data) from error
-    sent = request.header
-    identity = Identity(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NOBODY
+    identity = _identity_in(request.header)
     if data[0] == _PUT_TAG:
         return AppliedRequest("put", request.put, identity)
     for field, value in request.ListFields():
         if field.name in FIELD_TAGS:
             return AppliedRequest(field.name, value, identity)
     raise UnsupportedRequest(f"it holds a request of a kind that this version does not know ({data[:32].hex()})")
+
+
+def _small_request_in(data: bytes) -> AppliedRequest | None:
+    """The request of an entry, if it is a small one with its header behind it, as members write it."""
+    if len(data) < 3 or data[0] not in (_PUT_TAG, _TXN_TAG):
+        return None
+    size, start = data[1], 2
+    if size >= 0x80:
+        size, start = size & 0x7F | data[2] << 7, 3
+    end = start + size
+    if len(data) < end + 3 or data[end : end + 2] != _HEADER_TAG or end + 3 + data[end + 2] != len(data):
+        return None
+    body = data[start:end]
+    small = read_small_put(body) if data[0] == _PUT_TAG else read_small_txn(body)
+    if small is None:
+        return None
+    try:
+        identity = _identity_in(internal_pb2.RequestHeader.FromString(data[end + 3 :]))
+    except DecodeError:
+        return None
+    return AppliedRequest("put" if data[0] == _PUT_TAG else "txn", small, identity)
+
+
+def _identity_in(header: internal_pb2.RequestHeader) -> Identity:
+    return Identity(header.username, header.auth_revision) if header.username or header.auth_revision else NOBODY
 
 
 def large_txn_in(data: bytes) -> tuple[memoryview, Identity] | None:
@@ -166,9 +213,7 @@ def large_txn_in(data: bytes) -> tuple[memoryview, Identity] | None:
             if cursor.number == _TXN_NUMBER and txn is None:
                 txn = cursor.content
             elif cursor.number == _HEADER_NUMBER and identity is NOBODY:
-                sent = internal_pb2.RequestHeader.FromString(bytes(cursor.content))
-                if sent.username or sent.auth_revision:
-                    identity = Identity(sent.username, sent.auth_revision)
+                identity = _identity_in(internal_pb2.RequestHeader.FromString(bytes(cursor.content)))
             else:
                 return None
     except DecodeError:

@@ -16,7 +16,7 @@ from tercet import errors
 from tercet.auth import AuthStore, Tokens
 from tercet.errors import StorageFailure
 from tercet.lease import LeaseCounts, Lessor, Listener
-from tercet.mvcc import Apply, Counts, Loaded, Store, WatchHub, whole_answer, whole_apply
+from tercet.mvcc import Apply, Counts, Loaded, SmallPut, SmallTxn, Store, WatchHub, whole_answer, whole_apply
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import ConfChangeV2, ConfState, Snapshot
 from tercet.replica import storage_version
@@ -243,6 +243,10 @@ class StateMachine:
     # --- one method a request
 
     def _put(self, request: AppliedRequest) -> bytes:
+        small = request.small
+        if isinstance(small, SmallPut):
+            self.store.small_put(small)
+            return b""
         return self.store.put(request.message)
 
     def _range(self, request: AppliedRequest) -> bytes:
@@ -251,7 +255,10 @@ class StateMachine:
     def _delete_range(self, request: AppliedRequest) -> Apply:
         return self.store.delete_range(request.message)
 
-    def _txn(self, request: AppliedRequest) -> Apply:
+    def _txn(self, request: AppliedRequest) -> bytes | Apply:
+        small = request.small
+        if isinstance(small, SmallTxn) and (response := self.store.small_txn(small)) is not None:
+            return response
         return self.store.txn(request.message)
 
     def _compaction(self, request: AppliedRequest) -> bytes:

@@ -14,13 +14,17 @@ from typing import Final
 from tercet.rpc.connection import SEND_QUEUE_BYTES, Connection
 
 _INBOX_BYTES: Final = 256 << 10
+_AT_ONCE_MAX: Final = 64  # messages; the reader's task, which takes turns with others, takes the rest
 _MESSAGE_OVERHEAD_BYTES: Final = 64  # what Python adds to a message; a flood of empty ones must count too
 
 
 class Inbox:
-    """Messages in order, for one reader at a time. `throttle(shut)` stops the sender, and lets it continue."""
+    """Messages in order, for one reader at a time. `throttle(shut)` stops the sender, and lets it continue.
 
-    __slots__ = ("_arrival", "_bytes", "_ended", "_messages", "_shut", "_throttle")
+    at_once: offered each message while the reader waits for one; True: it needs no reader.
+    """
+
+    __slots__ = ("_arrival", "_bytes", "_ended", "_messages", "_shut", "_throttle", "at_once")
 
     def __init__(self, throttle: Callable[[bool], object]) -> None:
         self._throttle = throttle
@@ -29,14 +33,25 @@ class Inbox:
         self._ended = False
         self._shut = False
         self._arrival: asyncio.Future[None] | None = None  # resolved by the next message, or the end
+        self.at_once: Callable[[bytes], bool] | None = None
 
     def put(self, messages: list[bytes]) -> None:
+        if self.at_once is not None and self._arrival is not None and not self._messages:
+            messages = self._left_of(messages, self.at_once)
+            if not messages:
+                return
         self._messages += messages
         self._bytes += sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages)
         if self._bytes > _INBOX_BYTES and not self._shut:
             self._shut = True
             self._throttle(True)
         self._wake_reader()
+
+    def _left_of(self, messages: list[bytes], at_once: Callable[[bytes], bool]) -> list[bytes]:
+        taken = 0
+        while taken < min(len(messages), _AT_ONCE_MAX) and at_once(messages[taken]):
+            taken += 1
+        return messages[taken:]
 
     def end(self) -> None:
         """No message will follow; those that arrived can still be taken."""

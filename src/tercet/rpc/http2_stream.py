@@ -6,6 +6,7 @@ not read make `send` wait.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from tercet.errors import Code, StatusError
@@ -49,6 +50,13 @@ class Http2Stream(ServerStream):
         if message is None and self.finished:
             raise StreamOver
         return message
+
+    def handle_at_once(self, handle: Callable[[bytes], bool]) -> None:
+        self._inbox.at_once = handle
+
+    @property
+    def has_room(self) -> bool:
+        return self._outlet.has_room
 
     def send_headers(self) -> None:
         if not self._headers_sent and not self.finished:

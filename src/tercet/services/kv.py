@@ -9,14 +9,13 @@ Source: etcd server/etcdserver/api/v3rpc/key.go and v3_server.go.
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.auth import NOBODY, Identity
 from tercet.errors import CorruptRecord, InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
-from tercet.mvcc import Answer, Steps, TxnCheck
+from tercet.mvcc import Answer, SmallRange, SmallRequest, Steps, TxnCheck, read_small_put, read_small_range, read_small_txn
 from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, is_read_only, is_serializable
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
@@ -31,9 +30,6 @@ from tercet.services.deep_txn import encode_txn, parse_txn
 from tercet.services.headers import Headers
 from tercet.services.read_timing import ReadDurations, ReadTiming
 from tercet.services.scheduler import Done, Scheduler
-
-_PutRequest: Final = rpc_pb2.PutRequest
-_RangeRequest: Final = rpc_pb2.RangeRequest
 
 
 class KvService:
@@ -72,15 +68,28 @@ class KvService:
 
     def put(self, call: UnaryCall, body: bytes) -> None:
         try:
-            request = _PutRequest.FromString(body)
-            if not self._replica.quota.allows(put_cost(request)):
-                self._replica.alarm_proposals.raise_no_space()
-                raise errors.NO_SPACE
+            small = read_small_put(body)
+            if small is not None:
+                self._propose_small("put", call, small, small.cost(KEY_OVERHEAD_BYTES))
+                return
+            request = rpc_pb2.PutRequest.FromString(body)
+            self._check_space(put_cost(request))
             check_put(request)
-            identity = self._authorization.identify(call) if self._auth.is_enabled else NOBODY
+            identity = self._authorization.identify(call)
             self._replica.propose("put", put_proposal(body, request), request, partial(self._written, call), identity)
         except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
+
+    def _propose_small(self, field: str, call: UnaryCall, small: SmallRequest, cost_bytes: int) -> None:
+        self._check_space(cost_bytes)
+        identity = self._authorization.identify(call) if self._auth.is_enabled else NOBODY
+        self._replica.propose(field, small.body, small, partial(self._written, call), identity)
+
+    def _check_space(self, cost_bytes: int) -> None:
+        """Raises NO_SPACE, and has the alarm raised, if the quota does not allow the request."""
+        if not self._replica.quota.allows(cost_bytes):
+            self._replica.alarm_proposals.raise_no_space()
+            raise errors.NO_SPACE
 
     def delete_range(self, call: UnaryCall, body: bytes) -> None:
         try:
@@ -93,12 +102,16 @@ class KvService:
 
     def txn(self, call: UnaryCall, body: bytes) -> None:
         try:
+            small = read_small_txn(body)
+            if small is not None and small.longest <= self._txn_ops_max:
+                self._propose_small("txn", call, small, small.cost(KEY_OVERHEAD_BYTES))
+                return
             if len(body) <= WHOLE_BYTES_MAX:
                 self._check_txn(call, parse_txn(body, self._txn_ops_max), None)
                 return
             parser = TxnParser(body, depth_max=self._txn_ops_max)
             self._schedule(call, parser, partial(self._parsed_txn, call, parser))
-        except (DecodeError, RequestError) as error:
+        except (DecodeError, RequestError, Unavailable) as error:
             refuse(call, error)
 
     def _parsed_txn(self, call: UnaryCall, parser: TxnParser, error: Exception | None) -> None:
@@ -122,9 +135,7 @@ class KvService:
         try:
             if error is not None:
                 raise error
-            if not self._replica.quota.allows(check.cost):
-                self._replica.alarm_proposals.raise_no_space()
-                raise errors.NO_SPACE
+            self._check_space(check.cost)
             if check.fault is not None:
                 raise check.fault
             if is_read_only(request):
@@ -164,14 +175,21 @@ class KvService:
     # --- reads
 
     def range(self, call: UnaryCall, body: bytes) -> None:
+        small = read_small_range(body)
+        if small is not None:
+            self._begin_range(call, small, small.is_serializable)
+            return
         try:
-            request = _RangeRequest.FromString(body)
+            request = rpc_pb2.RangeRequest.FromString(body)
             check_range(request)
         except (DecodeError, RequestError) as error:
             refuse(call, error)
             return
+        self._begin_range(call, request, request.serializable)
+
+    def _begin_range(self, call: UnaryCall, request: rpc_pb2.RangeRequest | SmallRange, is_serializable: bool) -> None:
         timing = self.durations.begin("Range")
-        if request.serializable:
+        if is_serializable:
             self._range(call, request, timing, None)
         else:
             self._replica.read(partial(self._range, call, request, timing))
@@ -180,7 +198,11 @@ class KvService:
     # when the read is answered (tests/mixed: a frozen leader wakes up).
 
     def _range(
-        self, call: UnaryCall, request: rpc_pb2.RangeRequest, timing: ReadTiming | None, error: StatusError | None
+        self,
+        call: UnaryCall,
+        request: rpc_pb2.RangeRequest | SmallRange,
+        timing: ReadTiming | None,
+        error: StatusError | None,
     ) -> None:
         try:
             if error is not None:
@@ -189,8 +211,10 @@ class KvService:
                 timing.reads()
             identity = NOBODY
             if self._auth.is_enabled:
-                identity = self._authorization.check_read(call, request.key, request.range_end)
-            answer = self._replica.store.range(request)
+                range_end = b"" if isinstance(request, SmallRange) else request.range_end
+                identity = self._authorization.check_read(call, request.key, range_end)
+            store = self._replica.store
+            answer = store.small_range(request) if isinstance(request, SmallRange) else store.range(request)
             if isinstance(answer, bytes):
                 call.reply(self._headers.current() + answer)
                 if timing is not None:
@@ -257,7 +281,7 @@ class KvService:
 
     async def range_stream(self, stream: ServerStream) -> None:
         """KV.RangeStream (3.7): a Range in many messages, all read at one revision."""
-        request = unmarshal(_RangeRequest.FromString, await stream.receive_one())
+        request = unmarshal(rpc_pb2.RangeRequest.FromString, await stream.receive_one())
         check_range_stream(request)
         if not request.serializable:
             await read_index(self._replica)

@@ -116,6 +116,7 @@ class LeaseService:
     async def keep_alive(self, stream: ServerStream) -> None:
         """One answer for each request, in order; TTL 0 for a lease that does not exist."""
         keeper = self._replica.leases
+        stream.handle_at_once(partial(self._keep_alive_at_once, stream))
         in_turn = 0
         async for message in stream:
             lease_id = unmarshal(rpc_pb2.LeaseKeepAliveRequest.FromString, message).ID
@@ -125,13 +126,27 @@ class LeaseService:
             if self._auth.is_enabled:
                 await self._check_keys(stream, self._named(lease_id), to_write=True)
             ttl = keeper.renew_now(lease_id) or await self._renew(lease_id)
-            body = b"%b\x10%b" % (header, varint(lease_id)) if lease_id else header
-            if not stream.send_now(body + b"\x18" + varint(ttl) if ttl else body):
+            if not stream.send_now(_keep_alive_response(header, lease_id, ttl)):
                 await stream.drained()
             in_turn += 1
             if in_turn == _RENEWALS_IN_TURN:  # a full inbox must not keep the loop busy
                 in_turn = 0
                 await asyncio.sleep(0)
+
+    def _keep_alive_at_once(self, stream: ServerStream, message: bytes) -> bool:
+        """Answer a request that needs no waiting. False: it is left to the stream's task, and nothing was done."""
+        if self._auth.is_enabled or not stream.has_room:
+            return False
+        try:
+            lease_id = rpc_pb2.LeaseKeepAliveRequest.FromString(message).ID
+        except DecodeError:
+            return False
+        header = self._headers.current()
+        ttl = self._replica.leases.renew_now(lease_id)
+        if not ttl:
+            return False
+        stream.send_now(_keep_alive_response(header, lease_id, ttl))
+        return True
 
     async def _renew(self, lease_id: int) -> int:
         """Renew a lease here or at the leader. Returns its TTL in seconds, 0 if it does not exist. Raises Unavailable."""
@@ -260,6 +275,11 @@ class LeaseService:
             if loop.time() >= deadline:
                 raise errors.TIMEOUT if replica.leader_id else errors.NO_LEADER
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _keep_alive_response(header: bytes, lease_id: int, ttl_seconds: int) -> bytes:
+    body = b"%b\x10%b" % (header, varint(lease_id)) if lease_id else header
+    return body + b"\x18" + varint(ttl_seconds) if ttl_seconds else body
 
 
 def _resolve(future: asyncio.Future[Found], outcome: Found) -> None:
