@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from tercet.mvcc.check import is_read_only, is_serializable
+from tercet.mvcc.check import is_read_only
 from tercet.proto import rpc_pb2
 from tests.mvcc.etcd import PATHS
 from tests.mvcc.histories import Histories, operations
@@ -86,4 +86,8 @@ def _safe(request: Message) -> Message:
 def _may_be_stale(request: Message) -> bool:
     if isinstance(request, rpc_pb2.RangeRequest):
         return request.serializable
-    return isinstance(request, rpc_pb2.TxnRequest) and is_read_only(request) and is_serializable(request)
+    return (
+        isinstance(request, rpc_pb2.TxnRequest)
+        and is_read_only(request)
+        and all(op.request_range.serializable for op in operations(request))
+    )

@@ -27,7 +27,6 @@ from tercet.mvcc import (
     check_range_stream,
     check_txn,
     is_read_only,
-    is_serializable,
 )
 from tercet.mvcc.check import STREAM_FILTERED, STREAM_SORTED
 from tercet.proto import rpc_pb2
@@ -164,13 +163,35 @@ def test_a_txn_with_many_claims_is_checked_quickly() -> None:
 def test_txns_are_classified_as_read_only_and_serializable() -> None:
     read = Op(request_range=Range(key=b"k"))
     local = Op(request_range=Range(key=b"k", serializable=True))
-    assert is_read_only(Txn())
-    assert is_serializable(Txn())
-    assert is_read_only(Txn(success=[read]))
-    assert not is_serializable(Txn(success=[local], failure=[read]))
-    assert is_serializable(Txn(success=[local], failure=[local]))
-    assert not is_read_only(Txn(failure=[delete(b"k")]))
-    assert not is_read_only(Txn(success=[nested(read)]))  # T12
+    for txn, reads_only, serializable in [
+        (Txn(), True, True),
+        (Txn(success=[read]), True, False),
+        (Txn(success=[local], failure=[read]), True, False),
+        (Txn(success=[local], failure=[local]), True, True),
+        (Txn(failure=[delete(b"k")]), False, True),
+        (Txn(success=[nested(read)]), False, False),  # T12
+        (Txn(success=[local, put(b"k"), nested(local)]), False, True),
+    ]:
+        check = checked_in_slices(txn, 128)
+        assert (check.is_read_only, check.is_serializable) == (is_read_only(txn), serializable) == (reads_only, serializable)
+
+
+def checked_in_slices(txn: rpc_pb2.TxnRequest, max_ops: int) -> TxnCheck:
+    """Asserts that no slice does much more than its budget of one operation."""
+    check = TxnCheck(txn, max_ops, put_cost=0)
+    while True:
+        budget = Budget(1)
+        is_left = check.step(budget)
+        assert budget.left >= -256
+        if not is_left:
+            return check
+
+
+def test_the_comparisons_of_a_large_txn_are_checked_in_slices() -> None:
+    compare = rpc_pb2.Compare(key=b"k")
+    assert checked_in_slices(Txn(compare=[compare] * 1000), 1000).fault is None
+    assert checked_in_slices(Txn(compare=[*[compare] * 900, rpc_pb2.Compare()], success=[Op()]), 1000).fault is EMPTY_KEY
+    assert checked_in_slices(Txn(compare=[compare] * 256, success=[put(b"")]), 1000).fault is EMPTY_KEY
 
 
 def test_a_put_is_found_in_slices_wherever_it_stands() -> None:

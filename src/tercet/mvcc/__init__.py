@@ -10,7 +10,6 @@ from tercet.mvcc.check import (
     check_range,
     check_range_stream,
     is_read_only,
-    is_serializable,
 )
 from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
@@ -66,7 +65,6 @@ __all__ = [
     "hash_all",
     "hash_kv",
     "is_read_only",
-    "is_serializable",
     "last_compaction",
     "read_small_put",
     "read_small_range",

@@ -58,8 +58,3 @@ def check_delete(request: rpc_pb2.DeleteRangeRequest) -> None:
 def is_read_only(request: rpc_pb2.TxnRequest) -> bool:
     """Whether it needs no entry in the log: both branches hold ranges only. A nested txn of ranges needs one, as in etcd."""
     return all(op.WhichOneof("request") == "request_range" for branch in (request.success, request.failure) for op in branch)
-
-
-def is_serializable(request: rpc_pb2.TxnRequest) -> bool:
-    """Whether a read-only txn may be answered from local state: all its ranges are serializable."""
-    return all(op.request_range.serializable for branch in (request.success, request.failure) for op in branch)

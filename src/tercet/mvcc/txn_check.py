@@ -38,9 +38,11 @@ class TxnCheck(Steps):
 
     fault: the first one found. cost: what the quota counts, of the branch that needs more: the keys and values of all Puts, and
     `put_cost` for each of them.
+    is_read_only: it needs no entry in the log, because both branches hold ranges only. A nested txn of ranges needs one, as in
+    etcd. is_serializable: a read-only txn may be answered from local state, because all its ranges are serializable.
     """
 
-    __slots__ = ("_lists", "_phase", "_put_cost", "_request", "_txns", "cost", "fault")
+    __slots__ = ("_lists", "_phase", "_put_cost", "_request", "_txns", "cost", "fault", "is_read_only", "is_serializable")
 
     def __init__(self, request: rpc_pb2.TxnRequest, max_ops: int, *, put_cost: int) -> None:
         """max_ops: of the longest of its three lists; a nested txn has what its parent left."""
@@ -51,6 +53,7 @@ class TxnCheck(Steps):
         self._phase = _SHAPE
         self.fault: RequestError | None = None
         self.cost = 0
+        self.is_read_only = self.is_serializable = True
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
@@ -73,6 +76,9 @@ class TxnCheck(Steps):
             if self.fault is None:
                 self.fault = txn.fault()
             budget.left -= OPERATION
+        while budget.left > 0 and txn.compares is not None:
+            if not txn.check_compares(budget) and self.fault is None:
+                self.fault = EMPTY_KEY
         while budget.left > 0:
             op = next(txn.ops, None)
             budget.left -= OPERATION
@@ -86,6 +92,10 @@ class TxnCheck(Steps):
                 else:
                     self._txns[-1].add_cost(max(txn.costs))
                 return
+            if op.HasField("request_range"):
+                self.is_serializable = self.is_serializable and op.request_range.serializable
+            else:
+                self.is_read_only = False
             if op.HasField("request_txn"):
                 self._txns.append(_Txn(op.request_txn, txn.nested_max_ops))
                 return
@@ -128,7 +138,7 @@ class TxnCheck(Steps):
 class _Txn:
     """A txn whose operations are being checked, one list after the other."""
 
-    __slots__ = ("_lists", "_request", "costs", "is_begun", "max_ops", "nested_max_ops", "ops")
+    __slots__ = ("_lists", "_request", "compares", "costs", "is_begun", "max_ops", "nested_max_ops", "ops")
 
     def __init__(self, request: rpc_pb2.TxnRequest, max_ops: int) -> None:
         self._request = request
@@ -137,16 +147,22 @@ class _Txn:
         longest = max(len(request.compare), len(request.success), len(request.failure))
         self.nested_max_ops = max_ops - longest
         self.is_begun = False
+        self.compares: Iterator[rpc_pb2.Compare] | None = iter(request.compare) if request.compare else None  # None: checked
         self.ops: Iterator[rpc_pb2.RequestOp] = iter(request.success)
         self.costs = [0]
 
     def fault(self) -> RequestError | None:
         """Of the txn itself, without its operations."""
-        if self.nested_max_ops < 0:
-            return TOO_MANY_OPS
-        if not all(compare.key for compare in self._request.compare):
-            return EMPTY_KEY
-        return None
+        return TOO_MANY_OPS if self.nested_max_ops < 0 else None
+
+    def check_compares(self, budget: Budget) -> bool:
+        """Check some comparisons. Returns whether all of these have a key."""
+        assert self.compares is not None
+        chunk = list(islice(self.compares, _CHUNK))
+        budget.left -= len(chunk) * VISIT
+        if len(chunk) < _CHUNK:
+            self.compares = None
+        return all(compare.key for compare in chunk)
 
     def end_of_list(self) -> bool:
         """Go on with the next list, if there is one."""

@@ -16,7 +16,7 @@ from tercet import errors
 from tercet.auth import NOBODY, Identity
 from tercet.errors import CorruptRecord, InvariantViolation, RequestError, StatusError, StorageFailure, Unavailable
 from tercet.mvcc import Answer, SmallRange, SmallRequest, Steps, TxnCheck, read_small_put, read_small_range, read_small_txn
-from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream, is_read_only, is_serializable
+from tercet.mvcc.check import check_delete, check_put, check_range, check_range_stream
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import KEY_OVERHEAD_BYTES, put_cost
@@ -138,9 +138,9 @@ class KvService:
             self._check_space(check.cost)
             if check.fault is not None:
                 raise check.fault
-            if is_read_only(request):
+            if check.is_read_only:
                 timing = self.durations.begin("ReadonlyTxn")
-                if is_serializable(request):
+                if check.is_serializable:
                     self._read_txn(call, request, timing, None)
                 else:
                     self._replica.read(partial(self._read_txn, call, request, timing))
