@@ -82,6 +82,10 @@ class CorruptRecord(StorageFailure):
         self.key = key
 
 
+class DamagedDatabase(StorageFailure):
+    """The database file is truncated, or its pages make no sense. The log beside it may be sound."""
+
+
 class ConfigError(TercetError):
     """A flag, variable, file or data directory that the member cannot start with. The text is one line, for the operator."""
 

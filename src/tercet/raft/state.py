@@ -50,6 +50,7 @@ class RaftState:
         "leader_id",
         "leader_transferee",
         "log",
+        "may_campaign",
         "messages",
         "pending_conf_index",
         "pending_snapshot",
@@ -102,6 +103,7 @@ class RaftState:
         self.messages: list[Message] = []
         self.read_states: list[tuple[bytes, int]] = []
         self.pending_snapshot: Snapshot | None = None  # received, not yet handed out
+        self.may_campaign = True  # False: this member has lost the state that a leader needs
         self.entries_handed_out = log.last_index
         self.committed_handed_out = applied
         self.hard_state_handed_out = hard_state
@@ -251,10 +253,10 @@ class RaftState:
         return self.tracker.peers.get(member)
 
     def is_promotable(self) -> bool:
-        """May this member campaign: is it a voter, and is no snapshot being installed?"""
+        """May this member campaign: is it a voter with its state, and is no snapshot being installed?"""
         installing = self.pending_snapshot is not None or self.pending_writes.is_installing
         progress = self.tracker.peers.get(self.id)
-        return progress is not None and not progress.is_learner and not installing
+        return progress is not None and not progress.is_learner and not installing and self.may_campaign
 
     def hears_leader(self) -> bool:
         """Has a leader been heard within the election timeout, so that votes are refused (thesis §4.2.3)?"""

@@ -89,7 +89,7 @@ class Applier:
         timer: ApplyTimer | None = None,
     ) -> None:
         backend = state_machine.backend
-        self.index = backend.applied_index
+        self.index = max(backend.applied_index, raft.applied_index)  # raft's, where the database was lost
         self.term = backend.applied_term
         # The (index, term) that the database had reached when its sender read it, where that is later than its snapshot's.
         self._database_point = (0, 0)

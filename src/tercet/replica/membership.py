@@ -185,6 +185,10 @@ class Membership:
         self._save(member)
         return member
 
+    def assume(self, members: Iterable[Member]) -> None:
+        """Have these members, in memory only, until a database replaces them: the own one was lost."""
+        self.members = {member.id: member for member in members}
+
     def become_only_member(self, member_id: int, peer_urls: tuple[str, ...]) -> None:
         """Remove all others, and make this member a voter. peer_urls: used if it is not known, or has been removed."""
         for other in [one for one in self.members if one != member_id]:

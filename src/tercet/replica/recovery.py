@@ -5,7 +5,9 @@ With A the backend's applied index, S the log's snapshot index and L its last in
     A > L          a snapshot was installed, and the crash came before the log recorded it: the log restarts at A
     A has another term in the log
                    the same; the log's entries from there on were never committed
-    A < S          the backend is older than the start of the log: it belongs to another member, refuse
+    A = 0 < S      the database was lost, and this one is empty: raft resumes at S, and the member takes a database from the
+                   leader before it does anything else with what is applied (repair.py)
+    0 < A < S      the backend is older than the start of the log: it belongs to another member, refuse
 
 If the log restarts, that is durable before raft can acknowledge anything after it.
 """
@@ -49,21 +51,26 @@ def write_bootstrap_entries(wal: WAL, members: Sequence[Member]) -> Recovered:
 
 
 def restore(config: RaftConfig, wal: WAL, recovered: Recovered, backend: Backend) -> Raft:
-    """Restore raft. Raises StorageFailure if backend and log do not belong together, or entries are missing."""
+    """Restore raft. Raises StorageFailure if backend and log do not belong together, or entries are missing.
+
+    Where the database was lost, the log's snapshot record has the configuration to resume with.
+    """
     applied = backend.applied_index
     snapshot = recovered.snapshot
     mark = snapshot.index if snapshot else 0
     last = recovered.entries[-1].index if recovered.entries else mark
-    if applied < mark:
+    if 0 < applied < mark:
         raise StorageFailure(f"the backend (index {applied}) does not match with the log's snapshot (index {mark})")
-    conf_state = conf_state_in(backend)
     term, vote, commit = recovered.hard_state
-    if applied > last or (applied > mark and recovered.entries[applied - mark - 1].term != backend.applied_term):
-        log = RaftLog(applied, backend.applied_term)
-        wal.save_snapshot(Snapshot(applied, backend.applied_term, conf_state))
-        wal.sync()
+    log = RaftLog(mark, snapshot.term if snapshot else 0, recovered.entries)
+    if snapshot is not None and applied < mark:
+        applied, conf_state = mark, snapshot.conf_state
     else:
-        log = RaftLog(mark, snapshot.term if snapshot else 0, recovered.entries)
+        conf_state = conf_state_in(backend)
+        if applied > last or (applied > mark and recovered.entries[applied - mark - 1].term != backend.applied_term):
+            log = RaftLog(applied, backend.applied_term)
+            wal.save_snapshot(Snapshot(applied, backend.applied_term, conf_state))
+            wal.sync()
     if log.last_term > term:  # the log had not recorded the snapshot's term, so no vote was given in it
         term, vote = log.last_term, 0
     return Raft(config, log, hard_state=HardState(term, vote, max(commit, applied)), conf_state=conf_state, applied=applied)

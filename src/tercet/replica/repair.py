@@ -7,6 +7,11 @@
 A leader with a damaged database hands its leadership over first. etcd's leaders ignore the message; then the member goes on
 with what is readable, and the alarm stays.
 
+A member whose database does not load at a restart has lost it (`is_lost`), and starts with an empty one. Its log, its term and
+its vote are intact: it votes and acknowledges entries as before, and keeps all that it has acknowledged. What was applied is
+lost: until a database comes it applies nothing, answers no client, and does not campaign. If none comes, `tick` raises
+StorageFailure. A member of etcd with such a database panics at each start, until it is removed and added again.
+
 Must never install a database that is behind what this member has applied.
 """
 
@@ -16,12 +21,14 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from tercet.errors import StorageFailure
 from tercet.raft import Raft, confchange
 from tercet.raft.types import Snapshot
 from tercet.replica.alarm_proposals import AlarmProposals
 from tercet.replica.apply import Applier
 from tercet.replica.host import ReplicaHost
 from tercet.replica.log_compaction import LogCompaction
+from tercet.replica.membership import hex_id
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
 
@@ -32,10 +39,16 @@ HAND_OVER_SECONDS: Final = 5.0
 HELD_SECONDS_MAX: Final = 60.0  # for a snapshot to come
 PAUSE_SECONDS: Final = 60.0  # between two attempts
 NO_LEADER_SECONDS: Final = 5.0  # the same, where the first one ended because the leader was lost
+# Of a member that has lost its database, until it stops:
+LEADER_SECONDS_MAX: Final = 30.0  # without a leader
+DATABASE_SECONDS_MAX: Final = 600.0  # with one that sends no database
 
 
 class Repair:
-    """The repair of one replica. is_holding: nothing is applied until another database has come."""
+    """The repair of one replica.
+
+    is_holding: nothing is applied until another database has come. is_lost: this member has started without one.
+    """
 
     __slots__ = (
         "_alarms",
@@ -44,6 +57,7 @@ class Repair:
         "_began_at",
         "_clock",
         "_hand_over_at",
+        "_heard_at",
         "_host",
         "_is_wanted",
         "_log_compaction",
@@ -52,6 +66,7 @@ class Repair:
         "_snapshots",
         "_state_machine",
         "is_holding",
+        "is_lost",
     )
 
     def __init__(
@@ -66,8 +81,9 @@ class Repair:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.is_holding = False
-        self._is_wanted = False
+        self.is_lost = raft.applied_index > state_machine.backend.applied_index
+        self.is_holding = self._is_wanted = self.is_lost
+        raft.may_campaign = not self.is_lost
         self._raft = raft
         self._state_machine = state_machine
         self._applier = applier
@@ -76,7 +92,8 @@ class Repair:
         self._alarms = alarms
         self._host = host
         self._clock = clock
-        self._began_at = self._asked_at = self._next_at = self._hand_over_at = float("-inf")
+        self._began_at = self._heard_at = clock()
+        self._asked_at = self._next_at = self._hand_over_at = float("-inf")
         raft.snapshot_requested = self._send_to
 
     # --- the damaged member
@@ -93,7 +110,9 @@ class Repair:
         if not self._is_wanted:
             return
         raft, now = self._raft, self._clock()
-        if raft.is_leader:
+        if self.is_lost:
+            self._await_database(now)
+        elif raft.is_leader:
             self._release()
             self._hand_over(now)
         elif not raft.hears_leader():
@@ -109,9 +128,29 @@ class Repair:
                 self.is_holding = True
                 self._began_at = now
                 logger.info("requesting a snapshot from the leader, to replace the damaged database")
-            if now - self._asked_at >= ASK_SECONDS:
-                self._asked_at = now
-                raft.request_snapshot()
+            self._ask(now)
+
+    def _ask(self, now: float) -> None:
+        if now - self._asked_at >= ASK_SECONDS:
+            self._asked_at = now
+            self._raft.request_snapshot()
+
+    def _await_database(self, now: float) -> None:
+        """Raises StorageFailure if nobody sends one."""
+        if self._raft.hears_leader():
+            self._heard_at = now
+            self._ask(now)
+        if now - self._heard_at > LEADER_SECONDS_MAX:
+            problem = f"no leader was heard for {LEADER_SECONDS_MAX:.0f} s"
+        elif now - self._began_at > DATABASE_SECONDS_MAX:
+            problem = f"the leader sent none in {DATABASE_SECONDS_MAX:.0f} s"
+        else:
+            return
+        raise StorageFailure(
+            f"the database is damaged, and only the leader's can replace it: {problem}. Start the other members; or remove "
+            f"this member from the cluster (etcdctl member remove {hex_id(self._raft.id)}), empty its data directory, and "
+            "add it again (etcdctl member add)"
+        )
 
     def wants(self, index: int) -> bool:
         """Is a snapshot at `index` worth preparing, also where raft does not need it?"""
@@ -138,7 +177,8 @@ class Repair:
     def replaced(self) -> None:
         """Another database has been installed: go on, and withdraw the alarm."""
         if self._is_wanted:
-            self._is_wanted = False
+            self._is_wanted = self.is_lost = False
+            self._raft.may_campaign = True
             self._alarms.withdraw_corrupt()
             self._release()
 

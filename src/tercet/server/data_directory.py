@@ -4,7 +4,8 @@
     <data-dir>/member/wal/          the write-ahead log (or --wal-dir)
     <data-dir>/member/snap/db       the backend, and databases received from peers
 
-replica/recovery.py derives the state to continue from out of log and backend.
+replica/recovery.py derives the state to continue from out of log and backend. A damaged backend is made again from the log, if
+that reaches back to its first entry, or else replaced by the leader's (lost_database.py).
 
 Source: etcd server/etcdserver/bootstrap.go and backend.go, for what is rejected and the texts.
 """
@@ -14,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from tercet.config.server_config import ServerConfig
-from tercet.errors import ConfigError, CorruptRecord, StorageFailure
+from tercet.errors import ConfigError, CorruptRecord, DamagedDatabase, StorageFailure
 from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import HardState
@@ -30,6 +31,7 @@ from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
 from tercet.replica.state_machine import StateMachine
 from tercet.server.auth_tokens import make_tokens
 from tercet.server.bootstrap import Bootstrap, initial_cluster, initial_members
+from tercet.server.lost_database import LostDatabase, known_peer_urls
 from tercet.server.member_storage import MemberStorage
 from tercet.storage.interfaces import Backend
 from tercet.storage.wal import WAL
@@ -56,16 +58,25 @@ def has_log(storage: MemberStorage) -> bool:
     return WAL.exists(storage.files, str(storage.paths.wal))
 
 
+Load = Callable[[], tuple[Backend, StateMachine]]
+"""Opens the backend and builds the state machine from it. Raises StorageFailure, also CorruptRecord or DamagedDatabase."""
+
+
 def open_member(
     config: ServerConfig,
     storage: MemberStorage,
     bootstrap: Bootstrap | None,
     *,
+    members: Sequence[Member] | None = None,
     on_failure: Callable[[Exception], None],
     on_corruption: Callable[[CorruptRecord], None],
     observe_commit: Callable[[float], None],
 ) -> Opened:
-    """Open, or with a `bootstrap` create, the log and the backend. Raises StorageFailure or ConfigError."""
+    """Open, or with a `bootstrap` create, the log and the backend.
+
+    members: of the cluster, to start without a database after this has raised LostDatabase.
+    Raises LostDatabase, StorageFailure or ConfigError.
+    """
     tokens = make_tokens(config, asyncio.get_running_loop().time)
     files, paths = storage.files, storage.paths
     if bootstrap is None:
@@ -84,31 +95,45 @@ def open_member(
         recovered = Recovered(b"", HardState(), None, [], None)
     for received in paths.snapshots.glob("*.snap.db"):
         received.unlink(missing_ok=True)  # left by a crash before its installation; the leader sends another
-    backend = storage.open_backend(
-        asyncio.get_running_loop(), on_failure=on_failure, on_corruption=on_corruption, observe_commit=observe_commit
-    )
-    if is_blank(recovered) and config.initial_cluster_state == "new":
+    is_first_start = is_blank(recovered) and config.initial_cluster_state == "new"
+    if is_first_start:
         recovered = write_bootstrap_entries(wal, _founding_members(config, metadata.NodeID))
-        storage_version.follow(backend, ETCD_VERSION)
-    try:
-        state_machine = StateMachine(
-            backend,
-            max_learners=config.max_learners,
-            lease_seconds_min=lease_seconds_min(config),
-            persist_checkpoints=config.feature_gates["LeaseCheckpointPersist"],
-            tokens=tokens,
+
+    def load() -> tuple[Backend, StateMachine]:
+        backend = storage.open_backend(
+            asyncio.get_running_loop(), on_failure=on_failure, on_corruption=on_corruption, observe_commit=observe_commit
         )
-    except CorruptRecord as record:
-        own = hex_id(metadata.NodeID)
-        raise StorageFailure(
-            f"{record}. A member cannot start from damaged data: remove it from the cluster (etcdctl member remove {own}), "
-            f"empty {paths.data}, and add it again (etcdctl member add). A cluster's only member is restored from a snapshot"
-        ) from record
+        try:
+            if is_first_start:
+                storage_version.follow(backend, ETCD_VERSION)
+            return backend, StateMachine(
+                backend,
+                max_learners=config.max_learners,
+                lease_seconds_min=lease_seconds_min(config),
+                persist_checkpoints=config.feature_gates["LeaseCheckpointPersist"],
+                tokens=tokens,
+            )
+        except BaseException:
+            backend.close()
+            raise
+
+    try:
+        backend, state_machine = _loaded(load, storage, recovered, members)
+    except (CorruptRecord, DamagedDatabase) as damage:
+        wal.close()
+        raise LostDatabase(
+            str(damage),
+            member_id=metadata.NodeID,
+            cluster_id=metadata.ClusterID,
+            data=str(paths.data),
+            peer_urls=known_peer_urls(config, recovered),
+        ) from damage
     if config.force_new_cluster and bootstrap is None:
         urls = [url.text for url in config.initial_advertise_peer_urls]
         recovered = force_new_cluster(state_machine, wal, recovered, member_id=metadata.NodeID, peer_urls=urls)
-    storage_version.follow(backend, state_machine.membership.cluster_version)
-    backend.applied(backend.applied_index, backend.applied_term)
+    if members is None:
+        storage_version.follow(backend, state_machine.membership.cluster_version)
+        backend.applied(backend.applied_index, backend.applied_term)
     settings = RaftConfig(
         id=metadata.NodeID,
         election_ticks=config.election_ticks,
@@ -118,6 +143,32 @@ def open_member(
     )
     raft = restore(settings, wal, recovered, backend)
     return Opened(metadata.NodeID, metadata.ClusterID, wal, backend, state_machine, raft)
+
+
+def _loaded(
+    load: Load, storage: MemberStorage, recovered: Recovered, members: Sequence[Member] | None
+) -> tuple[Backend, StateMachine]:
+    """The state, or what takes its place. Raises CorruptRecord or DamagedDatabase if only the leader has it."""
+    if members is not None:
+        storage.set_aside_database()
+        backend, state_machine = load()
+        state_machine.membership.assume(members)
+        return backend, state_machine
+    try:
+        backend, state_machine = load()
+    except (CorruptRecord, DamagedDatabase) as damage:
+        if recovered.snapshot is not None:
+            raise
+        logger.warning("%s: rebuilding the database from the write-ahead log, which reaches back to the first entry", damage)
+        storage.set_aside_database()
+        return load()
+    if recovered.snapshot is not None and backend.applied_index == 0:
+        path = storage.paths.database
+        backend.close()
+        raise DamagedDatabase(f"database {path} is empty: the replacement of a damaged one was interrupted")
+    if backend.applied_index:
+        storage.discard_damaged()
+    return backend, state_machine
 
 
 def lease_seconds_min(config: ServerConfig) -> int:

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 from tercet.config.initial_cluster import check_initial_members, check_local_member, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
@@ -42,6 +43,7 @@ from tercet.server.discovery import discover, peer_server_name
 from tercet.server.hosting import Hosting
 from tercet.server.lease_forwarding import LeaseForwarding
 from tercet.server.logs import zap_format
+from tercet.server.lost_database import LostDatabase, find_members
 from tercet.server.member_storage import DiskStorage, Paths
 from tercet.server.metrics.event_loop import EventLoopMonitor
 from tercet.server.metrics.member import MemberMetrics
@@ -123,14 +125,7 @@ class MemberServer:
         if dial_tls is not None and bootstrap is not None:
             dial_tls.server_name = peer_server_name(config)
         metrics = MemberMetrics(config)
-        opened = open_member(
-            config,
-            storage,
-            bootstrap,
-            on_failure=self._fail,
-            on_corruption=self._on_corruption,
-            observe_commit=metrics.commit_seconds.observe,
-        )
+        opened = await self._open(client, bootstrap, metrics)
         member = self._make_member(opened, paths, metrics)
         await defragment_at_start(opened.backend, config.bootstrap_defrag_threshold_megabytes)
         check_own_version(member.replica.membership.cluster_version)
@@ -167,7 +162,7 @@ class MemberServer:
         member.compactions.find_hash = maintenance.compaction_hasher.find
         api = PeerApi(member.replica, headers, authorization, cluster, maintenance, leases)
         checker = CorruptionChecker(PeerHashes(member.replica, maintenance, client, opened.cluster_id))
-        if bootstrap is None and config.feature_gates["InitialCorruptCheck"]:
+        if bootstrap is None and config.feature_gates["InitialCorruptCheck"] and not member.replica.repair.is_lost:
             await checker.initial_check()
         await self._connect(opened, member, bootstrap, api, paths, peer_listeners, local_address)
         self._begin_tasks(member, client, checker)
@@ -262,6 +257,25 @@ class MemberServer:
         if config.initial_cluster_state == "existing":
             return await bootstrap_existing(config.name, members, client.members, client.versions_of, client.downgrade_enabled)
         return await bootstrap_new(config.name, members, config.initial_cluster_token, client.members)
+
+    async def _open(self, client: PeerClient, bootstrap: Bootstrap | None, metrics: MemberMetrics) -> Opened:
+        """Open log and backend; if the backend is damaged, with another one from the leader to come."""
+        work = partial(
+            open_member,
+            self._config,
+            self._storage,
+            bootstrap,
+            on_failure=self._fail,
+            on_corruption=self._on_corruption,
+            observe_commit=metrics.commit_seconds.observe,
+        )
+        try:
+            return work()
+        except LostDatabase as lost:
+            if self._config.force_new_cluster:
+                raise
+            members = await find_members(lost, client.members)
+        return work(members=members)
 
     def _make_member(self, opened: Opened, paths: Paths, metrics: MemberMetrics) -> ReplicaDriver:
         config = self._config

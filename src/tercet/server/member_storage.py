@@ -22,6 +22,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord
 from tercet.log_fields import fields
 from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, MemoryBackend, OsFileSystem
+from tercet.storage.lmdb_damaged import discard_damaged, set_aside
 from tercet.storage.log_store import ThreadedLogStore
 from tercet.storage.loop_log_store import LoopLogStore
 from tercet.storage.memory_filesystem import MemoryFileSystem
@@ -86,6 +87,14 @@ class MemberStorage(Protocol):
 
     def has_database(self) -> bool: ...
 
+    def set_aside_database(self) -> None:
+        """Make room for a new database in place of a damaged one, which is closed. Raises StorageFailure."""
+        ...
+
+    def discard_damaged(self) -> None:
+        """Remove a database that was set aside. Raises StorageFailure."""
+        ...
+
     def open_backend(
         self,
         loop: AbstractEventLoop,
@@ -130,6 +139,12 @@ class DiskStorage:
 
     def has_database(self) -> bool:
         return self.paths.database.exists()
+
+    def set_aside_database(self) -> None:
+        set_aside(str(self.paths.database))
+
+    def discard_damaged(self) -> None:
+        discard_damaged(str(self.paths.database))
 
     def open_backend(
         self,
@@ -187,6 +202,12 @@ class MemoryStorage:
 
     def has_database(self) -> bool:
         return self._backend is not None
+
+    def set_aside_database(self) -> None:
+        self._backend = None
+
+    def discard_damaged(self) -> None:
+        """Nothing is kept."""
 
     def open_backend(
         self,

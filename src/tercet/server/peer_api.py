@@ -66,6 +66,8 @@ class PeerApi:
         return self.members()
 
     async def hash_kv(self, revision: int) -> rpc_pb2.HashKVResponse:
+        if self._replica.repair.is_lost:
+            raise NO_LEADER  # there is nothing to hash until the leader's database has come
         response = await self._maintenance.hash_at(revision)
         response.MergeFromString(self._headers.current())
         return response

@@ -7,6 +7,7 @@
     lmdb_views.py            points in time for readers in other threads
     lmdb_defragmentation.py  a compact copy replaces the file
     lmdb_rebuild.py          a received snapshot replaces the file
+    lmdb_damaged.py          a damaged file, until it is replaced
     lmdb_file.py             one database file, and the directory of its generations
 
 The write-ahead log lets commits be lazy. What a crash takes from the buffer is applied again from the log, and exactly once: a
@@ -26,6 +27,7 @@ from tercet.storage.buffered_file import BufferedFile
 from tercet.storage.callbacks import Callbacks
 from tercet.storage.interfaces import Bucket, ReadView, Staged
 from tercet.storage.lmdb_commit import CommitScheduler
+from tercet.storage.lmdb_damaged import discard_damaged
 from tercet.storage.lmdb_defragmentation import Defragmenter
 from tercet.storage.lmdb_file import MAP_BYTES, LmdbFile, open_newest
 from tercet.storage.lmdb_rebuild import StagedFile, stage
@@ -151,6 +153,7 @@ class LmdbBackend(BufferedFile):
         staged.is_spent = True
         self._commits.replace(staged.file, staged.point)
         self._defragmenter.abandon()
+        discard_damaged(self._path)
         return staged.point
 
     def close(self) -> None:
@@ -180,7 +183,11 @@ class LmdbBackend(BufferedFile):
         if self._loop is None:
             self._report(record)
         elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._callbacks.call, partial(self._report, record))
+            self._loop.call_soon_threadsafe(self._callbacks.call, partial(self._deliver, record))
+
+    def _deliver(self, record: CorruptRecord) -> None:
+        if self._report is not None and not self._closed:  # a database that does not load is closed at once
+            self._report(record)
 
     def _request_commit(self) -> None:
         self._commits.request()

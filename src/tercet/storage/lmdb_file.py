@@ -2,7 +2,8 @@
 
 The backend has a directory of its own. `%016x.lmdb` are its generations, and the one with the highest number is current: a file
 gets such a name only when it is complete and durable. Two of them remain where a crash came between the rename of a new one and
-the removal of the old one. Any other file is an unfinished defragmentation or received snapshot, removed at the next start.
+the removal of the old one. A damaged file that is being replaced is `*.damaged` (lmdb_damaged.py). Any other file is an
+unfinished defragmentation or received snapshot, removed at the next start.
 
 Each record has a checksum (checksums.py). Reads verify it; a wrong one is reported by `on_corruption`, and raised.
 
@@ -22,9 +23,10 @@ from typing import Any, Final
 
 import lmdb
 
-from tercet.errors import CorruptRecord, StorageFailure
+from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure
 from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_of, verify
 from tercet.storage.interfaces import Bucket
+from tercet.storage.lmdb_damaged import DAMAGED_SUFFIX
 from tercet.storage.lmdb_pages import check_complete
 from tercet.storage.long_keys import KEY_BYTES_MAX, unpack
 from tercet.storage.os_filesystem import FILE_MODE, lock, make_directories, storage_failure
@@ -36,6 +38,7 @@ SEEDS: Final = {bucket: seed_of(bucket) for bucket in Bucket}
 _FORMAT: Final = (b"tercet format", b"2")  # in the unnamed table; 1 had no checksums, and no such record
 _GENERATION: Final = re.compile(r"([0-9a-f]{16})\.lmdb")
 _LOCK_SUFFIX: Final = "-lock"
+_DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError)
 _CHUNK_RECORDS: Final = 256
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -239,6 +242,8 @@ def unpacked(records: Iterable[tuple[bytes, bytes]], start: bytes, end: bytes | 
 
 
 def lmdb_failure(path: str, error: lmdb.Error) -> StorageFailure:
+    if isinstance(error, _DAMAGE):
+        return DamagedDatabase(f"database {path} is damaged: {error}")
     text = f"database {path}: {error}"
     with suppress(OSError):  # LMDB reports a short write on a full disk as an input/output error
         disk = os.statvfs(path)
@@ -292,7 +297,7 @@ def open_newest(directory: str, *, map_bytes: int = MAP_BYTES) -> tuple[LmdbFile
                 raise StorageFailure(f"{path} is locked by another process")
             for name in os.listdir(directory):
                 other = os.path.join(directory, name)
-                if other not in (path, path + _LOCK_SUFFIX):
+                if other not in (path, path + _LOCK_SUFFIX) and not other.endswith(DAMAGED_SUFFIX):
                     os.unlink(other)
             if not numbers:
                 os.ftruncate(fd, 0)

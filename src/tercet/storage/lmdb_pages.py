@@ -23,7 +23,7 @@ import sys
 from struct import Struct, error
 from typing import Final
 
-from tercet.errors import StorageFailure
+from tercet.errors import DamagedDatabase
 
 _META: Final = Struct("=II16x")  # magic, version
 _TREE: Final = Struct("=IHH32xQ")  # page size, flags, depth, root
@@ -46,12 +46,12 @@ _TREE_NODE: Final = 0x02  # its data is a tree
 
 
 def check_complete(fd: int, path: str) -> None:
-    """Raise StorageFailure if the file has no metas, or if a page in use lies beyond its end."""
+    """Raise DamagedDatabase if the file has no metas, or if a page in use lies beyond its end."""
     size = os.fstat(fd).st_size
     page_bytes, roots, last_page = _read_meta(fd, path, size)
     expected = (last_page + 1) * page_bytes
     if size < expected and not _are_in_file(fd, page_bytes, roots, size):
-        raise StorageFailure(f"database {path} is truncated: it has {size} bytes, and {expected} according to its header")
+        raise DamagedDatabase(f"database {path} is truncated: it has {size} bytes, and {expected} according to its header")
 
 
 def _read_meta(fd: int, path: str, size: int) -> tuple[int, list[int], int]:
@@ -61,13 +61,13 @@ def _read_meta(fd: int, path: str, size: int) -> tuple[int, list[int], int]:
     for number in range(2):
         data = os.pread(fd, _META_BYTES, number * page_bytes)
         if len(data) < _META_BYTES:
-            raise StorageFailure(f"database {path} is truncated: it has {size} bytes, less than its header")
+            raise DamagedDatabase(f"database {path} is truncated: it has {size} bytes, less than its header")
         magic, _ = _META.unpack_from(data, _META_AT)
         page_bytes, _, _, free_root = _TREE.unpack_from(data, _TREES_AT)
         *_, main_root = _TREE.unpack_from(data, _TREES_AT + _TREE.size)
         last_page, transaction = _META_END.unpack_from(data, _END_AT)
         if magic != _MAGIC or not page_bytes:
-            raise StorageFailure(f"{path} is not an LMDB database")
+            raise DamagedDatabase(f"{path} is not an LMDB database")
         metas.append((transaction, page_bytes, [free_root, main_root], last_page))
     return max(metas, key=lambda meta: meta[0])[1:]
 
