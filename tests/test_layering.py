@@ -58,7 +58,7 @@ BELOW: dict[str, set[str]] = {
     "testing": {"client", "embed", "replica", "rpc", "services", "sim"},
     "simulation": {"client", "embed", "server"},
     "pki": set(),
-    "bench": {"client", "rpc", "pki"},
+    "bench": {"client", "rpc", "pki", "storage"},
     "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},
     "deploy": {"bolt", "client", "pki", "rpc", "config", "gotext"},
     "cli": {

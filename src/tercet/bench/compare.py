@@ -29,6 +29,7 @@ from rich.console import Console
 from tercet.bench import h2load, report, requests
 from tercet.bench.arena import Running, Shape, System, etcd_system, running, tercet_system, with_log_tail
 from tercet.bench.auth import enable_auth
+from tercet.bench.checksum_cost import checksum_line
 from tercet.bench.keepalives import KeepAlives
 from tercet.bench.load import Extent, Load, LoadFailed, close_channels, open_channels
 from tercet.bench.options import comparison_options
@@ -213,10 +214,11 @@ def command(
         click.echo(report.as_markdown(lines, baseline, ours))
         if rows:
             click.echo("\n" + report.markdown_table([["at rest", baseline.name, ours.name], *rows]))
-        click.echo(f"\n{conditions(settings)}")
+        click.echo(f"\n{conditions(settings)}\n{checksum_line(lines, VALUE_BYTES)}")
     else:
         report.show(lines, rows, baseline, ours, report.wide_console())
         click.echo(conditions(settings))
+        click.echo(checksum_line(lines, VALUE_BYTES))
     return 0
 
 
