@@ -1,4 +1,4 @@
-"""A restarted member whose database is lost keeps log, term and vote, and applies nothing until it has the leader's database."""
+"""A restarted member whose database is lost keeps log, term and vote, and applies nothing until it has the leader's."""
 
 from __future__ import annotations
 
