@@ -118,7 +118,7 @@ def open_member(
             raise
 
     try:
-        backend, state_machine = _loaded(load, storage, recovered, members)
+        backend, state_machine = _loaded(load, config, storage, recovered, members)
     except (CorruptRecord, DamagedDatabase) as damage:
         wal.close()
         raise LostDatabase(
@@ -146,9 +146,11 @@ def open_member(
 
 
 def _loaded(
-    load: Load, storage: MemberStorage, recovered: Recovered, members: Sequence[Member] | None
+    load: Load, config: ServerConfig, storage: MemberStorage, recovered: Recovered, members: Sequence[Member] | None
 ) -> tuple[Backend, StateMachine]:
-    """The state, or what takes its place. Raises CorruptRecord or DamagedDatabase if only the leader has it."""
+    """The state, or what takes its place. Raises CorruptRecord or DamagedDatabase if only the leader has it, and for a cluster's
+    only member: no other member can show that what its log makes is what it had.
+    """
     if members is not None:
         storage.set_aside_database()
         backend, state_machine = load()
@@ -157,7 +159,7 @@ def _loaded(
     try:
         backend, state_machine = load()
     except (CorruptRecord, DamagedDatabase) as damage:
-        if recovered.snapshot is not None:
+        if recovered.snapshot is not None or not known_peer_urls(config, recovered):
             raise
         logger.warning("%s: rebuilding the database from the write-ahead log, which reaches back to the first entry", damage)
         storage.set_aside_database()
