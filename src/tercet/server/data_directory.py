@@ -148,8 +148,8 @@ def open_member(
 def _loaded(
     load: Load, config: ServerConfig, storage: MemberStorage, recovered: Recovered, members: Sequence[Member] | None
 ) -> tuple[Backend, StateMachine]:
-    """The state, or what takes its place. Raises CorruptRecord or DamagedDatabase if only the leader has it, and for a cluster's
-    only member: no other member can show that what its log makes is what it had.
+    """The state, or what takes its place. Raises CorruptRecord or DamagedDatabase if only the leader has it, and for the only
+    member of a cluster: nobody else can show that what its log makes is what it had.
     """
     if members is not None:
         storage.set_aside_database()
