@@ -3,7 +3,8 @@
 A vote, or an acknowledgement of entries, must be durable before it leaves, and a restart must find it. So for each message that
 leaves a member:
 - one vote a term, whatever happens to the voter (paper §5.2), for a candidate whose log is not behind the voter's (§5.4.1);
-- the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage).
+- the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage);
+- only entries that this leader has sent, or that are committed, are acknowledged: others may differ from the leader's.
 And at any time:
 - a member in the term of its last acknowledgement still has what it acknowledged;
 - a leader is a voter, was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of
@@ -47,13 +48,16 @@ class Acknowledgements:
         # (member, term, index acknowledged) -> the last term of its log, if it ended there
         self._last_terms: dict[tuple[int, int, int], int] = {}
         self._echoes: dict[tuple[int, int, int], int] = {}  # (leader, term, follower) -> newest round
+        self._sent: dict[tuple[int, int], int] = {}  # (term, follower) -> the last index that its leader has sent
 
-    def sent(self, sender: int, message: Message, durable: Durable, committed: int) -> None:
-        """Check a message that leaves a member. committed: the highest index committed anywhere."""
+    def sent(self, sender: int, message: Message, durable: Durable, committed: int, *, own_commit: int) -> None:
+        """Check a message that leaves a member. committed: the highest index committed anywhere; own_commit: the sender's."""
         kind = message.type
         if kind == MessageType.APP_RESP:
             if not message.reject:
-                self._entries_acknowledged(message, durable)
+                self._entries_acknowledged(message, durable, own_commit)
+        elif kind in (MessageType.APP, MessageType.SNAP):
+            self._entries_sent(message)
         elif kind == MessageType.VOTE_RESP:
             if not message.reject:
                 self._voted(message.from_, message.term, message.to, durable)
@@ -98,8 +102,15 @@ class Acknowledgements:
             voter,
         )
 
-    def _entries_acknowledged(self, message: Message, durable: Durable) -> None:
+    def _entries_sent(self, message: Message) -> None:
+        place = (message.term, message.to)
+        last = message.index + len(message.entries) if message.snapshot is None else message.snapshot.index
+        self._sent[place] = max(last, self._sent.get(place, 0))
+
+    def _entries_acknowledged(self, message: Message, durable: Durable, own_commit: int) -> None:
         member, term, index = message.from_, message.term, message.index
+        sent = self._sent.get((term, member), 0)
+        require(index <= max(sent, own_commit), "entries are acknowledged that were not sent", member, term, index, sent)
         require(durable.last_index >= index, "entries are acknowledged before they are durable", member, index, durable)
         require(durable.term >= term, "an acknowledgement leaves before its term is durable", member, term, durable)
         if durable.last_index == index:

@@ -2,8 +2,8 @@
 
 raft/invariants.py checks raft's safety properties (election safety, log matching, leader completeness, state machine safety;
 paper, figure 3), acknowledgements.py what members have acknowledged. This module checks what follows for the state: at an
-applied index a member has the revision that the model computes from the log, and the configuration of all others; at the end of
-a run all have the same data.
+applied index a member has the revision and the auth state that the model computes from the log, and the configuration of all
+others; at the end of a run all have the same data.
 
 The record covers the whole run and all incarnations of all members.
 """
@@ -88,6 +88,14 @@ class Agreement:
             return  # it was restored from a snapshot of entries that no running member has any more
         revision, expected = replica.revision, self.model.revision_at[applied]
         require(revision == expected, f"member {raft.id} has another revision at index {applied}", revision, expected)
+        auth, auth_expected = replica.auth, self.model.auth.at[applied]
+        require(
+            (auth.revision, auth.is_enabled) == auth_expected.name,
+            f"member {raft.id} has another auth state at index {applied}",
+            auth.revision,
+            auth.is_enabled,
+            auth_expected,
+        )
         conf_state = self._conf_states.setdefault(applied, raft.conf_state)
         require(raft.conf_state == conf_state, "another configuration at the same index", raft.id, raft.conf_state, conf_state)
         members, learners = set(membership.members), {one.id for one in membership.sorted() if one.is_learner}

@@ -10,19 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final, Protocol
 
-from tercet.errors import (
-    COMPACTED,
-    CORRUPT,
-    FUTURE_REVISION,
-    LEASE_EXISTS,
-    LEASE_NOT_FOUND,
-    NO_SPACE,
-    NOT_PRIMARY,
-    Code,
-    RequestError,
-    StatusError,
-)
+from tercet import errors
+from tercet.errors import CORRUPT, NO_SPACE, Code, RequestError, StatusError
 from tercet.proto import rpc_pb2
+from tercet.sim.auth_model import ROOT
 from tercet.sim.clock import MICROSECONDS, TICK, Clock
 from tercet.sim.history import Kind, Operation
 from tercet.sim.requests import Done
@@ -30,11 +21,30 @@ from tercet.sim.trace import Trace
 from tercet.sim.workload import SHORT_SECONDS, Workload, renewal
 
 TIMEOUT: Final = 4 * MICROSECONDS
-_POSSIBLE_ERRORS: Final = (COMPACTED, FUTURE_REVISION, LEASE_EXISTS, LEASE_NOT_FOUND, NOT_PRIMARY)
+_UNIDENTIFIED: Final = (errors.AUTH_OLD_REVISION, errors.USER_EMPTY)  # users or roles, or the flag, have changed meanwhile
+_POSSIBLE_ERRORS: Final = (
+    errors.COMPACTED,
+    errors.FUTURE_REVISION,
+    errors.LEASE_EXISTS,
+    errors.LEASE_NOT_FOUND,
+    errors.NOT_PRIMARY,
+    *_UNIDENTIFIED,
+    errors.PERMISSION_DENIED,
+    errors.ROOT_USER_NOT_FOUND,
+    errors.ROOT_ROLE_NOT_FOUND,
+    errors.USER_EXISTS,
+    errors.USER_NOT_FOUND,
+    errors.ROLE_EXISTS,
+    errors.ROLE_NOT_FOUND,
+    errors.ROLE_NOT_GRANTED,
+    errors.PERMISSION_NOT_GRANTED,
+    errors.INVALID_AUTH_MANAGEMENT,
+)
 _READERS: Final = (
     2  # clients that only read: writes, which block at a leader without a quorum, would keep them from reading there
 )
 _BURST_CHANCE: Final = 0.06  # several puts at once: they fill the inflight window, and the log of a leader that is cut off
+_ADMIN_CHANCE: Final = 0.06  # where authentication is used: several requests about users and roles
 _TIMED_OUT: Final = StatusError(Code.DEADLINE_EXCEEDED, "the client timed out")
 
 
@@ -60,6 +70,7 @@ class Clients:
         *,
         count: int,
         keys: int,
+        uses_auth: bool,
         answered: Callable[[Operation], None],
     ) -> None:
         """answered: called with each operation that was answered."""
@@ -70,7 +81,7 @@ class Clients:
         self._trace = trace
         self._servers = servers
         self._count = count
-        self._workload = Workload(random, keys=keys)
+        self._workload = Workload(random, keys=keys, uses_auth=uses_auth)
         self._answered = answered
         self._is_stopped = True
         self._running = 0
@@ -94,7 +105,7 @@ class Clients:
         """Read every key through each of `servers`: a loss shows even if no client would have read that key again."""
         for server in servers:
             for key in self._workload.keys:
-                self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now))
+                self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now, username=ROOT))
 
     def _renew_at_the_end(self, operation: Operation) -> None:
         """Renew a short lease about when it expires: before, while it is being revoked, or after. Members do not forward
@@ -120,6 +131,13 @@ class Clients:
         for _ in range(self._random.randint(3, 20)):
             self._send(-1, server, self._workload.draw_put(-1, self._clock.now))
 
+    def administrate(self, server: Server) -> None:
+        """Send several requests about users and roles at once."""
+        for _ in range(self._random.randint(1, 8)):
+            operation = self._workload.draw_auth(-1, self._clock.now)
+            if operation is not None:
+                self._send(-1, server, operation)
+
     def _schedule(self, client: int, server: Server) -> None:
         self._clock.after(self._random.randint(0, TICK), lambda: self._act(client, server))
 
@@ -130,6 +148,8 @@ class Clients:
             server = self._random.choice(self._servers)
         if self._random.random() < _BURST_CHANCE:
             self.burst(server)
+        if self._random.random() < _ADMIN_CHANCE:
+            self.administrate(server)
         if not self._send(client, server, self._workload.draw(client, self._clock.now, reads_only=client < _READERS)):
             self._schedule(client, self._random.choice(self._servers))
 
@@ -166,7 +186,7 @@ class Clients:
         elif error in _POSSIBLE_ERRORS and operation.kind is Kind.REQUEST:
             operation.returned = self._clock.now
             operation.error = error
-        elif isinstance(error, RequestError) and error not in (NO_SPACE, CORRUPT):
+        elif isinstance(error, RequestError) and error not in (NO_SPACE, CORRUPT, *_UNIDENTIFIED):
             raise error  # all requests are valid
         if self._trace.is_on:
             self._trace(f"c{operation.client}", f"reply of {server.id}: {operation if error is None else error}")

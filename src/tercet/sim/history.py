@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from tercet.auth import NOBODY, Identity
 from tercet.errors import StatusError, TercetError
 
 
@@ -38,6 +39,10 @@ class Operation:
     response: Any = None  # REQUEST: the message without its header
     error: StatusError | None = None  # REQUEST: the error it was answered with
     is_serializable: bool = False  # REQUEST: it may see an old state
+    username: str = ""
+    token_revision: int = 0  # the auth revision of a signed token; 0: the token has none
+    identity: Identity = NOBODY  # the caller as the member knew it
+    auth: tuple[int, bool] | None = None  # auth revision and flag of the member when it decided
 
     def __str__(self) -> str:
         if self.kind is Kind.REQUEST:
@@ -57,6 +62,8 @@ class Operation:
 
     def _request_text(self) -> str:
         text = f"[{self.called}..{self.returned or '?'}] client {self.client}: {type(self.request).__name__} {self.request}"
+        if self.username:
+            text = f"{text} as {self.identity}, auth {self.auth}"
         result = self.error or self.response
         return " ".join(f"{text} -> {result}, at revision {self.revision}".split())
 

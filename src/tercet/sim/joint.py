@@ -51,18 +51,22 @@ class JointChanges:
                 self._host.member_changed(membership.members[member_id])
 
 
-def draw_joint_change(random: Random, conf_state: ConfState, new_ids: list[int]) -> ConfChangeV2 | None:
+def draw_joint_change(random: Random, new_ids: list[int], conf_state: ConfState, is_leader: bool) -> ConfChangeV2 | None:
     """A change that makes sense in `conf_state`, or None. At least two voters stay: from two to one, the removed voter may be
     the only one that knows that the change is committed.
+
+    Only a leader changes members between voters and learners: its configuration is that of its log, and by another's a member
+    could be added that has been removed meanwhile, which raft permits and etcd's membership does not.
     """
     if conf_state.voters_outgoing:
         return None if conf_state.auto_leave else ConfChangeV2()
     voters = list(conf_state.voters)
+    learners = list(conf_state.learners) if is_leader else []
     changes: list[tuple[ConfChangeType, int]] = []
     for _ in range(random.randint(1, 3)):
-        kind = random.choice(list(_KINDS))
+        kind = random.choice(list(_KINDS) if is_leader else [ConfChangeType.ADD_NODE, ConfChangeType.REMOVE_NODE])
         if kind is ConfChangeType.ADD_NODE and new_ids:
-            changes.append((kind, random.choice([*conf_state.learners, new_ids.pop()])))
+            changes.append((kind, random.choice([*learners, new_ids.pop()])))
         elif kind is not ConfChangeType.ADD_NODE and len(voters) > 2:
             changes.append((kind, voters.pop(random.randrange(len(voters)))))
     return ConfChangeV2(tuple(changes), random.choice(list(ConfChangeTransition))) if changes else None

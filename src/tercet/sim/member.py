@@ -112,6 +112,7 @@ class SimulatedMember:
             environment,
             quorum_watch=quorum_watch,
             vote_granted=self._perhaps_lose_vote,
+            crash_in_write=self.crash_in_write,
         )
         self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
         if environment.settings.joint_changes:

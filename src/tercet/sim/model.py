@@ -3,7 +3,8 @@
 It keeps every revision of every key in one list each, and applies the committed requests one by one, with code of its own: no
 index, no backend, no compaction of anything. Every reply to a client and every member's revision is compared with it.
 
-Requests that the simulator never sends (nested transactions, auth, ...) are not implemented and raise InvariantViolation.
+Users and roles are in auth_model.py. Requests that the simulator never sends (nested transactions, logins, ...) are not
+implemented and raise InvariantViolation.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tercet.auth import Identity
 from tercet.errors import InvariantViolation
 from tercet.proto import internal_pb2, kv_pb2, rpc_pb2
 from tercet.raft.types import Entry, EntryType
+from tercet.sim.auth_model import AuthModel
 
 _Compare = rpc_pb2.Compare
 _REFUSED_IF_CORRUPT = frozenset(("put", "range", "delete_range", "txn", "compaction", "lease_grant", "lease_revoke"))
@@ -33,6 +36,7 @@ class Model:
         self._alarms: set[int] = set()  # NOSPACE, by member
         self._corrupt: set[int] = set()  # CORRUPT, by member
         self._writing = False
+        self.auth = AuthModel()
 
     # --- entries
 
@@ -43,15 +47,20 @@ class Model:
             raise InvariantViolation(f"the model expects entry {self.applied_index}, not {entry.index}")
         if entry.type == EntryType.NORMAL and entry.data:
             request = internal_pb2.InternalRaftRequest.FromString(entry.data)
+            identity = Identity(request.header.username, request.header.auth_revision)
             for field, message in request.ListFields():
                 if field.name != "header":
-                    self._apply(field.name, message)
+                    self._apply(field.name, message, identity)
         self.revision_at.append(self.revision)
+        self.auth.entry_applied()
 
-    def _apply(self, field: str, message: Any) -> None:
-        handler: Callable[[Any], Any] | None = getattr(self, f"_{field}", None)
+    def _apply(self, field: str, message: Any, identity: Identity) -> None:
+        is_change = self.auth.is_change(message)
+        handler: Callable[[Any], Any] | None = self.auth.apply if is_change else getattr(self, f"_{field}", None)
         if handler is None:
             raise InvariantViolation(f"the model has no request {field}")
+        if self.auth.refusal(message, identity, lambda lease: self.leases.get(lease, ())) is not None:
+            return
         response = None if self._corrupt and field in _REFUSED_IF_CORRUPT else handler(message)
         if self._writing:
             self._writing = False

@@ -5,6 +5,7 @@ transfers of leadership, compactions and changes of membership.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -15,6 +16,7 @@ from tercet.sim.faults import NONE, Faults
 from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
+from tercet.sim.scenarios import Scenarios
 
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
@@ -41,10 +43,12 @@ class Nemesis:
         self._members = members
         self._newest_id = len(members)
         self._joint_changes = joint_changes
-        self.burst: Callable[[SimulatedMember], None] = lambda member: None  # sends many requests to a member
+        self._scenarios = Scenarios(clock, random, network, members, in_fault_phase=lambda: self.faults is not NONE)
         network.faults = faults
 
-    def start(self) -> None:
+    def start(self, burst: Callable[[SimulatedMember], None]) -> None:
+        """burst: sends many requests to a member."""
+        self._scenarios.burst = burst
         self._clock.after(TICK, self._tick)
 
     def stop(self) -> None:
@@ -73,7 +77,9 @@ class Nemesis:
         for member in self._members:
             self._disturb(member)
         if self._happens(self.faults.usurp):
-            self._usurp()
+            self._scenarios.usurp()
+        if self._happens(self.faults.starve):
+            self._scenarios.starve()
         if self._happens(self.faults.reconfigure * (3 if self._joint_changes else 1)):
             self._reconfigure(self._random.choice(self._members))
 
@@ -83,23 +89,6 @@ class Nemesis:
             self._network.cut_off(self._random.choice(leaders))
         else:
             self._network.cut([member.id for member in self._members])
-
-    def _usurp(self) -> None:
-        """Cut off a leader whose clients go on, and some time later crash its successor as the deposed one returns."""
-        deposed = next((member for member in self._members if member.replica is not None and member.replica.is_leader), None)
-        if deposed is None:
-            return
-        self._network.cut_off(deposed.id)
-        self.burst(deposed)
-        self._clock.after(self._random.randint(12, 25) * TICK, self._return_of_the_deposed)
-
-    def _return_of_the_deposed(self) -> None:
-        if self.faults is NONE:
-            return
-        for member in self._members:
-            if member.replica is not None and member.replica.is_leader:
-                member.crash()
-        self._network.mend()
 
     def _disturb(self, member: SimulatedMember) -> None:
         faults = self.faults
@@ -142,9 +131,7 @@ class Nemesis:
             return
         random = self._random
         if self._joint_changes:
-            change = draw_joint_change(random, asked.replica.raft.conf_state, self._new_ids())
-            if change is not None:
-                asked.operator.propose_joint_change(change)
+            asked.operator.propose_joint_change(partial(draw_joint_change, random, self._new_ids()))
             return
         members = asked.replica.membership.sorted()
         learners = [member for member in members if member.is_learner]

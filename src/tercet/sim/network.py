@@ -58,6 +58,7 @@ class Network:
         self._streams = Streams() if uses_streams else None
         self._cut: set[tuple[int, int]] = set()
         self._cut_off: set[int] = set()
+        self._starved: dict[int, frozenset[MessageType]] = {}
 
     @property
     def is_cut(self) -> bool:
@@ -66,7 +67,7 @@ class Network:
     def send(self, packet: Packet) -> None:
         """Send a packet; it may arrive once, twice or never."""
         message = packet.message
-        if self._is_broken(message.from_, message.to) or self._random.random() < self.faults.drop:
+        if self._is_lost(message) or self._random.random() < self.faults.drop:
             self._lose(packet)
         elif packet.database is not None:
             self._send_database(packet)
@@ -89,7 +90,7 @@ class Network:
             self._clock.after(self._latency(), partial(self._datagram_arrived, data, message))
 
     def _datagram_arrived(self, data: bytes, sent: Message) -> None:
-        if self._is_broken(sent.from_, sent.to):
+        if self._is_lost(sent):
             self._lose(Packet(sent))
         else:
             self._deliver(Packet(decode_message(data)))
@@ -102,7 +103,7 @@ class Network:
     def _bytes_arrived(self, stream: Stream, data: bytes, sent: Message) -> None:
         if stream.is_broken:
             return  # reported when it broke
-        if self._is_broken(sent.from_, sent.to):
+        if self._is_lost(sent):
             self._lose(Packet(sent))
             return
         for message in stream.decode(data, self._random):
@@ -116,7 +117,7 @@ class Network:
             self._clock.after(self._latency(), partial(self._database_arrived, packet))
 
     def _database_arrived(self, packet: Packet) -> None:
-        if self._is_broken(packet.message.from_, packet.message.to):
+        if self._is_lost(packet.message):
             self._lose(packet)
         else:
             self._deliver(packet._replace(message=decode_message(encode_message(packet.message))))
@@ -144,18 +145,29 @@ class Network:
         self._cut_off.add(member)
         self._trace_cuts()
 
+    def starve(self, member: int, kinds: frozenset[MessageType]) -> None:
+        """Lose all messages of these kinds to one member, as when one of its streams breaks; others still arrive."""
+        self._starved[member] = kinds
+        self._trace("net", f"starves {member} of {' '.join(sorted(kind.name for kind in kinds))}")
+
+    def feed(self, member: int) -> None:
+        """End what `starve` began."""
+        self._starved.pop(member, None)
+
     def mend(self) -> None:
         """Let all links work again."""
         self._cut.clear()
         self._cut_off.clear()
+        self._starved.clear()
         self._trace("net", "mended")
 
     def _trace_cuts(self) -> None:
         links = [f"{a}>{b}" for a, b in sorted(self._cut)] + [f"{member} off" for member in sorted(self._cut_off)]
         self._trace("net", f"cut {' '.join(links)}")
 
-    def _is_broken(self, sender: int, receiver: int) -> bool:
-        if (sender, receiver) in self._cut:
+    def _is_lost(self, message: Message) -> bool:
+        sender, receiver = message.from_, message.to
+        if (sender, receiver) in self._cut or (self._starved and message.type in self._starved.get(receiver, ())):
             return True
         return bool(self._cut_off) and (sender in self._cut_off or receiver in self._cut_off)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from tercet.errors import StatusError, strip_traceback
 from tercet.proto import rpc_pb2
-from tercet.raft.types import ConfChange, ConfChangeType, ConfChangeV2
+from tercet.raft.types import ConfChange, ConfChangeType, ConfChangeV2, ConfState
 from tercet.replica.membership import Member, change_context
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
@@ -48,13 +48,15 @@ class Operator:
         """Compact everything, and disarm every NOSPACE alarm once there is room."""
         self._schedule(_reclaim_space)
 
-    def propose_joint_change(self, change: ConfChangeV2) -> None:
-        """Propose a change that no operator of etcd can make."""
-        self._trace(f"proposes {change}")
+    def propose_joint_change(self, draw: Callable[[ConfState, bool], ConfChangeV2 | None]) -> None:
+        """Propose a change that no operator of etcd can make. draw: gets the member's configuration, and whether it leads."""
 
         def propose(replica: Replica) -> None:
-            replica.raft.propose_conf_change(change)
-            replica.flush()
+            change = draw(replica.raft.conf_state, replica.is_leader)
+            if change is not None:
+                self._trace(f"proposes {change}")
+                replica.raft.propose_conf_change(change)
+                replica.flush()
 
         self._schedule(propose)
 

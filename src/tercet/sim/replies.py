@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from tercet.errors import COMPACTED, FUTURE_REVISION, require
+from tercet.errors import AUTH_OLD_REVISION, COMPACTED, FUTURE_REVISION, PERMISSION_DENIED, USER_EMPTY, require
 from tercet.mvcc import Store, whole_answer
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.sim.auth_model import AuthModel, accesses, leases_of
 from tercet.sim.history import HistoryViolation, Operation
 from tercet.sim.model import Model
 from tercet.sim.requests import message_of
 from tercet.storage.interfaces import Backend, Bucket
+
+_REFUSALS: Final = (USER_EMPTY, AUTH_OLD_REVISION, PERMISSION_DENIED)
 
 
 def check_replies(history: Iterable[Operation], model: Model) -> None:
@@ -19,12 +22,32 @@ def check_replies(history: Iterable[Operation], model: Model) -> None:
     for operation in history:
         if operation.returned is None:
             continue
+        if operation.auth is not None:
+            _check_permission(operation, model.auth)
         if operation.error is not None:
             _check_error(operation, model)
         elif operation.response is not None:
             expected = _expected(operation, model)
             if expected is not None and _plain(operation.response) != _plain(expected):
                 raise HistoryViolation(f"a reply contradicts the log: {operation}\n  expected {expected}")
+
+
+def _check_permission(operation: Operation, model: AuthModel) -> None:
+    """What was answered was permitted in the member's auth state, and what was refused for want of permission was not."""
+    request, identity, error = message_of(operation), operation.identity, operation.error
+    state = model.known.get(operation.auth or (0, False))
+    if state is None:
+        raise HistoryViolation(f"an auth state that the log never had: {operation}")
+    if model.is_change(request):
+        return  # its own reply tells the state after it; each member's state is compared at every index
+    expected = state.refusal(identity, accesses(request))
+    if expected is not None:
+        if error is not expected:
+            raise HistoryViolation(f"not refused as the member's users and roles demand: {operation}\n  expected {expected}")
+    elif error in _REFUSALS:
+        has_changed = error is AUTH_OLD_REVISION and identity.revision != state.revision
+        if not has_changed and not leases_of(request):
+            raise HistoryViolation(f"refused although the member's users and roles permit it: {operation}")
 
 
 def _check_error(operation: Operation, model: Model) -> None:

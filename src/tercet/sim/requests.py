@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tercet import errors
+from tercet.auth import NOBODY, Identity
 from tercet.errors import CorruptRecord, RequestError, StatusError, require
 from tercet.mvcc import is_read_only
+from tercet.mvcc.work import finish
 from tercet.proto import rpc_pb2
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import request_cost
 from tercet.replica.replica import Replica
+from tercet.replica.txn_permissions import TxnPermissions
 from tercet.sim.history import Kind, Operation
 from tercet.sim.slices import Slices
 
@@ -26,6 +29,17 @@ _FIELDS: Final[dict[type, tuple[str, Any]]] = {
     rpc_pb2.LeaseGrantRequest: ("lease_grant", rpc_pb2.LeaseGrantResponse),
     rpc_pb2.LeaseRevokeRequest: ("lease_revoke", rpc_pb2.LeaseRevokeResponse),
     rpc_pb2.AlarmRequest: ("alarm", rpc_pb2.AlarmResponse),
+    rpc_pb2.AuthEnableRequest: ("auth_enable", rpc_pb2.AuthEnableResponse),
+    rpc_pb2.AuthDisableRequest: ("auth_disable", rpc_pb2.AuthDisableResponse),
+    rpc_pb2.AuthUserAddRequest: ("auth_user_add", rpc_pb2.AuthUserAddResponse),
+    rpc_pb2.AuthUserDeleteRequest: ("auth_user_delete", rpc_pb2.AuthUserDeleteResponse),
+    rpc_pb2.AuthUserChangePasswordRequest: ("auth_user_change_password", rpc_pb2.AuthUserChangePasswordResponse),
+    rpc_pb2.AuthUserGrantRoleRequest: ("auth_user_grant_role", rpc_pb2.AuthUserGrantRoleResponse),
+    rpc_pb2.AuthUserRevokeRoleRequest: ("auth_user_revoke_role", rpc_pb2.AuthUserRevokeRoleResponse),
+    rpc_pb2.AuthRoleAddRequest: ("auth_role_add", rpc_pb2.AuthRoleAddResponse),
+    rpc_pb2.AuthRoleDeleteRequest: ("auth_role_delete", rpc_pb2.AuthRoleDeleteResponse),
+    rpc_pb2.AuthRoleGrantPermissionRequest: ("auth_role_grant_permission", rpc_pb2.AuthRoleGrantPermissionResponse),
+    rpc_pb2.AuthRoleRevokePermissionRequest: ("auth_role_revoke_permission", rpc_pb2.AuthRoleRevokePermissionResponse),
 }
 
 
@@ -63,6 +77,19 @@ def message_of(operation: Operation) -> Any:
     return rpc_pb2.TxnRequest(compare=[compare], success=[rpc_pb2.RequestOp(request_put=put)])
 
 
+def _identify(replica: Replica, operation: Operation) -> Identity:
+    """Note who calls, as this member knows the user: see services/authorization.py."""
+    auth = replica.auth
+    operation.auth = (auth.revision, auth.is_enabled)
+    if not auth.is_enabled or not operation.username:
+        operation.identity = NOBODY
+    elif operation.token_revision:
+        operation.identity = Identity(operation.username, operation.token_revision)
+    else:
+        operation.identity = auth.identity_of(operation.username)
+    return operation.identity
+
+
 # --- reads
 
 
@@ -89,10 +116,14 @@ def _read(replica: Replica, operation: Operation, request: Any, done: Done, comm
 
 
 def _read_now(replica: Replica, operation: Operation, request: Any, done: Done, slices: Slices) -> None:
-    store = replica.store
+    store, auth = replica.store, replica.auth
+    identity = _identify(replica, operation)
     operation.revision = store.revision
 
     def respond(response: bytes | StatusError) -> None:
+        if not isinstance(response, StatusError) and identity.revision not in (0, auth.revision):
+            operation.auth = (auth.revision, auth.is_enabled)
+            response = errors.AUTH_OLD_REVISION  # users or roles have changed since the read began
         if isinstance(response, StatusError):
             done(response)
             return
@@ -106,6 +137,10 @@ def _read_now(replica: Replica, operation: Operation, request: Any, done: Done, 
         done(None)
 
     try:
+        if isinstance(request, rpc_pb2.TxnRequest):
+            finish(TxnPermissions(auth, identity, request))
+        else:
+            auth.check_read(identity, request.key, request.range_end)
         answer = store.read_txn(request) if isinstance(request, rpc_pb2.TxnRequest) else store.range(request)
     except RequestError as error:
         done(error)
@@ -149,6 +184,7 @@ def _write(replica: Replica, operation: Operation, request: Any, done: Done, sli
     def applied(outcome: Outcome) -> None:
         # The header of a real response is made at this point too: while the entry is applied.
         operation.revision = replica.revision
+        operation.auth = (replica.auth.revision, replica.auth.is_enabled)
         if isinstance(outcome, StatusError):
             done(outcome)
         else:
@@ -162,7 +198,7 @@ def _write(replica: Replica, operation: Operation, request: Any, done: Done, sli
         operation.took_effect = _has_effect(operation)
         done(None)
 
-    replica.propose(field, request.SerializeToString(), request, applied)
+    replica.propose(field, request.SerializeToString(), request, applied, _identify(replica, operation))
 
 
 def _has_effect(operation: Operation) -> bool:

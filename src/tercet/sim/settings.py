@@ -27,6 +27,7 @@ class Settings:
     quota_bytes: int = -1  # no quota
     apply_work: int = 8000
     lease_checkpoint_seconds: float = 0.0  # no checkpoints
+    uses_auth: bool = False  # clients are users, whose permissions change
 
     @classmethod
     def draw(cls, random: Random) -> Settings:
@@ -43,6 +44,7 @@ class Settings:
             quota_bytes=random.choice((-1, -1, -1, 20_000)),
             apply_work=random.choice((1, 5, 50, 8000)),
             lease_checkpoint_seconds=random.choice((0.0, 1.0)),
+            uses_auth=random.random() < 0.3,
         )
 
     def raft(self, member_id: int, random: Random) -> RaftConfig:

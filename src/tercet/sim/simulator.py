@@ -19,6 +19,7 @@ from tercet.errors import TercetError
 from tercet.raft.types import Message
 from tercet.sim.acknowledgements import Durable
 from tercet.sim.agreement import Agreement, check_same_state
+from tercet.sim.auth_model import check_auth
 from tercet.sim.clients import Clients
 from tercet.sim.clock import TICK, Clock
 from tercet.sim.driver import REMOVAL_DELAY
@@ -113,15 +114,15 @@ class Simulator:
             self.members,
             count=clients,
             keys=keys,
+            uses_auth=self.settings.uses_auth,
             answered=self.agreement.leases.answered,
         )
         self.watchers = Watchers(self.clock, self._random("watchers"), self.members)
-        self.nemesis.burst = self.clients.burst
         for member in self.members:
             member.start()
         self.clients.start()
         self.watchers.start()
-        self.nemesis.start()
+        self.nemesis.start(self.clients.burst)
 
     @property
     def history(self) -> list[Operation]:
@@ -206,6 +207,7 @@ class Simulator:
             if member.replica is not None:
                 check_store(member.replica.store, member.backend, self.agreement.model)
                 check_leases(member.replica.lessor, self.agreement.model.leases)
+                check_auth(member.replica.auth, self.agreement.model.auth.state)
         self.watchers.check(members, self.agreement.model)
         check_replies(self.history, self.agreement.model)
         check_revisions(self.history)
@@ -238,7 +240,10 @@ class Simulator:
             receiver.receive(packet)
 
     def _sent(self, sender: int, message: Message, durable: Durable) -> None:
-        self.agreement.acknowledgements.sent(sender, message, durable, self.agreement.witness.committed_last)
+        replica = self._by_id[sender].replica
+        own_commit = 0 if replica is None else replica.raft.commit_index
+        committed = self.agreement.witness.committed_last
+        self.agreement.acknowledgements.sent(sender, message, durable, committed, own_commit=own_commit)
 
     def _create_member(self, member_id: int) -> SimulatedMember:
         member = self._member_type(member_id, self._random(f"member {member_id}"), self._environment)

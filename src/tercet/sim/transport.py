@@ -34,6 +34,7 @@ class SimulatedTransport:
         *,
         quorum_watch: QuorumWatch,
         vote_granted: Callable[[int], None],
+        crash_in_write: Callable[[], None],
     ) -> None:
         self._quorum_watch = quorum_watch
         self._id = member_id
@@ -43,6 +44,7 @@ class SimulatedTransport:
         self._random = random
         self._environment = environment
         self._vote_granted = vote_granted
+        self._crash_in_write = crash_in_write
         self.replica: Replica  # set by its owner: each of the two needs the other
 
     def send(self, messages: list[Message]) -> None:
@@ -80,6 +82,8 @@ class SimulatedTransport:
 
         def step() -> None:
             self.replica.receive_snapshot(packet.message, staged)
+            if self._random.random() < self._environment.faults().crash_in_install:
+                self._crash_in_write()  # once the backend has it, while the log records it
 
         is_slow = self._random.random() < self._environment.faults().slow_staging
         self._process.schedule(self._random.randint(0, MICROSECONDS) if is_slow else 0, step)

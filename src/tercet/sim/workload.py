@@ -2,7 +2,8 @@
 
 Half of the operations are reads and writes of single keys, `key-N`, whose history the linearizability checker judges by itself.
 The others use the rest of the API, on keys `set-N`: ranges at old revisions, serializable reads, transactions of several
-operations, leases, deletes of a range. Those are checked with the model (model.py).
+operations, leases, deletes of a range. Those are checked with the model (model.py). With authentication, requests about users
+and roles come between (auth_workload.py); root sends the first half, and users with fewer permissions the second.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from random import Random
 from typing import Any, Final
 
 from tercet.proto import rpc_pb2
+from tercet.sim.auth_model import ROOT
+from tercet.sim.auth_workload import AuthWorkload
 from tercet.sim.history import Kind, Operation
 from tercet.sim.lease_rules import FIRST_EXPIRING
 
@@ -26,12 +29,13 @@ _Op = rpc_pb2.RequestOp
 class Workload:
     """Draws operations. It remembers what replies have shown, so that comparisons succeed now and then."""
 
-    def __init__(self, random: Random, *, keys: int) -> None:
+    def __init__(self, random: Random, *, keys: int, uses_auth: bool) -> None:
         self.keys = [b"key-%d" % number for number in range(keys)]
         self._random = random
         self._seen: dict[bytes, bytes | None] = dict.fromkeys(self.keys)
         self._revision = 1
         self._values = 0
+        self._auth = AuthWorkload(random) if uses_auth else None
 
     def draw(self, client: int, now: int, *, reads_only: bool) -> Operation:
         random = self._random
@@ -39,7 +43,7 @@ class Workload:
         if kind is Kind.REQUEST:
             return self._request(client, now)
         key = random.choice(self.keys)
-        operation = Operation(client, kind, key, now)
+        operation = Operation(client, kind, key, now, username=ROOT)
         if kind in (Kind.PUT, Kind.CAS):
             operation.value = self._value()
         if kind is Kind.CAS:
@@ -49,11 +53,20 @@ class Workload:
     def draw_put(self, client: int, now: int) -> Operation:
         """A put of a `set-N` key."""
         request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value())
-        return Operation(client, Kind.REQUEST, b"", now, request=request)
+        return Operation(client, Kind.REQUEST, b"", now, request=request, username=ROOT)
+
+    def draw_auth(self, client: int, now: int) -> Operation | None:
+        """A request about users and roles, nearly always of root; None without authentication."""
+        if self._auth is None:
+            return None
+        user = ROOT if self._random.random() < 0.95 else self._auth.caller()[0]
+        return Operation(client, Kind.REQUEST, b"", now, request=self._auth.draw(), username=user)
 
     def replied(self, operation: Operation) -> None:
         """An operation was answered."""
         self._revision = max(self._revision, operation.revision)
+        if self._auth is not None and operation.auth is not None:
+            self._auth.seen(operation.auth)
         if operation.kind is Kind.GET:
             self._seen[operation.key] = operation.found
         elif operation.kind is not Kind.REQUEST and operation.took_effect:
@@ -83,7 +96,10 @@ class Workload:
             )
         )
         request, is_serializable = make()
-        return Operation(client, Kind.REQUEST, b"", now, request=request, is_serializable=is_serializable)
+        operation = Operation(client, Kind.REQUEST, b"", now, request=request, is_serializable=is_serializable)
+        if self._auth is not None:
+            operation.username, operation.token_revision = self._auth.caller()
+        return operation
 
     def _range(self) -> tuple[Any, bool]:
         request = self._range_request()
@@ -177,7 +193,8 @@ class Workload:
         first = self._random.randrange(_SET_KEYS)
         if self._random.random() < 0.3:
             return b"set-%d" % first, b"set."
-        return b"set-%d" % first, b"set-%d" % self._random.randint(first, _SET_KEYS)
+        least = first if self._auth is None else first + 1  # see auth_model.py
+        return b"set-%d" % first, b"set-%d" % self._random.randint(least, _SET_KEYS)
 
 
 def renewal(lease_id: int, now: int) -> Operation:

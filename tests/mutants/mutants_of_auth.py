@@ -1,0 +1,176 @@
+"""Mutants of auth/ and of the checks at apply: members decide differently, or by permissions that are no longer in force."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    # --- decisions
+    Mutant(
+        "stale_auth_revision_accepted",
+        "auth/rules.py",
+        "        if identity.revision < self.revision:\n            raise errors.AUTH_OLD_REVISION\n",
+        "",
+        "a request that was identified before a change of users or roles is applied after it",
+    ),
+    Mutant(
+        "unidentified_request_accepted",
+        "auth/rules.py",
+        "        if identity.revision == 0:\n            raise errors.USER_EMPTY\n",
+        "        if identity.revision == 0:\n            return Permissions((), is_root=True)\n",
+        "a request without a user, made before authentication was enabled, is applied after it",
+    ),
+    Mutant(
+        "permissions_survive_their_revocation",
+        "auth/rules.py",
+        "    def _forget(self) -> None:\n        self._permissions = {}\n",
+        "    def _forget(self) -> None:\n",
+        "a user keeps the permissions that it had at its first request",
+    ),
+    Mutant(
+        "permissions_survive_a_snapshot",
+        "auth/rules.py",
+        "        super().load()\n        self._forget()\n",
+        "        super().load()\n",
+        "a member that installs a snapshot decides by the permissions that it had before",
+    ),
+    Mutant(
+        "read_permission_allows_writing",
+        "auth/permissions.py",
+        "if kind in (auth_pb2.Permission.WRITE, auth_pb2.Permission.READWRITE):",
+        "if True:",
+        "a user that may only read writes",
+    ),
+    Mutant(
+        "range_checked_by_its_first_key",
+        "auth/permissions.py",
+        "        return key < end and range_end <= end\n",
+        "        return key < end\n",
+        "a user reads and deletes ranges that continue after its permission",
+    ),
+    Mutant(
+        "adjacent_permissions_not_merged",
+        "auth/permissions.py",
+        "if not ends or (ends[-1] and ends[-1] < begin):",
+        "if not ends or (ends[-1] and ends[-1] <= begin):",
+        "a range that two permissions cover together is refused",
+    ),
+    Mutant(
+        "previous_pair_read_without_permission",
+        "replica/txn_permissions.py",
+        '    if put.prev_kv:\n        auth.check_read(identity, put.key, b"")\n',
+        "",
+        "a user that may only write reads values as previous pairs",
+    ),
+    Mutant(
+        "txn_comparisons_not_checked",
+        "replica/txn_permissions.py",
+        "                self._auth.check_read(self._identity, compare.key, compare.range_end)\n",
+        "                pass\n",
+        "a user learns of keys that it may not read, by comparisons",
+    ),
+    Mutant(
+        "txn_failure_branch_not_checked",
+        "replica/txn_permissions.py",
+        "chain(txn.success, txn.failure)",
+        "chain(txn.success)",
+        "a user writes in the failure branch of a Txn what it may not write",
+    ),
+    Mutant(
+        "lease_keys_not_checked",
+        "replica/auth_requests.py",
+        '        for key in keys:\n            self._auth.check_write(request.identity, key, b"")\n',
+        "",
+        "a user deletes keys that it may not write, by revoking their lease",
+    ),
+    Mutant(
+        "anybody_grants_permissions",
+        "replica/auth_requests.py",
+        '    "auth_role_grant_permission",\n    "auth_role_revoke_permission",\n    "auth_role_list",\n',
+        '    "auth_role_revoke_permission",\n    "auth_role_list",\n',
+        "a user who is not root grants itself permissions",
+    ),
+    # --- the flag and the auth revision
+    Mutant(
+        "auth_enabled_at_the_next_start",
+        "replica/state_machine.py",
+        "            response = handler(request)\n            self._choose_handlers()\n            return response\n",
+        "            return handler(request)\n",
+        "members that were not restarted since authentication was enabled check nothing",
+    ),
+    Mutant(
+        "disabling_keeps_the_auth_revision",
+        "auth/store.py",
+        "        self.set_enabled(False)\n        self.raise_revision()\n",
+        "        self.set_enabled(False)\n",
+        "tokens of before authentication was disabled are valid when it is enabled again",
+    ),
+    Mutant(
+        "auth_revision_not_stored",
+        "auth/records.py",
+        "        self.revision += 1\n        self._put_revision()\n",
+        "        self.revision += 1\n",
+        "a restarted member has an older auth revision than the others",
+    ),
+    Mutant(
+        "auth_flag_not_stored",
+        "auth/records.py",
+        "        self.is_enabled = is_enabled\n"
+        '        self._backend.put(Bucket.AUTH, _ENABLED_KEY, b"\\x01" if is_enabled else b"\\x00")\n',
+        "        self.is_enabled = is_enabled\n",
+        "a restarted member serves everything to anybody",
+    ),
+    Mutant(
+        "auth_of_a_snapshot_not_loaded",
+        "replica/state_machine.py",
+        "        self.auth.load()\n",
+        "",
+        "a member that installs a snapshot keeps its old users and roles",
+    ),
+    Mutant(
+        "password_change_keeps_the_auth_revision",
+        "auth/store.py",
+        "        user.password = password\n        self.put_user(user)\n        self.raise_revision()\n",
+        "        user.password = password\n        self.put_user(user)\n",
+        "requests identified by an old password are applied after it was changed",
+    ),
+    # --- users and roles
+    Mutant(
+        "identity_lost_on_followers",
+        "replica/requests.py",
+        "    identity = Identity(sent.username, sent.auth_revision) if sent.username or sent.auth_revision else NOBODY\n"
+        "    if data[0] == _PUT_TAG:",
+        "    identity = NOBODY\n    if data[0] == _PUT_TAG:",
+        "members other than the one that was asked refuse the request",
+    ),
+    Mutant(
+        "deleted_role_stays_with_its_users",
+        "auth/store.py",
+        "            self._remove_role(self.users[username], name)\n",
+        "            pass\n",
+        "a role that is added again is granted to users of the role that was deleted",
+    ),
+    Mutant(
+        "role_of_a_user_not_stored",
+        "auth/store.py",
+        "        set_roles(user, [*user.roles, role])\n        self.put_user(user)\n",
+        "        set_roles(user, [*user.roles, role])\n",
+        "a restarted member does not know a role of a user",
+    ),
+    Mutant(
+        "deleted_user_comes_back",
+        "auth/records.py",
+        "        self._backend.delete(Bucket.AUTH_USERS, self.user(name).name)\n        del self.users[name]\n",
+        "        del self.users[self.user(name).name.decode()]\n",
+        "a restarted member has users that were deleted",
+    ),
+    Mutant(
+        "root_loses_its_role_while_auth_is_enabled",
+        "auth/store.py",
+        "        if self.is_enabled and username == ROOT and role == ROOT:\n            raise errors.INVALID_AUTH_MANAGEMENT\n",
+        "",
+        "nobody can administrate users any more",
+    ),
+)
