@@ -364,4 +364,19 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if False:",
         "a leader without a quorum goes on leading, and its clients wait",
     ),
+    # --- transfer of leadership
+    Mutant(
+        "transferred_without_an_election",
+        "raft/election.py",
+        "        _request_votes(raft, context=CAMPAIGN_TRANSFER)\n",
+        "        raft.become_candidate()\n        raft.become_leader()\n",
+        "a member that is handed the leadership leads without a quorum of votes",
+    ),
+    Mutant(
+        "transfer_never_times_out",
+        "raft/leader.py",
+        "        raft.leader_transferee = NO_MEMBER  # the transfer has timed out\n",
+        "",
+        "a leader whose successor cannot be reached accepts no more proposals",
+    ),
 )

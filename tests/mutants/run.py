@@ -28,10 +28,13 @@ from tests.mutants.mutant import SOURCE, Mutant
 SEEDS_MAX: Final = 200
 SECONDS_MAX: Final = 1800
 _PROGRAM: Final = """
-import json, sys
+import gc, json, sys
+gc.disable()
 from tercet.sim.simulator import TICKS, run_seed
 for seed in range(int(sys.argv[1])):
     outcome = run_seed(seed, ticks=TICKS)
+    if seed % 10 == 9:
+        gc.collect()
     if outcome.failure is not None:
         print(json.dumps([seed, outcome.failure]))
         break

@@ -57,7 +57,7 @@ class Acknowledgements:
             if not message.reject:
                 self._entries_acknowledged(message, durable, own_commit)
         elif kind in (MessageType.APP, MessageType.SNAP):
-            self._entries_sent(message)
+            self._entries_sent(message, own_commit)
         elif kind == MessageType.VOTE_RESP:
             if not message.reject:
                 self._voted(message.from_, message.term, message.to, durable)
@@ -102,9 +102,11 @@ class Acknowledgements:
             voter,
         )
 
-    def _entries_sent(self, message: Message) -> None:
-        place = (message.term, message.to)
-        last = message.index + len(message.entries) if message.snapshot is None else message.snapshot.index
+    def _entries_sent(self, message: Message, own_commit: int) -> None:
+        place, snapshot = (message.term, message.to), message.snapshot
+        if snapshot is not None:
+            require(snapshot.index <= own_commit, "a snapshot of entries not known to be committed", message, own_commit)
+        last = message.index + len(message.entries) if snapshot is None else snapshot.index
         self._sent[place] = max(last, self._sent.get(place, 0))
 
     def _entries_acknowledged(self, message: Message, durable: Durable, own_commit: int) -> None:

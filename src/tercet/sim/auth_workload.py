@@ -11,32 +11,38 @@ from tercet.sim.auth_model import ROOT
 
 _USERS: Final = (ROOT, "ann", "bob")
 _ROLES: Final = (ROOT, "reader", "writer")
-_CALLERS: Final = (ROOT, ROOT, "ann", "ann", "ann", "bob", "")
+_CALLERS: Final = (ROOT, "ann", "ann", "ann", "ann", "bob", "")
 _RANGES: Final = (  # no two begin with the same key
     (b"set-", b"set."),
-    (b"set-0", b""),
-    (b"set-1", b"set-3"),
-    (b"set-2", b"\0"),
-    (b"set-3", b"set-6"),
+    (b"set-0", b"set-2"),
+    (b"set-1", b""),
+    (b"set-2", b"set-4"),
+    (b"set-3", b"\0"),
 )
 _KINDS: Final = (auth_pb2.Permission.READ, auth_pb2.Permission.WRITE, auth_pb2.Permission.READWRITE)
 _HASH: Final = "aGFzaA=="
 _STALE_CHANCE: Final = 0.1  # of a request: it carries a signed token of an earlier auth revision
 
 
-def _set_up() -> list[Any]:
+def _set_up(random: Random) -> list[Any]:
     """What enables authentication, with one user that may do something."""
     return [
         rpc_pb2.AuthUserAddRequest(name=ROOT, hashedPassword=_HASH),
         rpc_pb2.AuthUserGrantRoleRequest(user=ROOT, role=ROOT),
         rpc_pb2.AuthRoleAddRequest(name="writer"),
-        rpc_pb2.AuthRoleGrantPermissionRequest(
-            name="writer", perm=auth_pb2.Permission(permType=auth_pb2.Permission.READWRITE, key=b"set-", range_end=b"set.")
-        ),
+        *(_grant("writer", auth_pb2.Permission.READWRITE, *bounds) for bounds in random.sample(_RANGES, 2)),
         rpc_pb2.AuthUserAddRequest(name="ann", options=auth_pb2.UserAddOptions(no_password=True)),
         rpc_pb2.AuthUserGrantRoleRequest(user="ann", role="writer"),
         rpc_pb2.AuthEnableRequest(),
     ]
+
+
+def _grant(
+    role: str, kind: auth_pb2.Permission.Type.ValueType, key: bytes, range_end: bytes
+) -> rpc_pb2.AuthRoleGrantPermissionRequest:
+    return rpc_pb2.AuthRoleGrantPermissionRequest(
+        name=role, perm=auth_pb2.Permission(permType=kind, key=key, range_end=range_end)
+    )
 
 
 class AuthWorkload:
@@ -44,7 +50,7 @@ class AuthWorkload:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._set_up = _set_up()
+        self._set_up = _set_up(random)
         self._steps = 0
         self._newest = (1, False)
 
@@ -91,9 +97,7 @@ class AuthWorkload:
         return rpc_pb2.AuthUserAddRequest(name=self._user(), hashedPassword=_HASH)
 
     def _grant(self) -> Any:
-        key, range_end = self._random.choice(_RANGES)
-        permission = auth_pb2.Permission(permType=self._random.choice(_KINDS), key=key, range_end=range_end)
-        return rpc_pb2.AuthRoleGrantPermissionRequest(name=self._role(), perm=permission)
+        return _grant(self._role(), self._random.choice(_KINDS), *self._random.choice(_RANGES))
 
     def _revoke(self) -> Any:
         key, range_end = self._random.choice(_RANGES)

@@ -24,12 +24,12 @@ class BitRot:
         """An incarnation of the member begins."""
         self._schedule, self._on_found = schedule, on_found
 
-    def damage(self, records: Iterable[bytes]) -> None:
+    def damage(self, records: Iterable[bytes], *, is_found_at_once: bool = False) -> None:
         """Damage one of the records. The scrub finds it within two seconds, if no read does."""
         keys = list(records)
         if self.key is None and keys:
             self.key = self._random.choice(keys)
-            self._report_after(self._random.randint(0, 2 * MICROSECONDS))
+            self._report_after(0 if is_found_at_once else self._random.randint(0, 2 * MICROSECONDS))
 
     def found(self, key: bytes) -> CorruptRecord:
         """The error of a read of the record."""

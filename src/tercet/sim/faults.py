@@ -40,7 +40,7 @@ class Faults:
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
     torn_snapshot: float = 0.2  # of a snapshot: its database arrives incomplete
     slow_staging: float = 0.3  # of a snapshot: its database takes up to a second to stage
-    crash_in_install: float = 0.15  # of a snapshot: its receiver crashes as it installs it
+    crash_in_install: float = 0.3  # of a snapshot: its receiver crashes as it installs it
     slow_apply: float = 0.02  # of a turn of a long apply: it comes up to two seconds later
     ask_snapshot: float = 0.01  # a member asks the leader for a snapshot that it does not need
     unreachable: float = 0.03  # a member takes another one for unreachable
@@ -49,6 +49,7 @@ class Faults:
     compact: float = 0.04  # old revisions are compacted
     reconfigure: float = 0.05  # a member is added, promoted or removed
     starve: float = 0.01  # a follower that asks for a snapshot gets nothing else for a while, as many requests come
+    promote_ahead: float = 0.3  # leadership goes to a member whose database is ahead of its log
 
     @classmethod
     def draw(cls, random: Random) -> Faults:

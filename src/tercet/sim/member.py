@@ -177,11 +177,12 @@ class SimulatedMember:
         if self._log_store is not None:
             self._log_store.when_writing = self._crash_within
 
-    def rot_record(self) -> None:
+    def rot_record(self, *, is_found_at_once: bool = False) -> None:
         """Damage a record of the database, unless no other member could have a good copy."""
         if self.replica is not None and len(self.replica.raft.conf_state.voters) > 1:
             self._environment.trace(self.id, "has a record damaged")
-            self.backend.rot.damage(key for key, _ in self.backend.scan(Bucket.KEY))
+            records = (key for key, _ in self.backend.scan(Bucket.KEY))
+            self.backend.rot.damage(records, is_found_at_once=is_found_at_once)
 
     def leave(self) -> None:
         """Stop for good: the member was removed from the cluster."""

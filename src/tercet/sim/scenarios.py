@@ -4,6 +4,9 @@ usurp    a deposed leader with many entries that nobody else has returns as its 
          begins after the point where the two differ
 starve   a follower whose log is ahead of its commit index gets a snapshot from before the end of its log, while appends are
          lost; perhaps its leader changes meanwhile, or its database is damaged before the snapshot is staged
+promote  a member leads whose database is ahead of its log, while others ask for a snapshot of it
+
+They look into the members, to begin when the state is there that they need.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ _STREAMS: Final = (
     frozenset((MessageType.APP,)),
     frozenset((MessageType.APP, MessageType.HEARTBEAT)),
 )
+_COMPACTION_TICKS: Final = 30
+_POLLS: Final = 60  # one a millisecond
 _ASKS: Final = 8  # the first opens a view, and a later one sends it
 
 
@@ -53,9 +58,9 @@ class Scenarios:
         if random.random() < 0.5:
             self._later(random.randint(12, 25) * TICK, self._return_as_the_successor_crashes)
         else:
-            self.burst(deposed)
-            self.burst(deposed)
-            self._later(random.randint(20, 35) * TICK, lambda: self._return_after_compaction(deposed))
+            for _ in range(4):
+                self.burst(deposed)
+            self._later(10 * TICK, lambda: self._return_after_compaction(deposed, _COMPACTION_TICKS))
 
     def _return_as_the_successor_crashes(self) -> None:
         for member in self._members:
@@ -63,11 +68,18 @@ class Scenarios:
                 member.crash()
         self._network.mend()
 
-    def _return_after_compaction(self, deposed: SimulatedMember) -> None:
-        for member in self._members:
-            if member is not deposed and member.replica is not None and member.replica.is_leader:
-                self.burst(member)
-        self._later(self._random.randint(2, 10) * TICK, self._network.mend)
+    def _return_after_compaction(self, deposed: SimulatedMember, ticks: int) -> None:
+        """Let the successor serve many requests until its log begins after the last entry that both have."""
+        successor, returning = self._leader(but=deposed), deposed.replica
+        if ticks == 0 or returning is None:
+            self._network.mend()
+            return
+        if successor is not None and successor.replica is not None:
+            if successor.replica.raft.log.first_index > returning.raft.commit_index + 1:
+                self._network.mend()
+                return
+            self.burst(successor)
+        self._later(TICK, lambda: self._return_after_compaction(deposed, ticks - 1))
 
     def starve(self) -> None:
         """Let a follower, in the middle of many requests, get nothing of its leader but a snapshot that it asks for."""
@@ -76,16 +88,37 @@ class Scenarios:
         if leader is None or not followers:
             return
         follower = random.choice(followers)
+        self.burst(leader)
+        self._starve_when_ahead(leader, follower, _POLLS)
+
+    def _starve_when_ahead(self, leader: SimulatedMember, follower: SimulatedMember, polls: int) -> None:
+        """Begin once the follower has entries that it does not know to be committed."""
+        random, replica = self._random, follower.replica
+        if polls == 0 or replica is None:
+            return
+        if replica.raft.log.last_index < replica.raft.commit_index + 2:
+            self._later(MILLISECOND, lambda: self._starve_when_ahead(leader, follower, polls - 1))
+            return
         kinds = random.choice(_STREAMS)
         if random.random() < 0.4:
-            self._later(random.randint(0, 50) * MILLISECOND, lambda: self._hand_over(leader, follower))
             kinds = _STREAMS[0]  # the heartbeats of the new leader arrive
-        self.burst(leader)
-        self._later(random.randint(0, 50) * MILLISECOND, lambda: self._network.starve(follower.id, kinds))
-        self._ask(follower, _ASKS)
-        self._later(random.randint(100, 1500) * MILLISECOND, lambda: self._network.feed(follower.id))
-        if random.random() < 0.3:
-            self._later(random.randint(100, 1500) * MILLISECOND, lambda: self._rot(follower))
+            self._hand_over(leader, follower)
+        self._network.starve(follower.id, kinds)
+        self._ask_when_ahead(follower, replica.raft.commit_index, _POLLS)
+        if random.random() < 0.5:
+            self._later(random.randint(100, 1500) * MILLISECOND, lambda: self._network.feed(follower.id))
+        else:
+            self._later(random.randint(80, 250) * MILLISECOND, lambda: self._feed_and_rot(follower))
+
+    def _ask_when_ahead(self, follower: SimulatedMember, commit: int, polls: int) -> None:
+        """Ask once the leader has applied some of these entries."""
+        leader = self._leader(but=follower)
+        if polls == 0:
+            return
+        if leader is None or leader.replica is None or leader.replica.applied_index <= commit:
+            self._later(MILLISECOND, lambda: self._ask_when_ahead(follower, commit, polls - 1))
+        else:
+            self._ask(follower, _ASKS)
 
     def _hand_over(self, leader: SimulatedMember, starved: SimulatedMember) -> None:
         others = [member.id for member in self._members if member not in (leader, starved)]
@@ -97,12 +130,28 @@ class Scenarios:
         if times > 1:
             self._later(self._random.randint(5, 40) * MILLISECOND, lambda: self._ask(member, times - 1))
 
+    def _feed_and_rot(self, member: SimulatedMember) -> None:
+        """Damage a record once the member has applied more than the snapshot that it is staging."""
+        self._network.feed(member.id)
+        self._later(self._random.randint(50, 300) * MILLISECOND, lambda: self._rot(member))
+
     def _rot(self, member: SimulatedMember) -> None:
         if all(one.backend.rot.key is None for one in self._members):
-            member.rot_record()
+            member.rot_record(is_found_at_once=True)
 
-    def _leader(self) -> SimulatedMember | None:
-        return next((member for member in self._members if member.replica is not None and member.replica.is_leader), None)
+    def promote_ahead(self) -> None:
+        """Make a member lead whose database holds entries that it does not know to be committed, as others ask for it."""
+        leader = self._leader()
+        ahead = [member for member in self._members if member.replica is not None and member.replica.is_database_ahead]
+        if leader is not None and ahead and leader not in ahead:
+            leader.operator.transfer_leadership(ahead[0].id)
+            for member in self._members:
+                if member is not ahead[0]:
+                    self._ask(member, 4 * _ASKS)
+
+    def _leader(self, *, but: SimulatedMember | None = None) -> SimulatedMember | None:
+        leaders = (member for member in self._members if member.replica is not None and member.replica.is_leader)
+        return next((member for member in leaders if member is not but), None)
 
     def _later(self, delay: int, act: Callable[[], None]) -> None:
         """The recovery phase may begin before."""

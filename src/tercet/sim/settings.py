@@ -44,7 +44,7 @@ class Settings:
             quota_bytes=random.choice((-1, -1, -1, 20_000)),
             apply_work=random.choice((1, 5, 50, 8000)),
             lease_checkpoint_seconds=random.choice((0.0, 1.0)),
-            uses_auth=random.random() < 0.3,
+            uses_auth=random.random() < 0.4,
         )
 
     def raft(self, member_id: int, random: Random) -> RaftConfig:
