@@ -59,7 +59,7 @@ BELOW: dict[str, set[str]] = {
     "simulation": {"client", "embed", "server"},
     "pki": set(),
     "bench": {"client", "rpc", "pki", "storage"},
-    "sim": {"peer", "replica", "lease", "mvcc", "storage", "raft"},
+    "sim": {"peer", "replica", "auth", "lease", "mvcc", "storage", "raft"},
     "deploy": {"bolt", "client", "pki", "rpc", "config", "gotext"},
     "cli": {
         "client",

@@ -50,6 +50,7 @@ class Faults:
     reconfigure: float = 0.05  # a member is added, promoted or removed
     starve: float = 0.01  # a follower that asks for a snapshot gets nothing else for a while, as many requests come
     promote_ahead: float = 0.3  # leadership goes to a member whose database is ahead of its log
+    split_joint: float = 0.1  # during a joint change a quorum of the incoming voters is alone
 
     @classmethod
     def draw(cls, random: Random) -> Faults:

@@ -82,6 +82,8 @@ class Nemesis:
             self._scenarios.starve()
         if self._happens(self.faults.promote_ahead):
             self._scenarios.promote_ahead()
+        if self._joint_changes and self._happens(self.faults.split_joint):
+            self._scenarios.split_joint()
         if self._happens(self.faults.reconfigure * (3 if self._joint_changes else 1)):
             self._reconfigure(self._random.choice(self._members))
 

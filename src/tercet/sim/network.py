@@ -9,7 +9,7 @@ A forwarded proposal arrives at most once in both: a second copy would be indist
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -138,6 +138,11 @@ class Network:
             self._cut.update(pairs)
         if direction != "there":
             self._cut.update((b, a) for a, b in pairs)
+        self._trace_cuts()
+
+    def split(self, side: Sequence[int], others: Sequence[int]) -> None:
+        """Cut all links between two groups."""
+        self._cut.update(pair for a in side for b in others for pair in ((a, b), (b, a)))
         self._trace_cuts()
 
     def cut_off(self, member: int) -> None:

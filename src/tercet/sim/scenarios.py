@@ -5,6 +5,7 @@ usurp    a deposed leader with many entries that nobody else has returns as its 
 starve   a follower whose log is ahead of its commit index gets a snapshot from before the end of its log, while appends are
          lost; perhaps its leader changes meanwhile, or its database is damaged before the snapshot is staged
 promote  a member leads whose database is ahead of its log, while others ask for a snapshot of it
+split    during a joint change a quorum of the incoming voters is alone, which may elect nobody
 
 They look into the members, to begin when the state is there that they need.
 """
@@ -148,6 +149,17 @@ class Scenarios:
             for member in self._members:
                 if member is not ahead[0]:
                     self._ask(member, 4 * _ASKS)
+
+    def split_joint(self) -> None:
+        """Part a quorum of the incoming voters, the leader not among them, from all others."""
+        leader = self._leader()
+        if leader is None or leader.replica is None:
+            return
+        conf = leader.replica.raft.conf_state
+        incoming = sorted((one for one in conf.voters if one != leader.id), key=lambda one: one in conf.voters_outgoing)
+        side = incoming[: len(conf.voters) // 2 + 1]
+        if conf.voters_outgoing and len(side) > len(conf.voters) // 2:
+            self._network.split(side, [member.id for member in self._members if member.id not in side])
 
     def _leader(self, *, but: SimulatedMember | None = None) -> SimulatedMember | None:
         leaders = (member for member in self._members if member.replica is not None and member.replica.is_leader)

@@ -301,7 +301,7 @@ def run_seed(
     sim = Simulator(
         seed,
         members=size,
-        faults=Faults.draw(random),
+        faults=Faults.draw(Random(f"{seed} faults")),
         settings=Settings.draw(random),
         member_type=member_type,
         write_trace=write_trace,
