@@ -139,7 +139,7 @@ class Nemesis:
             return
         members = asked.replica.membership.sorted()
         learners = [member for member in members if member.is_learner]
-        if learners and random.random() < 0.6:
+        if learners and random.random() < 0.3:
             asked.operator.change_membership(ConfChangeType.ADD_NODE, learners[0], is_promote=True)
         elif len(members) < 3 or (len(members) < MEMBERS_MAX and random.random() < 0.5):
             self._newest_id += 1
