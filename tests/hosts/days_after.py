@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 
-from tests.hosts.network import HOSTS
+import pytest
+
+from tercet.errors import ConfigError
+from tercet.pki.age import Key, decrypt, new_key
+from tests.hosts.network import HOSTS, OPERATOR_ADDRESS
 from tests.hosts.observations import wait_until
 from tests.hosts.session import JUDGES, Operator
 from tests.hosts.writer import writing
@@ -121,6 +127,56 @@ def free_space_and_back_up(operator: Operator) -> None:
     found = json.loads(status.output.splitlines()[-1])
     assert found["totalKey"] > 0
     assert f"hash {found['hash']:x}" in operator.transcript
+
+
+@contextlib.contextmanager
+def bucket_server(operator: Operator) -> Iterator[str]:
+    """An S3 server beside the operator, with the bucket `timers`; its URL, as the hosts reach it."""
+    url = f"http://{OPERATOR_ADDRESS}:5555"
+    create = f"import urllib.request as u; u.urlopen(u.Request('{url}/timers', method='PUT'), timeout=5)"
+    with operator.start(sys.executable, "-m", "moto.server", "-H", OPERATOR_ADDRESS, "-p", "5555"):
+        wait_until(lambda: operator.run(sys.executable, "-c", create, exit_code=None).exit_code == 0, seconds=60)
+        yield url
+
+
+def back_up_on_the_hosts(operator: Operator) -> None:
+    """The timer's snapshots: compared with the member, encrypted, in the bucket; who steals one cannot read it."""
+    key, secret = new_key(), "not-for-the-log"
+    env = operator.client_environment()
+    operator.etcdctl("put", "private", "the stolen value", env=env)
+    with bucket_server(operator) as url:
+        lines = ["AWS_ACCESS_KEY_ID=id", f"AWS_SECRET_ACCESS_KEY={secret}", "AWS_REGION=us-east-1", f"AWS_ENDPOINT_URL={url}"]
+        operator.write("aws.env", "\n".join(lines)).chmod(0o600)
+        operator.set("backups", {"recipient": key.recipient, "to": "s3://timers/etcd", "credentials": "aws.env"})
+        before = invocations(operator)
+        operator.deploy("apply", "--yes")
+        assert invocations(operator) == before, "no member restarts for a change of its backups"
+        assert "nothing to do" in operator.deploy("plan").output.lower()
+        for host in HOSTS:
+            operator.on(host, "systemctl start etcd-backup")
+            said = operator.on(host, "journalctl -u etcd-backup -o cat --no-pager")
+            assert re.search(r"restored, hash [0-9a-f]+ at revision \d+ as on the member", said)
+            assert f"stored s3://timers/etcd/{host}-" in said
+            check_encrypted(operator, host, key)
+            assert operator.on(host, "stat -c '%a %U' /etc/etcd/cert/backup.env") == "600 root"
+            assert secret not in operator.on(host, "journalctl -o cat --no-pager; cat /etc/systemd/system/etcd-backup.service")
+    operator.set("backups", {"recipient": None, "to": None, "credentials": None})
+    operator.deploy("apply", "--yes")
+    assert operator.on(next(iter(HOSTS)), "ls /etc/etcd/cert/backup.env 2>&1 || true").endswith("No such file or directory")
+
+
+def check_encrypted(operator: Operator, host: str, key: Key) -> None:
+    """All snapshots that a host keeps: for the key they are snapshots, for others noise."""
+    directory = operator.machine(host).root / "var/backups/etcd"
+    newest = max(directory.glob(f"{host}-*.db.age"))
+    assert newest.stat().st_mode & 0o777 == 0o600
+    assert b"the stolen value" not in newest.read_bytes()
+    plain = operator.directory / f"{host}.db"
+    with pytest.raises(ConfigError, match="encrypted for another key"):
+        decrypt(newest, plain, new_key())
+    decrypt(newest, plain, key)
+    operator.run(str(JUDGES / "etcdutl"), "snapshot", "status", str(plain))
+    assert not [path.name for path in directory.iterdir() if path.name.endswith((".new", ".part", ".scratch"))]
 
 
 def restore_a_snapshot(operator: Operator) -> None:

@@ -13,7 +13,7 @@ from tests.hosts.network import HOSTS
 from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
 from tests.support.newer import VARIABLE, needs_newer_etcd
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(600, func_only=True), pytest.mark.long]
 
 
 def test_apply_makes_three_members_of_etcd(operator: Operator) -> None:

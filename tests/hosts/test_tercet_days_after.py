@@ -45,6 +45,11 @@ def test_space_is_freed_and_a_snapshot_saved(operator: Operator) -> None:
 
 
 @pytest.mark.long
+def test_the_hosts_snapshots_are_encrypted_and_stored_in_a_bucket(operator: Operator) -> None:
+    days_after.back_up_on_the_hosts(operator)
+
+
+@pytest.mark.long
 def test_a_snapshot_is_restored_on_all_hosts(operator: Operator) -> None:
     days_after.restore_a_snapshot(operator)
 
