@@ -130,7 +130,7 @@ def test_servers_of_one_process_share_nothing() -> None:
 
 def test_reset_forgets_keys_leases_users_alarms_and_watches() -> None:
     async def scenario(server: Server) -> None:
-        async with server.client() as typed, WatchStream(typed.channel) as stream:
+        async with server.client(timeout=scaled(60)) as typed, WatchStream(typed.channel) as stream:
             client = typed.channel
             watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=b"a"))
             lease = await client.call(methods.LEASE_GRANT, rpc_pb2.LeaseGrantRequest(TTL=100))

@@ -13,6 +13,7 @@ import math
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from tercet.client import forks, methods
 from tercet.client.connector import Connector, Limits, Unreachable
@@ -26,7 +27,10 @@ from tercet.client.srv import SrvDomain
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
-from tercet.rpc import Channel, ClientStream, Metadata, RpcError
+from tercet.rpc import Metadata, RpcError
+
+if TYPE_CHECKING:
+    from tercet.client.connections import Connection, Stream
 
 OnFailure = Callable[[str, int, StatusError], None]
 
@@ -133,7 +137,7 @@ class ClusterChannel:
                 failed = error
             await self._recover(failed, channel, endpoint, token, began, began + timeout, attempts)
 
-        async def attempt(channel: Channel) -> AnswerT:
+        async def attempt(channel: Connection) -> AnswerT:
             left = None if wait or timeout == math.inf else began + timeout - asyncio.get_running_loop().time()
             reply = await channel.unary(method.path, body, left, self._login.metadata(), attempts.is_repeatable)
             return method.decode(reply)
@@ -144,7 +148,7 @@ class ClusterChannel:
         """The parts of a RangeStream, merged: the header and count of the last part, the keys of all."""
         deadline = asyncio.get_running_loop().time() + (self._timeout if timeout is None else timeout)
 
-        async def attempt(channel: Channel) -> rpc_pb2.RangeResponse:
+        async def attempt(channel: Connection) -> rpc_pb2.RangeResponse:
             whole = rpc_pb2.RangeResponse()
             left = deadline - asyncio.get_running_loop().time()
             stream = channel.stream(methods.RANGE_STREAM.path, timeout=left, metadata=self._login.metadata())
@@ -165,7 +169,7 @@ class ClusterChannel:
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
 
-        async def begin(channel: Channel) -> tuple[ClientStream, bytes | None]:
+        async def begin(channel: Connection) -> tuple[Stream, bytes | None]:
             stream = channel.stream(method.path, timeout=timeout, metadata=self._login.metadata())
             await stream.send(request.SerializeToString())
             stream.half_close()
@@ -177,7 +181,7 @@ class ClusterChannel:
                 yield method.decode(message)
                 message = await stream.receive()
 
-    async def open_stream(self, method: Method[EncodableT, AnswerT], *, metadata: Metadata = ()) -> ClientStream:
+    async def open_stream(self, method: Method[EncodableT, AnswerT], *, metadata: Metadata = ()) -> Stream:
         """Start a bidirectional call on a connected, authenticated channel. It has no time limit. Raises StatusError.
 
         With a new token: a stream that replaces a broken one may come long after the old token has expired, and the server
@@ -185,18 +189,18 @@ class ClusterChannel:
         """
         self._login.forget(self._login.token)
 
-        async def begin(channel: Channel) -> ClientStream:
+        async def begin(channel: Connection) -> Stream:
             return channel.stream(method.path, metadata=[*self._login.metadata(), *metadata])
 
         deadline = asyncio.get_running_loop().time() + self._timeout
         return await self._retry(method.path, begin, deadline, Attempts(is_repeatable=True))
 
-    async def leave_member(self, stream: ClientStream) -> None:
+    async def leave_member(self, stream: Stream) -> None:
         """Use another member from now on: that of `stream` has no leader, or does not answer. Calls in flight continue."""
         await self._connector.leave(stream)
 
     async def _retry(
-        self, method: str, attempt: Callable[[Channel], Awaitable[AnswerT]], deadline: float, attempts: Attempts
+        self, method: str, attempt: Callable[[Connection], Awaitable[AnswerT]], deadline: float, attempts: Attempts
     ) -> AnswerT:
         """Call `attempt` until it succeeds, must not be repeated, or the deadline has passed."""
         connector, login = self._connector, self._login
@@ -227,7 +231,7 @@ class ClusterChannel:
     async def _recover(
         self,
         error: RpcError,
-        channel: Channel,
+        channel: Connection,
         endpoint: str,
         token: str,
         began: float,

@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tercet.client import forks
 from tercet.client.dial import dial
@@ -27,7 +28,11 @@ from tercet.client.silence import Silence
 from tercet.client.srv import LookupFailed, SrvDomain, client_endpoints
 from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
-from tercet.rpc import Channel, ChannelOptions, ClientStream, RpcError
+from tercet.rpc import Channel, ChannelOptions, RpcError
+
+if TYPE_CHECKING:
+    from tercet.client.connections import Connection, Stream
+    from tercet.rpc import InProcessConnection
 
 logger = logging.getLogger("tercet.client")
 _TOO_MANY_PINGS = "too_many_pings"
@@ -92,11 +97,11 @@ class Connector:
         self._events = events
         self._keepalive_seconds = limits.keepalive_seconds
         self._at = 0
-        self._channel: Channel | None = None
+        self._channel: Connection | None = None
         self._silence: Silence | None = None
-        self._retired: list[Channel] = []
+        self._retired: list[Connection] = []
         self._dialing = asyncio.Lock()
-        self._abandoned: list[Channel] = []
+        self._abandoned: list[Connection] = []
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -108,12 +113,12 @@ class Connector:
         return self._endpoints[self._at]
 
     @property
-    def usable(self) -> Channel | None:
+    def usable(self) -> Connection | None:
         """The open channel, if there is one that takes calls."""
         channel = self._channel
         return channel if channel is not None and channel.is_usable else None
 
-    async def connected(self, deadline: float) -> Channel:
+    async def connected(self, deadline: float) -> Connection:
         """An open channel, connected first if necessary. `deadline` is on the loop's clock. Raises Unreachable."""
         channel = self.usable
         if channel is not None:
@@ -158,7 +163,7 @@ class Connector:
             self._endpoints.insert(0, current)
         self._at = self._endpoints.index(current)
 
-    async def drop(self, channel: Channel) -> None:
+    async def drop(self, channel: Connection) -> None:
         """A call failed on this channel: use the next endpoint, unless another task has already moved on.
 
         Other calls may still succeed on it (a member without a leader serves serializable reads): it is closed after the last.
@@ -170,7 +175,7 @@ class Connector:
         for one in idle:
             await one.close()
 
-    async def leave(self, stream: ClientStream) -> None:
+    async def leave(self, stream: Stream) -> None:
         """The member that carries this stream is not fit for it: use the next endpoint, unless another task has moved on."""
         channel = self._channel
         if channel is not None and channel.carries(stream):
@@ -194,7 +199,7 @@ class Connector:
         self._channel, self._silence, self._retired = None, None, []
         self._dialing = asyncio.Lock()
 
-    async def _dial_until(self, deadline: float) -> Channel:
+    async def _dial_until(self, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
         pause = _PAUSE_SECONDS
         reason = ""
@@ -249,9 +254,11 @@ class Connector:
             text += f" (server name {endpoint.host}; verified with {self._cas}; this host's clock: {clock})"
         return text if len(self._endpoints) == 1 else f"{endpoint.text}: {text}"
 
-    async def _dial(self, timeout: float) -> Channel:
+    async def _dial(self, timeout: float) -> Connection:
         """Connect to the current endpoint. timeout: for the connection, and again for TLS and HTTP/2. Raises RpcError."""
         endpoint = self.endpoint
+        if endpoint.in_process:
+            return self._enter(endpoint)
         timeout = max(timeout, 0.001)
         options = ChannelOptions(
             connect_timeout_seconds=timeout,
@@ -275,6 +282,17 @@ class Connector:
         self._silence = Silence(loop, channel, loop.time() - began, lambda: self._move_on(channel))
         logger.debug("connected to %s", endpoint.text)
         return channel
+
+    def _enter(self, endpoint: Endpoint) -> InProcessConnection:
+        """Raises RpcError."""
+        from tercet.rpc import in_process_connection  # few clients have their server in the same process
+
+        if self._silence is not None:
+            self._silence.stop()
+            self._silence = None
+        return in_process_connection.connect(
+            endpoint.in_process, answer_bytes_max=self._limits.response_bytes_max, on_lost=self._on_lost
+        )
 
     @staticmethod
     async def _open(endpoint: Endpoint, timeout: float) -> socket.socket:

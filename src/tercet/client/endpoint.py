@@ -2,6 +2,7 @@
 
 The scheme selects TLS: always with `https` and `unixs`, never with `http`; with `unix` or without a scheme, if certificates are
 given. What follows `unix:` is the path of the socket, also in the form `unix://host:port`. Without a host, it is localhost.
+`inprocess://NAME` is a server in the client's own event loop (rpc/in_process_connection.py).
 Source: etcd's client, client/v3/internal/endpoint.
 """
 
@@ -24,6 +25,8 @@ class Endpoint:
     """Whether to use TLS; None: if certificates are given."""
     unix_path: str = ""
     """The socket to connect to instead of host and port."""
+    in_process: str = ""
+    """The name of a server in this event loop, which needs no socket."""
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -34,7 +37,11 @@ def parse_endpoint(text: str) -> Endpoint:
         if not path:
             raise ConfigError(f'endpoint "{text}" does not name a socket')
         return Endpoint(text, "localhost", 0, True if scheme == "unixs" else None, path)
-    scheme, separator, _ = text.partition("://")
+    scheme, separator, name = text.partition("://")
+    if scheme == "inprocess" and separator:
+        if not name:
+            raise ConfigError(f'endpoint "{text}" does not name a server')
+        return Endpoint(text, name, 0, False, in_process=name)
     if separator and scheme not in ("http", "https"):
         raise ConfigError(f'endpoint "{text}": scheme {scheme} is not supported, use http, https, unix or unixs')
     try:

@@ -14,10 +14,10 @@ from tercet.client import methods
 from tercet.client.watch import REQUIRE_LEADER
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
-from tercet.rpc import ClientStream
 
 if TYPE_CHECKING:
     from tercet.client.cluster_channel import ClusterChannel
+    from tercet.client.connections import Stream
 
 _REOPEN_PAUSE_SECONDS = 0.5
 _FIRST_ANSWER_SECONDS = 3.0  # to connect and get the first answer
@@ -63,7 +63,7 @@ async def keep_alive(client: ClusterChannel, lease_id: int) -> AsyncGenerator[rp
         await asyncio.sleep(_REOPEN_PAUSE_SECONDS)
 
 
-async def _renew(stream: ClientStream, lease_id: int) -> rpc_pb2.LeaseKeepAliveResponse:
+async def _renew(stream: Stream, lease_id: int) -> rpc_pb2.LeaseKeepAliveResponse:
     await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=lease_id).SerializeToString())
     message = await stream.receive()
     if message is None:

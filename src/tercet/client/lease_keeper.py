@@ -22,10 +22,10 @@ from tercet.client.lease_schedule import LeaseSchedule
 from tercet.client.watch import REQUIRE_LEADER
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
-from tercet.rpc import ClientStream
 
 if TYPE_CHECKING:
     from tercet.client.cluster_channel import ClusterChannel
+    from tercet.client.connections import Stream
 
 logger = logging.getLogger(__name__)
 _PAUSE_SECONDS = 0.05
@@ -47,7 +47,7 @@ class LeaseKeeper:
         self._channel = channel
         self._schedule = LeaseSchedule()
         self._on_lost: dict[int, Callable[[], object]] = {}
-        self._stream: ClientStream | None = None
+        self._stream: Stream | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pump: asyncio.Task[None] | None = None
 
@@ -120,7 +120,7 @@ class LeaseKeeper:
                 self._send(self._stream, now)
         self._set_timer()
 
-    def _send(self, stream: ClientStream, now: float) -> None:
+    def _send(self, stream: Stream, now: float) -> None:
         try:
             for lease_id in self._schedule.take_due(now):
                 stream.send_now(rpc_pb2.LeaseKeepAliveRequest(ID=lease_id).SerializeToString())
@@ -141,7 +141,7 @@ class LeaseKeeper:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
 
-    async def _follow(self, stream: ClientStream) -> bool:
+    async def _follow(self, stream: Stream) -> bool:
         """Renew over this stream until it ends. Returns whether it has answered."""
         count = 0
         try:

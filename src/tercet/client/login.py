@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from typing import TYPE_CHECKING
 
 from tercet.client import methods
 from tercet.errors import AUTH_NOT_ENABLED, AUTH_OLD_REVISION, INVALID_AUTH_TOKEN, USER_EMPTY, Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
-from tercet.rpc import Channel, Metadata, RpcError
+from tercet.rpc import Metadata, RpcError
+
+if TYPE_CHECKING:
+    from tercet.client.connections import Connection
 
 logger = logging.getLogger("tercet.client")
 _REFUSED = frozenset({INVALID_AUTH_TOKEN.message, AUTH_OLD_REVISION.message, USER_EMPTY.message})
@@ -62,7 +66,7 @@ class Login:
     def after_fork(self) -> None:
         self._running = asyncio.Lock()
 
-    async def run(self, channel: Channel, deadline: float) -> StatusError | None:
+    async def run(self, channel: Connection, deadline: float) -> StatusError | None:
         """Get a token. Returns the server's error if authentication is off. Raises AuthenticationError, RpcError."""
         async with self._running:
             if not self.is_due:

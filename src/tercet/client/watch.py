@@ -21,10 +21,10 @@ from tercet.client.watch_set import WatchSet
 from tercet.client.watch_state import BYTES_MAX, RESPONSES_MAX, Phase, WatchState
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
-from tercet.rpc import ClientStream
 
 if TYPE_CHECKING:
     from tercet.client.cluster_channel import ClusterChannel
+    from tercet.client.connections import Stream
 
 REQUIRE_LEADER = (("hasleader", "true"),)
 """Metadata with which a member without a leader ends the stream, so that the client turns to another one."""
@@ -99,7 +99,7 @@ class WatchStream:
         self._channel = channel
         self._metadata = REQUIRE_LEADER if require_leader else ()
         self._watches = WatchSet()
-        self._stream: ClientStream | None = None
+        self._stream: Stream | None = None
         self._pump: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> WatchStream:
@@ -187,7 +187,7 @@ class WatchStream:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
 
-    async def _follow(self, stream: ClientStream) -> bool:
+    async def _follow(self, stream: Stream) -> bool:
         """Serve the watches on this stream until it ends. Returns whether it has brought anything. Raises StatusError."""
         count = 0
         try:

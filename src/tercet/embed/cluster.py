@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tercet.embed.addresses import Port
+from tercet.embed.clock import ClockKind
 from tercet.embed.links import FaultyPeers, Links
 from tercet.embed.member import EmbeddedMember, Faults, StorageKind
 from tercet.embed.settings import Setting
@@ -36,7 +37,7 @@ _CAMPAIGN_SECONDS: Final = 0.05
 class Cluster:
     """`size` members named m0, m1 and so on.
 
-    storage: "memory", or "disk" below `directory`. config: as of Server, for every member.
+    storage: "memory", or "disk" below `directory`. clock, config: as of Server, for every member.
     seed: of the links' chance, for messages that are dropped.
     wrap_handlers: called with a member's name and handlers, to inject faults.
     """
@@ -47,6 +48,7 @@ class Cluster:
         *,
         storage: StorageKind = "memory",
         directory: Path | None = None,
+        clock: ClockKind = "real",
         config: Mapping[str, Setting] | None = None,
         seed: int | None = None,
         wrap_handlers: Callable[[str, dict[str, Handler]], dict[str, Handler]] | None = None,
@@ -66,7 +68,15 @@ class Cluster:
             )
             data_dir = None if storage == "memory" else (directory or Path.cwd()) / name
             self.members.append(
-                ThreadedServer(name=name, members=ports, storage=storage, data_dir=data_dir, config=settings, faults=faults)
+                ThreadedServer(
+                    name=name,
+                    members=ports,
+                    storage=storage,
+                    data_dir=data_dir,
+                    clock=clock,
+                    config=settings,
+                    faults=faults,
+                )
             )
 
     # --- start and stop

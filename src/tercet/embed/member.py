@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -19,11 +20,13 @@ from typing import Any, Final, Literal, Self
 
 from tercet.client import AsyncClient
 from tercet.embed.addresses import Addresses, Port
+from tercet.embed.clock import ClockKind, MemberClock
+from tercet.embed.leases import end_due, has_due
 from tercet.embed.settings import Setting, configure, is_secure
 from tercet.errors import STOPPED, ConfigError, StorageFailure
 from tercet.http1.messages import HttpHandler
 from tercet.replica import reset
-from tercet.rpc import Handler
+from tercet.rpc import Handler, in_process_connection
 from tercet.server.hosting import Hosting
 from tercet.server.member_server import MemberServer
 from tercet.server.member_storage import MemoryStorage
@@ -47,6 +50,8 @@ StorageKind = Literal["memory", "disk"]
 
 _RESET: Final = "tercet: the server was reset"
 _IDLE_SECONDS_MAX: Final = 5.0
+_REVOKE_SECONDS: Final = 0.01  # in which a leader may revoke some leases: their number a second is limited
+_numbers: Final = itertools.count()  # of the servers of this process
 
 
 class EmbeddedMember:
@@ -56,6 +61,7 @@ class EmbeddedMember:
     listen: `host:port` for clients, or `unix:///path`; port 0 is chosen by the kernel.
     name: of the member. members: peer ports of all members of a new cluster by name, this one's among them.
     services: own gRPC handlers by path, beside etcd's. routes: own HTTP handlers by path.
+    clock: "manual" stops the time of leases, tokens and automatic compaction, except for `advance`.
     config: etcd's flags, with `_` for `-`: {"quota_backend_bytes": 1 << 30}.
     notify: tell the service manager ($NOTIFY_SOCKET) when the member is ready.
     faults: of a test (tercet.testing).
@@ -68,6 +74,7 @@ class EmbeddedMember:
         data_dir: str | os.PathLike[str] | None = None,
         listen: str = "127.0.0.1:0",
         storage: StorageKind | None = None,
+        clock: ClockKind = "real",
         name: str = "default",
         members: Mapping[str, Port] | None = None,
         services: Mapping[str, Handler] | None = None,
@@ -82,7 +89,9 @@ class EmbeddedMember:
         if storage == "memory" and data_dir is not None:
             raise ConfigError("storage='memory' and data_dir exclude each other")
         self.name = name
+        self._in_process_name = f"{name}-{next(_numbers)}"
         self.storage: MemoryStorage | None = MemoryStorage() if storage == "memory" else None
+        self.clock = MemberClock(clock)
         self._services = dict(services or {})
         self._routes = dict(routes or {})
         self._notify = notify
@@ -131,6 +140,7 @@ class EmbeddedMember:
             is_new_cluster=self.config.initial_cluster_state == "new",
             notifies=self._notify,
             stops_at_once=True,
+            clock=self.clock.time,
             wrap_peers=self._faults.wrap_peers,
             reaches=self._faults.reaches,
             wrap_handlers=self._faults.wrap_handlers,
@@ -141,6 +151,9 @@ class EmbeddedMember:
         except BaseException:
             await self.stop()
             raise
+        assert server.member is not None
+        assert server.member.rpc_server is not None
+        in_process_connection.publish(self._in_process_name, server.member.rpc_server)
         self._ready.set()
 
     async def stop(self) -> None:
@@ -154,6 +167,7 @@ class EmbeddedMember:
         if server is None:
             return
         self._ready = None
+        in_process_connection.withdraw(self._in_process_name)
         try:
             await server.stop()
         finally:
@@ -211,6 +225,11 @@ class EmbeddedMember:
         return self.endpoints[0]
 
     @property
+    def inprocess_endpoint(self) -> str:
+        """For clients in the same event loop: their calls reach the handlers without a socket."""
+        return f"inprocess://{self._in_process_name}"
+
+    @property
     def env(self) -> dict[str, str]:
         """Variables with which etcdctl and tercetctl find this server."""
         return {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": ",".join(self.endpoints)}
@@ -255,8 +274,8 @@ class EmbeddedMember:
     # --- use
 
     def client(self, **options: Any) -> AsyncClient:
-        """A client of this member; the caller closes it. options: of AsyncClient."""
-        return AsyncClient(self.endpoints, **options)
+        """A client of this member, in its event loop and without a socket; the caller closes it. options: of AsyncClient."""
+        return AsyncClient(self.inprocess_endpoint, **options)
 
     async def snapshot(self, path: str | os.PathLike[str]) -> None:
         """Write the store to a file, as `etcdctl snapshot save` does. The file appears when it is complete."""
@@ -271,6 +290,31 @@ class EmbeddedMember:
             file.flush()
             await loop.run_in_executor(None, os.fsync, file.fileno())
         partial.rename(path)
+
+    async def advance(self, seconds: float) -> None:
+        """Move the time of leases, tokens and automatic compaction forward, and end the leases that have expired by then.
+
+        In a cluster, the leader ends them: advance all members. Raises TimeoutError if they cannot be ended within 5 s.
+        """
+        self.advance_now(seconds)
+        async with asyncio.timeout(_IDLE_SECONDS_MAX):
+            while has_due(self._running().replica):
+                await asyncio.sleep(0.001)
+
+    def advance_now(self, seconds: float) -> None:
+        """`advance` without waiting for the end of the leases."""
+        member = self._running()
+        self.clock.advance(seconds)
+        member.guard(end_due, member.replica)
+
+    def end_lease(self, lease_id: int) -> bool:
+        """Let a lease expire, if this member is the leader. False: there is none, or another member leads."""
+        replica = self._running().replica
+        if not replica.leases.end_now(lease_id):
+            return False
+        if self.clock.is_manual:
+            self.advance_now(_REVOKE_SECONDS)
+        return True
 
     async def reset(self) -> None:
         """Forget everything that clients have stored, and cancel their watches; the next revision is 2.

@@ -77,14 +77,23 @@ class ThreadedServer(LoopThread):
 
     # --- faults
 
+    def advance(self, seconds: float) -> None:
+        """Move the member's time forward, and end the leases that have expired by then; see `Server.advance`.
+
+        With clock="real" all its timers follow too: those that are due by then run once.
+        """
+        if self.server.clock.is_manual:
+            self.run(self.server.advance, seconds)
+        else:
+            super().advance(seconds)
+
     def disconnect_clients(self) -> None:
         """Break all connections of clients; they may connect again."""
 
         def disconnect() -> None:
             member = self.server.member
             if member is not None and member.rpc_server is not None:
-                for connection in tuple(member.rpc_server.connections):
-                    connection.abort()
+                member.rpc_server.disconnect()
 
         self.call(disconnect)
 

@@ -63,12 +63,14 @@ class LeaseKeeper:
         schedule_flush: Callable[[], None],
         *,
         clock: Callable[[], float],
+        wait_clock: Callable[[], float],
         heartbeat_seconds: float,
         extend_seconds: float,
         checkpoint_seconds: float,
         is_fast: bool,
     ) -> None:
-        """extend_seconds: added to every lease at a promotion, the election timeout. checkpoint_seconds: 0 for no checkpoints.
+        """wait_clock: of the waits for an apply.
+        extend_seconds: added to every lease at a promotion, the election timeout. checkpoint_seconds: 0 for no checkpoints.
         is_fast: renew a lease that is known without waiting for what is committed and not yet applied.
         """
         self._raft = raft
@@ -83,7 +85,7 @@ class LeaseKeeper:
         self._counts = state_machine.lease_counts
         self._expiry = Expiry()
         self._checkpoints = Checkpoints(checkpoint_seconds)
-        self._waits = AppliedWaits(clock)
+        self._waits = AppliedWaits(wait_clock)
         self._term = 0  # that this member took the leases over in; 0: it has not
         self._ticked_at = clock()
         self._gaps = 0  # of ticks so far

@@ -83,7 +83,9 @@ class Replica(ReplicaStatus):
         now_ms: int,
         options: Options,
         apply_timer: ApplyTimer | None = None,
+        lease_clock: Callable[[], float] | None = None,
     ) -> None:
+        """lease_clock: of the leases alone, if it is another one, as in tests."""
         self._ids = RequestIds(raft.id, now_ms)
         timeout = options.request_timeout_seconds
         proposals = Proposals(self._ids, clock=clock, timeout_seconds=timeout, request_bytes_max=options.request_bytes_max)
@@ -115,7 +117,8 @@ class Replica(ReplicaStatus):
             proposals,
             self.read,
             self._schedule_flush,
-            clock=clock,
+            clock=lease_clock or clock,
+            wait_clock=clock,
             heartbeat_seconds=options.heartbeat_seconds,
             extend_seconds=options.election_timeout_seconds,
             checkpoint_seconds=options.lease_checkpoint_seconds,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tercet.rpc.headers import Metadata
     from tercet.rpc.http_exchange import HttpHandler, HttpResponse
     from tercet.rpc.in_process import InProcessChannel, InProcessStream
+    from tercet.rpc.in_process_connection import InProcessConnection
     from tercet.rpc.method import DURATION_BOUNDS, Kind, Method
     from tercet.rpc.server import Server
     from tercet.rpc.server_connection import ServerConnection
@@ -46,6 +47,7 @@ __all__ = [
     "HttpHandler",
     "HttpResponse",
     "InProcessChannel",
+    "InProcessConnection",
     "InProcessStream",
     "Kind",
     "Metadata",
@@ -96,6 +98,7 @@ __getattr__ = lazy_exports(
         "headers": ("Metadata",),
         "http_exchange": ("HttpHandler", "HttpResponse"),
         "in_process": ("InProcessChannel", "InProcessStream"),
+        "in_process_connection": ("InProcessConnection",),
         "method": ("DURATION_BOUNDS", "Kind", "Method"),
         "server": ("Server",),
         "server_connection": ("ServerConnection",),

@@ -120,9 +120,9 @@ class Channel:
         connection = self._connection
         return connection is not None and not connection.closing and not connection.going_away
 
-    def carries(self, stream: ClientStream) -> bool:
+    def carries(self, stream: object) -> bool:
         """Whether a stream was started on the connection in use."""
-        return stream.connection is self._connection
+        return isinstance(stream, ClientStream) and stream.connection is self._connection
 
     @property
     def traffic(self) -> TrafficCount:

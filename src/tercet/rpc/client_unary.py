@@ -69,7 +69,7 @@ class ClientUnary(ClientCall):
         data = self._data
         if len(data) >= 5:
             flag, length = _unpack_prefix(data)
-            if flag == 0 and length == len(data) - 5:
+            if flag == 0 and length == len(data) - 5 and length <= self.connection.max_message_bytes:
                 return bytes(data[5:])
         reader = MessageReader(self.connection.max_message_bytes)
         messages = reader.feed(bytes(data))

@@ -13,30 +13,81 @@ flow control are the same. Metadata is encoded as HTTP/2 would carry it, so that
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Final
 
 from tercet.errors import Code
-from tercet.rpc.call import Peer, ServerStream, StreamOver, UnaryCall
+from tercet.rpc.call import Call, Peer, ServerStream, StreamOver, UnaryCall
 from tercet.rpc.client_call import RpcError
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.flow import Inbox
 from tercet.rpc.headers import Metadata, encode_metadata
 from tercet.rpc.http2 import Headers
 from tercet.rpc.method import Method, unknown_method
+from tercet.rpc.wire import message_too_large
 
-_SAME_PROCESS = Peer("in-process", None)
+SAME_PROCESS: Final = Peer("in-process", None)
+NO_LIMIT: Final = 0x7FFFFFFF
+"""Of a message's bytes."""
+
+
+class OpenCalls:
+    """The calls of one channel that have not ended, and their deadlines.
+
+    on_begin: called with each call. on_idle: called when the last one has ended.
+    """
+
+    __slots__ = ("_calls", "_deadlines", "on_begin", "on_idle")
+
+    def __init__(self) -> None:
+        self._calls: dict[Call, None] = {}
+        self._deadlines = Deadlines(asyncio.get_running_loop())
+        self.on_begin: Callable[[Call], object] | None = None
+        self.on_idle: Callable[[], object] | None = None
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def begin(self, call: Call, timeout: float | None) -> None:
+        """Count a call that is about to start; `timeout` in seconds."""
+        method = call.method
+        method.started += 1
+        if method.duration_counts is not None:
+            call.start_timing()
+        if timeout is not None:
+            call.deadline = asyncio.get_running_loop().time() + timeout
+            self._deadlines.add(call, call.deadline)
+        self._calls[call] = None
+        if self.on_begin is not None:
+            self.on_begin(call)
+
+    def ended(self, call: Call) -> None:
+        self._deadlines.discard(call)
+        self._calls.pop(call, None)
+        if not self._calls and self.on_idle is not None:
+            self.on_idle()
+
+    def cancel_all(self, code: Code, text: str) -> None:
+        """End all calls as their client; their handlers are cancelled."""
+        for call in tuple(self._calls):
+            call.abandon()
+            call.send_status(code, text)
+
+    def close(self) -> None:
+        """Drop the deadlines."""
+        self._deadlines.close()
 
 
 class InProcessUnaryCall(UnaryCall):
     """`outcome` is resolved with the reply, or fails with RpcError."""
 
-    __slots__ = ("_deadlines", "_peer", "outcome")
+    __slots__ = ("_calls", "_peer", "outcome")
 
-    def __init__(self, method: Method, headers: Headers, peer: Peer, deadlines: Deadlines) -> None:
+    def __init__(self, method: Method, headers: Headers, peer: Peer, calls: OpenCalls) -> None:
         super().__init__(method, headers)
         self._peer = peer
-        self._deadlines = deadlines
+        self._calls = calls
         self.outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @property
@@ -52,7 +103,7 @@ class InProcessUnaryCall(UnaryCall):
 
     def finish(self, code: int) -> None:
         super().finish(code)
-        self._deadlines.discard(self)
+        self._calls.ended(self)
 
     def send_status(self, code: int, text: str) -> None:
         if not self.outcome.done():
@@ -91,12 +142,12 @@ class _Pipe:
 class _ServerSide(ServerStream):
     """The call as its handler sees it."""
 
-    __slots__ = ("_deadlines", "_peer", "answers", "error", "headers_sent", "requests")
+    __slots__ = ("_peer", "answers", "calls", "error", "headers_sent", "requests")
 
-    def __init__(self, method: Method, headers: Headers, peer: Peer, deadlines: Deadlines) -> None:
+    def __init__(self, method: Method, headers: Headers, peer: Peer, calls: OpenCalls) -> None:
         super().__init__(method, headers)
         self._peer = peer
-        self._deadlines = deadlines
+        self.calls = calls
         self.requests = _Pipe()
         self.answers = _Pipe()
         self.headers_sent = asyncio.Event()
@@ -131,7 +182,7 @@ class _ServerSide(ServerStream):
 
     def finish(self, code: int) -> None:
         super().finish(code)
-        self._deadlines.discard(self)
+        self.calls.ended(self)
         self.requests.inbox.drop()
         self.requests.close()
 
@@ -145,10 +196,11 @@ class _ServerSide(ServerStream):
 class InProcessStream:
     """A streaming call as its client sees it; has the methods of ClientStream."""
 
-    __slots__ = ("_call", "_half_closed")
+    __slots__ = ("_bytes_max", "_call", "_half_closed")
 
-    def __init__(self, call: _ServerSide) -> None:
+    def __init__(self, call: _ServerSide, message_bytes_max: int) -> None:
         self._call = call
+        self._bytes_max = message_bytes_max
         self._half_closed = False
 
     def __aiter__(self) -> InProcessStream:
@@ -168,6 +220,11 @@ class InProcessStream:
     ) -> None:
         self.cancel()
 
+    @property
+    def calls(self) -> OpenCalls:
+        """Those of the channel on which this one was started."""
+        return self._call.calls
+
     async def receive(self) -> bytes | None:
         """The next message, None when the handler has ended the call with OK. One caller at a time. Raises RpcError."""
         message = await self._call.answers.inbox.take()
@@ -184,6 +241,10 @@ class InProcessStream:
         self._check_open()
         if self._half_closed:
             raise RpcError(Code.INTERNAL, "send after half_close")
+        if len(message) > self._bytes_max:
+            self._call.fail_with(message_too_large(len(message), self._bytes_max))
+            self._call.cancel_handler()
+            return True
         self._call.method.received += 1
         self._call.requests.inbox.put([message])
         return self._call.requests.has_room
@@ -216,49 +277,52 @@ class InProcessStream:
 
 
 class InProcessChannel:
-    """Calls to `methods`; belongs to the loop it was made in. `peer` is the client that handlers see."""
+    """Calls to `methods`; belongs to the loop it was made in.
 
-    def __init__(self, methods: Mapping[bytes, Method], *, peer: Peer = _SAME_PROCESS) -> None:
+    peer: the client that handlers see. message_bytes_max: larger requests are refused as over HTTP/2.
+    """
+
+    def __init__(
+        self, methods: Mapping[bytes, Method], *, peer: Peer = SAME_PROCESS, message_bytes_max: int = NO_LIMIT
+    ) -> None:
         self._methods = methods
         self._peer = peer
-        self._deadlines = Deadlines(asyncio.get_running_loop())
+        self._bytes_max = message_bytes_max
+        self.calls = OpenCalls()
 
     async def unary(self, path: str, message: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
         """One call, one answer; `timeout` in seconds. Cancelling the task cancels the call. Raises RpcError."""
-        method = self._method(path, is_unary=True)
-        call = InProcessUnaryCall(method, tuple(encode_metadata(metadata)), self._peer, self._deadlines)
-        method.started += 1
-        if method.duration_counts is not None:
-            call.start_timing()
-        if timeout is not None:
-            call.deadline = asyncio.get_running_loop().time() + timeout
-            self._deadlines.add(call, call.deadline)
-        try:
-            method.call(call, message)
-        except Exception as error:
-            call.fail_with(error)
+        call = self.start_unary(path, message, timeout, metadata)
         try:
             return await call.outcome
         except asyncio.CancelledError:
             call.abandon()
             raise
 
+    def start_unary(self, path: str, message: bytes, timeout: float | None, metadata: Metadata) -> InProcessUnaryCall:
+        """Call the handler, which may answer at once. Raises RpcError for an unknown method."""
+        method = self._method(path, is_unary=True)
+        call = InProcessUnaryCall(method, tuple(encode_metadata(metadata)), self._peer, self.calls)
+        self.calls.begin(call, timeout)
+        try:
+            if len(message) > self._bytes_max:
+                raise message_too_large(len(message), self._bytes_max)
+            method.call(call, message)
+        except Exception as error:
+            call.fail_with(error)
+        return call
+
     def stream(self, path: str, timeout: float | None = None, metadata: Metadata = ()) -> InProcessStream:
         """Start a streaming call of any kind; `timeout` in seconds. Raises RpcError for an unknown method."""
         method = self._method(path, is_unary=False)
-        call = _ServerSide(method, tuple(encode_metadata(metadata)), self._peer, self._deadlines)
-        method.started += 1
-        if method.duration_counts is not None:
-            call.start_timing()
-        if timeout is not None:
-            call.deadline = asyncio.get_running_loop().time() + timeout
-            self._deadlines.add(call, call.deadline)
+        call = _ServerSide(method, tuple(encode_metadata(metadata)), self._peer, self.calls)
+        self.calls.begin(call, timeout)
         call.start()
-        return InProcessStream(call)
+        return InProcessStream(call, self._bytes_max)
 
     def close(self) -> None:
         """Drop the deadlines; open calls are their callers' to cancel."""
-        self._deadlines.close()
+        self.calls.close()
 
     def _method(self, path: str, *, is_unary: bool) -> Method:
         method = self._methods.get(path.encode("ascii"))

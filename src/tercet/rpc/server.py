@@ -44,16 +44,24 @@ class Server(ServerState):
         self.draining = True
         for connection in tuple(self.connections):
             connection.drain()
-        if self.connections:
+        for client in tuple(self.in_process):
+            client.drain()
+        if self.connections or self.in_process:
             self.all_lost = self.loop.create_future()
             await asyncio.wait((self.all_lost,), timeout=timeout_seconds)
         self.close()
 
     def close(self) -> None:
         """Abort all connections; their open calls are cancelled."""
+        self.disconnect()
+        self.deadlines.close()
+
+    def disconnect(self) -> None:
+        """Abort all connections; clients may connect again."""
         for connection in tuple(self.connections):
             connection.abort()
-        self.deadlines.close()
+        for client in tuple(self.in_process):
+            client.abort()
 
     def unary_calls(self) -> list[Http2UnaryCall]:
         """The unary calls that are being served."""

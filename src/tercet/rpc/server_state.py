@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.connection import TrafficCount
@@ -15,6 +16,14 @@ from tercet.rpc.http_exchange import HttpHandler
 from tercet.rpc.method import Method
 
 logger = logging.getLogger(__name__)
+
+
+class InProcessClient(Protocol):
+    """A connection without a socket (in_process_connection.py)."""
+
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
+
 
 _CACHED_HEADERS_MAX = 1024
 _CLIENT_VERSION = b"client-api-version"
@@ -44,6 +53,7 @@ class ServerState:
         self.traffic = TrafficCount()
         self.deadlines = Deadlines(self.loop)
         self.connections: set[BoundedConnection] = set()
+        self.in_process: set[InProcessClient] = set()
         # Header blocks of plain unary requests, each with its method and timeout. A client sends the same block over and
         # over, and comparing it whole is cheaper than parsing it.
         self.header_cache: dict[Headers, tuple[Method, float | None, list[int]]] = {}
@@ -74,7 +84,14 @@ class ServerState:
 
     def lost(self, connection: BoundedConnection) -> None:
         self.connections.discard(connection)
-        if not self.connections and self.all_lost is not None and not self.all_lost.done():
+        self._check_all_lost()
+
+    def left(self, connection: InProcessClient) -> None:
+        self.in_process.discard(connection)
+        self._check_all_lost()
+
+    def _check_all_lost(self) -> None:
+        if self.all_lost is not None and not (self.connections or self.in_process or self.all_lost.done()):
             self.all_lost.set_result(None)
 
     def calls_of_version(self, headers: Headers, *, is_unary: bool) -> list[int]:

@@ -71,13 +71,14 @@ def open_member(
     on_failure: Callable[[Exception], None],
     on_corruption: Callable[[CorruptRecord], None],
     observe_commit: Callable[[float], None],
+    clock: Callable[[], float],
 ) -> Opened:
     """Open, or with a `bootstrap` create, the log and the backend.
 
-    members: of the cluster, to start without a database after this has raised LostDatabase.
+    clock: of tokens. members: of the cluster, to start without a database after this has raised LostDatabase.
     Raises LostDatabase, StorageFailure or ConfigError.
     """
-    tokens = make_tokens(config, asyncio.get_running_loop().time)
+    tokens = make_tokens(config, clock)
     files, paths = storage.files, storage.paths
     if bootstrap is None:
         wal, recovered = WAL.open(files, str(paths.wal), segment_bytes=storage.segment_bytes)

@@ -93,6 +93,7 @@ class MemberServer:
         """hosting: of a program that embeds the member."""
         self._config = config
         self._hosting = hosting or Hosting()
+        self._clock = self._hosting.clock or asyncio.get_running_loop().time
         self._storage = self._hosting.storage or DiskStorage(config)
         self._on_failure = on_failure
         self._on_removed = on_removed
@@ -268,6 +269,7 @@ class MemberServer:
             on_failure=self._fail,
             on_corruption=self._on_corruption,
             observe_commit=metrics.commit_seconds.observe,
+            clock=self._clock,
         )
         try:
             return work()
@@ -314,16 +316,16 @@ class MemberServer:
             compaction_pause_seconds=config.compaction_sleep_interval_seconds or 0.01,
             on_failure=self._on_failure,
             on_removed=self._on_removed,
+            lease_clock=self._clock,
         )
         self._closing.push_async_callback(member.close)
         self._closing.callback(member.stop)
         self._member = member
-        loop = asyncio.get_running_loop()
         policy = make_auto_compaction(
-            config.auto_compaction_mode, config.auto_compaction_retention, loop.time(), opened.state_machine.store.revision
+            config.auto_compaction_mode, config.auto_compaction_retention, self._clock(), opened.state_machine.store.revision
         )
         if policy is not None:
-            member.auto_compactor = AutoCompactor(member.replica, policy, loop.time)
+            member.auto_compactor = AutoCompactor(member.replica, policy, self._clock)
         return member
 
     def _fail(self, error: BaseException) -> None:

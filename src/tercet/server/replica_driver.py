@@ -75,6 +75,7 @@ class ReplicaDriver:
         compaction_pause_seconds: float,
         on_failure: Callable[[BaseException], None],
         on_removed: Callable[[], None],
+        lease_clock: Callable[[], float] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._tick_seconds = tick_seconds
@@ -98,6 +99,7 @@ class ReplicaDriver:
             now_ms=int(time.time() * 1000),
             options=options,
             apply_timer=apply_timer,
+            lease_clock=lease_clock,
         )
         self.late_heartbeats = LateHeartbeats(self.replica, tick_seconds)
         self.compactions = ScheduledCompactions(self.replica, compaction_limit)

@@ -14,8 +14,7 @@ from typing import Any, cast
 
 from tercet.errors import Code, StatusError
 from tercet.rpc import Handler, Kind, ServerStream, StreamHandler, UnaryCall, UnaryHandler
-from tercet.rpc.deadlines import Deadlines
-from tercet.rpc.in_process import InProcessUnaryCall
+from tercet.rpc.in_process import InProcessUnaryCall, OpenCalls
 
 
 @dataclass(slots=True)
@@ -93,8 +92,7 @@ class CallFaults:
 
 async def _lose_answer(fault: CallFault, handle: UnaryHandler, call: UnaryCall, message: bytes) -> None:
     """Do what the call asks for, and answer with the fault."""
-    loop = asyncio.get_running_loop()
-    inner = InProcessUnaryCall(call.method, call.headers, call.peer, Deadlines(loop))
+    inner = InProcessUnaryCall(call.method, call.headers, call.peer, OpenCalls())
     try:
         handle(inner, message)
         await inner.outcome

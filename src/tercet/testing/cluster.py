@@ -18,7 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tercet.embed.clock import ClockKind
 from tercet.embed.cluster import Cluster as EmbeddedCluster
+from tercet.embed.leases import has_due
 from tercet.embed.links import Link
 from tercet.embed.member import StorageKind
 from tercet.embed.settings import Setting
@@ -46,7 +48,7 @@ Members = ThreadedServer | Iterable[ThreadedServer]
 
 
 class Cluster(EmbeddedCluster):
-    """`size` members. storage, directory, config: as of tercet.Cluster. seed: of dropped messages."""
+    """`size` members. storage, directory, clock, config: as of tercet.Cluster. seed: of dropped messages."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Cluster(EmbeddedCluster):
         *,
         storage: StorageKind = "memory",
         directory: Path | None = None,
+        clock: ClockKind = "real",
         config: Mapping[str, Setting] | None = None,
         seed: int | None = None,
     ) -> None:
@@ -64,6 +67,7 @@ class Cluster(EmbeddedCluster):
             size,
             storage=storage,
             directory=directory,
+            clock=clock,
             config={**_PATIENT, **(config or {})},
             seed=seed,
             wrap_handlers=self._call_faults.wrap,
@@ -152,13 +156,17 @@ class Cluster(EmbeddedCluster):
     def advance(self, seconds: float) -> None:
         """Move the time of all members forward, and wait until the leases that end by then are gone.
 
-        It is one step: each timer that is due by then runs once, and the members tick once. Paused members keep their time.
+        It is one step. With clock="real" each timer that is due by then runs once, and the members tick once; with "manual"
+        only leases, tokens and automatic compaction see the time. Paused members keep theirs.
         """
         moved = self.running
         for member in moved:
             member.pause()
         for member in moved:
-            member.call_paused(partial(member.require_loop().advance, seconds))
+            if member.server.clock.is_manual:
+                member.call_paused(partial(member.server.advance_now, seconds))
+            else:
+                member.call_paused(partial(member.require_loop().advance, seconds))
         for member in moved:
             member.resume()
         for member in moved:
@@ -168,7 +176,7 @@ class Cluster(EmbeddedCluster):
     def expire_lease(self, lease_id: int) -> None:
         """End a lease as its leader does when it has not been renewed. Raises LookupError if there is none."""
         leader = self.leader()
-        if not leader.call(lambda: _replica(leader).leases.end_now(lease_id)):
+        if not leader.call(partial(leader.server.end_lease, lease_id)):
             raise LookupError(f"there is no lease {lease_id:016x}")
         self._wait(
             lambda: all(_replica(member).state_machine.lessor.get(lease_id) is None for member in self.running),
@@ -184,12 +192,7 @@ class Cluster(EmbeddedCluster):
         leader = self.find_leader()
         if leader is None:
             return False
-        replica = _replica(leader)
-
-        def count_due() -> int:
-            return sum(replica.leases.remaining_seconds(lease) == 0 for lease in replica.state_machine.lessor)
-
-        return not leader.call(count_due)
+        return not leader.call(partial(has_due, _replica(leader)))
 
     # --- the store and the quorum
 
