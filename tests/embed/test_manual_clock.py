@@ -71,15 +71,18 @@ def test_a_stopped_member_keeps_its_time() -> None:
 
 
 def test_a_cluster_advances_all_its_members() -> None:
-    with Cluster(3, clock="manual", config={"heartbeat_interval": 50, "election_timeout": 500}) as cluster:
-        with tercet.Client(cluster.endpoints, timeout=scaled(20)) as client:
-            lease = client.grant_lease(60)
-            client.put("leased", "1", lease=lease.id)
-            cluster.advance(59)
-            assert client.get("leased") is not None
-            cluster.advance(3600)
-            assert client.get("leased") is None
-            another = client.grant_lease(60)
-            cluster.expire_lease(another.id)
-            with pytest.raises(tercet.LeaseNotFound):
-                client.lease_info(another.id)
+    config = {"heartbeat_interval": 50, "election_timeout": 500}
+    with (
+        Cluster(3, clock="manual", config=config) as cluster,
+        tercet.Client(cluster.endpoints, timeout=scaled(20)) as client,
+    ):
+        lease = client.grant_lease(60)
+        client.put("leased", "1", lease=lease.id)
+        cluster.advance(59)
+        assert client.get("leased") is not None
+        cluster.advance(3600)
+        assert client.get("leased") is None
+        another = client.grant_lease(60)
+        cluster.expire_lease(another.id)
+        with pytest.raises(tercet.LeaseNotFound):
+            client.lease_info(another.id)
