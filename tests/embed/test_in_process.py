@@ -133,7 +133,7 @@ def test_permissions_and_tokens_hold() -> None:
             server.member.replica.state_machine.auth.tokens.revoke_all()
             await root.put("a", "2")  # with a token of its own accord
 
-    run(scenario)
+    run(scenario, config={"bcrypt_cost": 4})
 
 
 def test_a_call_that_takes_too_long_ends_by_its_deadline() -> None:

@@ -158,7 +158,7 @@ def test_reset_forgets_keys_leases_users_alarms_and_watches() -> None:
             await server.start()
             assert (await get(server, b"a")).header.revision == 2
 
-    run(scenario)
+    run(scenario, config={"bcrypt_cost": 4})
 
 
 def test_a_snapshot_is_the_file_that_etcdctl_saves(tmp_path: Path) -> None:
