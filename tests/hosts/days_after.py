@@ -284,9 +284,9 @@ def recover_from_a_lost_majority(operator: Operator) -> None:
 
 
 def has_left(operator: Operator, host: str) -> bool:
-    """Whether the member has been told that it was removed, and has stopped for good."""
+    """Whether the member has been told that it was removed, and has stopped; systemd tries it again, and it ends again."""
     journal = operator.machine(host).inside("journalctl -b -u etcd -o cat --no-pager").stdout
-    return "permanently removed from the cluster" in journal and operator.unit(host)["ActiveState"] == "inactive"
+    return "permanently removed from the cluster" in journal and operator.unit(host)["ActiveState"] != "active"
 
 
 def cut_the_power_in_each_verb(operator: Operator) -> None:
