@@ -20,8 +20,8 @@ from typing import Any, Final, Literal, Self
 
 from tercet.client import AsyncClient
 from tercet.embed.addresses import Addresses, Port
-from tercet.embed.clock import ClockKind, MemberClock
-from tercet.embed.leases import end_due, has_due
+from tercet.embed.clock import ClockKind
+from tercet.embed.member_time import MemberTime
 from tercet.embed.settings import Setting, configure, is_secure
 from tercet.errors import STOPPED, ConfigError, StorageFailure
 from tercet.http1.messages import HttpHandler
@@ -50,11 +50,10 @@ StorageKind = Literal["memory", "disk"]
 
 _RESET: Final = "tercet: the server was reset"
 _IDLE_SECONDS_MAX: Final = 5.0
-_REVOKE_SECONDS: Final = 0.01  # in which a leader may revoke some leases: their number a second is limited
 _numbers: Final = itertools.count()  # of the servers of this process
 
 
-class EmbeddedMember:
+class EmbeddedMember(MemberTime):
     """A member; alone in its cluster, unless `members` names more.
 
     data_dir: where to store; with it, storage is "disk".
@@ -88,10 +87,10 @@ class EmbeddedMember:
             raise ConfigError("storage='disk' needs data_dir")
         if storage == "memory" and data_dir is not None:
             raise ConfigError("storage='memory' and data_dir exclude each other")
+        super().__init__(clock)
         self.name = name
         self._in_process_name = f"{name}-{next(_numbers)}"
         self.storage: MemoryStorage | None = MemoryStorage() if storage == "memory" else None
-        self.clock = MemberClock(clock)
         self._services = dict(services or {})
         self._routes = dict(routes or {})
         self._notify = notify
@@ -290,31 +289,6 @@ class EmbeddedMember:
             file.flush()
             await loop.run_in_executor(None, os.fsync, file.fileno())
         partial.rename(path)
-
-    async def advance(self, seconds: float) -> None:
-        """Move the time of leases, tokens and automatic compaction forward, and end the leases that have expired by then.
-
-        In a cluster, the leader ends them: advance all members. Raises TimeoutError if they cannot be ended within 5 s.
-        """
-        self.advance_now(seconds)
-        async with asyncio.timeout(_IDLE_SECONDS_MAX):
-            while has_due(self._running().replica):
-                await asyncio.sleep(0.001)
-
-    def advance_now(self, seconds: float) -> None:
-        """`advance` without waiting for the end of the leases."""
-        member = self._running()
-        self.clock.advance(seconds)
-        member.guard(end_due, member.replica)
-
-    def end_lease(self, lease_id: int) -> bool:
-        """Let a lease expire, if this member is the leader. False: there is none, or another member leads."""
-        replica = self._running().replica
-        if not replica.leases.end_now(lease_id):
-            return False
-        if self.clock.is_manual:
-            self.advance_now(_REVOKE_SECONDS)
-        return True
 
     async def reset(self) -> None:
         """Forget everything that clients have stored, and cancel their watches; the next revision is 2.
