@@ -22,8 +22,14 @@ def test_a_client_is_measured_in_every_load(name: str, shared_etcd: Etcd) -> Non
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=scaled(60))
     figures = json.loads(done.stdout)
     assert figures.keys() == {
-        *(f"{what} {in_flight}{suffix}" for what in ("put", "get") for in_flight in (1, 256) for suffix in ("", " p99")),
+        *(
+            f"{what} {in_flight}{suffix}"
+            for what in ("put", "get")
+            for in_flight in (1, 256)
+            for suffix in ("", " p99", " cpu")
+        ),
         "watch",
+        "watch bytes",
     }
     assert min(figures.values()) > 0
     assert table({name: figures}).row_count == 1

@@ -8,7 +8,7 @@ import pytest
 
 import tercet
 from tercet import AsyncClient
-from tercet.client import connector, methods
+from tercet.client import methods, srv
 from tercet.client.srv import LookupFailed
 from tercet.errors import Code
 from tercet.proto import rpc_pb2
@@ -75,7 +75,7 @@ def test_a_domain_names_the_endpoints_and_is_asked_again_when_none_answers(monke
         lookups.append((domain, name))
         return [endpoint]
 
-    monkeypatch.setattr(connector, "client_endpoints", look_up)
+    monkeypatch.setattr(srv, "client_endpoints", look_up)
 
     async def test() -> None:
         nonlocal endpoint
@@ -95,7 +95,7 @@ def test_a_domain_without_records_is_an_error_that_names_the_lookup(monkeypatch:
     def look_up(*_: object) -> list[str]:
         raise LookupFailed("lookup _etcd-client._tcp.x.test: no such host")
 
-    monkeypatch.setattr(connector, "client_endpoints", look_up)
+    monkeypatch.setattr(srv, "client_endpoints", look_up)
 
     async def test() -> None:
         async with AsyncClient(discovery_srv="x.test") as client:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.auth import NOBODY, Identity
@@ -24,6 +24,7 @@ from tercet.replica.requests import RequestIds, canonical_encoding, decode_reque
 from tercet.replica.unsupported import UnsupportedRequest
 from tercet.storage.interfaces import Bucket
 from tests.mvcc.member import Member
+from tests.support.properties import examples
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"a" * 200])
 NUMBERS = st.sampled_from([0, 1, 2, 3, 127, 128, 1 << 40, -1])
@@ -89,7 +90,7 @@ def answer(member: Member, request: rpc_pb2.TxnRequest, *, small: bool) -> objec
         return error.message, member.store.revision
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.lists(TXNS, max_size=12))
 def test_both_ways_give_the_same_answers_and_the_same_state(requests: list[rpc_pb2.TxnRequest]) -> None:
     members = Member(), Member()
@@ -109,7 +110,7 @@ def assert_equal(first: Member, second: Member) -> None:
         assert getattr(first.store.counts, name) == getattr(second.store.counts, name)
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(TXNS)
 def test_what_is_taken_has_no_fault_and_is_encoded_as_protobuf_would(request: rpc_pb2.TxnRequest) -> None:
     small = read_small_txn(request.SerializeToString())
@@ -123,7 +124,7 @@ def test_what_is_taken_has_no_fault_and_is_encoded_as_protobuf_would(request: rp
     assert small.longest == max(len(request.compare), len(request.success), len(request.failure)) <= LIST_MAX
 
 
-@settings(max_examples=2000)
+@examples(2000)
 @given(
     TXNS,
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255), st.sampled_from(["set", "insert", "remove"])), max_size=3),
@@ -197,7 +198,7 @@ def test_a_damaged_entry_is_read_as_protobuf_reads_it(is_txn: bool, changes: lis
         assert len(parsed.ListFields()) == 2
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(PUTS, st.booleans(), st.lists(CHANGES, max_size=2))
 def test_a_put_is_taken_only_if_it_is_canonical(put: rpc_pb2.PutRequest, ignore_lease: bool, changes: list[Change]) -> None:
     put.ignore_lease = ignore_lease
@@ -215,7 +216,7 @@ def test_a_put_is_taken_only_if_it_is_canonical(put: rpc_pb2.PutRequest, ignore_
     assert [parsed.prev_kv, parsed.ignore_lease, parsed.ignore_value] == [False] * 3
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(PUTS, max_size=12))
 def test_a_small_put_leaves_the_same_state(puts: list[rpc_pb2.PutRequest]) -> None:
     members = Member(), Member()
@@ -247,7 +248,7 @@ RANGES = st.builds(
 )
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(RANGES, st.lists(CHANGES, max_size=2))
 def test_a_range_is_taken_only_if_it_reads_one_key_as_it_is_now(request: rpc_pb2.RangeRequest, changes: list[Change]) -> None:
     body = changed(request.SerializeToString(), changes)

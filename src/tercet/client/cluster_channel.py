@@ -23,7 +23,6 @@ from tercet.client.member_sync import MemberSync
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.retry import Attempts, is_learner
 from tercet.client.services import KV, Cluster, StreamingMaintenance
-from tercet.client.srv import SrvDomain
 from tercet.client.tls import TLSFiles
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
@@ -31,6 +30,7 @@ from tercet.rpc import Metadata, RpcError
 
 if TYPE_CHECKING:
     from tercet.client.connections import Connection, Stream
+    from tercet.client.srv import SrvDomain
 
 OnFailure = Callable[[str, int, StatusError], None]
 

@@ -25,13 +25,13 @@ from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.events import Events
 from tercet.client.proxy import dial_through, proxy_for
 from tercet.client.silence import Silence
-from tercet.client.srv import LookupFailed, SrvDomain, client_endpoints
 from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.rpc import Channel, ChannelOptions, RpcError
 
 if TYPE_CHECKING:
     from tercet.client.connections import Connection, Stream
+    from tercet.client.srv import SrvDomain
     from tercet.rpc import InProcessConnection
 
 logger = logging.getLogger("tercet.client")
@@ -231,6 +231,8 @@ class Connector:
 
     async def _discover(self, domain: SrvDomain, deadline: float) -> None:
         """Use the endpoints of the domain's SRV records. Raises Unreachable if they never could be looked up."""
+        from tercet.client.srv import LookupFailed, client_endpoints  # few clients have a domain
+
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(None if deadline == math.inf else deadline):
