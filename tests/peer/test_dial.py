@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +19,42 @@ from tests.peer.tls import FixedTls, contexts
 DIAL_SECONDS = 0.1
 
 
-class Gated(asyncio.Protocol):
-    """A server's side of a connection, with TLS from the moment on that `gate` is set; answers any request with 200."""
-
-    def __init__(self, context: ssl.SSLContext, gate: asyncio.Event) -> None:
-        self._context = context
-        self._gate = gate
-        self._requested = asyncio.Event()
-        self.tasks: set[asyncio.Task[None]] = set()
+class Answering(asyncio.Protocol):
+    """Answers any request with 200."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._begin(transport))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _begin(self, raw: asyncio.Transport) -> None:
-        await self._gate.wait()
-        if raw.is_closing():
-            return
-        encrypted = await asyncio.get_running_loop().start_tls(raw, self, self._context, server_side=True)
-        await self._requested.wait()
-        assert encrypted is not None
-        encrypted.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._requested.set()
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 @asynccontextmanager
 async def gated_server(context: ssl.SSLContext, gate: asyncio.Event) -> AsyncIterator[str]:
+    """Accepts connections, and reads from them, with TLS, from the moment on that `gate` is set."""
     loop = asyncio.get_running_loop()
-    connections: list[Gated] = []
 
-    def accept() -> Gated:
-        connections.append(Gated(context, gate))
-        return connections[-1]
+    async def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # a handshake that fails
+            await gate.wait()
+            await loop.connect_accepted_socket(Answering, connection, ssl=context)
+            await asyncio.Event().wait()
 
-    server = await loop.create_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for connection in connections:
-            for task in list(connection.tasks):
-                task.cancel()
+    async def accept() -> None:
+        async with asyncio.TaskGroup() as connections:
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                connections.create_task(serve(connection))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        accepting = loop.create_task(accept())
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            accepting.cancel()
+            await asyncio.wait([accepting])
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
