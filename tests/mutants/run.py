@@ -3,7 +3,8 @@
     python -m tests.mutants.run                     all mutants
     python -m tests.mutants.run vote --seeds 50     those whose name contains "vote"
 A mutant runs in a process of its own, on a copy of the sources with the one file changed. The table says which check caught it
-and how many seeds that took; the last line is `caught N of N`.
+and how many seeds that took; the last line is `caught N of N`. The unchanged sources are run first: where they fail, a mutant
+that fails proves nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ else:
 """
 
 
+_UNCHANGED: Final = Mutant("unchanged", "", "", "", "")
+
+
 @dataclass(frozen=True)
 class Result:
     """seeds: how many were run. failure: the first line of what caught the mutant; None: it survived."""
@@ -60,6 +64,15 @@ def run(mutant: Mutant, seeds: int) -> Result:
         shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(changed)
         return _run_copy(mutant, seeds, directory)
+
+
+def run_unchanged(seeds: int) -> None:
+    """Raises RuntimeError at the first seed that fails without a mutant."""
+    with tempfile.TemporaryDirectory(prefix="tercet-mutant-") as directory:
+        shutil.copytree(SOURCE, Path(directory) / "tercet", ignore=shutil.ignore_patterns("__pycache__"))
+        result = _run_copy(_UNCHANGED, seeds, directory)
+    if result.failure is not None:
+        raise RuntimeError(f"seed {result.seeds - 1} fails without a mutant: {result.failure}")
 
 
 def _run_copy(mutant: Mutant, seeds: int, directory: str) -> Result:
@@ -86,6 +99,7 @@ def main() -> int:
     chosen = [one for one in catalogue.BUGS if not options.only or any(text in one.name for text in options.only)]
     for mutant in chosen:
         mutant.apply()  # fail before the first hour is spent, not after
+    run_unchanged(options.seeds)
     began = time.monotonic()
     results: list[Result] = []
     with ThreadPoolExecutor(options.jobs) as pool:

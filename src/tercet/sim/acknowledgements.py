@@ -4,7 +4,7 @@ A vote, or an acknowledgement of entries, must be durable before it leaves, and 
 leaves a member:
 - one vote a term, whatever happens to the voter (paper §5.2), for a candidate whose log is not behind the voter's (§5.4.1);
 - the vote, or the acknowledged entries, are on the disk by then (paper §5.4, figure 2: respond after updating stable storage);
-- only entries that this leader has sent, or that are committed, are acknowledged: others may differ from the leader's.
+- only entries that came from this leader, or that are committed, are acknowledged: others may differ from the leader's.
 And at any time:
 - a member in the term of its last acknowledgement still has what it acknowledged;
 - a leader is a voter, was elected by a quorum of votes, and what it commits a quorum has acknowledged to it, of both halves of
@@ -33,6 +33,13 @@ class Durable(NamedTuple):
     last_term: int
 
 
+class Progress(NamedTuple):
+    """What a member knows to be committed, and what it has applied."""
+
+    committed: int
+    applied: int
+
+
 class Acknowledgements:
     """Record of all votes and acknowledgements of a run."""
 
@@ -48,16 +55,18 @@ class Acknowledgements:
         # (member, term, index acknowledged) -> the last term of its log, if it ended there
         self._last_terms: dict[tuple[int, int, int], int] = {}
         self._echoes: dict[tuple[int, int, int], int] = {}  # (leader, term, follower) -> newest round
-        self._sent: dict[tuple[int, int], int] = {}  # (term, follower) -> the last index that its leader has sent
+        self._received: dict[tuple[int, int], int] = {}  # (term, follower) -> the last index that came from its leader
 
-    def sent(self, sender: int, message: Message, durable: Durable, committed: int, *, own_commit: int) -> None:
-        """Check a message that leaves a member. committed: the highest index committed anywhere; own_commit: the sender's."""
+    def sent(self, sender: int, message: Message, durable: Durable, committed: int, own: Progress) -> None:
+        """Check a message that leaves a member. committed: the highest index committed anywhere; own: of the sender."""
         kind = message.type
         if kind == MessageType.APP_RESP:
             if not message.reject:
-                self._entries_acknowledged(message, durable, own_commit)
-        elif kind in (MessageType.APP, MessageType.SNAP):
-            self._entries_sent(message, own_commit)
+                self._entries_acknowledged(message, durable, own.committed)
+        elif message.snapshot is not None:
+            # A database that was received may hold more, which is not known here to be committed.
+            index = message.snapshot.index
+            require(index <= own.applied, "a snapshot of entries that are not applied", message, own)
         elif kind == MessageType.VOTE_RESP:
             if not message.reject:
                 self._voted(message.from_, message.term, message.to, durable)
@@ -77,6 +86,14 @@ class Acknowledgements:
         elif kind == MessageType.READ_INDEX_RESP:
             asked_at = self._reads.get(message.entries[0].data, 0)
             require(message.index >= asked_at, "a read index below what was committed when the read began", message, asked_at)
+
+    def received(self, message: Message) -> None:
+        """Note a message that a member receives."""
+        snapshot = message.snapshot
+        if snapshot is not None or message.type == MessageType.APP:
+            place = (message.term, message.to)
+            last = message.index + len(message.entries) if snapshot is None else snapshot.index
+            self._received[place] = max(last, self._received.get(place, 0))
 
     def _voted(self, member: int, term: int, candidate: int, durable: Durable) -> None:
         known = self._votes.setdefault((member, term), candidate)
@@ -102,17 +119,11 @@ class Acknowledgements:
             voter,
         )
 
-    def _entries_sent(self, message: Message, own_commit: int) -> None:
-        place, snapshot = (message.term, message.to), message.snapshot
-        if snapshot is not None:
-            require(snapshot.index <= own_commit, "a snapshot of entries not known to be committed", message, own_commit)
-        last = message.index + len(message.entries) if snapshot is None else snapshot.index
-        self._sent[place] = max(last, self._sent.get(place, 0))
-
     def _entries_acknowledged(self, message: Message, durable: Durable, own_commit: int) -> None:
         member, term, index = message.from_, message.term, message.index
-        sent = self._sent.get((term, member), 0)
-        require(index <= max(sent, own_commit), "entries are acknowledged that were not sent", member, term, index, sent)
+        received = self._received.get((term, member), 0)
+        known = max(received, own_commit)
+        require(index <= known, "entries are acknowledged that did not come from the leader", member, term, index, known)
         require(durable.last_index >= index, "entries are acknowledged before they are durable", member, index, durable)
         require(durable.term >= term, "an acknowledgement leaves before its term is durable", member, term, durable)
         if durable.last_index == index:

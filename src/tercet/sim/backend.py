@@ -38,6 +38,7 @@ class SimulatedBackend:
         self._reader = TablesView(self._tables)
         self._schedule: Schedule = _no_schedule
         self._on_failure: Callable[[StorageFailure], None] = _no_failure
+        self._check_applied: Callable[[int], None] = _no_check
         self._open: Undo = {}  # changes since the last `applied`
         self._closed: Undo = {}  # changes before it that no commit has taken up
         self._sealed: Undo = {}  # changes in the commit in progress
@@ -50,7 +51,16 @@ class SimulatedBackend:
         self._bytes = 0
         self.rot = BitRot(random)
 
-    def start(self, schedule: Schedule, on_failure: Callable[[StorageFailure], None], on_corruption: Then) -> None:
+    def start(
+        self,
+        schedule: Schedule,
+        on_failure: Callable[[StorageFailure], None],
+        on_corruption: Then,
+        *,
+        check_applied: Callable[[int], None],
+    ) -> None:
+        """check_applied: called with each index up to which all entries are said to be put."""
+        self._check_applied = check_applied
         self._schedule = schedule
         self._on_failure = on_failure
         self.rot.start(schedule, on_corruption)
@@ -102,6 +112,7 @@ class SimulatedBackend:
             yield key, value
 
     def applied(self, index: int, term: int) -> None:
+        self._check_applied(index)
         for place, before in self._open.items():
             self._closed.setdefault(place, before)
         self._open.clear()
@@ -249,6 +260,9 @@ class _DamagedView(TablesView):
             if bucket is Bucket.KEY and key == self._rotten:
                 raise CorruptRecord(f"wrong checksum of record {key.hex()}", key)
             yield key, value
+
+
+def _no_check(index: int) -> None: ...
 
 
 def _no_schedule(delay: int, then: Then) -> None:

@@ -18,6 +18,7 @@ FLUSH_DELAY: Final = 100  # microseconds from the first event of a turn to its e
 REMOVAL_DELAY: Final = MICROSECONDS  # the others still need the acknowledgement of the removal; etcd waits as long
 _COMMIT_BROADCAST_DELAY: Final = 3 * MILLISECOND
 _COMPACTION_LIMIT: Final = 20
+_SLOW_APPLY_MAX: Final = 100 * MILLISECOND
 _WATCH_WORK: Final = (3, 50, 2000)
 _COMPACTION_PAUSE: Final = 10 * MILLISECOND
 
@@ -43,6 +44,7 @@ class SimulatedDriver:
         self._removed = removed
         self._compaction_is_scheduled = False
         self._tick_interval = round(TICK * random.uniform(0.9, 1.1))
+        self.applies_slowly_until = 0  # virtual microseconds
         self.replica: Replica  # set by its owner: each of the two needs the other
 
     def start(self) -> None:
@@ -68,8 +70,13 @@ class SimulatedDriver:
 
     def schedule_apply(self) -> None:
         delay = self._random.choice((0, FLUSH_DELAY, MILLISECOND, 20 * MILLISECOND))
-        if self._random.random() < self._environment.faults().slow_apply:
+        faults = self._environment.faults()
+        if self.replica.is_database_ahead and self._random.random() < faults.promote_ahead:
+            delay = self._random.randint(0, MICROSECONDS)
+        elif self._random.random() < faults.slow_apply:
             delay = self._random.randint(0, 2 * MICROSECONDS)
+        elif self._environment.clock.now < self.applies_slowly_until:
+            delay = self._random.randint(0, _SLOW_APPLY_MAX)
         self._process.schedule(delay, self._apply)
 
     def _apply(self) -> None:

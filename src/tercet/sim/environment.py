@@ -26,6 +26,8 @@ class Environment(NamedTuple):
     """The highest index that any member knows to be committed."""
     sent: Callable[[int, Message, Durable], None]
     """Called for each message that leaves a member, with the member's id and what its log then has on disk."""
+    received: Callable[[Message], None]
+    """Called for each message that a member is about to process."""
     after_event: Callable[[int], None]
     """Called with a member's id after each of its events: the invariants are checked there."""
     initial_members: Sequence[int]

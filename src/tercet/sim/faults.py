@@ -21,7 +21,7 @@ class Faults:
     delay: float = 0.02  # of a message: by up to three seconds
     cut: float = 0.025  # some links begin to lose everything
     cut_leader: float = 0.4  # of a cut: the leader is cut off from all other members
-    usurp: float = 0.008  # a leader is cut off with many requests, and returns when its successor crashes
+    usurp: float = 0.016  # a leader is cut off with many requests, and returns when its successor crashes
     mend: float = 0.06  # all cut links work again
     crash: float = 0.025  # a member loses its memory and what it has not synced
     kill: float = 0.012  # a member's process ends; what it has written stays in the page cache
@@ -36,6 +36,7 @@ class Faults:
     power_cut: float = 0.012  # the power fails at one of the next syncs
     bit_rot: float = 0.1  # of a crash: a bit of the log flips; the member must refuse to start
     rotten_record: float = 0.006  # a record of the database is damaged, while no other member has one
+    crash_when_corrupt: float = 0.3  # of a damaged record that is found: the member crashes soon after
     disk_full: float = 0.004  # a member's disk fills up
     database_ahead: float = 0.3  # of a snapshot: its database is newer than its index, as with etcd's members
     torn_snapshot: float = 0.2  # of a snapshot: its database arrives incomplete
@@ -48,7 +49,7 @@ class Faults:
     clock_jump: float = 0.2  # of a start: the wall clock has jumped by up to a day
     compact: float = 0.04  # old revisions are compacted
     reconfigure: float = 0.05  # a member is added, promoted or removed
-    starve: float = 0.01  # a follower that asks for a snapshot gets nothing else for a while, as many requests come
+    starve: float = 0.02  # a follower that asks for a snapshot gets nothing else for a while, as many requests come
     promote_ahead: float = 0.3  # leadership goes to a member whose database is ahead of its log
     split_joint: float = 0.1  # during a joint change a quorum of the incoming voters is alone
 

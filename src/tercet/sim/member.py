@@ -61,6 +61,7 @@ class SimulatedMember:
         self.backend = self.make_backend(self.disk)
         self._log_store: SimulatedLogStore | None = None
         self._transport: SimulatedTransport | None = None
+        self._driver: SimulatedDriver | None = None
         self._waiters: list[Done] = []  # clients of this incarnation
         self.operator = Operator(lambda: self.replica, self.process, partial(environment.trace, member_id))
 
@@ -97,7 +98,9 @@ class SimulatedMember:
 
     def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
         random, environment = self._random, self._environment
-        self.backend.start(self.process.schedule, self._fail, self._found_corruption)
+        self.backend.start(
+            self.process.schedule, self._fail, self._found_corruption, check_applied=partial(self._check_applied, state_machine)
+        )
         log_store = self._log_store = self.make_log_store(
             wal, Durable(raft.term, raft.voted_for, raft.log.last_index, raft.log.last_term)
         )
@@ -114,6 +117,7 @@ class SimulatedMember:
             vote_granted=self._perhaps_lose_vote,
             crash_in_write=self.crash_in_write,
         )
+        self._driver = driver
         self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
         if environment.settings.joint_changes:
             state_machine.apply_joint_change = JointChanges(raft, state_machine, driver).apply
@@ -190,6 +194,25 @@ class SimulatedMember:
         self.is_removed = True
         self.crash()
 
+    def apply_slowly(self, microseconds: int) -> None:
+        """Take long breaks between the turns of an apply, for a while."""
+        if self._driver is not None:
+            self._driver.applies_slowly_until = self._environment.clock.now + microseconds
+
+    def stage_slowly(self) -> None:
+        """Take up to a second for each snapshot, until the next start."""
+        if self._transport is not None:
+            self._transport.stages_slowly = True
+
+    @property
+    def has_overtaken_a_staged_snapshot(self) -> bool:
+        """Has it applied more than the snapshot, whose staging takes long, will bring?"""
+        return (
+            self.replica is not None
+            and self._transport is not None
+            and 0 < self._transport.staged_index < self.replica.applied_index
+        )
+
     def pause(self) -> None:
         """Freeze: what arrives and what is due waits for `resume`."""
         if self.is_up and not self.process.is_paused:
@@ -201,10 +224,18 @@ class SimulatedMember:
             self._environment.trace(self.id, "is resumed")
             self.process.resume()
 
+    def _check_applied(self, state_machine: StateMachine, index: int) -> None:
+        """A commit that begins after this holds `index`, so it must hold the effects of all entries up to there."""
+        if self.replica is not None and not self.replica.is_database_ahead:
+            applied = state_machine.entry_index() - 1
+            require(index <= applied, "the backend learns of entries that are not applied", self.id, index, applied)
+
     def _found_corruption(self) -> None:
         if self.replica is not None:
             self._environment.trace(self.id, "finds a damaged record")
             self.replica.repair.begin()
+            if self._random.random() < self._environment.faults().crash_when_corrupt:
+                self._crash_within(300 * MILLISECOND)
 
     def _fail(self, failure: PowerCut | StorageFailure) -> None:
         """The disk failed. Without an injected fault it is a bug."""

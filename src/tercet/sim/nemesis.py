@@ -70,7 +70,7 @@ class Nemesis:
             return
         self._clock.after(TICK, self._tick)
         if self._network.is_cut:
-            if self._happens(self.faults.mend):
+            if self._happens(self.faults.mend) and not self._scenarios.is_holding_a_cut:
                 self._network.mend()
         elif self._happens(self.faults.cut) and len(self._members) > 1:
             self._cut()

@@ -25,8 +25,10 @@ _STREAMS: Final = (
     frozenset((MessageType.APP,)),
     frozenset((MessageType.APP, MessageType.HEARTBEAT)),
 )
-_COMPACTION_TICKS: Final = 30
-_POLLS: Final = 60  # one a millisecond
+_COMPACTION_TICKS: Final = 45
+_SLOW_APPLY: Final = 10 * TICK
+_LEADER_TICKS: Final = 30
+_POLLS: Final = 300  # one a millisecond
 _ASKS: Final = 8  # the first opens a view, and a later one sends it
 
 
@@ -43,6 +45,7 @@ class Scenarios:
         in_fault_phase: Callable[[], bool],
     ) -> None:
         self.burst: Callable[[SimulatedMember], None]
+        self.is_holding_a_cut = False  # nobody else mends it
         self._clock = clock
         self._random = random
         self._network = network
@@ -52,16 +55,17 @@ class Scenarios:
     def usurp(self) -> None:
         """Cut off a leader whose clients go on; some time later it returns."""
         deposed, random = self._leader(), self._random
-        if deposed is None:
+        if deposed is None or self.is_holding_a_cut:
             return
         self._network.cut_off(deposed.id)
         self.burst(deposed)
         if random.random() < 0.5:
             self._later(random.randint(12, 25) * TICK, self._return_as_the_successor_crashes)
         else:
-            for _ in range(4):
+            self.is_holding_a_cut = True
+            for _ in range(7):
                 self.burst(deposed)
-            self._later(10 * TICK, lambda: self._return_after_compaction(deposed, _COMPACTION_TICKS))
+            self._return_after_compaction(deposed, _COMPACTION_TICKS)
 
     def _return_as_the_successor_crashes(self) -> None:
         for member in self._members:
@@ -72,25 +76,33 @@ class Scenarios:
     def _return_after_compaction(self, deposed: SimulatedMember, ticks: int) -> None:
         """Let the successor serve many requests until its log begins after the last entry that both have."""
         successor, returning = self._leader(but=deposed), deposed.replica
-        if ticks == 0 or returning is None:
-            self._network.mend()
-            return
-        if successor is not None and successor.replica is not None:
-            if successor.replica.raft.log.first_index > returning.raft.commit_index + 1:
-                self._network.mend()
-                return
-            self.burst(successor)
-        self._later(TICK, lambda: self._return_after_compaction(deposed, ticks - 1))
+        is_done = False
+        if successor is not None and successor.replica is not None and returning is not None:
+            is_done = successor.replica.raft.log.first_index > returning.raft.commit_index + 1
+            if ticks % 2:
+                self.burst(successor)
+        if is_done or ticks == 0:
+            self.is_holding_a_cut = False
+            self._calm()
+        else:
+            self._wake()
+            self._later(TICK, lambda: self._return_after_compaction(deposed, ticks - 1))
 
     def starve(self) -> None:
         """Let a follower, in the middle of many requests, get nothing of its leader but a snapshot that it asks for."""
-        leader, random = self._leader(), self._random
+        if not self.is_holding_a_cut:
+            self._calm()
+            self._starve_when_led(_LEADER_TICKS)
+
+    def _starve_when_led(self, ticks: int) -> None:
+        leader = self._leader()
         followers = [member for member in self._members if member.is_up and member is not leader]
-        if leader is None or not followers:
-            return
-        follower = random.choice(followers)
-        self.burst(leader)
-        self._starve_when_ahead(leader, follower, _POLLS)
+        if leader is not None and followers:
+            self._apply_slowly()
+            self.burst(leader)
+            self._starve_when_ahead(leader, self._random.choice(followers), _POLLS)
+        elif ticks:
+            self._later(TICK, lambda: self._starve_when_led(ticks - 1))
 
     def _starve_when_ahead(self, leader: SimulatedMember, follower: SimulatedMember, polls: int) -> None:
         """Begin once the follower has entries that it does not know to be committed."""
@@ -101,7 +113,7 @@ class Scenarios:
             self._later(MILLISECOND, lambda: self._starve_when_ahead(leader, follower, polls - 1))
             return
         kinds = random.choice(_STREAMS)
-        if random.random() < 0.4:
+        if random.random() < 0.5:
             kinds = _STREAMS[0]  # the heartbeats of the new leader arrive
             self._hand_over(leader, follower)
         self._network.starve(follower.id, kinds)
@@ -109,6 +121,7 @@ class Scenarios:
         if random.random() < 0.5:
             self._later(random.randint(100, 1500) * MILLISECOND, lambda: self._network.feed(follower.id))
         else:
+            follower.stage_slowly()
             self._later(random.randint(80, 250) * MILLISECOND, lambda: self._feed_and_rot(follower))
 
     def _ask_when_ahead(self, follower: SimulatedMember, commit: int, polls: int) -> None:
@@ -134,7 +147,13 @@ class Scenarios:
     def _feed_and_rot(self, member: SimulatedMember) -> None:
         """Damage a record once the member has applied more than the snapshot that it is staging."""
         self._network.feed(member.id)
-        self._later(self._random.randint(50, 300) * MILLISECOND, lambda: self._rot(member))
+        self._rot_when_overtaken(member, _POLLS)
+
+    def _rot_when_overtaken(self, member: SimulatedMember, polls: int) -> None:
+        if member.has_overtaken_a_staged_snapshot:
+            self._rot(member)
+        elif polls:
+            self._later(MILLISECOND, lambda: self._rot_when_overtaken(member, polls - 1))
 
     def _rot(self, member: SimulatedMember) -> None:
         if all(one.backend.rot.key is None for one in self._members):
@@ -145,6 +164,7 @@ class Scenarios:
         leader = self._leader()
         ahead = [member for member in self._members if member.replica is not None and member.replica.is_database_ahead]
         if leader is not None and ahead and leader not in ahead:
+            self._apply_slowly()
             leader.operator.transfer_leadership(ahead[0].id)
             for member in self._members:
                 if member is not ahead[0]:
@@ -160,6 +180,20 @@ class Scenarios:
         side = incoming[: len(conf.voters) // 2 + 1]
         if conf.voters_outgoing and len(side) > len(conf.voters) // 2:
             self._network.split(side, [member.id for member in self._members if member.id not in side])
+
+    def _calm(self) -> None:
+        """Let links and members work, so that a leader is elected and requests are committed."""
+        self._network.mend()
+        self._wake()
+
+    def _wake(self) -> None:
+        for member in self._members:
+            member.resume()
+            member.start()
+
+    def _apply_slowly(self) -> None:
+        for member in self._members:
+            member.apply_slowly(_SLOW_APPLY)
 
     def _leader(self, *, but: SimulatedMember | None = None) -> SimulatedMember | None:
         leaders = (member for member in self._members if member.replica is not None and member.replica.is_leader)

@@ -17,7 +17,7 @@ from traceback import format_exception
 
 from tercet.errors import TercetError
 from tercet.raft.types import Message
-from tercet.sim.acknowledgements import Durable
+from tercet.sim.acknowledgements import Durable, Progress
 from tercet.sim.agreement import Agreement, check_same_state
 from tercet.sim.auth_model import check_auth
 from tercet.sim.clients import Clients
@@ -88,6 +88,7 @@ class Simulator:
             self.settings,
             lambda: self.agreement.witness.committed_last,
             self._sent,
+            self.agreement.acknowledgements.received,
             after_event=self._after_event,
             initial_members=range(1, members + 1),
             member_added=self._ensure_member,
@@ -150,7 +151,7 @@ class Simulator:
         self.clients.stop()
 
     def converged(self) -> bool:
-        """One leader that all follow, every entry applied everywhere, no client waiting, no damage left."""
+        """One leader that all follow, all applied everywhere, no compaction going on, no client waiting, no damage left."""
         members = self.current_members()
         if any(member.backend.rot.key is not None for member in members):
             return False
@@ -164,6 +165,7 @@ class Simulator:
             and replica.term == leader.term
             and replica.applied_index == leader.log.last_index
             and not replica.alarms.corrupt
+            and replica.store.finished_compact_revision == replica.store.compact_revision
             for replica in replicas
         )
 
@@ -241,9 +243,8 @@ class Simulator:
 
     def _sent(self, sender: int, message: Message, durable: Durable) -> None:
         replica = self._by_id[sender].replica
-        own_commit = 0 if replica is None else replica.raft.commit_index
-        committed = self.agreement.witness.committed_last
-        self.agreement.acknowledgements.sent(sender, message, durable, committed, own_commit=own_commit)
+        own = Progress(0, 0) if replica is None else Progress(replica.raft.commit_index, replica.applied_index)
+        self.agreement.acknowledgements.sent(sender, message, durable, self.agreement.witness.committed_last, own)
 
     def _create_member(self, member_id: int) -> SimulatedMember:
         member = self._member_type(member_id, self._random(f"member {member_id}"), self._environment)

@@ -45,6 +45,8 @@ class SimulatedTransport:
         self._environment = environment
         self._vote_granted = vote_granted
         self._crash_in_write = crash_in_write
+        self.stages_slowly = False
+        self.staged_index = 0  # of the newest snapshot whose staging takes long
         self.replica: Replica  # set by its owner: each of the two needs the other
 
     def send(self, messages: list[Message]) -> None:
@@ -60,6 +62,7 @@ class SimulatedTransport:
             self._environment.removed_sender(message.from_)
             return
         self._quorum_watch.received(message)
+        self._environment.received(message)
         trace = self._environment.trace
         if trace.is_on and message.type not in (MessageType.HEARTBEAT, MessageType.HEARTBEAT_RESP):
             trace(self._id, f"receives {describe(message)}")
@@ -85,7 +88,9 @@ class SimulatedTransport:
             if self._random.random() < self._environment.faults().crash_in_install:
                 self._crash_in_write()  # once the backend has it, while the log records it
 
-        is_slow = self._random.random() < self._environment.faults().slow_staging
+        is_slow = self.stages_slowly or self._random.random() < self._environment.faults().slow_staging
+        if is_slow:
+            self.staged_index = snapshot.index
         self._process.schedule(self._random.randint(0, MICROSECONDS) if is_slow else 0, step)
 
     def unreachable(self, member_id: int) -> None:
