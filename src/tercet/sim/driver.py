@@ -13,6 +13,7 @@ from tercet.sim.clock import MICROSECONDS, MILLISECOND, TICK
 from tercet.sim.environment import Environment
 from tercet.sim.process import Process
 from tercet.sim.quorum_watch import QuorumWatch
+from tercet.sim.slowness import Slowness
 
 FLUSH_DELAY: Final = 100  # microseconds from the first event of a turn to its end
 REMOVAL_DELAY: Final = MICROSECONDS  # the others still need the acknowledgement of the removal; etcd waits as long
@@ -34,6 +35,7 @@ class SimulatedDriver:
         environment: Environment,
         *,
         quorum_watch: QuorumWatch,
+        slowness: Slowness,
         removed: Callable[[], None],
     ) -> None:
         self._quorum_watch = quorum_watch
@@ -44,7 +46,7 @@ class SimulatedDriver:
         self._removed = removed
         self._compaction_is_scheduled = False
         self._tick_interval = round(TICK * random.uniform(0.9, 1.1))
-        self.applies_slowly_until = 0  # virtual microseconds
+        self._slowness = slowness
         self.replica: Replica  # set by its owner: each of the two needs the other
 
     def start(self) -> None:
@@ -75,7 +77,7 @@ class SimulatedDriver:
             delay = self._random.randint(0, MICROSECONDS)
         elif self._random.random() < faults.slow_apply:
             delay = self._random.randint(0, 2 * MICROSECONDS)
-        elif self._environment.clock.now < self.applies_slowly_until:
+        elif self._environment.clock.now < self._slowness.applies_until:
             delay = self._random.randint(0, _SLOW_APPLY_MAX)
         self._process.schedule(delay, self._apply)
 

@@ -38,6 +38,7 @@ from tercet.sim.quorum_watch import QuorumWatch
 from tercet.sim.recovery import LOG_DIRECTORY, recover
 from tercet.sim.requests import Done, submit
 from tercet.sim.slices import Slices
+from tercet.sim.slowness import Slowness
 from tercet.sim.transport import SimulatedTransport
 from tercet.storage.interfaces import Bucket
 from tercet.storage.wal import WAL
@@ -61,7 +62,7 @@ class SimulatedMember:
         self.backend = self.make_backend(self.disk)
         self._log_store: SimulatedLogStore | None = None
         self._transport: SimulatedTransport | None = None
-        self._driver: SimulatedDriver | None = None
+        self.slowness = Slowness()
         self._waiters: list[Done] = []  # clients of this incarnation
         self.operator = Operator(lambda: self.replica, self.process, partial(environment.trace, member_id))
 
@@ -99,13 +100,19 @@ class SimulatedMember:
     def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
         random, environment = self._random, self._environment
         self.backend.start(
-            self.process.schedule, self._fail, self._found_corruption, check_applied=partial(self._check_applied, state_machine)
+            self.process.schedule,
+            self._fail,
+            self._found_corruption,
+            check_applied=partial(_check_applied, self, state_machine),
         )
         log_store = self._log_store = self.make_log_store(
             wal, Durable(raft.term, raft.voted_for, raft.log.last_index, raft.log.last_term)
         )
-        quorum_watch = QuorumWatch(raft)
-        driver = SimulatedDriver(self.id, self.process, random, environment, quorum_watch=quorum_watch, removed=self.leave)
+        quorum_watch, slowness = QuorumWatch(raft), Slowness()
+        self.slowness = slowness
+        driver = SimulatedDriver(
+            self.id, self.process, random, environment, quorum_watch=quorum_watch, slowness=slowness, removed=self.leave
+        )
         transport = self._transport = SimulatedTransport(
             self.id,
             self.process,
@@ -114,10 +121,10 @@ class SimulatedMember:
             random,
             environment,
             quorum_watch=quorum_watch,
+            slowness=slowness,
             vote_granted=self._perhaps_lose_vote,
             crash_in_write=self.crash_in_write,
         )
-        self._driver = driver
         self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
         if environment.settings.joint_changes:
             state_machine.apply_joint_change = JointChanges(raft, state_machine, driver).apply
@@ -194,25 +201,6 @@ class SimulatedMember:
         self.is_removed = True
         self.crash()
 
-    def apply_slowly(self, microseconds: int) -> None:
-        """Take long breaks between the turns of an apply, for a while."""
-        if self._driver is not None:
-            self._driver.applies_slowly_until = self._environment.clock.now + microseconds
-
-    def stage_slowly(self) -> None:
-        """Take up to a second for each snapshot, until the next start."""
-        if self._transport is not None:
-            self._transport.stages_slowly = True
-
-    @property
-    def has_overtaken_a_staged_snapshot(self) -> bool:
-        """Has it applied more than the snapshot, whose staging takes long, will bring?"""
-        return (
-            self.replica is not None
-            and self._transport is not None
-            and 0 < self._transport.staged_index < self.replica.applied_index
-        )
-
     def pause(self) -> None:
         """Freeze: what arrives and what is due waits for `resume`."""
         if self.is_up and not self.process.is_paused:
@@ -223,12 +211,6 @@ class SimulatedMember:
         if self.process.is_paused:
             self._environment.trace(self.id, "is resumed")
             self.process.resume()
-
-    def _check_applied(self, state_machine: StateMachine, index: int) -> None:
-        """A commit that begins after this holds `index`, so it must hold the effects of all entries up to there."""
-        if self.replica is not None and not self.replica.is_database_ahead:
-            applied = state_machine.entry_index() - 1
-            require(index <= applied, "the backend learns of entries that are not applied", self.id, index, applied)
 
     def _found_corruption(self) -> None:
         if self.replica is not None:
@@ -303,3 +285,10 @@ class SimulatedMember:
         """A snapshot that this member sent was delivered, or lost."""
         if self._transport is not None:
             self._transport.snapshot_sent(packet.message.to, ok)
+
+
+def _check_applied(member: SimulatedMember, state_machine: StateMachine, index: int) -> None:
+    """A commit that begins after this holds `index`, so it must hold the effects of all entries up to there."""
+    if member.replica is not None and not member.replica.is_database_ahead:
+        applied = state_machine.entry_index() - 1
+        require(index <= applied, "the backend learns of entries that are not applied", member.id, index, applied)

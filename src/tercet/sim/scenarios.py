@@ -121,7 +121,7 @@ class Scenarios:
         if random.random() < 0.5:
             self._later(random.randint(100, 1500) * MILLISECOND, lambda: self._network.feed(follower.id))
         else:
-            follower.stage_slowly()
+            follower.slowness.stages = True
             self._later(random.randint(80, 250) * MILLISECOND, lambda: self._feed_and_rot(follower))
 
     def _ask_when_ahead(self, follower: SimulatedMember, commit: int, polls: int) -> None:
@@ -150,7 +150,7 @@ class Scenarios:
         self._rot_when_overtaken(member, _POLLS)
 
     def _rot_when_overtaken(self, member: SimulatedMember, polls: int) -> None:
-        if member.has_overtaken_a_staged_snapshot:
+        if member.replica is not None and 0 < member.slowness.staged_index < member.replica.applied_index:
             self._rot(member)
         elif polls:
             self._later(MILLISECOND, lambda: self._rot_when_overtaken(member, polls - 1))
@@ -193,7 +193,7 @@ class Scenarios:
 
     def _apply_slowly(self) -> None:
         for member in self._members:
-            member.apply_slowly(_SLOW_APPLY)
+            member.slowness.applies_until = self._clock.now + _SLOW_APPLY
 
     def _leader(self, *, but: SimulatedMember | None = None) -> SimulatedMember | None:
         leaders = (member for member in self._members if member.replica is not None and member.replica.is_leader)

@@ -16,6 +16,7 @@ from tercet.sim.log_store import SimulatedLogStore
 from tercet.sim.network import Packet
 from tercet.sim.process import Process
 from tercet.sim.quorum_watch import QuorumWatch
+from tercet.sim.slowness import Slowness
 from tercet.sim.trace import describe
 from tercet.storage.interfaces import Backend, Bucket, ReadView
 
@@ -33,6 +34,7 @@ class SimulatedTransport:
         environment: Environment,
         *,
         quorum_watch: QuorumWatch,
+        slowness: Slowness,
         vote_granted: Callable[[int], None],
         crash_in_write: Callable[[], None],
     ) -> None:
@@ -45,8 +47,7 @@ class SimulatedTransport:
         self._environment = environment
         self._vote_granted = vote_granted
         self._crash_in_write = crash_in_write
-        self.stages_slowly = False
-        self.staged_index = 0  # of the newest snapshot whose staging takes long
+        self._slowness = slowness
         self.replica: Replica  # set by its owner: each of the two needs the other
 
     def send(self, messages: list[Message]) -> None:
@@ -88,9 +89,9 @@ class SimulatedTransport:
             if self._random.random() < self._environment.faults().crash_in_install:
                 self._crash_in_write()  # once the backend has it, while the log records it
 
-        is_slow = self.stages_slowly or self._random.random() < self._environment.faults().slow_staging
+        is_slow = self._slowness.stages or self._random.random() < self._environment.faults().slow_staging
         if is_slow:
-            self.staged_index = snapshot.index
+            self._slowness.staged_index = snapshot.index
         self._process.schedule(self._random.randint(0, MICROSECONDS) if is_slow else 0, step)
 
     def unreachable(self, member_id: int) -> None:
