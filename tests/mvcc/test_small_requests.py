@@ -1,4 +1,4 @@
-"""Small requests against the general way: the same answers and the same state, and only bytes that protobuf would write."""
+"""Small requests against the general path: the same answers and the same state, and only bytes that protobuf would write."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_what_locks_and_kubernetes_send_is_taken() -> None:
         assert read_small_txn(request.SerializeToString()) is not None
 
 
-def test_what_is_large_or_reads_only_is_left_to_the_general_way() -> None:
+def test_what_is_large_or_reads_only_is_left_to_the_general_path() -> None:
     puts = [rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"%d" % number)) for number in range(LIST_MAX + 1)]
     get = rpc_pb2.RequestOp(request_range=rpc_pb2.RangeRequest(key=b"k"))
     large = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"k", value=bytes(BYTES_MAX)))

@@ -1,10 +1,10 @@
 """Small requests: a Range of one key, a Put, and a Txn of a few comparisons of single keys, then puts and deletes of them.
 
-Fast code (bench: reads, put, compare and put) for what locks, leases and Kubernetes send most. The requests are read from their
-bytes once and applied at once: a Txn in a third of the time of the general way (txn_check.py, compare.py, txn.py). The readers
-take only what protobuf would write for a request without a fault, so that its bytes can be proposed as they are; all else,
-faults too, is left to the general way. The branch that a Txn takes may turn out to read; then `SmallTxn.apply` leaves it to the
-general way, too. tests/mvcc/test_small_requests.py compares the two.
+A fast path (bench: reads, put, compare and put) for what locks, leases and Kubernetes send most. The requests are read from
+their bytes once and applied at once: a Txn in a third of the time of the general path (txn_check.py, compare.py, txn.py). The
+readers take only what protobuf would write for a request without a fault, so that its bytes can be proposed as they are; all
+else, faults too, takes the general path. So does a Txn whose branch turns out to read (`SmallTxn.apply`).
+tests/mvcc/test_small_requests.py compares the two paths.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SmallRequest:
         self.body = body
 
     def request(self) -> Any:
-        """The same as a protobuf message, for the general way."""
+        """The same as a protobuf message, for the general path."""
         raise NotImplementedError
 
 
@@ -210,22 +210,26 @@ def read_small_txn(body: bytes) -> SmallTxn | None:
             if conditions is None:
                 return None
             txn.conditions.append(conditions)
+            length = len(txn.conditions)
         elif tag in (_SUCCESS, _FAILURE):
             op = _read_op(body, start, at)
             if op is None:
                 return None
-            (txn.success if tag == _SUCCESS else txn.failure).append(op)
+            ops = txn.success if tag == _SUCCESS else txn.failure
+            ops.append(op)
+            length = len(ops)
         else:
             return None
-    txn.longest = max(len(txn.conditions), len(txn.success), len(txn.failure))
-    writes = _keys_written(txn.success) + _keys_written(txn.failure)
-    return txn if writes > 0 and txn.longest <= LIST_MAX else None
-
-
-def _keys_written(ops: list[SmallOp]) -> int:
-    """How many keys a branch writes; far below zero if it writes one twice."""
-    keys = [op.key for op in ops if op.kind != _RANGE]
-    return len(keys) if len(keys) < 2 or len(set(keys)) == len(keys) else -BYTES_MAX
+        if length > LIST_MAX:
+            return None
+        txn.longest = max(txn.longest, length)
+    writes = 0
+    for ops in (txn.success, txn.failure):
+        keys = [op.key for op in ops if op.kind != _RANGE]
+        if len(set(keys)) < len(keys):
+            return None  # perhaps a fault: a revision holds one change of a key
+        writes += len(keys)
+    return txn if writes else None
 
 
 def _read_compare(body: bytes, at: int, end: int) -> Conditions | None:
