@@ -298,3 +298,23 @@ def test_messages_handled_at_once_pass_no_message_that_waits_for_the_reader() ->
         assert handled == [b"1", b"2", b"3", b"7"]
 
     asyncio.run(test())
+
+
+def test_a_flood_handled_at_once_gives_way_to_the_readers_task() -> None:
+    handled: list[bytes] = []
+
+    def at_once(message: bytes) -> bool:
+        handled.append(message)
+        return True
+
+    async def test() -> None:
+        inbox = Inbox(lambda shut: None)
+        inbox.at_once = at_once
+        reader = asyncio.ensure_future(inbox.take())
+        await asyncio.sleep(0)
+        for number in range(1000):  # one read of the socket: the loop does not turn meanwhile
+            inbox.put([b"%d" % number])
+        assert len(handled) < 100
+        assert await reader == b"%d" % len(handled)
+
+    asyncio.run(test())

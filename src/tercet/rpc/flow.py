@@ -14,7 +14,7 @@ from typing import Final
 from tercet.rpc.connection import SEND_QUEUE_BYTES, Connection
 
 _INBOX_BYTES: Final = 256 << 10
-_AT_ONCE_MAX: Final = 64  # messages; the reader's task, which takes turns with others, takes the rest
+_AT_ONCE_MAX: Final = 64  # messages in a row; then the reader's task, which takes turns with others, takes what has come
 _MESSAGE_OVERHEAD_BYTES: Final = 64  # what Python adds to a message; a flood of empty ones must count too
 
 
@@ -24,7 +24,7 @@ class Inbox:
     at_once: offered each message while the reader waits for one; True: it needs no reader.
     """
 
-    __slots__ = ("_arrival", "_bytes", "_ended", "_messages", "_shut", "_throttle", "at_once")
+    __slots__ = ("_arrival", "_at_once_left", "_bytes", "_ended", "_messages", "_shut", "_throttle", "at_once")
 
     def __init__(self, throttle: Callable[[bool], object]) -> None:
         self._throttle = throttle
@@ -34,6 +34,7 @@ class Inbox:
         self._shut = False
         self._arrival: asyncio.Future[None] | None = None  # resolved by the next message, or the end
         self.at_once: Callable[[bytes], bool] | None = None
+        self._at_once_left = 0
 
     def put(self, messages: list[bytes]) -> None:
         if self.at_once is not None and self._arrival is not None and not self._messages:
@@ -49,8 +50,10 @@ class Inbox:
 
     def _left_of(self, messages: list[bytes], at_once: Callable[[bytes], bool]) -> list[bytes]:
         taken = 0
-        while taken < min(len(messages), _AT_ONCE_MAX) and at_once(messages[taken]):
+        last = min(len(messages), self._at_once_left)
+        while taken < last and at_once(messages[taken]):
             taken += 1
+        self._at_once_left -= taken
         return messages[taken:]
 
     def end(self) -> None:
@@ -69,6 +72,7 @@ class Inbox:
             if self._ended:
                 return None
             self._arrival = asyncio.get_running_loop().create_future()
+            self._at_once_left = _AT_ONCE_MAX
             await self._arrival
         message = self._messages.popleft()
         self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
