@@ -8,13 +8,16 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import uvloop
 
 from tercet.http1.client import HttpClient
 from tercet.http1.origin import parse_origin
+from tests.peer import harness
 from tests.peer.tls import FixedTls, contexts
+from tests.support.waiting import until
 
 DIAL_SECONDS = 0.1
 
@@ -23,8 +26,7 @@ class Answering(asyncio.Protocol):
     """Answers any request with 200."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -63,6 +65,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await scenario()
 
     asyncio.run(bounded())
+    uvloop.run(bounded())
 
 
 def test_a_handshake_may_take_longer_than_a_dial(tmp_path: Path) -> None:
@@ -124,3 +127,24 @@ def test_a_connection_lost_during_its_handshake_is_an_os_error(tmp_path: Path) -
         await peers.close()
 
     run(scenario)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_client_closes_in_any_turn_of_a_dial(tmp_path: Path, turns: int) -> None:
+    """The loop's TLS layer began a handshake on a transport that had just been closed, and raised out of a callback."""
+
+    async def scenario() -> None:
+        server, client = contexts(tmp_path, client_certificate=True)
+        gate = asyncio.Event()
+        gate.set()
+        peers = HttpClient(FixedTls(client))
+        async with gated_server(server, gate) as url:
+            request = asyncio.ensure_future(peers.request(parse_origin(url), "GET", "/version", [], timeout=30))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await peers.close()
+            with suppress(OSError, ssl.SSLError):
+                await request
+        await until(lambda: not peers._open)
+
+    harness.run(scenario())

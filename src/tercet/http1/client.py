@@ -225,6 +225,7 @@ class ClientConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None  # for resume_writing
         self._idle_timer: asyncio.TimerHandle | None = None
         self._busy = False
+        self._is_starting_tls = False
         self.has_answered = False  # a byte of the response to the current request has arrived
         self.transport: asyncio.Transport
 
@@ -270,12 +271,18 @@ class ClientConnection(asyncio.Protocol):
     async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         """Raises OSError (ssl.SSLError, ConnectionError); the transport is closed then."""
         try:
+            if self.transport.is_closing():
+                raise ConnectionAbortedError(self._lost or "the connection was closed before its TLS handshake")
+            self._is_starting_tls = True
             transport = await self._loop.start_tls(self.transport, self, context, server_hostname=server_name)
-            if transport is None or self._lost is not None:
+            # uvloop's start_tls returns when the connection is closed meanwhile, and tells nobody but the transport.
+            if transport is None or transport.is_closing() or self._lost is not None:
                 raise ConnectionResetError(self._lost or "the connection was lost during the TLS handshake")
         except BaseException:
             self._register.discard(self)  # connection_lost is not called for a connection lost during its handshake
             raise
+        finally:
+            self._is_starting_tls = False
         self.transport = transport
 
     @property
@@ -289,7 +296,12 @@ class ClientConnection(asyncio.Protocol):
         self._idle_timer = self._loop.call_later(seconds, self.abort) if seconds is not None else None
 
     def abort(self) -> None:
-        self.transport.abort()
+        if self._is_starting_tls:
+            # The loop's TLS layer writes its first record from a callback, and fails on a transport that was closed
+            # before. That callback is in the loop's queue by now, so that this one runs after it.
+            self._loop.call_soon(self.transport.abort)
+        else:
+            self.transport.abort()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Hand over the connection, with the bytes that h11 has read beyond the head."""
