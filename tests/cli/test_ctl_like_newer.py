@@ -23,7 +23,7 @@ from tests.cli import test_ctl_like_etcdctl as older
 from tests.cli.etcd_pair import Outcome, clean_environment
 from tests.cli.newer_pair import NewerPair, running_pair, tool
 from tests.support.newer import needs_newer_etcd
-from tests.support.waiting import scaled, wait_until
+from tests.support.waiting import scaled, stretched, wait_until
 
 pytestmark = needs_newer_etcd
 
@@ -206,7 +206,7 @@ class Following:
 def test_watch(newer_pair: NewerPair, flags: list[str]) -> None:
     following = Following(newer_pair, ["watch", "watched", *flags], watches=True)
     check(newer_pair, [["put", "watched", "1"], ["put", "watched", "2"], ["del", "watched"]])
-    time.sleep(scaled(1))
+    time.sleep(stretched(1))
     theirs, ours = following.end(signal.SIGINT)
     assert theirs == ours
 

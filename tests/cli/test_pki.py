@@ -350,14 +350,14 @@ def serving(directory: Path, *, tls: bool = True) -> Iterator[int]:
     context.load_verify_locations(directory / "ca.pem")
     context.verify_mode = ssl.CERT_REQUIRED
     with create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
 
         def serve() -> None:
             try:
                 while True:
                     connection, _ = listener.accept()
                     with connection:
-                        connection.settimeout(5)
+                        connection.settimeout(60)
                         if tls:
                             try:
                                 context.wrap_socket(connection, server_side=True).close()

@@ -21,7 +21,7 @@ def run(test: Coroutine[Any, Any, Result]) -> Result:
     """Run a test; a hang fails within 20 s."""
 
     async def bounded() -> Result:
-        return await asyncio.wait_for(test, 20)
+        return await asyncio.wait_for(test, 60)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(bounded())

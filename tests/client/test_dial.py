@@ -106,7 +106,7 @@ def test_names_are_resolved_at_each_dial(monkeypatch: pytest.MonkeyPatch) -> Non
             assert (old.asked, new.asked) == (["Range"], ["Range"])
 
     async def bounded() -> None:
-        await asyncio.wait_for(test(), 20)
+        await asyncio.wait_for(test(), 60)
 
     asyncio.run(bounded())  # uvloop's methods cannot be replaced
 

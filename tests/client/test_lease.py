@@ -12,9 +12,9 @@ from tercet.client.lease_keeper import LeaseKeeper
 from tests.client.test_streams import relay
 from tests.client.typed import client_of, run
 from tests.support.etcd import Etcd
-from tests.support.waiting import scaled
+from tests.support.waiting import stretched
 
-TTL = int(scaled(6))
+TTL = int(stretched(6))
 """Long enough for a busy machine to renew in time."""
 
 

@@ -22,10 +22,10 @@ from tests.client.typed import run
 from tests.support.etcd import binary, run_tool, running_etcd
 from tests.support.newer import VARIABLE, newer_etcd
 from tests.support.processes import QUICK, TERCET, Cluster, Member, wait_until
-from tests.support.waiting import scaled
+from tests.support.waiting import scaled, stretched
 
 pytestmark = pytest.mark.server_process
-TTL = int(scaled(4))
+TTL = int(stretched(4))
 
 
 @pytest.fixture(scope="module", params=["tercet", "etcd"])
@@ -96,7 +96,7 @@ def test_a_watch_and_a_lease_leave_a_frozen_member(cluster: Cluster) -> None:
             ClusterChannel(endpoints(frozen, *others), limits=limits) as channel,
             AsyncClient(endpoints(*others)) as writer,
             AsyncClient(endpoints(frozen, *others)) as client,
-            client.lease(int(scaled(9))) as lease,
+            client.lease(int(stretched(9))) as lease,
         ):
             await asyncio.gather(watch(channel, writer), renewed(lease))
 

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 def run(test: Coroutine[Any, Any, Result]) -> Result:
     async def bounded() -> Result:
-        return await asyncio.wait_for(test, 10)
+        return await asyncio.wait_for(test, 60)
 
     return asyncio.run(bounded())
 

@@ -21,7 +21,7 @@ from tests.deploy.loopback_cluster import LoopbackCluster, loopback_cluster
 from tests.support.waiting import scaled
 
 Result = TypeVar("Result")
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

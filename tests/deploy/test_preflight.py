@@ -270,7 +270,7 @@ def test_unreachable_hosts_are_findings(operator: Operator, tmp_path: Path) -> N
         async with connected(cluster) as hosts:
             return list((await examine(cluster, hosts)).findings)
 
-    text = asyncio.run(asyncio.wait_for(scenario(), 30))
+    text = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert list(dict.fromkeys(finding.host for finding in text)) == ["node1", "node2", "node3"]
     by_check = {finding.check: finding for finding in text if finding.host == "node1"}
     assert by_check["address"].level == by_check["fdatasync"].level == by_check["peers"].level == "ok"

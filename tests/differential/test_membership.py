@@ -13,7 +13,7 @@ from tercet.proto import rpc_pb2
 from tests.differential.twins import refusal
 from tests.support.newer import needs_newer_etcd, newer_etcd
 from tests.support.processes import QUICK, TERCET, Cluster
-from tests.support.waiting import scaled
+from tests.support.waiting import stretched
 
 _UNKNOWN = 0xDEAD
 _SETTLED_SECONDS = 5.5  # a peer counts once it has been connected for 5 s
@@ -97,7 +97,7 @@ def story(asked: Asked) -> None:
     asked.remove("learner")
     asked.remove("sixth")
     asked.other.kill()
-    time.sleep(scaled(1))
+    time.sleep(stretched(1))
     asked.add("with one down", "http://127.0.0.1:8")
     asked.remove("follower")
     asked.remove("leader")
@@ -115,7 +115,7 @@ def test_each_change_is_answered_as_by_etcd(tmp_path: Path) -> None:
     ]
     try:
         both = [Asked(cluster.start()) for cluster in clusters]
-        time.sleep(scaled(_SETTLED_SECONDS))
+        time.sleep(stretched(_SETTLED_SECONDS))
         for asked in both:
             story(asked)
         ours, theirs = (asked.transcript for asked in both)

@@ -73,7 +73,7 @@ def browse(test: Callable[[Browser], Awaitable[None]]) -> None:
         server = await loop.create_server(
             lambda: HttpProtocol(routes.handle_plain, upgrade=routes.upgrade_plain), "127.0.0.1", 0
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             browser = Browser(*await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1]))
             await test(browser)
         browser.abort()

@@ -87,4 +87,4 @@ def served(routes: Routes, *, limits: HttpLimits | None = None) -> Iterator[int]
         yield port
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)

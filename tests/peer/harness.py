@@ -20,7 +20,7 @@ CLUSTER = 0xC5D79B23ABC0F662
 VERSION = "3.7.1"
 
 
-def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 15.0) -> None:
+def run(scenario: Coroutine[Any, Any, None], *, seconds: float = 60.0) -> None:
     """Run under uvloop. Fails if a task is left, or if the loop's exception handler is called."""
 
     async def main() -> None:

@@ -117,8 +117,8 @@ def test_malformed_requests_end_the_connection(head: bytes, tmp_path: Path) -> N
 def test_a_silent_client_is_disconnected(sent: bytes, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(2, tmp_path / "2", limits=QUICK) as two:
-            reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
             began = asyncio.get_running_loop().time()
+            reader, writer = await asyncio.open_connection("127.0.0.1", two.port)
             writer.write(sent)
             with suppress(ConnectionResetError):
                 await reader.read()

@@ -64,7 +64,7 @@ class Follower(Notes):
 
 @contextmanager
 def leader(directory: Path, *flags: str) -> Iterator[Etcd]:
-    pace = ("--heartbeat-interval=50", "--election-timeout=1000")
+    pace = ("--heartbeat-interval=50", "--election-timeout=5000")
     with running_etcd(directory, "--strict-reconfig-check=false", *pace, *flags) as running:
         yield running
 
@@ -135,7 +135,7 @@ def test_a_real_leader_replicates_to_our_transport(tmp_path: Path) -> None:
             await until(lambda: follower.removals == 1)
 
     with leader(tmp_path) as real:
-        run(scenario(), seconds=20)
+        run(scenario())
 
 
 def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_real_leader_sends_us_its_database(tmp_path: Path) -> None:
             assert follower.last > message.snapshot.index
 
     with leader(tmp_path, "--snapshot-count", "100") as real:
-        run(scenario(), seconds=20)
+        run(scenario())
 
 
 def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_real_member_stores_the_database_we_send(tmp_path: Path) -> None:
         await transport.close()
 
     with leader(tmp_path) as real:
-        run(scenario(), seconds=20)
+        run(scenario())
 
 
 def test_a_real_member_reconnects_after_a_broken_stream(tmp_path: Path) -> None:
@@ -208,4 +208,4 @@ def test_a_real_member_reconnects_after_a_broken_stream(tmp_path: Path) -> None:
             await asyncio.to_thread(real.ctl_json, "put", "after", "z")
 
     with leader(tmp_path) as real:
-        run(scenario(), seconds=20)
+        run(scenario())

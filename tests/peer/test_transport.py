@@ -16,9 +16,11 @@ from tercet.peer.transport import strip_redundant
 from tercet.raft.types import Message, MessageType
 from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, member, pair, request, run
 from tests.peer.tls import FixedTls, contexts
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
-QUICK = Limits(read_timeout=0.6, write_timeout=0.6, redial_pause=0.02, probe_interval=0.05, post_timeout=1.0)
+QUICK = Limits(redial_pause=0.02, probe_interval=0.05)
+IMPATIENT = Limits(read_timeout=0.6, write_timeout=0.6, redial_pause=0.02)
 
 
 def heartbeat(to: int, from_: int, term: int = 3) -> Message:
@@ -72,8 +74,8 @@ def test_before_any_stream_messages_go_by_post(tmp_path: Path) -> None:
 def test_a_restarted_peer_is_reconnected(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1", limits=QUICK) as one:
-            async with member(2, tmp_path / "2", limits=QUICK) as two:
-                port = two.port
+            port = free_port()
+            async with member(2, tmp_path / "2", port=port, limits=QUICK) as two:
                 one.transport.add_peer(2, [two.url])
                 two.transport.add_peer(1, [one.url])
                 await one.is_joined_to(2)
@@ -110,10 +112,9 @@ def test_a_member_is_reached_at_any_of_its_urls(tmp_path: Path) -> None:
 
 def test_heartbeats_keep_an_idle_stream_open(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = Limits(read_timeout=2.0, write_timeout=2.0)
-        async with pair(tmp_path, limits=limits) as (one, two):
+        async with pair(tmp_path, limits=IMPATIENT) as (one, two):
             since = one.transport.active_since(2)
-            await asyncio.sleep(limits.read_timeout * 1.5)
+            await asyncio.sleep(IMPATIENT.read_timeout * 1.5)
             assert one.transport.active_since(2) == since
             assert one.notes.messages == two.notes.messages == []
             assert one.notes.unreachable == []
@@ -126,13 +127,11 @@ def test_round_trips_and_clocks_are_measured(tmp_path: Path) -> None:
         async with pair(tmp_path, limits=QUICK) as (one, _):
             status = one.transport.status(2)
             assert status is not None
-            await until(lambda: status.rtt is not None)
+            await until(lambda: status.rtt is not None and sum(status.round_trip_counts) >= 2)
             assert status.rtt is not None
             assert status.clock_drift is not None
-            assert 0 < status.rtt < 1
-            await until(lambda: sum(status.round_trip_counts) >= 2)
-            assert status.round_trip_sum >= status.rtt
-            assert abs(status.clock_drift) < 1
+            assert 0 < status.rtt < status.round_trip_sum
+            assert abs(status.clock_drift) <= status.rtt  # the same clock, read at any time of the round trip
 
     run(scenario())
 
@@ -149,9 +148,9 @@ def test_a_silent_stream_is_closed_and_dialled_again(tmp_path: Path) -> None:
                 dials += 1
                 writer.write(b"HTTP/1.1 200 OK\r\nX-Server-Version: 3.5.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
-        async with member(1, tmp_path / "1", limits=QUICK) as one, fake(answer) as url:
+        async with member(1, tmp_path / "1", limits=IMPATIENT) as one, fake(answer) as url:
             one.transport.add_peer(2, [url])
-            await until(lambda: dials == 4)
+            await until(lambda: dials >= 4)
             one.transport.remove_peer(2)
 
     run(scenario())
@@ -182,7 +181,7 @@ def test_only_our_own_cluster_can_report_our_removal_to_a_dial(head: str, remove
             end = "\r\n\r\n" if "chunked" in head else "\r\nContent-Length: 4\r\n\r\ntext"
             writer.write(f"HTTP/1.1 {head}{end}".encode())
 
-        async with member(1, tmp_path / "1", limits=QUICK) as one, fake(answer) as url:
+        async with member(1, tmp_path / "1", limits=IMPATIENT) as one, fake(answer) as url:
             one.transport.add_peer(2, [url])
             await until(lambda: dials >= 6)
             assert one.notes.removals == removed
@@ -374,14 +373,14 @@ def test_a_peer_that_does_not_read_costs_a_bounded_number_of_messages(tmp_path: 
 
 def test_a_peer_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=QUICK) as one:
+        async with member(1, tmp_path / "1", limits=IMPATIENT) as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
             writer = await _dial_and_do_not_read(one, "message")
             peer = one.transport.peer(2)
             assert peer is not None
             one.transport.send([append(0, 1, size=16 << 20)])
             assert peer._message_writer is not None
-            await until(lambda: peer._message_writer is None, seconds=4 * QUICK.read_timeout)
+            await until(lambda: peer._message_writer is None)
             await until(lambda: one.notes.unreachable == [2])
             assert one.transport.active_since(2) is None
             writer.close()
@@ -407,7 +406,7 @@ def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
             await until(lambda: not remote._pipeline._workers)
             assert remote.status.sent_failures == 300
 
-    run(scenario(), seconds=20)
+    run(scenario())
 
 
 def test_an_outage_is_logged_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -438,6 +437,14 @@ def test_redundant_acknowledgements_are_dropped() -> None:
     assert strip_redundant([ack(4), ack(9), ack(5), ack(5)]) == [ack(9), ack(5)]
 
 
+async def _is_refused(one: Member, id: int) -> None:
+    """Wait until a dial to that member has failed; no stream may be up."""
+    peer = one.transport.peer(id)
+    assert peer is not None
+    await until(lambda: peer.status._failures)
+    assert one.transport.active_since(id) is None
+
+
 @pytest.mark.parametrize("client_certificate", [True, False])
 def test_mutual_tls(client_certificate: bool, tmp_path: Path) -> None:
     async def scenario() -> None:
@@ -454,8 +461,8 @@ def test_mutual_tls(client_certificate: bool, tmp_path: Path) -> None:
                 await until(lambda: two.notes.messages)
                 assert two.notes.messages == [append(0, 1000)]
             else:
-                await asyncio.sleep(0.3)
-                assert one.transport.active_since(2) is None
+                await _is_refused(one, 2)
+                await _is_refused(two, 1)
 
     run(scenario())
 
@@ -473,10 +480,8 @@ def test_a_renewed_certificate_is_used_for_the_next_dial(tmp_path: Path) -> None
         ):
             one.transport.add_peer(2, [two.url])
             two.transport.add_peer(1, [one.url])
-            for peer in (one.transport.peer(2), two.transport.peer(1)):
-                assert peer is not None
-                await until(lambda peer=peer: peer.status._failures)  # type: ignore[misc]
-            assert one.transport.active_since(2) is None
+            await _is_refused(one, 2)
+            await _is_refused(two, 1)
             for dialer in dialers:
                 dialer.current = good
             await one.is_joined_to(2)
@@ -511,9 +516,8 @@ def test_https_peers_need_certificates(tmp_path: Path) -> None:
         ):
             one.transport.add_peer(2, [two.url])  # https, and 1 has no certificates
             two.transport.add_peer(1, [one.url.replace("http:", "https:")])
-            await asyncio.sleep(0.2)
-            assert one.transport.active_since(2) is None
-            assert two.transport.active_since(1) is None
+            await _is_refused(one, 2)
+            await _is_refused(two, 1)
             answer = await exchange(two.port, request("GET", "/raft/probing"))
             assert answer == b""
 

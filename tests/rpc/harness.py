@@ -27,7 +27,7 @@ from tests.support.waiting import scaled, until
 
 Result = TypeVar("Result")
 
-TEST_SECONDS = 20.0
+TEST_SECONDS = 60.0
 
 
 def run(
@@ -94,6 +94,18 @@ async def hold(stream: ServerStream) -> None:
     stream.send_headers()
     async for _ in stream:
         pass
+
+
+class Gated:
+    """A unary method that answers once `gate` is set."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.methods: dict[str, Handler] = {"/test.Test/Gated": unary_async(self._answer)}
+
+    async def _answer(self, call: UnaryCall, message: bytes) -> bytes:
+        await self.gate.wait()
+        return b"done"
 
 
 METHODS: dict[str, Handler] = {

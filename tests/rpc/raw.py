@@ -65,7 +65,7 @@ class RawPeer:
         """All frames until the server closes; fails if it does not."""
         frames = []
         for _ in range(limit):
-            frames.append(await asyncio.wait_for(self.next_frame(), 5))
+            frames.append(await asyncio.wait_for(self.next_frame(), 60))
             if frames[-1][0] == -1:
                 return frames
         raise AssertionError("the server does not hang up")
@@ -73,7 +73,7 @@ class RawPeer:
     async def expect(self, kind: int, flags: int | None = None) -> bytes:
         """Skip to the next frame of a kind; its payload."""
         while True:
-            found, seen, _, payload = await asyncio.wait_for(self.next_frame(), 5)
+            found, seen, _, payload = await asyncio.wait_for(self.next_frame(), 60)
             assert found != -1, "the server has hung up"
             if found == kind and (flags is None or seen & flags == flags):
                 return payload
@@ -127,7 +127,7 @@ class Asker:
         answer = self._answers[stream_id]
         self._writer.write(self._session.data_to_send())
         while answer.reset is None:
-            data = await asyncio.wait_for(self._reader.read(65536), 5)
+            data = await asyncio.wait_for(self._reader.read(65536), 60)
             assert data, "the server has hung up"
             self._session.receive_data(data)
             for event in self._session.events():

@@ -47,7 +47,8 @@ class Judge(grpc.GenericRpcHandler):
         raise AssertionError
 
     def hang(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        context.add_callback(self.cancelled.set)
+        if not context.add_callback(self.cancelled.set):  # it has ended already
+            self.cancelled.set()
         self.hanging.set()
         self.cancelled.wait(scaled(5))
         return b"too late"
@@ -60,7 +61,8 @@ class Judge(grpc.GenericRpcHandler):
             yield b"%d" % number
 
     def quiet(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        context.add_callback(self.cancelled.set)
+        if not context.add_callback(self.cancelled.set):
+            self.cancelled.set()
         yield b"first"
         self.cancelled.wait(scaled(5))
 
@@ -130,10 +132,10 @@ def test_callbacks_run_after_start_returns() -> None:
 
 def test_metadata_and_deadline_reach_the_server() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
-        await channel.unary("/t.T/Echo", b"", timeout=7, metadata=[("token", "abc"), ("raw-bin", b"\0\xff")])
+        await channel.unary("/t.T/Echo", b"", timeout=70, metadata=[("token", "abc"), ("raw-bin", b"\0\xff")])
         seen = {pair.key: pair.value for pair in judge.seen["metadata"]}
         assert (seen["token"], seen["raw-bin"]) == ("abc", b"\0\xff")
-        assert 6 < judge.seen["timeout"] <= 7
+        assert 10 < judge.seen["timeout"] <= 70
         with pytest.raises(ValueError, match="printable ASCII"):
             await channel.unary("/t.T/Echo", b"", metadata=[("token", "a\nb")])
 
@@ -162,9 +164,9 @@ def test_deadlines_are_enforced_by_the_client() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(RpcError) as error:
-            await channel.unary("/t.T/Hang", b"", timeout=0.1)
+            await channel.unary("/t.T/Hang", b"", timeout=1.0)
         assert error.value.code == Code.DEADLINE_EXCEEDED  # whose text depends on whether the server's status comes first
-        assert 0.09 < asyncio.get_running_loop().time() - started < scaled(5)
+        assert 0.99 < asyncio.get_running_loop().time() - started < scaled(5)
         assert await asyncio.to_thread(judge.cancelled.wait, scaled(5))
 
     with_judge(client)

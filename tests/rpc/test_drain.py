@@ -10,26 +10,29 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, Server
 from tests.rpc import raw
-from tests.rpc.harness import METHODS, run, serving
+from tests.rpc.harness import METHODS, Gated, run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
+from tests.support.ports import free_port
 from tests.support.waiting import scaled, until
 
 
 def test_draining_finishes_open_calls_and_refuses_new_ones() -> None:
     async def main() -> None:
-        async with serving() as (server, port):
+        gated = Gated()
+        async with serving(gated.methods) as (server, port):
             channel = Channel("127.0.0.1", port)
             await channel.connect()
             idle = Channel("127.0.0.1", port)
             await idle.connect()
-            call = asyncio.create_task(channel.unary("/test.Test/Slow", b"0.2"))
+            call = asyncio.create_task(channel.unary("/test.Test/Gated", b""))
             await until(lambda: server.open_calls() == 1)
-            drained = asyncio.create_task(server.drain(5))
+            drained = asyncio.create_task(server.drain(60))
             await until(lambda: not channel.is_usable)
             with pytest.raises(RpcError) as error:
                 await channel.unary("/test.Test/Echo", b"")
             assert (error.value.code, error.value.unprocessed) == (Code.UNAVAILABLE, True)
             assert not call.done()
+            gated.gate.set()
             assert await call == b"done"
             await drained
             assert not server.connections
@@ -42,7 +45,7 @@ def test_the_last_goaway_names_the_last_stream_served() -> None:
             peer = await RawPeer.connect(port)
             peer.send(frame(raw.HEADERS, 4, 1, request_block(b"/test.Test/Echo")) + frame(raw.DATA, 1, 1, bytes(5)))
             await peer.expect(raw.DATA)
-            await server.drain(2)
+            await server.drain(60)
             assert int.from_bytes((await peer.expect(raw.GOAWAY))[:4], "big") == 1
             await peer.frames_until_the_end()
             peer.close()
@@ -56,7 +59,7 @@ def test_a_request_that_crosses_the_first_goaway_is_still_served() -> None:
             peer = await RawPeer.connect(port)
             peer.send(frame(raw.HEADERS, 4, 1, request_block(b"/test.Test/Hold")))
             await peer.expect(raw.HEADERS)
-            drained = asyncio.create_task(server.drain(2))
+            drained = asyncio.create_task(server.drain(60))
             first = await peer.expect(raw.GOAWAY)
             assert int.from_bytes(first[:4], "big") == 0x7FFFFFFF
             ping = await peer.expect(raw.PING)
@@ -98,17 +101,18 @@ def test_grpcio_reconnects_after_goaway_without_a_failed_call() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        old, new = Server(METHODS), Server(METHODS)
-        listener = await loop.create_server(old.protocol, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
+        gated, port = Gated(), free_port()
+        old, new = Server(METHODS | gated.methods), Server(METHODS)
+        listener = await loop.create_server(old.protocol, "127.0.0.1", port)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            slow = asyncio.ensure_future(channel.unary_unary("/test.Test/Slow")(b"0.3"))
+            slow = asyncio.ensure_future(channel.unary_unary("/test.Test/Gated")(b""))
             await until(lambda: old.open_calls() == 1)
             listener.close()
-            drained = asyncio.create_task(old.drain(5))
+            drained = asyncio.create_task(old.drain(60))
             await until(lambda: all(one._sent_last_goaway for one in old.connections))  # the client has the first GOAWAY
             listener = await loop.create_server(new.protocol, "127.0.0.1", port)
             assert await channel.unary_unary("/test.Test/Echo")(b"x", wait_for_ready=True, timeout=scaled(5)) == b"x"
+            gated.gate.set()
             assert await slow == b"done"
             await drained
             assert new.methods[b"/test.Test/Echo"].handled[Code.OK] == 1
@@ -120,16 +124,18 @@ def test_grpcio_reconnects_after_goaway_without_a_failed_call() -> None:
 
 def test_connections_accepted_while_draining_are_drained_at_once() -> None:
     async def main() -> None:
-        async with serving() as (server, port):
+        gated = Gated()
+        async with serving(gated.methods) as (server, port):
             first = Channel("127.0.0.1", port)
             await first.connect()
-            call = asyncio.create_task(first.unary("/test.Test/Slow", b"0.2"))
+            call = asyncio.create_task(first.unary("/test.Test/Gated", b""))
             await until(lambda: server.open_calls() == 1)
-            drained = asyncio.create_task(server.drain(5))
+            drained = asyncio.create_task(server.drain(60))
             await asyncio.sleep(0)
             second = Channel("127.0.0.1", port)
             await second.connect()
             await until(lambda: not second.is_usable)
+            gated.gate.set()
             assert await call == b"done"
             await drained
 

@@ -157,7 +157,7 @@ def test_deadline_ends_the_call_on_both_sides() -> None:
             def client() -> None:
                 with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                     with pytest.raises(grpc.RpcError) as error:
-                        channel.unary_unary("/test.Test/Silent")(b"", timeout=1.0)
+                        channel.unary_unary("/test.Test/Silent")(b"", timeout=2.0)
                     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
             await asyncio.to_thread(client)

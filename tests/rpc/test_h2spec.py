@@ -14,7 +14,7 @@ from tercet.rpc import ServerOptions
 from tercet.rpc.http2 import Headers
 from tests.rpc.harness import run, serving
 from tests.support.go import go_program
-from tests.support.waiting import scaled
+from tests.support.waiting import scaled, stretched
 
 CASES = 145
 CASE_SECONDS = 1
@@ -49,7 +49,7 @@ def test_h2spec(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serving(http_handler=page, options=ServerOptions(max_concurrent_streams=100)) as (_, port):
-            words = ("-h", "127.0.0.1", "-p", str(port), "-o", str(int(scaled(CASE_SECONDS))), "-j", str(report))
+            words = ("-h", "127.0.0.1", "-p", str(port), "-o", str(int(stretched(CASE_SECONDS))), "-j", str(report))
             process = await asyncio.create_subprocess_exec(h2spec, *words, stdout=asyncio.subprocess.DEVNULL)
             await asyncio.wait_for(process.wait(), scaled(120))
 

@@ -11,9 +11,9 @@ import pytest
 from tercet.errors import Code
 from tercet.rpc import Channel, ServerConnection, ServerOptions, http2
 from tests.rpc import raw
-from tests.rpc.harness import run, serving
+from tests.rpc.harness import Gated, run, serving
 from tests.rpc.raw import Asker, Misuse, RawPeer, frame, grpc_head, request_block
-from tests.support.waiting import until
+from tests.support.waiting import settled, until
 
 ECHO = b"/test.Test/Echo"
 
@@ -322,13 +322,16 @@ def test_malformed_binary_metadata_fails_the_call() -> None:
 
 def test_concurrent_streams_are_limited() -> None:
     async def main() -> None:
-        async with serving(options=ServerOptions(max_concurrent_streams=3)) as (server, port):
+        gated = Gated()
+        async with serving(gated.methods, options=ServerOptions(max_concurrent_streams=3)) as (server, port):
             # A client that respects the limit queues its further calls.
             channel = Channel("127.0.0.1", port)
             await channel.connect()
-            slow = [asyncio.create_task(channel.unary("/test.Test/Slow", b"0.02")) for _ in range(10)]
-            await until(lambda: server.methods[b"/test.Test/Slow"].started == 3)
-            assert await asyncio.gather(*slow) == [b"done"] * 10
+            waiting = [asyncio.create_task(channel.unary("/test.Test/Gated", b"")) for _ in range(10)]
+            await until(lambda: server.methods[b"/test.Test/Gated"].started == 3)
+            assert await settled(lambda: server.methods[b"/test.Test/Gated"].started) == 3
+            gated.gate.set()
+            assert await asyncio.gather(*waiting) == [b"done"] * 10
             await channel.close()
             # One that does not know the limit yet is refused.
             peer = await RawPeer.connect(port)

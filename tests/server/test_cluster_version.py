@@ -100,7 +100,7 @@ def test_the_leader_ends_a_downgrade_once_all_members_run_the_target() -> None:
             assert answers == []
             monitor.cancel()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_running_member_stops_when_the_cluster_version_rises_above_its_own() -> None:
@@ -113,7 +113,7 @@ def test_a_running_member_stops_when_the_cluster_version_rises_above_its_own() -
         await asyncio.sleep(0)
         assert not watching.done()
         membership.cluster_version = "3.8.0"
-        await asyncio.wait_for(watching, 5)
+        await asyncio.wait_for(watching, 60)
 
     asyncio.run(scenario())
     assert [str(failure).partition(":")[0] for failure in failures] == [

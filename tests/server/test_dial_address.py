@@ -58,7 +58,7 @@ def test_a_connection_comes_from_the_chosen_address(local: str) -> None:
         client = HttpClient(local_address=local)
         origin = parse_origin(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         async with server:
-            await client.request(origin, "GET", "/", {}, timeout=10)
+            await client.request(origin, "GET", "/", {}, timeout=60)
             await client.close()
 
     asyncio.run(scenario())

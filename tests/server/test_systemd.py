@@ -14,7 +14,7 @@ from tercet.server.systemd import notify_ready
 def received(address: str, environ_value: str) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
-        manager.settimeout(5)
+        manager.settimeout(60)
         assert notify_ready({"NOTIFY_SOCKET": environ_value})
         return manager.recv(100)
 

@@ -130,7 +130,7 @@ def test_the_scrub_finds_damage_in_records_that_are_not_read(tmp_path: Path) -> 
         ]
         backend.close()
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def test_the_scrub_of_an_intact_database_reports_nothing_under_load(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_scrub_of_an_intact_database_reports_nothing_under_load(tmp_path: Pa
         backend.close()
         assert reported == []
 
-    asyncio.run(asyncio.wait_for(test(), 30))
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def test_a_database_without_checksums_is_rejected(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_an_error_of_the_log_is_reported_once_and_final(tmp_path: Path, call: st
         store.close()
         return failures
 
-    failures = asyncio.run(asyncio.wait_for(test(), 30))
+    failures = asyncio.run(asyncio.wait_for(test(), 60))
     assert len(failures) == 1
     assert isinstance(failures[0], StorageFailure)
     assert re.fullmatch(
@@ -220,7 +220,7 @@ def test_an_error_of_a_commit_is_reported_once_and_final(tmp_path: Path, number:
         assert (found.applied_index, found.get(Bucket.KEY, b"lost")) == (1, None)
         found.close()
 
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 @uses_fakes

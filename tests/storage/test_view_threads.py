@@ -12,7 +12,7 @@ import pytest
 from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.lmdb_view import ViewClosed
-from tests.support.waiting import scaled
+from tests.support.waiting import stretched
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_reader_of_a_closed_view_gets_view_closed(backend: LmdbBackend) -> N
         else:
             outcomes.append("finished")
 
-    until = monotonic() + scaled(2.0)
+    until = monotonic() + stretched(2.0)
     while monotonic() < until:
         views: list[ReadView] = []
         backend.view(views.append)

@@ -1,7 +1,7 @@
 """Waiting for a condition, with deadlines that a slow machine can stretch: TEST_SLOWNESS=3 triples each.
 
-A deadline bounds a failure; it is not part of the expectation. Poll for the condition, never sleep for a fixed time and then
-assert.
+A deadline bounds a failure; it is not part of the expectation. A loaded machine pauses any process for seconds, so no deadline
+is shorter than 30 s. Poll for the condition, never sleep for a fixed time and then assert.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import TypeVar
 
 SLOWNESS = float(os.environ.get("TEST_SLOWNESS", "1"))
 _POLL_SECONDS = 0.02
+_SETTLED_POLL_SECONDS = 0.005
+_DEADLINE_SECONDS_MIN = 30.0
 
 Result = TypeVar("Result")
 
 
 def scaled(seconds: float) -> float:
     """A deadline in seconds for this machine."""
+    return max(seconds, _DEADLINE_SECONDS_MIN) * SLOWNESS
+
+
+def stretched(seconds: float) -> float:
+    """A duration that the test waits for in any case, such as a TTL, for this machine."""
     return seconds * SLOWNESS
 
 
@@ -47,7 +54,7 @@ def wait_until(
         time.sleep(_POLL_SECONDS)
 
 
-async def until(condition: Callable[[], Result], *, what: str = "the condition holds", seconds: float = 20.0) -> Result:
+async def until(condition: Callable[[], Result], *, what: str = "the condition holds", seconds: float = 60.0) -> Result:
     """The same on the event loop."""
     deadline = time.monotonic() + scaled(seconds)
     while not (result := condition()):
@@ -57,16 +64,18 @@ async def until(condition: Callable[[], Result], *, what: str = "the condition h
     return result
 
 
-async def settled(read: Callable[[], Result], *, quiet_seconds: float = 0.1, seconds: float = 20.0) -> Result:
+async def settled(read: Callable[[], Result], *, quiet_seconds: float = 0.1, seconds: float = 60.0) -> Result:
     """Wait until `read` has returned the same value for `quiet_seconds`; return that value.
 
-    For what must come to a halt: assert on the value at rest instead of sleeping and hoping that it has come to rest.
+    For what must come to a halt: assert on the value at rest instead of sleeping and hoping that it has come to rest. Time in
+    which this process was paused does not count: the value must also be the same in each of many turns of the loop.
     """
     deadline = time.monotonic() + scaled(seconds)
-    value, since = read(), time.monotonic()
-    while time.monotonic() - since < scaled(quiet_seconds):
+    value, quiet_polls = read(), 0
+    while quiet_polls * _SETTLED_POLL_SECONDS < stretched(quiet_seconds):
         assert time.monotonic() < deadline, f"still changing after {scaled(seconds)} s: {value!r}"
-        await asyncio.sleep(0.005)
-        if (now := read()) != value:
-            value, since = now, time.monotonic()
+        await asyncio.sleep(_SETTLED_POLL_SECONDS)
+        now = read()
+        quiet_polls = quiet_polls + 1 if now == value else 0
+        value = now
     return value

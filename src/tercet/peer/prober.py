@@ -49,7 +49,7 @@ async def keep_probing(context: Context, status: PeerStatus, picker: UrlPicker) 
     drifting = False
     while True:
         origin = picker.pick()
-        wall, began = time.time(), time.perf_counter()
+        began, wall = time.perf_counter(), time.time()  # a pause between them counts as part of the round trip
         try:
             answer = await context.client.request(origin, "GET", "/raft/probing", [], timeout=context.limits.probe_interval)
         except OSError:

@@ -28,6 +28,8 @@ _PRECONDITION_TEXTS: Final = {
     "cluster ID mismatch": "the peer belongs to another cluster",
     "to field mismatch": "another member uses this address",
 }
+# When a process was paused, the loop runs overdue timers before it reads what has arrived meanwhile.
+_GRACE_SECONDS: Final = 0.05
 
 
 class Decoder(Protocol):
@@ -111,12 +113,14 @@ class _StreamProtocol(asyncio.Protocol):
         self._context = context
         self._status = status
         self._heard = context.loop.time()
+        self._is_overdue = False
         self._timer = context.loop.call_later(context.limits.read_timeout, self._check_deadline)
         self.closed: asyncio.Future[None] = context.loop.create_future()
         self.reason = "closed by the peer"
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._context.loop.time()
+        self._is_overdue = False
         self._status.received_bytes += len(data)
         try:
             messages = self._decoder.feed(self._chunks.feed(data))
@@ -146,7 +150,10 @@ class _StreamProtocol(asyncio.Protocol):
     def _check_deadline(self) -> None:
         timeout = self._context.limits.read_timeout
         quiet = self._context.loop.time() - self._heard
-        if quiet >= timeout:
+        if quiet >= timeout and not self._is_overdue:
+            self._is_overdue = True
+            self._timer = self._context.loop.call_later(_GRACE_SECONDS, self._check_deadline)
+        elif quiet >= timeout:
             self._end(f"nothing received for {timeout:g} s")
         else:
             self._timer = self._context.loop.call_later(timeout - quiet, self._check_deadline)
