@@ -11,6 +11,7 @@ from tercet.bolt import BoltFile
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import check_agreement
 from tests.support.processes import QUICK, etcdctl
+from tests.support.waiting import wait_until
 
 
 def test_d31_an_empty_disk_of_a_known_member_is_rejected(plan: Planned) -> None:
@@ -78,7 +79,7 @@ def test_an_initial_member_stores_the_storage_version(plan: Planned) -> None:
     """The storage version is in snapshots for etcd's tools, in Status and in /version, also after a restart."""
     member = plan(["n1"], QUICK).start()["n1"]
     for _ in range(2):
-        assert member.client.status().storageVersion == "3.7.0"
+        wait_until(lambda: member.client.status().storageVersion == "3.7.0", "the cluster has decided on its version")
         assert json.loads(member.http("/version")[1])["storage"] == "3.7.0"
         snapshot = member.directory / "snapshot.db"
         assert etcdctl([member], "snapshot", "save", str(snapshot)).returncode == 0

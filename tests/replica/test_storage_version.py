@@ -45,6 +45,25 @@ def test_a_cluster_version_of_35_removes_the_key() -> None:
     assert backend.get(Bucket.META, b"storageVersion") is None
 
 
+def test_a_cluster_version_of_35_in_its_own_form_removes_the_key_too() -> None:
+    """Members of 3.5 decide by a request to the v2 store."""
+    backend = MemoryBackend()
+    machine = StateMachine(backend)
+    set_cluster_version(machine, "3.6.0")
+    older = internal_pb2.Request(Method="PUT", Path="/0/version", Val="3.5.0")
+    machine.apply(decode_request(internal_pb2.InternalRaftRequest(v2=older).SerializeToString()))
+    assert machine.membership.cluster_version == "3.5.0"
+    assert backend.get(Bucket.META, b"storageVersion") is None
+
+
+def test_there_is_none_before_the_cluster_has_decided() -> None:
+    """A member of etcd 3.6 that got a snapshot with 3.7.0, of a cluster about to become 3.6, never started again."""
+    backend = MemoryBackend()
+    machine = StateMachine(backend)
+    set_cluster_version(machine, "3.0.0")
+    assert backend.get(Bucket.META, b"storageVersion") is None
+
+
 def test_an_installed_snapshot_gets_the_version_of_its_cluster() -> None:
     backend = MemoryBackend()
     machine = StateMachine(backend)

@@ -19,6 +19,7 @@ from tercet import errors
 from tercet.errors import RequestError
 from tercet.log_fields import fields
 from tercet.raft.types import ConfChange, ConfChangeType
+from tercet.replica import storage_version
 from tercet.storage.interfaces import Backend, Bucket, ReadView
 
 logger = logging.getLogger(__name__)
@@ -213,6 +214,7 @@ class Membership:
             logger.info("updated cluster version", extra=fields(versions))
         self.cluster_version = version
         self._backend.put(Bucket.CLUSTER, _CLUSTER_VERSION_KEY, version.encode())
+        storage_version.follow(self._backend, version)
 
     def set_downgrade(self, enabled: bool, version: str) -> None:
         self.downgrade_target = version if enabled and version else None

@@ -312,7 +312,6 @@ class StateMachine:
     def _cluster_version_set(self, request: AppliedRequest) -> bytes:
         version: internal_pb2.ClusterVersionSetRequest = request.message
         self.membership.set_cluster_version(version.ver)
-        storage_version.follow(self.backend, version.ver)
         return b""
 
     def _cluster_member_attr_set(self, request: AppliedRequest) -> bytes:

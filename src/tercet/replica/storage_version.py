@@ -1,8 +1,8 @@
 """The storage version: the schema that the database follows, which etcd's members and tools check before they use one.
 
-It is the text of key `storageVersion` in bucket `meta`, "3.7.0" for example, and of no hash. A member that founds a cluster
-writes its own version; from then on it follows the cluster version, so that a database of a 3.6 cluster stays one for 3.6.
-etcd 3.5 has no such key; a cluster version of 3.5 removes it.
+It is the text of key `storageVersion` in bucket `meta`, "3.7.0" for example, and of no hash. It follows the cluster version, so
+that a database of a 3.6 cluster stays one for 3.6: a member of 3.6 that receives a snapshot with 3.7.0 does not start again.
+Until the cluster has decided on a version there is no key, as in etcd 3.5; a cluster version of 3.5 removes it.
 
 Source: etcd server/etcdserver/version/monitor.go, server/storage/schema/schema.go. Departs in: follows in the apply of the
 cluster version, instead of up to 4 s later.

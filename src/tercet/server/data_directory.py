@@ -36,7 +36,6 @@ from tercet.server.member_storage import MemberStorage
 from tercet.storage.interfaces import Backend
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
-from tercet.version import ETCD_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +104,6 @@ def open_member(
             asyncio.get_running_loop(), on_failure=on_failure, on_corruption=on_corruption, observe_commit=observe_commit
         )
         try:
-            if is_first_start:
-                storage_version.follow(backend, ETCD_VERSION)
             return backend, StateMachine(
                 backend,
                 max_learners=config.max_learners,
