@@ -96,7 +96,8 @@ def test_the_warning_about_a_plain_listener_is_noted_once(tmp_path: Path, monkey
 
     monkeypatch.setattr("tercet.deploy.run.apply.survey", no_hosts)
     settings = "listen: {plain_loopback: true, metrics_url: 'http://0.0.0.0:2381'}"
-    found = asyncio.run(make_draft(written(tmp_path, settings), {}, cast(Members, None), silent, systems={})).plan
+    cluster = written(tmp_path, settings)
+    found = asyncio.run(make_draft(cluster, {}, Members(cluster, {}), silent, systems={})).plan
     assert [note.split(": ")[1] for note in found.notes] == ["listen.metrics_url", "listen.plain_loopback"]
 
 

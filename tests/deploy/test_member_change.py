@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,8 @@ import pytest
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.preflight import Examined
+from tercet.deploy.members import changes
+from tercet.deploy.members.left_behind import LeftBehind
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
 from tercet.deploy.plan.certificates import ensure_certificates
 from tercet.deploy.plan.desired import desired
@@ -173,6 +175,42 @@ def test_data_of_an_earlier_member_is_moved_aside(tmp_path: Path, monkeypatch: p
     assert moved == [
         "if [ -e /var/lib/etcd/member ]; then mv -T /var/lib/etcd/member /var/lib/etcd/replaced-20260102T000000Z; fi"
     ]
+
+
+def test_a_member_that_was_left_behind_is_one_again_when_its_data_is_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cast_ = Cast(tmp_path, monkeypatch, "node1", "node2", has_data=["node3"])
+    cast_.members.left_behind.add([cast_.cluster.host("node3")], "recovery", "20260102T000000Z")
+    found = cast_.plan("add", "node3")
+    aside, readmission = [step.title for step in found.steps][1:3]
+    assert (aside, readmission) == ("move the earlier data aside", "end the fencing of its earlier member")
+    asyncio.run(execute(Plan((Phase("prepare", found.steps[:3]),))))
+    assert "touch /var/lib/etcd/rejoined-20260102T000000Z" in cast_.hosts["node3"].commands[-1]
+    assert not list(LeftBehind.read(cast_.cluster))
+
+
+def test_a_change_waits_until_the_members_are_connected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """etcd refuses changes in the first five seconds of a connection: a second member joins right after the first."""
+    cast_ = Cast(tmp_path, monkeypatch, "node1", "node2", "node3")
+    refusals = 2
+
+    def refused_at_first(call: Callable[..., Awaitable[int | None]]) -> Callable[..., Awaitable[int | None]]:
+        async def refused(*arguments: object) -> int | None:
+            nonlocal refusals
+            refusals -= 1
+            if refusals >= 0:
+                raise StatusError(Code.UNAVAILABLE, "etcdserver: unhealthy cluster")
+            return await call(*arguments)
+
+        return refused
+
+    for name in ("add_learner", "remove"):
+        monkeypatch.setattr(changes, name, refused_at_first(getattr(changes, name)))
+    run_membership(cast_.plan("remove", "node3"))
+    refusals = 2
+    run_membership(cast_.plan("add", "node3"))
+    assert cast_.calls == ["remove 3", "add https://10.0.0.3:2380", "promote 99"]
 
 
 def test_the_dead_member_is_removed_and_the_last_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

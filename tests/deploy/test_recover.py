@@ -13,8 +13,10 @@ import pytest
 
 from tercet.deploy.cluster.settings import EngineSettings
 from tercet.deploy.facts.log_probe import end_of_log
+from tercet.deploy.members.left_behind import LeftBehind
 from tercet.deploy.members.members import Members
 from tercet.deploy.plan.plan import Plan
+from tercet.deploy.run.executor import execute
 from tercet.deploy.run.recover import LogEnd, Recovery
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError
@@ -22,7 +24,7 @@ from tercet.raft.types import ConfState, Entry, HardState, Snapshot
 from tercet.storage.os_filesystem import OsFileSystem
 from tercet.storage.wal import WAL
 from tests.deploy.clusters import cluster_of
-from tests.deploy.scripted_host import ScriptedHost
+from tests.deploy.scripted_host import STOPPED, ScriptedHost
 from tests.deploy.test_rolling import ScriptedMembers
 from tests.support.etcd import running_etcd
 
@@ -85,6 +87,7 @@ class Survivors(Recovery):
         if options.pop("is_etcd", False):
             cluster = replace(cluster, engine=EngineSettings(kind="etcd", source="etcd.tar.gz"))
         members = ScriptedMembers(cluster, {}, leader="node1")
+        members.left_behind = LeftBehind.read(cluster)
         members.unhealthy = {spec.name for spec in cluster.hosts} - set(cast(list[str], options.pop("healthy", [])))
         hosts = {name: cast(Host, ScriptedHost(name)) for name in ends}
         lost = frozenset(cast(list[str], options.pop("lost", [])))
@@ -135,3 +138,45 @@ def test_the_survivor_that_keeps_most_is_chosen(tmp_path: Path, is_etcd: bool, c
     assert [step.host for step in plan.steps if step.title == "restart as the only member"] == [chosen]
     assert any(note in line for line in plan.notes)
     assert any("drops entries 106 to 107" in line for line in plan.notes) is is_etcd
+
+
+def test_the_others_are_recorded_before_the_survivor_starts(tmp_path: Path) -> None:
+    survivors = Survivors(tmp_path, {"node1": END, "node2": None}, lost=["node3"])
+    plan = survivors.planned()
+    titles = [step.title for step in plan.steps]
+    assert titles.index("record the members left behind") < titles.index("restart as the only member")
+    asyncio.run(execute(Plan(tuple(phase for phase in plan.phases if phase.title == "record"))))
+    record = LeftBehind.read(survivors.cluster)
+    assert [(one.name, one.peer_url, one.id) for one in record] == [
+        ("node2", "https://10.0.0.2:2380", "20260102T000000Z"),
+        ("node3", "https://10.0.0.3:2380", "20260102T000000Z"),
+    ]
+
+
+def test_reached_members_that_are_down_are_disabled(tmp_path: Path) -> None:
+    """They would start at the next boot of their host, with the votes of the cluster before."""
+    survivors = Survivors(tmp_path, {"node1": END, "node2": None, "node3": None})
+    for host in survivors.hosts.values():
+        cast(ScriptedHost, host)._before = STOPPED
+    stops = next(phase for phase in survivors.planned().phases if phase.title == "stop")
+    assert [step.host for step in stops.steps] == ["node1", "node2", "node3"]
+
+
+def test_a_majority_that_cannot_be_fenced_is_named(tmp_path: Path) -> None:
+    both = Survivors(tmp_path, {"node1": END}, lost=["node2", "node3"]).planned()
+    assert any("node2, node3 are a majority of the cluster before, and cannot be fenced" in note for note in both.notes)
+    one = Survivors(tmp_path, {"node1": END, "node2": None}, lost=["node3"]).planned()
+    assert not any("cannot be fenced" in note for note in one.notes), "node3 alone elects no leader"
+
+
+def test_a_member_that_was_left_behind_is_no_survivor(tmp_path: Path) -> None:
+    """Its log may be longer: it is that of another cluster since."""
+    cluster = cluster_of(tmp_path)
+    LeftBehind(cluster).add([cluster.host("node2"), cluster.host("node3")], "recovery", "20260101T000000Z")
+    ends = {"node1": END, "node2": LogEnd(9, 900, 900), "node3": LogEnd(9, 900, 900)}
+    plan = Survivors(tmp_path, ends).planned()
+    assert [step.host for step in plan.steps if step.title == "restart as the only member"] == ["node1"]
+    with pytest.raises(ConfigError, match="restore a snapshot instead"):
+        Survivors(tmp_path, {"node2": END, "node3": END}, lost=["node1"]).planned()
+    forced = Survivors(tmp_path, {"node2": END, "node3": END}, lost=["node1"], forced=True).planned()
+    assert [step.host for step in forced.steps if step.title == "restart as the only member"] == ["node2"]

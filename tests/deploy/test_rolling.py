@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
+from tercet.deploy.members.left_behind import LeftBehind
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members
 from tercet.deploy.run import rolling
 from tercet.deploy.run.executor import DeployError, execute
@@ -36,6 +37,7 @@ class ScriptedMembers:
     ) -> None:
         self.recovers = recovers
         self.cluster = cluster
+        self.left_behind = LeftBehind(cluster)
         self.hosts = hosts
         self.leader = leader
         self.unhealthy = {*unhealthy, *unreachable}

@@ -283,6 +283,42 @@ def recover_from_a_lost_majority(operator: Operator) -> None:
     assert "nothing to do" in operator.deploy("plan").output.lower()
 
 
+def fence_the_majority_that_was_left_behind(operator: Operator) -> None:
+    """The lost hosts come back with their data, while the survivor is away: they are the majority of before, and serve.
+
+    The first command that reaches them stops them.
+    """
+    env = operator.client_environment()
+    survivor, *lost = HOSTS
+    for host in lost:
+        operator.lab.kill(host)
+    options = [word for host in lost for word in ("--lost", host)]
+    recovered = operator.deploy("recover", *options, "--yes", timeout=300)
+    assert f"{', '.join(lost)} are a majority of the cluster before, and cannot be fenced" in recovered
+    alone = env | {"ETCDCTL_ENDPOINTS": f"https://{HOSTS[survivor]}:2379"}
+    operator.etcdctl("put", "kept", "after the recovery", env=alone)
+    operator.lab.kill(survivor)
+    for host in lost:
+        operator.lab.boot(host)
+    before = env | {"ETCDCTL_ENDPOINTS": ",".join(f"https://{HOSTS[host]}:2379" for host in lost)}
+    put = ("--dial-timeout=2s", "--command-timeout=3s", "put", "astray", "1")
+    wait_until(lambda: operator.etcdctl(*put, exit_code=None, env=before).exit_code == 0, seconds=120)
+    shown = operator.deploy("status", exit_code=None)
+    for host in lost:
+        assert f"{host}: left behind by the recovery of" in shown
+    assert "left behind by the recovery of" in operator.deploy("restart", lost[0], exit_code=1)
+    for host in lost:
+        assert (operator.unit(host)["ActiveState"], operator.unit(host)["UnitFileState"]) == ("inactive", "disabled")
+    operator.etcdctl(*put, exit_code=1, env=before)
+    operator.lab.boot(survivor)
+    operator.deploy("recover", "--yes", timeout=300)
+    assert len(operator.healthy_lines(env)) == 3
+    assert operator.etcdctl("get", "kept", "--print-value-only", env=env).output.strip() == "after the recovery"
+    assert operator.etcdctl("get", "astray", "--print-value-only", env=env).output.strip() == ""
+    assert not list(operator.directory.glob("*.left-behind.json"))
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
 def has_left(operator: Operator, host: str) -> bool:
     """Whether the member has been told that it was removed, and has stopped; systemd tries it again, and it ends again."""
     journal = operator.machine(host).inside("journalctl -b -u etcd -o cat --no-pager").stdout

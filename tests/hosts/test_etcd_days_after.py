@@ -57,6 +57,10 @@ def test_a_lost_majority_is_recovered(operator: Operator) -> None:
     days_after.recover_from_a_lost_majority(operator)
 
 
+def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
+    days_after.fence_the_majority_that_was_left_behind(operator)
+
+
 @needs_newer_etcd
 def test_the_next_minor_version_is_activated_member_by_member(operator: Operator) -> None:
     program = Path(os.environ[VARIABLE])

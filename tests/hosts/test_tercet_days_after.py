@@ -65,5 +65,10 @@ def test_a_lost_majority_is_recovered(operator: Operator) -> None:
 
 
 @pytest.mark.long
+def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
+    days_after.fence_the_majority_that_was_left_behind(operator)
+
+
+@pytest.mark.long
 def test_each_command_is_finished_after_a_power_cut(operator: Operator) -> None:
     days_after.cut_the_power_in_each_verb(operator)

@@ -12,6 +12,7 @@ from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run.agreed import Confirm, MakePlan, carry_out
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError, Interrupted, silent
+from tercet.deploy.run.fencing import fence
 from tercet.deploy.run.file_lock import locked
 from tercet.deploy.ssh.connections import connected
 from tercet.deploy.ssh.host_error import HostError
@@ -56,8 +57,12 @@ class Access:
         return await carry_out(make_plan, confirm, self._on_event, locked=tuple(hosts.values()), unit=unit)
 
     @contextlib.asynccontextmanager
-    async def _changing(self, required: Collection[str] | None = None) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
-        """The reachable hosts, under the lock of the cluster file. required: hosts that must be reachable; None: all.
+    async def _changing(
+        self, required: Collection[str] | None = None, *, dry_run: bool = False
+    ) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
+        """The reachable hosts, under the lock of the cluster file; members that were left behind are stopped (`fencing`).
+
+        required: hosts that must be reachable; None: all. dry_run: stop none.
 
         Raises DeployError with the required hosts that are not reachable, Interrupted if cancelled before execution.
         """
@@ -71,6 +76,8 @@ class Access:
                     ]
                     if failures:
                         raise DeployError(failures)
+                    if not dry_run:
+                        await fence(self.cluster, reached(hosts), members, self._on_event)
                     yield reached(hosts), members
         except asyncio.CancelledError:
             raise Interrupted.before_changes() from None

@@ -101,7 +101,7 @@ class Deployment(Access):
         """
         if renewal == "replaced CA" and self._limit:
             raise ConfigError("a CA is rotated on all hosts, not on some")
-        async with self._changing(self._limit or None) as (hosts, members):
+        async with self._changing(self._limit or None, dry_run=dry_run) as (hosts, members):
             work = certificate_work(self.cluster, self._targets(hosts), members, self._on_event)
             return await work.change(confirm, renewal=renewal, until=until, dry_run=dry_run, locked=tuple(hosts.values()))
 
@@ -115,7 +115,7 @@ class Deployment(Access):
         """
         if action != "remove":
             self._require_known([name])
-        async with self._changing([] if action == "remove" else [name]) as (hosts, members):
+        async with self._changing([] if action == "remove" else [name], dry_run=dry_run) as (hosts, members):
             change = member_change(self.cluster, hosts, members, self._on_event)
             makers = {"add": change.add, "remove": change.remove, "replace": change.replace}
 
@@ -128,7 +128,7 @@ class Deployment(Access):
 
         backups: local directory of the snapshot that is taken before; None: none is taken.
         """
-        async with self._changing() as (hosts, members):
+        async with self._changing(dry_run=dry_run) as (hosts, members):
             work = upgrade(self.cluster, hosts, members, self._on_event, directory=backups)
             return await self._planned(work.plan, hosts, confirm, dry_run)
 
@@ -139,7 +139,7 @@ class Deployment(Access):
 
         Returns the executed plans as one; with `dry_run` that of the first member. After an interruption, call it again.
         """
-        async with self._changing() as (hosts, members):
+        async with self._changing(dry_run=dry_run) as (hosts, members):
             change = member_change(self.cluster, hosts, members, self._on_event)
             making = Migration(self.cluster, hosts, members, change, backups)
             found = await self._planned(making.plan, hosts, confirm, dry_run)
@@ -151,7 +151,7 @@ class Deployment(Access):
 
     async def rollback(self, *, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
         """Return the members to the release before, one at a time, and pin it."""
-        async with self._changing() as (hosts, members):
+        async with self._changing(dry_run=dry_run) as (hosts, members):
             work = upgrade(self.cluster, hosts, members, self._on_event)
             return await self._planned(work.rollback, hosts, confirm, dry_run)
 
@@ -160,13 +160,13 @@ class Deployment(Access):
     ) -> Plan:
         """Defragment members with much free space, or `every` one, one at a time; disarm NOSPACE when there is room."""
         self._require_known(names)
-        async with self._changing([]) as (hosts, members):
+        async with self._changing([], dry_run=dry_run) as (hosts, members):
             space = Space(self.cluster, members)
             return await self._planned(lambda: space.defrag(names, every=every), hosts, confirm, dry_run)
 
     async def compact(self, *, keep: int, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
         """Compact the cluster up to the last `keep` revisions; disarm NOSPACE when there is room."""
-        async with self._changing([]) as (hosts, members):
+        async with self._changing([], dry_run=dry_run) as (hosts, members):
             space = Space(self.cluster, members)
             return await self._planned(lambda: space.compact(keep), hosts, confirm, dry_run)
 
@@ -201,7 +201,7 @@ class Deployment(Access):
         with tempfile.TemporaryDirectory(prefix="tercet-restore-") as work:
             plain = await asyncio.to_thread(decrypted, snapshot, Path(work), key)
             source = await asyncio.to_thread(lambda: read_source(plain, snapshot, bump=bump, skip_hash_check=skip_hash_check))
-            async with self._changing(self._limit or None) as (hosts, members):
+            async with self._changing(self._limit or None, dry_run=dry_run) as (hosts, members):
                 targets = self._targets(hosts)
                 others = {name: host for name, host in hosts.items() if name not in targets}
                 making = restore(self.cluster, targets, others, members, source, work=Path(work), backups=backups)
@@ -221,7 +221,7 @@ class Deployment(Access):
         after an interruption, call it again. Empty: every reached host has a member, and a majority commits.
         """
         self._require_known(lost)
-        async with self._changing([]) as (hosts, members):
+        async with self._changing([], dry_run=dry_run) as (hosts, members):
             making = recovery(self.cluster, hosts, members, lost=lost, forced=force)
             found = await self._planned(making.plan, hosts, confirm, dry_run)
             if dry_run:
@@ -329,5 +329,6 @@ class Deployment(Access):
             raft_index=answer.raft_index,
             certificate_days=days,
             db_size_in_use=answer.db_size_in_use,
+            left_behind="" if (left := members.left_behind.of(name)) is None else left.text,
             quota=answer.quota or (self.cluster.quota_backend_bytes if answer.member_id else 0),
         )

@@ -194,6 +194,7 @@ def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float, *, ope
     operator_days: until the operator's own certificate expires.
     """
     remarks = [f"{status.name}: {status.error}" for status in statuses if status.error]
+    remarks += [_left_behind(status) for status in statuses if status.left_behind]
     remarks += [f"{status.name}: alarm {alarm}: {_ALARM_REMEDIES[alarm]}" for status in statuses for alarm in status.alarms]
     days_of = {status.name: status.certificate_days for status in statuses} | {"operator": operator_days}
     for name, days in days_of.items():
@@ -201,6 +202,14 @@ def status_remarks(statuses: Sequence[MemberStatus], renewal_days: float, *, ope
             when = f"expires in {_count(math.floor(days), 'day')}" if days >= 0 else _certificate(days)
             remarks.append(f"{name}: the certificate {when}; `tercet deploy certs renew --due` renews it")
     return remarks
+
+
+def _left_behind(status: MemberStatus) -> str:
+    """What to do about a member that a recovery or a restore left behind."""
+    if status.unit:
+        return f"{status.name}: {status.left_behind}; `tercet deploy recover` stops it ({status.unit}) and joins it again"
+    advice = "keep it off the network until `tercet deploy recover` has joined it again; if it is wiped, delete its entry"
+    return f"{status.name}: {status.left_behind}; {advice}"
 
 
 def endpoint_health(member: MemberHealth) -> EndpointHealth:

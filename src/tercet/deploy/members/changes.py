@@ -19,6 +19,8 @@ _DEFRAGMENT_SECONDS = 600.0
 _HASH_SECONDS = 120.0
 NOT_CAUGHT_UP = "in sync with leader"
 """In the error of a promotion that comes too early. Source: etcd, ErrGRPCLearnerNotReady."""
+NOT_CONNECTED = "unhealthy cluster"
+"""In the error of a change while a member has been connected for less than five seconds. Source: etcd, ErrGRPCUnhealthy."""
 
 
 async def leader_of(members: Members) -> MemberAnswer:

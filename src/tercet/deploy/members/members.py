@@ -28,6 +28,7 @@ from tercet.client.services import KV, Maintenance
 from tercet.client.services import Cluster as Membership
 from tercet.client.tls import TLSFiles
 from tercet.deploy.cluster.cluster import Cluster, HostSpec, host_port
+from tercet.deploy.members.left_behind import LeftBehind
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, ConfigError, StatusError
@@ -94,7 +95,7 @@ class MemberStatus:
 
     unit: systemd's state, "active/running"; "" if the host was not reached. error: why fields are missing. member_id: 0 if the
     member did not answer; the fields after it are then empty. certificate_days: read on the host, until the first of the
-    member's certificates expires; None if there is none.
+    member's certificates expires; None if there is none. left_behind: by which recovery or restore; such a member is not asked.
     """
 
     name: str
@@ -112,6 +113,7 @@ class MemberStatus:
     db_size_in_use: int = 0
     quota: int = 0
     alarms: tuple[str, ...] = ()
+    left_behind: str = ""
 
 
 def client_files(cluster: Cluster) -> TLSFiles:
@@ -132,10 +134,14 @@ def operator_certificate_days(cluster: Cluster) -> float | None:
 
 
 class Members:
-    """The members on these hosts. Close it, or use it with `async with`; the hosts stay connected."""
+    """The members on these hosts. Close it, or use it with `async with`; the hosts stay connected.
+
+    The constructor raises ConfigError for an unreadable record of members left behind.
+    """
 
     def __init__(self, cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> None:
         self.cluster = cluster
+        self.left_behind = LeftBehind.read(cluster)
         self._context: ssl.SSLContext | None = None
         self._context_of: list[tuple[int, int]] = []
         self._members = {
@@ -166,9 +172,11 @@ class Members:
         return self._context
 
     def member(self, name: str) -> Member:
-        """Raises the HostError of an unreachable host."""
+        """Raises the HostError of an unreachable host, or of one whose member was left behind by a recovery."""
         if name in self._unreachable:
             raise self._unreachable[name]
+        if (refused := self.left_behind.refusal(name, "ask")) is not None:
+            raise refused
         return self._members[name]
 
     async def health(self) -> list[MemberHealth]:

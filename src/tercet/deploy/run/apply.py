@@ -30,6 +30,7 @@ from tercet.deploy.plan.planning import HostChange, certificate_steps, has_data,
 from tercet.deploy.run.agreed import Confirm, carry_out
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError
+from tercet.deploy.run.fencing import require_current
 from tercet.deploy.run.membership import Membership, check_unlisted, membership, require_data
 from tercet.deploy.run.rolling import health_phase, pauses, restart_phase
 from tercet.deploy.run.survey import HostSurvey, survey
@@ -126,6 +127,7 @@ async def make_draft(
 
     Raises DeployError with the errors of all hosts, ConfigError for changes that apply does not support.
     """
+    require_current(hosts, members.left_behind)
     certificates = inspect(cluster, now=now)
     require_one_ca(certificates)
     surveys = await survey(cluster, hosts, certificates, systems, on_event)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.facts.facts import FileFact, HostFacts
@@ -33,6 +34,7 @@ from tercet.deploy.plan.planning import PARTS, Part, certificate_steps, has_data
 from tercet.deploy.run.apply import require_no_errors, start_step
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import UNCHANGED, DeployError
+from tercet.deploy.run.fencing import readmission
 from tercet.deploy.run.membership import initial_cluster
 from tercet.deploy.run.quorum_gate import may_add, may_remove
 from tercet.deploy.run.rolling import health_phase
@@ -44,8 +46,10 @@ from tercet.proto import rpc_pb2
 from tercet.version import ETCD_VERSION
 
 _CATCH_UP_SECONDS = 600.0
+_CONNECT_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _STEP = "member"
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class MemberChange:
             Phase("certificates", certificate_steps(self.cluster, _of_host(certificates, name))),
             Phase("copy", copy.steps),
             Phase("remove", removal),
-            Phase("prepare", (*aside, *change.steps)),
+            Phase("prepare", (*aside, *readmission(self.members.left_behind, host), *change.steps)),
             Phase("membership", (self._step(name, "add as learner", self._addition(url)),) if member is None else ()),
             Phase("start", () if is_started and change.is_running else (start_step(self.cluster, self.hosts[name]),)),
             Phase("promote", (self._step(name, "promote", self._promotion(url)),)),
@@ -230,17 +234,29 @@ class MemberChange:
         yield Step(name, title, work, f"{paths.data}/member, if there is one")
 
     def _removal(self, name: str, member: rpc_pb2.Member) -> Step:
-        async def act(_progress: Progress) -> str:
-            await changes.remove(self.members, member.ID)
+        async def act(progress: Progress) -> str:
+            await self._connected(lambda: changes.remove(self.members, member.ID), progress)
             return f"member {member.ID:x}"
 
         return self._step(None, f"remove {name} from the cluster", act, f"member {member.ID:x}, {', '.join(member.peerURLs)}")
 
     def _addition(self, url: str) -> Work:
-        async def act(_progress: Progress) -> str:
-            return f"member {await changes.add_learner(self.members, url):x}"
+        async def act(progress: Progress) -> str:
+            return f"member {await self._connected(lambda: changes.add_learner(self.members, url), progress):x}"
 
         return act
+
+    async def _connected(self, request: Callable[[], Awaitable[AnswerT]], progress: Progress) -> AnswerT:
+        """The answer, once all members have been connected for five seconds; until then etcd refuses changes as unsafe."""
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        while True:
+            try:
+                return await request()
+            except StatusError as error:
+                if changes.NOT_CONNECTED not in error.message or time.monotonic() > deadline:
+                    raise
+            progress(0, 0, "waiting until the members are connected")
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _promotion(self, url: str) -> Work:
         async def act(progress: Progress) -> str:

@@ -1,13 +1,15 @@
 """`recover`: a cluster whose majority is lost for good continues from the survivor with the newest log.
 
-    stop the survivors -> keep a copy of the newest one's files -> restart it as the only member -> health
-        -> add the other hosts, one at a time (`member_change`)
+    stop the survivors -> keep a copy of the newest one's files -> record the others as left behind
+        -> restart it as the only member -> health -> add the other hosts, one at a time (`member_change`)
 
 It is a last resort: writes that only lost members had are gone, although they were acknowledged. So it is refused while a
 majority can come back: while enough members have their data, or are on hosts that are not reached and not named as lost.
 
 The newest log is found on disk, since a member without a majority does not serve after a restart. tercet keeps every entry of
 the log; etcd keeps those that it knows to be committed. Source: Raft §5.4.1; etcd, --force-new-cluster.
+
+Hosts that are not reached keep members of the cluster before; `members.left_behind` says what follows.
 
 The flag is set by a drop-in under /run, for this start only: after a later start it would remove the members that were added.
 """
@@ -27,6 +29,7 @@ from tercet.deploy.facts import log_probe
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import start, stop, unit_state
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.run.fencing import recording
 from tercet.deploy.run.rolling import wait_committing
 from tercet.deploy.run.survey import on_all
 from tercet.deploy.ssh.host_error import HostError
@@ -35,7 +38,6 @@ from tercet.errors import ConfigError
 
 _COPY_SECONDS = 3600.0
 _PROBE_SECONDS = 300.0
-_RUNS = ("active", "reloading", "activating", "deactivating")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class LogEnd:
 class Recovery:
     """Makes the plan. hosts: the reached ones. lost: hosts that the operator knows not to come back. now: names the copy.
 
-    forced: also while a majority could come back.
+    forced: also while a majority could come back, and from a member that an earlier recovery left behind.
     """
 
     cluster: Cluster
@@ -69,22 +71,29 @@ class Recovery:
         """Empty if a majority commits. Raises ConfigError without a survivor, and while a majority can come back."""
         if any(one.commits for one in await self.members.health()):
             return Plan()
-        candidates = {name: host for name, host in self.hosts.items() if name not in self.lost}
+        candidates = {name: host for name, host in self.hosts.items() if name not in self._given_up}
         ends = {name: end for name, end in (await self._log_ends(candidates)).items() if end is not None}
         if not ends:
             raise ConfigError(f"{self.cluster.path}: no reached host has data of a member; restore a snapshot instead")
         self._require_lost_majority(ends)
         newest = max(ends, key=lambda name: self._order(ends[name]))
         states = await asyncio.gather(*(unit_state(host, self._unit) for host in self.hosts.values()))
-        running = [name for name, state in zip(self.hosts, states, strict=True) if state.active in _RUNS]
+        installed = [name for name, state in zip(self.hosts, states, strict=True) if state.load != "not-found"]
         phases = (
-            Phase("stop", tuple(map(self._stopping, running))),
+            Phase("stop", tuple(map(self._stopping, installed))),  # also those that are down: they would start at the next boot
             Phase("keep", (self._copying(newest),)),
+            Phase("record", self._recording(newest)),
             Phase("restart", (self._restarting(newest, ends[newest]),)),
         )
         return Plan(tuple(phase for phase in phases if phase.steps), self._notes(newest, ends))
 
     # What is there.
+
+    @property
+    def _given_up(self) -> set[str]:
+        """Hosts whose data is not that of the present cluster."""
+        earlier = {spec.name for spec in self.cluster.hosts if self.members.left_behind.of(spec.name) is not None}
+        return set(self.lost) if self.forced else {*self.lost, *earlier}
 
     @property
     def _unit(self) -> str:
@@ -120,7 +129,7 @@ class Recovery:
 
     def _require_lost_majority(self, ends: Mapping[str, LogEnd]) -> None:
         names = [spec.name for spec in self.cluster.hosts]
-        unknown = [name for name in names if name not in self.hosts and name not in self.lost]
+        unknown = [name for name in names if name not in self.hosts and name not in self._given_up]
         if self.forced or len(ends) + len(unknown) < self.cluster.quorum:
             return
         there = f"{', '.join(ends)} {'have their' if len(ends) > 1 else 'has its'} data"
@@ -153,9 +162,19 @@ class Recovery:
             notes.append(f"then {', '.join(joining)} join again, one at a time; earlier data there is moved aside, and kept")
         absent = [name for name in others if name not in self.hosts]
         notes += [f"never start the earlier member of {name} again; add it with `member add {name}`" for name in absent]
+        if len(absent) >= self.cluster.quorum:
+            notes.append(
+                f"{', '.join(absent)} are a majority of the cluster before, and cannot be fenced while they are not reached: "
+                f"if they start where they do not reach {newest}, they acknowledge writes, which will be lost. Keep them off, "
+                "or off the network, until they have joined again; the next command that reaches them stops them"
+            )
         return tuple(notes)
 
     # Steps.
+
+    def _recording(self, newest: str) -> tuple[Step, ...]:
+        left = [spec for spec in self.cluster.hosts if spec.name != newest]
+        return recording(self.members.left_behind, left, "recovery", f"{self.now:%Y%m%dT%H%M%SZ}")
 
     def _stopping(self, name: str) -> Step:
         async def work(_progress: Progress) -> str:
@@ -187,6 +206,7 @@ class Recovery:
 
         async def work(_progress: Progress) -> str:
             host = self.hosts[name]
+            self.members.left_behind.discard(name)  # it is, if an earlier recovery is given up for it
             await host.check(write, step=title)
             try:
                 took = await start(host, self.cluster, step=title)

@@ -1,7 +1,7 @@
 """`restore`: replace the data of the whole cluster by a snapshot.
 
     save a snapshot of what is there -> copy to all hosts -> unpack on all hosts
-        -> stop all members -> exchange the data -> start all -> health -> compare the members
+        -> stop all members -> exchange the data -> record who is left out -> start all -> health -> compare the members
 
 The present cluster serves until every host has unpacked the snapshot. The restored one has a token of its own, so other cluster
 and member IDs: a member that was not restored cannot join it. The data before is kept on each host, as `replaced-ID`.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,12 +29,13 @@ from tercet.deploy.members import changes
 from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import unit_state
 from tercet.deploy.plan.desired import restore_record_path
-from tercet.deploy.plan.plan import Phase, Plan
+from tercet.deploy.plan.plan import Phase, Plan, Step
 from tercet.deploy.release.release import offline_tool
 from tercet.deploy.run.apply import start_step
 from tercet.deploy.run.backup import backup_of
 from tercet.deploy.run.compare import compare_phase
 from tercet.deploy.run.executor import DeployError
+from tercet.deploy.run.fencing import readmission, recording
 from tercet.deploy.run.restore_steps import Record, RestoreSteps, Source
 from tercet.deploy.run.rolling import health_phase
 from tercet.deploy.ssh.host_error import HostError
@@ -105,10 +106,19 @@ class Restore:
         return [
             Phase("stop", tuple(map(self.steps.stopping, running))),
             Phase("exchange", tuple(self.steps.exchange(name, record) for name in pending)),
+            Phase("record", (*self._recording(record, facts), *self._readmissions(facts))),
             Phase("enable", tuple(map(self.steps.enabling, facts))),
             Phase("start", tuple(start_step(self.cluster, self.hosts[name]) for name in starting)),
             health_phase(self.cluster, self.members, list(facts)),
         ]
+
+    def _recording(self, record: Record, facts: Collection[str]) -> tuple[Step, ...]:
+        left = [spec for spec in self.cluster.hosts if spec.name not in facts]
+        return recording(self.members.left_behind, left, "restore", record.id)
+
+    def _readmissions(self, facts: Collection[str]) -> Iterator[Step]:
+        for name in facts:
+            yield from readmission(self.members.left_behind, self.hosts[name])
 
     @property
     def steps(self) -> RestoreSteps:

@@ -26,6 +26,7 @@ from tercet.deploy.members.service import StartRequest, request_start, start, un
 from tercet.deploy.plan.desired import restore_record_path
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
 from tercet.deploy.run.executor import DeployError
+from tercet.deploy.run.fencing import require_current
 from tercet.deploy.run.quorum_gate import Keep, Verdict, judge
 from tercet.deploy.run.survey import restore_unfinished
 from tercet.deploy.ssh.host_error import HostError
@@ -40,6 +41,7 @@ _TRANSFERS_MAX = 3
 
 async def restart_plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, names: Collection[str]) -> Plan:
     """Restart these members. hosts: the reachable ones. Raises DeployError if one more member down would cost the majority."""
+    require_current(names, members.left_behind)
     await _require_no_restore(cluster, hosts)
     states = await asyncio.gather(*(unit_state(host, _unit(cluster)) for host in hosts.values()))
     all_down = {
