@@ -18,7 +18,7 @@ Answer = Callable[[UnaryCall, bytes], None]
 
 
 def run(test: Coroutine[Any, Any, Result]) -> Result:
-    """Run a test; a hang fails within 20 s."""
+    """Run a test; a hang fails within a minute."""
 
     async def bounded() -> Result:
         return await asyncio.wait_for(test, 60)

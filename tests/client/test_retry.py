@@ -15,6 +15,7 @@ from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError, UnaryCall
 from tests.client.member import Answer, member, run
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 PUT, RANGE, TXN = methods.PUT.path, methods.RANGE.path, methods.TXN.path
 GRANT, REVOKE, TTL = methods.LEASE_GRANT.path, methods.LEASE_REVOKE.path, methods.LEASE_TIME_TO_LIVE.path
@@ -53,11 +54,13 @@ FOUND = answer(rpc_pb2.RangeResponse(count=1))
 def test_d35_a_put_is_never_repeated_after_it_was_sent(first: Answer, raised: type[tercet.TercetError]) -> None:
     async def test() -> None:
         async with member({PUT: first}) as broken, member({PUT: DONE}) as up:
-            async with AsyncClient([broken.endpoint, up.endpoint], timeout=0.5) as client:
+            async with AsyncClient([broken.endpoint, up.endpoint]) as client:
+                await client.channel._connector.connected(1e9)
                 with pytest.raises(raised) as caught:
-                    await client.put("a", "1")
+                    await client.put("a", "1", timeout=0.5 if first is silent else 60)
                 if isinstance(caught.value, tercet.Indeterminate):
                     assert caught.value.request == rpc_pb2.PutRequest(key=b"a", value=b"1")
+            await until(lambda: broken.asked)
             assert (broken.asked, up.asked) == (["Put"], [])
 
     run(test())
@@ -168,7 +171,7 @@ def test_a_learner_is_left_for_a_voting_member() -> None:
 
 def test_what_was_never_sent_is_not_indeterminate() -> None:
     async def test() -> None:
-        async with AsyncClient(f"127.0.0.1:{free_port()}", timeout=0.2) as client:
+        async with AsyncClient(f"127.0.0.1:{free_port()}", timeout=2.0) as client:
             with pytest.raises(tercet.Timeout) as caught:
                 await client.put("a", "1")
             assert isinstance(caught.value, TimeoutError)

@@ -114,7 +114,7 @@ def test_a_progress_request_before_the_stream_is_open_is_answered(shared_etcd: E
 def test_keep_alive_ends_with_the_lease(shared_etcd: Etcd) -> None:
     async def test() -> None:
         async with ClusterChannel([shared_etcd.endpoint]) as client:
-            lease = await client.call(methods.LEASE_GRANT, rpc_pb2.LeaseGrantRequest(TTL=2))
+            lease = await client.call(methods.LEASE_GRANT, rpc_pb2.LeaseGrantRequest(TTL=6))
             renewed = 0
             async for answer in keep_alive(client, lease.ID):
                 assert answer.TTL == lease.TTL
@@ -187,7 +187,7 @@ def test_every_endpoint_that_was_tried_is_named() -> None:
         reported: list[str] = []
         endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
         async with ClusterChannel(
-            endpoints, timeout=0.3, on_failure=lambda _, __, error: reported.append(error.message)
+            endpoints, timeout=2.0, on_failure=lambda _, __, error: reported.append(error.message)
         ) as client:
             with pytest.raises(StatusError, match="context deadline exceeded"):
                 await client.kv.range(rpc_pb2.RangeRequest(key=b"a"))

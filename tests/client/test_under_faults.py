@@ -67,7 +67,7 @@ def test_a_watch_survives_the_death_of_its_member_and_leader(cluster: Cluster) -
                 await until_known(partial(writer.put_if_absent, f"{number}", ""))
                 seen += [event.key for event in await anext(watch)]
             assert seen == [b"%d" % number for number in range(1, 6)]
-            assert watch.resumes == 1
+            assert watch.resumes >= 1
 
     try:
         run(test())

@@ -13,6 +13,7 @@ from tercet import AsyncClient, Event, ListBatch, Watcher
 from tests.client.test_streams import relay
 from tests.client.typed import client_of, run
 from tests.support.etcd import Etcd
+from tests.support.waiting import until
 
 Change = tuple[str, bytes, bytes]
 
@@ -192,8 +193,7 @@ def test_a_forgotten_watch_is_cancelled(shared_etcd: Etcd) -> None:
             async for _ in client.watch("a", since=start):
                 break
             gc.collect()
-            await asyncio.sleep(0)
-            assert len(client._streams.watches(require_leader=True)._watches) == 0
+            await until(lambda: not client._streams.watches(require_leader=True)._watches)
 
     run(test())
 

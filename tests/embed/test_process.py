@@ -13,7 +13,7 @@ import tercet
 from tercet.client import AsyncClient
 from tercet.embed.process import ProcessFailed, ServerProcess
 from tests.support.processes import ETCD
-from tests.support.waiting import scaled
+from tests.support.waiting import stretched
 
 pytestmark = pytest.mark.server_process
 
@@ -24,9 +24,9 @@ def server() -> Iterator[ServerProcess]:
         yield started
 
 
-def put(server: ServerProcess, key: str, timeout: float = 20) -> None:
+def put(server: ServerProcess, key: str, timeout: float = 60) -> None:
     async def run() -> None:
-        async with AsyncClient(server.endpoints, timeout=scaled(timeout)) as client:
+        async with AsyncClient(server.endpoints, timeout=stretched(timeout)) as client:
             await client.put(key, "1")
 
     asyncio.run(run())

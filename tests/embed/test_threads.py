@@ -15,7 +15,7 @@ from tercet.client import AsyncClient, Retry
 from tercet.embed.cluster import Cluster
 from tercet.embed.links import Link
 from tercet.errors import StatusError
-from tests.support.waiting import scaled, wait_until
+from tests.support.waiting import scaled, stretched, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,11 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
-def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 20) -> int:
+def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 60) -> int:
     """A put that is repeated if its outcome is unknown, as after a change of the leader."""
 
     async def run() -> int:
-        async with AsyncClient(endpoints, timeout=scaled(timeout), retry=Retry.ALWAYS) as client:
+        async with AsyncClient(endpoints, timeout=stretched(timeout), retry=Retry.ALWAYS) as client:
             return (await client.put(key, value, retry=tercet.Retry.ALWAYS)).header.revision
 
     return asyncio.run(run())

@@ -38,7 +38,7 @@ ELECTION_SECONDS = 0.05
 PROGRESS_SECONDS = 0.1
 TXN_OPS_MAX = 8
 REQUEST_BYTES_MAX = 1 << 20
-TEST_SECONDS = 20.0
+TEST_SECONDS = 60.0
 
 Response = TypeVar("Response", bound=Message)
 
@@ -81,9 +81,9 @@ class ServedMember(LoneMember):
             self.replica, headers, self.scheduler, authorization, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX
         )
         cluster = ClusterService(self.replica, headers, authorization, Alone(), strict=True)
-        maintenance = MaintenanceService(self.replica, headers, authorization, version="3.7.1", timeout_seconds=0.5)
+        maintenance = MaintenanceService(self.replica, headers, authorization, version="3.7.1", timeout_seconds=60)
         leases = self.leases = LeaseService(
-            self.replica, headers, self.scheduler, authorization, NoLeader(), timeout_seconds=0.5
+            self.replica, headers, self.scheduler, authorization, NoLeader(), timeout_seconds=60
         )
         watch = WatchService(
             self.replica,

@@ -203,6 +203,7 @@ def test_a_leader_that_never_answers_times_out() -> None:
     async def test() -> None:
         async with served() as member:
             follow(member)
+            member.leases._timeout_seconds = 0.5
             with pytest.raises(RpcError) as caught:
                 await time_to_live(member, 7)
             assert (caught.value.code, caught.value.message) == (Code.UNAVAILABLE, "etcdserver: request timed out")

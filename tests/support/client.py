@@ -73,18 +73,18 @@ class Client:
 
     # --- KV
 
-    def put(self, key: bytes, value: bytes, timeout: float = 5) -> rpc_pb2.PutResponse:
+    def put(self, key: bytes, value: bytes, timeout: float = 30) -> rpc_pb2.PutResponse:
         return self.call("KV/Put", rpc_pb2.PutRequest(key=key, value=value), rpc_pb2.PutResponse, timeout)
 
     def range(
-        self, key: bytes, *, prefix: bool = False, serializable: bool = False, revision: int = 0, timeout: float = 5
+        self, key: bytes, *, prefix: bool = False, serializable: bool = False, revision: int = 0, timeout: float = 30
     ) -> rpc_pb2.RangeResponse:
         request = rpc_pb2.RangeRequest(key=key, serializable=serializable, revision=revision)
         if prefix:
             request.range_end = prefix_end(key)
         return self.call("KV/Range", request, rpc_pb2.RangeResponse, timeout)
 
-    def get(self, key: bytes, *, serializable: bool = False, timeout: float = 5) -> bytes | None:
+    def get(self, key: bytes, *, serializable: bool = False, timeout: float = 30) -> bytes | None:
         found = self.range(key, serializable=serializable, timeout=timeout).kvs
         return found[0].value if found else None
 
@@ -92,18 +92,18 @@ class Client:
         found = self.range(prefix, prefix=True, serializable=serializable, timeout=timeout)
         return {pair.key: pair for pair in found.kvs}
 
-    def delete(self, key: bytes, *, prefix: bool = False, timeout: float = 5) -> rpc_pb2.DeleteRangeResponse:
+    def delete(self, key: bytes, *, prefix: bool = False, timeout: float = 30) -> rpc_pb2.DeleteRangeResponse:
         request = rpc_pb2.DeleteRangeRequest(key=key, range_end=prefix_end(key) if prefix else b"")
         return self.call("KV/DeleteRange", request, rpc_pb2.DeleteRangeResponse, timeout)
 
-    def put_all(self, pairs: dict[bytes, bytes], timeout: float = 5) -> rpc_pb2.TxnResponse:
+    def put_all(self, pairs: dict[bytes, bytes], timeout: float = 30) -> rpc_pb2.TxnResponse:
         """Put all in one transaction, that is at one revision."""
         request = rpc_pb2.TxnRequest()
         for key, value in pairs.items():
             request.success.add().request_put.CopyFrom(rpc_pb2.PutRequest(key=key, value=value))
         return self.call("KV/Txn", request, rpc_pb2.TxnResponse, timeout)
 
-    def compact(self, revision: int, *, physical: bool = True, timeout: float = 5) -> None:
+    def compact(self, revision: int, *, physical: bool = True, timeout: float = 30) -> None:
         request = rpc_pb2.CompactionRequest(revision=revision, physical=physical)
         self.call("KV/Compact", request, rpc_pb2.CompactionResponse, timeout)
 
@@ -120,5 +120,5 @@ class Client:
         method = self.channel.unary_unary("/etcdserverpb.Maintenance/Defragment")
         return method.future(b"", timeout=timeout)
 
-    def members(self, timeout: float = 5) -> list[rpc_pb2.Member]:
+    def members(self, timeout: float = 30) -> list[rpc_pb2.Member]:
         return list(self.call("Cluster/MemberList", rpc_pb2.MemberListRequest(), rpc_pb2.MemberListResponse, timeout).members)

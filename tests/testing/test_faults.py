@@ -15,7 +15,7 @@ from tercet.embed.threaded import ThreadedServer
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
 from tercet.testing import Cluster
-from tests.support.waiting import scaled, wait_until
+from tests.support.waiting import stretched, wait_until
 
 Result = TypeVar("Result")
 Work = Callable[[AsyncClient], Coroutine[Any, Any, Result]]
@@ -46,15 +46,15 @@ def _whole_again(request: pytest.FixtureRequest) -> Iterator[None]:
         put(cluster.endpoints, "afterwards")
 
 
-def do(endpoints: list[str], work: Work[Result], timeout: float = 20, **options: Any) -> Result:
+def do(endpoints: list[str], work: Work[Result], timeout: float = 60, **options: Any) -> Result:
     async def run() -> Result:
-        async with AsyncClient(endpoints, timeout=scaled(timeout), **options) as client:
+        async with AsyncClient(endpoints, timeout=stretched(timeout), **options) as client:
             return await work(client)
 
     return asyncio.run(run())
 
 
-def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 20, **options: Any) -> int:
+def put(endpoints: list[str], key: str, value: str = "1", timeout: float = 60, **options: Any) -> int:
     """Repeated where its answer is lost, as by an election, unless `retry` says otherwise."""
     options = {"retry": tercet.Retry.ALWAYS, **options}
     return do(endpoints, lambda client: client.put(key, value, **options), timeout).header.revision

@@ -23,7 +23,7 @@ def test_what_clients_do_while_the_leader_dies_is_linearizable(cluster: Cluster)
     ended = threading.Event()
 
     def work(number: int) -> None:
-        with tercet.Client(cluster.endpoints, timeout=5) as client:
+        with tercet.Client(cluster.endpoints, timeout=10) as client:
             recorded = history.record(client)
             for step in range(200):
                 try:
