@@ -54,7 +54,7 @@ BELOW: dict[str, set[str]] = {
     },
     "client": {"rpc", "gotext"},
     "compat": {"client", "rpc"},
-    "embed": {"client", "server", "services", "replica", "peer", "raft", "rpc", "http1", "config"},
+    "embed": {"client", "server", "services", "replica", "storage", "peer", "raft", "rpc", "http1", "config", "pki"},
     "testing": {"client", "embed", "replica", "rpc", "services", "sim"},
     "simulation": {"client", "embed", "server"},
     "pki": set(),

@@ -1,8 +1,11 @@
-"""Tests against a real server in the test process: it starts in milliseconds and needs no port, container or binary."""
+"""Tests with the fixtures of tercet's pytest plugin.
+
+pytest                                  a server in the test process: it starts in milliseconds, without container or binary
+pytest --tercet-bin=/usr/bin/etcd       the same tests on a real etcd
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,22 +14,9 @@ from inventory import Inventory, SoldOut
 import tercet
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[object]:
-    with tercet.Server.start_in_thread() as started:
-        yield started
-
-
 @pytest.fixture
-def client(server: object) -> Iterator[tercet.Client]:
-    server.reset()  # type: ignore[attr-defined]
-    with tercet.Client(server.endpoint) as made:  # type: ignore[attr-defined]
-        yield made
-
-
-@pytest.fixture
-def inventory(client: tercet.Client) -> Inventory:
-    made = Inventory(client, "hamlet")
+def inventory(tercet_client: tercet.Client) -> Inventory:
+    made = Inventory(tercet_client, "hamlet")
     made.open(3)
     return made
 

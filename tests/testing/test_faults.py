@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import pytest
 import tercet
 from tercet.client import AsyncClient, WatchStream, methods
 from tercet.embed.threaded import ThreadedServer
-from tercet.errors import StatusError
+from tercet.errors import StatusError, StorageFailure
 from tercet.proto import rpc_pb2
 from tercet.testing import Cluster
 from tests.support.waiting import stretched, wait_until
@@ -281,6 +282,39 @@ def test_a_member_with_a_full_disk_stops(three: Cluster) -> None:
     wait_until(lambda: value(member.endpoints, "onto a full disk") == "1", "the member has caught up")
 
 
+def test_a_member_that_refuses_clients_stays_in_the_cluster(three: Cluster) -> None:
+    leader = three.leader()
+    with leader.refuse_clients():
+        with pytest.raises(OSError, match="refused"), socket.create_connection(address(leader.endpoint)):
+            pass
+        assert put(three.endpoints, "by another endpoint")
+        assert three.leader() is leader
+    assert put(leader.endpoints, "accepted again")
+
+
+def test_a_start_ends_the_refusal_of_clients(single: Cluster) -> None:
+    member = single.members[0]
+    with member.refuse_clients():
+        member.restart()
+        put(single.endpoints, "accepted")
+    put(single.endpoints, "accepted")
+
+
+def test_a_damaged_log_stops_the_next_start_until_it_is_repaired(three: Cluster) -> None:
+    member = three.followers()[0]
+    with member.corrupt_wal():
+        put(three.endpoints, "the damage is not noticed yet")
+        with pytest.raises(StorageFailure, match=r"write-ahead log .*wrong crc"):
+            member.restart()
+        put(three.leader().endpoints, "meanwhile")
+    wait_until(lambda: value(member.endpoints, "meanwhile") == "1", "the member has caught up")
+
+
+def address(endpoint: str) -> tuple[str, int]:
+    host, _, port = endpoint.rpartition("//")[2].rpartition(":")
+    return host, int(port)
+
+
 def test_heal_takes_back_everything(three: Cluster) -> None:
     three.isolate(three.leader())
     three.followers()[0].pause()
@@ -289,6 +323,14 @@ def test_heal_takes_back_everything(three: Cluster) -> None:
     three.fail_next("Put", times=1000)
     three.heal()
     put(three.endpoints, "healed")
+
+
+def test_heal_lets_all_members_accept_clients(three: Cluster) -> None:
+    for member in three.members:
+        member.refuse_clients()
+    three.heal()
+    for member in three.members:
+        put(member.endpoints, "accepted")
 
 
 def test_storage_faults_need_storage_in_memory(tmp_path: Any) -> None:

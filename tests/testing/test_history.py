@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import tercet
-from tercet.testing import Cluster, History, HistoryViolation, check_linearizable
+from tercet.testing import Cluster, History, HistoryViolation, LostUpdate, assert_no_lost_updates, check_linearizable
 from tests.support.waiting import wait_until
 
 
@@ -77,3 +79,82 @@ def test_a_stale_read_is_found(cluster: Cluster) -> None:
     assert "put stale 1" in cluster.history.text
     with pytest.raises(HistoryViolation, match="not linearizable"):
         check_linearizable(cluster.history)
+
+
+def increment(client: Any, key: str) -> Callable[[], Any]:
+    """Reads a counter; the write is a step of its own."""
+    found = client.get(key)
+    return lambda: client.put(key, str(int(found.text()) + 1 if found else 1))
+
+
+def test_an_update_over_one_that_was_not_read_is_lost(cluster: Cluster) -> None:
+    cluster.reset()
+    history = History()
+    with tercet.Client(cluster.endpoints) as client:
+        one, other = history.record(client), history.record(client)
+        increment(one, "counter")()
+        first, second = increment(one, "counter"), increment(other, "counter")
+        second()
+        assert_no_lost_updates(history)
+        first()
+        check_linearizable(history)
+        with pytest.raises(LostUpdate, match="an update is lost") as lost:
+            assert_no_lost_updates(history)
+        assert [line.partition("client ")[2][0] for line in str(lost.value).splitlines() if "client " in line] == [
+            "1",
+            "1",
+            "2",
+        ]
+        one.replace("counter", "2", "3")
+        assert [operation.revision for operation in history.operations[-1:]] == [5]
+
+
+@pytest.mark.parametrize("overwritten", ["put_if_absent", "delete"])
+def test_an_update_by_any_kind_of_write_can_be_lost(cluster: Cluster, overwritten: str) -> None:
+    cluster.reset()
+    history = History()
+    with tercet.Client(cluster.endpoints) as client:
+        one, other = history.record(client), history.record(client)
+        if overwritten == "delete":
+            one.put("key", "0")
+            write = increment(one, "key")
+            assert other.delete("key")
+        else:
+            write = increment(one, "key")
+            assert other.put_if_absent("key", "5")
+        write()
+        with pytest.raises(LostUpdate):
+            assert_no_lost_updates(history)
+
+
+def test_updates_one_after_the_other_are_not_lost(cluster: Cluster) -> None:
+    cluster.reset()
+    history = History()
+    with tercet.Client(cluster.endpoints) as client:
+        one, other = history.record(client), history.record(client)
+        for _ in range(3):
+            increment(one, "counter")()
+            increment(other, "counter")()
+        one.delete("counter")
+        increment(other, "counter")()  # it found nothing, after versions that are gone
+        one.put("counter", "of nobody's reading")
+        stale = one.get("counter").text()
+        other.put("counter", "8")
+        assert not one.replace("counter", stale, "9")
+    assert_no_lost_updates(history)
+
+
+def test_a_put_that_was_sent_twice_is_not_lost_to_itself(cluster: Cluster) -> None:
+    cluster.reset()
+    history = History()
+    with tercet.Client(cluster.endpoints, retry=tercet.Retry.ALWAYS) as client:
+        one, other = history.record(client), history.record(client)
+        one.put("twice", "0")
+        write = increment(one, "twice")
+        cluster.fail_next("Put", after_commit=True)
+        revision = write().header.revision
+        assert revision == 4, "it was written twice"
+        operations = history.operations
+        assert other.get("twice").mod_revision == revision
+        seen = replace(history.operations[-1], mod_revision=revision - 1)  # as if it had been read between the two
+    assert_no_lost_updates([*operations, seen])

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support.newer import needs_newer_etcd, newer_etcd
 from tests.support.processes import ETCD
 
 pytest_plugins = ["pytester"]
@@ -116,6 +117,52 @@ def test_clusters_are_made_by_arguments_and_marks(pytester: pytest.Pytester) -> 
     result.stdout.fnmatch_lines(["*the mark tercet has no argument sise*"])
 
 
+CLUSTERS = """
+    import pytest, tercet
+
+    @pytest.mark.tercet(size=3, tls=True, config={"heartbeat_interval": 50, "election_timeout": 500})
+    def test_of_a_cluster(tercet_cluster):
+        cluster = tercet_cluster()
+        assert {endpoint.partition(":")[0] for endpoint in cluster.endpoints} == {"https"}
+        with cluster.client(timeout=60, retry=tercet.Retry.ALWAYS) as client:
+            client.put("a", "1")
+            with cluster.leader().kill():
+                client.put("a", "2")
+            with cluster.followers()[0].pause():
+                client.put("a", "3")
+            target = cluster.followers()[1]
+            assert cluster.move_leader(target) is target is cluster.leader()
+            cluster.rotate_certs()
+            with cluster.client(timeout=60) as other:
+                assert other.get("a").text() == "3"
+            assert cluster.compact_all() > 3
+            with cluster.no_space(), pytest.raises(tercet.NoSpace):
+                client.put("a", "4")
+            with cluster.lose_quorum("pause"), pytest.raises(tercet.TercetError):
+                client.put("a", "5", timeout=1)
+            cluster.heal()
+            client.put("a", "6")
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_reused_with_users(tercet_cluster, number):
+        cluster = tercet_cluster(1, auth=True, reuse=True)
+        with cluster.client(user="root", password="root") as client:
+            assert client.get("a") is None
+            client.put("a", "1")
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--tercet-mode=process",), (f"--tercet-bin={ETCD[0]}",)], ids=str)
+def test_clusters_are_alike_in_each_mode(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+    run(pytester, CLUSTERS, *options).assert_outcomes(passed=3)
+
+
+@needs_newer_etcd
+def test_clients_and_clusters_are_alike_on_a_newer_etcd(pytester: pytest.Pytester) -> None:
+    run(pytester, CLIENTS.replace(" == {first}", ""), f"--tercet-bin={newer_etcd()[0]}").assert_outcomes(passed=3)
+    run(pytester, CLUSTERS, f"--tercet-bin={newer_etcd()[0]}").assert_outcomes(passed=3)
+
+
 def test_faults_that_a_process_cannot_have_skip_the_test(pytester: pytest.Pytester) -> None:
     suite = """
         import tercet
@@ -131,8 +178,13 @@ def test_faults_that_a_process_cannot_have_skip_the_test(pytester: pytest.Pytest
         def test_partition(tercet_cluster):
             cluster = tercet_cluster(1)
             cluster.partition(cluster[0], [])
+
+        def test_slow_disk(tercet_cluster):
+            cluster = tercet_cluster(1)
+            with cluster.leader().slow_fsync(1):
+                pass
     """
-    run(pytester, suite, "--tercet-mode=process").assert_outcomes(passed=1, skipped=1)
+    run(pytester, suite, "--tercet-mode=process").assert_outcomes(passed=1, skipped=2)
 
 
 def test_a_failure_shows_members_and_logs(pytester: pytest.Pytester) -> None:

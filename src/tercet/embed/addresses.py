@@ -13,10 +13,11 @@ from tercet.errors import ConfigError
 
 
 class Port:
-    """Raises OSError if the address cannot be bound. number: 0 for one that the kernel chooses."""
+    """Raises OSError if the address cannot be bound. number: 0 for one that the kernel chooses. secure: peers use TLS."""
 
-    def __init__(self, host: str = "127.0.0.1", number: int = 0) -> None:
+    def __init__(self, host: str = "127.0.0.1", number: int = 0, *, secure: bool = False) -> None:
         self.host = host
+        self._scheme = "https" if secure else "http"
         self._holder = _bind(host, number)
         self.number: int = self._holder.getsockname()[1]
 
@@ -27,7 +28,7 @@ class Port:
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{self._scheme}://{self.address}"
 
     def bind(self) -> socket.socket:
         """A socket to listen on; its user closes it."""
@@ -67,6 +68,13 @@ class Addresses:
         if not self._sockets:
             self._sockets = {port.address: port.bind() for port in (self._peer, self._client) if port is not None}
         return self._sockets
+
+    def bind_client(self) -> dict[str, socket.socket]:
+        """Another socket for clients, in place of one that has been closed, by address; none for a Unix socket."""
+        if self._client is None:
+            return {}
+        bound = self._sockets[self._client.address] = self._client.bind()
+        return {self._client.address: bound}
 
     def release(self) -> None:
         """Close the sockets; the ports stay reserved."""

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from tercet.client import AsyncClient, Client
+from tercet.client.tls import TLSFiles
 from tercet.embed.addresses import Port
 from tercet.embed.clock import ClockKind
+from tercet.embed.environment import client_environment
 from tercet.embed.links import FaultyPeers, Links
 from tercet.embed.member import EmbeddedMember, Faults, StorageKind
 from tercet.embed.settings import Setting
@@ -27,6 +30,9 @@ from tercet.errors import NO_LEADER
 from tercet.replica.identity import member_id
 from tercet.replica.reset import is_idle
 from tercet.rpc import Handler
+
+if TYPE_CHECKING:
+    from tercet.embed.certificates import Certificates
 
 _TOKEN: Final = "tercet-embedded"
 _SECONDS_MAX: Final = 60.0
@@ -38,6 +44,7 @@ class Cluster:
     """`size` members named m0, m1 and so on.
 
     storage: "memory", or "disk" below `directory`. clock, config: as of Server, for every member.
+    tls: members use TLS among themselves and to clients, which need a certificate; `tls` has the files.
     seed: of the links' chance, for messages that are dropped.
     wrap_handlers: called with a member's name and handlers, to inject faults.
     """
@@ -49,11 +56,14 @@ class Cluster:
         storage: StorageKind = "memory",
         directory: Path | None = None,
         clock: ClockKind = "real",
+        tls: bool = False,
         config: Mapping[str, Setting] | None = None,
         seed: int | None = None,
         wrap_handlers: Callable[[str, dict[str, Handler]], dict[str, Handler]] | None = None,
     ) -> None:
-        ports = {f"m{number}": Port() for number in range(size)}
+        ports = {f"m{number}": Port(secure=tls) for number in range(size)}
+        self.certificates = _certificates(list(ports)) if tls else None
+        """Of a cluster with tls=True."""
         self._ports = list(ports.values())
         self.links = Links({name: port.address for name, port in ports.items()}, Random(seed))
         settings: dict[str, Setting] = {"initial_cluster_token": _TOKEN, **(config or {})}
@@ -74,7 +84,7 @@ class Cluster:
                     storage=storage,
                     data_dir=data_dir,
                     clock=clock,
-                    config=settings,
+                    config={**(self.certificates.settings(name) if self.certificates else {}), **settings},
                     faults=faults,
                 )
             )
@@ -105,6 +115,8 @@ class Cluster:
             member.close()
         for port in self._ports:
             port.close()
+        if self.certificates is not None:
+            self.certificates.close()
 
     def __enter__(self) -> Self:
         try:
@@ -136,7 +148,20 @@ class Cluster:
     @property
     def env(self) -> dict[str, str]:
         """Variables with which etcdctl and tercetctl find this cluster."""
-        return {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": ",".join(self.endpoints)}
+        return client_environment(self.endpoints, self.tls)
+
+    @property
+    def tls(self) -> TLSFiles | None:
+        """What clients need: the `tls` argument of Client and AsyncClient."""
+        return self.certificates.tls if self.certificates is not None else None
+
+    def client(self, **options: Any) -> Client:
+        """A client of all members; the caller closes it. options: of Client."""
+        return Client(**{"endpoints": self.endpoints, "tls": self.tls, **options})
+
+    def async_client(self, **options: Any) -> AsyncClient:
+        """A client of all members, not entered yet. options: of AsyncClient."""
+        return AsyncClient(**{"endpoints": self.endpoints, "tls": self.tls, **options})
 
     @property
     def running(self) -> list[ThreadedServer]:
@@ -196,6 +221,12 @@ class Cluster:
         replicas = [driver.replica for member in self.members if (driver := member.server.member) is not None]
         indexes = {replica.raft.log.last_index for replica in replicas}
         return len(replicas) == len(self.members) and len(indexes) == 1 and all(map(is_idle, replicas))
+
+
+def _certificates(names: Sequence[str]) -> Certificates:
+    from tercet.embed.certificates import Certificates  # cryptography takes 100 ms to import
+
+    return Certificates(names)
 
 
 async def _elect(server: EmbeddedMember) -> None:

@@ -21,12 +21,14 @@ from typing import Any, Final, Literal, Self
 from tercet.client import AsyncClient
 from tercet.embed.addresses import Addresses, Port
 from tercet.embed.clock import ClockKind
+from tercet.embed.environment import client_environment
 from tercet.embed.member_time import MemberTime
 from tercet.embed.settings import Setting, configure, is_secure
 from tercet.errors import STOPPED, ConfigError, StorageFailure
 from tercet.http1.messages import HttpHandler
 from tercet.replica import reset
 from tercet.rpc import Handler, in_process_connection
+from tercet.server.client_listeners import ClientListeners
 from tercet.server.hosting import Hosting
 from tercet.server.member_server import MemberServer
 from tercet.server.member_storage import MemoryStorage
@@ -144,7 +146,11 @@ class EmbeddedMember(MemberTime):
             reaches=self._faults.reaches,
             wrap_handlers=self._faults.wrap_handlers,
         )
-        server = self._server = MemberServer(self.config, on_failure=self._fail, on_removed=self._removed, hosting=hosting)
+
+        def removed() -> None:
+            self._fail(ConfigError("the member has been permanently removed from the cluster"))
+
+        server = self._server = MemberServer(self.config, on_failure=self._fail, on_removed=removed, hosting=hosting)
         try:
             await server.start()
         except BaseException:
@@ -231,12 +237,17 @@ class EmbeddedMember(MemberTime):
     @property
     def env(self) -> dict[str, str]:
         """Variables with which etcdctl and tercetctl find this server."""
-        return {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": ",".join(self.endpoints)}
+        return client_environment(self.endpoints)
 
     @property
     def member(self) -> ReplicaDriver | None:
         """The running member, from the time at which its log and backend are open."""
         return self._server.member if self._server is not None else None
+
+    @property
+    def listeners(self) -> ClientListeners | None:
+        """Of clients, while they are served."""
+        return self._server.listeners if self._server is not None else None
 
     @property
     def member_id(self) -> int:
@@ -321,6 +332,3 @@ class EmbeddedMember(MemberTime):
         if self._failed is not None and not self._failed.done():
             self._failed.set_result(error)
             self._ending = asyncio.get_running_loop().create_task(self._stop())  # as a process would exit
-
-    def _removed(self) -> None:
-        self._fail(ConfigError("the member has been permanently removed from the cluster"))

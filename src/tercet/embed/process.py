@@ -24,7 +24,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from tercet.embed.addresses import Addresses, Port
-from tercet.embed.settings import Setting, flags
+from tercet.embed.environment import client_environment
+from tercet.embed.settings import Setting, flags, is_secure
 from tercet.embed.undo import Undo
 from tercet.errors import TercetError
 
@@ -60,7 +61,7 @@ class ServerProcess:
         self.name = name
         self._program = list(program)
         self._keeps = keep_data or data_dir is not None
-        self._addresses = Addresses(listen, members[name] if members else None, secure=False)
+        self._addresses = Addresses(listen, members[name] if members else None, secure=is_secure(config or {}))
         self.directory = Path(data_dir) if data_dir is not None else Path(tempfile.mkdtemp(prefix="tercet-process-"))
         peer_url, client_url = self._addresses.peer_url, self._addresses.client_url
         cluster = {one: port.url for one, port in members.items()} if members else {name: peer_url}
@@ -77,6 +78,7 @@ class ServerProcess:
             }
         )
         self.endpoints = [client_url]
+        self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
         self._notified: socket.socket | None = None
 
@@ -142,7 +144,7 @@ class ServerProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process = None
+            self._process, self.is_paused = None, False
         return Undo(self._start_again)
 
     def _start_again(self) -> None:
@@ -158,10 +160,12 @@ class ServerProcess:
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+            self.is_paused = True
         return Undo(self.resume)
 
     def resume(self) -> None:
         """SIGCONT."""
+        self.is_paused = False
         if self.is_running and self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
@@ -204,7 +208,7 @@ class ServerProcess:
     @property
     def env(self) -> dict[str, str]:
         """Variables with which etcdctl and tercetctl find this server."""
-        return {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": self.endpoint}
+        return client_environment(self.endpoints)
 
     @property
     def log_file(self) -> Path:

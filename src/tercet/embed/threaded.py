@@ -6,76 +6,18 @@ with tercet.Server.start_in_thread() as server:
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import Future
-from types import TracebackType
-from typing import Any, Self
-
-from tercet.embed.loop_thread import SECONDS_MAX, LoopThread
-from tercet.embed.member import EmbeddedMember
+from tercet.embed.threaded_member import ThreadedMember
 from tercet.embed.undo import Undo
 from tercet.errors import ConfigError
 from tercet.server.member_storage import MemoryStorage
+from tercet.storage.wal_format import HEADER, TRAILER_BYTES, end_of_content, record_size
 
 
-class ThreadedServer(LoopThread):
+class ThreadedServer(ThreadedMember):
     """A `Server` in its own thread, with an event loop of its own. Any other thread may call the methods; they wait.
 
     arguments: of Server. Raises what Server raises.
     """
-
-    def __init__(self, **arguments: Any) -> None:
-        self.server = EmbeddedMember(**arguments)
-        super().__init__(self.server.name)
-
-    # --- start and stop
-
-    def start(self) -> Self:
-        """Return when the member serves clients. Raises ConfigError or StorageFailure."""
-        self.start_soon().result(SECONDS_MAX)
-        return self
-
-    def start_soon(self) -> Future[None]:
-        """Start without waiting; the future ends when the member serves clients."""
-        return self.submit(self.server.start())
-
-    def stop(self) -> None:
-        """Stop the member. What is stored stays, for the next start."""
-        self.resume()
-        self.run(self.server.stop)
-
-    def kill(self) -> Undo:
-        """See `Server.kill`. Taken back by a start."""
-        self.resume()
-        self.run(self.server.kill)
-        return Undo(self._start_again)
-
-    def _start_again(self) -> None:
-        if not self.is_running:
-            self.start()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop, end the thread and release the ports."""
-        if self.has_thread:
-            self.stop()
-            self.end_thread()
-        self.server.close()
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start() if not self.server.is_running else self
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    # --- faults
 
     def advance(self, seconds: float) -> None:
         """Move the member's time forward, and end the leases that have expired by then; see `Server.advance`.
@@ -96,6 +38,25 @@ class ThreadedServer(LoopThread):
                 member.rpc_server.disconnect()
 
         self.call(disconnect)
+
+    def refuse_clients(self) -> Undo:
+        """Break all connections of clients, and refuse new ones; those between members stay. Taken back also by a start."""
+
+        def refuse() -> None:
+            if (listeners := self.server.listeners) is not None:
+                listeners.refuse()
+
+        self.call(refuse)
+        return Undo(self.accept_clients)
+
+    def accept_clients(self) -> None:
+        """The end of `refuse_clients`."""
+
+        async def accept() -> None:
+            if (listeners := self.server.listeners) is not None and listeners.is_refusing:
+                await listeners.accept(self.server.addresses.bind_client())
+
+        self.run(accept)
 
     def slow_fsync(self, seconds: float) -> Undo:
         """Let each sync of the log take so long. Only for storage in memory."""
@@ -122,50 +83,30 @@ class ThreadedServer(LoopThread):
 
         return Undo(free)
 
+    def corrupt_wal(self) -> Undo:
+        """Flip one bit in the newest record of the log: the next start raises StorageFailure. Only for storage in memory.
+
+        Taken back, the bit is as it was, and the member starts again if it does not run.
+        """
+        files, directory = self._memory().files, str(self._memory().paths.wal)
+        for name in reversed(files.list(directory)):
+            path = f"{directory}/{name}"
+            data = files.open(path).pread(self._memory().segment_bytes, 0)
+            end = end_of_content(data, 0)
+            if end > record_size(HEADER.unpack_from(data)[2]):  # more than its HEAD
+                break
+        else:
+            raise ConfigError(f"{self.name} has no log yet: it has not been started")
+        checksum = end - TRAILER_BYTES
+        files.flip_bit(path, checksum)
+
+        def repair() -> None:
+            files.flip_bit(path, checksum)
+            self.start_again()
+
+        return Undo(repair)
+
     def _memory(self) -> MemoryStorage:
         if self.server.storage is None:
             raise ConfigError("this fault needs storage='memory'")
         return self.server.storage
-
-    # --- state and use
-
-    @property
-    def is_running(self) -> bool:
-        return self.server.is_running
-
-    @property
-    def endpoint(self) -> str:
-        return self.server.endpoint
-
-    @property
-    def endpoints(self) -> list[str]:
-        return self.server.endpoints
-
-    @property
-    def env(self) -> dict[str, str]:
-        return self.server.env
-
-    @property
-    def member_id(self) -> int:
-        return self.server.member_id
-
-    @property
-    def failure(self) -> BaseException | None:
-        """The error that has ended the member, if one has."""
-        failed = self.server.failed
-        return failed.result() if failed.done() else None
-
-    @property
-    def logs(self) -> list[str]:
-        """The newest log lines of this member, oldest first, of the levels that logging lets through."""
-        return list(self.log.lines)
-
-    def metrics(self) -> str:
-        return self.call(self.server.metrics)
-
-    def snapshot(self, path: str | os.PathLike[str]) -> None:
-        self.run(self.server.snapshot, path)
-
-    def reset(self) -> None:
-        """See `Server.reset`."""
-        self.run(self.server.reset)

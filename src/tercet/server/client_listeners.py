@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -53,6 +54,8 @@ class ClientListeners:
         self._metrics_addresses: list[Address] = []
         self._listeners: list[Listener] = []
         self._server: Server | None = None
+        self.is_refusing = False
+        """After `refuse`."""
         files = client_tls(config) if serves_clients_with_tls(config) else TlsFiles()
         if config.auto_tls and files.is_empty:
             years = config.self_signed_cert_validity
@@ -141,6 +144,20 @@ class ClientListeners:
             metrics_only=metrics_only,
             own=self._hosting.routes,
         )
+
+    def refuse(self) -> None:
+        """Accept no more connections, and break those of gRPC that are open, until `accept`."""
+        self.is_refusing = True
+        for listener in self._listeners:
+            listener.stop()
+        if self._server is not None:
+            self._server.disconnect()
+
+    async def accept(self, bound: Mapping[str, socket.socket]) -> None:
+        """After `refuse`, serve again. bound: see `Hosting.sockets`. Raises ConfigError if an address cannot be bound."""
+        self.is_refusing = False
+        for listener in self._listeners:
+            await listener.start_again(bound)
 
     async def close(self, timeout_seconds: float) -> None:
         """Stop accepting, and wait up to `timeout_seconds` for running requests."""

@@ -163,6 +163,11 @@ class Listener:
             raise _bind_error(_where(self._address.urls[0])[2], error) from error
         self._server = await loop.create_server(factory, sock=self._address.socket, backlog=_BACKLOG)
 
+    async def start_again(self, bound: Mapping[str, socket.socket]) -> None:
+        """After `stop`. bound: see `open_addresses`. Raises ConfigError if the address cannot be bound."""
+        (self._address,) = open_addresses(self._address.urls, bound=bound)
+        await self.start()
+
     def stop(self) -> None:
         """Accept no more connections; open ones stay open."""
         if self._server is not None:

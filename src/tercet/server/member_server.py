@@ -102,7 +102,8 @@ class MemberServer:
         self._member: ReplicaDriver | None = None
         self.watches: WatchService | None = None
         self.scrape: Scrape | None = None
-        """Answers /metrics; both are set while clients are served."""
+        """Answers /metrics; with `listeners` both are set while clients are served."""
+        self.listeners: ClientListeners | None = None
 
     async def start(self) -> None:
         """Raises ConfigError or StorageFailure if the member cannot start."""
@@ -215,7 +216,7 @@ class MemberServer:
         self._closing.push_async_callback(_cancelled, asyncio.get_running_loop().create_task(slow_calls.run()))
         self._closing.push_async_callback(self._leave, member, listeners)
         self._closing.callback(watch.close)
-        self.watches, self.scrape = watch, metrics.metrics.scrape
+        self.watches, self.scrape, self.listeners = watch, metrics.metrics.scrape, listeners
         logger.info("ready to serve client requests")
         if hosting.notifies:
             logger.info("notifying init daemon")
@@ -405,7 +406,6 @@ class MemberServer:
 
     async def _leave(self, member: ReplicaDriver, listeners: ClientListeners) -> None:
         """Stop serving clients and transfer leadership, so that the cluster does not wait for an election."""
-        is_hasty = member.has_failed or self._hosting.stops_at_once
         is_hasty = member.has_failed or self._hosting.stops_at_once
         await listeners.close(0.0 if is_hasty else self._config.request_timeout_seconds)
         replica, transport = member.replica, member.transport

@@ -3,9 +3,9 @@
 Files outlive the handles on them, so a member that was killed starts again from its log as it would from a disk. Space that
 `allocate` reserves costs nothing until it is written. Changes of names are durable at once; written bytes after `datasync`.
 
-Faults on demand: `space_left` bounds the growth of all files, `is_full` fails each write, `fail_syncs` each sync, and
-`lose_unsynced` takes back what was written since the last sync, as a power failure does. sim/filesystem.py models torn and
-reordered writes as well.
+Faults on demand: `space_left` bounds the growth of all files, `is_full` fails each write, `fail_syncs` each sync, `flip_bit`
+damages a file, and `lose_unsynced` takes back what was written since the last sync, as a power failure does. sim/filesystem.py
+models torn and reordered writes as well.
 """
 
 from __future__ import annotations
@@ -148,6 +148,12 @@ class MemoryFileSystem:
                 inode.content[offset : offset + len(before)] = before
                 del inode.content[size:]
             inode.undo.clear()
+
+    def flip_bit(self, path: str, offset: int) -> None:
+        """Damage a file at rest; a second call repairs it. A file that has been removed is left alone."""
+        inode = self._inodes.get(posixpath.normpath(path))
+        if inode is not None:
+            inode.content[offset] ^= 1
 
     def take(self, count: int, action: str) -> None:
         """Account for growth by `count` bytes; negative: space is returned. Raises StorageFailure if there is no space."""

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from importlib import import_module
 
-__all__ = ["Cluster", "History", "HistoryViolation", "TercetTestCase", "check_linearizable"]
+__all__ = [
+    "Cluster",
+    "History",
+    "HistoryViolation",
+    "LostUpdate",
+    "TercetTestCase",
+    "assert_no_lost_updates",
+    "check_linearizable",
+]
 
 _MODULES = {
     "Cluster": "tercet.testing.cluster",
     "History": "tercet.testing.history",
     "HistoryViolation": "tercet.testing.history",
+    "LostUpdate": "tercet.testing.lost_updates",
     "TercetTestCase": "tercet.testing.case",
+    "assert_no_lost_updates": "tercet.testing.lost_updates",
     "check_linearizable": "tercet.testing.history",
 }
 

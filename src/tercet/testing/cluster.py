@@ -26,7 +26,7 @@ from tercet.embed.member import StorageKind
 from tercet.embed.settings import Setting
 from tercet.embed.threaded import ThreadedServer
 from tercet.embed.undo import Undo
-from tercet.errors import Code, StatusError
+from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.services.awaitables import propose
@@ -48,7 +48,7 @@ Members = ThreadedServer | Iterable[ThreadedServer]
 
 
 class Cluster(EmbeddedCluster):
-    """`size` members. storage, directory, clock, config: as of tercet.Cluster. seed: of dropped messages."""
+    """`size` members. storage, directory, clock, tls, config: as of tercet.Cluster. seed: of dropped messages."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Cluster(EmbeddedCluster):
         storage: StorageKind = "memory",
         directory: Path | None = None,
         clock: ClockKind = "real",
+        tls: bool = False,
         config: Mapping[str, Setting] | None = None,
         seed: int | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Cluster(EmbeddedCluster):
             storage=storage,
             directory=directory,
             clock=clock,
+            tls=tls,
             config={**_PATIENT, **(config or {})},
             seed=seed,
             wrap_handlers=self._call_faults.wrap,
@@ -93,6 +95,8 @@ class Cluster(EmbeddedCluster):
                 member.stop()
         for starting in [member.start_soon() for member in self.members if not member.is_running]:
             starting.result(_SECONDS_MAX)
+        for member in self.members:
+            member.accept_clients()
         self.leader()
 
     def reset(self) -> None:
@@ -150,6 +154,23 @@ class Cluster(EmbeddedCluster):
         """Break all connections of clients, which may connect again."""
         for member in self.running:
             member.disconnect_clients()
+
+    def rotate_certs(self, *, authorities: bool = False) -> None:
+        """Replace all certificates by new ones, which new connections use; those that are open stay. For tls=True.
+
+        authorities: replace those that sign too, at once: who still has the old files is refused.
+        Raises ConfigError without TLS.
+        """
+        if self.certificates is None:
+            raise ConfigError("rotate_certs needs a cluster with tls=True")
+        moved = self.running
+        for member in moved:
+            member.pause()  # a member must not read a certificate and the key of another
+        try:
+            self.certificates.rotate(authorities=authorities)
+        finally:
+            for member in moved:
+                member.resume()
 
     # --- time
 

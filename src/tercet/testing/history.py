@@ -119,13 +119,13 @@ class RecordedClient:
 
     def put_if_absent(self, key: Text, value: Text, **options: Any) -> bool:
         with self._history.operation(self._number, Kind.CAS, key, value) as operation:
-            operation.took_effect = self._client.put_if_absent(key, value, **options)
-            return operation.took_effect
+            when, then = _if_absent(self._client, key, value, options)
+            return bool(_note_txn(operation, self._client.txn(when, then, **options)))
 
     def replace(self, key: Text, old: Text, new: Text, **options: Any) -> bool:
         with self._history.operation(self._number, Kind.CAS, key, new, old) as operation:
-            operation.took_effect = self._client.replace(key, old, new, **options)
-            return operation.took_effect
+            when, then = _if_same(self._client, key, old, new, options)
+            return bool(_note_txn(operation, self._client.txn(when, then, **options)))
 
 
 class RecordedAsyncClient:
@@ -151,13 +151,26 @@ class RecordedAsyncClient:
 
     async def put_if_absent(self, key: Text, value: Text, **options: Any) -> bool:
         with self._history.operation(self._number, Kind.CAS, key, value) as operation:
-            operation.took_effect = await self._client.put_if_absent(key, value, **options)
-            return operation.took_effect
+            when, then = _if_absent(self._client, key, value, options)
+            return bool(_note_txn(operation, await self._client.txn(when, then, **options)))
 
     async def replace(self, key: Text, old: Text, new: Text, **options: Any) -> bool:
         with self._history.operation(self._number, Kind.CAS, key, new, old) as operation:
-            operation.took_effect = await self._client.replace(key, old, new, **options)
-            return operation.took_effect
+            when, then = _if_same(self._client, key, old, new, options)
+            return bool(_note_txn(operation, await self._client.txn(when, then, **options)))
+
+
+def _if_absent(client: Client | AsyncClient, key: Text, value: Text, options: dict[str, Any]) -> tuple[Any, Any]:
+    """`put_if_absent` as a transaction, whose answer has a revision; takes the lease out of the options."""
+    return [client.create_revision(key) == 0], [client.put_op(key, value, lease=options.pop("lease", 0))]
+
+
+def _if_same(client: Client | AsyncClient, key: Text, old: Text, new: Text, options: dict[str, Any]) -> tuple[Any, Any]:
+    return [client.value(key) == old], [client.put_op(key, new, lease=options.pop("lease", 0))]
+
+
+def _note_txn(operation: Operation, result: Any) -> Any:
+    return _note_effect(operation, result, bool(result))
 
 
 def _note_found(operation: Operation, found: Any) -> Any:

@@ -39,7 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"{MARK}(size=3, auth=False, config={{}}): the cluster of the fixture tercet_cluster")
+    config.addinivalue_line(
+        "markers", f"{MARK}(size=3, auth=False, tls=False, config={{}}): the cluster of the fixture tercet_cluster"
+    )
     if level := _option(config, "log-level"):
         import logging
 
@@ -98,25 +100,28 @@ def tercet_noproc(request: pytest.FixtureRequest) -> Iterator[TestServer]:
 
 @pytest.fixture
 def tercet_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """Makes clusters, which end with the test: `tercet_cluster(size=3, auth=False, reuse=False, **config)`.
+    """Makes clusters, which end with the test: `tercet_cluster(size=3, auth=False, tls=False, reuse=False, **config)`.
 
     Defaults come from the mark `tercet`. reuse=True: one cluster of these settings for the whole run, reset for each test.
     """
     settings = _settings(request.config)
     mark = request.node.get_closest_marker(MARK)
     marked = dict(mark.kwargs) if mark is not None else {}
-    if unknown := marked.keys() - {"size", "auth", "config"}:
+    if unknown := marked.keys() - {"size", "auth", "tls", "config"}:
         raise pytest.UsageError(f"the mark {MARK} has no argument {', '.join(sorted(unknown))}")
     with ExitStack() as closing:
 
-        def make(size: int | None = None, *, auth: bool | None = None, reuse: bool = False, **config: Any) -> Any:
+        def make(
+            size: int | None = None, *, auth: bool | None = None, tls: bool | None = None, reuse: bool = False, **config: Any
+        ) -> Any:
             size = marked.get("size", 3) if size is None else size
             auth = marked.get("auth", False) if auth is None else auth
+            tls = bool(marked.get("tls", False)) if tls is None else tls
             config = {**marked.get("config", {}), **config}
             if reuse:
-                cluster = _reused(request, settings, size, config)
+                cluster = _reused(request, settings, size, tls, config)
             else:
-                cluster = closing.enter_context(settings.open_cluster(size, config))
+                cluster = closing.enter_context(settings.open_cluster(size, config, tls=tls))
             if auth:
                 settings.enable_auth(cluster)
             return use(request, cluster)
@@ -124,12 +129,12 @@ def tercet_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any
         yield make
 
 
-def _reused(request: pytest.FixtureRequest, settings: Settings, size: int, config: dict[str, Any]) -> Any:
+def _reused(request: pytest.FixtureRequest, settings: Settings, size: int, tls: bool, config: dict[str, Any]) -> Any:
     known: dict[object, Any]
     known, closing = request.getfixturevalue("_tercet_reused")
-    key = (size, tuple(sorted(config.items())))
+    key = (size, tls, tuple(sorted(config.items())))
     if key not in known:
-        known[key] = closing.enter_context(settings.open_cluster(size, config))
+        known[key] = closing.enter_context(settings.open_cluster(size, config, tls=tls))
     known[key].reset()
     return known[key]
 
