@@ -74,11 +74,16 @@ class ServedMember(LoneMember):
         self.scheduler = Scheduler(self._loop)
         self.rewire(Authorization(self.replica), Peer("in process", None))
 
-    def rewire(self, authorization: Authorization, peer: Peer) -> None:
+    def rewire(self, authorization: Authorization, peer: Peer, *, txn_ops_max: int | None = None) -> None:
         """Make the services, for a client that they see as `peer`."""
         headers = Headers(self.replica, cluster_id=CLUSTER_ID, member_id=SELF)
         kv = KvService(
-            self.replica, headers, self.scheduler, authorization, txn_ops_max=TXN_OPS_MAX, request_bytes_max=REQUEST_BYTES_MAX
+            self.replica,
+            headers,
+            self.scheduler,
+            authorization,
+            txn_ops_max=txn_ops_max or TXN_OPS_MAX,
+            request_bytes_max=REQUEST_BYTES_MAX,
         )
         cluster = ClusterService(self.replica, headers, authorization, Alone(), strict=True)
         maintenance = MaintenanceService(self.replica, headers, authorization, version="3.7.1", timeout_seconds=60)

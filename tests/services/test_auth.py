@@ -12,12 +12,14 @@ from google.protobuf.message import Message
 
 from tercet import errors
 from tercet.auth import Identity
+from tercet.mvcc.work import OPERATION
 from tercet.proto import auth_pb2, rpc_pb2
 from tercet.replica.auth_requests import LEASE_KEYS_MAX
 from tercet.replica.requests import RequestIds, decode_request, encode_request
 from tercet.rpc import Peer, RpcError
 from tercet.services.authorization import Authorization
 from tercet.services.passwords import Passwords
+from tercet.services.scheduler import SLICE_WORK
 from tests.replica.lone_member import TOKEN_SECONDS
 from tests.services.harness import ServedMember, run, served
 
@@ -481,6 +483,25 @@ def test_a_permission_that_is_revoked_during_a_long_read_fails_it() -> None:
         assert not read.done()
         users.member.replica.auth.delete_role("ann")
         assert await read == errors.AUTH_OLD_REVISION.message
+
+    with_users(test)
+
+
+def test_permissions_of_a_large_read_only_txn_are_checked_in_slices() -> None:
+    """Only a permission of the last range is missing: the check of the others takes turns of its own."""
+
+    async def test(users: Users) -> None:
+        member = users.member
+        member.rewire(Authorization(member.replica), Peer("in process", None), txn_ops_max=2000)
+        await users.add("ann", (READ, b"a", b""))
+        await users.log_in("ann")
+        permitted = [op(_Range(key=b"a"))] * 1999
+        slices = []
+        for ranges in ([op(_Range(key=b"b")), *permitted], [*permitted, op(_Range(key=b"b"))]):
+            before = member.scheduler.slices
+            assert await users.outcome("KV/Txn", _Txn(success=ranges), "ann") == errors.PERMISSION_DENIED.message
+            slices.append(member.scheduler.slices - before)
+        assert slices[1] - slices[0] >= 2000 * OPERATION // SLICE_WORK - 1
 
     with_users(test)
 

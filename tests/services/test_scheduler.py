@@ -16,7 +16,7 @@ from tercet.mvcc import Budget, Steps, Store
 from tercet.mvcc.work import TURN_WORK
 from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError
-from tercet.services.scheduler import SLICE_WORK, Scheduler
+from tercet.services.scheduler import BEGIN_WORK, SLICE_WORK, Scheduler
 from tests.mvcc.dict_backend import DictBackend
 from tests.services.harness import run, served
 from tests.support.fakes import uses_fakes
@@ -79,6 +79,17 @@ def test_work_beyond_the_budget_of_a_turn_waits() -> None:
         assert len(record) == 2
         await turns(2)
         assert scheduler.try_now(Work(1, record))
+
+    scenario(test)
+
+
+def test_what_many_clients_begin_in_one_turn_is_bounded() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        works = [Work(SLICE_WORK + 1, []) for _ in range(100)]
+        assert not any(scheduler.begin(work) for work in works)
+        assert sum(SLICE_WORK + 1 - work.left for work in works) <= TURN_WORK + BEGIN_WORK
+        await turns(2)
+        assert scheduler.begin(Work(1, []))
 
     scenario(test)
 

@@ -1,7 +1,7 @@
 """Who is calling, and may they? Every service asks here, with the call in its hand.
 
     writes          `identify`; the identity goes into the entry, and the user's permissions are checked when it is applied
-    reads           `check_read`, when the answer is made
+    reads           `check_read`, when the answer is made; of a Txn, TxnPermissions
     everything else `require_identity` or `require_admin`, before anything is done
 
 While authentication is disabled nothing is looked at. The hot methods test `auth.is_enabled` themselves and call nothing.
@@ -18,10 +18,7 @@ from typing import Final
 from tercet import errors
 from tercet.auth import NOBODY, AuthStore, Identity, fingerprint
 from tercet.log_fields import fields
-from tercet.mvcc.work import finish
-from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
-from tercet.replica.txn_permissions import TxnPermissions
 from tercet.rpc import Call
 
 logger = logging.getLogger(__name__)
@@ -94,14 +91,6 @@ class Authorization:
         identity = self.identify(call)
         self.auth.check_read(identity, key, range_end)
         self.check_unchanged(identity)
-        return identity
-
-    def check_read_only_txn(self, call: Call, txn: rpc_pb2.TxnRequest) -> Identity:
-        """`check_read` for all comparisons and ranges of a txn without writes."""
-        identity = self.identify(call)
-        if self.auth.is_enabled:
-            finish(TxnPermissions(self.auth, identity, txn))
-            self.check_unchanged(identity)
         return identity
 
     def check_unchanged(self, identity: Identity) -> None:

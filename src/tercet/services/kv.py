@@ -23,6 +23,7 @@ from tercet.replica.quota import KEY_OVERHEAD_BYTES, put_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import WHOLE_BYTES_MAX, canonical_encoding, put_proposal
 from tercet.replica.txn_parser import TxnParser
+from tercet.replica.txn_permissions import TxnPermissions
 from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
@@ -232,10 +233,34 @@ class KvService:
     def _read_txn(
         self, call: UnaryCall, request: rpc_pb2.TxnRequest, timing: ReadTiming | None, error: StatusError | None
     ) -> None:
+        """Check the permissions, in slices, then read."""
         try:
             if error is not None:
                 raise error
-            identity = self._authorization.check_read_only_txn(call, request)
+            identity = self._authorization.identify(call)
+            permissions = TxnPermissions(self._auth, identity, request)
+            is_permitted = not self._auth.is_enabled or self._scheduler.begin(permissions)
+        except Exception as refusal:
+            _fail_read(call, timing, refusal)
+            return
+        then = partial(self._read_permitted_txn, call, request, identity, timing)
+        if is_permitted:
+            then(None)
+        else:
+            self._schedule(call, permissions, then)
+
+    def _read_permitted_txn(
+        self,
+        call: UnaryCall,
+        request: rpc_pb2.TxnRequest,
+        identity: Identity,
+        timing: ReadTiming | None,
+        error: Exception | None,
+    ) -> None:
+        try:
+            if error is not None:
+                raise error
+            self._authorization.check_unchanged(identity)
             self._answer(call, self._replica.store.read_txn(request), identity, timing)
         except CorruptRecord as corrupt:
             _fail_read(call, timing, corrupt)

@@ -23,6 +23,7 @@ from tercet.mvcc import Budget, Steps, Store
 from tercet.mvcc.work import TURN_WORK
 
 SLICE_WORK: Final = 500
+BEGIN_WORK: Final = 2 * TURN_WORK  # in one turn, by steps that begin, beyond what jobs take
 HELD_BYTES_MAX: Final = 256 << 20
 HELD_SECONDS_MAX: Final = 60.0
 _HELD_POLL_SECONDS: Final = 0.02
@@ -95,13 +96,19 @@ class Scheduler:
             self._schedule()
 
     def begin(self, steps: Steps) -> bool:
-        """Take one slice, whatever waits: for what is done in it almost always. Returns whether the steps are done."""
+        """Take one slice, whatever waits: for what is done in it almost always. Returns whether the steps are done.
+
+        Not in a turn that has begun too many: then nothing is done.
+        """
+        if self._left <= -BEGIN_WORK:
+            return False
         budget = self._budget
         budget.left = SLICE_WORK
-        more = steps.step(budget)
-        self._left -= SLICE_WORK - budget.left
-        self._schedule()
-        return not more
+        try:
+            return not steps.step(budget)
+        finally:
+            self._left -= SLICE_WORK - budget.left
+            self._schedule()
 
     def start(self, steps: Steps, store: Store, then: Done, *, is_backlogged: Callable[[], bool] | None = None) -> Job | None:
         """Do the rest in later turns. None: too many wait already, and `then` has been called.
