@@ -24,8 +24,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "deleted_key_stays_in_ranges",
         "mvcc/key_index.py",
-        "        self.live.remove(key)\n        self.dead.add(key)\n",
-        "        self.dead.add(key)\n",
+        "            remove(key)\n            if key in past:\n",
+        "            if key in past:\n",
         "a deleted key still counts in ranges",
     ),
     Mutant(

@@ -244,6 +244,19 @@ def test_many_runs_are_merged_and_only_the_smallest_items_kept() -> None:
         assert [int.from_bytes(runs.next(), "big") for _ in range(5)] == list(range(5))
 
 
+def test_records_taken_many_at_a_time_are_all_there_in_order() -> None:
+    numbers = list(range(25_000))
+    random.Random(2).shuffle(numbers)
+    runs = SortedRuns()
+    for number in numbers:
+        runs.add(sortable_int(number, descending=False))
+    taken: list[bytes] = []
+    while records := runs.next_many(300):
+        assert len(records) <= 300
+        taken += records
+    assert [int.from_bytes(record, "big") for record in taken] == list(range(25_000))
+
+
 def test_the_work_of_a_slice_is_bounded_by_its_budget() -> None:
     """Keys visited and bytes copied: no slice exceeds its budget by much."""
     store = Store(DictBackend())

@@ -71,7 +71,7 @@ class DeleteApply(Apply):
     def step(self, budget: Budget) -> bool:
         deleting = self._deleting
         if deleting is None:
-            self._write.count_delete(prev_kv=self._prev_kv)
+            self._write.count_deletes(1, prev_kv=self._prev_kv)
             remember = self._prev_kv and self.is_awaited
             deleting = self._deleting = RangeDelete(self._write, self._start, self._end, remember=remember)
         if deleting.step(budget):
@@ -113,16 +113,18 @@ class KeysDelete(Apply):
                 self._keys = keys = None
             if budget.left <= 0:
                 return True
+        write = self._write
         while self._left:
             if budget.left <= 0:
                 return True
-            self._left -= 1
-            key = self._sorted.next()
-            if key in self._write.index.current:
-                self._write.count_delete(prev_kv=False)
-                self._write.delete([key])
-            budget.left -= WRITE
-        self._write.end()
+            chunk = self._sorted.next_many(max(1, min(_CHUNK, budget.left // WRITE)))
+            self._left -= len(chunk)
+            budget.left -= len(chunk) * WRITE
+            existing = [key for key in chunk if key in write.index.current]
+            if existing:
+                write.count_deletes(len(existing))
+                write.delete(existing)
+        write.end()
         return False
 
     def outcome(self) -> bytes:

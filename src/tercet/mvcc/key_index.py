@@ -80,27 +80,19 @@ class KeyIndex:
         self.current[key] = revision_key + version.to_bytes(8, "big") + entry[25:]
         return entry[25:], version
 
-    def delete(self, key: bytes, revision_key: bytes) -> None:
-        """Close the generation of an existing `key` by a tombstone, stored under `revision_key` (17 bytes) and `t`."""
-        self._add_tombstone(key, revision_key)
-        self.live.remove(key)
-        self.dead.add(key)
-
-    def delete_many(self, keys: list[bytes], revision_key: list[bytes]) -> None:
-        """`delete` for adjacent keys: sorted and existing, with no other existing key between them."""
-        if len(keys) < 64:
-            for key, tombstone in zip(keys, revision_key, strict=True):
-                self.delete(key, tombstone)
-            return
-        for key, tombstone in zip(keys, revision_key, strict=True):
-            self._add_tombstone(key, tombstone)
-        first = self.live.bisect_left(keys[0])
-        del self.live[first : first + len(keys)]
+    def delete(self, keys: list[bytes], tombstones: list[bytes]) -> None:
+        """Close the generations of existing keys, sorted. tombstones: their keys in the backend, revision key and `t`."""
+        current, past, remove = self.current, self.past, self.live.remove
+        for key, tombstone in zip(keys, tombstones, strict=True):
+            entry = current.pop(key)
+            remove(key)
+            if key in past:
+                append_record(past, key, entry[:REVISION_BYTES] + LIVE)
+                append_record(past, key, tombstone)
+            else:
+                past[key] = b"%b\0%b" % (entry[:REVISION_BYTES], tombstone)
+                self.visits.append(key)
         self.dead.update(keys)
-
-    def _add_tombstone(self, key: bytes, tombstone: bytes) -> None:
-        self._retire(key, self.current.pop(key))
-        append_record(self.past, key, tombstone + TOMBSTONE)
 
     def _retire(self, key: bytes, entry: bytes) -> None:
         if append_record(self.past, key, entry[:17] + LIVE):

@@ -153,7 +153,7 @@ class SmallTxn(SmallRequest):
                 write.put_value(op.key, op.value, op.lease)
                 response += _response(_PUT, write.revision, b"")
             else:
-                write.count_delete(prev_kv=False)
+                write.count_deletes(1)
                 exists = op.key in write.index.current
                 if exists:
                     write.delete([op.key])

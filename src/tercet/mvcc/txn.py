@@ -176,7 +176,7 @@ class TxnApply(Apply):
 
     def _begin_delete(self, request: rpc_pb2.DeleteRangeRequest) -> RangeDelete:
         start, end = bounds(request.key, request.range_end)
-        self._write.count_delete(prev_kv=request.prev_kv)
+        self._write.count_deletes(1, prev_kv=request.prev_kv)
         deleting = self._deleting = RangeDelete(self._write, start, end, remember=request.prev_kv and self.is_awaited)
         return deleting
 

@@ -152,10 +152,10 @@ class WriteTxn:
         self.put_value(request.key, value, lease)
         return previous
 
-    def count_delete(self, *, prev_kv: bool) -> None:
-        """Count a DeleteRange operation of this request; with prev_kv it counts as a Range too, as in etcd."""
-        self._counts.deletes += 1
-        self._operations += 1
+    def count_deletes(self, operations: int, *, prev_kv: bool = False) -> None:
+        """Count DeleteRange operations of this request; one with prev_kv counts as a Range too, as in etcd."""
+        self._counts.deletes += operations
+        self._operations += operations
         if prev_kv:
             self.count_range()
 
@@ -196,17 +196,18 @@ class WriteTxn:
                 self.leases.attach(key, lease)
 
     def delete(self, keys: list[bytes]) -> None:
-        """keys: sorted and existing, with no other existing key between them."""
-        index = self.index
+        """keys: sorted and existing."""
+        index, put, leases = self.index, self._backend.put, self.leases
         revision, first = index.main, index.written
-        revision_keys = [encode_revision_key(revision, sub) for sub in range(first, first + len(keys))]
-        index.delete_many(keys, revision_keys)
+        prefix = revision.to_bytes(8, "big") + b"_"
+        tombstones = [prefix + sub.to_bytes(8, "big") + TOMBSTONE for sub in range(first, first + len(keys))]
+        index.delete(keys, tombstones)
         index.written = first + len(keys)
-        leased = self.leases.leased
-        for key, revision_key in zip(keys, revision_keys, strict=True):
-            self._backend.put(Bucket.KEY, revision_key + TOMBSTONE, encode_tombstone(key))
+        leased = leases.leased
+        for key, tombstone in zip(keys, tombstones, strict=True):
+            put(Bucket.KEY, tombstone, encode_tombstone(key))
             if key in leased:
-                self.leases.detach(key)
+                leases.detach(key)
         listener = self.listener
         if listener is not None and listener.is_watching:
             mod = varint(revision)
