@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import sys
+
 import pytest
 
 from tercet.errors import LEASE_EXISTS, LEASE_NOT_FOUND, TOO_LARGE_LEASE_TTL, InvariantViolation, RequestError, StorageFailure
@@ -120,3 +123,14 @@ def test_the_error_names_the_damaged_lease(value: bytes) -> None:
     backend.put(Bucket.LEASE, b"\0\0\0\0\0\0\0\7", value)
     with pytest.raises(StorageFailure, match="0000000000000007"):
         Lessor(backend, ttl_seconds_min=2)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="dictionaries of bytes are tracked from Python 3.14 on")
+def test_a_lease_with_keys_is_one_object_to_the_garbage_collector() -> None:
+    lessor = Lessor(DictBackend(), ttl_seconds_min=1)
+    gc.collect()
+    before = len(gc.get_objects())
+    for lease_id in range(1, 1001):
+        lessor.grant(lease_id, 60)
+        lessor.attach(b"%d" % lease_id, lease_id)
+    assert len(gc.get_objects()) - before < 1100

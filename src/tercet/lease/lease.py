@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from typing import Final
 
 NEVER_PROMOTED: Final = 0
@@ -16,13 +17,13 @@ class Lease:
     """
 
     __slots__ = (
+        "_keys",
         "due",
         "expires_at",
         "id",
         "is_checkpointing",
         "is_ending",
         "is_gone",
-        "keys",
         "position",
         "promotion",
         "remaining_seconds",
@@ -33,7 +34,7 @@ class Lease:
         self.id = id
         self.ttl_seconds = ttl_seconds
         self.remaining_seconds = remaining_seconds
-        self.keys: set[bytes] = set()
+        self._keys: dict[bytes, None] = {}  # unlike a set, no work for the garbage collector: there may be a million leases
         self.is_gone = False
         self.promotion = NEVER_PROMOTED
         self.expires_at = 0.0
@@ -43,7 +44,18 @@ class Lease:
         self.is_checkpointing = False
 
     def __repr__(self) -> str:
-        return f"Lease({self.id:x} {self.ttl_seconds}s {len(self.keys)} keys)"
+        return f"Lease({self.id:x} {self.ttl_seconds}s {len(self._keys)} keys)"
+
+    @property
+    def keys(self) -> KeysView[bytes]:
+        """The attached keys, in the order in which they were attached."""
+        return self._keys.keys()
+
+    def attach(self, key: bytes) -> None:
+        self._keys[key] = None
+
+    def detach(self, key: bytes) -> None:
+        self._keys.pop(key, None)
 
     @property
     def left_seconds(self) -> int:

@@ -11,7 +11,7 @@ Source: etcd server/lease/lessor.go, by its behaviour. Departs in: no clock here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
@@ -84,7 +84,7 @@ class Lessor:
             self._listener.granted(lease)
         return lease
 
-    def keys_of(self, lease_id: int) -> set[bytes]:
+    def keys_of(self, lease_id: int) -> KeysView[bytes]:
         """The keys attached to a lease; deleting them detaches them. Raises LEASE_NOT_FOUND."""
         lease = self._leases.get(lease_id)
         if lease is None:
@@ -131,13 +131,13 @@ class Lessor:
         """Attach `key`, which has no lease. Without effect if the lease does not exist: a restored store may name one."""
         lease = self._leases.get(lease_id)
         if lease is not None:
-            lease.keys.add(key)
+            lease.attach(key)
             self._leased[key] = lease_id
 
     def detach(self, key: bytes) -> None:
         lease_id = self._leased.pop(key, None)
         if lease_id is not None:
-            self._leases[lease_id].keys.discard(key)
+            self._leases[lease_id].detach(key)
 
     # Reads.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from tercet.lease import Lease
@@ -26,7 +27,7 @@ class LeaseKeys(Answer):
 
     __slots__ = ("_keys", "_size")
 
-    def __init__(self, body: bytes, keys: set[bytes]) -> None:
+    def __init__(self, body: bytes, keys: Collection[bytes]) -> None:
         self.parts = [body]
         self._keys = list(keys)  # the lease may gain and lose keys between two slices
         self._size = 0
