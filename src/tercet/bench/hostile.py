@@ -49,12 +49,16 @@ _BATCHES_IN_FLIGHT: Final = 4
 
 @dataclass(frozen=True)
 class Result:
-    """One row on one system. longest_turn: an upper bound in seconds; 0 for etcd. seconds: of the whole row."""
+    """One row on one system. seconds: of the whole row.
+
+    longest_turn, processor: upper bounds in seconds, of the longest turn and of the processor time of any turn; 0 for etcd.
+    """
 
     row: str
     longest_put: float
     leaders_lost: int
     longest_turn: float
+    processor: float
     seconds: float
     errors: tuple[str, ...] = ()
 
@@ -123,8 +127,9 @@ async def _measure_row(up: Running, row: Row, probe: PutProbe, scale: float) -> 
     longest_put = await asyncio.to_thread(probe.longest_seconds)
     after = [_metrics(url) for url in up.cluster.plan.client_urls]
     lost = max(new.leader_changes - old.leader_changes for old, new in zip(before, after, strict=True))
-    turn = max(new.longest_turn_since(old) for old, new in zip(before, after, strict=True))
-    return Result(row.name, longest_put, lost, turn, seconds, tuple(dict.fromkeys(errors)))
+    turn = max(longest(new.turns, old.turns) for old, new in zip(before, after, strict=True))
+    processor = max(longest(new.processor, old.processor) for old, new in zip(before, after, strict=True))
+    return Result(row.name, longest_put, lost, turn, processor, seconds, tuple(dict.fromkeys(errors)))
 
 
 async def _send(channel: Channel, row: Row, left: list[int], errors: list[str], timeout: float) -> None:
@@ -139,31 +144,35 @@ async def _send(channel: Channel, row: Row, left: list[int], errors: list[str], 
 
 @dataclass(frozen=True)
 class _Metrics:
+    """turns, processor: of turns of the event loop and of their processor time, how many by upper bound, cumulative."""
+
     leader_changes: int
     turns: dict[float, int]
-    """Of tercet_loop_turn_seconds, by upper bound, cumulative."""
+    processor: dict[float, int]
 
-    def longest_turn_since(self, before: _Metrics) -> float:
-        """The bound of the highest bucket that has counted since."""
-        longest, previous = 0.0, 0
-        for bound in sorted(self.turns):
-            counted = self.turns[bound] - before.turns.get(bound, 0)
-            if counted > previous:
-                longest, previous = bound, counted
-        return longest
+
+def longest(counts: dict[float, int], before: dict[float, int]) -> float:
+    """The bound of the highest bucket that has counted since `before`. Counts are cumulative."""
+    longest, previous = 0.0, 0
+    for bound in sorted(counts):
+        counted = counts[bound] - before.get(bound, 0)
+        if counted > previous:
+            longest, previous = bound, counted
+    return longest
 
 
 def _metrics(url: str) -> _Metrics:
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as page:
         text = page.read().decode()
-    changes, turns = 0, {}
+    changes = 0
+    buckets: dict[str, dict[float, int]] = {"tercet_loop_turn_seconds": {}, "tercet_loop_turn_processor_seconds": {}}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "etcd_server_leader_changes_seen_total":
                 changes = int(sample.value)
-            elif sample.name == "tercet_loop_turn_seconds_bucket":
-                turns[float(sample.labels["le"])] = int(sample.value)
-    return _Metrics(changes, turns)
+            elif family.name in buckets and sample.name == f"{family.name}_bucket":
+                buckets[family.name][float(sample.labels["le"])] = int(sample.value)
+    return _Metrics(changes, *buckets.values())
 
 
 # The report
@@ -171,7 +180,8 @@ def _metrics(url: str) -> _Metrics:
 
 def _cells(result: Result) -> list[str]:
     turn = f"<= {result.longest_turn * 1e3:.0f} ms" if result.longest_turn else "-"
-    return [f"{result.longest_put * 1e3:,.0f} ms", str(result.leaders_lost), turn, f"{result.seconds:.1f} s"]
+    processor = f"<= {result.processor * 1e3:.0f} ms" if result.longest_turn else "-"
+    return [f"{result.longest_put * 1e3:,.0f} ms", str(result.leaders_lost), turn, processor, f"{result.seconds:.1f} s"]
 
 
 def failures(results: Sequence[Result], baseline: Sequence[Result]) -> list[str]:
@@ -191,7 +201,7 @@ def failures(results: Sequence[Result], baseline: Sequence[Result]) -> list[str]
 
 def table(measured: Sequence[tuple[System, Sequence[Result]]], keys: int) -> list[list[str]]:
     """The header, then a line for each row."""
-    columns = ("longest put", "leaders lost", "longest turn", "time")
+    columns = ("longest put", "leaders lost", "longest turn", "on a processor", "time")
     header = [f"{keys:,} keys", *(f"{system.short}: {column}" for system, _ in measured for column in columns)]
     names = list(dict.fromkeys(result.row for _, results in measured for result in results))
     lines = []

@@ -131,7 +131,7 @@ class MemberServer:
         member = self._make_member(opened, paths, metrics)
         await defragment_at_start(opened.backend, config.bootstrap_defrag_threshold_megabytes)
         check_own_version(member.replica.membership.cluster_version)
-        monitor = EventLoopMonitor(metrics.turn_seconds)
+        monitor = EventLoopMonitor(metrics.turn_seconds, metrics.turn_processor_seconds)
         monitor.start()
         self._closing.callback(monitor.stop)
         metrics.watch_member(member, monitor)

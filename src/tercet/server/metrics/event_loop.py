@@ -1,7 +1,8 @@
 """Monitors the turns of the event loop: a leader that is busy for an election timeout loses its leadership.
 
 A timer of 10 ms measures how late it fires, so every longer turn is seen, short by at most the period. A turn over 100 ms is
-logged with what ran in it: garbage collection, and what each watched counter has counted since the timer before.
+logged with what ran in it: garbage collection, and what each watched counter has counted since the timer before. The processor
+time of the loop's thread is measured too: where it is much shorter than the turn, the machine was busy, not the member.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 from tercet.log_fields import fields
@@ -24,11 +25,13 @@ _WINDOW_SECONDS: Final = 60.0
 
 
 class EventLoopMonitor:
-    """turns: observes the seconds of each period of the timer that the loop was busy."""
+    """turns: observes the seconds of each period of the timer that the loop was busy; processor: those on a processor."""
 
-    def __init__(self, turns: Histogram) -> None:
+    def __init__(self, turns: Histogram, processor: Histogram) -> None:
         self._loop = asyncio.get_running_loop()
         self._turns = turns
+        self._processor = processor
+        self._processor_before = 0.0  # of this thread, when the timer fired last
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._window_ends = self._loop.time() + _WINDOW_SECONDS
@@ -51,6 +54,7 @@ class EventLoopMonitor:
 
     def start(self) -> None:
         gc.callbacks.append(self._collecting)
+        self._processor_before = thread_time()
         self._schedule()
 
     def stop(self) -> None:
@@ -67,22 +71,24 @@ class EventLoopMonitor:
         now = self._loop.time()
         late = max(0.0, now - self._due)
         self._turns.observe(late)
+        processor_before, self._processor_before = self._processor_before, thread_time()
+        processor = min(late, self._processor_before - processor_before)
+        self._processor.observe(processor)
         self._longest = max(self._longest, late)
         before, self._counted = self._counted, {name: count() for name, count in self._watched.items()}
         if late > LONG_TURN_SECONDS:
-            self._log(late, {name: self._counted[name] - count for name, count in before.items()})
+            self._log(late, processor, {name: self._counted[name] - count for name, count in before.items()})
         self._collected_seconds = 0.0
         if now >= self._window_ends:
             self._window_ends = now + _WINDOW_SECONDS
             self._longest_before, self._longest = self._longest, 0.0
         self._schedule()
 
-    def _log(self, seconds: float, counted: dict[str, int]) -> None:
+    def _log(self, seconds: float, processor: float, counted: dict[str, int]) -> None:
         ran = {name: count for name, count in counted.items() if count}
-        logger.warning(
-            "the event loop was busy for too long",
-            extra=fields(took=f"{seconds:.3f}s", garbage_collection=f"{self._collected_seconds:.3f}s", **ran),
-        )
+        times = {"took": seconds, "processor": processor, "garbage_collection": self._collected_seconds}
+        shown = fields({name: f"{time:.3f}s" for name, time in times.items()}, **ran)
+        logger.warning("the event loop was busy for too long", extra=shown)
 
     def _collecting(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":

@@ -42,6 +42,7 @@ class MemberMetrics:
         self.wal_write_seconds = self.metrics.histogram("etcd_disk_wal_write_duration_seconds")
         self.snapshot_record_seconds = self.metrics.histogram("etcd_snap_fsync_duration_seconds")
         self.turn_seconds = self.metrics.histogram("tercet_loop_turn_seconds")
+        self.turn_processor_seconds = self.metrics.histogram("tercet_loop_turn_processor_seconds")
         self.commit_seconds = self.metrics.histogram("etcd_disk_backend_commit_duration_seconds")
         self.slow_applies = SlowApplies(config.warning_apply_duration_seconds)
         self.metrics.read("etcd_server_slow_apply_total", lambda: self.slow_applies.count)

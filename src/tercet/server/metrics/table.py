@@ -70,6 +70,7 @@ _ROWS = (
     Metric("etcd_cluster_version", G, "The cluster version.", ("cluster_version",)),
     Metric("tercet_loop_turn_longest_seconds", G, "Longest turn of the event loop in the last two minutes."),
     Metric("tercet_loop_turn_seconds", H, "How long the event loop was busy, sampled every 10 ms.", (), _TURNS),
+    Metric("tercet_loop_turn_processor_seconds", H, "Processor time of these turns, without waits.", (), _TURNS),
     Metric(
         "tercet_tls_certificate_expiry_timestamp_seconds",
         G,
