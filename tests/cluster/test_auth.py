@@ -99,7 +99,7 @@ def test_the_leases_of_users_expire(three: Cluster) -> None:
     client = three.members[0].client
     metadata = [("token", authenticate(client, "ann"))]
     for path, request in (
-        ("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=2)),
+        ("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=4)),
         ("KV/Put", rpc_pb2.PutRequest(key=b"a-leased", lease=7)),
     ):
         call = client.channel.unary_unary(f"/etcdserverpb.{path}")

@@ -7,7 +7,7 @@ import re
 
 from tercet.proto import rpc_pb2
 from tests.cluster.conftest import Planned
-from tests.support.processes import Member, wait_until
+from tests.support.processes import QUICK, Member, wait_until
 from tests.support.watching import Stream
 
 
@@ -19,7 +19,7 @@ def value(page: str, series: str) -> float:
 
 def snapshot(member: Member) -> None:
     method = member.client.channel.unary_stream("/etcdserverpb.Maintenance/Snapshot")
-    assert sum(1 for _ in method(b"", timeout=20)) >= 2
+    assert sum(1 for _ in method(b"", timeout=60)) >= 2
 
 
 def test_what_a_member_does_is_counted_and_logged(plan: Planned) -> None:
@@ -34,7 +34,7 @@ def test_what_a_member_does_is_counted_and_logged(plan: Planned) -> None:
     snapshot(member)
     method = client.channel.unary_unary("/etcdserverpb.KV/Range")
     for _ in range(3):
-        method(rpc_pb2.RangeRequest(key=b"k").SerializeToString(), metadata=[("client-api-version", "3.7")], timeout=10)
+        method(rpc_pb2.RangeRequest(key=b"k").SerializeToString(), metadata=[("client-api-version", "3.7")], timeout=60)
 
     def page() -> str:
         return member.http("/metrics")[1]
@@ -75,8 +75,7 @@ def test_what_a_member_does_is_counted_and_logged(plan: Planned) -> None:
 
 
 def test_snapshots_between_members_are_counted(plan: Planned) -> None:
-    flags = ("--heartbeat-interval=20", "--election-timeout=200", "--snapshot-count=20", "--snapshot-catchup-entries=5")
-    cluster = plan(flags=flags).start()
+    cluster = plan(flags=(*QUICK, "--snapshot-count=20", "--snapshot-catchup-entries=5")).start()
     leader = cluster.leader()
     behind, other = cluster.others(leader)
     behind.kill()

@@ -111,7 +111,7 @@ def test_an_interrupted_defragmentation_leaves_a_valid_store(plan: Planned) -> N
             defragmenting = member.client.defragment_later()
             time.sleep(delay)
             member.kill()
-            assert defragmenting.exception() is not None or delay
+            defragmenting.exception()  # it has ended, in one way or the other
             member.restart()
         load.wait_for(20)
         member.client.delete(b"bulk", prefix=True)

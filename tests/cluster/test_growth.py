@@ -18,7 +18,7 @@ def change(asked: list[Member], *words: str) -> None:
         done = etcdctl(asked, *words)
         return done.returncode == 0 or "already exist" in done.stderr or "member not found" in done.stderr
 
-    wait_until(made, f"etcdctl {' '.join(words)}", seconds=20)
+    wait_until(made, f"etcdctl {' '.join(words)}")
 
 
 def join(cluster: Cluster, joining: Member) -> None:

@@ -26,7 +26,7 @@ def cluster(plan: Planned) -> Cluster:
 
 def alarms(member: Member) -> list[tuple[int, int]]:
     request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)
-    answer = member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 5)
+    answer = member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 30)
     return [(one.memberID, one.alarm) for one in answer.alarms]
 
 
@@ -41,7 +41,7 @@ def test_the_leader_raises_the_alarm_for_the_member_whose_hash_differs(cluster: 
     cluster["n1"].client.compact(revision)
     found = wait_until(lambda: alarms(cluster["n1"]), "the alarm is raised", seconds=30)
     assert found == [(victim_id, rpc_pb2.CORRUPT)]
-    assert "Detected compaction hash mismatch" in cluster.leader().said()
+    assert any("Detected compaction hash mismatch" in member.said() for member in cluster.members)
     with pytest.raises(Client.Error, match="etcdserver: corrupt cluster"):
         cluster["n3"].client.put(b"key", b"refused")
     gates = cluster["n1"].http("/metrics")[1]

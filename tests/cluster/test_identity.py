@@ -10,7 +10,7 @@ import pytest
 from tercet.bolt import BoltFile
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import check_agreement
-from tests.support.processes import QUICK, etcdctl
+from tests.support.processes import QUICK, STEADY, etcdctl
 from tests.support.waiting import wait_until
 
 
@@ -31,7 +31,7 @@ def test_d31_an_empty_disk_of_a_known_member_is_rejected(plan: Planned) -> None:
 
 
 def test_a_member_with_the_disk_of_another_cluster_does_not_join(plan: Planned) -> None:
-    cluster = plan(flags=QUICK, token="theirs")
+    cluster = plan(flags=STEADY, token="theirs")
     foreign = cluster["n3"]
     foreign.start().wait_said("starting an etcd server")
     foreign.kill()

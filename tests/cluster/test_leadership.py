@@ -13,7 +13,7 @@ from tercet.proto import rpc_pb2
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import check_agreement
 from tests.support.client import Client
-from tests.support.processes import QUICK, wait_until
+from tests.support.processes import QUICK, STEADY, wait_until
 from tests.support.waiting import scaled
 
 
@@ -49,7 +49,7 @@ def test_d16_a_resumed_leader_serves_no_stale_read(plan: Planned) -> None:
 
 def test_a_leader_that_is_stopped_transfers_leadership(plan: Planned) -> None:
     """There is a new term when it exits; without a transfer, an election would begin after the election timeout."""
-    cluster = plan(flags=("--election-timeout=1500",)).start()
+    cluster = plan(flags=STEADY).start()
     leader = cluster.leader()
     others = cluster.others(leader)
     leader.client.put(b"a", b"1")

@@ -16,7 +16,7 @@ from tercet.proto import rpc_pb2
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import Load, check_agreement
 from tests.support.client import Client
-from tests.support.processes import QUICK, Cluster, Member
+from tests.support.processes import QUICK, STEADY, Cluster, Member
 from tests.support.waiting import scaled
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -53,7 +53,7 @@ def resident_bytes(member: Member) -> int:
 
 def send(port: int, data: bytes) -> None:
     """Send `data`, and wait briefly for a response or the end of the connection."""
-    with socket.create_connection(("127.0.0.1", port), 2) as connection:
+    with socket.create_connection(("127.0.0.1", port), scaled(2)) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(data)
         connection.settimeout(0.2)
@@ -62,12 +62,13 @@ def send(port: int, data: bytes) -> None:
                 pass
 
 
-def test_garbage_at_both_listeners_does_not_disturb_the_cluster(cluster: Cluster) -> None:
+def test_garbage_at_both_listeners_does_not_disturb_the_cluster(plan: Planned) -> None:
+    cluster = plan(["n1", "n2"], STEADY).start()
     member = cluster["n1"]
     cluster["n2"].client.put(b"a", b"1")
     terms = {one.client.status().raftTerm for one in cluster.members}
     before = resident_bytes(member)
-    with Load(cluster, writers=2) as load:
+    with Load(cluster, writers=2, call_seconds=30) as load:
         for data in GARBAGE.values():
             send(member.client_port, data)
             send(member.peer_port, data)

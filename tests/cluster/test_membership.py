@@ -84,7 +84,6 @@ def test_members_join_one_by_one_and_one_changes_its_address(plan: Planned) -> N
                 ).returncode
             ),
             f"{name} is added",
-            seconds=20,
         )
         member.restart()
         cluster["n1"].client.put(name.encode(), b"1")

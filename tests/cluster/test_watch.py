@@ -16,7 +16,7 @@ def revisions(stream: Stream, count: int) -> list[int]:
     """The revisions of the next `count` events."""
     found: list[int] = []
     while len(found) < count:
-        response: Any = stream.next(20)
+        response: Any = stream.next(60)
         assert isinstance(response, rpc_pb2.WatchResponse), response
         found += [event.kv.mod_revision for event in response.events]
     return found
@@ -35,7 +35,7 @@ def test_a_watch_at_a_follower_goes_on_over_the_loss_of_the_leader(plan: Planned
     last = other.client.put(b"k", b"3").header.revision
     assert revisions(stream, last - first + 1) == list(range(first, last + 1))
     other.kill()
-    assert stream.next(20) == (14, "etcdserver: no leader")
+    assert stream.next(60) == (14, "etcdserver: no leader")
     stream.close()
 
 

@@ -21,7 +21,7 @@ from tests.support.client import Client
 from tests.support.processes import Cluster, Member, wait_until
 from tests.support.waiting import scaled
 
-CALL_SECONDS_MAX = 1.0
+CALL_SECONDS = 1.0
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Writer:
     name: str
     members: Sequence[Member]
     value_bytes: int = 100
+    call_seconds: float = CALL_SECONDS
     acknowledged: dict[bytes, int] = field(default_factory=dict)  # unique key -> revision of the response
     attempted: set[bytes] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Writer:
     def stop(self) -> None:
         self._stopping.set()
         assert self._thread is not None
-        self._thread.join(CALL_SECONDS_MAX + 5)
+        self._thread.join(scaled(self.call_seconds + 5))
         assert not self._thread.is_alive()
 
     def wait_for(self, count: int, seconds: float = 60.0) -> None:
@@ -71,7 +72,7 @@ class Writer:
             key = self.prefix + b"%07d" % number
             self.attempted.add(key)
             try:
-                answer = clients[at].put_all({key: b"v" * self.value_bytes, self.counter: b"%d" % number}, CALL_SECONDS_MAX)
+                answer = clients[at].put_all({key: b"v" * self.value_bytes, self.counter: b"%d" % number}, self.call_seconds)
             except Client.Error as error:
                 self.failures.append(f"{error.code().name}: {error.details()}")
                 at = (at + 1) % len(clients)
@@ -83,12 +84,16 @@ class Writer:
 
 
 class Load:
-    """Several writers; a context manager that stops them at its end."""
+    """Several writers; a context manager that stops them at its end. call_seconds: when they give a call up."""
 
-    def __init__(self, cluster: Cluster, *, writers: int = 3, value_bytes: int = 100) -> None:
+    def __init__(
+        self, cluster: Cluster, *, writers: int = 3, value_bytes: int = 100, call_seconds: float = CALL_SECONDS
+    ) -> None:
         members = cluster.members
         self.writers = [
-            Writer(f"w{number}", [*members[number % len(members) :], *members[: number % len(members)]], value_bytes)
+            Writer(
+                f"w{number}", [*members[number % len(members) :], *members[: number % len(members)]], value_bytes, call_seconds
+            )
             for number in range(writers)
         ]
 

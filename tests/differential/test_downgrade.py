@@ -48,7 +48,7 @@ STEPS: list[tuple[Any, str] | None] = [
 def _downgrade(client: Client, action: Any, version: str) -> Any:
     request = rpc_pb2.DowngradeRequest(action=action, version=version)
     try:
-        return client.call("Maintenance/Downgrade", request, rpc_pb2.DowngradeResponse, 10).version
+        return client.call("Maintenance/Downgrade", request, rpc_pb2.DowngradeResponse, 30).version
     except grpc.RpcError as error:
         return refusal(error)
 

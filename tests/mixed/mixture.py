@@ -96,7 +96,7 @@ def make_leader(cluster: Cluster, target: Member) -> None:
             return all(member.client.status().leader == target_id for member in cluster.running)
         leader = cluster.leader()
         request = rpc_pb2.MoveLeaderRequest(targetID=target_id)
-        leader.client.call("Maintenance/MoveLeader", request, rpc_pb2.MoveLeaderResponse, 5)
+        leader.client.call("Maintenance/MoveLeader", request, rpc_pb2.MoveLeaderResponse, 30)
         return False
 
     wait_until(leads, f"{target.name} leads")
@@ -131,7 +131,7 @@ def check_same(members: Sequence[Member], seed: int = 0) -> None:
             hashes[member.name] = (answer.hash, answer.compact_revision, answer.header.revision)
         assert len(set(hashes.values())) == 1, f"HashKV at {revision}: {hashes}"
     everything = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", serializable=True)
-    first, *more = [member.client.call("KV/Range", everything, rpc_pb2.RangeResponse, 10).kvs for member in members]
+    first, *more = [member.client.call("KV/Range", everything, rpc_pb2.RangeResponse, 30).kvs for member in members]
     assert all(list(one) == list(first) for one in more)
     beside = {member.name: stored_beside_keys(member) for member in members}
     for name in beside:
@@ -173,7 +173,7 @@ def _past_revisions(member: Member, now: int, chance: random.Random) -> list[int
 
 def _count(member: Member, revision: int) -> int:
     request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=revision, count_only=True)
-    return member.client.call("KV/Range", request, rpc_pb2.RangeResponse, 5).count
+    return member.client.call("KV/Range", request, rpc_pb2.RangeResponse, 30).count
 
 
 def _members_seen_by(member: Member) -> tuple[Any, ...]:

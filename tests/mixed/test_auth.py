@@ -97,7 +97,7 @@ def test_authentication_is_enabled_when_both_kinds_are_members_and_under_either_
     call(tercet, "Auth/AuthEnable", rpc_pb2.AuthEnableRequest())
     wait_until(lambda: refusal(etcd, "KV/Put", rpc_pb2.PutRequest(key=b"a")), "etcd asks for a user")
     root = log_in(etcd, "root")
-    lease = rpc_pb2.LeaseGrantRequest(ID=7, TTL=2)
+    lease = rpc_pb2.LeaseGrantRequest(ID=7, TTL=4)
     call(etcd, "Lease/LeaseGrant", lease, root)
     call(etcd, "KV/Put", rpc_pb2.PutRequest(key=b"leased", lease=7), root)
 

@@ -27,7 +27,7 @@ def wait_shown(members: Sequence[Member], *expected: object) -> None:
 
 
 def downgrade(member: Member, request: rpc_pb2.DowngradeRequest) -> str:
-    return member.client.call("Maintenance/Downgrade", request, rpc_pb2.DowngradeResponse, 10).version
+    return member.client.call("Maintenance/Downgrade", request, rpc_pb2.DowngradeResponse, 30).version
 
 
 @needs_newer_etcd

@@ -25,7 +25,7 @@ TXNS = {
 
 
 def txn(member: Member, *ops: rpc_pb2.RequestOp) -> rpc_pb2.TxnResponse:
-    return member.client.call("KV/Txn", rpc_pb2.TxnRequest(success=ops), rpc_pb2.TxnResponse, 5)
+    return member.client.call("KV/Txn", rpc_pb2.TxnRequest(success=ops), rpc_pb2.TxnResponse, 30)
 
 
 @pytest.mark.parametrize("leader", ["e1", "t1"])
@@ -39,7 +39,7 @@ def test_ranges_in_a_writing_txn(cluster: Cluster, leader: str, name: str) -> No
 
 def alarm(member: Member, action: Any, id: int) -> rpc_pb2.AlarmResponse:
     request = _Alarm(action=action, memberID=id, alarm=rpc_pb2.NOSPACE)
-    return member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 5)
+    return member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 30)
 
 
 @pytest.mark.parametrize("asked", ["e1", "t1"])

@@ -13,7 +13,7 @@ from tests.support.processes import ETCD, TERCET, Member, wait_until
 
 def alarms(member: Member) -> list[tuple[int, int]]:
     request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)
-    answer = member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 5)
+    answer = member.client.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse, 30)
     return [(one.memberID, one.alarm) for one in answer.alarms]
 
 

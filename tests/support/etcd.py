@@ -33,7 +33,7 @@ def binary(program: str) -> str:
 def run_tool(program: str, *words: str | Path) -> str:
     """Run etcdctl or etcdutl. Returns its standard output; fails the test if the tool fails."""
     outcome = subprocess.run(
-        [binary(program), *words], capture_output=True, text=True, timeout=scaled(20), env=environment({}, None), check=False
+        [binary(program), *words], capture_output=True, text=True, timeout=scaled(60), env=environment({}, None), check=False
     )
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout
@@ -62,7 +62,7 @@ class Etcd:
 
     def ctl(self, *words: str | Path) -> str:
         """Run etcdctl. Returns its standard output."""
-        return run_tool("etcdctl", f"--endpoints={self.client_url}", *words)
+        return run_tool("etcdctl", f"--endpoints={self.client_url}", "--command-timeout=30s", *words)
 
     def ctl_json(self, *words: str | Path) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.ctl("-w", "json", *words))
@@ -122,7 +122,7 @@ def running_etcd(
     ]
     try:
         member.start()
-        wait_until(lambda: _serves(member), "etcd serves clients", seconds=20)
+        wait_until(lambda: _serves(member), "etcd serves clients")
         yield etcd
     finally:
         member.dispose()

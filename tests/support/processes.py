@@ -29,8 +29,10 @@ from tests.support.waiting import scaled
 BIN = Path(sys.executable).parent
 TERCET = (str(BIN / "tercet"),)
 ETCD = (str(BIN / "etcd"),)
-QUICK = ("--heartbeat-interval=20", "--election-timeout=200")
-"""Elections in a fraction of a second, for tests that need several."""
+QUICK = ("--heartbeat-interval=50", "--election-timeout=600")
+"""Elections in a second, for tests that need several. A busy machine pauses a member for tenths of a second."""
+STEADY = ("--heartbeat-interval=100", "--election-timeout=3000")
+"""For tests that need the same leader from beginning to end."""
 
 START_SECONDS_MAX = 90.0
 """The first member of a run compiles every module, which takes long on a busy machine."""
@@ -335,9 +337,12 @@ def tls_flags(files: ClusterCertificates, name: str) -> list[str]:
     ]
 
 
+_PATIENCE = "--command-timeout=30s"  # etcdctl's own limit is 5 s
+
+
 def etcdctl(members: Sequence[Member], *words: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run the real etcdctl against these members."""
-    command = [str(BIN / "etcdctl"), "--endpoints=" + ",".join(member.endpoint for member in members)]
+    command = [str(BIN / "etcdctl"), "--endpoints=" + ",".join(member.endpoint for member in members), _PATIENCE]
     credentials = members[0].credentials
     if credentials is not None:
         command += [f"--cacert={credentials.ca}", f"--cert={credentials.certificate}", f"--key={credentials.key}"]
