@@ -11,6 +11,10 @@ import pytest
 
 import tercet
 from tercet import AsyncClient
+from tercet.client import WatchStream
+from tercet.client.cluster_channel import ClusterChannel
+from tercet.client.connector import Limits
+from tercet.proto import rpc_pb2
 from tests.support.newer import VARIABLE
 from tests.support.processes import ETCD, QUICK, TERCET, Cluster
 from tests.support.waiting import scaled
@@ -85,6 +89,50 @@ def test_a_paused_member_costs_one_call(cluster: Cluster) -> None:
                 await client.put("a", "3", timeout=scaled(30))
             finally:
                 cluster["n2"].resume()
+
+    asyncio.run(asyncio.wait_for(whole(), scaled(90)))
+
+
+@pytest.mark.server_process
+def test_a_client_that_only_watches_leaves_a_paused_member(cluster: Cluster) -> None:
+    async def whole() -> None:
+        async with AsyncClient(in_order(cluster, "n2")) as watching, AsyncClient(in_order(cluster, "n1")) as writing:
+            watching.channel._connector._keepalive_seconds = 600  # longer than the test: the keepalive finds nothing
+            async with watching.watch("watched") as watch:
+                cluster["n2"].pause()
+                try:
+                    await writing.put("watched", "1", timeout=scaled(30))
+                    batch = await anext(watch)
+                    assert [event.value for event in batch.events] == [b"1"]
+                    assert watch.resumes == 1
+                finally:
+                    cluster["n2"].resume()
+
+    asyncio.run(asyncio.wait_for(whole(), scaled(90)))
+
+
+@pytest.mark.server_process
+def test_asking_a_member_for_its_health_is_no_ping(cluster: Cluster) -> None:
+    """A hundred times more often than clients do: the member neither ends the connection nor counts strikes."""
+
+    def checks() -> float:
+        named = 'grpc_server_handled_total{grpc_code="OK",grpc_method="Check"'
+        return sum(
+            float(line.rpartition(" ")[2]) for line in cluster["n1"].http("/metrics")[1].splitlines() if line.startswith(named)
+        )
+
+    async def whole() -> None:
+        limits = Limits(quiet_seconds=0.02)
+        async with ClusterChannel(in_order(cluster, "n1"), limits=limits) as channel, WatchStream(channel) as stream:
+            before = await asyncio.to_thread(checks)
+            watch = await stream.watch(rpc_pb2.WatchCreateRequest(key=b"healthy"))
+            await watch.created()
+            while await asyncio.to_thread(checks) < before + 100:
+                await asyncio.sleep(0.05)
+            await channel.kv.put(rpc_pb2.PutRequest(key=b"healthy", value=b"1"))
+            response = await anext(watch)
+            assert [event.kv.value for event in response.events] == [b"1"]
+            assert watch.resumes == 0
 
     asyncio.run(asyncio.wait_for(whole(), scaled(90)))
 

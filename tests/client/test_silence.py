@@ -7,7 +7,10 @@ import heapq
 from collections.abc import Callable
 from typing import cast
 
+from tercet.client.quiet_streams import QuietStreams
 from tercet.client.silence import Silence
+
+Answered = Callable[[int, str, bytes], object]
 
 
 class Clock:
@@ -47,12 +50,28 @@ class FakeChannel:
         self.waiting_calls = 1
         self.last_heard = clock.now
         self.is_frozen = True
+        self.is_repeatable = False
+        self.streams = 0
         self.pings: list[float] = []
+        self.checks: list[float] = []
 
     def ping(self) -> None:
         self.pings.append(self.clock.now)
         if not self.is_frozen:
             self.last_heard = self.clock.now + 0.001
+
+    @property
+    def open_calls(self) -> int:
+        return self.streams + self.waiting_calls
+
+    def start_unary(self, path: str, message: bytes, callback: Answered, timeout: float | None = None) -> FakeChannel:
+        self.checks.append(self.clock.now)
+        if self.is_frozen:
+            self.waiting_calls += 1
+        else:
+            self.last_heard = self.clock.now + 0.001
+            callback(0, "", b"")
+        return self
 
 
 def begin(connecting_seconds: float = 0.001) -> tuple[Clock, FakeChannel, Silence, list[float]]:
@@ -127,3 +146,57 @@ def test_a_slow_network_gets_more_patience() -> None:
     assert not found
     clock.advance(2)
     assert found
+
+
+def watch_only() -> tuple[Clock, FakeChannel, QuietStreams, list[float]]:
+    clock, channel, silence, found = begin()
+    channel.waiting_calls, channel.streams = 0, 1
+    quiet = QuietStreams(cast(asyncio.AbstractEventLoop, clock), channel, 3.0, silence.call_begins)
+    quiet.stream_begins()
+    return clock, channel, quiet, found
+
+
+def test_a_client_that_only_watches_finds_a_frozen_member_in_five_seconds() -> None:
+    clock, channel, _, found = watch_only()
+    channel.is_frozen = False
+    clock.advance(60)
+    channel.is_frozen, began = True, clock.now
+    clock.advance(30)
+    (at,) = found
+    assert at - began <= 5.0
+    assert len(channel.pings) == 1
+    assert channel.is_repeatable, "it ends with the streams of the member"
+
+
+def test_a_quiet_member_that_answers_gets_a_call_in_three_seconds_and_no_ping() -> None:
+    clock, channel, quiet, found = watch_only()
+    channel.is_frozen = False
+    clock.advance(3000)
+    quiet.stream_begins()
+    assert 900 <= len(channel.checks) <= 1000
+    assert not channel.pings
+    assert not found
+
+
+def test_a_stream_that_brings_something_costs_no_calls() -> None:
+    clock, channel, _, _ = watch_only()
+    for _ in range(100):
+        clock.advance(2.9)
+        channel.last_heard = clock.now
+    assert not channel.checks
+
+
+def test_without_streams_nobody_is_asked() -> None:
+    clock, channel, _, _ = watch_only()
+    channel.streams = 0
+    clock.advance(3600)
+    assert not clock.timers
+    assert not channel.checks
+
+
+def test_a_check_without_an_answer_is_not_repeated() -> None:
+    """As behind a single endpoint: the silence is for the keepalive then."""
+    clock, channel, _, _ = watch_only()
+    channel.is_frozen = True
+    clock.advance(60)
+    assert len(channel.checks) == 1

@@ -190,6 +190,7 @@ class ClusterChannel:
         self._login.forget(self._login.token)
 
         async def begin(channel: Connection) -> Stream:
+            self._connector.stream_begins()
             return channel.stream(method.path, metadata=[*self._login.metadata(), *metadata])
 
         deadline = asyncio.get_running_loop().time() + self._timeout

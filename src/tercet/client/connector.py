@@ -24,6 +24,7 @@ from tercet.client.dial import dial
 from tercet.client.endpoint import Endpoint, parse_endpoint
 from tercet.client.events import Events
 from tercet.client.proxy import dial_through, proxy_for
+from tercet.client.quiet_streams import QuietStreams
 from tercet.client.silence import Silence
 from tercet.client.tls import ReloadedTLS, TLSFiles
 from tercet.errors import Code, ConfigError, StatusError
@@ -43,13 +44,17 @@ _PAUSE_SECONDS_MAX = 1.0
 
 @dataclass(frozen=True)
 class Limits:
-    """A client's limits. A keepalive below 10 s is raised to 10 s: servers close connections that ping more often."""
+    """A client's limits. A keepalive below 10 s is raised to 10 s: servers close connections that ping more often.
+
+    quiet_seconds: how long open streams may bring nothing before the member is asked for its health.
+    """
 
     dial_timeout_seconds: float = 2.0
     request_bytes_max: int = 2 << 20
     response_bytes_max: int = 0x7FFFFFFF
     keepalive_seconds: float = 10.0
     keepalive_timeout_seconds: float = 6.0
+    quiet_seconds: float = 3.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keepalive_seconds", max(self.keepalive_seconds, 10.0))
@@ -99,6 +104,7 @@ class Connector:
         self._at = 0
         self._channel: Connection | None = None
         self._silence: Silence | None = None
+        self._quiet: QuietStreams | None = None
         self._retired: list[Connection] = []
         self._dialing = asyncio.Lock()
         self._abandoned: list[Connection] = []
@@ -136,6 +142,11 @@ class Connector:
         if self._silence is not None:
             self._silence.call_begins()
 
+    def stream_begins(self) -> None:
+        """A stream is opened on the open channel: ask the member for its health while it brings nothing."""
+        if self._quiet is not None and len(self._endpoints) > 1:
+            self._quiet.stream_begins()
+
     def _move_on(self, channel: Channel) -> None:
         """A member does not answer: use the next endpoint. Its connection stays open for the writes that wait there."""
         if channel is not self._channel or len(self._endpoints) == 1:
@@ -146,12 +157,17 @@ class Connector:
 
     def _retire(self) -> None:
         """Use the next endpoint."""
-        if self._silence is not None:
-            self._silence.stop()
+        self._stop_checks()
         if self._channel is not None:
             self._retired.append(self._channel)
-        self._channel = self._silence = None
+        self._channel = None
         self._at = (self._at + 1) % len(self._endpoints)
+
+    def _stop_checks(self) -> None:
+        for check in (self._silence, self._quiet):
+            if check is not None:
+                check.stop()
+        self._silence = self._quiet = None
 
     def replace(self, endpoints: Sequence[str]) -> None:
         """Use these endpoints from now on, after the one that is connected; those given at first remain as the last resort."""
@@ -184,8 +200,7 @@ class Connector:
     async def close(self) -> None:
         channels = [*self._retired, *([self._channel] if self._channel else [])]
         self._channel, self._retired = None, []
-        if self._silence is not None:
-            self._silence.stop()
+        self._stop_checks()
         for channel in channels:
             await channel.close()
 
@@ -196,7 +211,7 @@ class Connector:
             if descriptor >= 0:
                 forks.disconnect(descriptor)
             self._abandoned.append(channel)
-        self._channel, self._silence, self._retired = None, None, []
+        self._channel, self._silence, self._quiet, self._retired = None, None, None, []
         self._dialing = asyncio.Lock()
 
     async def _dial_until(self, deadline: float) -> Connection:
@@ -281,7 +296,9 @@ class Connector:
         began = loop.time()
         await channel.connect(None if endpoint.unix_path else await self._open(endpoint, timeout))
         self._on_connected()
-        self._silence = Silence(loop, channel, loop.time() - began, lambda: self._move_on(channel))
+        self._stop_checks()
+        silence = self._silence = Silence(loop, channel, loop.time() - began, lambda: self._move_on(channel))
+        self._quiet = QuietStreams(loop, channel, self._limits.quiet_seconds, silence.call_begins)
         logger.debug("connected to %s", endpoint.text)
         return channel
 
@@ -289,9 +306,7 @@ class Connector:
         """Raises RpcError."""
         from tercet.rpc import in_process_connection  # few clients have their server in the same process
 
-        if self._silence is not None:
-            self._silence.stop()
-            self._silence = None
+        self._stop_checks()
         return in_process_connection.connect(
             endpoint.in_process, answer_bytes_max=self._limits.response_bytes_max, on_lost=self._on_lost
         )
