@@ -21,6 +21,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.config.startup_error import StartupError
 from tercet.errors import ConfigError, StorageFailure
 from tercet.log_fields import fields
+from tercet.server.allocator import map_large_blocks
 from tercet.server.default_host import default_host
 from tercet.server.listener import log_loop_error
 from tercet.server.logs import zap_format
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     zap_format.write_lines(loaded.lines)
     sys.setswitchinterval(_SWITCH_SECONDS)
+    map_large_blocks()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
