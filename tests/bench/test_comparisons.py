@@ -95,8 +95,8 @@ def test_compare(tmp_path: Path, name: str) -> None:
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)
     assert found["workload"] == name
-    assert found["baseline_per_second"] > 50
-    assert found["per_second"] > 50
+    assert found["baseline_per_second"] > 0
+    assert found["per_second"] > 0
     assert len(found["cpu"]) == 2
     assert found["ratio"] == pytest.approx(found["per_second"] / found["baseline_per_second"], rel=0.01)
     assert not list((tmp_path / "bench").iterdir())  # removed

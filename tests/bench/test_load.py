@@ -65,14 +65,20 @@ def test_the_number_in_flight_is_constant() -> None:
     waiting: list[UnaryCall] = []
     most = 0
 
+    def answer_all() -> None:
+        while waiting:
+            done(waiting.pop(), b"")
+
     def later(call: UnaryCall, _: bytes) -> None:
+        """Answers once 16 requests wait: with fewer in flight, none is answered."""
         nonlocal most
         waiting.append(call)
         most = max(most, len(waiting))
-        asyncio.get_running_loop().call_later(0.001, lambda: done(waiting.pop(0), b""))
+        if len(waiting) == 16:
+            asyncio.get_running_loop().call_later(0.001, answer_all)
 
-    measured, _ = run(measure(later, Extent(total=200), clients=16))
-    assert measured.requests == 200
+    measured, _ = run(measure(later, Extent(total=13 * 16), clients=16))
+    assert measured.requests == 13 * 16
     assert most == 16
 
 

@@ -34,7 +34,7 @@ print("echo" if termios.tcgetattr(0)[3] & termios.ECHO else "silent")
 
 
 PLAN = """
-import asyncio
+import asyncio, sys
 from tercet.cli.deploy.command import command
 from tercet.cli.deploy.options import Options
 from tercet.deploy import Event, Plan
@@ -45,7 +45,7 @@ class Building:
 
     async def plan(self):
         self.on_event(Event(None, "build the tercet bundle", "running", done=1_000_000, total=4_000_000))
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(sys.stdin.readline)  # until the test has seen it
         self.on_event(Event(None, "build the tercet bundle", "done"))
         return Plan()
 
@@ -121,6 +121,7 @@ def test_plan_shows_the_bundle_build_on_a_terminal(tmp_path: Path) -> None:
     terminal = Terminal(planned(tmp_path))
     try:
         terminal.wait_for("1.0 MB of 4.0 MB")
+        terminal.type("\n")
         terminal.wait_for(NOTHING_TO_DO)
     finally:
         terminal.process.kill()
@@ -134,7 +135,9 @@ def test_plan_shows_the_bundle_build_on_a_terminal(tmp_path: Path) -> None:
 )
 def test_without_a_terminal_only_the_plan_is_printed(tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
     source = planned(tmp_path, *options)
-    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout == expected
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert done.stdout == expected
 
 
 def drawn(*events: Event, terminal: bool) -> str:

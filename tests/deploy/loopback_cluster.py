@@ -136,9 +136,9 @@ def loopback_cluster(directory: Path) -> Iterator[LoopbackCluster]:
         engine=EngineSettings(kind="etcd", source="etcd.tar.gz"),
         tls=TlsSettings(directory=directory / "pki"),
         paths=Paths(certificates=str(directory / "cert")),
-        service=ServiceSettings(start_timeout_seconds=15),
+        service=ServiceSettings(start_timeout_seconds=60),
         listen=Listen(client_port=client_port, peer_port=peer_port, loopback=False),
-        flags={"heartbeat-interval": "50", "election-timeout": "500"},
+        flags={"heartbeat-interval": "100", "election-timeout": "2000"},
     )
     ensure_certificates(cluster)
     locals_ = {spec.name: LocalHost(cluster, spec, directory) for spec in cluster.hosts}

@@ -218,7 +218,7 @@ def test_properties_of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
         enabled=True,
         needs_reload=True,
         exec_line="/opt/etcd/current/etcd --name=a --data-dir=/var/lib/etcd",
-        since=pytest.approx(time.time() - 60, abs=1),
+        since=pytest.approx(time.time() - 60, abs=30),
         invocation="0123456789abcdef",
         restarts=3,
         drop_ins=("/etc/systemd/system/etcd.service.d/a.conf",),

@@ -33,7 +33,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackCluster]
 
 def with_members(three: LoopbackCluster, act: Callable[[Members], Awaitable[Result]]) -> Result:
     async def bounded() -> Result:
-        async with asyncio.timeout(scaled(40)), three.wires(), Members(three.cluster, three.hosts) as members:
+        async with asyncio.timeout(scaled(100)), three.wires(), Members(three.cluster, three.hosts) as members:
             return await act(members)
 
     return asyncio.run(bounded())

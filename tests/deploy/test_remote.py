@@ -446,7 +446,7 @@ def as_root(operator: Operator, password: str | None, asked: list[str]) -> list[
     async def scenario() -> list[Completed]:
         host = await connect(operator.spec(), ask_password=ask if password is not None else None)
         try:
-            runs = (host.run(f"cat; echo {number} >&2", stdin=b"input\n", step="try", timeout=10) for number in range(3))
+            runs = (host.run(f"cat; echo {number} >&2", stdin=b"input\n", step="try", timeout=60) for number in range(3))
             results = await asyncio.gather(*runs, return_exceptions=True)
         finally:
             await host.close()
