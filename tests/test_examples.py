@@ -31,7 +31,7 @@ def run(*words: str, directory: Path = EXAMPLES) -> subprocess.CompletedProcess[
         env=environment,
         capture_output=True,
         text=True,
-        timeout=scaled(60),
+        timeout=scaled(110),
         check=False,
     )
 

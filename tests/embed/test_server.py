@@ -23,6 +23,7 @@ from tercet.http1.messages import Headers, Response, plain
 from tercet.proto import rpc_pb2
 from tercet.rpc import Channel, UnaryCall, unary
 from tercet.server.member_storage import MemoryStorage
+from tests.support.ports import free_port
 from tests.support.waiting import scaled, until
 
 Scenario = Callable[[Server], Awaitable[None]]
@@ -107,15 +108,9 @@ def test_a_disk_member_continues_in_another_server(tmp_path: Path) -> None:
     async def read(server: Server) -> None:
         assert (await get(server, b"a")).count == 1
 
-    port = free_ports()
-    run(write, data_dir=tmp_path / "data", listen=port)
-    run(read, data_dir=tmp_path / "data", listen=port)
-
-
-def free_ports() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
+    run(write, data_dir=tmp_path / "data", listen=address)
+    run(read, data_dir=tmp_path / "data", listen=address)
 
 
 def test_servers_of_one_process_share_nothing() -> None:

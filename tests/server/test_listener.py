@@ -21,6 +21,7 @@ from tercet.server.tls.files import TlsFiles
 from tercet.tls import protocol as tls_protocol
 from tercet.version import is_compiled
 from tests.server.certificates import Authority
+from tests.support.ports import free_port
 from tests.support.waiting import scaled
 
 Scenario = Callable[[], Awaitable[None]]
@@ -434,7 +435,7 @@ def test_an_ipv4_mapped_address_is_bound_as_ipv4() -> None:
 
 def test_a_failed_bind_has_gos_text_and_closes_the_other_sockets() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", free_port()))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"^listen tcp 127.0.0.1:{port}: bind: address already in use$"):
