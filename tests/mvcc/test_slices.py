@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tercet.errors import RequestError
 from tercet.mvcc import Answer, Apply, Budget, Store, whole_answer, whole_apply
+from tercet.mvcc.pieces import JOINED_BYTES
 from tercet.mvcc.sorted_runs import SortedRuns, sortable_bytes, sortable_int
+from tercet.mvcc.work import finish
 from tercet.proto import kv_pb2, rpc_pb2
 from tests.mvcc.dict_backend import DictBackend
 from tests.mvcc.histories import Histories
@@ -255,6 +257,31 @@ def test_records_taken_many_at_a_time_are_all_there_in_order() -> None:
         assert len(records) <= 300
         taken += records
     assert [int.from_bytes(record, "big") for record in taken] == list(range(25_000))
+
+
+def test_a_large_answer_has_few_parts() -> None:
+    """To send two parts for each of a million keys would take a long turn."""
+    store = Store(DictBackend())
+    for number in range(3000):
+        store.put(Put(key=b"%05d" % number, value=bytes(100)))
+    puts = [rpc_pb2.RequestOp(request_put=Put(key=b"%05d" % number, prev_kv=True)) for number in range(3000)]
+    nested = rpc_pb2.RequestOp(request_txn=rpc_pb2.TxnRequest(success=puts))
+    txn = store.txn(rpc_pb2.TxnRequest(success=[nested]))
+    deletion = store.delete_range(rpc_pb2.DeleteRangeRequest(**ALL, prev_kv=True))
+    answers: list[Answer] = []
+    for apply in (txn, deletion):
+        read = store.range(Range(**ALL))
+        assert isinstance(read, Answer)
+        finish(read)
+        answers.append(read)
+        apply.is_awaited = True
+        finish(apply)
+        outcome = apply.outcome()
+        assert isinstance(outcome, Answer)
+        finish(outcome)
+        answers.append(outcome)
+    for answer in answers:
+        assert len(answer.parts) <= 2 + sum(map(len, answer.parts)) // JOINED_BYTES
 
 
 def test_the_work_of_a_slice_is_bounded_by_its_budget() -> None:

@@ -20,6 +20,7 @@ from typing import Final
 from tercet.errors import COMPACTED, FUTURE_REVISION
 from tercet.mvcc.encoding import REVISION_BYTES, encode_key_value, main_of, strip_kv, value_in
 from tercet.mvcc.key_index import create_revision_in, has_details, version_in
+from tercet.mvcc.pieces import Pieces
 from tercet.mvcc.range_count import RangeCount
 from tercet.mvcc.read_txn import ReadTxn
 from tercet.mvcc.sorted_runs import SortedRuns, sortable_bytes, sortable_int
@@ -35,7 +36,6 @@ _VALUE: Final = int(_Request.VALUE)
 _NONE: Final = int(_Request.NONE)
 _DESCEND: Final = int(_Request.DESCEND)
 
-_SMALL_BYTES: Final = 1024
 _CHUNK: Final = 64  # keys visited between two looks at the budget
 _LIMIT_MAX: Final = sys.maxsize - 1
 _MORE: Final = b"\x18\x01"
@@ -82,9 +82,9 @@ class RangeRead(Answer):
         "_min_mod",
         "_more",
         "_phase",
+        "_pieces",
         "_runs",
         "_scan_limit",
-        "_slice",
         "_start",
         "_target",
         "_unsorted",
@@ -115,7 +115,7 @@ class RangeRead(Answer):
         self._unsorted = 0  # of these, those still to be taken from `_runs`
         self._more = False
         self._kv_bytes = 0
-        self._slice: list[bytes] = []  # what this slice has added to the answer
+        self._pieces = Pieces()
         self.parts = []
         self._phase = _SCANNING
         if request.count_only:
@@ -132,7 +132,6 @@ class RangeRead(Answer):
             self._scan(budget)
         if self._phase == _SORTING:
             self._sort(budget)
-        self._close_slice()
         if self._phase == _COUNTING:
             assert self._counting is not None
             if not self._counting.step(budget):
@@ -210,7 +209,8 @@ class RangeRead(Answer):
             kv = self._fetch(entry, budget)
             if self._keys_only:
                 kv = strip_kv(kv, lease=self._target == _VALUE)  # the lease is kept where the sort had to read the value
-        self._slice += (_KV, varint(len(kv)), kv)
+        self._pieces.add(_KV + varint(len(kv)))
+        self._pieces.add(kv)
         self._kv_bytes += len(kv)
 
     def _end_scan(self) -> None:
@@ -262,21 +262,10 @@ class RangeRead(Answer):
         self._counting = RangeCount(self.txn, *self.range)
         self._phase = _COUNTING
 
-    def _close_slice(self) -> None:
-        """Small values are joined, since three objects a value would take more memory than the values; large ones are not
-        copied.
-        """
-        if not self._slice:
-            return
-        if sum(map(len, self._slice)) < len(self._slice) * _SMALL_BYTES:
-            self.parts.append(b"".join(self._slice))
-        else:
-            self.parts += self._slice
-        self._slice = []
-
     def _finish(self, count: int) -> None:
-        self._close_slice()
-        self.parts.append((_MORE if self._more else b"") + count_field(count))
+        self._pieces.add((_MORE if self._more else b"") + count_field(count))
+        self._pieces.join()
+        self.parts = self._pieces.parts
         self._phase = _DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tercet.mvcc.encoding import REVISION_BYTES
+from tercet.mvcc.pieces import Pieces
 from tercet.mvcc.read_txn import ReadTxn
 from tercet.mvcc.work import BYTES_SHIFT, FETCH, Answer, Budget
 from tercet.proto.wire import varint
@@ -11,7 +12,7 @@ from tercet.proto.wire import varint
 class StoredKvs(Answer):
     """KeyValues whose revision keys are known."""
 
-    __slots__ = ("_at", "_revision_keys", "_size", "_tag", "_txn")
+    __slots__ = ("_at", "_pieces", "_revision_keys", "_size", "_tag", "_txn")
 
     def __init__(self, txn: ReadTxn, revision_keys: bytes | bytearray, number: int, head: bytes = b"") -> None:
         """number: of the field that they go into, < 16; head: the encoded fields before them."""
@@ -20,7 +21,9 @@ class StoredKvs(Answer):
         self._tag = bytes((number << 3 | 2,))
         self._at = 0
         self._size = 0
-        self.parts = [head] if head else []
+        self._pieces = Pieces()
+        self._pieces.add(head)
+        self.parts = []
 
     @property
     def size_bytes(self) -> int:
@@ -34,9 +37,12 @@ class StoredKvs(Answer):
                 return True
             kv = self._txn.fetch(bytes(self._revision_keys[self._at : self._at + REVISION_BYTES]))
             self._at += REVISION_BYTES
-            self.parts += (self._tag + varint(len(kv)), kv)
+            self._pieces.add(self._tag + varint(len(kv)))
+            self._pieces.add(kv)
             self._size += len(kv)
             budget.left -= FETCH + (len(kv) >> BYTES_SHIFT)
+        self._pieces.join()
+        self.parts = self._pieces.parts
         return False
 
     def pin(self) -> None:

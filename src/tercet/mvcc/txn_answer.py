@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from tercet.mvcc.compare import Plan
+from tercet.mvcc.pieces import Pieces
 from tercet.mvcc.read_txn import ReadTxn
-from tercet.mvcc.work import OPERATION, Answer, Budget
+from tercet.mvcc.work import BYTES_SHIFT, OPERATION, Answer, Budget
 from tercet.proto.wire import varint
 
 _SUCCEEDED: Final = b"\x10\x01"
@@ -34,13 +35,28 @@ class OpResult:
 class _Frame:
     """A txn whose response is being put together."""
 
-    __slots__ = ("parts", "plan", "position", "size")
+    __slots__ = ("pieces", "plan", "position", "size")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.position = 0
-        self.parts: list[bytes] = [_SUCCEEDED] if plan.succeeded else []
-        self.size = len(_SUCCEEDED) if plan.succeeded else 0
+        self.pieces = Pieces()
+        self.size = 0
+        if plan.succeeded:
+            self.add(_SUCCEEDED)
+
+    def add(self, piece: bytes) -> None:
+        self.pieces.add(piece)
+        self.size += len(piece)
+
+    def add_op(self, number: int, header: bytes, parts: list[bytes], size: int) -> None:
+        """A ResponseOp with a response of `size` bytes, beside its header."""
+        size += len(header)
+        inner = bytes((number << 3 | 2,)) + varint(size)
+        outer = bytes((_RESPONSES << 3 | 2,)) + varint(len(inner) + size)
+        self.add(outer + inner + header)
+        for part in parts:
+            self.add(part)
 
 
 class TxnAnswer(Answer):
@@ -75,11 +91,13 @@ class TxnAnswer(Answer):
             frame = frames[-1]
             if frame.position == len(frame.plan.steps):
                 frames.pop()
+                frame.pieces.join()
+                parts = frame.pieces.parts
                 if not frames:
-                    self.parts = frame.parts
+                    self.parts = parts
                     return False
-                budget.left -= len(frame.parts) >> 4
-                _add(frames[-1], TXN, _EMPTY_HEADER, frame.parts, frame.size)
+                budget.left -= (len(parts) >> 4) + (frame.size >> BYTES_SHIFT if len(parts) == 1 else 0)
+                frames[-1].add_op(TXN, _EMPTY_HEADER, parts, frame.size)
                 frames[-1].position += 1
                 continue
             step = frame.plan.steps[frame.position]
@@ -96,21 +114,10 @@ class TxnAnswer(Answer):
             if result.number:
                 parts = [result.body] if read is None else read.parts
                 size = len(result.body) if read is None else sum(map(len, parts))
-                _add(frame, result.number, result.header, parts, size)
+                frame.add_op(result.number, result.header, parts, size)
                 self._size += size
             else:
-                frame.parts.append(b"\x1a\0")  # an operation without a kind is refused when proposed, but a log may hold one
-                frame.size += 2
+                frame.add(b"\x1a\0")  # an operation without a kind is refused when proposed, but a log may hold one
             result.read = None
             self._next += 1
             frame.position += 1
-
-
-def _add(frame: _Frame, number: int, header: bytes, parts: list[bytes], size: int) -> None:
-    """Append a ResponseOp to the response of `frame`, without copying what is in it."""
-    size += len(header)
-    inner = bytes((number << 3 | 2,)) + varint(size)
-    outer = bytes((_RESPONSES << 3 | 2,)) + varint(len(inner) + size)
-    frame.parts.append(outer + inner + header)
-    frame.parts += parts
-    frame.size += len(outer) + len(inner) + size
