@@ -19,13 +19,13 @@ _SERVER_PACKAGES = {"clients", "cluster", "differential", "mixed"}
 properties.load_profile()
 
 
-@pytest.hookimpl(trylast=True)  # after hypothesis has marked its tests
 def pytest_configure(config: pytest.Config) -> None:
     # A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that interrupt a command fail.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)  # after hypothesis has marked its tests
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in _SERVER_PACKAGES:

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
-from tests.support.waiting import scaled
+from tests.support.properties import FACTOR, examples
+from tests.support.waiting import SLOWNESS, scaled
 
 TESTS = Path(__file__).parent
 PROBE = """
@@ -64,3 +67,24 @@ def test_deep_runs_try_other_examples_and_more(probe: Path) -> None:
 def test_no_test_sets_its_number_of_examples_past_the_factor() -> None:
     fixed = [path for path in sorted(TESTS.rglob("*.py")) if re.search(r"\bmax_examples\s*=", path.read_text())]
     assert fixed == [TESTS / "support" / "properties.py"]
+
+
+@pytest.fixture
+def timeout_seconds(request: pytest.FixtureRequest) -> float:
+    mark = request.node.get_closest_marker("timeout")
+    return float(mark.args[0] if mark else request.config.getini("timeout"))
+
+
+@examples(1, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.just(0))
+def test_a_property_test_has_as_much_more_time_as_examples(timeout_seconds: float, number: int) -> None:
+    assert timeout_seconds == 120 * FACTOR * SLOWNESS
+
+
+def test_the_timeout_grows_with_the_examples() -> None:
+    """hypothesis marks its tests when they have been collected, and conftest.py has to come after it."""
+    name = test_a_property_test_has_as_much_more_time_as_examples.__name__
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::{name}"]
+    environment = {**os.environ, "TEST_EXAMPLES": "3"}
+    done = subprocess.run(words, env=environment, cwd=TESTS.parent, capture_output=True, text=True, timeout=scaled(100))
+    assert done.returncode == 0, done.stdout
