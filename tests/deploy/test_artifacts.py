@@ -100,6 +100,16 @@ def test_entries_have_a_fixed_owner_and_time(tmp_path: Path, tarball: Path) -> N
     assert seen == {(0o755, 0, "root", 0)}
 
 
+def test_a_release_is_unpacked_once(tmp_path: Path, tarball: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every plan asks for it. Another content under the same name is another release."""
+    first = ready(tmp_path, tarball)
+    with monkeypatch.context() as patch:
+        patch.setattr("tercet.deploy.release.etcd_tarball.unpack", None)
+        assert ready(tmp_path, tarball) == first
+    write(tarball, release() | {f"{NAME}/etcdutl": program() + b"changed"})
+    assert ready(tmp_path, tarball).sha256 != first.sha256
+
+
 def test_a_release_without_etcdutl_is_accepted(tmp_path: Path) -> None:
     entries = release(directory="etcd-v3.4.27-linux-amd64")
     del entries["etcd-v3.4.27-linux-amd64/etcdutl"]

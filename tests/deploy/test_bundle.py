@@ -26,6 +26,7 @@ from tercet.deploy.release.artifacts import prepare
 from tercet.deploy.release.bundle import Target, contents
 from tercet.deploy.release.cache import Cache
 from tercet.deploy.release.elf import machine, without_debug
+from tercet.deploy.release.installed import Installed, fingerprint
 from tercet.deploy.release.launchers import launchers
 from tercet.deploy.release.release import activate_command, install_command
 from tercet.deploy.release.tarball import File, pack, unpack
@@ -166,6 +167,32 @@ def test_bundles_are_reproducible(artifact: Artifact, tmp_path: Path) -> None:
 def test_the_bundle_is_cached(artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tercet.deploy.release.cache.pack", None)
     assert ready(THIS_PYTHON, cache, python=HERE) == artifact
+
+
+def test_an_installation_that_has_not_changed_is_not_read_again(
+    artifact: Artifact, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every plan asks for the bundle; to read and hash all installed files takes longer than the plan itself."""
+    with monkeypatch.context() as patch:
+        patch.setattr("tercet.deploy.release.installed._file", None)
+        assert ready(THIS_PYTHON, cache, python=HERE) == artifact
+
+
+def test_the_fingerprint_of_an_installation_changes_with_each_file(tmp_path: Path) -> None:
+    files = [Installed(tmp_path / name, name) for name in ("a.py", "b.py")]
+    for one in files:
+        one.source.write_bytes(b"same size")
+    before = fingerprint(files)
+    assert fingerprint(reversed(files)) == before
+    assert fingerprint(files[:1]) != before
+    os.utime(files[0].source, ns=(0, files[0].source.stat().st_mtime_ns + 1))
+    touched = fingerprint(files)
+    assert touched != before
+    files[1].source.write_bytes(b"another size")
+    assert fingerprint(files) not in (before, touched)
+    files[0].source.unlink()
+    with pytest.raises(ConfigError, match=r"a\.py: No such file.*reinstall"):
+        fingerprint(files)
 
 
 def test_shared_libraries_are_stripped() -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -405,3 +406,15 @@ def test_connecting_to_selected_hosts(operator: Operator) -> None:
             return list(hosts)
 
     assert asyncio.run(scenario()) == ["node2"]
+
+
+def test_asyncssh_is_imported_without_compilers() -> None:
+    """Its search for optional libraries would link programs with gcc and ld at the start of every command."""
+    program = (
+        "import sys; seen = []; sys.addaudithook(lambda name, arguments: seen.append(arguments[0]) "
+        "if name == 'subprocess.Popen' else None); import tercet.deploy.ssh, ctypes.util; "
+        "assert ctypes.util.find_library.__name__ == 'find_library'; "
+        "print(*{str(program).rsplit('/', 1)[-1] for program in seen})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=scaled(60))
+    assert set(done.stdout.split()) <= {"ldconfig"}

@@ -14,6 +14,7 @@ import pwd
 import socket
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,17 @@ def test_the_unit_of_a_listener(monkeypatch: pytest.MonkeyPatch, cgroup: str, ow
     texts = {"/proc/77/cgroup": cgroup.splitlines(), "/proc/77/comm": ["etcd\n"]}
     monkeypatch.setattr(probe, "lines", texts.__getitem__)
     assert probe.owner_of("77") == owner
+
+
+@pytest.mark.parametrize(
+    ("active", "beside_unit", "is_measured"), [("active", True, True), ("active", False, False), ("failed", False, True)]
+)
+def test_the_disk_of_a_running_unit_is_measured_on_request_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, active: str, beside_unit: bool, is_measured: bool
+) -> None:
+    monkeypatch.setattr(probe, "unit_fact", lambda unit: {"active": active})
+    asked = Wanted(unit="etcd", fdatasync=str(tmp_path), fdatasync_beside_unit=beside_unit)
+    assert bool(probe.gather(asdict(asked))["fdatasync_seconds"]) is is_measured
 
 
 def test_free_space_for_a_missing_path(operator: Operator, tmp_path: Path) -> None:

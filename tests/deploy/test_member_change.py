@@ -27,7 +27,7 @@ from tercet.deploy.ssh.remote import Host
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
 from tests.deploy.clusters import artifact_of, as_wanted, cluster_of, fresh
-from tests.deploy.scripted_host import ScriptedHost
+from tests.deploy.scripted_host import STOPPED, ScriptedHost
 from tests.deploy.test_rolling import ScriptedMembers
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -223,6 +223,8 @@ def test_the_dead_member_is_removed_and_the_last_ones_are_not(tmp_path: Path, mo
     assert found.notes == ("afterwards, remove node3 from hosts in cluster.yaml",)
     run_membership(found)
     assert cast_.calls == ["remove 3"]
+    assert titles(cast_.plan("remove", "node3")) == ["stop and disable etcd.service"], "interrupted before the stop"
+    cast_.hosts["node3"] = ScriptedHost("node3", before=STOPPED)
     assert cast_.plan("remove", "node3").is_empty
     del cast_.list[1]
     with pytest.raises(DeployError, match="it is the only member"):

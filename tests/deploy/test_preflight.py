@@ -12,7 +12,14 @@ from tercet.deploy.cluster.cluster import Cluster, HostSpec
 from tercet.deploy.cluster.settings import EngineSettings, Listen, Paths, ServiceSettings
 from tercet.deploy.facts.facts import FileFact, HostFacts, UnitFact
 from tercet.deploy.facts.preflight import examine, wanted
-from tercet.deploy.facts.preflight_checks import CHECKS, Finding, HostContext, check_clock, check_local_clock
+from tercet.deploy.facts.preflight_checks import (
+    CHECKS,
+    Finding,
+    HostContext,
+    check_clock,
+    check_disk_latency,
+    check_local_clock,
+)
 from tercet.deploy.ssh.connections import connected
 from tests.deploy.sshd import Operator
 from tests.support.ports import free_port
@@ -242,6 +249,12 @@ def test_a_local_clock_that_differs_from_all_hosts_is_one_error() -> None:
     assert check_local_clock([86.4], 0.1) is None  # with one host, either clock may be wrong
     assert check_local_clock([86.4, 0.0, 0.1], 0.1) is None  # one host is wrong
     assert check_local_clock([20.0, 20.1, 20.2], 0.1) is None  # too little for certificates
+
+
+def test_the_disk_of_a_running_member_is_measured_on_request_only() -> None:
+    running = replace(FIT, unit=UnitFact(load="loaded", active="active"), fdatasync_seconds=())
+    assert list(check_disk_latency(HostContext(CLUSTER, SPECS[0], running, 0.1))) == []
+    assert wanted(CLUSTER, SPECS[0]).fdatasync == "/var/lib/etcd"
 
 
 def test_requested_facts() -> None:

@@ -227,18 +227,23 @@ def cut_the_power_during_a_restore(operator: Operator) -> None:
         check_restored(operator, env, before)
 
 
-def cut_power_after(operator: Operator, host: str, step: str, *arguments: str, is_last: bool = False) -> None:
+def cut_power_after(
+    operator: Operator, host: str, step: str, *arguments: str, is_last: bool = False, lane: str | None = None
+) -> None:
     """Run a command; `host` loses its power when this step is done there, and is booted again when the command has ended.
 
-    is_last: there is nothing left to do after the step, so the command may have succeeded before the cut.
+    is_last: there is nothing left to do there after the step, so the command may have succeeded before the cut. lane: where the
+    step is done, if not on `host`.
     """
     with operator.start(str(operator.program), *arguments) as process:
         assert process.stdout is not None
         output = ""
         for line in process.stdout:
             output += line
-            if line.startswith(f"{host}  {step}  done"):
+            if re.match(rf"{lane or host} +{re.escape(step)}  done", line):
                 break
+        else:
+            raise AssertionError(f"{step!r} was not done on {lane or host}:\n{output}")
         operator.lab.kill(host)
         rest, _ = process.communicate(timeout=300)
     operator.show(f"$ tercet {' '.join(arguments)}\n{output}{rest}[{host} lost its power after {step!r}]")
@@ -325,8 +330,11 @@ def has_left(operator: Operator, host: str) -> bool:
     return "permanently removed from the cluster" in journal and operator.unit(host)["ActiveState"] != "active"
 
 
-def cut_the_power_in_each_verb(operator: Operator) -> None:
-    """A host loses its power in the middle of a command; the others serve, and the same command finishes the job."""
+def cut_the_power_in_each_verb(operator: Operator, *, has_two_releases: bool) -> None:
+    """A host loses its power in the middle of a command; the others serve, and the same command finishes the job.
+
+    has_two_releases: whether another interpreter makes another release.
+    """
     env = operator.client_environment()
     victim = list(HOSTS)[-1]
 
@@ -340,6 +348,51 @@ def cut_the_power_in_each_verb(operator: Operator) -> None:
     finished_after_a_cut("write /etc/etcd/cert/peer.pem", "certs", "rotate", "--yes")
     finished_after_a_cut("add as learner", "member", "replace", victim, "--yes")
     finished_after_a_cut("defragment", "defrag", victim, "--all", "--yes", is_last=True)
-    operator.set("engine", {"python": "/usr/bin/python3.11"})
-    finished_after_a_cut("upgrade", "upgrade", "--no-backup", "--yes")
+    if has_two_releases:
+        operator.set("engine", {"python": "/usr/bin/python3.11"})  # other launchers, so another release
+        finished_after_a_cut("upgrade", "upgrade", "--no-backup", "--yes")
+        finished_after_a_cut("roll back", "rollback", "--yes")
+        operator.deploy("upgrade", "--no-backup", "--yes")
     assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def cut_the_power_in_changes_of_the_membership(operator: Operator) -> None:
+    """As above, for the verbs that change who is a member, whom it trusts, and whether there is a cluster."""
+    env = operator.client_environment()
+    victim = list(HOSTS)[-1]
+
+    def is_stopped() -> bool:
+        unit = operator.unit(victim)
+        return (unit["ActiveState"], unit.get("UnitFileState", "disabled")) == ("inactive", "disabled")
+
+    rotate = ("deploy", "certs", "rotate", "--ca", "--yes")
+    cut_power_after(operator, victim, "write /etc/etcd/cert/ca.pem", *rotate)
+    wait_until(lambda: operator.unit(victim)["ActiveState"] == "active", seconds=120)
+    cut_power_after(operator, victim, "write /etc/etcd/cert/server-key.pem", *rotate)
+    refused = operator.tercet(*rotate, exit_code=1)  # its key is not that of its certificate, so it does not start
+    assert f"{victim}: plan: etcd.service is not running" in refused
+    assert "run `tercet deploy apply` first" in refused
+    operator.deploy("apply", "--yes", timeout=300)
+    operator.tercet(*rotate, timeout=300)
+    assert len(operator.healthy_lines(env)) == 3
+    remove = ("deploy", "member", "remove", victim, "--yes")
+    cut_power_after(operator, victim, f"remove {victim} from the cluster", *remove, lane="local", is_last=True)
+    operator.tercet(*remove)
+    assert is_stopped()
+    add = ("deploy", "member", "add", victim, "--yes")
+    cut_power_after(operator, victim, "add as learner", *add)
+    operator.tercet(*add, timeout=300)
+    assert len(operator.healthy_lines(env)) == 3
+    cut_power_after(operator, victim, "restart", "deploy", "restart", is_last=True)
+    operator.deploy("restart", timeout=300)
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+    source = next(host for host in HOSTS if host != operator.leader(env))
+    cut_power_after(operator, source, "save snapshot", "deploy", "backup", "--to", "cut", lane="local", is_last=True)
+    operator.deploy("backup", "--to", "cut")
+    assert all(path.name.endswith(".db") for path in (operator.directory / "cut").iterdir())
+    destroy = ("deploy", "destroy", "--yes")
+    cut_power_after(operator, victim, "stop and disable etcd.service", *destroy)
+    operator.tercet(*destroy)
+    assert is_stopped()
+    operator.deploy("apply", "--yes", timeout=300)
+    assert len(operator.healthy_lines(env)) == 3

@@ -61,6 +61,14 @@ def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
     days_after.fence_the_majority_that_was_left_behind(operator)
 
 
+def test_each_command_is_finished_after_a_power_cut(operator: Operator) -> None:
+    days_after.cut_the_power_in_each_verb(operator, has_two_releases=False)
+
+
+def test_each_change_of_the_membership_is_finished_after_a_power_cut(operator: Operator) -> None:
+    days_after.cut_the_power_in_changes_of_the_membership(operator)
+
+
 @needs_newer_etcd
 def test_the_next_minor_version_is_activated_member_by_member(operator: Operator) -> None:
     program = Path(os.environ[VARIABLE])

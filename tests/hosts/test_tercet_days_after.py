@@ -71,4 +71,9 @@ def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
 
 @pytest.mark.long
 def test_each_command_is_finished_after_a_power_cut(operator: Operator) -> None:
-    days_after.cut_the_power_in_each_verb(operator)
+    days_after.cut_the_power_in_each_verb(operator, has_two_releases=True)
+
+
+@pytest.mark.long
+def test_each_change_of_the_membership_is_finished_after_a_power_cut(operator: Operator) -> None:
+    days_after.cut_the_power_in_changes_of_the_membership(operator)

@@ -61,7 +61,7 @@ class Deployment(Access):
     async def preflight(self) -> list[Finding]:
         """The results of all checks on every host."""
         async with self._connected(self._limit or None) as hosts:
-            return list((await examine(self.cluster, hosts)).findings)
+            return list((await examine(self.cluster, hosts, disks_beside_members=True)).findings)
 
     async def plan(self) -> Plan:
         """The steps of `apply`. Changes nothing. Raises HostError, ConfigError, DeployError.
@@ -250,11 +250,14 @@ class Deployment(Access):
 
     async def destroy(self, *, keep_data: bool, confirm: Confirm | None = None) -> Plan:
         """Stop the members and remove what apply has installed; `keep_data` keeps data and backups."""
-        async with self._changing(self._limit or None) as (hosts, _):
+        async with self._changing(self._limit or None) as (hosts, members):
             targets = self._targets(hosts)
-            return await self._carry_out(
+            found = await self._carry_out(
                 lambda: destroying.destroy_plan(self.cluster, targets, keep_data=keep_data), hosts, confirm
             )
+            for name in () if keep_data else targets:
+                members.left_behind.discard(name)
+            return found
 
     async def status(self) -> list[MemberStatus]:
         """Every member, in the order of the file. An unreachable host is an entry with an error."""

@@ -107,8 +107,9 @@ class Wanted:
     """A request for facts.
 
     contents: subset of `paths` to read. unit: with or without ".service". python: interpreter to query. disks: paths, existing
-    or not, to report free space for. fdatasync: path whose disk's latency is measured. reach: (address, port) pairs to connect
-    to. addresses: addresses to bind. programs: paths of programs to run with `--version`.
+    or not, to report free space for. fdatasync: path whose disk's latency is measured; fdatasync_beside_unit: also while the
+    unit runs. reach: (address, port) pairs to connect to. addresses: addresses to bind. programs: paths of programs to run
+    with `--version`.
     """
 
     paths: tuple[str, ...] = ()
@@ -120,6 +121,7 @@ class Wanted:
     python: str = "python3"
     disks: tuple[str, ...] = ()
     fdatasync: str = ""
+    fdatasync_beside_unit: bool = True
     reach: tuple[tuple[str, int], ...] = ()
     addresses: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()

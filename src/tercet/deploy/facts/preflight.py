@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from tercet.deploy.cluster.cluster import Cluster, HostSpec
@@ -33,10 +33,14 @@ class Examined:
     facts: Mapping[str, HostFacts]
 
 
-async def examine(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> Examined:
-    """All checks on all hosts. An unreachable host has one finding with the reason."""
+async def examine(cluster: Cluster, hosts: Mapping[str, Host | HostError], *, disks_beside_members: bool = False) -> Examined:
+    """All checks on all hosts. An unreachable host has one finding with the reason.
+
+    disks_beside_members: measure disks also where the member runs; it takes up to three seconds, and delays the member.
+    """
     specs = [spec for spec in cluster.hosts if spec.name in hosts]
-    answers = await asyncio.gather(*(_ask(cluster, spec, hosts[spec.name]) for spec in specs))
+    asked = [replace(wanted(cluster, spec), fdatasync_beside_unit=disks_beside_members) for spec in specs]
+    answers = await asyncio.gather(*(_ask(hosts[spec.name], what) for spec, what in zip(specs, asked, strict=True)))
     known = {spec.name: facts for spec, facts in zip(specs, answers, strict=True) if isinstance(facts, HostFacts)}
     offsets = [facts.clock_offset_seconds for facts in known.values()]
     local = check_local_clock(offsets, max((facts.clock_error_seconds for facts in known.values()), default=0.0))
@@ -50,11 +54,11 @@ async def examine(cluster: Cluster, hosts: Mapping[str, Host | HostError]) -> Ex
     return Examined(tuple(findings), known)
 
 
-async def _ask(cluster: Cluster, spec: HostSpec, host: Host | HostError) -> HostFacts | HostError:
+async def _ask(host: Host | HostError, what: Wanted) -> HostFacts | HostError:
     if isinstance(host, HostError):
         return host
     try:
-        return await gather(host, wanted(cluster, spec))
+        return await gather(host, what)
     except HostError as error:
         return error
 

@@ -48,6 +48,8 @@ def main(source: IO[bytes]) -> None:
 def gather(wanted: dict[str, Any]) -> dict[str, Any]:
     release = os_release()
     reachability = Reachability(wanted["reach"])
+    unit = unit_fact(wanted["unit"]) if wanted["unit"] else {}
+    measures = wanted["fdatasync"] and (wanted["fdatasync_beside_unit"] or unit.get("active") != "active")
     facts = {
         "hostname": socket.gethostname(),
         "os_name": release.get("PRETTY_NAME", sys.platform),
@@ -56,12 +58,12 @@ def gather(wanted: dict[str, Any]) -> dict[str, Any]:
         "systemd": systemd_version(),
         "is_root": os.geteuid() == 0,
         "files": {path: file_fact(path, path in wanted["contents"]) for path in wanted["paths"]},
-        "unit": unit_fact(wanted["unit"]) if wanted["unit"] else {},
+        "unit": unit,
         "users": [name for name in wanted["users"] if has(pwd.getpwnam, name)],
         "groups": [name for name in wanted["groups"] if has(grp.getgrnam, name)],
         "listeners": listeners(set(wanted["ports"])),
         "disk_free": {path: disk_free(path) for path in wanted["disks"]},
-        "fdatasync_seconds": fdatasync_seconds(wanted["fdatasync"]) if wanted["fdatasync"] else [],
+        "fdatasync_seconds": fdatasync_seconds(wanted["fdatasync"]) if measures else [],
         "addresses": [address for address in wanted["addresses"] if is_local_address(address)],
     }
     facts["versions"] = {program: output([program, "--version"]).split("\n")[0] for program in wanted["programs"]}

@@ -17,10 +17,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tercet.bolt import BoltFile, Source, measure
-from tercet.bolt.writer import Items
 from tercet.errors import ConfigError, StorageFailure
+
+if TYPE_CHECKING:
+    from tercet.bolt import BoltFile, Source
+    from tercet.bolt.writer import Items
 
 _KEY, _META = b"key", b"meta"
 _COMPACTIONS = (b"finishedCompactRev", b"scheduledCompactRev")
@@ -32,6 +35,8 @@ def write_bumped(snapshot: Path, target: Path, revision: int) -> None:
 
     Raises ConfigError.
     """
+    from tercet.bolt import BoltFile  # with the storage engine: most commands need none
+
     try:
         with BoltFile(snapshot) as file:
             _write(_source(file, revision), target)
@@ -41,6 +46,8 @@ def write_bumped(snapshot: Path, target: Path, revision: int) -> None:
 
 def newest_revision(snapshot: Path) -> int:
     """Of a key, or of a compaction that has removed the newest keys. Raises ConfigError."""
+    from tercet.bolt import BoltFile
+
     newest = 1
     try:
         with BoltFile(snapshot) as file:
@@ -70,6 +77,8 @@ def _source(file: BoltFile, revision: int) -> Source:
 
 
 def _write(source: Source, target: Path) -> None:
+    from tercet.bolt import measure
+
     digest = hashlib.sha256()
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as out:

@@ -29,7 +29,7 @@ _STOP_SECONDS = 120
 _JOURNAL_LINES = 15
 # One failure may be transient, such as a name server that was not up yet; a second one is reported.
 _FAILURES_MAX = 2
-_SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus")
+_SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus", "UnitFileState")
 _ABOUT_CERTIFICATES = re.compile(r"certificate|x509|tls:|handshake", re.IGNORECASE)
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
@@ -45,6 +45,7 @@ class UnitState:
     restarts: int
     invocation: str
     exit_status: str
+    is_enabled: bool
 
     @property
     def is_up(self) -> bool:
@@ -68,6 +69,7 @@ async def unit_state(host: Host, unit: str, *, step: str = "get service state") 
         int(shown.get("NRestarts") or 0),
         shown.get("InvocationID", ""),
         shown.get("ExecMainStatus", ""),
+        shown.get("UnitFileState", "") == "enabled",
     )
 
 

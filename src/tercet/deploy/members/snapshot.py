@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tercet.bolt import DIGEST_BYTES, check, has_digest, summarize, verify_digest
 from tercet.deploy.members.members import Members
 from tercet.errors import ConfigError, StorageFailure
 from tercet.proto import rpc_pb2
@@ -61,6 +60,8 @@ def read(path: Path, *, skip_hash_check: bool = False) -> Snapshot:
 
     skip_hash_check: accept a file without SHA-256, which was copied from a data directory.
     """
+    from tercet.bolt import check, has_digest, summarize, verify_digest  # with the storage engine: most commands need none
+
     try:
         size = path.stat().st_size
         if not has_digest(size) and not skip_hash_check:
@@ -77,6 +78,8 @@ def read(path: Path, *, skip_hash_check: bool = False) -> Snapshot:
 
 
 async def _receive(members: Members, name: str, file: BinaryIO, progress: Progress) -> None:
+    from tercet.bolt import DIGEST_BYTES
+
     digest, tail, size = hashlib.sha256(), b"", 0
     async with contextlib.aclosing(members.member(name).snapshot(rpc_pb2.SnapshotRequest())) as parts:
         async for part in parts:

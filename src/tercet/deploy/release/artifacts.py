@@ -87,12 +87,18 @@ def _prepare(
 
 
 def _etcd(engine: EngineSettings, arch: str, cache: Cache, watcher: Callable[[int, int], None]) -> Artifact:
-    """etcd's programs only, repacked: hosts never unpack third-party archives."""
+    """etcd's programs only, repacked: hosts never unpack third-party archives. A release is unpacked here once."""
     if engine.source is None:
         raise ConfigError("engine.source: required for etcd: path or URL of a release, etcd-vX.Y.Z-linux-ARCH.tar.gz")
-    tarball = _source(engine, cache, watcher)
-    version, programs = etcd_tarball.read(tarball, name=_source_name(engine.source), arch=arch, version=engine.version)
-    return _artifact(engine, version, pack_once(programs, cache, watcher))
+    tarball, source = _source(engine, cache, watcher), _source_name(engine.source)
+    name = f"programs of {file_sha256(tarball)} {source} {arch} {engine.version}"
+    version, path = cache.recall_text(f"version of {name}"), cache.recall(name)
+    if not version or path is None:
+        version, programs = etcd_tarball.read(tarball, name=source, arch=arch, version=engine.version)
+        path = pack_once(programs, cache, watcher)
+        cache.remember(name, path.name)
+        cache.remember(f"version of {name}", version)
+    return _artifact(engine, version, path)
 
 
 def _source(engine: EngineSettings, cache: Cache, watcher: Callable[[int, int], None]) -> Path:

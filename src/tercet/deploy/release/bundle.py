@@ -24,7 +24,15 @@ from pathlib import Path
 from tercet import __version__
 from tercet.deploy.release.cache import Cache, pack_once
 from tercet.deploy.release.elf import architecture
-from tercet.deploy.release.installed import distribution_files, member_distributions, runs_here, tercet_files
+from tercet.deploy.release.installed import (
+    distribution_files,
+    distribution_paths,
+    fingerprint,
+    member_distributions,
+    runs_here,
+    tercet_files,
+    tercet_paths,
+)
 from tercet.deploy.release.launchers import launchers
 from tercet.deploy.release.tarball import File, unpack
 from tercet.deploy.release.wheels import download, wheel_files
@@ -51,9 +59,27 @@ class Target:
 
 
 def build(target: Target, cache: Cache, watcher: Callable[[int, int], None]) -> Path:
-    """The bundle for these hosts, from the cache if possible. Raises ConfigError."""
-    files = contents(target, cache, lambda: watcher(0, 0))
-    return pack_once(files, cache, watcher)
+    """The bundle for these hosts, from the cache if possible. Raises ConfigError.
+
+    An installation that has not changed since the last time is not read again.
+    """
+    name = _name(target)
+    if (path := cache.recall(name)) is None:
+        path = pack_once(contents(target, cache, lambda: watcher(0, 0)), cache, watcher)
+        cache.remember(name, path.name)
+    return path
+
+
+def _name(target: Target) -> str:
+    """The inputs of a bundle, for the cache."""
+    here = runs_here(target.arch, target.python)
+    distributions = member_distributions()
+    paths = [*tercet_paths(compiled=here)]
+    if here:
+        paths += [path for found in distributions.values() for path in distribution_paths(found)]
+    versions = " ".join(f"{name}=={found.version}" for name, found in distributions.items())
+    interpreter = target.interpreter or ""
+    return f"bundle {_FORMAT} {__version__} {target.arch} {target.python} {interpreter} {versions} {fingerprint(paths)}"
 
 
 def contents(target: Target, cache: Cache, check: Callable[[], None]) -> list[File]:

@@ -1,7 +1,7 @@
 """Content-addressed cache of downloads and builds on the operator's machine.
 
     files/<sha256>     contents
-    names/<sha256>     digest of the content for a name (a URL, a hash of inputs), as text
+    names/<sha256>     what is known of a name (a URL, a hash of inputs), as text: mostly the digest of its content
 
 Files are written atomically, and verified on every read: a damaged file counts as missing. The newest few are kept.
 """
@@ -64,17 +64,20 @@ class Cache:
 
     def recall(self, name: str) -> Path | None:
         """The file last remembered under this name, if still present."""
-        with suppress(OSError, UnicodeDecodeError):
-            sha256 = self._name(name).read_text()
-            if _DIGEST.fullmatch(sha256):
-                return self.get(sha256)
-        return None
+        sha256 = self.recall_text(name)
+        return self.get(sha256) if _DIGEST.fullmatch(sha256) else None
 
-    def remember(self, name: str, sha256: str) -> None:
+    def recall_text(self, name: str) -> str:
+        """What was last remembered under this name; "" if nothing."""
+        with suppress(OSError, UnicodeDecodeError):
+            return self._name(name).read_text()
+        return ""
+
+    def remember(self, name: str, text: str) -> None:
         self._names.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._name(name)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(sha256)
+        partial.write_text(text)
         partial.replace(path)
         _drop_old(self._names, KEPT_NAMES)
 

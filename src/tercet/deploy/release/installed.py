@@ -6,13 +6,16 @@ distributions used only by the operator are omitted; the launchers of the bundle
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 import sys
-from fnmatch import fnmatch
+from collections.abc import Iterable, Iterator
+from fnmatch import translate
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.metadata import PackagePath as RecordedPath
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import tercet
 from tercet.deploy.release.elf import without_debug
@@ -60,7 +63,16 @@ _OMITTED = (
     "*/direct_url.json",
 )
 _OMITTED_DIRECTORIES = {"__pycache__", "test", "tests", "testing"}
+_OPERATOR_MODULE = re.compile("|".join(map(translate, OPERATOR_MODULES)))
+_OMITTED_FILE = re.compile("|".join(translate(f"*{pattern}") for pattern in _OMITTED))
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)[^;]*(?:;(.*))?", re.DOTALL)
+
+
+class Installed(NamedTuple):
+    """An installed file, and its path relative to lib/ of the bundle."""
+
+    source: Path
+    place: str
 
 
 def runs_here(arch: str, python: tuple[int, int]) -> bool:
@@ -92,37 +104,60 @@ def member_distributions() -> dict[str, Distribution]:
     return dict(sorted(found.items()))
 
 
-def tercet_files(*, compiled: bool) -> list[File]:
-    """tercet's modules, relative to lib/. compiled: include compiled modules, if any."""
+def tercet_paths(*, compiled: bool) -> Iterator[Installed]:
+    """tercet's modules. compiled: include compiled modules, if any."""
     package = Path(tercet.__file__).parent
     paths = [path for path in package.rglob("*.py") if _belongs_to_a_member(path.relative_to(package))]
     if compiled:
         paths += [path for path in package.rglob("*.so") if _belongs_to_a_member(path.relative_to(package))]
         paths += package.parent.glob("tercet__mypyc.*.so")  # the shared library of the compiled modules
-    return [_file(path, path.relative_to(package.parent).as_posix()) for path in paths]
+    for path in paths:
+        yield Installed(path, path.relative_to(package.parent).as_posix())
 
 
-def distribution_files(found: Distribution) -> list[File]:
+def distribution_paths(found: Distribution) -> Iterator[Installed]:
     """The modules and metadata of an installed distribution. Raises ConfigError if its RECORD has none."""
-    name = f"{found.metadata['Name']} {found.version}"
     recorded = [path for path in found.files or () if _wanted(path)]
     modules = [path for path in recorded if not path.parts[0].endswith((".dist-info", ".egg-info"))]
     if not modules:
         raise ConfigError(
-            f"{name} has no record of its files (an editable install or a system package): install tercet with pip into a "
-            f"virtual environment"
+            f"{_title(found)} has no record of its files (an editable install or a system package): install tercet with pip "
+            "into a virtual environment"
         )
+    for path in recorded:
+        yield Installed(Path(str(path.locate())), path.as_posix())
+
+
+def tercet_files(*, compiled: bool) -> list[File]:
+    """The content of `tercet_paths`."""
+    return [_file(one) for one in tercet_paths(compiled=compiled)]
+
+
+def distribution_files(found: Distribution) -> list[File]:
+    """The content of `distribution_paths`. Raises ConfigError also if a file is missing."""
     try:
-        return [_file(Path(str(path.locate())), path.as_posix()) for path in recorded]
+        return [_file(one) for one in distribution_paths(found)]
     except FileNotFoundError as error:
-        raise ConfigError(f"{name} is damaged: {error.filename} is missing; reinstall it") from error
+        raise ConfigError(f"{_title(found)} is damaged: {error.filename} is missing; reinstall it") from error
+
+
+def fingerprint(paths: Iterable[Installed]) -> str:
+    """Changes when a file does: by name, size and times, without reading any. Raises ConfigError for a missing file."""
+    digest = hashlib.sha256()
+    for one in sorted(paths, key=lambda one: one.place):
+        try:
+            status = one.source.stat()
+        except OSError as error:
+            raise ConfigError(f"{one.source}: {error.strerror or error}; reinstall tercet") from error
+        digest.update(f"{one.place}\0{one.source}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def keep(path: PurePosixPath) -> bool:
     """Whether a file of a distribution is needed at run time."""
     if path.is_absolute() or ".." in path.parts or _OMITTED_DIRECTORIES.intersection(path.parts[:-1]):
         return False
-    return not any(fnmatch(f"/{path}", f"*{pattern}") for pattern in _OMITTED)
+    return _OMITTED_FILE.match(f"/{path}") is None
 
 
 def library(path: str, content: bytes) -> File:
@@ -147,12 +182,16 @@ def _requirements(found: Distribution) -> list[tuple[str, bool]]:
 
 
 def _belongs_to_a_member(path: Path) -> bool:
-    return not any(fnmatch(path.as_posix(), pattern) for pattern in OPERATOR_MODULES)
+    return _OPERATOR_MODULE.match(path.as_posix()) is None
 
 
 def _wanted(path: RecordedPath) -> bool:
     return keep(PurePosixPath(path))
 
 
-def _file(source: Path, path: str) -> File:
-    return library(path, source.read_bytes())
+def _title(found: Distribution) -> str:
+    return f"{found.metadata['Name']} {found.version}"
+
+
+def _file(one: Installed) -> File:
+    return library(one.place, one.source.read_bytes())

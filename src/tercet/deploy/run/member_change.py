@@ -25,7 +25,7 @@ from tercet.deploy.facts.facts import FileFact, HostFacts
 from tercet.deploy.facts.preflight import examine
 from tercet.deploy.members import changes
 from tercet.deploy.members.members import MemberHealth, Members
-from tercet.deploy.members.service import stop
+from tercet.deploy.members.service import stop, unit_state
 from tercet.deploy.plan.ca_rotation import require_one_ca
 from tercet.deploy.plan.certificates import Certificates, inspect
 from tercet.deploy.plan.engine_version import is_older_minor
@@ -73,11 +73,11 @@ class MemberChange:
         return await self._joining(spec, listed, member)
 
     async def remove(self, name: str) -> Plan:
-        """name: of a member, or its id in hexadecimal if it has none. Empty if there is no such member."""
+        """name: of a member, or its id in hexadecimal if it has none. Empty if there is no such member, nor its service."""
         listed = await self._listed()
         member = _called(listed, name)
-        if member is None:
-            return Plan()
+        if member is None:  # after an interruption its service may still start at each boot
+            return Plan((Phase("stop", (self._stop(name),)),) if await self._has_service(name) else ())
         await self._check_removal(name, listed, member)
         phases = [Phase("membership", (self._removal(name, member),))]
         if name in self.hosts:
@@ -202,6 +202,12 @@ class MemberChange:
             health_phase(self.cluster, self.members, [name]),
         )
         return Plan(tuple(phase for phase in phases if phase.steps))
+
+    async def _has_service(self, name: str) -> bool:
+        if name not in self.hosts:
+            return False
+        state = await unit_state(self.hosts[name], f"{self.cluster.service.unit}.service")
+        return state.is_enabled or state.active not in ("inactive", "failed", "")
 
     def _stop(self, name: str) -> Step:
         unit = f"{self.cluster.service.unit}.service"
