@@ -75,6 +75,7 @@ COMPILED = (
 )
 NOT_COMPILED = {
     "replica/auto_compaction.py": "runs rarely",
+    "replica/damaged_database.py": "runs once, at start",
     "auth/jwt.py": "subclasses the JWT library's types; verified tokens are remembered",
     "mvcc/hash.py": "mypyc 2.4 loses variables of nested generators",
     "mvcc/loading.py": "runs once, at start",

@@ -5,7 +5,7 @@
     <data-dir>/member/snap/db       the backend, and databases received from peers
 
 replica/recovery.py derives the state to continue from out of log and backend. A damaged backend is made again from the log, if
-that reaches back to its first entry, or else replaced by the leader's (lost_database.py).
+that reaches back to its first entry, or else replaced by the leader's (replica/damaged_database.py, lost_database.py).
 
 Source: etcd server/etcdserver/bootstrap.go and backend.go, for what is rejected and the texts.
 """
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from random import Random
 
 from tercet.config.server_config import ServerConfig
-from tercet.errors import ConfigError, CorruptRecord, DamagedDatabase, StorageFailure
+from tercet.errors import ConfigError, CorruptRecord, DamagedDatabase
 from tercet.proto import internal_pb2
 from tercet.raft import Raft, RaftConfig
 from tercet.raft.types import HardState
 from tercet.replica import storage_version
+from tercet.replica.damaged_database import load_database, require_database
 from tercet.replica.force_new_cluster import force_new_cluster
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import is_blank, restore, write_bootstrap_entries
@@ -57,10 +58,6 @@ def has_log(storage: MemberStorage) -> bool:
     return WAL.exists(storage.files, str(storage.paths.wal))
 
 
-Load = Callable[[], tuple[Backend, StateMachine]]
-"""Opens the backend and builds the state machine from it. Raises StorageFailure, also CorruptRecord or DamagedDatabase."""
-
-
 def open_member(
     config: ServerConfig,
     storage: MemberStorage,
@@ -84,8 +81,7 @@ def open_member(
         metadata = internal_pb2.Metadata.FromString(recovered.metadata)
         if recovered.repaired:
             logger.warning("repaired the write-ahead log: %s", recovered.repaired)
-        if recovered.snapshot is not None and not storage.has_database():
-            raise StorageFailure(f"database file ({paths.database}) of the backend is missing")
+        require_database(storage, recovered)
     else:
         metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
         if storage.has_database():
@@ -116,7 +112,13 @@ def open_member(
             raise
 
     try:
-        backend, state_machine = _loaded(load, config, storage, recovered, members)
+        backend, state_machine = load_database(
+            load,
+            storage,
+            recovered,
+            has_others=bool(known_peer_urls(config, recovered)),
+            members=members,
+        )
     except (CorruptRecord, DamagedDatabase) as damage:
         wal.close()
         raise LostDatabase(
@@ -141,34 +143,6 @@ def open_member(
     )
     raft = restore(settings, wal, recovered, backend)
     return Opened(metadata.NodeID, metadata.ClusterID, wal, backend, state_machine, raft)
-
-
-def _loaded(
-    load: Load, config: ServerConfig, storage: MemberStorage, recovered: Recovered, members: Sequence[Member] | None
-) -> tuple[Backend, StateMachine]:
-    """The state, or what takes its place. Raises CorruptRecord or DamagedDatabase if only the leader has it, and for the only
-    member of a cluster: nobody else can show that what its log makes is what it had.
-    """
-    if members is not None:
-        storage.set_aside_database()
-        backend, state_machine = load()
-        state_machine.membership.assume(members)
-        return backend, state_machine
-    try:
-        backend, state_machine = load()
-    except (CorruptRecord, DamagedDatabase) as damage:
-        if recovered.snapshot is not None or not known_peer_urls(config, recovered):
-            raise
-        logger.warning("%s: rebuilding the database from the write-ahead log, which reaches back to the first entry", damage)
-        storage.set_aside_database()
-        return load()
-    if recovered.snapshot is not None and backend.applied_index == 0:
-        path = storage.paths.database
-        backend.close()
-        raise DamagedDatabase(f"database {path} is empty: the replacement of a damaged one was interrupted")
-    if backend.applied_index:
-        storage.discard_damaged()
-    return backend, state_machine
 
 
 def lease_seconds_min(config: ServerConfig) -> int:

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord
 from tercet.log_fields import fields
+from tercet.replica.damaged_database import DatabaseFile
 from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, MemoryBackend, OsFileSystem
 from tercet.storage.lmdb_damaged import discard_damaged, set_aside
 from tercet.storage.log_store import ThreadedLogStore
@@ -66,7 +67,7 @@ class Paths:
                 raise ConfigError(f"cannot access data directory {directory}: permission denied")
 
 
-class MemberStorage(Protocol):
+class MemberStorage(DatabaseFile, Protocol):
     """What `open_member` and MemberServer need of a place to store."""
 
     @property
@@ -83,16 +84,6 @@ class MemberStorage(Protocol):
 
     async def begin(self, closing: AsyncExitStack) -> None:
         """Create and lock what is used from here on; `closing` releases it. Raises ConfigError or StorageFailure."""
-        ...
-
-    def has_database(self) -> bool: ...
-
-    def set_aside_database(self) -> None:
-        """Make room for a new database in place of a damaged one, which is closed. Raises StorageFailure."""
-        ...
-
-    def discard_damaged(self) -> None:
-        """Remove a database that was set aside. Raises StorageFailure."""
         ...
 
     def open_backend(
@@ -137,14 +128,18 @@ class DiskStorage:
         taken = fields(path=lock.path)
         await lock.wait(on_slow=lambda: logger.info("db file is flocked by another process, or taking too long", extra=taken))
 
+    @property
+    def database_path(self) -> str:
+        return str(self.paths.database)
+
     def has_database(self) -> bool:
         return self.paths.database.exists()
 
     def set_aside_database(self) -> None:
-        set_aside(str(self.paths.database))
+        set_aside(self.database_path)
 
     def discard_damaged(self) -> None:
-        discard_damaged(str(self.paths.database))
+        discard_damaged(self.database_path)
 
     def open_backend(
         self,
@@ -199,6 +194,10 @@ class MemoryStorage:
     async def begin(self, closing: AsyncExitStack) -> None:
         self.paths.data.mkdir(mode=0o700, exist_ok=True)
         closing.callback(shutil.rmtree, self.paths.data, ignore_errors=True)
+
+    @property
+    def database_path(self) -> str:
+        return "in memory"
 
     def has_database(self) -> bool:
         return self._backend is not None
