@@ -18,7 +18,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "create_revision_survives_deletion",
         "mvcc/key_index.py",
         "            return create, 1\n",
-        "            return (varint(2) if key in self.past else create), 1\n",
+        "            return (b'\\x02' if key in self.past else create), 1\n",
         "a key that was deleted and put again has an old create revision",
     ),
     Mutant(

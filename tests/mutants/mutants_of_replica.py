@@ -68,8 +68,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "database_point_closed_too_late",
         "replica/apply.py",
-        "        self._database_point = snapshots.install(snapshot)\n        self.index",
-        "        self._database_point = (0, 0)\n        point = snapshots.install(snapshot)\n        self.index",
+        "        self._install_database(snapshot, snapshots)\n        self.index",
+        "        self._install_database(snapshot, snapshots)\n        self._database_point = (0, 0)\n        self.index",
         "a newer database is taken for that of the snapshot's index",
     ),
     Mutant(
@@ -188,8 +188,39 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "repair_with_entries_applied_again",
         "replica/apply.py",
-        "        self._database_point = snapshots.install(snapshot)\n        self.close_writes()\n",
-        "        snapshots.install(snapshot)\n        self.close_writes()\n",
+        "        self._install_database(snapshot, snapshots)\n        self.close_writes()\n",
+        "        self._install_database(snapshot, snapshots)\n        self._database_point = (0, 0)\n        self.close_writes()\n",
         "entries that the database of a repair holds are applied a second time",
+    ),
+    # --- a lost database
+    Mutant(
+        "empty_database_stored_as_the_lost_one",
+        "replica/apply.py",
+        "        if not self.is_database_lost:\n",
+        "        if True:\n",
+        "a step of compaction stores the lost database's index in the empty one, which passes for sound at the next start",
+    ),
+    Mutant(
+        "lost_database_is_served",
+        "replica/repair.py",
+        "self.is_holding = self._is_wanted = applier.is_database_lost",
+        "self.is_holding = self._is_wanted = False",
+        "a member without its database applies what follows to an empty one",
+    ),
+    Mutant(
+        "member_without_database_campaigns",
+        "replica/repair.py",
+        "raft.may_campaign = not applier.is_database_lost",
+        "raft.may_campaign = True",
+        "a member leads that cannot apply, and whose configuration may be old",
+    ),
+    Mutant(
+        "commit_index_before_the_snapshot_record",
+        "replica/replica.py",
+        "        self._log_store.save_snapshot(snapshot, then=persisted if is_alone else _nothing)\n",
+        "        if ready.hard_state is not None:\n"
+        "            self._log_store.append(ready.hard_state, (), then=_nothing)\n"
+        "        self._log_store.save_snapshot(snapshot, then=persisted if is_alone else _nothing)\n",
+        "a database that is lost before the record is durable is made again from entries that the snapshot replaced",
     ),
 )

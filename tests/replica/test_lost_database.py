@@ -88,6 +88,18 @@ def test_a_crash_before_the_database_has_come_changes_nothing() -> None:
     assert again.raft.log.last_index == LAST + 2
 
 
+def test_the_empty_database_never_claims_what_was_lost() -> None:
+    """A member starts with a step of compaction, since a restart may have interrupted one. Stored with the index of the lost
+    database, the empty one would pass for sound at the next start, and serve nothing.
+    """
+    member = restarted()
+    member.replica.compaction.step(100)
+    member.settle()
+    member.backend.commit()
+    assert member.backend.applied_index == 0
+    assert member.after_power_cut().replica.repair.is_lost
+
+
 def test_a_database_behind_the_snapshot_record_is_not_installed() -> None:
     member = restarted()
     tick(member)

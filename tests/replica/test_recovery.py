@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from tercet.raft.types import MessageType
+from tercet.storage.interfaces import Bucket
 from tercet.storage.memory_backend import MemoryBackend
 from tests.replica.lone_member import LoneMember, append, put_entry, snapshot_of
 
@@ -51,6 +54,25 @@ def test_a_power_cut_between_database_and_log_keeps_the_snapshot(stale_last: int
     again = member.after_power_cut()
     again.settle()
     assert (again.raft.log.last_index, again.raft.log.term(9)) == (9, 4)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_stale_entries_do_not_count_as_committed_when_the_snapshots_database_is_lost(writes: int) -> None:
+    """Power fails after so many records of the installation, and the database is lost: it is made again from the log.
+
+    With the snapshot's commit index but not its record, the log's entries up to there would be applied, which conflict with it.
+    """
+    member = member_with_stale_log(term=2, last=12)
+    member.receive_database(*snapshot_of(leader_at(8, term=4), term=4))
+    member.turn()
+    for write, _ in member.disk.waiting[:writes]:
+        write()
+    member.disk.wal.sync()
+    member.files.crash(Random(1))
+    again = LoneMember(MemoryBackend(), member.files)
+    again.settle()
+    assert again.replica.repair.is_lost == (writes > 0)
+    assert list(again.backend.scan(Bucket.KEY)) == []
 
 
 def test_a_log_that_matches_the_database_is_kept() -> None:

@@ -109,6 +109,8 @@ def test_rare_events_occur() -> None:
         "input/output error",
         "rejects a snapshot: the database ends early",
         "rejects",
+        "has its database missing",
+        "starts without a database",
     }
     seed = 0
     while missing and seed < 200:

@@ -74,7 +74,8 @@ class ApplyTimer:
 class Applier:
     """The apply side of one replica.
 
-    index, term: of the last entry that is applied.
+    index, term: of the last entry that is applied. is_database_lost: this member has started without the database that holds
+    it, and none has come yet: the empty one must not be stored as if it held these entries, so it is told of none.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Applier:
         backend = state_machine.backend
         self.index = max(backend.applied_index, raft.applied_index)  # raft's, where the database was lost
         self.term = backend.applied_term
+        self.is_database_lost = raft.applied_index > backend.applied_index
         # The (index, term) that the database had reached when its sender read it, where that is later than its snapshot's.
         self._database_point = (0, 0)
         self._raft = raft
@@ -203,7 +205,7 @@ class Applier:
         if self.is_within_entry and entry is not None:
             self._queue.appendleft(entry)
         self._waiter, self._apply, self._is_blocked = None, None, False
-        self._database_point = snapshots.install(snapshot)
+        self._install_database(snapshot, snapshots)
         self.close_writes()
         self._state_machine.backend.commit_now()
         if waiter is not None:
@@ -211,13 +213,18 @@ class Applier:
 
     def close_writes(self) -> None:
         """Let the backend commit what has been put so far, with the index that the data has reached. Between entries only."""
-        self._state_machine.backend.applied(*max((self.index, self.term), self._database_point))
+        if not self.is_database_lost:
+            self._state_machine.backend.applied(*max((self.index, self.term), self._database_point))
+
+    def _install_database(self, snapshot: Snapshot, snapshots: Snapshots) -> None:
+        self._database_point = snapshots.install(snapshot)
+        self.is_database_lost = False
 
     def install(self, snapshot: Snapshot, snapshots: Snapshots) -> None:
         """Replace the state machine by a received snapshot, durably. Raises StorageFailure if its database is missing."""
         self._queue.clear()
         waiter, self._apply, self._waiter, self._is_blocked = self._waiter, None, None, False
-        self._database_point = snapshots.install(snapshot)
+        self._install_database(snapshot, snapshots)
         self.index, self.term = snapshot.index, snapshot.term
         if self._database_point[0] == snapshot.index:  # a later database holds its own configuration
             self._state_machine.save_conf_state(snapshot.conf_state)

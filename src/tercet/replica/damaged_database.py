@@ -2,8 +2,8 @@
 
     missing     made again from the log, if that reaches back to its first entry; else the member does not start: perhaps the
                 file system is not mounted
-    damaged     the same, if the cluster has other members: those show that what the log makes is what the database was. Else the
-                member needs the cluster's members from another one, and starts with an empty database, which the leader's
+    damaged     the same, if the cluster has other members: these show that what the log makes is what the database was. Else
+                the member needs the cluster's members from another one, and starts with an empty database, which the leader's
                 replaces before anything is applied (repair.py)
     empty       though the log begins after a snapshot: a replacement was interrupted, so as damaged
 The damaged database is set aside, and discarded once another one has data.

@@ -47,7 +47,7 @@ DATABASE_SECONDS_MAX: Final = 600.0  # with one that sends no database
 class Repair:
     """The repair of one replica.
 
-    is_holding: nothing is applied until another database has come. is_lost: this member has started without one.
+    is_holding: nothing is applied until another database has come.
     """
 
     __slots__ = (
@@ -66,7 +66,6 @@ class Repair:
         "_snapshots",
         "_state_machine",
         "is_holding",
-        "is_lost",
     )
 
     def __init__(
@@ -81,9 +80,8 @@ class Repair:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.is_lost = raft.applied_index > state_machine.backend.applied_index
-        self.is_holding = self._is_wanted = self.is_lost
-        raft.may_campaign = not self.is_lost
+        self.is_holding = self._is_wanted = applier.is_database_lost
+        raft.may_campaign = not applier.is_database_lost
         self._raft = raft
         self._state_machine = state_machine
         self._applier = applier
@@ -95,6 +93,11 @@ class Repair:
         self._began_at = self._heard_at = clock()
         self._asked_at = self._next_at = self._hand_over_at = float("-inf")
         raft.snapshot_requested = self._send_to
+
+    @property
+    def is_lost(self) -> bool:
+        """Has this member started without its database, and none has come yet?"""
+        return self._applier.is_database_lost
 
     # --- the damaged member
 
@@ -177,7 +180,7 @@ class Repair:
     def replaced(self) -> None:
         """Another database has been installed: go on, and withdraw the alarm."""
         if self._is_wanted:
-            self._is_wanted = self.is_lost = False
+            self._is_wanted = False
             self._raft.may_campaign = True
             self._alarms.withdraw_corrupt()
             self._release()

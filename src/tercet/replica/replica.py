@@ -365,12 +365,12 @@ class Replica(ReplicaStatus):
         before = set(self.membership.members)
         self._applier.install(snapshot, self._snapshots)
         self.repair.replaced()
-        if ready.hard_state is not None:
-            self._log_store.append(ready.hard_state, (), then=_nothing)  # durable with the snapshot record at the latest
         persisted = partial(self._persisted, ready.number)
-        self._log_store.save_snapshot(snapshot, then=_nothing if ready.entries else persisted)
-        # Entries that follow the snapshot may have arrived in the same turn.
-        if ready.entries and self._log_store.append(None, ready.entries, then=persisted):
+        is_alone = ready.hard_state is None and not ready.entries
+        self._log_store.save_snapshot(snapshot, then=persisted if is_alone else _nothing)
+        # The commit index comes after the record: by the log alone, from which a lost database is made again, it would cover
+        # entries that conflict with the snapshot. Entries that follow the snapshot may have arrived in the same turn.
+        if not is_alone and self._log_store.append(ready.hard_state, ready.entries, then=persisted):
             persisted()
         self._log_compaction.installed(snapshot.index)
         self.raft.applied_to(snapshot.index)

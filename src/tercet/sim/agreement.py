@@ -69,7 +69,7 @@ class Agreement:
         elif replica.raft.role is not Role.FOLLOWER:
             self._check_candidate(replica.raft)
         applied = replica.applied_index
-        if applied != self._applied.get(member.id) and not replica.is_database_ahead:
+        if applied != self._applied.get(member.id) and not replica.is_database_ahead and member.serves_clients:
             self._applied[member.id] = applied
             self._check_applied(replica)
 
@@ -142,6 +142,7 @@ def _state(replica: Replica) -> State:
         log.snapshot_index,
         log.last_index,
         replica.applied_index,
+        replica.repair.is_lost,
     )
 
 
@@ -149,7 +150,7 @@ def check_same_state(members: Iterable[SimulatedMember]) -> None:
     """All members, having applied the same entries, hold the same data, byte for byte. Raises InvariantViolation."""
     first: dict[Bucket, dict[bytes, bytes]] | None = None
     for member in members:
-        content = {bucket: dict(member.backend.scan(bucket)) for bucket in Bucket}
+        content = {bucket: dict(member.database.backend.scan(bucket)) for bucket in Bucket}
         for key in _LOCAL_KEYS:
             content[Bucket.META].pop(key, None)
         if first is None:

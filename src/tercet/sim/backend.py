@@ -5,7 +5,7 @@
     commit ends    some milliseconds later: durable, and its callbacks run
 A crash leaves the content of the last commit that ended; one in progress is lost or kept as a whole. Power cuts, a full disk
 and read errors come from the member's disk. A record may rot: what reads it gets CorruptRecord, until another content is
-installed. A member cannot start from damaged data, so that here a crash ends the damage, as an operator would.
+installed, or another database takes the place of this one (database_file.py).
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class SimulatedBackend:
         self._commit_number += 1
         self._commit_wanted = self._timer_is_set = False
         self._bytes = size_bytes(self._tables)
-        self.rot.key = None
+        if self.rot.key not in self._tables[Bucket.KEY]:
+            self.rot.key = None
         self._schedule = _no_schedule
 
     # --- writing and reading

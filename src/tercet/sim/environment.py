@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tercet.raft.types import Message
+from tercet.replica.membership import Member
 from tercet.sim.acknowledgements import Durable
 from tercet.sim.clock import Clock
 from tercet.sim.faults import Faults
@@ -33,5 +34,7 @@ class Environment(NamedTuple):
     initial_members: Sequence[int]
     member_added: Callable[[int], None]
     """A member applied a configuration change that adds this id."""
+    find_members: Callable[[int], Sequence[Member]]
+    """The cluster's members as another one knows them that this id can reach; empty where none answers, or does not know it."""
     removed_sender: Callable[[int], None]
     """A member received a message from this id, which it knows to be removed."""

@@ -52,6 +52,7 @@ class Faults:
     starve: float = 0.02  # a follower that asks for a snapshot gets nothing else for a while, as many requests come
     promote_ahead: float = 0.3  # leadership goes to a member whose database is ahead of its log
     split_joint: float = 0.1  # during a joint change a quorum of the incoming voters is alone
+    lose_database: float = 0.03  # of a member that is down: its database is truncated or missing, while all others are sound
 
     @classmethod
     def draw(cls, random: Random) -> Faults:

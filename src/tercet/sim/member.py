@@ -5,6 +5,7 @@ driver.py      the replica's host: ticks, flushes, compaction
 transport.py   its messages and snapshots
 disk.py        its file system
 log_store.py   its write-ahead log
+database_file.py  its database
 recovery.py    from the disk to a running raft
 operator.py    what an operator asks of it
 """
@@ -17,13 +18,15 @@ from random import Random
 from typing import Final
 
 from tercet import errors
-from tercet.errors import CorruptRecord, StatusError, StorageFailure, require
+from tercet.errors import CorruptRecord, DamagedDatabase, StatusError, StorageFailure, require
 from tercet.raft import Raft
+from tercet.raft.types import ConfState
 from tercet.replica.replica import Replica
 from tercet.replica.state_machine import StateMachine
 from tercet.sim.acknowledgements import Durable
 from tercet.sim.backend import SimulatedBackend
-from tercet.sim.clock import MILLISECOND
+from tercet.sim.clock import MICROSECONDS, MILLISECOND
+from tercet.sim.database_file import SimulatedDatabaseFile, can_do_without_database
 from tercet.sim.disk import Disk, PowerCut
 from tercet.sim.driver import SimulatedDriver
 from tercet.sim.environment import Environment
@@ -35,12 +38,11 @@ from tercet.sim.network import Packet
 from tercet.sim.operator import Operator
 from tercet.sim.process import Process
 from tercet.sim.quorum_watch import QuorumWatch
-from tercet.sim.recovery import LOG_DIRECTORY, recover
+from tercet.sim.recovery import LOG_DIRECTORY, Started, recover
 from tercet.sim.requests import Done, submit
 from tercet.sim.slices import Slices
 from tercet.sim.slowness import Slowness
 from tercet.sim.transport import SimulatedTransport
-from tercet.storage.interfaces import Bucket
 from tercet.storage.wal import WAL
 
 _EPOCH_MS: Final = 1_700_000_000_000
@@ -55,11 +57,14 @@ class SimulatedMember:
         self.process = Process(environment.clock, partial(environment.after_event, member_id), self._fail)
         self.replica: Replica | None = None
         self.is_removed = False
+        self.conf_state = ConfState()  # when it last went down
         self._random = random
         self._environment = environment
         self._slices = Slices(self.process, random)
         self.disk = Disk(random, environment.faults)
-        self.backend = self.make_backend(self.disk)
+        self.database = SimulatedDatabaseFile(
+            lambda: self.make_backend(self.disk), random, partial(environment.trace, member_id)
+        )
         self._log_store: SimulatedLogStore | None = None
         self._transport: SimulatedTransport | None = None
         self.slowness = Slowness()
@@ -70,6 +75,11 @@ class SimulatedMember:
     def is_up(self) -> bool:
         return self.replica is not None
 
+    @property
+    def serves_clients(self) -> bool:
+        """The server opens its client listeners once it has a database."""
+        return self.replica is not None and not self.replica.repair.is_lost
+
     # --- starts and crashes
 
     def start(self) -> None:
@@ -79,27 +89,29 @@ class SimulatedMember:
         if self._environment.faults().crash and self._random.random() < 0.1:
             self.disk.syncs_left = self._random.randrange(4)
         try:
-            wal, raft = recover(self.id, self.disk, self.backend, self._random, self._environment)
+            started = recover(self.id, self.disk, self.database, self._random, self._environment)
             require(self.disk.rotten is None, "a flipped bit of the log is not detected", self.disk.rotten)
-            state_machine = StateMachine(self.backend, persist_checkpoints=True)
         except (PowerCut, StorageFailure) as failure:
             self._start_failed(failure)
             return
         self.disk.syncs_left = None
         self.process.start()
-        self._run(wal, raft, state_machine)
+        self._run(started)
         self._environment.after_event(self.id)
 
     def _start_failed(self, failure: PowerCut | StorageFailure) -> None:
-        if isinstance(failure, StorageFailure) and not self.disk.has_failed:
+        if isinstance(failure, StorageFailure) and not (self.disk.has_failed or self.database.explains(failure)):
             raise failure
         self._environment.trace(self.id, f"fails to start: {str(failure) or 'power cut'}")
         self.disk.crash()
-        self.backend.crash()
+        self.database.backend.crash()
+        if isinstance(failure, CorruptRecord | DamagedDatabase):
+            self._environment.clock.after(MICROSECONDS, self.start)  # another member may answer by then
 
-    def _run(self, wal: WAL, raft: Raft, state_machine: StateMachine) -> None:
+    def _run(self, started: Started) -> None:
+        wal, raft, state_machine = started
         random, environment = self._random, self._environment
-        self.backend.start(
+        self.database.backend.start(
             self.process.schedule,
             self._fail,
             self._found_corruption,
@@ -116,7 +128,7 @@ class SimulatedMember:
         transport = self._transport = SimulatedTransport(
             self.id,
             self.process,
-            self.backend,
+            self.database.backend,
             log_store,
             random,
             environment,
@@ -172,8 +184,12 @@ class SimulatedMember:
 
     def _end_process(self) -> None:
         assert self._log_store is not None
+        assert self.replica is not None
         self._log_store.crash()
-        self.backend.crash()
+        self.database.backend.crash()
+        self.conf_state = self.replica.raft.conf_state
+        if not can_do_without_database(self.conf_state):
+            self.database.backend.rot.key = None  # an operator restores it
         self._environment.network.disconnect(self.id)
         self.replica = self._log_store = self._transport = None
         self.process.kill()
@@ -187,13 +203,6 @@ class SimulatedMember:
         """Crash during the log's next write to the disk."""
         if self._log_store is not None:
             self._log_store.when_writing = self._crash_within
-
-    def rot_record(self, *, is_found_at_once: bool = False) -> None:
-        """Damage a record of the database, unless no other member could have a good copy."""
-        if self.replica is not None and len(self.replica.raft.conf_state.voters) > 1:
-            self._environment.trace(self.id, "has a record damaged")
-            records = (key for key, _ in self.backend.scan(Bucket.KEY))
-            self.backend.rot.damage(records, is_found_at_once=is_found_at_once)
 
     def leave(self) -> None:
         """Stop for good: the member was removed from the cluster."""
@@ -221,7 +230,7 @@ class SimulatedMember:
 
     def _fail(self, failure: PowerCut | StorageFailure) -> None:
         """The disk failed. Without an injected fault it is a bug."""
-        is_rot = isinstance(failure, CorruptRecord) and self.backend.rot.key is not None
+        is_rot = isinstance(failure, CorruptRecord) and self.database.backend.rot.key is not None
         if isinstance(failure, StorageFailure) and not self.disk.has_failed and not is_rot:
             raise failure
         self._environment.trace(self.id, f"stops: {str(failure) or 'power cut'}")
@@ -250,7 +259,7 @@ class SimulatedMember:
 
     def request(self, operation: Operation, done: Done) -> bool:
         """A client's request. False: refused before anything was done, and `done` is not called."""
-        if self.replica is None:
+        if not self.serves_clients:
             return False
         incarnation = self.process.incarnation
 

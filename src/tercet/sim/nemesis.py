@@ -9,14 +9,16 @@ from functools import partial
 from random import Random
 from typing import Final
 
+from tercet.raft import confchange
 from tercet.raft.types import ConfChangeType
 from tercet.replica.membership import Member
 from tercet.sim.clock import TICK, Clock
+from tercet.sim.database_file import can_do_without_database
 from tercet.sim.faults import NONE, Faults
 from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
-from tercet.sim.scenarios import Scenarios
+from tercet.sim.scenarios import Scenarios, has_sound_databases, rot_record
 
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
@@ -57,8 +59,9 @@ class Nemesis:
         self._network.mend()
         for member in self._members:
             member.resume()
-            member.disk.repair()
-            member.backend.rot.key = None  # no other member may have a good copy: those that run may have been added just now
+            _repair(member)
+            # No other member may have a good copy: those that run may have been added just now.
+            member.database.backend.rot.key = None
             if not member.is_up:
                 member.start()
 
@@ -99,8 +102,10 @@ class Nemesis:
         if not member.is_up:
             if self._happens(faults.restart):
                 if self._happens(0.5):
-                    member.disk.repair()
+                    _repair(member)
                 member.start()
+            elif self._happens(faults.lose_database) and self._may_lose_database(member):
+                member.database.lose()
         elif member.process.is_paused:
             if self._happens(faults.resume):
                 member.resume()
@@ -124,16 +129,25 @@ class Nemesis:
         elif self._happens(faults.disk_full):
             member.disk.fill_up()
         elif self._happens(faults.rotten_record):
-            if all(one.backend.rot.key is None for one in self._members):
-                member.rot_record()
+            rot_record(member, self._members)
         elif self._happens(_RECLAIM_CHANCE):
             member.operator.reclaim_space()
+
+    def _may_lose_database(self, member: SimulatedMember) -> bool:
+        """Whether the others can do without: their databases are sound, and one of them can be elected."""
+        if member.is_removed or not has_sound_databases(self._members):
+            return False
+        others = [one for one in self._members if not one.is_removed]
+        confs = [one.conf_state if one.replica is None else one.replica.raft.conf_state for one in others]
+        return all(can_do_without_database(conf) and member.id in confchange.members(conf) for conf in confs)
 
     def _reconfigure(self, asked: SimulatedMember) -> None:
         """Propose a change that makes sense by what this member knows, which may be out of date."""
         if asked.replica is None:
             return
         random = self._random
+        if not has_sound_databases(self._members):
+            return  # an operator does not remove the members that have the data
         if self._joint_changes:
             asked.operator.propose_joint_change(partial(draw_joint_change, random, self._new_ids()))
             return
@@ -158,3 +172,9 @@ class Nemesis:
 
     def _happens(self, chance: float) -> bool:
         return self._random.random() < chance
+
+
+def _repair(member: SimulatedMember) -> None:
+    """An operator repairs the disk, and mounts what was missing."""
+    member.disk.repair()
+    member.database.remount()

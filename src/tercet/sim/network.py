@@ -64,6 +64,10 @@ class Network:
     def is_cut(self) -> bool:
         return bool(self._cut or self._cut_off)
 
+    def is_connected(self, one: int, other: int) -> bool:
+        """Do both directions between the two work?"""
+        return not ({one, other} & self._cut_off or {(one, other), (other, one)} & self._cut)
+
     def send(self, packet: Packet) -> None:
         """Send a packet; it may arrive once, twice or never."""
         message = packet.message

@@ -32,6 +32,17 @@ _POLLS: Final = 300  # one a millisecond
 _ASKS: Final = 8  # the first opens a view, and a later one sends it
 
 
+def rot_record(member: SimulatedMember, members: Sequence[SimulatedMember], *, is_found_at_once: bool = False) -> None:
+    """Damage a record of a database, if another member has a good copy."""
+    if member.replica is not None and len(member.replica.raft.conf_state.voters) > 1 and has_sound_databases(members):
+        member.database.rot(is_found_at_once=is_found_at_once)
+
+
+def has_sound_databases(members: Sequence[SimulatedMember]) -> bool:
+    """Whether no member of the cluster is without its database."""
+    return all(member.database.is_sound for member in members if not member.is_removed)
+
+
 class Scenarios:
     """The sequences that one nemesis begins. burst: sends many requests to a member; set before the first begins."""
 
@@ -156,8 +167,7 @@ class Scenarios:
             self._later(MILLISECOND, lambda: self._rot_when_overtaken(member, polls - 1))
 
     def _rot(self, member: SimulatedMember) -> None:
-        if all(one.backend.rot.key is None for one in self._members):
-            member.rot_record(is_found_at_once=True)
+        rot_record(member, self._members, is_found_at_once=True)
 
     def promote_ahead(self) -> None:
         """Make a member lead whose database holds entries that it does not know to be committed, as others ask for it."""

@@ -10,13 +10,14 @@ phase: faults stop, and the members must converge within a bound. Then the clien
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from traceback import format_exception
 
 from tercet.errors import TercetError
 from tercet.raft.types import Message
+from tercet.replica.membership import Member
 from tercet.sim.acknowledgements import Durable, Progress
 from tercet.sim.agreement import Agreement, check_same_state
 from tercet.sim.auth_model import check_auth
@@ -69,6 +70,7 @@ class Simulator:
         self.trace = Trace(self.clock, write_trace)
         self.agreement = Agreement()
         self.events = 0
+        self._random_answers = self._random("answers")
         self._roles: dict[int, str] = {}  # for the trace
         self.settings = Settings() if settings is None else settings
         self.network = Network(
@@ -92,6 +94,7 @@ class Simulator:
             after_event=self._after_event,
             initial_members=range(1, members + 1),
             member_added=self._ensure_member,
+            find_members=self._find_members,
             removed_sender=lambda member_id: self._leave_soon(self._by_id[member_id]),
         )
         self._member_type = member_type
@@ -153,7 +156,7 @@ class Simulator:
     def converged(self) -> bool:
         """One leader that all follow, all applied everywhere, no compaction going on, no client waiting, no damage left."""
         members = self.current_members()
-        if any(member.backend.rot.key is not None for member in members):
+        if any(member.database.backend.rot.key is not None or not member.serves_clients for member in members):
             return False
         replicas = [member.replica for member in members]
         leader = next((replica.raft for replica in replicas if replica and replica.is_leader), None)
@@ -171,7 +174,7 @@ class Simulator:
 
     def current_members(self) -> list[SimulatedMember]:
         """The members of the newest configuration that any member has applied."""
-        running = [member.replica for member in self.members if member.replica is not None]
+        running = [member.replica for member in self.members if member.replica is not None and member.serves_clients]
         if not running:
             return self.members
         newest = max(running, key=lambda replica: replica.applied_index)
@@ -207,7 +210,7 @@ class Simulator:
         check_same_state(members)
         for member in members:
             if member.replica is not None:
-                check_store(member.replica.store, member.backend, self.agreement.model)
+                check_store(member.replica.store, member.database.backend, self.agreement.model)
                 check_leases(member.replica.lessor, self.agreement.model.leases)
                 check_auth(member.replica.auth, self.agreement.model.auth.state)
         self.watchers.check(members, self.agreement.model)
@@ -256,6 +259,19 @@ class Simulator:
         """A member was added to the cluster: start it, a tick later."""
         if member_id not in self._by_id:
             self.clock.after(TICK, self._create_member(member_id).start)
+
+    def _find_members(self, asker: int) -> Sequence[Member]:
+        others = [
+            member
+            for member in self.members
+            if member.replica is not None and not member.process.is_paused and self.network.is_connected(asker, member.id)
+        ]
+        if not others:
+            return ()
+        replica = self._random_answers.choice(others).replica
+        assert replica is not None
+        members = replica.membership.sorted()
+        return members if len(members) > 1 and asker in replica.membership.members else ()
 
     def _after_event(self, member_id: int) -> None:
         member = self._by_id[member_id]

@@ -137,7 +137,7 @@ class Watchers:
     def _tick(self) -> None:
         self._clock.after(TICK, self._tick)
         random = self._random
-        running = [member for member in self._members if member.replica is not None]
+        running = [member for member in self._members if member.serves_clients]
         for watcher in self.watchers:
             if not watcher.is_attached(running) or random.random() < 0.02:
                 watcher.detach()

@@ -1,0 +1,95 @@
+"""The database of a member as a file: between two incarnations it may be lost, truncated or damaged.
+
+    missing      until an operator mounts the file system, or for good if the member makes a new one from its log
+    truncated    for good: the member sets it aside
+    rotten       a record has a wrong checksum (bit_rot.py): the same
+The member then starts as the server does (replica/damaged_database.py). It is damaged only while every other member of the
+cluster has a sound database: what all members lose, no protocol can bring back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from random import Random
+
+from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure, require
+from tercet.raft.types import ConfState
+from tercet.sim.backend import SimulatedBackend
+from tercet.storage.interfaces import Bucket
+
+
+def can_do_without_database(conf: ConfState) -> bool:
+    """Whether the others can elect a leader without a member that has lost its database.
+
+    That member does not campaign. Of two voters its log may be the longer one: then nobody can be elected.
+    """
+    return all(len(half) > 2 for half in (conf.voters, conf.voters_outgoing) if half)
+
+
+class Damage(Enum):
+    MISSING = auto()
+    TRUNCATED = auto()
+
+
+class SimulatedDatabaseFile:
+    """See `replica.damaged_database.DatabaseFile`. make: creates an empty database."""
+
+    database_path = "in memory"
+
+    def __init__(self, make: Callable[[], SimulatedBackend], random: Random, trace: Callable[[str], None]) -> None:
+        self.backend = make()
+        self.damage: Damage | None = None
+        self._make = make
+        self._random = random
+        self._trace = trace
+        self._is_set_aside = False  # a damaged one, until the database in its place has data
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether another member could take its database from this one."""
+        is_replaced = not self._is_set_aside or self.backend.applied_index > 0
+        return self.damage is None and self.backend.rot.key is None and is_replaced
+
+    def explains(self, failure: Exception) -> bool:
+        """Whether a start may fail with `failure`, because the database was damaged."""
+        if isinstance(failure, CorruptRecord | DamagedDatabase):
+            return not self.is_sound
+        return isinstance(failure, StorageFailure) and self.damage is Damage.MISSING
+
+    def open(self) -> SimulatedBackend:
+        """The database; a new one in place of a missing one. Raises DamagedDatabase."""
+        if self.damage is Damage.TRUNCATED:
+            raise DamagedDatabase(f"database {self.database_path} is truncated")
+        if self.damage is Damage.MISSING:
+            self.backend, self.damage = self._make(), None
+        return self.backend
+
+    def rot(self, *, is_found_at_once: bool) -> None:
+        """Damage a record, while the member runs."""
+        self._trace("has a record damaged")
+        records = (key for key, _ in self.backend.scan(Bucket.KEY))
+        self.backend.rot.damage(records, is_found_at_once=is_found_at_once)
+
+    def lose(self) -> None:
+        """Damage the file while the member is down."""
+        self.damage = self._random.choice((Damage.MISSING, Damage.TRUNCATED, Damage.TRUNCATED))
+        self._trace(f"has its database {self.damage.name.lower()}")
+
+    def remount(self) -> None:
+        """An operator finds the database that was missing."""
+        if self.damage is Damage.MISSING:
+            self.damage = None
+
+    # --- DatabaseFile
+
+    def has_database(self) -> bool:
+        return self.damage is not Damage.MISSING
+
+    def set_aside_database(self) -> None:
+        self.backend, self.damage = self._make(), None
+        self._is_set_aside = True
+
+    def discard_damaged(self) -> None:
+        require(self.backend.applied_index > 0, "discards the damaged database before another one has data")
+        self._is_set_aside = False
