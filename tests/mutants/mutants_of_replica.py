@@ -189,7 +189,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "repair_with_entries_applied_again",
         "replica/apply.py",
         "        self._install_database(snapshot, snapshots)\n        self.close_writes()\n",
-        "        self._install_database(snapshot, snapshots)\n        self._database_point = (0, 0)\n        self.close_writes()\n",
+        "        self._install_database(snapshot, snapshots)\n"
+        "        self._database_point = (0, 0)\n"
+        "        self.close_writes()\n",
         "entries that the database of a repair holds are applied a second time",
     ),
     # --- a lost database
