@@ -22,7 +22,7 @@ from tests.support.waiting import scaled
 
 SNAPSHOT_ENTRIES = 100
 CATCH_UP_ENTRIES = 10
-PACE = ("--heartbeat-interval=50", "--election-timeout=500")
+PACE = ("--heartbeat-interval=100", "--election-timeout=1000")
 
 _SECTIONS = {"peer-": "peer-transport-security", "": "client-transport-security"}
 _TLS_KEYS = ("cert-file", "key-file", "client-cert-auth", "trusted-ca-file")

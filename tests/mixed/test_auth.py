@@ -105,8 +105,16 @@ def test_authentication_is_enabled_when_both_kinds_are_members_and_under_either_
         return not call(etcd, "KV/Range", rpc_pb2.RangeRequest(key=b"leased"), root).count
 
     wait_until(is_gone, "the leader revokes the lease, as root")
-    etcd_id = call(etcd, "Maintenance/Status", rpc_pb2.StatusRequest(), root).header.member_id
-    call(tercet, "Maintenance/MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=etcd_id), root)
+    ids = {call(one, "Maintenance/Status", rpc_pb2.StatusRequest(), root).header.member_id: one for one in cluster.members}
+    etcd_id = next(number for number, member in ids.items() if member is etcd)
+
+    def etcd_leads() -> bool:
+        leader: int = call(etcd, "Maintenance/Status", rpc_pb2.StatusRequest(), root).leader
+        if leader not in (0, etcd_id):
+            call(ids[leader], "Maintenance/MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=etcd_id), root)
+        return leader == etcd_id
+
+    wait_until(etcd_leads, "etcd leads")
     add_user(tercet, "ann", root, role="writer")
     for member in cluster.members:
         ann = log_in(member, "ann")
