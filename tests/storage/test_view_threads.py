@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from time import monotonic, sleep
+from typing import cast
 
 import pytest
 
 from tercet.storage.interfaces import Bucket, ReadView
 from tercet.storage.lmdb_backend import LmdbBackend
-from tercet.storage.lmdb_view import ViewClosed
+from tercet.storage.lmdb_view import LmdbView, ViewClosed
 from tests.support.waiting import stretched
 
 
@@ -65,3 +67,48 @@ def test_a_scan_of_a_closed_view_raises_view_closed(backend: LmdbBackend) -> Non
     with pytest.raises(ViewClosed):
         list(scan)
     backend.close()
+
+
+class Reading(Thread):
+    """A read in another thread, under way until `gate` opens."""
+
+    def __init__(self, view: LmdbView) -> None:
+        super().__init__(daemon=True)
+        self.begun = Event()
+        self.gate = Event()
+        self.ended = False
+        self._view = view
+        self.start()
+        self.begun.wait()
+
+    def run(self) -> None:
+        self._view._in_use.acquire()
+        self.begun.set()
+        self.gate.wait()
+        self.ended = True
+        self._view._leave()
+
+
+def test_a_close_does_not_wait_for_a_read(backend: LmdbBackend) -> None:
+    """A client that opened 600 snapshots and disconnected stopped the loop for 14 seconds: each close waited for a read."""
+    views: list[LmdbView] = []
+    backend.view(cast(Callable[[ReadView], None], views.append))
+    reading = Reading(views[0])
+    views[0].close()
+    assert not reading.ended
+    assert len(backend.open_view_seconds()) == 1, "the transaction goes on under the read"
+    reading.gate.set()
+    reading.join()
+    assert backend.open_view_seconds() == []
+    with pytest.raises(ViewClosed):
+        views[0].get(Bucket.KEY, bytes(8))
+    backend.close()
+
+
+def test_the_backend_closes_after_the_last_read(backend: LmdbBackend) -> None:
+    views: list[LmdbView] = []
+    backend.view(cast(Callable[[ReadView], None], views.append))
+    reading = Reading(views[0])
+    Timer(0.1, reading.gate.set).start()
+    backend.close()
+    assert reading.ended

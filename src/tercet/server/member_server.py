@@ -150,6 +150,7 @@ class MemberServer:
         maintenance = MaintenanceService(
             member.replica, headers, authorization, version=ETCD_VERSION, timeout_seconds=config.request_timeout_seconds
         )
+        self._closing.callback(maintenance.snapshot_threads.close)
         scheduler = Scheduler(asyncio.get_running_loop())
         self._closing.callback(scheduler.close)
         leases = LeaseService(

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
 from tercet import errors
-from tercet.bolt import measure, view_source
 from tercet.gotext.duration import format_seconds
 from tercet.gotext.strconv import humanize_bytes
 from tercet.log_fields import fields
@@ -28,6 +27,7 @@ from tercet.services.awaitables import open_view, propose
 from tercet.services.compaction_hasher import CompactionHasher
 from tercet.services.downgrade import downgrade
 from tercet.services.headers import Headers
+from tercet.services.snapshot_threads import SnapshotThreads
 from tercet.storage.interfaces import Backend, ReadView
 
 logger = logging.getLogger(__name__)
@@ -61,6 +61,7 @@ class MaintenanceService:
         self._version = version
         self._timeout_seconds = timeout_seconds
         self._one_at_a_time = asyncio.Lock()
+        self.snapshot_threads = SnapshotThreads()
         self.durations = Durations()
         self.on_defragment: Callable[[bool], None] = lambda is_running: None
         """Called when a defragmentation begins and when it ends."""
@@ -187,11 +188,11 @@ class MaintenanceService:
         version = self._replica.storage_version or ""
         began = loop.time()
         try:
-            image = await loop.run_in_executor(None, measure, view_source(view))
+            image = await self.snapshot_threads.measure(view)
             shown = {"total-bytes": image.size, "size": humanize_bytes(image.size), "storage-version": version}
             logger.info("sending database snapshot to client", extra=fields(shown))
             remaining, chunks = image.size, image.chunks(SNAPSHOT_CHUNK_BYTES)
-            while blob := await loop.run_in_executor(None, _next_chunk, chunks):
+            while blob := await self.snapshot_threads.next_chunk(chunks):
                 digest.update(blob)
                 remaining -= len(blob)
                 await stream.send(
@@ -244,10 +245,6 @@ def _sizes(backend: Backend) -> dict[str, object]:
 def _settle(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)
-
-
-def _next_chunk(chunks: Iterator[bytes]) -> bytes:
-    return next(chunks, b"")
 
 
 async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:

@@ -52,6 +52,7 @@ class LmdbViews:
                 view.close()
 
     def close(self) -> None:
+        """Returns when no thread reads any more."""
         self._closed = True
         for view in list(self._open):
-            view.close()
+            view.close_and_wait()
