@@ -124,7 +124,7 @@ class Lab:
 
     # Time.
 
-    def wait_for_ssh(self, *hosts: str, seconds: float = 30) -> None:
+    def wait_for_ssh(self, *hosts: str, seconds: float = 120) -> None:
         """Wait until sshd answers on these hosts. Raises RuntimeError."""
         deadline = time.monotonic() + seconds
         for host in hosts:
@@ -144,7 +144,7 @@ class Lab:
     def _greets(self, host: str) -> bool:
         greet = f"import socket; print(socket.create_connection(({HOSTS[host]!r}, 22), 2).recv(4))"
         inside = ["ip", "netns", "exec", network.operator_namespace(self.name), sys.executable, "-S", "-E", "-c", greet]
-        return b"SSH" in subprocess.run(inside, capture_output=True, timeout=10, check=False).stdout
+        return b"SSH" in subprocess.run(inside, capture_output=True, timeout=60, check=False).stdout
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:

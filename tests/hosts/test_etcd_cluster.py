@@ -113,6 +113,6 @@ def test_a_power_failure_of_the_leader_loses_no_acknowledged_write(operator: Ope
         time.sleep(4)
         operator.deploy("health", exit_code=1)
         operator.lab.boot(victim)
-        wait_until(lambda: len(operator.healthy_lines(env)) == 3, seconds=30)
+        wait_until(lambda: len(operator.healthy_lines(env)) == 3, seconds=120)
     assert not written.lost(operator, env)
     assert written.longest_gap_seconds < PAUSE_SECONDS_MAX

@@ -170,7 +170,8 @@ def test_a_wrong_sudo_password_is_an_error(operator: Operator) -> None:
 def test_a_port_in_use_is_an_error(operator: Operator, afterwards: ExitStack) -> None:
     operator.on("kube-node3", "systemd-run --unit=squatter python3 -m http.server 2379")
     afterwards.callback(operator.on, "kube-node3", "systemctl stop squatter")
-    time.sleep(0.5)
+    connect = "import socket; socket.create_connection(('127.0.0.1', 2379), 5)"
+    operator.on("kube-node3", f'timeout 60 sh -c "until python3 -c \\"{connect}\\" 2>/dev/null; do sleep 0.1; done"')
     with untouched(operator):
         result = operator.deploy("apply", "--yes", exit_code=1)
     one_message(result, "kube-node3", "2379", "squatter.service")
@@ -238,7 +239,7 @@ def test_control_c_during_a_rolling_restart_keeps_the_quorum(operator: Operator)
         while process.poll() is None and all(operator.unit(host)["InvocationID"] == before[host] for host in HOSTS):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
     operator.show(output)
     assert process.returncode == 1
     assert len(operator.healthy_lines(env)) >= 2

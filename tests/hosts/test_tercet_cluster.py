@@ -188,7 +188,7 @@ def test_a_power_failure_of_the_leader_loses_no_acknowledged_write(operator: Ope
         assert HOSTS[victim] in health
         operator.deploy("status", exit_code=None)
         operator.lab.boot(victim)
-        wait_until(lambda: len(operator.healthy_lines(env)) == 3, seconds=30)
+        wait_until(lambda: len(operator.healthy_lines(env)) == 3, seconds=120)
     assert not written.lost(operator, env)
     assert written.longest_gap_seconds < PAUSE_SECONDS_MAX
     operator.deploy("health")

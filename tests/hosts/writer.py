@@ -76,8 +76,8 @@ def writing(operator: Operator, env: Mapping[str, str], *, beyond: float = 2.0) 
         time.sleep(beyond)
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(10)
-        reader.join(5)
+        process.wait(60)
+        reader.join(60)
     operator.show(
         f"  writer: {len(written.acknowledged)} writes acknowledged, {len(written.failures)} failed, "
         f"longest pause {written.longest_gap_seconds:.2f} s"
@@ -95,7 +95,7 @@ def _note(process: subprocess.Popen[str], written: Written) -> None:
                 written.failures.append(line.strip())
 
 
-def _wait_for_more(written: Written, process: subprocess.Popen[str], seconds: float = 30) -> None:
+def _wait_for_more(written: Written, process: subprocess.Popen[str], seconds: float = 90) -> None:
     goal, deadline = len(written.acknowledged) + 5, time.monotonic() + seconds
     while len(written.acknowledged) < goal:
         assert process.poll() is None, f"the writer ended: {written.failures[-10:]}"
