@@ -56,7 +56,7 @@ def test_a_healthy_member_has_no_finding_and_all_thirteen_conditions_are_named(
 
 def test_a_missing_member_is_critical_and_says_what_was_tried(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     endpoint = f"127.0.0.1:{free_port()}"
-    assert tercetctl.main([f"--endpoints={endpoint}", "--command-timeout=100ms", "doctor"]) == 1
+    assert tercetctl.main([f"--endpoints={endpoint}", "--command-timeout=2s", "doctor"]) == 1
     found = capsysbinary.readouterr()
     assert found.err == b""
     lines = found.out.decode().splitlines()

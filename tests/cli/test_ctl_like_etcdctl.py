@@ -399,7 +399,7 @@ class TestEndpoints:
 
     def test_cluster_flag_queries_all_members(self, pair: Pair) -> None:
         """Nothing listens on the advertised address; both report the same one."""
-        words: Words = ["endpoint", "health", "--cluster", "--command-timeout=300ms"]
+        words: Words = ["endpoint", "health", "--cluster", "--command-timeout=2s"]
         theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
         assert f"{ADVERTISED} is unhealthy: failed to commit proposal: context deadline exceeded" in theirs.err
         assert f"{ADVERTISED} is unhealthy: failed to commit proposal: context deadline exceeded" in ours.err

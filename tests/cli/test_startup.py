@@ -49,7 +49,7 @@ def test_a_line_that_waits_for_nothing_loads_no_event_loop_and_no_messages(modul
 
 @pytest.mark.parametrize("words", [["get", "k"], ["put", "k", "v"], ["del", "k"], ["get", "k", "-w", "json"]])
 def test_a_request_loads_the_client_half_alone(words: list[str]) -> None:
-    found = imported("tercetctl", ENDPOINT, "--command-timeout=10ms", *words)
+    found = imported("tercetctl", ENDPOINT, "--command-timeout=500ms", *words)
     assert {"tercet.rpc.channel", "tercet.cli.ctl.keys"} <= found
     assert not found & (SERVER | FOR_OTHERS | SLOW_STANDARD | OTHER_CLIENTS)
     formats = {name for name in ("fields", "json", "protobuf", "simple", "table") if f"tercet.cli.ctl.output.{name}" in found}

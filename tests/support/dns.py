@@ -68,11 +68,11 @@ class DnsServer:
             response.answer.append(dns.rrset.from_text_list(question.name, 1, "IN", kind, texts))
         return response.to_wire()
 
-    def resolver(self, *, seconds: float = 5.0) -> dns.resolver.Resolver:
+    def resolver(self, *, seconds: float = 30.0) -> dns.resolver.Resolver:
         resolver = dns.resolver.Resolver(configure=False)
         resolver.nameservers = [self.host]
         resolver.port = self.port
-        resolver.lifetime = seconds
+        resolver.timeout = resolver.lifetime = seconds  # asks once
         return resolver
 
     def close(self) -> None:
