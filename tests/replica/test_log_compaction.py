@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tercet.raft.types import Entry
+from tercet.replica.log_compaction import COMPACTED_IN_TURN
 from tercet.replica.replica import Options
 from tercet.storage.memory_backend import MemoryBackend
 from tests.replica.lone_member import LoneMember, put_entry
@@ -62,3 +64,21 @@ def test_the_recorded_snapshot_is_not_newer_than_the_commit() -> None:
     assert snapshot is not None
     assert (snapshot.index, snapshot.term) == point
     assert snapshot.index <= backend.applied_index
+
+
+def test_many_entries_that_were_kept_are_dropped_in_several_turns() -> None:
+    """After a receiver has caught up they may be 200,000."""
+    member = LoneMember(options=Options(snapshot_entries=50_000, catch_up_entries=10))
+    first = member.raft.log.first_index
+    last = member.replica.applied_index
+    for start in range(last + 1, last + 50_001, 1000):
+        member.follow([Entry(2, index, b"") for index in range(start, start + 1000)], commit=start + 999)
+        member.settle()
+    dropped = []
+    for index in range(last + 50_001, last + 50_011):
+        before = member.raft.log.first_index
+        member.follow([put_entry(2, index, b"k")], commit=index)
+        member.settle()
+        dropped.append(member.raft.log.first_index - before)
+    assert 0 < max(dropped) <= COMPACTED_IN_TURN
+    assert member.raft.log.first_index - first >= 49_000

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 # While a follower receives a snapshot and catches up, the entries after it are kept: under load it would otherwise need another
 # snapshot by then, and so on for ever. The bound protects the memory from a follower that never catches up.
 KEPT_FOR_RECEIVERS_MAX: Final = 200_000
+COMPACTED_IN_TURN: Final = 20_000  # entries: 10 ms
 OPENING_SECONDS_MAX: Final = 5.0
 CATCHING_UP_SECONDS_MAX: Final = 30.0  # etcd's releaseDelayAfterSnapshot
 
@@ -53,6 +54,7 @@ class LogCompaction:
         self._last_index = raft.log.snapshot_index
         self._last_bytes = raft.log.size_bytes
         self._is_running = False
+        self._keep_from = 0  # raft drops the entries before this index
         self._clock = clock
         self._opening_until = -math.inf
         self._receivers: dict[int, float] = {}  # member -> the time until which entries are kept for it
@@ -77,7 +79,9 @@ class LogCompaction:
             self._receivers.pop(member_id, None)
 
     def applied(self, index: int, term: int) -> None:
-        """All entries up to `index` are applied; starts a compaction if one is due."""
+        """All entries up to `index` are applied; goes on with a compaction, or starts one if one is due."""
+        if self._raft.log.snapshot_index < self._keep_from:
+            self._compact_some()
         log_bytes = self._raft.log.size_bytes
         is_due = index - self._last_index >= self._snapshot_entries or log_bytes - self._last_bytes >= self._catch_up_bytes
         if not is_due or self._is_running:
@@ -104,9 +108,16 @@ class LogCompaction:
             keep_from = snapshot.index - max(self._catch_up_entries, KEPT_FOR_RECEIVERS_MAX)
         keep_from = max(keep_from, min(self._raft.log.last_beyond(self._catch_up_bytes), snapshot.index))
         if keep_from > 0:
-            self._raft.compact(keep_from)
+            self._keep_from = keep_from
+            self._compact_some()
             logger.info("compacted Raft logs: compact-index %d", keep_from)
         self._last_bytes = self._raft.log.size_bytes
+
+    def _compact_some(self) -> None:
+        """Drop entries that are not kept. Those that were kept for a receiver are too many for one turn."""
+        log = self._raft.log
+        self._raft.compact(min(self._keep_from, log.snapshot_index + COMPACTED_IN_TURN))
+        self._last_bytes = min(self._last_bytes, log.size_bytes)
 
     def _has_receiver_behind(self, keep_from: int) -> bool:
         """Does a follower that receives a snapshot still need entries before `keep_from`?"""
