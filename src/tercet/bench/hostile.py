@@ -17,6 +17,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -223,14 +224,18 @@ def _show(lines: Sequence[Sequence[str]], console: Console) -> None:
     console.print(shown)
 
 
+def _is_chosen(texts: Sequence[str], name: str) -> bool:
+    return not texts or any(text in name for text in texts)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--keys", type=click.IntRange(min=1), default=KEYS, show_default=True, help="How many keys.")
-@click.option("--rows", "pattern", default="", metavar="TEXT", help="Only the rows whose name contains TEXT.")
+@click.option("--rows", "texts", multiple=True, metavar="TEXT", help="Only the rows whose name contains TEXT. Repeatable.")
 @click.option("--systems", type=click.Choice(["both", "tercet", "etcd"]), default="both", show_default=True)
 @comparison_options
 def command(
     keys: int,
-    pattern: str,
+    texts: tuple[str, ...],
     systems: str,
     output: str,
     data_dir: Path,
@@ -249,7 +254,7 @@ def command(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             for system in chosen:
                 place = data_dir.absolute() / f"hostile-{system.name.replace(' ', '-')}"
-                results = runner.run(measure(system, keys, place, lambda name: pattern in name, console.print))
+                results = runner.run(measure(system, keys, place, partial(_is_chosen, texts), console.print))
                 measured.append((system, results))
     except TercetError as error:
         raise click.ClickException(with_log_tail(error)) from error
