@@ -86,18 +86,17 @@ def shape(plan: Plan) -> list[str]:
     return [f"{phase.title}: {' '.join(step.host or 'local' for step in phase.steps)}" for phase in plan.phases]
 
 
-def test_a_snapshot_then_copies_then_one_member_at_a_time_leader_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_and_copies_then_one_member_at_a_time_leader_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     releases = Releases(tmp_path, monkeypatch)
     found = releases.plan(tmp_path / "backups")
     assert shape(found) == [
-        "backup: local local local",
-        "copy: node1 node2 node3",
+        "prepare: local local local node1 node2 node3",
         "restart: node2 node3 node1",
         "health: node1 node2 node3",
     ]
-    assert found.phases[2].one_at_a_time
-    assert "/opt/etcd/current: releases/etcd-3.5.9-0a -> releases/etcd-3.6.1-" in found.phases[2].steps[0].diff
-    assert shape(releases.plan()) == shape(found)[1:]
+    assert found.phases[1].one_at_a_time
+    assert "/opt/etcd/current: releases/etcd-3.5.9-0a -> releases/etcd-3.6.1-" in found.phases[1].steps[0].diff
+    assert shape(releases.plan()) == ["prepare: node1 node2 node3", *shape(found)[1:]]
 
 
 def run_restarts(found: Plan) -> None:
@@ -174,6 +173,6 @@ def test_apply_keeps_a_pinned_release_and_upgrade_does_not(tmp_path: Path, monke
     change = host_steps(releases.cluster, host, releases.facts["node1"], wish, releases.artifact)
     assert change.steps == ()
     found = releases.plan()
-    assert shape(found)[0] == "copy: node1 node2 node3"
+    assert shape(found)[0] == "prepare: node1 node2 node3"
     run_restarts(found)
     assert [command for command in releases.hosts["node1"].commands if command == f"rm -f -- {pin}"]

@@ -1,6 +1,6 @@
 """`upgrade` and `rollback`: another release of the engine on running members, one at a time.
 
-    upgrade    backup -> copy to all hosts -> each member, the leader last: activate, restart, commits again? -> health
+    upgrade    backup, and copies to all hosts -> each member, the leader last: activate, restart, commits again? -> health
                a member that fails is rolled back, and the upgrade stops with the reason
     rollback   each member: the previous release, restart -> health
 
@@ -70,8 +70,9 @@ class Upgrade:
         activations = {name: self._steps(name, seen, "activate") for name, seen in surveys.items()}
         names = [name for name, steps in activations.items() if steps]
         upgrades = [self._upgrade(name, activations[name], pins.get(name)) for name in await self._ordered(names)]
-        backup = () if self.directory is None or not upgrades else (await self._backup(self.directory)).phases
-        return self._plan([*backup, Phase("copy", copies), *self._rolling(upgrades, names)])
+        backup = () if self.directory is None or not upgrades else (await self._backup(self.directory)).steps
+        # At the same time: neither changes a member, and both must be done before the first one is.
+        return self._plan([Phase("prepare", (*backup, *copies)), *self._rolling(upgrades, names)])
 
     async def rollback(self) -> Plan:
         """To the previous release of each host. Raises DeployError if there is none, or if the cluster cannot go back."""
