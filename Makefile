@@ -27,7 +27,7 @@ PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build too
 SOAK_SEEDS ?= 10000-29999
 SOAK_SECONDS ?= 3600
 
-.PHONY: mutants soak deep up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-clients bench-scale bench-watches bench-hostile docs clean
+.PHONY: mutants soak soak-clients deep up quick test test-sources test-compiled test-hosts test-hosts-all reference-tools lint dist-check bench bench-clients bench-scale bench-watches bench-hostile docs clean
 
 $(BIN)/tercet: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tercet needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -103,6 +103,10 @@ mutants: $(VENV)/test
 # Thousands of simulated clusters.
 soak: $(COMPILED)/test
 	$(COMPILED)/bin/tercet sim --seeds $(SOAK_SEEDS) --seconds $(SOAK_SECONDS) --jobs $(shell nproc) $(ARGS)
+
+# Three days of a cluster and its clients in virtual time: most of an hour.
+soak-clients: $(COMPILED)/test
+	$(COMPILED)/bin/python -m tests.client.soak $(ARGS)
 
 bench: $(COMPILED)/test
 	$(COMPILED)/bin/python -m tercet.bench.compare $(ARGS)

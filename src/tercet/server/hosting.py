@@ -23,6 +23,7 @@ class Hosting:
     is_new_cluster: the members of --initial-cluster have never run: they are not asked, nor are their names resolved.
     notifies: tell the service manager in $NOTIFY_SOCKET that the member is ready.
     stops_at_once: stop without waiting for running requests, and without handing over leadership.
+    measures_turns: measure how long each turn of the event loop takes; in virtual time none takes long.
     clock: seconds, of leases, tokens and automatic compaction; None for the event loop's.
     wrap_peers: what sends to the peers, in place of the transport.
     reaches: whether a peer's `host:port` can be reached now.
@@ -36,6 +37,7 @@ class Hosting:
     is_new_cluster: bool = False
     notifies: bool = True
     stops_at_once: bool = False
+    measures_turns: bool = True
     clock: Callable[[], float] | None = None
     wrap_peers: Callable[[Peers], Peers] | None = None
     reaches: Callable[[str], bool] | None = None

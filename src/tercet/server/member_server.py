@@ -116,7 +116,6 @@ class MemberServer:
         zap_format.write_lines(check_listeners(config))
         peer_listeners = PeerListeners(config, paths.data / "fixtures" / "peer", hosting.sockets)
         self._closing.callback(peer_listeners.close_sockets)
-        peer_files = peer_listeners.files
         listeners = ClientListeners(config, paths.data / "fixtures" / "client", hosting)
         self._closing.callback(listeners.close_sockets)
         dial_tls, local_address = peer_listeners.dial_tls, dial_address(config)
@@ -132,10 +131,11 @@ class MemberServer:
         await defragment_at_start(opened.backend, config.bootstrap_defrag_threshold_megabytes)
         check_own_version(member.replica.membership.cluster_version)
         monitor = EventLoopMonitor(metrics.turn_seconds, metrics.turn_processor_seconds)
-        monitor.start()
+        if hosting.measures_turns:
+            monitor.start()
         self._closing.callback(monitor.stop)
         metrics.watch_member(member, monitor)
-        metrics.watch_certificates(listeners.files, peer_files)
+        metrics.watch_certificates(listeners.files, peer_listeners.files)
         log_start(config, paths, opened, is_restart=bootstrap is None, local_address=local_address)
         headers = Headers(member.replica, cluster_id=opened.cluster_id, member_id=opened.member_id)
         authorization = Authorization(member.replica, client_cert_auth=config.client_cert_auth)

@@ -45,7 +45,14 @@ class SimulatedMember:
 
     async def _start(self) -> None:
         sockets = {f"{self.host.address}:{port}": VirtualSocket(self.host.address, port) for port in (CLIENT_PORT, PEER_PORT)}
-        hosting = Hosting(storage=self._storage, sockets=sockets, is_new_cluster=True, notifies=False, stops_at_once=True)
+        hosting = Hosting(
+            storage=self._storage,
+            sockets=sockets,
+            is_new_cluster=True,
+            notifies=False,
+            stops_at_once=True,
+            measures_turns=False,
+        )
         self._server = MemberServer(self._config, on_failure=self._failed, on_removed=lambda: None, hosting=hosting)
         await self._server.start()
 
