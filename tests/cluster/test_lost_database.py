@@ -58,12 +58,12 @@ def test_a_restarted_member_replaces_its_damaged_database_by_the_leaders(cluster
         victim, other = cluster[name], cluster["n2" if name == "n1" else "n1"]
         victim.stop()
         harm(victim)
-        wait_until(lambda other=other: other.client.put(b"while one is down", b"1"), "the others go on")  # type: ignore[misc]
+        wait_until(lambda other=other: other.client.put(b"while one is down", b"1", timeout=5), "the others go on")  # type: ignore[misc]
         victim.start()
         victim.wait_said("to replace it by the leader's database")
         victim.wait_said("database by one of index")
         victim.wait_ready()
-        wait_until(lambda victim=victim: victim.client.put(b"through it", b"1"), "it serves clients")  # type: ignore[misc]
+        wait_until(lambda victim=victim: victim.client.put(b"through it", b"1", timeout=5), "it serves clients")  # type: ignore[misc]
         wait_until(lambda victim=victim: served(victim), "it serves all that it had acknowledged")  # type: ignore[misc]
         assert not list(database(victim).parent.glob("*.damaged")), "the damaged file is removed when it is replaced"
         victim.stop()

@@ -31,7 +31,7 @@ def test_a_watch_at_a_follower_goes_on_over_the_loss_of_the_leader(plan: Planned
     assert stream.next().created
     first = follower.client.put(b"k", b"1").header.revision
     leader.kill()
-    wait_until(lambda: follower.client.put(b"k", b"2").header.revision, "a new leader accepts a put")
+    wait_until(lambda: follower.client.put(b"k", b"2", timeout=5).header.revision, "a new leader accepts a put")
     last = other.client.put(b"k", b"3").header.revision
     assert revisions(stream, last - first + 1) == list(range(first, last + 1))
     other.kill()
