@@ -144,7 +144,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "deleted_key_stays_with_its_lease",
         "mvcc/write_txn.py",
-        "            if key in leased:\n                self.leases.detach(key)\n",
+        "            if key in leased:\n                leases.detach(key)\n",
         "",
         "a key that was deleted and put again is deleted when its old lease ends",
     ),

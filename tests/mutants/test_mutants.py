@@ -8,6 +8,7 @@ import pytest
 
 from tests.mutants.catalogue import BUGS, EQUIVALENT, MUTANTS
 from tests.mutants.mutant import SOURCE, DoesNotApply, Mutant
+from tests.mutants.run import Result, Results, main, report
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -41,3 +42,43 @@ def test_a_mutant_that_does_not_apply_says_why(tmp_path: Path, file: str, old: s
     (tmp_path / "code.py").write_text("x = a\ny = 'a'\n")
     with pytest.raises(DoesNotApply, match=reason):
         Mutant("planted", file, old, new, "breaks something").apply(tmp_path)
+
+
+CAUGHT = Result("found", 3, "InvariantViolation: two leaders")
+SURVIVED = Result("kept", 200, None)
+BROKEN = Result("broken", 1, None, "NameError: name 'x' is not defined")
+
+
+@pytest.mark.parametrize(
+    ("results", "status", "last"),
+    [([CAUGHT], 0, "caught 1 of 1"), ([CAUGHT, SURVIVED], 1, "caught 1 of 2"), ([CAUGHT, BROKEN], 1, "caught 1 of 2")],
+)
+def test_the_last_line_counts_and_a_survivor_fails_the_run(
+    capsys: pytest.CaptureFixture[str], results: list[Result], status: int, last: str
+) -> None:
+    assert report(results) == status
+    assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def test_results_of_the_same_sources_and_mutant_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "build" / "results"
+    mutants = [Mutant(one.name, "code.py", "a", "b", "breaks something") for one in (CAUGHT, SURVIVED, BROKEN)]
+    results = Results(path, 200, mutants)
+    assert results.read() == {}
+    for one in (CAUGHT, SURVIVED, BROKEN):
+        results.add(one)
+    assert results.read() == {"found": CAUGHT, "kept": SURVIVED}, "what could not be run is run again"
+    assert Results(path, 100, mutants).read() == {}
+    changed = [Mutant("found", "code.py", "a", "c", "breaks something"), mutants[1]]
+    assert Results(path, 200, changed).read() == {"kept": SURVIVED}
+
+
+def test_a_mutant_is_run_once_and_then_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["version_not_incremented", "--seeds", "1", "--jobs", "1", "--results", str(tmp_path / "results")]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    assert "[  1 of 1," in first
+    assert main([*arguments, "--resume"]) == 0
+    again = capsys.readouterr().out
+    assert "[  1 of 1," not in again
+    assert first.splitlines()[-2:] == again.splitlines()[-2:] == ["seeds until caught: median 1, at most 1", "caught 1 of 1"]

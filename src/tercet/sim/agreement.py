@@ -20,7 +20,7 @@ from tercet.raft.types import ConfState, EntryType, Role
 from tercet.replica.recovery import BOOTSTRAP_TERM
 from tercet.replica.replica import Replica
 from tercet.sim.acknowledgements import Acknowledgements
-from tercet.sim.lease_rules import LeaseRules
+from tercet.sim.lease_rules import LeaseRules, check_leased_keys
 from tercet.sim.member import SimulatedMember
 from tercet.sim.model import Model
 from tercet.storage.interfaces import Bucket
@@ -56,6 +56,7 @@ class Agreement:
             self._states.pop(member.id, None)
             self.witness.restarted(member.id)
             self.acknowledgements.restarted(replica.raft)
+            check_leased_keys(replica.lessor, replica.store)
         state = _state(replica)
         if state == self._states.get(member.id):
             return

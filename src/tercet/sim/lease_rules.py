@@ -2,6 +2,7 @@
 
 - A lease outlives every promise: its TTL from the moment at which a client sent the grant, or a renewal, that was answered.
 - Only the leader of a term revokes expired leases in it: a deposed leader adds nothing to the log of another.
+- A key that is attached to a lease exists, also where a restarted member has read both from its database.
 - Expired leases end, with their keys, once nothing breaks any more.
 
 Clients never revoke leases from FIRST_EXPIRING on, so each of their revokes in the log is a leader's. (Where a client revokes a
@@ -15,6 +16,7 @@ from typing import Final
 
 from tercet.errors import require
 from tercet.lease import Lessor
+from tercet.mvcc import Store
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.raft.types import Entry, EntryType
 from tercet.sim.clock import MICROSECONDS
@@ -49,6 +51,12 @@ class LeaseRules:
         require(now >= until, "a lease ends before the time that was promised", lease_id, now, until)
         proposer, leader = request.header.ID >> _MEMBER_SHIFT, leaders.get(entry.term)
         require(leader in (None, proposer), "a member that does not lead revokes an expired lease", lease_id, proposer, leader)
+
+
+def check_leased_keys(lessor: Lessor, store: Store) -> None:
+    """Each key of a lease is there. Call it between entries. Raises InvariantViolation."""
+    for key, lease_id in lessor.leased.items():
+        require(key in store.index.current, "a key that does not exist is attached to a lease", key, lease_id)
 
 
 def has_expiring(lessors: Iterable[Lessor]) -> bool:

@@ -51,8 +51,9 @@ class Workload:
         return operation
 
     def draw_put(self, client: int, now: int) -> Operation:
-        """A put of a `set-N` key."""
-        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value())
+        """A put of a `set-N` key. With authentication root attaches some to leases, which users may not revoke then."""
+        lease = self._some_lease() if self._auth is not None and self._random.random() < 0.3 else 0
+        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease)
         return Operation(client, Kind.REQUEST, b"", now, request=request, username=ROOT)
 
     def draw_auth(self, client: int, now: int) -> Operation | None:
