@@ -120,7 +120,7 @@ def test_clusters_are_made_by_arguments_and_marks(pytester: pytest.Pytester) -> 
 CLUSTERS = """
     import pytest, tercet
 
-    @pytest.mark.tercet(size=3, tls=True, config={"heartbeat_interval": 50, "election_timeout": 500})
+    @pytest.mark.tercet(size=3, tls=True, config={"heartbeat_interval": 100, "election_timeout": 1000})
     def test_of_a_cluster(tercet_cluster):
         cluster = tercet_cluster()
         assert {endpoint.partition(":")[0] for endpoint in cluster.endpoints} == {"https"}

@@ -13,7 +13,7 @@ import tercet
 from tercet.errors import ConfigError
 from tercet.testing import Cluster
 from tests.support.etcd import run_tool
-from tests.support.waiting import scaled
+from tests.support.waiting import scaled, stretched
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,14 @@ def flags(cluster: Cluster) -> list[str]:
 def test_a_client_without_a_certificate_is_refused(secure: Cluster) -> None:
     assert secure.tls is not None
     for tls in (None, tercet.TLSFiles(secure.tls.cacert)):
-        with tercet.Client(secure.endpoints, tls=tls, timeout=scaled(2)) as client, pytest.raises(tercet.TercetError):
+        with tercet.Client(secure.endpoints, tls=tls, timeout=stretched(2)) as client, pytest.raises(tercet.TercetError):
             client.get("a")
 
 
 def test_a_certificate_of_clients_is_refused_by_peers(secure: Cluster) -> None:
     assert secure.tls is not None
     peer = secure.members[0].server.config.initial_advertise_peer_urls[0].text
-    with tercet.Client(peer, tls=secure.tls, timeout=scaled(2)) as client, pytest.raises(tercet.TercetError):
+    with tercet.Client(peer, tls=secure.tls, timeout=stretched(2)) as client, pytest.raises(tercet.TercetError):
         client.get("a")
 
 
@@ -109,7 +109,7 @@ def test_after_a_rotation_of_authorities_old_files_are_refused(secure: Cluster, 
     with secure.client(tls=files) as client:
         client.put("a", "1")
     secure.rotate_certs(authorities=True)
-    with secure.client(tls=files, timeout=scaled(2)) as client, pytest.raises(tercet.TercetError):
+    with secure.client(tls=files, timeout=stretched(2)) as client, pytest.raises(tercet.TercetError):
         client.put("a", "2")
     with pytest.raises(ssl.SSLError):
         handshake(secure, files)
