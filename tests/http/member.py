@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tercet.errors import StatusError
 from tercet.http import Access, HttpLimits, HttpProtocol, Routes, Versions
 from tercet.http.health import Health
+from tercet.http.scrape_pages import ScrapePages
 from tests.support.waiting import scaled
 
 RAFT_STATUS = {"id": "8e9e05c52164694d", "term": 2}
@@ -56,7 +57,7 @@ def make_routes(
     health = Health(member or FakeMember(), timeout_seconds=timeout_seconds)
     routes = Routes(
         health,
-        metrics=lambda accept, encoding: (b"text/plain; version=0.0.4; charset=utf-8", b"", b"x 1\n"),
+        metrics=ScrapePages(lambda is_compressed: (b"text/plain; version=0.0.4; charset=utf-8", b"", b"x 1\n")).page,
         versions=lambda: versions or Versions("3.7.1", "3.7.0", "3.7.0"),
         raft_status=lambda: RAFT_STATUS,
         access=access,

@@ -279,7 +279,7 @@ class EmbeddedMember(MemberTime):
         assert self._server is not None
         if self._server.scrape is None:
             raise STOPPED
-        return self._server.scrape(b"", b"")[2].decode()
+        return self._server.scrape(False)[2].decode()
 
     # --- use
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from tercet.http.debug_vars import RaftStatus, debug_vars
 from tercet.http.health import Health
+from tercet.http.scrape_pages import Page, accepts_gzip
 from tercet.http1.messages import (
     CLIENT_NAME,
     JSON,
@@ -74,7 +75,7 @@ class Access:
 
 
 class Routes:
-    """metrics: (Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body).
+    """metrics: the page, compressed or not.
 
     metrics_only: for --listen-metrics-urls: health and metrics only, no access control.
     own: further handlers, by path.
@@ -84,7 +85,7 @@ class Routes:
         self,
         health: Health,
         *,
-        metrics: Callable[[bytes, bytes], tuple[bytes, bytes, bytes]],
+        metrics: Callable[[bool], Awaitable[Page]],
         versions: Callable[[], Versions],
         raft_status: Callable[[], RaftStatus],
         access: Access | None = None,
@@ -154,7 +155,7 @@ class Routes:
         if clean != path and method != b"CONNECT":
             return _moved(method, clean, raw_query)
         if path == "/metrics":
-            return self._scrape(headers)
+            return await self._scrape(headers)
         if path == "/health" or self._health.has(path):
             return only_get(method) or await self._check_health(path, raw_query)
         if self._access is None:
@@ -188,8 +189,8 @@ class Routes:
         }
         return 200, [(b"Content-Type", JSON)], json.dumps(shown, separators=(",", ":")).encode()
 
-    def _scrape(self, headers: Headers) -> Response:
-        kind, encoding, body = self._metrics(header(headers, b"accept"), header(headers, b"accept-encoding"))
+    async def _scrape(self, headers: Headers) -> Response:
+        kind, encoding, body = await self._metrics(accepts_gzip(header(headers, b"accept-encoding")))
         fields = [(b"Content-Type", kind)]
         if encoding:
             fields.insert(0, (b"Content-Encoding", encoding))

@@ -19,6 +19,7 @@ from tercet.gotext.urls import Url
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions
+from tercet.http.scrape_pages import Page, ScrapePages
 from tercet.http1.messages import Headers
 from tercet.http1.protocol import HttpLimits, HttpProtocol
 from tercet.log_fields import fields
@@ -36,7 +37,7 @@ from tercet.server.tls.files import TlsFiles, client_tls
 
 logger = logging.getLogger(__name__)
 
-Scrape = Callable[[bytes, bytes], tuple[bytes, bytes, bytes]]
+Scrape = Callable[[bool], Page]
 """(Accept, Accept-Encoding) -> (Content-Type, Content-Encoding or b"", body) of /metrics."""
 
 _GRPC_OVERHEAD_BYTES = 512 * 1024
@@ -86,7 +87,8 @@ class ClientListeners:
         """Serve the listeners. Returns the gRPC server, whose counters the metrics read."""
         config = self._config
         options = _server_options(config)
-        routes = self._routes(member, scrape, health, metrics_only=False)
+        pages = ScrapePages(scrape)
+        routes = self._routes(member, pages, health, metrics_only=False)
         server = self._server = Server(handlers, options=options, http_handler=routes.handle)
         if config.enable_grpc_gateway:
             self._open_gateway(routes, server, options.max_message_bytes, member.replica)
@@ -96,7 +98,7 @@ class ClientListeners:
         services = Services(cast(ProtocolFactory, server.protocol), plain if with_http else None, secure if with_http else None)
         await self._listen(self._client_addresses, services, self._tls)
         await self._listen(self._http_addresses, Services(None, plain, secure), self._http_tls)
-        metrics = _http(self._routes(member, scrape, health, metrics_only=True), limits, is_secure=True)
+        metrics = _http(self._routes(member, pages, health, metrics_only=True), limits, is_secure=True)
         await self._listen(self._metrics_addresses, Services(None, metrics, metrics), self._http_tls)
         return server
 
@@ -125,7 +127,7 @@ class ClientListeners:
                 text = "securely" if url.is_secure else "insecurely; this is strongly discouraged!"
                 logger.info(f"serving client traffic {text}", extra=fields(address=url.address))
 
-    def _routes(self, member: ReplicaDriver, scrape: Scrape, health: Health, *, metrics_only: bool) -> Routes:
+    def _routes(self, member: ReplicaDriver, pages: ScrapePages, health: Health, *, metrics_only: bool) -> Routes:
         config, replica = self._config, member.replica
 
         def current_versions() -> Versions:
@@ -137,7 +139,7 @@ class ClientListeners:
 
         return Routes(
             health,
-            metrics=scrape,
+            metrics=pages.page,
             versions=current_versions,
             raft_status=status,
             access=Access(cors=frozenset(config.cors), hosts=frozenset(config.host_whitelist)),

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import gzip
 import math
-import re
 from collections.abc import Iterable, Iterator
 
+from tercet.http.scrape_pages import Page
 from tercet.server.metrics.families import Family, Labels, cumulative
 from tercet.server.metrics.table import Metric
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _GZIP_LEVEL = 1  # compresses a scrape to a tenth, in a third of the time of level 6
-_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?P<quality>[0-9.]+)\s*)?(?:,|$)")
 
 
-def exposition(families: Iterable[Family], accept_encoding: bytes) -> tuple[bytes, bytes, bytes]:
-    """(Content-Type, Content-Encoding or b"", body)."""
+def exposition(families: Iterable[Family], *, is_compressed: bool) -> Page:
     body = text(families).encode()
-    found = _GZIP.search(accept_encoding.decode("latin-1").lower())
-    if found is None or found["quality"] in ("0", "0.0", "0.00", "0.000"):
+    if not is_compressed:
         return CONTENT_TYPE, b"", body
     return CONTENT_TYPE, b"gzip", gzip.compress(body, _GZIP_LEVEL, mtime=0)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from tercet.http.scrape_pages import Page
 from tercet.rpc import Server
 from tercet.server.metrics import grpc as grpc_metrics
 from tercet.server.metrics.exposition import exposition
@@ -100,8 +101,8 @@ class Metrics:
             else:
                 yield Family(METRICS[name], {}, list(self._buckets[name]()))
 
-    def scrape(self, _accept: bytes, accept_encoding: bytes) -> tuple[bytes, bytes, bytes]:
-        """(Content-Type, Content-Encoding or b"", body) of /metrics."""
-        page = exposition(self.families(), accept_encoding)
+    def scrape(self, is_compressed: bool) -> Page:
+        """/metrics at this moment."""
+        page = exposition(self.families(), is_compressed=is_compressed)
         self._scrapes[("200",)] = self._scrapes.get(("200",), 0) + 1
         return page
