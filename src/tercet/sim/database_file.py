@@ -40,6 +40,8 @@ class SimulatedDatabaseFile:
     def __init__(self, make: Callable[[], SimulatedBackend], random: Random, trace: Callable[[str], None]) -> None:
         self.backend = make()
         self.damage: Damage | None = None
+        self.is_exposed = False
+        """The member crashed as it installed a database: the log may not know it yet."""
         self._make = make
         self._random = random
         self._trace = trace
@@ -59,6 +61,7 @@ class SimulatedDatabaseFile:
 
     def open(self) -> SimulatedBackend:
         """The database; a new one in place of a missing one. Raises DamagedDatabase."""
+        self.is_exposed = False
         if self.damage is Damage.TRUNCATED:
             raise DamagedDatabase(f"database {self.database_path} is truncated")
         if self.damage is Damage.MISSING:

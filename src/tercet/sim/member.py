@@ -135,7 +135,7 @@ class SimulatedMember:
             quorum_watch=quorum_watch,
             slowness=slowness,
             vote_granted=self._perhaps_lose_vote,
-            crash_in_write=self.crash_in_write,
+            crash_in_install=partial(_crash_in_install, self),
         )
         self.replica = driver.replica = transport.replica = self.make_replica(raft, log_store, transport, state_machine, driver)
         if environment.settings.joint_changes:
@@ -294,6 +294,12 @@ class SimulatedMember:
         """A snapshot that this member sent was delivered, or lost."""
         if self._transport is not None:
             self._transport.snapshot_sent(packet.message.to, ok)
+
+
+def _crash_in_install(member: SimulatedMember) -> None:
+    """Crash once the backend has a received database, while the log records it. Perhaps the database is lost then."""
+    member.database.is_exposed = True
+    member.crash_in_write()
 
 
 def _check_applied(member: SimulatedMember, state_machine: StateMachine, index: int) -> None:

@@ -23,6 +23,7 @@ from tercet.sim.scenarios import Scenarios, has_sound_databases, rot_record
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
 _RECLAIM_TICKS: Final = 10
+_EXPOSED_FACTOR: Final = 10
 
 
 class Nemesis:
@@ -104,7 +105,9 @@ class Nemesis:
                 if self._happens(0.5):
                     _repair(member)
                 member.start()
-            elif self._happens(faults.lose_database) and self._may_lose_database(member):
+            elif self._happens(
+                faults.lose_database * (_EXPOSED_FACTOR if member.database.is_exposed else 1)
+            ) and self._may_lose_database(member):
                 member.database.lose()
         elif member.process.is_paused:
             if self._happens(faults.resume):
@@ -130,8 +133,15 @@ class Nemesis:
             member.disk.fill_up()
         elif self._happens(faults.rotten_record):
             rot_record(member, self._members)
+        elif self._happens(faults.forget):
+            member.operator.forget(partial(self._kill, member))
         elif self._happens(_RECLAIM_CHANCE):
             member.operator.reclaim_space()
+
+    def _kill(self, member: SimulatedMember) -> None:
+        """The recovery phase may begin before."""
+        if self.faults is not NONE:
+            member.kill()
 
     def _may_lose_database(self, member: SimulatedMember) -> bool:
         """Whether the others can do without: their databases are sound, and one of them can be elected."""

@@ -44,6 +44,10 @@ class Operator:
         """Propose to compact all revisions but the newest `keep`."""
         self._schedule(lambda replica: _compact(replica, keep))
 
+    def forget(self, then: Callable[[], None]) -> None:
+        """Propose to delete a range of keys and to compact all revisions; call `then` once the member has removed them."""
+        self._schedule(lambda replica: _forget(replica, then))
+
     def reclaim_space(self) -> None:
         """Compact everything, and disarm every NOSPACE alarm once there is room."""
         self._schedule(_reclaim_space)
@@ -80,6 +84,22 @@ def _compact(replica: Replica, keep: int) -> None:
     if revision > 0:
         request = rpc_pb2.CompactionRequest(revision=revision)
         replica.propose("compaction", request.SerializeToString(), request, lambda outcome: None)
+
+
+def _forget(replica: Replica, then: Callable[[], None]) -> None:
+    """The newest revision may be of a tombstone, which the compaction removes."""
+
+    def deleted(outcome: Outcome) -> None:
+        if isinstance(outcome, bytes):
+            compaction = rpc_pb2.CompactionRequest(revision=replica.revision)
+            replica.propose("compaction", compaction.SerializeToString(), compaction, compacted)
+
+    def compacted(outcome: Outcome) -> None:
+        if isinstance(outcome, bytes):
+            replica.compaction.when_finished(then)
+
+    deletion = rpc_pb2.DeleteRangeRequest(key=b"set-", range_end=b"set.")
+    replica.propose("delete_range", deletion.SerializeToString(), deletion, deleted)
 
 
 def _reclaim_space(replica: Replica) -> None:

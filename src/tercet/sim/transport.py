@@ -36,7 +36,7 @@ class SimulatedTransport:
         quorum_watch: QuorumWatch,
         slowness: Slowness,
         vote_granted: Callable[[int], None],
-        crash_in_write: Callable[[], None],
+        crash_in_install: Callable[[], None],
     ) -> None:
         self._quorum_watch = quorum_watch
         self._id = member_id
@@ -46,7 +46,7 @@ class SimulatedTransport:
         self._random = random
         self._environment = environment
         self._vote_granted = vote_granted
-        self._crash_in_write = crash_in_write
+        self._crash_in_install = crash_in_install
         self._slowness = slowness
         self.replica: Replica  # set by its owner: each of the two needs the other
 
@@ -87,7 +87,7 @@ class SimulatedTransport:
         def step() -> None:
             self.replica.receive_snapshot(packet.message, staged)
             if self._random.random() < self._environment.faults().crash_in_install:
-                self._crash_in_write()  # once the backend has it, while the log records it
+                self._crash_in_install()  # once the backend has it, while the log records it
 
         is_slow = self._slowness.stages or self._random.random() < self._environment.faults().slow_staging
         if is_slow:
