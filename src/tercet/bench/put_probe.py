@@ -46,7 +46,7 @@ class PutProbe:
         self._process.join()
 
     def longest_seconds(self) -> float:
-        """The longest put since the last call; one that is still under way counts too."""
+        """The longest put since the last call. One that is still under way counts too, and its rest in the next call."""
         self._pipe.send(None)
         longest: float = self._pipe.recv()
         return longest
@@ -62,10 +62,11 @@ async def _put_forever(endpoints: list[str], pipe: Connection) -> None:
     began = time.perf_counter()
 
     def report() -> None:
-        nonlocal longest
+        nonlocal began, longest
         pipe.recv()
-        pipe.send(max(longest, time.perf_counter() - began if is_waiting else 0.0))
-        longest = 0.0
+        now = time.perf_counter()
+        pipe.send(max(longest, now - began if is_waiting else 0.0))
+        longest, began = 0.0, now
 
     is_waiting = False
     asyncio.get_running_loop().add_reader(pipe.fileno(), report)
