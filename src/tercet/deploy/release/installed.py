@@ -39,6 +39,7 @@ OPERATOR_MODULES = (
     "client/extras*",
     "client/otel*",
     "client/prometheus*",
+    "embed/certificates*",
     "embed/measure*",
     "pki/*",
     "proto/generate*",
