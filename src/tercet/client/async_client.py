@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from tercet.client.auth_calls import AuthCalls
 from tercet.client.cluster_calls import ClusterCalls
-from tercet.client.cluster_channel import ClusterChannel
+from tercet.client.cluster_channel import Balance, ClusterChannel
 from tercet.client.connector import Limits
 from tercet.client.errors import ConfigurationError
 from tercet.client.events import OnEvent
@@ -38,6 +38,7 @@ class AsyncClient(RecipeCalls):
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
     fails, then the next.
+    balance: "round-robin": each call uses the next endpoint, instead of one until it fails.
     discovery_srv: a domain whose SRV records name the endpoints, instead of `endpoints` (see srv.py); discovery_srv_name: the
     suffix of the service in these records.
     sync_interval: seconds between two requests for the cluster's members, whose URLs become the endpoints; None: never.
@@ -55,6 +56,7 @@ class AsyncClient(RecipeCalls):
         self,
         endpoints: str | Sequence[str] = "127.0.0.1:2379",
         *,
+        balance: Balance = "preferred",
         discovery_srv: str = "",
         discovery_srv_name: str = "",
         sync_interval: float | None = None,
@@ -88,6 +90,7 @@ class AsyncClient(RecipeCalls):
                 on_event=on_event,
                 domain=srv_domain(discovery_srv, discovery_srv_name) if discovery_srv else None,
                 sync_seconds=sync_interval,
+                balance=balance,
             )
         except ConfigError as error:
             raise ConfigurationError(str(error)) from error

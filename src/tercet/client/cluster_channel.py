@@ -13,7 +13,7 @@ import math
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tercet.client import forks, methods
 from tercet.client.connector import Connector, Limits, Unreachable
@@ -22,9 +22,10 @@ from tercet.client.login import Login
 from tercet.client.member_sync import MemberSync
 from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.retry import Attempts, is_learner
+from tercet.client.round_robin import RoundRobin
 from tercet.client.services import KV, Cluster, StreamingMaintenance
 from tercet.client.tls import TLSFiles
-from tercet.errors import Code, StatusError
+from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import rpc_pb2
 from tercet.rpc import Metadata, RpcError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tercet.client.connections import Connection, Stream
     from tercet.client.srv import SrvDomain
 
+Balance = Literal["preferred", "round-robin"]
 OnFailure = Callable[[str, int, StatusError], None]
 
 
@@ -41,6 +43,7 @@ class ClusterChannel:
     endpoints: `host:port` or URLs; the first that answers is used until it fails, then the next.
     tls: files or a context for endpoints with TLS; None: the system's CA certificates, and only for `https://` endpoints.
     timeout: default for calls, in seconds, dialling and retries included; math.inf: no limit.
+    balance: "preferred": one endpoint until it fails; "round-robin": each call takes the next one.
     domain: where SRV records name the endpoints, instead of `endpoints`. sync_seconds: how often to ask for the members.
     on_failure: called for each failed call with the endpoint, the number of retries and the error. on_event: see events.py.
     Raises ConfigError for endpoints or files that cannot be used.
@@ -60,12 +63,16 @@ class ClusterChannel:
         on_event: OnEvent | None = None,
         domain: SrvDomain | None = None,
         sync_seconds: float | None = None,
+        balance: Balance = "preferred",
     ) -> None:
         self._limits = limits or Limits()
         self._events = Events(on_event)
         self._sync = None if sync_seconds is None else MemberSync(self, sync_seconds)
         on_connected = (lambda: None) if self._sync is None else self._sync.start
-        self._connector = Connector(endpoints, tls, self._limits, self._events, domain=domain, on_connected=on_connected)
+        if balance not in get_args(Balance):
+            raise ConfigError(f"balance is one of {', '.join(get_args(Balance))}, not {balance}")
+        kind: type[Connector | RoundRobin] = Connector if balance == "preferred" else RoundRobin
+        self._connector = kind(endpoints, tls, self._limits, self._events, domain=domain, on_connected=on_connected)
         self._login = Login(user, password, token)
         forks.register(self)
         self._timeout = timeout
@@ -190,7 +197,7 @@ class ClusterChannel:
         self._login.forget(self._login.token)
 
         async def begin(channel: Connection) -> Stream:
-            self._connector.stream_begins()
+            self._connector.stream_begins(channel)
             return channel.stream(method.path, metadata=[*self._login.metadata(), *metadata])
 
         deadline = asyncio.get_running_loop().time() + self._timeout

@@ -142,9 +142,9 @@ class Connector:
         if self._silence is not None:
             self._silence.call_begins()
 
-    def stream_begins(self) -> None:
-        """A stream is opened on the open channel: ask the member for its health while it brings nothing."""
-        if self._quiet is not None and len(self._endpoints) > 1:
+    def stream_begins(self, channel: Connection) -> None:
+        """A stream is opened on this channel: ask the member for its health while it brings nothing."""
+        if self._quiet is not None and channel is self._channel and len(self._endpoints) > 1:
             self._quiet.stream_begins()
 
     def _move_on(self, channel: Channel) -> None:
@@ -276,6 +276,37 @@ class Connector:
         endpoint = self.endpoint
         if endpoint.in_process:
             return self._enter(endpoint)
+        channel, seconds = await self._connect(endpoint, timeout)
+        self._use(channel, seconds)
+        return channel
+
+    def _use(self, channel: Channel, connecting_seconds: float) -> None:
+        """Check this connection from now on."""
+        self._stop_checks()
+        loop = asyncio.get_running_loop()
+        silence = self._silence = Silence(loop, channel, connecting_seconds, lambda: self._move_on(channel))
+        self._quiet = QuietStreams(loop, channel, self._limits.quiet_seconds, silence.call_begins)
+        self._on_connected()
+
+    async def go_home(self, home: Endpoint) -> None:
+        """Use this endpoint, one of `endpoints`, if it answers. Calls in flight go on where they are."""
+        async with self._dialing:
+            if self.endpoint == home or home not in self._endpoints:
+                return
+            try:
+                channel, seconds = await self._connect(home, self._limits.dial_timeout_seconds)
+            except RpcError:
+                return
+            before = self._channel
+            self._retire()
+            self._at = self._endpoints.index(home)
+            self._channel = channel
+            self._use(channel, seconds)
+        if before is not None:
+            await self.drop(before)
+
+    async def _connect(self, endpoint: Endpoint, timeout: float) -> tuple[Channel, float]:
+        """Returns the connection, and the seconds that it took. Raises RpcError."""
         timeout = max(timeout, 0.001)
         options = ChannelOptions(
             connect_timeout_seconds=timeout,
@@ -294,13 +325,9 @@ class Connector:
         )
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await channel.connect(None if endpoint.unix_path else await self._open(endpoint, timeout))
-        self._on_connected()
-        self._stop_checks()
-        silence = self._silence = Silence(loop, channel, loop.time() - began, lambda: self._move_on(channel))
-        self._quiet = QuietStreams(loop, channel, self._limits.quiet_seconds, silence.call_begins)
+        await channel.connect(None if endpoint.unix_path else await _open_socket(endpoint, timeout))
         logger.debug("connected to %s", endpoint.text)
-        return channel
+        return channel, loop.time() - began
 
     def _enter(self, endpoint: Endpoint) -> InProcessConnection:
         """Raises RpcError."""
@@ -310,18 +337,6 @@ class Connector:
         return in_process_connection.connect(
             endpoint.in_process, answer_bytes_max=self._limits.response_bytes_max, on_lost=self._on_lost
         )
-
-    @staticmethod
-    async def _open(endpoint: Endpoint, timeout: float) -> socket.socket:
-        """A TCP connection, through a proxy where the environment says so. Raises RpcError."""
-        proxy = proxy_for(endpoint.host, endpoint.port, os.environ)
-        try:
-            if proxy is None:
-                return await dial(endpoint.host, endpoint.port, timeout=timeout)
-            return await dial_through(proxy, endpoint.host, endpoint.port, timeout=timeout)
-        except OSError as error:  # TimeoutError is one
-            text = str(error) or "timed out"
-            raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True, reason=error) from error
 
     def _on_lost(self, reason: str) -> None:
         logger.debug("connection lost: %s", reason)
@@ -338,6 +353,18 @@ class Connector:
             return None
         self._default_tls = self._default_tls or TLSFiles().context()
         return self._default_tls
+
+
+async def _open_socket(endpoint: Endpoint, timeout: float) -> socket.socket:
+    """A TCP connection, through a proxy where the environment says so. Raises RpcError."""
+    proxy = proxy_for(endpoint.host, endpoint.port, os.environ)
+    try:
+        if proxy is None:
+            return await dial(endpoint.host, endpoint.port, timeout=timeout)
+        return await dial_through(proxy, endpoint.host, endpoint.port, timeout=timeout)
+    except OSError as error:  # TimeoutError is one
+        text = str(error) or "timed out"
+        raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True, reason=error) from error
 
 
 def _reason(error: BaseException, *, uses_tls: bool) -> str:

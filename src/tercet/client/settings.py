@@ -61,6 +61,8 @@ def _options_of_query(query: str) -> dict[str, Any]:
         for name in ("timeout", "dial_timeout", "sync_interval"):
             if name in given:
                 options[name] = float(given.pop(name))
+        if "balance" in given:
+            options["balance"] = given.pop("balance")
         if "retry" in given:
             options["retry"] = Retry(given.pop("retry"))
     except ValueError as error:

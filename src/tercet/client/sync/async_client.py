@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tercet.client.async_client import AsyncClient
+from tercet.client.cluster_channel import Balance
 from tercet.client.events import OnEvent
 from tercet.client.invoker import Seconds
 from tercet.client.key_space import Text
@@ -26,6 +27,7 @@ class Client(SyncRecipeCalls):
 
     endpoints: `host:port`, URLs or Unix sockets, a sequence or separated by commas. The first that answers is used until it
     fails, then the next.
+    balance: "round-robin": each call uses the next endpoint, instead of one until it fails.
     discovery_srv: a domain whose SRV records name the endpoints, instead of `endpoints` (see srv.py); discovery_srv_name: the
     suffix of the service in these records.
     sync_interval: seconds between two requests for the cluster's members, whose URLs become the endpoints; None: never.
@@ -43,6 +45,7 @@ class Client(SyncRecipeCalls):
         self,
         endpoints: str | Sequence[str] = "127.0.0.1:2379",
         *,
+        balance: Balance = "preferred",
         discovery_srv: str = "",
         discovery_srv_name: str = "",
         sync_interval: float | None = None,
@@ -60,6 +63,7 @@ class Client(SyncRecipeCalls):
     ) -> None:
         self._inner = AsyncClient(
             endpoints,
+            balance=balance,
             discovery_srv=discovery_srv,
             discovery_srv_name=discovery_srv_name,
             sync_interval=sync_interval,
