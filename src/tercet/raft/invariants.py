@@ -10,6 +10,7 @@ Source: paper figure 3; LogCabin RaftConsensusInvariants.cc.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from tercet.errors import require
 from tercet.raft import confchange
 from tercet.raft.progress import ProgressState
 from tercet.raft.state import RaftState
-from tercet.raft.types import NO_MEMBER, Entry, Role
+from tercet.raft.types import NO_MEMBER, ConfState, Entry, Role
 
 
 class View(NamedTuple):
@@ -55,9 +56,9 @@ def view(raft: RaftState) -> View:
     )
 
 
-def check_state(raft: RaftState) -> None:
-    """What holds for one member at any moment. Raises InvariantViolation."""
-    now = view(raft)
+def check_state(raft: RaftState, now: View | None = None) -> None:
+    """What holds for one member at any moment. now: its view, if that is known already. Raises InvariantViolation."""
+    now = view(raft) if now is None else now
     require(now.applied_index <= now.commit_index <= now.last_index, "cursors out of order", now)
     require(now.stable_index <= now.last_index, "durable beyond the end of the log", now)
     require(now.first_index <= now.commit_index + 1, "compacted an uncommitted entry", now)
@@ -65,10 +66,16 @@ def check_state(raft: RaftState) -> None:
     require(raft.pending_writes.stable_term <= now.term, "a durable term above the current one", now)
     require((now.role is Role.LEADER) == (now.leader_id == now.member), "role and leader disagree", now)
     require(now.role is not Role.CANDIDATE or now.voted_for == now.member, "a candidate without its own vote", now)
-    confchange.check(raft.conf_state)
-    require(tuple(raft.tracker.peers) == confchange.members(raft.conf_state), "progress does not match the configuration", now)
+    require(tuple(raft.tracker.peers) == _checked_members(raft.conf_state), "progress does not match the configuration", now)
     if now.role is Role.LEADER:
         _check_leader(raft, now)
+
+
+@lru_cache(maxsize=256)
+def _checked_members(conf: ConfState) -> tuple[int, ...]:
+    """The members of a configuration that has passed `check`. A run has few configurations, and they are immutable."""
+    confchange.check(conf)
+    return confchange.members(conf)
 
 
 def _check_leader(raft: RaftState, now: View) -> None:
@@ -125,8 +132,8 @@ class Witness:
 
     def observe(self, raft: RaftState) -> None:
         """Check `raft` after an event, and against everything observed so far."""
-        check_state(raft)
         now = view(raft)
+        check_state(raft, now)
         before = self._views.get(raft.id)
         if before is not None:
             check_step(before, now)
@@ -163,9 +170,9 @@ class Witness:
             entry = log.entry(index)
             if entry is seen:
                 break
-            before = log.term(index - 1)
-            known = self._entries.setdefault((index, entry.term), (before or 0, digest(entry)))
-            require(known == (before, digest(entry)), "two entries at one index and term", raft.id, entry, known)
+            before, content = log.term(index - 1), digest(entry)
+            known = self._entries.setdefault((index, entry.term), (before or 0, content))
+            require(known == (before, content), "two entries at one index and term", raft.id, entry, known)
             index -= 1
         if newest is not None:
             self._seen[raft.id] = newest

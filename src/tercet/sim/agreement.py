@@ -40,7 +40,6 @@ class Agreement:
         self.model = Model()
         self.leases = LeaseRules()
         self._conf_states: dict[int, ConfState] = {}  # by applied index
-        self._incarnations: dict[int, int] = {}  # by member: the last one seen
         self._applied: dict[int, int] = {}  # by member: its applied index then
         self._states: dict[int, State] = {}  # by member: as it was last checked
 
@@ -49,18 +48,15 @@ class Agreement:
         replica = member.replica
         if replica is None:
             return
-        incarnation = member.process.incarnation
-        if self._incarnations.get(member.id) != incarnation:
-            self._incarnations[member.id] = incarnation
+        state, known = _state(member.process.incarnation, replica), self._states.get(member.id)
+        if state == known:
+            return
+        self._states[member.id] = state
+        if known is None or known[0] != state[0]:
             self._applied.pop(member.id, None)
-            self._states.pop(member.id, None)
             self.witness.restarted(member.id)
             self.acknowledgements.restarted(replica.raft)
             check_leased_keys(replica.lessor, replica.store)
-        state = _state(replica)
-        if state == self._states.get(member.id):
-            return
-        self._states[member.id] = state
         self.witness.observe(replica.raft)
         self.acknowledgements.check(replica.raft)
         _check_durable(replica.raft)
@@ -127,11 +123,13 @@ def _check_durable(raft: Raft) -> None:
     require(raft.applied_index <= durable, "applies entries that its disk may lose", raft.id, raft.applied_index, durable)
 
 
-def _state(replica: Replica) -> State:
-    """What the checks depend on, cheap to compare: most events change none of it."""
+def _state(incarnation: int, replica: Replica) -> State:
+    """What the checks depend on, cheap to compare: most events change none of it. The incarnation comes first."""
     raft = replica.raft
     log = raft.log
+    acknowledged = raft.read_only.acknowledged
     return (
+        incarnation,
         raft.term,
         raft.voted_for,
         raft.leader_id,
@@ -139,10 +137,9 @@ def _state(replica: Replica) -> State:
         raft.commit_index,
         raft.applied_index,
         raft.pending_writes.stable_index,
-        sum(raft.read_only.acknowledged.values()),
+        sum(acknowledged.values()) if acknowledged else 0,
         log.snapshot_index,
         log.last_index,
-        replica.applied_index,
         replica.repair.is_lost,
     )
 

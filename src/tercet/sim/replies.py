@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tercet.errors import AUTH_OLD_REVISION, COMPACTED, FUTURE_REVISION, PERMISSION_DENIED, USER_EMPTY, require
@@ -88,15 +88,22 @@ def _plain(response: Any) -> Any:
     return response
 
 
-def check_store(store: Store, backend: Backend, model: Model) -> None:
-    """A member's store is what the log leads to, now and at every revision that is not compacted. Raises InvariantViolation."""
+Live = Callable[[int], list[kv_pb2.KeyValue]]
+"""The pairs at a revision, as the log leads to them."""
+
+
+def check_store(store: Store, backend: Backend, model: Model, live: Live) -> None:
+    """A member's store is what the log leads to, now and at every revision that is not compacted. Raises InvariantViolation.
+
+    live: of the model; it is the same for all members.
+    """
     require(store.revision == model.revision, "another revision than the log's", store.revision, model.revision)
     require(store.compact_revision == model.compacted, "another compaction than the log's", store.compact_revision)
     store.index.check()
     for revision in range(max(model.compacted, 1), model.revision + 1):
         request = rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0", revision=revision)
         found = rpc_pb2.RangeResponse.FromString(whole_answer(store.range(request)))
-        expected = model.live(revision)
+        expected = live(revision)
         require(list(found.kvs) == expected, "other data than the log's", revision, found, expected)
     if store.finished_compact_revision == model.compacted:
         _check_records(backend, model)

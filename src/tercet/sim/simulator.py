@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from traceback import format_exception
 
@@ -208,9 +209,10 @@ class Simulator:
             raise NotConverged(f"no reply although no fault is left: {unanswered[0]}")
         self.run_until(self.converged, ticks_max=RECOVERY_TICKS)  # leaders go on to checkpoint leases
         check_same_state(members)
+        live = cache(self.agreement.model.live)
         for member in members:
             if member.replica is not None:
-                check_store(member.replica.store, member.database.backend, self.agreement.model)
+                check_store(member.replica.store, member.database.backend, self.agreement.model, live)
                 check_leases(member.replica.lessor, self.agreement.model.leases)
                 check_auth(member.replica.auth, self.agreement.model.auth.state)
         self.watchers.check(members, self.agreement.model)
