@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # While a follower receives a snapshot and catches up, the entries after it are kept: under load it would otherwise need another
 # snapshot by then, and so on for ever. The bound protects the memory from a follower that never catches up.
 KEPT_FOR_RECEIVERS_MAX: Final = 200_000
-COMPACTED_IN_TURN: Final = 20_000  # entries: 10 ms
+COMPACTED_IN_TURN: Final = 20_000  # entries: 2 to 10 ms
 OPENING_SECONDS_MAX: Final = 5.0
 CATCHING_UP_SECONDS_MAX: Final = 30.0  # etcd's releaseDelayAfterSnapshot
 
