@@ -13,6 +13,8 @@ import pytest
 import uvloop
 
 from tercet.tls import TlsProtocol
+from tercet.tls.handshake_turns import TURN_SECONDS
+from tercet.tls.protocol import _turns
 from tests.server.certificates import Authority
 from tests.support.waiting import scaled
 
@@ -103,6 +105,34 @@ def test_megabytes_go_both_ways(run: Callable[[Scenario], None], tmp_path: Path)
         writer.close()
         await until(lambda: protocol.ends)
         assert protocol.ends[-1] == "lost"
+        server.close()
+
+    run(scenario)
+
+
+def test_many_clients_at_once_wait_for_their_turn(run: Callable[[Scenario], None], tmp_path: Path) -> None:
+    """One of them disconnects while it waits."""
+    authority = Authority(tmp_path)
+
+    async def scenario() -> None:
+        protocol = Recorder()
+        server, port = await listening(authority, protocol)
+        turns = _turns()
+        turns._spent = TURN_SECONDS  # as after many handshakes in this turn
+        turns._waiting.append(lambda: None)
+        clients = [asyncio.create_task(connect(authority, port)) for _ in range(8)]
+        _, gone = await asyncio.open_connection("127.0.0.1", port)
+        gone.write(b"\x16\x03\x01")
+        await until(lambda: len(turns._waiting) == 10)
+        gone.transport.abort()
+        turns._schedule()
+        connected = await asyncio.gather(*clients)
+        await until(lambda: not turns._waiting)
+        for _, writer in connected:
+            writer.write(b"ping")
+        await until(lambda: protocol.received == 8 * 4)
+        for _, writer in connected:
+            writer.close()
         server.close()
 
     run(scenario)

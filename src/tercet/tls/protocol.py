@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 from tercet.tls.engine import TlsEngine
+from tercet.tls.handshake_turns import HandshakeTurns
 from tercet.tls.reasons import NOT_TLS, rejection_reason
 
 HANDSHAKE_SECONDS: Final = 10.0
@@ -42,6 +43,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         "_has_begun",
         "_is_server",
         "_is_up",
+        "_is_waiting",
         "_make_protocol",
         "_on_rejected",
         "_timer",
@@ -66,6 +68,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         self._is_server = is_server
         self._has_begun = not is_server
         self._is_up = False
+        self._is_waiting = False  # for its turn to go on with the handshake
         self._buffer = _buffers()[0]
         self._timer: asyncio.TimerHandle | None = None
         self.transport: TlsTransport | None = None
@@ -95,7 +98,9 @@ class TlsProtocol(asyncio.BufferedProtocol):
         else:
             self._has_begun = True
             self._engine.receive(ciphertext)
-            self._handshake()
+            if not self._is_waiting and not _turns().run(self._take_turn):
+                self._is_waiting = True
+                self.lower.pause_reading()
 
     def eof_received(self) -> bool:
         if self.transport is not None:
@@ -116,6 +121,14 @@ class TlsProtocol(asyncio.BufferedProtocol):
             self.transport.get_protocol().resume_writing()
 
     # --- the handshake
+
+    def _take_turn(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            if self.lower.is_closing():
+                return
+            self.lower.resume_reading()
+        self._handshake()
 
     def _handshake(self) -> None:
         engine, lower = self._engine, self.lower
@@ -295,6 +308,15 @@ class TlsTransport(asyncio.Transport):
         if name == "peercert":
             return self._engine.ssl_object.getpeercert()
         return self._lower.get_extra_info(name, default)
+
+
+def _turns() -> HandshakeTurns:
+    """Those of the running loop."""
+    loop = asyncio.get_running_loop()
+    turns: HandshakeTurns | None = getattr(_thread, "turns", None)
+    if turns is None or turns.loop is not loop:
+        turns = _thread.turns = HandshakeTurns(loop)
+    return turns
 
 
 def _buffers() -> tuple[memoryview, memoryview]:
