@@ -39,7 +39,6 @@ OPERATOR_MODULES = (
     "client/extras*",
     "client/otel*",
     "client/prometheus*",
-    "embed/certificates*",
     "embed/measure*",
     "pki/age*",
     "pki/cfssl_*",
