@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from tercet.errors import ConfigError, StatusError
@@ -25,7 +26,7 @@ from tercet.version import ETCD_VERSION, MIN_CLUSTER_VERSION
 logger = logging.getLogger(__name__)
 
 MONITOR_SECONDS: Final = 4.0
-_POLL_SECONDS: Final = 0.05
+_OWN_VERSION_SECONDS: Final = 0.5
 
 FetchVersion = Callable[[Member], Awaitable[str | None]]
 """A member's own version, or None if it does not answer."""
@@ -33,10 +34,14 @@ FetchVersion = Callable[[Member], Awaitable[str | None]]
 
 async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None:
     """While this member leads, keep the cluster version at the minimum of the members' versions. Runs until cancelled."""
+    changed = asyncio.Event()
+    replica.leader_listeners.append(lambda leader_id: changed.set())
     while True:
         if replica.is_leader:
             await _update(replica, fetch)
-        await _wait_for_change_of_leader(replica, MONITOR_SECONDS)
+        with suppress(TimeoutError):  # a new cluster gets its version at once
+            await asyncio.wait_for(changed.wait(), MONITOR_SECONDS)
+        changed.clear()
 
 
 async def monitor_downgrade(replica: Replica, fetch: FetchVersion, check_seconds: float) -> None:
@@ -67,7 +72,7 @@ async def stop_below_cluster_version(replica: Replica, stop: Callable[[ConfigErr
         except ConfigError as error:
             stop(error)
             return
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(_OWN_VERSION_SECONDS)
 
 
 def check_own_version(cluster_version: str | None) -> None:
@@ -130,14 +135,6 @@ async def _versions(replica: Replica, fetch: FetchVersion) -> dict[int, str | No
     others = [member for member in replica.membership.sorted() if member.id != replica.member_id]
     answers = await asyncio.gather(*(fetch(member) for member in others))
     return {member.id: answer for member, answer in zip(others, answers, strict=True)} | {replica.member_id: ETCD_VERSION}
-
-
-async def _wait_for_change_of_leader(replica: Replica, seconds: float) -> None:
-    """Sleep, but no longer than until the leader changes: a new cluster gets its version at once."""
-    loop = asyncio.get_running_loop()
-    until, seen = loop.time() + seconds, replica.leader_changes_seen
-    while loop.time() < until and replica.leader_changes_seen == seen:
-        await asyncio.sleep(_POLL_SECONDS)
 
 
 def decide(versions: Mapping[int, str | None], current: str | None, downgrade_target: str | None = None) -> str | None:
