@@ -202,6 +202,34 @@ def test_a_long_turn_of_the_loop_is_measured() -> None:
     assert processor.sum <= turns.sum - 0.04
 
 
+def test_a_quiet_loop_is_looked_at_less_often_and_its_first_long_turn_is_whole() -> None:
+    turns, processor = (Metrics().histogram(f"tercet_loop_turn_{name}seconds") for name in ("", "processor_"))
+
+    async def scenario() -> None:
+        watch = EventLoopMonitor(turns, processor)
+        quiet, busy = 0.0001, 0.003
+        for _ in range(100):
+            assert watch._period == 0.01
+            assert watch._judge(quiet, quiet) == quiet
+        assert watch._period == 0.05
+        assert watch._judge(0.001, 0.004) == 0.001
+        assert watch._period == 0.05, "a timer is late by itself, and a tenth of the time is little"
+        assert watch._judge(0.07, 0.11) == 0.11, "it began 40 ms before the timer was due"
+        assert watch._period == 0.01
+        assert watch._judge(0.07, 0.11) == 0.07, "other turns may have used the rest"
+        assert watch._judge(-0.001, busy) == 0
+        for _ in range(100):
+            watch._judge(quiet, quiet)
+        assert watch._judge(0.3, 0.01) == 0.3, "it waited, and the processor time does not tell since when"
+        for _ in range(99):
+            watch._judge(quiet, quiet)
+        watch._judge(quiet, busy)
+        watch._judge(quiet, quiet)
+        assert watch._period == 0.01
+
+    asyncio.run(scenario())
+
+
 def test_the_values_of_the_process_equal_those_of_prometheus_client() -> None:
     ours = read_process()
     collector = ProcessCollector(registry=CollectorRegistry(auto_describe=False))

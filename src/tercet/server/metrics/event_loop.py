@@ -3,6 +3,9 @@
 A timer of 10 ms measures how late it fires, so every longer turn is seen, short by at most the period. A turn over 100 ms is
 logged with what ran in it: garbage collection, and what each watched counter has counted since the timer before. The processor
 time of the loop's thread is measured too: where it is much shorter than the turn, the machine was busy, not the member.
+
+After a second in which the loop had little to do the period is 50 ms, so that an idle member seldom wakes. The processor time
+then completes what the first long turn lacks: nothing else was running.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 LONG_TURN_SECONDS: Final = 0.1
 _PERIOD_SECONDS: Final = 0.01
+_QUIET_PERIOD_SECONDS: Final = 0.05
+_QUIET_TICKS: Final = 100  # with less than a tenth of the time on a processor
+_LATE_SECONDS: Final = 0.002  # later than timers are by themselves
 _WINDOW_SECONDS: Final = 60.0
 
 
@@ -34,6 +40,8 @@ class EventLoopMonitor:
         self._processor_before = 0.0  # of this thread, when the timer fired last
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._period = _PERIOD_SECONDS
+        self._quiet_ticks = 0
         self._window_ends = self._loop.time() + _WINDOW_SECONDS
         self._longest = 0.0
         self._longest_before = 0.0
@@ -64,15 +72,16 @@ class EventLoopMonitor:
             gc.callbacks.remove(self._collecting)
 
     def _schedule(self) -> None:
-        self._due = self._loop.time() + _PERIOD_SECONDS
+        self._due = self._loop.time() + self._period
         self._timer = self._loop.call_at(self._due, self._tick)
 
     def _tick(self) -> None:
         now = self._loop.time()
-        late = max(0.0, now - self._due)
-        self._turns.observe(late)
         processor_before, self._processor_before = self._processor_before, thread_time()
-        processor = min(late, self._processor_before - processor_before)
+        used = self._processor_before - processor_before
+        late = self._judge(now - self._due, used)
+        self._turns.observe(late)
+        processor = min(late, used)
         self._processor.observe(processor)
         self._longest = max(self._longest, late)
         before, self._counted = self._counted, {name: count() for name, count in self._watched.items()}
@@ -83,6 +92,16 @@ class EventLoopMonitor:
             self._window_ends = now + _WINDOW_SECONDS
             self._longest_before, self._longest = self._longest, 0.0
         self._schedule()
+
+    def _judge(self, late: float, used: float) -> float:
+        """How long the turn was that made the timer late; chooses the next period. used: processor time since the last."""
+        period = self._period
+        if late > _LATE_SECONDS and period == _QUIET_PERIOD_SECONDS:
+            late = max(late, min(used, period + late))
+        is_quiet = late <= _LATE_SECONDS and used < period / 10
+        self._quiet_ticks = self._quiet_ticks + 1 if is_quiet else 0
+        self._period = _QUIET_PERIOD_SECONDS if self._quiet_ticks >= _QUIET_TICKS else _PERIOD_SECONDS
+        return max(0.0, late)
 
     def _log(self, seconds: float, processor: float, counted: dict[str, int]) -> None:
         ran = {name: count for name, count in counted.items() if count}
