@@ -80,7 +80,7 @@ async def increment(client: AsyncClient, value: int) -> int:
 @pytest.mark.server_process
 def test_a_paused_member_costs_one_call(cluster: Cluster) -> None:
     async def whole() -> None:
-        async with AsyncClient(in_order(cluster, "n2"), timeout=1.0) as client:
+        async with AsyncClient(in_order(cluster, "n2"), timeout=scaled(30)) as client:  # n2 is found silent first
             await client.put("a", "1", timeout=scaled(30))
             cluster["n2"].pause()
             try:
