@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tercet.tls.handshake_turns import TURN_SECONDS, HandshakeTurns
 
 STEP_SECONDS = 1 / 256  # exact, so that sums are
@@ -75,5 +77,26 @@ def test_a_step_that_raises_stops_no_other() -> None:
             await asyncio.sleep(0)
         assert steps.order == list(range(STEPS + 1))
         assert heard == [error]
+
+    asyncio.run(scenario())
+
+
+def test_a_step_that_raises_at_once_ends_with_its_turn() -> None:
+    """No later handshake of the member would ever have been served."""
+
+    async def scenario() -> None:
+        steps = Steps()
+        turns = HandshakeTurns(asyncio.get_running_loop(), steps.clock)
+
+        def fail() -> None:
+            steps.take(0)
+            raise RuntimeError("a bug")
+
+        for _ in range(STEPS):
+            with pytest.raises(RuntimeError, match="a bug"):
+                turns.run(fail)
+        assert not turns.run(lambda: steps.take(1)), "the time of this turn is spent"
+        await asyncio.sleep(0)
+        assert steps.order == [0] * STEPS + [1]
 
     asyncio.run(scenario())

@@ -34,8 +34,8 @@ class HandshakeTurns:
         if self._waiting or self._spent >= TURN_SECONDS:
             self._waiting.append(step)
             return False
-        self._run(step)
         self._schedule()
+        self._run(step)
         return True
 
     def _run(self, step: Callable[[], None]) -> None:
