@@ -15,13 +15,11 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from tercet.client import AsyncClient, Client
-from tercet.client.tls import TLSFiles
 from tercet.embed.addresses import Port
 from tercet.embed.clock import ClockKind
-from tercet.embed.environment import client_environment
+from tercet.embed.cluster_clients import ClusterClients
 from tercet.embed.links import FaultyPeers, Links
 from tercet.embed.member import EmbeddedMember, Faults, StorageKind
 from tercet.embed.settings import Setting
@@ -40,7 +38,7 @@ _POLL_SECONDS: Final = 0.002
 _CAMPAIGN_SECONDS: Final = 0.05
 
 
-class Cluster:
+class Cluster(ClusterClients):
     """`size` members named m0, m1 and so on.
 
     storage: "memory", or "disk" below `directory`. clock, config: as of Server, for every member.
@@ -140,28 +138,6 @@ class Cluster:
 
     def __getitem__(self, number: int) -> ThreadedServer:
         return self.members[number]
-
-    @property
-    def endpoints(self) -> list[str]:
-        return [endpoint for member in self.members for endpoint in member.endpoints]
-
-    @property
-    def env(self) -> dict[str, str]:
-        """Variables with which etcdctl and tercetctl find this cluster."""
-        return client_environment(self.endpoints, self.tls)
-
-    @property
-    def tls(self) -> TLSFiles | None:
-        """What clients need: the `tls` argument of Client and AsyncClient."""
-        return self.certificates.tls if self.certificates is not None else None
-
-    def client(self, **options: Any) -> Client:
-        """A client of all members; the caller closes it. options: of Client."""
-        return Client(**{"endpoints": self.endpoints, "tls": self.tls, **options})
-
-    def async_client(self, **options: Any) -> AsyncClient:
-        """A client of all members, not entered yet. options: of AsyncClient."""
-        return AsyncClient(**{"endpoints": self.endpoints, "tls": self.tls, **options})
 
     @property
     def running(self) -> list[ThreadedServer]:

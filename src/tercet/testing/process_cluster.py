@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
 
-from tercet.client import AsyncClient, Client, TercetError, Unauthenticated
+from tercet.client import Client, TercetError, Unauthenticated
 from tercet.client.maintenance_calls import AlarmName
-from tercet.client.tls import TLSFiles
 from tercet.embed.addresses import Port
 from tercet.embed.certificates import Certificates
-from tercet.embed.environment import client_environment
+from tercet.embed.cluster_clients import ClusterClients
 from tercet.embed.process import ServerProcess
 from tercet.embed.settings import Setting
 from tercet.embed.threaded import ThreadedServer
@@ -50,7 +49,7 @@ class Member(ServerProcess):
         raise _lacks(self, ThreadedServer, name)
 
 
-class ProcessCluster:
+class ProcessCluster(ClusterClients):
     """`size` members named m0, m1 and so on. program: the server's path, "" for tercet. tls, config: as of Cluster."""
 
     def __init__(
@@ -82,27 +81,8 @@ class ProcessCluster:
         raise _lacks(self, Cluster, name)
 
     @property
-    def endpoints(self) -> list[str]:
-        return [endpoint for member in self.members for endpoint in member.endpoints]
-
-    @property
     def endpoint(self) -> str:
         return self.endpoints[0]
-
-    @property
-    def env(self) -> dict[str, str]:
-        return client_environment(self.endpoints, self.tls)
-
-    @property
-    def tls(self) -> TLSFiles | None:
-        return self.certificates.tls if self.certificates is not None else None
-
-    def client(self, **options: Any) -> Client:
-        """A client of all members; the caller closes it. options: of Client."""
-        return Client(**{"endpoints": self.endpoints, "tls": self.tls, **options})
-
-    def async_client(self, **options: Any) -> AsyncClient:
-        return AsyncClient(**{"endpoints": self.endpoints, "tls": self.tls, **options})
 
     @property
     def running(self) -> list[Member]:
