@@ -56,7 +56,7 @@ def require_current(names: Iterable[str], record: LeftBehind) -> None:
 
 
 def recording(record: LeftBehind, left: Collection[HostSpec], change: str, change_id: str) -> tuple[Step, ...]:
-    """Before the first start of the recovered cluster, so that an interruption forgets no one. None if nobody is left."""
+    """Before the first start of the recovered cluster, so that an interruption forgets no one. () if nobody is left behind."""
 
     async def work(_progress: Progress) -> str:
         record.add(left, change, change_id)
@@ -67,7 +67,7 @@ def recording(record: LeftBehind, left: Collection[HostSpec], change: str, chang
 
 
 def readmission(record: LeftBehind, host: Host) -> tuple[Step, ...]:
-    """After the earlier data was moved aside or replaced, before the new member starts. None for a host not in the record."""
+    """After the earlier data was moved aside or replaced, before the new member starts. () for a host not in the record."""
     if (entry := record.of(host.name)) is None:
         return ()
     title, marker = "end the fencing of its earlier member", record.rejoined_path(entry)
