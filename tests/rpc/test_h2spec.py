@@ -7,6 +7,7 @@ leaves other streams alone or closes the connection of the client that violates 
 from __future__ import annotations
 
 import asyncio
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def test_h2spec(tmp_path: Path) -> None:
             await asyncio.wait_for(process.wait(), scaled(120))
 
     run(main())
-    cases = list(ElementTree.parse(report).iter("testcase"))
+    # The texts of failures stand in the report as they are, also bytes that XML has no place for.
+    text = re.sub(r"<(failure|error)>.*?</\1>", r"<\1/>", report.read_text(errors="replace"), flags=re.DOTALL)
+    cases = list(ElementTree.fromstring(text).iter("testcase"))
     assert len(cases) == CASES
     failed = [case.get("classname") for case in cases if case.find("failure") is not None or case.find("error") is not None]
     assert sorted(set(map(str, failed)) - RACES) == sorted(KNOWN), (

@@ -140,7 +140,8 @@ class Connection(asyncio.BufferedProtocol):
                 session.receive_data(data if len(data) <= _PARSE_BYTES else data[start : start + _PARSE_BYTES])
             except (HTTP2Error, ValueError):
                 # Events from before the error are not handled: the connection is lost for all its streams alike.
-                self.abort()
+                if not self.closing:  # by the events of an earlier piece, which ended the session
+                    self.abort()
                 return
             self.handle(session.events())
         self.flush()
@@ -236,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.session.send_goaway(error_code, debug_data=text)
         except HTTP2Error:
-            self.abort()
+            self.close()  # the session has ended, and said why
             return
         self.flush()
         self.close()

@@ -40,6 +40,7 @@ from tercet.rpc.method import Method, unknown_method
 from tercet.rpc.server_state import ServerState
 from tercet.rpc.wire import Decompress, decompressor, parse_timeout
 
+_LINGER_SECONDS: Final = 1.0
 _DRAIN_PING: Final = b"goaway\0\0"
 
 # Header blocks above the first size, as long as their calls are open, may take up the second on one connection.
@@ -55,6 +56,7 @@ class ServerConnection(BoundedConnection):
         "_first_chunk",
         "_large_headers",
         "_large_headers_bytes",
+        "_linger",
         "_ping_policy",
         "_pinger",
         "_sent_last_goaway",
@@ -72,6 +74,7 @@ class ServerConnection(BoundedConnection):
         self._large_headers: dict[int, int] = {}  # bytes by stream
         self._large_headers_bytes = 0
         self._draining = False
+        self._linger: asyncio.TimerHandle | None = None
         self._sent_last_goaway = False
         self._ping_policy = PingPolicy(options.keepalive_min_seconds, options.keepalive_permit_without_calls)
         self._pinger = Pinger(self, options.keepalive_interval_seconds, options.keepalive_timeout_seconds)
@@ -103,12 +106,11 @@ class ServerConnection(BoundedConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
+        if self._linger is not None:
+            self._linger.cancel()
         self._pinger.stop()
         self.server.lost(self)
-        calls, self.calls = self.calls, {}
-        self.drop_deferred()
-        for call in calls.values():
-            call.abandon()
+        self._abandon_calls()
 
     # Requests
 
@@ -289,6 +291,39 @@ class ServerConnection(BoundedConnection):
 
     def peer_is_dead(self) -> None:
         self.abort()
+
+    # Ending
+
+    def close(self) -> None:
+        """End our side after what the transport holds; the rest ends with the client's side, or after `_LINGER_SECONDS`.
+
+        A socket that is closed with unread bytes sends RST, and RST destroys what the client has not read yet: the GOAWAY with
+        our reason, and the last responses. TLS has no half-closed connections: there the whole connection ends at once.
+        """
+        if self.closing:
+            return
+        if self._reading_paused or self.transport.is_closing() or not self.transport.can_write_eof():
+            super().close()
+            return
+        self._abandon_calls()
+        try:
+            self.transport.write_eof()
+        except OSError:  # asyncio's own transport: the client has reset the connection
+            super().close()
+            return
+        self.closing = True
+        self._linger = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    def _abandon_calls(self) -> None:
+        calls, self.calls = self.calls, {}
+        self.drop_deferred()
+        for call in calls.values():
+            call.abandon()
+
+    def abort(self) -> None:
+        """End the connection at once, also one that `close` lets linger."""
+        self.closing = True
+        self.transport.abort()
 
     def drain(self) -> None:
         """Send GOAWAY, finish the open calls, close.
