@@ -4,6 +4,8 @@ While more than `_REPLY_QUEUE_BYTES` of replies wait, requests are not dispatche
 they are refused; a transport that is stuck is not read from at all. A reply that would take the queue over
 `_REPLY_QUEUE_BYTES_MAX`, or those of all connections over `_SERVER_QUEUE_BYTES_MAX`, is replaced by an error.
 
+What it takes of a turn of the loop is bounded too (intake.py): the rest of what was received waits (`_unparsed`).
+
 A stream that was answered before its request was complete is reset once the answer has been sent, or the client could go on
 sending for as long as it likes.
 """
@@ -19,9 +21,10 @@ from tercet.errors import Code
 from tercet.rpc import headers as hdr
 from tercet.rpc import http2
 from tercet.rpc.call import Peer, UnaryCall
-from tercet.rpc.connection import Connection, TrafficCount
+from tercet.rpc.connection import PARSE_BYTES, Connection, TrafficCount
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import HTTP2Error, Session
+from tercet.rpc.intake import BYTES_SHIFT, Intake
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20
@@ -41,8 +44,10 @@ class BoundedConnection(Connection):
         "_peer",
         "_queued",
         "_reading_paused",
+        "_unparsed",
         "backlogged",
         "incomplete_bytes",
+        "intake",
     )
 
     def __init__(
@@ -52,15 +57,18 @@ class BoundedConnection(Connection):
         traffic: TrafficCount,
         deadlines: Deadlines,
         max_message_bytes: int,
+        intake: Intake,
     ) -> None:
         super().__init__(loop, session, traffic, deadlines, max_message_bytes)
+        self.intake = intake
         self.backlogged = False  # replies wait for the client to read them: defer requests
         self.incomplete_bytes = 0  # of requests that have not arrived in full
         self._peer: Peer | None = None
         self._deferred: deque[tuple[UnaryCall, bytes]] = deque()
         self._deferred_bytes = 0
         self._queued = 0  # bytes of replies, as counted for the server
-        self._reading_paused = False
+        self._reading_paused = False  # the client reads nothing
+        self._unparsed = b""  # arrived in a turn whose work was used up; nothing more is read before it is parsed
         self._half_open: set[int] = set()
 
     @property
@@ -75,6 +83,49 @@ class BoundedConnection(Connection):
 
     def open_calls(self) -> int:
         raise NotImplementedError
+
+    # Receiving within the limits of a turn
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        if self.closing:
+            return
+        self.traffic.bytes_in += len(data)
+        self.last_heard = self.loop.time()
+        rest = self._take_some(data) if self.intake.admits(self.last_heard) else data
+        if rest and not self.closing and not self.transport.is_closing():
+            self._unparsed = bytes(rest)  # `data` is overwritten by the next read
+            self.transport.pause_reading()
+            self.intake.wait(self)
+
+    def take_piece(self) -> bool:
+        rest = self._unparsed
+        if not self.closing:
+            self._take_some(rest[:PARSE_BYTES])
+            rest = rest[PARSE_BYTES:]
+        if rest and not self.closing:
+            self._unparsed = rest
+            return True
+        self._unparsed = b""
+        if not self._reading_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+        return False
+
+    def _take_some(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Take what this turn allows, one piece at least. Returns the rest."""
+        intake = self.intake
+        self.dirty = True  # answers given below leave with the flush below
+        start = 0
+        while True:
+            piece = data if len(data) <= PARSE_BYTES else data[start : start + PARSE_BYTES]
+            events = self.take(piece)
+            if events < 0:
+                return b""
+            start += len(piece)
+            intake.left -= events + (len(piece) >> BYTES_SHIFT)
+            if start >= len(data) or intake.left <= 0:
+                break
+        self.flush()
+        return data[start:]
 
     # Dispatching complete unary requests
 
@@ -150,7 +201,8 @@ class BoundedConnection(Connection):
     def resume_writing(self) -> None:
         if self._reading_paused and not self.transport.is_closing():
             self._reading_paused = False
-            self.transport.resume_reading()
+            if not self._unparsed:
+                self.transport.resume_reading()
         super().resume_writing()
 
     # Ending streams

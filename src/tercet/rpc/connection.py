@@ -33,9 +33,9 @@ _WRITE_BUFFER_BYTES = 512 << 10
 _READ_BYTES = 256 << 10
 _thread = threading.local()
 
-# The session parses this much at a time. A byte of HPACK can stand for a header of 4 KiB, so 32 KiB can become 128 MiB of
+# The session parses this much at a time. A byte of HPACK can stand for a header of 4 KiB, so 16 KiB can become 64 MiB of
 # headers, which the calls take or refuse before the next piece is parsed.
-_PARSE_BYTES = 32 << 10
+PARSE_BYTES = 16 << 10
 
 # A stream may have this much queued before its sender has to wait, unless it sets another limit; it continues when half of that
 # has left.
@@ -133,18 +133,24 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.traffic.bytes_in += len(data)
         self.last_heard = self.loop.time()
-        session = self.session
         self.dirty = True  # answers given below leave with the flush below
-        for start in range(0, len(data), _PARSE_BYTES):
-            try:
-                session.receive_data(data if len(data) <= _PARSE_BYTES else data[start : start + _PARSE_BYTES])
-            except (HTTP2Error, ValueError):
-                # Events from before the error are not handled: the connection is lost for all its streams alike.
-                if not self.closing:  # by the events of an earlier piece, which ended the session
-                    self.abort()
+        for start in range(0, len(data), PARSE_BYTES):
+            if self.take(data if len(data) <= PARSE_BYTES else data[start : start + PARSE_BYTES]) < 0:
                 return
-            self.handle(session.events())
         self.flush()
+
+    def take(self, piece: bytes | memoryview) -> int:
+        """Handle up to PARSE_BYTES of what was received. Returns the number of events; -1: the connection is lost."""
+        try:
+            self.session.receive_data(piece)
+        except (HTTP2Error, ValueError):
+            # Events from before the error are not handled: the connection is lost for all its streams alike.
+            if not self.closing:  # by the events of an earlier piece, which ended the session
+                self.abort()
+            return -1
+        events = self.session.events()
+        self.handle(events)
+        return len(events)
 
     def eof_received(self) -> bool:
         return False  # close: no gRPC client half-closes a connection and then still reads

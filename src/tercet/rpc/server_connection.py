@@ -35,6 +35,7 @@ from tercet.rpc.http2 import (
 from tercet.rpc.http2_stream import Http2Stream
 from tercet.rpc.http2_unary import Http2UnaryCall
 from tercet.rpc.http_exchange import HttpExchange
+from tercet.rpc.intake import TASK_WORK
 from tercet.rpc.keepalive import Pinger, PingPolicy
 from tercet.rpc.method import Method, unknown_method
 from tercet.rpc.server_state import ServerState
@@ -67,7 +68,7 @@ class ServerConnection(BoundedConnection):
     def __init__(self, server: ServerState, first_chunk: bytes) -> None:
         options = server.options
         session = http2.server_session(options.max_concurrent_streams)
-        super().__init__(server.loop, session, server.traffic, server.deadlines, options.max_message_bytes)
+        super().__init__(server.loop, session, server.traffic, server.deadlines, options.max_message_bytes, server.intake)
         self.server = server
         self.calls: dict[int, Http2UnaryCall | Http2Stream | HttpExchange] = {}
         self._first_chunk = first_chunk
@@ -186,6 +187,7 @@ class ServerConnection(BoundedConnection):
         if not content_type.startswith(b"application/grpc"):
             exchange = HttpExchange(self, stream_id, headers, self.server.http_handler)
             self.calls[stream_id] = exchange
+            self.intake.left -= TASK_WORK
             if ended:
                 exchange.feed(b"", True)
             return
@@ -234,6 +236,7 @@ class ServerConnection(BoundedConnection):
         else:
             call = Http2Stream(self, stream_id, method, headers, decompress)
             call.start()
+            self.intake.left -= TASK_WORK
         self.calls[stream_id] = call
         method.started += 1
         if method.duration_counts is not None:

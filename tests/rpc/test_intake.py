@@ -1,0 +1,135 @@
+"""However much one connection sends at once, a turn of the loop takes a bounded part of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tercet.rpc import Server, UnaryCall, unary
+from tercet.rpc.intake import TURN_WORK, Intake
+from tests.rpc import raw
+from tests.rpc.harness import run
+from tests.rpc.raw import frame
+
+EMPTY = b"\0\0\0\0\0"
+REQUESTS = 5 * TURN_WORK
+EVENTS_OF_A_PIECE = (16 << 10) // 9  # a frame has nine bytes at least
+
+
+class Wire(asyncio.Transport):
+    """A transport that remembers whether it is read from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_reading_now = True
+        self.is_aborted = False
+
+    def pause_reading(self) -> None:
+        self.is_reading_now = False
+
+    def resume_reading(self) -> None:
+        self.is_reading_now = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def write(self, data: Any) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def is_closing(self) -> bool:
+        return self.is_aborted
+
+    def close(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+class Counter:
+    """Answers, and counts the calls in each turn of the loop."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.server = Server({"/test.Test/Count": unary(self._count)})
+
+    def _count(self, call: UnaryCall, message: bytes) -> None:
+        self.calls += 1
+        call.reply(b"")
+
+    def connect(self) -> tuple[Any, Wire]:
+        protocol, wire = self.server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
+        return protocol, wire
+
+
+def requests(count: int) -> bytes:
+    block = raw.request_block(b"/test.Test/Count")
+    return b"".join(frame(raw.HEADERS, 4, 2 * n + 1, block) + frame(raw.DATA, 1, 2 * n + 1, EMPTY) for n in range(count))
+
+
+def test_many_requests_of_one_connection_take_many_turns() -> None:
+    async def main() -> None:
+        counter = Counter()
+        protocol, wire = counter.connect()
+        protocol.data_received(requests(REQUESTS))
+        assert not wire.is_reading_now, "nothing more is read while something waits"
+        before, turns = 0, 0
+        while counter.calls < REQUESTS:
+            assert 0 < counter.calls - before < TURN_WORK + EVENTS_OF_A_PIECE
+            before, turns = counter.calls, turns + 1
+            await asyncio.sleep(0)
+        assert turns >= REQUESTS // (TURN_WORK + EVENTS_OF_A_PIECE)
+        assert wire.is_reading_now
+        counter.server.close()
+
+    run(main())
+
+
+def test_another_connection_waits_for_one_piece_of_each() -> None:
+    async def main() -> None:
+        counter = Counter()
+        busy, _ = counter.connect()
+        other, wire = counter.connect()
+        busy.data_received(requests(REQUESTS))
+        other.data_received(requests(1))
+        assert not wire.is_reading_now, "the work of the turn is used up"
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not other.calls, "it has been answered"
+        assert wire.is_reading_now
+        assert counter.calls < REQUESTS
+        counter.server.close()
+
+    run(main())
+
+
+def test_a_connection_that_ends_while_it_waits_is_dropped() -> None:
+    async def main() -> None:
+        counter = Counter()
+        protocol, _ = counter.connect()
+        protocol.data_received(requests(REQUESTS))
+        protocol.connection_lost(None)
+        calls = counter.calls
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert counter.calls == calls
+        assert counter.server.intake.admits(asyncio.get_running_loop().time()), "nothing waits any more"
+
+    run(main())
+
+
+def test_each_turn_has_its_own_work() -> None:
+    async def main() -> None:
+        intake = Intake(asyncio.get_running_loop())
+        assert intake.admits(1.0)
+        intake.left -= TURN_WORK
+        assert not intake.admits(1.0)
+        assert intake.admits(2.0)
+
+    run(main())
