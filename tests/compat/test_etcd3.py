@@ -160,14 +160,13 @@ def test_a_child_process_connects_by_itself(client: Any, prefix: str) -> None:
     assert client.get(f"{prefix}k")[0] == b"parent"
 
 
-def test_a_broken_stream_ends_its_watches_with_an_error(tmp_path: Path) -> None:
+def test_a_failed_call_marks_the_endpoint_and_a_watch_is_not_created_without_a_server(tmp_path: Path) -> None:
     with running_etcd(tmp_path) as etcd:
         client = etcd3.client("127.0.0.1", etcd.client_port, timeout=scaled(10))
         client.put("k", "v")
-        iterator, _ = client.watch("k")
         etcd.member.stop()
         with pytest.raises(exceptions.ConnectionFailedError, match="etcd connection failed"):
-            next(iterator)
+            client.watch("k")
         assert client.endpoint_in_use.is_failed()
         with pytest.raises(ValueError, match="failed node"):
             client.get("k")

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tercet.client import methods
+from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.watch_set import WatchSet
 from tercet.client.watch_state import BYTES_MAX, RESPONSES_MAX, Phase, WatchState
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
+from tercet.rpc import Metadata
 
 if TYPE_CHECKING:
-    from tercet.client.cluster_channel import ClusterChannel
     from tercet.client.connections import Stream
 
 REQUIRE_LEADER = (("hasleader", "true"),)
@@ -31,6 +32,16 @@ REQUIRE_LEADER = (("hasleader", "true"),)
 _RESUMABLE = (Code.UNAVAILABLE, Code.INTERNAL, Code.DEADLINE_EXCEEDED)
 _PAUSE_SECONDS = 0.025
 _PAUSE_SECONDS_MAX = 1.0
+
+
+class WatchChannel(Protocol):
+    """What carries a WatchStream: a ClusterChannel, or what the compat packages connect with. All raise StatusError."""
+
+    async def open_stream(self, method: Method[EncodableT, AnswerT], *, metadata: Metadata = ()) -> Stream: ...
+
+    async def leave_member(self, stream: Stream) -> None: ...
+
+    async def call(self, method: Method[EncodableT, AnswerT], request: EncodableT) -> AnswerT: ...
 
 
 class Watch:
@@ -61,10 +72,11 @@ class Watch:
         self._stream.taken(self._state)
         return response
 
-    async def created(self) -> None:
-        """Wait until the server has created the watch, or refused to: changes from now on are delivered."""
+    async def created(self) -> bool:
+        """Wait until the server has created the watch: changes from now on are delivered. False: it has refused to."""
         while self._state.phase in (Phase.WAITING, Phase.CREATING) and not self._state.resumes:
             await self._woken()
+        return self._state.was_created
 
     async def _woken(self) -> None:
         self._ready.clear()
@@ -94,7 +106,7 @@ class Watch:
 class WatchStream:
     """The watches of one gRPC stream. Use it with `async with`, or call `close`; the stream is open while it has watches."""
 
-    def __init__(self, channel: ClusterChannel, *, require_leader: bool = True) -> None:
+    def __init__(self, channel: WatchChannel, *, require_leader: bool = True) -> None:
         """require_leader: a member without a leader ends the stream, and the watches continue on another member."""
         self._channel = channel
         self._metadata = REQUIRE_LEADER if require_leader else ()
@@ -214,5 +226,5 @@ class WatchStream:
         suspect = self._watches.suspicion
         if suspect is not None:
             request = rpc_pb2.RangeRequest(key=suspect.request.key, range_end=suspect.request.range_end, count_only=True)
-            answer = await self._channel.kv.range(request)
+            answer = await self._channel.call(methods.RANGE, request)
             self._watches.verify(answer.header)

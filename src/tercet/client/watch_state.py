@@ -52,6 +52,7 @@ class WatchState:
         self.next_revision = request.start_revision
         self.phase = Phase.WAITING
         self.watch_id = 0
+        self.was_created = False
         self.resumes = 0
         self.refusals = 0
         self.error: StatusError | None = None
@@ -71,6 +72,7 @@ class WatchState:
         return rpc_pb2.WatchRequest(create_request=self.request)
 
     def created(self, header_revision: int) -> None:
+        self.was_created = True
         if self.next_revision == 0:
             self.next_revision = header_revision + 1
         self.on_ready()

@@ -20,8 +20,9 @@ from tercet.client import Limits, parse_endpoint
 from tercet.compat.grpc_errors import rpc_error
 from tercet.errors import Code, StatusError
 from tercet.rpc import Channel, ChannelOptions, ClientStream
+from tercet.rpc import Metadata as StreamMetadata
 
-Metadata = Iterable[tuple[str, str]] | None
+Metadata = StreamMetadata | None
 _CONNECT_SECONDS_MAX = 20.0
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-from tercet.errors import Code
+from tercet.errors import Code, StatusError
 
 
 class StatusCode(Enum):
@@ -72,6 +72,11 @@ def rpc_error(code: Code, details: str) -> RpcError:
     if base is None:
         return RpcError(StatusCode[code.name], details)
     return _class_for(base)(grpc.StatusCode[code.name], details)  # type: ignore[union-attr]
+
+
+def status_error(error: RpcError) -> StatusError:
+    """The error as our own client raises it."""
+    return StatusError(Code[error.code().name], error.details())
 
 
 @cache

@@ -55,7 +55,7 @@ def raise_translated(error: Exception) -> None:
 
 
 class Connection:
-    """One endpoint, without TLS as in the original. Nothing is repeated, and a token is not renewed."""
+    """One endpoint, without TLS as in the original. No call is repeated or renews a token; watches resume."""
 
     def __init__(
         self,
@@ -132,10 +132,11 @@ class Connection:
     async def _open(self) -> None:
         channel = EndpointChannel(self._target, options=self._options.items())
         user, password = self._credentials
+        login = (user, password) if user and password else None
         metadata: Any = None
-        if user and password:
+        if login is not None:
             self.auth_stub = stubs.AuthStub(channel)
-            request = rpc_pb2.AuthenticateRequest(name=user, password=password)
+            request = rpc_pb2.AuthenticateRequest(name=login[0], password=login[1])
             metadata = (("token", (await self.auth_stub.Authenticate(request, timeout=self._timeout)).token),)
         self.channel = channel
         self.metadata = metadata
@@ -143,7 +144,7 @@ class Connection:
         self.clusterstub = stubs.ClusterStub(channel)
         self.leasestub = stubs.LeaseStub(channel)
         self.maintenancestub = stubs.MaintenanceStub(channel)
-        self._watcher = Watcher(channel, timeout=self._timeout, metadata=metadata)
+        self._watcher = Watcher(channel, timeout=self._timeout, metadata=metadata, login=login)
 
     def _invoke(self, call: Callable[..., Any], request: Any) -> Any:
         return call(request, timeout=self._timeout, metadata=self.metadata)

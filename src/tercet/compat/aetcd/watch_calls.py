@@ -12,8 +12,8 @@ from tercet.compat.aetcd.connection import Connection, connected, raise_translat
 
 
 class WatchCalls(Connection):
-    """A watch ends with its stream: the iterator raises ConnectionFailedError then, and RevisionCompactedError if the server
-    has compacted what it would have to send.
+    """A watch survives a lost connection. Its iterator raises RevisionCompactedError if the server has compacted what it would
+    have to send.
 
     Keywords of all watches: start_revision, progress_notify, kind (an EventKind), prev_kv. `watch_id` and `fragment` are
     accepted and have no effect, as in the original.

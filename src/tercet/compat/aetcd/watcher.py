@@ -9,6 +9,7 @@ from typing import Any
 
 from tercet.compat.aetcd import exceptions, rtypes
 from tercet.compat.endpoint_channel import EndpointChannel
+from tercet.compat.watch_channel import Login, WatchChannel
 from tercet.compat.watch_stream import WatchStream
 from tercet.proto import rpc_pb2
 
@@ -32,12 +33,14 @@ class WatcherCallback:
 
 
 class Watcher:
-    """All watches of a client, on one stream that the first of them opens."""
+    """All watches of a client, on one stream that is open while there are any; they survive its loss."""
 
-    def __init__(self, channel: EndpointChannel, timeout: float | None = None, metadata: Any = None) -> None:
+    def __init__(
+        self, channel: EndpointChannel, timeout: float | None = None, metadata: Any = None, login: Login = None
+    ) -> None:
         """timeout: for the creation of a watch, in seconds."""
         self._timeout = timeout
-        self._stream = WatchStream(channel, metadata, exceptions.RevisionCompactedError)
+        self._stream = WatchStream(WatchChannel(lambda: [channel], metadata, login), exceptions.RevisionCompactedError)
         self._deliveries: dict[int, asyncio.Task[None]] = {}
 
     async def add_callback(

@@ -14,6 +14,7 @@ from tercet.compat.etcd3 import etcdrpc, exceptions
 from tercet.compat.etcd3.endpoint import Endpoint, EtcdTokenCallCredentials, secure_credentials
 from tercet.compat.etcd3.watch import Watcher
 from tercet.compat.grpc_errors import code_name
+from tercet.compat.watch_channel import Login
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Self = TypeVar("Self", bound="Connection")
@@ -75,7 +76,10 @@ class _Stub:
 
 
 class Connection:
-    """A failed call is never repeated. With `failover`, the next call goes to an endpoint that has not failed recently."""
+    """A failed call is never repeated. With `failover`, the next call goes to an endpoint that has not failed recently.
+
+    Watches survive failed calls, lost connections and, with `failover`, lost endpoints.
+    """
 
     def __init__(
         self,
@@ -93,7 +97,10 @@ class Connection:
         self._label = random.choice(list(self.endpoints))
         self.timeout = timeout
         self.call_credentials: EtcdTokenCallCredentials | None = None
+        self._watcher: Any = None
+        self._login: Login = None
         if user is not None and password is not None:
+            self._login = user, password
             request = etcdrpc.AuthenticateRequest(name=user, password=password)
             token = self.authstub.Authenticate(request, self.timeout).token
             self.metadata = (("token", token),)
@@ -110,14 +117,13 @@ class Connection:
     @property
     def watcher(self) -> Any:
         """All watches of the client on one stream."""
-        if "watcher" not in self._stubs:
-            channel = self.channel  # may clear the stubs
-            self._stubs["watcher"] = self._new_watcher(channel)
-        return self._stubs["watcher"]
+        if self._watcher is None:
+            self._watcher = self._new_watcher(self.channel)
+        return self._watcher
 
     @watcher.setter
     def watcher(self, value: Any) -> None:
-        self._stubs["watcher"] = value
+        self._watcher = value
 
     def get_watcher(self) -> Watcher:
         """A watcher with a stream of its own."""
@@ -138,14 +144,17 @@ class Connection:
                 raise
         for label, endpoint in self.endpoints.items():
             if not endpoint.is_failed():
-                self._clear_old_stubs()
+                self._stubs.clear()
                 self._label = label
                 return endpoint.use()
         raise exceptions.NoServerAvailableError("No endpoint available and not failed")
 
     def close(self) -> None:
         """Close the watches and the connections."""
-        self._clear_old_stubs()
+        self._stubs.clear()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.close()
         for endpoint in self.endpoints.values():
             endpoint.close()
 
@@ -164,20 +173,21 @@ class Connection:
         return call(request, self.timeout, credentials=self.call_credentials, metadata=self.metadata)
 
     def _new_watcher(self, channel: Any) -> Watcher:
-        return Watcher(channel, timeout=self.timeout, call_credentials=self.call_credentials, metadata=self.metadata)
+        return Watcher(
+            channel, self.timeout, self.call_credentials, self.metadata, login=self._login, channels=self._watched_channels
+        )
 
-    def _clear_old_stubs(self) -> None:
-        watcher = self._stubs.get("watcher")
-        self._stubs.clear()
-        if watcher is not None:
-            watcher.close()
+    def _watched_channels(self) -> list[Any]:
+        """The channel in use first."""
+        others = [endpoint.channel for label, endpoint in self.endpoints.items() if label != self._label]
+        return [self.endpoint_in_use.channel, *(others if self.failover else ())]
 
     def _manage_grpc_errors(self, error: Exception) -> NoReturn:
         """Raise the client's exception for an RpcError, and any other error as it is."""
         code = code_name(error)
         if code in _ENDPOINT_HAS_FAILED:
             self.endpoint_in_use.fail()
-            self._clear_old_stubs()
+            self._stubs.clear()
         if code not in _EXCEPTIONS:
             raise error
         raise _EXCEPTIONS[code]() from error

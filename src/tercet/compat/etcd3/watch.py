@@ -10,12 +10,14 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tercet.compat.blocking_channel import BlockingChannel
+from tercet.compat.endpoint_channel import EndpointChannel
 from tercet.compat.etcd3 import events, exceptions
 from tercet.compat.transactions import to_bytes
+from tercet.compat.watch_channel import Login, WatchChannel
 from tercet.compat.watch_stream import WatchStream
 from tercet.proto import rpc_pb2
 
@@ -46,15 +48,23 @@ class Watch:
 
 
 class Watcher:
-    """All watches of a client, on one stream that the first of them opens."""
+    """All watches of a client, on one stream that is open while there are any; they survive its loss."""
 
     def __init__(
-        self, channel: BlockingChannel, timeout: float | None = None, call_credentials: Any = None, metadata: Any = None
+        self,
+        channel: BlockingChannel,
+        timeout: float | None = None,
+        call_credentials: Any = None,
+        metadata: Any = None,
+        login: Login = None,
+        channels: Callable[[], Sequence[BlockingChannel]] | None = None,
     ) -> None:
-        """timeout: for the creation of a watch, in seconds."""
+        """timeout: for the creation of a watch, in seconds. channels: where a lost stream may be opened again."""
         self.timeout = timeout
         self._channel = channel
+        self._channels = channels or (lambda: (channel,))
         self._metadata = metadata
+        self._login = login
         self._lock = threading.Lock()
         self._stream: tuple[Any, WatchStream] | None = None
         self._calls: queue.SimpleQueue[tuple[Callback, Any] | None] | None = None
@@ -114,12 +124,16 @@ class Watcher:
     def _running(self) -> tuple[tuple[Any, WatchStream], queue.SimpleQueue[tuple[Callback, Any] | None]]:
         with self._lock:
             if self._stream is None or self._calls is None:
-                thread, channel = self._channel.on_loop()
-                self._stream = thread, WatchStream(channel, self._metadata, exceptions.RevisionCompactedError)
+                thread, _ = self._channel.on_loop()
+                channel = WatchChannel(self._channels_on_loop, self._metadata, self._login)
+                self._stream = thread, WatchStream(channel, exceptions.RevisionCompactedError)
                 self._calls = queue.SimpleQueue()
                 name = f"etcd3_watch_{id(self):x}"
                 threading.Thread(target=_call_back, args=(self._calls,), name=name, daemon=True).start()
             return self._stream, self._calls
+
+    def _channels_on_loop(self) -> list[EndpointChannel]:
+        return [channel.on_loop()[1] for channel in self._channels()]
 
 
 def _call_back(calls: queue.SimpleQueue[tuple[Callback, Any] | None]) -> None:

@@ -20,8 +20,8 @@ Cancel = Callable[[], None]
 class WatchCalls(Connection):
     """Keywords of all watches: range_end, start_revision, progress_notify, filters, prev_kv.
 
-    A watch ends with its stream: the iterator raises ConnectionFailedError then, and RevisionCompactedError if the server has
-    compacted what it would have to send.
+    A watch survives a lost connection, and with `failover` the loss of its endpoint. Its iterator raises RevisionCompactedError
+    if the server has compacted what it would have to send.
     """
 
     @translated
