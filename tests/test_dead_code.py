@@ -117,7 +117,6 @@ CALLED_FROM_OUTSIDE = {
     "is_serving": "asyncio.AbstractServer",
     "serve_forever": "asyncio.AbstractServer",
     "start_serving": "asyncio.AbstractServer",
-    "can_write_eof": "asyncio.Transport",
     "get_write_buffer_limits": "asyncio.Transport",
     "is_reading": "asyncio.Transport",
     "writelines": "asyncio.Transport",
