@@ -134,8 +134,13 @@ def bucket_server(operator: Operator) -> Iterator[str]:
     """An S3 server beside the operator, with the bucket `timers`; its URL, as the hosts reach it."""
     url = f"http://{OPERATOR_ADDRESS}:5555"
     create = f"import urllib.request as u; u.urlopen(u.Request('{url}/timers', method='PUT'), timeout=5)"
-    with operator.start(sys.executable, "-m", "moto.server", "-H", OPERATOR_ADDRESS, "-p", "5555"):
-        wait_until(lambda: operator.run(sys.executable, "-c", create, exit_code=None).exit_code == 0, seconds=60)
+    with operator.start(sys.executable, "-m", "moto.server", "-H", OPERATOR_ADDRESS, "-p", "5555") as server:
+
+        def is_created() -> bool:
+            assert server.poll() is None, f"the S3 server ended: {server.communicate()[0]}"
+            return operator.run(sys.executable, "-c", create, exit_code=None).exit_code == 0
+
+        wait_until(is_created, seconds=60)
         yield url
 
 
@@ -153,8 +158,9 @@ def back_up_on_the_hosts(operator: Operator) -> None:
         assert invocations(operator) == before, "no member restarts for a change of its backups"
         assert "nothing to do" in operator.deploy("plan").output.lower()
         for host in HOSTS:
-            operator.on(host, "systemctl start etcd-backup")
+            operator.on(host, "systemctl start etcd-backup", exit_code=None)
             said = operator.on(host, "journalctl -u etcd-backup -o cat --no-pager")
+            assert operator.unit(host, "etcd-backup")["Result"] == "success", said
             assert re.search(r"restored, hash [0-9a-f]+ at revision \d+ as on the member", said)
             assert f"stored s3://timers/etcd/{host}-" in said
             check_encrypted(operator, host, key)

@@ -45,6 +45,7 @@ class Lab:
         self.state = state_directory()
         self.directory = self.state / "labs" / name
         self.home = self.directory / "operator"
+        self.bytecode = self.state / "bytecode"
         disk = self.state / f"image-{image.recipe()}"
         self.machines = {host: Machine(name, host, self.directory / host, disk) for host in HOSTS}
 

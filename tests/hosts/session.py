@@ -205,8 +205,11 @@ class Operator:
         return leader
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD", "TERCET", "COLUMNS"))}
-        return kept | {"PYTHONPATH": f"{CHECKOUT}/src:{CHECKOUT}", "COLUMNS": "150"} | dict(more or {})
+        """The tests' own, without what operators lack. Bytecode is cached, as in an installation, but not in the checkout."""
+        left_out = ("ETCD", "TERCET", "COLUMNS", "PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+        own = {"PYTHONPATH": f"{CHECKOUT}/src:{CHECKOUT}", "COLUMNS": "150", "PYTHONPYCACHEPREFIX": str(self.lab.bytecode)}
+        return kept | own | dict(more or {})
 
     def _result(self, command: Sequence[str], output: str, ended: int, seconds: float, expected: int | None) -> Result:
         result = Result(

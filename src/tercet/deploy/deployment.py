@@ -6,7 +6,7 @@
     for health in await deployment.health(): ...
 
 Each call connects to the hosts and disconnects at the end. An unreachable host is an error before anything is changed; `status`
-and `health` report it instead.
+and `health` report it instead. Verbs other than preflight, plan and apply import what they alone need on first use.
 """
 
 from __future__ import annotations
@@ -19,36 +19,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tercet.deploy.access import Access, reached, with_limit
 from tercet.deploy.facts.preflight import Finding, examine
-from tercet.deploy.members.logs import follow_logs
 from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
 from tercet.deploy.members.service import certificate_days, unit_state
 from tercet.deploy.plan.certificates import Renewal
 from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run import apply as applying
-from tercet.deploy.run import destroy as destroying
 from tercet.deploy.run import rolling
 from tercet.deploy.run.agreed import Confirm
-from tercet.deploy.run.backup import backup_of
-from tercet.deploy.run.certificates import Stage, certificate_work
 from tercet.deploy.run.executor import DeployError, execute
-from tercet.deploy.run.member_change import member_change
-from tercet.deploy.run.migrate import Migration
-from tercet.deploy.run.recover import recovery
-from tercet.deploy.run.restore import REVISIONS_BUMPED, restore
-from tercet.deploy.run.restore_steps import decrypted, read_source
-from tercet.deploy.run.space import Space, alarms_of
-from tercet.deploy.run.upgrade import upgrade
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError
-from tercet.pki.age import Key
+
+if TYPE_CHECKING:
+    from tercet.deploy.run.certificates import Stage
+    from tercet.pki.age import Key
 
 __all__ = ["Confirm", "DeployError", "Deployment", "MemberHealth", "MemberStatus"]
 
+REVISIONS_BUMPED = 1_000_000_000
+"""More than any cluster writes between two backups."""
 MemberAction: TypeAlias = Literal["add", "remove", "replace"]
 
 
@@ -99,6 +93,8 @@ class Deployment(Access):
         renewal: "due": those about to expire or unusable; "all"; "replaced CA": the CAs as well, without downtime.
         until: the last stage of a CA rotation to carry out. dry_run: change nothing.
         """
+        from tercet.deploy.run.certificates import certificate_work
+
         if renewal == "replaced CA" and self._limit:
             raise ConfigError("a CA is rotated on all hosts, not on some")
         async with self._changing(self._limit or None, dry_run=dry_run) as (hosts, members):
@@ -113,6 +109,8 @@ class Deployment(Access):
         name: a host of the file; for "remove" also a member that the file no longer has. Raises as `apply` does, and for orders
         that would cost the majority.
         """
+        from tercet.deploy.run.member_change import member_change
+
         if action != "remove":
             self._require_known([name])
         async with self._changing([] if action == "remove" else [name], dry_run=dry_run) as (hosts, members):
@@ -128,6 +126,8 @@ class Deployment(Access):
 
         backups: local directory of the snapshot that is taken before; None: none is taken.
         """
+        from tercet.deploy.run.upgrade import upgrade
+
         async with self._changing(dry_run=dry_run) as (hosts, members):
             work = upgrade(self.cluster, hosts, members, self._on_event, directory=backups)
             return await self._planned(work.plan, hosts, confirm, dry_run)
@@ -139,6 +139,9 @@ class Deployment(Access):
 
         Returns the executed plans as one; with `dry_run` that of the first member. After an interruption, call it again.
         """
+        from tercet.deploy.run.member_change import member_change
+        from tercet.deploy.run.migrate import Migration
+
         async with self._changing(dry_run=dry_run) as (hosts, members):
             change = member_change(self.cluster, hosts, members, self._on_event)
             making = Migration(self.cluster, hosts, members, change, backups)
@@ -151,6 +154,8 @@ class Deployment(Access):
 
     async def rollback(self, *, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
         """Return the members to the release before, one at a time, and pin it."""
+        from tercet.deploy.run.upgrade import upgrade
+
         async with self._changing(dry_run=dry_run) as (hosts, members):
             work = upgrade(self.cluster, hosts, members, self._on_event)
             return await self._planned(work.rollback, hosts, confirm, dry_run)
@@ -159,6 +164,8 @@ class Deployment(Access):
         self, names: Collection[str] = (), *, every: bool = False, dry_run: bool = False, confirm: Confirm | None = None
     ) -> Plan:
         """Defragment members with much free space, or `every` one, one at a time; disarm NOSPACE when there is room."""
+        from tercet.deploy.run.space import Space
+
         self._require_known(names)
         async with self._changing([], dry_run=dry_run) as (hosts, members):
             space = Space(self.cluster, members)
@@ -166,6 +173,8 @@ class Deployment(Access):
 
     async def compact(self, *, keep: int, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
         """Compact the cluster up to the last `keep` revisions; disarm NOSPACE when there is room."""
+        from tercet.deploy.run.space import Space
+
         async with self._changing([], dry_run=dry_run) as (hosts, members):
             space = Space(self.cluster, members)
             return await self._planned(lambda: space.compact(keep), hosts, confirm, dry_run)
@@ -175,6 +184,8 @@ class Deployment(Access):
 
         keep: remove all but this number of the newest. recipient: age's public key to encrypt it to; "" for a plain file.
         """
+        from tercet.deploy.run.backup import backup_of
+
         async with self._connected() as hosts, Members(self.cluster, hosts) as members:
             backup = backup_of(self.cluster, members, target, datetime.now(UTC), keep=keep, recipient=recipient)
             await execute(await backup.plan(), self._on_event)
@@ -198,6 +209,9 @@ class Deployment(Access):
         backups: local directory for a snapshot of what is there; None: none is taken. With a limit, the others are
         no members of the restored cluster.
         """
+        from tercet.deploy.run.restore import restore
+        from tercet.deploy.run.restore_steps import decrypted, read_source
+
         with tempfile.TemporaryDirectory(prefix="tercet-restore-") as work:
             plain = await asyncio.to_thread(decrypted, snapshot, Path(work), key)
             source = await asyncio.to_thread(lambda: read_source(plain, snapshot, bump=bump, skip_hash_check=skip_hash_check))
@@ -220,6 +234,9 @@ class Deployment(Access):
         lost: hosts that will not come back. force: also while a majority could come back. Returns the executed plans as one;
         after an interruption, call it again. Empty: every reached host has a member, and a majority commits.
         """
+        from tercet.deploy.run.member_change import member_change
+        from tercet.deploy.run.recover import recovery
+
         self._require_known(lost)
         async with self._changing([], dry_run=dry_run) as (hosts, members):
             making = recovery(self.cluster, hosts, members, lost=lost, forced=force)
@@ -245,11 +262,15 @@ class Deployment(Access):
 
     async def destroy_plan(self, keep_data: bool) -> Plan:
         """The steps of `destroy`. Changes nothing."""
+        from tercet.deploy.run import destroy as destroying
+
         async with self._all_connected() as hosts:
             return await destroying.destroy_plan(self.cluster, hosts, keep_data=keep_data)
 
     async def destroy(self, *, keep_data: bool, confirm: Confirm | None = None) -> Plan:
         """Stop the members and remove what apply has installed; `keep_data` keeps data and backups."""
+        from tercet.deploy.run import destroy as destroying
+
         async with self._changing(self._limit or None) as (hosts, members):
             targets = self._targets(hosts)
             found = await self._carry_out(
@@ -261,6 +282,8 @@ class Deployment(Access):
 
     async def status(self) -> list[MemberStatus]:
         """Every member, in the order of the file. An unreachable host is an entry with an error."""
+        from tercet.deploy.run.space import alarms_of
+
         async with self._connected() as hosts, Members(self.cluster, hosts) as members:
             names = [spec.name for spec in self.cluster.hosts]
             statuses = await asyncio.gather(*(self._status(name, hosts[name], members) for name in names))
@@ -279,6 +302,8 @@ class Deployment(Access):
 
         Without `names`, unreachable hosts have one line with the error. Raises DeployError if none is reachable.
         """
+        from tercet.deploy.members.logs import follow_logs
+
         self._require_known(names)
         async with self._connected(names or None) as found:
             failures = {name: host for name, host in found.items() if isinstance(host, HostError)}

@@ -42,8 +42,6 @@ from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import StatusError
 
-REVISIONS_BUMPED = 1_000_000_000
-"""More than any cluster writes between two backups."""
 _RUNS = ("active", "reloading", "activating", "deactivating")
 
 
