@@ -26,6 +26,7 @@ from setuptools.errors import BaseError, CompileError, LinkError
 SOURCE = Path("src/tercet")
 COMPILED = (
     "errors.py",
+    "intake.py",
     "proto/wire.py",
     "auth/*.py",
     "raft/*.py",

@@ -252,7 +252,7 @@ def test_a_reused_connection_that_the_listener_closed_is_replaced(tmp_path: Path
             await client.versions([one.url])
             assert len(one.transport._connections) == 1  # the same one
             [connection] = one.transport._connections
-            connection._abort()  # and the next request may not have seen it yet
+            connection.abort()  # and the next request may not have seen it yet
 
     ask(tmp_path, questions)
 

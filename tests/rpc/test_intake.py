@@ -5,49 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tercet.intake import TURN_WORK, Intake
 from tercet.rpc import Server, UnaryCall, unary
-from tercet.rpc.intake import TURN_WORK, Intake
 from tests.rpc import raw
 from tests.rpc.harness import run
 from tests.rpc.raw import frame
+from tests.support.wire import Wire
 
 EMPTY = b"\0\0\0\0\0"
 REQUESTS = 5 * TURN_WORK
 EVENTS_OF_A_PIECE = (16 << 10) // 9  # a frame has nine bytes at least
-
-
-class Wire(asyncio.Transport):
-    """A transport that remembers whether it is read from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_reading_now = True
-        self.is_aborted = False
-
-    def pause_reading(self) -> None:
-        self.is_reading_now = False
-
-    def resume_reading(self) -> None:
-        self.is_reading_now = True
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def write(self, data: Any) -> None: ...
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def is_closing(self) -> bool:
-        return self.is_aborted
-
-    def close(self) -> None:
-        self.abort()
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
 
 
 class Counter:

@@ -1,7 +1,8 @@
 """An HTTP/1.1 server's connection for clients: whole requests, one after the other, bounded in size and time.
 
 Responses may be streams, and a request may turn the connection into a WebSocket. At most one request is in progress; what the
-client sends ahead stays in the kernel. Not a hot path, so a request is a task.
+client sends ahead stays in the kernel. Not a hot path, so a request is a task. What a request in the making takes of a turn of
+the loop is bounded (intake.py): a body may come in chunks of one byte.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import cast
 
 import h11
 
+from tercet.http1.event_work import PIECE_WORK, work_of
 from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, split_target
 from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
+from tercet.intake import intake_of_running_loop
 
 logger = logging.getLogger(__name__)
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -61,6 +64,8 @@ class HttpProtocol(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._intake = intake_of_running_loop()
+        self._is_waiting = False  # for a turn in which to go on with a request
 
     # asyncio.Protocol
 
@@ -78,7 +83,8 @@ class HttpProtocol(asyncio.Protocol):
             self._refuse(error)
             return
         if self._task is None:
-            self._advance()
+            if not self._is_waiting:
+                self._advance_in_turn()
         elif len(self._machine.trailing_data[0]) > self._limits.ahead_bytes and self._transport is not None:
             self._transport.pause_reading()
 
@@ -116,22 +122,48 @@ class HttpProtocol(asyncio.Protocol):
 
     # Reading
 
-    def _advance(self) -> None:
-        """Handle events until one request is complete or more bytes are needed."""
+    def _advance_in_turn(self) -> None:
+        """Handle events, now or when it is this connection's turn."""
+        if (not self._intake.admits(self._loop.time()) or self._advance(self._intake.left)) and self._transport is not None:
+            self._is_waiting = True
+            self._transport.pause_reading()
+            self._intake.wait(self)
+
+    def take_piece(self) -> bool:
+        """Part of a request that takes several turns (intake.Waiting)."""
+        if self._task is None and self._advance(PIECE_WORK):
+            return True
+        self._is_waiting = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return False
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _advance(self, work: int) -> bool:
+        """Handle events until one request is complete or more bytes are needed. True: `work` has been done before that."""
         try:
             while self._task is None and self._transport is not None:
+                if work <= 0:
+                    return True
                 event = self._machine.next_event()
+                cost = work_of(event)
+                work -= cost
+                self._intake.left -= cost
                 if event is h11.NEED_DATA:
                     self._continue_if_asked()
-                    return
+                    return False
                 if event is h11.PAUSED:
-                    return
+                    return False
                 if isinstance(event, h11.ConnectionClosed):
                     self._close()
-                    return
+                    return False
                 self._take(event)
         except h11.RemoteProtocolError as error:
             self._refuse(error)
+        return False
 
     def _take(self, event: object) -> None:
         if isinstance(event, h11.Request):
@@ -160,6 +192,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._transport = None
         transport.set_protocol(socket)
+        transport.resume_reading()
         socket.connection_made(transport)
         ahead = self._machine.trailing_data[0]
         if ahead:
@@ -206,7 +239,7 @@ class HttpProtocol(asyncio.Protocol):
             self._request = None
             self._expect_request()
             self._transport.resume_reading()
-            self._advance()
+            self._advance_in_turn()
         else:
             self._close()
 

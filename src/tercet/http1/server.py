@@ -4,8 +4,8 @@ The application is one coroutine function, Request -> Response. It is called bef
 costs no memory; it reads the body through `Body`, which pauses the socket while no bytes are taken. After the head of a
 `StreamResponse` the connection belongs to another protocol.
 
-Limits: 16 KiB for the head of a request; 256 KiB buffered of a body; 5 s without a byte that we wait for, or while the peer
-reads none of ours. Source of the deadlines: etcd's --raft-read-timeout, --raft-write-timeout.
+Limits: 16 KiB for the head of a request; 256 KiB buffered of a body; part of a turn of the loop (intake.py); 5 s without a byte
+that we wait for, or while the peer reads none of ours (etcd: --raft-read-timeout, --raft-write-timeout).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import Final, cast
 
 import h11
 
+from tercet.http1.event_work import PIECE_WORK, work_of
 from tercet.http1.messages import TextHeaders, split_target
+from tercet.intake import intake_of_running_loop
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +170,8 @@ class ServerConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._body: Body | None = None
         self._discarding = 0  # > 0: the response was sent; discard up to this many bytes of the body
+        self._intake = intake_of_running_loop()
+        self._is_waiting = False  # for a turn in which to go on
         self._paused = False  # reading is paused: the body's reader is behind, or the peer does not read our response
         self._blocked = False  # the peer does not read our response
         self._heard = self._loop.time()
@@ -193,7 +197,7 @@ class ServerConnection(asyncio.Protocol):
         try:
             self._http.receive_data(data)
         except h11.RemoteProtocolError:  # bytes after `Connection: close`
-            self._abort()
+            self.abort()
             return
         self._advance()
 
@@ -223,7 +227,7 @@ class ServerConnection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Abort the connection, cancel its request, and wait for the end of that."""
-        self._abort()
+        self.abort()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -231,22 +235,43 @@ class ServerConnection(asyncio.Protocol):
     # Internal
 
     def _advance(self) -> None:
-        """Handle h11's events until it needs more bytes or reading has to pause."""
+        """Handle what has been received, now or when it is this connection's turn."""
+        if self._is_waiting:
+            return
+        if not self._intake.admits(self._loop.time()) or self._handle_events(self._intake.left):
+            self._is_waiting = True
+            self._pause_reading()
+            self._intake.wait(self)
+
+    def take_piece(self) -> bool:
+        """Part of what takes several turns (intake.Waiting)."""
+        if self._handle_events(PIECE_WORK):
+            return True
+        self._is_waiting = False
+        return False
+
+    def _handle_events(self, work: int) -> bool:
+        """Handle h11's events until it needs more bytes or reading has to pause. True: `work` has been done before that."""
         while self._transport is not None and not self._blocked:
             if self._body is not None and self._body.is_full:
                 self._pause_reading()
-                return
+                return False
+            if work <= 0:
+                return True
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
                 self._refuse_malformed(error)
-                return
+                return False
+            cost = work_of(event)
+            work -= cost
+            self._intake.left -= cost
             if event is h11.NEED_DATA:
                 self._resume_reading()
-                return
+                return False
             if event is h11.PAUSED:  # the next request waits until this one is answered
                 self._pause_reading()
-                return
+                return False
             if isinstance(event, h11.Request):
                 self._begin(event)
             elif isinstance(event, h11.Data):
@@ -255,7 +280,8 @@ class ServerConnection(asyncio.Protocol):
                 self._end_of_body()
             elif isinstance(event, h11.ConnectionClosed):
                 self._transport.close()
-                return
+                return False
+        return False
 
     def _begin(self, event: h11.Request) -> None:
         headers: dict[str, str] = {}
@@ -274,7 +300,7 @@ class ServerConnection(asyncio.Protocol):
             return
         self._discarding -= len(data)
         if self._discarding <= 0:
-            self._abort()
+            self.abort()
 
     def _end_of_body(self) -> None:
         if self._body is not None:
@@ -361,7 +387,7 @@ class ServerConnection(asyncio.Protocol):
         if not self._blocked and (at_work or self._paused):
             self._heard, quiet = now, 0.0  # the peer waits for us
         if quiet >= self._io_timeout:
-            self._abort()
+            self.abort()
         else:
             self._timer = self._loop.call_later(self._io_timeout - quiet, self._check_deadline)
 
@@ -384,7 +410,7 @@ class ServerConnection(asyncio.Protocol):
         if data and self._transport is not None:
             self._transport.write(data)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 

@@ -5,7 +5,8 @@
             await socket.send(answer(message))          # waits while the client does not read
 
 The connection is closed when the session returns. At most `message_bytes_max` of received messages are buffered; beyond half of
-that, reading pauses. Framing is wsproto's.
+that, and while the client does not read, reading pauses. Frames are handled in slices of a turn (intake.py): they may be empty.
+Framing is wsproto's.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, cast
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from tercet.http1.event_work import PIECE_WORK
 from tercet.http1.messages import CLIENT_NAME, Headers
 from tercet.http1.upgrade import BadUpgrade
+from tercet.intake import BYTES_SHIFT, intake_of_running_loop
 
 logger = logging.getLogger(__name__)
 _WRITE_SECONDS: Final = 300.0
+_EVENT_WORK: Final = 8  # about 40 us
 _NORMAL, _PROTOCOL_ERROR, _TOO_BIG = 1000, 1002, 1009
 
 Session = Callable[["WebSocket"], Awaitable[None]]
@@ -53,6 +57,8 @@ class WebSocket(asyncio.Protocol):
         self._messages: deque[bytes] = deque()
         self._buffered = 0
         self._is_ended = False  # no message will follow
+        self._intake = intake_of_running_loop()
+        self._events: Iterator[Event] | None = None  # what is left for later turns
         self._arrival = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -68,8 +74,7 @@ class WebSocket(asyncio.Protocol):
             await self._arrival.wait()
         message = self._messages.popleft()
         self._buffered -= len(message)
-        if self._transport is not None and self._buffered <= self._message_bytes_max // 2:
-            self._transport.resume_reading()
+        self._read_or_pause()
         return message
 
     async def send(self, text: str) -> None:
@@ -95,16 +100,59 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._machine.receive_data(data)
-            for event in self._machine.events():
+        except RemoteProtocolError as error:
+            self._close(_PROTOCOL_ERROR, str(error))
+            return
+        if self._events is not None:
+            return
+        events: Iterator[Event] = self._machine.events()
+        if not self._intake.admits(asyncio.get_running_loop().time()) or self._handle(events, self._intake.left):
+            self._events = events
+            self._intake.wait(self)
+        self._read_or_pause()
+
+    def take_piece(self) -> bool:
+        """Some of the frames that take several turns (intake.Waiting)."""
+        if self._events is not None and self._handle(self._events, PIECE_WORK):
+            return True
+        self._events = None
+        self._read_or_pause()
+        return False
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _handle(self, events: Iterator[Event], work: int) -> bool:
+        """Handle events until there are no more. True: `work` has been done before that."""
+        try:
+            for event in events:
+                cost = _EVENT_WORK
                 if isinstance(event, TextMessage | BytesMessage):
+                    cost += len(event.data) >> BYTES_SHIFT
                     self._take(event)
                 elif isinstance(event, CloseConnection):
                     self._send_event(event.response())
                     self._end()
                 elif isinstance(event, Ping):
                     self._send_event(event.response())
+                work -= cost
+                self._intake.left -= cost
+                if work <= 0:
+                    return self._transport is not None
         except RemoteProtocolError as error:
             self._close(_PROTOCOL_ERROR, str(error))
+        return False
+
+    def _read_or_pause(self) -> None:
+        """Read from the client unless it is ahead of the session, of this turn, or of its own reading."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._events is None and self._room.is_set() and self._buffered <= self._message_bytes_max // 2:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
 
     def eof_received(self) -> bool:
         self._end()
@@ -119,9 +167,11 @@ class WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._room.clear()
+        self._read_or_pause()
 
     def resume_writing(self) -> None:
         self._room.set()
+        self._read_or_pause()
 
     # Internal
 
@@ -136,8 +186,6 @@ class WebSocket(asyncio.Protocol):
             self._messages.append(b"".join(self._fragments))
             self._fragments.clear()
             self._arrival.set()
-            if self._buffered > self._message_bytes_max // 2 and self._transport is not None:
-                self._transport.pause_reading()
 
     async def _run(self) -> None:
         try:

@@ -18,13 +18,13 @@ from collections import deque
 from typing import Final, cast
 
 from tercet.errors import Code
+from tercet.intake import BYTES_SHIFT, Intake
 from tercet.rpc import headers as hdr
 from tercet.rpc import http2
 from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.connection import PARSE_BYTES, Connection, TrafficCount
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import HTTP2Error, Session
-from tercet.rpc.intake import BYTES_SHIFT, Intake
 
 _REPLY_QUEUE_BYTES: Final = 8 << 20
 _REPLY_QUEUE_BYTES_MAX: Final = 256 << 20

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Final
 
 from tercet.errors import Code, StatusError
+from tercet.intake import TASK_WORK
 from tercet.rpc import headers as hdr
 from tercet.rpc import http2
 from tercet.rpc.bounded_connection import BoundedConnection
@@ -35,7 +36,6 @@ from tercet.rpc.http2 import (
 from tercet.rpc.http2_stream import Http2Stream
 from tercet.rpc.http2_unary import Http2UnaryCall
 from tercet.rpc.http_exchange import HttpExchange
-from tercet.rpc.intake import TASK_WORK
 from tercet.rpc.keepalive import Pinger, PingPolicy
 from tercet.rpc.method import Method, unknown_method
 from tercet.rpc.server_state import ServerState

@@ -7,13 +7,13 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from tercet.intake import intake_of_running_loop
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.connection import TrafficCount
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.headers import value_of
 from tercet.rpc.http2 import Headers
 from tercet.rpc.http_exchange import HttpHandler
-from tercet.rpc.intake import Intake
 from tercet.rpc.method import Method
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ServerState:
         self.loop = asyncio.get_running_loop()
         self.traffic = TrafficCount()
         self.deadlines = Deadlines(self.loop)
-        self.intake = Intake(self.loop)
+        self.intake = intake_of_running_loop()
         self.connections: set[BoundedConnection] = set()
         self.in_process: set[InProcessClient] = set()
         # Header blocks of plain unary requests, each with its method and timeout. A client sends the same block over and

@@ -1,12 +1,12 @@
-"""Divides a turn of the event loop among the connections of a server that have received something.
+"""Divides a turn of the event loop among the connections to servers that have received something.
 
     turn 1   A A A B      the turn's work is used up: what C and D have sent waits, and nothing more is read from them
     turn 2   C D A B      one piece of each, round-robin; once nothing waits, they are read from again
 
-One readiness of a socket makes uvloop read it up to 32 times: 8 MiB, which can be 300,000 requests, or twice as many
-WINDOW_UPDATE frames. Without a limit one connection that sends without pause makes turns of a second.
+One readiness of a socket makes uvloop read it up to 32 times: 8 MiB, which can be 300,000 requests, twice as many WINDOW_UPDATE
+frames, or a million chunks of an HTTP/1.1 body. Without a limit one connection that sends without pause makes turns of seconds.
 
-Work is counted in events, which are frames for the most part, and in bytes. Memory is bounded: a connection that waits holds
+Work is counted in events, such as frames, and in bytes. Memory is bounded: a connection that waits holds
 what one read gave it, and is not read from.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from typing import Final, Protocol
 
@@ -38,12 +39,12 @@ class Waiting(Protocol):
 
 
 class Intake:
-    """Of the connections of one server."""
+    """Of all connections on one event loop."""
 
-    __slots__ = ("_is_scheduled", "_loop", "_turn", "_waiting", "left")
+    __slots__ = ("_is_scheduled", "_turn", "_waiting", "left", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._turn = 0.0
         self._waiting: deque[Waiting] = deque()
         self._is_scheduled = False
@@ -63,7 +64,7 @@ class Intake:
         self._waiting.append(connection)
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._go_on)
+            self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._is_scheduled = False
@@ -81,4 +82,15 @@ class Intake:
                 waiting.append(connection)
         if waiting:
             self._is_scheduled = True
-            self._loop.call_soon(self._go_on)
+            self.loop.call_soon(self._go_on)
+
+
+_thread = threading.local()
+
+
+def intake_of_running_loop() -> Intake:
+    loop = asyncio.get_running_loop()
+    intake: Intake | None = getattr(_thread, "intake", None)
+    if intake is None or intake.loop is not loop:
+        intake = _thread.intake = Intake(loop)
+    return intake
