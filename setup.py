@@ -29,6 +29,7 @@ COMPILED = (
     "intake.py",
     "proto/wire.py",
     "auth/*.py",
+    "containers/*.py",
     "raft/*.py",
     "mvcc/*.py",
     "lease/*.py",

@@ -18,6 +18,7 @@ SOURCE = ROOT / "src" / "tercet"
 BASE = {"errors", "intake", "lazy_exports", "log_fields", "version", "proto"}
 BELOW: dict[str, set[str]] = {
     "gotext": set(),
+    "containers": set(),
     "raft": set(),
     "rpc": set(),
     "tls": set(),
@@ -25,8 +26,8 @@ BELOW: dict[str, set[str]] = {
     "storage": {"raft"},
     "bolt": {"storage"},
     "peer": {"raft", "http1"},
-    "mvcc": {"storage"},
-    "lease": {"storage"},
+    "mvcc": {"storage", "containers"},
+    "lease": {"storage", "containers"},
     "auth": {"storage"},
     "replica": {"raft", "storage", "mvcc", "lease", "auth", "gotext"},
     "http": {"http1"},

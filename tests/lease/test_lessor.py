@@ -48,12 +48,12 @@ def test_l7_l9_a_revoke_deletes_the_keys_still_attached() -> None:
     for key, leases in {b"stays": (7, 8), b"goes": (7,), b"free": (7, 0), b"back": (7, 8, 7)}.items():
         for lease in leases:
             member.call(rpc_pb2.PutRequest(key=key, lease=lease))
-    assert member.lessor.get(7).keys == {b"goes", b"back"}  # type: ignore[union-attr]
+    assert member.lessor.get(7).keys().all() == [b"back", b"goes"]  # type: ignore[union-attr]
     member.call(rpc_pb2.LeaseRevokeRequest(ID=7))
     answer = member.call(rpc_pb2.RangeRequest(key=b"\0", range_end=b"\0"))
     assert [kv.key for kv in answer.kvs] == [b"free", b"stays"]
     assert (len(member.lessor), [key for key, _ in stored(member.lessor)]) == (1, [b"\0\0\0\0\0\0\0\x08"])
-    assert member.lessor.grant(7, 10).keys == set()
+    assert member.lessor.grant(7, 10).keys().all() == []
 
 
 def test_l13_leases_and_their_keys_survive_a_restart() -> None:
@@ -69,9 +69,9 @@ def test_l13_leases_and_their_keys_survive_a_restart() -> None:
     member.call(rpc_pb2.DeleteRangeRequest(key=b"d"))
     member.lessor.checkpoint(7, 100)
     again = Member(member.backend.reopened())
-    described = {lease.id: (lease.ttl_seconds, lease.remaining_seconds, lease.keys) for lease in again.lessor}
-    assert described == {7: (293, 100, {b"a"}), -3: (303, 0, {b"b"})}
-    assert dict(again.lessor.leased) == {b"a": 7, b"b": -3}
+    described = {lease.id: (lease.ttl_seconds, lease.remaining_seconds, lease.keys().all()) for lease in again.lessor}
+    assert described == {7: (293, 100, [b"a"]), -3: (303, 0, [b"b"])}
+    assert dict(again.lessor.leased.items()) == {b"a": 7, b"b": -3}
 
 
 def test_l11_a_checkpoint_is_stored_and_cleared(lessor: Lessor) -> None:
@@ -106,8 +106,8 @@ def test_a_listener_is_notified_of_every_change(lessor: Lessor) -> None:
 
 def test_attaching_a_key_to_an_unknown_lease_has_no_effect(lessor: Lessor) -> None:
     lessor.attach(b"k", 99)
-    lessor.detach(b"k")
-    assert dict(lessor.leased) == {}
+    lessor.detach([b"k"])
+    assert dict(lessor.leased.items()) == {}
 
 
 def test_revoking_a_lease_with_keys_violates_an_invariant(lessor: Lessor) -> None:
@@ -134,3 +134,17 @@ def test_a_lease_with_keys_is_one_object_to_the_garbage_collector() -> None:
         lessor.grant(lease_id, 60)
         lessor.attach(b"%d" % lease_id, lease_id)
     assert len(gc.get_objects()) - before < 1100
+
+
+def test_a_lease_of_many_keys_loses_and_gains_them_like_one_of_a_few() -> None:
+    lessor = Lessor(DictBackend(), ttl_seconds_min=1)
+    lease = lessor.grant(1, 60)
+    keys = [b"%05d" % number for number in range(3000)]
+    for key in reversed(keys):
+        lessor.attach(key, 1)
+    assert (lease.key_count, lease.keys().all()) == (3000, keys)
+    lessor.detach(keys[:10] + keys[20:2990])
+    assert lessor.keys_of(1).all() == keys[10:20] + keys[2990:]
+    lessor.detach(keys)
+    lessor.revoke(1)
+    assert len(lessor.leased) == 0

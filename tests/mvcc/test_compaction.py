@@ -98,7 +98,8 @@ def test_a_compaction_begins_without_a_walk_over_the_keys() -> None:
         __reversed__ = __iter__
 
     store = filled(50, 10)
-    store.index.past = NotWalked(store.index.past)
+    for shard in store.index._shards:
+        shard.past = NotWalked(shard.past)
     store.compact(40)
     finish(store)
     assert stored_revisions(store) == [str(revision) for revision in range(31, 52)]

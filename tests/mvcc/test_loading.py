@@ -85,5 +85,5 @@ def test_a_store_starts_with_what_another_thread_loaded() -> None:
         store.put(rpc_pb2.PutRequest(key=b"k%d" % (number % 3), value=b"v"))
     whole_apply(store.delete_range(rpc_pb2.DeleteRangeRequest(key=b"k1")))
     other = Store(store.backend, loaded=Loaded(store.backend.snapshot()))
-    assert (other.index.current, other.index.past) == (store.index.current, store.index.past)
+    assert (dict(other.index.entries()), dict(other.index.pasts())) == (dict(store.index.entries()), dict(store.index.pasts()))
     assert other.revision == store.revision == 7

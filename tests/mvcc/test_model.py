@@ -61,7 +61,7 @@ def test_replay_after_a_crash_restores_the_same_state(seed: int) -> None:
     assert survivor.store.compact_revision == member.store.compact_revision
     assert list(survivor.backend.scan(Bucket.KEY)) == list(member.backend.scan(Bucket.KEY))
     assert list(survivor.backend.scan(Bucket.LEASE)) == list(member.backend.scan(Bucket.LEASE))
-    assert dict(survivor.lessor.leased) == dict(member.lessor.leased)
+    assert dict(survivor.lessor.leased.items()) == dict(member.lessor.leased.items())
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -73,7 +73,7 @@ def test_the_database_of_the_leader_replaces_the_damaged_one(reached: int) -> No
     """Whether it is level with this member's log, behind or ahead of it: each entry takes effect once."""
     backend = RottenBackend()
     member = follower(10, backend)
-    backend.rotten = member.replica.store.index.current[b"k7"][:17]
+    backend.rotten = member.replica.store.index.entry(b"k7")[:17]
     with pytest.raises(CorruptRecord):
         value_keys(member)
     member.replica.repair.begin()
@@ -191,7 +191,7 @@ def test_an_entry_that_reads_a_damaged_record_waits_for_the_database(
     healthy.follow(entries[: reached - 10] or [put_entry(2, 11, b"later")], commit=reached)
     backend = RottenBackend()
     member = follower(10, backend)
-    backend.rotten = member.replica.store.index.current[b"k7"][:17]
+    backend.rotten = member.replica.store.index.entry(b"k7")[:17]
     member.follow(entries, commit=12)
     member.backend.commit()
     assert member.replica.applied_index == 10
@@ -214,7 +214,7 @@ def test_a_clusters_only_member_stops_at_such_an_entry() -> None:
     put = rpc_pb2.PutRequest(key=b"k", prev_kv=True)
     member.replica.propose("put", put.SerializeToString(), put, lambda outcome: None)
     member.settle()
-    backend.rotten = member.replica.store.index.current[b"k"][:17]
+    backend.rotten = member.replica.store.index.entry(b"k")[:17]
     member.replica.propose("put", put.SerializeToString(), put, lambda outcome: None)
     with pytest.raises(CorruptRecord):
         member.settle()

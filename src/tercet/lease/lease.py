@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView
 from typing import Final
 
+from tercet.containers import SortedKeys
+
 NEVER_PROMOTED: Final = 0
+_FEW_KEYS: Final = 1000
 
 
 class Lease:
@@ -17,7 +19,8 @@ class Lease:
     """
 
     __slots__ = (
-        "_keys",
+        "_few",
+        "_many",
         "due",
         "expires_at",
         "id",
@@ -34,7 +37,10 @@ class Lease:
         self.id = id
         self.ttl_seconds = ttl_seconds
         self.remaining_seconds = remaining_seconds
-        self._keys: dict[bytes, None] = {}  # unlike a set, no work for the garbage collector: there may be a million leases
+        # A dictionary of a few keys is no work for the garbage collector, and there may be a million leases. One of many keys
+        # would be copied at once when it grows.
+        self._few: dict[bytes, None] = {}
+        self._many: SortedKeys | None = None
         self.is_gone = False
         self.promotion = NEVER_PROMOTED
         self.expires_at = 0.0
@@ -44,18 +50,38 @@ class Lease:
         self.is_checkpointing = False
 
     def __repr__(self) -> str:
-        return f"Lease({self.id:x} {self.ttl_seconds}s {len(self._keys)} keys)"
+        return f"Lease({self.id:x} {self.ttl_seconds}s {self.key_count} keys)"
 
     @property
-    def keys(self) -> KeysView[bytes]:
-        """The attached keys, in the order in which they were attached."""
-        return self._keys.keys()
+    def key_count(self) -> int:
+        many = self._many
+        return len(self._few) if many is None else len(many)
+
+    def keys(self) -> SortedKeys:
+        """The attached keys; to be read before others are attached."""
+        many = self._many
+        if many is None:
+            many = SortedKeys()
+            many.load(list(self._few))
+        return many
 
     def attach(self, key: bytes) -> None:
-        self._keys[key] = None
+        """`key` must not be attached."""
+        if self._many is not None:
+            self._many.add(key)
+            return
+        self._few[key] = None
+        if len(self._few) > _FEW_KEYS:
+            self._many = self.keys()
+            self._few = {}
 
-    def detach(self, key: bytes) -> None:
-        self._keys.pop(key, None)
+    def detach(self, keys: list[bytes]) -> None:
+        """keys: ascending, all attached."""
+        if self._many is not None:
+            self._many.remove_run(keys)
+            return
+        for key in keys:
+            del self._few[key]
 
     @property
     def left_seconds(self) -> int:

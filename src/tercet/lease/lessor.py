@@ -11,11 +11,12 @@ Source: etcd server/lease/lessor.go, by its behaviour. Departs in: no clock here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
+from tercet.containers import ShardedDict, SortedKeys
 from tercet.errors import LEASE_EXISTS, LEASE_NOT_FOUND, TOO_LARGE_LEASE_TTL, StorageFailure, require
 from tercet.lease.counts import LeaseCounts
 from tercet.lease.lease import Lease
@@ -39,15 +40,16 @@ class Lessor:
 
     ttl_seconds_min: the TTL of a lease that asked for less; no lease may expire faster than a leader can be replaced.
     counts: of the member.
+    leased: the lease of each key that has one.
     """
 
-    __slots__ = ("_backend", "_counts", "_leased", "_leases", "_listener", "_ttl_seconds_min")
+    __slots__ = ("_backend", "_counts", "_leases", "_listener", "_ttl_seconds_min", "leased")
 
     def __init__(self, backend: Backend, *, ttl_seconds_min: int, counts: LeaseCounts | None = None) -> None:
         self._backend = backend
         self._ttl_seconds_min = ttl_seconds_min
         self._leases: dict[int, Lease] = {}
-        self._leased: dict[bytes, int] = {}
+        self.leased: ShardedDict[int] = ShardedDict()
         self._listener: Listener | None = None
         self._counts = LeaseCounts() if counts is None else counts
         for stored_key, stored in backend.scan(Bucket.LEASE):
@@ -84,19 +86,19 @@ class Lessor:
             self._listener.granted(lease)
         return lease
 
-    def keys_of(self, lease_id: int) -> KeysView[bytes]:
+    def keys_of(self, lease_id: int) -> SortedKeys:
         """The keys attached to a lease; deleting them detaches them. Raises LEASE_NOT_FOUND."""
         lease = self._leases.get(lease_id)
         if lease is None:
             raise LEASE_NOT_FOUND
-        return lease.keys
+        return lease.keys()
 
     def revoke(self, lease_id: int) -> None:
         """Remove a lease whose keys have been deleted. Raises LEASE_NOT_FOUND."""
         lease = self._leases.get(lease_id)
         if lease is None:
             raise LEASE_NOT_FOUND
-        require(not lease.keys, "a revoked lease still holds keys", lease)
+        require(not lease.key_count, "a revoked lease still holds keys", lease)
         del self._leases[lease_id]
         lease.is_gone = True
         self._backend.delete(Bucket.LEASE, bucket_key(lease_id))
@@ -120,24 +122,37 @@ class Lessor:
 
     # Keys, for the store (mvcc.Leases).
 
-    @property
-    def leased(self) -> Mapping[bytes, int]:
-        return self._leased
-
     def lease_exists(self, lease_id: int) -> bool:
         return lease_id in self._leases
+
+    def lease_of(self, key: bytes) -> int:
+        """0: none."""
+        return self.leased.get(key) or 0
 
     def attach(self, key: bytes, lease_id: int) -> None:
         """Attach `key`, which has no lease. Without effect if the lease does not exist: a restored store may name one."""
         lease = self._leases.get(lease_id)
         if lease is not None:
             lease.attach(key)
-            self._leased[key] = lease_id
+            self.leased.set(key, lease_id)
 
-    def detach(self, key: bytes) -> None:
-        lease_id = self._leased.pop(key, None)
-        if lease_id is not None:
-            self._leases[lease_id].detach(key)
+    def detach(self, keys: list[bytes]) -> None:
+        """Detach those of `keys`, ascending, that have a lease."""
+        if not self.leased:
+            return
+        held = 0
+        run: list[bytes] = []
+        for key in keys:
+            lease_id = self.leased.pop(key)
+            if lease_id is None:
+                continue
+            if lease_id != held:
+                if run:
+                    self._leases[held].detach(run)
+                held, run = lease_id, []
+            run.append(key)
+        if run:
+            self._leases[held].detach(run)
 
     # Reads.
 

@@ -38,7 +38,7 @@ class Compaction:
                 backend.delete(Bucket.KEY, revision_key)
             deletions -= len(gone)
             self._counts.compacted += len(gone)
-            if deletions == 0 and key in index.past:
+            if deletions == 0 and key in index.shard(key).past:
                 return True  # this key may have more
             index.visited()
             self._left -= 1

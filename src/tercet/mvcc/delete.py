@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from itertools import islice
 from typing import Final
 
+from tercet.containers import SortedKeys
 from tercet.mvcc.encoding import REVISION_BYTES
-from tercet.mvcc.sorted_runs import SortedRuns
 from tercet.mvcc.stored_kvs import StoredKvs
-from tercet.mvcc.work import VISIT, WRITE, Answer, Apply, Budget, Steps
+from tercet.mvcc.work import WRITE, Answer, Apply, Budget, Steps
 from tercet.mvcc.write_txn import WriteTxn
 from tercet.proto.wire import varint
 
@@ -38,12 +36,13 @@ class RangeDelete(Steps):
         write = self._write
         while True:
             chunk = max(1, min(_CHUNK, budget.left // WRITE))
-            keys = list(islice(write.index.keys(self._start, self._end), chunk))
+            keys = write.index.keys(self._start, self._end, chunk)
             if keys:
                 if self._remember:
-                    current = write.index.current
                     for key in keys:
-                        self.previous += current[key][:REVISION_BYTES]
+                        entry = write.index.entry(key)
+                        assert entry is not None
+                        self.previous += entry[:REVISION_BYTES]
                 write.delete(keys)
                 self.deleted += len(keys)
                 budget.left -= len(keys) * WRITE
@@ -91,41 +90,31 @@ class DeleteApply(Apply):
 class KeysDelete(Apply):
     """Delete given keys in their order, those of a revoked lease, as one request."""
 
-    __slots__ = ("_keys", "_left", "_sorted", "_write")
+    __slots__ = ("_keys", "_start", "_write")
 
-    def __init__(self, write: WriteTxn, keys: Collection[bytes]) -> None:
+    def __init__(self, write: WriteTxn, keys: SortedKeys) -> None:
         """keys: may change only by these deletions."""
         self._write = write
-        self._keys: Iterator[bytes] | None = iter(keys)
-        self._sorted = SortedRuns()
-        self._left = len(keys)
+        self._keys = keys
+        self._start = b""
         self.is_awaited = False
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
-        keys = self._keys
-        while keys is not None:  # all are sorted before the first is deleted
-            chunk = list(islice(keys, _CHUNK))
-            for key in chunk:
-                self._sorted.add(key)
-            budget.left -= len(chunk) * VISIT
-            if len(chunk) < _CHUNK:
-                self._keys = keys = None
-            if budget.left <= 0:
-                return True
         write = self._write
-        while self._left:
-            if budget.left <= 0:
-                return True
-            chunk = self._sorted.next_many(max(1, min(_CHUNK, budget.left // WRITE)))
-            self._left -= len(chunk)
-            budget.left -= len(chunk) * WRITE
-            existing = [key for key in chunk if key in write.index.current]
+        while budget.left > 0:
+            size = max(1, min(_CHUNK, budget.left // WRITE))
+            chunk = self._keys.first(self._start, None, size)
+            existing = [key for key in chunk if key in write.index]
             if existing:
                 write.count_deletes(len(existing))
                 write.delete(existing)
-        write.end()
-        return False
+            if len(chunk) < size:
+                write.end()
+                return False
+            self._start = chunk[-1] + b"\0"
+            budget.left -= size * WRITE
+        return True
 
     def outcome(self) -> bytes:
         return b""

@@ -10,6 +10,8 @@ The newest revision of an existing key is its entry in `current`; all other revi
 written once costs one dictionary slot and 64 bytes, and a read decodes nothing: the first 17 bytes of the entry are the
 backend's key. An entry is  revision key (17) | version (8, big endian) | varint of the create revision.
 
+Both are divided by the key's hash into 256 shards, so that no put waits for a copy of all entries (containers/sharded_dict.py).
+
 `visits` holds the keys of `past` in the order in which compactions visit them: a compaction begins without a walk, and each key
 that keeps a past moves to the end.
 
@@ -17,19 +19,19 @@ All of it is bytes, so a million keys are no work for the garbage collector. The
 without being copied.
 
 Invariants: records of a key rise; `visits` holds each key of `past` once; `live` holds the keys of `current`, `dead` those of
-`past` that are not in `current`, both sorted; the last record of a dead key is a tombstone.
+`past` that are not in `current`; the last record of a dead key is a tombstone.
 Source: etcd server/storage/mvcc/key_index.go. Departs in: packed bytes instead of objects; tombstones imply the generations.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
-from typing import Any, Final
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
 
-from sortedcontainers import SortedList
-
+from tercet.containers import SortedKeys, shard_number
+from tercet.containers.sharded_dict import SHARDS
 from tercet.errors import require
 from tercet.mvcc.encoding import REVISION_BYTES, TOMBSTONE, main_of, revision_bound
 from tercet.proto.wire import decode_varint
@@ -40,6 +42,30 @@ FIRST_VERSION: Final = (1).to_bytes(8, "big")
 _COPY_BYTES_MAX: Final = 32 * RECORD_BYTES  # a longer past is a bytearray
 
 
+class Shard:
+    """The keys of one hash."""
+
+    __slots__ = ("current", "past")
+
+    def __init__(self) -> None:
+        self.current: dict[bytes, bytes] = {}
+        self.past: dict[bytes, bytes | bytearray] = {}
+
+    def append_past(self, key: bytes, record: bytes) -> bool:
+        """One more past revision of `key`. Returns whether it is the first."""
+        records = self.past.get(key)
+        if records is None:
+            self.past[key] = record
+            return True
+        if len(records) < _COPY_BYTES_MAX:
+            self.past[key] = records + record
+        else:
+            if type(records) is bytes:
+                self.past[key] = records = bytearray(records)
+            records += record  # in place
+        return False
+
+
 class KeyIndex:
     """All keys that exist at some revision that can still be read.
 
@@ -47,19 +73,35 @@ class KeyIndex:
     while that revision is being applied.
     """
 
-    __slots__ = ("current", "dead", "live", "main", "past", "visits", "written")
+    __slots__ = ("_shards", "dead", "live", "main", "visits", "written")
 
     def __init__(self) -> None:
         self.main = 2
         self.written = 0
-        self.current: dict[bytes, bytes] = {}
-        self.past: dict[bytes, bytes | bytearray] = {}
+        self._shards = [Shard() for _ in range(SHARDS)]
         self.visits: deque[bytes] = deque()
-        self.live: Any = SortedList()
-        self.dead: Any = SortedList()
+        self.live = SortedKeys()
+        self.dead = SortedKeys()
 
     def __len__(self) -> int:
-        return len(self.current)
+        return len(self.live)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether it exists now."""
+        return key in self.shard(key).current
+
+    def shard(self, key: bytes) -> Shard:
+        return self._shards[shard_number(key)]
+
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """The keys that exist now, each with its entry, in no particular order. The index must not change meanwhile."""
+        for shard in self._shards:
+            yield from shard.current.items()
+
+    def pasts(self) -> Iterator[tuple[bytes, bytes | bytearray]]:
+        """The keys with a past, each with its records, in no particular order. The index must not change meanwhile."""
+        for shard in self._shards:
+            yield from shard.past.items()
 
     # Changes, in the order of history.
 
@@ -68,60 +110,60 @@ class KeyIndex:
 
         create: this revision as a varint, for a key that does not exist yet.
         """
-        entry = self.current.get(key)
+        shard = self._shards[shard_number(key)]
+        entry = shard.current.get(key)
         if entry is None:
-            self.current[key] = revision_key + FIRST_VERSION + create
+            shard.current[key] = revision_key + FIRST_VERSION + create
             self.live.add(key)
-            if key in self.past:
+            if key in shard.past:
                 self.dead.remove(key)
             return create, 1
-        self._retire(key, entry)
+        if shard.append_past(key, entry[:17] + LIVE):
+            self.visits.append(key)
         version = version_in(entry) + 1
-        self.current[key] = revision_key + version.to_bytes(8, "big") + entry[25:]
+        shard.current[key] = revision_key + version.to_bytes(8, "big") + entry[25:]
         return entry[25:], version
 
     def delete(self, keys: list[bytes], tombstones: list[bytes]) -> None:
         """Close the generations of existing keys, sorted. tombstones: their keys in the backend, revision key and `t`."""
-        current, past, remove = self.current, self.past, self.live.remove
         for key, tombstone in zip(keys, tombstones, strict=True):
-            entry = current.pop(key)
-            remove(key)
-            if key in past:
-                append_record(past, key, entry[:REVISION_BYTES] + LIVE)
-                append_record(past, key, tombstone)
+            shard = self._shards[shard_number(key)]
+            entry = shard.current.pop(key)
+            if key in shard.past:
+                shard.append_past(key, entry[:REVISION_BYTES] + LIVE)
+                shard.append_past(key, tombstone)
             else:
-                past[key] = b"%b\0%b" % (entry[:REVISION_BYTES], tombstone)
+                shard.past[key] = b"%b\0%b" % (entry[:REVISION_BYTES], tombstone)
                 self.visits.append(key)
-        self.dead.update(keys)
-
-    def _retire(self, key: bytes, entry: bytes) -> None:
-        if append_record(self.past, key, entry[:17] + LIVE):
-            self.visits.append(key)
+        self.live.remove_run(keys)
+        self.dead.add_run(keys)
 
     # The current revision.
 
+    def entry(self, key: bytes) -> bytes | None:
+        """None for a key that does not exist."""
+        return self._shards[shard_number(key)].current.get(key)
+
     def version(self, key: bytes) -> int:
         """0 for a key that does not exist."""
-        entry = self.current.get(key)
+        entry = self.entry(key)
         return 0 if entry is None else version_in(entry)
 
     def create_revision(self, key: bytes) -> int:
-        entry = self.current.get(key)
+        entry = self.entry(key)
         return 0 if entry is None else create_revision_in(entry)
 
     def mod_revision(self, key: bytes) -> int:
-        entry = self.current.get(key)
+        entry = self.entry(key)
         return 0 if entry is None else main_of(entry)
 
     def count(self, start: bytes, end: bytes | None) -> int:
         """Existing keys in [start, end); None: no end. No walk."""
-        if end is None:
-            return len(self.live) - int(self.live.bisect_left(start))
-        return max(0, int(self.live.bisect_left(end)) - int(self.live.bisect_left(start)))
+        return self.live.count(start, end)
 
-    def keys(self, start: bytes, end: bytes | None) -> Iterator[bytes]:
-        """Existing keys in [start, end), ascending. The index must not change while they are read."""
-        return _between(self.live, start, end)
+    def keys(self, start: bytes, end: bytes | None, limit: int) -> list[bytes]:
+        """The first existing keys in [start, end), at most `limit`."""
+        return self.live.first(start, end, limit)
 
     # Any revision that is not compacted. `bound` is what the revision keys to be seen are less than (`revision_bound`).
 
@@ -131,10 +173,11 @@ class KeyIndex:
         Its first 17 bytes are the revision key under which the backend stores the value. More follows (`has_details`) only
         where this is still the current revision of the key.
         """
-        entry = self.current.get(key)
+        shard = self._shards[shard_number(key)]
+        entry = shard.current.get(key)
         if entry is not None and entry < bound:
             return entry
-        return self._past_at(key, bound)
+        return _past_at(shard, key, bound)
 
     def range_at(
         self, start: bytes, end: bytes | None, bound: bytes, visits_max: int, *, reverse: bool = False
@@ -144,31 +187,21 @@ class KeyIndex:
         Visits at most `visits_max` keys, deleted ones too. Also returns the last key visited, from which to go on (from the
         one after it, or in reverse up to it), or None at the end of the range.
         """
-        keys = list(islice(_between(self.live, start, end, reverse), visits_max))
+        keys = _some(self.live, start, end, visits_max, reverse)
         if self.dead:
-            dead = list(islice(_between(self.dead, start, end, reverse), visits_max))
+            dead = _some(self.dead, start, end, visits_max, reverse)
             if dead:
                 keys = sorted(keys + dead, reverse=reverse)[:visits_max]
         found: list[tuple[bytes, bytes]] = []
-        current = self.current
         for key in keys:
-            entry = current.get(key)
+            shard = self._shards[shard_number(key)]
+            entry = shard.current.get(key)
             if entry is None or entry >= bound:
-                entry = self._past_at(key, bound)
+                entry = _past_at(shard, key, bound)
                 if entry is None:
                     continue
             found.append((key, entry))
         return found, keys[-1] if len(keys) == visits_max else None
-
-    def _past_at(self, key: bytes, bound: bytes) -> bytes | None:
-        records = self.past.get(key)
-        if records is None:
-            return None
-        position = _records_below(records, bound) - 1
-        if position < 0:
-            return None
-        record = bytes(records[position * RECORD_BYTES : (position + 1) * RECORD_BYTES])
-        return None if record[17:] == TOMBSTONE else record[:17]
 
     # Compaction, one key at a time.
 
@@ -179,54 +212,58 @@ class KeyIndex:
         a watcher that starts there must still see it. Returns the dropped records' keys in the backend; fewer than `limit`
         means that nothing is left to drop.
         """
-        records = self.past.get(key)
+        shard = self.shard(key)
+        records = shard.past.get(key)
         if records is None:
             return []
         bound = revision_bound(revision)
         drop = _records_below(records, bound)
-        entry = self.current.get(key)
+        entry = shard.current.get(key)
         if drop and (entry is None or entry >= bound) and _stays(records, drop - 1, revision):
             drop -= 1
         drop = min(drop, limit)
         if drop:
-            self._cut(key, records, drop)
+            rest = records[drop * RECORD_BYTES :]
+            if rest:
+                shard.past[key] = rest
+            else:
+                del shard.past[key]
+                if entry is None:
+                    self.dead.remove(key)
         return [_revision_key(records, position) for position in range(drop)]
 
     def visited(self) -> None:
         """A compaction is done with the first of `visits`."""
         key = self.visits.popleft()
-        if key in self.past:
+        if key in self.shard(key).past:
             self.visits.append(key)
-
-    def _cut(self, key: bytes, records: bytes | bytearray, drop: int) -> None:
-        rest = records[drop * RECORD_BYTES :]
-        if rest:
-            self.past[key] = rest
-            return
-        del self.past[key]
-        if key not in self.current:
-            self.dead.remove(key)
 
     # Building, from a backend read in the order of history.
 
-    def restore(self, current: dict[bytes, bytes], past: dict[bytes, bytes | bytearray], *, revision: int) -> None:
-        """Take over what `loading` has read, up to `revision`, and sort it."""
-        self.current, self.past = current, past
-        self.visits = deque(past)
+    def restore(self, *, revision: int) -> None:
+        """Sort what `loading` has put into shards and `visits`, up to `revision`."""
         self.main = revision + 1
-        self.live = SortedList(current)
-        self.dead = SortedList(key for key in past if key not in current)
+        live: list[bytes] = []
+        dead: list[bytes] = []
+        for shard in self._shards:
+            live += shard.current
+            dead += [key for key in shard.past if key not in shard.current]
+        self.live.load(live)
+        self.dead.load(dead)
 
     def check(self) -> None:
         """All invariants, by a full walk: for tests and the simulator."""
-        require(list(self.live) == sorted(self.current), "live keys differ from current entries")
-        require(list(self.dead) == sorted(self.past.keys() - self.current.keys()), "dead keys differ from past without current")
-        require(sorted(self.visits) == sorted(self.past), "compactions do not visit each key with a past once")
-        for key, records in self.past.items():
+        self.live.check()
+        self.dead.check()
+        current, past = dict(self.entries()), dict(self.pasts())
+        require(self.live.all() == sorted(current), "live keys differ from current entries")
+        require(self.dead.all() == sorted(past.keys() - current.keys()), "dead keys differ from past without current")
+        require(sorted(self.visits) == sorted(past), "compactions do not visit each key with a past once")
+        for key, records in past.items():
             revision_keys = [bytes(records[at : at + 17]) for at in range(0, len(records), RECORD_BYTES)]
             require(len(records) > 0 and len(records) % RECORD_BYTES == 0, "torn records", key)
-            if key in self.current:
-                revision_keys.append(self.current[key][:17])
+            if key in current:
+                revision_keys.append(current[key][:17])
             else:
                 require(records[-1:] == TOMBSTONE, "a dead key ends without a tombstone", key)
             require(all(a < b for a, b in pairwise(revision_keys)), "revisions of a key do not rise", key)
@@ -245,29 +282,19 @@ def create_revision_in(entry: bytes) -> int:
     return decode_varint(entry[25:])
 
 
-def append_record(past: dict[bytes, bytes | bytearray], key: bytes, record: bytes) -> bool:
-    """One more past revision of `key`. Returns whether it is the first."""
-    records = past.get(key)
+def _some(keys: SortedKeys, start: bytes, end: bytes | None, limit: int, reverse: bool) -> list[bytes]:
+    return keys.last(start, end, limit) if reverse else keys.first(start, end, limit)
+
+
+def _past_at(shard: Shard, key: bytes, bound: bytes) -> bytes | None:
+    records = shard.past.get(key)
     if records is None:
-        past[key] = record
-        return True
-    if len(records) < _COPY_BYTES_MAX:
-        past[key] = records + record
-    else:
-        if type(records) is bytes:
-            past[key] = records = bytearray(records)
-        records += record  # in place
-    return False
-
-
-def _between(keys: Any, start: bytes, end: bytes | None, reverse: bool = False) -> Iterator[bytes]:
-    if end is None:
-        found: Iterable[bytes] = keys.irange(start, reverse=reverse)
-    elif start < end:
-        found = keys.irange(start, end, inclusive=(True, False), reverse=reverse)
-    else:
-        found = ()
-    return iter(found)
+        return None
+    position = _records_below(records, bound) - 1
+    if position < 0:
+        return None
+    record = bytes(records[position * RECORD_BYTES : (position + 1) * RECORD_BYTES])
+    return None if record[17:] == TOMBSTONE else record[:17]
 
 
 def _records_below(records: bytes | bytearray, bound: bytes) -> int:

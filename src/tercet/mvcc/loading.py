@@ -16,9 +16,10 @@ from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
+from tercet.containers import ShardedDict
 from tercet.errors import StorageFailure
 from tercet.mvcc.encoding import REVISION_BYTES, main_of
-from tercet.mvcc.key_index import FIRST_VERSION, LIVE, KeyIndex, append_record
+from tercet.mvcc.key_index import FIRST_VERSION, LIVE, KeyIndex
 from tercet.proto import kv_pb2
 from tercet.proto.wire import varint
 from tercet.storage.interfaces import Bucket
@@ -48,47 +49,49 @@ class Loaded:
 
     def __init__(self, source: Source) -> None:
         self.index = KeyIndex()
-        self.leased: dict[bytes, int] = {}
+        self.leased: ShardedDict[int] = ShardedDict()
         self.scheduled_compaction = _compaction(source, SCHEDULED_COMPACTION)
         self.finished_compaction = _compaction(source, FINISHED_COMPACTION)
-        current, past, newest = self._read_history(source)
+        newest = self._read_history(source)
         # A compaction may have removed the newest revisions of all, where they were tombstones: they still count.
         self.revision = max(1, newest, self.scheduled_compaction, self.finished_compaction)
-        self.index.restore(current, past, revision=self.revision)
+        self.index.restore(revision=self.revision)
 
     def attach_leases(self, leases: Attacher) -> None:
         """Attach all keys to their leases, once: also in the thread in which they were read."""
         for key, lease_id in self.leased.items():
             leases.attach(key, lease_id)
-        self.leased = {}
+        self.leased = ShardedDict()
 
-    def _read_history(self, source: Source) -> tuple[dict[bytes, bytes], dict[bytes, bytes | bytearray], int]:
-        """Fill `leased`. Returns the index's `current` and `past`, and the newest main revision, 0 for none."""
-        current: dict[bytes, bytes] = {}
-        past: dict[bytes, bytes | bytearray] = {}
-        leased = self.leased
+    def _read_history(self, source: Source) -> int:
+        """Fill `leased` and the index's shards. Returns the newest main revision, 0 for none."""
+        shard_of, visit, leased = self.index.shard, self.index.visits.append, self.leased
         older: bytes | None
         revision_key = b""
         for revision_key, kv in source.scan(Bucket.KEY):
             if len(revision_key) != REVISION_BYTES:
                 key = _read_tombstone(kv, revision_key)
-                older = current.pop(key, None)
+                shard = shard_of(key)
+                older = shard.current.pop(key, None)
+                if shard.append_past(key, revision_key if older is None else older[:17] + LIVE):
+                    visit(key)
                 if older is not None:
-                    append_record(past, key, older[:17] + LIVE)
-                append_record(past, key, revision_key)
-                leased.pop(key, None)
+                    shard.append_past(key, revision_key)
+                leased.pop(key)
                 continue
             key, create, version, lease = _read_first_version(kv) or _read_kv(kv, revision_key)
             entry = revision_key + version + create
-            older = current.setdefault(key, entry)
+            shard = shard_of(key)
+            older = shard.current.setdefault(key, entry)
             if older is not entry:
-                append_record(past, key, older[:17] + LIVE)
-                current[key] = entry
+                if shard.append_past(key, older[:17] + LIVE):
+                    visit(key)
+                shard.current[key] = entry
             if lease:
-                leased[key] = lease
+                leased.set(key, lease)
             elif leased:
-                leased.pop(key, None)
-        return current, past, main_of(revision_key) if revision_key else 0
+                leased.pop(key)
+        return main_of(revision_key) if revision_key else 0
 
 
 # create_revision, the same as mod_revision, and version 1.

@@ -154,7 +154,7 @@ class SmallTxn(SmallRequest):
                 response += _response(_PUT, write.revision, b"")
             else:
                 write.count_deletes(1)
-                exists = op.key in write.index.current
+                exists = op.key in write.index
                 if exists:
                     write.delete([op.key])
                 response += _response(_DELETE, write.revision, deleted_field(int(exists)))

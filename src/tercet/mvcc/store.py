@@ -12,9 +12,9 @@ Source: etcd server/storage/mvcc/kvstore.go and server/etcdserver/txn, by their 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Final
 
+from tercet.containers import SortedKeys
 from tercet.errors import COMPACTED, FUTURE_REVISION
 from tercet.mvcc.compaction import Compaction
 from tercet.mvcc.counts import Counts
@@ -112,7 +112,7 @@ class Store:
         """Returns None for a Txn that turns out to read: `txn` applies it. Raises LEASE_NOT_FOUND."""
         return txn.apply(self._write)
 
-    def delete_keys(self, keys: Collection[bytes]) -> Apply:
+    def delete_keys(self, keys: SortedKeys) -> Apply:
         """Delete those of `keys` that exist, in key order, as one request: for the revocation of a lease."""
         return KeysDelete(self._write, keys)
 
@@ -161,7 +161,7 @@ class Store:
         index = self.index
         if index.written:
             return None
-        entry = index.current.get(key)
+        entry = index.entry(key)
         if entry is None:
             return b""
         kv = self.backend.get(Bucket.KEY, entry[:17])

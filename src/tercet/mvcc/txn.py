@@ -126,7 +126,7 @@ class TxnApply(Apply):
             raise LEASE_NOT_FOUND
         if put.ignore_value or put.ignore_lease:
             key = put.key
-            if key not in self._write.index.current or key in self._deleted:
+            if key not in self._write.index or key in self._deleted:
                 raise KEY_NOT_FOUND
 
     # Run.

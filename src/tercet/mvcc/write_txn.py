@@ -12,8 +12,6 @@ Source: etcd server/storage/mvcc/kvstore_txn.go, storeTxnWrite.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Protocol
 
 from tercet.errors import KEY_NOT_FOUND, LEASE_NOT_FOUND
@@ -38,27 +36,24 @@ from tercet.storage.interfaces import Backend, Bucket
 class Leases(Protocol):
     """What the store needs of the leases (lease.Lessor)."""
 
-    @property
-    def leased(self) -> Mapping[bytes, int]:
-        """The lease of each key that has one."""
-        ...
-
+    def lease_of(self, key: bytes) -> int: ...
     def lease_exists(self, lease_id: int) -> bool: ...
     def attach(self, key: bytes, lease_id: int) -> None: ...
-    def detach(self, key: bytes) -> None: ...
+    def detach(self, keys: list[bytes]) -> None: ...
 
 
 class NoLeases:
     """For a store without a lessor: no lease exists."""
 
-    leased: Mapping[bytes, int] = MappingProxyType({})
+    def lease_of(self, key: bytes) -> int:
+        return 0
 
     def lease_exists(self, lease_id: int) -> bool:
         return False
 
     def attach(self, key: bytes, lease_id: int) -> None: ...
 
-    def detach(self, key: bytes) -> None: ...
+    def detach(self, keys: list[bytes]) -> None: ...
 
 
 class WriteTxn:
@@ -139,7 +134,7 @@ class WriteTxn:
 
     def _put_over(self, request: rpc_pb2.PutRequest) -> bytes:
         self.count_range()
-        entry = self.index.current.get(request.key)
+        entry = self.index.entry(request.key)
         previous = b"" if entry is None else entry[:REVISION_BYTES]
         value, lease = request.value, request.lease
         if request.ignore_value or request.ignore_lease:
@@ -174,8 +169,9 @@ class WriteTxn:
         kv = encode_key_value(key, create, mod, version, value, lease)
         self._backend.put(Bucket.KEY, revision_key, kv)
         index.written = sub + 1
-        if lease or key in self.leases.leased:
-            self._attach_lease(key, lease)
+        held = self.leases.lease_of(key)
+        if lease != held:
+            self._change_lease(key, held, lease)
         listener = self.listener
         if listener is not None and listener.is_watching and listener.wants(key):
             self._add_event(Event(revision, key, kv, False))
@@ -186,28 +182,24 @@ class WriteTxn:
         else:
             self._has_more_events = True
 
-    def _attach_lease(self, key: bytes, lease: int) -> None:
+    def _change_lease(self, key: bytes, held: int, lease: int) -> None:
         """A key belongs to the lease of its last Put, or to none."""
-        held = self.leases.leased.get(key, 0)
-        if held != lease:
-            if held:
-                self.leases.detach(key)
-            if lease:
-                self.leases.attach(key, lease)
+        if held:
+            self.leases.detach([key])
+        if lease:
+            self.leases.attach(key, lease)
 
     def delete(self, keys: list[bytes]) -> None:
         """keys: sorted and existing."""
-        index, put, leases = self.index, self._backend.put, self.leases
+        index, put = self.index, self._backend.put
         revision, first = index.main, index.written
         prefix = revision.to_bytes(8, "big") + b"_"
         tombstones = [prefix + sub.to_bytes(8, "big") + TOMBSTONE for sub in range(first, first + len(keys))]
         index.delete(keys, tombstones)
         index.written = first + len(keys)
-        leased = leases.leased
         for key, tombstone in zip(keys, tombstones, strict=True):
             put(Bucket.KEY, tombstone, encode_tombstone(key))
-            if key in leased:
-                leases.detach(key)
+        self.leases.detach(keys)
         listener = self.listener
         if listener is not None and listener.is_watching:
             mod = varint(revision)

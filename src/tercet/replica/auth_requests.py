@@ -222,7 +222,7 @@ class Guard:
         if self._auth.is_admin(request.identity):
             return handler(request)
         leases = [lease for lease_id in sorted(lease_ids) if (lease := self._lessor.get(lease_id)) is not None]
-        keys = [key for lease in leases for key in lease.keys]
+        keys = [key for lease in leases for key in lease.keys().all()]
         if len(keys) > LEASE_KEYS_MAX:
             return KeysCheck(self._auth, request.identity, keys, handler, request)
         for key in keys:

@@ -213,9 +213,9 @@ class LeaseService:
         if remaining is None:
             return None
         body = time_to_live_body(lease.id, int(remaining), lease.ttl_seconds)
-        if not request.keys or not lease.keys:
+        if not request.keys or not lease.key_count:
             return body
-        answer = LeaseKeys(body, lease.keys)
+        answer = LeaseKeys(body, lease.keys().all())
         await self._scheduler.finish(answer, self._replica.store)
         return b"".join(answer.parts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Final
 
 from tercet.lease import Lease
@@ -27,9 +26,10 @@ class LeaseKeys(Answer):
 
     __slots__ = ("_keys", "_size")
 
-    def __init__(self, body: bytes, keys: Collection[bytes]) -> None:
+    def __init__(self, body: bytes, keys: list[bytes]) -> None:
+        """keys: a copy of its own, since the lease may gain and lose keys between two slices."""
         self.parts = [body]
-        self._keys = list(keys)  # the lease may gain and lose keys between two slices
+        self._keys = keys
         self._size = 0
 
     @property

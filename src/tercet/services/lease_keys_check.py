@@ -30,5 +30,5 @@ class LeaseKeysCheck(Steps):
             if self._keys:
                 check(self._identity, self._keys.pop(), b"")
             else:
-                self._keys = list(self._leases.pop().keys)  # it may gain and lose keys between two slices
+                self._keys = self._leases.pop().keys().all()  # it may gain and lose keys between two slices
         return False

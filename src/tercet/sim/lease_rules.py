@@ -56,7 +56,7 @@ class LeaseRules:
 def check_leased_keys(lessor: Lessor, store: Store) -> None:
     """Each key of a lease is there. Call it between entries. Raises InvariantViolation."""
     for key, lease_id in lessor.leased.items():
-        require(key in store.index.current, "a key that does not exist is attached to a lease", key, lease_id)
+        require(key in store.index, "a key that does not exist is attached to a lease", key, lease_id)
 
 
 def has_expiring(lessors: Iterable[Lessor]) -> bool:
@@ -66,7 +66,7 @@ def has_expiring(lessors: Iterable[Lessor]) -> bool:
 
 def check_leases(lessor: Lessor, expected: Mapping[int, set[bytes]]) -> None:
     """A member has the leases, and their keys, that the log leads to. Raises InvariantViolation."""
-    found = {lease.id: lease.keys for lease in lessor}
+    found = {lease.id: set(lease.keys().all()) for lease in lessor}
     require(found == expected, "other leases than the log's", found, expected)
     leased = {key: lease for lease, keys in expected.items() for key in keys}
-    require(dict(lessor.leased) == leased, "other leased keys than the log's", lessor.leased, leased)
+    require(dict(lessor.leased.items()) == leased, "other leased keys than the log's", lessor.leased, leased)

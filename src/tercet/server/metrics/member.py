@@ -74,7 +74,7 @@ class MemberMetrics:
         metrics.read("etcd_mvcc_db_open_read_transactions", lambda: len(backend.open_view_seconds()))
         metrics.read("etcd_debugging_mvcc_current_revision", lambda: replica.revision)
         metrics.read("etcd_debugging_mvcc_compact_revision", lambda: replica.store.compact_revision)
-        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.store.index.current))
+        metrics.read("etcd_debugging_mvcc_keys_total", lambda: len(replica.store.index))
         metrics.read("etcd_debugging_auth_revision", lambda: replica.auth.revision)
         self._watch_operations(replica.counts)
         self._watch_leases(replica.lease_counts)
