@@ -121,9 +121,6 @@ class FakeDeployment:
         for name in names:
             yield name, "a line"
 
-    def environment(self, name: str | None) -> dict[str, str]:
-        return {"ETCDCTL_ENDPOINTS": "https://10.0.0.1:2379", "ETCDCTL_KEY": "/it's here/key.pem", "NAME": name or "all"}
-
 
 @pytest.fixture(autouse=True)
 def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -471,11 +468,15 @@ def test_without_a_terminal_there_is_no_password_prompt() -> None:
 
 
 def test_env_is_safe_to_eval() -> None:
+    Path("cluster.yaml").write_text(f"{FILE}tls: {{directory: /it's here}}\n")
     done = run(FakeDeployment(), "env", "kube-node2")
     shown = subprocess.run(
-        ["sh", "-c", f'{done.stdout}\nprintf "%s|%s" "$ETCDCTL_KEY" "$NAME"'], capture_output=True, text=True, check=True
+        ["sh", "-c", f'{done.stdout}\nprintf "%s|%s" "$ETCDCTL_KEY" "$ETCDCTL_ENDPOINTS"'],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert shown.stdout == "/it's here/key.pem|kube-node2"
+    assert shown.stdout == "/it's here/client-key.pem|https://172.27.129.111:2379"
     assert all(line.startswith("export ") for line in done.stdout.splitlines())
 
 

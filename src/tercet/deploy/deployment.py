@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tercet.deploy.access import Access, reached, with_limit
+from tercet.deploy.cluster.client_environment import client_environment
 from tercet.deploy.facts.preflight import Finding, examine
-from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus, client_files
+from tercet.deploy.members.members import MemberAnswer, MemberHealth, Members, MemberStatus
 from tercet.deploy.members.service import certificate_days, unit_state
 from tercet.deploy.plan.certificates import Renewal
 from tercet.deploy.plan.plan import Plan
@@ -320,12 +321,7 @@ class Deployment(Access):
         """Environment variables for etcdctl and tercetctl, for one member or all."""
         if name is not None:
             self._require_known([name])
-        endpoints = self.cluster.endpoints() if name is None else [self.cluster.client_url(self.cluster.host(name))]
-        environment = {"ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": ",".join(endpoints)}
-        if self.cluster.tls.enabled:
-            files = client_files(self.cluster)
-            environment |= {"ETCDCTL_CACERT": files.cacert, "ETCDCTL_CERT": files.cert, "ETCDCTL_KEY": files.key}
-        return environment
+        return client_environment(self.cluster, name)
 
     async def _status(self, name: str, host: Host | HostError, members: Members) -> MemberStatus:
         answer, unit, days = MemberAnswer(name), "", None

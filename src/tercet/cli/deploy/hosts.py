@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tercet.cli.deploy.options import Options, run, shared_options, with_click_errors
+from tercet.cli.deploy.options import Options, run, shared_options
 from tercet.cli.deploy.prompts import PASSWORD_VARIABLE
 from tercet.cli.deploy.view import environment_text
 
@@ -72,10 +72,12 @@ Examples:
 @shared_options()
 def env(options: Options, name: str | None) -> None:
     """Print the environment variables that etcdctl and tercetctl need, for a shell to eval."""
+    from tercet.deploy.cluster.client_environment import client_environment
+
     cluster = options.cluster(warn=False)
     if name is not None:
         known_host(cluster, name)
-    click.echo(environment_text(with_click_errors(lambda: options.deployment(cluster).environment(name))), nl=False)
+    click.echo(environment_text(client_environment(cluster, name)), nl=False)
 
 
 @click.command(

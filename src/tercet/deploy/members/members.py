@@ -27,6 +27,7 @@ from tercet.client.methods import AnswerT, EncodableT, Method
 from tercet.client.services import KV, Maintenance
 from tercet.client.services import Cluster as Membership
 from tercet.client.tls import TLSFiles
+from tercet.deploy.cluster.client_environment import operator_files
 from tercet.deploy.cluster.cluster import Cluster, HostSpec, host_port
 from tercet.deploy.members.left_behind import LeftBehind
 from tercet.deploy.ssh.host_error import HostError
@@ -116,19 +117,12 @@ class MemberStatus:
     left_behind: str = ""
 
 
-def client_files(cluster: Cluster) -> TLSFiles:
-    """The operator's client certificate, key and CA."""
-    directory = cluster.tls.directory
-    ca = cluster.tls.ca_certificate or directory / "ca.pem"
-    return TLSFiles(cacert=str(ca), cert=str(directory / "client.pem"), key=str(directory / "client-key.pem"))
-
-
 def operator_certificate_days(cluster: Cluster) -> float | None:
     """Days until the operator's certificate expires; None if there is none, or it is unreadable."""
     if not cluster.tls.enabled:
         return None
     try:
-        return days_left(Path(client_files(cluster).cert).read_bytes())
+        return days_left(operator_files(cluster).cert.read_bytes())
     except (OSError, ConfigError):
         return None
 
@@ -165,10 +159,11 @@ class Members:
         """Of the present files: before the first apply they do not exist, and a step may replace them. Raises ConfigError."""
         if not self.cluster.tls.enabled:
             return None
-        files = client_files(self.cluster)
-        versions = [_version_of(path) for path in (files.cacert, files.cert, files.key)]
+        files = operator_files(self.cluster)
+        versions = [_version_of(path) for path in files]
         if self._context is None or versions != self._context_of:
-            self._context, self._context_of = files.context(), versions
+            tls = TLSFiles(cacert=str(files.cacert), cert=str(files.cert), key=str(files.key))
+            self._context, self._context_of = tls.context(), versions
         return self._context
 
     def member(self, name: str) -> Member:
@@ -313,7 +308,7 @@ class Member:
         return channel
 
 
-def _version_of(path: str) -> tuple[int, int]:
+def _version_of(path: Path) -> tuple[int, int]:
     """Changes when the file is replaced."""
     try:
         status = os.stat(path)
