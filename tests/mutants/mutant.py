@@ -18,6 +18,8 @@ class DoesNotApply(Exception):
 class Mutant:
     """file: below src/tercet. breaks: the guarantee that is lost, in one sentence.
 
+    unit_test: the test, by pytest's name for it, that fails where no fault forms the bug's condition often enough for the
+    simulator; "" for a bug that the simulator catches.
     equivalent: why no run can differ from the original's, for a change that only looks like a bug; "" for a bug.
     """
 
@@ -26,6 +28,7 @@ class Mutant:
     old: str
     new: str
     breaks: str
+    unit_test: str = ""
     equivalent: str = ""
 
     def apply(self, source: Path = SOURCE) -> str:

@@ -171,6 +171,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        _acknowledge(raft, last_new)\n",
         "        _acknowledge(raft, log.last_index)\n",
         "a follower acknowledges entries that the leader has not sent",
+        unit_test="tests/raft/test_paper.py::test_5_3_an_append_is_accepted_only_after_a_matching_entry",
     ),
     Mutant(
         "truncated_writes_stay_durable",

@@ -14,6 +14,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if context != self._context or not self._in_flight:",
         "if not self._in_flight:",
         "the late answer to an abandoned round releases reads that began after it was given",
+        unit_test="tests/replica/test_waiting.py::TestReads::test_a_retry_has_a_new_context_and_ignores_the_old_answer",
     ),
     Mutant(
         "read_joins_the_round_in_flight",
@@ -50,6 +51,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        if entry.index <= self._database_point[0]:\n            if membership",
         "        if False:\n            if membership",
         "a change of membership that a received database holds already is refused, and raft does not hear of it",
+        unit_test="tests/replica/test_replica.py::test_changes_in_a_newer_database_reach_raft_but_not_the_membership_again",
     ),
     Mutant(
         "change_in_a_newer_database_not_told_to_raft",
@@ -57,6 +59,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            if membership.has_effect_of(change):\n",
         "            if False:\n",
         "raft keeps the configuration of a snapshot although later changes are committed",
+        unit_test="tests/replica/test_replica.py::test_changes_in_a_newer_database_reach_raft_but_not_the_membership_again",
     ),
     Mutant(
         "database_point_not_stored",
@@ -169,6 +172,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        if self._applier.is_database_ahead:\n            return None\n",
         "",
         "a follower gets a snapshot of entries that its leader does not know to be committed",
+        unit_test="tests/replica/test_replica.py::test_entries_of_a_newer_database_are_applied_once_and_not_sent_before_their_commit",
     ),
     # --- repair
     Mutant(
@@ -184,6 +188,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if point[0] < self._applier.index or self._raft.id",
         "if self._raft.id",
         "the database that replaces a damaged one lacks entries that this member has applied",
+        unit_test="tests/replica/test_lost_database.py::test_a_database_behind_the_snapshot_record_is_not_installed",
     ),
     Mutant(
         "repair_with_entries_applied_again",
@@ -224,5 +229,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            self._log_store.append(ready.hard_state, (), then=_nothing)\n"
         "        self._log_store.save_snapshot(snapshot, then=persisted if is_alone else _nothing)\n",
         "a database that is lost before the record is durable is made again from entries that the snapshot replaced",
+        unit_test="tests/replica/test_recovery.py::test_stale_entries_do_not_count_as_committed_when_the_snapshots_database_is_lost",
     ),
 )

@@ -41,6 +41,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        wal._file.datasync()\n        return wal, scan.recovered",
         "        return wal, scan.recovered",
         "records that a restart has read from the page cache can be lost in a power cut",
+        unit_test="tests/storage/test_wal.py::test_a_restart_after_a_failed_fsync_syncs_what_it_reads",
     ),
     Mutant(
         "wal_restart_trusts_a_failed_fsync",

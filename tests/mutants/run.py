@@ -7,6 +7,9 @@ A mutant runs in a process of its own, on a copy of the sources with the one fil
 and how many seeds that took; the last line is `caught N of N`, and the exit status 1 if one survived or could not be run. The
 unchanged sources are run first: where they fail, a mutant that fails proves nothing.
 
+A bug whose condition no fault forms often enough names a unit test, which is run where the seeds find nothing and must fail
+with the bug; that it passes without is what the test suite shows.
+
 Results are kept in build/mutants.jsonl as they come, each with a hash of the sources that the simulator uses: a result of other
 sources counts for nothing.
 """
@@ -34,7 +37,8 @@ from tests.mutants.mutant import SOURCE, Mutant
 
 SEEDS_MAX: Final = 200
 SECONDS_MAX: Final = 1800
-RESULTS: Final = SOURCE.parents[1] / "build" / "mutants.jsonl"
+ROOT: Final = SOURCE.parents[1]
+RESULTS: Final = ROOT / "build" / "mutants.jsonl"
 _PROGRAM: Final = """
 import gc, json, logging, sys
 gc.disable()
@@ -59,17 +63,20 @@ _UNCHANGED: Final = Mutant("unchanged", "", "", "", "")
 class Result:
     """seeds: how many were run. failure: the first line of what caught the mutant; None: it survived.
 
-    error: why it could not be run; "" otherwise.
+    error: why it could not be run; "" otherwise. unit_test: the test that caught what the seeds did not.
     """
 
     name: str
     seeds: int
     failure: str | None
     error: str = ""
+    unit_test: str = ""
 
     def __str__(self) -> str:
         if self.error:
             verdict = f"ERROR {self.error}"
+        elif self.unit_test:
+            verdict = f" {self.seeds}+ seeds  {self.unit_test}"
         elif self.failure is None:
             verdict = f"SURVIVED {self.seeds} seeds"
         else:
@@ -84,7 +91,10 @@ def run(mutant: Mutant, seeds: int) -> Result:
         copy = Path(directory) / "tercet"
         shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(changed)
-        return _run_copy(mutant, seeds, directory)
+        result = _run_copy(mutant, seeds, directory)
+        if result.failure is not None or result.error or not mutant.unit_test:
+            return result
+        return _run_unit_test(mutant, seeds, directory)
 
 
 def run_unchanged(seeds: int) -> Result:
@@ -110,6 +120,26 @@ def _run_copy(mutant: Mutant, seeds: int, directory: str) -> Result:
     if failure.startswith(_BROKEN):
         return Result(mutant.name, seed + 1, None, failure)
     return Result(mutant.name, seed + 1, failure)
+
+
+def _run_unit_test(mutant: Mutant, seeds: int, directory: str) -> Result:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--basetemp",
+        f"{directory}/tests",
+        mutant.unit_test,
+    ]
+    environment = {**os.environ, "PYTHONPATH": directory}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+    if done.returncode not in (0, 1):  # neither passed nor failed
+        return Result(mutant.name, 0, None, f"{mutant.unit_test} cannot be run")
+    failure = "a unit test fails" if done.returncode else None
+    return Result(mutant.name, seeds, failure, unit_test=mutant.unit_test if failure else "")
 
 
 def source_hash() -> str:
@@ -180,11 +210,12 @@ def report(results: Sequence[Result]) -> int:
     print(f"\n{'mutant':44} seeds and check")
     for result in results:
         print(result)
-    seeds = [result.seeds for result in results if result.failure is not None]
+    caught = [result for result in results if result.failure is not None]
+    seeds = [result.seeds for result in caught if not result.unit_test]
     if seeds:
-        print(f"seeds until caught: median {median(seeds):.0f}, at most {max(seeds)}")
-    print(f"caught {len(seeds)} of {len(results)}")
-    return 0 if len(seeds) == len(results) else 1
+        print(f"caught by the simulator: {len(seeds)}; seeds until then: median {median(seeds):.0f}, at most {max(seeds)}")
+    print(f"caught {len(caught)} of {len(results)}")
+    return 0 if len(caught) == len(results) else 1
 
 
 if __name__ == "__main__":

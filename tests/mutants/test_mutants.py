@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.mutants.catalogue import BUGS, EQUIVALENT, MUTANTS
 from tests.mutants.mutant import SOURCE, DoesNotApply, Mutant
-from tests.mutants.run import Result, Results, main, report
+from tests.mutants.run import Result, Results, main, report, run
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -46,12 +49,18 @@ def test_a_mutant_that_does_not_apply_says_why(tmp_path: Path, file: str, old: s
 
 CAUGHT = Result("found", 3, "InvariantViolation: two leaders")
 SURVIVED = Result("kept", 200, None)
+BY_UNIT_TEST = Result("rare", 200, "a unit test fails", unit_test="tests/raft/test_log.py::test_append")
 BROKEN = Result("broken", 1, None, "NameError: name 'x' is not defined")
 
 
 @pytest.mark.parametrize(
     ("results", "status", "last"),
-    [([CAUGHT], 0, "caught 1 of 1"), ([CAUGHT, SURVIVED], 1, "caught 1 of 2"), ([CAUGHT, BROKEN], 1, "caught 1 of 2")],
+    [
+        ([CAUGHT], 0, "caught 1 of 1"),
+        ([CAUGHT, BY_UNIT_TEST], 0, "caught 2 of 2"),
+        ([CAUGHT, SURVIVED], 1, "caught 1 of 2"),
+        ([CAUGHT, BROKEN], 1, "caught 1 of 2"),
+    ],
 )
 def test_the_last_line_counts_and_a_survivor_fails_the_run(
     capsys: pytest.CaptureFixture[str], results: list[Result], status: int, last: str
@@ -81,4 +90,33 @@ def test_a_mutant_is_run_once_and_then_resumed(tmp_path: Path, capsys: pytest.Ca
     assert main([*arguments, "--resume"]) == 0
     again = capsys.readouterr().out
     assert "[  1 of 1," not in again
-    assert first.splitlines()[-2:] == again.splitlines()[-2:] == ["seeds until caught: median 1, at most 1", "caught 1 of 1"]
+    assert (
+        first.splitlines()[-2:]
+        == again.splitlines()[-2:]
+        == [
+            "caught by the simulator: 1; seeds until then: median 1, at most 1",
+            "caught 1 of 1",
+        ]
+    )
+
+
+def test_a_bug_that_the_seeds_do_not_form_is_run_against_its_unit_test(tmp_path: Path) -> None:
+    bug = next(one for one in BUGS if one.name == "acknowledges_the_whole_log")
+    result = run(bug, seeds=0)
+    assert (result.failure, result.unit_test, result.error) == ("a unit test fails", bug.unit_test, "")
+    passing = replace(bug, unit_test="tests/raft/test_quorum.py")
+    assert run(passing, seeds=0) == Result(bug.name, 0, None)
+    missing = replace(bug, unit_test="tests/raft/test_gone.py")
+    assert run(missing, seeds=0).error == "tests/raft/test_gone.py cannot be run"
+
+
+def test_unit_tests_of_mutants_exist() -> None:
+    names = [one.unit_test for one in BUGS if one.unit_test]
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *names],
+        cwd=SOURCE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert collected.returncode == 0, collected.stdout

@@ -10,7 +10,7 @@ from tercet.proto import auth_pb2, rpc_pb2
 from tercet.sim.auth_model import ROOT
 
 _USERS: Final = (ROOT, "ann", "bob")
-_ROLES: Final = (ROOT, "reader", "writer")
+_ROLES: Final = (ROOT, "reader", "writer", "reader", "writer")
 _CALLERS: Final = (ROOT, "ann", "ann", "ann", "ann", "bob", "")
 _RANGES: Final = (  # no two begin with the same key
     (b"set-", b"set."),
@@ -19,6 +19,7 @@ _RANGES: Final = (  # no two begin with the same key
     (b"set-2", b"set-4"),
     (b"set-3", b"\0"),
 )
+_ADJACENT: Final = ((b"set-0", b"set-2"), (b"set-2", b"set-4"))  # a range over both needs the two
 _KINDS: Final = (auth_pb2.Permission.READ, auth_pb2.Permission.WRITE, auth_pb2.Permission.READWRITE)
 _HASH: Final = "aGFzaA=="
 _STALE_CHANCE: Final = 0.1  # of a request: it carries a signed token of an earlier auth revision
@@ -30,7 +31,10 @@ def _set_up(random: Random) -> list[Any]:
         rpc_pb2.AuthUserAddRequest(name=ROOT, hashedPassword=_HASH),
         rpc_pb2.AuthUserGrantRoleRequest(user=ROOT, role=ROOT),
         rpc_pb2.AuthRoleAddRequest(name="writer"),
-        *(_grant("writer", auth_pb2.Permission.READWRITE, *bounds) for bounds in random.sample(_RANGES, 2)),
+        *(
+            _grant("writer", auth_pb2.Permission.READWRITE, *bounds)
+            for bounds in random.choice((_ADJACENT, random.sample(_RANGES, 2)))
+        ),
         rpc_pb2.AuthUserAddRequest(name="ann", options=auth_pb2.UserAddOptions(no_password=True)),
         rpc_pb2.AuthUserGrantRoleRequest(user="ann", role="writer"),
         rpc_pb2.AuthEnableRequest(),
@@ -52,6 +56,7 @@ class AuthWorkload:
         self._random = random
         self._set_up = _set_up(random)
         self._steps = 0
+        self._set_up_chance = random.choice((0.2, 0.9))  # the same permissions for some time, or always others
         self._newest = (1, False)
 
     def seen(self, auth: tuple[int, bool]) -> None:
@@ -68,13 +73,16 @@ class AuthWorkload:
     def draw(self) -> Any:
         random = self._random
         if not self._newest[1] and random.random() < 0.9:
+            if self._steps >= len(self._set_up) and random.random() < 0.4:
+                return rpc_pb2.AuthEnableRequest()
             self._steps += 1
             return self._set_up[(self._steps - 1) % len(self._set_up)]
+        if random.random() < self._set_up_chance:
+            return random.choice(self._set_up)  # some were lost
         make: Callable[[], Any] = random.choice(
             (
                 rpc_pb2.AuthEnableRequest,
-                rpc_pb2.AuthEnableRequest,
-                rpc_pb2.AuthDisableRequest,
+                lambda: rpc_pb2.AuthDisableRequest() if random.random() < 0.3 else self._grant(),
                 self._user_add,
                 self._user_add,
                 lambda: rpc_pb2.AuthUserDeleteRequest(name=self._user()),

@@ -133,7 +133,7 @@ class Clients:
 
     def administrate(self, server: Server) -> None:
         """Send several requests about users and roles at once."""
-        for _ in range(self._random.randint(1, 8)):
+        for _ in range(self._random.randint(3, 10)):
             operation = self._workload.draw_auth(-1, self._clock.now)
             if operation is not None:
                 self._send(-1, server, operation)

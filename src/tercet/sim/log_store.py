@@ -141,7 +141,9 @@ class SimulatedLogStore:
     def _note_durable(self, item: _Item) -> None:
         term, vote, last_index, last_term = self.durable
         if item.snapshot is not None:
-            if item.snapshot.index > last_index:
+            # One of a later term than the log's end replaces a log that reaches its index: no entry of that log after its index
+            # comes from a leader that had the snapshot's (paper §5.3, §7).
+            if item.snapshot.index > last_index or item.snapshot.term > last_term:
                 last_index, last_term = item.snapshot.index, item.snapshot.term
             if item.snapshot.term > term:
                 term, vote = item.snapshot.term, 0

@@ -52,9 +52,12 @@ class Workload:
 
     def draw_put(self, client: int, now: int) -> Operation:
         """A put of a `set-N` key. With authentication root attaches some to leases, which users may not revoke then."""
-        lease = self._some_lease() if self._auth is not None and self._random.random() < 0.3 else 0
-        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease)
-        return Operation(client, Kind.REQUEST, b"", now, request=request, username=ROOT)
+        random, user, lease = self._random, ROOT, 0
+        if self._auth is not None:
+            user = random.choice((ROOT, "ann"))
+            lease = self._some_lease() if user == ROOT and random.random() < 0.5 else 0
+        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=user != ROOT)
+        return Operation(client, Kind.REQUEST, b"", now, request=request, username=user)
 
     def draw_auth(self, client: int, now: int) -> Operation | None:
         """A request about users and roles, nearly always of root; None without authentication."""
@@ -131,7 +134,7 @@ class Workload:
         if kind == 1:
             return _Op(request_range=rpc_pb2.RangeRequest(key=b"set-", range_end=b"set."))
         lease = self._some_lease() if self._random.random() < 0.2 else 0
-        return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease))
+        return _Op(request_put=rpc_pb2.PutRequest(key=key, value=self._value(), lease=lease, prev_kv=kind == 2))
 
     def _put(self) -> tuple[Any, bool]:
         random = self._random
@@ -194,6 +197,8 @@ class Workload:
         first = self._random.randrange(_SET_KEYS)
         if self._random.random() < 0.3:
             return b"set-%d" % first, b"set."
+        if self._auth is not None and self._random.random() < 0.3:
+            return b"set-1", b"set-3"  # begins in one of two adjacent permissions and ends in the other
         least = first if self._auth is None else first + 1  # see auth_model.py
         return b"set-%d" % first, b"set-%d" % self._random.randint(least, _SET_KEYS)
 
