@@ -434,7 +434,7 @@ def test_commit_durations_are_observed(tmp_path: Path) -> None:
         backend.applied(1, 1)
         await committed(backend)
         assert len(seconds) == 1
-        assert 0 < seconds[0] < 10
+        assert 0 < seconds[0] < scaled(10)
         backend.close()
 
     run(test)
