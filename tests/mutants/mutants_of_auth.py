@@ -56,6 +56,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if not ends or (ends[-1] and ends[-1] < begin):",
         "if not ends or (ends[-1] and ends[-1] <= begin):",
         "a range that two permissions cover together is refused",
+        unit_test="tests/auth/test_permissions.py::test_a_range_is_covered_if_each_of_its_keys_is",
     ),
     Mutant(
         "previous_pair_read_without_permission",

@@ -112,6 +112,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self.revision = max(1, newest, self.scheduled_compaction, self.finished_compaction)",
         "self.revision = max(1, newest)",
         "after a restart the revision goes back where a compaction has removed the newest tombstones",
+        unit_test="tests/mvcc/test_known_bugs.py::test_d06_the_revision_never_goes_back",
     ),
     Mutant(
         "loading_ignores_tombstones",

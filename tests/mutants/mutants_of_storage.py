@@ -70,6 +70,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self._recorded_state, self.metadata, self._snapshot)",
         "self._recorded_state, self.metadata, None)",
         "the snapshot is forgotten when the segment with its record is removed",
+        unit_test="tests/storage/test_wal.py::test_the_head_of_a_segment_describes_only_the_records_before_it",
     ),
     Mutant(
         "wal_snapshot_without_commit",
@@ -122,6 +123,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        file.truncate(offset)\n        file.allocate(len(data))\n",
         "",
         "the rest of a torn record stays behind new ones, and the next start refuses the log",
+        unit_test="tests/storage/test_wal.py::test_a_power_failure_at_any_call",
     ),
     Mutant(
         "wal_damage_taken_for_a_torn_tail",
