@@ -101,6 +101,7 @@ BELOW_DEPLOY: dict[str, set[str]] = {
 }
 # Packages that may use an event loop or threads; the others do no I/O of their own.
 WITH_ASYNCIO = {
+    "intake",
     "tls",
     "rpc",
     "peer",

@@ -8,6 +8,7 @@ the loop is bounded (intake.py): a body may come in chunks of one byte.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -91,7 +92,9 @@ class HttpProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more, but may wait for the response; only TLS cannot stay half-closed."""
         if self._task is None:
-            self._advance_to_end()
+            with contextlib.suppress(h11.RemoteProtocolError):  # the client disconnected in the middle of a request
+                self._machine.receive_data(b"")
+                self._machine.next_event()
             return False
         self._machine.receive_data(b"")
         if self._machine.our_state is h11.SEND_BODY:  # of a stream, which may never end
@@ -99,13 +102,6 @@ class HttpProtocol(asyncio.Protocol):
             return False
         self._expect_end()
         return self._transport is not None and self._transport.get_extra_info("ssl_object") is None
-
-    def _advance_to_end(self) -> None:
-        try:
-            self._machine.receive_data(b"")
-            self._machine.next_event()
-        except h11.RemoteProtocolError:
-            return  # the client disconnected in the middle of a request
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._abandon()

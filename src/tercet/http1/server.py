@@ -277,7 +277,10 @@ class ServerConnection(asyncio.Protocol):
             elif isinstance(event, h11.Data):
                 self._take_body(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                self._end_of_body()
+                if self._body is not None:
+                    self._body.end()
+                if self._discarding:
+                    self._next_request()
             elif isinstance(event, h11.ConnectionClosed):
                 self._transport.close()
                 return False
@@ -301,12 +304,6 @@ class ServerConnection(asyncio.Protocol):
         self._discarding -= len(data)
         if self._discarding <= 0:
             self.abort()
-
-    def _end_of_body(self) -> None:
-        if self._body is not None:
-            self._body.end()
-        if self._discarding:
-            self._next_request()
 
     def _body_needed(self) -> None:
         if self._transport is None:
@@ -363,8 +360,8 @@ class ServerConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, self._transport)
         headers = [*response.headers, ("Date", formatdate(usegmt=True)), ("Transfer-Encoding", "chunked")]
         self._write(self._http.send(h11.Response(status_code=200, headers=headers, reason="OK")))
+        self._resume_reading()
         self._detach()
-        self._resume_reading_of(transport)
         transport.set_protocol(response.take(transport))
 
     def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
@@ -397,14 +394,10 @@ class ServerConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._transport is not None:
-            self._resume_reading_of(self._transport)
-
-    def _resume_reading_of(self, transport: asyncio.Transport) -> None:
-        if self._paused and not transport.is_closing():
+        if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._heard = self._loop.time()
-            transport.resume_reading()
+            self._transport.resume_reading()
 
     def _write(self, data: bytes | None) -> None:
         if data and self._transport is not None:
