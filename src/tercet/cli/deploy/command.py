@@ -23,7 +23,6 @@ from tercet.cli.deploy.hosts import env, known_host, logs, ssh
 from tercet.cli.deploy.init import init
 from tercet.cli.deploy.member import member
 from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
-from tercet.cli.deploy.progress import JsonLines
 from tercet.cli.deploy.prompts import confirmed
 from tercet.cli.deploy.space import backup, compact, defrag
 from tercet.cli.deploy.upgrade import migrate, rollback, upgrade
@@ -156,6 +155,8 @@ def apply(options: Options, yes: bool, as_json: bool, names: tuple[str, ...]) ->
     _limit_to(options, cluster, names)
 
     if as_json:
+        from tercet.cli.deploy.progress import JsonLines
+
         found = run_with_progress(options, cluster, lambda deployment: deployment.apply(), progress=JsonLines())
         click.echo(json.dumps({"steps": len(found.steps), "notes": list(found.notes)}))
         return

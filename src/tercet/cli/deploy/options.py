@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import click
 
-from tercet.cli.deploy.progress import Progress, make_progress, make_table
 from tercet.cli.deploy.prompts import password_source
 from tercet.errors import TercetError
 
 if TYPE_CHECKING:
+    from tercet.cli.deploy.progress import Progress
     from tercet.deploy.cluster.cluster import Cluster
     from tercet.deploy.deployment import Deployment
     from tercet.deploy.run.events import OnEvent
@@ -130,6 +130,8 @@ def run_with_progress(
     options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], *, progress: Progress | None = None
 ) -> T:
     """Run a command that changes hosts, with progress output. Ctrl-C is one error line and exit code 1."""
+    from tercet.cli.deploy.progress import make_progress
+
     progress = progress or make_progress(_names(cluster))
     try:
         return run(_with_progress(options, cluster, work, progress))
@@ -139,6 +141,8 @@ def run_with_progress(
 
 def run_with_table(options: Options, cluster: Cluster, work: Callable[[Deployment], Awaitable[T]], *, draws: bool = True) -> T:
     """Run a read-only command. draws: on a terminal, show long operations such as building the bundle."""
+    from tercet.cli.deploy.progress import make_table
+
     return run(_with_progress(options, cluster, work, make_table(_names(cluster)) if draws else None))
 
 
