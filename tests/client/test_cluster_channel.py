@@ -421,19 +421,41 @@ def test_bad_endpoints(text: str) -> None:
         parse_endpoint(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "host", "authority"),
+    [
+        ("unix:localhost:2379", "localhost", "localhost:2379"),
+        ("unixs://127.0.0.1:2379", "127.0.0.1", "127.0.0.1:2379"),
+        ("unixs:///run/db1:2379", "db1", "db1:2379"),
+        ("unix:///run/my etcd.sock", "localhost", "my%20etcd.sock"),
+        ("http://db:1", "db", None),
+    ],
+)
+def test_names_of_a_unix_socket(text: str, host: str, authority: str | None) -> None:
+    """`host` is what the certificate must name; `authority` is what requests name."""
+    endpoint = parse_endpoint(text)
+    assert (endpoint.host, endpoint.authority) == (host, authority)
+
+
 @pytest.mark.parametrize("form", ["unix://{}", "unix:{}"])
 @pytest.mark.parametrize("name", ["127.0.0.1:2379", "s.sock"])
 def test_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, name: str) -> None:
-    """`unix://host:port` names a file, as in etcd."""
+    """`unix://host:port` names a file, as in etcd, and the file's name is the authority of requests."""
     monkeypatch.chdir(tmp_path)
+    authorities: list[bytes] = []
+
+    def note(call: UnaryCall, request: bytes) -> None:
+        authorities.extend(value for name, value in call.headers if name == b":authority")
+        done(call, request)
 
     async def test() -> None:
-        server = Server({PUT: unary(done)})
+        server = Server({PUT: unary(note)})
         listener = await asyncio.get_running_loop().create_unix_server(server.protocol, name)
         async with ClusterChannel([form.format(name)]) as client:
             await client.kv.put(rpc_pb2.PutRequest(key=b"k"))
         listener.close()
         server.close()
+        assert authorities == [name.encode()]
 
     run(test())
 

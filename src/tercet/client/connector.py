@@ -319,6 +319,7 @@ class Connector:
             endpoint.host,
             endpoint.port,
             ssl=self._tls_for(endpoint),
+            authority=endpoint.authority,
             unix_path=endpoint.unix_path or None,
             options=options,
             on_lost=self._on_lost,

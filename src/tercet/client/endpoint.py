@@ -1,15 +1,17 @@
 """Endpoints as users write them: `127.0.0.1:2379`, `https://db1:2379`, `[::1]:2379`, `:2379`, `unix:///run/etcd.sock`.
 
 The scheme selects TLS: always with `https` and `unixs`, never with `http`; with `unix` or without a scheme, if certificates are
-given. What follows `unix:` is the path of the socket, also in the form `unix://host:port`. Without a host, it is localhost.
+given. What follows `unix:` is the path of the socket, also in the form `unix://host:port`, where host is the name that the
+server's certificate must have. Without a host, it is localhost.
 `inprocess://NAME` is a server in the client's own event loop (rpc/in_process_connection.py).
 Source: etcd's client, client/v3/internal/endpoint.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tercet.errors import ConfigError
 
@@ -28,6 +30,11 @@ class Endpoint:
     in_process: str = ""
     """The name of a server in this event loop, which needs no socket."""
 
+    @property
+    def authority(self) -> str | None:
+        """The `:authority` of requests; None: host and port. Of a Unix socket it is the file's name, as with etcd's client."""
+        return quote(os.path.basename(self.unix_path), safe=":[]") or None
+
 
 def parse_endpoint(text: str) -> Endpoint:
     """Raises ConfigError for anything but host:port, an http or https URL, or the path of a Unix socket."""
@@ -36,7 +43,9 @@ def parse_endpoint(text: str) -> Endpoint:
         path = rest.removeprefix("//")
         if not path:
             raise ConfigError(f'endpoint "{text}" does not name a socket')
-        return Endpoint(text, "localhost", 0, True if scheme == "unixs" else None, path)
+        label, _, digits = os.path.basename(path).rpartition(":")
+        server = label if label and digits.isdigit() else "localhost"
+        return Endpoint(text, server, 0, True if scheme == "unixs" else None, path)
     scheme, separator, name = text.partition("://")
     if scheme == "inprocess" and separator:
         if not name:
