@@ -78,6 +78,27 @@ def test_a_body_for_the_peer_listener_takes_many_turns() -> None:
     asyncio.run(main())
 
 
+def test_requests_sent_ahead_are_not_read() -> None:
+    """One more read for each answer would hold all that a client sends."""
+
+    async def main() -> None:
+        async def handler(method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
+            return 200, [], b""
+
+        protocol, wire = HttpProtocol(handler), Wire()
+        protocol.connection_made(wire)
+        requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 8_000
+        protocol.data_received(requests)
+        protocol.data_received(requests)
+        for _ in range(100):
+            await asyncio.sleep(0)
+            assert not wire.is_reading_now
+        assert len(wire.written) > 10, "they are being answered"
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
+
+
 UPGRADE: Headers = [
     (b"Host", b"x"),
     (b"Upgrade", b"websocket"),

@@ -83,11 +83,10 @@ class HttpProtocol(asyncio.Protocol):
         except h11.RemoteProtocolError as error:  # bytes after `Connection: close`
             self._refuse(error)
             return
-        if self._task is None:
-            if not self._is_waiting:
-                self._advance_in_turn()
-        elif len(self._machine.trailing_data[0]) > self._limits.ahead_bytes and self._transport is not None:
-            self._transport.pause_reading()
+        if self._task is None and not self._is_waiting:
+            self._advance_in_turn()
+        else:
+            self._read_or_pause()
 
     def eof_received(self) -> bool:
         """The client sends no more, but may wait for the response; only TLS cannot stay half-closed."""
@@ -122,17 +121,27 @@ class HttpProtocol(asyncio.Protocol):
         """Handle events, now or when it is this connection's turn."""
         if (not self._intake.admits(self._loop.time()) or self._advance(self._intake.left)) and self._transport is not None:
             self._is_waiting = True
-            self._transport.pause_reading()
             self._intake.wait(self)
+        self._read_or_pause()
 
     def take_piece(self) -> bool:
         """Part of a request that takes several turns (intake.Waiting)."""
         if self._task is None and self._advance(PIECE_WORK):
             return True
         self._is_waiting = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._read_or_pause()
         return False
+
+    def _read_or_pause(self) -> None:
+        """Read unless the client is ahead of this turn, or far ahead of the request in progress."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        is_ahead = self._task is not None and len(self._machine.trailing_data[0]) > self._limits.ahead_bytes
+        if self._is_waiting or is_ahead:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -149,7 +158,9 @@ class HttpProtocol(asyncio.Protocol):
                 work -= cost
                 self._intake.left -= cost
                 if event is h11.NEED_DATA:
-                    self._continue_if_asked()
+                    if self._machine.they_are_waiting_for_100_continue:
+                        head = self._machine.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+                        self._transport.write(head or b"")
                     return False
                 if event is h11.PAUSED:
                     return False
@@ -194,11 +205,6 @@ class HttpProtocol(asyncio.Protocol):
         if ahead:
             socket.data_received(ahead)
 
-    def _continue_if_asked(self) -> None:
-        if self._machine.they_are_waiting_for_100_continue and self._transport is not None:
-            head = self._machine.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
-            self._transport.write(head or b"")
-
     # Answering
 
     async def _serve(self, request: h11.Request, body: bytes) -> None:
@@ -234,7 +240,6 @@ class HttpProtocol(asyncio.Protocol):
             self._machine.start_next_cycle()
             self._request = None
             self._expect_request()
-            self._transport.resume_reading()
             self._advance_in_turn()
         else:
             self._close()
