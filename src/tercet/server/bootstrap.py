@@ -27,6 +27,8 @@ from tercet.replica.membership import Member, hex_id
 from tercet.server.cluster_version import check_compatible
 
 RESOLVE_SECONDS_MAX: Final = 30.0
+UNFINISHED: Final = "member.tmp"
+"""In a data directory: what `tercetutl snapshot restore` has written so far. It becomes `member` when it is complete."""
 
 InitialCluster = Mapping[str, tuple[str, ...]]
 FetchMembers = Callable[[list[str]], Awaitable[ClusterView]]

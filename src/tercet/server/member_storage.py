@@ -22,6 +22,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord
 from tercet.log_fields import fields
 from tercet.replica.damaged_database import DatabaseFile
+from tercet.server.bootstrap import UNFINISHED
 from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, MemoryBackend, OsFileSystem
 from tercet.storage.lmdb_damaged import discard_damaged, set_aside
 from tercet.storage.log_store import ThreadedLogStore
@@ -58,6 +59,11 @@ class Paths:
 
     def create(self) -> None:
         """Create the directories with mode 0700. Raises ConfigError."""
+        unfinished = self.data / UNFINISHED
+        if unfinished.exists() and not self.snapshots.exists():
+            raise ConfigError(
+                f"{unfinished} is left by an interrupted restore: restore again, or delete it to start without data"
+            )
         for directory in (self.data, self.wal.parent, self.snapshots):
             try:
                 make_directories(os.path.abspath(directory))

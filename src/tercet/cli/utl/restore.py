@@ -3,8 +3,10 @@
 The keys, leases, users and alarms are the snapshot's; the members are those of --initial-cluster, with new IDs, so that no old
 member can be taken for one of them. Every member of the new cluster restores the same file with the same --initial-cluster.
 
-The database is written first, the write-ahead log last and renamed into place: an interrupted restore leaves a directory that
-no member starts from. Source: etcd etcdutl/snapshot/v3_snapshot.go, for the rules and the texts.
+Everything is written to DATA-DIR/member.tmp, which is renamed when it is complete. No member starts while that is there, and
+the next restore replaces it: an interrupted restore is repeated. A log in a directory of its own is renamed after the database,
+from which no member starts without it.
+Source: etcd etcdutl/snapshot/v3_snapshot.go, for the rules and the texts.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from tercet.replica.identity import cluster_id
 from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import BOOTSTRAP_TERM, write_bootstrap_entries
 from tercet.replica.state_machine import CONF_STATE_KEY, conf_state_json
-from tercet.server.bootstrap import initial_members
+from tercet.server.bootstrap import UNFINISHED, initial_members
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.os_filesystem import OsFileSystem, make_directories
@@ -58,8 +60,8 @@ def _restore(context: Context, arguments: list[str]) -> None:
         try:
             _write(snapshot, data, wal, members, own_id, bump)
         except BaseException:
-            shutil.rmtree(data / "member", ignore_errors=True)
-            shutil.rmtree(_unfinished(wal), ignore_errors=True)
+            for unfinished in (data / UNFINISHED, _unfinished(wal)):
+                shutil.rmtree(unfinished, ignore_errors=True)
             raise
     except (ConfigError, StorageFailure) as error:
         raise CommandError(Exit.ERROR, str(error)) from error
@@ -108,10 +110,17 @@ def _check_urls(name: str, named: Sequence[str], advertised: Sequence[str]) -> N
 
 
 def _check_targets(data: Path, wal: Path | None) -> None:
-    if data.exists() and not (data.is_dir() and not any(data.iterdir())):
-        raise StorageFailure(f'data-dir "{data}" not empty or could not be read')
+    """Remove what an interrupted restore has left. Raises StorageFailure for directories that hold anything else."""
+    if data.exists() and not (data.is_dir() and all(each.name == UNFINISHED for each in data.iterdir())):
+        text = f'data-dir "{data}" not empty or could not be read'
+        if wal is not None and _unfinished(wal).exists():
+            text += f': an interrupted restore has left "{_unfinished(wal)}"; delete both and restore again'
+        raise StorageFailure(text)
     if wal is not None and wal.exists():
         raise StorageFailure(f'wal-dir "{wal}" exists')
+    shutil.rmtree(data / UNFINISHED, ignore_errors=True)
+    if wal is not None:
+        shutil.rmtree(_unfinished(wal), ignore_errors=True)
 
 
 def _check_snapshot(path: Path, *, skip: bool) -> None:
@@ -128,12 +137,25 @@ def _unfinished(wal: Path) -> Path:
 
 
 def _write(snapshot: Path, data: Path, wal: Path, members: Sequence[Member], own_id: int, bump: int) -> None:
-    directory = data / "member" / "snap"
-    make_directories(str(directory.absolute()))
-    make_directories(str(wal.parent.absolute()))
+    unfinished = data / UNFINISHED
+    is_inside = wal.is_relative_to(data / "member")
+    log = unfinished / wal.relative_to(data / "member") if is_inside else _unfinished(wal)
+    for directory in (unfinished / "snap", log.parent):
+        make_directories(str(directory.absolute()))
     conf_state = ConfState(voters=tuple(member.id for member in members))
+    _write_database(snapshot, unfinished / "snap" / "db", members, conf_state, bump)
+    files = OsFileSystem()
+    _write_log(files, log, members, own_id, conf_state)
+    unfinished.rename(data / "member")
+    files.sync_directory(str(data))
+    if not is_inside:
+        log.rename(wal)
+        files.sync_directory(str(wal.parent))
+
+
+def _write_database(snapshot: Path, path: Path, members: Sequence[Member], conf_state: ConfState, bump: int) -> None:
     progress = Progress("records restored")
-    backend = LmdbBackend(str(directory / "db"))
+    backend = LmdbBackend(str(path))
     try:
         with BoltFile(snapshot) as file:
             items = _items(file, members, conf_state, bump, progress)
@@ -141,17 +163,17 @@ def _write(snapshot: Path, data: Path, wal: Path, members: Sequence[Member], own
     finally:
         backend.close()
         progress.finish()
+
+
+def _write_log(files: OsFileSystem, path: Path, members: Sequence[Member], own_id: int, conf_state: ConfState) -> None:
     metadata = internal_pb2.Metadata(NodeID=own_id, ClusterID=cluster_id(conf_state.voters))
-    files = OsFileSystem()
-    log = WAL.create(files, str(_unfinished(wal)), metadata.SerializeToString())
+    log = WAL.create(files, str(path), metadata.SerializeToString())
     try:
         write_bootstrap_entries(log, members)
         log.save_snapshot(Snapshot(len(members), BOOTSTRAP_TERM, conf_state))
         log.sync()
     finally:
         log.close()
-    _unfinished(wal).rename(wal)
-    files.sync_directory(str(wal.parent))
 
 
 def _items(
