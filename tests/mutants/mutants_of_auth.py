@@ -64,6 +64,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         '    if put.prev_kv:\n        auth.check_read(identity, put.key, b"")\n',
         "",
         "a user that may only write reads values as previous pairs",
+        unit_test="tests/services/test_auth.py::test_keys_are_read_and_written_as_far_as_permitted",
     ),
     Mutant(
         "txn_comparisons_not_checked",
