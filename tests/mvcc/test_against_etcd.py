@@ -20,7 +20,7 @@ from tercet.errors import RequestError
 from tercet.mvcc import Store, hash_all, hash_kv
 from tercet.mvcc.compare import Comparisons
 from tercet.mvcc.encoding import encode_revision_key
-from tercet.mvcc.txn import Operations
+from tercet.mvcc.txn import Operations, PlanCheck
 from tercet.mvcc.work import finish
 from tercet.proto import rpc_pb2
 from tercet.storage.interfaces import Bucket
@@ -88,7 +88,7 @@ def _refusal_3_5(store: Store, request: rpc_pb2.TxnRequest) -> tuple[int, str] |
                     without_lease.request_put.lease = 0
                 try:
                     for one in (without_lease, op):
-                        store.txn(rpc_pb2.TxnRequest())._check(one)
+                        PlanCheck(store._write, store._read(store.revision), store.compact_revision).check(kind, one)
                 except RequestError as error:
                     return int(error.code), error.message
     return None

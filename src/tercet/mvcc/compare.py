@@ -43,13 +43,27 @@ class Plan:
         self.steps: list[rpc_pb2.RequestOp | Plan] = []
 
 
+class OperationCheck:
+    """Told of each operation of a plan, in the order in which they run."""
+
+    __slots__ = ()
+
+    def check(self, kind: str | None, op: rpc_pb2.RequestOp) -> None:
+        """kind: which field of `op` is set; never a nested txn. Raises RequestError."""
+        raise NotImplementedError
+
+
 class Comparisons(Steps):
-    """`plan` is complete once `step` has returned False."""
+    """`plan` is complete once `step` has returned False.
 
-    __slots__ = ("_branch", "_conditions", "_suspended", "_txn", "_undecided", "plan")
+    check: of each operation that comes into the plan; `step` raises what it raises.
+    """
 
-    def __init__(self, txn: ReadTxn, request: rpc_pb2.TxnRequest) -> None:
+    __slots__ = ("_branch", "_check", "_conditions", "_suspended", "_txn", "_undecided", "plan")
+
+    def __init__(self, txn: ReadTxn, request: rpc_pb2.TxnRequest, check: OperationCheck | None = None) -> None:
         self._txn = txn
+        self._check = check
         self.plan = Plan(request)
         self._undecided = [self.plan]
         self._suspended: list[Iterator[rpc_pb2.RequestOp]] = []  # the branches of all of these but the last
@@ -85,6 +99,7 @@ class Comparisons(Steps):
 
     def _copy_branch(self, plan: Plan, branch: Iterator[rpc_pb2.RequestOp], budget: Budget) -> None:
         """Put the operations of the chosen branch into the plan. A nested txn is decided first, then the branch goes on."""
+        check = self._check
         while budget.left > 0:
             op = next(branch, None)
             budget.left -= OPERATION
@@ -92,13 +107,16 @@ class Comparisons(Steps):
                 self._undecided.pop()
                 self._branch = self._suspended.pop() if self._suspended else None
                 return
-            if op.HasField("request_txn"):
+            kind = op.WhichOneof("request")
+            if kind == "request_txn":
                 nested = Plan(op.request_txn)
                 plan.steps.append(nested)
                 self._undecided.append(nested)
                 self._suspended.append(branch)
                 self._branch = None
                 return
+            if check is not None:
+                check.check(kind, op)
             plan.steps.append(op)
 
 

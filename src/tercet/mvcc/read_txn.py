@@ -66,6 +66,10 @@ class ReadTxn:
         """The same history at another revision."""
         return ReadTxn(self.index, self._backend, self._pins, revision)
 
+    def within(self, subs: int) -> ReadTxn:
+        """The same history with the first `subs` writes of the next revision."""
+        return ReadTxn(self.index, self._backend, self._pins, self.revision, subs)
+
     def find(self, key: bytes) -> bytes | None:
         """Where the value of `key` is stored: its revision key, perhaps followed by more of the index entry."""
         return self.index.get_at(key, self.bound)

@@ -1,11 +1,12 @@
-"""The Txn request: compare, check, run.
+"""The Txn request: plan, run.
 
-Compare: all comparisons see the state before the txn, so the branches are known at once (compare.py). Check: the operations in
-order; the first that cannot be done refuses the whole txn with its error. Run: in order, each operation seeing the writes of
-those before it; all writes share one revision. Nothing is written before everything that can be refused was checked.
+Plan: all comparisons see the state before the txn, so the branches are known at once (compare.py); the operations of these
+branches are checked in order, and the first that cannot be done refuses the whole txn with its error. Run: in order, each
+operation seeing the writes of those before it; all writes share one revision. Nothing is written before everything that can be
+refused was checked.
 
-Each phase is done in slices. The reads in a txn are only noted, with the point in history where they stand: the answer is made
-afterwards (txn_answer.py).
+Each phase is done in slices. Of the reads in a txn only the point in history where they stand is noted, and what the client
+learns of a write can be told from it: the answer is made afterwards (txn_answer.py), when other requests can be applied.
 Source: etcd server/etcdserver/txn/txn.go, by its behaviour. Departs in: a Put that keeps the value or lease of a key which an
 earlier delete of the same txn removes is refused (etcd panics).
 """
@@ -13,20 +14,19 @@ earlier delete of the same txn removes is refused (etcd panics).
 from __future__ import annotations
 
 from tercet.errors import COMPACTED, FUTURE_REVISION, KEY_NOT_FOUND, LEASE_NOT_FOUND
-from tercet.mvcc.compare import Comparisons, Plan
+from tercet.mvcc.compare import Comparisons, OperationCheck, Plan
 from tercet.mvcc.counts import Counts
 from tercet.mvcc.delete import PREV_KVS, RangeDelete, deleted_field
 from tercet.mvcc.key_ranges import KeyRanges
 from tercet.mvcc.range_read import RangeRead, bounds
 from tercet.mvcc.read_txn import ReadTxn
 from tercet.mvcc.stored_kvs import StoredKvs
-from tercet.mvcc.txn_answer import DELETE, PUT, RANGE, OpResult, TxnAnswer
+from tercet.mvcc.txn_answer import DELETE, PUT, RANGE, OpResult, TxnAnswer, op_header
 from tercet.mvcc.work import OPERATION, WRITE, Answer, Apply, Budget
 from tercet.mvcc.write_txn import WriteTxn
 from tercet.proto import rpc_pb2
-from tercet.proto.wire import paste_field, varint
 
-_COMPARING, _CHECKING, _RUNNING, _DONE = range(4)
+_PLANNING, _RUNNING, _DONE = range(3)
 _PREV_KV = 2  # its number in PutResponse
 
 
@@ -55,65 +55,19 @@ class Operations:
         return None
 
 
-class TxnApply(Apply):
-    """A write txn on its way through the three phases. `step` raises RequestError; then nothing was written."""
+class PlanCheck(OperationCheck):
+    """Judges operations by the state before their txn. Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND."""
 
-    __slots__ = (
-        "_before",
-        "_compact_revision",
-        "_comparisons",
-        "_deleted",
-        "_deleting",
-        "_oldest",
-        "_ops",
-        "_phase",
-        "_results",
-        "_write",
-    )
+    __slots__ = ("_before", "_compact_revision", "_deleted", "_write")
 
-    def __init__(self, write: WriteTxn, request: rpc_pb2.TxnRequest, compact_revision: int) -> None:
+    def __init__(self, write: WriteTxn, before: ReadTxn, compact_revision: int) -> None:
         self._write = write
-        self._before = write.read()
+        self._before = before
         self._compact_revision = compact_revision
-        self._comparisons = Comparisons(self._before, request)
-        self._ops = Operations(self._comparisons.plan)
-        self._oldest = self._before  # of the points in history that its reads are made at
-        self._deleted = KeyRanges()  # by operations checked so far
-        self._deleting: RangeDelete | None = None
-        self._results: list[OpResult] = []
-        self._phase = _COMPARING
-        self.is_awaited = False
+        self._deleted = KeyRanges()  # by the operations checked so far
 
-    def step(self, budget: Budget) -> bool:
-        """See `work.Steps`."""
-        if self._phase == _COMPARING:
-            if self._comparisons.step(budget):
-                return True
-            self._ops = Operations(self._comparisons.plan)
-            self._phase = _CHECKING
-        if self._phase == _CHECKING:
-            while (op := self._ops.next()) is not None:
-                self._check(op)
-                budget.left -= OPERATION
-                if budget.left <= 0:
-                    return True
-            self._ops = Operations(self._comparisons.plan)
-            self._phase = _RUNNING
-        if self._phase == _RUNNING:
-            if self._run(budget):
-                return True
-            self._phase = _DONE
-            self._write.end()
-        return False
-
-    def outcome(self) -> Answer:
-        return TxnAnswer(self._oldest, self._comparisons.plan, self._results)
-
-    # Check.
-
-    def _check(self, op: rpc_pb2.RequestOp) -> None:
-        """Judged by the state before the txn. Raises FUTURE_REVISION, COMPACTED, LEASE_NOT_FOUND or KEY_NOT_FOUND."""
-        kind = op.WhichOneof("request")
+    def check(self, kind: str | None, op: rpc_pb2.RequestOp) -> None:
+        """See `OperationCheck`."""
         if kind == "request_put":
             self._check_put(op.request_put)
         elif kind == "request_range":
@@ -128,6 +82,41 @@ class TxnApply(Apply):
             key = put.key
             if key not in self._write.index or key in self._deleted:
                 raise KEY_NOT_FOUND
+
+
+class TxnApply(Apply):
+    """A write txn on its way through the phases. `step` raises RequestError; then nothing was written."""
+
+    __slots__ = ("_before", "_comparisons", "_deleting", "_oldest", "_ops", "_phase", "_results", "_write")
+
+    def __init__(self, write: WriteTxn, request: rpc_pb2.TxnRequest, compact_revision: int) -> None:
+        self._write = write
+        self._before = write.read()
+        self._comparisons = Comparisons(self._before, request, PlanCheck(write, self._before, compact_revision))
+        self._ops = Operations(self._comparisons.plan)
+        self._oldest = self._before.revision  # that its reads are made at
+        self._deleting: RangeDelete | None = None
+        self._results: list[OpResult | int] = []
+        self._phase = _PLANNING
+        self.is_awaited = False
+
+    def step(self, budget: Budget) -> bool:
+        """See `work.Steps`."""
+        if self._phase == _PLANNING:
+            if self._comparisons.step(budget):
+                return True
+            self._ops = Operations(self._comparisons.plan)
+            self._phase = _RUNNING
+        if self._phase == _RUNNING:
+            if self._run(budget):
+                return True
+            self._phase = _DONE
+            self._write.end()
+        return False
+
+    def outcome(self) -> Answer:
+        oldest = self._before if self._oldest == self._before.revision else self._before.at(self._oldest)
+        return TxnAnswer(oldest, self._before, self._comparisons.plan, self._results)
 
     # Run.
 
@@ -160,19 +149,26 @@ class TxnApply(Apply):
 
     def _put(self, request: rpc_pb2.PutRequest) -> None:
         previous = self._write.put(request)
-        if self.is_awaited:
-            read = StoredKvs(self._before, previous, _PREV_KV) if previous and request.prev_kv else None
-            self._results.append(OpResult(PUT, self._header(), b"", read))
+        if not self.is_awaited:
+            return
+        if previous and request.prev_kv:
+            self._results.append(OpResult(PUT, self._header(), b"", StoredKvs(self._before, previous, _PREV_KV)))
+        else:
+            self._results.append(self._write.index.written)
 
     def _range(self, request: rpc_pb2.RangeRequest) -> None:
         self._write.count_range()
-        if self.is_awaited:
+        if not self.is_awaited:
+            return
+        revision = request.revision
+        if 0 < revision < self._oldest:
+            self._oldest = revision
+        if request.limit or request.count_only:  # it may need the number of keys as they are now, which is known without a walk
             txn = self._write.read()
-            if request.revision > 0:
-                txn = txn.at(request.revision)
-                if txn.revision < self._oldest.revision:
-                    self._oldest = txn
-            self._results.append(OpResult(RANGE, self._header(), b"", RangeRead(txn, request)))
+            read = RangeRead(txn.at(revision) if revision > 0 else txn, request)
+            self._results.append(OpResult(RANGE, self._header(), b"", read))
+        else:
+            self._results.append(self._write.index.written)
 
     def _begin_delete(self, request: rpc_pb2.DeleteRangeRequest) -> RangeDelete:
         start, end = bounds(request.key, request.range_end)
@@ -188,12 +184,7 @@ class TxnApply(Apply):
             self._results.append(OpResult(DELETE, self._header(), body, read))
 
     def _header(self) -> bytes:
-        return _op_header(self._write.revision)
-
-
-def _op_header(revision: int) -> bytes:
-    """Of an operation's response: only the revision, which is the new one from the first write on."""
-    return paste_field(1, b"\x18" + varint(revision))
+        return op_header(self._write.revision)
 
 
 def check_range_revision(requested: int, current: int, compact_revision: int) -> None:
@@ -251,5 +242,5 @@ class TxnRead(Answer):
         if len(ranges) > 1:
             self._counts.txns += 1
         reads = [RangeRead(self._txn.at(one.revision) if one.revision > 0 else self._txn, one) for one in ranges]
-        header = _op_header(self._txn.revision)
-        return TxnAnswer(self._oldest, plan, [OpResult(RANGE, header, b"", read) for read in reads])
+        header = op_header(self._txn.revision)
+        return TxnAnswer(self._oldest, self._txn, plan, [OpResult(RANGE, header, b"", read) for read in reads])

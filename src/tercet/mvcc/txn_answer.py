@@ -1,7 +1,8 @@
 """The response to a Txn: what its operations returned, and the reads that are still to be made, in slices.
 
 The reads of a write txn are made after it was applied, at the point in history where they stand in it, and only where a client
-waits: a small request can have a large answer, and other members should not pay for it.
+waits: a small request can have a large answer, and other members should not pay for it. Also what can be told of other
+operations afterwards is left to the answer, so that the next request of the log need not wait for it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from typing import Final
 
 from tercet.mvcc.compare import Plan
 from tercet.mvcc.pieces import Pieces
+from tercet.mvcc.range_read import RangeRead
 from tercet.mvcc.read_txn import ReadTxn
 from tercet.mvcc.work import BYTES_SHIFT, OPERATION, Answer, Budget
-from tercet.proto.wire import varint
+from tercet.proto import rpc_pb2
+from tercet.proto.wire import paste_field, varint
 
 _SUCCEEDED: Final = b"\x10\x01"
 _EMPTY_HEADER: Final = b"\n\0"  # a nested response has a header with nothing in it
@@ -60,22 +63,29 @@ class _Frame:
 
 
 class TxnAnswer(Answer):
-    """A TxnResponse. `results`: of all operations, those of nested txns in their place."""
+    """A TxnResponse.
 
-    __slots__ = ("_frames", "_next", "_oldest", "_results", "_size")
+    results: of all operations, those of nested txns in their place. A Put that returns nothing, or a Range that knows its count
+    when it has read all of its keys, is only told how many of the txn's writes it sees, its own among them.
+    """
 
-    def __init__(self, oldest: ReadTxn, plan: Plan, results: list[OpResult]) -> None:
-        """oldest: of the points in history that its reads are made at."""
+    __slots__ = ("_before", "_frames", "_next", "_oldest", "_result", "_results", "_size")
+
+    def __init__(self, oldest: ReadTxn, before: ReadTxn, plan: Plan, results: list[OpResult | int]) -> None:
+        """oldest: of the points in history that its reads are made at; before: the one before its writes."""
         self._oldest = oldest
+        self._before = before
         self._frames = [_Frame(plan)]
         self._results = results
+        self._result: OpResult | None = None  # the one that is being read
         self._next = 0
         self._size = 0
         self.parts = []
 
     @property
     def size_bytes(self) -> int:
-        read = self._results[self._next].read if self._next < len(self._results) else None
+        result = self._result
+        read = None if result is None else result.read
         return self._size + (0 if read is None else read.size_bytes)
 
     def pin(self) -> None:
@@ -106,7 +116,9 @@ class TxnAnswer(Answer):
                 continue
             if budget.left <= 0:
                 return True
-            result = self._results[self._next]
+            result = self._result
+            if result is None:
+                result = self._result = self._begin(step, self._results[self._next])
             read = result.read
             if read is not None and read.step(budget):
                 return True
@@ -118,6 +130,23 @@ class TxnAnswer(Answer):
                 self._size += size
             else:
                 frame.add(b"\x1a\0")  # an operation without a kind is refused when proposed, but a log may hold one
-            result.read = None
+            self._results[self._next] = 0  # its memory is free
+            self._result = None
             self._next += 1
             frame.position += 1
+
+    def _begin(self, op: rpc_pb2.RequestOp, noted: OpResult | int) -> OpResult:
+        if isinstance(noted, OpResult):
+            return noted
+        before = self._before
+        header = op_header(before.revision + 1 if noted else before.revision)
+        if not op.HasField("request_range"):
+            return OpResult(PUT, header, b"")
+        request = op.request_range
+        txn = before.at(request.revision) if request.revision > 0 else before.within(noted)
+        return OpResult(RANGE, header, b"", RangeRead(txn, request))
+
+
+def op_header(revision: int) -> bytes:
+    """Of an operation's response: only the revision, which is the new one from the first write on."""
+    return paste_field(1, b"\x18" + varint(revision))
