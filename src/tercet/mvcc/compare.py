@@ -3,7 +3,8 @@
 All of them, those of nested txns too, see the state before the txn. A comparison with a range holds if every key of the range
 satisfies it; where no key exists, an absent key must. `Plan` is the result: the operations to run, in order.
 
-Comparisons with the same range are evaluated in one walk, which reads each value once.
+Comparisons with the same range are evaluated in one walk, which reads each value once. Of those with the same target only the
+narrowest bounds are kept, and a set of what a key must differ from: so the work for a key does not grow with their number.
 Source: etcd server/etcdserver/txn/txn.go (applyCompares), by its behaviour.
 """
 
@@ -30,6 +31,9 @@ _EQUAL: Final = int(_Compare.EQUAL)
 _GREATER: Final = int(_Compare.GREATER)
 _LESS: Final = int(_Compare.LESS)
 _NOT_EQUAL: Final = int(_Compare.NOT_EQUAL)
+_ALWAYS: Final = -1  # a result of a later version
+_NEVER: Final = -2  # equal to two different operands
+_UNKNOWN: Final = -1  # a target of a later version
 
 
 class Plan:
@@ -134,6 +138,9 @@ class Conditions:
         self.hold = True
 
     def add(self, condition: Condition) -> None:
+        for other in self._all:
+            if other.take_over(condition):
+                return
         self._all.append(condition)
         self._needs_value = self._needs_value or condition.target == _VALUE
         self._needs_lease = self._needs_lease or condition.target == _LEASE
@@ -199,15 +206,38 @@ class Conditions:
 
 
 class Condition:
-    """One comparison: `result` as in Compare, with a number or, if the target is VALUE, a value."""
+    """One comparison: `result` as in Compare, with a number or, if the target is VALUE, a value.
 
-    __slots__ = ("_number", "_result", "_value", "target")
+    It may stand for several with the same target and result: the strictest bound, or all that must not be equal.
+    """
+
+    __slots__ = ("_number", "_numbers", "_result", "_value", "_values", "target")
 
     def __init__(self, target: int, result: int, number: int, value: bytes) -> None:
         self.target = target
-        self._result = result
+        self._result = result if _EQUAL <= result <= _NOT_EQUAL else _ALWAYS
         self._number = number
         self._value = value
+        self._numbers: set[int] | None = None  # not equal to any of these, if there are several
+        self._values: set[bytes] | None = None
+
+    def take_over(self, other: Condition) -> bool:
+        """Hold from now on only where `other` holds too. False if their targets or results differ."""
+        result = self._result
+        if other.target != self.target or other._result != (_EQUAL if result == _NEVER else result):
+            return False
+        if result == _GREATER:
+            self._number, self._value = max(self._number, other._number), max(self._value, other._value)
+        elif result == _LESS:
+            self._number, self._value = min(self._number, other._number), min(self._value, other._value)
+        elif result == _NOT_EQUAL:
+            if self._numbers is None or self._values is None:
+                self._numbers, self._values = {self._number}, {self._value}
+            self._numbers.add(other._number)
+            self._values.add(other._value)
+        elif result == _EQUAL and (other._number, other._value) != (self._number, self._value):
+            self._result = _NEVER
+        return True
 
     def holds_for(self, stored: int) -> bool:
         result, given = self._result, self._number
@@ -217,7 +247,9 @@ class Condition:
             return stored > given
         if result == _LESS:
             return stored < given
-        return stored != given if result == _NOT_EQUAL else True
+        if result == _NOT_EQUAL:
+            return stored != given if self._numbers is None else stored not in self._numbers
+        return result == _ALWAYS
 
     def holds_for_value(self, stored: bytes) -> bool:
         result, given = self._result, self._value
@@ -227,7 +259,9 @@ class Condition:
             return stored > given
         if result == _LESS:
             return stored < given
-        return stored != given if result == _NOT_EQUAL else True
+        if result == _NOT_EQUAL:
+            return stored != given if self._values is None else stored not in self._values
+        return result == _ALWAYS
 
 
 def _grouped(request: rpc_pb2.TxnRequest) -> list[Conditions]:
@@ -251,5 +285,7 @@ def _condition(compare: rpc_pb2.Compare) -> Condition:
     elif target == _MOD:
         number = compare.mod_revision
     elif target == _LEASE:
-        number = compare.lease  # a target of a later version compares 0 with 0
+        number = compare.lease
+    elif target != _VALUE:
+        target = _UNKNOWN  # compares 0 with 0
     return Condition(target, int(compare.result), number, compare.value)
