@@ -18,6 +18,7 @@ from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.lmdb_commit import DISCARD_OPERATIONS, SLICE_OPERATIONS
 from tercet.storage.lmdb_view import LmdbView, ViewClosed
 from tercet.storage.lmdb_views import VIEWS_MAX
+from tercet.storage.write_buffer import BUFFER_OPERATIONS
 from tests.support.waiting import scaled, settled, until
 
 
@@ -220,6 +221,44 @@ def test_a_large_buffer_is_freed_in_slices(tmp_path: Path) -> None:
         await committed(backend)
         assert max(before - after for before, after in pairwise(lefts)) <= DISCARD_OPERATIONS
         assert backend.get(Bucket.KEY, key(5)) == b"v"
+        backend.close()
+
+    run(test)
+
+
+def test_no_buffer_grows_large_however_large_an_entry_is(tmp_path: Path) -> None:
+    """And the newest change of a key is read, whichever buffers hold it."""
+
+    async def test() -> None:
+        backend = make(tmp_path)
+        backend.put(Bucket.KEY, key(0), b"committed")
+        backend.applied(1, 1)
+        await committed(backend)
+        count = 2 * BUFFER_OPERATIONS + 1000
+        for number in range(count):
+            backend.put(Bucket.KEY, key(number), b"first")
+        for number in range(0, count, 1000):
+            backend.put(Bucket.KEY, key(number), b"last")
+        backend.delete(Bucket.KEY, key(5))
+        buffers = [backend._active, *backend._older]
+        assert len(buffers) == 3
+        assert max(len(buffer[Bucket.KEY]) for buffer in buffers) <= BUFFER_OPERATIONS
+
+        def check() -> None:
+            assert [backend.get(Bucket.KEY, key(number)) for number in (0, 5, 6, 1000)] == [b"last", None, b"first", b"last"]
+            some = list(backend.scan(Bucket.KEY, key(0), key(8)))
+            assert some == [(key(number), b"last" if number == 0 else b"first") for number in (0, 1, 2, 3, 4, 6, 7)]
+
+        check()
+        backend.applied(2, 1)  # begins a commit
+        check()
+        backend.put(Bucket.KEY, key(6), b"later")
+        assert backend.get(Bucket.KEY, key(6)) == b"later"
+        backend.put(Bucket.KEY, key(6), b"first")
+        backend.applied(3, 1)
+        await committed(backend)
+        check()
+        assert not backend._older
         backend.close()
 
     run(test)

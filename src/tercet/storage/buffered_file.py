@@ -1,8 +1,8 @@
 """The current content of the backend: the newest database file, with the changes that no commit has written yet on top.
 
-    put, delete  ->  active buffer                  one dictionary assignment: 0.2 us
-    seal         ->  sealed buffer, a new active    the commit in progress writes the sealed one
-    get, scan    <-  active, sealed, file           the first that knows the key decides
+    put, delete  ->  active buffer                   one dictionary assignment: 0.2 us; a full one is put aside
+    seal         ->  sealed buffers, a new active    the commit in progress writes the sealed ones
+    get, scan    <-  active, full, sealed, file      the first that knows the key decides
 
 put and get are the most frequent calls of a member, so each is one method with no call in between; when a commit begins is
 decided elsewhere (lmdb_commit.py).
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 import lmdb
 
@@ -21,9 +21,7 @@ from tercet.storage.checksums import verify
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_file import SEEDS, LmdbFile, lmdb_failure, unpacked
 from tercet.storage.long_keys import KEY_BYTES_MAX, pack_key, successor, unpack, with_change
-from tercet.storage.write_buffer import Buffer, changes_between, new_buffer, overlay
-
-_EMPTY: Final = new_buffer()  # the sealed buffer between commits; never written to
+from tercet.storage.write_buffer import BUFFER_OPERATIONS, Buffer, changes_between, new_buffer, overlay
 
 
 class BufferedFile:
@@ -38,7 +36,10 @@ class BufferedFile:
         self.operations = 0  # puts and deletes since start
         self._seeds = SEEDS
         self._active = new_buffer()
-        self._sealed = _EMPTY
+        self._active_until = BUFFER_OPERATIONS
+        self._full: list[Buffer] = []  # before the active one, oldest first
+        self._sealed: list[Buffer] = []  # before these, oldest first; none between commits
+        self._older: list[Buffer] = []  # all but the active one, newest first
         self._read: Any = None
         self._renew_read_transaction()
 
@@ -48,6 +49,8 @@ class BufferedFile:
             return
         self._active[bucket][key] = value
         self.operations += 1
+        if self.operations == self._active_until:
+            self._begin_buffer()
 
     def delete(self, bucket: Bucket, key: bytes) -> None:
         if len(key) > KEY_BYTES_MAX:
@@ -55,6 +58,8 @@ class BufferedFile:
             return
         self._active[bucket][key] = None
         self.operations += 1
+        if self.operations == self._active_until:
+            self._begin_buffer()
 
     def get(self, bucket: Bucket, key: bytes) -> bytes | None:
         if len(key) <= KEY_BYTES_MAX:
@@ -69,25 +74,28 @@ class BufferedFile:
 
     # --- for commits
 
-    def seal(self) -> Buffer:
-        """The changes to commit. New ones go to a new active buffer."""
-        self._sealed, self._active = self._active, new_buffer()
+    def seal(self) -> list[Buffer]:
+        """The changes to commit, oldest first. New ones go to a new active buffer."""
+        self._begin_buffer()
+        self._sealed, self._full = self._full, []
         return self._sealed
 
     @property
-    def sealed(self) -> Buffer:
-        """The changes that the commit in progress writes; empty without one."""
+    def sealed(self) -> list[Buffer]:
+        """The changes that the commit in progress writes; none without one."""
         return self._sealed
 
     def committed(self, file: LmdbFile) -> None:
         """The sealed changes are in `file`: read them from there."""
-        self._sealed = _EMPTY
+        self._sealed = []
+        self._older = self._full[::-1]
         self.file = file
         self._renew_read_transaction()
 
     def replace(self, file: LmdbFile) -> None:
         """Show `file` alone, and drop all buffered changes."""
-        self._active = new_buffer()
+        self._full = []
+        self._new_active()
         self.committed(file)
 
     def close(self) -> None:
@@ -96,18 +104,30 @@ class BufferedFile:
 
     # --- helpers
 
+    def _begin_buffer(self) -> None:
+        """Put the active one aside."""
+        self._full.append(self._active)
+        self._older.insert(0, self._active)
+        self._new_active()
+
+    def _new_active(self) -> None:
+        self._active = new_buffer()
+        self._active_until = self.operations + BUFFER_OPERATIONS
+
     def _change_long(self, bucket: Bucket, key: bytes, value: bytes | None) -> None:
         """One key of a pack: read, change and put the pack (see long_keys.py)."""
         stored = pack_key(key)
         self._active[bucket][stored] = with_change(stored, self._get_stored(bucket, stored), key, value)
         self.operations += 1
+        if self.operations == self._active_until:
+            self._begin_buffer()
 
     def _get_stored(self, bucket: Bucket, key: bytes) -> bytes | None:
         changes = self._active[bucket]
         if key in changes:
             return changes[key]
-        if self._sealed is not _EMPTY:
-            changes = self._sealed[bucket]
+        for buffer in self._older:
+            changes = buffer[bucket]
             if key in changes:
                 return changes[key]
         try:
@@ -126,7 +146,7 @@ class BufferedFile:
         at = start if len(start) <= KEY_BYTES_MAX else pack_key(start)
         while True:
             read, operations = self._read, self.operations
-            changes = changes_between((self._sealed, self._active), bucket, at, end)
+            changes = changes_between((*self._sealed, *self._full, self._active), bucket, at, end)
             records = chain.from_iterable(self.file.chunks(read, bucket, at))
             try:
                 for record in overlay(records, changes):

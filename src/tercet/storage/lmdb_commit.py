@@ -185,9 +185,9 @@ class CommitScheduler:
             return
         file, changes = content.file, content.seal()
         self._sealed_operations, self._sealed_point = content.operations, self._point
-        buffers = [changes]
+        buffers = changes
         if defragmentation is not None:
-            defragmentation.journal.append(changes)
+            defragmentation.journal += changes
             if copy is not None:
                 file, buffers = copy, defragmentation.journal
         in_slices = chain.from_iterable(map(partial(slices, operations=SLICE_OPERATIONS), buffers))
@@ -238,15 +238,14 @@ class CommitScheduler:
         old = self._content.file
         self._on_commit(perf_counter() - commit.started)
         defragmentation = self._defragmenter.current
-        buffers = [self._content.sealed] if defragmentation is None else []  # else its journal holds them
+        buffers = list(self._content.sealed) if defragmentation is None else []  # else its journal holds them
         self._content.committed(commit.file)
         self._callbacks.schedule(commit.waiters)
         if commit.file is not old:
             self._retire(old)
             buffers = defragmentation.journal if defragmentation is not None else []
             self._callbacks.schedule(self._defragmenter.finish())
-        for buffer in buffers:
-            self._discard(buffer)
+        self._discard(buffers)
         if self._content.operations - self._sealed_operations >= self._batch_operations:
             self._wanted = True
         if self._wanted:
@@ -256,16 +255,19 @@ class CommitScheduler:
 
     # --- helpers
 
-    def _discard(self, buffer: Buffer) -> None:
-        """Free a large buffer in slices: a million values at once take 0.1 s of a turn."""
-        if self._loop is None:
+    def _discard(self, buffers: list[Buffer]) -> None:
+        """Free large buffers in slices: a million values at once take 0.1 s of a turn."""
+        if self._loop is None or not buffers:
             return
-        for changes in buffer.values():
+        for changes in buffers[-1].values():
             if len(changes) > DISCARD_OPERATIONS:
                 for _ in range(DISCARD_OPERATIONS):
                     changes.popitem()
-                self._loop.call_soon(self._discard, buffer)
-                return
+                break
+        else:
+            buffers.pop()
+        if buffers:
+            self._loop.call_soon(self._discard, buffers)
 
     def _next_path(self) -> str:
         return generation_path(self._directory, self._generation + 1)

@@ -92,7 +92,7 @@ class Defragmenter:
         self._count = 0
         self._copying: set[Defragmentation] = set()  # abandoned ones too, until their thread ends
 
-    def start(self, file: LmdbFile, in_progress: Buffer, then: Callback, failed: Failed | None) -> None:
+    def start(self, file: LmdbFile, in_progress: list[Buffer], then: Callback, failed: Failed | None) -> None:
         """Defragment `file`. If that is in progress already, both requests end together.
 
         in_progress: changes being committed; the copy may or may not contain them.
@@ -103,7 +103,7 @@ class Defragmenter:
         self._count += 1
         defragmentation = Defragmentation(file, os.path.join(self._directory, f"defragmented-{self._count}.tmp"))
         defragmentation.waiters.append((then, failed))
-        defragmentation.journal.append(in_progress)
+        defragmentation.journal += in_progress
         file.views.add(defragmentation)  # keeps the file open while it is copied
         self.current = defragmentation
         self._copying.add(defragmentation)
