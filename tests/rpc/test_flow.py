@@ -233,6 +233,30 @@ def test_incomplete_requests_are_refused_above_a_limit() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("content_type", [b"application/grpc", b"application/json"])
+def test_incomplete_messages_of_streams_and_bodies_count_too(content_type: bytes) -> None:
+    async def main() -> None:
+        async with serving() as (server, port):
+            channel = Channel("127.0.0.1", port)
+            await channel.connect()
+            assert channel._connection is not None
+            session = channel._connection.session
+            head = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/test.Test/Hold"), (b":authority", b"t"))
+            for _ in range(80):
+                stream_id = session.send_request((*head, (b"content-type", content_type)))
+                session.send_data(stream_id, b"\0" + (1 << 20).to_bytes(4, "big") + MEGABYTE[:-1])
+                channel._connection.mark_dirty()
+            (connection,) = server.connections
+            await until(lambda: connection.incomplete_bytes > 60 << 20)
+            await until(lambda: len(connection.calls) <= 64)  # type: ignore[attr-defined]
+            assert connection.incomplete_bytes <= 64 << 20
+            await channel.close()
+            await until(lambda: not server.connections)
+            assert connection.incomplete_bytes == 0
+
+    run(main())
+
+
 def test_a_small_window_delivers_everything() -> None:
     async def main() -> None:
         async with serving() as (_, port):

@@ -91,6 +91,21 @@ def test_a_connection_that_ends_while_it_waits_is_dropped() -> None:
     run(main())
 
 
+def test_a_connection_that_fails_after_a_refused_request_is_closed() -> None:
+    """The refused stream waits for its reset; the session has ended before it can be sent."""
+
+    async def main() -> None:
+        counter = Counter()
+        protocol, _ = counter.connect()
+        refused = frame(raw.HEADERS, 4, 1, raw.request_block(b"/test.Test/None"))
+        protocol.data_received(refused + frame(raw.DATA, 0, 0, b"no stream"))
+        await asyncio.sleep(0)
+        assert protocol.closing
+        counter.server.close()
+
+    run(main())
+
+
 def test_each_turn_has_its_own_work() -> None:
     async def main() -> None:
         intake = Intake(asyncio.get_running_loop())

@@ -32,6 +32,7 @@ _SERVER_QUEUE_BYTES_MAX: Final = 512 << 20
 _DEFERRED_BYTES_MAX: Final = 16 << 20
 _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
 _DEFERRED_PER_TURN: Final = 64
+_INCOMPLETE_BYTES_MAX: Final = 64 << 20
 
 
 class BoundedConnection(Connection):
@@ -126,6 +127,11 @@ class BoundedConnection(Connection):
                 break
         self.flush()
         return data[start:]
+
+    def hold(self, size: int) -> bool:
+        """Account for bytes of requests that have not arrived in full. False: they are above the limit."""
+        self.incomplete_bytes += size
+        return size <= 0 or self.incomplete_bytes <= _INCOMPLETE_BYTES_MAX
 
     # Dispatching complete unary requests
 
@@ -225,8 +231,11 @@ class BoundedConnection(Connection):
         self._half_open.add(stream_id)
 
     def _reset_half_open(self) -> None:
-        if self.write_paused or self.session.remote_window_size <= 0:
-            return
+        try:
+            if self.write_paused or self.session.remote_window_size <= 0:
+                return
+        except HTTP2Error:
+            return  # the session has ended; its ConnectionClosed event is to come
         for stream_id in tuple(self._half_open):
             try:
                 sent = not self.session.queued_body_size(stream_id) and self.session.stream_remote_window_size(stream_id) > 0

@@ -1,7 +1,7 @@
 """A streaming call over HTTP/2.
 
 Both directions are bounded: requests that the handler has not taken close the stream's window, answers that the client has
-not read make `send` wait.
+not read make `send` wait. What has arrived of an incomplete message counts for the connection.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from tercet.rpc.call import Peer, ServerStream, StreamOver
 from tercet.rpc.flow import Inbox, Outlet
 from tercet.rpc.headers import RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
+from tercet.rpc.http2_unary import TOO_MANY_INCOMPLETE
 from tercet.rpc.method import Method
 from tercet.rpc.wire import Decompress, MessageReader, frame, prefix
 
 
 class Http2Stream(ServerStream):
-    __slots__ = ("_headers_sent", "_inbox", "_outlet", "_reader", "connection", "request_ended", "stream_id")
+    __slots__ = ("_headers_sent", "_held_bytes", "_inbox", "_outlet", "_reader", "connection", "request_ended", "stream_id")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Http2Stream(ServerStream):
         self.stream_id = stream_id
         self.request_ended = False
         self._headers_sent = False
+        self._held_bytes = 0  # as counted for the connection
         self._reader = MessageReader(connection.max_message_bytes, decompress)
         self._inbox = Inbox(partial(connection.throttle, stream_id))
         self._outlet = Outlet(connection, stream_id)
@@ -108,6 +110,8 @@ class Http2Stream(ServerStream):
             return
         try:
             messages = self._reader.feed(data)
+            if not self._hold(self._reader.buffered_bytes):
+                raise TOO_MANY_INCOMPLETE
             if ended and self._reader.buffered_bytes:
                 raise StatusError(Code.INTERNAL, "unexpected EOF")
         except StatusError as error:
@@ -121,7 +125,13 @@ class Http2Stream(ServerStream):
         if ended:
             self._inbox.end()
 
+    def _hold(self, size: int) -> bool:
+        """Account for what has arrived of an incomplete message."""
+        change, self._held_bytes = size - self._held_bytes, size
+        return self.connection.hold(change)
+
     def finish(self, code: int) -> None:
+        self._hold(0)
         super().finish(code)
         if self.deadline is not None:
             self.connection.deadlines.discard(self)

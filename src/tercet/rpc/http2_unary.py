@@ -26,14 +26,12 @@ _LARGE_BYTES: Final = 64 << 10
 
 _QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
 
-_INCOMPLETE_BYTES_MAX: Final = 64 << 20
-
 _NO_MESSAGE = StatusError(Code.INTERNAL, "cardinality violation: received no request message from non-client-streaming RPC")
 _TWO_MESSAGES = StatusError(
     Code.INTERNAL, "cardinality violation: received multiple request messages for non-client-streaming RPC"
 )
 _CUT_SHORT = StatusError(Code.INTERNAL, "unexpected EOF")
-_TOO_MANY_INCOMPLETE = StatusError(Code.RESOURCE_EXHAUSTED, "too many incomplete requests on one connection")
+TOO_MANY_INCOMPLETE = StatusError(Code.RESOURCE_EXHAUSTED, "too many incomplete requests on one connection")
 
 
 class Http2UnaryCall(UnaryCall):
@@ -161,11 +159,9 @@ class Http2UnaryCall(UnaryCall):
 
     def _hold(self, size: int) -> None:
         """Account for the memory of the connection's incomplete requests. Raises StatusError above the limit."""
-        connection = self.connection
         self._held_bytes += size
-        connection.incomplete_bytes += size
-        if size > 0 and connection.incomplete_bytes > _INCOMPLETE_BYTES_MAX:
-            raise _TOO_MANY_INCOMPLETE
+        if not self.connection.hold(size):
+            raise TOO_MANY_INCOMPLETE
 
     def finish(self, code: int) -> None:
         if self.reader is not None:

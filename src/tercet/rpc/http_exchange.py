@@ -48,14 +48,17 @@ class HttpExchange:
             return
         self._body += data
         self.request_ended = ended
-        if len(self._body) > self.connection.max_message_bytes // 3 * 4 + _JSON_BYTES:  # a message in base64
-            self._body.clear()
+        if not self.connection.hold(len(data)):
+            self.refuse(429, b"too many incomplete requests on one connection\n")
+        elif len(self._body) > self.connection.max_message_bytes // 3 * 4 + _JSON_BYTES:  # a message in base64
             self.refuse(413, b"request body too large\n")
         elif ended:
+            self.connection.hold(-len(self._body))
             self._task = self.connection.loop.create_task(self._serve())
 
     def refuse(self, status: int, text: bytes, *more: Header) -> None:
         """Answer at once, without calling the handler."""
+        self._drop_body()
         self.finished = True
         fields = (*more, (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text)))
         try:
@@ -68,10 +71,16 @@ class HttpExchange:
 
     def abandon(self) -> None:
         """The client has reset the stream or disconnected."""
+        self._drop_body()
         self.finished = True
         self._outlet.close()
         if self._task is not None:
             self._task.cancel()
+
+    def _drop_body(self) -> None:
+        if self._task is None:
+            self.connection.hold(-len(self._body))
+            self._body.clear()
 
     async def _serve(self) -> None:
         handler = self._handler
