@@ -37,6 +37,21 @@ def test_those_who_ask_before_a_page_share_it() -> None:
     asyncio.run(scenario())
 
 
+def test_those_who_share_a_page_go_on_in_several_turns() -> None:
+    async def scenario() -> None:
+        scrapes = ScrapePages(Pages().render)
+        asked = [asyncio.create_task(scrapes.page(False)) for _ in range(1000)]
+        before = 0
+        while before < len(asked):
+            await asyncio.sleep(0)
+            answered = sum(task.done() for task in asked)
+            assert answered - before <= 64
+            before = answered
+        assert {(await task)[2] for task in asked} == {b"1"}
+
+    asyncio.run(scenario())
+
+
 def test_pages_leave_four_fifths_of_the_time() -> None:
     async def scenario() -> None:
         pages = Pages()

@@ -91,6 +91,36 @@ def test_a_connection_that_ends_while_it_waits_is_dropped() -> None:
     run(main())
 
 
+def test_pages_that_are_not_read_wait_outside_the_session() -> None:
+    async def main() -> None:
+        page = bytes(256 << 10)
+
+        async def handler(
+            method: bytes, path: bytes, headers: Any, body: bytes
+        ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+            return 200, [], page
+
+        server = Server({}, http_handler=handler)
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
+        fields = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/page"), (b":authority", b"t"))
+        block = b"".join(raw.literal(name, value) for name, value in fields)
+        protocol.data_received(b"".join(frame(raw.HEADERS, 5, 2 * n + 1, block) for n in range(200)))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            assert protocol.session.queued_body_size() <= 9 << 20
+        assert protocol.session.queued_body_size() > 8 << 20
+        wide = frame(raw.SETTINGS, 0, 0, b"\0\x04\x7f\xff\xff\xff") + frame(raw.WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0")
+        protocol.data_received(wide)
+        while protocol.calls:
+            await asyncio.sleep(0)
+        assert sum(map(len, wire.written)) > 200 * len(page)
+        server.close()
+
+    run(main())
+
+
 def test_a_connection_that_fails_after_a_refused_request_is_closed() -> None:
     """The refused stream waits for its reset; the session has ended before it can be sent."""
 

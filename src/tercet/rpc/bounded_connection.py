@@ -32,6 +32,7 @@ _SERVER_QUEUE_BYTES_MAX: Final = 512 << 20
 _DEFERRED_BYTES_MAX: Final = 16 << 20
 _DEFERRED_OVERHEAD_BYTES: Final = 1 << 10
 _DEFERRED_PER_TURN: Final = 64
+_WOKEN_PER_FLUSH: Final = 32  # replies, each of which may add 64 KiB
 _INCOMPLETE_BYTES_MAX: Final = 64 << 20
 
 
@@ -46,6 +47,7 @@ class BoundedConnection(Connection):
         "_queued",
         "_reading_paused",
         "_unparsed",
+        "_waiting_replies",
         "backlogged",
         "incomplete_bytes",
         "intake",
@@ -71,6 +73,7 @@ class BoundedConnection(Connection):
         self._reading_paused = False  # the client reads nothing
         self._unparsed = b""  # arrived in a turn whose work was used up; nothing more is read before it is parsed
         self._half_open: set[int] = set()
+        self._waiting_replies: deque[asyncio.Future[None]] = deque()
 
     @property
     def peer(self) -> Peer:
@@ -161,6 +164,22 @@ class BoundedConnection(Connection):
         """Do many replies wait for the client to read them, those of this turn included?"""
         return self.backlogged or self.session.queued_body_size() > _REPLY_QUEUE_BYTES
 
+    async def wait_until_read(self) -> None:
+        """Return when few replies wait for the client to read them: for what can wait in pieces of up to 64 KiB."""
+        while self.is_backlogged():
+            future = self.loop.create_future()
+            self._waiting_replies.append(future)
+            await future
+
+    def _wake_replies(self) -> None:
+        """Each sends something, and the flush after it wakes more."""
+        woken = 0
+        while self._waiting_replies and woken < _WOKEN_PER_FLUSH:
+            future = self._waiting_replies.popleft()
+            if not future.done():
+                future.set_result(None)
+                woken += 1
+
     def has_room_for_replies(self) -> bool:
         """Checked before a large reply is queued: a flush comes too late to notice what one turn has queued."""
         queued = self.session.queued_body_size()
@@ -201,6 +220,8 @@ class BoundedConnection(Connection):
                 self.transport.pause_reading()
         elif self.backlogged and queued <= _REPLY_QUEUE_BYTES // 2:
             self._dispatch_deferred()
+        if self._waiting_replies and queued <= _REPLY_QUEUE_BYTES // 2:
+            self._wake_replies()
         if self._half_open:
             self._reset_half_open()
 

@@ -125,6 +125,8 @@ class HttpExchange:
                     await close()
 
     async def _send(self, part: bytes) -> None:
+        if self.connection.is_backlogged():
+            await self.connection.wait_until_read()
         self.connection.session.send_data(self.stream_id, part)
         self.connection.mark_dirty()
         await self._outlet.wait_for_room()
