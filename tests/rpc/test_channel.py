@@ -116,6 +116,34 @@ def test_all_four_kinds() -> None:
     with_judge(client)
 
 
+def test_messages_of_a_stream_handled_at_once_come_in_order_with_those_received() -> None:
+    async def client(channel: Channel, judge: Judge) -> None:
+        answers: list[bytes] = []
+        async with channel.stream("/t.T/Chat") as chat:
+
+            def answered(message: bytes) -> bool:
+                answers.append(message)
+                if len(answers) < 200:
+                    chat.send_now(b"w%d" % len(answers))
+                return True
+
+            def answered_at_once(message: bytes) -> bool:
+                return len(answers) < 199 and answered(message)
+
+            chat.handle_at_once(answered_at_once)
+            chat.send_now(b"w0")
+            received = 0
+            while len(answers) < 200:
+                message = await chat.receive()
+                assert message is not None
+                answered(message)
+                received += 1
+        assert answers == [b"W%d" % number for number in range(200)]
+        assert 1 <= received < 200
+
+    with_judge(client)
+
+
 def test_callbacks_run_after_start_returns() -> None:
     async def client(channel: Channel, judge: Judge) -> None:
         done: list[tuple[int, int, str, bytes]] = []

@@ -10,6 +10,7 @@ the call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
@@ -61,6 +62,13 @@ class ClientStream(ClientCall):
         if message is None and self._error is not None:
             raise self._error
         return message
+
+    def handle_at_once(self, handle: Callable[[bytes], bool]) -> None:
+        """Offer each message to `handle` while a caller waits in `receive`. True: it is done, and the caller waits on.
+
+        Saves waking a task for each message. Now and then a message is not offered, so that tasks get their turn.
+        """
+        self._inbox.at_once = handle
 
     def send_now(self, message: bytes) -> bool:
         """Queue one message; False when the sender should await `drained` before the next. Raises RpcError."""

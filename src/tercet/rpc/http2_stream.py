@@ -70,26 +70,28 @@ class Http2Stream(ServerStream):
             self.connection.mark_dirty()
 
     def send_now(self, message: bytes) -> bool:
-        return self._queue([frame(message)], 1)
+        return self._queue(frame(message), b"", 1)
 
     def allow_queue(self, bytes_max: int) -> None:
         self._outlet.queue_bytes_max = bytes_max
 
     def send_all(self, messages: list[bytes]) -> bool:
-        return self._queue([b"".join([frame(message) for message in messages])], len(messages))
+        return self._queue(b"".join([frame(message) for message in messages]), b"", len(messages))
 
     def send_parts(self, head: bytes, body: bytes) -> bool:
-        return self._queue([prefix(len(head) + len(body)) + head, body], 1)
+        return self._queue(prefix(len(head) + len(body)) + head, body, 1)
 
-    def _queue(self, pieces: list[bytes], count: int) -> bool:
-        """Queue `count` messages. The session keeps the pieces by reference."""
+    def _queue(self, data: bytes, more: bytes, count: int) -> bool:
+        """Queue `count` messages in one or two pieces, which the session keeps by reference."""
         if self.finished:
             return False
-        self.send_headers()
+        if not self._headers_sent:
+            self.send_headers()
         connection = self.connection
         try:
-            for piece in pieces:
-                connection.session.send_data(self.stream_id, piece)
+            connection.session.send_data(self.stream_id, data)
+            if more:
+                connection.session.send_data(self.stream_id, more)
         except HTTP2Error:
             return False
         self.method.sent += count

@@ -57,6 +57,11 @@ class MessageReader:
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that `data` completes. Raises StatusError for an invalid frame."""
         buffer = self._buffer
+        if not buffer and len(data) >= PREFIX_BYTES and data[0] == 0:
+            # The common case, without the buffer: exactly one whole message, uncompressed.
+            length = int.from_bytes(data[1:PREFIX_BYTES], "big")
+            if length == len(data) - PREFIX_BYTES and length <= self._max_message_bytes:
+                return [data[PREFIX_BYTES:]]
         buffer += data
         messages: list[bytes] = []
         start = 0
