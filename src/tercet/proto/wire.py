@@ -40,8 +40,8 @@ def varint(value: int) -> bytes:
 def decode_varint(data: bytes) -> int:
     """The value of `data`, which is one varint and nothing else."""
     value = 0
-    for byte in reversed(data):
-        value = value << 7 | byte & 0x7F
+    for at in range(len(data) - 1, -1, -1):  # an index, since mypyc compiles `reversed` to an iterator of objects
+        value = value << 7 | data[at] & 0x7F
     return value
 
 

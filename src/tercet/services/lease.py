@@ -18,7 +18,7 @@ from tercet import errors
 from tercet.errors import RequestError, StatusError, Unavailable
 from tercet.lease import Lease
 from tercet.proto import rpc_pb2
-from tercet.proto.wire import varint
+from tercet.proto.wire import decode_varint, varint
 from tercet.replica.membership import Member
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import lease_cost
@@ -28,7 +28,7 @@ from tercet.rpc import Call, Handler, ServerStream, UnaryCall, bidi_stream, unar
 from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.kv import refuse
-from tercet.services.lease_answers import LeaseIds, LeaseKeys, time_to_live_body
+from tercet.services.lease_answers import LeaseIds, LeaseKeys, encoded_lease_id, time_to_live_body
 from tercet.services.lease_keys_check import LeaseKeysCheck
 from tercet.services.scheduler import Scheduler
 
@@ -137,15 +137,14 @@ class LeaseService:
         """Answer a request that needs no waiting. False: it is left to the stream's task, and nothing was done."""
         if self._auth.is_enabled or not stream.has_room:
             return False
-        try:
-            lease_id = rpc_pb2.LeaseKeepAliveRequest.FromString(message).ID
-        except DecodeError:
+        encoded_id = encoded_lease_id(message)
+        if not encoded_id:
             return False
         header = self._headers.current()
-        ttl = self._replica.leases.renew_now(lease_id)
+        ttl = self._replica.leases.renew_now(decode_varint(encoded_id))
         if not ttl:
             return False
-        stream.send_now(_keep_alive_response(header, lease_id, ttl))
+        stream.send_now(b"%b\x10%b\x18%b" % (header, encoded_id, varint(ttl)))
         return True
 
     async def _renew(self, lease_id: int) -> int:

@@ -1,4 +1,4 @@
-"""Responses about leases that grow with the number of leases or keys, made in slices."""
+"""Encodings of the lease service: the id in a renewal, and responses that grow with the leases or keys, made in slices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ from tercet.proto.wire import paste_field, varint
 from tercet.replica.lease_keeper import LeaseKeeper
 
 _CHUNK: Final = 256
+_ID_TAG: Final = 0x08
+_VARINT_BYTES_MAX: Final = 9  # of a positive int64
 _SIGN: Final = 1 << 63
+
+
+def encoded_lease_id(request: bytes) -> bytes:
+    """The ID of an encoded LeaseKeepAliveRequest, as the varint that the response repeats. b"" for anything but the one field
+    with a positive ID in its shortest form: protobuf must parse it.
+    """
+    size = len(request)
+    if not 2 <= size <= 1 + _VARINT_BYTES_MAX or request[0] != _ID_TAG or not 0 < request[size - 1] < 0x80:
+        return b""
+    for at in range(1, size - 1):
+        if request[at] < 0x80:
+            return b""
+    return request[1:]
 
 
 def time_to_live_body(lease_id: int, ttl_seconds: int, granted_seconds: int) -> bytes:
