@@ -77,21 +77,26 @@ def test_a_commit_index_waits_for_the_next_fsync() -> None:
         store = ThreadedLogStore(wal, asyncio.get_running_loop(), on_failure=_never, inline_seconds_max=0)
         done: list[str] = []
         store.append(HardState(1, 1, 0), [Entry(1, 1)], then=lambda: done.append("entry"))
-        store.append(HardState(1, 1, 1), (), then=lambda: done.append("commit"), sync=False)
-        await until(lambda: len(done) == 2)
-        await until(lambda: wal.newest_segment == 0 and wal._spare is not None)
+        await until(lambda: done == ["entry"] and wal._spare is not None)
         syncs = fs.syncs
-        store.append(HardState(1, 1, 1), (), then=lambda: done.append("alone"), sync=False)
-        await until(lambda: len(done) == 3)
-        assert fs.syncs == syncs, "a commit index alone needs no fsync"
+        assert store.append(HardState(1, 1, 1), (), then=_never_called, sync=False), "nothing waits for a commit index"
         store.append(None, [Entry(1, 2)], then=lambda: done.append("next"))
-        await until(lambda: len(done) == 4)
-        assert done == ["entry", "commit", "alone", "next"]
-        store.append(HardState(1, 1, 2), (), then=lambda: done.append("last"), sync=False)
-        store.close()
-        assert done[-1] == "last"
+        await until(lambda: done == ["entry", "next"])
+        assert fs.syncs == syncs + 1, "a commit index alone needs no fsync"
+        assert recovered(fs).hard_state == HardState(1, 1, 1)
 
-    assert recovered(run(test)).hard_state == HardState(1, 1, 2)
+        syncs = fs.syncs
+        fs.gate.clear()
+        store.append(None, [Entry(1, 3)], then=lambda: done.append("slow"))
+        assert store.append(HardState(1, 1, 2), (), then=_never_called, sync=False)
+        assert store.append(HardState(1, 1, 3), (), then=_never_called, sync=False)
+        fs.gate.set()
+        await until(lambda: done == ["entry", "next", "slow"])
+        await asyncio.sleep(0.02)
+        assert fs.syncs == syncs + 1, "not even while the thread is busy"
+        store.close()
+
+    assert recovered(run(test)).hard_state == HardState(1, 1, 3)
 
 
 def test_on_a_fast_disk_the_loop_writes_small_batches_in_order() -> None:
@@ -206,6 +211,10 @@ def test_an_exception_in_a_callback_fails_the_log() -> None:
 
 def _never(error: Exception) -> None:
     raise AssertionError(error)
+
+
+def _never_called() -> None:
+    raise AssertionError
 
 
 def _fails() -> None:

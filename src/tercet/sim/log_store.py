@@ -54,19 +54,18 @@ class SimulatedLogStore:
         self._on_failure = on_failure
         self._queue: list[_Item] = []
         self._in_flight: list[_Item] = []
-        self._unsynced: list[_Item] = []  # commit indexes that wait for a batch to be written with
+        self._unsynced: list[_Item] = []  # the newest commit index, if it waits for a batch to be written with
         self._failed = False
         self.when_writing: Callable[[int], None] | None = None  # called at the start of a write with its duration
 
     def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> bool:
+        if not sync:
+            self._unsynced = [_Item(hard_state, entries, None, _nothing)]
+            return True
         item = _Item(hard_state, entries, None, then)
-        if sync and not (self._in_flight or self._queue or self._failed) and self._random.random() < _INLINE_CHANCE:
+        if not (self._in_flight or self._queue or self._failed) and self._random.random() < _INLINE_CHANCE:
             return self._write_inline(item)
-        if sync or self._in_flight:
-            self._put(item)
-        else:
-            self._unsynced.append(item._replace(then=_nothing))
-            self._schedule(0, then)
+        self._put(item)
         return False
 
     def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:

@@ -74,8 +74,8 @@ class LogStore(Protocol):
     ) -> bool:
         """Queue one batch. `then` runs on the caller's thread once the batch and all earlier ones are durable.
 
-        sync: False where only the commit index moved; such a batch may wait for the fsync of a later one.
-        Returns True if the batch is durable on return; `then` is not called in that case.
+        sync: False where only the commit index moved; it may wait for the fsync of a later batch, and `then` is not called.
+        Returns True if the batch is durable on return, or needs not be; `then` is not called in that case.
         """
         ...
 

@@ -72,7 +72,7 @@ class ThreadedLogStore:
         self._inline_seconds_max = inline_seconds_max
         self._sync_seconds = inline_seconds_max  # moving average; the disk must prove fast first
         self._queued = 0  # in the thread, or durable with their `then` still to run
-        self._riders: list[_Item] = []  # commit indexes that wait for the next batch that needs an fdatasync
+        self._commit: _Item | None = None  # the newest commit index, for the next batch that needs an fdatasync
         self._durable: deque[tuple[list[_Item], float]] = deque()  # from the thread to the loop
         self._due: deque[Then] = deque()
         self._failure: Exception | None = None
@@ -87,19 +87,17 @@ class ThreadedLogStore:
     def append(self, hard_state: HardState | None, entries: Sequence[Entry], *, then: Then, sync: bool = True) -> bool:
         """Queue one batch, or write it now and return True. The caller must not change `entries` afterwards.
 
-        sync=False is for a batch that a crash may take back (only the commit index moved): its `then` waits for the batches
-        before it, not for its own bytes, which reach the disk with the next batch that needs an fdatasync.
+        sync=False is for a commit index, which a crash may take back: it reaches the disk with the next batch that needs an
+        fdatasync, and nothing waits for it.
         """
         if self._failed or self._closed:
             return False
-        if sync and self._may_write_inline(len(entries)):
+        if not sync:
+            self._commit = (hard_state, (), None, _nothing)
+            return True
+        if self._may_write_inline(len(entries)):
             return self._write_inline((hard_state, entries, None, then))
-        if sync or self._queued:
-            self._put((hard_state, entries, None, then))
-        else:
-            self._riders.append((hard_state, entries, None, _nothing))
-            self._due.append(then)
-            self._loop.call_soon(self._run_due)
+        self._put((hard_state, entries, None, then))
         return False
 
     def save_snapshot(self, snapshot: Snapshot, *, then: Then) -> None:
@@ -116,7 +114,7 @@ class ThreadedLogStore:
         if self._closed:
             return
         self._closed = True
-        self._put_riders()
+        self._put_commit()
         self._queue.put(None)
         self._chores.put(None)
         self._writer.join()
@@ -132,8 +130,10 @@ class ThreadedLogStore:
 
     def _write_inline(self, item: _Item) -> bool:
         """Write and wait, on the loop. False: it failed, and `on_failure` runs on the next turn."""
-        batch = [*self._riders, item]
-        self._riders.clear()
+        batch = [item]
+        if self._commit is not None:
+            batch.insert(0, self._commit)
+            self._commit = None
         started = perf_counter()
         try:
             self._make_durable(batch)
@@ -150,16 +150,15 @@ class ThreadedLogStore:
             self._observe_sync(seconds)
 
     def _put(self, item: _Item) -> None:
-        if self._riders:
-            self._put_riders()
+        self._put_commit()
         self._queued += 1
         self._queue.put(item)
 
-    def _put_riders(self) -> None:
-        for rider in self._riders:
+    def _put_commit(self) -> None:
+        if self._commit is not None:
             self._queued += 1
-            self._queue.put(rider)
-        self._riders.clear()
+            self._queue.put(self._commit)
+            self._commit = None
 
     def _deliver(self) -> None:
         """On the loop: run the callbacks of what the thread has made durable."""
@@ -253,4 +252,4 @@ class ThreadedLogStore:
 
 
 def _nothing() -> None:
-    """The `then` of a batch in `_riders`: its own has been scheduled already."""
+    """The `then` of a commit index."""

@@ -48,8 +48,10 @@ class LoopLogStore:
         except Exception as error:
             self._fail(error)
             return False
-        seconds = self._seconds() if sync else 0.0
-        if not seconds and not self._waiting and sync:
+        if not sync:
+            return True
+        seconds = self._seconds()
+        if not seconds and not self._waiting:
             return True
         self._later(then, seconds)
         return False
