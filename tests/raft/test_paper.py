@@ -437,3 +437,20 @@ def test_a_heartbeats_commit_is_bounded_by_the_followers_match_index() -> None:
     cluster[1].tick()
     beats = {m.to: m.commit for m in cluster.members[1].node.take_ready().messages if m.type is MessageType.HEARTBEAT}
     assert beats == {2: 3, 3: 1}
+
+
+def test_the_later_acknowledgements_of_a_lone_entry_need_no_ready() -> None:
+    cluster = Cluster.of(3, defer_commit_broadcast=True)
+    cluster.elect(1)
+    cluster.run()
+    leader, node = cluster[1], cluster.members[1].node
+    leader.propose([b"a"])
+    ready = node.take_ready()
+    node.persisted(ready.number)
+    index = leader.log.last_index
+    for follower, is_news in ((2, True), (3, False)):
+        leader.step(Message(MessageType.APP_RESP, to=1, from_=follower, term=leader.term, index=index))
+        assert leader.commit_index == index
+        assert node.has_ready() is is_news
+        while node.has_ready():
+            node.take_ready()

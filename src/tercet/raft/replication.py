@@ -164,7 +164,8 @@ def _acknowledge(raft: RaftState, progress: Progress, message: Message) -> None:
         progress.become_replicate()
     elif progress.match >= progress.pending_snapshot:
         progress.become_probe()  # it installed the snapshot, but our log has been compacted past it: send another
-    raft.appends_due = True
+    if progress.next <= raft.log.last_index or not raft.commit_broadcast.deferred:
+        raft.appends_due = True  # else there is nothing to send: the later acknowledgements of a lone put need no Ready
     advance_commit(raft)
     if message.from_ == raft.leader_transferee and progress.match == raft.log.last_index:
         raft.send(Message(MessageType.TIMEOUT_NOW, to=message.from_))
