@@ -17,7 +17,8 @@ def test_a_lease_id_is_read_as_protobuf_reads_it(lease_id: int) -> None:
     request = rpc_pb2.LeaseKeepAliveRequest(ID=lease_id).SerializeToString()
     encoded = encoded_lease_id(request)
     assert decode_varint(encoded) == lease_id
-    assert rpc_pb2.LeaseKeepAliveResponse.FromString(b"\x10" + encoded).ID == lease_id
+    response = rpc_pb2.LeaseKeepAliveResponse.FromString(b"\x10" + encoded)
+    assert lease_id == response.ID
 
 
 @given(st.binary(max_size=12) | st.builds(b"\x08".__add__, st.binary(max_size=11)))
