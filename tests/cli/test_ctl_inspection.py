@@ -13,7 +13,8 @@ import pytest
 
 from tercet.cli import tercetctl
 from tercet.cli.ctl.command import unknown_text
-from tercet.cli.ctl.top import Grouping
+from tercet.cli.ctl.scrape import Scrape
+from tercet.cli.ctl.top import Grouping, _increase
 from tests.support.etcd import binary, run_tool, running_etcd
 from tests.support.processes import TERCET
 
@@ -202,8 +203,18 @@ def test_top_groups_keys_by_their_first_parts(prefix: str, depth: int, key: str,
     assert Grouping(prefix.encode(), b"/", depth).of(key.encode()) == group.encode()
 
 
-def test_top_counts_sizes_writes_and_requests(endpoint: str, run: Run) -> None:
-    """A thread puts a key until top has ended."""
+def test_top_shows_no_increase_of_a_client_that_was_among_the_others() -> None:
+    before, after = (
+        Scrape("".join(f'calls{{client="{name}"}} {value}\n' for name, value in values.items()), None)
+        for values in ({"a": 5, "b": 7, "other": 9}, {"a": 8, "c": 40, "other": 2})
+    )
+    assert _increase(before, after, "calls", "client") == {"a": 3, "other": 0}
+    assert _increase(Scrape("", None), after, "calls", "client") == {"a": 8, "c": 40, "other": 2}
+
+
+def test_top_counts_sizes_writes_and_requests(endpoint: str, run: Run, request: pytest.FixtureRequest) -> None:
+    """A thread puts a key until top has ended. Only tercet counts by client address."""
+    is_etcd = request.node.callspec.params["endpoint"] == "etcd"
     ended = threading.Event()
 
     def put() -> None:
@@ -214,13 +225,15 @@ def test_top_counts_sizes_writes_and_requests(endpoint: str, run: Run) -> None:
     writer.start()
     try:
         found = json_of(run("top", "top/", "--window", "2s", "-w", "json"))
-        while not found["written"]:  # etcdctl has not put yet
+        while not found["written"] or not (is_etcd or found["addresses"]):  # etcdctl has not put yet
             found = json_of(run("top", "top/", "--window", "2s", "-w", "json"))
     finally:
         ended.set()
         writer.join()
     assert [(text(one["prefix"]), one["deletes"]) for one in found["written"]] == [("top/x", 0)]
     assert "Put" in {one["method"] for one in found["methods"]}
+    assert [one["address"] for one in found["addresses"]] == ([] if is_etcd else ["127.0.0.1"])
+    assert all(one["calls"] > 0 and one.keys() >= {"received_bytes", "sent_bytes"} for one in found["addresses"])
     found = json_of(run("top", "t", "--window", "100ms", "-w", "json"))
     assert [(text(one["prefix"]), one["keys"], one["bytes"]) for one in found["stored"]] == [
         ("tree/", PAGE + 3, sum(map(len, ["tree/d00/x"] * PAGE + ["tree/d00/y/z", "tree/e", "tree//f"]))),

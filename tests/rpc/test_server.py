@@ -42,8 +42,8 @@ def test_counters_start_at_zero_and_count_by_method_and_code() -> None:
             assert (echo.started, echo.handled[0], echo.messages_received, echo.messages_sent) == (3, 3, 3, 3)
             assert (refuse.started, refuse.handled[Code.NOT_FOUND], refuse.messages_sent) == (1, 1, 0)
             assert (talk.started, talk.handled[0], talk.messages_received, talk.messages_sent) == (1, 1, 2, 2)
-            assert server.traffic.bytes_in > 100
-            assert server.traffic.bytes_out > 100
+            assert server.traffic.total().bytes_in > 100
+            assert server.traffic.total().bytes_out > 100
             await channel.close()
 
     run(main())

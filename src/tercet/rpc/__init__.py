@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tercet.rpc.client_call import RpcError
     from tercet.rpc.client_connection import ChannelOptions
     from tercet.rpc.client_stream import ClientStream
+    from tercet.rpc.client_traffic import TrafficCount
     from tercet.rpc.client_unary import ClientUnary, UnaryCallback
-    from tercet.rpc.connection import TrafficCount
     from tercet.rpc.handlers import (
         Handler,
         StreamHandler,
@@ -82,7 +82,7 @@ __getattr__ = lazy_exports(
         "client_connection": ("ChannelOptions",),
         "client_stream": ("ClientStream",),
         "client_unary": ("ClientUnary", "UnaryCallback"),
-        "connection": ("TrafficCount",),
+        "client_traffic": ("TrafficCount",),
         "handlers": (
             "Handler",
             "StreamHandler",

@@ -22,7 +22,8 @@ from tercet.intake import BYTES_SHIFT, Intake
 from tercet.rpc import headers as hdr
 from tercet.rpc import http2
 from tercet.rpc.call import Peer, UnaryCall
-from tercet.rpc.connection import PARSE_BYTES, Connection, TrafficCount
+from tercet.rpc.client_traffic import TrafficCount
+from tercet.rpc.connection import PARSE_BYTES, Connection
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import HTTP2Error, Session
 
@@ -36,6 +37,13 @@ _WOKEN_PER_FLUSH: Final = 32  # replies, each of which may add 64 KiB
 _INCOMPLETE_BYTES_MAX: Final = 64 << 20
 
 
+class QueuedReplies:
+    """Replies that wait for slow clients to read them, of all connections of a server."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class BoundedConnection(Connection):
     """What the calls of a server see of their connection."""
 
@@ -46,6 +54,7 @@ class BoundedConnection(Connection):
         "_peer",
         "_queued",
         "_reading_paused",
+        "_replies",
         "_unparsed",
         "_waiting_replies",
         "backlogged",
@@ -57,13 +66,14 @@ class BoundedConnection(Connection):
         self,
         loop: asyncio.AbstractEventLoop,
         session: Session,
-        traffic: TrafficCount,
+        replies: QueuedReplies,
         deadlines: Deadlines,
         max_message_bytes: int,
         intake: Intake,
     ) -> None:
-        super().__init__(loop, session, traffic, deadlines, max_message_bytes)
+        super().__init__(loop, session, TrafficCount(), deadlines, max_message_bytes)
         self.intake = intake
+        self._replies = replies
         self.backlogged = False  # replies wait for the client to read them: defer requests
         self.incomplete_bytes = 0  # of requests that have not arrived in full
         self._peer: Peer | None = None
@@ -186,11 +196,11 @@ class BoundedConnection(Connection):
         if queued > _REPLY_QUEUE_BYTES:
             self.backlogged = True
         self._count_queued(queued)
-        return queued <= _REPLY_QUEUE_BYTES_MAX and self.traffic.bytes_queued <= _SERVER_QUEUE_BYTES_MAX
+        return queued <= _REPLY_QUEUE_BYTES_MAX and self._replies.bytes <= _SERVER_QUEUE_BYTES_MAX
 
     def _count_queued(self, queued: int) -> None:
         """Account for this connection's replies in the count of the server."""
-        self.traffic.bytes_queued += queued - self._queued
+        self._replies.bytes += queued - self._queued
         self._queued = queued
 
     def _dispatch_deferred(self) -> None:

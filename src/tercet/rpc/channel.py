@@ -21,8 +21,8 @@ from tercet.rpc import http2
 from tercet.rpc.client_call import RpcError
 from tercet.rpc.client_connection import ChannelOptions, ClientConnection
 from tercet.rpc.client_stream import ClientStream
+from tercet.rpc.client_traffic import TrafficCount
 from tercet.rpc.client_unary import ClientUnary, UnaryCallback
-from tercet.rpc.connection import TrafficCount
 from tercet.rpc.headers import Metadata, encode_metadata
 from tercet.rpc.http2 import Header, Headers, HTTP2Error
 from tercet.rpc.wire import format_timeout, frame

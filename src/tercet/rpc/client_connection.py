@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tercet.errors import Code
 from tercet.rpc import http2
 from tercet.rpc.client_call import ClientCall
-from tercet.rpc.connection import Connection, TrafficCount
+from tercet.rpc.client_traffic import TrafficCount
+from tercet.rpc.connection import Connection
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import (
     ConnectionClosed,

@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 from tercet.rpc import http2
+from tercet.rpc.client_traffic import TrafficCount
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.http2 import Event, HTTP2Error, Session
 
@@ -40,18 +40,6 @@ PARSE_BYTES = 16 << 10
 # A stream may have this much queued before its sender has to wait, unless it sets another limit; it continues when half of that
 # has left.
 SEND_QUEUE_BYTES = 256 << 10
-
-
-@dataclass(slots=True)
-class TrafficCount:
-    """Bytes to and from the transport, below TLS; all connections of a server share one count.
-
-    bytes_queued: large replies that wait for slow clients to read them.
-    """
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-    bytes_queued: int = 0
 
 
 class Waiting(Protocol):

@@ -68,7 +68,7 @@ class ServerConnection(BoundedConnection):
     def __init__(self, server: ServerState, first_chunk: bytes) -> None:
         options = server.options
         session = http2.server_session(options.max_concurrent_streams)
-        super().__init__(server.loop, session, server.traffic, server.deadlines, options.max_message_bytes, server.intake)
+        super().__init__(server.loop, session, server.replies, server.deadlines, options.max_message_bytes, server.intake)
         self.server = server
         self.calls: dict[int, Http2UnaryCall | Http2Stream | HttpExchange] = {}
         self._first_chunk = first_chunk
@@ -95,6 +95,7 @@ class ServerConnection(BoundedConnection):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.traffic = self.server.traffic.connected(transport.get_extra_info("peername"))
         super().connection_made(transport)
         self.server.connections.add(self)
         if self.server.options.keepalive_interval_seconds > 0:
@@ -110,6 +111,7 @@ class ServerConnection(BoundedConnection):
         if self._linger is not None:
             self._linger.cancel()
         self._pinger.stop()
+        self.traffic.connections -= 1
         self.server.lost(self)
         self._abandon_calls()
 
@@ -118,6 +120,7 @@ class ServerConnection(BoundedConnection):
     def handle(self, events: Iterable[Event]) -> None:
         calls = self.calls
         header_cache = self.server.header_cache
+        traffic = self.traffic
         max_message_bytes = self.max_message_bytes
         for event in events:
             if isinstance(event, DataReceived):
@@ -146,6 +149,7 @@ class ServerConnection(BoundedConnection):
                     stream_id = event.stream_id
                     method.started += 1
                     of_version[0] += 1
+                    traffic.calls += 1
                     calls[stream_id] = unary = Http2UnaryCall(self, stream_id, method, event.headers)
                     if seconds is not None:
                         unary.deadline = self.loop.time() + seconds
@@ -239,6 +243,7 @@ class ServerConnection(BoundedConnection):
             self.intake.left -= TASK_WORK
         self.calls[stream_id] = call
         method.started += 1
+        self.traffic.calls += 1
         if method.duration_counts is not None:
             call.start_timing()
         if timeout_seconds is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tercet.intake import intake_of_running_loop
-from tercet.rpc.bounded_connection import BoundedConnection
-from tercet.rpc.connection import TrafficCount
+from tercet.rpc.bounded_connection import BoundedConnection, QueuedReplies
+from tercet.rpc.client_traffic import ClientTraffic
 from tercet.rpc.deadlines import Deadlines
 from tercet.rpc.headers import value_of
 from tercet.rpc.http2 import Headers
@@ -51,7 +51,8 @@ class ServerState:
         self.options = options
         self.http_handler = http_handler
         self.loop = asyncio.get_running_loop()
-        self.traffic = TrafficCount()
+        self.traffic = ClientTraffic()
+        self.replies = QueuedReplies()
         self.deadlines = Deadlines(self.loop)
         self.intake = intake_of_running_loop()
         self.connections: set[BoundedConnection] = set()

@@ -1,7 +1,8 @@
 """top: which prefixes and keys take the space, which are written, which methods are called.
 
 Sizes come from reading the range in pages, writes from a watch during --window, requests from the metrics of the endpoints at
-its beginning and end. Neither etcd nor tercet counts requests by key or by client address, only by the clients' API version.
+its beginning and end. Members of tercet count calls and bytes by client address, those of etcd only requests by the clients'
+API version; none counts requests by key.
 """
 
 from __future__ import annotations
@@ -81,10 +82,14 @@ class Usage:
 
 
 class Requests(NamedTuple):
-    """Requests during the window by method, and by the API version of the clients, of the endpoints that have metrics."""
+    """Requests during the window of the endpoints that have metrics: by method, by the API version and the address of the
+    clients. Bytes are by address."""
 
     methods: Counter[str]
-    clients: Counter[str]
+    versions: Counter[str]
+    addresses: Counter[str]
+    received_bytes: Counter[str]
+    sent_bytes: Counter[str]
     errors: dict[str, str]
 
 
@@ -147,7 +152,7 @@ async def _follow(client: ClusterChannel, prefix: bytes, usage: Usage, seconds: 
 
 
 async def _count_requests(session: Session, seconds: float) -> Requests:
-    requests = Requests(Counter(), Counter(), {})
+    requests = Requests(Counter(), Counter(), Counter(), Counter(), Counter(), {})
 
     async def count(endpoint: str) -> None:
         try:
@@ -159,15 +164,26 @@ async def _count_requests(session: Session, seconds: float) -> Requests:
             requests.errors[endpoint] = str(error)
             return
         requests.methods.update(_increase(before, after, "grpc_server_started_total", "grpc_method"))
-        requests.clients.update(_increase(before, after, "etcd_server_client_requests_total", "client_api_version"))
+        requests.versions.update(_increase(before, after, "etcd_server_client_requests_total", "client_api_version"))
+        requests.addresses.update(_increase(before, after, "tercet_client_calls_total", "client"))
+        requests.received_bytes.update(_increase(before, after, "tercet_client_received_bytes_total", "client"))
+        requests.sent_bytes.update(_increase(before, after, "tercet_client_sent_bytes_total", "client"))
 
     await asyncio.gather(*(count(endpoint) for endpoint in await chosen_endpoints(session)))
     return requests
 
 
 def _increase(before: Scrape, after: Scrape, name: str, label: str) -> Counter[str]:
+    """Of each label's values. One that was summed into the others before, or is now, has an unknown increase: none is shown."""
     past = before.by(name, label)
-    return Counter({key: int(value - past.get(key, 0.0)) for key, value in after.by(name, label).items()})
+    is_new_known = "other" not in past
+    return Counter(
+        {
+            key: max(int(value - past.get(key, 0.0)), 0)
+            for key, value in after.by(name, label).items()
+            if key in past or is_new_known
+        }
+    )
 
 
 def _print(report: Report, usage: Usage, requests: Requests, limit: int, seconds: float) -> None:
@@ -188,11 +204,19 @@ def _print(report: Report, usage: Usage, requests: Requests, limit: int, seconds
         ]
         report.rows(("puts", "deletes", "size", "prefix"), rows)
     report.line()
-    for title, counts in (("method", requests.methods), ("client version", requests.clients)):
+    for title, counts in (("method", requests.methods), ("client version", requests.versions)):
         rows = [[f"{count:,}", f"{count / seconds:,.1f}", name] for name, count in counts.most_common(limit) if count > 0]
         if rows:
             report.rows(("requests", "per second", title), rows)
             report.line()
+    rows = [
+        [f"{calls:,}", humanize_bytes(requests.received_bytes[name]), humanize_bytes(requests.sent_bytes[name]), name]
+        for name, calls in requests.addresses.most_common(limit)
+        if calls > 0
+    ]
+    if rows:
+        report.rows(("calls", "received", "sent", "client"), rows)
+        report.line()
     for endpoint, error in requests.errors.items():
         report.note(f"no requests of {endpoint}: its metrics cannot be read: {error}")
 
@@ -217,7 +241,17 @@ def _json(report: Report, usage: Usage, requests: Requests, limit: int, seconds:
                 for group, _ in writes.most_common(limit)
             ],
             "methods": [{"method": name, "requests": count} for name, count in requests.methods.most_common(limit) if count],
-            "clients": [{"version": name, "requests": count} for name, count in requests.clients.most_common(limit) if count],
+            "clients": [{"version": name, "requests": count} for name, count in requests.versions.most_common(limit) if count],
+            "addresses": [
+                {
+                    "address": name,
+                    "calls": calls,
+                    "received_bytes": requests.received_bytes[name],
+                    "sent_bytes": requests.sent_bytes[name],
+                }
+                for name, calls in requests.addresses.most_common(limit)
+                if calls
+            ],
             "errors": requests.errors,
         }
     )
@@ -238,7 +272,7 @@ TOP = Command(
     _top,
     description=(
         "Requests are those of the endpoints, with --cluster of all members. They are counted by method and by the clients'\n"
-        "API version: neither etcd nor tercet counts them by key or by client address."
+        "API version, and by members of tercet also by client address; none counts them by key."
     ),
     examples=("tercetctl top", "tercetctl top /registry/ --depth 1 --window 10s", "tercetctl top --stored=false --cluster"),
 )

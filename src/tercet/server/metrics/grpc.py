@@ -27,6 +27,13 @@ def by_client_version(servers: Sequence[Server]) -> dict[Labels, int]:
     return _sums((labels, count[0]) for server in servers for labels, count in server.calls_by_version.items())
 
 
+def by_client(servers: Sequence[Server], count: str) -> dict[Labels, int]:
+    """`calls`, `bytes_in` or `bytes_out` of the busiest client addresses."""
+    return _sums(
+        ((address,), getattr(traffic, count)) for server in servers for address, traffic in server.traffic.busiest().items()
+    )
+
+
 def handled(servers: Sequence[Server]) -> dict[Labels, int]:
     return _sums(
         ((*_labels(method), name), method.handled[code]) for method in _methods(servers) for code, name in _CODES.items()

@@ -84,8 +84,11 @@ class Metrics:
         self.read_labelled("grpc_server_msg_received_total", lambda: grpc_metrics.received(servers))
         self.read_labelled("grpc_server_msg_sent_total", lambda: grpc_metrics.sent(servers))
         self.read_buckets("grpc_server_handling_seconds", lambda: grpc_metrics.durations(servers))
-        self.read("etcd_network_client_grpc_received_bytes_total", lambda: sum(one.traffic.bytes_in for one in servers))
-        self.read("etcd_network_client_grpc_sent_bytes_total", lambda: sum(one.traffic.bytes_out for one in servers))
+        self.read("etcd_network_client_grpc_received_bytes_total", lambda: sum(one.traffic.total().bytes_in for one in servers))
+        self.read("etcd_network_client_grpc_sent_bytes_total", lambda: sum(one.traffic.total().bytes_out for one in servers))
+        self.read_labelled("tercet_client_calls_total", lambda: grpc_metrics.by_client(servers, "calls"))
+        self.read_labelled("tercet_client_received_bytes_total", lambda: grpc_metrics.by_client(servers, "bytes_in"))
+        self.read_labelled("tercet_client_sent_bytes_total", lambda: grpc_metrics.by_client(servers, "bytes_out"))
 
     def _expect(self, name: str, *, is_histogram: bool) -> Metric:
         metric = METRICS[name]

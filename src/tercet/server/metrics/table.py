@@ -68,6 +68,11 @@ _ROWS = (
     Metric("etcd_server_id", G, "ID of this member.", ("server_id",)),
     Metric("etcd_server_feature_enabled", G, "Whether a feature gate is enabled.", ("name", "stage")),
     Metric("etcd_cluster_version", G, "The cluster version.", ("cluster_version",)),
+    Metric(
+        "tercet_client_calls_total", C, "gRPC calls by client address, of the busiest 100 and the sum of others.", ("client",)
+    ),
+    Metric("tercet_client_received_bytes_total", C, "Bytes received from these gRPC clients.", ("client",)),
+    Metric("tercet_client_sent_bytes_total", C, "Bytes sent to these gRPC clients.", ("client",)),
     Metric("tercet_loop_turn_longest_seconds", G, "Longest turn of the event loop in the last two minutes."),
     Metric("tercet_loop_turn_seconds", H, "How long the event loop was busy, sampled every 10 ms.", (), _TURNS),
     Metric("tercet_loop_turn_processor_seconds", H, "Processor time of these turns, without waits.", (), _TURNS),
