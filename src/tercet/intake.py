@@ -52,8 +52,10 @@ class Intake:
 
     def admits(self, now: float) -> bool:
         """May what has just arrived be taken at once? now: `loop.time()`, which uvloop advances once a turn."""
-        if self._waiting:
-            return False
+        return not self._waiting and self.allows_more(now)
+
+    def allows_more(self, now: float) -> bool:
+        """Is work left in this turn?"""
         if now != self._turn:
             self._turn = now
             self.left = TURN_WORK

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from tercet.intake import TURN_WORK, Intake
-from tercet.rpc import Server, UnaryCall, unary
+from tercet.rpc import Server, ServerStream, UnaryCall, bidi_stream, unary
 from tests.rpc import raw
 from tests.rpc.harness import run
 from tests.rpc.raw import frame
@@ -87,6 +87,32 @@ def test_a_connection_that_ends_while_it_waits_is_dropped() -> None:
         await asyncio.sleep(0)
         assert counter.calls == calls
         assert counter.server.intake.admits(asyncio.get_running_loop().time()), "nothing waits any more"
+
+    run(main())
+
+
+def test_many_messages_of_a_stream_take_many_turns() -> None:
+    async def main() -> None:
+        taken = 0
+
+        async def take(stream: ServerStream) -> None:
+            nonlocal taken
+            async for _ in stream:
+                taken += 1
+
+        server = Server({"/test.Test/Take": bidi_stream(take)})
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
+        protocol.data_received(frame(raw.HEADERS, 4, 1, raw.request_block(b"/test.Test/Take")))
+        await asyncio.sleep(0)
+        protocol.data_received(frame(raw.DATA, 0, 1, EMPTY * 3000))
+        before = 0
+        while taken < 3000:
+            await asyncio.sleep(0)
+            assert taken - before <= TURN_WORK // 4
+            before = taken
+        server.close()
 
     run(main())
 

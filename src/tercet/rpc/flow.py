@@ -1,7 +1,8 @@
 """Flow control at the two ends of a stream: messages that came in, and room for those that go out.
 
 `Inbox` shuts the stream's window while more waits in it than a slow reader may cost; what the peer was already allowed
-to send still fits. `Outlet` makes a sender wait while the peer does not read what was sent.
+to send still fits. Its reader takes part of a turn of the loop (intake.py), or thousands of small messages would make one long.
+`Outlet` makes a sender wait while the peer does not read what was sent.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from tercet.intake import intake_of_running_loop
 from tercet.rpc.connection import SEND_QUEUE_BYTES, Connection
 
 _INBOX_BYTES: Final = 256 << 10
 _AT_ONCE_MAX: Final = 64  # messages in a row; then the reader's task, which takes turns with others, takes what has come
+_MESSAGE_WORK: Final = 8  # about 40 us
 _MESSAGE_OVERHEAD_BYTES: Final = 64  # what Python adds to a message; a flood of empty ones must count too
 
 
@@ -24,13 +27,14 @@ class Inbox:
     at_once: offered each message while the reader waits for one; True: it needs no reader.
     """
 
-    __slots__ = ("_arrival", "_at_once_left", "_bytes", "_ended", "_messages", "_shut", "_throttle", "at_once")
+    __slots__ = ("_arrival", "_at_once_left", "_bytes", "_ended", "_intake", "_messages", "_shut", "_throttle", "at_once")
 
     def __init__(self, throttle: Callable[[bool], object]) -> None:
         self._throttle = throttle
         self._messages: deque[bytes] = deque()
         self._bytes = 0
         self._ended = False
+        self._intake = intake_of_running_loop()
         self._shut = False
         self._arrival: asyncio.Future[None] | None = None  # resolved by the next message, or the end
         self.at_once: Callable[[bytes], bool] | None = None
@@ -68,6 +72,8 @@ class Inbox:
 
     async def take(self) -> bytes | None:
         """The next message, None after the last."""
+        if self._messages and not self._intake.allows_more(self._intake.loop.time()):
+            await asyncio.sleep(0)
         while not self._messages:
             if self._ended:
                 return None
@@ -75,6 +81,7 @@ class Inbox:
             self._at_once_left = _AT_ONCE_MAX
             await self._arrival
         message = self._messages.popleft()
+        self._intake.left -= _MESSAGE_WORK
         self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
         if self._shut and self._bytes <= _INBOX_BYTES // 2:
             self._shut = False
