@@ -94,8 +94,7 @@ async def _run(config: ServerConfig) -> int | signal.Signals:
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            gc.collect()
-            gc.freeze()
+            gc.freeze()  # without a collection: it would hold up the first requests, and start leaves little garbage
             await ended
     except (ConfigError, StorageFailure) as error:
         logger.critical("discovery failed", extra=fields(error=str(error)))
