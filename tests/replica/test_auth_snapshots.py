@@ -171,3 +171,18 @@ def test_a_deleted_role_is_revoked_from_all_users() -> None:
     assert state(member)["users"] == {"root": ["root"], "ann": []}
     with pytest.raises(errors.RequestError, match="permission denied"):
         member.replica.auth.check_read(member.replica.auth.identity_of("ann"), b"a", b"")
+
+
+def test_many_grants_of_one_role_take_several_turns() -> None:
+    """Each writes the whole role: the sum grows with the square of their number."""
+    member = LoneMember()
+    member.settle()
+    grants: list[tuple[str, Message]] = [("auth_role_add", rpc_pb2.AuthRoleAddRequest(name="reader"))]
+    for number in range(400):
+        permission = auth_pb2.Permission(permType=auth_pb2.Permission.READ, key=b"%05d" % number)
+        grants.append(("auth_role_grant_permission", rpc_pb2.AuthRoleGrantPermissionRequest(name="reader", perm=permission)))
+    made = entries(grants, 4)
+    before = member.replica._applier.steps
+    member.follow(made, commit=made[-1].index)
+    assert len(member.replica.auth.role("reader").keyPermission) == 400
+    assert member.replica._applier.steps - before > 5

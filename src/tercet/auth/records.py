@@ -21,11 +21,15 @@ _REVISION_KEY: Final = b"authRevision"  # eight bytes, big endian
 
 
 class AuthRecords:
-    """is_enabled: one attribute, so that a request without authentication pays for nothing else. revision: at least 1."""
+    """is_enabled: one attribute, so that a request without authentication pays for nothing else. revision: at least 1.
+
+    role_bytes_written: encoded roles, since the start.
+    """
 
     def __init__(self, backend: Backend) -> None:
         """Raises StorageFailure for records that cannot be read."""
         self._backend = backend
+        self.role_bytes_written = 0
         self._read()
 
     def load(self) -> None:
@@ -62,7 +66,9 @@ class AuthRecords:
 
     def put_role(self, role: auth_pb2.Role) -> None:
         self.roles[_name(role.name)] = role
-        self._backend.put(Bucket.AUTH_ROLES, role.name, role.SerializeToString(deterministic=True))
+        encoded = role.SerializeToString(deterministic=True)
+        self.role_bytes_written += len(encoded)
+        self._backend.put(Bucket.AUTH_ROLES, role.name, encoded)
 
     def remove_user(self, name: str) -> None:
         """Raises USER_NOT_FOUND."""
