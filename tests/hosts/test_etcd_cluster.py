@@ -17,7 +17,7 @@ from tests.support.waiting import scaled
 
 pytestmark = pytest.mark.timeout(180, func_only=True)
 
-FIRST_APPLY_SECONDS_MAX = scaled(300)  # about 20 on an idle machine; the limit bounds a failure
+FIRST_APPLY_SECONDS_MAX = scaled(150)  # about 20 on an idle machine; the limit bounds a failure
 NO_CHANGE_SECONDS_MAX = scaled(60)  # about 2 on an idle machine
 PAUSE_SECONDS_MAX = scaled(30)  # about 1 on an idle machine
 
