@@ -52,7 +52,7 @@ def refused(settings: EngineSettings, cache: Path, *, arch: str = "", python: tu
 
 def run(*command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command with an almost empty environment."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=scaled(30), check=False, env=more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=scaled(100), check=False, env=more)
 
 
 @pytest.fixture(scope="module")
