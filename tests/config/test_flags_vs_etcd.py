@@ -27,7 +27,7 @@ OTHER_TEXT = {
 @cache
 def etcd_help() -> dict[str, str | None]:
     """Default by flag; None where the help shows none."""
-    done = subprocess.run([*newer_etcd(), "--help"], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([*newer_etcd(), "--help"], capture_output=True, text=True, timeout=100, check=False)
     text = done.stdout + done.stderr
     found: dict[str, str | None] = {}
     for line in text.splitlines():

@@ -19,7 +19,7 @@ BRIDGE = "lab0"
 
 def run(*command: str) -> str:
     """Run a command. Raises RuntimeError with its output."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

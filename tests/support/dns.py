@@ -104,7 +104,7 @@ def system_resolver(directory: Path, records: Records) -> Iterator[tuple[str, ..
         pytest.skip(f"a DNS server needs port 53: {error}")
     try:
         configuration.write_text(f"nameserver {server.host}\noptions timeout:2 attempts:2\n")
-        allowed = subprocess.run([*wrapper, "true"], capture_output=True, text=True, timeout=10, check=False)
+        allowed = subprocess.run([*wrapper, "true"], capture_output=True, text=True, timeout=60, check=False)
         if allowed.returncode:
             pytest.skip(f"mount namespaces are not allowed: {allowed.stderr.strip()}")
         yield wrapper
