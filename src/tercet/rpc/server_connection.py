@@ -325,8 +325,7 @@ class ServerConnection(BoundedConnection):
     def _abandon_calls(self) -> None:
         calls, self.calls = self.calls, {}
         self.drop_deferred()
-        for call in calls.values():
-            call.abandon()
+        self.server.abandon(calls.values())
 
     def abort(self) -> None:
         """End the connection at once, also one that `close` lets linger."""

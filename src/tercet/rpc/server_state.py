@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +28,13 @@ class InProcessClient(Protocol):
     def abort(self) -> None: ...
 
 
+class Abandoned(Protocol):
+    """A call whose connection has ended."""
+
+    def abandon(self) -> None: ...
+
+
+_ABANDONED_PER_TURN = 200
 _CACHED_HEADERS_MAX = 1024
 _CLIENT_VERSION = b"client-api-version"
 _VERSIONS_MAX = 100
@@ -63,6 +72,7 @@ class ServerState:
         # Calls by kind ("unary", "stream") and the client's version: lists of one number, to be incremented in place.
         self.calls_by_version: dict[tuple[str, str], list[int]] = {}
         self.dirty: list[BoundedConnection] = []  # have something to send; a flush is scheduled
+        self._abandoned: deque[Abandoned] = deque()
         self.draining = False
         self.all_lost: asyncio.Future[None] | None = None  # resolved when the last connection is lost
 
@@ -84,6 +94,20 @@ class ServerState:
         if not self.dirty:
             self.loop.call_soon(self.flush)
         self.dirty.append(connection)
+
+    def abandon(self, calls: Iterable[Abandoned]) -> None:
+        """End the calls of an ended connection; over several turns if there are many, as each may have a task to cancel."""
+        is_scheduled = bool(self._abandoned)
+        self._abandoned.extend(calls)
+        if not is_scheduled:
+            self._abandon_some()
+
+    def _abandon_some(self) -> None:
+        abandoned = self._abandoned
+        for _ in range(min(_ABANDONED_PER_TURN, len(abandoned))):
+            abandoned.popleft().abandon()
+        if abandoned:
+            self.loop.call_soon(self._abandon_some)
 
     def lost(self, connection: BoundedConnection) -> None:
         self.connections.discard(connection)

@@ -1,0 +1,87 @@
+"""Thousands of calls that end together, by one deadline or with their connection, end over several turns of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tercet.errors import Code
+from tercet.rpc import UnaryCall
+from tercet.rpc.deadlines import Deadlines
+from tercet.rpc.handlers import unary
+from tests.rpc import raw
+from tests.rpc.harness import run, serving
+from tests.rpc.raw import RawPeer, frame, request_block
+from tests.support.waiting import until
+
+CALLS = 1000
+PER_TURN_MAX = 300
+
+
+class Turns:
+    """Counts events by the turn of the loop in which they happen."""
+
+    def __init__(self) -> None:
+        self.events: list[int] = []
+        self._loop = asyncio.get_running_loop()
+        self._next()
+
+    def _next(self) -> None:
+        self.events.append(0)
+        self._loop.call_soon(self._next)
+
+    def note(self) -> None:
+        self.events[-1] += 1
+
+
+class Call:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.is_expired = False
+
+    def expire(self) -> None:
+        assert not self.is_expired
+        self.is_expired = True
+        self._turns.note()
+
+
+def test_calls_that_are_due_together_end_over_several_turns() -> None:
+    async def main() -> None:
+        turns = Turns()
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop)
+        calls = [Call(turns) for _ in range(CALLS)]
+        later = Call(turns)
+        deadline = loop.time() + 0.01
+        for call in calls:
+            deadlines.add(call, deadline)
+        await until(lambda: calls[0].is_expired)
+        assert not calls[-1].is_expired
+        deadlines.discard(calls[-1])  # it ends by itself meanwhile
+        deadlines.add(later, deadline)
+        await until(lambda: later.is_expired)
+        assert [call.is_expired for call in calls] == [True] * (CALLS - 1) + [False]
+        assert max(turns.events) <= PER_TURN_MAX
+        assert len(deadlines) == 0
+
+    run(main())
+
+
+def test_the_calls_of_a_lost_connection_end_over_several_turns() -> None:
+    async def main() -> None:
+        turns = Turns()
+
+        def wait(call: UnaryCall, message: bytes) -> None:
+            call.on_cancel = turns.note
+
+        async with serving({"/test.Test/Wait": unary(wait)}) as (server, port):
+            peer = await RawPeer.connect(port)
+            head, body = request_block(b"/test.Test/Wait"), bytes(5)
+            for number in range(1, 2 * CALLS, 2):
+                peer.send(frame(raw.HEADERS, 4, number, head) + frame(raw.DATA, 1, number, body))
+            await until(lambda: server.open_calls() == CALLS)
+            peer.close()
+            await until(lambda: sum(turns.events) == CALLS)
+            assert max(turns.events) <= PER_TURN_MAX
+            assert server.methods[b"/test.Test/Wait"].handled[Code.CANCELLED] == CALLS
+
+    run(main())
