@@ -63,6 +63,23 @@ def test_a_slow_call_is_reported_when_it_ends(caplog: pytest.LogCaptureFixture) 
     assert line["request content"] == 'key:"k" value_size:6'
 
 
+def test_many_calls_that_end_at_once_are_reported_over_several_turns(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    watched = Watched()
+    put = rpc_pb2.PutRequest(key=b"k").SerializeToString()
+    for _ in range(120):
+        watched.add("/etcdserverpb.KV/Put", put)
+    watched.look(0)
+    for call in watched.calls:
+        call.finished = True
+    reported = []
+    for _ in range(3):
+        watched.look(1.0)
+        reported.append(len(lines(caplog)))
+    assert reported == [50, 100, 120]
+    assert {line["time spent"] for line in lines(caplog)} == {"1s"}
+
+
 def test_only_requests_for_keys_are_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     watched = Watched()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 _LOOKS: Final = 4  # in the time that a call may take
 _INTERVAL_SECONDS: Final = (0.02, 0.25)  # smallest and largest
 _SHORT_INTERVAL_SECONDS: Final = 0.001
+_REPORTS_PER_TURN: Final = 50
 _CHARACTERS_MAX: Final = 2000
 _DESCRIBED_BYTES_MAX: Final = 64 << 10
 _REQUESTS: Final[dict[str, type[Message]]] = {
@@ -70,6 +72,7 @@ class SlowCalls:
         self._applies = applies
         self._clock = clock
         self._seen: dict[OpenCall, float] = {}
+        self._slow: deque[tuple[OpenCall, float]] = deque()  # have ended, after so many seconds; still to be reported
         self._notes_each = slow_seconds < _INTERVAL_SECONDS[0]
 
     def wrap(self, handlers: Mapping[str, Handler]) -> dict[str, Handler]:
@@ -98,19 +101,31 @@ class SlowCalls:
             shortest = min(self._slow_seconds, self._applies.slow_seconds)
             await asyncio.sleep(min(max(shortest / _LOOKS, smallest), largest))
             self.look()
+            while self._slow:
+                await asyncio.sleep(0)
+                self._report_some()
 
     def look(self) -> None:
-        """Report the calls that have ended since they were seen, if they were slow."""
+        """Report the calls that have ended since they were seen, if they were slow; some of them if they are many."""
         now = self._clock()
+        shortest = min(self._slow_seconds, self._applies.slow_seconds)
         for call, since in list(self._seen.items()):
             if call.finished:
                 del self._seen[call]
-                if now - since >= self._slow_seconds:
-                    self._report(call, now - since)
-                if now - since >= self._applies.slow_seconds:
-                    self._report_read(call, now - since)
+                if now - since >= shortest:
+                    self._slow.append((call, now - since))
         for call in self._calls():
             self._seen.setdefault(call, now)
+        self._report_some()
+
+    def _report_some(self) -> None:
+        """Thousands may end at once, with their connection or their leader."""
+        for _ in range(min(len(self._slow), _REPORTS_PER_TURN)):
+            call, seconds = self._slow.popleft()
+            if seconds >= self._slow_seconds:
+                self._report(call, seconds)
+            if seconds >= self._applies.slow_seconds:
+                self._report_read(call, seconds)
 
     def _report_read(self, call: OpenCall, seconds: float) -> None:
         request = _request(call.method, call.request) if call.method.name in ("Range", "Txn") else None
