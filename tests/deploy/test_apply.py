@@ -378,7 +378,7 @@ def test_logs_go_on_without_a_dead_host(tmp_path: Path, monkeypatch: pytest.Monk
         for name in hosts:
             yield name, "a line"
 
-    monkeypatch.setattr("tercet.deploy.deployment.follow_logs", follow_logs)
+    monkeypatch.setattr("tercet.deploy.members.logs.follow_logs", follow_logs)
 
     async def lines(*names: str) -> list[tuple[str, str]]:
         return [entry async for entry in without_node3(planned, monkeypatch).logs(names)]
