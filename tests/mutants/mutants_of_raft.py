@@ -313,6 +313,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        self.pending_conf_index = self.log.last_index\n",
         "",
         "a new leader proposes a change while an earlier one in its log is still pending",
+        unit_test="tests/raft/test_planted_bugs.py::test_a_new_leader_accepts_no_change_before_it_has_applied_its_log",
     ),
     Mutant(
         "two_changes_at_a_time",
