@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mixed.mixture import CATCH_UP_ENTRIES, SNAPSHOT_ENTRIES, check_same, complaints, make_leader
+from tests.mixed.mixture import CATCH_UP_ENTRIES, SNAPSHOT_ENTRIES, check_same, complaints, kill, make_leader
 from tests.mixed.story import Story
 from tests.support.processes import TERCET, Cluster
 
@@ -27,7 +27,10 @@ def test_any_member_can_restart(cluster: Cluster, leader: str, name: str, end: s
     member = cluster[name]
     story = Story(seed=hash((leader == "e1", name == "e1", end == "kill")))
     story.send(cluster.members, 20)
-    getattr(member, end)()
+    if end == "kill":
+        kill(member)
+    else:
+        member.stop()
     cluster.leader()
     story.send(cluster.others(member), 30)
     member.restart()

@@ -70,8 +70,9 @@ def read_when_possible(client: Client, key: bytes) -> bytes | None:
 def test_all_are_killed_at_once(cluster: Cluster) -> None:
     with load_on(cluster) as load:
         load.wait_for(50)
-        for member in cluster.members:
-            member.kill()
+        for name in ("t1", "t2"):
+            cluster[name].kill()
+        cluster["e1"].stop()  # see `mixture.kill`: under load etcd 3.5.1 does not survive a kill without loss
         cluster.start()
         load.wait_for(50)
 
