@@ -6,8 +6,8 @@
 One readiness of a socket makes uvloop read it up to 32 times: 8 MiB, which can be 300,000 requests, twice as many WINDOW_UPDATE
 frames, or a million chunks of an HTTP/1.1 body. Without a limit one connection that sends without pause makes turns of seconds.
 
-Work is counted in events, such as frames, and in bytes. Memory is bounded: a connection that waits holds
-what one read gave it, and is not read from.
+Work is counted in events, such as frames, and in bytes. Memory is bounded: a connection that waits holds what one read gave it,
+and is not read from.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Final, Protocol
 logger = logging.getLogger(__name__)
 
 TURN_WORK: Final = 1500
-"""Of all connections in a turn. An event is 1: a put is three of them, and takes some 20 us on a compiled member."""
+"""The units of all connections in a turn. An event is one unit; a put is three events, some 20 us on a compiled member."""
 
 BYTES_SHIFT: Final = 9  # one unit for each 512 bytes
 TASK_WORK: Final = 20
-"""Of a request that starts a task."""
+"""The units of a request that starts a task."""
 
 
 class Waiting(Protocol):
@@ -39,7 +39,7 @@ class Waiting(Protocol):
 
 
 class Intake:
-    """Of all connections on one event loop."""
+    """Divides the turns of one event loop among all of its connections."""
 
     __slots__ = ("_is_scheduled", "_turn", "_waiting", "left", "loop")
 
@@ -77,7 +77,7 @@ class Intake:
             try:
                 more = connection.take_piece()
             except Exception:  # a bug that one connection triggers must not affect the others
-                logger.exception("a connection failed")
+                logger.exception("failed to handle what a connection has received")
                 connection.abort()
                 continue
             if more:

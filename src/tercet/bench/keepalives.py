@@ -82,6 +82,6 @@ class _Renewals:
         return True
 
     def answered_at_once(self, answer: bytes) -> bool:
-        """`answered` and `send_next`. False, and nothing done, for the last answer and one that is an error."""
+        """Take an answer and send the next request. False for the last answer and for an error, which `answered` must take."""
         load = self._load
         return bool(load.left) and not load.stopped and self.answered(answer) and self.send_next()

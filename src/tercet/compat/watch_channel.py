@@ -22,8 +22,10 @@ Login = tuple[str, str] | None
 
 
 class WatchChannel:
-    """channels: where a stream may be opened, the preferred one first. metadata: of the first stream; later ones have that of
-    a new login, if there is a user."""
+    """channels: where a stream may be opened, the preferred one first.
+
+    metadata: of the first stream; later ones have that of a new login, if there is a user.
+    """
 
     def __init__(self, channels: Callable[[], Sequence[EndpointChannel]], metadata: Metadata | None, login: Login) -> None:
         self._channels = channels

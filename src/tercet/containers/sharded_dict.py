@@ -57,6 +57,6 @@ class ShardedDict(Generic[Value]):
         return value
 
     def items(self) -> Iterator[tuple[bytes, Value]]:
-        """In no particular order. The map must not change meanwhile."""
+        """Iterate in no particular order. The map must not change meanwhile."""
         for shard in self._shards:
             yield from shard.items()

@@ -42,7 +42,7 @@ class SortedKeys:
     # Changes.
 
     def add(self, key: bytes) -> None:
-        """`key` must not be there."""
+        """Insert a key that is absent."""
         lasts = self._lasts
         at = bisect_left(lasts, key)
         self._length += 1
@@ -63,7 +63,7 @@ class SortedKeys:
             self._divide(at)
 
     def remove(self, key: bytes) -> None:
-        """`key` must be there."""
+        """Remove a key that is present. Raises InvariantViolation if another key stands in its place."""
         at = bisect_left(self._lasts, key)
         chunk = self._chunks[at]
         position = bisect_left(chunk, key)
@@ -75,7 +75,7 @@ class SortedKeys:
             self._settle(at)
 
     def add_run(self, keys: list[bytes]) -> None:
-        """Many ascending keys, none of which is there."""
+        """Insert ascending keys, all of them absent."""
         done, total = 0, len(keys)
         self._length += total
         self._ranks = None
@@ -98,7 +98,7 @@ class SortedKeys:
                 self._divide(at)
 
     def _append(self, keys: list[bytes]) -> None:
-        """Ascending keys after all others."""
+        """Append ascending keys, all of them greater than those present."""
         if self._chunks:
             self._chunks[-1] += keys
             self._lasts[-1] = keys[-1]
@@ -109,7 +109,7 @@ class SortedKeys:
             self._divide(len(self._chunks) - 1)
 
     def remove_run(self, keys: list[bytes]) -> None:
-        """Many ascending keys, all of which are there."""
+        """Remove ascending keys, all of them present. Raises InvariantViolation if one is absent."""
         done, total = 0, len(keys)
         self._length -= total
         self._ranks = None
@@ -157,7 +157,7 @@ class SortedKeys:
                 lasts[first : first + 2] = [joined[-1]]
 
     def load(self, keys: list[bytes]) -> None:
-        """Take `keys` in any order, instead of none. No call in it takes long, so that other threads run meanwhile."""
+        """Fill an empty container with keys in any order. No single call in it is long, so that other threads run too."""
         require(not self._length, "loads into keys that are not empty")
         sample = keys[:: _HALF // _SAMPLED]
         sample.sort()
@@ -221,7 +221,7 @@ class SortedKeys:
         return found
 
     def count(self, start: bytes, end: bytes | None) -> int:
-        """Keys in [start, end); None: no end."""
+        """The number of keys in [start, end); None: no end."""
         until = self._length if end is None else self._rank(end)
         return max(0, until - self._rank(start))
 

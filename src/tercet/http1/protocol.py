@@ -125,7 +125,7 @@ class HttpProtocol(asyncio.Protocol):
         self._read_or_pause()
 
     def take_piece(self) -> bool:
-        """Part of a request that takes several turns (intake.Waiting)."""
+        """Handle a part of a request that takes several turns (intake.Waiting)."""
         if self._task is None and self._advance(PIECE_WORK):
             return True
         self._is_waiting = False

@@ -244,7 +244,7 @@ class ServerConnection(asyncio.Protocol):
             self._intake.wait(self)
 
     def take_piece(self) -> bool:
-        """Part of what takes several turns (intake.Waiting)."""
+        """Handle a part of what takes several turns (intake.Waiting)."""
         if self._handle_events(PIECE_WORK):
             return True
         self._is_waiting = False

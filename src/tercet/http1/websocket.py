@@ -112,7 +112,7 @@ class WebSocket(asyncio.Protocol):
         self._read_or_pause()
 
     def take_piece(self) -> bool:
-        """Some of the frames that take several turns (intake.Waiting)."""
+        """Handle some of the frames that take several turns (intake.Waiting)."""
         if self._events is not None and self._handle(self._events, PIECE_WORK):
             return True
         self._events = None

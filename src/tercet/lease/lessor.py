@@ -126,7 +126,7 @@ class Lessor:
         return lease_id in self._leases
 
     def lease_of(self, key: bytes) -> int:
-        """0: none."""
+        """The id of the lease that a key is attached to, or 0."""
         return self.leased.get(key) or 0
 
     def attach(self, key: bytes, lease_id: int) -> None:

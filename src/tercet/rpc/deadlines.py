@@ -2,9 +2,9 @@
 
 Most calls end long before their deadline, so a timer for each would almost always be cancelled. Here a call costs one dict
 entry. When the timer fires it scans all pending calls, ends those that are due and arms itself for the next; with 5 s
-deadlines and calls of milliseconds that is one scan in 5 s. Scans are at least `_REST_SECONDS` apart, and further where many
-calls wait, so that they take a twentieth of the time; a call ends at most that late. Calls that are due together end over
-several turns of the loop: each may have a task to cancel.
+deadlines and calls of milliseconds that is one scan in 5 s. Scans are at least `_REST_SECONDS` apart, and further if many calls
+wait, so that scanning takes a twentieth of the time; a call ends at most that late. Calls that are due together end over
+several turns of the loop, as each may have a task to cancel.
 """
 
 from __future__ import annotations
