@@ -16,7 +16,9 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from contextvars import ContextVar
 from typing import Final, Protocol
+from weakref import WeakKeyDictionary
 
 logger = logging.getLogger(__name__)
 
@@ -41,34 +43,32 @@ class Waiting(Protocol):
 class Intake:
     """Divides the turns of one event loop among all of its connections."""
 
-    __slots__ = ("_is_scheduled", "_turn", "_waiting", "left", "loop")
+    __slots__ = ("_is_scheduled", "_waiting", "left", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._turn = 0.0
         self._waiting: deque[Waiting] = deque()
         self._is_scheduled = False
-        self.left = TURN_WORK  # in this turn; whoever works subtracts, and may overdraw it by one piece
+        self.left = TURN_WORK  # in this turn
 
-    def admits(self, now: float) -> bool:
-        """May what has just arrived be taken at once? now: `loop.time()`, which uvloop advances once a turn."""
-        return not self._waiting and self.allows_more(now)
+    def admits(self) -> bool:
+        """May what has just arrived be taken at once?"""
+        return self.left > 0 and not self._waiting
 
-    def allows_more(self, now: float) -> bool:
-        """Is work left in this turn?"""
-        if now != self._turn:
-            self._turn = now
-            self.left = TURN_WORK
-        return self.left > 0
+    def spend(self, work: int) -> None:
+        """Account for work that is done in this turn; it may overdraw what is left by one piece."""
+        self.left -= work
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self.loop.call_soon(self._next_turn)
 
     def wait(self, connection: Waiting) -> None:
         """Call `take_piece` in later turns, until nothing is left."""
         self._waiting.append(connection)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self.loop.call_soon(self._go_on)
+        self.spend(0)
 
-    def _go_on(self) -> None:
+    def _next_turn(self) -> None:
+        # Not told by the loop's clock: it goes on within a turn.
         self._is_scheduled = False
         self.left = TURN_WORK
         waiting = self._waiting
@@ -83,16 +83,24 @@ class Intake:
             if more:
                 waiting.append(connection)
         if waiting:
-            self._is_scheduled = True
-            self.loop.call_soon(self._go_on)
+            self.spend(0)
 
 
 _thread = threading.local()
+OWNER: Final[ContextVar[object | None]] = ContextVar("tercet_intake_owner", default=None)
+"""Of several hosts that are simulated on one loop, the one that runs. Its turns stop with it."""
+_of_owners: WeakKeyDictionary[object, Intake] = WeakKeyDictionary()
 
 
 def intake_of_running_loop() -> Intake:
+    """That of the loop's thread, or of the simulated host."""
     loop = asyncio.get_running_loop()
-    intake: Intake | None = getattr(_thread, "intake", None)
+    owner = OWNER.get()
+    intake: Intake | None = getattr(_thread, "intake", None) if owner is None else _of_owners.get(owner)
     if intake is None or intake.loop is not loop:
-        intake = _thread.intake = Intake(loop)
+        intake = Intake(loop)
+        if owner is None:
+            _thread.intake = intake
+        else:
+            _of_owners[owner] = intake
     return intake

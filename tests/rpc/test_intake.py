@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from tercet.intake import TURN_WORK, Intake
@@ -10,6 +11,7 @@ from tercet.rpc import Server, ServerStream, UnaryCall, bidi_stream, unary
 from tests.rpc import raw
 from tests.rpc.harness import run
 from tests.rpc.raw import frame
+from tests.support.waiting import until
 from tests.support.wire import Wire
 
 EMPTY = b"\0\0\0\0\0"
@@ -86,7 +88,7 @@ def test_a_connection_that_ends_while_it_waits_is_dropped() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert counter.calls == calls
-        assert counter.server.intake.admits(asyncio.get_running_loop().time()), "nothing waits any more"
+        assert counter.server.intake.admits(), "nothing waits any more"
 
     run(main())
 
@@ -165,9 +167,25 @@ def test_a_connection_that_fails_after_a_refused_request_is_closed() -> None:
 def test_each_turn_has_its_own_work() -> None:
     async def main() -> None:
         intake = Intake(asyncio.get_running_loop())
-        assert intake.admits(1.0)
-        intake.left -= TURN_WORK
-        assert not intake.admits(1.0)
-        assert intake.admits(2.0)
+        assert intake.admits()
+        intake.spend(TURN_WORK)
+        assert not intake.admits()
+        await asyncio.sleep(0)
+        assert intake.admits()
+
+    run(main())
+
+
+def test_many_connections_share_one_turn_however_long_it_takes() -> None:
+    async def main() -> None:
+        counter = Counter()
+        connections = [counter.connect()[0] for _ in range(20)]
+        await asyncio.sleep(0)
+        for connection in connections:
+            connection.data_received(requests(TURN_WORK // 4))
+            time.sleep(0.002)  # the loop's clock goes on
+        assert counter.calls <= TURN_WORK
+        await until(lambda: counter.calls == 20 * (TURN_WORK // 4))
+        counter.server.close()
 
     run(main())

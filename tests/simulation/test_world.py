@@ -11,6 +11,7 @@ import uuid
 
 import pytest
 
+from tercet.intake import TURN_WORK, intake_of_running_loop
 from tercet.simulation import Deadlock, NotDeterministic, SeedFailed, World, check_determinism, run_seed, sim_test
 
 
@@ -145,6 +146,25 @@ def test_a_crash_resets_connections_and_runs_no_finally() -> None:
         with pytest.raises(ConnectionRefusedError):
             await world.host("late").run(ask(b"hello"))
         assert ran == ["finally"]
+
+    World(1).run(scenario)
+
+
+def test_a_host_that_crashes_before_its_next_turn_uses_up_no_turn_of_others() -> None:
+    async def scenario(world: World) -> None:
+        first, second = world.host("first"), world.host("second")
+
+        async def spend_and_crash() -> None:
+            intake_of_running_loop().spend(TURN_WORK)
+            world.crash(first)
+
+        async def left() -> int:
+            return intake_of_running_loop().left
+
+        first.start(spend_and_crash())
+        await asyncio.sleep(1)
+        assert await second.run(left()) == TURN_WORK
+        assert await first.run(left()) == TURN_WORK
 
     World(1).run(scenario)
 

@@ -119,7 +119,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _advance_in_turn(self) -> None:
         """Handle events, now or when it is this connection's turn."""
-        if (not self._intake.admits(self._loop.time()) or self._advance(self._intake.left)) and self._transport is not None:
+        if (not self._intake.admits() or self._advance(self._intake.left)) and self._transport is not None:
             self._is_waiting = True
             self._intake.wait(self)
         self._read_or_pause()
@@ -156,7 +156,7 @@ class HttpProtocol(asyncio.Protocol):
                 event = self._machine.next_event()
                 cost = work_of(event)
                 work -= cost
-                self._intake.left -= cost
+                self._intake.spend(cost)
                 if event is h11.NEED_DATA:
                     if self._machine.they_are_waiting_for_100_continue:
                         head = self._machine.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))

@@ -238,7 +238,7 @@ class ServerConnection(asyncio.Protocol):
         """Handle what has been received, now or when it is this connection's turn."""
         if self._is_waiting:
             return
-        if not self._intake.admits(self._loop.time()) or self._handle_events(self._intake.left):
+        if not self._intake.admits() or self._handle_events(self._intake.left):
             self._is_waiting = True
             self._pause_reading()
             self._intake.wait(self)
@@ -265,7 +265,7 @@ class ServerConnection(asyncio.Protocol):
                 return False
             cost = work_of(event)
             work -= cost
-            self._intake.left -= cost
+            self._intake.spend(cost)
             if event is h11.NEED_DATA:
                 self._resume_reading()
                 return False

@@ -106,7 +106,7 @@ class WebSocket(asyncio.Protocol):
         if self._events is not None:
             return
         events: Iterator[Event] = self._machine.events()
-        if not self._intake.admits(asyncio.get_running_loop().time()) or self._handle(events, self._intake.left):
+        if not self._intake.admits() or self._handle(events, self._intake.left):
             self._events = events
             self._intake.wait(self)
         self._read_or_pause()
@@ -137,7 +137,7 @@ class WebSocket(asyncio.Protocol):
                 elif isinstance(event, Ping):
                     self._send_event(event.response())
                 work -= cost
-                self._intake.left -= cost
+                self._intake.spend(cost)
                 if work <= 0:
                     return self._transport is not None
         except RemoteProtocolError as error:

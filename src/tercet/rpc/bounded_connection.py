@@ -105,7 +105,7 @@ class BoundedConnection(Connection):
             return
         self.traffic.bytes_in += len(data)
         self.last_heard = self.loop.time()
-        rest = self._take_some(data) if self.intake.admits(self.last_heard) else data
+        rest = self._take_some(data) if self.intake.admits() else data
         if rest and not self.closing and not self.transport.is_closing():
             self._unparsed = bytes(rest)  # `data` is overwritten by the next read
             self.transport.pause_reading()
@@ -135,7 +135,7 @@ class BoundedConnection(Connection):
             if events < 0:
                 return b""
             start += len(piece)
-            intake.left -= events + (len(piece) >> BYTES_SHIFT)
+            intake.spend(events + (len(piece) >> BYTES_SHIFT))
             if start >= len(data) or intake.left <= 0:
                 break
         self.flush()

@@ -72,7 +72,7 @@ class Inbox:
 
     async def take(self) -> bytes | None:
         """The next message, None after the last."""
-        if self._messages and not self._intake.allows_more(self._intake.loop.time()):
+        if self._messages and self._intake.left <= 0:
             await asyncio.sleep(0)
         while not self._messages:
             if self._ended:
@@ -81,7 +81,7 @@ class Inbox:
             self._at_once_left = _AT_ONCE_MAX
             await self._arrival
         message = self._messages.popleft()
-        self._intake.left -= _MESSAGE_WORK
+        self._intake.spend(_MESSAGE_WORK)
         self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
         if self._shut and self._bytes <= _INBOX_BYTES // 2:
             self._shut = False

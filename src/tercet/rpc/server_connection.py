@@ -191,7 +191,7 @@ class ServerConnection(BoundedConnection):
         if not content_type.startswith(b"application/grpc"):
             exchange = HttpExchange(self, stream_id, headers, self.server.http_handler)
             self.calls[stream_id] = exchange
-            self.intake.left -= TASK_WORK
+            self.intake.spend(TASK_WORK)
             if ended:
                 exchange.feed(b"", True)
             return
@@ -240,7 +240,7 @@ class ServerConnection(BoundedConnection):
         else:
             call = Http2Stream(self, stream_id, method, headers, decompress)
             call.start()
-            self.intake.left -= TASK_WORK
+            self.intake.spend(TASK_WORK)
         self.calls[stream_id] = call
         method.started += 1
         self.traffic.calls += 1

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
+from tercet.intake import OWNER
+
 Result = TypeVar("Result")
 
 
@@ -33,6 +35,7 @@ class Host:
         """A context whose callbacks and tasks belong to this host, as it runs now."""
         context = copy_context()
         context.run(_BOOT.set, self.boot)
+        context.run(OWNER.set, self.boot)
         return context
 
     def start(self, coroutine: Coroutine[Any, Any, Result], *, name: str | None = None) -> asyncio.Task[Result]:
