@@ -14,7 +14,8 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import Code, ConfigError, StatusError
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.server.default_host import resolve
-from tercet.server.discovery import DiscoveryError, Registered, Registry, discover, peer_server_name
+from tercet.server.discovery import discover, peer_server_name
+from tercet.server.discovery_token import DiscoveryError, Registered, Registry
 from tests.config.configured import config
 from tests.support.dns import Records, dns_server, silent_port
 

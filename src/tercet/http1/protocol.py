@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
 
 import h11
 
 from tercet.http1.event_work import PIECE_WORK, work_of
-from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, split_target
+from tercet.http1.messages import TEXT, Headers, HttpHandler, client_name, date, split_target
 from tercet.http1.upgrade import BadUpgrade, Upgrade, wants_websocket
 from tercet.intake import intake_of_running_loop
 
@@ -245,7 +243,7 @@ class HttpProtocol(asyncio.Protocol):
             self._close()
 
     async def _send(self, status: int, fields: Headers, body: bytes | AsyncIterator[bytes]) -> None:
-        headers = [*fields, (b"Date", formatdate(time.time(), usegmt=True).encode("ascii"))]
+        headers = [*fields, (b"Date", date().encode("ascii"))]
         if isinstance(body, bytes):
             headers.append((b"Content-Length", b"%d" % len(body)))
         reason = _REASONS.get(status, "").encode("ascii")

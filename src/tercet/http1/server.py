@@ -15,14 +15,13 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, cast
 
 import h11
 
 from tercet.http1.event_work import PIECE_WORK, work_of
-from tercet.http1.messages import TextHeaders, split_target
+from tercet.http1.messages import TextHeaders, date, split_target
 from tercet.intake import intake_of_running_loop
 
 logger = logging.getLogger(__name__)
@@ -331,7 +330,7 @@ class ServerConnection(asyncio.Protocol):
     def _answer(self, request: Request, response: Response) -> None:
         if self._http.our_state is not h11.SEND_RESPONSE:  # the request was malformed, and is refused already
             return
-        headers = [*response.headers, ("Date", formatdate(usegmt=True))]
+        headers = [*response.headers, ("Date", date())]
         if response.status != HTTPStatus.NO_CONTENT:
             headers.append(("Content-Length", str(len(response.body))))
         reason = HTTPStatus(response.status).phrase
@@ -358,7 +357,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _become_stream(self, response: StreamResponse) -> None:
         transport = cast(asyncio.Transport, self._transport)
-        headers = [*response.headers, ("Date", formatdate(usegmt=True)), ("Transfer-Encoding", "chunked")]
+        headers = [*response.headers, ("Date", date()), ("Transfer-Encoding", "chunked")]
         self._write(self._http.send(h11.Response(status_code=200, headers=headers, reason="OK")))
         self._resume_reading()
         self._detach()

@@ -11,16 +11,15 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from tercet.config.server_config import ServerConfig
-from tercet.gateway import Gateway
 from tercet.gotext.urls import Url
 from tercet.http.debug_vars import RaftStatus
 from tercet.http.health import Health
 from tercet.http.routes import Access, Routes, Versions
 from tercet.http.scrape_pages import Page, ScrapePages
-from tercet.http1.messages import Headers
+from tercet.http1.messages import Headers, Response
 from tercet.http1.protocol import HttpLimits, HttpProtocol
 from tercet.log_fields import fields
 from tercet.replica.replica import Replica
@@ -34,6 +33,9 @@ from tercet.server.startup_checks import serves_clients_with_tls
 from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ServerTls
 from tercet.server.tls.files import TlsFiles, client_tls
+
+if TYPE_CHECKING:
+    from tercet.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -103,20 +105,31 @@ class ClientListeners:
         return server
 
     def _open_gateway(self, routes: Routes, server: Server, message_bytes_max: int, replica: Replica) -> None:
-        gateway = Gateway(server.methods, message_bytes_max=message_bytes_max)
+        made: list[Gateway] = []
+
+        def gateway() -> Gateway:
+            if not made:
+                from tercet.gateway import Gateway  # with the first JSON request: most members never get one
+
+                made.append(Gateway(server.methods, message_bytes_max=message_bytes_max))
+            return made[0]
+
+        async def handle(method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
+            return await gateway().handle(method, target, headers, body)
+
         body_bytes_max = _body_bytes_max(message_bytes_max)
 
         def websocket(target: bytes, headers: Headers) -> asyncio.Protocol:
             from tercet.gateway.websocket import GatewaySession  # few members ever serve a WebSocket
             from tercet.http1.websocket import WebSocket
 
-            session = GatewaySession(gateway, target, headers)
+            session = GatewaySession(gateway(), target, headers)
             return WebSocket(session, target, headers, message_bytes_max=body_bytes_max, subprotocols=("Bearer",))
 
         def refuses_names() -> bool:
             return self._config.client_cert_auth and replica.auth.is_enabled
 
-        routes.serve_gateway(gateway.handle, websocket, refuses_names=refuses_names)
+        routes.serve_gateway(handle, websocket, refuses_names=refuses_names)
 
     async def _listen(self, addresses: Sequence[Address], services: Services, tls: ServerTls | None) -> None:
         for address in addresses:

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tercet.bolt import BoltFile, measure, view_source
 from tercet.errors import StorageFailure
 from tercet.storage.interfaces import Bucket, ReadView
 
@@ -20,6 +19,8 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 async def database_chunks(view: ReadView) -> AsyncIterator[bytes]:
     """The view as a bbolt file. Each chunk is built in a thread. Closes the view."""
+    from tercet.bolt import measure, view_source  # here and below: few members send or receive a database
+
     loop = asyncio.get_running_loop()
     try:
         image = await loop.run_in_executor(None, measure, view_source(view))
@@ -37,6 +38,8 @@ class SnapshotFile:
         self._path = path
 
     def __iter__(self) -> Iterator[tuple[Bucket, bytes, bytes]]:
+        from tercet.bolt import BoltFile
+
         known = {bucket.value: bucket for bucket in Bucket}
         try:
             with BoltFile(self._path) as file:

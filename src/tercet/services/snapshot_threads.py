@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tercet.bolt import Image, measure, view_source
 from tercet.storage.interfaces import ReadView
+
+if TYPE_CHECKING:
+    from tercet.bolt import Image
 
 _THREADS: Final = 2  # one for the measurement, so that it never keeps a chunk waiting
 
@@ -29,6 +31,8 @@ class SnapshotThreads:
 
     async def measure(self, view: ReadView) -> Image:
         """Raises ViewClosed when the view ends meanwhile, StorageFailure for a database that cannot be read."""
+        from tercet.bolt import measure, view_source  # with the first snapshot: a start must not wait for it
+
         async with self._measuring:
             return await asyncio.get_running_loop().run_in_executor(self._threads, measure, view_source(view))
 

@@ -9,11 +9,9 @@ Source: lumberjack, which etcd uses. The names are the same, so that each finds 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 from datetime import UTC, datetime
@@ -77,6 +75,9 @@ def sweep(path: str, rotation: Rotation) -> None:
 
 
 def _compress(path: str) -> None:
+    import gzip  # with what it loads, only for the first rotated file
+    import shutil
+
     with open(path, "rb") as plain, gzip.open(path + ".gz.tmp", "wb") as packed:
         shutil.copyfileobj(plain, packed)
     os.rename(path + ".gz.tmp", path + ".gz")

@@ -6,7 +6,6 @@ prometheus-client is not used because it appends `_total` to the names of counte
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Iterable, Iterator
 
@@ -22,6 +21,8 @@ def exposition(families: Iterable[Family], *, is_compressed: bool) -> Page:
     body = text(families).encode()
     if not is_compressed:
         return CONTENT_TYPE, b"", body
+    import gzip  # with the first scrape that asks for it
+
     return CONTENT_TYPE, b"gzip", gzip.compress(body, _GZIP_LEVEL, mtime=0)
 
 
