@@ -1,10 +1,15 @@
-"""Divides a turn of the event loop among the connections to servers that have received something.
+"""Divides a turn of the event loop among the connections to servers that have received something, and the tasks of their calls.
 
     turn 1   A A A B      the turn's work is used up: what C and D have sent waits, and nothing more is read from them
     turn 2   C D A B      one piece of each, round-robin; once nothing waits, they are read from again
 
 One readiness of a socket makes uvloop read it up to 32 times: 8 MiB, which can be 300,000 requests, twice as many WINDOW_UPDATE
 frames, or a million chunks of an HTTP/1.1 body. Without a limit one connection that sends without pause makes turns of seconds.
+
+Tasks take part as well. Twenty thousand calls whose proposals are applied together, or whose reads one round confirms, would
+resume in the same turn, so whatever starts or resumes the task of a call does it through `run` or `resolve`:
+
+    intake.resolve(future, result)      # now, or in a later turn, after those that wait already
 
 Work is counted in events, such as frames, and in bytes. Memory is bounded: a connection that waits holds what one read gave it,
 and is not read from.
@@ -16,18 +21,24 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 TURN_WORK: Final = 1500
 """The units of all connections in a turn. An event is one unit; a put is three events, some 20 us on a compiled member."""
 
 BYTES_SHIFT: Final = 9  # one unit for each 512 bytes
 TASK_WORK: Final = 20
-"""The units of a request that starts a task."""
+"""The units of a request that starts a task, and of each time that the task resumes."""
+
+_RESUMED_PER_TURN: Final = TURN_WORK // 2 // TASK_WORK  # of what has waited; the other half of a turn is the connections'
 
 
 class Waiting(Protocol):
@@ -43,11 +54,12 @@ class Waiting(Protocol):
 class Intake:
     """Divides the turns of one event loop among all of its connections."""
 
-    __slots__ = ("_is_scheduled", "_waiting", "left", "loop")
+    __slots__ = ("_is_scheduled", "_postponed", "_waiting", "left", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: deque[Waiting] = deque()
+        self._postponed: deque[Callable[[], object]] = deque()
         self._is_scheduled = False
         self.left = TURN_WORK  # in this turn
 
@@ -67,10 +79,31 @@ class Intake:
         self._waiting.append(connection)
         self.spend(0)
 
+    def run(self, step: Callable[[], object], work: int = TASK_WORK) -> None:
+        """Call `step`, which starts or resumes a task: now if this turn allows it, else in a later one. Steps keep their order.
+
+        work: the units that it costs if it runs now.
+        """
+        if self.left > 0 and not self._postponed:
+            self.spend(work)
+            step()
+        else:
+            self._postponed.append(step)
+            self.spend(0)
+
+    def resolve(self, future: asyncio.Future[Result], result: Result) -> None:
+        """`future.set_result(result)` as `run` does it; without effect on one that is done by then."""
+        self.run(partial(_set_result, future, result))
+
+    def reject(self, future: asyncio.Future[Result], error: BaseException) -> None:
+        """`future.set_exception(error)`, likewise."""
+        self.run(partial(_set_exception, future, error))
+
     def _next_turn(self) -> None:
         # Not told by the loop's clock: it goes on within a turn.
         self._is_scheduled = False
         self.left = TURN_WORK
+        self._run_postponed()
         waiting = self._waiting
         while waiting and self.left > 0:
             connection = waiting.popleft()
@@ -82,8 +115,28 @@ class Intake:
                 continue
             if more:
                 waiting.append(connection)
-        if waiting:
+        if waiting or self._postponed:
             self.spend(0)
+
+    def _run_postponed(self) -> None:
+        postponed = self._postponed
+        for _ in range(min(_RESUMED_PER_TURN, len(postponed))):
+            self.left -= TASK_WORK
+            step = postponed.popleft()
+            try:
+                step()
+            except Exception:  # a bug that one call triggers must not affect the others
+                logger.exception("failed to start or resume a call")
+
+
+def _set_result(future: asyncio.Future[Result], result: Result) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Result], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 _thread = threading.local()

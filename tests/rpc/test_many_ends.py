@@ -12,26 +12,11 @@ from tercet.rpc.handlers import unary
 from tests.rpc import raw
 from tests.rpc.harness import run, serving
 from tests.rpc.raw import RawPeer, frame, request_block
+from tests.support.turns import Turns
 from tests.support.waiting import until
 
 CALLS = 1000
-PER_TURN_MAX = 500
-
-
-class Turns:
-    """Counts events by the turn of the loop in which they happen."""
-
-    def __init__(self) -> None:
-        self.events: list[int] = []
-        self._loop = asyncio.get_running_loop()
-        self._next()
-
-    def _next(self) -> None:
-        self.events.append(0)
-        self._loop.call_soon(self._next)
-
-    def note(self) -> None:
-        self.events[-1] += 1
+PER_TURN_MAX = 100
 
 
 class Call:

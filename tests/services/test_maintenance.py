@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
 
 from tercet.errors import Code
+from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError
 from tercet.storage.interfaces import Bucket
 from tests.services.harness import ServedMember, run, served
+from tests.support.turns import Turns
 
 
 async def put(member: ServedMember, key: bytes, value: bytes = b"") -> None:
@@ -43,6 +46,26 @@ def test_status_shows_an_enabled_downgrade() -> None:
             member.replica.membership.set_downgrade(True, "3.6.0")
             shown = (await status(member)).downgradeInfo
             assert (shown.enabled, shown.targetVersion) == (True, "3.6.0")
+
+    run(test())
+
+
+def test_requests_that_are_applied_together_are_answered_over_several_turns() -> None:
+    async def test() -> None:
+        async with served() as member:
+            request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)
+            member.paused = True
+            turns = Turns()
+            calls = [
+                asyncio.ensure_future(member.call("Maintenance/Alarm", request, rpc_pb2.AlarmResponse)) for _ in range(1000)
+            ]
+            for call in calls:
+                call.add_done_callback(lambda _: turns.note())
+            for _ in range(100):  # turns, until all wait for the member
+                await asyncio.sleep(0)
+            member.resume()
+            await asyncio.gather(*calls)
+            assert max(turns.events) <= 2 * TURN_WORK // TASK_WORK
 
     run(test())
 

@@ -8,6 +8,7 @@ import pytest
 
 from tercet import errors
 from tercet.errors import Code
+from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import InProcessStream, Metadata, RpcError
 from tercet.services.watch import FRAGMENT_OVERHEAD_BYTES
@@ -246,6 +247,23 @@ def test_a_malformed_request_ends_the_stream() -> None:
             with pytest.raises(RpcError) as caught:
                 await client.next()
             assert caught.value.code is Code.INTERNAL
+
+    run(test())
+
+
+def test_many_streams_that_need_a_leader_end_over_several_turns() -> None:
+    async def test() -> None:
+        async with served() as member:
+            clients = [watching(member, [("hasleader", "true")]) for _ in range(500)]
+            await asyncio.gather(*(client.create(key=b"a") for client in clients))
+            for listener in member.replica.leader_listeners:
+                listener(0)
+            ended = member.methods[b"/etcdserverpb.Watch/Watch"].handled
+            before = 0
+            while before < len(clients):
+                await asyncio.sleep(0)
+                assert ended[Code.UNAVAILABLE] - before <= TURN_WORK // TASK_WORK
+                before = ended[Code.UNAVAILABLE]
 
     run(test())
 

@@ -23,6 +23,7 @@ from tercet.gateway.json_encode import RESPONSE, STREAM, encode
 from tercet.gateway.json_syntax import JsonSyntaxError, NoValue, Tokens, end_of_value
 from tercet.gateway.paths import ROUTES, Route
 from tercet.http1.messages import JSON, Headers, Response, header
+from tercet.intake import intake_of_running_loop
 from tercet.rpc import InProcessChannel, InProcessStream, Method
 from tercet.rpc.wire import message_too_large
 
@@ -58,7 +59,7 @@ class Gateway:
     """methods: by encoded path, as a server has them. message_bytes_max: largest encoded request, as over gRPC."""
 
     def __init__(self, methods: Mapping[bytes, Method], *, message_bytes_max: int) -> None:
-        self._channel = InProcessChannel(methods)
+        self._channel = InProcessChannel(methods, intake=intake_of_running_loop())
         self._message_bytes_max = message_bytes_max
 
     async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:

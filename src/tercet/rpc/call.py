@@ -231,7 +231,9 @@ class ServerStream(Call):
     # For the connection or channel that carries the call
 
     def start(self) -> None:
-        """Run the handler."""
+        """Run the handler, unless the call has ended before its turn."""
+        if self.finished:
+            return
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 _REST_SECONDS = 0.005
 _REST_SECONDS_PER_CALL = 1e-6  # to look at one takes some 50 ns
-_EXPIRED_PER_TURN = 200
+_EXPIRED_PER_TURN = 50
 
 
 class Expiring(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from tercet.intake import intake_of_running_loop
@@ -72,16 +73,17 @@ class Inbox:
 
     async def take(self) -> bytes | None:
         """The next message, None after the last."""
-        if self._messages and self._intake.left <= 0:
-            await asyncio.sleep(0)
+        if self._messages:
+            if self._intake.left <= 0:
+                await asyncio.sleep(0)
+            self._intake.spend(_MESSAGE_WORK)
         while not self._messages:
             if self._ended:
                 return None
             self._arrival = asyncio.get_running_loop().create_future()
             self._at_once_left = _AT_ONCE_MAX
-            await self._arrival
+            await self._arrival  # `_wake_reader` has spent the work of the message
         message = self._messages.popleft()
-        self._intake.spend(_MESSAGE_WORK)
         self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
         if self._shut and self._bytes <= _INBOX_BYTES // 2:
             self._shut = False
@@ -91,20 +93,21 @@ class Inbox:
 
     def _wake_reader(self) -> None:
         arrival, self._arrival = self._arrival, None
-        if arrival is not None and not arrival.done():
-            arrival.set_result(None)
+        if arrival is not None:
+            self._intake.run(partial(_resume, arrival), _MESSAGE_WORK)
 
 
 class Outlet:
     """Room to send on one stream, for any number of senders. queue_bytes_max: queued before a sender has to wait."""
 
-    __slots__ = ("_closed", "_connection", "_room", "queue_bytes_max", "stream_id")
+    __slots__ = ("_closed", "_connection", "_intake", "_room", "queue_bytes_max", "stream_id")
 
     def __init__(self, connection: Connection, stream_id: int) -> None:
         self._connection = connection
         self.stream_id = stream_id
         self.queue_bytes_max = SEND_QUEUE_BYTES
         self._closed = False
+        self._intake = intake_of_running_loop()
         self._room: asyncio.Future[None] | None = None  # resolved when there is room
 
     @property
@@ -122,10 +125,15 @@ class Outlet:
 
     def wake(self) -> None:
         room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        if room is not None:
+            self._intake.run(partial(_resume, room))
 
     def close(self) -> None:
         self._closed = True
         self._connection.forget_sender(self)
         self.wake()
+
+
+def _resume(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from tercet.errors import Code, StatusError
+from tercet.intake import intake_of_running_loop
 from tercet.rpc.call import ServerStream, UnaryCall
 from tercet.rpc.method import Kind, Method
 
@@ -35,7 +37,10 @@ def unary(call: UnaryHandler) -> Handler:
 
 
 def unary_async(call: Callable[[UnaryCall, bytes], Awaitable[bytes]]) -> Handler:
-    """A coroutine function `(call, message) -> reply`, for methods that are called rarely; cancelled with its call."""
+    """A coroutine function `(call, message) -> reply`, for methods that are called rarely; cancelled with its call.
+
+    Its task starts in a turn of the loop that allows it (intake.py).
+    """
 
     async def run(context: UnaryCall, message: bytes) -> None:
         try:
@@ -43,9 +48,14 @@ def unary_async(call: Callable[[UnaryCall, bytes], Awaitable[bytes]]) -> Handler
         except Exception as error:
             context.fail_with(error)
 
-    def start(context: UnaryCall, message: bytes) -> None:
+    def begin(context: UnaryCall, message: bytes) -> None:
+        if context.finished:  # while it waited for its turn
+            return
         task = asyncio.get_running_loop().create_task(run(context, message))
         context.on_cancel = task.cancel  # this also keeps the task alive
+
+    def start(context: UnaryCall, message: bytes) -> None:
+        intake_of_running_loop().run(partial(begin, context, message))
 
     return Handler(Kind.UNARY, start)
 

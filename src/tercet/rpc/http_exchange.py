@@ -44,7 +44,7 @@ class HttpExchange:
         self._outlet = Outlet(connection, stream_id)
 
     def feed(self, data: bytes, ended: bool) -> None:
-        if self.finished or self._task is not None:
+        if self.finished or self.request_ended:
             return
         self._body += data
         self.request_ended = ended
@@ -53,6 +53,10 @@ class HttpExchange:
         elif len(self._body) > self.connection.max_message_bytes // 3 * 4 + _JSON_BYTES:  # a message in base64
             self.refuse(413, b"request body too large\n")
         elif ended:
+            self.connection.intake.run(self._start)
+
+    def _start(self) -> None:
+        if not self.finished:
             self.connection.hold(-len(self._body))
             self._task = self.connection.loop.create_task(self._serve())
 

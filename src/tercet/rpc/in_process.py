@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final
 
 from tercet.errors import Code
+from tercet.intake import Intake
 from tercet.rpc.call import Call, Peer, ServerStream, StreamOver, UnaryCall
 from tercet.rpc.client_call import RpcError
 from tercet.rpc.deadlines import Deadlines
@@ -35,12 +36,13 @@ NO_LIMIT: Final = 0x7FFFFFFF
 class OpenCalls:
     """The calls of one channel that have not ended, and their deadlines.
 
-    on_begin: called with each call. on_idle: called when the last one has ended.
+    intake: resumes the callers of unary calls. on_begin: called with each call. on_idle: called when the last one has ended.
     """
 
-    __slots__ = ("_calls", "_deadlines", "on_begin", "on_idle")
+    __slots__ = ("_calls", "_deadlines", "intake", "on_begin", "on_idle")
 
-    def __init__(self) -> None:
+    def __init__(self, intake: Intake | None = None) -> None:
+        self.intake = intake
         self._calls: dict[Call, None] = {}
         self._deadlines = Deadlines(asyncio.get_running_loop())
         self.on_begin: Callable[[Call], object] | None = None
@@ -98,16 +100,22 @@ class InProcessUnaryCall(UnaryCall):
         if self.finished:
             return
         self.finish(0)
-        if not self.outcome.done():
-            self.outcome.set_result(message)
+        outcome, intake = self.outcome, self._calls.intake
+        if intake is not None:
+            intake.resolve(outcome, message)
+        elif not outcome.done():
+            outcome.set_result(message)
 
     def finish(self, code: int) -> None:
         super().finish(code)
         self._calls.ended(self)
 
     def send_status(self, code: int, text: str) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(RpcError(Code(code), text))
+        outcome, intake = self.outcome, self._calls.intake
+        if intake is not None:
+            intake.reject(outcome, RpcError(Code(code), text))
+        elif not outcome.done():
+            outcome.set_exception(RpcError(Code(code), text))
 
 
 class _Pipe:
@@ -279,16 +287,22 @@ class InProcessStream:
 class InProcessChannel:
     """Calls to `methods`; belongs to the loop it was made in.
 
-    peer: the client that handlers see. message_bytes_max: larger requests are refused as over HTTP/2.
+    peer: the client that handlers see. message_bytes_max: larger requests are refused as over HTTP/2. intake: divides the
+    resuming of callers among turns of the loop, for calls that are made for remote clients; None: all resume at once.
     """
 
     def __init__(
-        self, methods: Mapping[bytes, Method], *, peer: Peer = SAME_PROCESS, message_bytes_max: int = NO_LIMIT
+        self,
+        methods: Mapping[bytes, Method],
+        *,
+        peer: Peer = SAME_PROCESS,
+        message_bytes_max: int = NO_LIMIT,
+        intake: Intake | None = None,
     ) -> None:
         self._methods = methods
         self._peer = peer
         self._bytes_max = message_bytes_max
-        self.calls = OpenCalls()
+        self.calls = OpenCalls(intake)
 
     async def unary(self, path: str, message: bytes, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
         """One call, one answer; `timeout` in seconds. Cancelling the task cancels the call. Raises RpcError."""

@@ -17,7 +17,6 @@ from struct import Struct
 from typing import Final
 
 from tercet.errors import Code, StatusError
-from tercet.intake import TASK_WORK
 from tercet.rpc import headers as hdr
 from tercet.rpc import http2
 from tercet.rpc.bounded_connection import BoundedConnection
@@ -191,7 +190,6 @@ class ServerConnection(BoundedConnection):
         if not content_type.startswith(b"application/grpc"):
             exchange = HttpExchange(self, stream_id, headers, self.server.http_handler)
             self.calls[stream_id] = exchange
-            self.intake.spend(TASK_WORK)
             if ended:
                 exchange.feed(b"", True)
             return
@@ -239,8 +237,7 @@ class ServerConnection(BoundedConnection):
             call.decompress = decompress
         else:
             call = Http2Stream(self, stream_id, method, headers, decompress)
-            call.start()
-            self.intake.spend(TASK_WORK)
+            self.intake.run(call.start)
         self.calls[stream_id] = call
         method.started += 1
         self.traffic.calls += 1

@@ -34,7 +34,7 @@ class Abandoned(Protocol):
     def abandon(self) -> None: ...
 
 
-_ABANDONED_PER_TURN = 200
+_ABANDONED_PER_TURN = 50
 _CACHED_HEADERS_MAX = 1024
 _CLIENT_VERSION = b"client-api-version"
 _VERSIONS_MAX = 100

@@ -8,6 +8,7 @@ from typing import Any
 
 from tercet.auth import NOBODY, Identity
 from tercet.errors import StatusError
+from tercet.intake import intake_of_running_loop
 from tercet.mvcc import Answer, whole_answer
 from tercet.replica.proposals import Outcome
 from tercet.replica.replica import Replica
@@ -18,14 +19,13 @@ from tercet.storage.interfaces import ReadView
 async def read_index(replica: Replica) -> None:
     """Wait until local state is linearizable. Raises Unavailable."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    intake = intake_of_running_loop()
 
     def done(error: StatusError | None) -> None:
-        if future.done():
-            return
         if error is None:
-            future.set_result(None)
+            intake.resolve(future, None)
         else:
-            future.set_exception(error)
+            intake.reject(future, error)
 
     replica.read(done)
     await future
@@ -39,15 +39,16 @@ async def propose(replica: Replica, field: str, message: Any, identity: Identity
 
 
 def settle(future: asyncio.Future[bytes]) -> Callable[[Outcome], None]:
-    """The callback of a proposal that sets the result of `future`."""
+    """The callback of a proposal that sets the result of `future`, in a turn that allows it: one apply may end thousands."""
+    intake = intake_of_running_loop()
 
     def done(outcome: Outcome) -> None:
         if future.done():
             return
         if isinstance(outcome, bytes | Answer):
-            future.set_result(whole_answer(outcome))
+            intake.resolve(future, whole_answer(outcome))
         else:
-            future.set_exception(outcome)
+            intake.reject(future, outcome)
 
     return done
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from tercet import errors
 from tercet.errors import StatusError
+from tercet.intake import Intake, intake_of_running_loop
 from tercet.proto import rpc_pb2
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Kind, ServerStream, StreamHandler, UnaryCall, UnaryHandler, unmarshal
@@ -55,18 +56,26 @@ def _unary(path: str, handle: UnaryHandler, replica: Replica, authorization: Aut
         elif not replica.leader_id and call.header("hasleader") == b"true":
             call.fail_with(errors.NO_LEADER)
         elif auth.is_enabled and authorization.is_early(call):
-            replica.read(partial(_after_read, handle, call, body))
+            replica.read(partial(_after_read, intake_of_running_loop(), handle, call, body))
         else:
             handle(call, body)
 
     return check
 
 
-def _after_read(handle: UnaryHandler, call: UnaryCall, body: bytes, error: StatusError | None) -> None:
+def _after_read(intake: Intake, handle: UnaryHandler, call: UnaryCall, body: bytes, error: StatusError | None) -> None:
+    """One round of reads may end thousands of these at once."""
+    intake.run(partial(_go_on, handle, call, body, error))
+
+
+def _go_on(handle: UnaryHandler, call: UnaryCall, body: bytes, error: StatusError | None) -> None:
     if error is not None:
         call.fail_with(error)
     elif not call.finished:
-        handle(call, body)
+        try:
+            handle(call, body)
+        except Exception as refusal:  # its connection, which would turn it into a status, is not on the stack any more
+            call.fail_with(refusal)
 
 
 def _stream(

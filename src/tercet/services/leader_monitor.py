@@ -8,9 +8,11 @@ Source: etcd server/etcdserver/api/v3rpc/interceptor.go, monitorLeader. Departs 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Final
 
 from tercet import errors
+from tercet.intake import intake_of_running_loop
 from tercet.replica.replica import Replica
 from tercet.rpc import ServerStream
 
@@ -20,9 +22,10 @@ LOST_ELECTIONS: Final = 3  # etcd: maxNoLeaderCnt
 class LeaderMonitor:
     """One for each member."""
 
-    __slots__ = ("_loop", "_seconds", "_streams", "_timer")
+    __slots__ = ("_intake", "_loop", "_seconds", "_streams", "_timer")
 
     def __init__(self, replica: Replica, *, election_seconds: float) -> None:
+        self._intake = intake_of_running_loop()
         self._loop = asyncio.get_running_loop()
         self._seconds = LOST_ELECTIONS * election_seconds
         self._streams: set[ServerStream] = set()
@@ -47,5 +50,9 @@ class LeaderMonitor:
         self._timer = None
         streams, self._streams = self._streams, set()
         for stream in streams:
-            stream.fail(errors.NO_LEADER.code, errors.NO_LEADER.message)
-            stream.cancel_handler()
+            self._intake.run(partial(_end, stream))
+
+
+def _end(stream: ServerStream) -> None:
+    stream.fail(errors.NO_LEADER.code, errors.NO_LEADER.message)
+    stream.cancel_handler()

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import Message
 
 from tercet.errors import Code, StatusError
+from tercet.intake import intake_of_running_loop
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import Call, InProcessChannel, InProcessStream, Metadata, Method, RpcError
 
@@ -26,7 +27,7 @@ class OwnClient:
     """Calls for the sake of `call`, by the same user. All raise StatusError."""
 
     def __init__(self, methods: Mapping[bytes, Method], call: Call) -> None:
-        self._channel = InProcessChannel(methods, peer=call.peer)
+        self._channel = InProcessChannel(methods, peer=call.peer, intake=intake_of_running_loop())
         values = [(name, call.header(name)) for name in _TOKENS]
         self._metadata: Metadata = tuple((name, value) for name, value in values if value is not None)
 
