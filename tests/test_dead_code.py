@@ -125,8 +125,6 @@ CALLED_FROM_OUTSIDE = {
     "validate_host_public_key": "asyncssh.SSHClient",
     "list_commands": "click.Group",
     "resolve_command": "click.Group",
-    "prepare_key": "jwt.algorithms.Algorithm",
-    "check_key_length": "jwt.algorithms.Algorithm",
     "headers_received": "callers of the in-process channel",
     "define_messages": "generated modules, which this test does not read",
     "client_stream": "the constructors of handlers are a public set of four",

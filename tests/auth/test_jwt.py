@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
+import string
 from typing import Any
 
 import jwt
@@ -85,7 +87,7 @@ def test_a_verified_token_is_not_verified_again(monkeypatch: pytest.MonkeyPatch)
     tokens = hmac_tokens(Clock())
     token = tokens.sign("ann", 2).encode()
     assert tokens.find(token) is not None
-    monkeypatch.setattr(tokens._jws, "decode", None)
+    monkeypatch.setattr(tokens._signatures, "claims_of", None)
     assert tokens.find(token) is not None
 
 
@@ -99,6 +101,8 @@ def test_a_verified_token_is_not_verified_again(monkeypatch: pytest.MonkeyPatch)
         {"username": "ann", "revision": True},
         {"username": "ann", "revision": 1, "exp": NOW - 1},
         {"username": "ann", "revision": 1, "exp": "soon"},
+        {"username": "ann", "revision": 1, "exp": None},
+        {"username": "ann", "revision": 1, "exp": 1e300},
         {"username": "ann", "revision": 1, "nbf": NOW + 1},
         [],
     ],
@@ -112,6 +116,95 @@ def test_claims_that_etcd_does_not_know_are_ignored() -> None:
     claims = {"username": "ann", "revision": 1, "aud": "x", "iat": NOW + 60, "sub": 5}
     signed = jwt.PyJWS().encode(json.dumps(claims).encode(), b"k" * 32, "HS256")
     assert hmac_tokens(Clock(), b"k" * 32).find(signed.encode()) is not None
+
+
+@pytest.mark.parametrize(
+    ("revision", "found"), [(0, 0), (-0.5, 0), (6.9, 6), (1 << 64, (1 << 64) - 1), (1e300, (1 << 64) - 1), (-1, (1 << 64) - 1)]
+)
+def test_a_revision_is_converted_as_in_etcd(revision: float, found: int) -> None:
+    claim = hmac_tokens(Clock()).find(signed(f'{{"username":"ann","revision":{revision},"exp":0,"nbf":1e300}}'.encode()))
+    assert claim is not None
+    assert claim.revision == found
+
+
+def signed(payload: bytes, header: bytes = b'{"alg":"HS256"}') -> bytes:
+    """A token of any content with a right signature."""
+    content = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload))
+    signature = hmac.digest(SECRET, content, "sha256")
+    return content + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")
+
+
+CLAIMS = b'{"username":"ann","revision":1}'
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"alg":"HS256","kid":1}',
+        b'{"alg":"HS256","crit":["exp"]}',
+        b'{"alg":"HS256","b64":false}',
+        b'{"alg":"none","alg":"HS256"}',
+        b'{"alg":"HS256","x":"\xff"}',
+    ],
+)
+def test_a_header_says_only_the_algorithm(header: bytes) -> None:
+    assert hmac_tokens(Clock()).find(signed(CLAIMS, header)) is not None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'\xef\xbb\xbf{"alg":"HS256"}',
+        '{"alg":"HS256"}'.encode("utf-16-le"),
+        b'{"alg":"HS256","x":NaN}',
+        b'{"alg":"HS256","x":1e999}',
+        b'{"alg":"HS256","alg":"none"}',
+        b'{"alg":["HS256"]}',
+        b'{"alg":"hs256"}',
+        b'["HS256"]',
+        b'{"alg":"HS256"',
+        b"[" * 3000,
+    ],
+)
+def test_a_header_that_is_not_an_object_in_json_is_refused(header: bytes) -> None:
+    assert hmac_tokens(Clock()).find(signed(CLAIMS, header)) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        CLAIMS.decode().encode("utf-16"),
+        b"\xef\xbb\xbf" + CLAIMS,
+        b'{"username":"ann","revision":NaN}',
+        b'{"username":"ann","revision":1,"x":1' + b"0" * 400 + b"}",
+        b'{"username":"ann","revision":1,"x":' + b"[" * 20_000,
+        b"null",
+    ],
+)
+def test_claims_that_are_not_an_object_in_json_are_refused(payload: bytes) -> None:
+    assert hmac_tokens(Clock()).find(signed(payload)) is None
+
+
+def test_a_username_is_text_that_can_be_encoded() -> None:
+    claim = hmac_tokens(Clock()).find(signed(b'{"username":"\\ud800\xff","revision":1}'))
+    assert claim is not None
+    assert claim.username == "\ufffd\ufffd"
+
+
+def test_the_segments_are_base64url_without_padding() -> None:
+    tokens = hmac_tokens(Clock())
+    token = signed(CLAIMS)
+    letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    last = letters.index(chr(token[-1]))
+    for bits in range(4):  # 32 bytes leave two bits of the last letter unused
+        assert tokens.find(token[:-1] + letters[last & ~3 | bits].encode()) is not None
+    for other in (token + b"=", b"." + token, token + b".", token[:-1], token + b"AAAA", token[:-3]):
+        assert tokens.find(other) is None
+
+
+def test_a_key_of_another_curve_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a key on a curve of 256 bits, not 384"):
+        JwtKey("ES256", private=private_pem(private_key("ES384")), public=b"")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS512"])

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from tercet import errors
 from tercet.auth import Identity
+from tercet.auth.jwt import JwtKey, JwtTokens
 from tercet.mvcc.work import OPERATION
 from tercet.proto import auth_pb2, rpc_pb2
 from tercet.replica.auth_requests import LEASE_KEYS_MAX
@@ -215,6 +216,23 @@ def test_a_token_is_refused_after_its_lifetime_a_new_password_and_the_end_of_its
                 await users.auth("UserDelete", name="ann")
             assert await users.outcome("KV/Range", get, token=token) == errors.INVALID_AUTH_TOKEN.message, end
             assert await users.outcome("KV/Put", _Put(key=b"a"), token=token) == errors.INVALID_AUTH_TOKEN.message, end
+
+    with_users(test)
+
+
+def test_a_signed_token_counts_at_the_auth_revision_that_it_names() -> None:
+    async def test(users: Users) -> None:
+        auth = users.member.replica.auth
+        auth.tokens = JwtTokens(JwtKey("HS256", private=b"secret" * 8, public=b""), ttl_seconds=300, now=lambda: 1e9)
+        for revision, text in (
+            (0, errors.USER_EMPTY.message),
+            (auth.revision - 1, errors.AUTH_OLD_REVISION.message),
+            (auth.revision, ""),
+        ):
+            token = auth.tokens.sign("root", revision)
+            assert await users.outcome("KV/Put", _Put(key=b"a"), token=token) == text
+            assert await users.outcome("KV/Range", _Range(key=b"a"), token=token) == text
+            assert await users.outcome("Auth/UserList", rpc_pb2.AuthUserListRequest(), token=token) == ""
 
     with_users(test)
 

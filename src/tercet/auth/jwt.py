@@ -8,32 +8,33 @@ Source: etcd server/auth/jwt.go and options.go; golang-jwt for which claims coun
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
-import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
-from jwt.algorithms import HMACAlgorithm
 
+from tercet.auth.jws import Signatures
 from tercet.auth.tokens import Claim, fingerprint
 from tercet.errors import TOKEN_VERIFY_ONLY, ConfigError
 
 logger = logging.getLogger(__name__)
 
 _VERIFIED_MAX: Final = 10_000
+_GO_SECONDS_MAX: Final = (1 << 63) - 62_135_596_800  # Go's Time counts them from the year 1
 _KEY_TYPES: Final[dict[str, tuple[type, type]]] = {
     "RS": (RSAPrivateKey, RSAPublicKey),
     "PS": (RSAPrivateKey, RSAPublicKey),
     "ES": (EllipticCurvePrivateKey, EllipticCurvePublicKey),
     "Ed": (Ed25519PrivateKey, Ed25519PublicKey),
 }
+_CURVE_BITS: Final = {"ES256": 256, "ES384": 384, "ES512": 521}
 METHODS: Final = frozenset(family + bits for family in ("RS", "PS", "ES", "HS") for bits in ("256", "384", "512")) | {"EdDSA"}
 
 
@@ -64,16 +65,11 @@ class JwtKey:
             self.verifying = given
         if self.verifying is None:
             raise ConfigError("auth: missing key data")
-
-
-class _Secret(HMACAlgorithm):
-    """HMAC with any secret, as in etcd; the library refuses those that look like another kind of key."""
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        return key.encode() if isinstance(key, str) else key
-
-    def check_key_length(self, key: bytes) -> str | None:
-        return None
+        bits = _CURVE_BITS.get(method)
+        if bits is not None and self.verifying.curve.key_size != bits:
+            raise ConfigError(
+                f"--auth-token: {method} needs a key on a curve of {bits} bits, not {self.verifying.curve.key_size}"
+            )
 
 
 class JwtTokens:
@@ -83,10 +79,7 @@ class JwtTokens:
         self._key = key
         self._ttl_seconds = ttl_seconds
         self._now = now
-        self._jws = jwt.PyJWS(algorithms=[key.method])
-        if key.method.startswith("HS"):
-            self._jws.unregister_algorithm(key.method)
-            self._jws.register_algorithm(key.method, _Secret(getattr(HMACAlgorithm, "SHA" + key.method[2:])))
+        self._signatures = Signatures(key.method, signing=key.signing, verifying=key.verifying)
         self._verified: dict[bytes, tuple[Claim, float]] = {}
 
     def new_prefix(self) -> str:
@@ -99,8 +92,7 @@ class JwtTokens:
         if self._key.signing is None:
             raise TOKEN_VERIFY_ONLY
         claims = {"exp": int(self._now() + self._ttl_seconds), "revision": revision, "username": username}
-        payload = json.dumps(claims, separators=(",", ":")).encode()
-        token = self._jws.encode(payload, self._key.signing, self._key.method)
+        token = self._signatures.sign(claims)
         logger.debug("signed a token for user %r, fingerprint %s", username, fingerprint(token.encode()))
         return token
 
@@ -129,30 +121,36 @@ class JwtTokens:
 
     def _verify(self, token: bytes) -> tuple[Claim, float] | None:
         """The claim, and the time at which it expires: infinite if the token does not say."""
-        try:
-            payload = self._jws.decode(token, self._key.verifying, algorithms=[self._key.method])
-            claims = json.loads(payload)
-        except (jwt.InvalidTokenError, ValueError, TypeError):
-            return None
-        if not isinstance(claims, dict):
+        claims = self._signatures.claims_of(token)
+        if claims is None:
             return None
         username, revision = claims.get("username"), claims.get("revision")
-        if not isinstance(username, str) or not _is_number(revision):
+        if not isinstance(username, str) or not isinstance(revision, float):
             return None
-        expires_at, not_before = claims.get("exp"), claims.get("nbf")
-        if expires_at is not None and not _is_number(expires_at):
+        try:
+            expires_at, not_before = _date(claims, "exp"), _date(claims, "nbf")
+        except ValueError:
             return None
-        if not_before is not None and not (_is_number(not_before) and not_before <= self._now()):
+        if not_before is not None and not_before > self._now():
             return None
-        return Claim(username, _whole(revision)), float("inf") if expires_at is None else float(expires_at)
+        return Claim(username, _uint64(revision)), math.inf if expires_at is None else expires_at
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _date(claims: dict[str, Any], name: str) -> float | None:
+    """Seconds since 1970; 0 counts as not given, and what Go's Time cannot hold as long ago. Raises ValueError."""
+    if name not in claims:
+        return None
+    value = claims[name]
+    if not isinstance(value, float):
+        raise ValueError(f"{name} is not a number")
+    if not value:
+        return None
+    return math.floor(value) if abs(value) < _GO_SECONDS_MAX else -math.inf
 
 
-def _whole(number: Any) -> int:
-    return int(number) if 0 <= number < 1 << 64 else 0
+def _uint64(number: float) -> int:
+    """As Go converts on amd64: what does not fit becomes a revision that is never reached."""
+    return int(number) if -1 < number < 1 << 63 else (1 << 64) - 1
 
 
 def _parse(load: Callable[[bytes], Any], pem: bytes, expected: type, kind: str) -> Any:

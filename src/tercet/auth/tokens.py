@@ -21,11 +21,11 @@ _UINT64: Final = (1 << 64) - 1
 
 
 class Claim:
-    """What a valid token says. `revision`: the auth revision that it was issued at; 0: it is valid at any."""
+    """What a valid token says. `revision`: the auth revision that it was issued at; None: it is valid at any."""
 
     __slots__ = ("revision", "username")
 
-    def __init__(self, username: str, revision: int = 0) -> None:
+    def __init__(self, username: str, revision: int | None = None) -> None:
         self.username = username
         self.revision = revision
 

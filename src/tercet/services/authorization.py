@@ -52,8 +52,8 @@ class Authorization:
         if claim is None:
             logger.warning("invalid auth token", extra=fields(token_fingerprint=fingerprint(token)))
             raise errors.INVALID_AUTH_TOKEN
-        revision: int = claim.revision
-        if revision and revision != auth.revision:
+        revision: int | None = claim.revision
+        if revision is not None and revision != auth.revision:
             return Identity(claim.username, revision)
         return auth.identity_of(claim.username)
 
