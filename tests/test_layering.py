@@ -31,7 +31,7 @@ BELOW: dict[str, set[str]] = {
     "auth": {"storage"},
     "replica": {"raft", "storage", "mvcc", "lease", "auth", "gotext"},
     "http": {"http1"},
-    "gateway": {"http1", "rpc"},
+    "gateway": {"http1", "rpc", "gotext"},
     "services": {"gotext", "replica", "auth", "lease", "mvcc", "storage", "bolt", "raft", "rpc"},
     "config": {"gotext"},
     "server": {

@@ -37,6 +37,7 @@ def body(response: Response) -> bytes:
         (FakeMember(alarm_names=["NOSPACE"]), b"/health?exclude=NOSPACE", ""),
         (FakeMember(alarm_names=["NOSPACE", "CORRUPT"]), b"/health?exclude=NOSPACE", "ALARM CORRUPT"),
         (FakeMember(alarm_names=["NOSPACE", "CORRUPT"]), b"/health?exclude=NOSPACE&exclude=CORRUPT", ""),
+        (FakeMember(alarm_names=["17"]), b"/health", "ALARM UNKNOWN"),
         (FakeMember(leader=False), b"/health", "RAFT NO LEADER"),
         (FakeMember(leader=False), b"/health?serializable=true", ""),
         (FakeMember(leader=False), b"/health?serializable=1", "RAFT NO LEADER"),

@@ -177,8 +177,8 @@ def test_n21_the_hash_of_a_store_without_live_keys_covers_what_compaction_keeps(
 def test_n23_which_revisions_have_a_hash() -> None:
     store = filled(5, 1)
     store.compact(4)
-    assert [store.hash_revision(asked) for asked in (0, 4, 6)] == [6, 4, 6]
-    for asked, error in [(3, COMPACTED), (-1, COMPACTED), (7, FUTURE_REVISION)]:
+    assert [store.hash_revision(asked) for asked in (0, 4, 6, -1)] == [6, 4, 6, -1]
+    for asked, error in [(3, COMPACTED), (1, COMPACTED), (7, FUTURE_REVISION)]:
         with pytest.raises(RequestError) as caught:
             store.hash_revision(asked)
         assert caught.value is error

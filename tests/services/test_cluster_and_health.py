@@ -28,6 +28,19 @@ def test_member_list_names_the_member_and_carries_no_revision() -> None:
     run(test())
 
 
+@pytest.mark.parametrize(("member_id", "text"), [(5, "etcdserver: member not found"), (SELF, "etcdserver: given member URLs")])
+def test_an_update_with_bad_urls_is_refused_for_an_unknown_id_first(member_id: int, text: str) -> None:
+    async def test() -> None:
+        async with served() as member:
+            request = rpc_pb2.MemberUpdateRequest(ID=member_id, peerURLs=["bad"])
+            before = member.raft.log.last_index
+            with pytest.raises(RpcError, match=text):
+                await member.call("Cluster/MemberUpdate", request, rpc_pb2.MemberUpdateResponse)
+            assert member.raft.log.last_index == before
+
+    run(test())
+
+
 def test_a_learner_is_added_updated_and_removed() -> None:
     async def test() -> None:
         async with served() as member:

@@ -90,9 +90,9 @@ def test_an_alarm_is_raised_listed_and_disarmed() -> None:
 
 @pytest.mark.parametrize(
     ("body", "text"),
-    [(b"\x08\x09", "etcdserver: unknown alarm action 9"), (b"\x18\x09", "etcdserver: unknown alarm 9")],
+    [(b"\x08\x09", "etcdserver: unknown alarm action 9"), (b"\x08\x01\x18\x09", "etcdserver: unknown alarm 9")],
 )
-def test_an_unknown_alarm_is_rejected_before_it_is_proposed(body: bytes, text: str) -> None:
+def test_what_stops_members_of_etcd_3_5_is_rejected_before_it_is_proposed(body: bytes, text: str) -> None:
     async def test() -> None:
         async with served() as member:
             before = member.raft.log.last_index
@@ -100,6 +100,18 @@ def test_an_unknown_alarm_is_rejected_before_it_is_proposed(body: bytes, text: s
                 await member.call("Maintenance/Alarm", body, rpc_pb2.AlarmResponse)
             assert (caught.value.code, caught.value.message) == (Code.INVALID_ARGUMENT, text)
             assert member.raft.log.last_index == before
+
+    run(test())
+
+
+def test_an_alarm_of_a_type_without_a_name_is_raised_from_cluster_version_3_6_on() -> None:
+    async def test() -> None:
+        async with served() as member:
+            member.replica.membership.set_cluster_version("3.6.0")
+            raised = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=1, alarm=17)  # type: ignore[arg-type]
+            assert len((await member.call("Maintenance/Alarm", raised, rpc_pb2.AlarmResponse)).alarms) == 1
+            assert list((await status(member)).errors) == ["memberID:1 alarm:17"]
+            await put(member, b"a")
 
     run(test())
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from tercet.client.services import KV, Maintenance
 from tercet.errors import Code, StatusError
 from tercet.proto import rpc_pb2
+from tercet.proto.alarm_names import alarm_reason
 
 _KEY = b"health"  # any key, it need not exist
 
@@ -46,6 +47,6 @@ async def check_health(client: HealthClient, *, timeout: float | None = None) ->
     except StatusError:
         return Health(False, took, "Unable to fetch the alarm list")
     if alarms.alarms:
-        names = "".join(f"{rpc_pb2.AlarmType.Name(alarm.alarm)} " for alarm in alarms.alarms)
+        names = "".join(f"{alarm_reason(alarm.alarm)} " for alarm in alarms.alarms)
         return Health(False, took, f"Active Alarm(s): {names}")
     return Health(True, took)

@@ -13,6 +13,7 @@ from tercet.client.results import Header
 from tercet.client.snapshot_file import Snapshot, save_snapshot
 from tercet.errors import StatusError
 from tercet.proto import rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 
 AlarmName = Literal["NOSPACE", "CORRUPT"]
 _ALARMS = {"NOSPACE": rpc_pb2.NOSPACE, "CORRUPT": rpc_pb2.CORRUPT}
@@ -120,4 +121,4 @@ class MaintenanceCalls:
 
 
 def _alarms(answer: rpc_pb2.AlarmResponse) -> tuple[Alarm, ...]:
-    return tuple(Alarm(one.memberID, rpc_pb2.AlarmType.Name(one.alarm)) for one in answer.alarms)
+    return tuple(Alarm(one.memberID, alarm_name(one.alarm)) for one in answer.alarms)

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from tercet.errors import Code, StatusError
-from tercet.gateway.json_syntax import Tokens, text_of
+from tercet.gateway.json_syntax import StringFault, Tokens, text_of
 from tercet.proto.fields import is_repeated
 
 _DEPTH_MAX: Final = 90
@@ -44,7 +44,10 @@ _RANGES: dict[int, range] = {
 
 def decode(tokens: Tokens, message: Message) -> None:
     """Fill an empty message. Raises StatusError (INVALID_ARGUMENT) with protojson's text."""
-    _decode_message(tokens, message, _DEPTH_MAX)
+    try:
+        _decode_message(tokens, message, _DEPTH_MAX)
+    except StringFault as fault:
+        raise _refused(str(fault)) from fault
 
 
 def _decode_message(tokens: Tokens, message: Message, depth: int) -> None:
@@ -59,10 +62,10 @@ def _decode_message(tokens: Tokens, message: Message, depth: int) -> None:
     while tokens.peek() != b"}":
         position = tokens.position
         shown = tokens.peek().decode("utf-8", "replace")
-        name = _string(tokens)
+        name = text_of(tokens.take())
         field = fields.get(name)
         if field is None:
-            _skip(tokens)
+            tokens.skip_value()
             continue
         if field.number in seen:
             raise _refused(f"{tokens.place(position)}: duplicate field {shown}")
@@ -77,13 +80,6 @@ def _decode_message(tokens: Tokens, message: Message, depth: int) -> None:
             chosen.add(oneof.name)
         _decode_field(tokens, message, field, depth)
     tokens.take()
-
-
-def _skip(tokens: Tokens) -> None:
-    try:
-        tokens.skip_value()
-    except ValueError as error:
-        raise _refused(f"syntax error {tokens.place(tokens.position)}: invalid UTF-8 in string") from error
 
 
 @cache
@@ -128,12 +124,12 @@ def _scalar(tokens: Tokens, field: FieldDescriptor) -> Any:
     if field.type == FieldDescriptor.TYPE_BOOL:
         value = {b"true": True, b"false": False}.get(token)
     elif field.type == FieldDescriptor.TYPE_STRING:
-        value = _string(tokens, peek=True) if token[:1] == b'"' else None
+        value = text_of(token) if token[:1] == b'"' else None
     elif field.type == FieldDescriptor.TYPE_BYTES:
         is_plain = token[:1] != b'"' or (token.isascii() and b"\\" not in token)
-        value = _bytes(token if is_plain else f'"{_string(tokens, peek=True)}"'.encode())
+        value = _bytes(token if is_plain else f'"{text_of(token)}"'.encode())
     elif field.type == FieldDescriptor.TYPE_ENUM and token[:1] == b'"':
-        name = _string(tokens)
+        name = text_of(tokens.take())
         named = field.enum_type.values_by_name.get(name) if field.enum_type is not None else None
         return named.number if named is not None else None
     else:
@@ -149,7 +145,7 @@ def _scalar(tokens: Tokens, field: FieldDescriptor) -> Any:
 
 def _integer(tokens: Tokens, token: bytes, field: FieldDescriptor) -> int | None:
     if token[:1] == b'"' and field.type != FieldDescriptor.TYPE_ENUM:
-        token = _string(tokens, peek=True).encode()
+        token = text_of(token).encode()
     # Also `100.0` and `1e2`; of 1e999999999 no digits are computed.
     if not re.fullmatch(rb"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,3})?", token):
         return None
@@ -178,17 +174,6 @@ def _bytes(token: bytes) -> bytes | None:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except binascii.Error:
         return None
-
-
-def _string(tokens: Tokens, *, peek: bool = False) -> str:
-    token = tokens.peek()
-    try:
-        text = text_of(token)
-    except ValueError as error:
-        raise _refused(f"syntax error {tokens.place(tokens.position)}: invalid UTF-8 in string") from error
-    if not peek:
-        tokens.take()
-    return text
 
 
 def _unexpected_token(tokens: Tokens) -> StatusError:

@@ -3,7 +3,7 @@
 `end_of_value` checks one value of a body that may hold several; `Tokens` then reads a value that is known to be well-formed.
 Neither builds a tree, so an endless array of unknown fields costs time but no memory.
 
-Source: Go encoding/json (scanner.go), whose texts reach the gateway's clients.
+Source: Go encoding/json (scanner.go) and protojson (decode_string.go), whose texts reach the gateway's clients.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 from typing import Final
+
+from tercet.gotext.strconv import quote
 
 _DEPTH_MAX: Final = 10_000
 _LONG_BYTES: Final = 256
@@ -22,6 +24,9 @@ _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DIGITS = re.compile(rb"[0-9]*")
 _SCALAR = re.compile(_STRING.pattern + rb"|" + _NUMBER.pattern + rb"|true|false|null")
 _TOKEN = re.compile(_SCALAR.pattern + rb"|[{}\[\]:,]")
+_PAIR = rb"\\u[dD][89abAB]..\\u[dD][c-fC-F].."
+_TO_HALF_A_PAIR = re.compile(rb"(?:[^\\]++|\\[^u]|" + _PAIR + rb"|\\u(?![dD][89a-fA-F]))*+", re.DOTALL)
+_ESCAPE_BYTES: Final = 6  # of \ud800
 
 
 class NoValue(Exception):
@@ -174,8 +179,15 @@ def _skip(body: bytes, position: int) -> int:
     return found.end()
 
 
+class StringFault(ValueError):
+    """A string of a well-formed value that is not valid Unicode; the text is protojson's."""
+
+
 class Tokens:
-    """The tokens of a well-formed value: `{`, `}`, `[`, `]`, strings, numbers and literals; `:` and `,` are passed over."""
+    """The tokens of a well-formed value: `{`, `}`, `[`, `]`, strings, numbers and literals; `:` and `,` are passed over.
+
+    Any method that comes to a string that is not valid Unicode raises StringFault.
+    """
 
     def __init__(self, body: bytes, begin: int, end: int) -> None:
         self._body = body
@@ -198,8 +210,26 @@ class Tokens:
             self._position = position
             end = _end_of_long_string(self._body, position)
             found = None if end else _TOKEN.match(self._body, position)
-            self._next = found[0] if found is not None else self._body[position:end]
+            token = found[0] if found is not None else self._body[position:end]
+            if token[:1] == b'"' and not _is_unicode(token):
+                raise StringFault(self._fault(token))
+            self._next = token
         return self._next
+
+    def _fault(self, token: bytes) -> str:
+        """protojson shows what stands where it expects the second half of a pair, be it in the string or after its end."""
+        found = _TO_HALF_A_PAIR.match(token)
+        half = found.end() if found is not None else 0
+        place = self.place(self._position)
+        try:
+            token[:half].decode()
+        except UnicodeDecodeError:
+            return f"syntax error {place}: invalid UTF-8 in string"
+        begin = self._position + half + _ESCAPE_BYTES
+        instead = self._body[begin : min(begin + _ESCAPE_BYTES, self._end)]
+        if len(instead) < _ESCAPE_BYTES:
+            return "unexpected EOF"
+        return f"syntax error {place}: invalid escape code {quote(instead)} in string"
 
     def take(self) -> bytes:
         token = self.peek()
@@ -221,13 +251,9 @@ class Tokens:
         return f"(line {lines + 1}:{len(last_line.decode('utf-8', 'replace')) + 1})"
 
     def skip_value(self) -> None:
-        """Raises ValueError at a string that is not valid UTF-8."""
         depth = 0
         while True:
-            token = self.peek()
-            if token[:1] == b'"':
-                token.decode()
-            self.take()
+            token = self.take()
             if token in (b"{", b"["):
                 depth += 1
             elif token in (b"}", b"]"):
@@ -236,10 +262,19 @@ class Tokens:
                 return
 
 
+def _is_unicode(token: bytes) -> bool:
+    if token.isascii() and b"\\u" not in token:
+        return True
+    try:
+        text_of(token).encode()  # UnicodeEncodeError for half of a surrogate pair
+    except UnicodeError:
+        return False
+    return True
+
+
 def text_of(token: bytes) -> str:
-    """The value of a string token. Raises ValueError if it is not valid Unicode."""
+    """The value of a string that a Tokens has returned."""
     if b"\\" not in token:
-        return token[1:-1].decode()  # UnicodeDecodeError is a ValueError
+        return token[1:-1].decode()
     text: str = json.loads(token)
-    text.encode()  # UnicodeEncodeError for half of a surrogate pair
     return text

@@ -20,6 +20,7 @@ from tercet.http1.messages import TEXT, Response, error, plain
 logger = logging.getLogger(__name__)
 Query = Mapping[str, Sequence[str]]
 Check = Callable[[], Awaitable[None]]
+_NAMED_ALARMS = frozenset({"NOSPACE", "CORRUPT"})
 
 
 class Probes(Protocol):
@@ -32,7 +33,7 @@ class Probes(Protocol):
         """Read one key from the local store. Raises StatusError."""
 
     def alarms(self) -> Iterable[str]:
-        """Names of the active alarms: NOSPACE, CORRUPT."""
+        """Names of the active alarms: NOSPACE, CORRUPT; the number of any other."""
 
     def has_leader(self) -> bool: ...
 
@@ -96,7 +97,7 @@ class Health:
         """Why the member is unhealthy, in etcd's words; "" if it is healthy."""
         for alarm in self._probes.alarms():
             if alarm not in excluded:
-                return f"ALARM {alarm}"
+                return f"ALARM {alarm if alarm in _NAMED_ALARMS else 'UNKNOWN'}"
         if not serializable and not self._probes.has_leader():
             return "RAFT NO LEADER"
         try:

@@ -40,7 +40,7 @@ def hash_kv(view: ReadView, revision: int, compact_revision: int, *, pause: Call
     Where no key exists at `revision`, the entries count that the compaction keeps: etcd counts what is still there, which is
     the same once the compaction is done.
     """
-    end = encode_revision_key(revision + 1, 0)
+    end = encode_revision_key(max(revision, 0) + 1, 0)  # no entry is at 0
     kept: set[bytes] = set()
     if compact_revision >= 0:
         kept = _existing(view, end, pause) or _existing(view, encode_revision_key(compact_revision + 1, 0), pause)

@@ -187,10 +187,13 @@ class Store:
         return ReadTxn(self.index, self.backend, self.pins, revision)
 
     def hash_revision(self, requested: int) -> int:
-        """The revision of a HashKV of `requested`; 0 is the current one. Raises COMPACTED or FUTURE_REVISION."""
+        """The revision of a HashKV of `requested`; 0 is the current one. Raises COMPACTED or FUTURE_REVISION.
+
+        A negative one is hashed as it is, as in etcd: no entry is old enough to count.
+        """
         if requested == 0:
             return self.revision
-        if requested < self.compact_revision:
+        if 0 < requested < self.compact_revision:
             raise COMPACTED
         if requested > self.revision:
             raise FUTURE_REVISION

@@ -46,5 +46,14 @@ def follow(backend: Backend, version: str | None) -> None:
 
 def persists_checkpoints(cluster_version: str | None) -> bool:
     """Whether members of a cluster of this version keep the checkpoints of leases over a restart; 3.5 does not by default."""
+    return _is_since_first(cluster_version)
+
+
+def accepts_unnamed_alarms(cluster_version: str | None) -> bool:
+    """Whether members of a cluster of this version store an alarm of a type that they have no name for; 3.5 stops at one."""
+    return _is_since_first(cluster_version)
+
+
+def _is_since_first(cluster_version: str | None) -> bool:
     match = _VERSION.match(cluster_version or "")
     return match is not None and (int(match[1]), int(match[2])) >= _FIRST

@@ -36,7 +36,7 @@ class PeerHashes:
         return self._maintenance.compaction_hasher.hashes.all()
 
     async def own(self) -> rpc_pb2.HashKVResponse:
-        return await self._maintenance.hash_at(0)
+        return await self._maintenance.hash_at(self._replica.store.revision)  # 0 may be that of a compaction
 
     async def of_peers(self, revision: int) -> list[PeerHash]:
         others = [one for one in self._replica.membership.sorted() if one.id != self.member_id and one.peer_urls]

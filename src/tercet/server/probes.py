@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tercet.http.debug_vars import RaftStatus
 from tercet.proto import rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
 from tercet.services.awaitables import read_index
@@ -27,7 +28,7 @@ class MemberProbes:
         self._replica.store.range(_ONE_KEY)
 
     def alarms(self) -> Iterable[str]:
-        return [rpc_pb2.AlarmType.Name(alarm.alarm) for alarm in self._replica.alarms.active()]
+        return [alarm_name(alarm.alarm) for alarm in self._replica.alarms.active()]
 
     def has_leader(self) -> bool:
         return bool(self._replica.leader_id)

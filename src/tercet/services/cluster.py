@@ -114,8 +114,8 @@ class ClusterService:
 
     async def member_update(self, call: UnaryCall, body: bytes) -> bytes:
         request = unmarshal(rpc_pb2.MemberUpdateRequest.FromString, body)
-        check_peer_urls(list(request.peerURLs))  # etcd members stop at a URL that they cannot parse
         self._authorization.require_admin(call)
+        await self._check_update(request.ID, list(request.peerURLs))
         member = Member(request.ID, tuple(request.peerURLs))
         await self._change(ConfChangeType.UPDATE_NODE, request.ID, change_context(member))
         return self._header() + rpc_pb2.MemberUpdateResponse(members=self._members()).SerializeToString()
@@ -190,6 +190,16 @@ class ClusterService:
             raft_conf_change_node_id=hex_id(member_id),
         )
         logger.info("applied a configuration change through raft", extra=shown)
+
+    async def _check_update(self, member_id: int, urls: list[str]) -> None:
+        """etcd members stop at the entry of an update whose URLs they cannot parse. Raises StatusError."""
+        try:
+            check_peer_urls(urls)
+        except errors.RequestError:
+            await read_index(self._replica)
+            if member_id not in self._replica.membership.members:
+                raise errors.MEMBER_NOT_FOUND from None
+            raise
 
     # --- protection of the quorum
 

@@ -19,8 +19,10 @@ from tercet.gotext.strconv import humanize_bytes
 from tercet.log_fields import fields
 from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
+from tercet.replica.storage_version import accepts_unnamed_alarms
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import open_view, propose
@@ -84,7 +86,7 @@ class MaintenanceService:
         replica = self._replica
         backend = replica.backend
         alarms = replica.alarms.active()
-        problems = [f"memberID:{one.memberID} alarm:{rpc_pb2.AlarmType.Name(one.alarm)}" for one in alarms]
+        problems = [f"memberID:{one.memberID} alarm:{alarm_name(one.alarm)}" for one in alarms]
         if not replica.leader_id:
             problems.insert(0, errors.NO_LEADER.message)
         target = replica.membership.downgrade_target or ""
@@ -112,10 +114,14 @@ class MaintenanceService:
             self._authorization.require_admin(call)
         if request.action not in rpc_pb2.AlarmRequest.AlarmAction.values():
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
-        if request.alarm not in rpc_pb2.AlarmType.values():  # etcd members stop at an entry with an unknown alarm
+        if request.action == rpc_pb2.AlarmRequest.ACTIVATE and not self._may_raise(request.alarm):
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm {request.alarm}")
         outcome = await propose(self._replica, "alarm", request, self._authorization.identify(call))
         return self._headers.current() + outcome
+
+    def _may_raise(self, alarm: int) -> bool:
+        named = alarm in rpc_pb2.AlarmType.values()
+        return named or accepts_unnamed_alarms(self._replica.membership.cluster_version)
 
     async def hash(self, call: UnaryCall, body: bytes) -> bytes:
         unmarshal(rpc_pb2.HashRequest.FromString, body)
@@ -130,8 +136,11 @@ class MaintenanceService:
         return self._headers.current() + response.SerializeToString()
 
     async def hash_at(self, revision: int) -> rpc_pb2.HashKVResponse:
-        """A HashKV response without its header; revision 0 is the current one. Raises RequestError."""
-        taken = await self.compaction_hasher.find(revision) if revision else None  # etcd's clients may compact at 0
+        """A HashKV response without its header; revision 0 is the current one. Raises RequestError.
+
+        As in etcd, after a compaction at 0 revision 0 is that of the compaction: `endpoint hashkv` compares members of both.
+        """
+        taken = await self.compaction_hasher.find(revision)
         if taken is None:
             at = self._replica.store.hash_revision(revision)
             taken = await self._over_view(lambda view: _hash_at(view, at), self.durations.hash_kv)
@@ -224,7 +233,7 @@ class MaintenanceService:
 def _hash_at(view: ReadView, revision: int) -> KVHash:
     """The compaction is that of the view: one may have been applied since the request. Raises COMPACTED."""
     compacted = last_compaction(view)
-    if revision < compacted:
+    if 0 <= revision < compacted:
         raise errors.COMPACTED
     return hash_kv(view, revision, compacted)
 

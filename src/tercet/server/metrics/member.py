@@ -11,7 +11,7 @@ from tercet.lease import LeaseCounts
 from tercet.mvcc import Counts, WatchHub
 from tercet.peer import PeerStatus, Receptions
 from tercet.peer.status import SYNC_BOUNDS, TRANSFER_BOUNDS
-from tercet.proto import rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 from tercet.replica.durations import Durations
 from tercet.replica.membership import Membership, hex_id
 from tercet.replica.replica import Replica
@@ -249,4 +249,4 @@ def _cluster_version(replica: Replica) -> dict[Labels, float]:
 
 
 def _alarms(replica: Replica) -> dict[Labels, float]:
-    return {(hex_id(alarm.memberID), rpc_pb2.AlarmType.Name(alarm.alarm)): 1 for alarm in replica.alarms.active()}
+    return {(hex_id(alarm.memberID), alarm_name(alarm.alarm)): 1 for alarm in replica.alarms.active()}

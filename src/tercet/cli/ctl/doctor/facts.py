@@ -15,6 +15,7 @@ from tercet.client import parse_endpoint
 from tercet.client.connector import Unreachable
 from tercet.errors import ConfigError, StatusError
 from tercet.proto import rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 
 if TYPE_CHECKING:
     from tercet.cli.ctl.session import Session
@@ -70,7 +71,7 @@ async def gather(session: Session, window_seconds: float) -> Facts:
         async with session.client() as client:
             listed = await client.cluster.member_list(rpc_pb2.MemberListRequest(linearizable=False))
             alarms = await client.maintenance.alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET))
-        facts.alarms = [(one.memberID, rpc_pb2.AlarmType.Name(one.alarm)) for one in alarms.alarms]
+        facts.alarms = [(one.memberID, alarm_name(one.alarm)) for one in alarms.alarms]
         for member in sorted(listed.members, key=lambda member: member.ID):
             endpoint = _reachable(list(member.clientURLs), session.endpoints())
             facts.members.append(MemberFacts(endpoint, member.ID, member.name, member.isLearner))

@@ -8,6 +8,7 @@ from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, Endpoint
 from tercet.cli.ctl.output.rows import boolean
 from tercet.gotext.strconv import quote
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 
 
 class FieldsPrinter(Printer):
@@ -94,7 +95,7 @@ class FieldsPrinter(Printer):
         self._header(response.header)
         for alarm in response.alarms:
             self._field("MemberID", self._id(alarm.memberID))
-            self._field("AlarmType", rpc_pb2.AlarmType.Name(alarm.alarm))
+            self._field("AlarmType", alarm_name(alarm.alarm))
             self.line()
 
     def show(self, shown: Shown) -> None:

@@ -8,6 +8,7 @@ from tercet.cli.ctl.output.printer import EndpointHash, EndpointHealth, Endpoint
 from tercet.cli.ctl.output.rows import hash_rows, member_rows, status_rows
 from tercet.gotext.strconv import hex_bytes
 from tercet.proto import kv_pb2, rpc_pb2
+from tercet.proto.alarm_names import alarm_name
 
 
 class SimplePrinter(Printer):
@@ -66,7 +67,7 @@ class SimplePrinter(Printer):
             if alarm.memberID:
                 parts.append(f"memberID:{alarm.memberID}")
             if alarm.alarm:
-                parts.append(f"alarm:{rpc_pb2.AlarmType.Name(alarm.alarm)}")
+                parts.append(f"alarm:{alarm_name(alarm.alarm)}")
             self.line(" ".join(parts))
 
     def show(self, shown: Shown) -> None:
