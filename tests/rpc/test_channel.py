@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from tercet.errors import Code, InvariantViolation
-from tercet.rpc import Channel, ChannelOptions, RpcError
+from tercet.rpc import Channel, ChannelOptions, RpcError, http2
+from tests.rpc import raw
 from tests.rpc.harness import run
 from tests.support.waiting import scaled, until
 
@@ -324,6 +325,35 @@ def test_connecting_to_something_that_is_no_grpc_server_is_unavailable(answer: b
         assert (error.value.code, error.value.unprocessed) == (Code.UNAVAILABLE, True)
         with pytest.raises(RpcError, match="not connected"):
             channel.start_unary("/t.T/Echo", b"", lambda *_: None)
+        listener.close()
+
+    run(main())
+
+
+def test_a_reset_that_is_read_after_the_deadline_is_the_deadline() -> None:
+    """A server with the same clock resets the stream before the client's timer runs."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            server = raw.RawPeer(reader, writer)
+            await reader.readexactly(len(raw.PREFACE))
+            server.send(raw.frame(raw.SETTINGS, 0, 0))
+            while (seen := await server.next_frame())[0] >= 0:
+                if seen[0] == raw.HEADERS:
+                    server.send(raw.frame(raw.RST_STREAM, 0, seen[2], http2.CANCEL.to_bytes(4, "big")))
+            writer.close()
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        channel = Channel("127.0.0.1", listener.sockets[0].getsockname()[1])
+        await channel.connect()
+        for is_past, code in ((True, Code.DEADLINE_EXCEEDED), (False, Code.CANCELLED)):
+            call = channel.stream("/t.T/Chat", timeout=600)
+            if is_past:
+                call.deadline = asyncio.get_running_loop().time()  # the timer stays armed for 600 s
+            with pytest.raises(RpcError) as error:
+                await call.receive()
+            assert error.value.code is code
+        await channel.close()
         listener.close()
 
     run(main())

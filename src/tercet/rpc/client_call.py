@@ -110,6 +110,10 @@ class ClientCall:
         if error_code == http2.NO_ERROR:
             self._finish_without_status()
             return
+        if error_code == http2.CANCEL and self.deadline is not None and self.deadline <= self.connection.loop.time():
+            # The server had the same deadline, and its reset was read before the timer ran.
+            self.finish(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+            return
         self.unprocessed = error_code == http2.REFUSED_STREAM
         code = _CODE_OF_RESET.get(error_code, Code.INTERNAL)
         self.finish(code, f"stream terminated by RST_STREAM with error code: {error_code}")
