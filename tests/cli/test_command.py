@@ -148,7 +148,22 @@ def test_invalid_endpoints() -> None:
         outcome = run_ours(endpoint, ["get", "a"])
         assert text in outcome.error
         assert outcome.code == 128
-    assert run_ours("a:99999", ["get", "a"]).code == 128
+    for endpoint in ("a:99999", "a:b:c", "[::1:2379"):
+        outcome = run_ours(endpoint, ["get", "a"])
+        assert outcome.code == 128
+        assert outcome.error == f'Error: endpoint "{endpoint}" does not have the form host:port'
+
+
+def test_an_endpoint_that_is_no_address_is_not_used_beside_others(shared_etcd: Etcd) -> None:
+    outcome = run_ours(f"nowhere,HTTP://{shared_etcd.endpoint}", ["put", "beside", "others"])
+    assert (outcome.code, outcome.out) == (0, b"OK\n")
+    assert outcome.err == 'endpoint "nowhere" does not have the form host:port; it is not used\n'
+
+
+def test_a_client_that_cannot_log_in_has_no_connection() -> None:
+    words = ["get", "a", "--command-timeout=50ms"]
+    assert run_ours("127.0.0.1:1", [*words, "--user", "a:b"]).code == 2
+    assert run_ours("127.0.0.1:1", words).code == 1
 
 
 def test_a_key_may_be_called_help() -> None:

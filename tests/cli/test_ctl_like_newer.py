@@ -47,7 +47,13 @@ lease keep-alive zz|lease keep-alive --once 5|lease keep-alive 5|watch|watch a b
 elect a b -l|lock l true|lock l nosuch|bogus|gett|l|m|--prefix get foo|--limit 5 get a|completion|completion bogus
 completion bash x|check perf --load x|make-mirror|make-mirror a --dest-prefix x --no-dest-prefix|snapshot save
 snapshot save a b|move-leader|get a --stream|get --prefix --stream a -w json|get a --min-mod-rev 5 --max-mod-rev 3
-get a --max-mod-rev=-5|help bogus"""
+get a --max-mod-rev=-5|help bogus|get a --max-recv-bytes=-1|get a --max-request-bytes=-1|put a b --max-request-bytes=2
+endpoint hashkv --rev 100000 -w json|endpoint hashkv --rev 100000 -w table|endpoint hashkv --rev 100000 -w fields
+snapshot save /nonexistent/x|snapshot save /dev/null/x|make-mirror --dest-cert x a:1
+make-mirror --dest-cert x a|make-mirror --dest-cacert /nonexistent a|make-mirror a:1 --max-txn-ops=-1"""
+WATCH_LINES = (b"'\n", b'"\n', b"\n\n \n", b"watch a -- \n", b"watch a --\n", b"progress\n", b"watch 'a\n", b'watch "\\q"\n')
+UNREACHABLE = """endpoint status|endpoint status -w json|endpoint status -w table|endpoint hashkv -w json|endpoint hashkv -w table
+get a|get a --user a:b|put a b --user a --password b|member list|auth status|compaction 1|lease grant 5|defrag"""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +91,16 @@ def test_single_lines(newer_pair: NewerPair) -> None:
 
 def test_keys_and_refusals(newer_pair: NewerPair) -> None:
     check(newer_pair, [*older.KEYS, *older.REFUSALS, *older.MISTAKES])
+
+
+def test_lines_of_an_interactive_watch(newer_pair: NewerPair) -> None:
+    for stdin in WATCH_LINES:
+        check(newer_pair, [["watch", "-i"]], stdin)
+
+
+def test_no_server_answers(newer_pair: NewerPair) -> None:
+    nowhere = NewerPair("127.0.0.1:1", "127.0.0.1:1")
+    check(nowhere, [[*words, "--command-timeout=500ms", "--dial-timeout=500ms"] for words in lines(UNREACHABLE)])
 
 
 @pytest.mark.parametrize("flags", [[], ["-w", "json"], ["-i", "-w", "fields"]])

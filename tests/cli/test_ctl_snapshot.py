@@ -64,6 +64,15 @@ def test_errors_are_etcdctls(pair: Pair, endpoints: str, words: list[str]) -> No
     assert ours.error
 
 
+def test_a_name_that_no_file_can_have(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("directory").mkdir()
+    for name in ("", ".", "directory", "directory/", str(tmp_path)):
+        ours = run_ours(pair.ours, ["snapshot", "save", name])
+        assert (ours.code, ours.error) == (5, run_theirs(pair.ours, ["snapshot", "save", name]).error)
+        assert sorted(tmp_path.rglob("*.part")) == []
+
+
 def test_an_unreachable_member(tmp_path: Path) -> None:
     done = run_ours("127.0.0.1:1", ["--dial-timeout=200ms", "--command-timeout=500ms", "snapshot", "save", str(tmp_path / "x")])
     assert done.code == 5

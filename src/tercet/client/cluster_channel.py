@@ -85,6 +85,11 @@ class ClusterChannel:
     def endpoints(self) -> list[str]:
         return [endpoint.text for endpoint in self._connector.endpoints]
 
+    @property
+    def awaits_login(self) -> bool:
+        """Whether the client has a user and has no token for it yet."""
+        return self._login.is_due
+
     def use_endpoints(self, endpoints: Sequence[str]) -> None:
         """Use these from now on, and those given at first as a last resort. Connections stay open. Raises ConfigError."""
         self._connector.replace(endpoints)

@@ -86,6 +86,7 @@ class Connector:
 
         on_connected: called after each connection. Raises ConfigError for endpoints or TLS files that cannot be used.
         """
+        self._given_tls = ReloadedTLS(tls) if isinstance(tls, TLSFiles) else tls
         if domain is not None:
             self._given: tuple[Endpoint, ...] = (Endpoint(f"SRV records of {domain.domain}", domain.domain, 0, None),)
         elif endpoints:
@@ -95,7 +96,6 @@ class Connector:
         self._domain = domain
         self._on_connected = on_connected
         self._endpoints = list(self._given)
-        self._given_tls = ReloadedTLS(tls) if isinstance(tls, TLSFiles) else tls
         self._cas = tls.cacert if isinstance(tls, TLSFiles) and tls.cacert else "the system's CA certificates"
         self._default_tls: ssl.SSLContext | None = None
         self._limits = limits

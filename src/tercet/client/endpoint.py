@@ -47,6 +47,7 @@ def parse_endpoint(text: str) -> Endpoint:
         server = label if label and digits.isdigit() else "localhost"
         return Endpoint(text, server, 0, True if scheme == "unixs" else None, path)
     scheme, separator, name = text.partition("://")
+    scheme = scheme.lower()
     if scheme == "inprocess" and separator:
         if not name:
             raise ConfigError(f'endpoint "{text}" does not name a server')
@@ -56,8 +57,8 @@ def parse_endpoint(text: str) -> Endpoint:
     try:
         parts = urlsplit(text if separator else f"//{text}")
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f'endpoint "{text}": {error}') from error
+    except ValueError as error:  # the port is not a number up to 65535, or the host is no IPv6 address in its brackets
+        raise ConfigError(f'endpoint "{text}" does not have the form host:port') from error
     if port is None or "@" in parts.netloc:
         raise ConfigError(f'endpoint "{text}" does not have the form host:port')
     return Endpoint(text, host or "localhost", port, {"http": False, "https": True}.get(scheme) if separator else None)

@@ -1,6 +1,7 @@
 """Flags, parsed as Go's pflag library parses them: scripts written for etcdctl depend on its rules.
 
     --limit 5   --limit=5   --prefix   --prefix=false   -w json   -wjson   -w=json   --   (no flags after it)
+    --limit 0x10   --limit 1_000   --limit 010 (octal)
 Flags and arguments may be mixed. A repeated flag replaces its value; a repeated list grows: `--endpoints a --endpoints b,c`.
 
 Error texts are pflag's; an unknown flag also gets a suggestion.
@@ -52,17 +53,17 @@ class Flag:
         return format_duration(int(value)) if self.kind == "duration" else str(value)
 
 
-def _parse_limit(text: str) -> int:
-    return parse_int(text)
+def _parse_int(text: str) -> int:
+    return parse_int(text, 0)
 
 
 def _parse_uint(text: str) -> int:
-    return parse_int(text, signed=False)
+    return parse_int(text, 0, signed=False)
 
 
 _PARSERS: Mapping[str, Callable[[str], Value]] = {
     "bool": parse_bool,
-    "int": _parse_limit,
+    "int": _parse_int,
     "uint": _parse_uint,
     "string": str,
     "duration": parse_duration,
@@ -130,6 +131,8 @@ def parse(flags: Sequence[Flag], arguments: Sequence[str]) -> tuple[Values, list
 
 def _parse_long(values: Values, word: str, rest: list[str]) -> None:
     name, equals, text = word[2:].partition("=")
+    if not name or name.startswith("-"):
+        raise FlagError(f"bad flag syntax: {word}")
     flag = values.flags.get(name)
     if flag is None:
         raise FlagError(f"unknown flag: --{name}{_did_you_mean(name, values.flags)}")
@@ -147,11 +150,11 @@ def _parse_short(values: Values, shorts: Mapping[str, Flag], word: str, rest: li
     """`-wjson`, `-w=json`, `-w json`, and several boolean flags in one word."""
     letters = word[1:]
     while letters:
-        letter, letters = letters[0], letters[1:]
+        left, letter, letters = f"-{letters}", letters[0], letters[1:]
         flag = shorts.get(letter)
         if flag is None:
             hint = f"\n\nDid you mean --{word[1:]}?" if word[1:].partition("=")[0] in values.flags else ""
-            raise FlagError(f"unknown shorthand flag: {letter!r} in {word}{hint}")
+            raise FlagError(f"unknown shorthand flag: {letter!r} in {left}{hint}")
         if not flag.takes_value and not letters.startswith("="):
             values.set(flag.name, True)
             continue
@@ -160,7 +163,7 @@ def _parse_short(values: Values, shorts: Mapping[str, Flag], word: str, rest: li
         elif rest:
             text = rest.pop(0)
         else:
-            raise FlagError(f"flag needs an argument: {letter!r} in {word}")
+            raise FlagError(f"flag needs an argument: {letter!r} in {left}")
         _set(values, flag, text)
         return
 

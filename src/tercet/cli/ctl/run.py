@@ -16,12 +16,13 @@ from tercet.errors import StatusError
 def run_to_end(found: Found, values: Values, arguments: list[str]) -> None:
     """Raises CommandError for every failure."""
     if found.command.run is not None:
-        waiting = found.command.run(Session(values, found.path[0]), arguments)
+        session = Session(values, found.path[0])
+        waiting = found.command.run(session, arguments)
         if waiting is not None:
-            _wait_for(waiting)
+            _wait_for(waiting, session)
 
 
-def _wait_for(command: Coroutine[Any, Any, None]) -> None:
+def _wait_for(command: Coroutine[Any, Any, None], session: Session) -> None:
     import asyncio
 
     from tercet.client import AuthenticationError
@@ -31,4 +32,6 @@ def _wait_for(command: Coroutine[Any, Any, None]) -> None:
     except AuthenticationError as error:
         raise CommandError(Exit.BAD_CONNECTION, status_text(error)) from error
     except StatusError as error:
-        raise CommandError(Exit.ERROR, status_text(error)) from error
+        # etcdctl logs in when it creates its client: what fails before that is a failure to connect.
+        code = Exit.BAD_CONNECTION if session.awaits_login else Exit.ERROR
+        raise CommandError(code, status_text(error)) from error

@@ -56,6 +56,12 @@ class Session:
         self._tls: TLSFiles | None = None
         self._user = ("", "")
         self._discovered: list[str] = []
+        self._last_client: ClusterChannel | None = None
+
+    @property
+    def awaits_login(self) -> bool:
+        """Whether the last client has not logged in, though it has a user."""
+        return self._last_client is not None and self._last_client.awaits_login
 
     @property
     def command_timeout(self) -> float:
@@ -91,8 +97,26 @@ class Session:
         user, password = self._user
         token = self.values.string("auth-jwt-token")
         if endpoints is None:
-            endpoints = self.endpoints()
+            endpoints = self._usable_endpoints()
         return self._client(endpoints, self._tls, user=user, password=password, token=token, timeout=timeout)
+
+    def _usable_endpoints(self) -> list[str]:
+        """Those that are addresses; all if none is, so that the client names what is wrong."""
+        from tercet.client import parse_endpoint
+
+        usable, refused = [], []
+        for endpoint in self.endpoints():
+            try:
+                parse_endpoint(endpoint)
+            except ConfigError as error:
+                refused.append(str(error))
+            else:
+                usable.append(endpoint)
+        if not usable:
+            return self.endpoints()
+        for text in refused:
+            self.warn(f"{text}; it is not used")
+        return usable
 
     def foreign_client(
         self, endpoint: str, tls: TLSFiles | None, *, user: str, password: str, timeout: float | None = None
@@ -124,7 +148,7 @@ class Session:
         from tercet.client import ClusterChannel
 
         try:
-            return ClusterChannel(
+            self._last_client = ClusterChannel(
                 endpoints,
                 tls=tls,
                 user=user,
@@ -134,6 +158,7 @@ class Session:
                 limits=self._limits(),
                 on_failure=self.log_failure,
             )
+            return self._last_client
         except ConfigError as error:
             raise bad_arguments(str(error)) from error
 
@@ -143,8 +168,8 @@ class Session:
         values = self.values
         return Limits(
             dial_timeout_seconds=values.int("dial-timeout") / SECOND,
-            request_bytes_max=values.int("max-request-bytes") or Limits.request_bytes_max,
-            response_bytes_max=values.int("max-recv-bytes") or Limits.response_bytes_max,
+            request_bytes_max=max(values.int("max-request-bytes"), 0) or Limits.request_bytes_max,
+            response_bytes_max=max(values.int("max-recv-bytes"), 0) or Limits.response_bytes_max,
             keepalive_seconds=values.int("keepalive-time") / SECOND,
             keepalive_timeout_seconds=values.int("keepalive-timeout") / SECOND,
         )
@@ -242,7 +267,7 @@ class Session:
     def _credentials(self) -> tuple[str, str]:
         """User and password; as in etcdctl, an empty password means no authentication."""
         user, password = self.values.string("user"), self.values.string("password")
-        if user and "password" not in self.values.changed:
+        if user and not password:
             user, colon, password = user.partition(":")
             if not colon:
                 from tercet.cli.ctl.password import ask_password

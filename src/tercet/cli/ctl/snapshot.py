@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
@@ -36,8 +35,8 @@ async def _save(session: Session, arguments: list[str]) -> None:
     if len(endpoints) != 1:
         text = f"snapshot must be requested to one selected node, not multiple [{' '.join(endpoints)}]"
         raise CommandError(Exit.INTERRUPTED, text)
-    target = Path(arguments[0])
-    part = target.with_name(target.name + ".part")
+    target = arguments[0]
+    part = target + ".part"
     try:
         version = await _fetch(session, endpoints[0], target, part)
     except StatusError as error:
@@ -45,17 +44,17 @@ async def _save(session: Session, arguments: list[str]) -> None:
         raise CommandError(Exit.INTERRUPTED, text) from error
     finally:
         with contextlib.suppress(OSError):  # exists only after a failure, which is reported
-            part.unlink()
+            os.unlink(part)
     text = f"Snapshot saved at {target}\n" + (f"Server version {version}\n" if version else "")
     session.out.write(os.fsencode(text))
     session.out.flush()
 
 
-async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> str:
+async def _fetch(session: Session, endpoint: str, target: str, part: str) -> str:
     """Write, verify, rename. Returns the server version that the member reports, "" if it does not."""
     began = time.perf_counter_ns()
     with _opened(part) as file:
-        session.info("created temporary db file", path=str(part))
+        session.info("created temporary db file", path=part)
         session.info("fetching snapshot", endpoint=endpoint)
         version, size = await _receive(session, file, part)
         try:
@@ -65,16 +64,12 @@ async def _fetch(session: Session, endpoint: str, target: Path, part: Path) -> s
             raise _cannot("could not fsync snapshot", part, error) from error
     took = format_duration(time.perf_counter_ns() - began)
     session.info("fetched snapshot", endpoint=endpoint, size=humanize_bytes(size), took=took)
-    try:
-        part.rename(target)
-        _sync_directory(target.parent)
-    except OSError as error:
-        raise _cannot(f"could not rename {part} to {target}", target, error) from error
-    session.info("saved", path=str(target))
+    _rename(part, target)
+    session.info("saved", path=target)
     return version
 
 
-async def _receive(session: Session, file: BinaryIO, path: Path) -> tuple[str, int]:
+async def _receive(session: Session, file: BinaryIO, path: str) -> tuple[str, int]:
     """Write all parts to the file. Raises CommandError if the checksum at their end does not match."""
     timeout = session.command_timeout if "command-timeout" in session.values.changed else None
     digest, tail, size, version = hashlib.sha256(), b"", 0, ""
@@ -101,7 +96,7 @@ async def _receive(session: Session, file: BinaryIO, path: Path) -> tuple[str, i
     return version, size
 
 
-def _opened(part: Path) -> BinaryIO:
+def _opened(part: str) -> BinaryIO:
     try:
         file = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
         os.fchmod(file.fileno(), 0o600)  # the file of an interrupted save may have other permissions
@@ -110,7 +105,20 @@ def _opened(part: Path) -> BinaryIO:
     return file
 
 
-def _sync_directory(directory: Path) -> None:
+def _rename(part: str, target: str) -> None:
+    try:
+        os.rename(part, target)
+    except OSError as error:
+        reason = "file exists" if os.path.isdir(target) else _reason(error)  # as Go reports a directory
+        text = f"could not rename {part} to {target} (rename {part} {target}: {reason})"
+        raise CommandError(Exit.INTERRUPTED, text) from error
+    try:
+        _sync_directory(os.path.dirname(target) or ".")
+    except OSError as error:
+        raise _cannot("could not fsync the directory of the snapshot", target, error) from error
+
+
+def _sync_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -118,8 +126,12 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _cannot(what: str, path: Path, error: OSError) -> CommandError:
-    reason = (error.strerror or str(error)).lower()
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _cannot(what: str, path: str, error: OSError) -> CommandError:
+    reason = _reason(error)
     return CommandError(Exit.INTERRUPTED, f"{what} (open {path}: {reason})" if "open" in what else f"{what} ({reason})")
 
 

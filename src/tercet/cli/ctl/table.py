@@ -7,13 +7,13 @@ from unicodedata import east_asian_width
 
 
 def draw(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table with a final newline."""
+    """The table with a final newline. Without rows, no rule follows the header."""
     titles = [title.upper().replace("_", " ") for title in header]
     widths = [max(map(_width, column)) for column in zip(titles, *rows, strict=True)]
     lines = [
         _rule("┌┬┐", widths),
         _row([_centre(title, width) for title, width in zip(titles, widths, strict=True)]),
-        _rule("├┼┤", widths),
+        *([_rule("├┼┤", widths)] if rows else ()),
         *(_row([_right(cell, width) for cell, width in zip(row, widths, strict=True)]) for row in rows),
         _rule("└┴┘", widths),
     ]

@@ -24,7 +24,7 @@ _LITERAL = r'"(?:[^"\\]|\\.)*"|`[^`]*`'
 _KEY = re.compile(rf"\s*({_LITERAL})")
 _OPERATOR = re.compile(r"\)\s+(\S+)")
 _VALUE = re.compile(rf"\s+({_LITERAL})")
-_WORD = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^'"\s]\S*)""")
+_WORD = re.compile(r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^'"\s]\S*)""", re.ASCII)
 _RESULTS = {
     "=": rpc_pb2.Compare.EQUAL,
     "!=": rpc_pb2.Compare.NOT_EQUAL,
@@ -125,26 +125,26 @@ async def parse_operation(session: Session, line: str) -> rpc_pb2.RequestOp:
     if found.command is GET:
         return rpc_pb2.RequestOp(request_range=range_request(values, arguments))
     if found.command is DELETE:
+        request = delete_request(values, arguments)
         await pause_before_range(session, values, arguments)
-        return rpc_pb2.RequestOp(request_delete_range=delete_request(values, arguments))
+        return rpc_pb2.RequestOp(request_delete_range=request)
     raise _invalid(f"invalid txn request: {line}")
 
 
 def split_words(line: str) -> list[str]:
-    """Split as a shell does: `'raw'`, `"Go escapes"`, or bare words. Raises CommandError for an unclosed quote."""
-    words: list[str] = []
-    at = 0
-    while at < len(line):
-        found = _WORD.match(line, at)
-        if found is None:
-            raise _invalid(f"invalid txn request: {line}")
-        word, at = found[1], found.end()
-        if word[0] == "'":
-            word = word[1:-1]
-        elif word[0] == '"':
-            try:
-                word = unquote(word).decode("utf-8", "surrogateescape")
-            except GoSyntaxError as error:
-                raise _invalid(f"invalid txn request: {line}") from error
-        words.append(word)
-    return words
+    """Split as a shell does: `'raw'`, `"Go escapes"`, or bare words. A quote that is not closed is skipped, as in etcdctl.
+
+    Raises CommandError for an invalid escape.
+    """
+    return [_unquoted(word) for word in _WORD.findall(line)]
+
+
+def _unquoted(word: str) -> str:
+    if word[0] == "'":
+        return word[1:-1]
+    if word[0] == '"':
+        try:
+            return unquote(word).decode("utf-8", "surrogateescape")
+        except GoSyntaxError as error:
+            raise _invalid("invalid syntax") from error
+    return word

@@ -65,10 +65,13 @@ class JsonPrinter(Printer):
         self._print(shown)
 
     def endpoint_status(self, results: Sequence[EndpointStatus]) -> None:
-        self._print([{"Endpoint": result.endpoint, "Status": message_json(result.response)} for result in results])
+        self._print_list([{"Endpoint": result.endpoint, "Status": message_json(result.response)} for result in results])
 
     def endpoint_hash(self, results: Sequence[EndpointHash]) -> None:
-        self._print([{"Endpoint": result.endpoint, "HashKV": message_json(result.response)} for result in results])
+        self._print_list([{"Endpoint": result.endpoint, "HashKV": message_json(result.response)} for result in results])
+
+    def _print_list(self, entries: list[Json]) -> None:
+        self._print(entries or None)  # Go's slice without elements is null
 
     def _message(self, message: Message) -> None:
         self._print(message_json(message))
