@@ -12,6 +12,7 @@ from tercet.cli.ctl.command import UnknownCommand, find
 from tercet.cli.ctl.flags import FlagError, parse
 from tercet.cli.tercetctl import ROOT
 from tests.cli.etcd_pair import run_ours
+from tests.support.etcd import Etcd
 from tests.support.waiting import scaled
 
 

@@ -52,8 +52,9 @@ endpoint hashkv --rev 100000 -w json|endpoint hashkv --rev 100000 -w table|endpo
 snapshot save /nonexistent/x|snapshot save /dev/null/x|make-mirror --dest-cert x a:1
 make-mirror --dest-cert x a|make-mirror --dest-cacert /nonexistent a|make-mirror a:1 --max-txn-ops=-1"""
 WATCH_LINES = (b"'\n", b'"\n', b"\n\n \n", b"watch a -- \n", b"watch a --\n", b"progress\n", b"watch 'a\n", b'watch "\\q"\n')
-UNREACHABLE = """endpoint status|endpoint status -w json|endpoint status -w table|endpoint hashkv -w json|endpoint hashkv -w table
-get a|get a --user a:b|put a b --user a --password b|member list|auth status|compaction 1|lease grant 5|defrag"""
+UNREACHABLE = """endpoint status|endpoint status -w json|endpoint status -w table|endpoint hashkv -w json
+endpoint hashkv -w table|get a|get a --user a:b|put a b --user a --password b
+member list|auth status|compaction 1|lease grant 5|defrag"""
 
 
 @pytest.fixture(scope="module")
