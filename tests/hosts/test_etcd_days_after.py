@@ -10,7 +10,7 @@ import pytest
 
 from tests.hosts import days_after
 from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
-from tests.support.newer import VARIABLE, needs_newer_etcd
+from tests.support.newer import NEXT_MINOR_VARIABLE, needs_next_minor
 
 pytestmark = [pytest.mark.timeout(600, func_only=True), pytest.mark.long]
 
@@ -69,12 +69,11 @@ def test_each_change_of_the_membership_is_finished_after_a_power_cut(operator: O
     days_after.cut_the_power_in_changes_of_the_membership(operator)
 
 
-@needs_newer_etcd
+@needs_next_minor
 def test_the_next_minor_version_is_activated_member_by_member(operator: Operator) -> None:
-    program = Path(os.environ[VARIABLE])
+    program = Path(os.environ[NEXT_MINOR_VARIABLE])
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
-    if not version.startswith("3.6."):
-        pytest.skip(f"{VARIABLE} is etcd {version}; the step from 3.5 is to 3.6")
+    assert version.startswith("3.6."), f"{NEXT_MINOR_VARIABLE} is etcd {version}; the step from 3.5 is to 3.6"
     tarball = release_tarball(operator.directory, f"v{version}", programs=program.parent)
     operator.set("engine", {"source": tarball.name})
     days_after.upgrade_member_by_member(operator)
