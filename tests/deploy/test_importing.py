@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -596,6 +597,7 @@ def test_kubespray_keeps_what_its_members_have(tmp_path: Path, has_unit: bool) -
     assert (made.auto_compaction_retention, made.quota_backend_bytes) == ("8", 2 << 30)
     assert (made.flags["heartbeat-interval"], made.flags["election-timeout"]) == ("250", "5000")
     assert made.service.user == ("root" if has_unit else "etcd")
+    assert made.adopted
     assert not any("/etc/etcd.env is on the hosts" in note for note in imported.notes)
 
 
@@ -608,6 +610,31 @@ def test_a_static_pod_of_kubeadm_keeps_its_certificates(tmp_path: Path) -> None:
     assert (made.auto_compaction_retention, made.quota_backend_bytes) == ("0", 2 << 30)
     assert any("/etc/kubernetes/pki/etcd" in note and "ca.key" in note for note in imported.notes)
     assert any("move its manifest out" in note for note in imported.notes)
+    assert made.adopted
+
+
+@pytest.mark.parametrize(
+    ("text", "engine", "adopted"),
+    [
+        (KUBESPRAY, None, True),
+        (KUBESPRAY, "etcd", True),
+        (KUBESPRAY, "tercet", False),  # another engine is a change
+    ],
+)
+def test_members_of_others_are_adopted_as_they_are(
+    tmp_path: Path, text: str, engine: Literal["etcd", "tercet"] | None, adopted: bool
+) -> None:
+    imported = from_files([written(tmp_path / "etcd.env", text)], engine=engine)
+    assert parse(imported.text, tmp_path / "cluster.yaml").adopted is adopted
+    assert any("adopted: true" in note for note in imported.notes) is adopted
+
+
+def test_a_unit_of_tercet_deploy_is_not_adopted(tmp_path: Path) -> None:
+    unit = written(
+        tmp_path / "etcd.service",
+        "[Service]\nExecStart=/opt/etcd/current/bin/etcd --name=a --initial-cluster=a=https://10.0.0.1:2380\n",
+    )
+    assert not parse(from_files([unit]).text, tmp_path / "cluster.yaml").adopted
 
 
 @pytest.mark.parametrize(

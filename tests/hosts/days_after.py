@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
@@ -235,12 +235,18 @@ def cut_the_power_during_a_restore(operator: Operator) -> None:
 
 
 def cut_power_after(
-    operator: Operator, host: str, step: str, *arguments: str, is_last: bool = False, lane: str | None = None
+    operator: Operator,
+    host: str,
+    step: str,
+    *arguments: str,
+    is_last: bool = False,
+    lane: str | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a command; `host` loses its power when this step is done there, and is booted again when the command has ended.
 
     is_last: there is nothing left to do there after the step, so the command may have succeeded before the cut. lane: where the
-    step is done, if not on `host`.
+    step is done, if not on `host`. meanwhile: called while the host is down, after the command.
     """
     with operator.start(str(operator.program), *arguments) as process:
         assert process.stdout is not None
@@ -255,6 +261,7 @@ def cut_power_after(
         rest, _ = process.communicate(timeout=300)
     operator.show(f"$ tercet {' '.join(arguments)}\n{output}{rest}[{host} lost its power after {step!r}]")
     assert process.returncode == 1 or (is_last and process.returncode == 0), output + rest
+    meanwhile()
     operator.lab.boot(host)
 
 
@@ -337,16 +344,20 @@ def has_left(operator: Operator, host: str) -> bool:
     return "permanently removed from the cluster" in journal and operator.unit(host)["ActiveState"] != "active"
 
 
-def cut_the_power_in_each_verb(operator: Operator, *, has_two_releases: bool) -> None:
+def cut_the_power_in_each_verb(operator: Operator, *, other_release: Mapping[str, str]) -> None:
     """A host loses its power in the middle of a command; the others serve, and the same command finishes the job.
 
-    has_two_releases: whether another interpreter makes another release.
+    other_release: fields of `engine` that make another release.
     """
     env = operator.client_environment()
     victim = list(HOSTS)[-1]
+    others = env | {"ETCDCTL_ENDPOINTS": ",".join(f"https://{HOSTS[host]}:2379" for host in HOSTS if host != victim)}
 
     def finished_after_a_cut(step: str, *verb: str, is_last: bool = False) -> None:
-        cut_power_after(operator, victim, step, "deploy", *verb, is_last=is_last)
+        def serves() -> None:
+            operator.etcdctl("--command-timeout=60s", "put", "cut in", verb[0], env=others)
+
+        cut_power_after(operator, victim, step, "deploy", *verb, is_last=is_last, meanwhile=serves)
         operator.deploy(*verb, timeout=300)
         assert len(operator.healthy_lines(env)) == 3
 
@@ -355,11 +366,10 @@ def cut_the_power_in_each_verb(operator: Operator, *, has_two_releases: bool) ->
     finished_after_a_cut("write /etc/etcd/cert/peer.pem", "certs", "rotate", "--yes")
     finished_after_a_cut("add as learner", "member", "replace", victim, "--yes")
     finished_after_a_cut("defragment", "defrag", victim, "--all", "--yes", is_last=True)
-    if has_two_releases:
-        operator.set("engine", {"python": "/usr/bin/python3.11"})  # other launchers, so another release
-        finished_after_a_cut("upgrade", "upgrade", "--no-backup", "--yes", is_last=True)
-        finished_after_a_cut("roll back", "rollback", "--yes", is_last=True)
-        operator.deploy("upgrade", "--no-backup", "--yes")
+    operator.set("engine", other_release)
+    finished_after_a_cut("upgrade", "upgrade", "--no-backup", "--yes", is_last=True)
+    finished_after_a_cut("roll back", "rollback", "--yes", is_last=True)
+    operator.deploy("upgrade", "--no-backup", "--yes")
     assert "nothing to do" in operator.deploy("plan").output.lower()
 
 
@@ -398,9 +408,29 @@ def cut_the_power_in_changes_of_the_membership(operator: Operator) -> None:
     cut_power_after(operator, source, "save snapshot", "deploy", "backup", "--to", "cut", lane="local", is_last=True)
     operator.deploy("backup", "--to", "cut")
     assert all(path.name.endswith(".db") for path in (operator.directory / "cut").iterdir())
+    compact = ("deploy", "compact", "--keep", "10", "--yes")
+    cut_power_after(operator, victim, "compact", *compact, lane="local", is_last=True)
+    operator.tercet(*compact)
+    assert len(operator.healthy_lines(env)) == 3
+    cut_the_power_during_a_backup_of_the_host(operator, victim)
     destroy = ("deploy", "destroy", "--yes")
     cut_power_after(operator, victim, "stop and disable etcd.service", *destroy)
     operator.tercet(*destroy)
     assert is_stopped()
-    operator.deploy("apply", "--yes", timeout=300)
+    apply = ("deploy", "apply", "--yes")
+    cut_power_after(operator, victim, "write /etc/systemd/system/etcd.service", *apply)
+    cut_power_after(operator, victim, "start", *apply, is_last=True)
+    operator.tercet(*apply, timeout=300)
     assert len(operator.healthy_lines(env)) == 3
+
+
+def cut_the_power_during_a_backup_of_the_host(operator: Operator, host: str) -> None:
+    """The next run of the timer's service removes what the interrupted one left, and saves a snapshot."""
+    operator.on(host, "systemctl start --no-block etcd-backup")
+    operator.lab.kill(host)
+    operator.lab.boot(host)
+    wait_until(lambda: len(operator.healthy_lines()) == 3, seconds=120)
+    operator.on(host, "systemctl start etcd-backup")
+    directory = operator.machine(host).root / "var/backups/etcd"
+    assert all(path.name.endswith(".db") for path in directory.iterdir())
+    assert list(directory.iterdir())

@@ -223,11 +223,13 @@ class Operator:
         return result
 
 
-def release_tarball(directory: Path, version: str = "v3.5.1", *, programs: Path = JUDGES) -> Path:
-    """A release tarball with the real binaries of a directory."""
+def release_tarball(directory: Path, version: str = "v3.5.1", *, programs: Path = JUDGES, build: str = "") -> Path:
+    """A release tarball with the real binaries of a directory. build: of the same version, with another digest."""
     name = f"etcd-{version}-linux-amd64"
-    path = directory / f"{name}.tar.gz"
+    path = directory / f"{name}{build and f'-{build}'}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as tarball:
         for program in ("etcd", "etcdctl", "etcdutl"):
             tarball.add(programs / program, f"{name}/{program}")
+        if build:
+            tarball.addfile(tarfile.TarInfo(f"{name}/{build}"))
     return path

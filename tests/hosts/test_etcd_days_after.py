@@ -62,7 +62,8 @@ def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
 
 
 def test_each_command_is_finished_after_a_power_cut(operator: Operator) -> None:
-    days_after.cut_the_power_in_each_verb(operator, has_two_releases=False)
+    tarball = release_tarball(operator.directory, "v3.5.1", build="again")
+    days_after.cut_the_power_in_each_verb(operator, other_release={"source": tarball.name})
 
 
 def test_each_change_of_the_membership_is_finished_after_a_power_cut(operator: Operator) -> None:

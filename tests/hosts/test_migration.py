@@ -34,6 +34,8 @@ def test_etcd_is_replaced_by_tercet(operator: Operator) -> None:
     operator.edit(lambda settings: settings.update(engine={"kind": "tercet"}))
     refused = operator.deploy("apply", "--yes", exit_code=1)
     assert "tercet deploy migrate" in refused
+    first = next(host for host in HOSTS if host != operator.leader())
+    cut_power_after(operator, first, "move the earlier data aside", "deploy", "migrate", "--yes")
     with under_writes(operator):
         operator.deploy("migrate", "--yes", timeout=400)
     assert len(operator.healthy_lines()) == 3

@@ -13,7 +13,7 @@ import pytest
 VARIABLE = "TEST_ETCD_NEWER"
 NEXT_MINOR_VARIABLE = "TEST_ETCD_NEXT"
 needs_newer_etcd = pytest.mark.skipif(not os.environ.get(VARIABLE), reason=f"{VARIABLE}: path of an etcd from 3.6 on")
-needs_next_minor = pytest.mark.skipif(not os.environ.get(NEXT_MINOR_VARIABLE), reason=f"{NEXT_MINOR_VARIABLE}: path of an etcd 3.6")
+needs_next_minor = pytest.mark.skipif(NEXT_MINOR_VARIABLE not in os.environ, reason=f"{NEXT_MINOR_VARIABLE}: an etcd 3.6")
 
 
 def newer_etcd() -> list[str]:

@@ -30,6 +30,7 @@ from tercet.deploy.plan.certificates import Renewal
 from tercet.deploy.plan.plan import Plan
 from tercet.deploy.run import apply as applying
 from tercet.deploy.run import rolling
+from tercet.deploy.run.adoption import require_managed
 from tercet.deploy.run.agreed import Confirm
 from tercet.deploy.run.executor import DeployError, execute
 from tercet.deploy.ssh.host_error import HostError
@@ -94,6 +95,7 @@ class Deployment(Access):
         renewal: "due": those about to expire or unusable; "all"; "replaced CA": the CAs as well, without downtime.
         until: the last stage of a CA rotation to carry out. dry_run: change nothing.
         """
+        require_managed(self.cluster, "certs")
         from tercet.deploy.run.certificates import certificate_work
 
         if renewal == "replaced CA" and self._limit:
@@ -110,6 +112,7 @@ class Deployment(Access):
         name: a host of the file; for "remove" also a member that the file no longer has. Raises as `apply` does, and for orders
         that would cost the majority.
         """
+        require_managed(self.cluster, f"member {action}")
         from tercet.deploy.run.member_change import member_change
 
         if action != "remove":
@@ -127,6 +130,7 @@ class Deployment(Access):
 
         backups: local directory of the snapshot that is taken before; None: none is taken.
         """
+        require_managed(self.cluster, "upgrade")
         from tercet.deploy.run.upgrade import upgrade
 
         async with self._changing(dry_run=dry_run) as (hosts, members):
@@ -140,6 +144,7 @@ class Deployment(Access):
 
         Returns the executed plans as one; with `dry_run` that of the first member. After an interruption, call it again.
         """
+        require_managed(self.cluster, "migrate")
         from tercet.deploy.run.member_change import member_change
         from tercet.deploy.run.migrate import Migration
 
@@ -155,6 +160,7 @@ class Deployment(Access):
 
     async def rollback(self, *, dry_run: bool = False, confirm: Confirm | None = None) -> Plan:
         """Return the members to the release before, one at a time, and pin it."""
+        require_managed(self.cluster, "rollback")
         from tercet.deploy.run.upgrade import upgrade
 
         async with self._changing(dry_run=dry_run) as (hosts, members):
@@ -210,6 +216,7 @@ class Deployment(Access):
         backups: local directory for a snapshot of what is there; None: none is taken. With a limit, the others are
         no members of the restored cluster.
         """
+        require_managed(self.cluster, "restore")
         from tercet.deploy.run.restore import restore
         from tercet.deploy.run.restore_steps import decrypted, read_source
 
@@ -235,6 +242,7 @@ class Deployment(Access):
         lost: hosts that will not come back. force: also while a majority could come back. Returns the executed plans as one;
         after an interruption, call it again. Empty: every reached host has a member, and a majority commits.
         """
+        require_managed(self.cluster, "recover")
         from tercet.deploy.run.member_change import member_change
         from tercet.deploy.run.recover import recovery
 
@@ -263,6 +271,7 @@ class Deployment(Access):
 
     async def destroy_plan(self, keep_data: bool) -> Plan:
         """The steps of `destroy`. Changes nothing."""
+        require_managed(self.cluster, "destroy")
         from tercet.deploy.run import destroy as destroying
 
         async with self._all_connected() as hosts:
@@ -270,6 +279,7 @@ class Deployment(Access):
 
     async def destroy(self, *, keep_data: bool, confirm: Confirm | None = None) -> Plan:
         """Stop the members and remove what apply has installed; `keep_data` keeps data and backups."""
+        require_managed(self.cluster, "destroy")
         from tercet.deploy.run import destroy as destroying
 
         async with self._changing(self._limit or None) as (hosts, members):

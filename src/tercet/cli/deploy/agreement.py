@@ -92,12 +92,18 @@ class Agreement:
         return agreed
 
 
-def show(found: Plan, cluster: Cluster, *, diffs: bool = True, nothing: str = "the hosts match the cluster file") -> None:
+def show(found: Plan, cluster: Cluster, *, diffs: bool = True, nothing: str = "") -> None:
     """Print a plan and its notes."""
     click.echo(view.plan_text(found, diffs=diffs, hosts={spec.name: spec.address for spec in cluster.hosts}), nl=False)
     say_notes(found.notes)
     if found.is_empty:
-        click.echo(f"Nothing to do: {nothing}.")
+        click.echo(f"Nothing to do: {nothing or nothing_to_apply(cluster)}.")
+
+
+def nothing_to_apply(cluster: Cluster) -> str:
+    if cluster.adopted:
+        return "adopted hosts stay as they are; `adopted: false` in the cluster file lets apply manage them"
+    return "the hosts match the cluster file"
 
 
 def say_notes(notes: Iterable[str]) -> None:

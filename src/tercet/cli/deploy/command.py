@@ -16,7 +16,7 @@ import click
 
 from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy import view
-from tercet.cli.deploy.agreement import change, require_terminal, say_notes, show
+from tercet.cli.deploy.agreement import change, nothing_to_apply, require_terminal, say_notes, show
 from tercet.cli.deploy.certs import certs
 from tercet.cli.deploy.disaster import recover, restore
 from tercet.cli.deploy.hosts import env, known_host, logs, ssh
@@ -164,7 +164,7 @@ def apply(options: Options, yes: bool, as_json: bool, names: tuple[str, ...]) ->
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await (deployment.plan() if dry_run else deployment.apply(confirm))
 
-    change(options, cluster, work, yes=yes, dry_run=False, done="Applied", nothing="the hosts match the cluster file")
+    change(options, cluster, work, yes=yes, dry_run=False, done="Applied", nothing=nothing_to_apply(cluster))
 
 
 @command.command(short_help="Show the state of every member and its certificates.")

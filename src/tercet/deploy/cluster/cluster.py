@@ -60,6 +60,7 @@ class Cluster:
     quota_backend_bytes: int = QUOTA_BACKEND_BYTES
     auto_compaction_mode: CompactionMode = COMPACTION_MODE
     auto_compaction_retention: str = COMPACTION_RETENTION
+    adopted: bool = False
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

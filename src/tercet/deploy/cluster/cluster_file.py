@@ -163,6 +163,7 @@ def _complete(document: Document, value: dict[str, Any], yaml: YamlDocument, pat
         quota_backend_bytes=document.quota_backend_bytes,
         auto_compaction_mode=document.auto_compaction_mode,
         auto_compaction_retention=document.auto_compaction_retention,
+        adopted=document.adopted,
     )
 
 

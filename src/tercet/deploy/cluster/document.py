@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from tercet.deploy.cluster.cluster import COMPACTION_MODE, COMPACTION_RETENTION, QUOTA_BACKEND_BYTES, CompactionMode
-from tercet.deploy.cluster.field_types import Address, Name, Quota
+from tercet.deploy.cluster.field_types import Address, Boolean, Name, Quota
 from tercet.deploy.cluster.settings import (
     CONFIG,
     BackupSettings,
@@ -57,6 +57,8 @@ class Document:
     """Initial cluster token, which makes the IDs of a new cluster unique; by default the cluster's name."""
     hosts: list[HostEntry]
     """The members, one per host."""
+    adopted: Boolean = False
+    """Whether the members were deployed by other means and stay as they are: apply then changes nothing on their hosts."""
     engine: EngineSettings = field(default_factory=EngineSettings)
     ssh: SshSettings = field(default_factory=SshSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)

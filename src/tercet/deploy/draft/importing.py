@@ -160,6 +160,13 @@ def _merge(named: Draft, unit: Draft, script_path: Path, unit_path: Path) -> Dra
 def _finish(draft: Draft, paths: Sequence[Path], engine: EngineKind | None) -> Imported:
     given = draft.settings.get("engine", {}).get("kind")
     set_engine(draft, engine or ("etcd" if given == "etcd" else "tercet"))
+    if engine not in (None, given):
+        draft.settings.get("", {}).pop("adopted", None)
+    if draft.settings.get("", {}).get("adopted"):
+        draft.note(
+            "adopted: true: apply changes nothing on the hosts. Set tls.ca_certificate and tls.ca_key, so that the operator "
+            "gets a certificate; adopted: false lets apply manage units, programs and certificates."
+        )
     if given == "etcd" and engine == "tercet":
         draft.note("The unit runs etcd, and tercet cannot read its data directory; set another one (paths.data).")
     text = render(draft, origin=" and ".join(path.name for path in paths))

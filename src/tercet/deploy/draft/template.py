@@ -75,7 +75,7 @@ def set_engine(draft: Draft, engine: EngineKind) -> None:
 
 def render(draft: Draft, *, origin: str = "") -> str:
     """The text. origin: the imported files."""
-    lines = [*_head(draft, origin), "", *_fields(Document, "", draft, only=("name", "token")), "", *_hosts(draft)]
+    lines = [*_head(draft, origin), "", *_fields(Document, "", draft, only=("name", "token", "adopted")), "", *_hosts(draft)]
     for section, kind in SECTIONS.items():
         doc = " ".join((kind.__doc__ or "").split())
         lines += ["", f"# {doc}", f"{section}:", *_fields(kind, section, draft)]

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from tercet.deploy.cluster.command_flags import CommandFlags, other_variables, read_flags, shown
 from tercet.deploy.cluster.engine_flags import InvalidFlag, check_name, check_value
 from tercet.deploy.cluster.field_types import check_own_directory, check_unit
-from tercet.deploy.draft.command_flags import CommandFlags, other_variables, read_flags, shown
 from tercet.deploy.draft.draft import Draft
 from tercet.deploy.draft.member_list import MemberList, parse_member_list
 from tercet.deploy.draft.unit_listeners import take_listeners
@@ -48,6 +48,7 @@ def draft_of_unit(unit: Unit, variables: Mapping[str, str] | None = None) -> Dra
     _take_store(flags, draft, is_running=is_running)
     take_service(unit, draft, is_running=is_running and ".service" in unit.path.name)  # an etcd.env has no unit to keep
     if is_running:
+        draft.set("", "adopted", not _is_release(program))
         draft.set("backups", "enabled", False)
         draft.note("No snapshots are taken on the hosts; backups.enabled: true is recommended.")
     _take_unit_name(unit, draft)
@@ -111,10 +112,14 @@ def _take_program(program: PurePosixPath, draft: Draft) -> None:
     if program.name not in ("etcd", "tercet"):
         draft.note(f"The unit runs {program}, which is assumed to be etcd.")
     directory = str(program.parent)
-    is_release = program.parts[-3:-1] == ("current", "bin")  # created by tercet deploy
     is_foreign = directory in _SYSTEM_BIN or bool(PLACEHOLDER.search(directory))
-    if program.is_absolute() and not is_release and not is_foreign:
+    if program.is_absolute() and not _is_release(program) and not is_foreign:
         draft.set("paths", "bin", directory)
+
+
+def _is_release(program: PurePosixPath) -> bool:
+    """Whether tercet deploy has installed it."""
+    return program.parts[-3:-1] == ("current", "bin")
 
 
 def _reject_unknown_variables(unit: Unit, command: Entry, flags: CommandFlags) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from tercet.deploy.cluster.command_flags import CommandFlags
 from tercet.deploy.cluster.server_facts import Url, parse_urls
-from tercet.deploy.draft.command_flags import CommandFlags
 from tercet.deploy.draft.draft import Draft
 from tercet.deploy.draft.member_list import MemberList
 from tercet.deploy.draft.unit_reading import PLACEHOLDER

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.cluster.member_flags import certificate_files
+from tercet.deploy.members.running_flags import running_flags
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError
@@ -31,6 +32,7 @@ _JOURNAL_LINES = 15
 _FAILURES_MAX = 2
 _SHOWN = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "InvocationID", "ExecMainStatus", "UnitFileState")
 _ABOUT_CERTIFICATES = re.compile(r"certificate|x509|tls:|handshake", re.IGNORECASE)
+_CERTIFICATE_FLAGS = ("cert-file", "peer-cert-file", "trusted-ca-file", "peer-trusted-ca-file")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
@@ -169,8 +171,14 @@ async def journal(host: Host, invocation: str, unit: str, *, step: str) -> list[
 
 async def certificates_on(host: Host, cluster: Cluster, *, step: str = "read certificates") -> dict[str, bytes]:
     """Certificates and CAs of the member on the host, by path. Keys are not read."""
-    files = certificate_files(cluster)
-    paths = dict.fromkeys(path for role, path in files.items() if not role.endswith("-key"))
+    if cluster.adopted:
+        flags = await running_flags(host, cluster, step=step)
+        paths = dict.fromkeys(flags[name] for name in _CERTIFICATE_FLAGS if flags.get(name))
+    else:
+        files = certificate_files(cluster)
+        paths = dict.fromkeys(path for role, path in files.items() if not role.endswith("-key"))
+    if not paths:
+        return {}
     command = "; ".join(f"echo {shlex.quote(f'== {path}')}; cat {shlex.quote(path)} 2>/dev/null; echo" for path in paths)
     out = (await host.run(command, step=step)).stdout
     found: dict[str, bytes] = {}

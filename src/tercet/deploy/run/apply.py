@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.facts.facts import HostFacts
@@ -27,6 +28,7 @@ from tercet.deploy.plan.continuity import check_continuity
 from tercet.deploy.plan.engine_version import check_version_change
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
 from tercet.deploy.plan.planning import HostChange, certificate_steps, has_data, host_steps, pinned_release
+from tercet.deploy.run.adoption import adopted_plan
 from tercet.deploy.run.agreed import Confirm, carry_out
 from tercet.deploy.run.events import OnEvent
 from tercet.deploy.run.executor import DeployError
@@ -63,6 +65,8 @@ class Draft:
 
 async def plan(cluster: Cluster, hosts: Mapping[str, Host], members: Members, on_event: OnEvent) -> Plan:
     """See `Deployment.plan`. Errors of preflight are the plan's blockers."""
+    if cluster.adopted:
+        return await adopted_plan(cluster, hosts)
     examined = await examine(cluster, hosts)
     require_no_errors(one for one in examined.findings if one.check in _NEEDED_FOR_PLANNING)
     draft = await make_draft(cluster, hosts, members, on_event, systems=examined.facts)
@@ -80,8 +84,11 @@ async def apply(
     locked: Collection[Host],
 ) -> Plan:
     """See `Deployment.apply`. hosts: those to change. locked: all reachable hosts, which are locked against other operators."""
-    examined = await examine(cluster, hosts)
     now = datetime.now(UTC)  # one time for both drafts: the reasons for new certificates name it
+    if cluster.adopted:
+        adopted = partial(adopted_plan, cluster, hosts, now)
+        return await carry_out(adopted, confirm, on_event, locked=locked, unit=cluster.service.unit)
+    examined = await examine(cluster, hosts)
 
     async def make_plan() -> Plan:
         draft = await make_draft(cluster, hosts, members, on_event, systems=examined.facts, now=now)
