@@ -2,6 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -o pipefail -ec
 PYTHON ?= python3
+# tercet contains its client, also where this is an unpacked source distribution (packages/README.md).
+export TERCET_WHOLE := 1
 VENV := .venv
 BIN := $(VENV)/bin
 # The second environment is an ordinary install, with the core compiled (setup.py), by the system's Python where that is 3.11

@@ -1,4 +1,4 @@
-"""The compiled modules and the long description; all other metadata is in pyproject.toml.
+"""The compiled modules, the dependencies and the long description; all other metadata is in pyproject.toml.
 
 `pip install .` compiles the hot packages with mypyc, from the same typed sources: a put then takes two thirds of the processor
 time on the leader (`make bench`, docs/performance.md). An editable install is not compiled. Without a C compiler, or if
@@ -6,6 +6,11 @@ compilation fails, the sources are installed instead, with a warning; `tercet ve
 
     TERCET_COMPILE=0 pip install .     sources only
     TERCET_COMPILE=1 pip install .     compiled, or fail
+
+The source distribution, and what is built from it, requires `tercet-client` and leaves out the files of that distribution. What
+is built from a checkout contains them, since no index has a `tercet-client` of an unreleased version: packages/README.md.
+
+    TERCET_WHOLE=1 pip install .       from a source distribution as from a checkout
 """
 
 from __future__ import annotations
@@ -16,11 +21,13 @@ import sys
 import tempfile
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import BaseError, CompileError, LinkError
 
 SOURCE = Path("src/tercet")
@@ -86,6 +93,58 @@ NOT_COMPILED = {
     "rpc/http_exchange.py": "HTTP requests are rare",
 }
 COMPILE = os.environ.get("TERCET_COMPILE", "")
+DEPENDENCIES = [
+    "uvloop>=0.21,<1; sys_platform != 'win32'",  # the event loop: several times the requests per second of asyncio's
+    "ngh2>=0.3,<0.4",  # HTTP/2 (libnghttp2) without I/O; a 0.x API, so pinned to one minor version
+    "h11>=0.16,<1",  # HTTP/1.1 without I/O: /health, /metrics, the peer protocol
+    "wsproto>=1.2,<2",  # WebSocket framing without I/O, on h11: streams of the JSON gateway
+    "protobuf>=4.25",  # messages; any version from this one on, see proto/pool.py
+    "lmdb>=1.6,<4",  # the backend: a memory-mapped B+tree with point-in-time readers
+    "sortedcontainers>=2.4,<3",  # the ordered key index
+    "google-crc32c>=1.6,<2",  # CRC-32C in C: log records, HashKV
+    "cryptography>=44",  # certificates: tercet up, tercet pki; keys of JSON Web Tokens
+    "bcrypt>=4.2,<6",  # password hashes that etcd reads; releases the interpreter while it computes
+    "PyJWT>=2.10,<3",  # --auth-token jwt: signatures in all of etcd's methods
+    "click>=8.1,<9",  # command lines
+    "rich>=13.9,<16",  # tables and progress bars
+    "PyYAML>=6,<7",  # --config-file
+    "prometheus-client>=0.21,<1",  # /metrics
+    "dnspython>=2.6,<3",  # SRV records (--discovery-srv), which the standard library cannot look up
+]
+FROM_SDIST = Path("PKG-INFO").is_file() and os.environ.get("TERCET_WHOLE", "") != "1"
+"""Whether this builds from a source distribution, which alone has a PKG-INFO."""
+
+
+class BuildPy(build_py):
+    """From a source distribution: leaves out the files that tercet-client holds."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self._client = ClientFiles() if FROM_SDIST else None
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        found: list[tuple[str, str, str]] = super().find_package_modules(package, package_dir)
+        return [one for one in found if self._client is None or not self._client.has_module(*one[:2])]
+
+    def find_data_files(self, package: str, src_dir: str) -> list[str]:
+        found: list[str] = super().find_data_files(package, src_dir)
+        return [name for name in found if self._client is None or not self._client.has_data(name)]
+
+
+class ClientFiles:
+    """What packages/tercet-client/pyproject.toml says about the files of that distribution."""
+
+    def __init__(self) -> None:
+        tool = tomllib.loads(Path("packages/tercet-client/pyproject.toml").read_text(encoding="utf-8"))["tool"]
+        self._packages = tool["tercet"]["packages"]
+        self._left_out = {tuple(name.rsplit(".", 1)) for name in tool["tercet"]["left-out"]}
+        (self._data,) = tool["setuptools"]["package-data"].values()
+
+    def has_module(self, package: str, module: str) -> bool:
+        return any(fnmatch(package, one) for one in self._packages) and (package, module) not in self._left_out
+
+    def has_data(self, path: str) -> bool:
+        return any(Path(path) in SOURCE.glob(pattern) for pattern in self._data)
 
 
 class OptionalBuildExt(build_ext):
@@ -152,6 +211,15 @@ def compiler_problem() -> str:
     return ""
 
 
+def dependencies() -> list[str]:
+    """DEPENDENCIES, and those of a release: the client of the same version."""
+    if not FROM_SDIST and "sdist" not in sys.argv:
+        return DEPENDENCIES
+    version = re.search(r'^__version__ = "(.*)"', (SOURCE / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version is not None
+    return [*DEPENDENCIES, f"tercet-client=={version[1]}"]
+
+
 def long_description() -> str:
     """README.md with absolute links, for package indexes."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -161,7 +229,8 @@ def long_description() -> str:
 
 setup(
     ext_modules=extensions(),
-    cmdclass={"build_ext": OptionalBuildExt},
+    cmdclass={"build_ext": OptionalBuildExt, "build_py": BuildPy},
+    install_requires=dependencies(),
     long_description=long_description(),
     long_description_content_type="text/markdown",
 )

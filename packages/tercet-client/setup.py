@@ -1,4 +1,4 @@
-"""Which packages of the repository the distribution holds; all other metadata is in pyproject.toml.
+"""Takes the packages that [tool.tercet] in pyproject.toml names.
 
 In the repository the packages are in ../../src. A source distribution holds a copy of them in src.
 """
@@ -6,6 +6,7 @@ In the repository the packages are in ../../src. A source distribution holds a c
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -13,9 +14,8 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 SOURCE = "src" if Path("src/tercet").is_dir() else "../../src"
-PACKAGES = ("tercet", "tercet.client*", "tercet.compat*", "tercet.gotext", "tercet.proto", "tercet.rpc")
-LEFT_OUT = {("tercet", "__main__"), ("tercet.client", "generate_sync"), ("tercet.proto", "generate")}
-"""Modules of these packages that serve the distribution `tercet` or its development."""
+CONTENTS = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["tercet"]
+LEFT_OUT = {tuple(name.rsplit(".", 1)) for name in CONTENTS["left-out"]}
 
 
 class BuildPy(build_py):
@@ -37,6 +37,6 @@ class SourceDistribution(sdist):
 
 setup(
     package_dir={"": SOURCE},
-    packages=find_packages(SOURCE, include=PACKAGES),
+    packages=find_packages(SOURCE, include=CONTENTS["packages"]),
     cmdclass={"build_py": BuildPy, "sdist": SourceDistribution},
 )

@@ -23,6 +23,8 @@ from tercet.deploy.release.tarball import File
 from tercet.errors import ConfigError
 
 OPERATOR_DISTRIBUTIONS = frozenset({"asyncssh", "click", "pydantic", "rich"})
+CLIENT_DISTRIBUTION = "tercet-client"
+"""Its files are among tercet's modules, and its requirements among tercet's."""
 OPERATOR_MODULES = (
     "bench/*",
     "cli/bench*",
@@ -94,7 +96,7 @@ def member_distributions() -> dict[str, Distribution]:
     to_visit = _requirements(_find("tercet"))
     while to_visit:
         name, optional = to_visit.pop()
-        if name in found or name in OPERATOR_DISTRIBUTIONS:
+        if name in found or name in OPERATOR_DISTRIBUTIONS or name == CLIENT_DISTRIBUTION:
             continue
         try:
             found[name] = _find(name)
