@@ -38,7 +38,7 @@ BYTES_SHIFT: Final = 9  # one unit for each 512 bytes
 TASK_WORK: Final = 20
 """The units of a request that starts a task, and of each time that the task resumes."""
 
-_RESUMED_PER_TURN: Final = TURN_WORK // 2 // TASK_WORK  # of what has waited; the other half of a turn is the connections'
+_LEFT_TO_CONNECTIONS: Final = TURN_WORK // 2  # of a turn, by the steps that have waited
 
 
 class Waiting(Protocol):
@@ -59,7 +59,7 @@ class Intake:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: deque[Waiting] = deque()
-        self._postponed: deque[Callable[[], object]] = deque()
+        self._postponed: deque[tuple[Callable[[], object], int]] = deque()
         self._is_scheduled = False
         self.left = TURN_WORK  # in this turn
 
@@ -82,13 +82,13 @@ class Intake:
     def run(self, step: Callable[[], object], work: int = TASK_WORK) -> None:
         """Call `step`, which starts or resumes a task: now if this turn allows it, else in a later one. Steps keep their order.
 
-        work: the units that it costs if it runs now.
+        work: the units that it costs; a step may spend more while it runs.
         """
         if self.left > 0 and not self._postponed:
             self.spend(work)
             step()
         else:
-            self._postponed.append(step)
+            self._postponed.append((step, work))
             self.spend(0)
 
     def resolve(self, future: asyncio.Future[Result], result: Result) -> None:
@@ -120,9 +120,9 @@ class Intake:
 
     def _run_postponed(self) -> None:
         postponed = self._postponed
-        for _ in range(min(_RESUMED_PER_TURN, len(postponed))):
-            self.left -= TASK_WORK
-            step = postponed.popleft()
+        while postponed and self.left > _LEFT_TO_CONNECTIONS:
+            step, work = postponed.popleft()
+            self.left -= work
             try:
                 step()
             except Exception:  # a bug that one call triggers must not affect the others

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from tercet.intake import TASK_WORK, TURN_WORK, Intake, intake_of_running_loop
+from tercet.errors import Code
+from tercet.intake import BYTES_SHIFT, TASK_WORK, TURN_WORK, Intake, intake_of_running_loop
 from tercet.rpc import InProcessChannel, Server, ServerStream, UnaryCall, bidi_stream, method_table, unary, unary_async
 from tests.rpc import raw
 from tests.rpc.harness import run
@@ -104,10 +106,10 @@ class Connected:
         self.protocol.connection_made(Wire())
         self.protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
 
-    def call(self, count: int) -> None:
-        block = request_block(PATH)
+    def call(self, count: int, data: bytes = EMPTY, *more: tuple[bytes, bytes]) -> None:
+        block = request_block(PATH) + b"".join(raw.literal(name, value) for name, value in more)
         numbers = range(1, 2 * count, 2)
-        self.protocol.data_received(b"".join(frame(raw.HEADERS, 4, n, block) + frame(raw.DATA, 1, n, EMPTY) for n in numbers))
+        self.protocol.data_received(b"".join(frame(raw.HEADERS, 4, n, block) + frame(raw.DATA, 1, n, data) for n in numbers))
 
 
 def test_calls_that_arrive_together_start_their_tasks_over_several_turns() -> None:
@@ -122,6 +124,70 @@ def test_calls_that_arrive_together_start_their_tasks_over_several_turns() -> No
         client.call(MANY)
         await until(lambda: sum(turns.events) == MANY)
         assert max(turns.events) <= PER_TURN_MAX
+        client.server.close()
+
+    run(main())
+
+
+def gzipped(size: int) -> bytes:
+    """A message of zeros, as it is framed."""
+    packed = gzip.compress(bytes(size))
+    return b"\1" + len(packed).to_bytes(4, "big") + packed
+
+
+ZIPPED_BYTES = 300_000
+ZIPPED_PER_TURN_MAX = (TURN_WORK << BYTES_SHIFT) // ZIPPED_BYTES + 1
+
+
+def test_compressed_requests_cost_a_turn_what_they_expand_to() -> None:
+    async def main() -> None:
+        turns = Turns()
+
+        def answer(call: UnaryCall, message: bytes) -> None:
+            assert message == bytes(ZIPPED_BYTES)
+            turns.note()
+            call.reply(b"")
+
+        client = Connected(Server({PATH.decode(): unary(answer)}))
+        client.call(MANY, gzipped(ZIPPED_BYTES), (b"grpc-encoding", b"gzip"))
+        await until(lambda: sum(turns.events) == MANY)
+        assert max(turns.events) <= ZIPPED_PER_TURN_MAX
+        assert client.protocol.incomplete_bytes == 0
+        client.server.close()
+
+    run(main())
+
+
+def test_compressed_messages_of_streams_are_expanded_when_their_turn_comes() -> None:
+    async def main() -> None:
+        turns = Turns()
+
+        async def take(stream: ServerStream) -> None:
+            async for message in stream:
+                assert message == bytes(ZIPPED_BYTES)
+                turns.note()
+
+        client = Connected(Server({PATH.decode(): bidi_stream(take)}))
+        client.call(100, gzipped(ZIPPED_BYTES) * 10, (b"grpc-encoding", b"gzip"))
+        await until(lambda: sum(turns.events) == 1000)
+        assert max(turns.events) <= ZIPPED_PER_TURN_MAX
+        client.server.close()
+
+    run(main())
+
+
+def test_a_compressed_message_that_is_malformed_ends_its_stream_alone() -> None:
+    async def main() -> None:
+        async def take(stream: ServerStream) -> None:
+            async for _ in stream:
+                pass
+
+        client = Connected(Server({PATH.decode(): bidi_stream(take)}))
+        client.call(1, b"\1\0\0\0\3abc", (b"grpc-encoding", b"gzip"))
+        method = client.server.methods[PATH]
+        await until(lambda: sum(method.handled) == 1)
+        assert method.handled[Code.INTERNAL] == 1
+        assert not client.protocol.closing
         client.server.close()
 
     run(main())

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tercet.intake import intake_of_running_loop
+from tercet.errors import StatusError
+from tercet.intake import BYTES_SHIFT, intake_of_running_loop
 from tercet.rpc.connection import SEND_QUEUE_BYTES, Connection
+from tercet.rpc.wire import Compressed
 
 _INBOX_BYTES: Final = 256 << 10
 _AT_ONCE_MAX: Final = 64  # messages in a row; then the reader's task, which takes turns with others, takes what has come
@@ -32,7 +34,7 @@ class Inbox:
 
     def __init__(self, throttle: Callable[[bool], object]) -> None:
         self._throttle = throttle
-        self._messages: deque[bytes] = deque()
+        self._messages: deque[bytes | Compressed] = deque()
         self._bytes = 0
         self._ended = False
         self._intake = intake_of_running_loop()
@@ -47,11 +49,14 @@ class Inbox:
             if not messages:
                 return
         self._messages += messages
-        self._bytes += sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages)
+        self._count(sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages))
+        self._wake_reader()
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
         if self._bytes > _INBOX_BYTES and not self._shut:
             self._shut = True
             self._throttle(True)
-        self._wake_reader()
 
     def _left_of(self, messages: list[bytes], at_once: Callable[[bytes], bool]) -> list[bytes]:
         taken = 0
@@ -60,6 +65,12 @@ class Inbox:
             taken += 1
         self._at_once_left -= taken
         return messages[taken:]
+
+    def put_compressed(self, message: Compressed) -> None:
+        """A message that is expanded when it is taken, in a turn that allows it."""
+        self._messages.append(message)
+        self._count(len(message.data) + _MESSAGE_OVERHEAD_BYTES)
+        self._wake_reader()
 
     def end(self) -> None:
         """No message will follow; those that arrived can still be taken."""
@@ -72,7 +83,7 @@ class Inbox:
         self.end()
 
     async def take(self) -> bytes | None:
-        """The next message, None after the last."""
+        """The next message, None after the last. Raises StatusError for one that cannot be decompressed."""
         if self._messages:
             if self._intake.left <= 0:
                 await asyncio.sleep(0)
@@ -84,12 +95,28 @@ class Inbox:
             self._at_once_left = _AT_ONCE_MAX
             await self._arrival  # `_wake_reader` has spent the work of the message
         message = self._messages.popleft()
-        self._bytes -= len(message) + _MESSAGE_OVERHEAD_BYTES
+        self._bytes -= (len(message.data) if isinstance(message, Compressed) else len(message)) + _MESSAGE_OVERHEAD_BYTES
         if self._shut and self._bytes <= _INBOX_BYTES // 2:
             self._shut = False
             if not self._ended:
                 self._throttle(False)
-        return message
+        return await self._expanded(message) if isinstance(message, Compressed) else message
+
+    async def _expanded(self, message: Compressed) -> bytes:
+        expanded: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._intake.run(partial(self._expand, message, expanded))
+        return await expanded
+
+    def _expand(self, message: Compressed, expanded: asyncio.Future[bytes]) -> None:
+        if expanded.done():  # the reader has been cancelled
+            return
+        try:
+            data = message.expand()
+        except StatusError as error:
+            expanded.set_exception(error)
+        else:
+            self._intake.spend(len(data) >> BYTES_SHIFT)
+            expanded.set_result(data)
 
     def _wake_reader(self) -> None:
         arrival, self._arrival = self._arrival, None

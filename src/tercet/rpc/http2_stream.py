@@ -17,11 +17,21 @@ from tercet.rpc.headers import RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.http2_unary import TOO_MANY_INCOMPLETE
 from tercet.rpc.method import Method
-from tercet.rpc.wire import Decompress, MessageReader, frame, prefix
+from tercet.rpc.wire import Compressed, Decompress, MessageReader, frame, prefix
 
 
 class Http2Stream(ServerStream):
-    __slots__ = ("_headers_sent", "_held_bytes", "_inbox", "_outlet", "_reader", "connection", "request_ended", "stream_id")
+    __slots__ = (
+        "_decompress",
+        "_headers_sent",
+        "_held_bytes",
+        "_inbox",
+        "_outlet",
+        "_reader",
+        "connection",
+        "request_ended",
+        "stream_id",
+    )
 
     def __init__(
         self,
@@ -37,6 +47,7 @@ class Http2Stream(ServerStream):
         self.request_ended = False
         self._headers_sent = False
         self._held_bytes = 0  # as counted for the connection
+        self._decompress = decompress
         self._reader = MessageReader(connection.max_message_bytes, decompress)
         self._inbox = Inbox(partial(connection.throttle, stream_id))
         self._outlet = Outlet(connection, stream_id)
@@ -111,7 +122,7 @@ class Http2Stream(ServerStream):
         if self.finished:
             return
         try:
-            messages = self._reader.feed(data)
+            self._take(data)
             if not self._hold(self._reader.buffered_bytes):
                 raise TOO_MANY_INCOMPLETE
             if ended and self._reader.buffered_bytes:
@@ -122,10 +133,22 @@ class Http2Stream(ServerStream):
             self.cancel_handler()
             return
         self.request_ended = ended
-        self.method.received += len(messages)
-        self._inbox.put(messages)
         if ended:
             self._inbox.end()
+
+    def _take(self, data: bytes) -> None:
+        """Queue the messages that `data` completes. Raises StatusError for an invalid frame."""
+        if self._decompress is None:
+            messages = self._reader.feed(data)
+            self.method.received += len(messages)
+            self._inbox.put(messages)
+            return
+        for message in self._reader.feed_compressed(data):
+            self.method.received += 1
+            if isinstance(message, Compressed):
+                self._inbox.put_compressed(message)
+            else:
+                self._inbox.put([message])
 
     def _hold(self, size: int) -> bool:
         """Account for what has arrived of an incomplete message."""

@@ -7,16 +7,18 @@ requests of one HEADERS and one DATA frame apart itself; `feed` is for all other
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final
 
 from tercet.errors import Code, StatusError
+from tercet.intake import BYTES_SHIFT
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.call import Peer, UnaryCall
 from tercet.rpc.headers import OK_TRAILERS, RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.method import Method
-from tercet.rpc.wire import Decompress, MessageReader, frame, prefix
+from tercet.rpc.wire import Compressed, Decompress, MessageReader, frame, prefix
 
 # Smaller replies cannot fill memory within one loop turn; they skip the check of the reply queue.
 _SMALL_REPLY_BYTES: Final = 4096
@@ -132,19 +134,39 @@ class Http2UnaryCall(UnaryCall):
         except StatusError as error:
             self.fail(error.code, error.message)
             return
-        if message is not None:
-            self.request_ended = True
+        if message is None:
+            return
+        self.request_ended = True
+        if isinstance(message, Compressed):
+            self.connection.intake.run(partial(self._expand, message))
+        else:
+            self._release()
             self.request = message
             self.connection.dispatch(self, message)
 
-    def _collect(self, data: bytes, ended: bool) -> bytes | None:
+    def _expand(self, packed: Compressed) -> None:
+        """Decompress the request and call the handler, in a turn that allows it."""
+        if self.finished:
+            return
+        self._release()
+        try:
+            message = packed.expand()
+        except StatusError as error:
+            self.fail(error.code, error.message)
+            return
+        connection = self.connection
+        connection.intake.spend(len(message) >> BYTES_SHIFT)
+        self.request = message
+        connection.dispatch(self, message)
+
+    def _collect(self, data: bytes, ended: bool) -> bytes | Compressed | None:
         reader = self.reader
         if reader is None:
             reader = self.reader = MessageReader(self.connection.max_message_bytes, self.decompress)
-            self._message: bytes | None = None
+            self._message: bytes | Compressed | None = None
             self._held_bytes = 0
         self._hold(len(data))
-        for message in reader.feed(data):
+        for message in reader.feed_compressed(data):
             if self._message is not None:
                 raise _TWO_MESSAGES
             self._message = message
@@ -154,8 +176,10 @@ class Http2UnaryCall(UnaryCall):
             raise _CUT_SHORT
         if self._message is None:
             raise _NO_MESSAGE
-        self._hold(-self._held_bytes)
         return self._message
+
+    def _release(self) -> None:
+        self._hold(-self._held_bytes)
 
     def _hold(self, size: int) -> None:
         """Account for the memory of the connection's incomplete requests. Raises StatusError above the limit."""
@@ -165,7 +189,7 @@ class Http2UnaryCall(UnaryCall):
 
     def finish(self, code: int) -> None:
         if self.reader is not None:
-            self._hold(-self._held_bytes)
+            self._release()
         super().finish(code)
         if self.deadline is not None:
             self.connection.deadlines.discard(self)

@@ -4,6 +4,7 @@ A message is   compressed flag (1 byte) | length (4 bytes, big endian) | message
 Malformed input is refused with grpc-go's code and text (rpc_util.go, http_util.go), since clients compare texts.
 
 Memory is bounded: a length above the limit is refused before its bytes are kept, and decompression stops at the limit.
+Compressed messages wait as they are: 1 KiB can become 1 MiB.
 Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
@@ -38,6 +39,21 @@ def message_too_large(size: int, limit: int) -> StatusError:
     return StatusError(Code.RESOURCE_EXHAUSTED, f"grpc: received message larger than max ({size} vs. {limit})")
 
 
+class Compressed:
+    """A compressed message as it arrived."""
+
+    __slots__ = ("_decompress", "_limit", "data")
+
+    def __init__(self, data: bytes, decompress: Decompress, limit: int) -> None:
+        self.data = data
+        self._decompress = decompress
+        self._limit = limit
+
+    def expand(self) -> bytes:
+        """The message. Raises StatusError if it is malformed, or larger than the limit."""
+        return self._decompress(self.data, self._limit)
+
+
 class MessageReader:
     """Splits one stream's DATA into messages. Holds at most one incomplete message of `max_message_bytes`."""
 
@@ -55,15 +71,28 @@ class MessageReader:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that `data` completes. Raises StatusError for an invalid frame."""
+        """The messages that `data` completes, of a peer that does not compress. Raises StatusError for an invalid frame."""
         buffer = self._buffer
         if not buffer and len(data) >= PREFIX_BYTES and data[0] == 0:
             # The common case, without the buffer: exactly one whole message, uncompressed.
             length = int.from_bytes(data[1:PREFIX_BYTES], "big")
             if length == len(data) - PREFIX_BYTES and length <= self._max_message_bytes:
                 return [data[PREFIX_BYTES:]]
+        return [message for _, message in self._split(data)]
+
+    def feed_compressed(self, data: bytes) -> list[bytes | Compressed]:
+        """`feed`, for a peer that may compress."""
+        decompress, limit = self._decompress, self._max_message_bytes
+        return [
+            message if not flag or decompress is None else Compressed(message, decompress, limit)
+            for flag, message in self._split(data)
+        ]
+
+    def _split(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The complete messages, each with its flag."""
+        buffer = self._buffer
         buffer += data
-        messages: list[bytes] = []
+        messages: list[tuple[int, bytes]] = []
         start = 0
         while len(buffer) - start >= self._needed:
             if self._needed == PREFIX_BYTES:
@@ -73,10 +102,7 @@ class MessageReader:
                 self._needed = PREFIX_BYTES + length
                 if len(buffer) - start < self._needed:
                     break
-            message = bytes(memoryview(buffer)[start + PREFIX_BYTES : start + self._needed])
-            if buffer[start]:
-                message = self._expand(message)
-            messages.append(message)
+            messages.append((buffer[start], bytes(memoryview(buffer)[start + PREFIX_BYTES : start + self._needed])))
             start += self._needed
             self._needed = PREFIX_BYTES
         del buffer[:start]
@@ -89,10 +115,6 @@ class MessageReader:
             raise StatusError(Code.INTERNAL, f"grpc: received unexpected payload format {flag}")
         if length > self._max_message_bytes:
             raise message_too_large(length, self._max_message_bytes)
-
-    def _expand(self, message: bytes) -> bytes:
-        assert self._decompress is not None  # _check_prefix refused the flag otherwise
-        return self._decompress(message, self._max_message_bytes)
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
