@@ -365,11 +365,18 @@ class TestPlan:
             load_or_create_shape(tmp_path, choice)
 
     @pytest.mark.parametrize(
-        "text", ["", "[]", "{}", '{"client_ports": "x"}', '{"client_ports": [1], "peer_ports": [], "tls": 1, "token": ""}']
+        ("text", "reason"),
+        [
+            ("", "Expecting value"),
+            ("[]", "not a JSON object"),
+            ("{}", "client_ports is missing"),
+            ('{"client_ports": "x"}', "invalid literal"),
+            ('{"client_ports": [1], "peer_ports": [], "tls": 1, "token": ""}', "client_ports and peer_ports differ in length"),
+        ],
     )
-    def test_a_damaged_record_is_refused(self, tmp_path: Path, text: str) -> None:
+    def test_a_damaged_record_is_refused(self, tmp_path: Path, text: str, reason: str) -> None:
         (tmp_path / "cluster.json").write_text(text)
-        with pytest.raises(ConfigError, match=r"cannot read .*cluster\.json"):
+        with pytest.raises(ConfigError, match=rf"cannot read .*cluster\.json: {reason}"):
             load_or_create_shape(tmp_path, Choice())
 
     def test_peers_show_certificates_of_their_own_authority(self, tmp_path: Path) -> None:

@@ -171,11 +171,13 @@ def test_a_learner_is_left_for_a_voting_member() -> None:
 
 def test_what_was_never_sent_is_not_indeterminate() -> None:
     async def test() -> None:
-        async with AsyncClient(f"127.0.0.1:{free_port()}", timeout=2.0) as client:
+        endpoint = f"127.0.0.1:{free_port()}"
+        async with AsyncClient(endpoint, timeout=2.0) as client:
             with pytest.raises(tercet.Timeout) as caught:
                 await client.put("a", "1")
             assert isinstance(caught.value, TimeoutError)
             assert "Connection refused" in caught.value.message or "Connect call failed" in caught.value.message
+            assert caught.value.message.startswith(f"{endpoint}: ")
 
     run(test())
 

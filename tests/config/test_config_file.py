@@ -150,6 +150,10 @@ def test_an_unreadable_file_is_a_one_line_error(tmp_path: Path) -> None:
         assert "\n" not in str(refused.lines[-1].fields["error"])
 
 
+def test_a_directory_as_file_is_named_as_in_etcd(tmp_path: Path) -> None:
+    assert refusal("--config-file", str(tmp_path)).lines[-1].fields["error"] == f"read {tmp_path}: is a directory"
+
+
 def test_an_endless_file_is_refused() -> None:
     assert "is refused" in str(refusal("--config-file", "/dev/zero"))
 

@@ -189,7 +189,7 @@ def test_load_ca(tmp_path: Path) -> None:
         ((certificate, tmp_path / "absent"), f"{tmp_path}/absent: No such file or directory"),
         ((certificate, member_key), f"{member_key} is not the key of {certificate}"),
         ((member, member_key), f"{member}: not a CA certificate"),
-        ((tmp_path / "empty", key), f"{tmp_path}/empty: no readable certificate (PEM): "),
+        ((tmp_path / "empty", key), f"{tmp_path}/empty: no readable certificate (PEM)"),
         ((certificate, tmp_path / "empty"), f"{tmp_path}/empty: no readable private key (PEM)"),
         ((certificate, certificate), f"{certificate}: no readable private key (PEM)"),
     ):

@@ -66,5 +66,6 @@ def failure(error: StatusError) -> TercetError:
         return Unauthenticated(error.message, error.code)
     if isinstance(error, Unreachable):
         kind = Timeout if error.code is Code.DEADLINE_EXCEEDED else Unavailable
-        return kind(error.reason or error.message, error.code)
+        why, endpoint = error.reason or error.message, error.endpoint.text
+        return kind(why if endpoint in why else f"{endpoint}: {why}", error.code)
     return typed(error)

@@ -69,7 +69,9 @@ def _load(path: str) -> Any:
         with open(path, "rb") as file:
             content = file.read(_BYTES_MAX + 1)
     except OSError as error:
-        raise ConfigError(f"open {path}: {(error.strerror or str(error)).lower()}") from error
+        # Go opens a directory like a file, and fails when it reads.
+        action = "read" if isinstance(error, IsADirectoryError) else "open"
+        raise ConfigError(f"{action} {path}: {(error.strerror or str(error)).lower()}") from error
     if len(content) > _BYTES_MAX:
         raise ConfigError(f"{path}: a config file of more than {_BYTES_MAX} bytes is refused")
     from tercet.config.go_yaml import load  # PyYAML takes a twentieth of the start of a member, which most do not need

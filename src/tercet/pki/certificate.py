@@ -60,7 +60,8 @@ def parse_certificates(pem: bytes, source: object) -> list[x509.Certificate]:
         for certificate in found:
             _ = certificate.extensions, certificate.public_key(), certificate.subject, certificate.issuer
     except Exception as error:  # the parser raises various exceptions for damaged certificates
-        raise ConfigError(f"{source}: no readable certificate (PEM): {error}") from error
+        detail = f": {error}" if b"BEGIN CERTIFICATE" in pem else ""
+        raise ConfigError(f"{source}: no readable certificate (PEM){detail}") from error
     return found
 
 

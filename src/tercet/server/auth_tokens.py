@@ -20,6 +20,7 @@ from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError
 from tercet.gotext.duration import parse_duration
 from tercet.log_fields import fields
+from tercet.storage.os_filesystem import reason
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def _jwt(options: dict[str, str]) -> Tokens:
         method = options.get("sign-method", "")
         if method not in METHODS:
             raise ValueError("auth: invalid auth signature method")
-    except (ValueError, OSError) as error:
+    except (ValueError, ConfigError) as error:
         logger.error("problem loading JWT options", extra=fields(error=str(error)))
         raise ConfigError(_INVALID) from error
     unknown = [name for name in options if name not in _OPTIONS]
@@ -77,4 +78,7 @@ def _jwt(options: dict[str, str]) -> Tokens:
 
 
 def _read(path: str) -> bytes:
-    return Path(path).read_bytes() if path else b""
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError as error:
+        raise ConfigError(f"open {path}: {reason(error)}") from error

@@ -60,7 +60,8 @@ class Paths:
     def create(self) -> None:
         """Create the directories with mode 0700. Raises ConfigError."""
         unfinished = self.data / UNFINISHED
-        if unfinished.exists() and not self.snapshots.exists():
+        # os.path: False for a directory that may not be read, which is refused below; Path.exists raises.
+        if os.path.exists(unfinished) and not os.path.exists(self.snapshots):
             raise ConfigError(
                 f"{unfinished} is left by an interrupted restore: restore again, or delete it to start without data"
             )

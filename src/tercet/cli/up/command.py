@@ -228,7 +228,9 @@ def next_steps(plan: Plan, data_dir: Path) -> str:
 
 
 def _print_exit(exited: MemberExited) -> None:
-    click.echo(f"Error: {exited}\n\nThe last lines of its log:", err=True)
+    click.echo(f"Error: {exited}", err=True)
+    if exited.log_tail:
+        click.echo("\nThe last lines of its log:", err=True)
     for line in exited.log_tail.splitlines():
         click.echo(f"  {line}", err=True)
 

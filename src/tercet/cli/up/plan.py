@@ -131,8 +131,10 @@ def _read(path: Path) -> Shape | None:
             bool(content["tls"]),
             str(content["token"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error!r}") from error
+    except KeyError as missing:
+        raise ConfigError(f"cannot read {path}: {missing.args[0]} is missing") from missing
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
     if not shape.client_ports or len(shape.client_ports) != len(shape.peer_ports):
         raise ConfigError(f"cannot read {path}: client_ports and peer_ports differ in length")
     return shape
