@@ -201,7 +201,8 @@ def test_apply_prints_one_line_per_step_without_a_terminal() -> None:
     lines = done.stdout.splitlines()
     assert f"kube-node1  write {UNIT}  done" in lines
     assert "kube-node2  restart  done (quickly)" in lines
-    assert lines[-1].startswith("Applied: 4 steps on 2 hosts in ")
+    assert lines[-2].startswith("Applied: 4 steps on 2 hosts in ")
+    assert lines[-1].startswith("Next: `tercet deploy health`")
     assert "Warning: http://127.0.0.1:2379 is served without TLS" in lines
 
 
@@ -504,13 +505,15 @@ def test_ssh_without_a_command_opens_a_shell(monkeypatch: pytest.MonkeyPatch) ->
 def test_restart_and_destroy() -> None:
     fake = FakeDeployment()
     assert run(fake, "restart", "kube-node2").exit_code == 0
-    assert run(fake, "destroy", "--yes", "--keep-data").stdout.endswith("Destroyed etcd-cluster.\n")
+    destroyed = run(fake, "destroy", "--yes", "--keep-data").stdout.splitlines()
+    assert destroyed[-2] == "Destroyed etcd-cluster."
+    assert destroyed[-1].startswith("Next: `tercet deploy apply` deploys it again")
     assert fake.calls == [("restart", ("kube-node2",)), ("destroy", True)]
 
 
 def test_destroy_can_be_limited_to_hosts() -> None:
     done = run(FakeDeployment(), "destroy", "--yes", "--limit", "kube-node3")
-    assert done.stdout.endswith("Destroyed etcd-cluster on kube-node3.\n")
+    assert "Destroyed etcd-cluster on kube-node3." in done.stdout.splitlines()
     assert run(FakeDeployment(), "destroy", "--yes", "--limit", "kube-node9").exit_code == 2
 
 
@@ -554,6 +557,7 @@ def test_a_restart_without_a_majority_is_a_warning() -> None:
     assert run(FakeDeployment(), "restart", "kube-node1").stdout == (
         "Warning: a cluster of two members has no majority during a restart: writes fail and linearizable reads wait\n"
         "Restarted kube-node1.\n"
+        "Next: `tercet deploy health`\n"
     )
 
 

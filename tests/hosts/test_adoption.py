@@ -47,7 +47,7 @@ def test_an_adopted_cluster_is_operated(operator: Operator, layout: Layout) -> N
         [line] = [line for line in status.lines if f" {name} " in line]
         assert "active/running" in line
         assert "299 days" in line, "the certificate that the member has now"
-    assert "kube-node3" in operator.deploy("logs")
+    assert layout.members()["kube-node3"] in operator.deploy("logs")
     operator.deploy("backup", "--to", "saved")
     with under_writes(operator):
         operator.deploy("compact", "--keep", "10", "--yes")

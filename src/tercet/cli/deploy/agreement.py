@@ -49,9 +49,13 @@ def change(
     dry_run: bool,
     done: str,
     nothing: str,
+    then: str = "",
     by_name: bool = False,
 ) -> None:
-    """Run a command that changes hosts. done, nothing: the last line. by_name: confirmed by typing the cluster's name."""
+    """Run a command that changes hosts. done, nothing: the last line. then: what to do next, if something was done.
+
+    by_name: confirmed by typing the cluster's name.
+    """
     if dry_run:
         found = run_with_table(options, cluster, lambda deployment: work(deployment, dry_run=True, confirm=None))
         show(found, cluster, nothing=nothing)
@@ -67,6 +71,13 @@ def change(
     else:
         took = time.monotonic() - began - agreement.seconds_waited
         click.secho(f"{done}: {view.plan_summary(found)} in {took:.1f} s.", fg="green")
+        say_next(then)
+
+
+def say_next(text: str) -> None:
+    """Print what to do after a command. "": nothing."""
+    if text:
+        click.echo(f"Next: {text}")
 
 
 class Agreement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +36,8 @@ def renew(options: Options, due: bool, yes: bool, dry_run: bool) -> None:
     """Renew the certificates that are about to expire, and restart their members one at a time."""
     if not due:
         raise click.UsageError("give --due; `tercet deploy certs rotate` replaces every certificate")
-    _renew(options, "due", yes=yes, dry_run=dry_run, done="Renewed", nothing="no certificate is due")
+    then = "`tercet deploy status` shows the days that are left"
+    _renew(options, "due", yes=yes, dry_run=dry_run, done="Renewed", nothing="no certificate is due", then=then)
 
 
 @certs.command(
@@ -63,14 +65,30 @@ def rotate(options: Options, ca: bool, until: Stage | None, yes: bool, dry_run: 
         dry_run=dry_run,
         done="Rotated",
         nothing="no stage is left",
+        then=_NEXT[until] if ca else "`tercet deploy status` shows the days that are left",
         until=until or "all",
     )
 
 
+_NEXT: Mapping[Stage | None, str] = {
+    "trust": "copy ca.pem of tls.directory to the clients, then run `tercet deploy certs rotate --ca --until certificates`",
+    "certificates": "replace the certificates of the clients, then run `tercet deploy certs rotate --ca`",
+    None: 'clients that trust the replaced CA only no longer connect; `eval "$(tercet deploy env)"` uses the new one',
+}
+
+
 def _renew(
-    options: Options, renewal: Renewal, *, yes: bool, dry_run: bool, done: str, nothing: str, until: Stage = "all"
+    options: Options,
+    renewal: Renewal,
+    *,
+    yes: bool,
+    dry_run: bool,
+    done: str,
+    nothing: str,
+    then: str,
+    until: Stage = "all",
 ) -> None:
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.renew_certificates(renewal=renewal, until=until, dry_run=dry_run, confirm=confirm)
 
-    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done=done, nothing=nothing)
+    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done=done, nothing=nothing, then=then)

@@ -16,7 +16,7 @@ import click
 
 from tercet.cli.ctl.output import make_printer
 from tercet.cli.deploy import view
-from tercet.cli.deploy.agreement import change, nothing_to_apply, require_terminal, say_notes, show
+from tercet.cli.deploy.agreement import change, nothing_to_apply, require_terminal, say_next, say_notes, show
 from tercet.cli.deploy.certs import certs
 from tercet.cli.deploy.disaster import recover, restore
 from tercet.cli.deploy.hosts import env, known_host, logs, ssh
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _EXIT_CHANGES = 2
+_AFTER_APPLY = '`tercet deploy health`; `eval "$(tercet deploy env)"` sets up tercetctl and etcdctl'
 
 
 class _Group(click.Group):
@@ -164,7 +165,7 @@ def apply(options: Options, yes: bool, as_json: bool, names: tuple[str, ...]) ->
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await (deployment.plan() if dry_run else deployment.apply(confirm))
 
-    change(options, cluster, work, yes=yes, dry_run=False, done="Applied", nothing=nothing_to_apply(cluster))
+    change(options, cluster, work, yes=yes, dry_run=False, done="Applied", nothing=nothing_to_apply(cluster), then=_AFTER_APPLY)
 
 
 @command.command(short_help="Show the state of every member and its certificates.")
@@ -223,6 +224,7 @@ def restart(options: Options, names: tuple[str, ...]) -> None:
     say_notes(pauses(cluster))
     run_with_progress(options, cluster, lambda deployment: deployment.restart(names))
     click.secho(f"Restarted {', '.join(names) or 'all members'}.", fg="green")
+    say_next("`tercet deploy health`")
 
 
 @command.command(short_help="Stop the members and remove the deployment from the hosts.")
@@ -249,7 +251,11 @@ def destroy(options: Options, yes: bool, keep_data: bool, names: tuple[str, ...]
 
     done = run_with_progress(options, cluster, work)
     what = f"{cluster.name} on {', '.join(names)}" if names else cluster.name
-    click.echo("Nothing to do: the hosts have nothing of this cluster." if done.is_empty else f"Destroyed {what}.")
+    if done.is_empty:
+        click.echo("Nothing to do: the hosts have nothing of this cluster.")
+    else:
+        click.echo(f"Destroyed {what}.")
+        say_next(f"`tercet deploy apply` deploys it again; the certificates in {cluster.tls.directory.name} are kept")
 
 
 command.add_command(certs)

@@ -87,7 +87,8 @@ def restore(
             confirm=confirm,
         )
 
-    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Restored", nothing="", by_name=True)
+    then = f"`tercet deploy status`; remove {cluster.paths.data}/replaced-... on the hosts when the data before is not needed"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Restored", nothing="", then=then, by_name=True)
 
 
 @click.command(
@@ -113,4 +114,5 @@ def recover(options: Options, lost: tuple[str, ...], force: bool, yes: bool, dry
         return await deployment.recover(lost=lost, force=force, dry_run=dry_run, confirm=confirm)
 
     nothing = "a majority commits, and every reached host has a member"
-    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Recovered", nothing=nothing, by_name=True)
+    then = "run `tercet deploy recover` again when other hosts are back, or `tercet deploy member remove NAME`"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Recovered", nothing=nothing, then=then, by_name=True)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tercet.deploy.plan.plan import Plan
     from tercet.deploy.run.agreed import Confirm
 
+_HEALTH = "`tercet deploy health`"
+
 
 @click.group()
 def member() -> None:
@@ -31,7 +33,8 @@ If it is interrupted, run it again: it continues."""
 @shared_options()
 def add(options: Options, name: str, yes: bool, dry_run: bool) -> None:
     """Install and start a member on host NAME of the cluster file, and add it to the running cluster."""
-    _change(options, "add", name, yes=yes, dry_run=dry_run, done="Added", nothing=f"{name} is a member of the cluster")
+    nothing = f"{name} is a member of the cluster"
+    _change(options, "add", name, yes=yes, dry_run=dry_run, done="Added", nothing=nothing, then=_HEALTH)
 
 
 @member.command(
@@ -44,7 +47,8 @@ The data on its host is kept; `tercet deploy member add` moves it aside."""
 @shared_options()
 def remove(options: Options, name: str, yes: bool, dry_run: bool) -> None:
     """Remove member NAME from the cluster and stop its service. Refused if the others would have no majority."""
-    _change(options, "remove", name, yes=yes, dry_run=dry_run, done="Removed", nothing=f"the cluster has no member {name}")
+    nothing, then = f"the cluster has no member {name}", f"remove {name} from hosts in the cluster file"
+    _change(options, "remove", name, yes=yes, dry_run=dry_run, done="Removed", nothing=nothing, then=then)
 
 
 @member.command(
@@ -56,10 +60,13 @@ For a member whose host or disk is lost. If the host has another address now, ch
 @shared_options()
 def replace(options: Options, name: str, yes: bool, dry_run: bool) -> None:
     """Remove member NAME and add it again with empty data, at the address in the cluster file."""
-    _change(options, "replace", name, yes=yes, dry_run=dry_run, done="Replaced", nothing=f"{name} is a member of the cluster")
+    nothing = f"{name} is a member of the cluster"
+    _change(options, "replace", name, yes=yes, dry_run=dry_run, done="Replaced", nothing=nothing, then=_HEALTH)
 
 
-def _change(options: Options, action: MemberAction, name: str, *, yes: bool, dry_run: bool, done: str, nothing: str) -> None:
+def _change(
+    options: Options, action: MemberAction, name: str, *, yes: bool, dry_run: bool, done: str, nothing: str, then: str
+) -> None:
     cluster = options.cluster()
     if action != "remove":
         known_host(cluster, name)
@@ -67,4 +74,4 @@ def _change(options: Options, action: MemberAction, name: str, *, yes: bool, dry
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.change_member(action, name, dry_run=dry_run, confirm=confirm)
 
-    change(options, cluster, work, yes=yes, dry_run=dry_run, done=done, nothing=nothing)
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done=done, nothing=nothing, then=then)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tercet.cli.deploy.agreement import change, change_options
+from tercet.cli.deploy.agreement import change, change_options, say_next
 from tercet.cli.deploy.hosts import known_host
 from tercet.cli.deploy.options import Options, run_with_progress, shared_options
 
@@ -36,7 +36,8 @@ def defrag(options: Options, names: tuple[str, ...], every: bool, yes: bool, dry
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.defrag(names, every=every, dry_run=dry_run, confirm=confirm)
 
-    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Defragmented", nothing="no member has much free space")
+    nothing, then = "no member has much free space", "`tercet deploy status` shows the share of the quota that is used"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Defragmented", nothing=nothing, then=then)
 
 
 @click.command(short_help="Compact old revisions of the keys.")
@@ -50,7 +51,8 @@ def compact(options: Options, keep: int, yes: bool, dry_run: bool) -> None:
         return await deployment.compact(keep=keep, dry_run=dry_run, confirm=confirm)
 
     nothing = f"the cluster has no more than {keep} revisions"
-    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Compacted", nothing=nothing)
+    then = "`tercet deploy defrag` gives the free space back to the disks"
+    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Compacted", nothing=nothing, then=then)
 
 
 @click.command(
@@ -74,3 +76,5 @@ def backup(options: Options, target: str, keep: int | None, recipient: str) -> N
     cluster = options.cluster()
     saved = run_with_progress(options, cluster, lambda deployment: deployment.backup(target, keep=keep, recipient=recipient))
     click.secho(f"Saved {saved}.", fg="green")
+    restoring = f"tercet deploy restore {saved.rpartition('/')[2] if saved.startswith('s3://') else saved}"
+    say_next(f"`{restoring}{' --identity FILE' if recipient else ''}` brings this state back")

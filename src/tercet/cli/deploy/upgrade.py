@@ -51,7 +51,9 @@ def upgrade(
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.upgrade(backups=None if no_backup else backups, dry_run=dry_run, confirm=confirm)
 
-    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Upgraded", nothing="every member has this release")
+    nothing = "every member has this release"
+    then = "`tercet deploy health`; `tercet deploy rollback` returns to the release before"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Upgraded", nothing=nothing, then=then)
     if source and not dry_run:
         click.secho(
             f"Set engine.source: {source} in {cluster.path.name}: apply brings the members to the file's release.", fg="yellow"
@@ -72,7 +74,9 @@ def rollback(options: Options, yes: bool, dry_run: bool) -> None:
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.rollback(dry_run=dry_run, confirm=confirm)
 
-    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Rolled back", nothing="there is no member")
+    then = "apply keeps this release; `tercet deploy upgrade` goes forward again"
+    nothing = "there is no member"
+    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Rolled back", nothing=nothing, then=then)
 
 
 @click.command(
@@ -100,4 +104,5 @@ def migrate(options: Options, backups: Path, no_backup: bool, yes: bool, dry_run
         return await deployment.migrate(backups=None if no_backup else backups, dry_run=dry_run, confirm=confirm)
 
     nothing = f"every member runs {cluster.engine.kind}"
-    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Migrated", nothing=nothing)
+    then = f"`tercet deploy status`; remove {cluster.paths.data}/replaced-... on the hosts when the data before is not needed"
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done="Migrated", nothing=nothing, then=then)
