@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -28,15 +28,15 @@ class Authority:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign("ca", self._key.public_key(), is_authority=True)
+        self.certificate = self._sign(["ca"], self._key.public_key(), is_authority=True)
         (directory / "ca.crt").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _sign(self, name: str, key: ec.EllipticCurvePublicKey, *, is_authority: bool = False) -> x509.Certificate:
+    def _sign(self, names: Sequence[str], key: ec.EllipticCurvePublicKey, *, is_authority: bool = False) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]))
             .issuer_name(issuer)
             .public_key(key)
             .serial_number(x509.random_serial_number())
@@ -47,11 +47,12 @@ class Authority:
         )
         return identified(builder, key, self._key.public_key(), is_authority=is_authority).sign(self._key, hashes.SHA256())
 
-    def issue(self, name: str) -> tuple[str, str]:
+    def issue(self, *names: str) -> tuple[str, str]:
         """(certificate file, key file)"""
         key = ec.generate_private_key(ec.SECP256R1())
+        name = "-".join(names) or "nameless"
         certificate, private = self._directory / f"{name}.crt", self._directory / f"{name}.key"
-        certificate.write_bytes(self._sign(name, key.public_key()).public_bytes(serialization.Encoding.PEM))
+        certificate.write_bytes(self._sign(names, key.public_key()).public_bytes(serialization.Encoding.PEM))
         private.write_bytes(
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
@@ -77,11 +78,11 @@ def server_context(authority: Authority, *, ask_clients: bool = False) -> ssl.SS
     return context
 
 
-def client_context(authority: Authority, *, name: str | None = None, alpn: str = "h2") -> ssl.SSLContext:
+def client_context(authority: Authority, *, names: Sequence[str] | None = None, alpn: str = "h2") -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority.file)
     context.set_alpn_protocols([alpn])
-    if name:
-        context.load_cert_chain(*authority.issue(name))
+    if names is not None:
+        context.load_cert_chain(*authority.issue(*names))
     return context
 
 
@@ -99,7 +100,7 @@ def test_calls_over_tls_without_a_client_certificate_have_no_common_name(
 ) -> None:
     async def main() -> None:
         async with serving({"/test.Test/WhoAmI": unary(whoami)}, ssl=server_context(authority)) as (_, port):
-            channel = channel_to(port, client_context(authority, name="ignored"))
+            channel = channel_to(port, client_context(authority, names=["ignored"]))
             await channel.connect()
             assert await channel.unary("/test.Test/WhoAmI", b"") == b"(None, '127.0.0.1')"
             whole = bytes(range(256)) * 4096
@@ -114,13 +115,14 @@ def test_the_common_name_of_a_client_certificate(authority: Authority) -> None:
     async def main() -> None:
         context = server_context(authority, ask_clients=True)
         async with serving({"/test.Test/WhoAmI": unary(whoami)}, ssl=context) as (_, port):
-            channel = channel_to(port, client_context(authority, name="alice"))
-            await channel.connect()
-            assert await channel.unary("/test.Test/WhoAmI", b"") == b"('alice', '127.0.0.1')"
-            await channel.close()
-            nameless = channel_to(port, client_context(authority))
+            for names, shown in ((["alice"], "alice"), (["alice", "bob"], "bob"), ([], "")):
+                channel = channel_to(port, client_context(authority, names=names))
+                await channel.connect()
+                assert await channel.unary("/test.Test/WhoAmI", b"") == f"({shown!r}, '127.0.0.1')".encode()
+                await channel.close()
+            without = channel_to(port, client_context(authority))
             with pytest.raises(RpcError) as error:
-                await nameless.connect()
+                await without.connect()
             assert error.value.code is Code.UNAVAILABLE
 
     run(main())

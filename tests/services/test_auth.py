@@ -660,6 +660,7 @@ def test_the_common_name_of_a_certificate_is_the_user_where_there_is_no_token() 
         assert await outcome("ann", gateway=True) == errors.USER_EMPTY.message
         assert await outcome("stranger") == errors.PERMISSION_DENIED.message
         assert await outcome(None) == errors.USER_EMPTY.message
+        assert await outcome("") == errors.PERMISSION_DENIED.message  # a user that does not exist, as in etcd
         assert await outcome("ann", token="garbage") == errors.INVALID_AUTH_TOKEN.message
         assert await outcome("stranger", token=users.tokens["root"]) == ""
 

@@ -42,7 +42,8 @@ def client_name(transport: asyncio.BaseTransport | None) -> Headers:
     certificate = transport.get_extra_info("peercert") if transport is not None else None
     subject = (certificate or {}).get("subject", ())
     names = [str(value) for part in subject for key, value in part if key == "commonName"]
-    return [(CLIENT_NAME, names[0].encode("utf-8", "replace"))] if names else []
+    name = names[-1] if names else ""  # the last of several, as in Go
+    return [(CLIENT_NAME, name.encode("utf-8", "replace"))] if name else []
 
 
 def host_of(headers: Headers) -> str:

@@ -286,9 +286,13 @@ def _address(peername: object) -> str:
 
 
 def _common_name(transport: asyncio.BaseTransport) -> str | None:
-    """Of the client certificate; the TLS layer shows one that it has not verified as empty."""
+    """Of the client certificate: the last of several, as in Go; "" without any. None without a verified certificate."""
     tls = transport.get_extra_info("ssl_object")
     if not isinstance(tls, ssl.SSLObject | ssl.SSLSocket):
         return None
-    subject = cast(tuple[tuple[tuple[str, str], ...], ...], (tls.getpeercert() or {}).get("subject", ()))
-    return next((value for attributes in subject for name, value in attributes if name == "commonName"), None)
+    certificate = tls.getpeercert()
+    if not certificate:  # what the TLS layer has not verified, it shows as empty
+        return None
+    subject = cast(tuple[tuple[tuple[str, str], ...], ...], certificate.get("subject", ()))
+    names = [value for attributes in subject for name, value in attributes if name == "commonName"]
+    return names[-1] if names else ""

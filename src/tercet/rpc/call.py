@@ -35,7 +35,7 @@ _NO_MESSAGE = "cardinality violation: received no request message from non-clien
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The client. `common_name` is that of a verified client certificate, None without one."""
+    """The client. `common_name` is that of a verified client certificate, "" if it has none; None without a certificate."""
 
     address: str
     common_name: str | None
