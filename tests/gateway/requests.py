@@ -118,6 +118,13 @@ UNARY: tuple[tuple[str, str], ...] = (
     ("", "{}"),
     ("nope", "{}"),
     ("kv/range/", f"{{{KEY}}}"),
+    ("kv/%72ange", f"{{{KEY}}}"),
+    ("kv%2frange", f"{{{KEY}}}"),
+    ("kv/range%2f", f"{{{KEY}}}"),
+    ("kv/range%3fx", f"{{{KEY}}}"),
+    ("kv/range", "[" * 10_001),
+    ("kv/range", '{"a":' * 10_001),
+    ("kv/range", "\a"),
     ("kv/rangestream", f"{{{KEY}}}"),
 )
 LEASES: tuple[tuple[str, str], ...] = (

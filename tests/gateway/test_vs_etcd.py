@@ -69,9 +69,13 @@ def test_unary_requests(pair: Pair) -> None:
         pair.check(path, body)
 
 
-def test_strings_that_are_not_unicode(pair: Pair) -> None:
+def test_bytes_that_are_not_unicode(pair: Pair) -> None:
     halves = (body for body, _ in HALF_PAIRS)
-    for body in (b'{"key":"\xff"}', b'{"x":{"\xff":1}}', b'{"x":["a","\xc3"]}', b'{"\xff":1}', *halves):
+    for body in (
+        *(b'{"key":"\xff"}', b'{"x":{"\xff":1}}', b'{"x":["a","\xc3"]}', b'{"\xff":1}'),
+        *(b"{\x80}", b"{\xa0}", b"\xe9"),
+        *halves,
+    ):
         theirs, ours = (normal(fetch(f"{url}/v3/kv/range", "POST", body=body)) for url in (pair.theirs, pair.ours))
         assert ours == theirs, body
 
@@ -158,6 +162,10 @@ def test_other_methods(pair: Pair, method: str) -> None:
         {"Grpc-Timeout": "x"},
         {"Grpc-Timeout": "5x"},
         {"Grpc-Timeout": "10S"},
+        {"Grpc-Timeout": "99999999H"},  # nanoseconds that wrap to a negative number
+        {"Grpc-Timeout": "1000000000000000000H"},  # to a positive one
+        {"Grpc-Timeout": "-1S"},
+        {"Grpc-Timeout": "9223372036854775808n"},
         {"Authorization": "unknown"},
         {"Grpc-Metadata-Hasleader": "true"},
         {"Content-Type": "text/html"},
@@ -172,6 +180,14 @@ def test_request_headers(pair: Pair, headers: dict[str, str]) -> None:
 
 
 def test_older_paths(pair: Pair, tmp_path: Path) -> None:
-    for path in ("/v3beta/kv/range", "/v3alpha/kv/range", "/v3", "//v3/kv/range", "/v2/keys"):
+    for path in (
+        "/v3beta/kv/range",
+        "/v3alpha/kv/range",
+        "/v3",
+        "//v3/kv/range",
+        "/v2/keys",
+        "/v3%2fkv/range",
+        "/%763/kv/range",
+    ):
         theirs, ours = (fetch(f"{url}{path}", "POST", body=b'{"key":"YWJzZW50"}') for url in (pair.theirs, pair.ours))
         assert normal(ours) == normal(theirs), path

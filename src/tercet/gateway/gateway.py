@@ -16,6 +16,7 @@ from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
+from urllib.parse import unquote
 
 from tercet.errors import Code, StatusError
 from tercet.gateway.json_decode import decode
@@ -49,7 +50,8 @@ _INLINE_BYTES: Final = 128 << 10
 """Bodies with more commas and brackets, or more bytes, are parsed in a thread."""
 _WHOLE_BYTES: Final = 16 << 10
 """Replies up to this size are converted at once."""
-_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_NANOSECONDS = {"H": 3600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "u": 10**3, "n": 1}
+_INT64 = range(-(1 << 63), 1 << 63)
 _OK: Final = [(b"Content-Type", JSON), (b"Grpc-Metadata-Content-Type", b"application/grpc")]
 
 Metadata = list[tuple[str, str | bytes]]
@@ -64,7 +66,7 @@ class Gateway:
 
     async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
         """Serve one HTTP request under /v3/."""
-        route = ROUTES.get(target.partition(b"?")[0].decode("latin-1"))
+        route = ROUTES.get(unquote(target.partition(b"?")[0].decode("latin-1")))
         override = header(headers, b"x-http-method-override")
         if override and method == b"POST" and header(headers, b"content-type") == b"application/x-www-form-urlencoded":
             method, body = override.upper(), b""  # the form has consumed the body
@@ -231,13 +233,15 @@ def _binary(name: bytes, value: bytes) -> bytes:
 
 
 def call_timeout(headers: Headers) -> float | None:
-    """Seconds of the header Grpc-Timeout, None without it. Raises StatusError."""
+    """Seconds of the header Grpc-Timeout, None without it. As in Go, nanoseconds beyond 64 bits wrap. Raises StatusError."""
     text = header(headers, b"grpc-timeout").decode("latin-1")
     if not text:
         return None
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}[HMSmun]", text):
+    count = int(text[:-1]) if re.fullmatch(r"[+-]?0*[0-9]{1,19}[HMSmun]", text) else _INT64.stop
+    if count not in _INT64:
         raise StatusError(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text}")
-    return int(text[:-1]) * _SECONDS[text[-1]] or None
+    wrapped = (count * _NANOSECONDS[text[-1]] - _INT64.start) % (1 << 64) + _INT64.start
+    return wrapped / 1e9 or None
 
 
 def _success(route: Route, reply: bytes) -> Response:

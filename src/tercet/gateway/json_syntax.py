@@ -17,6 +17,8 @@ from tercet.gotext.strconv import quote
 _DEPTH_MAX: Final = 10_000
 _LONG_BYTES: Final = 256
 _CONTROLS: Final = bytes(range(0x20))
+_GO_ESCAPES: Final = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
+_DELETE: Final = 0x7F
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
 _STRING = re.compile(rb'"[^"\\\x00-\x1f]*(?:' + _ESCAPE + rb'[^"\\\x00-\x1f]*)*"')
@@ -49,7 +51,7 @@ def end_of_value(body: bytes, start: int) -> tuple[int, int]:
         if character in (b"{", b"["):
             open_ones += character
             if len(open_ones) > _DEPTH_MAX:
-                raise JsonSyntaxError("exceeded max depth")
+                raise _unexpected(body, position, "exceeded max depth")
             position = _skip(body, position + 1)
             if body[position : position + 1] != _closing(open_ones):
                 position = _first_element(body, position, open_ones)
@@ -170,6 +172,8 @@ def _quoted(byte: int) -> str:
         return r"'\''"
     if character == '"':
         return "'\"'"
+    if not character.isprintable():
+        return "'" + _GO_ESCAPES.get(character, f"\\u{byte:04x}" if byte > _DELETE else f"\\x{byte:02x}") + "'"
     return "'" + repr(character)[1:-1] + "'"
 
 

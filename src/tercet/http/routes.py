@@ -14,7 +14,7 @@ import posixpath
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import parse_qs, quote, unquote
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
 
 from tercet.http.debug_vars import RaftStatus, debug_vars
 from tercet.http.health import Health
@@ -137,15 +137,15 @@ class Routes:
             return None
         if self._is_refused_name(target, headers):
             return None
-        target = target.replace(b"/v3beta/", b"/v3/", 1) if target.startswith(b"/v3beta/") else target
-        return self._websocket(target, headers) if target.startswith(b"/v3/") else None
+        called = _under_v3(target)
+        return self._websocket(called, headers) if called is not None else None
 
     def upgrade_plain(self, target: bytes, headers: Headers) -> asyncio.Protocol | None:
         """`upgrade` for a request that arrived without TLS."""
         return self.upgrade(target, headers, is_secure=False)
 
     def _is_refused_name(self, target: bytes, headers: Headers) -> bool:
-        return bool(header(headers, CLIENT_NAME)) and target.startswith((b"/v3/", b"/v3beta/")) and self._refuses_names()
+        return bool(header(headers, CLIENT_NAME)) and _under_v3(target) is not None and self._refuses_names()
 
     async def _route(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
         raw_path, _, raw_query = target.decode("latin-1").partition("?")
@@ -163,8 +163,9 @@ class Routes:
             return only_get(method) or self._version()
         if path == "/debug/vars":
             return only_get(method) or self._debug_vars()
-        if self._gateway is not None and path.startswith(("/v3/", "/v3beta/")):
-            return await self._gateway(method, target.replace(b"/v3beta/", b"/v3/", 1), headers, body)
+        called = _under_v3(target) if self._gateway is not None else None
+        if self._gateway is not None and called is not None:
+            return await self._gateway(method, called, headers, body)
         if self._gateway is not None and path == "/v3":
             return _moved(method, "/v3/", raw_query)
         own = self._own.get(path)
@@ -197,6 +198,14 @@ class Routes:
 
     def _debug_vars(self) -> Response:
         return 200, [(b"Content-Type", b"application/json; charset=utf-8")], debug_vars(self._raft_status())
+
+
+def _under_v3(target: bytes) -> bytes | None:
+    """A target under /v3/, or /v3beta/ as that. Go's mux separates the first segment before it decodes it."""
+    first, slash, rest = target[1:].partition(b"/")
+    if not slash or unquote_to_bytes(first) not in (b"v3", b"v3beta"):
+        return None
+    return b"/v3/" + rest
 
 
 def _clean(path: str) -> str:
