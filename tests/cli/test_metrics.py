@@ -14,8 +14,9 @@ from tercet.cli import tercet
 from tercet.cli.metrics.alerts import ALERTS
 from tercet.cli.metrics.dashboard import dashboard
 from tercet.server.metrics.table import METRICS
-from tests.support.etcd import running_etcd
+from tests.support.etcd import Etcd, running_etcd
 from tests.support.processes import TERCET
+from tests.support.waiting import scaled
 
 SHOWN = [target["expr"] for panel in json.loads(dashboard("SELECTOR"))["panels"] for target in panel["targets"]]
 QUERIES = sorted({*(alert.expression for alert in ALERTS), *SHOWN})
@@ -36,8 +37,14 @@ def scrape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     place = tmp_path_factory.mktemp("member")
     with running_etcd(place, "--metrics=extensive", program=list(TERCET)) as member:
         member.ctl("put", "a", "1")
-        with urllib.request.urlopen(f"{member.client_url}/metrics", timeout=30) as page:
-            yield page.read().decode()
+        yield page_of(member)
+
+
+def page_of(member: Etcd) -> str:
+    """What a member answers to a scrape."""
+    with urllib.request.urlopen(f"{member.client_url}/metrics", timeout=scaled(30)) as page:
+        text: str = page.read().decode()
+        return text
 
 
 def identifiers(query: str) -> set[str]:
