@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,13 +13,14 @@ import pytest
 from tercet.cli import tercetctl
 from tercet.cli.ctl.doctor import checks, conditions
 from tercet.cli.ctl.doctor.facts import Facts, MemberFacts
-from tercet.cli.ctl.doctor.finding import Check
-from tercet.cli.ctl.scrape import Scrape, metrics_url, quantile
+from tercet.cli.ctl.doctor.finding import WARNING, Check, Finding, merged
+from tercet.cli.ctl.scrape import Scrape, metrics_url, quantile, scrape
 from tercet.cli.metrics.alerts import ALERTS
 from tercet.proto import rpc_pb2
 from tests.support.etcd import binary, running_etcd
 from tests.support.ports import free_port
 from tests.support.processes import TERCET
+from tests.support.waiting import scaled
 
 THIRTEEN = {alert.name for alert in ALERTS if alert.name.startswith("etcd")}
 
@@ -92,7 +94,7 @@ def silent(name: str) -> MemberFacts:
         ([member(), silent("m2"), silent("m3")], {}, "etcdInsufficientMembers", "critical"),
         ([member(), member(), silent("m3")], {}, "etcdInsufficientMembers", "warning"),
         ([member(), member()], {}, "etcdInsufficientMembers", "warning"),
-        ([member(), silent("m2")], {}, "members answer", "warning"),
+        ([member(), silent("m2")], {}, "etcdMembersDown", "warning"),
         ([member()], {"alarms": [(1, "NOSPACE")]}, "alarms", "critical"),
         ([member(dbSize=96, dbSizeQuota=100)], {}, "etcdDatabaseQuotaLowSpace", "critical"),
         ([member(dbSize=90, dbSizeQuota=100)], {}, "etcdDatabaseQuotaLowSpace", "warning"),
@@ -149,6 +151,17 @@ HANDLED = 'grpc_server_handled_total{grpc_service="etcdserverpb.KV",grpc_method=
 def test_a_fault_that_metrics_show_is_found(before: str, after: str, name: str, severity: str) -> None:
     assert {check: grade for check, (grade, _) in found(conditions.judge, member(before, after)).items()} == {name: severity}
     assert found(conditions.judge, member("", "")) == {}
+
+
+def test_a_condition_is_judged_once_by_the_api_and_by_metrics() -> None:
+    down, other = Finding(WARNING, "m2", "does not answer", ""), Finding(WARNING, "m1", "cannot send to m2", "")
+    parts = [Check("etcdMembersDown", [down]), Check("clocks"), Check("etcdMembersDown", [other], "no metrics of m2")]
+    assert merged(parts) == [Check("etcdMembersDown", [down, other], "no metrics of m2"), Check("clocks", [])]
+
+
+def test_metrics_that_cannot_be_read_say_why_in_plain_words() -> None:
+    with pytest.raises(OSError, match="^Connection refused$"):
+        asyncio.run(scrape(f"127.0.0.1:{free_port()}", None, timeout=scaled(20)))
 
 
 def test_growth_is_judged_from_a_minute_on() -> None:

@@ -76,9 +76,15 @@ def metrics_url(endpoint: str, *, uses_tls: bool) -> str:
 
 def _scrape(url: str, tls: ssl.SSLContext | None, timeout: float) -> Scrape:
     began = time.time()
-    with urllib.request.urlopen(url, timeout=timeout, context=tls) as answer:
-        text = answer.read().decode("utf-8", "replace")
-        date = answer.headers.get("Date")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout, context=tls) as answer:
+            text = answer.read().decode("utf-8", "replace")
+            date = answer.headers.get("Date")
+    except urllib.error.HTTPError as error:
+        raise OSError(f"{url} answers with HTTP status {error.code}") from error
+    except urllib.error.URLError as error:
+        reason = error.reason
+        raise OSError((reason.strerror if isinstance(reason, OSError) else "") or str(reason)) from error
     middle = (began + time.time()) / 2
     skew = None
     if date:

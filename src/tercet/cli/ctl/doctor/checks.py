@@ -26,7 +26,7 @@ _ALARM_REMEDIES = {
 def judge(facts: Facts) -> Iterator[Check]:
     """All checks that need no metrics. A condition of etcd's alert rules has the alert's name."""
     silent = "" if facts.answering else "no member answers"
-    yield Check("members answer", list(_members(facts)))
+    yield Check("etcdMembersDown", list(_members(facts)))
     yield Check("etcdInsufficientMembers", list(_quorum(facts)))
     yield Check("etcdNoLeader", list(_leader(facts)), silent)
     yield Check("linearizable reads", list(_reads(facts)), silent)

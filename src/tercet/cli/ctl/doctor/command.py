@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.doctor import checks, conditions
 from tercet.cli.ctl.doctor.facts import Facts, gather
-from tercet.cli.ctl.doctor.finding import CRITICAL, Check, Finding
+from tercet.cli.ctl.doctor.finding import CRITICAL, Check, Finding, merged
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
 from tercet.cli.ctl.global_flags import SECOND
@@ -27,7 +27,7 @@ async def _doctor(session: Session, arguments: list[str]) -> None:
     report = Report(session, has_columns=False)
     session.is_quiet = True  # what a member does not answer is a finding
     facts = await gather(session, window_seconds)
-    found = list(chain(checks.judge(facts), conditions.judge(facts)))
+    found = merged(chain(checks.judge(facts), conditions.judge(facts)))
     findings = sorted((finding for check in found for finding in check.findings), key=lambda one: one.severity != CRITICAL)
     if report.is_json:
         report.json(_json(found, findings))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 CRITICAL = "critical"
@@ -24,3 +24,12 @@ class Check(NamedTuple):
     name: str
     findings: Sequence[Finding] = ()
     not_judged: str = ""
+
+
+def merged(checks: Iterable[Check]) -> list[Check]:
+    """One check for each name: a condition may be judged by the API and by metrics."""
+    found: dict[str, Check] = {}
+    for check in checks:
+        before = found.get(check.name, Check(check.name))
+        found[check.name] = Check(check.name, [*before.findings, *check.findings], before.not_judged or check.not_judged)
+    return list(found.values())
