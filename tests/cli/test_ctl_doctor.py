@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from tercet.cli.metrics.alerts import ALERTS
 from tercet.proto import rpc_pb2
 from tests.support.etcd import binary, running_etcd
 from tests.support.ports import free_port
-from tests.support.processes import TERCET
+from tests.support.processes import TERCET, Cluster, wait_until
 from tests.support.waiting import scaled
 
 THIRTEEN = {alert.name for alert in ALERTS if alert.name.startswith("etcd")}
@@ -66,6 +67,35 @@ def test_a_missing_member_is_critical_and_says_what_was_tried(capsysbinary: pyte
     assert "onnection refused" in lines[0]
     assert "not judged  etcdNoLeader: no member answers" in lines
     assert lines[-1] == "1 member, 1 critical finding, 1 warning"
+
+
+@pytest.mark.parametrize("program", [[binary("etcd")], list(TERCET)], ids=["etcd", "tercet"])
+def test_a_stopped_member_of_three_is_found_by_the_others(
+    program: list[str], tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    names = ("n1", "n2", "n3")
+    cluster = Cluster.plan(tmp_path, names, ["--unsafe-no-fsync"], programs=dict.fromkeys(names, program))
+    try:
+        cluster.start()
+        cluster["n2"].kill()
+        cluster.leader()
+        # Both others must have answered in time: on a slow machine that may need another try.
+        found = wait_until(
+            lambda: says(diagnosis(capsysbinary, cluster["n1"].endpoint)[1], "2 of 3 voters are healthy"),
+            "two members are healthy",
+        )
+    finally:
+        cluster.dispose()
+    states = {check["name"]: check["state"] for check in found["checks"]}
+    assert states["etcdMembersDown"] == states["etcdInsufficientMembers"] == "finding"
+    stopped = f"n2 (http://{cluster['n2'].endpoint})"
+    assert [one for one in found["findings"] if one["where"] == stopped and one["what"].startswith("does not answer: ")]
+    assert all(one["remedy"] for one in found["findings"])
+
+
+def says(found: Any, text: str) -> Any:
+    """What doctor found, if `text` begins a finding; else None."""
+    return found if any(finding["what"].startswith(text) for finding in found["findings"]) else None
 
 
 def member(text: str = "", later: str | None = None, **status: Any) -> MemberFacts:
@@ -160,7 +190,7 @@ def test_a_condition_is_judged_once_by_the_api_and_by_metrics() -> None:
 
 
 def test_metrics_that_cannot_be_read_say_why_in_plain_words() -> None:
-    with pytest.raises(OSError, match="^Connection refused$"):
+    with pytest.raises(OSError, match=r"^Connection refused$"):
         asyncio.run(scrape(f"127.0.0.1:{free_port()}", None, timeout=scaled(20)))
 
 
