@@ -140,3 +140,19 @@ def test_a_reader_that_goes_away_is_no_traceback(words: str) -> None:
     line = f"{sys.executable} -m tercet {words} | true"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_sim_does_not_print_the_logs_of_simulated_members() -> None:
+    code = """
+import logging
+from tercet.cli import simulate
+
+def run_seed(seed, **options):
+    logging.getLogger("tercet.auth.store").warning("ignored grant role request to a user")
+    return simulate.Outcome(seed)
+
+simulate.run_seed = run_seed
+simulate.command(["--seed", "1"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (done.returncode, done.stderr) == (0, "")

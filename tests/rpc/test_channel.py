@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -326,6 +327,22 @@ def test_connecting_to_something_that_is_no_grpc_server_is_unavailable(answer: b
         with pytest.raises(RpcError, match="not connected"):
             channel.start_unary("/t.T/Echo", b"", lambda *_: None)
         listener.close()
+
+    run(main())
+
+
+def test_a_connection_closed_during_the_tls_handshake_has_a_reason() -> None:
+    """As a port without TLS closes it, on which asyncio raises an error without a text."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.transport.abort()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            channel = Channel("127.0.0.1", listener.sockets[0].getsockname()[1], ssl=ssl.create_default_context())
+            with pytest.raises(RpcError, match=r"^connection error: \S"):
+                await channel.connect()
 
     run(main())
 

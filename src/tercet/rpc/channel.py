@@ -78,7 +78,8 @@ class Channel:
                 await connection.ready
         except (OSError, TimeoutError) as error:  # a certificate that does not verify is an OSError too
             self._discard(connection, sock)
-            text = "timed out" if isinstance(error, TimeoutError) and not str(error) else str(error)
+            closed = "the server closed the connection during the handshake"  # asyncio gives this error no text
+            text = str(error) or ("timed out" if isinstance(error, TimeoutError) else closed)
             raise RpcError(Code.UNAVAILABLE, f"connection error: {text}", unprocessed=True, reason=error) from error
         except BaseException:
             self._discard(connection, sock)

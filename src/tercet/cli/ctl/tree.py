@@ -125,7 +125,7 @@ def _print(report: Report, child: Child, prefix: bytes, delimiter: bytes) -> Non
     inside = child.path[len(prefix) :].removesuffix(delimiter if child.is_directory else b"")
     name = inside.split(delimiter)[child.depth] if child.is_directory else inside.split(delimiter, child.depth)[-1]
     text = shown(name + (delimiter if child.is_directory else b""))
-    count = f"  ({child.keys:,} keys)" if child.keys >= 0 else ""
+    count = f"  ({child.keys:,} {'key' if child.keys == 1 else 'keys'})" if child.keys >= 0 else ""
     report.line("  " * child.depth + (report.colours.bold(text) if child.is_directory else text) + count)
 
 
