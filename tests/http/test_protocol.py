@@ -13,6 +13,7 @@ import pytest
 from tercet.http import Access, Headers, HttpHandler, HttpLimits, HttpProtocol, Response
 from tests.http.member import make_routes, served
 from tests.support.waiting import scaled, settled, wait_until
+from tests.support.wire import Wire
 
 LIMITS = HttpLimits(head_bytes=4096, body_bytes=10_000, ahead_bytes=2_000, read_seconds=60, write_seconds=60)
 
@@ -105,6 +106,31 @@ def test_malformed_and_too_large_requests_are_refused(port: int, request_bytes: 
     answer = talk(port, request_bytes, shut=True)
     assert int(answer.split(b" ")[1]) == status
     assert b"Connection: close\r\n" in answer
+
+
+def test_a_malformed_body_of_head_is_refused_without_a_body() -> None:
+    """h11 raises on a body in an answer to HEAD, out of the callback of the transport."""
+    errors: list[dict[str, object]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+        wire = Wire()
+        protocol = HttpProtocol(make_routes()[0].handle_plain, LIMITS)
+        protocol.connection_made(wire)
+        protocol.data_received(b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        answer = b"".join(wire.written)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.endswith(b"Connection: close\r\n\r\n")
+        assert wire.is_closing()
+
+    asyncio.run(main())
+    assert not errors
+
+
+def test_connect_begins_no_tunnel_on_a_page_for_every_method(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    answer = talk(port, b"CONNECT /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tercet.http import Headers, HttpProtocol, Response
 from tercet.http1.messages import TextHeaders
 from tercet.http1.server import Request, ServerConnection
@@ -139,6 +141,26 @@ def test_a_websocket_that_does_not_read_its_pongs_is_not_read_from() -> None:
         assert not wire.is_reading_now
         socket.resume_writing()
         assert wire.is_reading_now
+        socket.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("first", "others"), [(0x81, 0x81), (0x01, 0x00)], ids=["messages", "fragments of one"])
+def test_empty_frames_of_a_websocket_use_bounded_memory(first: int, others: int) -> None:
+    """They have no payload to count, so their number alone was bounded by nothing."""
+
+    async def main() -> None:
+        async def session(socket: WebSocket) -> None:
+            await asyncio.get_running_loop().create_future()  # receives nothing
+
+        socket, wire = WebSocket(session, b"/v3/watch", UPGRADE, message_bytes_max=1 << 10), Wire()
+        socket.connection_made(wire)
+        for opcode in (first, *[others] * 100):
+            if wire.is_reading_now and not wire.is_aborted:
+                socket.data_received(bytes([opcode, 0x80, 0, 0, 0, 0]))
+                await asyncio.sleep(0)
+        assert not wire.is_reading_now or wire.is_aborted
         socket.connection_lost(None)
 
     asyncio.run(main())

@@ -218,6 +218,8 @@ class HttpProtocol(asyncio.Protocol):
                 if authority:
                     headers.insert(0, (b":authority", authority))
             status, fields, answer = await self._handler(request.method, target, headers, body)
+            if request.method == b"CONNECT" and status < 300:  # it would say that a tunnel begins (RFC 9110 section 9.3.6)
+                status, fields, answer = 405, [(b"Content-Type", TEXT)], b"Method Not Allowed\n"
             await self._send(status, fields, answer)
         except asyncio.CancelledError:
             raise
@@ -249,9 +251,7 @@ class HttpProtocol(asyncio.Protocol):
         reason = _REASONS.get(status, "").encode("ascii")
         response = h11.Response(status_code=status, headers=headers, reason=reason)
         if isinstance(body, bytes):
-            has_body = self._request is None or self._request.method != b"HEAD"
-            events = (response, h11.Data(data=body if has_body else b""), h11.EndOfMessage())
-            await self._write(b"".join(self._machine.send(event) or b"" for event in events))
+            await self._write(self._whole(response, body))
             return
         try:
             await self._write(self._machine.send(response) or b"")
@@ -262,6 +262,12 @@ class HttpProtocol(asyncio.Protocol):
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
+
+    def _whole(self, response: h11.Response, body: bytes) -> bytes:
+        """A response that is no stream; the answer to HEAD has the body's length and not the body."""
+        has_body = self._request is None or self._request.method != b"HEAD"
+        events = (response, h11.Data(data=body if has_body else b""), h11.EndOfMessage())
+        return b"".join(self._machine.send(event) or b"" for event in events)
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None:
@@ -284,8 +290,7 @@ class HttpProtocol(asyncio.Protocol):
             text = f"{status} {_REASONS.get(status, '')}".encode("ascii")
             headers = [(b"Content-Type", TEXT), (b"Content-Length", b"%d" % len(text)), (b"Connection", b"close")]
             response = h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, "").encode("ascii"))
-            for event in (response, h11.Data(data=text), h11.EndOfMessage()):
-                self._transport.write(self._machine.send(event) or b"")
+            self._transport.write(self._whole(response, text))
         self._abandon()
         self._close()
 

@@ -29,6 +29,7 @@ from tercet.intake import BYTES_SHIFT, intake_of_running_loop
 logger = logging.getLogger(__name__)
 _WRITE_SECONDS: Final = 300.0
 _EVENT_WORK: Final = 8  # about 40 us
+_FRAME_BYTES: Final = 64  # of memory that a frame is counted with beyond its payload, which may be empty
 _NORMAL, _PROTOCOL_ERROR, _TOO_BIG = 1000, 1002, 1009
 
 Session = Callable[["WebSocket"], Awaitable[None]]
@@ -54,7 +55,8 @@ class WebSocket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._fragments: list[bytes] = []
-        self._messages: deque[bytes] = deque()
+        self._fragment_bytes = 0
+        self._messages: deque[tuple[bytes, int]] = deque()  # with what they count in `_buffered`
         self._buffered = 0
         self._is_ended = False  # no message will follow
         self._intake = intake_of_running_loop()
@@ -72,8 +74,8 @@ class WebSocket(asyncio.Protocol):
                 return None
             self._arrival.clear()
             await self._arrival.wait()
-        message = self._messages.popleft()
-        self._buffered -= len(message)
+        message, size = self._messages.popleft()
+        self._buffered -= size
         self._read_or_pause()
         return message
 
@@ -178,13 +180,15 @@ class WebSocket(asyncio.Protocol):
     def _take(self, event: TextMessage | BytesMessage) -> None:
         data = event.data.encode() if isinstance(event.data, str) else bytes(event.data)
         self._fragments.append(data)
-        self._buffered += len(data)
+        self._fragment_bytes += len(data) + _FRAME_BYTES
+        self._buffered += len(data) + _FRAME_BYTES
         if self._buffered > 2 * self._message_bytes_max:
             self._close(_TOO_BIG, "too much data")
             return
         if event.message_finished:
-            self._messages.append(b"".join(self._fragments))
+            self._messages.append((b"".join(self._fragments), self._fragment_bytes))
             self._fragments.clear()
+            self._fragment_bytes = 0
             self._arrival.set()
 
     async def _run(self) -> None:
