@@ -409,6 +409,34 @@ def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_messages_go_to_a_member_that_does_not_answer_one_at_a_time_and_else_four(tmp_path: Path) -> None:
+    held: list[asyncio.StreamWriter] = []
+    answers = 1
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answers
+        await reader.readuntil(b"\r\n\r\n")
+        held.append(writer)
+        if answers:
+            answers -= 1
+            writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+    async def scenario() -> None:
+        async with member(1, tmp_path / "1", limits=Limits(post_timeout=60)) as one, fake(answer) as url:
+            one.transport.add_remote(2, [url])
+            pipeline = one.transport._remotes[2]._pipeline
+            one.transport.send([heartbeat(2, 1)] * 9)
+            assert pipeline._workers == 1
+            await until(lambda: len(held) == 5)  # the one that was answered, and four that wait
+            assert pipeline._workers == 4
+            for writer in held:
+                writer.close()
+            await until(lambda: len(held) == 6)  # of the failed ones a single one tries again
+            assert pipeline._workers == 1
+
+    run(scenario())
+
+
 def test_an_outage_is_logged_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="tercet.peer")
 

@@ -1,7 +1,8 @@
-"""Sends messages to a member without streams: one POST each, four at a time.
+"""Sends messages to a member without streams: one POST each, four at a time once the member has answered one.
 
-Used before the first stream is up, after the last one broke, and for members known only by address. At most 64 messages and
-64 MiB wait; more are dropped and reported, so that a member that is down costs no more than four dials.
+Used before the first stream is up, after the last one broke, and for members known only by address. A member that does not
+answer costs one dial at a time, which lasts seconds if its host drops packets. At most 64 messages and 64 MiB wait; more are
+dropped and reported.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tercet.raft.types import Message
 class Pipeline:
     """`tasks`: the member's, which cancels them."""
 
-    __slots__ = ("_context", "_picker", "_queue", "_queued_bytes", "_status", "_tasks", "_workers")
+    __slots__ = ("_answers", "_context", "_picker", "_queue", "_queued_bytes", "_status", "_tasks", "_workers")
 
     def __init__(self, context: Context, status: PeerStatus, picker: UrlPicker, tasks: Tasks) -> None:
         self._context = context
@@ -30,6 +31,7 @@ class Pipeline:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._workers = 0
+        self._answers = False  # the last POST was answered
 
     def send(self, message: Message) -> bool:
         """Queue a message. False if the queue is full: the message is dropped."""
@@ -39,17 +41,22 @@ class Pipeline:
         body = encode_message(message)
         self._queue.append(body)
         self._queued_bytes += len(body)
-        if self._workers < limits.pipeline_workers:
+        self._start_workers()
+        return True
+
+    def _start_workers(self) -> None:
+        allowed = self._context.limits.pipeline_workers if self._answers else 1
+        for _ in range(min(len(self._queue), allowed - self._workers)):
             self._workers += 1
             self._tasks.spawn(self._work(), f"pipeline to {self._status.id:x}")
-        return True
 
     async def _work(self) -> None:
         try:
-            while self._queue:
+            while self._queue and (self._answers or self._workers == 1):
                 body = self._queue.popleft()
                 self._queued_bytes -= len(body)
                 await self._post(body)
+                self._start_workers()
         finally:
             self._workers -= 1
 
@@ -62,9 +69,11 @@ class Pipeline:
             )
             check_answer(answer, self._status.id, self._context)
         except OSError as error:
+            self._answers = False
             self._status.sent_failures += 1
             self._status.log_failure("pipeline out", f"{origin.authority}: {error}")
             self._picker.unreachable(origin)
             self._context.unreachable(self._status.id)
         else:
+            self._answers = True
             self._status.sent_bytes += len(body)
