@@ -104,6 +104,9 @@ or the dotted path given there. In a file durations are integers of nanoseconds,
 The program exits with code 2 for an unknown flag and with code 1 for any other error in the configuration.
 
 A flag with no effect in this version is accepted, so that existing unit files work; setting it logs a warning at start.
+
+With `GODEBUG=http2debug=2` in its environment a member prints the header fields of each HTTP/2 request on standard error, in
+the lines that etcd prints: which `:authority` and `user-agent` arrive. Of a token only the fingerprint is shown.
 """
 
 _GATES = """

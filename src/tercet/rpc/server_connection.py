@@ -168,6 +168,8 @@ class ServerConnection(BoundedConnection):
 
     def _open(self, stream_id: int, headers: Headers, ended: bool) -> None:
         """Start a request whose header block is not cached."""
+        if self.server.options.trace_headers is not None:
+            self.server.options.trace_headers(headers)
         path = content_type = verb = encoding = b""
         timeout: bytes | None = None
         size = 0

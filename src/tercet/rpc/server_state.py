@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,8 @@ class ServerOptions:
     keepalive_interval_seconds: float = 7200.0
     keepalive_timeout_seconds: float = 20.0
     measure_durations: bool = False  # --metrics=extensive
+    trace_headers: Callable[[Headers], None] | None = None
+    """Called with each request's header block."""
 
 
 class ServerState:
@@ -131,6 +133,8 @@ class ServerState:
         return self.calls_by_version.setdefault((kind, version), [0])
 
     def cache_headers(self, headers: Headers, method: Method, timeout_seconds: float | None, calls: list[int]) -> None:
+        if self.options.trace_headers is not None:
+            return  # requests with a cached block are not traced
         if sum(len(name) + len(value) for name, value in headers) > _CACHED_HEADER_BYTES_MAX:
             return
         if len(self.header_cache) >= _CACHED_HEADERS_MAX:

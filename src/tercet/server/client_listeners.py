@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from tercet.http1.protocol import HttpLimits, HttpProtocol
 from tercet.log_fields import fields
 from tercet.replica.replica import Replica
 from tercet.rpc import Handler, Server, ServerOptions
+from tercet.server.header_trace import header_trace
 from tercet.server.hosting import Hosting
 from tercet.server.listener import Address, Listener, ProtocolFactory, Services, open_addresses
 from tercet.server.peer_api import versions
@@ -213,4 +215,5 @@ def _server_options(config: ServerConfig) -> ServerOptions:
         keepalive_interval_seconds=config.grpc_keepalive_interval_seconds,
         keepalive_timeout_seconds=config.grpc_keepalive_timeout_seconds,
         measure_durations=config.metrics == "extensive",
+        trace_headers=header_trace(os.environ),
     )
