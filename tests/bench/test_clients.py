@@ -29,7 +29,10 @@ def test_a_client_is_measured_in_every_load(name: str, shared_etcd: Etcd) -> Non
             for suffix in ("", " p99", " cpu")
         ),
         "watch",
+        "watch cpu",
         "watch bytes",
+        "import",
+        "modules",
     }
     assert min(figures.values()) > 0
     assert table({name: figures}).row_count == 1

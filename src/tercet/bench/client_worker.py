@@ -3,7 +3,7 @@
     python -m tercet.bench.client_worker CLIENT ENDPOINT SECONDS FIRST_REVISION EVENTS
 
 Prints one JSON object: operations a second, p99 and processor time (of this process, in seconds an operation) for each load,
-events a second of a watch that starts in the past, and the memory of an idle watch.
+events a second of a watch that starts in the past, the memory of an idle watch, and processor time and modules of the import.
 Clients of other projects need other versions and implementations of protobuf, so each has a process.
 """
 
@@ -139,6 +139,25 @@ BLOCKING: dict[str, Callable[[str], Any]] = {
 }
 
 
+IMPORTS = {
+    "tercet.AsyncClient": ("tercet.client", "AsyncClient"),
+    "aetcd": ("aetcd", "Client"),
+    "etcd-client-py": ("etcd_client", "Client"),
+    "tercet.Client": ("tercet.client", "Client"),
+    "tercet.compat.etcd3": ("tercet.compat.etcd3", "client"),
+    "etcd3": ("etcd3", "client"),
+}
+"""The module of each client, and the name whose import loads what the client needs."""
+
+
+def measure_import(name: str) -> Figures:
+    """Processor time of the import, in seconds, and the modules that it adds to those of asyncio and this module."""
+    module, attribute = IMPORTS[name]
+    before, used = len(sys.modules), time.process_time()
+    getattr(import_module(module), attribute)
+    return {"import": time.process_time() - used, "modules": len(sys.modules) - before}
+
+
 async def measure_asynchronous(name: str, endpoint: str, seconds: float, revision: int, count: int) -> Figures:
     """All loads of an asyncio client."""
     figures: Figures = {}
@@ -155,12 +174,13 @@ async def measure_asynchronous(name: str, endpoint: str, seconds: float, revisio
             latencies = await _drive(operation, in_flight, seconds)
             figures.update(_summary(what, in_flight, seconds, latencies, time.process_time() - used))
         if client.events is not None:
-            begin, seen = time.perf_counter(), 0
+            begin, used, seen = time.perf_counter(), time.process_time(), 0
             async for size in client.events(revision):
                 seen += size
                 if seen >= count:
                     break
             figures["watch"] = seen / (time.perf_counter() - begin)
+            figures["watch cpu"] = (time.process_time() - used) / seen
     return figures
 
 
@@ -197,12 +217,13 @@ def measure_blocking(name: str, endpoint: str, seconds: float, revision: int, co
             latencies = _drive_threads(operation, in_flight, seconds)
             figures.update(_summary(what, in_flight, seconds, latencies, time.process_time() - used))
         if client.events is not None:
-            begin, seen = time.perf_counter(), 0
+            begin, used, seen = time.perf_counter(), time.process_time(), 0
             for size in client.events(revision):
                 seen += size
                 if seen >= count:
                     break
             figures["watch"] = seen / (time.perf_counter() - begin)
+            figures["watch cpu"] = (time.process_time() - used) / seen
     return figures
 
 
@@ -245,7 +266,8 @@ def resident_bytes() -> int:
 
 def main(name: str, endpoint: str, seconds: str, revision: str, count: str) -> None:
     arguments = name, endpoint, float(seconds), int(revision), int(count)
-    figures = asyncio.run(measure_asynchronous(*arguments)) if name in ASYNCHRONOUS else measure_blocking(*arguments)
+    figures = measure_import(name)
+    figures |= asyncio.run(measure_asynchronous(*arguments)) if name in ASYNCHRONOUS else measure_blocking(*arguments)
     print(json.dumps(figures))
 
 

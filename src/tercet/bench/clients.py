@@ -2,7 +2,8 @@
 
     python -m tercet.bench.clients
 
-Puts and gets with 1 and 256 in flight, the events a second of a watch that reads history, and the memory of an idle watch. The
+Puts and gets with 1 and 256 in flight, the events a second of a watch that reads history, the memory of an idle watch, and the
+import: its processor time, and the modules that it loads beside asyncio's. The
 processor time is the client's own, and depends least on what else the machine does. The clients of other projects are
 the extra `tercet[bench-clients]`; one that is not installed is left out, with the reason. All run in turns on one etcd with one
 member, each in a process of its own, so that what differs is the client.
@@ -88,11 +89,12 @@ async def _fill(endpoint: str) -> int:
 
 def table(figures: dict[str, Figures]) -> Table:
     loads = [f"{what} {in_flight}" for what in ("put", "get") for in_flight in IN_FLIGHT]
-    made = Table("client", *(f"{load}: /s, p99, µs" for load in loads), "watch, events/s", "a watch, KiB")
+    made = Table("client", *(f"{load}: /s, p99, µs" for load in loads), "watch: events/s, µs", "a watch, KiB", "import, ms")
     for name, one in figures.items():
         cells = [f"{one[load]:,.0f}, {milliseconds(one[f'{load} p99'])}, {one[f'{load} cpu'] * 1e6:,.0f}" for load in loads]
-        watch = f"{one['watch']:,.0f}" if "watch" in one else "-"
-        made.add_row(name, *cells, watch, f"{one['watch bytes'] / 1024:.1f}" if "watch bytes" in one else "-")
+        watch = f"{one['watch']:,.0f}, {one['watch cpu'] * 1e6:,.1f}" if "watch" in one else "-"
+        memory = f"{one['watch bytes'] / 1024:.1f}" if "watch bytes" in one else "-"
+        made.add_row(name, *cells, watch, memory, f"{one['import'] * 1e3:.0f}, {one['modules']:.0f} modules")
     return made
 
 
@@ -104,7 +106,7 @@ def table(figures: dict[str, Figures]) -> Table:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(seconds: float, rounds: int, data_dir: Path, etcd_program: str | None, as_json: bool) -> int:
     """Compare Python clients: requests a second, p99 and the client's processor time a request at 1 and 256 in flight, events a
-    second of a watch, memory of an idle watch."""
+    second of a watch, memory of an idle watch, time of the import."""
     names = [*ASYNCHRONOUS, *BLOCKING]
     for name in names:
         if missing(name):
