@@ -14,14 +14,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import tercet
 from tercet import AsyncClient, Client
 from tercet.client import generate_sync
-from tercet.client.loop_thread import loop_thread
+from tercet.client.loop_thread import LoopThread, loop_thread
 from tests.support.waiting import scaled
 
 if TYPE_CHECKING:
@@ -92,6 +92,64 @@ def test_watches_and_leases_live_in_the_background(client: Client) -> None:
         assert [event.kv.value for event in next(changes)] == [b"1"]
         client.put("l", "2")
         assert [event.kv.value for event in next(changes)] == [b"2"]
+
+
+@pytest.fixture
+def switches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows with each switch to the loop's thread."""
+    made: list[str] = []
+    run = LoopThread.run
+
+    def counted(self: LoopThread, coroutine: Any, **options: Any) -> Any:
+        made.append(coroutine.__qualname__)
+        return run(self, coroutine, **options)
+
+    monkeypatch.setattr(LoopThread, "run", counted)
+    return made
+
+
+def test_a_scan_switches_threads_for_each_page_not_for_each_key(client: Client, switches: list[str]) -> None:
+    keys = [b"%03d" % number for number in range(100)]
+    client.txn(then=[client.put_op(key, "") for key in keys])
+    switches.clear()
+    assert [kv.key for kv in client.scan("", page_keys=50)] == keys
+    assert len(switches) == 3, switches  # two pages, and the end
+
+
+def test_a_watch_takes_what_has_arrived_without_switching_threads(client: Client, switches: list[str]) -> None:
+    revisions = [client.put(f"{number}", "").header.revision for number in range(50)]
+    for take in (iter, lambda watch: watch.events()):
+        with client.watch("", prefix=True, since=revisions[0]) as watch:
+            switches.clear()
+            items = take(watch)
+            seen = [next(items) for _ in revisions]
+            assert [getattr(one, "revision", 0) or one.kv.mod_revision for one in seen] == revisions
+            assert len(switches) < 25, switches  # one for each response: a server sends history in few
+
+
+def test_a_closed_watch_yields_nothing_that_has_arrived(client: Client) -> None:
+    first = client.put("a", "1").header.revision
+    client.put("a", "2")
+    for take in (iter, lambda watch: watch.events()):
+        watch = client.watch("a", since=first)
+        items = take(watch)
+        assert next(items)
+        watch.close()
+        with pytest.raises(StopIteration):
+            next(items)
+
+
+def test_what_has_arrived_is_refused_inside_an_event_loop_as_well(client: Client) -> None:
+    client.txn(then=[client.put_op("a", ""), client.put_op("b", "")])
+    items = client.scan("")
+    assert next(items).key == b"a"
+
+    async def inside() -> None:
+        with pytest.raises(RuntimeError, match="AsyncClient"):
+            next(items)
+
+    asyncio.run(inside())
+    assert next(items).key == b"b"
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

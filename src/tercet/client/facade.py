@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
+from tercet.client.grouped import Arriving, Grouped
 from tercet.client.loop_thread import LoopThread, loop_thread
 
 InnerT = TypeVar("InnerT")
@@ -19,6 +21,7 @@ class Facade(Generic[InnerT]):
 
     _inner: InnerT
     _bound_thread: LoopThread | None = None
+    _items: Items[Any] | None = None
 
     @classmethod
     def _of(cls, inner: InnerT, thread: LoopThread | None) -> Self:
@@ -38,6 +41,13 @@ class Facade(Generic[InnerT]):
     def _iterate(self, items: AsyncIterator[ItemT]) -> Items[ItemT]:
         return Items(items, self._thread)
 
+    def _next_of(self, inner: AsyncIterator[ItemT]) -> ItemT:
+        """For an `inner` that is an iterator itself."""
+        if self._items is None:
+            self._items = self._iterate(inner)
+        item: ItemT = next(self._items)
+        return item
+
     def _call(self, function: Callable[P, ResultT], *arguments: P.args, **options: P.kwargs) -> ResultT:
         return self._thread.call(function, *arguments, **options)
 
@@ -48,11 +58,16 @@ class Items(Generic[ItemT]):
     def __init__(self, items: AsyncIterator[ItemT], thread: LoopThread) -> None:
         self._items = items
         self._thread = thread
+        self._take_now: Callable[[], ItemT] | None = items.take_now if isinstance(items, Arriving) else None
 
     def __iter__(self) -> Iterator[ItemT]:
         return self
 
     def __next__(self) -> ItemT:
+        if self._take_now is not None:
+            self._thread.check()
+            with suppress(IndexError):
+                return self._take_now()
         try:
             return self._thread.run(_next(self._items))
         except StopAsyncIteration:
@@ -65,7 +80,7 @@ class Items(Generic[ItemT]):
         self.close()
 
     def close(self) -> None:
-        if isinstance(self._items, AsyncGenerator):
+        if isinstance(self._items, AsyncGenerator | Grouped):
             self._thread.run(_close(self._items))
 
 
@@ -73,5 +88,5 @@ async def _next(items: AsyncIterator[ItemT]) -> ItemT:
     return await anext(items)
 
 
-async def _close(items: AsyncGenerator[ItemT, None]) -> None:
+async def _close(items: AsyncGenerator[ItemT, None] | Grouped[ItemT]) -> None:
     await items.aclose()

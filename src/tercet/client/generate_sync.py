@@ -56,19 +56,13 @@ PARTS = {"Operations", "KVCalls", "WatchCalls", "LeaseCalls", "CoreCalls", "Reci
 """The classes that ROOT inherits from."""
 PURE = {"Operations"}
 """Classes whose plain methods build a value, in any thread; those of others run in the loop's thread."""
-SKIPPED = {"channel", "cancel_on_loss", "discard_callback", "lost_error", "__del__", "stm"}
+SKIPPED = {"channel", "cancel_on_loss", "discard_callback", "lost_error", "take_now", "__del__", "stm"}
 HANDWRITTEN = {"RecipeCalls": ("tercet.client.facade_stm", "StmFacade")}
 """A further base of a class, with methods that cannot be generated."""
 _MODULE_OF = {name: module for module, names in CLASSES.items() for name in names}
 _SYNC_NAME = {name: made for names in CLASSES.values() for name, made in names.items()}
 _PROTOCOL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
 _ITERATORS = ("AsyncIterator", "AsyncGenerator", "AsyncIterable")
-_NEXT = """
-try:
-    return self._run(self._inner.__anext__())
-except StopAsyncIteration:
-    raise StopIteration from None
-"""
 _WORDS = (
     (r"\basync with\b", "with"),
     (r"\basync for\b", "for"),
@@ -214,7 +208,7 @@ class SyncClass:
         if node.name == "__aiter__":
             body, result = "return self", self._name
         elif node.name == "__anext__":
-            body = _NEXT
+            body = "return self._next_of(self._inner)"
         elif node.name == "__aenter__":
             body, result = "self._run(self._inner.__aenter__())\nreturn self", "Self"
         else:

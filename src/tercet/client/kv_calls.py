@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Literal, cast
 
 from tercet.client import methods
 from tercet.client.errors import Compacted, LockLost
+from tercet.client.grouped import Grouped
 from tercet.client.invoker import Invoker, Seconds
 from tercet.client.key_space import KeySpace, Text, to_bytes
 from tercet.client.operations import Compare, Guard, LeaseRef, Operation, Operations, lease_id, txn_request
@@ -105,7 +106,7 @@ class KVCalls(Operations):
             retry,
         )
 
-    async def scan(
+    def scan(
         self,
         prefix: Text,
         *,
@@ -120,15 +121,19 @@ class KVCalls(Operations):
 
         Raises Compacted if that revision is compacted before the last page.
         """
+        request = _range_request(page_keys, revision, "key", False, serializable, keys_only)
+        return Grouped(self._pages(prefix, request, timeout, retry))
+
+    async def _pages(
+        self, prefix: Text, request: rpc_pb2.RangeRequest, timeout: Seconds, retry: Retry | None
+    ) -> AsyncGenerator[tuple[KV, ...], None]:
         first, end = self._keys.prefix(prefix)
         while True:
-            request = _range_request(page_keys, revision, "key", False, serializable, keys_only)
             page = await self._range((first, end), request, (0, 0, 0, 0), timeout, retry)
-            for kv in page.kvs:
-                yield kv
+            yield page.kvs
             if not page.more:
                 return
-            revision = revision or page.header.revision
+            request.revision = request.revision or page.header.revision
             first = page.raw.kvs[-1].key + b"\0"
 
     async def count(

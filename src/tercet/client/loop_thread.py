@@ -38,7 +38,7 @@ class LoopThread:
         blocks_loops: block the running loop of the caller, as clients do that know no event loops.
         """
         try:
-            self._check(blocks_loops)
+            self.check(blocks_loops=blocks_loops)
         except BaseException:
             coroutine.close()
             raise
@@ -52,7 +52,8 @@ class LoopThread:
 
         return self.run(run())
 
-    def _check(self, blocks_loops: bool) -> None:
+    def check(self, *, blocks_loops: bool = False) -> None:
+        """Raises ForkedError in a child process, RuntimeError inside an event loop."""
         if self._is_forked:
             raise ForkedError("this object belongs to the parent process: make a new one in the child", Code.CANCELLED)
         running = asyncio._get_running_loop()

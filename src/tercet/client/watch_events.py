@@ -67,12 +67,15 @@ def batches(response: rpc_pb2.WatchResponse, keys: KeySpace) -> list[WatchBatch]
         return [WatchBatch(header.revision, (), header)]
     found: list[WatchBatch] = []
     events: list[Event] = []
+    revision = 0
     for raw in response.events:
-        if events and raw.kv.mod_revision != events[-1].kv.mod_revision:
-            found.append(WatchBatch(events[-1].kv.mod_revision, tuple(events), header))
+        event = Event.of(raw, keys)
+        if event.kv.mod_revision != revision and events:
+            found.append(WatchBatch(revision, tuple(events), header))
             events = []
-        events.append(Event.of(raw, keys))
-    found.append(WatchBatch(events[-1].kv.mod_revision, tuple(events), header))
+        revision = event.kv.mod_revision
+        events.append(event)
+    found.append(WatchBatch(revision, tuple(events), header))
     return found
 
 

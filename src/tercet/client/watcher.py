@@ -10,10 +10,11 @@ async for event in client.watch("config/", prefix=True).events(): ...
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from tercet.client.grouped import Grouped
 from tercet.client.key_space import KeySpace
 from tercet.client.watch import Watch, WatchStream
 from tercet.client.watch_events import Event, WatchBatch, batches, end_of_watch
@@ -62,23 +63,32 @@ class Watcher:
         return self
 
     async def __anext__(self) -> WatchBatch:
-        while not self._batches:
-            if self._is_closed:
-                raise StopAsyncIteration
-            watch = self._started()
-            response = await watch.__anext__()
-            if response.canceled:
-                self._is_closed = True
-                raise end_of_watch(response, watch.error)
-            if response.events or self._progress:
-                self._batches.extend(batches(response, self._keys))
+        while True:
+            if not self._batches:
+                await self._receive()
+            try:
+                return self._batches.popleft()
+            except IndexError:  # a response without events, or another thread was first
+                continue
+
+    async def _receive(self) -> None:
+        if self._is_closed:
+            raise StopAsyncIteration
+        watch = self._started()
+        response = await watch.__anext__()
+        if response.canceled:
+            self._is_closed = True
+            raise end_of_watch(response, watch.error)
+        if response.events or self._progress:
+            self._batches.extend(batches(response, self._keys))
+
+    def take_now(self) -> WatchBatch:
+        """The next batch. Any thread may call this. Raises IndexError if none has arrived."""
         return self._batches.popleft()
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """The events of all batches, one by one."""
-        async for batch in self:
-            for event in batch.events:
-                yield event
+        return _Events(self)
 
     async def request_progress(self) -> None:
         """Ask for a batch without events. It arrives once all changes up to its revision have, with `progress=True`."""
@@ -102,3 +112,21 @@ class Watcher:
             responses_max, bytes_max = self._bounds
             self._watch = self._stream.add(self._request, responses_max=responses_max, bytes_max=bytes_max)
         return self._watch
+
+
+class _Events(Grouped[Event]):
+    """Holds the events of one batch; the others stay in the watcher, where `close` drops them."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__(_events_of(watcher))
+        self._watcher = watcher
+
+    def take_now(self) -> Event:
+        if not self._arrived:
+            self._arrived.extend(self._watcher.take_now().events)
+        return super().take_now()
+
+
+async def _events_of(watcher: Watcher) -> AsyncGenerator[tuple[Event, ...], None]:
+    async for batch in watcher:
+        yield batch.events

@@ -30,10 +30,7 @@ class SyncWatcher(Facade[Watcher]):
         return self
 
     def __next__(self) -> WatchBatch:
-        try:
-            return self._run(self._inner.__anext__())
-        except StopAsyncIteration:
-            raise StopIteration from None
+        return self._next_of(self._inner)
 
     def events(self) -> Items[Event]:
         """The events of all batches, one by one."""

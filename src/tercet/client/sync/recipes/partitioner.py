@@ -27,7 +27,4 @@ class SyncPartitioner(Facade[Partitioner]):
 
     def __next__(self) -> Share:
         """The next share. Says that the application has stopped working on what the one before had lost."""
-        try:
-            return self._run(self._inner.__anext__())
-        except StopAsyncIteration:
-            raise StopIteration from None
+        return self._next_of(self._inner)
