@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +210,32 @@ def test_other_shells_get_every_command(shell: str) -> None:
     script = run_ours(None, ["completion", shell]).out.decode()
     for name, _ in ROOT.leaves():
         assert name.split()[-1] in script
+
+
+def in_shell(program: str, lines: str) -> list[str]:
+    """What a shell prints. Skips without it."""
+    shell = shutil.which(program)
+    if shell is None:
+        pytest.skip(f"needs {program}")
+    done = subprocess.run([shell], input=lines, capture_output=True, text=True, timeout=scaled(60), check=True)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_fish_completes_the_flags_of_groups_and_commands(tmp_path: Path) -> None:
+    script = run_ours(None, ["completion", "fish"]).out.decode()
+    assert "complete -c tercetctl -l cluster " in script  # of the group `endpoint`
+    (tmp_path / "script").write_text(script)
+    lines = [f"complete -C '{line}'" for line in ("tercetctl mem", "tercetctl endpoint health --clu", "tercetctl get --pre")]
+    shown = in_shell("fish", "\n".join([f"source {tmp_path / 'script'}", *lines]))
+    assert [line.split("\t")[0] for line in shown] == ["member", "--cluster", "--prefix"]
+
+
+def test_zsh_completes(tmp_path: Path) -> None:
+    script = run_ours(None, ["completion", "zsh"]).out.decode()
+    assert ":COMP" not in script  # zsh reads a letter after a colon as a modifier
+    (tmp_path / "script").write_text(script)
+    call = "COMP_WORDS=(tercetctl get --order ''); COMP_CWORD=3; emulate sh -c _tercetctl; echo ${COMPREPLY[@]}"
+    assert in_shell("zsh", f"autoload -U compinit && compinit -u -D\nsource {tmp_path / 'script'}\n{call}") == [
+        "ASCEND DESCEND"
+    ]

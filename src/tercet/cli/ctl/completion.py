@@ -62,7 +62,7 @@ _{name}() {{
         COMPREPLY=($(compgen -W "${{_{name}_values[$before]}}" -- "$current"))
         return
     fi
-    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+    for word in "${{COMP_WORDS[@]:1:$((COMP_CWORD-1))}}"; do
         next="$path $word"
         [[ "$word" != -* && -n "${{_{name}_words[$next]+set}}" ]] && path="$next"
     done
@@ -95,7 +95,7 @@ def _fish(root: Command) -> str:
         if children and words:
             condition += f" ; and not __fish_seen_subcommand_from {names}"
         lines += [f"complete -c {name} -n '{condition}' -a {child.name} -d '{_quoted(child.summary)}'" for child in children]
-    for path, command in [("", root), *root.leaves()]:
+    for path, command in _commands(root):
         condition = " ; and ".join(f"__fish_seen_subcommand_from {word}" for word in path.split())
         for flag in command.flags:
             line = f"complete -c {name} -l {flag.name} -d '{_quoted(flag.help)}'"
@@ -104,6 +104,13 @@ def _fish(root: Command) -> str:
             line += (f" -x -a '{' '.join(flag.choices)}'" if flag.choices else " -r") if flag.takes_value else ""
             lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _commands(command: Command, path: str = "") -> Iterator[tuple[str, Command]]:
+    """The root, all groups, whose flags their commands inherit, and all commands, each with its path."""
+    yield path, command
+    for child in command.commands:
+        yield from _commands(child.loaded(), f"{path} {child.name}".strip())
 
 
 def _quoted(text: str) -> str:
