@@ -450,3 +450,16 @@ def test_help_has_example_command_lines(here: Here) -> None:
     assert here.pki("--help") == 0
     assert "tercet pki gencert -initca ca-csr.json" in here.out
     assert "cfssl gencert -ca=ca.pem -ca-key=ca-key.pem" in here.out
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [("pki init-ca ca-csr.json", "ca-key.pem"), ("pki age-key -o backup.key", "backup.key"), ("deploy init", "cluster.yaml")],
+)
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, command: str, file: str) -> None:
+    """A limit of zero bytes for a file stands for a full disk: the creation succeeds, the write fails."""
+    (tmp_path / "ca-csr.json").write_text('{"CN": "ca", "key": {"algo": "ecdsa", "size": 256}}')
+    line = f"ulimit -f 0; exec {sys.executable} -B -m tercet {command}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert (done.returncode, done.stderr) == (1, f"Error: {file}: File too large\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["ca-csr.json"]

@@ -21,12 +21,13 @@ def write(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = False) -> None:
-    """Write (path, content, mode) files. All are on disk before the first is renamed. Raises OSError.
+    """Write (path, content, mode) files. All are on disk before the first is renamed. Raises OSError that names the file.
 
     keep_owners: a replaced file keeps its owner. Only for files with a trusted owner: an attacker who creates the file first
     would receive the key.
     """
     prepared: list[tuple[Path, Path]] = []
+    path = Path()
     try:
         for path, content, mode in files:
             temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -42,9 +43,11 @@ def write_all(files: Sequence[tuple[Path, bytes, int]], *, keep_owners: bool = F
                 os.fsync(file.fileno())
         for temporary, path in prepared:
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         for temporary, _ in prepared:
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write to a full disk names no file, and a creation the temporary one
         raise
 
 

@@ -5,10 +5,7 @@ The file is written atomically. An existing file is replaced only with --force.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +13,7 @@ import click
 
 from tercet.cli.deploy.options import Options, shared_options, with_click_errors
 from tercet.errors import ConfigError
+from tercet.pki.files import write
 
 if TYPE_CHECKING:
     from tercet.deploy.cluster.settings import EngineKind
@@ -88,20 +86,4 @@ def _pair(text: str) -> tuple[str, str]:
 def _write(path: Path, text: str, *, force: bool) -> None:
     if path.exists() and not force:
         raise ConfigError(f"{path} already exists; pass --force to replace it")
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(descriptor, 0o666 & ~_umask())
-            file.flush()
-            os.fsync(descriptor)
-        Path(temporary).replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    write(path, text.encode(), mode=0o666)

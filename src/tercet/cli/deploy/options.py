@@ -196,4 +196,6 @@ def _lines(error: BaseException) -> list[str]:
     several: tuple[BaseException, ...] = getattr(error, "errors", ()) or ()
     if several:
         return [line for one in several for line in _lines(one)]
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return [f"{error.filename}: {error.strerror}"]
     return [str(error) or type(error).__name__]

@@ -24,8 +24,13 @@ def age_key(output: Path) -> None:
 
     key = new_key()
     try:
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(f"# recipient: {key.recipient}\n{key.secret}\n")
+        file = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w")
+        try:
+            with file:
+                file.write(f"# recipient: {key.recipient}\n{key.secret}\n")
+        except OSError:
+            output.unlink()  # an incomplete key would block the next attempt
+            raise
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from error
     click.echo(key.recipient)
