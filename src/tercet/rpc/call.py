@@ -22,6 +22,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from tercet.errors import CORRUPT, Code, CorruptRecord, StatusError, strip_traceback
 from tercet.rpc.headers import metadata_of, value_of
@@ -30,6 +31,7 @@ from tercet.rpc.method import Method
 
 logger = logging.getLogger(__name__)
 
+UNREAD: Final = b"\0"  # no header has such a value
 _NO_MESSAGE = "cardinality violation: received no request message from non-client-streaming RPC"
 
 
@@ -51,10 +53,11 @@ class StreamOver(StatusError):
 class Call:
     """What calls of every kind have. `deadline` is on the loop's clock, None if the client set none.
 
+    token: UNREAD, or what the services have found; None without one.
     on_cancel: called once if the call ends by anything but its handler's answer.
     """
 
-    __slots__ = ("_began", "deadline", "finished", "headers", "method", "on_cancel")
+    __slots__ = ("_began", "deadline", "finished", "headers", "method", "on_cancel", "token")
 
     def __init__(self, method: Method, headers: Headers) -> None:
         self.method = method
@@ -62,6 +65,7 @@ class Call:
         self.deadline: float | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.finished = False
+        self.token: bytes | None = UNREAD  # of the services, which look for it in the headers when they first need it
 
     # For handlers
 

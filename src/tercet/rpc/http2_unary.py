@@ -14,7 +14,7 @@ from typing import Final
 from tercet.errors import Code, StatusError
 from tercet.intake import BYTES_SHIFT
 from tercet.rpc.bounded_connection import BoundedConnection
-from tercet.rpc.call import Peer, UnaryCall
+from tercet.rpc.call import UNREAD, Peer, UnaryCall
 from tercet.rpc.headers import OK_TRAILERS, RESPONSE
 from tercet.rpc.http2 import Headers, HTTP2Error
 from tercet.rpc.method import Method
@@ -48,6 +48,7 @@ class Http2UnaryCall(UnaryCall):
         self.deadline: float | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.finished = False
+        self.token: bytes | None = UNREAD
         self.connection = connection
         self.stream_id = stream_id
         self.request_ended = False

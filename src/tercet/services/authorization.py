@@ -19,7 +19,7 @@ from tercet import errors
 from tercet.auth import NOBODY, AuthStore, Identity, fingerprint
 from tercet.log_fields import fields
 from tercet.replica.replica import Replica
-from tercet.rpc import Call
+from tercet.rpc.call import UNREAD, Call
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +34,13 @@ class Authorization:
         self.auth: AuthStore = replica.auth
         self._replica = replica
         self._client_cert_auth = client_cert_auth
-        # Most calls are looked at twice in a row, by the interceptor and by their service.
-        self._last_call: Call | None = None
-        self._last_token: bytes | None = None
 
     def identify(self, call: Call) -> Identity:
         """The caller; NOBODY if it is not named, or authentication is disabled. Raises INVALID_AUTH_TOKEN."""
         auth = self.auth
         if not auth.is_enabled:
             return NOBODY
-        token = self._last_token if call is self._last_call else token_of(call)
+        token = token_of(call)
         return self._certified(call) if token is None else self._bearer(token)
 
     def _bearer(self, token: bytes) -> Identity:
@@ -63,7 +60,6 @@ class Authorization:
         A linearizable read afterwards applies it: the client got the token when its entry was committed.
         """
         token = token_of(call)
-        self._last_call, self._last_token = call, token
         return token is not None and self.auth.tokens.index_of(token) > self._replica.applied_index
 
     def require_identity(self, call: Call) -> Identity:
@@ -114,10 +110,13 @@ class Authorization:
 
 
 def token_of(call: Call) -> bytes | None:
-    """The token that the call carries. None without one."""
-    token = call.header("token")
-    if token is None:
-        token = call.header("authorization")
+    """The token that the call carries. None without one. Most calls are looked at by the interceptor and by their service."""
+    token = call.token
+    if token == UNREAD:
+        token = call.header("token")
         if token is None:
-            return None
-    return token[len(_BEARER) :] if token.startswith(_BEARER) else token
+            token = call.header("authorization")
+        if token is not None and token.startswith(_BEARER):
+            token = token[len(_BEARER) :]
+        call.token = token
+    return token
