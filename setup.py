@@ -1,4 +1,4 @@
-"""The compiled modules, the dependencies and the long description; all other metadata is in pyproject.toml.
+"""The compiled modules, a release's own dependency and the long description; all other metadata is in pyproject.toml.
 
 `pip install .` compiles the hot packages with mypyc, from the same typed sources: a put then takes two thirds of the processor
 time on the leader (`make bench`, docs/performance.md). An editable install is not compiled. Without a C compiler, or if
@@ -93,24 +93,7 @@ NOT_COMPILED = {
     "rpc/http_exchange.py": "HTTP requests are rare",
 }
 COMPILE = os.environ.get("TERCET_COMPILE", "")
-DEPENDENCIES = [
-    "uvloop>=0.21,<1; sys_platform != 'win32'",  # the event loop: several times the requests per second of asyncio's
-    "ngh2>=0.3,<0.4",  # HTTP/2 (libnghttp2) without I/O; a 0.x API, so pinned to one minor version
-    "h11>=0.16,<1",  # HTTP/1.1 without I/O: /health, /metrics, the peer protocol
-    "wsproto>=1.2,<2",  # WebSocket framing without I/O, on h11: streams of the JSON gateway
-    "protobuf>=4.25",  # messages; any version from this one on, see proto/pool.py
-    "lmdb>=1.6,<4",  # the backend: a memory-mapped B+tree with point-in-time readers
-    "sortedcontainers>=2.4,<3",  # the ordered key index
-    "google-crc32c>=1.6,<2",  # CRC-32C in C: log records, HashKV
-    "cryptography>=44",  # certificates: tercet up, tercet pki; keys of JSON Web Tokens
-    "bcrypt>=4.2,<6",  # password hashes that etcd reads; releases the interpreter while it computes
-    "PyJWT>=2.10,<3",  # --auth-token jwt: signatures in all of etcd's methods
-    "click>=8.1,<9",  # command lines
-    "rich>=13.9,<16",  # tables and progress bars
-    "PyYAML>=6,<7",  # --config-file
-    "prometheus-client>=0.21,<1",  # /metrics
-    "dnspython>=2.6,<3",  # SRV records (--discovery-srv), which the standard library cannot look up
-]
+PYPROJECT: dict[str, Any] = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
 FROM_SDIST = Path("PKG-INFO").is_file() and os.environ.get("TERCET_WHOLE", "") != "1"
 """Whether this builds from a source distribution, which alone has a PKG-INFO."""
 
@@ -212,18 +195,18 @@ def compiler_problem() -> str:
 
 
 def dependencies() -> list[str]:
-    """DEPENDENCIES, and those of a release: the client of the same version."""
+    """Those in pyproject.toml, and a release's own: the client of the same version."""
+    named: list[str] = PYPROJECT["tool"]["tercet"]["dependencies"]
     if not FROM_SDIST and "sdist" not in sys.argv:
-        return DEPENDENCIES
+        return named
     version = re.search(r'^__version__ = "(.*)"', (SOURCE / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
     assert version is not None
-    return [*DEPENDENCIES, f"tercet-client=={version[1]}"]
+    return [*named, f"tercet-client=={version[1]}"]
 
 
 def long_description() -> str:
     """README.md with absolute links, for package indexes."""
-    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    base = f"{project['urls']['Repository']}/blob/main/"
+    base = f"{PYPROJECT['project']['urls']['Repository']}/blob/main/"
     return re.sub(r"\]\((?!https?:|#)", f"]({base}", Path("README.md").read_text(encoding="utf-8"))
 
 
