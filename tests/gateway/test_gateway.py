@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import Code, StatusError
-from tercet.gateway.gateway import Gateway
+from tercet.gateway.gateway import Gateway, call_timeout
 from tercet.gateway.json_encode import RESPONSE, STREAM, encode
 from tercet.gateway.json_syntax import JsonSyntaxError, NoValue, end_of_value
 from tercet.gateway.paths import ROUTES
@@ -74,6 +74,14 @@ def test_a_request_reaches_the_method_with_its_metadata() -> None:
     assert request == rpc_pb2.PutRequest(key=b"a", lease=5)
     assert (token, leader) == (b"token", b"true")
     assert deadline is not None
+
+
+def test_a_timeout_may_have_any_number_of_zeros_but_not_of_digits() -> None:
+    """Python refuses to convert more than 4,300 digits, zeros included."""
+    assert call_timeout([(b"grpc-timeout", b"0" * 5000 + b"9S")]) == 9.0
+    assert call_timeout([(b"grpc-timeout", b"-" + b"0" * 5000 + b"1S")]) == -1.0
+    with pytest.raises(StatusError, match="invalid grpc-timeout"):
+        call_timeout([(b"grpc-timeout", b"1" * 5000 + b"S")])
 
 
 def test_errors_have_codes_and_statuses() -> None:

@@ -374,3 +374,31 @@ def test_a_reset_that_is_read_after_the_deadline_is_the_deadline() -> None:
         listener.close()
 
     run(main())
+
+
+def test_a_status_with_too_many_digits_is_unknown() -> None:
+    """Python refuses to convert more than 4,300 of them."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            server = raw.RawPeer(reader, writer)
+            await reader.readexactly(len(raw.PREFACE))
+            server.send(raw.frame(raw.SETTINGS, 0, 0))
+            while (seen := await server.next_frame())[0] >= 0:
+                if seen[0] == raw.HEADERS:
+                    head = raw.literal(b":status", b"200") + raw.literal(b"content-type", b"application/grpc")
+                    # HPACK's integer of seven bits and more: 127 + 9 + 38 * 128 = 5000.
+                    status = b"\0" + bytes((len(b"grpc-status"),)) + b"grpc-status" + b"\x7f\x89\x26" + b"1" * 5000
+                    server.send(raw.frame(raw.HEADERS, 5, seen[2], head + status))
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            channel = Channel("127.0.0.1", listener.sockets[0].getsockname()[1])
+            await channel.connect()
+            with pytest.raises(RpcError) as error:
+                await channel.unary("/t.T/Echo", b"", timeout=scaled(30))
+            assert error.value.code is Code.UNKNOWN
+            assert channel.is_usable
+            await channel.close()
+
+    run(main())

@@ -174,7 +174,10 @@ def test_a_full_cluster_takes_its_own_members_only() -> None:
     assert join(FakeKv("2", {f"{PREFIX}/aa": "n1=http://a:1", **others})) == "n1=http://a:1,n2=http://b:1"
 
 
-@pytest.mark.parametrize(("size", "text"), [(None, "size key not found"), ("0", "size key is bad"), ("x", "size key is bad")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "size key not found"), ("0", "size key is bad"), ("x", "size key is bad"), ("9" * 5000, "size key is bad")],
+)
 def test_a_token_without_a_size(size: str | None, text: str) -> None:
     with pytest.raises(DiscoveryError, match=text):
         join(FakeKv(size, {}))

@@ -252,6 +252,7 @@ def test_an_unreadable_crl_is_a_config_error(authority: Authority, tmp_path: Pat
         ((("IP Address", "10.0.0.2"),), "10.0.0.1", False),
         ((("DNS", "localhost"),), "127.0.0.1", True),
         ((("DNS", "localhost"),), "10.0.0.1", False),
+        ((("DNS", "a" * 64 + ".example"), ("DNS", "localhost")), "127.0.0.1", True),
         ((("IP Address", "0:0:0:0:0:0:0:1"),), "::1", True),
     ],
 )

@@ -237,7 +237,8 @@ def call_timeout(headers: Headers) -> float | None:
     text = header(headers, b"grpc-timeout").decode("latin-1")
     if not text:
         return None
-    count = int(text[:-1]) if re.fullmatch(r"[+-]?0*[0-9]{1,19}[HMSmun]", text) else _INT64.stop
+    number = re.fullmatch(r"([+-]?)0*([0-9]{1,19})[HMSmun]", text)  # of any number of zeros int() refuses too many
+    count = int(number[1] + number[2]) if number else _INT64.stop
     if count not in _INT64:
         raise StatusError(Code.INVALID_ARGUMENT, f"invalid grpc-timeout: {text}")
     wrapped = (count * _NANOSECONDS[text[-1]] - _INT64.start) % (1 << 64) + _INT64.start

@@ -102,7 +102,8 @@ class ClientCall:
         elif status == b"0":
             self.finish(0, "")
         else:
-            code = int(status) if status.isdigit() and int(status) < len(Code) else Code.UNKNOWN
+            is_code = status.isdigit() and len(status) <= 2 and int(status) < len(Code)
+            code = int(status) if is_code else Code.UNKNOWN
             self.finish(code, decode_grpc_message(message or b""))
 
     def stream_closed(self, error_code: int) -> None:

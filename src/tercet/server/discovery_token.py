@@ -151,7 +151,7 @@ class Registry:
         if not response.kvs:
             raise DiscoveryError("discovery: size key not found")
         text = response.kvs[0].value
-        if not text.isdigit() or int(text) <= 0:
+        if not text.isdigit() or len(text) > 19 or int(text) <= 0:
             raise DiscoveryError("discovery: size key is bad")
         return int(text)
 

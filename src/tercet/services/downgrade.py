@@ -60,9 +60,10 @@ async def cancel_downgrade(replica: Replica) -> None:
 def parse_target(text: str) -> tuple[int, int]:
     """(major, minor) of `3.6`, `3.6.4` or a semantic version with a suffix. Raises WRONG_DOWNGRADE_VERSION_FORMAT."""
     match = _VERSION.fullmatch(text) or _VERSION.fullmatch(text + ".0")
-    if match is None or any(int(number[:20]) > _INT64_MAX for number in match.groups()):
+    numbers = [number.lstrip("0") for number in match.groups()] if match is not None else []
+    if not numbers or any(int(number[:20] or 0) > _INT64_MAX for number in numbers):  # int() refuses too many digits
         raise errors.WRONG_DOWNGRADE_VERSION_FORMAT
-    return int(match[1]), int(match[2])
+    return int(numbers[0] or 0), int(numbers[1] or 0)
 
 
 async def _validate(replica: Replica, target: tuple[int, int]) -> None:

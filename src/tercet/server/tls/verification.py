@@ -140,7 +140,7 @@ async def comes_from_its_address(certificate: Certificate, remote: str) -> bool:
                     return True
                 continue
             found = await loop.getaddrinfo(name, None)
-        except OSError:
+        except (OSError, ValueError):  # a name that does not resolve, or that is none: with a label above 63 bytes
             continue
         if any(_same_address(str(entry[4][0]), remote) for entry in found):
             return True
