@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
@@ -166,6 +167,9 @@ def test_plan_shows_phases_hosts_steps_and_diffs() -> None:
     done = run(FakeDeployment(), "plan")
     assert done.exit_code == 0
     assert done.stdout == (
+        "files    2 steps on 2 hosts\n"
+        "restart  2 steps on 2 hosts, one at a time\n"
+        "\n"
         "files\n"
         "  kube-node1\n"
         f"    write {UNIT}\n"
@@ -518,20 +522,26 @@ def test_destroy_can_be_limited_to_hosts() -> None:
 
 
 def test_identical_hosts_are_shown_once() -> None:
-    """Equal apart from names and addresses; a host that differs is shown in full."""
+    """Equal apart from names, addresses, fingerprints and the moment of the backups; a host that differs is shown in full."""
 
     def steps(name: str, address: str) -> list[Step]:
-        return [step(name, f"write {UNIT}", f"+--name={name} --listen=https://{address}:2380"), step(name, "enable")]
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16].upper()
+        return [
+            step(name, f"write {UNIT}", f"+--name={name} --listen=https://{address}:2380 --turn={len(digest) * int(name[-1])}"),
+            step(name, "write /etc/etcd/cert/peer.pem", f"new peer certificate of {name}; SHA-256 {digest}; names {name}"),
+        ]
 
     nodes = {"kube-node1": "172.27.129.105", "kube-node2": "172.27.129.111", "kube-node3": "172.27.129.112"}
     plan = Plan((Phase("prepare", tuple(one for name, address in nodes.items() for one in steps(name, address))),))
     lines = run(FakeDeployment(found=plan), "plan").stdout.splitlines()
-    assert lines[:6] == [
+    first = hashlib.sha256(b"kube-node1").hexdigest()[:16].upper()
+    assert lines[:7] == [
         "prepare",
         "  kube-node1",
         f"    write {UNIT}",
-        "      +--name=kube-node1 --listen=https://172.27.129.105:2380",
-        "    enable",
+        "      +--name=kube-node1 --listen=https://172.27.129.105:2380 --turn=16",
+        "    write /etc/etcd/cert/peer.pem",
+        f"      new peer certificate of kube-node1; SHA-256 {first}; names kube-node1",
         "  kube-node2, kube-node3  the same 2 steps, with their own names and addresses",
     ]
     other = Plan((Phase("prepare", (*plan.phases[0].steps, step("kube-node2", "create user etcd"))),))

@@ -522,6 +522,10 @@ def laid_out(root: Path) -> Iterator[tuple[Cluster, list[Path]]]:
         "etc/etcd/cert/ca.pem",
         "opt/tercet/releases/tercet-1-a/bin/tercet",
         "var/lib/etcd/member/wal/0.wal",
+        "var/lib/etcd/replaced-20260101T000000Z/wal/0.wal",
+        "var/lib/etcd/before-recover-20260101T000000Z/snap/db",
+        "var/lib/etcd/rejoined-1",
+        "var/wal.replaced-20260101T000000Z/0.wal",
         "var/wal/0000-0000.wal",
         "backups/m1-20260101T000000Z.db",
     ]
@@ -551,10 +555,10 @@ def test_destroy_removes_only_the_files_of_the_deployment(tmp_path: Path, keep_d
     with laid_out(tmp_path) as (cluster, theirs):
         hosts = {"m1": cast(Host, Here())}
         plan = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
+        data = {path for part in ("var", "backups") for path in (tmp_path / part).rglob("*") if not path.is_dir()}
         asyncio.run(execute(plan))
-        kept = ["var/lib/etcd/member/wal/0.wal", "var/wal/0000-0000.wal", "backups/m1-20260101T000000Z.db"] if keep_data else []
         left = {path for path in tmp_path.rglob("*") if not path.is_dir()}
-        assert left == {*theirs, *(tmp_path / name for name in kept)}
+        assert left == {*theirs, *(data if keep_data else ())}
         assert not (tmp_path / "etc/etcd/cert").exists()
         assert (tmp_path / "var/lib/etcd").exists() == keep_data
         again = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))

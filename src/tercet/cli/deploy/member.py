@@ -47,7 +47,8 @@ The data on its host is kept; `tercet deploy member add` moves it aside."""
 @shared_options()
 def remove(options: Options, name: str, yes: bool, dry_run: bool) -> None:
     """Remove member NAME from the cluster and stop its service. Refused if the others would have no majority."""
-    nothing, then = f"the cluster has no member {name}", f"remove {name} from hosts in the cluster file"
+    nothing = f"the cluster has no member {name}"
+    then = f"remove {name} from hosts in the cluster file, if it is there; its data stays on the host"
     _change(options, "remove", name, yes=yes, dry_run=dry_run, done="Removed", nothing=nothing, then=then)
 
 

@@ -49,16 +49,33 @@ _ALARM_REMEDIES = {
 
 
 def plan_text(plan: Plan, *, diffs: bool = True, hosts: Mapping[str, str] | None = None) -> str:
-    """All phases and steps in execution order. hosts: name to address of all hosts, to show identical ones once."""
+    """An overview, then all phases and steps in execution order. hosts: name to address, to show identical ones once."""
     names = [*(hosts or {}), *(hosts or {}).values()]
-    return "".join(f"{line}\n" for phase in plan.phases if phase.steps for line in _phase_lines(phase, names, diffs=diffs))
+    phases = [phase for phase in plan.phases if phase.steps]
+    lines = [*_overview(phases), *(line for phase in phases for line in _phase_lines(phase, names, diffs=diffs))]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def plan_summary(plan: Plan) -> str:
     """`24 steps on 3 hosts`."""
-    hosts = {step.host for step in plan.steps if step.host is not None}
+    return _extent(plan.steps)
+
+
+def _extent(steps: Collection[Step]) -> str:
+    hosts = {step.host for step in steps if step.host is not None}
     where = f" on {_count(len(hosts), 'host')}" if hosts else ""
-    return f"{_count(len(plan.steps), 'step')}{where}"
+    return f"{_count(len(steps), 'step')}{where}"
+
+
+def _overview(phases: Sequence[Phase]) -> Iterator[str]:
+    """One line for each of several phases, before the page of steps."""
+    if len(phases) < 2:
+        return
+    width = max(len(phase.title) for phase in phases)
+    for phase in phases:
+        how = ", one at a time" if phase.one_at_a_time else ""
+        yield f"{click.style(phase.title.ljust(width), bold=True)}  {_extent(phase.steps)}{how}"
+    yield ""
 
 
 def plan_facts(plan: Plan) -> object:

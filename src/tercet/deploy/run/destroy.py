@@ -111,13 +111,18 @@ def _remove_units(cluster: Cluster) -> str:
 
 
 def _remove_data(cluster: Cluster) -> str:
-    """The data directory contains `member`; a separate WAL directory is emptied by file names."""
+    """The data directory contains `member` and what other commands kept; a separate WAL directory is emptied by file names."""
     paths = cluster.paths
     data = shlex.quote(paths.data)
-    parts = [f"rm -rf -- {data}/member {data}/restore", _remove_if_empty(paths.data, paths.work)]
+    kept = " ".join(f"{data}/{name}-*" for name in _KEPT)
+    parts = [f"rm -rf -- {data}/member {data}/restore {kept}", _remove_if_empty(paths.data, paths.work)]
     if paths.wal is not None:
         wal = shlex.quote(paths.wal)
-        parts += [f"rm -f -- {wal}/*.wal {wal}/*.tmp {wal}/*.broken", _remove_if_empty(paths.wal)]
+        parts += [
+            f"rm -f -- {wal}/*.wal {wal}/*.tmp {wal}/*.broken",
+            f"rm -rf -- {wal}.replaced-* {wal}.before-recover-*",
+            _remove_if_empty(paths.wal),
+        ]
     return " && ".join(parts)
 
 
@@ -142,6 +147,8 @@ def _remove_if_empty(*paths: str) -> str:
     return "{ " + "; ".join([*removals, ":"]) + "; }"
 
 
+_KEPT = ("replaced", "before-recover", "rejoined")
+"""First words of the names of what `restore`, `recover`, `migrate` and `member` kept of the members before."""
 _SYSTEM = frozenset({"/var/lib", "/var/backups", "/var/log", "/usr/local", "/etc/systemd", "/etc/ssl", "/etc/pki", "/usr/bin"})
 
 

@@ -82,9 +82,7 @@ class MemberChange:
         phases = [Phase("membership", (self._removal(name, member),))]
         if name in self.hosts:
             phases.append(Phase("stop", (self._stop(name),)))
-        known = any(spec.name == name for spec in self.cluster.hosts)
-        note = f"afterwards, remove {name} from hosts in {self.cluster.path.name}"
-        return Plan(tuple(phases), (note,) if known else ())
+        return Plan(tuple(phases))
 
     async def replace(self, name: str) -> Plan:
         """Remove the member of this name and add it again, without its data, at the address in the file."""
