@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from tercet.deploy.plan.desired import Desired, desired, restart_marker_path, un
 from tercet.deploy.plan.engine_version import check_version_change
 from tercet.deploy.plan.plan import Step
 from tercet.deploy.plan.planning import HostChange, certificate_steps, host_steps
-from tercet.deploy.ssh.remote import Host, HostError
+from tercet.deploy.ssh.remote import Host, HostError, RemoteFile
 from tests.deploy.clusters import ABSENT, artifact_of, as_wanted, changed, cluster_of, fresh
 
 UNIT = "/etc/systemd/system/etcd.service"
@@ -40,6 +40,10 @@ class NotedHost:
     async def write(self, path: str, content: bytes, *, mode: int, step: str, owner: str = "root", group: str = "root") -> None:
         self.written[path] = (content, mode, f"{owner}:{group}")
         self.order.append(path)
+
+    async def write_all(self, files: Sequence[RemoteFile], *, step: str) -> None:
+        for file in files:
+            await self.write(file.path, file.content, mode=file.mode, step=step, owner=file.owner, group=file.group)
 
     async def upload(self, local: Path, path: str, *, mode: int, step: str, progress: Callable[[int, int], None]) -> None:
         progress(1, 2)
@@ -119,10 +123,8 @@ def test_a_fresh_host_without_certificates(tmp_path: Path) -> None:
         "activate tercet-1.2.3-0a1b2c3d",
         "write /etc/etcd/cert/ca.pem",
         "write /etc/etcd/cert/peer-ca.pem",
-        "write /etc/etcd/cert/peer-key.pem",
-        "write /etc/etcd/cert/peer.pem",
-        "write /etc/etcd/cert/server-key.pem",
-        "write /etc/etcd/cert/server.pem",
+        "write /etc/etcd/cert/peer.pem and its key",
+        "write /etc/etcd/cert/server.pem and its key",
         "write /etc/systemd/system/etcd.service",
         "daemon-reload",
         "enable etcd.service",
@@ -247,6 +249,17 @@ def test_wrong_modes_and_owners_are_shown_and_corrected(tmp_path: Path) -> None:
         "mode 0644 -> 0600",
     ]
     assert "install -d -m 0700 -o etcd -g etcd /var/lib/etcd" in place.host.commands[0]
+
+
+def test_a_certificate_and_its_key_are_replaced_in_one_step(tmp_path: Path) -> None:
+    """etcd reads both at each handshake: between two steps every listener of the cluster would refuse clients."""
+    place = place_of(tmp_path)
+    certificate, key = "/etc/etcd/cert/server.pem", "/etc/etcd/cert/server-key.pem"
+    old = changed(changed(place.good, certificate, sha256="old"), key, sha256="old")
+    change = place.carry_out(old)
+    assert titles(change) == [f"write {certificate} and its key"]
+    assert place.host.order == [key, certificate]
+    assert titles(place.change(changed(place.good, key, sha256="old"))) == [f"write {key}"], "the rest of an interrupted step"
 
 
 def test_a_symlinked_directory_is_left_alone(tmp_path: Path) -> None:

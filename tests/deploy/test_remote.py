@@ -19,7 +19,7 @@ from typing import TypeVar
 import pytest
 
 from tercet.deploy.ssh.connections import connect
-from tercet.deploy.ssh.remote import Completed, Host, HostError
+from tercet.deploy.ssh.remote import Completed, Host, HostError, RemoteFile
 from tests.deploy.sshd import USER, Operator, operator_of, public, running_sshd, wire_to
 from tests.support.waiting import scaled
 
@@ -105,6 +105,25 @@ def has_ended(pid_file: Path) -> bool:
 def test_stdin_stdout_and_exit_code_of_a_command(operator: Operator) -> None:
     done = with_host(operator, lambda host: host.run("cat; echo oh >&2; exit 3", stdin=b"in\0put", step="try"))
     assert done == Completed(3, b"in\0put", b"oh\n")
+
+
+def test_files_that_belong_together_are_replaced_only_if_all_are_there(operator: Operator, tmp_path: Path) -> None:
+    names = ("key", "certificate")
+
+    def files(content: bytes, owner: str = USER) -> list[RemoteFile]:
+        owners = (USER, owner)
+        return [
+            RemoteFile(str(tmp_path / name), content + name.encode(), 0o640, one, GROUP)
+            for name, one in zip(names, owners, strict=True)
+        ]
+
+    with_host(operator, lambda host: host.write_all(files(b"first "), step="write"))
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"first key", b"first certificate"]
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o640
+    error = failure(operator, lambda host: host.write_all(files(b"second ", owner="nobody-here"), step="write"))
+    assert "user nobody-here does not exist" in str(error)
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"first key", b"first certificate"]
+    assert not [name for name in left_over(tmp_path) if name.endswith(".partial")]
 
 
 def test_a_command_killed_by_a_signal(operator: Operator) -> None:

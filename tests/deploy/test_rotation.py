@@ -196,7 +196,7 @@ def test_renewal_takes_only_what_is_due(tmp_path: Path, monkeypatch: pytest.Monk
     found = rotating.plan("due")
     assert [(phase.title, [step.host for step in phase.steps]) for phase in found.phases] == [
         ("certificates", [None]),
-        ("copy", ["node2", "node2"]),
+        ("copy", ["node2"]),
         ("restart", ["node2"]),
         ("health", ["node2"]),
     ]

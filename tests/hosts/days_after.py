@@ -363,7 +363,7 @@ def cut_the_power_in_each_verb(operator: Operator, *, other_release: Mapping[str
 
     operator.set("flags", {"heartbeat-interval": "120"})
     finished_after_a_cut("write /etc/systemd/system/etcd.service", "apply", "--yes")
-    finished_after_a_cut("write /etc/etcd/cert/peer.pem", "certs", "rotate", "--yes")
+    finished_after_a_cut("write /etc/etcd/cert/server.pem and its key", "certs", "rotate", "--yes")
     finished_after_a_cut("add as learner", "member", "replace", victim, "--yes")
     finished_after_a_cut("defragment", "defrag", victim, "--all", "--yes", is_last=True)
     operator.set("engine", other_release)
@@ -385,7 +385,7 @@ def cut_the_power_in_changes_of_the_membership(operator: Operator) -> None:
     rotate = ("deploy", "certs", "rotate", "--ca", "--yes")
     cut_power_after(operator, victim, "write /etc/etcd/cert/ca.pem", *rotate)
     wait_until(lambda: operator.unit(victim)["ActiveState"] == "active", seconds=120)
-    cut_power_after(operator, victim, "write /etc/etcd/cert/server-key.pem", *rotate)
+    cut_power_after(operator, victim, "write /etc/etcd/cert/server.pem and its key", *rotate)
     finished = operator.tercet(*rotate, exit_code=None, timeout=300)
     if finished.exit_code:  # the cut came before the certificate of the new key was written, so the member does not start
         assert f"{victim}: plan: etcd.service is not running" in finished

@@ -181,7 +181,7 @@ def _authorities(cluster: Cluster, certificates: Certificates) -> list[DesiredFi
 
 
 def _pairs(cluster: Cluster, spec: HostSpec, certificates: Certificates) -> list[DesiredFile]:
-    """Keys before certificates: a member that reloads in between finds a mismatched pair and keeps the old one."""
+    """The key of each certificate is right before it."""
     if not cluster.tls.enabled:
         return []
     places = certificate_files(cluster)

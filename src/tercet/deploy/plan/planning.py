@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -29,7 +30,7 @@ from tercet.deploy.plan.desired import MARKER_DIRECTORY, Desired, DesiredDirecto
 from tercet.deploy.plan.plan import Progress, Step, Work
 from tercet.deploy.plan.unit import joining, keep_first_start_flags
 from tercet.deploy.release.release import activate_command, install_command, pin_path
-from tercet.deploy.ssh.remote import Host, HostError
+from tercet.deploy.ssh.remote import Host, HostError, RemoteFile
 from tercet.errors import ConfigError
 from tercet.pki import names
 from tercet.pki.certificate import parse_certificates
@@ -259,20 +260,27 @@ class _Planner:
         return ""
 
     def _certificates(self) -> Iterator[Step]:
-        for file in (*self.desired.authorities, *self.desired.files):
-            is_kept = file in self.desired.authorities and self._is_external(file) and not self.rotates
-            if is_kept and self._fact(file.path).exists:
+        for file in self.desired.authorities:
+            if self._is_external(file) and not self.rotates and self._fact(file.path).exists:
                 continue  # the right CA: others are rejected above
-            fact = self._fact(file.path)
-            diff = ""
-            if file.content is None or fact.sha256 != _sha256(file.content) or fact.kind != "file":
-                diff = difference.of_certificate(file, fact)
-            elif rights := difference.of_permissions(fact, mode=file.mode, owner=file.owner, group=file.group):
-                diff = rights
-            if file.content is None:
-                self.purposes.add("certificates")
-            if diff:
-                yield self._write(file, diff, reason=f"{file.path} changed" if file.restarts else "")
+            if diff := self._certificate_diff(file):
+                yield self._write([file], diff, reason=f"{file.path} changed" if file.restarts else "")
+        # A key and its certificate are replaced together: etcd reads both at each handshake, and refuses it if they differ.
+        for _, pair in itertools.groupby(self.desired.files, lambda file: file.pair and file.pair.certificate):
+            diffs = [(file, diff) for file in pair if (diff := self._certificate_diff(file))]
+            if diffs:
+                files = [file for file, _ in diffs]
+                reason = f"{files[-1].path} changed" if files[-1].restarts else ""
+                yield self._write(files, "\n".join(diff for _, diff in diffs), reason=reason)
+
+    def _certificate_diff(self, file: DesiredFile) -> str:
+        """ "" if the file is as wanted."""
+        fact = self._fact(file.path)
+        if file.content is None:
+            self.purposes.add("certificates")
+        if file.content is None or fact.sha256 != _sha256(file.content) or fact.kind != "file":
+            return difference.of_certificate(file, fact)
+        return difference.of_permissions(fact, mode=file.mode, owner=file.owner, group=file.group)
 
     def _unit(self) -> Iterator[Step]:
         path, unit = self.desired.unit_path, self.cluster.service.unit
@@ -316,7 +324,7 @@ class _Planner:
         diff = difference.of_permissions(fact, mode=file.mode, owner=file.owner, group=file.group)
         if fact.kind != "file" or fact.sha256 != _sha256(file.content or b""):
             diff = difference.of_certificate(file, fact)
-        return self._write(file, diff, before=f"rm -f {link}") if diff else None
+        return self._write([file], diff, before=f"rm -f {link}") if diff else None
 
     # Step constructors.
 
@@ -330,18 +338,18 @@ class _Planner:
 
         return Step(self.host.name, title, work, diff)
 
-    def _write(self, file: DesiredFile, diff: str, *, reason: str = "", before: str = "") -> Step:
-        title = f"write {file.path}"
+    def _write(self, files: Sequence[DesiredFile], diff: str, *, reason: str = "", before: str = "") -> Step:
+        title = f"write {files[-1].path}{' and its key' if len(files) > 1 else ''}"
         self._note(reason)
 
         async def work(_progress: Progress) -> str:
-            content = self._content(file, title)
+            contents = [RemoteFile(one.path, self._content(one, title), one.mode, one.owner, one.group) for one in files]
             await self._mark(reason, title)
             if before:
                 await self.host.check(before, step=title)
-            if self._is_external(file):
-                await self.host.check(f"umask 022; mkdir -p {shlex.quote(file.path.rpartition('/')[0])}", step=title)
-            await self.host.write(file.path, content, mode=file.mode, owner=file.owner, group=file.group, step=title)
+            for directory in {one.path.rpartition("/")[0] for one in files if self._is_external(one)}:
+                await self.host.check(f"umask 022; mkdir -p {shlex.quote(directory)}", step=title)
+            await self.host.write_all(contents, step=title)
             return ""
 
         return Step(self.host.name, title, work, diff)

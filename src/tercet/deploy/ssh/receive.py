@@ -1,9 +1,9 @@
-"""Runs on the host: receives a file over stdin and writes it atomically.
+"""Runs on the host: receives files over stdin and writes them atomically.
 
 It is sent as text and run by the host's python3, so it may use only the standard library of Python 3.7. Stdin carries one line
-of JSON (path, size, mode, owner, group) and then exactly `size` bytes. They go to a temporary file in the same directory with
-mode 0600; after fsync it gets its owner and mode and is renamed. If the input ends early, the sender is gone: the temporary
-file is removed and the target is unchanged.
+of JSON, a list of files (path, size, mode, owner, group), and then exactly their bytes. They go to temporary files in the same
+directories with mode 0600, which get their owner and mode; after all are on disk, they are renamed, one after the other. If the
+input ends early, the sender is gone: the temporary files are removed and the targets are unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SUFFIX = ".partial"
 
 
 def main(source: IO[bytes]) -> None:
-    """Receive a file from `source`. Exits with one line on stderr on failure."""
+    """Receive files from `source`. Exits with one line on stderr on failure."""
     wanted = json.loads(source.readline())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection shows as the end of the input, which is handled
@@ -33,11 +33,28 @@ def main(source: IO[bytes]) -> None:
     except LookupError as error:
         sys.exit(str(error.args[0]))
     except OSError as error:
-        sys.exit(f"{error.strerror or error}: {wanted['path']}")
+        sys.exit(f"{error.strerror or error}: {' and '.join(file['path'] for file in wanted)}")
 
 
-def receive(source: IO[bytes], wanted: dict[str, Any]) -> None:
+def receive(source: IO[bytes], wanted: list[dict[str, Any]]) -> None:
     """Raises OSError, LookupError (no such user or group), EOFError as OSError."""
+    staged = []  # type: list[tuple[str, str]]
+    try:
+        for file in wanted:
+            staged.append((stage(source, file), file["path"]))
+        while staged:
+            os.rename(*staged[0])
+            del staged[0]
+    except BaseException:
+        for partial, _ in staged:
+            os.unlink(partial)
+        raise
+    for directory in {os.path.dirname(file["path"]) for file in wanted}:
+        sync_directory(directory)
+
+
+def stage(source: IO[bytes], wanted: dict[str, Any]) -> str:
+    """Write a temporary file beside the target, durably, with its owner and mode. Returns its path."""
     path = wanted["path"]
     directory, name = os.path.split(path)
     if os.path.isdir(path) and not os.path.islink(path):
@@ -52,11 +69,10 @@ def receive(source: IO[bytes], wanted: dict[str, Any]) -> None:
             os.fchown(file.fileno(), owner, group)
             os.fchmod(file.fileno(), wanted["mode"])
             os.fsync(file.fileno())
-        os.rename(partial, path)
     except BaseException:
         os.unlink(partial)
         raise
-    sync_directory(directory)
+    return partial
 
 
 def copy(source: IO[bytes], file: IO[bytes], size: int) -> None:

@@ -16,8 +16,8 @@ import inspect
 import json
 import math
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -28,7 +28,7 @@ from tercet.deploy.ssh import receive
 from tercet.deploy.ssh.host_error import HostError
 from tercet.deploy.ssh.sudo import Process, Root, as_login, start_session
 
-__all__ = ["Completed", "Host", "HostError", "last_lines"]
+__all__ = ["Completed", "Host", "HostError", "RemoteFile", "last_lines"]
 
 Progress = Callable[[int, int], None]
 
@@ -52,6 +52,22 @@ class Completed:
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to write on a host."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int
+    owner: str = "root"
+    group: str = "root"
+
+    def facts(self, size: int | None = None) -> dict[str, str | int]:
+        """For the receiver: everything but the content. size: of the content, if it is not here."""
+        length = len(self.content) if size is None else size
+        return {"path": self.path, "size": length, "mode": self.mode, "owner": self.owner, "group": self.group}
 
 
 class Host:
@@ -101,9 +117,13 @@ class Host:
         self, path: str, content: bytes, *, mode: int, owner: str = "root", group: str = "root", step: str, timeout: float = 60
     ) -> None:
         """Write a file atomically and durably, replacing an existing one."""
-        header = _header(path, len(content), mode=mode, owner=owner, group=group)
+        await self.write_all([RemoteFile(path, content, mode, owner, group)], step=step, timeout=timeout)
+
+    async def write_all(self, files: Sequence[RemoteFile], *, step: str, timeout: float = 60) -> None:
+        """Write files that belong together: all are on disk before the first one is replaced, at one moment for a reader."""
+        sent = _header(files) + b"".join(file.content for file in files)
         self._require_success(
-            await self.run_python(inspect.getsource(receive), header + content, timeout=timeout, step=step), step, "write"
+            await self.run_python(inspect.getsource(receive), sent, timeout=timeout, step=step), step, "write"
         )
 
     async def upload(
@@ -117,7 +137,7 @@ class Host:
             size, file = local.stat().st_size, local.open("rb")
         except OSError as error:
             raise HostError(self.name, step, f"cannot read local file {local}: {error.strerror}") from error
-        header = _header(path, size, mode=mode, owner="root", group="root")
+        header = _header([RemoteFile(path, b"", mode)], size)
         timeout = timeout if timeout is not None else 60 + size / _UPLOAD_BYTES_PER_SECOND
         command = _bounded(_loader("python3"), timeout)
         with file:
@@ -255,8 +275,9 @@ def _packed(program: str) -> bytes:
     return b"%d\n" % len(source) + source
 
 
-def _header(path: str, size: int, *, mode: int, owner: str, group: str) -> bytes:
-    return json.dumps({"path": path, "size": size, "mode": mode, "owner": owner, "group": group}).encode() + b"\n"
+def _header(files: Sequence[RemoteFile], size: int | None = None) -> bytes:
+    """size: of a file that is streamed afterwards."""
+    return json.dumps([file.facts(size) for file in files]).encode() + b"\n"
 
 
 def _feed(process: Process, stdin: bytes) -> None:
