@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,59 @@ def at_terminal(*words: str, **variables: str) -> bytes:
         process.wait(scaled(30))
     os.close(leader)
     return written
+
+
+class Asked:
+    """A command whose terminal is its own, waiting at a prompt."""
+
+    def __init__(self, prompt: bytes, *words: str) -> None:
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            os.execve(TERCETCTL[0], [*TERCETCTL, *words], environment({"TERM": "dumb"}, None))
+        self.said = b""
+        while prompt not in self.said and self._read():
+            pass
+        assert prompt in self.said
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._terminal, keys)
+
+    def end(self) -> int:
+        """The exit code, below 0 for a signal; `said` is all that was printed."""
+        while self._read():
+            pass
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> bool:
+        try:
+            part = os.read(self._terminal, 4096)
+        except OSError:  # EIO: the command has ended
+            return False
+        self.said += part
+        return bool(part)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (b"Password of u: ", ["user", "add", "u"]),
+        (b"Password: ", ["get", "k", "--user", "u"]),
+        (b"compares:\r\n", ["txn", "-i"]),
+    ],
+)
+def test_ctrl_c_ends_a_command_that_waits_for_input(prompt: bytes, words: list[str]) -> None:
+    asked = Asked(prompt, "--endpoints=127.0.0.1:1", *words)
+    asked.type(b"\x03")
+    assert asked.end() == -signal.SIGINT
+    assert b"Traceback" not in asked.said
+
+
+def test_the_end_of_the_input_is_an_empty_password() -> None:
+    asked = Asked(b"Password of u: ", "--endpoints=127.0.0.1:1", "user", "add", "u")
+    asked.type(b"\x04")
+    assert asked.end() == 128
+    assert asked.said.endswith(b"Error: empty password\r\n")
 
 
 def test_an_error_is_red_at_a_terminal() -> None:

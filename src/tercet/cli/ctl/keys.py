@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from tercet.cli.ctl.blocking import interruptible
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
@@ -148,7 +149,9 @@ async def pause_before_range(session: Session, values: Values, arguments: list[s
 
 async def _put(session: Session, arguments: list[str]) -> None:
     reads_stdin = len(arguments) == 1 and not session.values.bool("ignore-value")
-    request = put_request(session.values, arguments, session.stdin.read() if reads_stdin else None)
+    with interruptible():
+        stdin = session.stdin.read() if reads_stdin else None
+    request = put_request(session.values, arguments, stdin)
     printer = session.open()
     async with session.client() as client:
         printer.put(await client.kv.put(request))

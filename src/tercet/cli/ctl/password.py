@@ -5,19 +5,31 @@ from __future__ import annotations
 import getpass
 from typing import BinaryIO
 
+from tercet.cli.ctl.blocking import interruptible
 from tercet.cli.ctl.errors import bad_arguments
 from tercet.cli.streams import Output
 
 
 def ask_password(stdin: BinaryIO, out: Output, prompt: str) -> str:
-    """Prompt on the terminal without echo; without one, prompt on stdout and read a line from stdin, as etcdctl does."""
-    if stdin.isatty():
-        return getpass.getpass(prompt)
-    out.write(prompt.encode("utf-8", "surrogateescape"))
-    line = stdin.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
+    """Prompt on the terminal without echo; without one, prompt on stdout and read a line from stdin, as etcdctl does.
+
+    The end of the input is an empty password.
+    """
+    with interruptible():
+        if stdin.isatty():
+            return _without_echo(prompt)
+        out.write(prompt.encode("utf-8", "surrogateescape"))
+        line = stdin.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
     out.write(b"\n")
     out.flush()
     return line
+
+
+def _without_echo(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        return ""
 
 
 def ask_new_password(stdin: BinaryIO, out: Output, user: str) -> str:
@@ -32,5 +44,6 @@ def ask_new_password(stdin: BinaryIO, out: Output, user: str) -> str:
 
 def read_word(stdin: BinaryIO) -> str:
     """The first word of the first line of stdin: `--interactive=false`."""
-    words = stdin.readline().decode("utf-8", "surrogateescape").split()
+    with interruptible():
+        words = stdin.readline().decode("utf-8", "surrogateescape").split()
     return words[0] if words else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from tercet.cli.ctl.blocking import interruptible
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag
@@ -20,11 +21,12 @@ async def _txn(session: Session, arguments: list[str]) -> None:
         raise bad_arguments("txn command does not accept argument")
     printer = session.open()
     request = rpc_pb2.TxnRequest()
-    _prompt(session, "compares:")
-    request.compare.extend(parse_compare(line) for line in _block(session))
-    for prompt, operations in (("success", request.success), ("failure", request.failure)):
-        _prompt(session, f"{prompt} requests (get, put, del):")
-        operations.extend([await parse_operation(session, line) for line in _block(session)])
+    with interruptible():  # before the first prompt, at which a user may press Ctrl-C
+        _prompt(session, "compares:")
+        request.compare.extend(parse_compare(line) for line in _block(session))
+        for prompt, operations in (("success", request.success), ("failure", request.failure)):
+            _prompt(session, f"{prompt} requests (get, put, del):")
+            operations.extend([await parse_operation(session, line) for line in _block(session)])
     async with session.client() as client:
         printer.txn(await client.kv.txn(request))
 
