@@ -91,6 +91,15 @@ class Intake:
             self._postponed.append((step, work))
             self.spend(0)
 
+    async def admitted(self, work: int) -> None:
+        """Return in a turn that allows this much more work: now, or after the steps that wait already."""
+        if self.left > 0 and not self._postponed:
+            self.spend(work)
+            return
+        turn: asyncio.Future[None] = self.loop.create_future()
+        self.run(partial(_set_result, turn, None), work)
+        await turn
+
     def resolve(self, future: asyncio.Future[Result], result: Result) -> None:
         """`future.set_result(result)` as `run` does it; without effect on one that is done by then."""
         self.run(partial(_set_result, future, result))

@@ -235,6 +235,42 @@ def test_http_requests_that_arrive_together_start_their_tasks_over_several_turns
     run(main())
 
 
+def test_a_body_counts_until_its_request_is_answered() -> None:
+    """Its handler may wait for a thread, or for its turn, while more requests arrive."""
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        body = bytes(2 << 20)
+        started = 0
+
+        async def handler(
+            method: bytes, path: bytes, headers: Any, body: bytes
+        ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+            nonlocal started
+            started += 1
+            await gate.wait()
+            return 204, [], b""
+
+        server = Server({}, http_handler=handler)
+        connection = Connected(server).protocol
+        fields = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/x"), (b":authority", b"t"))
+        block = b"".join(raw.literal(name, value) for name, value in fields)
+        for n in range(1, 2 * 40, 2):
+            await until(server.intake.admits)
+            connection.data_received(frame(raw.HEADERS, 4, n, block))
+            for at in range(0, len(body), 16384):
+                await until(server.intake.admits)
+                connection.data_received(frame(raw.DATA, at + 16384 == len(body), n, body[at : at + 16384]))
+        await until(lambda: started == 32)
+        assert connection.incomplete_bytes == started * len(body), "the others are refused"
+        gate.set()
+        await until(lambda: not connection.calls)
+        assert connection.incomplete_bytes == 0
+        server.close()
+
+    run(main())
+
+
 def test_a_call_that_ends_before_its_turn_is_not_started() -> None:
     async def main() -> None:
         started = 0

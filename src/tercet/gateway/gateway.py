@@ -15,16 +15,19 @@ import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import unquote
 
+from google.protobuf.message import Message
+
 from tercet.errors import Code, StatusError
 from tercet.gateway.json_decode import decode
-from tercet.gateway.json_encode import RESPONSE, STREAM, encode
+from tercet.gateway.json_encode import RESPONSE, SLICE_BYTES, STREAM, JsonStyle, encode
 from tercet.gateway.json_syntax import JsonSyntaxError, NoValue, Tokens, end_of_value
 from tercet.gateway.paths import ROUTES, Route
 from tercet.http1.messages import JSON, Headers, Response, header
-from tercet.intake import intake_of_running_loop
+from tercet.intake import BYTES_SHIFT, intake_of_running_loop
 from tercet.rpc import InProcessChannel, InProcessStream, Method
 from tercet.rpc.wire import message_too_large
 
@@ -45,11 +48,10 @@ _HTTP_STATUS: Final[Mapping[Code, int]] = {
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
 }
-_INLINE_MARKS: Final = 2_000
-_INLINE_BYTES: Final = 128 << 10
-"""Bodies with more commas and brackets, or more bytes, are parsed in a thread."""
-_WHOLE_BYTES: Final = 16 << 10
-"""Replies up to this size are converted at once."""
+_INLINE_MARKS: Final = 300
+_INLINE_BYTES: Final = 64 << 10
+"""Bodies with more commas and brackets, or bytes, are parsed in a thread, one at a time: it competes for the interpreter."""
+_WORK_SHIFT: Final = 3  # of a turn, for each 8 bytes that are converted; a small field takes some 10 us
 _NANOSECONDS = {"H": 3600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "u": 10**3, "n": 1}
 _INT64 = range(-(1 << 63), 1 << 63)
 _OK: Final = [(b"Content-Type", JSON), (b"Grpc-Metadata-Content-Type", b"application/grpc")]
@@ -61,7 +63,9 @@ class Gateway:
     """methods: by encoded path, as a server has them. message_bytes_max: largest encoded request, as over gRPC."""
 
     def __init__(self, methods: Mapping[bytes, Method], *, message_bytes_max: int) -> None:
-        self._channel = InProcessChannel(methods, intake=intake_of_running_loop())
+        self.intake = intake_of_running_loop()
+        self._channel = InProcessChannel(methods, intake=self.intake)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tercet-json")
         self._message_bytes_max = message_bytes_max
 
     async def handle(self, method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
@@ -82,22 +86,46 @@ class Gateway:
             reply = await self._channel.unary(route.method, encoded, timeout, metadata)
         except StatusError as error:
             return failure(error)
-        return _success(route, reply)
+        return await self._success(route, reply)
 
     async def parse(self, route: Route, body: bytes, position: int) -> tuple[bytes, int]:
         """The next request of a body, encoded, and where it ends. An empty unary body is an empty request.
 
         Raises StatusError; NoValue at the end of a stream's body.
         """
-        marks = body.count(b",") + body.count(b"{") + body.count(b"[")
-        if marks <= _INLINE_MARKS and len(body) <= _INLINE_BYTES:
+        marks = _marks(body, position)
+        if marks <= _INLINE_MARKS and len(body) - position <= _INLINE_BYTES:
+            await self.intake.admitted((marks << 1) + (len(body) >> BYTES_SHIFT))
             encoded, end = _parse(route, body, position)
         else:
             loop = asyncio.get_running_loop()
-            encoded, end = await loop.run_in_executor(None, _parse, route, body, position)
+            encoded, end = await loop.run_in_executor(self._thread, _parse, route, body, position)
         if len(encoded) > self._message_bytes_max:
             raise message_too_large(len(encoded), self._message_bytes_max)
         return encoded, end
+
+    async def convert(self, kind: type[Message], message: bytes, style: JsonStyle) -> str:
+        """The JSON of a message, made in as many turns as it takes."""
+        return "".join([piece async for piece in self._pieces(kind, message, style)])
+
+    async def _pieces(self, kind: type[Message], message: bytes, style: JsonStyle) -> AsyncIterator[str]:
+        for piece in encode(kind, message, style):
+            yield piece
+            await self.intake.admitted(len(piece) >> _WORK_SHIFT)
+
+    async def _success(self, route: Route, reply: bytes) -> Response:
+        if len(reply) <= SLICE_BYTES:
+            return 200, _OK, (await self.convert(route.response, reply, RESPONSE)).encode()
+
+        async def body() -> AsyncIterator[bytes]:
+            async for piece in self._pieces(route.response, reply, RESPONSE):
+                yield piece.encode()
+
+        return 200, _OK, body()
+
+    async def result_line(self, route: Route, message: bytes) -> bytes:
+        """One response of a stream."""
+        return f'{{"result":{await self.convert(route.response, message, STREAM)}}}\n'.encode()
 
     def call(self, route: Route, metadata: Metadata, timeout: float | None) -> InProcessStream:
         """Start a streaming call. Raises StatusError."""
@@ -117,7 +145,7 @@ class Gateway:
             stream.send_now(encoded)
             stream.half_close()
             feeder = None
-        answers = _Answers(route, stream, feeder)
+        answers = _Answers(self, route, stream, feeder)
         try:
             first = await stream.receive()
         except StatusError as error:
@@ -146,7 +174,8 @@ class Gateway:
 class _Answers:
     """A stream's responses as the body of an HTTP response. pending: received, not yet converted."""
 
-    def __init__(self, route: Route, stream: InProcessStream, feeder: asyncio.Task[None] | None) -> None:
+    def __init__(self, gateway: Gateway, route: Route, stream: InProcessStream, feeder: asyncio.Task[None] | None) -> None:
+        self._gateway = gateway
         self._route = route
         self._stream = stream
         self._feeder = feeder
@@ -164,7 +193,7 @@ class _Answers:
             if message is None:
                 message = await self._stream.receive()
             if message is not None:
-                return await result_line(self._route, message)
+                return await self._gateway.result_line(self._route, message)
         except StatusError as error:
             self.end()
             return error_line(error)
@@ -189,6 +218,12 @@ async def _nothing() -> AsyncIterator[bytes]:
     parts: tuple[bytes, ...] = ()
     for part in parts:
         yield part
+
+
+def _marks(body: bytes, position: int) -> int:
+    """The commas and opening brackets of what a value can contain that is parsed at once."""
+    end = position + _INLINE_BYTES
+    return body.count(b",", position, end) + body.count(b"{", position, end) + body.count(b"[", position, end)
 
 
 def _parse(route: Route, body: bytes, position: int) -> tuple[bytes, int]:
@@ -245,19 +280,6 @@ def call_timeout(headers: Headers) -> float | None:
     return wrapped / 1e9 or None
 
 
-def _success(route: Route, reply: bytes) -> Response:
-    pieces = encode(route.response, reply, RESPONSE)
-    if len(reply) <= _WHOLE_BYTES:
-        return 200, _OK, "".join(pieces).encode()
-
-    async def body() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece.encode()
-            await asyncio.sleep(0)  # other clients' turn
-
-    return 200, _OK, body()
-
-
 def failure(error: StatusError) -> Response:
     """The response to a call that failed."""
     fields = [(b"Content-Type", JSON)]
@@ -265,16 +287,6 @@ def failure(error: StatusError) -> Response:
         fields.append((b"Www-Authenticate", error.message.encode("latin-1", "replace")))
     text = f'{{"code":{int(error.code)}, "message":{RESPONSE.string(error.message)}}}'
     return _HTTP_STATUS.get(error.code, 500), fields, text.encode("utf-8", "replace")
-
-
-async def result_line(route: Route, message: bytes) -> bytes:
-    """One response of a stream."""
-    pieces = []
-    for piece in encode(route.response, message, STREAM):
-        pieces.append(piece)
-        if len(message) > _WHOLE_BYTES:
-            await asyncio.sleep(0)
-    return f'{{"result":{"".join(pieces)}}}\n'.encode()
 
 
 def error_line(error: StatusError) -> bytes:

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from tercet.proto.fields import is_repeated
 
-_SLICE_BYTES: Final = 16 << 10
+SLICE_BYTES: Final = 4 << 10
 _STRINGS = frozenset(
     (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_SINT64)
 )
@@ -67,13 +67,13 @@ def encode(kind: type[Message], encoded: bytes, style: JsonStyle) -> Iterator[st
 
 def _slices(encoded: bytes) -> Iterator[bytes]:
     """The encoding cut between fields; each slice is an encoding of its own."""
-    if len(encoded) <= _SLICE_BYTES:
+    if len(encoded) <= SLICE_BYTES:
         yield encoded
         return
     begin = position = 0
     while position < len(encoded):
         position = _after_field(encoded, position)
-        if position - begin >= _SLICE_BYTES:
+        if position - begin >= SLICE_BYTES:
             yield encoded[begin:position]
             begin = position
     if begin < position:

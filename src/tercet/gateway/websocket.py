@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 
 from tercet.errors import Code, StatusError
-from tercet.gateway.gateway import Gateway, Metadata, error_line, failure, result_line
-from tercet.gateway.json_encode import RESPONSE, encode
+from tercet.gateway.gateway import Gateway, Metadata, error_line, failure
+from tercet.gateway.json_encode import RESPONSE
 from tercet.gateway.json_syntax import NoValue
 from tercet.gateway.paths import ROUTES, Route
 from tercet.http1.messages import Headers, header
@@ -47,14 +47,14 @@ class GatewaySession:
         if message is not None:
             encoded, _ = await self._gateway.parse(route, message, 0)
             reply = await self._gateway.unary(route, encoded, self._metadata)
-            await socket.send("".join(encode(route.response, reply, RESPONSE)))
+            await socket.send(await self._gateway.convert(route.response, reply, RESPONSE))
 
     async def _stream(self, socket: WebSocket, route: Route) -> None:
         stream = self._gateway.call(route, self._metadata, None)
         feeder = asyncio.get_running_loop().create_task(self._feed(socket, stream, route))
         try:
             while (message := await stream.receive()) is not None:
-                await socket.send((await result_line(route, message)).decode().rstrip("\n"))
+                await socket.send((await self._gateway.result_line(route, message)).decode().rstrip("\n"))
         except StatusError as error:
             await socket.send(error_line(error).decode().rstrip("\n"))
         finally:

@@ -30,7 +30,18 @@ _CHUNK_BYTES: Final = 64 << 10
 class HttpExchange:
     """One request and its answer; towards its connection it has the interface of a call."""
 
-    __slots__ = ("_body", "_handler", "_headers", "_outlet", "_task", "connection", "finished", "request_ended", "stream_id")
+    __slots__ = (
+        "_body",
+        "_handler",
+        "_headers",
+        "_held_bytes",
+        "_outlet",
+        "_task",
+        "connection",
+        "finished",
+        "request_ended",
+        "stream_id",
+    )
 
     def __init__(self, connection: BoundedConnection, stream_id: int, headers: Headers, handler: HttpHandler | None) -> None:
         self.connection = connection
@@ -40,6 +51,7 @@ class HttpExchange:
         self._headers = headers
         self._handler = handler
         self._body = bytearray()
+        self._held_bytes = 0  # as counted for the connection, until the answer is complete
         self._task: asyncio.Task[None] | None = None
         self._outlet = Outlet(connection, stream_id)
 
@@ -47,6 +59,7 @@ class HttpExchange:
         if self.finished or self.request_ended:
             return
         self._body += data
+        self._held_bytes += len(data)
         self.request_ended = ended
         if not self.connection.hold(len(data)):
             self.refuse(429, b"too many incomplete requests on one connection\n")
@@ -57,7 +70,6 @@ class HttpExchange:
 
     def _start(self) -> None:
         if not self.finished:
-            self.connection.hold(-len(self._body))
             self._task = self.connection.loop.create_task(self._serve())
 
     def refuse(self, status: int, text: bytes, *more: Header) -> None:
@@ -82,25 +94,27 @@ class HttpExchange:
             self._task.cancel()
 
     def _drop_body(self) -> None:
-        if self._task is None:
-            self.connection.hold(-len(self._body))
-            self._body.clear()
+        self.connection.hold(-self._held_bytes)
+        self._held_bytes = 0
+        self._body.clear()
 
     async def _serve(self) -> None:
         handler = self._handler
         if handler is None:
             self.refuse(404, b"404 page not found\n")
             return
+        body = bytes(self._body)
+        self._body.clear()
         pseudo = dict(self._headers)
         method, path = pseudo[b":method"], pseudo.get(b":path", b"*")
         try:
             headers, name = self._headers, self.connection.peer.common_name
             if name:
                 headers = (*headers, (CLIENT_NAME, name.encode("utf-8", "replace")))
-            status, fields, body = await handler(method, path, headers, bytes(self._body))
+            status, fields, answer = await handler(method, path, headers, body)
             self._send_head(status, fields)
             if method != b"HEAD":
-                await self._send_body(body)
+                await self._send_body(answer)
             self.connection.session.end_stream(self.stream_id)
             self.connection.mark_dirty()
         except HTTP2Error:
@@ -108,6 +122,8 @@ class HttpExchange:
         except Exception:
             logger.exception("HTTP %s %s failed", method.decode("latin-1"), path.decode("latin-1"))
             self._break_off()
+        finally:
+            self._drop_body()
         self.finished = True
 
     def _send_head(self, status: int, fields: Sequence[Header]) -> None:
