@@ -14,8 +14,9 @@ import pytest
 import tercet
 from tercet import AsyncClient
 from tercet.client.recipes.held_key import HeldKey
+from tests.client.conftest import Server
 from tests.client.test_recipes import check, is_waiting
-from tests.support.etcd import Etcd, binary
+from tests.support.etcd import binary
 from tests.support.newer import needs_newer_etcd, newer_etcd
 from tests.support.processes import environment
 from tests.support.waiting import scaled
@@ -31,7 +32,7 @@ async def blocked(client: AsyncClient, held: HeldKey, count: int) -> asyncio.Tas
 
 
 class TestLock:
-    def test_it_goes_from_one_to_the_next_in_order_with_rising_tokens(self, shared_etcd: Etcd) -> None:
+    def test_it_goes_from_one_to_the_next_in_order_with_rising_tokens(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             locks = [client.lock("l") for _ in range(4)]
             assert await locks[0].acquire()
@@ -46,9 +47,9 @@ class TestLock:
             await locks[3].release()
             assert await client.count("l/") == 0
 
-        check(shared_etcd, "order", body)
+        check(server, "order", body)
 
-    def test_an_attempt_and_a_wait_with_a_limit_leave_no_key(self, shared_etcd: Etcd) -> None:
+    def test_an_attempt_and_a_wait_with_a_limit_leave_no_key(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.lock("l"):
                 other = client.lock("l")
@@ -58,9 +59,9 @@ class TestLock:
             assert await other.try_acquire()
             await other.release()
 
-        check(shared_etcd, "attempt", body)
+        check(server, "attempt", body)
 
-    def test_a_cancelled_wait_leaves_no_key(self, shared_etcd: Etcd) -> None:
+    def test_a_cancelled_wait_leaves_no_key(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.lock("l"):
                 waiting = await blocked(client, client.lock("l"), 2)
@@ -69,9 +70,9 @@ class TestLock:
                     await waiting
                 assert await client.count("l/") == 1
 
-        check(shared_etcd, "cancelled", body)
+        check(server, "cancelled", body)
 
-    def test_a_waiter_in_the_middle_of_the_line_may_leave(self, shared_etcd: Etcd) -> None:
+    def test_a_waiter_in_the_middle_of_the_line_may_leave(self, server: Server) -> None:
         """The next waiter watches its key; it must go on waiting for the owner."""
 
         async def body(client: AsyncClient) -> None:
@@ -85,9 +86,9 @@ class TestLock:
             assert await waiting
             await last.release()
 
-        check(shared_etcd, "middle", body)
+        check(server, "middle", body)
 
-    def test_a_lost_lease_cancels_the_block_and_the_wait(self, shared_etcd: Etcd) -> None:
+    def test_a_lost_lease_cancels_the_block_and_the_wait(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             entered = asyncio.Event()
             lock = client.lock("l", ttl_seconds=6)  # the loss is found at the next renewal, after a third of it
@@ -110,9 +111,9 @@ class TestLock:
             with pytest.raises(tercet.LeaseLost):
                 await holding
 
-        check(shared_etcd, "lost", body)
+        check(server, "lost", body)
 
-    def test_d34_a_guarded_transaction_changes_nothing_after_the_lock_is_lost(self, shared_etcd: Etcd) -> None:
+    def test_d34_a_guarded_transaction_changes_nothing_after_the_lock_is_lost(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             lease = await client.lease(60).start()
             lock = client.lock("l", lease=lease)
@@ -131,9 +132,9 @@ class TestLock:
             assert kv.value == b"1"
             await lease.revoke()
 
-        check(shared_etcd, "guard", body)
+        check(server, "guard", body)
 
-    def test_one_lease_holds_several_locks_and_outlives_them(self, shared_etcd: Etcd) -> None:
+    def test_one_lease_holds_several_locks_and_outlives_them(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.lease(60) as lease:
                 async with client.lock("a", lease=lease) as a, client.lock("b", lease=lease) as b:
@@ -142,9 +143,9 @@ class TestLock:
                 assert await client.count("") == 0
                 assert not lease.is_lost
 
-        check(shared_etcd, "several", body)
+        check(server, "several", body)
 
-    def test_releasing_what_is_not_held_does_nothing(self, shared_etcd: Etcd) -> None:
+    def test_releasing_what_is_not_held_does_nothing(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             lock = client.lock("l")
             await lock.release()
@@ -154,11 +155,11 @@ class TestLock:
             await lock.release()
             assert (lock.key, lock.token, lock.is_held, lock.lease) == (b"", 0, False, None)
 
-        check(shared_etcd, "twice", body)
+        check(server, "twice", body)
 
 
 class TestRWLock:
-    def test_readers_share_and_writers_exclude(self, shared_etcd: Etcd) -> None:
+    def test_readers_share_and_writers_exclude(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             rw = client.rw_lock("rw")
             first, second, writer, late = rw.read(), rw.read(), rw.write(), rw.read()
@@ -182,11 +183,11 @@ class TestRWLock:
             assert await reading
             await late.release()
 
-        check(shared_etcd, "rw", body)
+        check(server, "rw", body)
 
 
 class TestSemaphore:
-    def test_as_many_hold_as_there_are_permits(self, shared_etcd: Etcd) -> None:
+    def test_as_many_hold_as_there_are_permits(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             permits = [client.semaphore("s", 2) for _ in range(4)]
             assert await permits[0].acquire()
@@ -202,11 +203,11 @@ class TestSemaphore:
             for permit in permits[2:]:
                 await permit.release()
 
-        check(shared_etcd, "semaphore", body)
+        check(server, "semaphore", body)
 
 
 class TestElection:
-    def test_leaders_follow_each_other_and_observers_see_each_value(self, shared_etcd: Etcd) -> None:
+    def test_leaders_follow_each_other_and_observers_see_each_value(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             election = client.election("e")
             assert await election.leader() is None
@@ -228,9 +229,9 @@ class TestElection:
             await two.resign()
             assert await election.leader() is None
 
-        check(shared_etcd, "election", body)
+        check(server, "election", body)
 
-    def test_the_same_lease_again_replaces_the_value(self, shared_etcd: Etcd) -> None:
+    def test_the_same_lease_again_replaces_the_value(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.lease(60) as lease:
                 await client.election("e", lease=lease).campaign("a")
@@ -239,9 +240,9 @@ class TestElection:
                 assert leader is not None
                 assert (leader.value, leader.version) == (b"b", 2)
 
-        check(shared_etcd, "again", body)
+        check(server, "again", body)
 
-    def test_a_deposed_leader_cannot_proclaim(self, shared_etcd: Etcd) -> None:
+    def test_a_deposed_leader_cannot_proclaim(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             election = client.election("e")
             await election.campaign("a")
@@ -249,7 +250,7 @@ class TestElection:
             with pytest.raises(tercet.LockLost):
                 await election.proclaim("b")
 
-        check(shared_etcd, "deposed", body)
+        check(server, "deposed", body)
 
 
 @pytest.fixture(params=["3.5", pytest.param("newer", marks=needs_newer_etcd)])
@@ -260,10 +261,10 @@ def etcdctl(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def running(etcdctl: str, etcd: Etcd, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(etcdctl: str, server: Server, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """etcdctl in the background; its first line of output is waited for by the test."""
     process = await asyncio.create_subprocess_exec(
-        etcdctl, f"--endpoints={etcd.endpoint}", *words, stdout=subprocess.PIPE, env=environment({}, None)
+        etcdctl, f"--endpoints={server.endpoint}", *words, stdout=subprocess.PIPE, env=environment({}, None)
     )
     try:
         yield process
@@ -284,9 +285,9 @@ async def ended(process: asyncio.subprocess.Process) -> None:
 
 
 class TestLikeEtcdctl:
-    def test_we_wait_for_a_lock_that_etcdctl_holds(self, shared_etcd: Etcd, etcdctl: str) -> None:
+    def test_we_wait_for_a_lock_that_etcdctl_holds(self, server: Server, etcdctl: str) -> None:
         async def body(client: AsyncClient) -> None:
-            async with running(etcdctl, shared_etcd, "lock", "we_wait/l") as process:
+            async with running(etcdctl, server, "lock", "we_wait/l") as process:
                 key = await line(process)
                 lock = client.lock("l")
                 assert not await lock.try_acquire()
@@ -296,13 +297,13 @@ class TestLikeEtcdctl:
                 assert await waiting
                 await lock.release()
 
-        check(shared_etcd, "we_wait", body)
+        check(server, "we_wait", body)
 
-    def test_etcdctl_waits_for_a_lock_that_we_hold(self, shared_etcd: Etcd, etcdctl: str) -> None:
+    def test_etcdctl_waits_for_a_lock_that_we_hold(self, server: Server, etcdctl: str) -> None:
         async def body(client: AsyncClient) -> None:
             lock = client.lock("l")
             await lock.acquire()
-            async with running(etcdctl, shared_etcd, "lock", "it_waits/l") as process:
+            async with running(etcdctl, server, "lock", "it_waits/l") as process:
                 while len(await lock.line()) < 2:
                     await asyncio.sleep(0.01)
                 reading = asyncio.create_task(line(process))
@@ -311,14 +312,16 @@ class TestLikeEtcdctl:
                 assert (await reading).startswith("it_waits/l/")
                 await ended(process)
 
-        check(shared_etcd, "it_waits", body)
+        check(server, "it_waits", body)
 
-    def test_we_follow_a_leader_that_etcdctl_elects(self, shared_etcd: Etcd, etcdctl: str) -> None:
+    def test_we_follow_a_leader_that_etcdctl_elects(self, server: Server, etcdctl: str) -> None:
         async def body(client: AsyncClient) -> None:
             seen = client.election("e").observe()
             first = asyncio.ensure_future(anext(seen))
-            async with running(etcdctl, shared_etcd, "elect", "follow/e", "theirs") as process:
+            async with running(etcdctl, server, "elect", "follow/e", "theirs") as process:
                 assert (await first).value == b"theirs"
+                assert (await line(process)).startswith("follow/e/")  # etcdctl knows it: it resigns when it is stopped
+                assert await line(process) == "theirs"
                 ours = client.election("e")
                 campaigning = asyncio.create_task(ours.campaign("ours"))
                 while len(await ours.line()) < 2:
@@ -329,14 +332,14 @@ class TestLikeEtcdctl:
                 assert (await anext(seen)).value == b"ours"
                 await ours.resign()
 
-        check(shared_etcd, "follow", body)
+        check(server, "follow", body)
 
-    def test_etcdctl_follows_us_and_is_elected_after_us(self, shared_etcd: Etcd, etcdctl: str) -> None:
+    def test_etcdctl_follows_us_and_is_elected_after_us(self, server: Server, etcdctl: str) -> None:
         async def body(client: AsyncClient) -> None:
             async with (
                 client.election("e").lead("ours") as ours,
-                running(etcdctl, shared_etcd, "elect", "-l", "after/e") as listening,
-                running(etcdctl, shared_etcd, "elect", "after/e", "theirs") as campaigning,
+                running(etcdctl, server, "elect", "-l", "after/e") as listening,
+                running(etcdctl, server, "elect", "after/e", "theirs") as campaigning,
             ):
                 assert await line(listening) == f"after/{ours.key.decode()}"
                 assert await line(listening) == "ours"
@@ -352,4 +355,4 @@ class TestLikeEtcdctl:
                 assert [await line(listening), await line(listening)][1] == "theirs"
                 await ended(campaigning)
 
-        check(shared_etcd, "after", body)
+        check(server, "after", body)

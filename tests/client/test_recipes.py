@@ -1,4 +1,4 @@
-"""Queues, counters, parties, barriers, transactions, partitions and caches, on a real etcd."""
+"""Queues, counters, parties, barriers, transactions, partitions and caches, on a real etcd and on tercet."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 import tercet
 from tercet import AsyncClient
 from tercet.client.recipes.stm import STM
+from tests.client.conftest import Server
 from tests.client.test_streams import relay
 from tests.client.typed import client_of, run
-from tests.support.etcd import Etcd
 
 Result = TypeVar("Result")
 
 
-def check(etcd: Etcd, name: str, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
+def check(server: Server, name: str, body: Callable[[AsyncClient], Awaitable[None]]) -> None:
     async def test() -> None:
-        async with client_of(etcd.endpoint, name) as client:
+        async with client_of(server.endpoint, name) as client:
             await body(client)
 
     run(test())
@@ -34,7 +34,7 @@ async def is_waiting(task: asyncio.Future[Result], rounds: int = 5) -> bool:
 
 
 class TestQueue:
-    def test_items_leave_in_the_order_in_which_they_came(self, shared_etcd: Etcd) -> None:
+    def test_items_leave_in_the_order_in_which_they_came(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             queue = client.queue("q")
             for item in ("a", "b", "c"):
@@ -43,27 +43,27 @@ class TestQueue:
             assert [await queue.get() for _ in range(3)] == [b"a", b"b", b"c"]
             assert await queue.get_now() is None
 
-        check(shared_etcd, "queue", body)
+        check(server, "queue", body)
 
-    def test_a_consumer_waits_for_an_item(self, shared_etcd: Etcd) -> None:
+    def test_a_consumer_waits_for_an_item(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             getting = asyncio.create_task(client.queue("q").get())
             assert await is_waiting(getting)
             await client.queue("q").put("late")
             assert await getting == b"late"
 
-        check(shared_etcd, "late", body)
+        check(server, "late", body)
 
-    def test_each_item_goes_to_one_of_many_consumers(self, shared_etcd: Etcd) -> None:
+    def test_each_item_goes_to_one_of_many_consumers(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             getting = [asyncio.create_task(client.queue("q").get()) for _ in range(20)]
             await asyncio.gather(*(client.queue("q").put(str(number)) for number in range(20)))
             assert sorted(await asyncio.gather(*getting)) == sorted(b"%d" % number for number in range(20))
             assert await client.queue("q").length() == 0
 
-        check(shared_etcd, "shared", body)
+        check(server, "shared", body)
 
-    def test_priorities_come_before_order(self, shared_etcd: Etcd) -> None:
+    def test_priorities_come_before_order(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             queue = client.priority_queue("p")
             for item, priority in (("b1", 5), ("c", 65535), ("b2", 5), ("a", 0)):
@@ -74,19 +74,19 @@ class TestQueue:
             with pytest.raises(ValueError, match="0 to 65535"):
                 await queue.put("x", 65536)
 
-        check(shared_etcd, "priority", body)
+        check(server, "priority", body)
 
-    def test_concurrent_puts_of_one_priority_get_different_numbers(self, shared_etcd: Etcd) -> None:
+    def test_concurrent_puts_of_one_priority_get_different_numbers(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             queue = client.priority_queue("p")
             await asyncio.gather(*(queue.put(str(number), 7) for number in range(8)))
             assert sorted([await queue.get() for _ in range(8)]) == [b"%d" % number for number in range(8)]
 
-        check(shared_etcd, "numbers", body)
+        check(server, "numbers", body)
 
 
 class TestCounter:
-    def test_no_addition_is_lost(self, shared_etcd: Etcd) -> None:
+    def test_no_addition_is_lost(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             counter = client.counter("c")
             assert await counter.value() == 0
@@ -94,19 +94,19 @@ class TestCounter:
             assert sorted(sums) == list(range(1, 21))
             assert await counter.add(-30) == -10
 
-        check(shared_etcd, "counter", body)
+        check(server, "counter", body)
 
-    def test_a_key_that_holds_no_number_is_an_error(self, shared_etcd: Etcd) -> None:
+    def test_a_key_that_holds_no_number_is_an_error(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             await client.put("c", "many")
             with pytest.raises(tercet.InvalidArgument, match="holds no number"):
                 await client.counter("c").add()
 
-        check(shared_etcd, "no_number", body)
+        check(server, "no_number", body)
 
 
 class TestParty:
-    def test_members_come_and_go(self, shared_etcd: Etcd) -> None:
+    def test_members_come_and_go(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             party = client.party("workers")
             seen = party.observe()
@@ -119,11 +119,11 @@ class TestParty:
                     assert [kv.value for kv in await anext(seen)] == [b"first", b"renamed"]
                 assert [kv.value for kv in await party.members()] == [b"first"]
 
-        check(shared_etcd, "party", body)
+        check(server, "party", body)
 
 
 class TestBarrier:
-    def test_waiters_go_on_when_it_is_released(self, shared_etcd: Etcd) -> None:
+    def test_waiters_go_on_when_it_is_released(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             barrier = client.barrier("b")
             await barrier.wait()
@@ -135,9 +135,9 @@ class TestBarrier:
             await barrier.release()
             await waiting
 
-        check(shared_etcd, "barrier", body)
+        check(server, "barrier", body)
 
-    def test_processes_start_and_end_together(self, shared_etcd: Etcd) -> None:
+    def test_processes_start_and_end_together(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             inside: list[int] = []
             left: list[int] = []
@@ -163,20 +163,20 @@ class TestBarrier:
             assert sorted(left) == [0, 1, 2]
             assert await client.count("d") == 0
 
-        check(shared_etcd, "double", body)
+        check(server, "double", body)
 
-    def test_one_too_many_is_refused(self, shared_etcd: Etcd) -> None:
+    def test_one_too_many_is_refused(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.double_barrier("d", 1):
                 with pytest.raises(tercet.FailedPrecondition):
                     await client.double_barrier("d", 1).enter()
                 assert await client.count("d/waiters/") == 1
 
-        check(shared_etcd, "too_many", body)
+        check(server, "too_many", body)
 
 
 class TestStm:
-    def test_concurrent_transfers_keep_the_sum(self, shared_etcd: Etcd) -> None:
+    def test_concurrent_transfers_keep_the_sum(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             await client.put("a", "100")
 
@@ -191,10 +191,10 @@ class TestStm:
             assert set(sums) == {100}, "all reads of a run are of one revision"
             assert [kv.value for kv in await client.get_prefix("")] == [b"90", b"10"]
 
-        check(shared_etcd, "stm", body)
+        check(server, "stm", body)
 
     @pytest.mark.parametrize(("isolation", "runs"), [("snapshot", 2), ("serializable", 1)])
-    def test_a_blind_write_conflicts_in_a_snapshot_only(self, shared_etcd: Etcd, isolation: str, runs: int) -> None:
+    def test_a_blind_write_conflicts_in_a_snapshot_only(self, server: Server, isolation: str, runs: int) -> None:
         async def body(client: AsyncClient) -> None:
             count = 0
 
@@ -211,9 +211,9 @@ class TestStm:
             assert kv is not None
             assert (kv.value, count) == (b"by the transaction", runs)
 
-        check(shared_etcd, f"blind_{isolation}", body)
+        check(server, f"blind_{isolation}", body)
 
-    def test_a_delete_and_an_exception(self, shared_etcd: Etcd) -> None:
+    def test_a_delete_and_an_exception(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             await client.put("a", "1")
 
@@ -230,11 +230,11 @@ class TestStm:
                 await client.stm(fail)
             assert await client.count("") == 0
 
-        check(shared_etcd, "delete", body)
+        check(server, "delete", body)
 
 
 class TestPartitioner:
-    def test_every_item_belongs_to_one_process_at_a_time(self, shared_etcd: Etcd) -> None:
+    def test_every_item_belongs_to_one_process_at_a_time(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             items = [f"shard-{number}" for number in range(6)]
             owners: dict[bytes, int] = {}
@@ -275,11 +275,11 @@ class TestPartitioner:
                 task.cancel()
             await asyncio.wait(tasks)
 
-        check(shared_etcd, "partition", body)
+        check(server, "partition", body)
 
 
 class TestCache:
-    def test_it_holds_the_keys_and_follows_their_changes(self, shared_etcd: Etcd) -> None:
+    def test_it_holds_the_keys_and_follows_their_changes(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             await client.put("c/a", "1")
             await client.put("d", "outside")
@@ -293,18 +293,18 @@ class TestCache:
                 assert "c/a" not in cache
                 assert cache.get("c/a") is None
 
-        check(shared_etcd, "cache", body)
+        check(server, "cache", body)
 
-    def test_sync_does_not_wait_for_a_change_under_the_prefix(self, shared_etcd: Etcd) -> None:
+    def test_sync_does_not_wait_for_a_change_under_the_prefix(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.cache("c/") as cache:
                 revision = (await client.put("elsewhere", "")).header.revision
                 await cache.sync()
                 assert cache.revision >= revision
 
-        check(shared_etcd, "elsewhere", body)
+        check(server, "elsewhere", body)
 
-    def test_changes_are_reported(self, shared_etcd: Etcd) -> None:
+    def test_changes_are_reported(self, server: Server) -> None:
         async def body(client: AsyncClient) -> None:
             async with client.cache("c/") as cache:
                 batches: list[int] = []
@@ -315,13 +315,13 @@ class TestCache:
                 assert await waiting >= revision
                 assert batches == [1]
 
-        check(shared_etcd, "changes", body)
+        check(server, "changes", body)
 
-    def test_it_survives_a_lost_connection_and_a_compaction(self, shared_etcd: Etcd) -> None:
+    def test_it_survives_a_lost_connection_and_a_compaction(self, server: Server) -> None:
         async def test() -> None:
             async with (
-                relay(shared_etcd.client_port) as between,
-                client_of(shared_etcd.endpoint, "survive") as writer,
+                relay(server.client_port) as between,
+                client_of(server.endpoint, "survive") as writer,
                 client_of(between.endpoint, "survive") as client,
                 client.cache("") as cache,
             ):

@@ -11,13 +11,13 @@ import pytest
 import tercet
 from tercet import Client
 from tercet.client.sync.recipes.stm import SyncSTM
-from tests.support.etcd import Etcd
+from tests.client.conftest import Server
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def client(shared_etcd: Etcd, request: pytest.FixtureRequest) -> Iterator[Client]:
-    with Client(shared_etcd.endpoint, namespace=f"sync_{request.node.name}/") as made:
+def client(server: Server, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client(server.endpoint, namespace=f"sync_{request.node.name}/") as made:
         yield made
         made.delete_prefix("")
 
