@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.errors import Code, StatusError
-from tercet.rpc import headers, unmarshal
+from tercet.proto import rpc_pb2
+from tercet.rpc import headers, unmarshal, unmarshal_streamed
 from tercet.rpc.wire import (
     Compressed,
     MessageReader,
@@ -141,7 +142,16 @@ def test_cached_trailers_are_bounded() -> None:
 
 
 def test_a_request_that_does_not_parse_is_refused() -> None:
-    assert unmarshal(lambda message: message.decode(), b"ok") == "ok"
-    with pytest.raises(StatusError, match="grpc: error unmarshalling request: proto: ") as error:
-        unmarshal(lambda message: message.decode(), b"\xff")
-    assert error.value.code is Code.INTERNAL
+    parse = rpc_pb2.AuthUserGetRequest.FromString
+    assert unmarshal(parse, b"\x0a\x01x").name == "x"
+    for message, reason in (
+        (b"\xff", "proto: cannot parse invalid wire-format data"),
+        (b"\x0a\x01\xff", "string field contains invalid UTF-8"),
+    ):
+        for refuse, action in (
+            (unmarshal, "error unmarshalling request"),
+            (unmarshal_streamed, "failed to unmarshal the received message"),
+        ):
+            with pytest.raises(StatusError) as error:
+                refuse(parse, message)
+            assert (error.value.code, error.value.message) == (Code.INTERNAL, f"grpc: {action}: {reason}")

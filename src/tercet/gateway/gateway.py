@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from binascii import Error as Base64Error
-from binascii import a2b_base64
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -29,6 +27,7 @@ from tercet.gateway.paths import ROUTES, Route
 from tercet.http1.messages import JSON, Headers, Response, header
 from tercet.intake import BYTES_SHIFT, intake_of_running_loop
 from tercet.rpc import InProcessChannel, InProcessStream, Method
+from tercet.rpc.binary_headers import decode_base64
 from tercet.rpc.wire import message_too_large
 
 logger = logging.getLogger(__name__)
@@ -261,8 +260,8 @@ def call_metadata(headers: Headers) -> Metadata:
 
 def _binary(name: bytes, value: bytes) -> bytes:
     try:
-        return a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
-    except Base64Error as error:
+        return decode_base64(value)
+    except ValueError as error:
         shown = "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
         raise StatusError(Code.INVALID_ARGUMENT, f"invalid binary header {shown}: {error}") from error
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         unary,
         unary_async,
         unmarshal,
+        unmarshal_streamed,
     )
     from tercet.rpc.headers import Metadata
     from tercet.rpc.http_exchange import HttpHandler, HttpResponse
@@ -71,6 +72,7 @@ __all__ = [
     "unary",
     "unary_async",
     "unmarshal",
+    "unmarshal_streamed",
 ]
 
 __getattr__ = lazy_exports(
@@ -94,6 +96,7 @@ __getattr__ = lazy_exports(
             "unary",
             "unary_async",
             "unmarshal",
+            "unmarshal_streamed",
         ),
         "headers": ("Metadata",),
         "http_exchange": ("HttpHandler", "HttpResponse"),

@@ -90,6 +90,16 @@ def unmarshal(parse: Callable[[bytes], Message], message: bytes) -> Message:
         raise malformed_request(error) from error
 
 
-def malformed_request(error: Exception) -> StatusError:
-    """The status for a request that does not parse."""
-    return StatusError(Code.INTERNAL, f"grpc: error unmarshalling request: proto: {error}")
+def unmarshal_streamed(parse: Callable[[bytes], Message], message: bytes) -> Message:
+    """`unmarshal` for a message of a stream."""
+    try:
+        return parse(message)
+    except Exception as error:
+        raise malformed_request(error, action="failed to unmarshal the received message") from error
+
+
+def malformed_request(error: Exception, *, action: str = "error unmarshalling request") -> StatusError:
+    """The status for a request that does not parse. Go's parser has two texts."""
+    is_text = "UTF-8" in str(error)
+    reason = "string field contains invalid UTF-8" if is_text else "proto: cannot parse invalid wire-format data"
+    return StatusError(Code.INTERNAL, f"grpc: {action}: {reason}")

@@ -125,7 +125,7 @@ class Http2Stream(ServerStream):
             self._take(data)
             if not self._hold(self._reader.buffered_bytes):
                 raise TOO_MANY_INCOMPLETE
-            if ended and self._reader.buffered_bytes:
+            if ended and self._reader.is_cut_short:
                 raise StatusError(Code.INTERNAL, "unexpected EOF")
         except StatusError as error:
             self.request_ended = ended

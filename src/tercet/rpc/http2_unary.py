@@ -28,11 +28,8 @@ _LARGE_BYTES: Final = 64 << 10
 
 _QUEUE_IS_FULL: Final = "too many replies wait for this client to read them"
 
-_NO_MESSAGE = StatusError(Code.INTERNAL, "cardinality violation: received no request message from non-client-streaming RPC")
-_TWO_MESSAGES = StatusError(
-    Code.INTERNAL, "cardinality violation: received multiple request messages for non-client-streaming RPC"
-)
-_CUT_SHORT = StatusError(Code.INTERNAL, "unexpected EOF")
+_NO_MESSAGE = StatusError(Code.UNKNOWN, "EOF")
+_CUT_SHORT = StatusError(Code.UNKNOWN, "unexpected EOF")
 TOO_MANY_INCOMPLETE = StatusError(Code.RESOURCE_EXHAUSTED, "too many incomplete requests on one connection")
 
 
@@ -166,17 +163,13 @@ class Http2UnaryCall(UnaryCall):
             reader = self.reader = MessageReader(self.connection.max_message_bytes, self.decompress)
             self._message: bytes | Compressed | None = None
             self._held_bytes = 0
-        self._hold(len(data))
-        for message in reader.feed_compressed(data):
-            if self._message is not None:
-                raise _TWO_MESSAGES
-            self._message = message
+        if self._message is None:
+            self._hold(len(data))
+            self._message = reader.feed_first(data)
         if not ended:
             return None
-        if reader.buffered_bytes:
-            raise _CUT_SHORT
         if self._message is None:
-            raise _NO_MESSAGE
+            raise _CUT_SHORT if reader.is_cut_short else _NO_MESSAGE
         return self._message
 
     def _release(self) -> None:

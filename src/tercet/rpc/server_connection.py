@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
-from tercet.errors import Code, StatusError
+from tercet.errors import INVALID_CLIENT_API_VERSION, Code, StatusError
 from tercet.rpc import headers as hdr
 from tercet.rpc import http2
 from tercet.rpc.bounded_connection import BoundedConnection
@@ -38,7 +38,7 @@ from tercet.rpc.http_exchange import HttpExchange
 from tercet.rpc.keepalive import Pinger, PingPolicy
 from tercet.rpc.method import Method, unknown_method
 from tercet.rpc.server_state import ServerState
-from tercet.rpc.wire import Decompress, decompressor, parse_timeout
+from tercet.rpc.wire import Decompress, decode_binary, decompressor, parse_timeout
 
 _LINGER_SECONDS: Final = 1.0
 _DRAIN_PING: Final = b"goaway\0\0"
@@ -170,8 +170,9 @@ class ServerConnection(BoundedConnection):
         """Start a request whose header block is not cached."""
         if self.server.options.trace_headers is not None:
             self.server.options.trace_headers(headers)
-        path = content_type = verb = encoding = b""
+        path = content_type = verb = encoding = version = b""
         timeout: bytes | None = None
+        binary: list[http2.Header] = []
         size = 0
         for name, value in headers:
             size += len(name) + len(value) + 32  # RFC 9113 §6.5.2
@@ -185,6 +186,10 @@ class ServerConnection(BoundedConnection):
                 verb = value
             elif name == b"grpc-encoding":
                 encoding = value
+            elif name == b"client-api-version":
+                version = value
+            elif name[-4:] == b"-bin":
+                binary.append((name, value))
         if size > _LARGE_HEADER_BYTES and not self._hold_headers(stream_id, size):
             text = "too much metadata in the open calls of one connection"
             self._refuse(stream_id, b"200", Code.RESOURCE_EXHAUSTED, text, ended)
@@ -207,10 +212,17 @@ class ServerConnection(BoundedConnection):
         status = b"400"
         try:
             seconds = None if timeout is None else parse_timeout(timeout)
+            for name, value in binary:
+                decode_binary(name, value)
             status = b"200"
             decompress = decompressor(encoding) if encoding else None
+            version.decode()
         except StatusError as error:
             self._refuse(stream_id, status, error.code, error.message, ended)
+            return
+        except UnicodeDecodeError:
+            refused = INVALID_CLIENT_API_VERSION
+            self._refuse(stream_id, status, refused.code, refused.message, ended)
             return
         of_version = self.server.calls_of_version(headers, is_unary=method.is_unary)
         of_version[0] += 1

@@ -11,13 +11,13 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import struct
 import zlib
 from collections.abc import Callable
 
 from tercet.errors import Code, StatusError
+from tercet.rpc.binary_headers import decode_base64
 
 Decompress = Callable[[bytes, int], bytes]
 
@@ -67,8 +67,13 @@ class MessageReader:
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes held of an incomplete message; if not 0 at the end of a stream, the stream was cut short."""
+        """Bytes held of an incomplete message."""
         return len(self._buffer)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """At the end of a stream: is a message incomplete? A part of a prefix counts as the end, as in grpc-go."""
+        return len(self._buffer) >= PREFIX_BYTES
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that `data` completes, of a peer that does not compress. Raises StatusError for an invalid frame."""
@@ -79,6 +84,20 @@ class MessageReader:
             if length == len(data) - PREFIX_BYTES and length <= self._max_message_bytes:
                 return [data[PREFIX_BYTES:]]
         return [message for _, message in self._split(data)]
+
+    def feed_first(self, data: bytes) -> bytes | Compressed | None:
+        """The one message of a unary call, once it is complete; what follows it is not looked at."""
+        buffer = self._buffer
+        buffer += data
+        if self._needed == PREFIX_BYTES and len(buffer) >= PREFIX_BYTES:
+            length = int.from_bytes(buffer[1:PREFIX_BYTES], "big")
+            self._check_prefix(buffer[0], length)
+            self._needed = PREFIX_BYTES + length
+        if len(buffer) < self._needed:
+            return None
+        message = bytes(memoryview(buffer)[PREFIX_BYTES : self._needed])
+        decompress = self._decompress
+        return message if not buffer[0] or decompress is None else Compressed(message, decompress, self._max_message_bytes)
 
     def feed_compressed(self, data: bytes) -> list[bytes | Compressed]:
         """`feed`, for a peer that may compress."""
@@ -155,16 +174,28 @@ def decode_grpc_message(value: bytes) -> str:
     return _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), value).decode("utf-8", "replace")
 
 
+_TIMEOUT_DIGITS_MAX = 8
 _SECONDS_PER_UNIT = {ord("H"): 3600.0, ord("M"): 60.0, ord("S"): 1.0, ord("m"): 1e-3, ord("u"): 1e-6, ord("n"): 1e-9}
 
 
 def parse_timeout(value: bytes) -> float:
     """Seconds from a grpc-timeout. Raises StatusError with grpc-go's text."""
     digits = value[:-1]
-    if digits.isdigit() and len(digits) <= 8 and value[-1] in _SECONDS_PER_UNIT:
+    if not digits:
+        fault = "is too short"
+    elif len(digits) > _TIMEOUT_DIGITS_MAX:
+        fault = "is too long"
+    elif value[-1] not in _SECONDS_PER_UNIT:
+        raise _malformed_timeout("transport: timeout unit is not recognized: ", value)
+    elif not digits.isdigit():
+        raise _malformed_timeout("strconv.ParseUint: parsing ", digits, ": invalid syntax")
+    else:
         return int(digits) * _SECONDS_PER_UNIT[value[-1]]
-    text = f'malformed grpc-timeout: transport: timeout string is not valid: "{value.decode("latin-1")}"'
-    raise StatusError(Code.INTERNAL, text)
+    raise _malformed_timeout(f"transport: timeout string {fault}: ", value)
+
+
+def _malformed_timeout(reason: str, shown: bytes, more: str = "") -> StatusError:
+    return StatusError(Code.INTERNAL, f'malformed grpc-timeout: {reason}"{shown.decode("latin-1")}"{more}')
 
 
 def format_timeout(seconds: float) -> bytes:
@@ -184,7 +215,7 @@ def encode_binary(value: bytes) -> bytes:
 def decode_binary(name: bytes, value: bytes) -> bytes:
     """The bytes of a `-bin` header, padded or not. Raises StatusError."""
     try:
-        return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
-    except binascii.Error as error:
+        return decode_base64(value)
+    except ValueError as error:
         text = f'malformed binary metadata "{value.decode("latin-1")}" in header "{name.decode("latin-1")}": {error}'
         raise StatusError(Code.INTERNAL, text) from error

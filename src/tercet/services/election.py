@@ -11,7 +11,7 @@ from typing import Final
 
 from tercet.errors import Code, StatusError
 from tercet.proto import election_pb2, kv_pb2, rpc_pb2
-from tercet.rpc import Handler, Method, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
+from tercet.rpc import Handler, Method, ServerStream, UnaryCall, server_stream, unary_async, unmarshal, unmarshal_streamed
 from tercet.services.lock import Cleanups
 from tercet.services.own_client import DELETE, OwnClient
 from tercet.services.queue_of_keys import (
@@ -110,7 +110,7 @@ class ElectionService:
 
     async def observe(self, stream: ServerStream) -> None:
         """Sends the leader's pair, its changes, and then the next leader's. Ends with OK if it cannot go on, as etcd does."""
-        request = unmarshal(election_pb2.LeaderRequest.FromString, await stream.receive_one())
+        request = unmarshal_streamed(election_pb2.LeaderRequest.FromString, await stream.receive_one())
         client = OwnClient(self._methods, stream)
         try:
             while True:

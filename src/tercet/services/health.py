@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tercet.errors import Code, RequestError
 from tercet.log_fields import fields
 from tercet.proto import health_pb2
-from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary, unmarshal
+from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary, unmarshal_streamed
 from tercet.services.kv import refuse
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class HealthService:
 
     async def watch(self, stream: ServerStream) -> None:
         """Sends the status and each change of it, until the client ends the call."""
-        request = unmarshal(health_pb2.HealthCheckRequest.FromString, await stream.receive_one())
+        request = unmarshal_streamed(health_pb2.HealthCheckRequest.FromString, await stream.receive_one())
         if request.service:
             await stream.send(_SERVICE_UNKNOWN)
             await asyncio.get_running_loop().create_future()

@@ -24,7 +24,7 @@ from tercet.replica.replica import Replica
 from tercet.replica.requests import WHOLE_BYTES_MAX, canonical_encoding, put_proposal
 from tercet.replica.txn_parser import TxnParser
 from tercet.replica.txn_permissions import TxnPermissions
-from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal
+from tercet.rpc import Handler, ServerStream, UnaryCall, malformed_request, server_stream, unary, unmarshal_streamed
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import read_index
 from tercet.services.deep_txn import encode_txn, parse_txn
@@ -306,7 +306,7 @@ class KvService:
 
     async def range_stream(self, stream: ServerStream) -> None:
         """KV.RangeStream (3.7): a Range in many messages, all read at one revision."""
-        request = unmarshal(rpc_pb2.RangeRequest.FromString, await stream.receive_one())
+        request = unmarshal_streamed(rpc_pb2.RangeRequest.FromString, await stream.receive_one())
         check_range_stream(request)
         if not request.serializable:
             await read_index(self._replica)

@@ -24,7 +24,7 @@ from tercet.replica.proposals import Outcome
 from tercet.replica.quota import lease_cost
 from tercet.replica.replica import Replica
 from tercet.replica.requests import canonical_encoding
-from tercet.rpc import Call, Handler, ServerStream, UnaryCall, bidi_stream, unary, unary_async, unmarshal
+from tercet.rpc import Call, Handler, ServerStream, UnaryCall, bidi_stream, unary, unary_async, unmarshal, unmarshal_streamed
 from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.kv import refuse
@@ -119,7 +119,7 @@ class LeaseService:
         stream.handle_at_once(partial(self._keep_alive_at_once, stream))
         in_turn = 0
         async for message in stream:
-            lease_id = unmarshal(rpc_pb2.LeaseKeepAliveRequest.FromString, message).ID
+            lease_id = unmarshal_streamed(rpc_pb2.LeaseKeepAliveRequest.FromString, message).ID
             # The header is made first: its revision must not be later than the renewal, or a client would see a lease live on
             # at a revision at which it was revoked already.
             header = self._headers.current()

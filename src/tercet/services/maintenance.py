@@ -23,7 +23,7 @@ from tercet.proto.alarm_names import alarm_name
 from tercet.replica.membership import hex_id
 from tercet.replica.replica import Replica
 from tercet.replica.storage_version import accepts_unnamed_alarms
-from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal
+from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary_async, unmarshal, unmarshal_streamed
 from tercet.services.authorization import Authorization
 from tercet.services.awaitables import open_view, propose
 from tercet.services.compaction_hasher import CompactionHasher
@@ -189,7 +189,7 @@ class MaintenanceService:
 
     async def snapshot(self, stream: ServerStream) -> None:
         """The whole store as a bbolt file in chunks, then its SHA-256: what `etcdctl snapshot save` writes to a file."""
-        unmarshal(rpc_pb2.SnapshotRequest.FromString, await stream.receive_one())
+        unmarshal_streamed(rpc_pb2.SnapshotRequest.FromString, await stream.receive_one())
         self._authorization.require_admin(stream)
         view = await open_view(self._replica)
         digest = hashlib.sha256()

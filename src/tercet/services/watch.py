@@ -20,7 +20,7 @@ from tercet.mvcc.work import TURN_WORK
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import paste_field, varint
 from tercet.replica.replica import Replica
-from tercet.rpc import Handler, ServerStream, bidi_stream, unmarshal
+from tercet.rpc import Handler, ServerStream, bidi_stream, unmarshal_streamed
 from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.watch_durations import SendDurations
@@ -78,7 +78,7 @@ class WatchService:
         try:
             async for message in call:
                 self.durations.begin()
-                stream.handle(unmarshal(rpc_pb2.WatchRequest.FromString, message))
+                stream.handle(unmarshal_streamed(rpc_pb2.WatchRequest.FromString, message))
                 self.send_unsent()
                 self.durations.end()
                 if not stream.watches.has_room:
