@@ -126,6 +126,16 @@ def test_local_messages_are_dropped_and_accepted(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_a_snapshot_message_without_a_snapshot_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with member(OWN, tmp_path / "own") as own:
+            body = encode_message(Message(MessageType.SNAP, OWN, 0xAB))
+            assert split(await exchange(own.port, request("POST", "/raft", good(), body)))[0] == 403
+            assert own.notes.messages == []
+
+    run(scenario())
+
+
 def test_a_sender_that_gives_its_address_becomes_a_remote(tmp_path: Path) -> None:
     """Messages to it go by POST. Bad addresses, and senders over the limit, are ignored."""
 

@@ -82,6 +82,8 @@ class Context:
     def accept(self, message: Message) -> str | None:
         """Deliver a received message to the owner. Returns the reason, in etcd's words, if it is refused instead."""
         reason = self.refusal(message)
+        if message.type is MessageType.SNAP and message.snapshot is None:
+            reason = "wrong raft message type"
         if reason is None and not self._closed and message.type not in _LOCAL_ONLY:
             self._handler.receive(message)
         return reason

@@ -23,12 +23,14 @@ from typing import Any, Final
 from tercet import errors
 from tercet.auth import NOBODY, Identity
 from tercet.errors import StatusError
+from tercet.log_fields import fields
 from tercet.raft import Raft, RawNode
 from tercet.raft.codec import encode_conf_change
 from tercet.raft.ready import Ready
 from tercet.raft.types import NO_MEMBER, ConfChange, Message, MessageType, Snapshot
 from tercet.replica.alarm_proposals import AlarmProposals
 from tercet.replica.apply import APPLY_WORK, BATCH_ENTRIES, Applier, ApplyTimer
+from tercet.replica.forwarded import refusal_of
 from tercet.replica.host import ReplicaHost, Transport
 from tercet.replica.lease_keeper import LeaseKeeper
 from tercet.replica.log_compaction import LogCompaction
@@ -201,6 +203,11 @@ class Replica(ReplicaStatus):
 
     def step(self, message: Message) -> None:
         """Process a message from a peer. A MsgSnap comes through `receive_snapshot`."""
+        if message.type is MessageType.PROP:
+            refusal = refusal_of(message.entries)
+            if refusal is not None:
+                logger.warning("refused a forwarded proposal", extra=fields(sender=hex_id(message.from_), error=refusal))
+                return
         self.raft.step(message)
         if not self._flush_is_scheduled:
             self._schedule_flush()
