@@ -7,6 +7,7 @@ checked with etcd's own `etcdctl`, over mTLS with the certificates of the deploy
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -224,12 +225,13 @@ class Operator:
 
 
 def release_tarball(directory: Path, version: str = "v3.5.1", *, programs: Path = JUDGES, build: str = "") -> Path:
-    """A release tarball with the real binaries of a directory. build: of the same version, with another digest."""
+    """A release tarball with the real binaries of a directory. build: text that makes another build of the same version."""
     name = f"etcd-{version}-linux-amd64"
     path = directory / f"{name}{build and f'-{build}'}.tar.gz"
     with tarfile.open(path, "w:gz", compresslevel=1) as tarball:
         for program in ("etcd", "etcdctl", "etcdutl"):
-            tarball.add(programs / program, f"{name}/{program}")
-        if build:
-            tarball.addfile(tarfile.TarInfo(f"{name}/{build}"))
+            entry = tarball.gettarinfo(programs / program, f"{name}/{program}")
+            content = (programs / program).read_bytes() + build.encode()  # what follows an ELF image is not loaded
+            entry.size = len(content)
+            tarball.addfile(entry, io.BytesIO(content))
     return path
