@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import days_after
+from tests.hosts import days_after, outages
 from tests.hosts.session import ENVIRONMENT_SH, Operator, release_tarball
 from tests.support.newer import NEXT_MINOR_VARIABLE, needs_next_minor
 
@@ -59,6 +59,14 @@ def test_a_lost_majority_is_recovered(operator: Operator) -> None:
 
 def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
     days_after.fence_the_majority_that_was_left_behind(operator)
+
+
+def test_expired_certificates_are_renewed(operator: Operator) -> None:
+    outages.renew_certificates_that_have_expired(operator)
+
+
+def test_a_dead_host_does_not_prevent_changes_of_the_others(operator: Operator) -> None:
+    outages.change_the_others_while_a_host_is_dead(operator)
 
 
 def test_each_command_is_finished_after_a_power_cut(operator: Operator) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts import days_after
+from tests.hosts import days_after, outages
 from tests.hosts.session import ENVIRONMENT_SH, Operator
 
 pytestmark = pytest.mark.timeout(600, func_only=True)
@@ -67,6 +67,16 @@ def test_a_lost_majority_is_recovered(operator: Operator) -> None:
 @pytest.mark.long
 def test_a_majority_that_was_left_behind_is_fenced(operator: Operator) -> None:
     days_after.fence_the_majority_that_was_left_behind(operator)
+
+
+@pytest.mark.long
+def test_expired_certificates_are_renewed(operator: Operator) -> None:
+    outages.renew_certificates_that_have_expired(operator)
+
+
+@pytest.mark.long
+def test_a_dead_host_does_not_prevent_changes_of_the_others(operator: Operator) -> None:
+    outages.change_the_others_while_a_host_is_dead(operator)
 
 
 @pytest.mark.long

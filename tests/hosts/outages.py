@@ -1,0 +1,68 @@
+"""Outages that operators come to: expired certificates, a dead host; the same for both engines.
+
+Every function is one story on three running members, and leaves three healthy ones.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tercet.deploy.cluster.cluster_file import load
+from tercet.deploy.cluster.member_flags import certificate_files
+from tercet.deploy.plan.certificates import create, inspect
+from tests.hosts.days_after import invocations
+from tests.hosts.network import HOSTS
+from tests.hosts.observations import wait_until
+from tests.hosts.session import Operator
+
+
+def renew_certificates_that_have_expired(operator: Operator) -> None:
+    """No member accepts another's certificate, so none gets ready alone: apply renews all, and restarts them together."""
+    env = operator.client_environment()
+    operator.etcdctl("put", "kept", "through the outage", env=env)
+    _expire_certificates(operator)
+    for host in HOSTS:
+        operator.on(host, "systemctl restart --no-block etcd")
+    wait_until(lambda: not operator.healthy_lines(env), seconds=60)
+    applied = operator.deploy("apply", "--yes", timeout=300)
+    assert "no majority to protect, restarted together" in applied or "  start  done" in applied
+    assert len(operator.healthy_lines()) == 3
+    assert operator.etcdctl("get", "kept", "--print-value-only").output.strip() == "through the outage"
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+
+
+def _expire_certificates(operator: Operator) -> None:
+    """Replace the certificates here and on the hosts by ones that expired a day ago."""
+    cluster = load(operator.directory / "cluster.yaml")
+    found = inspect(cluster, renewal="all")
+    then = datetime.now(UTC) - timedelta(days=cluster.tls.days + 1)
+    for pair in (*found.servers.values(), *found.peers.values()):
+        create(cluster, pair, now=then)
+    places = certificate_files(cluster)
+    for host in HOSTS:
+        for role, pair in (("server", found.servers[host]), ("peer", found.peers[host])):
+            for place, local in ((places[role], pair.certificate), (places[f"{role}-key"], pair.key)):
+                path = Path(operator.machine(host).root, place.lstrip("/"))
+                path.write_bytes(local.read_bytes())  # in place: owner and mode stay
+
+
+def change_the_others_while_a_host_is_dead(operator: Operator) -> None:
+    dead, *others = HOSTS
+    limit = [word for host in others for word in ("--limit", host)]
+    before = invocations(operator)
+    operator.set("backups", {"keep": 9})
+    operator.lab.kill(dead)
+    shown = operator.deploy("plan", exit_code=1)
+    assert f"to continue without it: {' '.join(limit)}" in shown
+    assert "--keep=9" in shown, "the steps of the others"
+    assert f"{dead}: connect" in operator.deploy("apply", "--yes", exit_code=1)
+    assert "not reached" in operator.deploy("logs")
+    operator.deploy("apply", *limit, "--yes")
+    assert "nothing to do" in operator.deploy("plan", *limit).output.lower()
+    assert "not restarted" in operator.deploy("restart", others[0], exit_code=1), "the majority would be lost"
+    operator.lab.boot(dead)
+    wait_until(lambda: len(operator.healthy_lines()) == 3, seconds=120)
+    operator.deploy("apply", "--yes")
+    assert "nothing to do" in operator.deploy("plan").output.lower()
+    assert {host: run for host, run in invocations(operator).items() if host != dead} == {host: before[host] for host in others}
