@@ -408,7 +408,9 @@ def cut_the_power_in_changes_of_the_membership(operator: Operator) -> None:
     cut_power_after(operator, source, "save snapshot", "deploy", "backup", "--to", "cut", lane="local", is_last=True)
     operator.deploy("backup", "--to", "cut")
     assert all(path.name.endswith(".db") for path in (operator.directory / "cut").iterdir())
-    compact = ("deploy", "compact", "--keep", "10", "--yes")
+    for value in "abc":
+        operator.etcdctl("put", "versions", value, env=env)
+    compact = ("deploy", "compact", "--keep", "1", "--yes")
     cut_power_after(operator, victim, "compact", *compact, lane="local", is_last=True)
     operator.tercet(*compact)
     assert len(operator.healthy_lines(env)) == 3
