@@ -5,12 +5,13 @@ Every function is one story on three running members, and leaves three healthy o
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from tercet.deploy.cluster.cluster_file import load
 from tercet.deploy.cluster.member_flags import certificate_files
-from tercet.deploy.plan.certificates import create, inspect
+from tercet.deploy.plan.certificates import inspect
+from tercet.pki import days_left, issue, load_ca
 from tests.hosts.days_after import invocations
 from tests.hosts.network import HOSTS
 from tests.hosts.observations import wait_until
@@ -33,18 +34,19 @@ def renew_certificates_that_have_expired(operator: Operator) -> None:
 
 
 def _expire_certificates(operator: Operator) -> None:
-    """Replace the certificates here and on the hosts by ones that expired a day ago."""
+    """Replace the certificates here and on the hosts by ones that have expired."""
     cluster = load(operator.directory / "cluster.yaml")
-    found = inspect(cluster, renewal="all")
-    then = datetime.now(UTC) - timedelta(days=cluster.tls.days + 1)
-    for pair in (*found.servers.values(), *found.peers.values()):
-        create(cluster, pair, now=then)
-    places = certificate_files(cluster)
+    found, places = inspect(cluster), certificate_files(cluster)
     for host in HOSTS:
         for role, pair in (("server", found.servers[host]), ("peer", found.peers[host])):
-            for place, local in ((places[role], pair.certificate), (places[f"{role}-key"], pair.key)):
-                path = Path(operator.machine(host).root, place.lstrip("/"))
-                path.write_bytes(local.read_bytes())  # in place: owner and mode stay
+            assert pair.signer is not None
+            signer = load_ca(pair.signer.certificate, pair.signer.key)
+            made = issue(signer, pair.request, usages=pair.usages, expiry=timedelta(seconds=1))
+            pair.certificate.write_bytes(made.certificate)
+            pair.key.write_bytes(made.key)
+            for place, content in ((places[role], made.certificate), (places[f"{role}-key"], made.key)):
+                Path(operator.machine(host).root, place.lstrip("/")).write_bytes(content)  # in place: owner and mode stay
+    wait_until(lambda: days_left(made.certificate) < 0, seconds=60)
 
 
 def change_the_others_while_a_host_is_dead(operator: Operator) -> None:

@@ -101,7 +101,7 @@ def logs(options: Options, names: tuple[str, ...], follow: bool, lines: int) -> 
     colours = dict(zip(shown, _COLOURS * len(shown), strict=False))
 
     async def show() -> None:
-        entries = options.deployment(cluster).logs(shown, follow=follow, lines=lines)
+        entries = options.deployment(cluster).logs(names, follow=follow, lines=lines)  # none: all that are reached
         async with contextlib.aclosing(entries):  # type: ignore[type-var]
             async for name, line in entries:
                 click.echo(f"{click.style(name.ljust(width), fg=colours[name])}  {line}")
