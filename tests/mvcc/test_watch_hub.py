@@ -245,6 +245,33 @@ def test_a_stream_that_is_closed_leaves_nothing() -> None:
     assert watched.hub.slow_watches == 0
 
 
+def test_many_watches_of_a_closed_stream_end_in_slices_and_get_nothing() -> None:
+    """50,000 ranges of one stream took seconds of a turn to leave the tree."""
+    watched = Watched()
+    closed, other = Client(watched.hub), Client(watched.hub)
+    for number in range(1000):
+        key = b"a%d" % number
+        watched.hub.create(closed.stream, 0, key, key + b"z", 0, 0, wants_progress=True)
+    watched.hub.create(other.stream, 0, b"a", b"b", 0, 0)
+    watched.put(b"a5")  # in the queue
+    watched.hub.request_progress(closed.stream)
+    watched.hub.close(closed.stream)
+    assert watched.hub.streams == 1
+    left = [watched.hub.watches]
+    while left[-1] > 1:
+        watched.hub.step(Budget(200))
+        watched.put(b"a%d" % len(left))
+        left.append(watched.hub.watches)
+        assert 0 < left[-2] - left[-1] <= 20, "a slice"
+    watched.settle()
+    assert not closed.responses
+    assert not closed.notices
+    assert len(other.got(0)) == len(left)
+    assert watched.hub.slow_watches == 0
+    watched.hub.cancel(other.stream, 0)
+    assert not watched.hub.is_watching
+
+
 def test_a_request_larger_than_the_queue_is_read_from_the_backend_in_slices() -> None:
     watched = Watched()
     client = Client(watched.hub)
@@ -315,6 +342,7 @@ def test_random_histories(seed: int) -> None:
     assert watched.hub.slow_watches == 0
     for client in clients:
         watched.hub.close(client.stream)
+    watched.settle()
     assert (watched.hub.watches, watched.hub.streams) == (0, 0)
 
 

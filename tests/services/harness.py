@@ -90,7 +90,7 @@ class ServedMember(LoneMember):
         leases = self.leases = LeaseService(
             self.replica, headers, self.scheduler, authorization, NoLeader(), timeout_seconds=60
         )
-        watch = WatchService(
+        watch = self.watch = WatchService(
             self.replica,
             headers,
             authorization,

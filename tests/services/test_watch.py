@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
@@ -12,6 +13,7 @@ from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import kv_pb2, rpc_pb2
 from tercet.rpc import InProcessStream, Metadata, RpcError
 from tercet.services.watch import FRAGMENT_OVERHEAD_BYTES
+from tercet.services.watch_durations import PROGRESS
 from tests.services.harness import REQUEST_BYTES_MAX, ServedMember, run, served
 
 Create = rpc_pb2.WatchCreateRequest
@@ -297,5 +299,29 @@ def test_a_short_election_ends_no_stream() -> None:
             await asyncio.sleep(0.2)
             await put(member, b"a")
             assert len((await client.next()).events) == 1
+
+    run(test())
+
+
+def test_many_watches_are_notified_of_progress_in_several_turns() -> None:
+    """50,000 of one stream took half a second of a turn."""
+
+    async def test() -> None:
+        async with served() as member:
+            client = watching(member)
+            for _ in range(450):
+                await client.create(key=b"a", progress_notify=True)
+            loop, counts = asyncio.get_running_loop(), [0]
+
+            def count() -> None:
+                found = member.watch.durations.durations.histograms()
+                counts.append(sum(sum(buckets) for operation, _, buckets, _ in found if operation == PROGRESS))
+                loop.call_soon(count)
+
+            count()
+            notified: set[int] = set()
+            while len(notified) < 450:
+                notified.add((await client.next()).watch_id)
+            assert max(after - before for before, after in itertools.pairwise(counts)) <= 200
 
     run(test())

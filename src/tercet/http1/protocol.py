@@ -251,7 +251,7 @@ class HttpProtocol(asyncio.Protocol):
         reason = _REASONS.get(status, "").encode("ascii")
         response = h11.Response(status_code=status, headers=headers, reason=reason)
         if isinstance(body, bytes):
-            await self._write(self._whole(response, body))
+            await self._write(_whole(self._machine, self._request, response, body))
             return
         try:
             await self._write(self._machine.send(response) or b"")
@@ -262,12 +262,6 @@ class HttpProtocol(asyncio.Protocol):
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
-
-    def _whole(self, response: h11.Response, body: bytes) -> bytes:
-        """A response that is no stream; the answer to HEAD has the body's length and not the body."""
-        has_body = self._request is None or self._request.method != b"HEAD"
-        events = (response, h11.Data(data=body if has_body else b""), h11.EndOfMessage())
-        return b"".join(self._machine.send(event) or b"" for event in events)
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None:
@@ -290,7 +284,7 @@ class HttpProtocol(asyncio.Protocol):
             text = f"{status} {_REASONS.get(status, '')}".encode("ascii")
             headers = [(b"Content-Type", TEXT), (b"Content-Length", b"%d" % len(text)), (b"Connection", b"close")]
             response = h11.Response(status_code=status, headers=headers, reason=_REASONS.get(status, "").encode("ascii"))
-            self._transport.write(self._whole(response, text))
+            self._transport.write(_whole(self._machine, self._request, response, text))
         self._abandon()
         self._close()
 
@@ -324,3 +318,10 @@ class HttpProtocol(asyncio.Protocol):
         self._stop_timer()
         if self._transport is not None:
             self._transport.close()
+
+
+def _whole(machine: h11.Connection, request: h11.Request | None, response: h11.Response, body: bytes) -> bytes:
+    """A response that is no stream; the answer to HEAD has the body's length and not the body."""
+    has_body = request is None or request.method != b"HEAD"
+    events = (response, h11.Data(data=body if has_body else b""), h11.EndOfMessage())
+    return b"".join(machine.send(event) or b"" for event in events)

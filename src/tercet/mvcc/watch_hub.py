@@ -27,9 +27,10 @@ from tercet.mvcc.watch import Receiver, Watch, WatchStream
 from tercet.mvcc.watch_catch_up import SLICE_WORK, CatchUp
 from tercet.mvcc.watch_cohort import Cohort
 from tercet.mvcc.watch_history import History
-from tercet.mvcc.work import Budget
+from tercet.mvcc.work import WRITE, Budget
 
 QUEUE_BYTES_MAX: Final = 64 << 20  # of events that wait to be sent
+_ENDED_AT_ONCE: Final = 16  # watches of a stream that is closed; those of one that has more end in slices
 
 EMPTY_RANGE: Final = "mvcc: watcher range is empty"
 DUPLICATE_ID: Final = "mvcc: duplicate watch ID provided on the WatchStream"
@@ -47,6 +48,7 @@ class WatchHub(WriteListener):
     """
 
     __slots__ = (
+        "_ending",
         "_history",
         "_is_scheduled",
         "_live",
@@ -68,6 +70,7 @@ class WatchHub(WriteListener):
         self.queue_bytes_max = QUEUE_BYTES_MAX
         self.catch_up = CatchUp(self._history)
         self._progress: list[tuple[WatchStream, Watch | None]] = []  # to be notified: a watch, or all of a stream
+        self._ending: deque[Watch] = deque()  # of streams that are closed
         self._is_scheduled = False
         self.schedule: Callable[[], None] = _ignore
         self.streams = 0
@@ -143,11 +146,17 @@ class WatchHub(WriteListener):
         return WatchStream(receiver)
 
     def close(self, stream: WatchStream) -> None:
-        """The client has gone: end all watches of its stream."""
+        """The client has gone: send it nothing more, and end all watches of its stream, in later turns if there are many."""
         self.streams -= 1
-        for watch in stream.watches.values():
-            self._forget(watch)
-        stream.watches = {}
+        watches, stream.watches = stream.watches, {}
+        if self._ending or len(watches) > _ENDED_AT_ONCE:
+            stream.has_room = False
+            self._progress = [due for due in self._progress if due[0] is not stream]
+            self._ending.extend(watches.values())
+            self._wake()
+        else:
+            for watch in watches.values():
+                self._forget(watch)
         stream.lagging = []
 
     def create(
@@ -284,6 +293,12 @@ class WatchHub(WriteListener):
     def step(self, budget: Budget) -> bool:
         """Send what is due, up to the budget. Returns whether there is more to do; then call again, in a later turn."""
         self._is_scheduled = True
+        reserve = budget.left // 2
+        while self._ending and budget.left > reserve:
+            watch = self._ending.popleft()
+            self._forget(watch)
+            watch.stream.lagging.clear()  # it may have lagged since, and would keep the stream in a reference cycle
+            budget.left -= WRITE  # to leave the tree of ranges takes as long
         catch_up = self.catch_up
         reserve = min(SLICE_WORK, budget.left // 2) if catch_up.has_work else 0
         budget.left -= reserve
@@ -293,7 +308,7 @@ class WatchHub(WriteListener):
             self._send_progress()
         if catch_up.has_work:
             catch_up.step(self._live, self._is_current, budget)
-        self._is_scheduled = more = more or catch_up.has_work or bool(self._progress)
+        self._is_scheduled = more = more or catch_up.has_work or bool(self._progress) or bool(self._ending)
         return more
 
     def _step_live(self, budget: Budget) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -34,6 +35,7 @@ _CANCEL_REASON: Final = 6
 _FRAGMENT: Final = b"\x38\x01"
 _QUEUE_BYTES_MAX: Final = 1 << 20  # of a stream; then its watches read history
 _LARGE_BYTES: Final = 4 << 10  # a body that is not copied for each watch
+_NOTIFIED_PER_TURN: Final = 200  # watches of a stream, of their progress
 _JITTER: Final = 0.1  # of the interval of progress notifications, so that clients that came together are not served together
 
 
@@ -290,16 +292,23 @@ class _WatchStream:
         self._timer = self._service.loop.call_later(seconds, self._notify_progress)
 
     def _notify_progress(self) -> None:
-        """Notify each watch that asked for it and had no event since the last time."""
+        """Notify each watch that asked for it and had no event since the last time; some in each turn of the loop."""
         self._start_timer()
-        self._service.durations.begin()
-        for watch in tuple(self.watches.watches.values()):
+        self._notify_some(deque(self.watches.watches.values()))
+
+    def _notify_some(self, watches: deque[Watch]) -> None:
+        service = self._service
+        service.durations.begin()
+        for _ in range(min(_NOTIFIED_PER_TURN, len(watches))):
+            watch = watches.popleft()
             if watch.wants_progress:
-                if watch.is_quiet:
-                    self._service.hub.notify_progress(watch)
+                if watch.is_quiet and not watch.is_over:
+                    service.hub.notify_progress(watch)
                 watch.is_quiet = True
-        self._service.send_unsent()
-        self._service.durations.end()
+        service.send_unsent()
+        service.durations.end()
+        if watches:
+            service.loop.call_soon(self._notify_some, watches)
 
 
 def _as_grpc_go(error: RequestError) -> str:
