@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tercet.client.key_space import KeySpace
+from tercet.client.quick_init import quick_init
 from tercet.proto import kv_pb2, rpc_pb2
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Header:
     """Of every answer. revision: the store's when the request was served; term: Raft's."""
@@ -25,6 +27,7 @@ class Header:
         return cls(raw.cluster_id, raw.member_id, raw.revision, raw.raft_term)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class KV:
     """One key at one revision. version: writes since its creation; lease: the ID of its lease, 0 for none."""
@@ -74,6 +77,7 @@ class Range:
         return self.kvs[index]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Put:
     """header.revision: that of the put. prev_kv: what the key held, if it was asked for and the key existed."""

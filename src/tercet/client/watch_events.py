@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from tercet.client.errors import Compacted, PermissionDenied, Rewound, TercetError, typed
 from tercet.client.key_space import KeySpace
+from tercet.client.quick_init import quick_init
 from tercet.client.results import KV, Header
 from tercet.client.watch_set import WatchRewound
 from tercet.errors import COMPACTED, Code, StatusError
 from tercet.proto import kv_pb2, rpc_pb2
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class Event:
     """One change of one key. Of a delete, `kv` has only the key and, as mod_revision, the revision of the delete.
@@ -44,6 +46,7 @@ class Event:
         return not self.is_delete and self.kv.create_revision == self.kv.mod_revision
 
 
+@quick_init
 @dataclass(frozen=True, slots=True)
 class WatchBatch:
     """All changes of one revision that a watch asked for, in the order in which the transaction made them.
