@@ -151,3 +151,14 @@ def test_health_watchers_learn_of_a_defragmentation() -> None:
             watch.cancel()
 
     run(test())
+
+
+def test_the_only_member_is_not_removed() -> None:
+    async def test() -> None:
+        async with served() as member:
+            with pytest.raises(RpcError) as refused:
+                await member.call("Cluster/MemberRemove", rpc_pb2.MemberRemoveRequest(ID=SELF), rpc_pb2.MemberRemoveResponse)
+            text = "etcdserver: re-configuration failed due to not enough started members"
+            assert (refused.value.code, refused.value.message) == (Code.UNKNOWN, text)
+
+    run(test())

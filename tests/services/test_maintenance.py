@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -175,5 +176,32 @@ def test_move_leader_rejects_a_target_that_is_not_a_voter() -> None:
             with pytest.raises(RpcError, match="etcdserver: bad leader transferee"):
                 await member.call("Maintenance/MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=9), rpc_pb2.MoveLeaderResponse)
             await member.call("Maintenance/MoveLeader", rpc_pb2.MoveLeaderRequest(targetID=1), rpc_pb2.MoveLeaderResponse)
+
+    run(test())
+
+
+def test_a_downgrade_that_is_not_possible_is_refused() -> None:
+    async def test() -> None:
+        async with served() as member:
+
+            async def refusal(action: Any, version: str = "3.6") -> str:
+                request = rpc_pb2.DowngradeRequest(action=action, version=version)
+                try:
+                    await member.call("Maintenance/Downgrade", request, rpc_pb2.DowngradeResponse)
+                except RpcError as error:
+                    return str(error.message)
+                return ""
+
+            action = rpc_pb2.DowngradeRequest
+            assert await refusal(action.VALIDATE) == "etcdserver: cluster version not found during downgrade"
+            member.replica.membership.set_cluster_version("3.7.0")
+            assert await refusal(action.VALIDATE, "3.5") == "etcdserver: invalid downgrade target version"
+            assert await refusal(action.VALIDATE, "x") == "etcdserver: wrong downgrade target version format"
+            assert await refusal(9) == "etcdserver: unknown method"
+            assert await refusal(action.CANCEL) == ""  # 3.7 does not say that there is none
+            assert await refusal(action.ENABLE) == ""
+            for again in (action.VALIDATE, action.ENABLE):
+                assert await refusal(again) == "etcdserver: cluster has a downgrade job in progress"
+            assert await refusal(action.CANCEL) == ""
 
     run(test())

@@ -1,6 +1,7 @@
 """The Lock service: Lock, Unlock. See queue_of_keys.py for the keys.
 
-Source: etcd server/etcdserver/api/v3lock, client/v3/concurrency/mutex.go.
+Source: etcd server/etcdserver/api/v3lock, client/v3/concurrency/mutex.go. Departs in: whoever gives up leaves the queue with
+authentication, too; etcd deletes the key without the caller's identity, is refused, and the key waits for the end of its lease.
 """
 
 from __future__ import annotations
