@@ -104,8 +104,8 @@ def test_a_killed_migration_leaves_the_old_database_or_the_new_one(stopped: Path
     rows = killed("all", "tercetutl", stopped, "migrate", "--data-dir=data", "--target-version=3.6", "--force")
     for row in rows:
         assert row["code"] == 0, row
-        assert "updated storage version from 3.5 to 3.6" in row["said"] or "up-to-date: 3.6" in row["said"], row
-    assert "up-to-date: 3.6" in rows[-1]["said"]
+        assert '"new-storage-version": "3.6.0"' in row["said"] or '"storage-version": "3.6"' in row["said"], row
+    assert "storage version up-to-date" in rows[-1]["said"]
 
 
 def test_a_killed_save_leaves_the_old_snapshot_or_the_new_one(tmp_path: Path) -> None:

@@ -70,6 +70,32 @@ def test_a_restored_directory_holds_the_snapshots_history(data: Path, tmp_path: 
     assert json.loads(run("snapshot", "status", database, "-w", "json")[1])["totalKey"] == 6
 
 
+def test_a_restore_logs_the_new_members_as_etcdutl_does(data: Path, tmp_path: Path, run: Run) -> None:
+    words = [
+        "snapshot",
+        "restore",
+        str(data / "saved.db"),
+        "--name",
+        "a",
+        "--initial-advertise-peer-urls",
+        "http://127.0.0.1:1,http://127.0.0.1:2",
+    ]
+    words += ["--initial-cluster", "a=http://127.0.0.1:1,a=http://127.0.0.1:2,b=http://127.0.0.1:3", "--data-dir"]
+    command = [str(binary("etcdutl")), *words, str(tmp_path / "theirs")]
+    theirs = subprocess.run(command, check=True, capture_output=True, timeout=scaled(20), text=True).stderr
+    code, _, ours = run(*words, tmp_path / "ours")
+    assert code == 0
+    assert logged(ours, "added member") == logged(theirs, "added member")
+    assert len(logged(ours, "restoring snapshot")) == len(logged(ours, "restored snapshot")) == 1
+
+
+def logged(text: str, message: str) -> list[list[object]]:
+    """The fields of the lines with that message which every version of etcdutl logs."""
+    lines = [line.split("\t") for line in text.splitlines()]
+    found = [json.loads(parts[-1]) for parts in lines if message in parts]
+    return [[one.get(name) for name in ("path", "cluster-id", "added-peer-id", "added-peer-peer-urls")] for one in found]
+
+
 def test_a_restore_with_a_bump_compacts_all_before(data: Path, tmp_path: Path, run: Run) -> None:
     target = tmp_path / "restored"
     words = ("--data-dir", target, "--bump-revision", "1000", "--mark-compacted")
@@ -137,7 +163,9 @@ def test_defrag_shrinks_etcds_database_and_keeps_it_whole(data: Path, tmp_path: 
     shutil.copytree(directory_of(data), copy)
     db = copy / "member" / "snap" / "db"
     hashes = [json.loads(run("snapshot", "status", db, "-w", "json")[1])["hash"]]
-    assert run("defrag", "--data-dir", copy)[0] == 0
+    code, _, said = run("defrag", "--data-dir", copy)
+    assert code == 0
+    assert [path for path, *_ in logged(said, "finished defragmenting directory")] == [str(db)]
     hashes.append(json.loads(run("snapshot", "status", db, "-w", "json")[1])["hash"])
     assert hashes[0] == hashes[1]
     subprocess.run([binary("etcdutl"), "snapshot", "status", db], check=True, capture_output=True, timeout=scaled(20))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit
@@ -31,12 +32,13 @@ class Context:
         """How long to wait for a lock; None: without end."""
         return self.values.int("timeout") / SECOND or None
 
-    def info(self, text: str) -> None:
-        """Log to stderr, as etcdutl does."""
+    def info(self, text: str, fields: Mapping[str, object] | None = None) -> None:
+        """Log to stderr, as etcdutl does: time, level, text and the fields as JSON, separated by tabs."""
         from datetime import UTC, datetime
 
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._err.write(f"{now}\tinfo\t{text}\n".encode("utf-8", "surrogateescape"))
+        shown = "\t" + json.dumps(fields, ensure_ascii=False) if fields else ""
+        self._err.write(f"{now}\tinfo\t{text}{shown}\n".encode("utf-8", "surrogateescape"))
         self._err.flush()
 
     def check_format(self) -> None:

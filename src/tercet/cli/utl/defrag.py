@@ -20,10 +20,17 @@ def _defrag(context: Context, _: list[str]) -> None:
     directory = context.values.string("data-dir")
     try:
         path = database_of(Path(directory))
+        context.info("defragmenting", {"path": str(path)})
         before, after = _rewrite(path, context.lock_seconds)
     except StorageFailure as failure:
         raise CommandError(Exit.ERROR, f"Failed to defragment etcd data[{directory}] ({failure})") from failure
-    context.info(f"finished defragmenting {path}: {humanize_bytes(before)} before, {humanize_bytes(after)} now")
+    shown = {
+        "path": str(path),
+        "current-db-size-bytes-diff": after - before,
+        "current-db-size-bytes": after,
+        "current-db-size": humanize_bytes(after),
+    }
+    context.info("finished defragmenting directory", shown)
 
 
 def _rewrite(path: Path, lock_seconds: float | None) -> tuple[int, int]:

@@ -46,17 +46,17 @@ def _migrate(context: Context, _: list[str]) -> None:
         with open_store(path, context.lock_seconds) as store:
             current = _detect(store.view)
         if current == target:
-            context.info(f"storage version up-to-date: {_text(current)}")
+            context.info("storage version up-to-date", {"storage-version": _text(current)})
             return
         refusal = _refusal(current, target, directory / "member" / "wal", is_tercet=path.is_dir())
         if refusal and not context.values.bool("force"):
             raise CommandError(Exit.ERROR, refusal)
         if refusal:
-            context.info(f"normal migrate failed, trying with force: {refusal}")
+            context.info("normal migrate failed, trying with force", {"error": refusal})
         _change(path, target, context.lock_seconds)
     except StorageFailure as failure:
         raise CommandError(Exit.ERROR, str(failure)) from failure
-    context.info(f"updated storage version from {_text(current)} to {_text(target)}")
+    context.info("updated storage version", {"new-storage-version": f"{_text(target)}.0"})
 
 
 def _version(text: str) -> Version:

@@ -55,7 +55,8 @@ def _restore(context: Context, arguments: list[str]) -> None:
     try:
         members, own_id = _members(values)
         _check_targets(data, wal if values.string("wal-dir") else None)
-        context.info(f"restoring snapshot {snapshot} to {data}, write-ahead log in {wal}")
+        shown = {"path": str(snapshot), "wal-dir": str(wal), "data-dir": str(data), "snap-dir": str(data / "member" / "snap")}
+        context.info("restoring snapshot", shown)
         _check_snapshot(snapshot, skip=values.bool("skip-hash-check"))
         try:
             _write(snapshot, data, wal, members, own_id, bump)
@@ -68,7 +69,18 @@ def _restore(context: Context, arguments: list[str]) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CommandError(Exit.ERROR, f"open {error.filename}: {reason}" if error.filename else reason) from error
-    context.info(f"restored snapshot {snapshot} to {data}, member {hex_id(own_id)}")
+    for member in members:
+        context.info("added member", _added(member, members))
+    context.info("restored snapshot", {**shown, "local-member-id": hex_id(own_id)})
+
+
+def _added(member: Member, members: Sequence[Member]) -> dict[str, object]:
+    return {
+        "cluster-id": hex_id(cluster_id([one.id for one in members])),
+        "added-peer-id": hex_id(member.id),
+        "added-peer-peer-urls": list(member.peer_urls),
+        "added-peer-is-learner": member.is_learner,
+    }
 
 
 def _members(values: Values) -> tuple[tuple[Member, ...], int]:
