@@ -25,6 +25,8 @@ _ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 
 # Encodings of 0 to 2**14 - 1: what `varint` returns for them. Callers that know their number to be small index it themselves.
 VARINTS: Final = (*_ONE_BYTE, *(bytes((value & 0x7F | 0x80, value >> 7)) for value in range(0x80, 1 << 14)))
+MORE: Final = [bytes((0x80 | low,)) for low in range(0x80)]
+"""A varint's first byte with more to follow, by its low seven bits. What follows is the varint of the other bits."""
 _UINT64: Final = (1 << 64) - 1
 
 
@@ -32,8 +34,10 @@ def varint(value: int) -> bytes:
     """Protobuf's integer; a negative one as its 64-bit two's complement, like int64 on the wire."""
     if 0 <= value < 0x4000:
         return VARINTS[value]
+    if 0 < value < 1 << 21:
+        return MORE[value & 0x7F] + VARINTS[value >> 7]
     if 0 < value < 1 << 28:
-        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80)) + VARINTS[value >> 14]
+        return MORE[value & 0x7F] + MORE[value >> 7 & 0x7F] + VARINTS[value >> 14]
     return encode_varint(value & _UINT64)
 
 
