@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from tercet.errors import Code
 from tercet.rpc import Channel, Handler, Kind, RpcError, Server, ServerOptions, ServerStream, UnaryCall, server_stream, unary
 from tercet.rpc.deadlines import Deadlines
+from tests.rpc import raw
 from tests.rpc.harness import METHODS, run, serving
 from tests.rpc.raw import Asker, grpc_head
 from tests.support.properties import examples
 from tests.support.waiting import scaled, until
+from tests.support.wire import Wire
 
 
 def test_counters_start_at_zero_and_count_by_method_and_code() -> None:
@@ -152,6 +155,30 @@ def test_cached_and_uncached_deadlines_all_expire() -> None:
             await channel.close()
 
     run(main())
+
+
+def test_calls_of_alternating_header_blocks_reach_their_methods() -> None:
+    async def main() -> None:
+        server = Server({f"/test.Test/{name}": unary(partial(_answer, name)) for name in ("One", "Two")})
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + raw.frame(raw.SETTINGS, 0, 0))
+        names = ["One", "One", "Two", "Two", "One", "Two", "One"]
+        for number, name in enumerate(names):
+            if number == 4:
+                server.header_cache.clear()
+            wire.written.clear()
+            block = raw.request_block(b"/test.Test/" + name.encode())
+            stream = 2 * number + 1
+            protocol.data_received(raw.frame(raw.HEADERS, 4, stream, block) + raw.frame(raw.DATA, 1, stream, b"\0\0\0\0\0"))
+            assert name.encode() in b"".join(wire.written)
+        server.close()
+
+    run(main())
+
+
+def _answer(name: str, call: UnaryCall, message: bytes) -> None:
+    call.reply(name.encode())
 
 
 def test_the_server_enforces_deadlines() -> None:

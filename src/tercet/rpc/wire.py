@@ -15,6 +15,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Final
 
 from tercet.errors import Code, StatusError
 from tercet.rpc.binary_headers import decode_base64
@@ -22,12 +23,14 @@ from tercet.rpc.binary_headers import decode_base64
 Decompress = Callable[[bytes, int], bytes]
 
 _PREFIX = struct.Struct(">BI").pack
+_SHORT_PREFIXES: Final = [_PREFIX(0, size) for size in range(1024)]
 PREFIX_BYTES = 5
 
 
 def frame(message: bytes) -> bytes:
     """One message with its prefix, uncompressed."""
-    return _PREFIX(0, len(message)) + message
+    size = len(message)
+    return (_SHORT_PREFIXES[size] if size < 1024 else _PREFIX(0, size)) + message
 
 
 def prefix(size: int) -> bytes:
