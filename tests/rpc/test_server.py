@@ -177,6 +177,33 @@ def test_calls_of_alternating_header_blocks_reach_their_methods() -> None:
     run(main())
 
 
+def test_held_replies_leave_with_the_release_and_need_no_turn() -> None:
+    async def main() -> None:
+        calls: list[UnaryCall] = []
+        server = Server({"/test.Test/Keep": unary(lambda call, message: calls.append(call))})
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        block = raw.request_block(b"/test.Test/Keep")
+        protocol.data_received(raw.PREFACE + raw.frame(raw.SETTINGS, 0, 0))
+        for stream in (1, 3):
+            protocol.data_received(raw.frame(raw.HEADERS, 4, stream, block) + raw.frame(raw.DATA, 1, stream, b"\0\0\0\0\0"))
+        wire.written.clear()
+        server.hold()
+        calls[0].reply(b"first")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not wire.written
+        server.release()
+        assert b"first" in wire.written.pop()
+        calls[1].reply(b"second")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert b"second" in wire.written.pop()
+        server.close()
+
+    run(main())
+
+
 def _answer(name: str, call: UnaryCall, message: bytes) -> None:
     call.reply(name.encode())
 

@@ -74,9 +74,18 @@ class ServerState:
         # Calls by kind ("unary", "stream") and the client's version: lists of one number, to be incremented in place.
         self.calls_by_version: dict[tuple[str, str], list[int]] = {}
         self.dirty: list[BoundedConnection] = []  # have something to send; a flush is scheduled
+        self._is_held = False
         self._abandoned: deque[Abandoned] = deque()
         self.draining = False
         self.all_lost: asyncio.Future[None] | None = None  # resolved when the last connection is lost
+
+    def hold(self) -> None:
+        """Until `release`, which the owner calls in this turn, schedule no flush: its turn of the loop would find nothing."""
+        self._is_held = True
+
+    def release(self) -> None:
+        self._is_held = False
+        self.flush()
 
     def flush(self) -> None:
         """Send what all connections have queued. Runs at the end of a turn, or earlier when the owner calls it."""
@@ -93,7 +102,7 @@ class ServerState:
 
     def flush_later(self, connection: BoundedConnection) -> None:
         """Flush `connection` at the end of this turn."""
-        if not self.dirty:
+        if not self.dirty and not self._is_held:
             self.loop.call_soon(self.flush)
         self.dirty.append(connection)
 

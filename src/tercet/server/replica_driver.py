@@ -161,10 +161,16 @@ class ReplicaDriver:
     # --- ReplicaHost
 
     def schedule_flush(self) -> None:
-        self._loop.call_soon(self.guard, self.replica.flush)
+        self._loop.call_soon(self.flush_now)
 
     def flush_now(self) -> None:
+        server = self.rpc_server
+        if server is None:
+            self.guard(self.replica.flush)
+            return
+        server.hold()  # its replies need no turn of their own
         self.guard(self.replica.flush)
+        server.release()
 
     def flush_replies(self) -> None:
         if self.rpc_server is not None:
