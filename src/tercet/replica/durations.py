@@ -10,7 +10,6 @@ Source: etcd server/etcdserver/txn/metrics.go, server/etcdserver/metrics.go (the
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import Final
 
 APPLY_BOUNDS: Final = tuple(0.0001 * 2**power for power in range(20))
@@ -26,12 +25,15 @@ class _Histogram:
 
 
 class Durations:
-    """Histograms by operation and success. bounds: upper bounds of the buckets in seconds, without the last, +Inf."""
+    """Histograms by operation and success.
 
-    __slots__ = ("_bounds", "_failed", "_shortest", "_succeeded")
+    bounds: upper bounds of the buckets in seconds, each twice the one before, without the last, +Inf.
+    """
+
+    __slots__ = ("_buckets", "_failed", "_shortest", "_succeeded")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
+        self._buckets = len(bounds) + 1
         self._shortest = bounds[0]
         self._succeeded: dict[str, _Histogram] = {}
         self._failed: dict[str, _Histogram] = {}
@@ -41,8 +43,12 @@ class Durations:
         histograms = self._succeeded if is_success else self._failed
         found = histograms.get(operation)
         if found is None:
-            found = histograms[operation] = _Histogram(len(self._bounds) + 1)
-        found.counts[0 if seconds <= self._shortest else bisect_left(self._bounds, seconds)] += weight
+            found = histograms[operation] = _Histogram(self._buckets)
+        bucket, last, bound = 0, self._buckets - 1, self._shortest
+        while seconds > bound and bucket < last:  # doubling is exact; compiled, a step takes a few instructions
+            bucket += 1
+            bound += bound
+        found.counts[bucket] += weight
         found.sum += seconds * weight
 
     def histograms(self) -> list[tuple[str, bool, list[int], float]]:

@@ -42,11 +42,9 @@ class Headers:
             self._term = term
             self._term_bytes = b"\x20" + varint(term)
             self._current_revision = -1
-        if revision:
-            content = b"%b\x18%b%b" % (self._identity, varint(revision), self._term_bytes)
-        else:
-            content = self._identity + self._term_bytes
-        return b"\x0a%c%b" % (len(content), content)  # at most 4 * 11 bytes: the length fits one byte
+        number = b"\x18" + varint(revision) if revision else b""
+        size = len(self._identity) + len(number) + len(self._term_bytes)
+        return b"\x0a%b%b%b%b" % (varint(size), self._identity, number, self._term_bytes)
 
     def current(self) -> bytes:
         """The header with the store's current revision."""
