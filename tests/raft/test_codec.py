@@ -23,7 +23,7 @@ from tercet.raft import (
     codec,
 )
 from tercet.raft.entry_batch import make_entries
-from tercet.raft.fast_codec import read_entry_data, read_message
+from tercet.raft.fast_codec import read_data_after, read_entry_data, read_message
 from tercet.raft.types import encode_entry
 
 U64 = st.integers(0, 2**64 - 1)
@@ -107,6 +107,16 @@ def test_padded_entries_decode_as_by_protobuf(term: int, index: int, data: bytes
     quick = read_entry_data(wire, term, index)
     if quick is not None:
         assert codec.decode_entry(wire) == Entry(term, index, quick)
+
+
+@given(ENTRIES, st.integers(0, 60), st.binary(max_size=3))
+def test_an_entry_after_its_encoded_position_decodes_as_one_whose_position_is_read(
+    entry: Entry, position: int, damage: bytes
+) -> None:
+    head = b"\x10" + encode_varint(entry.term) + b"\x18" + encode_varint(entry.index)
+    for wire in (entry.wire, entry.wire[:position] + damage + entry.wire[position + len(damage) :]):
+        expected = read_entry_data(wire, entry.term, entry.index)
+        assert read_data_after(wire, head) == (expected if wire.startswith(head) else None)
 
 
 @given(SMALL, st.binary(max_size=200), PADDING, PADDING)

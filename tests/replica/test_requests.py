@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,27 @@ def test_the_older_form_is_decoded_as_v2() -> None:
     request = decode_request(old.SerializeToString())
     assert isinstance(request.message, internal_pb2.Request)
     assert (request.field, request.message.Path, request.message.Val) == ("v2", "/0/version", "3.5.0")
+
+
+@given(
+    id=st.one_of(st.integers(0, 300), st.integers(0, 2**64 - 1)),
+    username=st.text(max_size=2),
+    auth_revision=st.integers(0, 200),
+    position=st.integers(0, 20),
+    damage=st.binary(max_size=2),
+)
+def test_the_identity_of_a_small_put_is_protobufs(
+    id: int, username: str, auth_revision: int, position: int, damage: bytes
+) -> None:
+    header = internal_pb2.RequestHeader(ID=id, username=username, auth_revision=auth_revision).SerializeToString()
+    header = header[:position] + damage + header[position + len(damage) :]
+    body = rpc_pb2.PutRequest(key=b"k", value=b"v").SerializeToString()
+    try:
+        expected = internal_pb2.RequestHeader.FromString(header)
+    except DecodeError:
+        return
+    identity = decode_request(b"\x22%c%b\xa2\x06%c%b" % (len(body), body, len(header), header)).identity
+    assert (identity.username, identity.revision) == (expected.username, expected.auth_revision)
 
 
 @pytest.mark.parametrize("field", ["put", "txn", "lease_grant"])

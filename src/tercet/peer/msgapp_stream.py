@@ -47,9 +47,13 @@ class MsgAppEncoder:
         entries = message.entries
         if message.index == self._index and message.term == message.log_term == self._term:
             parts = [b"\x01", pack_u64(len(entries))]
+            last, prefix = -1, b""
             for entry in entries:
                 wire = entry.wire
-                parts.append(pack_u64(len(wire)))
+                if len(wire) != last:  # entries of one load are often of one length
+                    last = len(wire)
+                    prefix = pack_u64(last)
+                parts.append(prefix)
                 parts.append(wire)
             parts.append(pack_u64(message.commit))
             self._index += len(entries)

@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 
 from tercet.errors import TercetError
 from tercet.proto import raft_pb2
-from tercet.proto.wire import encode_varint
-from tercet.raft.fast_codec import read_entry_data, read_message
+from tercet.proto.wire import encode_varint, varint
+from tercet.raft.fast_codec import read_data_after, read_entry_data, read_message
 from tercet.raft.message_types import BY_NUMBER
 from tercet.raft.types import (
     ConfChange,
@@ -41,7 +41,7 @@ class MalformedMessage(TercetError):
 
 def encode_message(message: Message) -> bytes:
     """raftpb.Message; entries are pasted from their wire form."""
-    parts = [b"\x08", encode_varint(message.type)]
+    parts = [b"\x08", varint(message.type)]
     if message.to:
         parts += (b"\x10", _encode_id(message.to))
     if message.from_:
@@ -52,21 +52,21 @@ def encode_message(message: Message) -> bytes:
         (b"\x30", message.index),
     ):
         if number:
-            parts += (tag, encode_varint(number))
+            parts += (tag, varint(number))
     for entry in message.entries:
         wire = entry.wire
-        parts += (b"\x3a", encode_varint(len(wire)), wire)
+        parts += (b"\x3a", varint(len(wire)), wire)
     if message.commit:
-        parts += (b"\x40", encode_varint(message.commit))
+        parts += (b"\x40", varint(message.commit))
     if message.snapshot is not None:
         snapshot = encode_snapshot(message.snapshot)
-        parts += (b"\x4a", encode_varint(len(snapshot)), snapshot)
+        parts += (b"\x4a", varint(len(snapshot)), snapshot)
     if message.reject:
         parts.append(b"\x50\x01")
     if message.reject_hint:
-        parts += (b"\x58", encode_varint(message.reject_hint))
+        parts += (b"\x58", varint(message.reject_hint))
     if message.context:
-        parts += (b"\x62", encode_varint(len(message.context)), message.context)
+        parts += (b"\x62", varint(len(message.context)), message.context)
     return b"".join(parts)
 
 
@@ -121,9 +121,12 @@ def decode_entries(wires: Iterable[bytes], *, term: int, index: int) -> list[Ent
     """Consecutive entries of one term from `index` on, as in an append stream. Raises MalformedMessage."""
     read = raft_pb2.Entry.FromString
     entries: list[Entry] = []
+    term_field = b"\x10" + varint(term) + b"\x18"
     try:
         for position, wire in enumerate(wires, index):
-            data = read_entry_data(wire, term, position)
+            data = read_data_after(wire, term_field + varint(position))
+            if data is None:
+                data = read_entry_data(wire, term, position)
             if data is not None:
                 entries.append(Entry(term, position, data, 0, wire))
                 continue

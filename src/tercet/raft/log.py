@@ -159,7 +159,10 @@ class RaftLog:
 
 
 def _size(entries: Sequence[Entry]) -> int:
-    return sum([len(entry.wire) for entry in entries])
+    size = 0
+    for entry in entries:
+        size += len(entry.wire)
+    return size
 
 
 def _fitting(entries: list[Entry], size_bytes: int, *, at_least_one: bool) -> list[Entry]:

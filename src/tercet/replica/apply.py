@@ -168,7 +168,7 @@ class Applier:
                 if timer is not None:
                     self._began = timer.clock()
             elif data and entry.index > data_index:  # a new leader's first entry is empty
-                waiter = waiting.pop(data, None)
+                waiter = waiting.pop(data, None) if waiting else None  # on followers nothing waits: spares the hash of the data
                 outcome: Outcome | Apply
                 try:
                     if waiter is not None:

@@ -25,6 +25,7 @@ WHOLE_BYTES_MAX: Final = 16 << 10
 _HEADER_NUMBER: Final = 100
 _TXN_NUMBER: Final[int] = internal_pb2.InternalRaftRequest.DESCRIPTOR.fields_by_name["txn"].number
 _FIELDS_MAX: Final = 4  # an entry has two: its request and its header
+_ID_TAG: Final = 0x08  # in RequestHeader
 _HEADER_TAG: Final = encode_varint(_HEADER_NUMBER << 3 | 2)
 _LENGTH_DELIMITED: Final = 2
 
@@ -195,11 +196,26 @@ def _small_request_in(data: bytes) -> AppliedRequest | None:
     small = read_small_put(body) if data[0] == _PUT_TAG else read_small_txn(body)
     if small is None:
         return None
-    try:
-        identity = _identity_in(internal_pb2.RequestHeader.FromString(data[end + 3 :]))
-    except DecodeError:
-        return None
+    identity = NOBODY
+    if not _is_id(data, end + 3):
+        try:
+            identity = _identity_in(internal_pb2.RequestHeader.FromString(data[end + 3 :]))
+        except DecodeError:
+            return None
     return AppliedRequest("put" if data[0] == _PUT_TAG else "txn", small, identity)
+
+
+def _is_id(data: bytes, at: int) -> bool:
+    """Is the RequestHeader from `at` to the end of the data an id alone? Without authentication it is; read in a tenth of the
+    time that protobuf takes.
+    """
+    last = len(data) - 1
+    if not at < last <= at + 10 or data[at] != _ID_TAG or data[last] >= (0x80 if last < at + 10 else 2):
+        return False
+    position = at + 1
+    while data[position] >= 0x80:
+        position += 1
+    return position == last
 
 
 def _identity_in(header: internal_pb2.RequestHeader) -> Identity:

@@ -156,12 +156,14 @@ class WAL:
             self._state_changed = True
         if entries:
             parts = self._parts
-            size = 0
+            size, last, prefix = 0, -1, b""
             for entry in entries:
                 wire = entry.wire
                 count = len(wire)
+                if count != last:  # entries of one load are often of one length
+                    last, prefix = count, count.to_bytes(8, "big")
                 size += count
-                parts.append(count.to_bytes(8, "big"))
+                parts.append(prefix)
                 parts.append(wire)
             self._parts_bytes += size + 8 * len(entries)
             self._next_index = entries[-1].index + 1
