@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from base64 import b64decode
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tercet.cli import tercetctl
+from tercet.cli.ctl import tree
 from tercet.cli.ctl.command import unknown_text
 from tercet.cli.ctl.scrape import Scrape
 from tercet.cli.ctl.top import Grouping, _increase
+from tercet.proto import kv_pb2, rpc_pb2
 from tests.support.etcd import binary, run_tool, running_etcd
 from tests.support.processes import TERCET
 
@@ -146,6 +150,42 @@ def test_tree_lists_each_child_once_across_pages(run: Run) -> None:
     assert paths(found) == ["tree//", *(f"tree/d{number:02}/" for number in range(PAGE)), "tree/e"]
     assert [one.get("keys") for one in found["children"][:3]] == [1, 2, 1]
     assert [one["directory"] for one in found["children"]] == [True] * (PAGE + 1) + [False]
+
+
+def test_tree_finds_the_same_by_narrow_ranges(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [("tree", prefix, "--depth", depth) for prefix in ("", "tree/", "tree/d00/", "a") for depth in ("0", "1")]
+    wide = [run(*line) for line in lines]
+    monkeypatch.setattr(tree, "_COUNTED_KEYS_MAX", 0)
+    assert [run(*line) for line in lines] == wide
+
+
+class Counting:
+    """The reads of a client. counted: the keys of all ranges read, which a member of etcd visits."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self.kv = self
+        self.counted = 0
+        self._keys = sorted(keys)
+
+    async def range(self, request: rpc_pb2.RangeRequest) -> rpc_pb2.RangeResponse:
+        low = bisect_left(self._keys, request.key)
+        high = len(self._keys) if request.range_end == b"\0" else bisect_left(self._keys, request.range_end)
+        self.counted += high - low
+        kvs = [kv_pb2.KeyValue(key=key) for key in self._keys[low:high][: request.limit]]
+        return rpc_pb2.RangeResponse(kvs=kvs, count=high - low, more=high - low > request.limit)
+
+
+@pytest.mark.parametrize("name", ["{:03}", "node-{:03}-of-a-cluster", "{:032x}"])
+def test_tree_visits_few_keys_of_a_large_directory(name: str) -> None:
+    directories = [f"big/{name.format(number * 7919)}/".encode() for number in range(300)]
+    client = Counting([directory + b"%04d" % number for directory in directories for number in range(100)])
+
+    async def paths() -> list[bytes]:
+        scan = tree.Scan(cast(Any, client), b"/", depth=1, counts=False)
+        return [child.path async for child in scan.children(b"big/")]
+
+    assert asyncio.run(paths()) == sorted(directories)
+    assert client.counted < 70 * 30_000, client.counted  # 150 times 30,000 if each page counted all that follow
 
 
 def test_tree_descends_as_deep_as_asked(run: Run) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
@@ -97,26 +97,8 @@ class Session:
         user, password = self._user
         token = self.values.string("auth-jwt-token")
         if endpoints is None:
-            endpoints = self._usable_endpoints()
+            endpoints = _usable(self.endpoints(), self.warn)
         return self._client(endpoints, self._tls, user=user, password=password, token=token, timeout=timeout)
-
-    def _usable_endpoints(self) -> list[str]:
-        """Those that are addresses; all if none is, so that the client names what is wrong."""
-        from tercet.client import parse_endpoint
-
-        usable, refused = [], []
-        for endpoint in self.endpoints():
-            try:
-                parse_endpoint(endpoint)
-            except ConfigError as error:
-                refused.append(str(error))
-            else:
-                usable.append(endpoint)
-        if not usable:
-            return self.endpoints()
-        for text in refused:
-            self.warn(f"{text}; it is not used")
-        return usable
 
     def foreign_client(
         self, endpoint: str, tls: TLSFiles | None, *, user: str, password: str, timeout: float | None = None
@@ -290,6 +272,25 @@ _CONFLICT = (
     "conflicting environment variable is shadowed by corresponding command-line flag "
     "(either unset environment variable or disable flag))"
 )
+
+
+def _usable(endpoints: list[str], warn: Callable[[str], None]) -> list[str]:
+    """Those that are addresses; all if none is, so that the client names what is wrong."""
+    from tercet.client import parse_endpoint
+
+    usable, refused = [], []
+    for endpoint in endpoints:
+        try:
+            parse_endpoint(endpoint)
+        except ConfigError as error:
+            refused.append(str(error))
+        else:
+            usable.append(endpoint)
+    if not usable:
+        return endpoints
+    for text in refused:
+        warn(f"{text}; it is not used")
+    return usable
 
 
 def _variable(flag_name: str) -> str:

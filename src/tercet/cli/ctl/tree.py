@@ -3,13 +3,17 @@
     config/            db/  (then its keys)   app.yaml
 
 Skip-scan: a page of keys names the first children; a directory that goes on after the page is skipped by reading on at its end.
-A directory of a million keys costs one page, a level costs as many reads as it has directories, at most.
+A directory of a million keys costs one page, a level costs a few reads for each of its directories, at most.
+
+A member of etcd counts all keys of a range even if it returns one page of them. Where many keys follow, a page is therefore
+looked for in narrow ranges first, which share all but a few letters with what was found last:
+    after big/0070...   up to big/008, big/01, big/1, the end of big/
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from tercet.cli.ctl.command import Command
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from tercet.client import ClusterChannel
 
 _PAGE_KEYS = 32
+_COUNTED_KEYS_MAX = 10_000  # which etcd counts in some 10 ms
 
 
 class Child(NamedTuple):
@@ -50,8 +55,9 @@ class Scan:
     async def children(self, prefix: bytes, depth: int = 0) -> AsyncIterator[Child]:
         """In the order of keys, a directory before what is in it. Raises StatusError."""
         start: bytes | None = prefix
+        is_large = False
         while start is not None:
-            start, found = await self._page(prefix, start)
+            start, found, is_large = await self._page(prefix, start, is_large=is_large)
             for path, is_directory in found:
                 count = await self._count(path) if is_directory and self._counts else -1
                 yield Child(path, is_directory, depth, count)
@@ -59,20 +65,27 @@ class Scan:
                     async for below in self.children(path, depth + 1):
                         yield below
 
-    async def _page(self, prefix: bytes, start: bytes) -> tuple[bytes | None, list[tuple[bytes, bool]]]:
-        """The next children, and where to read on; None at the end."""
-        page = await self._range(start, _end(prefix), limit=_PAGE_KEYS, keys_only=True)
+    async def _page(
+        self, prefix: bytes, start: bytes, *, is_large: bool
+    ) -> tuple[bytes | None, list[tuple[bytes, bool]], bool]:
+        """Where to read on, None at the end; the next children; and whether the directory is large, as far as is known."""
+        for end in (*(_near_ends(prefix, start) if is_large else ()), _end(prefix)):
+            page = await self._range(start, end, limit=_PAGE_KEYS, keys_only=True)
+            if page.kvs:
+                break
+            start = end
+        is_large = is_large or page.count > _COUNTED_KEYS_MAX
         found: list[tuple[bytes, bool]] = []
         for kv in page.kvs:
             name, delimiter, _ = kv.key[len(prefix) :].partition(self._delimiter)
             child = (prefix + name + delimiter, bool(delimiter))
             if not found or found[-1] != child:
                 found.append(child)
-        if not page.more or not found:
-            return None, found
+        if not page.more:
+            return None if end == _end(prefix) else end, found, is_large
         path, is_directory = found[-1]
         following = prefix_end(path) if is_directory else path + b"\0"
-        return (None if following == b"\0" else following), found
+        return (None if following == b"\0" else following), found, is_large
 
     async def _count(self, directory: bytes) -> int:
         return (await self._range(directory, prefix_end(directory), count_only=True)).count
@@ -93,6 +106,16 @@ class Scan:
         if not self.header.revision:
             self.header = answer.header
         return answer
+
+
+def _near_ends(prefix: bytes, start: bytes) -> Iterator[bytes]:
+    """Ends of ranges from `start` on, each wider than the last, within the directory."""
+    removed = 1
+    while start.startswith(prefix) and len(start) - removed > len(prefix):
+        end = prefix_end(start[:-removed])
+        if end != b"\0":
+            yield end
+        removed += max(removed // 2, 1)
 
 
 def _end(prefix: bytes) -> bytes:
