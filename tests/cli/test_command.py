@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tercet.cli import tercetutl
 from tercet.cli.ctl.command import UnknownCommand, find
 from tercet.cli.ctl.flags import FlagError, parse
 from tercet.cli.tercetctl import ROOT
@@ -122,6 +123,15 @@ def test_help_of_a_command_has_examples(line: list[str]) -> None:
     assert outcome.code == 0
     assert b"Examples:\n  tercetctl put greeting hello\n" in outcome.out
     assert b"--prev-kv " in outcome.out
+
+
+def test_help_of_tercetutl_shows_its_global_flags(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    """It has no command `options`."""
+    for words in (["--help"], ["snapshot", "restore", "--help"]):
+        assert tercetutl.main(words) == 0
+        page = capsysbinary.readouterr().out.decode()
+        assert "Global Flags:\n      --timeout duration " in page
+        assert "tercetutl options" not in page
 
 
 def test_every_command_has_help() -> None:

@@ -23,8 +23,13 @@ def help_text(found: Found) -> str:
     own = [flag for part in found.path[1:] for flag in part.flags]
     if len(found.path) > 1:
         sections.append("Flags:\n" + flag_lines([HELP_FLAG, *own]))
-    more = f'Use "{found.title} [command] --help" for more about a command.\n' if command.commands else ""
-    sections.append(f'{more}Use "{root.name} options" for the flags of all commands.')
+    has_options = any(child.name == "options" for child in root.commands)
+    if not has_options:
+        sections.append("Global Flags:\n" + flag_lines(root.flags))
+    more = [f'Use "{found.title} [command] --help" for more about a command.'] if command.commands else []
+    more += [f'Use "{root.name} options" for the flags of all commands.'] if has_options else []
+    if more:
+        sections.append("\n".join(more))
     return "\n\n".join(sections) + "\n"
 
 
