@@ -22,6 +22,7 @@ from tercet.raft import (
     Snapshot,
     codec,
 )
+from tercet.raft.codec import ENTRIES_MAX, MalformedMessage, decode_message
 from tercet.raft.entry_batch import make_entries
 from tercet.raft.fast_codec import read_data_after, read_entry_data, read_message
 from tercet.raft.types import encode_entry
@@ -129,6 +130,14 @@ def test_padded_messages_decode_as_by_protobuf(index: int, context: bytes, first
 
 def test_an_index_beyond_64_bits_is_malformed() -> None:
     assert read_entry_data(b"\x10\x05\x18" + b"\x80" * 9 + b"\x02", 5, 2**64) is None
+
+
+def test_a_message_of_more_entries_than_a_leader_sends_is_malformed() -> None:
+    """Each costs microseconds, and a POST of 64 MiB could hold millions."""
+    entry = b"\x3a\x00"  # Message.entries, empty
+    assert len(decode_message(entry * ENTRIES_MAX).entries) == ENTRIES_MAX
+    with pytest.raises(MalformedMessage, match=f"{ENTRIES_MAX + 1} entries"):
+        decode_message(entry * (ENTRIES_MAX + 1))
 
 
 @given(ENTRIES)

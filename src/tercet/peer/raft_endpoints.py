@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, Request, Response, StreamResponse, text_response
+from tercet.intake import intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.peer.context import Context
 from tercet.peer.frames import FrameError
@@ -34,6 +35,7 @@ from tercet.raft.types import Message, MessageType
 logger = logging.getLogger(__name__)
 
 _STREAMS: Final = "/raft/stream/"
+_WORK_SHIFT: Final = 6  # of a turn, for each 64 bytes to decode
 _RECEPTIONS_MAX: Final = 16  # snapshots being received at the same time; a sender's limit is the same
 
 
@@ -52,6 +54,7 @@ class RaftEndpoints:
         self._context = context
         self._directory = directory
         self._cluster: TextHeaders = [("X-Etcd-Cluster-ID", f"{context.identity.cluster_id:x}")]
+        self._intake = intake_of_running_loop()
         self._posts_bytes = 0
         self._receptions = 0
         self.receptions: defaultdict[int, Receptions] = defaultdict(Receptions)  # by sender; 0: not known
@@ -105,6 +108,7 @@ class RaftEndpoints:
         except BodyError as error:
             logger.warning("failed to read a raft message: %s", error)
             return text_response(400, "error reading raft message")
+        await self._intake.admitted(len(body) >> _WORK_SHIFT)
         try:
             message = parse_message(body)
         except FrameError as error:

@@ -80,6 +80,10 @@ def _encode_id(id: int) -> bytes:
     return known
 
 
+ENTRIES_MAX: Final = 1 << 17
+"""In a message. A leader sends up to 1 MiB of entries (config.py; 512 KiB in etcd), of 12 bytes at least."""
+
+
 def decode_message(data: bytes) -> Message:
     """raftpb.Message, in any form. An unknown type decodes as HUP, which `step` drops. Raises MalformedMessage."""
     message = read_message(data)
@@ -92,6 +96,8 @@ def decode_message_slowly(data: bytes) -> Message:
         raw = raft_pb2.Message.FromString(data)
     except DecodeError as error:
         raise MalformedMessage(f"raft message of {len(data)} bytes: {error}") from error
+    if len(raw.entries) > ENTRIES_MAX:
+        raise MalformedMessage(f"raft message of {len(raw.entries)} entries")
     return Message(
         BY_NUMBER[raw.type],
         to=raw.to,
