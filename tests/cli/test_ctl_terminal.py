@@ -45,9 +45,10 @@ class Asked:
     """A command whose terminal is its own, waiting at a prompt."""
 
     def __init__(self, prompt: bytes, *words: str) -> None:
+        line, variables = [*TERCETCTL, *words], environment({"TERM": "dumb"}, None)
         self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            os.execve(TERCETCTL[0], [*TERCETCTL, *words], environment({"TERM": "dumb"}, None))
+        if self.pid == 0:  # in a process that had threads: nothing but exec
+            os.execve(line[0], line, variables)
         self.said = b""
         while prompt not in self.said and self._read():
             pass
