@@ -41,3 +41,13 @@ def test_every_request_is_printed_also_those_with_the_same_headers() -> None:
     assert printed.count(' "x" = "a\\"b"') == 3
     assert printed.count(' "token" = "fingerprint ') == 3
     assert "secret" not in printed
+
+
+@pytest.mark.parametrize("name", ["authorization", "grpcgateway-authorization", "proxy-authorization", "cookie"])
+def test_what_carries_a_token_is_not_printed(name: str) -> None:
+    out = io.StringIO()
+    trace = header_trace({"GODEBUG": "http2debug=2"}, out)
+    assert trace is not None
+    trace(((name.encode(), b"Bearer secret.7"), (b"x", b"shown")))
+    assert "secret" not in out.getvalue()
+    assert "shown" in out.getvalue()

@@ -18,7 +18,7 @@ from tercet.auth import fingerprint
 from tercet.gotext.strconv import quote
 from tercet.rpc.http2 import Headers
 
-_SECRET: Final = frozenset({b"authorization", b"token"})
+_SECRET: Final = frozenset({b"authorization", b"token", b"grpcgateway-authorization", b"proxy-authorization", b"cookie"})
 
 
 def header_trace(environ: Mapping[str, str], out: TextIO | None = None) -> Callable[[Headers], None] | None:
