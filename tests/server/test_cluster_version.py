@@ -15,6 +15,7 @@ from tercet.server.cluster_version import (
     check_compatible,
     check_own_version,
     decide,
+    monitor_cluster_version,
     monitor_downgrade,
     stop_below_cluster_version,
 )
@@ -119,3 +120,27 @@ def test_a_running_member_stops_when_the_cluster_version_rises_above_its_own() -
     assert [str(failure).partition(":")[0] for failure in failures] == [
         "invalid downgrade; server version is lower than determined cluster version"
     ]
+
+
+def test_the_monitor_ends_when_it_is_cancelled_as_the_leader_changes() -> None:
+    """Peers that stop together with this member change its leader in the turn in which its tasks are cancelled."""
+
+    async def test() -> None:
+        replica = SimpleNamespace(leader_listeners=[], is_leader=False)
+
+        async def fetch(member: Member) -> str | None:
+            raise AssertionError
+
+        task = asyncio.ensure_future(monitor_cluster_version(cast(Replica, replica), fetch))
+        while not replica.leader_listeners:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for listener in replica.leader_listeners:
+            listener(2)
+        await asyncio.sleep(0)  # the inner wait has ended, and the monitor has not resumed
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert task.cancelled(), "the cancellation is lost"
+
+    asyncio.run(test())

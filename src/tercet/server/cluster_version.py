@@ -40,7 +40,8 @@ async def monitor_cluster_version(replica: Replica, fetch: FetchVersion) -> None
         if replica.is_leader:
             await _update(replica, fetch)
         with suppress(TimeoutError):  # a new cluster gets its version at once
-            await asyncio.wait_for(changed.wait(), MONITOR_SECONDS)
+            async with asyncio.timeout(MONITOR_SECONDS):  # not wait_for, which in Python 3.11 may lose a cancellation
+                await changed.wait()
         changed.clear()
 
 
