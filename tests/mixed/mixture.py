@@ -183,6 +183,9 @@ def stored_beside_keys(member: Member) -> dict[bytes, Any]:
             found[bucket] = dict(file.items(bucket)) if bucket in file.buckets() else {}
         marks = (b"confState", b"term", b"consistent_index")
         found[b"meta"] = {key: value for key, value in file.items(b"meta") if key in marks}
+    # The voters are a set; an etcd that came back may hold them in another order.
+    conf_state = json.loads(found[b"meta"][b"confState"])
+    found[b"meta"][b"confState"] = conf_state | {"voters": sorted(conf_state["voters"])}
     # 3.5.1 stores names and client URLs of members that joined later elsewhere.
     found[b"members"] = {key: json.loads(record)["peerURLs"] for key, record in found[b"members"].items()}
     return found
