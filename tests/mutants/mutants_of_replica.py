@@ -33,8 +33,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "contexts_repeat_after_a_restart",
         "replica/requests.py",
-        "(now_ms & (1 << 40) - 1) << 8",
-        "(64 & (1 << 40) - 1) << 8",
+        "(now_ms & (1 << 40) - 1) << 1",
+        "(64 & (1 << 40) - 1) << 1",
         "a restarted member uses the request ids of its earlier incarnation again",
     ),
     # --- apply

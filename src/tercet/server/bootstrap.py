@@ -155,9 +155,8 @@ async def _resolve(url: str) -> str:
         return url
     loop = asyncio.get_running_loop()
     try:
-        found = await asyncio.wait_for(
-            loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM), RESOLVE_SECONDS_MAX
-        )
+        async with asyncio.timeout(RESOLVE_SECONDS_MAX):
+            found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError):
         return url
     return f"{parts.scheme}://{min(str(address[4][0]) for address in found)}:{parts.port}"
