@@ -214,7 +214,7 @@ class LeaseService:
         body = time_to_live_body(lease.id, int(remaining), lease.ttl_seconds)
         if not request.keys or not lease.key_count:
             return body
-        answer = LeaseKeys(body, lease.keys().all())
+        answer = LeaseKeys(body, lease)
         await self._scheduler.finish(answer, self._replica.store)
         return b"".join(answer.parts)
 

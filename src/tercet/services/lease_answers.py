@@ -37,14 +37,18 @@ def time_to_live_body(lease_id: int, ttl_seconds: int, granted_seconds: int) -> 
 
 
 class LeaseKeys(Answer):
-    """A LeaseTimeToLiveResponse with the keys that the lease has now, in no order."""
+    """A LeaseTimeToLiveResponse with the keys of the lease, in their order.
 
-    __slots__ = ("_keys", "_size")
+    A key that the lease gains or loses meanwhile is in it or not. A copy of all keys would be a long step, and hundreds of them
+    would wait.
+    """
 
-    def __init__(self, body: bytes, keys: list[bytes]) -> None:
-        """keys: a copy of its own, since the lease may gain and lose keys between two slices."""
+    __slots__ = ("_lease", "_size", "_start")
+
+    def __init__(self, body: bytes, lease: Lease) -> None:
         self.parts = [body]
-        self._keys = keys
+        self._lease = lease
+        self._start = b""
         self._size = 0
 
     @property
@@ -53,16 +57,16 @@ class LeaseKeys(Answer):
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
-        keys = self._keys
-        while keys:
-            if budget.left <= 0:
-                return True
-            part = b"".join([paste_field(5, key) for key in keys[-_CHUNK:]])
-            del keys[-_CHUNK:]
+        while budget.left > 0:
+            keys = self._lease.keys().first(self._start, None, _CHUNK)
+            if not keys:
+                return False
+            self._start = keys[-1] + b"\0"
+            part = b"".join([paste_field(5, key) for key in keys])
             self.parts.append(part)
             self._size += len(part)
             budget.left -= _CHUNK * VISIT + (len(part) >> BYTES_SHIFT)
-        return False
+        return True
 
 
 class LeaseIds(Answer):
