@@ -7,9 +7,10 @@ import random
 import pytest
 
 from tercet.errors import RequestError
-from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Budget, Watch, WatchRefused
+from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Budget, Watch, WatchHub, WatchRefused, WatchStream
 from tercet.mvcc.watch_cohort import BATCH_REVISIONS
 from tests.mvcc.watching import Change, Client, Delete, Watched, revisions
+from tests.support.fakes import uses_fakes
 
 
 def test_a_watch_gets_what_is_written_after_it() -> None:
@@ -321,6 +322,7 @@ def test_random_histories(seed: int) -> None:
     firsts: dict[Watch, int] = {}
     for _ in range(300):
         _random_step(watched, clients, firsts, chance)
+        _check_current(watched.hub, chance.choice(clients).stream)
     for client in clients:
         client.room = 1 << 30
         client.read()
@@ -344,6 +346,40 @@ def test_random_histories(seed: int) -> None:
         watched.hub.close(client.stream)
     watched.settle()
     assert (watched.hub.watches, watched.hub.streams) == (0, 0)
+
+
+def _check_current(hub: WatchHub, stream: WatchStream) -> None:
+    """What a stream remembers of its watches is what each of them says."""
+    revision = hub._history.next_revision - 1
+    assert hub._are_current(stream) == all(hub._has_reached(watch, revision) for watch in stream.watches.values())
+
+
+@uses_fakes
+def test_a_storm_of_progress_requests_does_not_ask_all_watches_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    client = Client(watched.hub)
+    for number in range(1000):
+        watched.hub.create(client.stream, 0, b"%d" % number, b"", 0, 0)
+    asked: list[Watch] = []
+    has_reached = WatchHub._has_reached
+
+    def counted(hub: WatchHub, watch: Watch, revision: int) -> bool:
+        asked.append(watch)
+        return has_reached(hub, watch, revision)
+
+    monkeypatch.setattr(WatchHub, "_has_reached", counted)
+    for _ in range(100):
+        watched.hub.request_progress(client.stream)
+        watched.put(b"5")
+        watched.settle()
+    assert len(client.notices) == 100
+    assert len(asked) <= 2000
+    asked.clear()
+    watched.hub.create(client.stream, 0, b"a", b"", watched.store.revision + 1000, 0)  # and now one that is not up to date
+    for _ in range(100):
+        watched.hub.request_progress(client.stream)
+    assert len(client.notices) == 100
+    assert len(asked) <= 2000
 
 
 def _random_step(watched: Watched, clients: list[Client], firsts: dict[Watch, int], chance: random.Random) -> None:

@@ -119,9 +119,11 @@ class WatchStream:
     """The watches of one gRPC stream.
 
     has_room: whether the client reads fast enough; events are not queued without it.
+    blocker, current_in: what was found when all watches were last asked whether they are up to date, so that a client with
+    100,000 watches does not have them asked for each of its progress requests. One that was not; or the index that holds all.
     """
 
-    __slots__ = ("has_room", "is_progress_due", "lagging", "next_id", "receiver", "watches")
+    __slots__ = ("blocker", "current_in", "has_room", "is_progress_due", "lagging", "next_id", "receiver", "watches")
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -130,10 +132,24 @@ class WatchStream:
         self.has_room = True
         self.is_progress_due = False
         self.lagging: list[Watch] = []
+        self.blocker: Watch | None = None
+        self.current_in: WatchIndex | None = None
 
     def lag(self, watch: Watch) -> None:
         """Let a watch continue when there is room."""
         self.lagging.append(watch)
+        self.block(watch)
+
+    def block(self, watch: Watch) -> None:
+        """A watch of the stream is not up to date."""
+        self.blocker = watch
+        self.current_in = None
+
+    def forget(self) -> None:
+        """The stream is closed: refer to no watch, which would keep both until a garbage collection."""
+        self.lagging = []
+        self.blocker = None
+        self.current_in = None
 
     def shut(self) -> None:
         """The receiver has no room: queue nothing before `WatchHub.resume`."""

@@ -157,7 +157,7 @@ class WatchHub(WriteListener):
         else:
             for watch in watches.values():
                 self._forget(watch)
-        stream.lagging = []
+        stream.forget()
 
     def create(
         self,
@@ -189,11 +189,17 @@ class WatchHub(WriteListener):
         watch = Watch(stream, watch_id, key, end, start_revision, flags, wants_progress, wants_fragments)
         stream.watches[watch_id] = watch
         self.watches += 1
-        next_revision = self._history.next_revision
+        self._begin(watch)
+        if not self._has_reached(watch, self._history.next_revision - 1):
+            stream.block(watch)
+        return watch
+
+    def _begin(self, watch: Watch) -> None:
+        start_revision, next_revision = watch.start_revision, self._history.next_revision
         if 0 < start_revision < next_revision:
             self.catch_up.add(watch)
             self._wake()
-            return watch
+            return
         watch.next_revision = max(start_revision, next_revision)
         if watch.next_revision > next_revision:
             self._live.waiting.add(watch)
@@ -205,7 +211,6 @@ class WatchHub(WriteListener):
         else:
             self._live.waiting.add(watch)
             self._wake()
-        return watch
 
     def cancel(self, stream: WatchStream, watch_id: int) -> bool:
         """End a watch. False: the stream has none of this id."""
@@ -261,8 +266,21 @@ class WatchHub(WriteListener):
         return not self._queue and self._live.is_clean and not self._history.is_within_request
 
     def _are_current(self, stream: WatchStream) -> bool:
+        """A watch that is up to date stays so until it lags, or all of the live cohort fall behind."""
+        index = self._live.index
+        if stream.current_in is index:
+            return True
         revision = self._history.next_revision - 1
-        return all(self._has_reached(watch, revision) for watch in stream.watches.values())
+        blocker = stream.blocker
+        if blocker is not None and stream.watches.get(blocker.id) is blocker and not self._has_reached(blocker, revision):
+            return False
+        for watch in stream.watches.values():
+            if not self._has_reached(watch, revision):
+                stream.block(watch)
+                return False
+        stream.blocker = None
+        stream.current_in = index
+        return True
 
     def _has_reached(self, watch: Watch, revision: int) -> bool:
         if watch.start_revision > revision:
@@ -297,7 +315,7 @@ class WatchHub(WriteListener):
         while self._ending and budget.left > reserve:
             watch = self._ending.popleft()
             self._forget(watch)
-            watch.stream.lagging.clear()  # it may have lagged since, and would keep the stream in a reference cycle
+            watch.stream.forget()  # it may have lagged since
             budget.left -= WRITE  # to leave the tree of ranges takes as long
         catch_up = self.catch_up
         reserve = min(SLICE_WORK, budget.left // 2) if catch_up.has_work else 0
