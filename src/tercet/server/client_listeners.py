@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -117,6 +118,8 @@ class ClientListeners:
             return made[0]
 
         async def handle(method: bytes, target: bytes, headers: Headers, body: bytes) -> Response:
+            if not made:  # in a thread: without cached bytecode it takes a third of a second
+                await asyncio.get_running_loop().run_in_executor(None, import_module, "tercet.gateway")
             return await gateway().handle(method, target, headers, body)
 
         body_bytes_max = _body_bytes_max(message_bytes_max)
