@@ -7,8 +7,8 @@ import random
 import pytest
 
 from tercet.errors import RequestError
-from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Budget, Watch, WatchHub, WatchRefused, WatchStream
-from tercet.mvcc.watch_cohort import BATCH_REVISIONS
+from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Budget, Watch, WatchHub, WatchRefused, WatchStream, watch_hub
+from tercet.mvcc.watch_cohort import BATCH_REVISIONS, Cohort
 from tests.mvcc.watching import Change, Client, Delete, Watched, revisions
 from tests.support.fakes import uses_fakes
 
@@ -351,7 +351,9 @@ def test_random_histories(seed: int) -> None:
 def _check_current(hub: WatchHub, stream: WatchStream) -> None:
     """What a stream remembers of its watches is what each of them says."""
     revision = hub._history.next_revision - 1
-    assert hub._are_current(stream) == all(hub._has_reached(watch, revision) for watch in stream.watches.values())
+    assert hub._are_current(stream) == all(
+        watch_hub._has_reached(watch, hub._live, revision) for watch in stream.watches.values()
+    )
 
 
 @uses_fakes
@@ -361,13 +363,13 @@ def test_a_storm_of_progress_requests_does_not_ask_all_watches_each_time(monkeyp
     for number in range(1000):
         watched.hub.create(client.stream, 0, b"%d" % number, b"", 0, 0)
     asked: list[Watch] = []
-    has_reached = WatchHub._has_reached
+    has_reached = watch_hub._has_reached
 
-    def counted(hub: WatchHub, watch: Watch, revision: int) -> bool:
+    def counted(watch: Watch, live: Cohort, revision: int) -> bool:
         asked.append(watch)
-        return has_reached(hub, watch, revision)
+        return has_reached(watch, live, revision)
 
-    monkeypatch.setattr(WatchHub, "_has_reached", counted)
+    monkeypatch.setattr(watch_hub, "_has_reached", counted)
     for _ in range(100):
         watched.hub.request_progress(client.stream)
         watched.put(b"5")

@@ -190,7 +190,7 @@ class WatchHub(WriteListener):
         stream.watches[watch_id] = watch
         self.watches += 1
         self._begin(watch)
-        if not self._has_reached(watch, self._history.next_revision - 1):
+        if not _has_reached(watch, self._live, self._history.next_revision - 1):
             stream.block(watch)
         return watch
 
@@ -249,7 +249,7 @@ class WatchHub(WriteListener):
 
     def notify_progress(self, watch: Watch) -> None:
         """Notify the client of the revision that a watch has reached; without effect if it is not current."""
-        if self._has_reached(watch, self._history.next_revision - 1) and watch.stream.has_room:
+        if _has_reached(watch, self._live, self._history.next_revision - 1) and watch.stream.has_room:
             self._progress_due(watch.stream, watch)
 
     def _progress_due(self, stream: WatchStream, watch: Watch | None) -> None:
@@ -272,23 +272,19 @@ class WatchHub(WriteListener):
             return True
         revision = self._history.next_revision - 1
         blocker = stream.blocker
-        if blocker is not None and stream.watches.get(blocker.id) is blocker and not self._has_reached(blocker, revision):
+        if (
+            blocker is not None
+            and stream.watches.get(blocker.id) is blocker
+            and not _has_reached(blocker, self._live, revision)
+        ):
             return False
         for watch in stream.watches.values():
-            if not self._has_reached(watch, revision):
+            if not _has_reached(watch, self._live, revision):
                 stream.block(watch)
                 return False
         stream.blocker = None
         stream.current_in = index
         return True
-
-    def _has_reached(self, watch: Watch, revision: int) -> bool:
-        if watch.start_revision > revision:
-            return False
-        group = watch.group
-        if group is not None:
-            return group.index is self._live.index
-        return watch.waiting is self._live.waiting
 
     def _send_progress(self) -> None:
         revision = self._history.next_revision - 1
@@ -298,7 +294,7 @@ class WatchHub(WriteListener):
                 stream.is_progress_due = False
                 if stream.watches and self._are_current(stream):
                     stream.receiver.progress(-1, revision)
-            elif not watch.is_over and self._has_reached(watch, revision):
+            elif not watch.is_over and _has_reached(watch, self._live, revision):
                 stream.receiver.progress(watch.id, revision)
 
     # Work.
@@ -351,6 +347,15 @@ class WatchHub(WriteListener):
         if not self._history.is_within_request:
             live.activate(self._history.next_revision)
         return False
+
+
+def _has_reached(watch: Watch, live: Cohort, revision: int) -> bool:
+    if watch.start_revision > revision:
+        return False
+    group = watch.group
+    if group is not None:
+        return group.index is live.index
+    return watch.waiting is live.waiting
 
 
 def _ignore() -> None:
