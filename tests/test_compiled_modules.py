@@ -1,22 +1,24 @@
-"""What compilation requires of the modules that stay sources (setup.py)."""
+"""What compilation requires of the compiled modules, and of those that stay sources (setup.py)."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "tercet"
 
 
-def compiled_modules() -> set[Path]:
+@cache
+def compiled_modules() -> frozenset[Path]:
     lists = {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in ast.parse((ROOT / "setup.py").read_text()).body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.endswith("COMPILED")
     }
     chosen = {path for pattern in lists["COMPILED"] for path in PACKAGE.glob(pattern) if path.name != "__init__.py"}
-    return chosen - {PACKAGE / name for name in lists["NOT_COMPILED"]}
+    return frozenset(chosen - {PACKAGE / name for name in lists["NOT_COMPILED"]})
 
 
 def compiled_classes() -> set[str]:
@@ -52,4 +54,19 @@ def test_no_class_of_the_sources_inherits_from_a_compiled_class() -> None:
             if isinstance(node, ast.ClassDef)
             and any(isinstance(base, ast.Name) and base.id in imported & compiled for base in node.bases)
         ]
+    assert found == []
+
+
+def test_no_compiled_function_gives_one_name_to_errors_of_several_types() -> None:
+    """The name has the type of the first handler: an error that the second one catches raises TypeError."""
+    found = []
+    for path in sorted(compiled_modules()):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            types: dict[str, set[str]] = {}
+            for node in ast.walk(function):
+                if isinstance(node, ast.ExceptHandler) and node.name and node.type is not None:
+                    types.setdefault(node.name, set()).add(ast.unparse(node.type))
+            found += [f"{path.relative_to(PACKAGE)}: {function.name}, {name}" for name in types if len(types[name]) > 1]
     assert found == []

@@ -26,15 +26,25 @@ def refusal_of(entries: Iterable[Entry]) -> str | None:
                     _check_member(change.context)
             elif entry.data:
                 decode_request(entry.data)
-        except (UnsupportedRequest, MalformedMessage) as error:
-            return str(error)
-        except ValueError as error:
-            return f"it changes the configuration without a member: {error}"
+        except (UnsupportedRequest, MalformedMessage) as unreadable:
+            return str(unreadable)
+        except ValueError as no_member:
+            return f"it changes the configuration without a member: {no_member}"
     return None
 
 
 def _check_member(context: bytes) -> None:
     """Raises ValueError."""
-    member = Member.from_json(json.loads(context))
-    if not all(isinstance(url, str) for url in (*member.peer_urls, *member.client_urls)):
-        raise ValueError("a URL is not a string")
+    raw: object = json.loads(context)
+    if not isinstance(raw, dict):
+        raise ValueError(f"not an object: {raw!r}")
+    for name in ("peerURLs", "clientURLs"):
+        if not _are_texts(raw.get(name)):
+            raise ValueError(f"{name} is no list of strings")
+    Member.from_json(raw)
+
+
+def _are_texts(urls: object) -> bool:
+    if not isinstance(urls, list):
+        return urls is None
+    return all(isinstance(url, str) for url in urls)
