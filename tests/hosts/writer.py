@@ -25,9 +25,11 @@ from pathlib import Path
 import grpc
 
 from tercet.proto import rpc_pb2
+from tests.hosts.network import HOSTS
 from tests.hosts.session import Operator
 
 CALL_SECONDS_MAX = 1.0
+_LOSES_AN_ENTRY_WHEN_KILLED = ("3.5.0", "3.5.1", "3.5.2")
 
 
 @dataclass
@@ -44,23 +46,33 @@ class Written:
         return max((later - earlier for earlier, later in itertools.pairwise(self.times)), default=0.0)
 
     def lost(self, operator: Operator, env: Mapping[str, str]) -> list[str]:
-        """Acknowledged keys missing on any member, with the acknowledged revision and value."""
-        missing: list[str] = []
-        for endpoint in env["ETCDCTL_ENDPOINTS"].split(","):
-            arguments = ("get", "--prefix", self.prefix, "--consistency=s", "--write-out=json")
-            operator.etcdctl(
-                "get", "x", env={**env, "ETCDCTL_ENDPOINTS": endpoint}
-            )  # linearizable: it has caught up after this
-            quiet = Operator(operator.lab, operator.directory, lambda text: None)
-            said = quiet.etcdctl(*arguments, env={**env, "ETCDCTL_ENDPOINTS": endpoint})
-            found = {
-                base64.b64decode(kv["key"]).decode(): (kv["mod_revision"], base64.b64decode(kv["value"]).decode())
-                for kv in json.loads(said.output).get("kvs", [])
-            }
-            for key, revision in self.acknowledged.items():
-                if found.get(key) != (revision, f"value of {key}"):
-                    missing.append(f"{key} at {endpoint}: {found.get(key)}, acknowledged at revision {revision}")
-        return missing
+        """Acknowledged keys missing on any member, with the acknowledged revision and value.
+
+        etcd 3.5.0 to 3.5.2 can store the index of an entry before its effect. Killed between, a member never applies the
+        entry, and stays behind by a revision (etcd #13766). While another member has every write, that is shown, not counted.
+        """
+        missing = {host: self._missing_at(operator, env, host) for host in operator.statuses(env)}
+        if not all(missing.values()):
+            for host, status in operator.statuses(env).items():
+                if missing[host] and status["version"] in _LOSES_AN_ENTRY_WHEN_KILLED:
+                    operator.show(f"  etcd #13766 on {host}, {len(missing[host])} keys differ: {missing[host][0]}")
+                    missing[host] = []
+        return [line for lines in missing.values() for line in lines]
+
+    def _missing_at(self, operator: Operator, env: Mapping[str, str], host: str) -> list[str]:
+        quiet = Operator(operator.lab, operator.directory, lambda text: None)
+        alone = {**env, "ETCDCTL_ENDPOINTS": f"https://{HOSTS[host]}:2379"}
+        operator.etcdctl("get", "x", env=alone)  # linearizable: it has caught up after this
+        said = quiet.etcdctl("get", "--prefix", self.prefix, "--consistency=s", "--write-out=json", env=alone)
+        found = {
+            base64.b64decode(kv["key"]).decode(): (kv["mod_revision"], base64.b64decode(kv["value"]).decode())
+            for kv in json.loads(said.output).get("kvs", [])
+        }
+        return [
+            f"{key} at {host}: {found.get(key)}, acknowledged at revision {revision}"
+            for key, revision in self.acknowledged.items()
+            if found.get(key) != (revision, f"value of {key}")
+        ]
 
 
 @contextlib.contextmanager
