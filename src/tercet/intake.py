@@ -54,14 +54,21 @@ class Waiting(Protocol):
 class Intake:
     """Divides the turns of one event loop among all of its connections."""
 
-    __slots__ = ("_is_scheduled", "_postponed", "_waiting", "left", "loop")
+    __slots__ = ("_is_scheduled", "_next_work", "_postponed", "_waiting", "left", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: deque[Waiting] = deque()
         self._postponed: deque[tuple[Callable[[], object], int]] = deque()
         self._is_scheduled = False
+        self._next_work: list[asyncio.Future[None]] = []
         self.left = TURN_WORK  # in this turn
+
+    async def next_work(self) -> None:
+        """Return after the next turn that does work: for what an idle member need not do."""
+        turn: asyncio.Future[None] = self.loop.create_future()
+        self._next_work.append(turn)
+        await turn
 
     def admits(self) -> bool:
         """May what has just arrived be taken at once?"""
@@ -112,6 +119,10 @@ class Intake:
         # Not told by the loop's clock: it goes on within a turn.
         self._is_scheduled = False
         self.left = TURN_WORK
+        if self._next_work:
+            for turn in self._next_work:
+                _set_result(turn, None)
+            self._next_work.clear()
         self._run_postponed()
         waiting = self._waiting
         while waiting and self.left > 0:

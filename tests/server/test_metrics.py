@@ -221,6 +221,10 @@ def test_a_quiet_loop_is_looked_at_less_often_and_its_first_long_turn_is_whole()
         for _ in range(100):
             watch._judge(quiet, quiet)
         assert watch._judge(0.3, 0.01) == 0.3, "it waited, and the processor time does not tell since when"
+        for _ in range(100):
+            watch._judge(0.01, quiet)
+        assert watch._period == 0.05, "other processes had the processor"
+        watch._judge(quiet, 0.006)
         for _ in range(99):
             watch._judge(quiet, quiet)
         watch._judge(quiet, busy)

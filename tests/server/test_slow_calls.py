@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
+from tercet.intake import intake_of_running_loop
 from tercet.proto import rpc_pb2
 from tercet.rpc import Kind, Method, Peer, unary
 from tercet.server.slow_calls import SlowCalls
@@ -144,3 +146,37 @@ def test_below_the_smallest_interval_each_call_is_noted_as_it_arrives(caplog: py
     assert [line["time spent"] for line in lines(caplog)] == ["2ms"]
     ordinary = SlowCalls(list, 0.3, SlowApplies(0.1))
     assert ordinary.wrap({path: unary(handle)})[path].call is handle
+
+
+def test_an_idle_member_does_not_look() -> None:
+    """Of 40 looks a second, an idle member woke as often."""
+    looks, call = 0, Call("/etcdserverpb.KV/Put", b"")
+    open_calls: list[Call] = []
+
+    def calls() -> list[Call]:
+        nonlocal looks
+        looks += 1
+        return open_calls
+
+    async def looks_are(number: int) -> None:
+        while looks < number:
+            await asyncio.sleep(0.001)
+
+    async def scenario() -> None:
+        running = asyncio.get_running_loop().create_task(SlowCalls(calls, 0.3, SlowApplies(0.02)).run())
+        await asyncio.sleep(0.2)
+        assert looks == 1
+        open_calls.append(call)
+        intake_of_running_loop().spend(1)
+        await looks_are(4)  # while the call is open
+        call.finished = True
+        open_calls.clear()
+        await asyncio.sleep(0.2)
+        before = looks
+        await asyncio.sleep(0.2)
+        assert looks == before
+        intake_of_running_loop().spend(1)
+        await looks_are(before + 1)
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))

@@ -5,8 +5,9 @@
      "request size":8,"request content":"key: \\"a\\" range_end: \\"b\\""}
 
 The open calls are looked at several times a period instead of timing each call, which would cost every call: times are exact to
-the interval of these looks. Only where the limit is below the smallest interval is each call noted as it arrives, and looked at
-each millisecond. Counts and sizes of responses are not known, and shown as -1. Gateway calls are skipped.
+the interval of these looks. While nothing is received, there are none. Only where the limit is below the smallest interval is
+each call noted as it arrives, and looked at each millisecond. Counts and sizes of responses are not known, and shown as -1.
+Gateway calls are skipped.
 
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go (logUnaryRequestStats).
 """
@@ -24,6 +25,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import DecodeError, Message
 
 from tercet.gotext.duration import format_seconds
+from tercet.intake import intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.mvcc.check import is_read_only
 from tercet.proto import rpc_pb2
@@ -97,13 +99,16 @@ class SlowCalls:
         smallest, largest = _INTERVAL_SECONDS
         if self._notes_each:
             smallest = _SHORT_INTERVAL_SECONDS
+        intake = intake_of_running_loop()
         while True:
-            shortest = min(self._slow_seconds, self._applies.slow_seconds)
-            await asyncio.sleep(min(max(shortest / _LOOKS, smallest), largest))
             self.look()
             while self._slow:
                 await asyncio.sleep(0)
                 self._report_some()
+            shortest = min(self._slow_seconds, self._applies.slow_seconds)
+            await asyncio.sleep(min(max(shortest / _LOOKS, smallest), largest))
+            if not self._seen:
+                await intake.next_work()
 
     def look(self) -> None:
         """Report the calls that have ended since they were seen, if they were slow; some of them if they are many."""

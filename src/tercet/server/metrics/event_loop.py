@@ -27,6 +27,7 @@ _PERIOD_SECONDS: Final = 0.01
 _QUIET_PERIOD_SECONDS: Final = 0.05
 _QUIET_TICKS: Final = 100  # with less than a tenth of the time on a processor
 _LATE_SECONDS: Final = 0.002  # later than timers are by themselves
+_WAITED_SECONDS: Final = 0.02  # later than a timer is when other processes use the processors
 _WINDOW_SECONDS: Final = 60.0
 
 
@@ -98,7 +99,7 @@ class EventLoopMonitor:
         period = self._period
         if late > _LATE_SECONDS and period == _QUIET_PERIOD_SECONDS:
             late = max(late, min(used, period + late))
-        is_quiet = late <= _LATE_SECONDS and used < period / 10
+        is_quiet = late <= _WAITED_SECONDS and used < period / 10
         self._quiet_ticks = self._quiet_ticks + 1 if is_quiet else 0
         self._period = _QUIET_PERIOD_SECONDS if self._quiet_ticks >= _QUIET_TICKS else _PERIOD_SECONDS
         return max(0.0, late)
