@@ -450,7 +450,14 @@ def test_an_unreachable_host_stops_everything_but_status_and_health(tmp_path: Pa
         cluster_of(2, path), hosts=tuple(HostSpec(name=name, address="127.0.0.1", ssh=ssh) for name in ("m1", "m2"))
     )
     deployment = Deployment(cluster)
-    for act in (deployment.plan(), deployment.apply(), deployment.restart(), deployment.destroy(keep_data=True)):
+    all_hosts = (deployment.plan(), deployment.apply(), deployment.restart(), deployment.destroy(keep_data=True))
+    some_hosts = (
+        deployment.defrag(),
+        deployment.compact(keep=1),
+        deployment.change_member("remove", "m1"),
+        deployment.recover(),
+    )
+    for act in (*all_hosts, *some_hosts):
         with pytest.raises(DeployError) as caught:
             asyncio.run(act)
         assert [str(error).split(":")[:2] for error in caught.value.errors] == [["m1", " connect"], ["m2", " connect"]]

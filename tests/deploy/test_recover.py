@@ -125,6 +125,8 @@ def test_hosts_that_are_not_reached_must_be_named_as_lost(tmp_path: Path) -> Non
 def test_without_data_there_is_nothing_to_recover(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="restore a snapshot instead"):
         Survivors(tmp_path, {"node1": None, "node2": None, "node3": None}).planned()
+    with pytest.raises(ConfigError, match=r"node2, not reached, may have: rerun when they are back"):
+        Survivors(tmp_path, {"node1": None}, lost=["node3"]).planned()
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ class Sized(ScriptedMembers):
 
     async def answer_of(self, name: str) -> MemberAnswer:
         free = self.free.get(name, 0)
+        if name in self.unreachable:
+            return MemberAnswer(name, f"connection to {name} refused")
         answer = await super().answer_of(name)
         size = (50 if f"defragment {name}" in self.calls else 100) * MIB
         return replace(answer, db_size=size, db_size_in_use=size - free, quota=self.quota)
@@ -103,6 +105,14 @@ def test_no_member_is_defragmented_if_the_others_have_no_majority(monkeypatch: p
     with pytest.raises(DeployError, match=r"^m2: gate: not defragmented: m3 is not healthy"):
         asyncio.run(execute(found))
     assert members.calls == []
+
+
+def test_members_that_do_not_answer_are_not_taken_for_members_without_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Sized(monkeypatch, m1=60 * MIB)
+    members.unreachable = {"m2"}
+    assert asyncio.run(members.space.defrag([], every=False)).notes == ("m2 does not answer: connection to m2 refused",)
+    with pytest.raises(DeployError, match=r"^m2: defragment: the member does not answer: connection to m2 refused"):
+        asyncio.run(members.space.defrag(["m2"], every=True))
 
 
 def test_the_alarm_is_disarmed_when_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,17 +62,18 @@ class Access:
     ) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
         """The reachable hosts, under the lock of the cluster file; members that were left behind are stopped (`fencing`).
 
-        required: hosts that must be reachable; None: all. dry_run: stop none.
+        required: hosts that must be reachable; None: all. At least one must be. dry_run: stop none.
 
         Raises DeployError with the required hosts that are not reachable, Interrupted if cancelled before execution.
         """
         try:
             with locked(self.cluster.path):
                 async with self._connected() as hosts, Members(self.cluster, hosts) as members:
+                    needed = hosts if required is None or not reached(hosts) else required
                     failures = [
                         with_limit(host, hosts)
                         for name, host in hosts.items()
-                        if isinstance(host, HostError) and (required is None or name in required)
+                        if isinstance(host, HostError) and name in needed
                     ]
                     if failures:
                         raise DeployError(failures)

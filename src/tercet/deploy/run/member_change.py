@@ -105,7 +105,8 @@ class MemberChange:
         listed = await self.members.listed()
         if listed is None:
             raise ConfigError(
-                f"{self.cluster.path}: no member answers; the membership is changed only while a majority commits"
+                f"{self.cluster.path}: no member answers, and the membership is changed only while a majority commits; see "
+                "`tercet deploy health`"
             )
         return listed
 

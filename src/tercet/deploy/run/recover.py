@@ -74,7 +74,7 @@ class Recovery:
         candidates = {name: host for name, host in self.hosts.items() if name not in self._given_up}
         ends = {name: end for name, end in (await self._log_ends(candidates)).items() if end is not None}
         if not ends:
-            raise ConfigError(f"{self.cluster.path}: no reached host has data of a member; restore a snapshot instead")
+            raise ConfigError(f"{self.cluster.path}: {self._nothing_left()}")
         self._require_lost_majority(ends)
         newest = max(ends, key=lambda name: self._order(ends[name]))
         states = await asyncio.gather(*(unit_state(host, self._unit) for host in self.hosts.values()))
@@ -86,6 +86,15 @@ class Recovery:
             Phase("restart", (self._restarting(newest, ends[newest]),)),
         )
         return Plan(tuple(phase for phase in phases if phase.steps), self._notes(newest, ends))
+
+    def _nothing_left(self) -> str:
+        """Why there is no survivor: a snapshot is the way only if no other host may have one."""
+        if absent := [spec.name for spec in self.cluster.hosts if spec.name not in (*self.hosts, *self._given_up)]:
+            return (
+                f"no reached host has data of a member. {', '.join(absent)}, not reached, may have: rerun when they are back; "
+                "if they are lost for good, restore a snapshot"
+            )
+        return "no reached host has data of a member; restore a snapshot instead"
 
     # What is there.
 

@@ -16,7 +16,7 @@ from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.members import changes
 from tercet.deploy.members.members import MemberAnswer, Members
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step, Work
-from tercet.deploy.run.executor import UNCHANGED
+from tercet.deploy.run.executor import UNCHANGED, DeployError
 from tercet.deploy.run.rolling import in_order, wait_allowed, wait_committing
 from tercet.deploy.ssh.host_error import HostError
 from tercet.errors import StatusError
@@ -40,7 +40,10 @@ class Space:
     members: Members
 
     async def defrag(self, names: Collection[str], *, every: bool) -> Plan:
-        """names: of these members, or of all. every: also of members with little free space. Empty if there is no need."""
+        """names: of these members, or of all. every: also of members with little free space. Empty if there is no need.
+
+        Raises DeployError if none of them answers.
+        """
         answers, health = await self.members.answers(), await self.members.health()
         chosen = [spec.name for spec in self.cluster.hosts if not names or spec.name in names]
         needy = [name for name in chosen if every or is_worthwhile(answers[name])]
@@ -50,6 +53,8 @@ class Space:
             if answers[name].member_id
         )
         silent = tuple(f"{name} does not answer: {answers[name].error}" for name in chosen if not answers[name].member_id)
+        if len(silent) == len(chosen):
+            raise DeployError([_silent(answers[name]) for name in chosen])
         phases = [Phase("defragment", steps, one_at_a_time=True), await self._disarming(after_work=bool(steps))]
         return Plan(tuple(phase for phase in phases if phase.steps), silent)
 
@@ -139,6 +144,11 @@ def alarms_of(raised: Collection[rpc_pb2.AlarmMember], ids: Mapping[str, int]) -
         name: tuple(sorted(alarm_name(alarm.alarm) for alarm in raised if alarm.memberID == member_id))
         for name, member_id in ids.items()
     }
+
+
+def _silent(answer: MemberAnswer) -> HostError:
+    remedy = f"see `tercet deploy logs {answer.name}`"
+    return HostError(answer.name, "defragment", f"the member does not answer: {answer.error}", remedy=remedy)
 
 
 def _sizes(answer: MemberAnswer) -> str:
