@@ -93,6 +93,17 @@ def test_a_stopped_member_of_three_is_found_by_the_others(
     assert all(one["remedy"] for one in found["findings"])
 
 
+def test_a_member_behind_a_wrong_client_url_is_asked_at_the_endpoint_given(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with running_etcd(tmp_path, advertise=nowhere, program=list(TERCET)) as server:
+        _, found = diagnosis(capsysbinary, server.endpoint, "--command-timeout=3s")
+    states = {check["name"]: check["state"] for check in found["checks"]}
+    assert states["etcdMembersDown"] == states["etcdInsufficientMembers"] == "ok"
+    assert says(found, f"its client URL {nowhere} does not answer from here: ")
+
+
 def says(found: Any, text: str) -> Any:
     """What doctor found, if `text` begins a finding; else None."""
     return found if any(finding["what"].startswith(text) for finding in found["findings"]) else None

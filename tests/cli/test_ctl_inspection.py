@@ -217,6 +217,9 @@ def test_an_abbreviation_that_etcdctl_understands_keeps_its_meaning(word: str, c
 def test_a_suggestion_of_etcdctl_is_not_joined_by_other_commands() -> None:
     """`foo` is two letters from `top`, for which etcdctl suggests nothing."""
     assert "Did you mean" not in unknown_text([tercetctl.ROOT], "foo")
+    assert (
+        unknown_text([tercetctl.ROOT], "heck").count("\t") == 2
+    )  # lock and check, as in etcdctl; `help` is suggested to nobody
     assert "\ttree\n" in unknown_text([tercetctl.ROOT], "tre")
 
 

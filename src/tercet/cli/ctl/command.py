@@ -146,7 +146,7 @@ def _first_word(path: Sequence[Command], words: Sequence[str]) -> int | None:
 def unknown_text(path: Sequence[Command], word: str) -> str:
     """etcdctl's text for an unknown command, with similar ones."""
     title = " ".join(command.name for command in path)
-    near = similar(word, [command.name for command in path[-1].commands if not command.is_extra])
+    near = similar(word, [command.name for command in path[-1].commands if not command.is_extra and command.name != "help"])
     # Commands that etcdctl lacks are suggested only if closer, so that its own suggestions stay as they are.
     near += [command.name for command in path[-1].commands if command.is_extra and _distance(word.lower(), command.name) <= 1]
     hint = "\n\nDid you mean this?\n" + "".join(f"\t{name}\n" for name in near) if near else ""

@@ -27,6 +27,7 @@ def judge(facts: Facts) -> Iterator[Check]:
     """All checks that need no metrics. A condition of etcd's alert rules has the alert's name."""
     silent = "" if facts.answering else "no member answers"
     yield Check("etcdMembersDown", list(_members(facts)))
+    yield Check("client URLs", list(_client_urls(facts)), silent)
     yield Check("etcdInsufficientMembers", list(_quorum(facts)))
     yield Check("etcdNoLeader", list(_leader(facts)), silent)
     yield Check("linearizable reads", list(_reads(facts)), silent)
@@ -43,6 +44,14 @@ def _members(facts: Facts) -> Iterator[Finding]:
     for member in facts.members:
         if member.status is None:
             yield Finding(WARNING, member.title, f"does not answer: {member.error}", REMEDIES["etcdMembersDown"])
+
+
+def _client_urls(facts: Facts) -> Iterator[Finding]:
+    """Addresses in the member list that clients are sent to, and that do not answer here though the member runs."""
+    for member in facts.answering:
+        for url, reason in member.failed.items():
+            text = f"its client URL {url} does not answer from here: {reason}"
+            yield Finding(WARNING, member.title, text, "set --advertise-client-urls to addresses that clients reach")
 
 
 def _quorum(facts: Facts) -> Iterator[Finding]:

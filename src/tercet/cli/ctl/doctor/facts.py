@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class MemberFacts:
-    """One member as its first client URL shows it. status None: it did not answer, `error` says why.
+    """One member as it answers at `endpoint`. status None: it did not answer, `error` says why.
 
-    metrics: two scrapes, empty if they could not be read, `metrics_error` says why. read_seconds: of a linearizable read.
+    spares: its other addresses. failed: addresses tried before `endpoint`, each with the reason. read_seconds: of a
+    linearizable read. metrics: two scrapes, empty if they could not be read, `metrics_error` says why.
     certificate_ends: of the certificate that it presents; None without TLS, or if the connection failed.
     """
 
@@ -40,6 +41,8 @@ class MemberFacts:
     metrics: list[Scrape] = field(default_factory=list)
     metrics_error: str = ""
     certificate_ends: datetime | None = None
+    spares: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -72,9 +75,11 @@ async def gather(session: Session, window_seconds: float) -> Facts:
             listed = await client.cluster.member_list(rpc_pb2.MemberListRequest(linearizable=False))
             alarms = await client.maintenance.alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET))
         facts.alarms = [(one.memberID, alarm_name(one.alarm)) for one in alarms.alarms]
+        unlisted = await _members_of_unlisted(session, [url for member in listed.members for url in member.clientURLs])
         for member in sorted(listed.members, key=lambda member: member.ID):
-            endpoint = _reachable(list(member.clientURLs), session.endpoints())
-            facts.members.append(MemberFacts(endpoint, member.ID, member.name, member.isLearner))
+            urls = _ordered(list(member.clientURLs), session.endpoints())
+            first, *spares = [*urls, *unlisted.get(member.ID, [])] if urls else [""]
+            facts.members.append(MemberFacts(first, member.ID, member.name, member.isLearner, spares=spares))
     except StatusError as error:
         facts.list_error = _reason(error)
         facts.members = [MemberFacts(endpoint) for endpoint in session.endpoints()]
@@ -82,16 +87,44 @@ async def gather(session: Session, window_seconds: float) -> Facts:
     return facts
 
 
-def _reachable(advertised: list[str], given: list[str]) -> str:
-    """The client URL of a member; that of --endpoints if it is one of the advertised."""
+def _ordered(advertised: list[str], given: list[str]) -> list[str]:
+    """The client URLs of a member; first those of --endpoints."""
     plain = {url.partition("://")[2]: url for url in advertised}
-    return next((one for one in given if one.partition("://")[2] in plain or one in plain), advertised[0] if advertised else "")
+    preferred = [one for one in given if one.partition("://")[2] in plain or one in plain]
+    return list(dict.fromkeys([*preferred, *advertised]))
+
+
+async def _members_of_unlisted(session: Session, advertised: list[str]) -> dict[int, list[str]]:
+    """Endpoints that no member advertises, by the ID of the member that answers there: a proxy's, or all if URLs are wrong."""
+    known = {*advertised, *(url.partition("://")[2] for url in advertised)}
+    found: dict[int, list[str]] = {}
+
+    async def identify(endpoint: str) -> None:
+        try:
+            async with session.client([endpoint]) as client:
+                status = await client.maintenance.status(rpc_pb2.StatusRequest())
+        except StatusError:
+            return
+        found.setdefault(status.header.member_id, []).append(endpoint)
+
+    await asyncio.gather(*(identify(endpoint) for endpoint in session.endpoints() if endpoint not in known))
+    return found
 
 
 async def _ask(session: Session, member: MemberFacts, window_seconds: float) -> None:
     if not member.endpoint:
         member.error = "not started: it advertises no client URL"
         return
+    while not await _answers(session, member):
+        if not member.spares:
+            return
+        member.failed[member.endpoint] = member.error
+        member.endpoint = member.spares.pop(0)
+    await asyncio.gather(_scrape_twice(session, member, window_seconds), _look_at_certificate(session, member))
+
+
+async def _answers(session: Session, member: MemberFacts) -> bool:
+    """Ask for the status and a linearizable read at `member.endpoint`."""
     try:
         async with session.client([member.endpoint]) as client:
             member.status = await client.maintenance.status(rpc_pb2.StatusRequest())
@@ -103,8 +136,7 @@ async def _ask(session: Session, member: MemberFacts, window_seconds: float) -> 
                 member.read_error = status_text(error)
     except StatusError as error:
         member.error = _reason(error)
-        return
-    await asyncio.gather(_scrape_twice(session, member, window_seconds), _look_at_certificate(session, member))
+    return member.status is not None
 
 
 async def _scrape_twice(session: Session, member: MemberFacts, window_seconds: float) -> None:
