@@ -263,7 +263,7 @@ def test_the_password_of_the_ca_key(with_ca: Here, monkeypatch: pytest.MonkeyPat
         (["show", "absent.pem"], 1, "Error: absent.pem: No such file or directory\n"),
         (["show", "etcd-csr.json"], 1, "Error: etcd-csr.json: no readable certificate (PEM)"),
         (["show", "ca-key.pem"], 1, "Error: ca-key.pem: no readable certificate (PEM)"),
-        (["show", "127.0.0.1:1"], 1, "Error: 127.0.0.1:1: cannot connect: "),
+        (["show", "127.0.0.1:1"], 1, "Error: 127.0.0.1:1: cannot connect: Connection refused"),
         (["show", "127.0.0.1:99999"], 1, "Error: 127.0.0.1:99999: cannot connect: "),
         (["verify", "ca.pem"], 2, "Missing option '--ca'"),
         (["verify", "ca.pem", "--ca", "absent"], 1, "Error: absent: No such file or directory\n"),

@@ -82,7 +82,8 @@ def test_sizes_and_serial_numbers() -> None:
         ("2048", "1024", "csr.json:9: key.size: unsupported rsa key size: 1024; supported: 2048 to 8192 bits"),
         ("2048", "2048.5", "csr.json:9: key.size: must be an integer"),
         ("2048", "true", "csr.json:9: key.size: must be an integer"),
-        ('"C": "CN"', '"C": "China"', "csr.json:12: names[0]: invalid subject: "),
+        ('"C": "CN"', '"C": "China"', "csr.json:12: names[0]: subject field C: 'China': must be a country code"),
+        ('"CN": "etcd"', '"CN": "' + "x" * 65 + '"', f"csr.json:1: subject field CN: '{'x' * 65}': must be text of at most 64"),
         ('"key"', '"extensions": [1], "key"', "csr.json:7: extensions: custom extensions are not supported"),
         ('"key"', '"ca": {"pathlen": -1}, "key"', "csr.json:7: ca: pathlen cannot be negative"),
         (

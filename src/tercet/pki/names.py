@@ -27,6 +27,7 @@ SUBJECT_FIELDS = {
     "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
 }
 SERIAL_NUMBER = "SerialNumber"
+_LIMITS = {"C": "must be a country code of two letters", "CN": "must be text of at most 64 characters"}
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _EMAIL = re.compile(r"[^@\s<>\"(),:;]+@[A-Za-z0-9.-]+")
@@ -112,17 +113,18 @@ def subject(common_name: str, names: Sequence[Mapping[str, str]], serial_number:
     if unknown:
         raise ConfigError(f"unknown subject field: {unknown[0]!r}; supported: {', '.join([*SUBJECT_FIELDS, SERIAL_NUMBER])}")
     serial_number = serial_number or next((group[SERIAL_NUMBER] for group in names if group.get(SERIAL_NUMBER)), "")
-    fields = [(oid, [group[field] for group in names if group.get(field)]) for field, oid in SUBJECT_FIELDS.items()]
-    fields += [(NameOID.COMMON_NAME, [common_name] * bool(common_name))]
-    fields += [(NameOID.SERIAL_NUMBER, [serial_number] * bool(serial_number))]
+    fields = [(field, oid, [group[field] for group in names if group.get(field)]) for field, oid in SUBJECT_FIELDS.items()]
+    fields += [("CN", NameOID.COMMON_NAME, [common_name] * bool(common_name))]
+    fields += [(SERIAL_NUMBER, NameOID.SERIAL_NUMBER, [serial_number] * bool(serial_number))]
+    return x509.Name([_all_values(field, oid, values) for field, oid, values in fields if values])
+
+
+def _all_values(field: str, oid: x509.ObjectIdentifier, values: Sequence[str]) -> x509.RelativeDistinguishedName:
     try:
-        return x509.Name([_all_values(oid, values) for oid, values in fields if values])
-    except ValueError as error:  # a country code that is not two letters, a value that is too long
-        raise ConfigError(f"invalid subject: {error}") from error
-
-
-def _all_values(oid: x509.ObjectIdentifier, values: Sequence[str]) -> x509.RelativeDistinguishedName:
-    return x509.RelativeDistinguishedName(x509.NameAttribute(oid, value) for value in dict.fromkeys(values))
+        return x509.RelativeDistinguishedName(x509.NameAttribute(oid, value) for value in dict.fromkeys(values))
+    except ValueError as error:
+        reason = _LIMITS.get(field, str(error))
+        raise ConfigError(f"subject field {field}: {', '.join(map(repr, values))}: {reason}") from error
 
 
 def subject_text(name: x509.Name) -> str:

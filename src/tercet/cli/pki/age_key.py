@@ -31,6 +31,9 @@ def age_key(output: Path) -> None:
         except OSError:
             output.unlink()  # an incomplete key would block the next attempt
             raise
+    except FileExistsError as error:
+        text = "already exists, and is kept, since backups may be encrypted to it; set another name"
+        raise click.ClickException(f"{output}: {text}") from error
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from error
     click.echo(key.recipient)

@@ -45,7 +45,7 @@ def show(source: str, write_out: str) -> None:
 def verify(source: str, ca: Path, host: str | None, usage: Usage | None, key: Path | None) -> int:
     """Verify whether clients and servers would accept a certificate.
 
-    Otherwise print all reasons and exit with code 1.
+    If they would not, all reasons are printed, and the exit code is 1.
     """
     with click_errors():
         pem = read_or_fetch(source)

@@ -99,7 +99,7 @@ def read_or_fetch(source: str) -> bytes:
     except ssl.SSLError as error:
         raise ConfigError(f"{source}: TLS handshake failed: {_tls_reason(error)}") from error
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"{source}: cannot connect: {error}") from error
+        raise ConfigError(f"{source}: cannot connect: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
