@@ -71,6 +71,7 @@ class FakeDeployment:
 
     def __call__(self, cluster: Any, **options: Any) -> Any:
         self.options = {"file": cluster.path.name, "accept_new": options["accept_new"]}
+        self.limit = options["limit"]
         self.on_event = options["on_event"]
         self.ask = options["ask_password"]
         return self
@@ -99,6 +100,12 @@ class FakeDeployment:
             if self.error is None:
                 self.on_event(Event(one.host, one.title, "done", "quickly" if one.title == "restart" else ""))
         await self._done("apply")
+        return self.found
+
+    async def renew_certificates(
+        self, *, renewal: str, until: str, dry_run: bool, confirm: Callable[[Plan], Awaitable[bool]]
+    ) -> Plan:
+        await self._done("renew", renewal, until, dry_run, self.limit)
         return self.found
 
     async def restart(self, names: Collection[str] = ()) -> None:
@@ -525,6 +532,16 @@ def test_destroy_can_be_limited_to_hosts() -> None:
     done = run(FakeDeployment(), "destroy", "--yes", "--limit", "kube-node3")
     assert "Destroyed etcd-cluster on kube-node3." in done.stdout.splitlines()
     assert run(FakeDeployment(), "destroy", "--yes", "--limit", "kube-node9").exit_code == 2
+
+
+def test_certificates_can_be_renewed_while_a_host_is_dead() -> None:
+    fake, limit = FakeDeployment(), ("--limit", "kube-node1", "--limit", "kube-node3")
+    assert run(fake, "certs", "renew", "--due", "--yes", *limit).exit_code == 0
+    assert run(fake, "certs", "rotate", "--yes", *limit).exit_code == 0
+    names = ("kube-node1", "kube-node3")
+    assert fake.calls == [("renew", "due", "all", False, names), ("renew", "all", "all", False, names)]
+    refused = run(fake, "certs", "rotate", "--ca", "--yes", *limit)
+    assert (refused.exit_code, "a CA is rotated on all hosts" in refused.stderr) == (2, True)
 
 
 def test_identical_hosts_are_shown_once() -> None:

@@ -355,8 +355,18 @@ def test_a_plan_goes_on_without_a_dead_host(tmp_path: Path, monkeypatch: pytest.
     assert found.blockers == (
         "node3: connect: no route to host; check the address; to continue without it: --limit node1 --limit node2",
     )
-    with pytest.raises(DeployError, match=r"^node3: connect: .*--limit node1 --limit node2$"):
-        asyncio.run(without_node3(planned, monkeypatch).apply())
+    deployment = without_node3(planned, monkeypatch)
+    for can_limit, act in (
+        (True, deployment.apply()),
+        (True, deployment.renew_certificates()),
+        (False, deployment.renew_certificates(renewal="replaced CA")),
+        (False, deployment.restart()),
+        (False, deployment.upgrade()),
+        (False, deployment.change_member("add", "node3")),
+    ):
+        with pytest.raises(DeployError, match=r"^node3: connect: .*check the address") as caught:
+            asyncio.run(act)
+        assert str(caught.value).endswith("--limit node1 --limit node2") is can_limit
     assert planned.executed == []
 
 

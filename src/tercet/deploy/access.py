@@ -58,11 +58,12 @@ class Access:
 
     @contextlib.asynccontextmanager
     async def _changing(
-        self, required: Collection[str] | None = None, *, dry_run: bool = False
+        self, required: Collection[str] | None = None, *, dry_run: bool = False, can_limit: bool = False
     ) -> AsyncIterator[tuple[Mapping[str, Host], Members]]:
         """The reachable hosts, under the lock of the cluster file; members that were left behind are stopped (`fencing`).
 
-        required: hosts that must be reachable; None: all. At least one must be. dry_run: stop none.
+        required: hosts that must be reachable; None: all. At least one must be. dry_run: stop none. can_limit: whether
+        the command can work on some hosts only (`--limit`), which the errors then advise.
 
         Raises DeployError with the required hosts that are not reachable, Interrupted if cancelled before execution.
         """
@@ -71,7 +72,7 @@ class Access:
                 async with self._connected() as hosts, Members(self.cluster, hosts) as members:
                     needed = hosts if required is None or not reached(hosts) else required
                     failures = [
-                        with_limit(host, hosts)
+                        with_limit(host, hosts) if can_limit else host
                         for name, host in hosts.items()
                         if isinstance(host, HostError) and name in needed
                     ]

@@ -78,7 +78,7 @@ class Deployment(Access):
         confirm: called with a non-empty plan before anything is changed; False raises Declined.
         Raises HostError, ConfigError, PreflightFailed, DeployError with all failures, Interrupted.
         """
-        async with self._changing(self._limit or None) as (hosts, members):
+        async with self._changing(self._limit or None, can_limit=True) as (hosts, members):
             targets = self._targets(hosts)
             return await applying.apply(self.cluster, targets, members, confirm, self._on_event, locked=tuple(hosts.values()))
 
@@ -100,7 +100,8 @@ class Deployment(Access):
 
         if renewal == "replaced CA" and self._limit:
             raise ConfigError("a CA is rotated on all hosts, not on some")
-        async with self._changing(self._limit or None, dry_run=dry_run) as (hosts, members):
+        can_limit = renewal != "replaced CA"
+        async with self._changing(self._limit or None, dry_run=dry_run, can_limit=can_limit) as (hosts, members):
             work = certificate_work(self.cluster, self._targets(hosts), members, self._on_event)
             return await work.change(confirm, renewal=renewal, until=until, dry_run=dry_run, locked=tuple(hosts.values()))
 
@@ -223,7 +224,7 @@ class Deployment(Access):
         with tempfile.TemporaryDirectory(prefix="tercet-restore-") as work:
             plain = await asyncio.to_thread(decrypted, snapshot, Path(work), key)
             source = await asyncio.to_thread(lambda: read_source(plain, snapshot, bump=bump, skip_hash_check=skip_hash_check))
-            async with self._changing(self._limit or None, dry_run=dry_run) as (hosts, members):
+            async with self._changing(self._limit or None, dry_run=dry_run, can_limit=True) as (hosts, members):
                 targets = self._targets(hosts)
                 others = {name: host for name, host in hosts.items() if name not in targets}
                 making = restore(self.cluster, targets, others, members, source, work=Path(work), backups=backups)
@@ -282,7 +283,7 @@ class Deployment(Access):
         require_managed(self.cluster, "destroy")
         from tercet.deploy.run import destroy as destroying
 
-        async with self._changing(self._limit or None) as (hosts, members):
+        async with self._changing(self._limit or None, can_limit=True) as (hosts, members):
             targets = self._targets(hosts)
             found = await self._carry_out(
                 lambda: destroying.destroy_plan(self.cluster, targets, keep_data=keep_data), hosts, confirm

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tercet.cli.deploy.agreement import change, change_options
+from tercet.cli.deploy.hosts import limit_option, limit_to
 from tercet.cli.deploy.options import Options, shared_options
 
 if TYPE_CHECKING:
@@ -30,14 +31,15 @@ Examples:
   tercet deploy certs renew --due --yes         from a timer: does nothing until certificates are due"""
 )
 @click.option("--due", is_flag=True, help="The certificates in the last 30 days (or the last third) of their lifetime.")
+@limit_option
 @change_options
 @shared_options()
-def renew(options: Options, due: bool, yes: bool, dry_run: bool) -> None:
+def renew(options: Options, due: bool, names: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     """Renew the certificates that are about to expire, and restart their members one at a time."""
     if not due:
         raise click.UsageError("give --due; `tercet deploy certs rotate` replaces every certificate")
     then = "`tercet deploy status` shows the days that are left"
-    _renew(options, "due", yes=yes, dry_run=dry_run, done="Renewed", nothing="no certificate is due", then=then)
+    _renew(options, "due", names, yes=yes, dry_run=dry_run, done="Renewed", nothing="no certificate is due", then=then)
 
 
 @certs.command(
@@ -52,15 +54,19 @@ which has both CAs, before the second stage, and certificates of the new CA befo
 )
 @click.option("--ca", is_flag=True, help="Replace the CAs of clients and peers as well.")
 @click.option("--until", type=click.Choice(("trust", "certificates")), help="With --ca: stop after this stage.")
+@limit_option
 @change_options
 @shared_options()
-def rotate(options: Options, ca: bool, until: Stage | None, yes: bool, dry_run: bool) -> None:
+def rotate(options: Options, ca: bool, until: Stage | None, names: tuple[str, ...], yes: bool, dry_run: bool) -> None:
     """Replace every certificate, whatever its age, and restart the members one at a time."""
     if until and not ca:
         raise click.UsageError("--until needs --ca")
+    if names and ca:
+        raise click.UsageError("--limit: a CA is rotated on all hosts, not on some")
     _renew(
         options,
         "replaced CA" if ca else "all",
+        names,
         yes=yes,
         dry_run=dry_run,
         done="Rotated",
@@ -80,6 +86,7 @@ _NEXT: Mapping[Stage | None, str] = {
 def _renew(
     options: Options,
     renewal: Renewal,
+    limit: tuple[str, ...],
     *,
     yes: bool,
     dry_run: bool,
@@ -91,4 +98,6 @@ def _renew(
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:
         return await deployment.renew_certificates(renewal=renewal, until=until, dry_run=dry_run, confirm=confirm)
 
-    change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done=done, nothing=nothing, then=then)
+    cluster = options.cluster()
+    limit_to(options, cluster, limit)
+    change(options, cluster, work, yes=yes, dry_run=dry_run, done=done, nothing=nothing, then=then)

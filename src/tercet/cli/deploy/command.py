@@ -19,7 +19,7 @@ from tercet.cli.deploy import view
 from tercet.cli.deploy.agreement import change, nothing_to_apply, require_terminal, say_next, say_notes, show
 from tercet.cli.deploy.certs import certs
 from tercet.cli.deploy.disaster import recover, restore
-from tercet.cli.deploy.hosts import env, known_host, logs, ssh
+from tercet.cli.deploy.hosts import env, known_host, limit_option, limit_to, logs, ssh
 from tercet.cli.deploy.init import init
 from tercet.cli.deploy.member import member
 from tercet.cli.deploy.options import Options, run, run_with_progress, run_with_table, shared_options
@@ -28,7 +28,6 @@ from tercet.cli.deploy.space import backup, compact, defrag
 from tercet.cli.deploy.upgrade import migrate, rollback, upgrade
 
 if TYPE_CHECKING:
-    from tercet.deploy.cluster.cluster import Cluster
     from tercet.deploy.deployment import Deployment
     from tercet.deploy.plan.plan import Plan
     from tercet.deploy.run.agreed import Confirm
@@ -81,26 +80,14 @@ def _write_out(default: str, *formats: str) -> Callable[[F], F]:
     )
 
 
-_limit = click.option(
-    "--limit", "names", multiple=True, metavar="NAME", help="Work on this host only; repeatable. Others may be unreachable."
-)
-
-
-def _limit_to(options: Options, cluster: Cluster, names: tuple[str, ...]) -> None:
-    """Raises UsageError for an unknown name."""
-    for name in names:
-        known_host(cluster, name)
-    options.limit = names
-
-
 @command.command()
 @_write_out("simple", "simple", "json")
-@_limit
+@limit_option
 @shared_options()
 def preflight(options: Options, write_out: str, names: tuple[str, ...]) -> None:
     """Check whether every host is ready for a deployment. Changes nothing."""
     cluster = options.cluster()
-    _limit_to(options, cluster, names)
+    limit_to(options, cluster, names)
     findings = run(options.deployment(cluster).preflight())
     if write_out == "json":
         click.echo(view.json_text(findings), nl=False)
@@ -117,12 +104,12 @@ With --detailed-exitcode the exit code is 0 if there is nothing to do, 2 if ther
 )
 @_write_out("simple", "simple", "json")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit code 2 if there are changes.")
-@_limit
+@limit_option
 @shared_options()
 def plan(options: Options, write_out: str, detailed_exitcode: bool, names: tuple[str, ...]) -> None:
     """Show the changes that apply would make on each host, as a diff. Changes nothing."""
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
-    _limit_to(options, cluster, names)
+    limit_to(options, cluster, names)
     found = run_with_table(options, cluster, lambda deployment: deployment.plan(), draws=write_out != "json")
     if write_out == "json":
         click.echo(view.json_text(view.plan_facts(found)), nl=False)
@@ -146,14 +133,14 @@ Running members are restarted one at a time, the leader last, each only while a 
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finished step; needs --yes.")
-@_limit
+@limit_option
 @shared_options()
 def apply(options: Options, yes: bool, as_json: bool, names: tuple[str, ...]) -> None:
     """Change the hosts to match the cluster file."""
     if as_json and not yes:
         raise click.UsageError("--json needs --yes")
     cluster = options.cluster(warn=False)  # the plan's notes contain the warnings
-    _limit_to(options, cluster, names)
+    limit_to(options, cluster, names)
 
     if as_json:
         from tercet.cli.deploy.progress import JsonLines
@@ -230,13 +217,13 @@ def restart(options: Options, names: tuple[str, ...]) -> None:
 @command.command(short_help="Stop the members and remove the deployment from the hosts.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @click.option("--keep-data", is_flag=True, help="Keep the data and the backups on the hosts.")
-@_limit
+@limit_option
 @shared_options()
 def destroy(options: Options, yes: bool, keep_data: bool, names: tuple[str, ...]) -> None:
     """Stop the members and remove everything that apply has installed, including the data."""
     require_terminal(yes)
     cluster = options.cluster()
-    _limit_to(options, cluster, names)
+    limit_to(options, cluster, names)
 
     async def confirm(found: Plan) -> bool:
         if not yes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tercet.cli.deploy.agreement import change, change_options
-from tercet.cli.deploy.hosts import known_host
+from tercet.cli.deploy.hosts import known_host, limit_to
 from tercet.cli.deploy.options import Options, shared_options, with_click_errors
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ def restore(
     from tercet.pki.age import read_key
 
     cluster = options.cluster()
-    for name in names:
-        known_host(cluster, name)
-    options.limit = names
-
+    limit_to(options, cluster, names)
     key = None if identity is None else with_click_errors(lambda: read_key(identity.read_text()))
 
     async def work(deployment: Deployment, *, dry_run: bool, confirm: Confirm | None) -> Plan:

@@ -17,6 +17,9 @@ from tercet.cli.deploy.view import environment_text
 if TYPE_CHECKING:
     from tercet.deploy.cluster.cluster import Cluster, HostSpec
 
+limit_option = click.option(
+    "--limit", "names", multiple=True, metavar="NAME", help="Work on this host only; repeatable. Others may be unreachable."
+)
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "bright_red")
 
 
@@ -119,3 +122,10 @@ def known_host(cluster: Cluster, name: str) -> HostSpec:
         hint = f"did you mean {near[0]}?" if near else f"hosts: {', '.join(names)}"
         raise click.UsageError(f"{cluster.path.name} has no host named {name!r}; {hint}")
     return cluster.host(name)
+
+
+def limit_to(options: Options, cluster: Cluster, names: tuple[str, ...]) -> None:
+    """Take over the values of --limit. Raises UsageError for an unknown name."""
+    for name in names:
+        known_host(cluster, name)
+    options.limit = names
