@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +15,7 @@ import tercet
 from tercet import AsyncClient
 from tercet.client.recipes.repeating import until_known
 from tercet.simulation import SimulatedCluster, World, run_seed
+from tercet.testing import History, check_linearizable
 from tests.client.lock_history import LockHistory
 
 FAULTY_SECONDS = 15
@@ -184,7 +186,49 @@ async def compactions(world: World) -> None:
     following.cancel()
 
 
+async def histories(world: World) -> None:
+    """All that clients do with a few keys is linearizable, a write without an answer once or never."""
+    etcd = await world.etcd(size=3)
+    history = History()
+
+    async def work(client: AsyncClient, number: int) -> None:
+        recorded = history.record_async(client)
+        for step in range(10):
+            key, value = f"{world.random.randrange(3)}", f"{number}.{step} {world.now}"
+            with suppress(tercet.TercetError):
+                match world.random.randrange(5):
+                    case 0:
+                        await recorded.put(key, value)
+                    case 1:
+                        await recorded.put_if_absent(key, value)
+                    case 2:
+                        await recorded.delete(key)
+                    case _:
+                        found = await recorded.get(key)
+                        if found is not None:
+                            await recorded.replace(key, found.value, value)
+            await asyncio.sleep(world.random.uniform(0, 0.2))
+
+    moving = world.host("operator").start(move_leaders(world, etcd))
+    await workers(world, etcd, work)
+    moving.cancel()
+    assert len(history.operations) > 60
+    check_linearizable(history)
+
+
+async def move_leaders(world: World, etcd: SimulatedCluster) -> None:
+    while True:
+        await asyncio.sleep(world.random.uniform(0.5, 3))
+        leader = etcd.leader
+        if leader is not None:
+            with suppress(tercet.TercetError):
+                async with AsyncClient(leader.endpoint, timeout=3) as client:
+                    status = await client.maintenance.status()
+                    others = [one.id for one in await client.cluster.list_members() if one.id != status.header.member_id]
+                    await client.maintenance.move_leader(world.random.choice(others))
+
+
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("scenario", [locks, pauses, elections, watches, compactions])
+@pytest.mark.parametrize("scenario", [locks, pauses, elections, watches, compactions, histories])
 def test_a_seed(scenario: Callable[[World], Awaitable[None]], seed: int) -> None:
     run_seed(scenario, seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 import tercet
 from tercet.testing import Cluster, History, HistoryViolation, LostUpdate, assert_no_lost_updates, check_linearizable
-from tests.support.waiting import wait_until
+from tercet.testing.history import RecordedClient
+from tests.support.waiting import scaled, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -20,37 +23,67 @@ def cluster() -> Iterator[Cluster]:
         yield started
 
 
-def test_what_clients_do_while_the_leader_dies_is_linearizable(cluster: Cluster) -> None:
+FAULTS: dict[str, Callable[[Cluster], AbstractContextManager[object]]] = {
+    "kill": lambda cluster: cluster.leader().kill(),
+    "pause": lambda cluster: cluster.leader().pause(),
+    "partition": lambda cluster: cluster.isolate(cluster.leader()),
+    "one way": lambda cluster: cluster.partition(cluster.leader(), cluster.followers(), oneway=True),
+    "leader change": lambda cluster: nullcontext(cluster.move_leader()),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_clients_do_while_the_leader_fails_is_linearizable(cluster: Cluster, fault: str) -> None:
+    """Also for the clients of that leader, whose writes may or may not have happened."""
+    cluster.reset()
     history = History()
     ended = threading.Event()
 
-    def work(number: int) -> None:
-        with tercet.Client(cluster.endpoints, timeout=10) as client:
-            recorded = history.record(client)
-            for step in range(200):
-                try:
-                    if step % 3 == 0:
-                        recorded.put("shared", f"{number}.{step}")
-                    elif step % 3 == 1:
-                        recorded.get("shared")
-                    else:
-                        recorded.put_if_absent(f"key{step // 20}", f"{number}.{step}")
-                except tercet.TercetError:
-                    pass
-                if ended.is_set():
-                    return
+    def answered() -> int:
+        return sum(operation.returned is not None for operation in history.operations)
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-    for worker in workers:
-        worker.start()
-    wait_until(lambda: len(history.operations) > 30, "the clients work")
-    with cluster.leader().kill():
-        cluster.leader()
-    ended.set()
-    for worker in workers:
-        worker.join(60)
-    assert len(history.operations) > 30
+    def work(number: int) -> None:
+        endpoints = [*cluster.endpoints[number:], *cluster.endpoints[:number]]
+        with tercet.Client(endpoints, timeout=10) as client:
+            recorded = history.record(client)
+            step = 0
+            while not ended.wait(0.01):
+                step += 1
+                with suppress(tercet.TercetError):
+                    one_step(recorded, step, f"{number}.{step}")
+
+    with ThreadPoolExecutor() as pool:
+        workers = [pool.submit(work, number) for number in range(3)]
+        try:
+            wait_until(lambda: answered() > 30, "the clients work")
+            before = cluster.leader()
+            with FAULTS[fault](cluster):
+                wait_until(lambda: cluster.leader() is not before or fault == "leader change", "another member leads")
+                during = answered()
+                wait_until(lambda: answered() > during + 15, "the clients go on")
+            after = answered()
+            wait_until(lambda: answered() > after + 15, "the clients go on afterwards")
+        finally:
+            ended.set()
+        for worker in workers:
+            worker.result(scaled(60))
     check_linearizable(history)
+
+
+def one_step(client: RecordedClient, step: int, value: str) -> None:
+    match step % 5:
+        case 0:
+            client.delete("shared")
+        case 1:
+            client.put("shared", value)
+        case 2:
+            found = client.get("shared")
+            if found is not None:
+                client.replace("shared", found.value, f"{value}, seen {found.text()}"[:40])
+        case 3:
+            client.put_if_absent(f"key{step // 20}", value)
+        case _:
+            client.get("shared")
 
 
 def test_a_lost_answer_may_have_happened(cluster: Cluster) -> None:
