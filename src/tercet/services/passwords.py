@@ -1,7 +1,10 @@
-"""Password hashes: bcrypt, in a few threads of low priority.
+"""Password hashes: bcrypt, in a few threads, of low priority where many wait.
 
 One hash takes some 50 ms of processor time, by design. So a flood of logins waits here, in a queue that is bounded, and takes
 nothing from the event loop: bcrypt releases the interpreter, and the kernel prefers the other threads.
+
+A few logins at a time are hashed at the member's own priority: on a host whose processors other programs keep busy, a thread of
+low priority gets a tenth of its share, and a login would miss the client's dial timeout (2 s in etcdctl).
 
 bcrypt reads 72 bytes. Longer passwords are refused when they are set, and cut when they are compared, as in etcd.
 """
@@ -19,7 +22,8 @@ from tercet.errors import PASSWORD_TOO_LONG, TOO_MANY_REQUESTS
 
 _BYTES_MAX: Final = 72
 _WAITING_MAX: Final = 1000
-_THREAD_NICENESS: Final = 10
+_FEW: Final = 4  # logins at a time that are no flood
+_FLOOD_NICENESS: Final = 10  # added to the member's own
 Result = TypeVar("Result")
 
 
@@ -30,7 +34,8 @@ class Passwords:
         self._cost = cost
         self._waiting = 0
         threads = max(1, (os.cpu_count() or 1) // 2)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
+        self._prompt_threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
+        self._flood_threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt-low", initializer=_lower_priority)
 
     async def hash(self, password: str) -> bytes:
         """Raises PASSWORD_TOO_LONG or TOO_MANY_REQUESTS."""
@@ -45,14 +50,16 @@ class Passwords:
 
     def close(self) -> None:
         """Drop what waits."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._prompt_threads.shutdown(wait=False, cancel_futures=True)
+        self._flood_threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._waiting >= _WAITING_MAX:
             raise TOO_MANY_REQUESTS
+        threads = self._prompt_threads if self._waiting < _FEW else self._flood_threads
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
         finally:
             self._waiting -= 1
 
@@ -76,7 +83,8 @@ def _matches(password: bytes, hashed: bytes) -> bool:
 
 def _lower_priority() -> None:
     """On Linux the niceness of a thread is its own."""
+    thread = threading.get_native_id()
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _THREAD_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _FLOOD_NICENESS)
     except (AttributeError, OSError):
         return
