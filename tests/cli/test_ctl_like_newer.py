@@ -50,8 +50,14 @@ snapshot save a b|move-leader|get a --stream|get --prefix --stream a -w json|get
 get a --max-mod-rev=-5|help bogus|get a --max-recv-bytes=-1|get a --max-request-bytes=-1|put a b --max-request-bytes=2
 endpoint hashkv --rev 100000 -w json|endpoint hashkv --rev 100000 -w table|endpoint hashkv --rev 100000 -w fields
 snapshot save /nonexistent/x|snapshot save /dev/null/x|make-mirror --dest-cert x a:1
-make-mirror --dest-cert x a|make-mirror --dest-cacert /nonexistent a|make-mirror a:1 --max-txn-ops=-1"""
+make-mirror --dest-cert x a|get a --dial-timeout 99999999999999999999|get a --dial-timeout 99999999999h
+make-mirror --dest-cacert /nonexistent a|make-mirror a:1 --max-txn-ops=-1"""
 WATCH_LINES = (b"'\n", b'"\n', b"\n\n \n", b"watch a -- \n", b"watch a --\n", b"progress\n", b"watch 'a\n", b'watch "\\q"\n')
+VARIABLES = {
+    "ETCDCTL_CLUSTER=true": ["get a", "endpoint status", "endpoint status --cluster"],
+    "ETCDCTL_HEX=": ["get a", "get a --hex"],
+    "ETCDCTL_INSECURE_TRANSPORT=no": ["get a"],
+}
 UNREACHABLE = """endpoint status|endpoint status -w json|endpoint status -w table|endpoint hashkv -w json
 endpoint hashkv -w table|get a|get a --user a:b|put a b --user a --password b
 member list|auth status|compaction 1|lease grant 5|defrag"""
@@ -102,6 +108,14 @@ def test_lines_of_an_interactive_watch(newer_pair: NewerPair) -> None:
 def test_no_server_answers(newer_pair: NewerPair) -> None:
     nowhere = NewerPair("127.0.0.1:1", "127.0.0.1:1")
     check(nowhere, [[*words, "--command-timeout=500ms", "--dial-timeout=500ms"] for words in lines(UNREACHABLE)])
+
+
+def test_variables(newer_pair: NewerPair) -> None:
+    for setting, lines_ in VARIABLES.items():
+        name, _, value = setting.partition("=")
+        for line in lines_:
+            words = [*line.split(), "--command-timeout=500ms"]
+            assert not newer_pair.difference(words, **{name: value}), setting
 
 
 @pytest.mark.parametrize("flags", [[], ["-w", "json"], ["-i", "-w", "fields"]])

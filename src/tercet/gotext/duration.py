@@ -10,6 +10,7 @@ import re
 NANOSECONDS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([^0-9.]*)")
 _NANOSECONDS_MAX = (1 << 63) - 1
+_DIGITS_MAX = 1000  # Python refuses to convert more than some thousands
 
 
 def parse_duration(text: str) -> int:
@@ -26,11 +27,13 @@ def parse_duration(text: str) -> int:
         if part is None:
             break
         number, unit = part.groups()
+        whole, _, fraction = number.partition(".")
+        if len(whole) > _DIGITS_MAX or int(whole or 0) > 1 << 63:
+            break
         if not unit:
             raise ValueError(f'time: missing unit in duration "{text}"')
         if unit not in NANOSECONDS:
             raise ValueError(f'time: unknown unit "{unit}" in duration "{text}"')
-        whole, _, fraction = number.partition(".")
         total += int(whole + fraction) * NANOSECONDS[unit] // 10 ** len(fraction)
         position = part.end()
     if not rest or position < len(rest) or total > _NANOSECONDS_MAX:

@@ -16,7 +16,8 @@ from tercet.errors import StatusError
 def run_to_end(found: Found, values: Values, arguments: list[str]) -> None:
     """Raises CommandError for every failure."""
     if found.command.run is not None:
-        session = Session(values, found.path[0])
+        inherited = {flag.name for group in found.path[1:-1] for flag in group.flags}
+        session = Session(values, found.path[0], inherited=inherited)
         waiting = found.command.run(session, arguments)
         if waiting is not None:
             _wait_for(waiting, session)

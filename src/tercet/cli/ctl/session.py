@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
-from tercet.cli.ctl.flags import Values
+from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.global_flags import GLOBAL_FLAGS, SECOND
 from tercet.cli.ctl.status_text import full_status
 from tercet.cli.streams import Output
@@ -42,13 +42,16 @@ class Session:
         values: Values,
         root: Command,
         *,
+        inherited: Collection[str] = (),
         environment: Mapping[str, str] | None = None,
         stdin: BinaryIO | None = None,
         out: BinaryIO | None = None,
         err: BinaryIO | None = None,
     ) -> None:
+        """inherited: flags of the command's groups, which have variables too: ETCDCTL_CLUSTER for `endpoint --cluster`."""
         self.values = values
         self.root = root
+        self._with_variables = sorted({*_GLOBAL_NAMES, *inherited})
         self.stdin = stdin or sys.stdin.buffer
         self.out = Output(out or sys.stdout.buffer, "stdout")
         self.err = Output(err or sys.stderr.buffer, "stderr", ignore_errors=True)
@@ -184,26 +187,34 @@ class Session:
         self.err.flush()
 
     def _read_environment(self) -> None:
-        """Apply `ETCDCTL_*` to flags that are not given."""
-        known = {_variable(name): flag for name, flag in self.values.flags.items() if name in _GLOBAL_NAMES}
+        """Apply `ETCDCTL_*` to flags that are not given. An empty variable is none, but not beside its flag, as in etcdctl."""
+        known = {_variable(name): self.values.flags[name] for name in self._with_variables if name in self.values.flags}
         for variable, flag in known.items():
-            text = self._environment.get(variable, "")
-            if not text:
+            if variable not in self._environment:
                 continue
             if flag.name in self.values.changed:
                 self._log("fatal", _CONFLICT, **{"environment-variable": variable})
                 raise CommandError(Exit.ERROR)
-            try:
-                self.values.set(flag.name, flag.parse(text))
-            except ValueError as error:
-                self._log("warn", "invalid environment variable is ignored", variable=f"{variable}={text}", error=str(error))
+            if text := self._environment[variable]:
+                self._apply(flag, f"{variable}={text}", text)
         for variable, text in sorted(self._environment.items()):
             is_ours = variable in _OTHER_VARIABLES or (variable in known and text)
             if variable.startswith(_PREFIX) and not is_ours:
                 self._log("warn", "unrecognized environment variable", **{"environment-variable": f"{variable}={text}"})
 
+    def _apply(self, flag: Flag, variable: str, text: str) -> None:
+        """What is no boolean is false, as in etcdctl: `ETCDCTL_INSECURE_TRANSPORT=no`. Other flags keep their defaults."""
+        try:
+            self.values.set(flag.name, flag.parse(text))
+        except ValueError as error:
+            effect = "is ignored"
+            if flag.kind == "bool":
+                self.values.set(flag.name, False)
+                effect = "means false"
+            self._log("warn", f"invalid environment variable {effect}", variable=variable, error=str(error))
+
     def _show_settings(self) -> None:
-        for name in sorted(_GLOBAL_NAMES):
+        for name in self._with_variables:
             shown = "***" if name in _SECRETS and self.values.string(name) else self.values.shown(name)
             self.warn(f"{_variable(name)}={shown}")
 
