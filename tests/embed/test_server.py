@@ -22,7 +22,7 @@ from tercet.errors import Code, ConfigError, StatusError
 from tercet.http1.messages import Headers, Response, plain
 from tercet.proto import rpc_pb2
 from tercet.rpc import Channel, UnaryCall, unary
-from tercet.server.member_storage import MemoryStorage
+from tercet.server.memory_storage import MemoryStorage
 from tests.support.ports import free_port
 from tests.support.waiting import scaled, until
 

@@ -9,7 +9,7 @@ import pytest
 
 from tercet.errors import StorageFailure
 from tercet.server.boot_defragmentation import defragment_at_start
-from tercet.storage import MemoryBackend
+from tercet.storage.memory_backend import MemoryBackend
 
 
 class Backend(MemoryBackend):

@@ -31,7 +31,7 @@ from tercet.rpc import Handler, in_process_connection
 from tercet.server.client_listeners import ClientListeners
 from tercet.server.hosting import Hosting
 from tercet.server.member_server import MemberServer
-from tercet.server.member_storage import MemoryStorage
+from tercet.server.memory_storage import MemoryStorage
 from tercet.server.replica_driver import Peers, ReplicaDriver
 from tercet.server.snapshot_file import database_chunks
 from tercet.services.awaitables import open_view

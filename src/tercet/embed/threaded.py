@@ -9,7 +9,7 @@ from __future__ import annotations
 from tercet.embed.threaded_member import ThreadedMember
 from tercet.embed.undo import Undo
 from tercet.errors import ConfigError
-from tercet.server.member_storage import MemoryStorage
+from tercet.server.memory_storage import MemoryStorage
 from tercet.storage.wal_format import HEADER, TRAILER_BYTES, end_of_content, record_size
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -124,6 +123,8 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **_: P.kwargs) -> 
 
 
 def _create(directory: Path) -> BinaryIO:
+    import tempfile  # on use: with what it imports, a fiftieth of the start of a member
+
     descriptor, name = tempfile.mkstemp(dir=directory, prefix=_TEMPORARY_PREFIX)
     os.close(descriptor)
     return open(name, "wb")

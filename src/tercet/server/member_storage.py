@@ -1,33 +1,27 @@
-"""Where a member keeps its log and its database: on disk, or in memory for embedded members.
+"""Where a member keeps its log and its database: on disk, or in memory for embedded members (memory_storage.py).
 
-A `MemoryStorage` is what a disk is to a member: it outlives the MemberServer, and a member that was stopped or killed starts
-again from what it had stored. Databases received from peers are files in either case, below `paths.snapshots`.
+Databases received from peers are files in either case, below `paths.snapshots`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
-import weakref
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError, CorruptRecord
 from tercet.log_fields import fields
 from tercet.replica.damaged_database import DatabaseFile
 from tercet.server.bootstrap import UNFINISHED
-from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, MemoryBackend, OsFileSystem
+from tercet.storage import Backend, DirectoryLock, FileSystem, LmdbBackend, LogStore, OsFileSystem
 from tercet.storage.lmdb_damaged import discard_damaged, set_aside
 from tercet.storage.log_store import ThreadedLogStore
-from tercet.storage.loop_log_store import LoopLogStore
-from tercet.storage.memory_filesystem import MemoryFileSystem
 from tercet.storage.os_filesystem import make_directories, reason
 from tercet.storage.wal import SEGMENT_BYTES, WAL
 
@@ -35,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 Seconds = Callable[[float], None]
 """Observes how long something took."""
-
-_MEMORY_SEGMENT_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,68 +173,3 @@ class DiskStorage:
         )
         closing.callback(log_store.close)
         return log_store
-
-
-class MemoryStorage:
-    """Nothing is stored on disk, except a database while it is received from a peer.
-
-    sync_seconds: how long each sync of the log takes, to simulate a slow disk.
-    """
-
-    def __init__(self) -> None:
-        self.files: MemoryFileSystem = MemoryFileSystem()
-        self.segment_bytes = _MEMORY_SEGMENT_BYTES
-        self.sync_seconds = 0.0
-        self._backend: MemoryBackend | None = None
-        scratch = Path(tempfile.gettempdir()) / f"tercet-{os.getpid()}-{id(self):x}"
-        self.paths = Paths(scratch, Path("/wal"), scratch)
-        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)  # of a member that ended without a stop
-
-    async def begin(self, closing: AsyncExitStack) -> None:
-        self.paths.data.mkdir(mode=0o700, exist_ok=True)
-        closing.callback(shutil.rmtree, self.paths.data, ignore_errors=True)
-
-    @property
-    def database_path(self) -> str:
-        return "in memory"
-
-    def has_database(self) -> bool:
-        return self._backend is not None
-
-    def set_aside_database(self) -> None:
-        self._backend = None
-
-    def discard_damaged(self) -> None:
-        """Nothing is kept."""
-
-    def open_backend(
-        self,
-        loop: AbstractEventLoop,
-        *,
-        on_failure: Callable[[Exception], None],
-        on_corruption: Callable[[CorruptRecord], None],
-        observe_commit: Seconds,
-    ) -> Backend:
-        if self._backend is None:
-            self._backend = MemoryBackend()
-        return self._backend
-
-    def open_log(
-        self,
-        wal: WAL,
-        loop: AbstractEventLoop,
-        closing: AsyncExitStack,
-        *,
-        on_failure: Callable[[Exception], None],
-        observe_sync: Seconds,
-        observe_snapshot: Seconds,
-    ) -> LogStore:
-        log_store = LoopLogStore(wal, loop, on_failure=on_failure, sync_seconds=lambda: self.sync_seconds)
-        closing.callback(log_store.close)
-        return log_store
-
-    def crash(self) -> None:
-        """The member was killed: lose what a disk would lose, which is what was not synced."""
-        self.files.lose_unsynced()
-        if self._backend is not None:
-            self._backend.crash()

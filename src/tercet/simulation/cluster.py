@@ -14,7 +14,7 @@ from tercet.client import AsyncClient
 from tercet.embed.settings import Setting, configure
 from tercet.server.hosting import Hosting
 from tercet.server.member_server import MemberServer
-from tercet.server.member_storage import MemoryStorage
+from tercet.server.memory_storage import MemoryStorage
 from tercet.simulation.hosts import Host
 from tercet.simulation.network import Network, VirtualSocket
 

@@ -1,7 +1,7 @@
 """Durable storage: the write-ahead log, the backend, and the file system below both.
 
 The interfaces are in interfaces.py. Production implements them by `OsFileSystem`, `ThreadedLogStore` and `LmdbBackend`;
-tests use `MemoryBackend`, and the simulator has implementations of its own (sim/).
+embedded members and tests use `memory_backend.MemoryBackend`, and the simulator has implementations of its own (sim/).
 """
 
 from tercet.storage.directory_lock import DirectoryLock
@@ -9,7 +9,6 @@ from tercet.storage.interfaces import Backend, Bucket, File, FileSystem, LogStor
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.lmdb_view import ViewClosed
 from tercet.storage.log_store import ThreadedLogStore
-from tercet.storage.memory_backend import MemoryBackend
 from tercet.storage.os_filesystem import OsFileSystem
 from tercet.storage.wal import WAL, Recovered
 
@@ -22,7 +21,6 @@ __all__ = [
     "FileSystem",
     "LmdbBackend",
     "LogStore",
-    "MemoryBackend",
     "OsFileSystem",
     "ReadView",
     "Recovered",

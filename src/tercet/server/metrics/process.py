@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 from collections.abc import Mapping
 from functools import partial
 
@@ -29,7 +29,7 @@ def _process_value(name: str) -> float:
 
 def register_versions(metrics: Metrics, gates: Mapping[str, bool]) -> None:
     metrics.show("etcd_server_version", ETCD_VERSION)
-    metrics.show("etcd_server_go_version", f"python{platform.python_version()}")
+    metrics.show("etcd_server_go_version", "python" + ".".join(map(str, sys.version_info[:3])))
     metrics.show("tercet_version", __version__)
     active = active_gates(gates)
     features: dict[Labels, int] = {(gate.name, gate.stage): int(active[gate.name]) for gate in GATES}
