@@ -37,7 +37,7 @@ from tercet.replica.requests import WHOLE_BYTES_MAX, AppliedRequest, decode_requ
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
 from tercet.replica.txn_applies import FullTxn, LargeTxn
-from tercet.replica.unsupported import UnsupportedRequest, refuse_entry
+from tercet.replica.unsupported import JOINT_CHANGE, UnsupportedRequest, refuse_entry
 
 logger = logging.getLogger(__name__)
 
@@ -307,10 +307,10 @@ class Applier:
         """Apply a configuration change to raft and to the membership, as every member does at the same index."""
         change = conf_change_in(entry)
         if not isinstance(change, ConfChange):
-            try:
-                self._state_machine.apply_joint_change(change, entry.index <= self._database_point[0])
-            except UnsupportedRequest as unsupported:
-                raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
+            apply_joint_change = self._state_machine.apply_joint_change
+            if apply_joint_change is None:
+                raise refuse_entry(entry.index, self._raft.id, UnsupportedRequest(f"it holds {JOINT_CHANGE}"))
+            apply_joint_change(change, entry.index <= self._database_point[0])
             return
         membership = self._state_machine.membership
         if entry.index <= self._database_point[0]:

@@ -204,7 +204,8 @@ class Replica(ReplicaStatus):
     def step(self, message: Message) -> None:
         """Process a message from a peer. A MsgSnap comes through `receive_snapshot`."""
         if message.type is MessageType.PROP:
-            refusal = refusal_of(message.entries)
+            is_joint_allowed = self.state_machine.apply_joint_change is not None
+            refusal = refusal_of(message.entries, allows_joint_changes=is_joint_allowed)
             if refusal is not None:
                 logger.warning("refused a forwarded proposal", extra=fields(sender=hex_id(message.from_), error=refusal))
                 return

@@ -135,8 +135,9 @@ class StateMachine:
         self.compaction_listeners: list[
             Callable[[int, int], None]
         ] = []  # called with a compaction's revision and the last one's
-        self.apply_joint_change: Callable[[ConfChangeV2, bool], None] = _refuse_joint_change
-        """Applies a joint change; True: a received database holds its effect already. The simulator sets it."""
+        self.apply_joint_change: Callable[[ConfChangeV2, bool], None] | None = None
+        """Applies a joint change; True: a received database holds its effect already. None: such a change stops the member.
+        The simulator sets it."""
         self.replaced_listeners: list[Callable[[], None]] = []  # called after an installed snapshot has replaced all state
         self.entry_index: Callable[[], int] = _no_index
         """The index of the entry that is being applied. The applier sets it."""
@@ -359,7 +360,3 @@ def _unsupported(field: str) -> Handler:
         raise UnsupportedRequest(f"it holds a request that this version does not support ({field})")
 
     return stop
-
-
-def _refuse_joint_change(change: ConfChangeV2, is_in_database: bool) -> None:
-    raise UnsupportedRequest("it holds a joint configuration change, which etcd members neither propose nor apply")

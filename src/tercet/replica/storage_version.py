@@ -17,7 +17,7 @@ from tercet.storage.interfaces import Backend, Bucket
 
 _KEY: Final = b"storageVersion"
 _TERM: Final = b"term"
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.")
+_VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})\.")
 _FIRST: Final = (3, 6)  # etcd's first version with the key
 _WITHOUT: Final = (3, 5)
 

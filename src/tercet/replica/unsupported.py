@@ -5,7 +5,11 @@ A member that skipped an entry would silently diverge from the others. It stops 
 
 from __future__ import annotations
 
+from typing import Final
+
 from tercet.errors import StorageFailure
+
+JOINT_CHANGE: Final = "a joint configuration change, which etcd members neither propose nor apply"
 
 
 class UnsupportedRequest(StorageFailure):
