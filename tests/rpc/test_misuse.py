@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
@@ -402,6 +403,28 @@ def test_plain_http_beside_grpc() -> None:
             got = await asker.ask(grpc_head(b"/v3", content_type=b"x/y"), *[bytes(1 << 20)] * 3)
             assert got.headers[b":status"] == b"413"
             assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
+            asker.close()
+
+    run(main())
+
+
+def test_a_body_that_fails_resets_its_stream() -> None:
+    """After the head there is no status left to send, and the client must not wait for the rest."""
+
+    async def answer(
+        method: bytes, path: bytes, headers: http2.Headers, body: bytes
+    ) -> tuple[int, list[tuple[bytes, bytes]], AsyncIterator[bytes]]:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"the first part"
+            raise ZeroDivisionError
+
+        return 200, [], parts()
+
+    async def main() -> None:
+        async with serving(http_handler=answer) as (server, port):
+            asker = await Asker.connect(port)
+            assert (await asker.ask(grpc_head(b"/x", method=b"GET", content_type=b""))).reset == http2.INTERNAL_ERROR
+            assert not server.open_calls()
             asker.close()
 
     run(main())

@@ -58,6 +58,7 @@ Headers = tuple[Header, ...]
 
 # Error codes of RFC 9113 §7 that we send or tell apart.
 NO_ERROR: Final = 0x0
+INTERNAL_ERROR: Final = 0x2
 REFUSED_STREAM: Final = 0x7
 CANCEL: Final = 0x8
 ENHANCE_YOUR_CALM: Final = 0xB

@@ -13,7 +13,7 @@ from typing import Final
 
 from tercet.rpc.bounded_connection import BoundedConnection
 from tercet.rpc.flow import Outlet
-from tercet.rpc.http2 import Header, Headers, HTTP2Error
+from tercet.rpc.http2 import INTERNAL_ERROR, Header, Headers, HTTP2Error
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class HttpExchange:
     __slots__ = (
         "_body",
         "_handler",
+        "_head_sent",
         "_headers",
         "_held_bytes",
         "_outlet",
@@ -50,6 +51,7 @@ class HttpExchange:
         self.request_ended = False
         self._headers = headers
         self._handler = handler
+        self._head_sent = False
         self._body = bytearray()
         self._held_bytes = 0  # as counted for the connection, until the answer is complete
         self._task: asyncio.Task[None] | None = None
@@ -130,6 +132,7 @@ class HttpExchange:
         # HTTP/2 forbids connection-specific fields (RFC 9113 §8.2.2).
         kept = [(name.lower(), value) for name, value in fields if name.lower() not in (b"connection", b"transfer-encoding")]
         self.connection.session.send_response(self.stream_id, ((b":status", b"%d" % status), *kept))
+        self._head_sent = True
 
     async def _send_body(self, body: bytes | AsyncIterator[bytes]) -> None:
         if isinstance(body, bytes):
@@ -152,11 +155,11 @@ class HttpExchange:
         await self._outlet.wait_for_room()
 
     def _break_off(self) -> None:
-        """The handler failed: 500 if nothing was sent yet, else reset the stream."""
-        try:
+        """The handler failed: 500 if nothing was sent yet, else reset the stream, or the client would wait for the rest."""
+        if self._head_sent:
+            self.connection.reset(self.stream_id, INTERNAL_ERROR)
+        else:
             self.refuse(500, b"internal error\n")
-        except HTTP2Error:
-            self.connection.reset(self.stream_id)
 
     def _ended(self) -> None:
         if not self.request_ended:
