@@ -175,6 +175,20 @@ def test_malformed_snapshot_requests_are_refused(body: bytes, answer: bytes, tmp
     run(scenario())
 
 
+def test_failures_of_unknown_senders_are_counted_together(tmp_path: Path) -> None:
+    """One count for each id that somebody invents would grow without bound."""
+
+    async def scenario() -> None:
+        async with member(2, tmp_path / "2") as two:
+            for sender in (0xE1, 0xE2):
+                no_snapshot = encode_message(Message(MessageType.HEARTBEAT, 2, sender))
+                body = struct.pack(">Q", len(no_snapshot)) + no_snapshot
+                await exchange(two.port, request("POST", "/raft/snapshot", headers(), body))
+            assert {one: count.failed for one, count in two.transport.receptions().items()} == {0: 2}
+
+    run(scenario())
+
+
 def test_a_full_disk_is_reported_to_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: object, target: object) -> None:
         raise OSError(28, "No space left on device")

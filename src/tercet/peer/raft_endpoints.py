@@ -148,21 +148,22 @@ class RaftEndpoints:
             message = parse_message(await read_envelope(reader, self._context.limits.envelope_bytes_max))
         except (BodyError, FrameError) as error:
             return self._snapshot_failed(0, 400, f"failed to decode raft message ({error})")
+        sender = message.from_ if self._directory.peer(message.from_) is not None else 0  # others could be any number of ids
         if message.type != MessageType.SNAP or message.snapshot is None:
-            return self._snapshot_failed(message.from_, 400, "wrong raft message type")
+            return self._snapshot_failed(sender, 400, "wrong raft message type")
         reason = self._context.refusal(message)  # before its database fills our disk
         if reason is not None:
             return _forbidden(reason, message)
         if self._receptions >= _RECEPTIONS_MAX:
-            return self._snapshot_failed(message.from_, 500, "failed to save KV snapshot (too many at a time)")
+            return self._snapshot_failed(sender, 500, "failed to save KV snapshot (too many at a time)")
         self._receptions += 1
-        receptions = self.receptions[message.from_]
+        receptions = self.receptions[sender]
         receptions.in_flight += 1
         began = time.monotonic()
         try:
             saved = await save_database(reader, self._context.snapshot_directory, message.snapshot.index)
         except (BodyError, OSError) as error:
-            return self._snapshot_failed(message.from_, 500, f"failed to save KV snapshot ({error})")
+            return self._snapshot_failed(sender, 500, f"failed to save KV snapshot ({error})")
         finally:
             self._receptions -= 1
             receptions.in_flight -= 1
