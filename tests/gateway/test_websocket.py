@@ -109,6 +109,7 @@ def test_the_token_is_offered_as_a_subprotocol() -> None:
         ("/v3/kv/put", '{"key":"YQ"}', "{}"),
         ("/v3/kv/put", "{}", '{"code":5, "message":"none"}'),
         ("/v3/kv/put", "{", '{"code":3, "message":"unexpected EOF"}'),
+        ("/v3/kv/%70ut", '{"key":"YQ"}', "{}"),
         ("/v3/nope", "{}", '{"code":5, "message":"Not Found"}'),
     ],
 )

@@ -9,6 +9,7 @@ client closes the socket, and the server closes it by a close frame.
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import unquote
 
 from tercet.errors import Code, StatusError
 from tercet.gateway.gateway import Gateway, Metadata, error_line, failure
@@ -25,7 +26,7 @@ class GatewaySession:
 
     def __init__(self, gateway: Gateway, target: bytes, headers: Headers) -> None:
         self._gateway = gateway
-        self._path = target.decode("latin-1").partition("?")[0]
+        self._path = unquote(target.partition(b"?")[0].decode("latin-1"))
         self._metadata = _metadata(headers)
 
     async def __call__(self, socket: WebSocket) -> None:
