@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 from dataclasses import FrozenInstanceError, dataclass, field, fields, make_dataclass, replace
 from typing import Any
 
 import pytest
 
-from tercet.client.quick_init import quick_init
+from tercet.client.quick_init import maker, quick_init
 from tercet.client.results import KV, Header, Put
 from tercet.client.watch_events import Event, WatchBatch
 
@@ -32,6 +33,22 @@ def test_it_is_made_read_compared_and_frozen_like_any_dataclass(made: Any) -> No
             each(*values[:-1])
     with pytest.raises(FrozenInstanceError):
         setattr(one, names[0], "other")
+
+
+@pytest.mark.parametrize("made", CLASSES, ids=lambda made: made.__name__)
+def test_a_maker_makes_what_the_class_makes(made: Any) -> None:
+    names = [each.name for each in fields(made)]
+    values = [f"value of {name}" for name in names]
+    make = maker(made)
+    one = make(*values)
+    assert type(one) is made
+    assert one == made(*values) == make(**dict(zip(names, values, strict=True))) == copy.copy(one)
+    assert hash(one) == hash(made(*values))
+    assert pickle.loads(pickle.dumps(one)) == one
+    with pytest.raises(FrozenInstanceError):
+        setattr(one, names[0], "other")
+    with pytest.raises(TypeError):
+        make(*values[:-1])
 
 
 def test_annotations_stay_for_tools_that_read_them() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tercet.client.key_space import KeySpace
-from tercet.client.quick_init import quick_init
+from tercet.client.quick_init import maker, quick_init
 from tercet.proto import kv_pb2, rpc_pb2
 
 
@@ -24,7 +24,10 @@ class Header:
 
     @classmethod
     def of(cls, raw: rpc_pb2.ResponseHeader) -> Header:
-        return cls(raw.cluster_id, raw.member_id, raw.revision, raw.raft_term)
+        return _make_header(raw.cluster_id, raw.member_id, raw.revision, raw.raft_term)
+
+
+_make_header = maker(Header)
 
 
 @quick_init
@@ -42,7 +45,8 @@ class KV:
 
     @classmethod
     def of(cls, raw: kv_pb2.KeyValue, keys: KeySpace) -> KV:
-        return cls(keys.strip(raw.key), raw.value, raw.create_revision, raw.mod_revision, raw.version, raw.lease, raw)
+        key = keys.strip(raw.key) if keys.namespace else raw.key
+        return _make_kv(key, raw.value, raw.create_revision, raw.mod_revision, raw.version, raw.lease, raw)
 
     def text(self, encoding: str = "utf-8") -> str:
         """The value as text. Raises UnicodeDecodeError."""
@@ -51,6 +55,9 @@ class KV:
     def json(self) -> Any:
         """The value parsed as JSON. Raises ValueError."""
         return json.loads(self.value)
+
+
+_make_kv = maker(KV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,10 @@ class Put:
     @classmethod
     def of(cls, raw: rpc_pb2.PutResponse, keys: KeySpace) -> Put:
         prev_kv = KV.of(raw.prev_kv, keys) if raw.HasField("prev_kv") else None
-        return cls(Header.of(raw.header), prev_kv, raw)
+        return _make_put(Header.of(raw.header), prev_kv, raw)
+
+
+_make_put = maker(Put)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tercet.client.errors import Compacted, PermissionDenied, Rewound, TercetError, typed
 from tercet.client.key_space import KeySpace
-from tercet.client.quick_init import quick_init
+from tercet.client.quick_init import maker, quick_init
 from tercet.client.results import KV, Header
 from tercet.client.watch_set import WatchRewound
 from tercet.errors import COMPACTED, Code, StatusError
@@ -29,7 +29,7 @@ class Event:
     @classmethod
     def of(cls, raw: kv_pb2.Event, keys: KeySpace) -> Event:
         prev_kv = KV.of(raw.prev_kv, keys) if raw.HasField("prev_kv") else None
-        return cls(raw.type == kv_pb2.Event.DELETE, KV.of(raw.kv, keys), prev_kv)
+        return _make_event(raw.type == kv_pb2.Event.DELETE, KV.of(raw.kv, keys), prev_kv)
 
     @property
     def key(self) -> bytes:
@@ -63,6 +63,10 @@ class WatchBatch:
         return iter(self.events)
 
 
+_make_event = maker(Event)
+_make_batch = maker(WatchBatch)
+
+
 def batches(response: rpc_pb2.WatchResponse, keys: KeySpace) -> list[WatchBatch]:
     """One batch for each revision; a server sends several in one response."""
     header = Header.of(response.header)
@@ -73,12 +77,13 @@ def batches(response: rpc_pb2.WatchResponse, keys: KeySpace) -> list[WatchBatch]
     revision = 0
     for raw in response.events:
         event = Event.of(raw, keys)
-        if event.kv.mod_revision != revision and events:
-            found.append(WatchBatch(revision, tuple(events), header))
+        mod_revision = event.kv.mod_revision
+        if mod_revision != revision and events:
+            found.append(_make_batch(revision, tuple(events), header))
             events = []
-        revision = event.kv.mod_revision
+        revision = mod_revision
         events.append(event)
-    found.append(WatchBatch(revision, tuple(events), header))
+    found.append(_make_batch(revision, tuple(events), header))
     return found
 
 
