@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from tercet.errors import Code
-from tercet.rpc import Channel, ServerConnection, ServerOptions, http2
+from tercet.rpc import Channel, ServerConnection, ServerOptions, http2, http2_unary
 from tests.rpc import raw
 from tests.rpc.harness import Gated, run, serving
 from tests.rpc.raw import Asker, Misuse, RawPeer, frame, grpc_head, request_block
@@ -404,6 +404,21 @@ def test_plain_http_beside_grpc() -> None:
             assert got.headers[b":status"] == b"413"
             assert (await asker.ask(grpc_head(ECHO), message(b"alive"))).body == message(b"alive")
             asker.close()
+
+    run(main())
+
+
+def test_refused_requests_are_not_kept_alive() -> None:
+    """A shared error collects the frames of each raise, and those hold the call and its connection."""
+
+    async def main() -> None:
+        async with serving() as (_, port):
+            asker = await Asker.connect(port)
+            for parts in ((b"",), (message(b"x", length=2),)):
+                assert (await asker.ask(grpc_head(ECHO), *parts)).headers[b"grpc-status"] == b"2"
+            asker.close()
+        assert http2_unary._NO_MESSAGE.__traceback__ is None
+        assert http2_unary._CUT_SHORT.__traceback__ is None
 
     run(main())
 

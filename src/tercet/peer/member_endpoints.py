@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import DecodeError
 
 from tercet import errors
-from tercet.errors import StatusError
+from tercet.errors import StatusError, strip_traceback
 from tercet.http1.messages import TextHeaders
 from tercet.http1.server import BodyError, BodyTooLarge, Request, Response, json_response, text_response
 from tercet.proto import internal_pb2, rpc_pb2
@@ -113,6 +113,7 @@ class MemberEndpoints:
         try:
             members = await self._api.promote(int(id_text), request.headers.get("authorization", ""))
         except StatusError as error:
+            strip_traceback(error)
             if error.message == errors.MEMBER_NOT_FOUND.message:
                 return text_response(404, "membership: ID not found", self._cluster)
             known = (errors.LEARNER_NOT_READY.message, errors.LEARNER_ONLY.message)
@@ -135,7 +136,7 @@ class MemberEndpoints:
             answer = await self._api.hash_kv(revision)
         except StatusError as error:
             # mvcc's own texts, without the prefix that gRPC clients get.
-            return text_response(400, error.message.removeprefix("etcdserver: "))
+            return text_response(400, strip_traceback(error).message.removeprefix("etcdserver: "))
         return json_response(encode_hash_kv(answer), self._cluster)
 
     async def _renew_lease(self, request: Request) -> Response:
@@ -173,7 +174,7 @@ class MemberEndpoints:
         try:
             text = b"true" if await self._api.downgrade_enabled() else b"false"
         except StatusError as error:
-            return text_response(500, f"failed linearized read: {error.message}", self._cluster)
+            return text_response(500, f"failed linearized read: {strip_traceback(error).message}", self._cluster)
         return Response(200, text, [("Content-Type", "text/plain"), *self._cluster])
 
 
@@ -202,6 +203,7 @@ def _compact(value: object) -> bytes:
 
 
 def _lease_error(error: StatusError, *, other: int) -> Response:
+    strip_traceback(error)
     if error.message == errors.LEASE_NOT_FOUND.message:
         return text_response(404, "lease not found")
     if error is errors.TIMEOUT_WAIT_APPLIED:

@@ -129,7 +129,7 @@ class Http2Stream(ServerStream):
                 raise StatusError(Code.INTERNAL, "unexpected EOF")
         except StatusError as error:
             self.request_ended = ended
-            self.fail(error.code, error.message)
+            self.fail_with(error)
             self.cancel_handler()
             return
         self.request_ended = ended

@@ -130,7 +130,7 @@ class Http2UnaryCall(UnaryCall):
         try:
             message = self._collect(data, ended)
         except StatusError as error:
-            self.fail(error.code, error.message)
+            self.fail_with(error)
             return
         if message is None:
             return

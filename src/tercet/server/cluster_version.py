@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from tercet.errors import ConfigError, StatusError
+from tercet.errors import ConfigError, StatusError, strip_traceback
 from tercet.log_fields import fields
 from tercet.proto import internal_pb2
 from tercet.replica.membership import Member, hex_id
@@ -62,7 +62,7 @@ async def monitor_downgrade(replica: Replica, fetch: FetchVersion, check_seconds
         try:
             await cancel_downgrade(replica)
         except StatusError as error:
-            logger.warning("failed to cancel downgrade", extra=fields(error=str(error)))
+            logger.warning("failed to cancel downgrade", extra=fields(error=str(strip_traceback(error))))
 
 
 async def stop_below_cluster_version(replica: Replica, stop: Callable[[ConfigError], None]) -> None:
@@ -126,7 +126,7 @@ async def _update(replica: Replica, fetch: FetchVersion) -> None:
     try:
         await propose(replica, "cluster_version_set", internal_pb2.ClusterVersionSetRequest(ver=version))
     except StatusError as error:
-        logger.warning("failed to set the cluster version to %s: %s", version, error)
+        logger.warning("failed to set the cluster version to %s: %s", version, strip_traceback(error))
         return
     logger.info("cluster version is updated", extra=fields(cluster_version=version.rpartition(".")[0]))
 

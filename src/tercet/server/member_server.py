@@ -17,7 +17,7 @@ from functools import partial
 
 from tercet.config.initial_cluster import check_initial_members, check_local_member, parse_initial_cluster
 from tercet.config.server_config import ServerConfig
-from tercet.errors import CorruptRecord, StatusError
+from tercet.errors import CorruptRecord, StatusError, strip_traceback
 from tercet.log_fields import fields
 from tercet.peer import ClusterView, Identity, Limits, NoAnswer, PeerClient, Transport
 from tercet.replica.auto_compaction import make_auto_compaction
@@ -425,7 +425,7 @@ class MemberServer:
         try:
             await transfer_leadership(replica, min(since, key=lambda one: since[one]), _TRANSFER_SECONDS_MAX)
         except StatusError as error:
-            logger.warning("leadership transfer failed", extra=fields(error=error.message))
+            logger.warning("leadership transfer failed", extra=fields(error=strip_traceback(error).message))
 
 
 def _watch_work(monitor: EventLoopMonitor, replica: Replica, scheduler: Scheduler) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from tercet.errors import StatusError
+from tercet.errors import StatusError, strip_traceback
 from tercet.log_fields import fields
 from tercet.proto import internal_pb2
 from tercet.replica.membership import hex_id
@@ -36,7 +36,7 @@ async def publish(replica: Replica, name: str, client_urls: Iterable[str]) -> No
         except TimeoutError:
             continue
         except StatusError as error:
-            shown = fields(local_member_id=hex_id(replica.member_id), error=str(error))
+            shown = fields(local_member_id=hex_id(replica.member_id), error=str(strip_traceback(error)))
             logger.warning("failed to publish local member to cluster through raft", extra=shown)
             await asyncio.sleep(_RETRY_SECONDS)
             continue

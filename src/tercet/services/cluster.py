@@ -195,7 +195,8 @@ class ClusterService:
         """etcd members stop at the entry of an update whose URLs they cannot parse. Raises StatusError."""
         try:
             check_peer_urls(urls)
-        except errors.RequestError:
+        except errors.RequestError as refusal:
+            errors.strip_traceback(refusal)
             await read_index(self._replica)
             if member_id not in self._replica.membership.members:
                 raise errors.MEMBER_NOT_FOUND from None

@@ -15,7 +15,7 @@ import re
 from typing import Final
 
 from tercet import errors
-from tercet.errors import StatusError
+from tercet.errors import StatusError, strip_traceback
 from tercet.log_fields import fields
 from tercet.proto import internal_pb2, rpc_pb2
 from tercet.replica.replica import Replica
@@ -35,7 +35,7 @@ async def downgrade(replica: Replica, request: rpc_pb2.DowngradeRequest) -> rpc_
         try:
             await cancel_downgrade(replica)
         except StatusError as error:  # etcd logs it too, and answers the client as if there had been one
-            logger.warning("failed to cancel downgrade", extra=fields(error=str(error)))
+            logger.warning("failed to cancel downgrade", extra=fields(error=str(strip_traceback(error))))
     elif request.action == _Action.VALIDATE:
         await _validate(replica, parse_target(request.version))
     elif request.action == _Action.ENABLE:

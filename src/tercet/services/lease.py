@@ -154,6 +154,7 @@ class LeaseService:
         except RequestError as error:
             if error is not errors.LEASE_NOT_FOUND:
                 raise
+            errors.strip_traceback(error)
             return 0
 
     async def _leader_renews(self, lease_id: int, leader: Member) -> int | None:
@@ -188,6 +189,7 @@ class LeaseService:
         except RequestError as error:
             if error is not errors.LEASE_NOT_FOUND:
                 raise
+            errors.strip_traceback(error)
             found = time_to_live_body(request.ID, -1, 0)
         if request.keys and self._auth.is_enabled and self._auth.revision != auth_revision:
             raise errors.AUTH_OLD_REVISION

@@ -113,7 +113,7 @@ class WatchService:
             try:
                 authorization.auth.check_read(authorization.identify(call), create.key or b"\0", create.range_end)
             except RequestError as refusal:
-                raise WatchRefused(_as_grpc_go(refusal)) from None
+                raise WatchRefused(_as_grpc_go(errors.strip_traceback(refusal))) from None
 
     def current_header(self) -> bytes:
         return self.headers.encode(self._replica.revision)
@@ -202,7 +202,7 @@ class _WatchStream:
                 wants_fragments=create.fragment,
             )
         except RequestError as refusal:
-            self._refuse(refusal.message)
+            self._refuse(errors.strip_traceback(refusal).message)
         except WatchRefused as refused:
             self._refuse(str(refused))
         else:
