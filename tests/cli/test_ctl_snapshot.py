@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_errors_are_etcdctls(pair: Pair, endpoints: str, words: list[str]) -> No
     theirs = run_theirs(endpoints or pair.ours, ["snapshot", "save", *words])
     assert (ours.code, ours.error.removesuffix(" <filename>")) == (theirs.code, theirs.error)  # [3.7] names the argument
     assert ours.error
+
+
+def test_a_device_is_not_replaced(pair: Pair, tmp_path: Path) -> None:
+    """etcdctl renames its file over /dev/null, if it may."""
+    os.mkfifo(tmp_path / "fifo")
+    ours = run_ours(pair.ours, ["snapshot", "save", str(tmp_path / "fifo")])
+    assert (ours.code, ours.error) == (5, f"Error: {tmp_path}/fifo is not a regular file: the snapshot would replace it")
+    assert (tmp_path / "fifo").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 
 
 def test_a_name_that_no_file_can_have(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from tercet.errors import Code
 from tercet.rpc import Channel, RpcError, UnaryCall, unary
+from tercet.rpc.client_connection import lost_reason
 from tests.rpc.harness import run, serving
 from tests.support.certificates import identified
 
@@ -126,6 +127,23 @@ def test_the_common_name_of_a_client_certificate(authority: Authority) -> None:
             assert error.value.code is Code.UNAVAILABLE
 
     run(main())
+
+
+def test_a_server_that_requires_a_certificate_says_so(authority: Authority) -> None:
+    """Its alert comes after the handshake has ended for the client. asyncio's servers do not send it; etcd's do."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(authority).wrap_bio(to_client, to_server, server_hostname="localhost")
+    server = server_context(authority, ask_clients=True).wrap_bio(to_server, to_client, server_side=True)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    with pytest.raises(ssl.SSLWantReadError):
+        server.do_handshake()
+    client.do_handshake()
+    with pytest.raises(ssl.SSLError):
+        server.do_handshake()
+    with pytest.raises(ssl.SSLError) as alert:
+        client.read()
+    assert lost_reason(alert.value) == "tls: the server requires a client certificate"
 
 
 def test_a_grpcio_client_over_tls(authority: Authority) -> None:

@@ -26,6 +26,14 @@ from tercet.rpc.http2 import (
 from tercet.rpc.keepalive import Pinger
 
 _OK = (b"grpc-status", b"0")
+_TLS_ALERTS = {
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server requires a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the server does not trust the CA of this client's certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the server refuses this client's certificate, or requires one",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the server holds this client's certificate for expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the server holds this client's certificate for revoked",
+}
+"""What a server says of the client's certificate. In TLS 1.3 it says so after the handshake has ended well for the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ class ClientConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
         self._pinger.stop()
-        self.reason = self.reason or (f"error reading from server: {exc or 'EOF'}")
+        self.reason = self.reason or f"error reading from server: {lost_reason(exc)}"
         for call in tuple(self.calls.values()):
             call.finish(Code.UNAVAILABLE, self.reason)
         self.deadlines.close()
@@ -133,3 +141,11 @@ class ClientConnection(Connection):
     def peer_is_dead(self) -> None:
         self.reason = "keepalive ping failed to receive ACK within timeout"
         self.abort()
+
+
+def lost_reason(error: Exception | None) -> str:
+    """Why a connection ended; a TLS alert in plain words."""
+    if error is None:
+        return "EOF"
+    alert = str(getattr(error, "reason", ""))
+    return f"tls: {_TLS_ALERTS[alert]}" if alert in _TLS_ALERTS else str(error) or "EOF"
