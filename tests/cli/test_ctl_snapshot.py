@@ -53,6 +53,17 @@ def test_an_older_file_is_replaced(pair: Pair, tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_pipe_is_not_replaced(pair: Pair, tmp_path: Path) -> None:
+    """Nor /dev/full or /dev/stdout, which root could replace for all programs."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    done = run_ours(pair.ours, ["snapshot", "save", str(path)])
+    refusal = f"could not save to {path}: is a device, pipe or socket, which a snapshot would replace; name a file"
+    assert (done.code, done.err.splitlines()) == (5, [f"Error: {refusal}"])
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.is_fifo()
+
+
 @pytest.mark.parametrize(
     ("endpoints", "words"),
     [("", []), ("", ["a", "b"]), ("127.0.0.1:1,127.0.0.1:2", ["backup.db"]), ("", ["/no/such/place/backup.db"])],

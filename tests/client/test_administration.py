@@ -138,6 +138,8 @@ def test_a_snapshot_is_checked_and_etcdutl_reads_it(etcd: Etcd, tmp_path: Path) 
             assert len(data) > 4_000_000
             with pytest.raises(FileNotFoundError):
                 await client.maintenance.snapshot(tmp_path / "none" / "db")
+            with pytest.raises(OSError, match="is a device"):
+                await client.maintenance.snapshot("/dev/null")
         assert [one.name for one in tmp_path.iterdir()] == ["db.snapshot"]
         assert "REVISION" in run_tool("etcdutl", "snapshot", "status", path, "-w", "table").upper()
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -60,8 +62,19 @@ class _Checked:
         self._file.close()
 
 
+def require_replaceable(path: str) -> None:
+    """Raise OSError for the path of a device, pipe or socket: the file would take its place. /dev/full, say, would be gone."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # opening it says why
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "is a device, pipe or socket, which a snapshot would replace; name a file", path)
+
+
 async def save_snapshot(pieces: AsyncGenerator[rpc_pb2.SnapshotResponse], path: str) -> Snapshot:
     """Write to PATH.part, then rename. Raises StatusError, Corrupt, OSError; no new file is left then."""
+    require_replaceable(path)
     part = f"{path}.part"
     version = ""
     held = bytearray()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.progress import Progress
+from tercet.client.snapshot_file import require_replaceable
 from tercet.errors import Code, StatusError
 from tercet.gotext.duration import format_duration
 from tercet.gotext.strconv import humanize_bytes
@@ -39,6 +40,10 @@ async def _save(session: Session, arguments: list[str]) -> None:
     target = arguments[0]
     _check_target(target)
     part = target + ".part"
+    try:
+        require_replaceable(target)
+    except OSError as error:
+        raise CommandError(Exit.INTERRUPTED, f"could not save to {target}: {_reason(error)}") from error
     try:
         version = await _fetch(session, endpoints[0], target, part)
     except StatusError as error:
