@@ -7,7 +7,9 @@ import pytest
 
 from tercet.errors import ConfigError
 from tercet.server.auth_tokens import make_tokens
-from tercet.server.member_storage import Paths
+from tercet.server.bootstrap import Bootstrap
+from tercet.server.data_directory import open_member
+from tercet.server.member_storage import DiskStorage, Paths
 from tests.config.configured import config
 
 
@@ -23,3 +25,30 @@ def test_a_missing_key_of_tokens_is_named_in_the_words_of_etcd(tmp_path: Path, c
     with caplog.at_level(logging.ERROR), pytest.raises(ConfigError, match=r"^auth: invalid auth options$"):
         make_tokens(config("--name=x", f"--auth-token=jwt,pub-key={missing},sign-method=RS256"), clock=lambda: 0.0)
     assert [record.__dict__["fields"] for record in caplog.records] == [{"error": f"open {missing}: no such file or directory"}]
+
+
+@pytest.mark.parametrize(
+    ("written_by", "error"),
+    [
+        ("etcd", r"^(\S+) is a data directory of etcd .* tercetutl convert --data-dir \1 --output-dir NEW"),
+        ("tercet", r"has no write-ahead log in \S+/member/wal: is --wal-dir right\?$"),
+    ],
+)
+def test_a_database_without_a_log_is_refused_with_what_to_do_next(tmp_path: Path, written_by: str, error: str) -> None:
+    settings = config("--name=x", f"--data-dir={tmp_path}")
+    storage = DiskStorage(settings)
+    storage.paths.create()
+    if written_by == "etcd":
+        storage.paths.database.write_bytes(bytes(4096))
+    else:
+        storage.paths.database.mkdir()
+    with pytest.raises(ConfigError, match=error):
+        open_member(
+            settings,
+            storage,
+            Bootstrap(member_id=1, cluster_id=2, members=()),
+            on_failure=pytest.fail,
+            on_corruption=pytest.fail,
+            observe_commit=print,
+            clock=float,
+        )

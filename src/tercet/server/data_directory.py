@@ -33,7 +33,7 @@ from tercet.replica.state_machine import StateMachine
 from tercet.server.auth_tokens import make_tokens
 from tercet.server.bootstrap import Bootstrap, initial_cluster, initial_members
 from tercet.server.lost_database import LostDatabase, known_peer_urls
-from tercet.server.member_storage import MemberStorage
+from tercet.server.member_storage import MemberStorage, Paths
 from tercet.storage.interfaces import Backend
 from tercet.storage.wal import WAL
 from tercet.storage.wal_recovery import Recovered
@@ -56,6 +56,16 @@ class Opened:
 def has_log(storage: MemberStorage) -> bool:
     """Whether this member has run before."""
     return WAL.exists(storage.files, str(storage.paths.wal))
+
+
+def _database_without_log(paths: Paths) -> ConfigError:
+    """The log is created before the database, so this database belongs to a log that is lost or elsewhere, or is etcd's."""
+    if paths.database.is_file():
+        return ConfigError(
+            f"{paths.data} is a data directory of etcd (its database {paths.database} is a bbolt file): "
+            f"make one of tercet with tercetutl convert --data-dir {paths.data} --output-dir NEW, and start with --data-dir NEW"
+        )
+    return ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
 
 
 def open_member(
@@ -85,8 +95,7 @@ def open_member(
     else:
         metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
         if storage.has_database():
-            # The log is created before the database, so this database belongs to a log that is lost or elsewhere.
-            raise ConfigError(f"database file ({paths.database}) has no write-ahead log in {paths.wal}: is --wal-dir right?")
+            raise _database_without_log(paths)
         wal = WAL.create(files, str(paths.wal), metadata.SerializeToString(), segment_bytes=storage.segment_bytes)
         recovered = Recovered(b"", HardState(), None, [], None)
     for received in paths.snapshots.glob("*.snap.db"):
