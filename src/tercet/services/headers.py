@@ -1,7 +1,7 @@
 """The header of every response: cluster, member, revision and term.
 
 A response is pasted from its header (field 1) and the body that the state machine encoded: protobuf parses concatenated fields
-as one message. Three of the four numbers rarely change, so only the revision is encoded anew, and only after it has changed:
+as one message. Three of the four numbers rarely change, so only the revision is encoded again, and only after it has changed:
 reads and renewals between two writes share one header.
 """
 

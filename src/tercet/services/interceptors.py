@@ -2,9 +2,9 @@
 
 A learner answers Status, serializable ranges and, of streams, Snapshot: its state may be old and its vote does not count. A
 call with `hasleader: true` fails at once when this member has no leader, not after a timeout; a stream that is open then ends a
-little later (leader_monitor.py). A member that has failed serves
-nothing: an entry may be half applied. A token that another member has just issued may not be known here yet: such a call waits
-until its entry is applied.
+little later (leader_monitor.py). A member that has failed serves nothing: an entry may be half applied. A token that another
+member has just issued may not be known here yet: such a call waits until its entry is applied.
+
 Source: etcd server/etcdserver/api/v3rpc/interceptor.go.
 """
 
