@@ -123,6 +123,10 @@ def test_the_alarm_is_disarmed_when_there_is_room(monkeypatch: pytest.MonkeyPatc
     assert shape(found) == ["defragment: m1", "alarms: local"]
     with pytest.raises(DeployError, match=r"not disarmed: m2 uses 104857600 of 104857600 bytes, m3 uses"):
         asyncio.run(execute(found))
+    texts: list[str] = []
+    asyncio.run(execute(asyncio.run(members.space.compact(1000)), lambda event: texts.append(event.detail)))
+    assert any(text.startswith("not yet: m2 uses 104857600 of 104857600 bytes") for text in texts)
+    assert not any("disarm" in call for call in members.calls)
     asyncio.run(execute(asyncio.run(members.space.defrag([], every=True))))
     assert members.calls[-1] == "disarm 1"
     members.quota = 200 * MIB  # the operator has raised it: no member needs work

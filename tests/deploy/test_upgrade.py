@@ -15,7 +15,7 @@ from tercet.deploy.facts.facts import FileFact, HostFacts
 from tercet.deploy.facts.preflight import Examined
 from tercet.deploy.members.members import MemberAnswer, Members
 from tercet.deploy.plan.certificates import ensure_certificates
-from tercet.deploy.plan.desired import desired
+from tercet.deploy.plan.desired import desired, restart_marker_path
 from tercet.deploy.plan.plan import Phase, Plan
 from tercet.deploy.plan.planning import host_steps
 from tercet.deploy.run import rolling
@@ -149,6 +149,38 @@ def test_a_rollback_restores_the_previous_release_and_pins_it(tmp_path: Path, mo
     run_restarts(found)
     for host in releases.hosts.values():
         assert commands(host) == ["roll back and pin", "restart"]
+
+
+def test_an_interrupted_rollback_is_continued_and_not_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    releases = Releases(tmp_path, monkeypatch)
+    marker = restart_marker_path(releases.cluster)
+    for name in ("node2", "node3"):
+        facts = changed(releases.facts[name], f"{INSTALL}/pinned", kind="file", content="etcd-3.5.8-0b\n")
+        facts = changed(facts, f"{INSTALL}/current", target="releases/etcd-3.5.8-0b")
+        releases.facts[name] = changed(facts, f"{INSTALL}/previous", target="releases/etcd-3.5.9-0a")
+    running = releases.facts["node3"].unit.invocation
+    releases.facts["node3"] = changed(releases.facts["node3"], marker, content=f"{running} release etcd-3.5.8-0b\n")
+    found = releases.rollback()
+    assert shape(found) == ["restart: node3 node1", "health: node1 node3"]
+    run_restarts(found)
+    assert [commands(host) for host in releases.hosts.values()] == [["roll back and pin", "restart"], [], ["restart"]]
+
+
+def test_an_interrupted_upgrade_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """node1 has the release and its pin still, node2 does not run it yet."""
+    releases = Releases(tmp_path, monkeypatch)
+    marker, release = restart_marker_path(releases.cluster), releases.artifact.release
+    for name in releases.facts:
+        facts = changed(releases.facts[name], f"{INSTALL}/releases/{release}", kind="directory")
+        releases.facts[name] = changed(facts, f"{INSTALL}/current", target=f"releases/{release}")
+    releases.facts["node1"] = changed(releases.facts["node1"], f"{INSTALL}/pinned", kind="file", content=f"{release}\n")
+    running = releases.facts["node2"].unit.invocation
+    releases.facts["node2"] = changed(releases.facts["node2"], marker, content=f"{running} release {release}\n")
+    found = releases.plan()
+    assert shape(found) == ["prepare: node1", "restart: node2", "health: node2"]
+    asyncio.run(execute(Plan(found.phases[:2])))
+    assert releases.hosts["node1"].commands == [f"rm -f -- {INSTALL}/pinned"]
+    assert [commands(host) for host in releases.hosts.values()] == [[], ["restart"], []]
 
 
 def test_no_way_back_when_every_member_runs_the_new_minor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

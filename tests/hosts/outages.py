@@ -1,4 +1,4 @@
-"""Outages that operators come to: expired certificates, a dead host; the same for both engines.
+"""Outages that operators come to: expired certificates, a dead host, a full database; the same for both engines.
 
 Every function is one story on three running members, and leaves three healthy ones.
 """
@@ -15,7 +15,7 @@ from tercet.pki import days_left, issue, load_ca
 from tests.hosts.days_after import invocations
 from tests.hosts.network import HOSTS
 from tests.hosts.observations import wait_until
-from tests.hosts.session import Operator
+from tests.hosts.session import JUDGES, Operator
 
 
 def renew_certificates_that_have_expired(operator: Operator) -> None:
@@ -68,3 +68,19 @@ def change_the_others_while_a_host_is_dead(operator: Operator) -> None:
     operator.deploy("apply", "--yes")
     assert "nothing to do" in operator.deploy("plan").output.lower()
     assert {host: run for host, run in invocations(operator).items() if host != dead} == {host: before[host] for host in others}
+
+
+def make_room_in_a_full_database(operator: Operator) -> None:
+    """Writes stop at the quota; compact and defrag make room, and disarm the alarm."""
+    operator.edit(lambda settings: settings.update(quota_backend_bytes="16MiB"))
+    operator.deploy("apply", "--yes")
+    env = operator.client_environment()
+    put = (str(JUDGES / "etcdctl"), "put", "fills")
+    results = (operator.run(*put, exit_code=None, stdin="x" * (1 << 20), env=env) for _ in range(24))
+    refused = next(result for result in results if result.exit_code)
+    assert "database space exceeded" in refused
+    assert "NOSPACE" in operator.deploy("status")
+    assert "disarm NOSPACE" in operator.deploy("compact", "--keep", "1", "--yes")
+    operator.deploy("defrag", "--yes")
+    assert len(operator.healthy_lines(env)) == 3
+    operator.etcdctl("put", "fits", "again", env=env)

@@ -75,6 +75,11 @@ def test_expired_certificates_are_renewed(operator: Operator) -> None:
 
 
 @pytest.mark.long
+def test_a_full_database_gets_room_again(operator: Operator) -> None:
+    outages.make_room_in_a_full_database(operator)
+
+
+@pytest.mark.long
 def test_a_dead_host_does_not_prevent_changes_of_the_others(operator: Operator) -> None:
     outages.change_the_others_while_a_host_is_dead(operator)
 

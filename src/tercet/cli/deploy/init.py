@@ -53,7 +53,7 @@ def init(options: Options, hosts: tuple[str, ...], sources: tuple[Path, ...], en
     with_click_errors(lambda: _write(options.file, imported.text, force=force))
     count = len(parse(imported.text, options.file).hosts)
     examples = "" if hosts or sources else " with example addresses"
-    click.echo(f"Wrote {options.file}: {count} members{examples}.")
+    click.echo(f"Wrote {options.file}: {count} {'member' if count == 1 else 'members'}{examples}.")
     for note in imported.notes:
         click.echo(f"Note: {note}")
     program = "tercet deploy" if options.file.name == "cluster.yaml" else f"tercet deploy -f {options.file}"

@@ -75,7 +75,7 @@ def rollback(options: Options, yes: bool, dry_run: bool) -> None:
         return await deployment.rollback(dry_run=dry_run, confirm=confirm)
 
     then = "apply keeps this release; `tercet deploy upgrade` goes forward again"
-    nothing = "there is no member"
+    nothing = "every member was rolled back; `tercet deploy upgrade` goes forward again"
     change(options, options.cluster(), work, yes=yes, dry_run=dry_run, done="Rolled back", nothing=nothing, then=then)
 
 

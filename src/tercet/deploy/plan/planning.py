@@ -392,14 +392,17 @@ class _Planner:
 
     async def _mark(self, reason: str, step: str) -> None:
         """Record on the host that the running invocation predates this change."""
-        if not reason:
-            return
-        unit, path = self.cluster.service.unit, restart_marker_path(self.cluster)
-        await self.host.check(
-            f"invocation=$(systemctl show --value -p InvocationID {unit}.service) || exit 1; "
-            f'[ -z "$invocation" ] || {{ mkdir -p {MARKER_DIRECTORY} && echo "$invocation {reason}" >>{path}; }}',
-            step=step,
-        )
+        if reason:
+            await self.host.check(mark_command(self.cluster, reason), step=step)
+
+
+def mark_command(cluster: Cluster, reason: str) -> str:
+    """A line of sh that records that the running invocation predates a change, as `changes_pending_restart` reads it."""
+    unit, path = cluster.service.unit, restart_marker_path(cluster)
+    return (
+        f"invocation=$(systemctl show --value -p InvocationID {unit}.service) || exit 1; "
+        f'[ -z "$invocation" ] || {{ mkdir -p {MARKER_DIRECTORY} && echo "$invocation {reason}" >>{path}; }}'
+    )
 
 
 def changes_pending_restart(cluster: Cluster, facts: HostFacts) -> list[str]:

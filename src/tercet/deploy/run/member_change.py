@@ -143,7 +143,15 @@ class MemberChange:
         if may_remove(voters, target):
             return
         failed = [f"{one.name} is not healthy: {one.error}" for one in voters if one.name != target and not one.commits]
-        text = "; ".join(failed) if failed else "it is the only member"
+        if not failed:
+            raise DeployError(
+                [
+                    HostError(
+                        name, _STEP, "not removed: it is the only member", remedy="`tercet deploy destroy` ends the cluster"
+                    )
+                ]
+            )
+        text = "; ".join(failed)
         raise DeployError([_refused(name, f"not removed: {text}. The members that remain must have a majority that commits")])
 
     async def _check_release(self, seen: HostSurvey) -> None:

@@ -4,13 +4,15 @@
     defrag    by need, followers first, the leader last, each while a majority commits without it -> disarm
 
 Compaction frees pages inside the database file, defragmentation shrinks the file; the quota is compared with the file. A
-NOSPACE alarm is disarmed only if every member is below its quota: otherwise the next write would raise it again.
+NOSPACE alarm is disarmed only if every member is below its quota: otherwise the next write would raise it again. So `compact`
+leaves it to the `defrag` after it, unless there is room already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tercet.deploy.cluster.cluster import Cluster
 from tercet.deploy.members import changes
@@ -55,7 +57,7 @@ class Space:
         silent = tuple(f"{name} does not answer: {answers[name].error}" for name in chosen if not answers[name].member_id)
         if len(silent) == len(chosen):
             raise DeployError([_silent(answers[name]) for name in chosen])
-        phases = [Phase("defragment", steps, one_at_a_time=True), await self._disarming(after_work=bool(steps))]
+        phases = [Phase("defragment", steps, one_at_a_time=True), await self._disarming("defrag" if steps else "")]
         return Plan(tuple(phase for phase in phases if phase.steps), silent)
 
     async def compact(self, keep: int) -> Plan:
@@ -81,19 +83,22 @@ class Space:
         step = self._step(
             None, "compact", act, f"keep the last {keep} revisions; older versions can no longer be read or watched"
         )
-        phases = [Phase("compact", (step,)), await self._disarming(after_work=True)]
+        phases = [Phase("compact", (step,)), await self._disarming("compact")]
         note = "the files keep their size: `tercet deploy defrag` shrinks them"
         return Plan(tuple(phase for phase in phases if phase.steps), (note,))
 
-    async def _disarming(self, *, after_work: bool) -> Phase:
-        """after_work: whether the plan makes room before; otherwise only an alarm that has room already is disarmed."""
+    async def _disarming(self, work: Literal["defrag", "compact", ""]) -> Phase:
+        """work: what the plan does before; without it only an alarm that has room already is disarmed."""
         raised = [alarm for alarm in await self.members.alarms() if alarm.alarm == rpc_pb2.NOSPACE]
-        if not raised or not (after_work or not await self._full()):
+        if not raised or not (work or not await self._full()):
             return Phase("alarms", ())
 
         async def act(_progress: Progress) -> str:
-            if full := await self._full():
-                text = f"not disarmed: {', '.join(full)}. Delete keys and compact, or raise quota_backend_bytes, then rerun"
+            full = ", ".join(await self._full())
+            if full and work == "compact":
+                return f"not yet: {full}; `tercet deploy defrag` shrinks the files, then disarms"
+            if full:
+                text = f"not disarmed: {full}. Delete keys and compact, or raise quota_backend_bytes, then rerun"
                 raise HostError("cluster", "disarm NOSPACE", text)
             for alarm in raised:
                 await changes.disarm(self.members, alarm)

@@ -5,8 +5,9 @@
     rollback   each member: the previous release, restart -> health
 
 The next member follows only when this one answers a linearizable read, for which it must have caught up. A rollback pins the
-release on the host, so that the next `apply` does not go forward again; `upgrade` removes the pin. Between minor versions a
-rollback is possible until every member runs the new one: the cluster version then rises, and older members refuse to start
+release on the host, so that the next `apply` does not go forward again; `upgrade` removes the pin. A host that is pinned to its
+current release has gone back: it is not rolled back twice, which would bring the release forward again. Between minor versions
+a rollback is possible until every member runs the new one: the cluster version then rises, and older members refuse to start
 (etcd, "downgrade").
 """
 
@@ -26,7 +27,7 @@ from tercet.deploy.members.members import Members
 from tercet.deploy.members.service import start
 from tercet.deploy.plan.certificates import inspect
 from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
-from tercet.deploy.plan.planning import Part, host_steps
+from tercet.deploy.plan.planning import Part, changes_pending_restart, host_steps, mark_command, pinned_release
 from tercet.deploy.release.release import pin_path, rollback_command
 from tercet.deploy.run.apply import check_version, require_no_errors
 from tercet.deploy.run.backup import backup_of
@@ -68,22 +69,29 @@ class Upgrade:
         surveys = {name: self._without_pin(seen) for name, seen in surveys.items()}
         copies = tuple(step for name, seen in surveys.items() for step in self._steps(name, seen, "copy"))
         activations = {name: self._steps(name, seen, "activate") for name, seen in surveys.items()}
-        names = [name for name, steps in activations.items() if steps]
+        names = [name for name, steps in activations.items() if steps or self._awaits_restart(surveys[name])]
+        unpinned = tuple(self._unpinning(name, pin) for name, pin in pins.items() if name not in names)
         upgrades = [self._upgrade(name, activations[name], pins.get(name)) for name in await self._ordered(names)]
         backup = () if self.directory is None or not upgrades else (await self._backup(self.directory)).steps
         # At the same time: neither changes a member, and both must be done before the first one is.
-        return self._plan([Phase("prepare", (*backup, *copies)), *self._rolling(upgrades, names)])
+        prepare = Phase("prepare", (*backup, *copies, *unpinned))
+        return self._plan([prepare, *(self._rolling(upgrades, names) if upgrades else ())])
 
     async def rollback(self) -> Plan:
-        """To the previous release of each host. Raises DeployError if there is none, or if the cluster cannot go back."""
+        """To the previous release of each host; those that are pinned to it already have gone back.
+
+        Raises DeployError if there is none, or if the cluster cannot go back.
+        """
         surveys = await self._surveyed()
         answers = await self.members.answers()
         running = [answer.version for answer in answers.values() if answer.version]
         errors: list[Exception] = []
         names, titles = [], {}
         for name, seen in surveys.items():
+            if self._has_gone_back(seen) and not self._awaits_restart(seen):
+                continue
             try:
-                titles[name] = self._rollback_title(name, seen, running)
+                titles[name] = "" if self._has_gone_back(seen) else self._rollback_title(name, seen, running)
                 names.append(name)
             except HostError as error:
                 errors.append(error)
@@ -115,6 +123,16 @@ class Upgrade:
     def _is_pinned(self, seen: HostSurvey) -> bool:
         return seen.facts.files[pin_path(self.cluster.paths.install)].exists
 
+    def _current(self, seen: HostSurvey) -> str:
+        return seen.facts.files[f"{self.cluster.paths.install}/current"].target.rpartition("/")[2]
+
+    def _has_gone_back(self, seen: HostSurvey) -> bool:
+        return pinned_release(self.cluster, seen.facts) == self._current(seen) != ""
+
+    def _awaits_restart(self, seen: HostSurvey) -> bool:
+        """Whether an interrupted command has activated a release that the member does not run yet."""
+        return _reason(self._current(seen)) in changes_pending_restart(self.cluster, seen.facts)
+
     def _without_pin(self, seen: HostSurvey) -> HostSurvey:
         files = {**seen.facts.files, pin_path(self.cluster.paths.install): FileFact(kind="absent")}
         return replace(seen, facts=replace(seen.facts, files=files))
@@ -127,6 +145,13 @@ class Upgrade:
     def _plan(self, phases: list[Phase]) -> Plan:
         kept = tuple(phase for phase in phases if phase.steps)
         return Plan(kept, pauses(self.cluster) if kept else ())
+
+    def _unpinning(self, name: str, pin: str) -> Step:
+        async def work(_progress: Progress) -> str:
+            await self.hosts[name].check(f"rm -f -- {shlex.quote(pin)}", step="remove the pin")
+            return ""
+
+        return Step(name, "remove the pin", work, f"{pin}: apply follows the cluster file again")
 
     def _upgrade(self, name: str, activation: tuple[Step, ...], pin: str | None) -> Step:
         host = self.hosts[name]
@@ -189,10 +214,18 @@ class Upgrade:
 
         async def work(_progress: Progress) -> str:
             await rolling.require_majority(name)
-            await host.check(rollback_command(self.cluster.paths.install), step="roll back", timeout=_ACTIVATE_SECONDS)
+            if diff:
+                reason = _reason(diff.rpartition(" ")[2])
+                command = f"({mark_command(self.cluster, reason)}) && {rollback_command(self.cluster.paths.install)}"
+                await host.check(command, step="roll back", timeout=_ACTIVATE_SECONDS)
             return await rolling.restart(name)
 
         return Step(name, "roll back", work, diff)
+
+
+def _reason(release: str) -> str:
+    """As `planning` records it when it activates a release."""
+    return f"release {release}"
 
 
 def upgrade(
