@@ -428,11 +428,12 @@ def cut_the_power_in_changes_of_the_membership(operator: Operator) -> None:
 
 def cut_the_power_during_a_backup_of_the_host(operator: Operator, host: str) -> None:
     """The next run of the timer's service removes what the interrupted one left, and saves a snapshot."""
+    directory = operator.machine(host).root / "var/backups/etcd"
+    before = set(directory.iterdir())  # also encrypted ones
     operator.on(host, "systemctl start --no-block etcd-backup")
     operator.lab.kill(host)
     operator.lab.boot(host)
     wait_until(lambda: len(operator.healthy_lines()) == 3, seconds=120)
     operator.on(host, "systemctl start etcd-backup")
-    directory = operator.machine(host).root / "var/backups/etcd"
-    assert all(path.name.endswith(".db") for path in directory.iterdir())
-    assert list(directory.iterdir())
+    assert all(path.name.endswith((".db", ".db.age")) for path in directory.iterdir())
+    assert set(directory.iterdir()) - before
