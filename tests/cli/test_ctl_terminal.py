@@ -95,6 +95,14 @@ def test_the_end_of_the_input_is_an_empty_password() -> None:
     assert asked.said.endswith(b"Error: empty password\r\n")
 
 
+def test_both_lines_of_a_new_password_may_be_pasted_at_once() -> None:
+    asked = Asked(b"Password of u: ", "--endpoints=127.0.0.1:1", "user", "add", "u")
+    asked.type(b"one\ntwo\n")
+    assert asked.end() == 128
+    assert asked.said.endswith(b"Error: given passwords are different\r\n")
+    assert b"one" not in asked.said  # no echo
+
+
 def test_an_error_is_red_at_a_terminal() -> None:
     assert at_terminal("gte").startswith(RED)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import os
+import termios
 from typing import BinaryIO
 
 from tercet.cli.ctl.blocking import interruptible
 from tercet.cli.ctl.errors import bad_arguments
 from tercet.cli.streams import Output
+
+_LINE_BYTES_MAX = 4096  # of a terminal's line
 
 
 def ask_password(stdin: BinaryIO, out: Output, prompt: str) -> str:
@@ -26,6 +30,28 @@ def ask_password(stdin: BinaryIO, out: Output, prompt: str) -> str:
 
 
 def _without_echo(prompt: str) -> str:
+    """Like getpass, which drops what was typed before the prompt: both lines of a new password may be pasted at once."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return _by_getpass(prompt)
+    try:
+        settings = termios.tcgetattr(terminal)
+        silent = [*settings]
+        silent[3] &= ~termios.ECHO
+        try:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+            os.write(terminal, prompt.encode("utf-8", "surrogateescape"))
+            line = os.read(terminal, _LINE_BYTES_MAX)  # one line: the terminal edits it
+        finally:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, settings)
+            os.write(terminal, b"\n")
+    finally:
+        os.close(terminal)
+    return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
+def _by_getpass(prompt: str) -> str:
     try:
         return getpass.getpass(prompt)
     except EOFError:
