@@ -67,6 +67,20 @@ def test_a_buffer_is_filled_with_several_records(contexts: tuple[ssl.SSLContext,
     assert server.read_into(memoryview(bytearray(1 << 17))) == 100_000
 
 
+def test_only_a_part_of_many_records_is_decrypted_at_once(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """OpenSSL would have taken all of them in one call: records without plaintext, such as key updates, in 20 us each."""
+    server, client = connected(contexts)
+    for _ in range(10_000):
+        client.write(b"x")
+    server.receive(client.to_send())
+    buffer = memoryview(bytearray(1 << 16))
+    first = server.read_into(buffer, until=0.0)
+    assert 0 < first < 1000
+    assert server.is_holding
+    assert first + server.read_into(buffer) == 10_000
+    assert not server.is_holding
+
+
 def test_close_notify_ends_the_stream_after_the_data(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server, client = connected(contexts)
     client.write(b"last")

@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from tercet.tls import TlsProtocol
-from tercet.tls.handshake_turns import TURN_SECONDS
 from tercet.tls.protocol import _turns
+from tercet.tls.turns import TURN_SECONDS
 from tests.server.certificates import Authority
 from tests.support.waiting import scaled
 
@@ -133,6 +133,34 @@ def test_many_clients_at_once_wait_for_their_turn(run: Callable[[Scenario], None
         await until(lambda: protocol.received == 8 * 4)
         for _, writer in connected:
             writer.close()
+        server.close()
+
+    run(scenario)
+
+
+def test_what_arrives_waits_while_the_turn_is_spent(run: Callable[[Scenario], None], tmp_path: Path) -> None:
+    """Reading may be paused and resumed by the protocol meanwhile, and one of the connections is aborted."""
+    authority = Authority(tmp_path)
+
+    async def scenario() -> None:
+        protocol = Recorder()
+        server, port = await listening(authority, protocol)
+        _, writer = await connect(authority, port)
+        _, gone = await connect(authority, port)
+        turns = _turns()
+        await until(lambda: not turns._is_scheduled)
+        turns._spent = TURN_SECONDS  # as after many records in this turn
+        writer.write(b"x" * MEGABYTE)
+        gone.write(b"y")
+        await until(lambda: len(turns._waiting) == 2)
+        protocol.transport.pause_reading()
+        protocol.transport.resume_reading()
+        await asyncio.sleep(0.02)
+        assert protocol.received == 0
+        gone.transport.abort()
+        turns._schedule()
+        await until(lambda: MEGABYTE <= protocol.received <= MEGABYTE + 1)
+        writer.close()
         server.close()
 
     run(scenario)

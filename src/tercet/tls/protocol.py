@@ -7,7 +7,7 @@ The event loops have this themselves. This one is for what they lack: an alert t
 handshake has a limit, and TLS can begin after the first bytes have been read.
 
 What arrives in one turn of the loop reaches the protocol as one buffer, and what it writes at once leaves as one write: records
-cost no turns.
+cost no turns. Only what takes long to decrypt is delivered in several turns (turns.py); meanwhile nothing is read.
 
 Invariant: the protocol's `connection_made` is called only after a complete handshake, and `connection_lost` only after that.
 """
@@ -18,15 +18,17 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from time import perf_counter
 from typing import Any, Final, cast
 
 from tercet.tls.engine import TlsEngine
-from tercet.tls.handshake_turns import HandshakeTurns
 from tercet.tls.reasons import NOT_TLS, rejection_reason
+from tercet.tls.turns import TlsTurns
 
 HANDSHAKE_SECONDS: Final = 10.0
 _HANDSHAKE_RECORD: Final = 0x16
 _BUFFER_BYTES: Final = 256 << 10
+_READ_SECONDS: Final = 0.002  # of decryption at a time
 # One pair of buffers for all connections of a thread's loop: what is in them is consumed within the callback.
 _thread = threading.local()
 
@@ -180,20 +182,29 @@ class TlsTransport(asyncio.Transport):
         self._is_buffered = False
         self._is_reading = True
         self._is_delivering = False
+        self._turns = _turns()
+        self._is_waiting = False  # for its turn to go on with the decryption
         self._has_received = False
         self._is_closing = False
         self._is_lost = False
 
     # --- plaintext for the protocol
 
-    def deliver(self) -> None:
-        """Hand over what can be decrypted, unless the protocol has paused reading."""
-        if self._is_delivering:
+    def deliver(self, *, is_its_turn: bool = False) -> None:
+        """Hand over what can be decrypted, unless the protocol has paused reading. What takes long waits for its turn."""
+        if self._is_delivering or self._is_waiting:
             return
         self._is_delivering = True
         try:
-            while self._is_reading and not self._is_closing and self._deliver_buffer():
-                pass
+            while self._is_reading and not self._is_closing:
+                if not is_its_turn and not self._turns.admits():
+                    self._is_waiting = True
+                    self._lower.pause_reading()
+                    self._turns.wait(self._take_turn)
+                    return
+                is_its_turn = False
+                if not self._deliver_buffer():
+                    break
         except ssl.SSLError as error:
             self._fail(error)
         finally:
@@ -201,25 +212,40 @@ class TlsTransport(asyncio.Transport):
         if self._engine.is_ended:
             self.end()
 
+    def _take_turn(self) -> None:
+        self._is_waiting = False
+        if self.is_closing():
+            return
+        self.deliver(is_its_turn=True)
+        if self._is_reading and not self._is_waiting and not self.is_closing():
+            self._lower.resume_reading()
+
     def _deliver_buffer(self) -> bool:
         """Whether there may be more."""
         if self._is_buffered:
             protocol = cast(asyncio.BufferedProtocol, self._protocol)
             buffer = cast(memoryview, protocol.get_buffer(-1))
-            count = self._engine.read_into(buffer)
+            count = self._decrypt(buffer)
             if count:
                 self._has_received = True
                 protocol.buffer_updated(count)
         else:
             buffer = _buffers()[1]
-            count = self._engine.read_into(buffer)
+            count = self._decrypt(buffer)
             if count:
                 self._has_received = True
                 cast(asyncio.Protocol, self._protocol).data_received(bytes(buffer[:count]))
         out = self._engine.to_send()  # answers of TLS itself, such as a key update
         if out:
             self._lower.write(out)
-        return count == len(buffer)
+        return count == len(buffer) or self._engine.is_holding
+
+    def _decrypt(self, buffer: memoryview) -> int:
+        began = perf_counter()
+        try:
+            return self._engine.read_into(buffer, began + _READ_SECONDS)
+        finally:
+            self._turns.spend(perf_counter() - began)
 
     def _fail(self, error: ssl.SSLError) -> None:
         """A damaged record, or an alert: in TLS 1.3 a client learns only after the handshake that it was rejected."""
@@ -284,7 +310,8 @@ class TlsTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         if not self._is_reading:
             self._is_reading = True
-            self._lower.resume_reading()
+            if not self._is_waiting:
+                self._lower.resume_reading()
             asyncio.get_running_loop().call_soon(self.deliver)  # what is already decrypted or in the engine
 
     def can_write_eof(self) -> bool:
@@ -310,12 +337,12 @@ class TlsTransport(asyncio.Transport):
         return self._lower.get_extra_info(name, default)
 
 
-def _turns() -> HandshakeTurns:
+def _turns() -> TlsTurns:
     """Those of the running loop."""
     loop = asyncio.get_running_loop()
-    turns: HandshakeTurns | None = getattr(_thread, "turns", None)
+    turns: TlsTurns | None = getattr(_thread, "turns", None)
     if turns is None or turns.loop is not loop:
-        turns = _thread.turns = HandshakeTurns(loop)
+        turns = _thread.turns = TlsTurns(loop)
     return turns
 
 

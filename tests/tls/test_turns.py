@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tercet.tls.handshake_turns import TURN_SECONDS, HandshakeTurns
+from tercet.tls.turns import TURN_SECONDS, TlsTurns
 
 STEP_SECONDS = 1 / 256  # exact, so that sums are
 STEPS = int(TURN_SECONDS // STEP_SECONDS) + 1  # in a turn
@@ -30,7 +30,7 @@ class Steps:
 def test_many_take_turns_in_their_order() -> None:
     async def scenario() -> None:
         steps = Steps()
-        turns = HandshakeTurns(asyncio.get_running_loop(), steps.clock)
+        turns = TlsTurns(asyncio.get_running_loop(), steps.clock)
         at_once = [turns.run(lambda number=number: steps.take(number)) for number in range(100 * STEPS)]  # type: ignore[misc]
         assert at_once == [True] * STEPS + [False] * 99 * STEPS
         for turn in range(2, 101):
@@ -46,7 +46,7 @@ def test_many_take_turns_in_their_order() -> None:
 def test_a_later_one_does_not_overtake() -> None:
     async def scenario() -> None:
         steps = Steps()
-        turns = HandshakeTurns(asyncio.get_running_loop(), steps.clock)
+        turns = TlsTurns(asyncio.get_running_loop(), steps.clock)
         for number in range(6):
             turns.run(lambda number=number: steps.take(number))  # type: ignore[misc]
         asyncio.get_running_loop().call_soon(lambda: turns.run(lambda: steps.take(6)))
@@ -63,7 +63,7 @@ def test_a_step_that_raises_stops_no_other() -> None:
         loop = asyncio.get_running_loop()
         heard: list[object] = []
         loop.set_exception_handler(lambda _, context: heard.append(context["exception"]))
-        turns = HandshakeTurns(loop, steps.clock)
+        turns = TlsTurns(loop, steps.clock)
         error = RuntimeError("a bug")
 
         def fail() -> None:
@@ -86,7 +86,7 @@ def test_a_step_that_raises_at_once_ends_with_its_turn() -> None:
 
     async def scenario() -> None:
         steps = Steps()
-        turns = HandshakeTurns(asyncio.get_running_loop(), steps.clock)
+        turns = TlsTurns(asyncio.get_running_loop(), steps.clock)
 
         def fail() -> None:
             steps.take(0)
