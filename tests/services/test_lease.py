@@ -130,6 +130,27 @@ def test_large_answers_are_made_in_slices() -> None:
     run(test())
 
 
+def test_a_list_of_all_leases_is_made_once_for_all_who_wait() -> None:
+    """Five thousand copies of 100,000 leases were a turn of two seconds, and a gigabyte."""
+
+    async def test() -> None:
+        async with served() as member:
+            for lease in range(1, 5001):
+                member.replica.lessor.grant(lease, 60)
+            before = member.scheduler.slices
+            assert len(await listed(member)) == 5000
+            slices = member.scheduler.slices - before
+            gone, *others = [asyncio.create_task(listed(member)) for _ in range(50)]
+            await asyncio.sleep(0)
+            gone.cancel()
+            assert [len(ids) for ids in await asyncio.gather(*others)] == [5000] * 49
+            assert member.scheduler.slices - before <= 5 * slices
+            member.replica.lessor.grant(5001, 60)
+            assert len(await listed(member)) == 5001
+
+    run(test())
+
+
 def test_a_stream_with_many_requests_waiting_lets_others_run() -> None:
     async def test() -> None:
         async with served() as member:
