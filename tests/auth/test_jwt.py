@@ -72,6 +72,19 @@ def test_a_signed_token_is_found_with_the_public_key_alone(method: str) -> None:
         assert refused.value is TOKEN_VERIFY_ONLY
 
 
+def test_each_verification_is_accounted_for() -> None:
+    spent: list[int] = []
+    key = JwtKey("HS256", private=SECRET, public=b"")
+    tokens = JwtTokens(key, ttl_seconds=300, now=Clock(), spend=spent.append)
+    token = tokens.sign("ann", 9).encode()
+    for _ in range(2):
+        assert tokens.find(token) is not None
+    assert len(spent) == 1, "it is remembered"
+    for _ in range(2):
+        assert tokens.find(b"1," * 6400) is None
+    assert spent[1:] == [220, 220]
+
+
 def test_a_token_expires_also_when_it_is_remembered() -> None:
     clock = Clock()
     tokens = hmac_tokens(clock)

@@ -27,6 +27,8 @@ from tercet.errors import TOKEN_VERIFY_ONLY, ConfigError
 logger = logging.getLogger(__name__)
 
 _VERIFIED_MAX: Final = 10_000
+_VERIFY_WORK: Final = 20
+_WORK_SHIFT: Final = 6  # one more for each 64 bytes: they may be thousands of numbers
 _GO_SECONDS_MAX: Final = (1 << 63) - 62_135_596_800  # Go's Time counts them from the year 1
 _KEY_TYPES: Final[dict[str, tuple[type, type]]] = {
     "RS": (RSAPrivateKey, RSAPublicKey),
@@ -73,12 +75,24 @@ class JwtKey:
 
 
 class JwtTokens:
-    """`Tokens` that are signed. now: seconds since 1970."""
+    """`Tokens` that are signed.
 
-    def __init__(self, key: JwtKey, *, ttl_seconds: float, now: Callable[[], float]) -> None:
+    now: seconds since 1970. spend: called with the work of each verification, in units of intake.py: only tokens that are valid
+    are remembered, so a flood of others costs one for each call.
+    """
+
+    def __init__(
+        self,
+        key: JwtKey,
+        *,
+        ttl_seconds: float,
+        now: Callable[[], float],
+        spend: Callable[[int], None] = lambda work: None,
+    ) -> None:
         self._key = key
         self._ttl_seconds = ttl_seconds
         self._now = now
+        self._spend = spend
         self._signatures = Signatures(key.method, signing=key.signing, verifying=key.verifying)
         self._verified: dict[bytes, tuple[Claim, float]] = {}
 
@@ -121,6 +135,7 @@ class JwtTokens:
 
     def _verify(self, token: bytes) -> tuple[Claim, float] | None:
         """The claim, and the time at which it expires: infinite if the token does not say."""
+        self._spend(_VERIFY_WORK + (len(token) >> _WORK_SHIFT))
         claims = self._signatures.claims_of(token)
         if claims is None:
             return None

@@ -19,6 +19,7 @@ from tercet.auth import NoTokens, SimpleTokens, Tokens
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError
 from tercet.gotext.duration import parse_duration
+from tercet.intake import intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.storage.os_filesystem import reason
 
@@ -74,7 +75,8 @@ def _jwt(options: dict[str, str]) -> Tokens:
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
         logger.warning("unknown JWT options", extra=fields(keys=unknown))
-    return JwtTokens(JwtKey(method, private=private, public=public), ttl_seconds=ttl_seconds, now=time.time)
+    key = JwtKey(method, private=private, public=public)
+    return JwtTokens(key, ttl_seconds=ttl_seconds, now=time.time, spend=lambda work: intake_of_running_loop().spend(work))
 
 
 def _read(path: str) -> bytes:
