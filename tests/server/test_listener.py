@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -114,6 +115,25 @@ def test_a_connection_for_a_protocol_that_is_not_served_is_closed(run: Callable[
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await answers(port, b"GET / HTTP/1.1\r\n")
         assert (await answers(port, PREFACE)).startswith(b"grpc:")
+        listener.stop()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("endpoint", ["client", "peer"])
+def test_clients_leave_descriptors_for_files_and_peers(
+    run: Callable[[Scenario], None], endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        (address,) = open_addresses(parse_urls("http://127.0.0.1:0"))
+        listener = Listener(address, SERVICES, endpoint=endpoint)
+        await listener.start()
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (8, 8))
+        if endpoint == "client":
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await answers(address.port, PREFACE)
+        else:
+            assert (await answers(address.port, PREFACE)).startswith(b"grpc:")
         listener.stop()
 
     run(scenario)

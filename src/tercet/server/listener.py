@@ -8,6 +8,9 @@ One address can serve both, each with and without TLS:
 
 Sockets are bound early and served late: until the member is ready, connections wait in the kernel's queue, as with etcd.
 
+The last descriptors that the process may open are not for clients: files and peers need them. A client beyond is disconnected
+at once (etcd lets it wait).
+
 Source: etcd server/embed/serve.go, client/pkg/transport/listener_tls.go (the line "rejected connection").
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +38,7 @@ logger = logging.getLogger(__name__)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _BACKLOG = 1024
 _FIRST_BYTES_SECONDS = 300.0
+_RESERVED_DESCRIPTORS = 150  # etcd's reservedInternalFDNum
 _HANDSHAKE_RECORD = 0x16
 
 ProtocolFactory = Callable[[bytes], asyncio.Protocol]
@@ -175,28 +180,46 @@ class Listener:
         self._address.socket.close()
 
     def _plain(self) -> asyncio.Protocol:
-        return _Sniffing(self._services, None)
+        return _Sniffing(self._services, None, self._has_room)
 
     def _either(self) -> asyncio.Protocol:
-        return _Sniffing(self._services, self._secure)
+        return _Sniffing(self._services, self._secure, self._has_room)
 
     def _secure(self) -> TlsProtocol:
         assert self._tls is not None
-        return TlsProtocol(self._tls.context(), self._negotiated, on_rejected=self._rejected)
+        return TlsProtocol(self._tls.context(), self._negotiated, on_rejected=self._rejected, admits=self._has_room)
 
     def _negotiated(self) -> asyncio.Protocol:
         return _Negotiated(self._services, self._check, self._rejected)
+
+    def _has_room(self, transport: asyncio.BaseTransport) -> bool:
+        return self._endpoint == "peer" or has_room(transport)
 
     def _rejected(self, transport: asyncio.BaseTransport, reason: str) -> None:
         log_rejected(self._endpoint, transport, reason)
 
 
+def has_room(transport: asyncio.BaseTransport) -> bool:
+    """May this connection stay open? The kernel gives the lowest free descriptor, so its number tells how many are open."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return True
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    return descriptor < limit - min(_RESERVED_DESCRIPTORS, limit // 2)
+
+
 class _Sniffing(asyncio.Protocol):
     """Reads the first bytes of a connection, then hands it over with them. secure: makes the protocol for TLS, if served."""
 
-    __slots__ = ("_first", "_secure", "_services", "_timer", "_transport")
+    __slots__ = ("_admits", "_first", "_secure", "_services", "_timer", "_transport")
 
-    def __init__(self, services: Services, secure: Callable[[], TlsProtocol] | None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        secure: Callable[[], TlsProtocol] | None,
+        admits: Callable[[asyncio.BaseTransport], bool],
+    ) -> None:
+        self._admits = admits
         self._services = services
         self._secure = secure
         self._first = b""
@@ -205,6 +228,9 @@ class _Sniffing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if not self._admits(transport):
+            self._transport.abort()
+            return
         self._timer = asyncio.get_running_loop().call_later(_FIRST_BYTES_SECONDS, self._transport.close)
 
     def data_received(self, data: bytes) -> None:

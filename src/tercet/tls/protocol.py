@@ -37,9 +37,13 @@ OnRejected = Callable[[asyncio.BaseTransport, str], None]
 
 
 class TlsProtocol(asyncio.BufferedProtocol):
-    """The protocol of a TCP transport on which TLS begins. make_protocol: called after the handshake."""
+    """The protocol of a TCP transport on which TLS begins.
+
+    make_protocol: called after the handshake. admits: may the connection stay open? Asked at once.
+    """
 
     __slots__ = (
+        "_admits",
         "_buffer",
         "_engine",
         "_has_begun",
@@ -63,10 +67,12 @@ class TlsProtocol(asyncio.BufferedProtocol):
         on_rejected: OnRejected,
         server_hostname: str | None = None,
         is_server: bool = True,
+        admits: Callable[[asyncio.BaseTransport], bool] = lambda transport: True,
     ) -> None:
         self._engine = TlsEngine(context, server_side=is_server, server_hostname=server_hostname)
         self._make_protocol = make_protocol
         self._on_rejected = on_rejected
+        self._admits = admits
         self._is_server = is_server
         self._has_begun = not is_server
         self._is_up = False
@@ -79,6 +85,9 @@ class TlsProtocol(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.lower = cast(asyncio.Transport, transport)
+        if not self._admits(transport):
+            self.lower.abort()
+            return
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._expire)
         if not self._is_server:
             self._handshake()
