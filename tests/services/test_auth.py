@@ -309,6 +309,19 @@ def test_too_many_logins_at_once_are_refused() -> None:
     run(test())
 
 
+def test_few_long_passwords_wait_at_once() -> None:
+    """A thousand of a megabyte each would hold gigabytes."""
+
+    async def test() -> None:
+        passwords = Passwords(cost=4)
+        outcomes = await asyncio.gather(*(passwords.matches("p" * 1_000_000, b"") for _ in range(6)), return_exceptions=True)
+        assert outcomes == [False] * 5 + [errors.TOO_MANY_REQUESTS]
+        assert passwords._waiting == 0
+        passwords.close()
+
+    run(test())
+
+
 @pytest.mark.parametrize("hashed", [b"", b"x", b"$2a$99$" + b"a" * 53])
 def test_what_is_no_hash_matches_no_password(hashed: bytes) -> None:
     async def test() -> None:

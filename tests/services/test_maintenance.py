@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tercet import errors
 from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import rpc_pb2
@@ -113,6 +114,27 @@ def test_an_alarm_of_a_type_without_a_name_is_raised_from_cluster_version_3_6_on
             assert len((await member.call("Maintenance/Alarm", raised, rpc_pb2.AlarmResponse)).alarms) == 1
             assert list((await status(member)).errors) == ["memberID:1 alarm:17"]
             await put(member, b"a")
+
+    run(test())
+
+
+def test_alarms_of_strangers_are_few() -> None:
+    """Each Status lists all alarms: with thousands a few calls would be a long turn."""
+
+    async def test() -> None:
+        async with served() as member:
+
+            async def activate(member_id: int) -> str:
+                raised = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.ACTIVATE, memberID=member_id, alarm=rpc_pb2.NOSPACE)
+                try:
+                    await member.call("Maintenance/Alarm", raised, rpc_pb2.AlarmResponse)
+                except RpcError as error:
+                    return error.message
+                return ""
+
+            outcomes = await asyncio.gather(*(activate(1000 + number) for number in range(70)))
+            assert outcomes == [""] * 64 + [errors.TOO_MANY_REQUESTS.message] * 6
+            assert await activate(next(iter(member.replica.membership.members))) == ""
 
     run(test())
 

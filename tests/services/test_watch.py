@@ -95,6 +95,7 @@ def test_a_watch_is_created_notified_and_cancelled() -> None:
         ({"key": b"b", "range_end": b"a"}, "mvcc: watcher range is empty"),
         ({"key": b"b", "range_end": b"b"}, "mvcc: watcher range is empty"),
         ({"key": b"b", "watch_id": 5}, "mvcc: duplicate watch ID provided on the WatchStream"),
+        ({"key": b"b", "filters": [0] * 1025}, "etcdserver: a watch with more than 1024 filters"),
         ({"key": b"b", "start_revision": -1}, "etcdserver: mvcc: required revision has been compacted"),
     ],
 )

@@ -35,6 +35,7 @@ from tercet.storage.interfaces import Backend, ReadView
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_CHUNK_BYTES: Final = 32_768
+_FOREIGN_ALARMS_MAX: Final = 64  # of ids that are no member's; every Status lists all alarms
 _TRANSFER_POLL_SECONDS: Final = 0.05
 Result = TypeVar("Result")
 
@@ -63,6 +64,7 @@ class MaintenanceService:
         self._version = version
         self._timeout_seconds = timeout_seconds
         self._one_at_a_time = asyncio.Lock()
+        self._foreign_alarm = asyncio.Lock()
         self.snapshot_threads = SnapshotThreads()
         self.durations = Durations()
         self.on_defragment: Callable[[bool], None] = lambda is_running: None
@@ -116,7 +118,14 @@ class MaintenanceService:
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm action {request.action}")
         if request.action == rpc_pb2.AlarmRequest.ACTIVATE and not self._may_raise(request.alarm):
             raise errors.RequestError(errors.Code.INVALID_ARGUMENT, f"etcdserver: unknown alarm {request.alarm}")
-        outcome = await propose(self._replica, "alarm", request, self._authorization.identify(call))
+        identity = self._authorization.identify(call)
+        if request.action == rpc_pb2.AlarmRequest.ACTIVATE and request.memberID not in self._replica.membership.members:
+            async with self._foreign_alarm:  # or thousands that are proposed together would all find room
+                if len(self._replica.alarms.active()) >= _FOREIGN_ALARMS_MAX:
+                    raise errors.TOO_MANY_REQUESTS
+                outcome = await propose(self._replica, "alarm", request, identity)
+        else:
+            outcome = await propose(self._replica, "alarm", request, identity)
         return self._headers.current() + outcome
 
     def _may_raise(self, alarm: int) -> bool:

@@ -6,6 +6,8 @@ nothing from the event loop: bcrypt releases the interpreter, and the kernel pre
 A few logins at a time are hashed at the member's own priority: on a host whose processors other programs keep busy, a thread of
 low priority gets a tenth of its share, and a login would miss the client's dial timeout (2 s in etcdctl).
 
+A call that waits holds its request: a long password takes the place of many, so that a thousand of megabytes cannot wait.
+
 bcrypt reads 72 bytes. Longer passwords are refused when they are set, and cut when they are compared, as in etcd.
 """
 
@@ -24,6 +26,7 @@ _BYTES_MAX: Final = 72
 _WAITING_MAX: Final = 1000
 _FEW: Final = 4  # logins at a time that are no flood
 _FLOOD_NICENESS: Final = 10  # added to the member's own
+_PLACE_BYTES: Final = 4 << 10  # of a password, for each of these places
 Result = TypeVar("Result")
 
 
@@ -46,22 +49,25 @@ class Passwords:
 
     async def matches(self, password: str, hashed: bytes) -> bool:
         """Raises TOO_MANY_REQUESTS."""
-        return await self._run(lambda: _matches(password.encode()[:_BYTES_MAX], hashed))
+        raw = password.encode()
+        places = 1 + len(raw) // _PLACE_BYTES
+        raw = raw[:_BYTES_MAX]
+        return await self._run(lambda: _matches(raw, hashed), places)
 
     def close(self) -> None:
         """Drop what waits."""
         self._prompt_threads.shutdown(wait=False, cancel_futures=True)
         self._flood_threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
+    async def _run(self, work: Callable[[], Result], places: int = 1) -> Result:
         if self._waiting >= _WAITING_MAX:
             raise TOO_MANY_REQUESTS
         threads = self._prompt_threads if self._waiting < _FEW else self._flood_threads
-        self._waiting += 1
+        self._waiting += places
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, work)
         finally:
-            self._waiting -= 1
+            self._waiting -= places
 
 
 def _hash(password: bytes, cost: int) -> bytes:

@@ -36,6 +36,7 @@ _FRAGMENT: Final = b"\x38\x01"
 _QUEUE_BYTES_MAX: Final = 1 << 20  # of a stream; then its watches read history
 _LARGE_BYTES: Final = 4 << 10  # a body that is not copied for each watch
 _NOTIFIED_PER_TURN: Final = 200  # watches of a stream, of their progress
+_FILTERS_MAX: Final = 1024  # there are two kinds; a million of them take 50 ms to look at
 _JITTER: Final = 0.1  # of the interval of progress notifications, so that clients that came together are not served together
 
 
@@ -108,6 +109,8 @@ class WatchService:
         """
         if create.start_revision < 0:
             raise errors.COMPACTED
+        if len(create.filters) > _FILTERS_MAX:
+            raise WatchRefused(f"etcdserver: a watch with more than {_FILTERS_MAX} filters")
         authorization = self._authorization
         if authorization.auth.is_enabled:
             try:
