@@ -204,8 +204,8 @@ def has_room(transport: asyncio.BaseTransport) -> bool:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return True
-    descriptor: int = transport.get_extra_info("socket").fileno()
-    return descriptor < limit - min(_RESERVED_DESCRIPTORS, limit // 2)
+    accepted: socket.socket | None = transport.get_extra_info("socket")  # a simulated connection has none
+    return accepted is None or accepted.fileno() < limit - min(_RESERVED_DESCRIPTORS, limit // 2)
 
 
 class _Sniffing(asyncio.Protocol):
