@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tercet.server.main import GC_THRESHOLDS
 from tests.support.ports import free_ports
 from tests.support.processes import Member, listening
+from tests.support.waiting import scaled
 
 NOTING_COLLECTIONS = """
 import gc, sys
@@ -18,6 +20,14 @@ def note(phase, info):
         print("collects all", file=sys.stderr, flush=True)
 
 gc.callbacks.append(note)
+main()
+"""
+
+LIMITED = """
+import resource
+from tercet.cli.tercet import main
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 600))
 main()
 """
 
@@ -43,3 +53,17 @@ def test_a_member_that_is_ready_does_not_visit_all_objects_first(tmp_path: Path)
         member.dispose()
     assert ready
     assert "collects all" not in later
+
+
+@pytest.mark.server_process
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+    """As Go raises it: from a shell, 1,024 descriptors would be clients' limit."""
+    client, peer = free_ports(2)
+    member = Member("m", tmp_path, [], client, peer, program=[sys.executable, "-c", LIMITED])
+    member.start(*listening(member), f"--initial-cluster=m=http://127.0.0.1:{peer}")
+    try:
+        member.wait_ready()
+        with urllib.request.urlopen(f"http://{member.endpoint}/metrics", timeout=scaled(10)) as page:
+            assert b"\nprocess_max_fds 600" in page.read()
+    finally:
+        member.dispose()

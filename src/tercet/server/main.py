@@ -6,9 +6,11 @@ Source: etcd server/etcdmain/etcd.go, for exit codes, signals and the log lines 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     zap_format.write_lines(loaded.lines)
     sys.setswitchinterval(_SWITCH_SECONDS)
     map_large_blocks()
+    _allow_descriptors()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -62,6 +65,13 @@ def main(arguments: Sequence[str]) -> int:
             os.kill(os.getpid(), ended_by)
         return 0
     return ended_by
+
+
+def _allow_descriptors() -> None:
+    """Open as many files and connections as the hard limit allows, as programs in Go do; the soft one is often 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a system may refuse a soft limit without bound
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: ServerConfig) -> int | signal.Signals:
