@@ -159,7 +159,7 @@ class _WatchStream:
         self._messages: list[bytes] = []
         self._bytes = 0
         self._room: asyncio.Task[None] | None = None  # waits for room
-        self._timer: asyncio.TimerHandle | None = None  # of the next progress notifications
+        self._timer: asyncio.Handle | None = None  # of the next progress notifications
         self.watches = service.hub.open(self)
 
     def close(self) -> None:
@@ -296,7 +296,6 @@ class _WatchStream:
 
     def _notify_progress(self) -> None:
         """Notify each watch that asked for it and had no event since the last time; some in each turn of the loop."""
-        self._start_timer()
         self._notify_some(deque(self.watches.watches.values()))
 
     def _notify_some(self, watches: deque[Watch]) -> None:
@@ -311,7 +310,9 @@ class _WatchStream:
         service.send_unsent()
         service.durations.end()
         if watches:
-            service.loop.call_soon(self._notify_some, watches)
+            self._timer = service.loop.call_soon(self._notify_some, watches)
+        else:
+            self._start_timer()
 
 
 def _as_grpc_go(error: RequestError) -> str:
