@@ -72,7 +72,8 @@ def change_the_others_while_a_host_is_dead(operator: Operator) -> None:
 
 def make_room_in_a_full_database(operator: Operator) -> None:
     """Writes stop at the quota; compact and defrag make room, and disarm the alarm."""
-    operator.edit(lambda settings: settings.update(quota_backend_bytes="16MiB"))
+    before = operator.statuses()[next(iter(HOSTS))]["dbSize"] >> 20
+    operator.edit(lambda settings: settings.update(quota_backend_bytes=f"{before + 16}MiB"))
     operator.deploy("apply", "--yes")
     env = operator.client_environment()
     put = (str(JUDGES / "etcdctl"), "put", "fills")
@@ -84,3 +85,5 @@ def make_room_in_a_full_database(operator: Operator) -> None:
     operator.deploy("defrag", "--yes")
     assert len(operator.healthy_lines(env)) == 3
     operator.etcdctl("put", "fits", "again", env=env)
+    operator.edit(lambda settings: settings.update(quota_backend_bytes="8GiB"))
+    operator.deploy("apply", "--yes")

@@ -48,7 +48,12 @@ class Space:
         """
         answers, health = await self.members.answers(), await self.members.health()
         chosen = [spec.name for spec in self.cluster.hosts if not names or spec.name in names]
-        needy = [name for name in chosen if every or is_worthwhile(answers[name])]
+        stopped = any(alarm.alarm == rpc_pb2.NOSPACE for alarm in await self.members.alarms())
+        needy = [
+            name
+            for name in chosen
+            if every or is_worthwhile(answers[name]) or (stopped and self._is_full(answers[name]))  # any space counts then
+        ]
         steps = tuple(
             self._step(name, "defragment", self._defragment(name), _sizes(answers[name]))
             for name in in_order(needy, health, answers)
@@ -110,10 +115,15 @@ class Space:
         """Members without room."""
         found = []
         for name, answer in (await self.members.answers()).items():
-            quota = answer.quota or self.cluster.quota_backend_bytes
-            if answer.member_id and answer.db_size >= quota * _ROOM_SHARE:
-                found.append(f"{name} uses {answer.db_size} of {quota} bytes")
+            if self._is_full(answer):
+                found.append(f"{name} uses {answer.db_size} of {self._quota(answer)} bytes")
         return found
+
+    def _is_full(self, answer: MemberAnswer) -> bool:
+        return bool(answer.member_id) and answer.db_size >= self._quota(answer) * _ROOM_SHARE
+
+    def _quota(self, answer: MemberAnswer) -> int:
+        return answer.quota or self.cluster.quota_backend_bytes
 
     def _defragment(self, name: str) -> Work:
         async def act(_progress: Progress) -> str:
