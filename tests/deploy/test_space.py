@@ -84,6 +84,8 @@ def test_members_with_much_free_space_are_defragmented_leader_last(monkeypatch: 
     members = Sized(monkeypatch, m1=60 * MIB, m3=30 * MIB, m2=2 * MIB)
     found = asyncio.run(members.space.defrag([], every=False))
     assert shape(found) == ["defragment: m3 m1"]
+    members.free["m3"] -= MIB
+    assert asyncio.run(members.space.defrag([], every=False)).changes == found.changes, "a write does not make it stale"
     asyncio.run(execute(found))
     assert members.calls == ["defragment m3", "defragment m1"]
     assert asyncio.run(members.space.defrag([], every=False)).is_empty
@@ -110,7 +112,10 @@ def test_no_member_is_defragmented_if_the_others_have_no_majority(monkeypatch: p
 def test_members_that_do_not_answer_are_not_taken_for_members_without_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
     members = Sized(monkeypatch, m1=60 * MIB)
     members.unreachable = {"m2"}
-    assert asyncio.run(members.space.defrag([], every=False)).notes == ("m2 does not answer: connection to m2 refused",)
+    assert asyncio.run(members.space.defrag([], every=False)).notes == (
+        "m1: about 60 MiB of 100 MiB are free",
+        "m2 does not answer: connection to m2 refused",
+    )
     with pytest.raises(DeployError, match=r"^m2: defragment: the member does not answer: connection to m2 refused"):
         asyncio.run(members.space.defrag(["m2"], every=True))
 

@@ -55,7 +55,7 @@ class Space:
             if every or is_worthwhile(answers[name]) or (stopped and self._is_full(answers[name]))  # any space counts then
         ]
         steps = tuple(
-            self._step(name, "defragment", self._defragment(name), _sizes(answers[name]))
+            self._step(name, "defragment", self._defragment(name))
             for name in in_order(needy, health, answers)
             if answers[name].member_id
         )
@@ -63,7 +63,8 @@ class Space:
         if len(silent) == len(chosen):
             raise DeployError([_silent(answers[name]) for name in chosen])
         phases = [Phase("defragment", steps, one_at_a_time=True), await self._disarming("defrag" if steps else "")]
-        return Plan(tuple(phase for phase in phases if phase.steps), silent)
+        sizes = tuple(f"{name}: {_sizes(answers[name])}" for name in needy if answers[name].member_id)
+        return Plan(tuple(phase for phase in phases if phase.steps), (*sizes, *silent))
 
     async def compact(self, keep: int) -> Plan:
         """Keep the last `keep` revisions."""
@@ -137,7 +138,7 @@ class Space:
 
         return act
 
-    def _step(self, host: str | None, title: str, act: Work, diff: str) -> Step:
+    def _step(self, host: str | None, title: str, act: Work, diff: str = "") -> Step:
         async def work(progress: Progress) -> str:
             try:
                 return await act(progress)
@@ -167,7 +168,7 @@ def _silent(answer: MemberAnswer) -> HostError:
 
 
 def _sizes(answer: MemberAnswer) -> str:
-    """Coarse, so that a plan does not become stale by a few writes."""
+    """A note, not part of a step: under writes it is different a moment later, and the plan would be stale."""
     return f"about {_mib(answer.db_size - answer.db_size_in_use)} of {_mib(answer.db_size)} are free"
 
 
