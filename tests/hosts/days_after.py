@@ -261,8 +261,10 @@ def cut_power_after(
         rest, _ = process.communicate(timeout=300)
     operator.show(f"$ tercet {' '.join(arguments)}\n{output}{rest}[{host} lost its power after {step!r}]")
     assert process.returncode == 1 or (is_last and process.returncode == 0), output + rest
-    meanwhile()
-    operator.lab.boot(host)
+    try:
+        meanwhile()
+    finally:
+        operator.lab.boot(host)
 
 
 def recover_from_a_lost_majority(operator: Operator) -> None:
@@ -355,7 +357,8 @@ def cut_the_power_in_each_verb(operator: Operator, *, other_release: Mapping[str
 
     def finished_after_a_cut(step: str, *verb: str, is_last: bool = False) -> None:
         def serves() -> None:
-            operator.etcdctl("--command-timeout=60s", "put", "cut in", verb[0], env=others)
+            put = ("--command-timeout=60s", "put", "cut in", verb[0])  # a write sent to a dead leader times out: retried
+            wait_until(lambda: operator.etcdctl(*put, exit_code=None, env=others).exit_code == 0, seconds=60)
 
         cut_power_after(operator, victim, step, "deploy", *verb, is_last=is_last, meanwhile=serves)
         operator.deploy(*verb, timeout=300)
