@@ -116,17 +116,23 @@ def test_lock_runs_a_command_while_it_holds_the_lock(cluster: Cluster) -> None:
 
 def test_elections_have_one_leader_until_it_resigns(cluster: Cluster) -> None:
     """`elect` leads until it is interrupted; then the other candidate leads."""
-    candidates = {value: _begin(cluster[name], "elect", "ctl-election", value) for name, value in (("n1", "a"), ("n2", "b"))}
+    candidates = {
+        value: _begin(cluster[name], "elect", "ctl-election", value, stdout=subprocess.PIPE)
+        for name, value in (("n1", "a"), ("n2", "b"))
+    }
     try:
         wait_until(lambda: len(cluster["n3"].client.all(b"ctl-election/")) == 2, "both campaign")
         (leader,) = _leaders(cluster["n1"])
+        shown = candidates[leader].stdout
+        assert shown is not None
+        assert shown.readline().startswith(b"ctl-election/")  # before that, SIGINT would cancel the campaign
         candidates[leader].send_signal(signal.SIGINT)
         assert candidates[leader].wait(scaled(20)) == 0
         wait_until(lambda: _leaders(cluster["n3"]) == ["b" if leader == "a" else "a"], "the other candidate leads")
     finally:
         for candidate in candidates.values():
-            candidate.kill()
-            candidate.wait()
+            with candidate:  # closes its stdout, and waits
+                candidate.kill()
 
 
 def _leaders(member: Member) -> list[str]:
