@@ -30,8 +30,8 @@ _TLS_ALERTS = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server requires a client certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "the server does not trust the CA of this client's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the server refuses this client's certificate, or requires one",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the server holds this client's certificate for expired",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the server holds this client's certificate for revoked",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the server says that this client's certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the server says that this client's certificate is revoked",
 }
 """What a server says of the client's certificate. In TLS 1.3 it says so after the handshake has ended well for the client."""
 
