@@ -93,8 +93,9 @@ class Addresses:
 
 def _bind(host: str, number: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
+        bound.setblocking(False)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, number))
     except BaseException:

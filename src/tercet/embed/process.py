@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,13 +24,14 @@ from typing import Final, Self
 
 from tercet.embed.addresses import Addresses, Port
 from tercet.embed.environment import client_environment
+from tercet.embed.ready_socket import ReadySocket
 from tercet.embed.settings import Setting, flags, is_secure
 from tercet.embed.undo import Undo
 from tercet.errors import TercetError
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 20.0
-_POLL_SECONDS: Final = 0.01
+_READY_POLL_SECONDS: Final = 0.05
 _TERCET: Final = (sys.executable, "-m", "tercet")
 
 
@@ -80,7 +80,7 @@ class ServerProcess:
         self.endpoints = [client_url]
         self.is_paused = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._notified: socket.socket | None = None
+        self._readiness: ReadySocket | None = None
 
     # --- start and stop
 
@@ -93,10 +93,7 @@ class ServerProcess:
     def start_soon(self) -> None:
         """Start the process without waiting for it."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        address = f"\0tercet-{os.getpid()}-{id(self):x}-{time.monotonic_ns():x}"
-        self._notified.bind(address)
-        self._notified.settimeout(0.05)
+        self._readiness = ReadySocket()
         dies_with_us = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ETCD_", "ETCDCTL_"))}
         with self.log_file.open("ab") as log:
@@ -105,23 +102,20 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=inherited | {"NOTIFY_SOCKET": "@" + address[1:]},
+                env=inherited | {"NOTIFY_SOCKET": self._readiness.address},
                 start_new_session=True,  # Ctrl-C is for this process, which stops its children in order
             )
 
     def wait_ready(self, seconds: float = START_SECONDS_MAX) -> None:
         """Wait until the member serves clients. Raises ProcessFailed."""
         deadline = time.monotonic() + seconds
-        assert self._notified is not None
+        assert self._readiness is not None
         try:
             while self.is_running and time.monotonic() < deadline:
-                try:
-                    if b"READY=1" in self._notified.recv(4096):
-                        return
-                except TimeoutError:
-                    continue
+                if self._readiness.is_ready(_READY_POLL_SECONDS):
+                    return
         finally:
-            self._notified.close()
+            self._readiness.close()
         state = "is not ready" if self.is_running else "has ended"
         raise ProcessFailed(f"{self._program[0]} {state}:\n" + "\n".join(self.logs[-20:]))
 
@@ -159,7 +153,7 @@ class ServerProcess:
         """SIGSTOP; returns when the process has stopped."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+            _wait_stopped(self._process.pid)
             self.is_paused = True
         return Undo(self.resume)
 
@@ -172,8 +166,8 @@ class ServerProcess:
     def close(self) -> None:
         """Stop the process, release its ports, and remove what it stored."""
         self.stop()
-        if self._notified is not None:
-            self._notified.close()
+        if self._readiness is not None:
+            self._readiness.close()
         self._addresses.close()
         if not self._keeps:
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -218,3 +212,10 @@ class ServerProcess:
     def logs(self) -> list[str]:
         """The log's lines, of all starts."""
         return self.log_file.read_text(errors="replace").splitlines() if self.log_file.exists() else []
+
+
+def _wait_stopped(pid: int) -> None:
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    else:
+        os.waitpid(pid, os.WUNTRACED)  # Python has no waitid on macOS before 3.13

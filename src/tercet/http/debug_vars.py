@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import sys
+import threading
 from collections.abc import Mapping
 
 RaftStatus = Mapping[str, object]
@@ -25,9 +26,14 @@ def debug_vars(raft_status: RaftStatus) -> bytes:
 
 
 def _memory() -> dict[str, int]:
-    """Alloc: bytes resident; Sys: bytes mapped; NumGC: collections of all generations."""
-    page = resource.getpagesize()
-    with open("/proc/self/statm", encoding="ascii") as file:
-        mapped, resident = (int(number) * page for number in file.read().split()[:2])
+    """Alloc: bytes resident; Sys: bytes mapped; NumGC: collections of all generations. Without /proc the first two are 0, and
+    only Python's threads count.
+    """
     collections = sum(int(generation["collections"]) for generation in gc.get_stats())
-    return {"Alloc": resident, "Sys": mapped, "NumGC": collections, "NumThread": len(os.listdir("/proc/self/task"))}
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            mapped, resident = (int(number) * resource.getpagesize() for number in file.read().split()[:2])
+        threads = len(os.listdir("/proc/self/task"))
+    except FileNotFoundError:
+        mapped, resident, threads = 0, 0, threading.active_count()
+    return {"Alloc": resident, "Sys": mapped, "NumGC": collections, "NumThread": threads}

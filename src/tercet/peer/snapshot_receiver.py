@@ -20,6 +20,7 @@ from typing import BinaryIO, Final, NamedTuple, ParamSpec, TypeVar
 
 from tercet.http1.server import Body, BodyError
 from tercet.peer.frames import unpack_u64_from
+from tercet.storage.disk_sync import sync_file
 
 logger = logging.getLogger(__name__)
 
@@ -134,14 +135,14 @@ def _finish(file: BinaryIO, target: Path) -> float:
     """Returns the seconds of the file's fsync."""
     file.flush()
     began = time.monotonic()
-    os.fsync(file.fileno())
+    sync_file(file.fileno())
     sync_seconds = time.monotonic() - began
     if target.exists():
         return sync_seconds
     os.rename(file.name, target)
     directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        sync_file(directory)
     finally:
         os.close(directory)
     return sync_seconds

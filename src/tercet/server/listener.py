@@ -97,8 +97,9 @@ def open_addresses(
 
 def _bind(url: Url, reuse_port: bool, reuse_address: bool, listen: bool) -> socket.socket:
     family, where, shown = _where(url)
-    listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
+        listening.setblocking(False)
         if family != socket.AF_UNIX:
             # Go's listeners always set it; --socket-reuse-address has no further effect here.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

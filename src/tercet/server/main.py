@@ -31,6 +31,7 @@ from tercet.server.member_server import MemberServer
 
 logger = logging.getLogger(__name__)
 
+_DESCRIPTORS_OF_MACOS: Final = 10_240  # its hard limit is none, and it refuses a soft limit above this (OPEN_MAX)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # A thread that returns from fdatasync waits at most this long for the GIL; the default is 5 ms.
 _SWITCH_SECONDS: Final = 0.0005
@@ -69,9 +70,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _allow_descriptors() -> None:
     """Open as many files and connections as the hard limit allows, as programs in Go do; the soft one is often 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # a system may refuse a soft limit without bound
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (hard, max(soft, _DESCRIPTORS_OF_MACOS)):
+        with contextlib.suppress(ValueError, OSError):  # a system may refuse a soft limit without bound
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            return
 
 
 async def _run(config: ServerConfig) -> int | signal.Signals:

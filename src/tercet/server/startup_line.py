@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
+import sys
 from collections.abc import Iterable
 
 from tercet import __version__
@@ -44,14 +44,16 @@ def log_start(config: ServerConfig, paths: Paths, opened: Opened, *, is_restart:
 
 
 def _program() -> dict[str, object]:
+    system = os.uname()
+    processors = os.cpu_count() or 1
     return {
         "etcd-version": ETCD_VERSION,
         "git-sha": f"tercet-{__version__}",
-        "go-version": f"none (Python {platform.python_version()})",
-        "go-os": platform.system().lower(),
-        "go-arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-        "max-cpu-set": len(os.sched_getaffinity(0)),
-        "max-cpu-available": os.cpu_count() or 1,
+        "go-version": f"none (Python {sys.version.split()[0]})",
+        "go-os": system.sysname.lower(),
+        "go-arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(system.machine, system.machine),
+        "max-cpu-set": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else processors,
+        "max-cpu-available": processors,
     }
 
 

@@ -15,7 +15,7 @@ def notify_ready(environ: Mapping[str, str]) -> bool:
     if not path:
         return False
     address = "\0" + path[1:] if path[0] == "@" else path  # @ stands for the null byte of an abstract socket
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.connect(address)
         manager.sendall(b"READY=1")
     return True

@@ -21,6 +21,7 @@ import lmdb
 
 from tercet.errors import StorageFailure
 from tercet.storage.callbacks import Callback, Callbacks
+from tercet.storage.disk_sync import sync_file
 from tercet.storage.lmdb_file import LmdbFile, discard_unfinished, lmdb_failure
 from tercet.storage.os_filesystem import storage_failure
 from tercet.storage.write_buffer import Buffer
@@ -47,7 +48,7 @@ class Defragmentation:
             self.source.env.copy(self.path, compact=True)
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                os.fsync(fd)
+                sync_file(fd)
             finally:
                 os.close(fd)
         except lmdb.Error as error:

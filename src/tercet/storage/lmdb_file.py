@@ -25,6 +25,7 @@ import lmdb
 
 from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure
 from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_of, verify
+from tercet.storage.disk_sync import sync_file
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_damaged import DAMAGED_SUFFIX
 from tercet.storage.lmdb_pages import check_complete
@@ -347,6 +348,6 @@ def discard_unfinished(path: str) -> None:
 def sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync_file(fd)
     finally:
         os.close(fd)

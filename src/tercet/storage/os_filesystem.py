@@ -14,6 +14,7 @@ import os
 from typing import Final
 
 from tercet.errors import StorageFailure
+from tercet.storage.disk_sync import sync_data, sync_file
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
@@ -88,14 +89,20 @@ class OsFile:
         if not self._sync:
             return
         try:
-            os.fdatasync(self._fd)
+            sync_data(self._fd)
         except OSError as error:
             raise storage_failure("fdatasync", self.path, error) from error
 
     def allocate(self, size: int) -> None:
-        """Reserve `size` bytes, so that writing them cannot run out of space. Bytes never written read as zeros."""
+        """Reserve `size` bytes, so that writing them cannot run out of space. Bytes never written read as zeros.
+
+        macOS has no such call: the file gets its size, and writing it can run out of space.
+        """
         try:
-            os.posix_fallocate(self._fd, 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._fd, 0, size)
+            elif os.fstat(self._fd).st_size < size:
+                os.ftruncate(self._fd, size)
         except OSError as error:
             raise storage_failure(f"reserve {size} bytes for", self.path, error) from error
 
@@ -165,7 +172,7 @@ class OsFileSystem:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                os.fsync(fd)
+                sync_file(fd)
             finally:
                 os.close(fd)
         except OSError as error:

@@ -206,6 +206,7 @@ def disk_free(path: str) -> int:
 def fdatasync_seconds(path: str) -> list[float]:
     """Durations of small synchronous writes on the disk of a path, in ascending order. The temporary file has no name."""
     taken = []  # type: list[float]
+    datasync = getattr(os, "fdatasync", os.fsync)  # macOS has none
     try:
         with tempfile.TemporaryFile(dir=existing(path)) as file:
             until = time.monotonic() + SYNC_SECONDS_MAX
@@ -213,7 +214,7 @@ def fdatasync_seconds(path: str) -> list[float]:
                 file.write(b"\0" * SYNC_BYTES)
                 file.flush()
                 began = time.perf_counter()
-                os.fdatasync(file.fileno())
+                datasync(file.fileno())
                 taken.append(time.perf_counter() - began)
     except OSError:
         return []

@@ -24,7 +24,7 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, path: str = SOCKET) -> None:
         super().__init__()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             self._socket.connect(path)
         except OSError as error:

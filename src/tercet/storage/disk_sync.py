@@ -1,0 +1,26 @@
+"""Bring what was written to a file onto its disk, by the call of the system that also reaches the disk itself."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Final
+
+# macOS: its fsync leaves data in the cache of the drive, and it has no fdatasync. Source: macOS fsync(2), fcntl(2).
+_FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+def sync_file(fd: int) -> None:
+    """Data and metadata of a file, or the entries of a directory. Raises OSError."""
+    if _FULL_SYNC is None:
+        os.fsync(fd)
+    else:
+        fcntl.fcntl(fd, _FULL_SYNC)
+
+
+def sync_data(fd: int) -> None:
+    """Data of a file, and its size. Raises OSError."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        sync_file(fd)
