@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "tercet"
 
 # What each package may import, besides itself and BASE.
-BASE = {"errors", "intake", "lazy_exports", "log_fields", "version", "proto"}
+BASE = {"disk_sync", "errors", "intake", "lazy_exports", "log_fields", "version", "proto"}
 BELOW: dict[str, set[str]] = {
     "gotext": set(),
     "containers": set(),

@@ -1,6 +1,6 @@
 """A server in a process from which the names that only Linux has were taken, as on macOS.
 
-    python -m tests.support.without_linux --data-dir ...        # the arguments of `tercet server`
+python -m tests.support.without_linux --data-dir ...        # the arguments of `tercet server`
 """
 
 from __future__ import annotations

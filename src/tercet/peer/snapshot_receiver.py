@@ -18,9 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, ParamSpec, TypeVar
 
+from tercet.disk_sync import sync_file
 from tercet.http1.server import Body, BodyError
 from tercet.peer.frames import unpack_u64_from
-from tercet.storage.disk_sync import sync_file
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from threading import Thread
 
 import lmdb
 
+from tercet.disk_sync import sync_file
 from tercet.errors import StorageFailure
 from tercet.storage.callbacks import Callback, Callbacks
-from tercet.storage.disk_sync import sync_file
 from tercet.storage.lmdb_file import LmdbFile, discard_unfinished, lmdb_failure
 from tercet.storage.os_filesystem import storage_failure
 from tercet.storage.write_buffer import Buffer

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import lmdb
 
+from tercet.disk_sync import sync_file
 from tercet.errors import CorruptRecord, DamagedDatabase, StorageFailure
 from tercet.storage.checksums import corrupt_record, protect, read_chunk, seed_of, verify
-from tercet.storage.disk_sync import sync_file
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_damaged import DAMAGED_SUFFIX
 from tercet.storage.lmdb_pages import check_complete

@@ -13,8 +13,8 @@ import fcntl
 import os
 from typing import Final
 
+from tercet.disk_sync import sync_data, sync_file
 from tercet.errors import StorageFailure
-from tercet.storage.disk_sync import sync_data, sync_file
 
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
