@@ -119,6 +119,33 @@ def test_many_messages_of_a_stream_take_many_turns() -> None:
     run(main())
 
 
+def test_messages_of_many_streams_share_a_turn() -> None:
+    async def main() -> None:
+        taken = 0
+
+        async def take(stream: ServerStream) -> None:
+            nonlocal taken
+            async for _ in stream:
+                taken += 1
+
+        server = Server({"/test.Test/Take": bidi_stream(take)})
+        protocol, wire = server.protocol(), Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(raw.PREFACE + frame(raw.SETTINGS, 0, 0))
+        block = raw.request_block(b"/test.Test/Take")
+        streams = range(1, 2 * 1000, 2)
+        protocol.data_received(b"".join(frame(raw.HEADERS, 4, stream, block) for stream in streams))
+        protocol.data_received(b"".join(frame(raw.DATA, 0, stream, EMPTY * 5) for stream in streams))
+        before = 0
+        while taken < 5000:
+            await asyncio.sleep(0)
+            assert taken - before <= TURN_WORK // 4
+            before = taken
+        server.close()
+
+    run(main())
+
+
 def test_pages_that_are_not_read_wait_outside_the_session() -> None:
     async def main() -> None:
         page = bytes(256 << 10)

@@ -31,6 +31,10 @@ def main_of(stored_key: bytes) -> int:
     return int.from_bytes(stored_key[:8], "big")
 
 
+def sub_of(stored_key: bytes) -> int:
+    return int.from_bytes(stored_key[9:REVISION_BYTES], "big")
+
+
 def is_tombstone(stored_key: bytes) -> bool:
     return len(stored_key) > REVISION_BYTES
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tercet.mvcc.encoding import encode_deleted, encode_tombstone, is_tombstone, key_of, main_of
+from tercet.mvcc.encoding import encode_deleted, encode_tombstone, is_tombstone, key_of, main_of, sub_of
 from tercet.proto.wire import varint
 
 _EVENTS: Final = b"\x5a"  # field 11 of WatchResponse, an mvccpb.Event
@@ -21,12 +21,16 @@ _OVERHEAD_BYTES: Final = 200  # of the objects of one event
 
 
 class Event:
-    """A put or a delete. `kv` is the encoded KeyValue of the watch event; of a delete, key and mod_revision alone."""
+    """A put or a delete: write number `sub` of its revision.
 
-    __slots__ = ("_encoded", "_encoded_with_previous", "is_delete", "key", "kv", "revision")
+    kv: the encoded KeyValue of the watch event; of a delete, key and mod_revision alone.
+    """
 
-    def __init__(self, revision: int, key: bytes, kv: bytes, is_delete: bool) -> None:
+    __slots__ = ("_encoded", "_encoded_with_previous", "is_delete", "key", "kv", "revision", "sub")
+
+    def __init__(self, revision: int, sub: int, key: bytes, kv: bytes, is_delete: bool) -> None:
         self.revision = revision
+        self.sub = sub
         self.key = key
         self.kv = kv
         self.is_delete = is_delete
@@ -96,8 +100,8 @@ class WriteListener:
 
 def stored_event(stored_key: bytes, value: bytes) -> Event:
     """The event of a record of the backend's `key` bucket."""
-    revision = main_of(stored_key)
+    revision, sub = main_of(stored_key), sub_of(stored_key)
     key = key_of(value)
     if is_tombstone(stored_key):
-        return Event(revision, key, encode_deleted(key, varint(revision)), True)
-    return Event(revision, key, value, False)
+        return Event(revision, sub, key, encode_deleted(key, varint(revision)), True)
+    return Event(revision, sub, key, value, False)

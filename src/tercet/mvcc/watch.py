@@ -15,9 +15,9 @@ A watch is always in one of these states:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
+from tercet.containers import ShardedDict, SortedKeys
 from tercet.errors import CorruptRecord
 from tercet.mvcc.events import Event
 from tercet.mvcc.watch_ranges import KeyRange, KeyRanges
@@ -53,6 +53,7 @@ class Watch:
         "is_quiet",
         "key",
         "next_revision",
+        "place",
         "position",
         "start_revision",
         "stream",
@@ -85,6 +86,7 @@ class Watch:
         self.is_quiet = True  # without events since the last periodic progress notification
         self.group: WatchGroup | None = None
         self.position = 0  # in its group
+        self.place = b""  # among those that wait
         self.waiting: WaitingWatches | None = None
 
 
@@ -240,19 +242,28 @@ class WatchIndex:
         if not group.watches:
             self._drop(group)
 
-    def take_group(self) -> WatchGroup | None:
-        """Remove and return any group; None if there is none. Its watches still name it as theirs."""
+    def take(self, limit: int) -> list[Watch]:
+        """Remove at most `limit` watches of any one group, which has no events, and return them. Empty: there are none."""
+        group: WatchGroup
         if self.by_key:
-            group = self.by_key.popitem()[1]
+            key, group = self.by_key.popitem()
+            if len(group.watches) > limit:
+                self.by_key[key] = group
         else:
             found = self.ranges.last()
             if found is None:
-                return None
+                return []
             assert isinstance(found, WatchGroup)
             group = found
-            self.ranges.remove(group)
-        self.count -= len(group.watches)
-        return group
+            if len(group.watches) <= limit:
+                self.ranges.remove(group)
+        taken = group.watches[-limit:]
+        del group.watches[-limit:]
+        self.count -= len(taken)
+        for watch in taken:
+            group.with_previous -= (watch.flags & PREV_KV) >> 2
+            watch.group = None
+        return taken
 
     def _drop(self, group: WatchGroup) -> None:
         group.pending = []
@@ -263,42 +274,39 @@ class WatchIndex:
 
 
 class WaitingWatches:
-    """Watches by their next revision, which is not reached yet. Removed ones stay in the heap until they are half of it."""
+    """Watches by their next revision, which is not reached yet. No step is long, whatever is removed in which order."""
 
-    __slots__ = ("_heap", "_number", "count")
+    __slots__ = ("_number", "_order", "_watches")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Watch]] = []
-        self._number = 0  # orders watches of one revision
-        self.count = 0
+        self._order = SortedKeys()
+        self._watches: ShardedDict[Watch] = ShardedDict()  # by their place in the order
+        self._number = 0  # tells watches of one revision apart
+
+    @property
+    def count(self) -> int:
+        return len(self._order)
 
     @property
     def first_revision(self) -> int:
         """The revision that the first of them waits for. There must be one."""
-        self._drop_removed()
-        return self._heap[0][0]
+        return int.from_bytes(self._order.first(b"", None, 1)[0][:8], "big")
 
     def add(self, watch: Watch) -> None:
-        watch.waiting = self
         self._number += 1
-        heappush(self._heap, (watch.next_revision, self._number, watch))
-        self.count += 1
+        watch.waiting = self
+        watch.place = place = watch.next_revision.to_bytes(8, "big") + self._number.to_bytes(8, "big")
+        self._order.add(place)
+        self._watches.set(place, watch)
 
     def remove(self, watch: Watch) -> None:
         watch.waiting = None
-        self.count -= 1
-        if len(self._heap) > 2 * self.count + 16:
-            self._heap = [item for item in self._heap if item[2].waiting is self]
-            heapify(self._heap)
+        self._order.remove(watch.place)
+        self._watches.pop(watch.place)
 
     def pop(self) -> Watch:
         """Remove and return the first watch."""
-        self._drop_removed()
-        watch = heappop(self._heap)[2]
-        watch.waiting = None
-        self.count -= 1
+        watch = self._watches.get(self._order.first(b"", None, 1)[0])
+        assert watch is not None
+        self.remove(watch)
         return watch
-
-    def _drop_removed(self) -> None:
-        while self._heap[0][2].waiting is not self:
-            heappop(self._heap)

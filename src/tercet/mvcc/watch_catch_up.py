@@ -9,17 +9,19 @@ from __future__ import annotations
 from typing import Final
 
 from tercet.errors import CorruptRecord
+from tercet.mvcc.encoding import sub_of
 from tercet.mvcc.events import stored_event
-from tercet.mvcc.watch import Watch, WatchGroup, WatchStream
+from tercet.mvcc.watch import Watch, WatchStream
 from tercet.mvcc.watch_cohort import Cohort
 from tercet.mvcc.watch_history import History
-from tercet.mvcc.work import FETCH, VISIT, Budget
+from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
 
 COHORTS_MAX: Final = 8
 SHARED_REVISIONS: Final = 5000
 SLICE_WORK: Final = 500
 _RECORDS: Final = 64
 _ADMITTED: Final = 500  # watches in one step
+_TAKEN: Final = 50  # watches between two looks at the budget
 
 
 class CatchUp:
@@ -72,7 +74,7 @@ class CatchUp:
     def step(self, live: Cohort, can_join: bool, budget: Budget) -> None:
         """Do a slice of the work. can_join: whether the live cohort has been sent everything."""
         if self._unsynced:
-            self._admit()
+            self._admit(budget)
         while self._compacted and budget.left > 0:
             self._end_compacted(self._compacted.pop(), budget)
         for cohort in self._cohorts.copy():
@@ -94,9 +96,10 @@ class CatchUp:
         if self._cohorts:  # take turns
             self._cohorts.append(self._cohorts.pop(0))
 
-    def _admit(self) -> None:
+    def _admit(self, budget: Budget) -> None:
         """Assign unsynced watches to cohorts."""
         unsynced = sorted(self._unsynced[:_ADMITTED], key=_next_revision)
+        budget.left -= len(unsynced) * VISIT
         del self._unsynced[:_ADMITTED]
         compact_revision = self._history.compact_revision
         for watch in unsynced:
@@ -139,12 +142,12 @@ class CatchUp:
     def _advance(self, cohort: Cohort, budget: Budget) -> bool:
         """Read and send a slice of history. Returns whether the cohort is up to date."""
         history = self._history
-        if cohort.cursor < history.compact_revision:
-            self._expire(cohort)
+        if cohort.cursor < history.compact_revision and self._expire(cohort, budget):
+            return False
         if cohort.is_sending and cohort.flush(budget):
             return False
         while budget.left > 0 and cohort.cursor < history.next_revision:
-            if cohort.sub == 0 and (cohort.is_full or not cohort.activate(cohort.cursor)):
+            if cohort.sub == 0 and (cohort.is_full or not cohort.activate(cohort.cursor, budget)):
                 if cohort.flush(budget):
                     return False
                 continue
@@ -158,7 +161,10 @@ class CatchUp:
         """Collect a revision, or the next records of a large one."""
         records = self._history.records(cohort.cursor, cohort.sub, _RECORDS)
         for stored_key, value in records:
-            budget.left -= FETCH
+            if budget.left <= 0:  # many groups wanted those before
+                cohort.sub = sub_of(stored_key)
+                return
+            budget.left -= FETCH + (len(value) >> BYTES_SHIFT)
             event = stored_event(stored_key, value)
             if cohort.index.wants(event.key):
                 cohort.collect(event, budget)
@@ -167,7 +173,7 @@ class CatchUp:
             cohort.cursor += 1
             cohort.sub = 0
         else:
-            cohort.sub = int.from_bytes(records[-1][0][9:17], "big") + 1
+            cohort.sub = sub_of(records[-1][0]) + 1
 
     def _skip(self, cohort: Cohort) -> None:
         """No watch of the cohort has begun: go to where the first begins."""
@@ -176,28 +182,31 @@ class CatchUp:
         if cohort.waiting.count:
             cohort.cursor = min(cohort.cursor, cohort.waiting.first_revision)
 
-    def _expire(self, cohort: Cohort) -> None:
-        """End the watches that a compaction has overtaken."""
+    def _expire(self, cohort: Cohort, budget: Budget) -> bool:
+        """End the watches that a compaction has overtaken. Returns whether there are more."""
         cohort.drop_collected()
         compact_revision = self._history.compact_revision
-        while (group := cohort.index.take_group()) is not None:
-            for watch in group.watches:
-                watch.group = None
+        while budget.left > 0 and (watches := cohort.index.take(_TAKEN)):
+            budget.left -= len(watches) * VISIT
+            for watch in watches:
                 watch.next_revision = 0
-                self._compacted.append(watch)
-        while cohort.waiting.count and cohort.waiting.first_revision < compact_revision:
-            self._compacted.append(cohort.waiting.pop())
+            self._compacted += watches
+        waiting = cohort.waiting
+        while budget.left > 0 and waiting.count and waiting.first_revision < compact_revision:
+            budget.left -= WRITE
+            self._compacted.append(waiting.pop())
+        if cohort.index.count or (waiting.count and waiting.first_revision < compact_revision):
+            return True
         cohort.cursor = compact_revision
         cohort.sub = 0
+        return False
 
     def _fail(self, cohort: Cohort, error: CorruptRecord) -> None:
         """End the streams of all watches that need a record that cannot be read."""
         cohort.drop_collected()
         streams: set[WatchStream] = set()
-        while (group := cohort.index.take_group()) is not None:
-            for watch in group.watches:
-                watch.group = None
-                streams.add(watch.stream)
+        while watches := cohort.index.take(_TAKEN):
+            streams.update([watch.stream for watch in watches])
         for stream in streams:
             stream.receiver.fail(error)
         cohort.cursor += 1
@@ -209,18 +218,15 @@ class CatchUp:
             live.index, cohort.index = cohort.index, live.index
             live.waiting, cohort.waiting = cohort.waiting, live.waiting
             return
-        while budget.left > 0 and (group := cohort.index.take_group()) is not None:
-            self._move(live, group, budget)
-        while budget.left > 0 and cohort.waiting.count:
-            budget.left -= VISIT
-            live.waiting.add(cohort.waiting.pop())
-
-    def _move(self, live: Cohort, group: WatchGroup, budget: Budget) -> None:
-        budget.left -= len(group.watches)
         revision = self._history.next_revision
-        for watch in group.watches:
-            watch.next_revision = revision
-            live.index.add(watch)
+        while budget.left > 0 and (watches := cohort.index.take(_TAKEN)):
+            budget.left -= len(watches) * WRITE
+            for watch in watches:
+                watch.next_revision = revision
+                live.index.add(watch)
+        while budget.left > 0 and cohort.waiting.count:
+            budget.left -= WRITE
+            live.waiting.add(cohort.waiting.pop())
 
 
 def _next_revision(watch: Watch) -> int:

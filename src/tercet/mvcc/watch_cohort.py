@@ -15,7 +15,7 @@ from typing import Final
 from tercet.mvcc.events import Event
 from tercet.mvcc.watch import NO_DELETE, NO_PUT, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
 from tercet.mvcc.watch_history import History
-from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, Budget
+from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
 
 BATCH_REVISIONS: Final = 1000  # etcd: watchBatchMaxRevs
 BATCH_BYTES: Final = 1 << 20
@@ -93,12 +93,16 @@ class Cohort:
         """Add a watch whose next revision is at or after `place`."""
         self.waiting.add(watch)
 
-    def activate(self, revision: int) -> bool:
-        """Let watches that wait for `revision` or an earlier one take part. False: flush first; groups may have events."""
+    def activate(self, revision: int, budget: Budget) -> bool:
+        """Let watches that wait for `revision` or an earlier one take part.
+
+        False: not all of them yet. Flush first, since groups may have events, or the budget is used up.
+        """
         while self.waiting.count and self.waiting.first_revision <= revision:
-            if self._dirty:
+            if self._dirty or budget.left <= 0:
                 return False
             self.index.add(self.waiting.pop())
+            budget.left -= WRITE
         return True
 
     # Events
@@ -180,8 +184,7 @@ class Cohort:
             if group.with_previous < len(group.watches):
                 event.encoded()
             if group.with_previous:
-                self._history.encoded_with_previous(event)
-                budget.left -= FETCH
+                budget.left -= FETCH + (len(self._history.encoded_with_previous(event)) >> BYTES_SHIFT)
         return False
 
     def _send_to(self, watch: Watch, group: WatchGroup, first: int, last: int, revision: int, budget: Budget) -> None:

@@ -174,7 +174,7 @@ class WriteTxn:
             self._change_lease(key, held, lease)
         listener = self.listener
         if listener is not None and listener.is_watching and listener.wants(key):
-            self._add_event(Event(revision, key, kv, False))
+            self._add_event(Event(revision, sub, key, kv, False))
 
     def _add_event(self, event: Event) -> None:
         if len(self._events) < EVENTS_MAX:
@@ -203,8 +203,8 @@ class WriteTxn:
         listener = self.listener
         if listener is not None and listener.is_watching:
             mod = varint(revision)
-            for key in keys:
+            for sub, key in enumerate(keys, first):
                 if self._has_more_events:
                     break
                 if listener.wants(key):
-                    self._add_event(Event(revision, key, encode_deleted(key, mod), True))
+                    self._add_event(Event(revision, sub, key, encode_deleted(key, mod), True))

@@ -85,9 +85,10 @@ class Inbox:
     async def take(self) -> bytes | None:
         """The next message, None after the last. Raises StatusError for one that cannot be decompressed."""
         if self._messages:
-            if self._intake.left <= 0:
-                await asyncio.sleep(0)
-            self._intake.spend(_MESSAGE_WORK)
+            if self._intake.left > 0:
+                self._intake.spend(_MESSAGE_WORK)
+            else:
+                await self._intake.admitted(_MESSAGE_WORK)
         while not self._messages:
             if self._ended:
                 return None

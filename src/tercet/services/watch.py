@@ -16,6 +16,7 @@ from typing import Final
 
 from tercet import errors
 from tercet.errors import Code, CorruptRecord, RequestError, StatusError
+from tercet.intake import intake_of_running_loop
 from tercet.mvcc import NO_DELETE, NO_PUT, PREV_KV, Batch, Budget, Watch, WatchHub, WatchRefused
 from tercet.mvcc.work import TURN_WORK
 from tercet.proto import rpc_pb2
@@ -60,6 +61,7 @@ class WatchService:
         self.hub: WatchHub = replica.watches
         self.headers = headers
         self.loop = asyncio.get_running_loop()
+        self.intake = intake_of_running_loop()
         self.progress_seconds = progress_seconds
         self.message_bytes_max = request_bytes_max + FRAGMENT_OVERHEAD_BYTES
         self._replica = replica
@@ -181,7 +183,7 @@ class _WatchStream:
                 self._service.durations.controls += 1
                 self._queue(self._service.current_header() + _watch_id(watch_id) + _CANCELED)
         elif kind == "progress_request":
-            self._service.hub.request_progress(self.watches)
+            self._service.intake.spend(self._service.hub.request_progress(self.watches))
 
     def cancel_all(self, reason: str) -> None:
         service = self._service
