@@ -135,6 +135,8 @@ def test_messages_of_many_streams_share_a_turn() -> None:
         block = raw.request_block(b"/test.Test/Take")
         streams = range(1, 2 * 1000, 2)
         protocol.data_received(b"".join(frame(raw.HEADERS, 4, stream, block) for stream in streams))
+        while not wire.is_reading_now:
+            await asyncio.sleep(0)
         protocol.data_received(b"".join(frame(raw.DATA, 0, stream, EMPTY * 5) for stream in streams))
         before = 0
         while taken < 5000:
