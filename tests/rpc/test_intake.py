@@ -137,9 +137,9 @@ def test_messages_of_many_streams_share_a_turn() -> None:
         protocol.data_received(b"".join(frame(raw.HEADERS, 4, stream, block) for stream in streams))
         while not wire.is_reading_now:
             await asyncio.sleep(0)
-        protocol.data_received(b"".join(frame(raw.DATA, 0, stream, EMPTY * 5) for stream in streams))
+        protocol.data_received(b"".join(frame(raw.DATA, 0, stream, EMPTY * 20) for stream in streams))
         before = 0
-        while taken < 5000:
+        while taken < 20_000:
             await asyncio.sleep(0)
             assert taken - before <= TURN_WORK // 4
             before = taken
