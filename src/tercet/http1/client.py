@@ -21,7 +21,7 @@ from tercet.http1.messages import TextHeaders
 from tercet.http1.origin import Origin
 
 USER_AGENT: Final = "tercet"
-_RESPONSE_BYTES_MAX: Final = 4 << 20
+RESPONSE_BYTES_MAX: Final = 4 << 20
 _IDLE_SECONDS_MAX: Final = 4.0  # less than the 5 s after which a listener closes an idle connection
 _IDLE_CONNECTIONS_MAX: Final = 4  # per origin
 _WRITE_STALL_SECONDS: Final = 30.0
@@ -41,6 +41,10 @@ class Answer:
     def text(self) -> str:
         """The body as text, without the newline that ends etcd's errors."""
         return self.body.decode("utf-8", "replace").removesuffix("\n")
+
+
+class ResponseTooLarge(ConnectionError):
+    """The server has answered more than the caller wants to hold."""
 
 
 class DialTls(Protocol):
@@ -92,14 +96,17 @@ class HttpClient:
         body: bytes | AsyncIterator[bytes] = b"",
         *,
         timeout: float,
+        response_bytes_max: int = RESPONSE_BYTES_MAX,
     ) -> Answer:
         """Send one request, return its response. timeout: seconds for the response once the body is sent.
 
-        A body from an iterator is sent chunked, and never sent twice. Raises OSError (ConnectionError, TimeoutError).
+        A body from an iterator is sent chunked, and never sent twice. Raises OSError (ConnectionError, of which
+        ResponseTooLarge is one, TimeoutError).
         """
         self._check_reachable(origin)
         while True:
             connection, kept = await self._acquire(origin)
+            connection.response_bytes_max = response_bytes_max
             try:
                 answer = await connection.exchange(origin, method, path, headers, body, timeout)
             except ConnectionError:
@@ -227,6 +234,7 @@ class ClientConnection(asyncio.Protocol):
         self._busy = False
         self._is_starting_tls = False
         self.has_answered = False  # a byte of the response to the current request has arrived
+        self.response_bytes_max = RESPONSE_BYTES_MAX
         self.transport: asyncio.Transport
 
     # asyncio.Protocol
@@ -382,8 +390,8 @@ class ClientConnection(asyncio.Protocol):
                     return Answer(status, headers, b"")
             elif isinstance(event, h11.Data):
                 body += event.data
-                if len(body) > _RESPONSE_BYTES_MAX:
-                    raise ConnectionError(f"the response exceeds {_RESPONSE_BYTES_MAX} bytes")
+                if len(body) > self.response_bytes_max:
+                    raise ResponseTooLarge(f"the response exceeds {self.response_bytes_max} bytes")
             elif isinstance(event, h11.EndOfMessage):
                 break
             elif isinstance(event, h11.ConnectionClosed):

@@ -10,17 +10,28 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import TercetError
-from tercet.http1.client import Answer, DialTls, HttpClient
+from tercet.http1.client import RESPONSE_BYTES_MAX, Answer, DialTls, HttpClient, ResponseTooLarge
 from tercet.http1.origin import parse_origin
 from tercet.peer.headers import parse_id
 from tercet.peer.member_endpoints import MemberJson, NotPrimaryLessor
 from tercet.proto import internal_pb2, rpc_pb2
+from tercet.proto.wire import decode_varint
+
+LEASE_BYTES_MAX: Final = 32 << 20
+"""Of an answer with all keys of a lease. Each copy of it is a long step of the event loop."""
+
+_PARSED_BYTES_MAX: Final = 64 << 10
+_PROTOBUF: Final = ("Content-Type", "application/protobuf")
+
+LEASE_KEYS_TOO_LARGE: Final = errors.RequestError(
+    errors.Code.RESOURCE_EXHAUSTED, "etcdserver: the lease has too many keys for another member to list; ask the leader"
+)
 
 
 class NoAnswer(TercetError):
@@ -161,22 +172,29 @@ class PeerClient:
         except DecodeError as error:
             raise NoAnswer(f"lease {id:x}: malformed answer") from error
 
-    async def lease_time_to_live(
-        self, urls: Sequence[str], request: rpc_pb2.LeaseTimeToLiveRequest
-    ) -> rpc_pb2.LeaseTimeToLiveResponse:
-        """POST /leases/internal, to the leader. Raises as `renew_lease` does."""
+    async def lease_time_to_live(self, urls: Sequence[str], request: rpc_pb2.LeaseTimeToLiveRequest) -> bytes:
+        """POST /leases/internal, to the leader. Returns an encoded LeaseTimeToLiveResponse without header.
+
+        Raises as `renew_lease` does, and LEASE_KEYS_TOO_LARGE.
+        """
         body = internal_pb2.LeaseInternalRequest(LeaseTimeToLiveRequest=request).SerializeToString()
         answer = await self._lease(urls, "/leases/internal", body)
+        if len(answer) > _PARSED_BYTES_MAX:
+            return _cut_time_to_live(answer)
         try:
-            return internal_pb2.LeaseInternalResponse.FromString(answer).LeaseTimeToLiveResponse
+            found = internal_pb2.LeaseInternalResponse.FromString(answer).LeaseTimeToLiveResponse
         except DecodeError as error:
             raise NoAnswer(f"lease {request.ID:x}: malformed answer") from error
+        found.ClearField("header")
+        return found.SerializeToString()
 
     async def _lease(self, urls: Sequence[str], path: str, body: bytes) -> bytes:
         failures: list[str] = []
         for url in urls:
             try:
-                answer = await self._post(url, path, body, [("Content-Type", "application/protobuf")])
+                answer = await self._post(url, path, body, [_PROTOBUF], LEASE_BYTES_MAX)
+            except ResponseTooLarge:
+                raise LEASE_KEYS_TOO_LARGE from None
             except (OSError, ValueError) as error:
                 failures.append(f"{url}: {error}")
                 continue
@@ -194,8 +212,32 @@ class PeerClient:
     async def _get(self, url: str, path: str) -> Answer:
         return await self._client.request(parse_origin(url), "GET", path, [], timeout=self._timeout)
 
-    async def _post(self, url: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> Answer:
-        return await self._client.request(parse_origin(url), "POST", path, headers, body, timeout=self._timeout)
+    async def _post(
+        self, url: str, path: str, body: bytes, headers: list[tuple[str, str]], bytes_max: int = RESPONSE_BYTES_MAX
+    ) -> Answer:
+        return await self._client.request(
+            parse_origin(url), "POST", path, headers, body, timeout=self._timeout, response_bytes_max=bytes_max
+        )
+
+
+def _cut_time_to_live(answer: bytes) -> bytes:
+    """The response in a LeaseInternalResponse, without its header. A million keys would take long to parse. Raises NoAnswer."""
+    size, start = _field_1(answer, 0)
+    if start < 0 or start + size != len(answer):
+        raise NoAnswer("malformed answer")
+    header, after = _field_1(answer, start)
+    return answer[start:] if after < 0 else answer[after + header :]
+
+
+def _field_1(data: bytes, at: int) -> tuple[int, int]:
+    """The size of the message in field 1, whose tag is at `at`, and where it begins; -1 if there is none."""
+    end = at + 1
+    while end < len(data) and data[end] >= 0x80:
+        end += 1
+    end += 1
+    if data[at : at + 1] != b"\x0a" or end > len(data):
+        return 0, -1
+    return decode_varint(data[at + 1 : end]), end
 
 
 def _expect_json(answer: Answer, kind: type[Any]) -> Any:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
 from tercet.errors import Unavailable, strip_traceback
 from tercet.peer import NoAnswer, NotPrimaryLessor, PeerClient
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
+
+Found = TypeVar("Found")
+
+_RENEWALS: Final = 64  # at a time; each takes a connection, and thousands of streams may renew
+_LISTS: Final = 2  # of a lease's keys; one may take LEASE_BYTES_MAX
+_WAIT_SECONDS: Final = 5.0  # for a turn
 
 
 class LeaseForwarding:
@@ -13,19 +23,31 @@ class LeaseForwarding:
 
     def __init__(self, client: PeerClient) -> None:
         self._client = client
+        self._renewals = asyncio.Semaphore(_RENEWALS)
+        self._lists = asyncio.Semaphore(_LISTS)
 
     async def renew(self, leader: Member, lease_id: int) -> int | None:
-        try:
-            return (await self._client.renew_lease(leader.peer_urls, lease_id)).TTL
-        except (NoAnswer, NotPrimaryLessor, Unavailable) as error:
-            strip_traceback(error)
-            return None
+        return await _in_turn(self._renewals, lambda: self._renew(leader, lease_id))
+
+    async def _renew(self, leader: Member, lease_id: int) -> int:
+        return (await self._client.renew_lease(leader.peer_urls, lease_id)).TTL
 
     async def time_to_live(self, leader: Member, request: rpc_pb2.LeaseTimeToLiveRequest) -> bytes | None:
-        try:
-            response = await self._client.lease_time_to_live(leader.peer_urls, request)
-        except (NoAnswer, NotPrimaryLessor, Unavailable) as error:
-            strip_traceback(error)
-            return None
-        response.ClearField("header")
-        return response.SerializeToString()
+        turns = self._lists if request.keys else self._renewals
+        return await _in_turn(turns, lambda: self._client.lease_time_to_live(leader.peer_urls, request))
+
+
+async def _in_turn(turns: asyncio.Semaphore, ask: Callable[[], Awaitable[Found]]) -> Found | None:
+    """None: no answer, or too many ask before."""
+    try:
+        async with asyncio.timeout(_WAIT_SECONDS):
+            await turns.acquire()
+    except TimeoutError:
+        return None
+    try:
+        return await ask()
+    except (NoAnswer, NotPrimaryLessor, Unavailable) as error:
+        strip_traceback(error)
+        return None
+    finally:
+        turns.release()
