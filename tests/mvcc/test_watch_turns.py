@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tercet.mvcc import Budget, Watch
-from tercet.mvcc.watch import WaitingWatches
+from tercet.mvcc import PREV_KV, Batch, Budget, Watch
+from tercet.mvcc.watch import PIECE_BYTES, WaitingWatches
 from tests.mvcc.watching import Client, Watched
 
 WATCHES = 2000
@@ -173,3 +173,34 @@ def test_progress_that_is_due_for_many_streams_takes_many_steps() -> None:
         watched.hub.request_progress(client.stream)
     assert longest_rise(watched, lambda: sum(len(client.notices) for client in clients)) <= WORK // 4
     assert all(client.notices == [(-1, 2)] for client in clients)
+
+
+@pytest.mark.parametrize("flags", [0, PREV_KV])
+def test_the_events_of_a_large_revision_are_put_together_in_slices(flags: int) -> None:
+    watched = Watched()
+    client = Client(watched.hub)
+    watched.hub.create(client.stream, 0, b"a", b"b", 0, flags)
+    for first in range(0, 8 * WATCHES, WATCHES):
+        watched.put(*(b"a%06d" % number for number in range(first, first + WATCHES)))
+    watched.settle()
+    client.responses.clear()
+    watched.delete(b"a", b"b")
+    cohorts = watched.hub.catch_up._cohorts
+
+    def taken() -> int:
+        return sum(batch.looked_at for cohort in cohorts for batch in cohort._batches.values())
+
+    assert longest_rise(watched, taken) <= 16 * WORK
+    assert len(client.got(0)) == 8 * WATCHES
+    assert len(client.responses[0]) == 1
+
+
+def test_large_events_are_not_copied() -> None:
+    batch = Batch()
+    large = bytes(PIECE_BYTES + 1)
+    for event in (b"a", b"b", large, b"c", large):
+        batch.add(event)
+    batch.close()
+    assert batch.pieces == [b"ab", large, b"c", large]
+    assert batch.pieces[1] is large
+    assert (batch.count, batch.size_bytes) == (5, 3 + 2 * len(large))

@@ -55,7 +55,7 @@ class Client:
     def deliver(self, watch: Watch, revision: int, batch: Batch) -> bool:
         assert watch.id in self.stream.watches, "an event of a watch that is cancelled"
         assert watch.id not in self.ended, "an event after the end"
-        self.responses.setdefault(watch.id, []).append(changes_in(batch.body))
+        self.responses.setdefault(watch.id, []).append(changes_in(b"".join(batch.pieces)))
         self.headers.setdefault(watch.id, []).append(revision)
         return self._queue()
 

@@ -25,16 +25,40 @@ from tercet.mvcc.watch_ranges import KeyRange, KeyRanges
 NO_PUT: Final = 1
 NO_DELETE: Final = 2
 PREV_KV: Final = 4
+PIECE_BYTES: Final = 64 << 10  # of small events that are joined
 
 
 class Batch:
-    """Events for the watches of a group, encoded as fields of a WatchResponse. body: all of them, joined."""
+    """Events for the watches of a group, encoded as fields of a WatchResponse. A deletion may make a million at one revision.
 
-    __slots__ = ("body", "events")
+    pieces: all of them once `close` is called; small ones joined, large ones as they are, so that no step copies much.
+    """
 
-    def __init__(self, events: list[bytes]) -> None:
-        self.events = events
-        self.body = events[0] if len(events) == 1 else b"".join(events)
+    __slots__ = ("_small", "_small_bytes", "count", "looked_at", "pieces", "size_bytes")
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.count = 0
+        self.size_bytes = 0
+        self.looked_at = 0  # events of the group
+        self._small: list[bytes] = []
+        self._small_bytes = 0
+
+    def add(self, event: bytes) -> None:
+        self.count += 1
+        self.size_bytes += len(event)
+        if self._small_bytes + len(event) > PIECE_BYTES:
+            self.close()
+        self._small.append(event)
+        self._small_bytes += len(event)
+
+    def close(self) -> None:
+        """No event follows, for now."""
+        small = self._small
+        if small:
+            self.pieces.append(small[0] if len(small) == 1 else b"".join(small))
+            self._small = []
+            self._small_bytes = 0
 
 
 class Watch:

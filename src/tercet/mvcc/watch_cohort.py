@@ -13,13 +13,14 @@ from __future__ import annotations
 from typing import Final
 
 from tercet.mvcc.events import Event
-from tercet.mvcc.watch import NO_DELETE, NO_PUT, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
+from tercet.mvcc.watch import NO_DELETE, NO_PUT, PIECE_BYTES, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
 from tercet.mvcc.watch_history import History
 from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
 
 BATCH_REVISIONS: Final = 1000  # etcd: watchBatchMaxRevs
 BATCH_BYTES: Final = 1 << 20
-_DELIVERY: Final = 2  # work of sending a batch to one watch, beside its bytes
+_DELIVERY: Final = 2  # work of sending a batch to one watch, beside that of its pieces
+_BATCHED: Final = 16  # encoded events that are put together, between two looks at the budget
 
 
 class Cohort:
@@ -61,7 +62,7 @@ class Cohort:
         self._sending: list[WatchGroup] = []  # groups that the flush in progress has not completed, in reverse
         self._position = -1  # of the next watch to send to, in the last of them; -1: none was begun
         self._encoded = 0  # of its pending events
-        self._batches: dict[int, Batch | None] = {}  # of that group, by flags
+        self._batches: dict[int, Batch] = {}  # of that group, by flags
 
     @property
     def count(self) -> int:
@@ -164,10 +165,10 @@ class Cohort:
         watches = group.watches
         position = min(self._position, len(watches))
         while position > 0 and budget.left > 0:
+            watch = watches[position - 1]
+            if watch.next_revision <= last and not self._send_to(watch, group, first, last, revision, budget):
+                break
             position -= 1
-            watch = watches[position]
-            if watch.next_revision <= last:
-                self._send_to(watch, group, first, last, revision, budget)
         self._position = position
         if position == 0:
             self._end_group(group)
@@ -187,36 +188,48 @@ class Cohort:
                 budget.left -= FETCH + (len(self._history.encoded_with_previous(event)) >> BYTES_SHIFT)
         return False
 
-    def _send_to(self, watch: Watch, group: WatchGroup, first: int, last: int, revision: int, budget: Budget) -> None:
+    def _send_to(self, watch: Watch, group: WatchGroup, first: int, last: int, revision: int, budget: Budget) -> bool:
+        """False: the batch is not complete; go on in a later slice."""
         stream = watch.stream
         budget.left -= _DELIVERY
         if not stream.has_room:
             watch.next_revision = max(watch.next_revision, first)
             self.index.remove(watch)
             stream.lag(watch)
-            return
+            return True
         batch = self._batch(group, watch.flags, budget)
+        if batch is None:
+            return False
         watch.next_revision = last + 1
-        if batch is None:  # all of them are filtered out
-            return
-        budget.left -= len(batch.body) >> BYTES_SHIFT
-        self.delivered += len(batch.events)
+        if not batch.count:  # all of them are filtered out
+            return True
+        budget.left -= len(batch.pieces)
+        self.delivered += batch.count
         if not stream.receiver.deliver(watch, revision, batch):
             stream.shut()
+        return True
 
     def _batch(self, group: WatchGroup, flags: int, budget: Budget) -> Batch | None:
-        """The group's events with these flags, encoded once."""
-        if flags in self._batches:
-            return self._batches[flags]
-        events: list[bytes] = []
+        """The group's events with these flags, encoded once. None: the budget is used up."""
+        batch = self._batches.get(flags)
+        if batch is None:
+            batch = self._batches[flags] = Batch()
+        pending = group.pending
+        if batch.looked_at == len(pending):
+            return batch
         unwanted_put, unwanted_delete = flags & NO_PUT != 0, flags & NO_DELETE != 0
-        for event in group.pending:
-            if unwanted_delete if event.is_delete else unwanted_put:
-                continue
-            events.append(self._history.encoded_with_previous(event) if flags & PREV_KV else event.encoded())
-        budget.left -= len(group.pending) >> 4
-        batch = Batch(events) if events else None
-        self._batches[flags] = batch
+        while batch.looked_at < len(pending):
+            if budget.left <= 0:
+                return None
+            for event in pending[batch.looked_at : batch.looked_at + _BATCHED]:
+                batch.looked_at += 1
+                if not (unwanted_delete if event.is_delete else unwanted_put):
+                    encoded = self._history.encoded_with_previous(event) if flags & PREV_KV else event.encoded()
+                    batch.add(encoded)
+                    if len(encoded) <= PIECE_BYTES:
+                        budget.left -= len(encoded) >> BYTES_SHIFT
+            budget.left -= VISIT
+        batch.close()
         return batch
 
     def _end_group(self, group: WatchGroup) -> None:

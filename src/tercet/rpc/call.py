@@ -219,9 +219,9 @@ class ServerStream(Call):
             has_room = self.send_now(message)
         return has_room
 
-    def send_parts(self, head: bytes, body: bytes) -> bool:
-        """`send_now` of one answer in two pieces; over HTTP/2 a large body is not copied."""
-        return self.send_now(head + body)
+    def send_parts(self, head: bytes, body: list[bytes]) -> bool:
+        """`send_now` of one answer in pieces; over HTTP/2 a large body is not copied."""
+        return self.send_now(b"".join((head, *body)))
 
     async def send(self, message: bytes) -> None:
         """Send one answer; returns when the next one may be sent. Raises StreamOver."""

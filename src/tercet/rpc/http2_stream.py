@@ -6,7 +6,7 @@ not read make `send` wait. What has arrived of an incomplete message counts for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tercet.errors import Code, StatusError
@@ -81,19 +81,19 @@ class Http2Stream(ServerStream):
             self.connection.mark_dirty()
 
     def send_now(self, message: bytes) -> bool:
-        return self._queue(frame(message), b"", 1)
+        return self._queue(frame(message), (), 1)
 
     def allow_queue(self, bytes_max: int) -> None:
         self._outlet.queue_bytes_max = bytes_max
 
     def send_all(self, messages: list[bytes]) -> bool:
-        return self._queue(b"".join([frame(message) for message in messages]), b"", len(messages))
+        return self._queue(b"".join([frame(message) for message in messages]), (), len(messages))
 
-    def send_parts(self, head: bytes, body: bytes) -> bool:
-        return self._queue(prefix(len(head) + len(body)) + head, body, 1)
+    def send_parts(self, head: bytes, body: list[bytes]) -> bool:
+        return self._queue(prefix(len(head) + sum(map(len, body))) + head, body, 1)
 
-    def _queue(self, data: bytes, more: bytes, count: int) -> bool:
-        """Queue `count` messages in one or two pieces, which the session keeps by reference."""
+    def _queue(self, data: bytes, more: Sequence[bytes], count: int) -> bool:
+        """Queue `count` messages in pieces, which the session keeps by reference."""
         if self.finished:
             return False
         if not self._headers_sent:
@@ -101,8 +101,8 @@ class Http2Stream(ServerStream):
         connection = self.connection
         try:
             connection.session.send_data(self.stream_id, data)
-            if more:
-                connection.session.send_data(self.stream_id, more)
+            for piece in more:
+                connection.session.send_data(self.stream_id, piece)
         except HTTP2Error:
             return False
         self.method.sent += count

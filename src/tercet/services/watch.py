@@ -35,6 +35,7 @@ _COMPACT_REVISION: Final = b"\x28"
 _CANCEL_REASON: Final = 6
 _FRAGMENT: Final = b"\x38\x01"
 _QUEUE_BYTES_MAX: Final = 1 << 20  # of a stream; then its watches read history
+_RESPONSE_BYTES_MAX: Final = (1 << 31) - (1 << 10)  # those of one revision that a watch without fragments can get
 _LARGE_BYTES: Final = 4 << 10  # a body that is not copied for each watch
 _NOTIFIED_PER_TURN: Final = 200  # watches of a stream, of their progress
 _FILTERS_MAX: Final = 1024  # there are two kinds; a million of them take 50 ms to look at
@@ -230,26 +231,32 @@ class _WatchStream:
         service = self._service
         service.durations.responses += 1
         head = service.headers.encode(revision) + _watch_id(watch.id)
-        body = batch.body
-        if watch.wants_fragments and len(batch.events) > 1 and len(head) + len(body) >= service.message_bytes_max:
-            return self._deliver_fragments(head, batch.events)
-        if len(body) < _LARGE_BYTES:
-            return self._queue(head + body)
-        self.send()
-        return self._call.send_parts(head, body)
+        if watch.wants_fragments and len(batch.pieces) > 1 and len(head) + batch.size_bytes >= service.message_bytes_max:
+            return self._deliver_fragments(head, batch.pieces)
+        if batch.size_bytes > _RESPONSE_BYTES_MAX:
+            self._call.fail_with(RequestError(Code.RESOURCE_EXHAUSTED, "grpc: trying to send message larger than max"))
+            self._call.cancel_handler()
+            return False
+        return self._send_response(head, batch.pieces)
 
-    def _deliver_fragments(self, head: bytes, events: list[bytes]) -> bool:
+    def _send_response(self, head: bytes, pieces: list[bytes]) -> bool:
+        if len(pieces) == 1 and len(pieces[0]) < _LARGE_BYTES:
+            return self._queue(head + pieces[0])
+        self.send()
+        return self._call.send_parts(head, pieces)
+
+    def _deliver_fragments(self, head: bytes, pieces: list[bytes]) -> bool:
         """Responses of at most `message_bytes_max`, but at least one event; all but the last say that more follows."""
         limit = self._service.message_bytes_max
         part: list[bytes] = []
         size = empty = len(head) + len(_FRAGMENT)
-        for event in events:
-            if part and size + len(event) >= limit:
-                self._queue(head + _FRAGMENT + b"".join(part))
+        for piece in pieces:
+            if part and size + len(piece) >= limit:
+                self._send_response(head + _FRAGMENT, part)
                 part, size = [], empty
-            part.append(event)
-            size += len(event)
-        return self._queue(head + b"".join(part))
+            part.append(piece)
+            size += len(piece)
+        return self._send_response(head, part)
 
     def compacted(self, watch: Watch, compact_revision: int) -> bool:
         """The header has no revision, as etcd's."""

@@ -90,7 +90,7 @@ class Watcher:
 
     def deliver(self, watch: Watch, revision: int, batch: Batch) -> bool:
         first = self.next_revision
-        for event in rpc_pb2.WatchResponse.FromString(batch.body).events:
+        for event in rpc_pb2.WatchResponse.FromString(b"".join(batch.pieces)).events:
             seen = Seen(event.kv.mod_revision, event.kv.key, None if event.type == kv_pb2.Event.DELETE else event.kv)
             if seen.revision < max(first, self.next_revision - 1):
                 raise HistoryViolation(f"a watch got an event again, in parts or out of order: {seen}, expected {first}")
