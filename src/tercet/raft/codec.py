@@ -84,6 +84,11 @@ ENTRIES_MAX: Final = 1 << 17
 """In a message. A leader sends up to 1 MiB of entries (config.py; 512 KiB in etcd), of 12 bytes at least."""
 
 
+_ENTRIES: Final = b"\x3a"  # the tag of field 7
+_OTHER_FIELDS: Final = 16  # of a message
+_LENGTH_DELIMITED: Final = 2
+
+
 def decode_message(data: bytes) -> Message:
     """raftpb.Message, in any form. An unknown type decodes as HUP, which `step` drops. Raises MalformedMessage."""
     message = read_message(data)
@@ -92,12 +97,12 @@ def decode_message(data: bytes) -> Message:
 
 def decode_message_slowly(data: bytes) -> Message:
     """The slow twin of `read_message`, and the decoder of all other forms. Raises MalformedMessage."""
+    if data.count(_ENTRIES) > ENTRIES_MAX and _has_more_fields(data, ENTRIES_MAX + _OTHER_FIELDS):
+        raise MalformedMessage(f"raft message of {len(data)} bytes: more than {ENTRIES_MAX} entries")
     try:
         raw = raft_pb2.Message.FromString(data)
     except DecodeError as error:
         raise MalformedMessage(f"raft message of {len(data)} bytes: {error}") from error
-    if len(raw.entries) > ENTRIES_MAX:
-        raise MalformedMessage(f"raft message of {len(raw.entries)} entries")
     return Message(
         BY_NUMBER[raw.type],
         to=raw.to,
@@ -112,6 +117,30 @@ def decode_message_slowly(data: bytes) -> Message:
         reject_hint=raw.rejectHint,
         context=raw.context,
     )
+
+
+def _has_more_fields(data: bytes, limit: int) -> bool:
+    """Does a message have more fields than `limit`? Millions of empty entries would take a second to parse.
+
+    Only as far as its fields are well-formed: the parser refuses the others.
+    """
+    at = count = 0
+    while at < len(data) and count <= limit:
+        kind = data[at] & 7
+        at += 1
+        size, start = 0, at
+        while at < len(data) and at - start < 10:
+            byte = data[at]
+            size |= (byte & 0x7F) << 7 * (at - start)
+            at += 1
+            if byte < 0x80:
+                break
+        if kind == _LENGTH_DELIMITED:
+            at += size
+        elif kind:
+            return False
+        count += 1
+    return count > limit
 
 
 def decode_entry(data: bytes) -> Entry:
