@@ -23,7 +23,7 @@ from tercet.http1.origin import Origin
 USER_AGENT: Final = "tercet"
 RESPONSE_BYTES_MAX: Final = 4 << 20
 _IDLE_SECONDS_MAX: Final = 4.0  # less than the 5 s after which a listener closes an idle connection
-_IDLE_CONNECTIONS_MAX: Final = 4  # per origin
+_IDLE_CONNECTIONS_MAX: Final = 64  # per origin; as many renewals are forwarded at a time
 _WRITE_STALL_SECONDS: Final = 30.0
 _HANDSHAKE_SECONDS: Final = 10.0  # etcd's TLSHandshakeTimeout, apart from the dial: see HttpClient
 _STREAM_HEAD_SECONDS: Final = 5.0  # etcd's ConnReadTimeout of streams
