@@ -133,6 +133,9 @@ def test_the_installed_wheels_run(wheel: Path, client_wheel: Path, tmp_path: Pat
     dependencies = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
     shown = run(python, "-m", "tercet", "version", directory=tmp_path, PYTHONPATH=dependencies)
     assert shown.startswith(f"tercet version: {__version__}\n")
+    (tmp_path / "test_order.py").write_text("def test_it(tercet_client): tercet_client.put('a', '1')")
+    words = ["-W", "error::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider", "test_order.py"]
+    assert " passed" in run(python, "-m", "pytest", *words, directory=tmp_path, PYTHONPATH=dependencies)
 
 
 def test_a_missing_compiler_is_reported_before_the_analysis(unpacked: Path, tmp_path: Path) -> None:
