@@ -42,7 +42,9 @@ def their_error(directory: Path, *arguments: str) -> str:
     assert done.returncode == 1
     entries = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     error = str(next(entry["error"] for entry in entries if entry["msg"] == "discovery failed"))
-    return re.sub(r"127\.0\.0\.1:\d{4,5}: K", "127.0.0.1:0: K", error)  # the free port that it got
+    error = re.sub(r"127\.0\.0\.1:\d{4,5}: K", "127.0.0.1:0: K", error)  # the free port that it got
+    since_3_6 = r'(resolved urls: "\1" != "\2")'
+    return re.sub(r'\("(\S*)"\(resolved from "\S*"\) != "(\S*)"\(resolved from "\S*"\)\)', since_3_6, error)
 
 
 @pytest.mark.parametrize(

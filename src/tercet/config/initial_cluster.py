@@ -41,7 +41,7 @@ def check_local_member(config: ServerConfig, members: Mapping[str, tuple[Url, ..
     """The cluster contains this member with the URLs that it advertises. Raises ConfigError with etcd's text."""
     if config.name not in members:
         raise ConfigError(f'couldn\'t find local name "{config.name}" in the initial cluster configuration')
-    _check_advertised(config.name, config.initial_advertise_peer_urls, members[config.name], resolve)
+    check_advertised(config.name, config.initial_advertise_peer_urls, members[config.name], resolve)
 
 
 def check_initial_members(config: ServerConfig, members: Mapping[str, tuple[Url, ...]], resolve: Resolve) -> None:
@@ -52,7 +52,8 @@ def check_initial_members(config: ServerConfig, members: Mapping[str, tuple[Url,
         raise ConfigError(f"initial cluster {initial_cluster_text(members)} has duplicate url")
 
 
-def _check_advertised(name: str, advertised: tuple[Url, ...], named: tuple[Url, ...], resolve: Resolve) -> None:
+def check_advertised(name: str, advertised: tuple[Url, ...], named: tuple[Url, ...], resolve: Resolve) -> None:
+    """The URLs of a member are those that the cluster has for it. Raises ConfigError with etcd's text."""
     difference = _difference(sorted(advertised), sorted(named), resolve)
     if not difference:
         return
@@ -73,13 +74,13 @@ def _difference(advertised: list[Url], named: list[Url], resolve: Resolve) -> st
     if len(advertised) != len(named):
         return f"len({_listed(advertised)}) != len({_listed(named)})"
     try:
-        here = sorted((_resolved(url, resolve), url.text) for url in advertised)
-        there = sorted((_resolved(url, resolve), url.text) for url in named)
+        here = sorted(_resolved(url, resolve) for url in advertised)
+        there = sorted(_resolved(url, resolve) for url in named)
     except OSError as error:
         return f"failed to resolve: {error}"
-    for (mine, my_text), (its, its_text) in zip(here, there, strict=True):
+    for mine, its in zip(here, there, strict=True):
         if mine != its:
-            return f'"{mine}"(resolved from "{my_text}") != "{its}"(resolved from "{its_text}")'
+            return f'resolved urls: "{mine}" != "{its}"'
     return ""
 
 

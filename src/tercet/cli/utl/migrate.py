@@ -20,7 +20,7 @@ from tercet.cli.utl.context import Context, required
 from tercet.cli.utl.etcd_wal import read_log
 from tercet.cli.utl.stores import database_of, open_backend, open_store
 from tercet.errors import StorageFailure
-from tercet.gotext.strconv import quote
+from tercet.gotext.strconv import GoSyntaxError, parse_int, quote
 from tercet.proto import internal_pb2
 from tercet.raft.types import Entry, EntryType
 from tercet.replica.state_machine import CONF_STATE_KEY
@@ -62,9 +62,13 @@ def _migrate(context: Context, _: list[str]) -> None:
 def _version(text: str) -> Version:
     if text.count(".") != 1:
         raise bad_arguments(f'wrong target version format, expected "X.Y", got {quote(text.encode())}')
-    if not re.fullmatch(r"\d+\.\d+", text):
-        raise bad_arguments(f"failed to parse target version: {text} is not a version")
-    major, minor = map(int, text.split("."))
+    number = re.split("[-+]", text)[0]  # a semantic version ends there, and what follows is a pre-release or metadata
+    if number != text:
+        raise bad_arguments(f"failed to parse target version: {number} is not in dotted-tri format")
+    try:
+        major, minor = (parse_int(part) for part in text.split("."))
+    except GoSyntaxError as error:
+        raise bad_arguments(f"failed to parse target version: {error}") from error
     if (major, minor) < _OLDEST:
         raise bad_arguments(f'target version "{major}.{minor}" not supported. Minimal "3.5"')
     return major, minor

@@ -22,7 +22,7 @@ from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.flags import Flag, Values
 from tercet.cli.ctl.progress import Progress
 from tercet.cli.utl.context import Context
-from tercet.config.initial_cluster import parse_initial_cluster
+from tercet.config.initial_cluster import check_advertised, parse_initial_cluster
 from tercet.errors import ConfigError, StorageFailure
 from tercet.gotext.urls import Url, parse_urls
 from tercet.mvcc.encoding import encode_revision_key, main_of
@@ -34,6 +34,7 @@ from tercet.replica.membership import Member, hex_id
 from tercet.replica.recovery import BOOTSTRAP_TERM, write_bootstrap_entries
 from tercet.replica.state_machine import CONF_STATE_KEY, conf_state_json
 from tercet.server.bootstrap import UNFINISHED, initial_members
+from tercet.server.default_host import resolve
 from tercet.storage.interfaces import Bucket
 from tercet.storage.lmdb_backend import LmdbBackend
 from tercet.storage.os_filesystem import OsFileSystem, make_directories
@@ -86,14 +87,15 @@ def _added(member: Member, members: Sequence[Member]) -> dict[str, object]:
 def _members(values: Values) -> tuple[tuple[Member, ...], int]:
     """The members of the new cluster, and the ID of this one. Raises ConfigError with etcd's texts."""
     try:
-        advertised = sorted(url.text for url in parse_urls(values.string("initial-advertise-peer-urls")))
+        advertised = parse_urls(values.string("initial-advertise-peer-urls"))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    cluster = {name: tuple(url.text for url in urls) for name, urls in _cluster(values).items()}
+    named = _cluster(values)
     name = values.string("name")
-    if name not in cluster:
+    if name not in named:
         raise ConfigError(f'couldn\'t find local name "{name}" in the initial cluster configuration')
-    _check_urls(name, cluster[name], advertised)
+    check_advertised(name, advertised, named[name], resolve)
+    cluster = {name: tuple(url.text for url in urls) for name, urls in named.items()}
     every = [url for urls in cluster.values() for url in urls]
     if len(set(every)) < len(every):
         text = ",".join(sorted(f"{one}={url}" for one, urls in cluster.items() for url in urls))
@@ -107,18 +109,6 @@ def _cluster(values: Values) -> dict[str, tuple[Url, ...]]:
         return dict(parse_initial_cluster(values.string("initial-cluster")))
     except ConfigError as error:  # etcdutl prints the reason alone
         raise ConfigError(str(error).removeprefix("error setting up initial cluster: ")) from error
-
-
-def _check_urls(name: str, named: Sequence[str], advertised: Sequence[str]) -> None:
-    missing = sorted(set(named) - set(advertised))
-    if missing:
-        shown = ",".join(f"{name}={url}" for url in missing)
-        flag = ",".join(advertised)
-        raise ConfigError(f"--initial-cluster has {shown} but missing from --initial-advertise-peer-urls={flag}")
-    extra = sorted(set(advertised) - set(named))
-    if extra:
-        own = ",".join(f"{name}={url}" for url in advertised)
-        raise ConfigError(f"--initial-advertise-peer-urls has {','.join(extra)} but missing from --initial-cluster={own}")
 
 
 def _check_targets(data: Path, wal: Path | None) -> None:

@@ -65,8 +65,7 @@ class Store:
 
 def open_store(path: Path, lock_seconds: float | None) -> Store:
     """Raises StorageFailure: no such file, not a database, or locked."""
-    if not path.exists():
-        raise StorageFailure(f"stat {path}: no such file or directory")
+    _check_exists(path)
     if path.is_dir():
         backend = open_backend(path, lock_seconds)
         return Store(backend, backend.size())
@@ -84,9 +83,15 @@ def open_backend(path: Path, lock_seconds: float | None) -> LmdbBackend:
 def database_of(data_directory: Path) -> Path:
     """The database in a data directory. Raises StorageFailure if there is none."""
     path = data_directory / "member" / "snap" / "db"
-    if not path.exists():
-        raise StorageFailure(f"stat {path}: no such file or directory")
+    _check_exists(path)
     return path
+
+
+def _check_exists(path: Path) -> None:
+    try:
+        path.stat()
+    except OSError as error:
+        raise StorageFailure(f"stat {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _locked(path: Path, lock_seconds: float | None) -> int:
