@@ -10,7 +10,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tercet.cli import tercetctl
@@ -53,8 +53,15 @@ def run_theirs(
     return Outcome(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
 
-def run_ours(endpoint: str | None, words: Sequence[str | bytes], stdin: bytes = b"", **variables: str) -> Outcome:
-    """tercetctl in this process, without the start-up time of Python."""
+def run_ours(
+    endpoint: str | None,
+    words: Sequence[str | bytes],
+    stdin: bytes = b"",
+    *,
+    main: Callable[[Sequence[str]], int] = tercetctl.main,
+    **variables: str,
+) -> Outcome:
+    """tercetctl, or another `main`, in this process, without the start-up time of Python."""
     line = [os.fsdecode(word) for word in words]
     if endpoint is not None:
         line.insert(0, f"--endpoints={endpoint}")
@@ -64,7 +71,7 @@ def run_ours(endpoint: str | None, words: Sequence[str | bytes], stdin: bytes = 
     os.environ.clear()
     os.environ.update(clean_environment(variables))
     try:
-        code = tercetctl.main(line)
+        code = main(line)
     finally:
         sys.stdin, sys.stdout, sys.stderr = kept_streams
         os.environ.clear()

@@ -51,7 +51,9 @@ get a --max-mod-rev=-5|help bogus|get a --max-recv-bytes=-1|get a --max-request-
 endpoint hashkv --rev 100000 -w json|endpoint hashkv --rev 100000 -w table|endpoint hashkv --rev 100000 -w fields
 snapshot save /nonexistent/x|snapshot save /dev/null/x|make-mirror --dest-cert x a:1
 make-mirror --dest-cert x a|get a --dial-timeout 99999999999999999999|get a --dial-timeout 99999999999h
-make-mirror --dest-cacert /nonexistent a|make-mirror a:1 --max-txn-ops=-1"""
+make-mirror --dest-cacert /nonexistent a|txn --cacert /nonexistent|watch --cacert /nonexistent|watch -w x|get a --cacert /tmp
+endpoint health --max-recv-bytes=1|snapshot save /tmp/tercet-never-written --max-recv-bytes=1
+make-mirror a:1 --max-txn-ops=-1"""
 WATCH_LINES = (b"'\n", b'"\n', b"\n\n \n", b"watch a -- \n", b"watch a --\n", b"progress\n", b"watch 'a\n", b'watch "\\q"\n')
 VARIABLES = {
     "ETCDCTL_CLUSTER=true": ["get a", "endpoint status", "endpoint status --cluster"],

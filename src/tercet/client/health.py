@@ -26,11 +26,12 @@ class HealthClient(Protocol):
 
 @dataclass(frozen=True)
 class Health:
-    """took_nanoseconds: duration of the read, connecting included."""
+    """took_nanoseconds: duration of the read, connecting included. failure: of the read, whose message is `error`."""
 
     is_healthy: bool
     took_nanoseconds: int
     error: str = ""
+    failure: StatusError | None = None
 
 
 async def check_health(client: HealthClient, *, timeout: float | None = None) -> Health:
@@ -40,7 +41,7 @@ async def check_health(client: HealthClient, *, timeout: float | None = None) ->
         await client.kv.range(rpc_pb2.RangeRequest(key=_KEY), timeout=timeout)
     except StatusError as error:
         if error.code is not Code.PERMISSION_DENIED:  # that answer needs a quorum too
-            return Health(False, time.perf_counter_ns() - began, error.message)
+            return Health(False, time.perf_counter_ns() - began, error.message, error)
     took = time.perf_counter_ns() - began
     try:
         alarms = await client.maintenance.alarm(rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET), timeout=timeout)

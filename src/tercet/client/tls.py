@@ -67,8 +67,9 @@ def _read_pem(path: str, kind: str) -> str:
         with open(path, encoding="ascii", errors="replace") as file:
             text = file.read()
     except OSError as error:
+        action = "read" if isinstance(error, IsADirectoryError) else "open"  # Go opens a directory like a file
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"open {path}: {reason}") from error
+        raise ConfigError(f"{action} {path}: {reason}") from error
     if f"{kind}-----" not in text:
         raise ConfigError(f"tls: failed to find any PEM data in {what} input")
     return text

@@ -43,7 +43,8 @@ async def _health(session: Session, _: list[str]) -> None:
 async def _health_of(session: Session, endpoint: str) -> EndpointHealth:
     async with session.client([endpoint]) as client:
         found = await check_health(client)
-    return EndpointHealth(endpoint, found.is_healthy, format_duration(found.took_nanoseconds), found.error)
+    error = status_text(found.failure) if found.failure else found.error
+    return EndpointHealth(endpoint, found.is_healthy, format_duration(found.took_nanoseconds), error)
 
 
 async def _status(session: Session, _: list[str]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from tercet.cli.ctl.command import Command
 from tercet.cli.ctl.errors import CommandError, Exit, bad_arguments
 from tercet.cli.ctl.progress import Progress
+from tercet.cli.ctl.status_text import status_text
 from tercet.client.snapshot_file import require_replaceable
 from tercet.errors import Code, StatusError
 from tercet.gotext.duration import format_duration
@@ -45,7 +46,7 @@ async def _save(session: Session, arguments: list[str]) -> None:
     try:
         version = await _fetch(session, endpoints[0], target, part)
     except StatusError as error:
-        text = "context deadline exceeded" if error.code is Code.DEADLINE_EXCEEDED else str(error)
+        text = "context deadline exceeded" if error.code is Code.DEADLINE_EXCEEDED else status_text(error)
         raise CommandError(Exit.INTERRUPTED, text) from error
     finally:
         with contextlib.suppress(OSError):  # exists only after a failure, which is reported

@@ -20,15 +20,21 @@ async def _txn(session: Session, arguments: list[str]) -> None:
     if arguments:
         raise bad_arguments("txn command does not accept argument")
     printer = session.open()
-    request = rpc_pb2.TxnRequest()
-    with interruptible():  # before the first prompt, at which a user may press Ctrl-C
-        _prompt(session, "compares:")
-        request.compare.extend(parse_compare(line) for line in _block(session))
-        for prompt, operations in (("success", request.success), ("failure", request.failure)):
-            _prompt(session, f"{prompt} requests (get, put, del):")
-            operations.extend([await parse_operation(session, line) for line in _block(session)])
-    async with session.client() as client:
+    client = session.client()  # certificates that cannot be used are refused before the first prompt
+    with interruptible():  # also at a prompt, where a user may press Ctrl-C
+        request = await _read(session)
+    async with client:
         printer.txn(await client.kv.txn(request))
+
+
+async def _read(session: Session) -> rpc_pb2.TxnRequest:
+    request = rpc_pb2.TxnRequest()
+    _prompt(session, "compares:")
+    request.compare.extend(parse_compare(line) for line in _block(session))
+    for prompt, operations in (("success", request.success), ("failure", request.failure)):
+        _prompt(session, f"{prompt} requests (get, put, del):")
+        operations.extend([await parse_operation(session, line) for line in _block(session)])
+    return request
 
 
 def _prompt(session: Session, text: str) -> None:

@@ -38,7 +38,13 @@ class _Order:
 
 
 def _order(session: Session, values: Values, arguments: list[str]) -> _Order:
-    """The keys are the arguments before `--`, or those of the environment. Raises CommandError."""
+    """Raises CommandError."""
+    keys, command = _words(session, values, arguments)
+    return _Order(_request(values, keys), command)
+
+
+def _words(session: Session, values: Values, arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The keys, which are the arguments before `--` or those of the environment, and the command. Raises CommandError."""
     command = values.separated
     if command == []:
         raise bad_arguments(_SEPARATOR)
@@ -46,7 +52,7 @@ def _order(session: Session, values: Values, arguments: list[str]) -> _Order:
     from_environment = _environment_keys(session)
     if from_environment and keys:
         raise bad_arguments(_CONFLICT)
-    return _Order(_request(values, [*from_environment, *keys]), command or [])
+    return [*from_environment, *keys], command or []
 
 
 def _environment_keys(session: Session) -> list[str]:
@@ -79,10 +85,10 @@ async def _watch(session: Session, arguments: list[str]) -> None:
     if session.values.bool("interactive"):
         await _watch_lines(session)
         return
-    order = _order(session, session.values, arguments)
+    keys, command = _words(session, session.values, arguments)
     session.open()
     async with session.client(timeout=math.inf) as client, WatchStream(client) as stream:
-        await _print(session, await stream.watch(order.request), order.command)
+        await _print(session, await stream.watch(_request(session.values, keys)), command)
     raise CommandError(Exit.INTERRUPTED, "watch is canceled by the server")
 
 
