@@ -314,9 +314,28 @@ def test_migrate_does_what_etcdutl_does(tmp_path: Path, stopped_newer: Path, tar
         words = [*tool, "migrate", "--data-dir", str(copy), "--target-version", target, *force]
         done = subprocess.run(words, capture_output=True, text=True, timeout=scaled(60), env=environment({}, None), check=False)
         shown = run(*tools["theirs"], "snapshot", "status", copy / "member" / "snap" / "db", "-w", "json")
-        errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-        outcomes[name] = (done.returncode, done.stdout, errors, json.loads(shown)["version"])
+        outcomes[name] = (done.returncode, done.stdout, _said(done.stderr), json.loads(shown)["version"])
     assert outcomes["ours"] == outcomes["theirs"]
+
+
+@needs_newer_etcd
+@pytest.mark.parametrize(
+    "target", ["abc", "3", "3.6.0", "3.a", "a.5", "3.-1", "3.", ".5", "3.5-x", "3.6+", "+3.6", " 3.6", "3." + "9" * 20, "3.4"]
+)
+def test_migrate_refuses_a_version_as_etcdutl_does(target: str) -> None:
+    theirs = str(Path("".join(newer_etcd())).with_name("etcdutl"))
+    words = ("migrate", "--data-dir", "nowhere", f"--target-version={target}")
+    assert run(*TERCETUTL, *words, code=128) == run(theirs, *words, code=128)
+
+
+def _said(stderr: str) -> list[list[str]]:
+    """Errors, and the lines of the log that tell what was done to the version, without time and place in the source."""
+    told = []
+    for line in stderr.splitlines():
+        parts = line.split("\t")
+        if line.startswith("Error: ") or any(part.endswith("storage version") for part in parts):
+            told.append([part for part in parts[1:] if ".go:" not in part] or parts)
+    return told
 
 
 @pytest.fixture(scope="module")

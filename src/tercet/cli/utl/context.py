@@ -34,11 +34,18 @@ class Context:
 
     def info(self, text: str, fields: Mapping[str, object] | None = None) -> None:
         """Log to stderr, as etcdutl does: time, level, text and the fields as JSON, separated by tabs."""
+        self._log("info", text, fields)
+
+    def warn(self, text: str, fields: Mapping[str, object] | None = None) -> None:
+        """Log to stderr as a warning, in the form of info()."""
+        self._log("warn", text, fields)
+
+    def _log(self, level: str, text: str, fields: Mapping[str, object] | None) -> None:
         from datetime import UTC, datetime
 
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         shown = "\t" + json.dumps(fields, ensure_ascii=False) if fields else ""
-        self._err.write(f"{now}\tinfo\t{text}{shown}\n".encode("utf-8", "surrogateescape"))
+        self._err.write(f"{now}\t{level}\t{text}{shown}\n".encode("utf-8", "surrogateescape"))
         self._err.flush()
 
     def check_format(self) -> None:

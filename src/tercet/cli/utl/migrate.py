@@ -56,7 +56,19 @@ def _migrate(context: Context, _: list[str]) -> None:
         _change(path, target, context.lock_seconds)
     except StorageFailure as failure:
         raise CommandError(Exit.ERROR, str(failure)) from failure
-    context.info("updated storage version", {"new-storage-version": f"{_text(target)}.0"})
+    if not refusal:
+        for minor in _steps(current, target):
+            context.info("updated storage version", {"new-storage-version": f"{target[0]}.{minor}.0"})
+    elif target < _FIRST_STORED:
+        context.warn("forcefully cleared storage version")
+    else:
+        context.warn("forcefully set storage version", {"storage-version": _text(target)})
+
+
+def _steps(current: Version, target: Version) -> Iterable[int]:
+    """The minor versions that etcd passes on its way, the target included."""
+    step = 1 if target > current else -1
+    return range(current[1] + step, target[1] + step, step)
 
 
 def _version(text: str) -> Version:
