@@ -52,7 +52,6 @@ COMPILED = (
     "services/leader_monitor.py",
     "services/lease.py",
     "services/lease_answers.py",
-    "services/lease_keys_check.py",
     "services/read_timing.py",
     "services/scheduler.py",
     "services/watch.py",

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from tercet.errors import NO_SPACE, TIMEOUT, StorageFailure
 from tercet.mvcc import Answer, whole_answer
-from tercet.proto import rpc_pb2
+from tercet.proto import auth_pb2, rpc_pb2
 from tercet.raft.types import Entry, MessageType
 from tercet.raft.types import Message as RaftMessage
 from tercet.replica.proposals import Outcome
@@ -267,3 +267,23 @@ def test_a_large_entry_that_is_no_txn_stops_the_member() -> None:
         member.settle()
         with pytest.raises(StorageFailure, match="cannot apply log entry 4: it holds neither form of request"):
             member.follow([Entry(2, 4, encode_request("txn", body, RequestIds(LEADER, 1000)))], commit=4)
+
+
+def test_large_answers_of_entries_count_as_work() -> None:
+    """Lists of users go through the log: hundreds of megabytes could be made in one turn."""
+    member = LoneMember()
+    member.settle()
+    for number in range(20):
+        name = f"{number:02d}" + "u" * 50_000
+        member.replica.auth.add_user(rpc_pb2.AuthUserAddRequest(name=name, options=auth_pb2.UserAddOptions(no_password=True)))
+    member.follow([put_entry(2, 4, b"k")], commit=4)
+    lists = [entry(5 + number, "auth_user_list", rpc_pb2.AuthUserListRequest()) for number in range(10)]
+    member.receive(append(4, 2, lists, commit=14))
+    member.replica.flush()
+    member.disk.finish()
+    member.replica.flush()
+    before = member.replica.applied_index
+    while apply_once(member):
+        assert member.replica.applied_index - before <= 1
+        before = member.replica.applied_index
+    assert member.replica.applied_index == 14

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from tercet.errors import Code
+from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import health_pb2, rpc_pb2
-from tercet.rpc import InProcessChannel, RpcError, method_table
+from tercet.rpc import InProcessChannel, InProcessStream, RpcError, method_table
 from tercet.services.health import HealthService
 from tests.replica.lone_member import SELF
 from tests.services.harness import run, served
@@ -64,7 +65,14 @@ def test_a_learner_is_added_updated_and_removed() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("urls", [[], ["ftp://b:2380"], ["http://b"], ["http://b:2380/path"], ["http://b:port"]])
+TOO_MANY, TOO_LONG = [f"http://b:{port}" for port in range(1, 1000)], ["http://b" + "b" * 70_000 + ":2380"]
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [[], ["ftp://b:2380"], ["http://b"], ["http://b:2380/path"], ["http://b:port"], TOO_MANY, TOO_LONG],
+    ids=lambda urls: f"{len(urls)} urls, {len(repr(urls))} characters",
+)
 def test_a_member_with_invalid_peer_urls_is_rejected(urls: list[str]) -> None:
     async def test() -> None:
         async with served() as member:
@@ -147,6 +155,37 @@ def test_health_watchers_learn_of_a_defragmentation() -> None:
                 seen.append(health_pb2.HealthCheckResponse.FromString(message).status)
         status = health_pb2.HealthCheckResponse
         assert states == [[status.SERVING, status.NOT_SERVING, status.SERVING]] * 2
+        for watch in watches:
+            watch.cancel()
+
+    run(test())
+
+
+def test_many_health_watchers_learn_of_a_defragmentation_over_several_turns() -> None:
+    async def test() -> None:
+        service = HealthService()
+        channel = InProcessChannel(method_table(service.handlers()))
+        watches = [channel.stream("/grpc.health.v1.Health/Watch") for _ in range(500)]
+        for watch in watches:
+            await watch.send(b"")
+            watch.half_close()
+            await watch.receive()
+        told = 0
+
+        async def hear(watch: InProcessStream) -> None:
+            nonlocal told
+            await watch.receive()
+            told += 1
+
+        hearing = asyncio.gather(*(hear(watch) for watch in watches))
+        await asyncio.sleep(0)
+        service.defragmenting(True)
+        before = 0
+        while told < 500:
+            await asyncio.sleep(0)
+            assert told - before <= 2 * TURN_WORK // TASK_WORK
+            before = told
+        await hearing
         for watch in watches:
             watch.cancel()
 

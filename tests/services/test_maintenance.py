@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError
 from tercet.storage.interfaces import Bucket
 from tests.services.harness import ServedMember, run, served
+from tests.support.fakes import uses_fakes
 from tests.support.turns import Turns
 
 
@@ -173,6 +175,29 @@ def test_defragment_answers_with_an_empty_response() -> None:
         async with served() as member:
             answer = await member.channel.unary("/etcdserverpb.Maintenance/Defragment", b"")
             assert answer == b""
+
+    run(test())
+
+
+@uses_fakes
+def test_many_defragmentations_that_end_together_answer_over_several_turns() -> None:
+    async def test() -> None:
+        async with served() as member:
+            waiting: list[Callable[[], None]] = []
+            member.replica.backend.defragment = waiting.append  # type: ignore[method-assign, assignment]
+            calls = [
+                asyncio.ensure_future(member.channel.unary("/etcdserverpb.Maintenance/Defragment", b"")) for _ in range(500)
+            ]
+            while len(waiting) < 500:
+                await asyncio.sleep(0)
+            for then in waiting:
+                then()
+            before = 0
+            while before < 500:
+                await asyncio.sleep(0)
+                ended = sum(call.done() for call in calls)
+                assert ended - before <= 2 * TURN_WORK // TASK_WORK
+                before = ended
 
     run(test())
 

@@ -47,6 +47,7 @@ _NORMAL: Final = int(EntryType.NORMAL)
 BATCH_ENTRIES: Final = 64
 
 ENTRY_WORK: Final = 8  # of a Put, in units of mvcc/work.py
+_ANSWER_SHIFT: Final = 6  # one unit for each 64 bytes of an answer, such as a list of all users
 APPLY_WORK: Final = 8000  # in one turn: 1,000 puts, 5 to 10 ms
 
 
@@ -190,6 +191,8 @@ class Applier:
                 if isinstance(outcome, Apply):
                     self._begin_entry(entry, request, waiter, outcome)
                     continue
+                if isinstance(outcome, bytes):
+                    budget.left -= len(outcome) >> _ANSWER_SHIFT
                 self._answer(request, waiter, outcome, self._is_full and request_cost(request.field, request.message) > 0)
             self.index, self.term = entry.index, entry.term
         if self.is_within_entry:

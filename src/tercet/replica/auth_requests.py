@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
-from tercet.auth import AuthStore, Identity
+from tercet.auth import AuthStore
 from tercet.lease import Lessor
 from tercet.mvcc import Answer, Apply, Budget, SmallPut
-from tercet.mvcc.work import VISIT
+from tercet.mvcc.work import finish
 from tercet.proto import internal_pb2, rpc_pb2
+from tercet.replica.lease_keys_check import LeaseKeysCheck
 from tercet.replica.requests import AppliedRequest
 from tercet.replica.txn_applies import PermittedTxn
 from tercet.replica.txn_permissions import TxnPermissions, check_delete_permissions, check_put_permissions
@@ -249,38 +250,32 @@ class Guard:
         if self._auth.is_admin(request.identity):
             return handler(request)
         leases = [lease for lease_id in sorted(lease_ids) if (lease := self._lessor.get(lease_id)) is not None]
-        keys = [key for lease in leases for key in lease.keys().all()]
-        if len(keys) > LEASE_KEYS_MAX:
-            return KeysCheck(self._auth, request.identity, keys, handler, request)
-        for key in keys:
-            self._auth.check_write(request.identity, key, b"")
+        check = LeaseKeysCheck(self._auth, request.identity, leases, to_write=True)
+        if sum([lease.key_count for lease in leases]) > LEASE_KEYS_MAX:
+            return KeysCheck(check, handler, request)
+        finish(check)
         return handler(request)
 
 
 class KeysCheck(Apply):
     """A request whose user must be permitted to write many keys; then the request itself. Raises what the check raises."""
 
-    __slots__ = ("_auth", "_handler", "_identity", "_keys", "_request", "_result")
+    __slots__ = ("_check", "_handler", "_is_permitted", "_request", "_result")
 
-    def __init__(
-        self, auth: AuthStore, identity: Identity, keys: list[bytes], handler: Handler, request: AppliedRequest
-    ) -> None:
+    def __init__(self, check: LeaseKeysCheck, handler: Handler, request: AppliedRequest) -> None:
         self.is_awaited = False
-        self._auth = auth
-        self._identity = identity
-        self._keys = keys
+        self._check = check
+        self._is_permitted = False
         self._handler = handler
         self._request = request
         self._result: bytes | Apply | None = None
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
-        keys = self._keys
-        while keys and budget.left > 0:
-            budget.left -= VISIT
-            self._auth.check_write(self._identity, keys.pop(), b"")
-        if keys:
-            return True
+        if not self._is_permitted:
+            if self._check.step(budget):
+                return True
+            self._is_permitted = True
         result = self._result
         if result is None:
             result = self._result = self._handler(self._request)

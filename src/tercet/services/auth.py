@@ -29,6 +29,8 @@ from tercet.services.passwords import Passwords
 
 logger = logging.getLogger(__name__)
 
+_LOGGED_MAX: Final = 256  # of a name that anybody may send
+
 # Methods that are proposed as they are: their request, and its field in InternalRaftRequest.
 _PROPOSED: Final[dict[str, tuple[type[Message], str]]] = {
     "AuthEnable": (rpc_pb2.AuthEnableRequest, "auth_enable"),
@@ -119,7 +121,7 @@ class AuthService:
         """Raises AUTH_NOT_ENABLED, AUTH_FAILED, NO_PASSWORD_USER or TOO_MANY_REQUESTS."""
         hashed = self._auth.password_of(username)
         if not await self._passwords.matches(password, hashed):
-            logger.info("invalid password", extra=fields(user_name=username))
+            logger.info("invalid password", extra=fields(user_name=username[:_LOGGED_MAX]))
             raise errors.AUTH_FAILED
 
     async def _hash(self, password: str) -> str:
@@ -129,4 +131,4 @@ class AuthService:
 def _log_refusal(username: str, error: StatusError) -> None:
     if error is not errors.AUTH_NOT_ENABLED:
         text = error.message.replace("etcdserver:", "auth:", 1)  # as the auth package of etcd calls it
-        logger.warning("invalid authentication was requested", extra=fields(user=username, error=text))
+        logger.warning("invalid authentication was requested", extra=fields(user=username[:_LOGGED_MAX], error=text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tercet.auth import NOBODY, Identity
@@ -56,6 +57,7 @@ def settle(future: asyncio.Future[bytes]) -> Callable[[Outcome], None]:
 async def open_view(replica: Replica) -> ReadView:
     """A point-in-time view of the backend; the caller closes it."""
     future: asyncio.Future[ReadView] = asyncio.get_running_loop().create_future()
+    intake = intake_of_running_loop()
 
     def opened(view: ReadView) -> None:
         if future.done():
@@ -63,7 +65,7 @@ async def open_view(replica: Replica) -> ReadView:
         else:
             future.set_result(view)
 
-    replica.backend.view(opened)
+    replica.backend.view(lambda view: intake.run(partial(opened, view)))  # one commit may open thousands
     try:
         return await future
     except asyncio.CancelledError:

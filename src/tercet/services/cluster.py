@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CONNECTED_SECONDS_MIN: Final = 5.0  # etcd's HealthInterval
 _RETRY_SECONDS: Final = 0.05
+_URLS_MAX: Final = 256  # of a member
+_URLS_CHARACTERS_MAX: Final = 64 << 10  # a megabyte of them takes 0.3 s to check, and each member keeps them
 _CHANGES: Final = {  # as raft calls them
     ConfChangeType.ADD_NODE: "ConfChangeAddNode",
     ConfChangeType.REMOVE_NODE: "ConfChangeRemoveNode",
@@ -255,7 +257,7 @@ def to_wire(member: Member) -> rpc_pb2.Member:
 
 def check_peer_urls(urls: list[str]) -> list[str]:
     """The URLs of a member to add, trimmed and sorted. Raises RequestError for one that cannot be dialled (etcd NewURLs)."""
-    if not urls:
+    if not urls or len(urls) > _URLS_MAX or sum(map(len, urls)) > _URLS_CHARACTERS_MAX:
         raise errors.BAD_MEMBER_URLS
     cleaned = [url.strip() for url in urls]
     for url in cleaned:

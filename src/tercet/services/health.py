@@ -12,6 +12,7 @@ import logging
 from google.protobuf.message import DecodeError
 
 from tercet.errors import Code, RequestError
+from tercet.intake import TASK_WORK, intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.proto import health_pb2
 from tercet.rpc import Handler, ServerStream, UnaryCall, server_stream, unary, unmarshal_streamed
@@ -35,6 +36,7 @@ class HealthService:
 
     def __init__(self) -> None:
         self._status = _SERVING
+        self._intake = intake_of_running_loop()
         self._changed: asyncio.Future[None] | None = None  # resolved by the next change, if a watcher waits for it
 
         _log_status("SERVING")
@@ -82,6 +84,7 @@ class HealthService:
             if self._changed is None:
                 self._changed = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._changed)
+            await self._intake.admitted(TASK_WORK)  # all watchers go on at once
 
 
 def _log_status(status: str) -> None:

@@ -16,9 +16,11 @@ from google.protobuf.message import DecodeError
 
 from tercet import errors
 from tercet.errors import RequestError, StatusError, Unavailable
+from tercet.intake import intake_of_running_loop
 from tercet.lease import Lease
 from tercet.proto import rpc_pb2
 from tercet.proto.wire import decode_varint, varint
+from tercet.replica.lease_keys_check import LeaseKeysCheck
 from tercet.replica.membership import Member
 from tercet.replica.proposals import Outcome
 from tercet.replica.quota import lease_cost
@@ -29,7 +31,6 @@ from tercet.services.authorization import Authorization
 from tercet.services.headers import Headers
 from tercet.services.kv import refuse
 from tercet.services.lease_answers import LeaseIds, LeaseKeys, encoded_lease_id, time_to_live_body
-from tercet.services.lease_keys_check import LeaseKeysCheck
 from tercet.services.scheduler import Scheduler
 
 _INT63: Final = (1 << 63) - 1
@@ -71,6 +72,7 @@ class LeaseService:
         self._scheduler = scheduler
         self._leader = leader
         self._timeout_seconds = timeout_seconds
+        self._intake = intake_of_running_loop()
         self._listing = asyncio.Lock()
         self._lists_asked = 0
         self._listed: tuple[int, bytes] = (0, b"")  # the last list, and how many of those who asked it can answer
@@ -166,7 +168,7 @@ class LeaseService:
     async def _try_renew(self, lease_id: int) -> int | None:
         """None: this member does not decide over the leases. Raises StatusError."""
         future: asyncio.Future[int | StatusError] = asyncio.get_running_loop().create_future()
-        self._replica.leases.renew(lease_id, partial(_resolve, future))
+        self._replica.leases.renew(lease_id, partial(self._intake.resolve, future))
         outcome = await future
         if isinstance(outcome, int):
             return outcome
@@ -269,7 +271,7 @@ class LeaseService:
     async def _wait_applied(self) -> None:
         """Until everything committed by now is applied. Raises Unavailable after a second."""
         future: asyncio.Future[StatusError | None] = asyncio.get_running_loop().create_future()
-        self._replica.leases.wait_applied(partial(_resolve, future))
+        self._replica.leases.wait_applied(partial(self._intake.resolve, future))
         error = await future
         if error is not None:
             raise error
@@ -298,8 +300,3 @@ class LeaseService:
 def _keep_alive_response(header: bytes, lease_id: int, ttl_seconds: int) -> bytes:
     body = b"%b\x10%b" % (header, varint(lease_id)) if lease_id else header
     return body + b"\x18" + varint(ttl_seconds) if ttl_seconds else body
-
-
-def _resolve(future: asyncio.Future[Found], outcome: Found) -> None:
-    if not future.done():
-        future.set_result(outcome)

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from tercet import errors
 from tercet.gotext.duration import format_seconds
 from tercet.gotext.strconv import humanize_bytes
+from tercet.intake import intake_of_running_loop
 from tercet.log_fields import fields
 from tercet.mvcc import KVHash, hash_all, hash_kv, last_compaction
 from tercet.proto import rpc_pb2
@@ -64,6 +65,7 @@ class MaintenanceService:
         self._version = version
         self._timeout_seconds = timeout_seconds
         self._one_at_a_time = asyncio.Lock()
+        self._intake = intake_of_running_loop()
         self._foreign_alarm = asyncio.Lock()
         self.snapshot_threads = SnapshotThreads()
         self.durations = Durations()
@@ -168,7 +170,7 @@ class MaintenanceService:
         self.durations.defragmentations += 1
         self.on_defragment(True)
         try:
-            backend.defragment(partial(_settle, done))
+            backend.defragment(partial(self._intake.resolve, done, None))  # thousands may end together
             await done
         finally:
             self.durations.defragmentations -= 1
@@ -258,11 +260,6 @@ def _sizes(backend: Backend) -> dict[str, object]:
         "current-db-size-in-use-bytes": in_use,
         "current-db-size-in-use": humanize_bytes(in_use),
     }
-
-
-def _settle(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
 
 
 async def transfer_leadership(replica: Replica, target: int, timeout_seconds: float) -> None:
