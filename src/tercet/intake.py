@@ -1,7 +1,8 @@
 """Divides a turn of the event loop among the connections to servers that have received something, and the tasks of their calls.
 
     turn 1   A A A B      the turn's work is used up: what C and D have sent waits, and nothing more is read from them
-    turn 2   C D A B      one piece of each, round-robin; once nothing waits, they are read from again
+    turn 2   C D A B      one piece of each, round-robin; those that have had none come first
+    turn 3   A B E B      once nothing waits, they are read from again
 
 One readiness of a socket makes uvloop read it up to 32 times: 8 MiB, which can be 300,000 requests, twice as many WINDOW_UPDATE
 frames, or a million chunks of an HTTP/1.1 body. Without a limit one connection that sends without pause makes turns of seconds.
@@ -39,6 +40,7 @@ TASK_WORK: Final = 20
 """The units of a request that starts a task, and of each time that the task resumes."""
 
 _LEFT_TO_CONNECTIONS: Final = TURN_WORK // 2  # of a turn, by the steps that have waited
+_LEFT_TO_BEGUN: Final = TURN_WORK // 4  # and by the connections that have had no piece
 
 
 class Waiting(Protocol):
@@ -54,11 +56,12 @@ class Waiting(Protocol):
 class Intake:
     """Divides the turns of one event loop among all of its connections."""
 
-    __slots__ = ("_is_scheduled", "_next_work", "_postponed", "_waiting", "left", "loop")
+    __slots__ = ("_begun", "_is_scheduled", "_next_work", "_postponed", "_waiting", "left", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: deque[Waiting] = deque()
+        self._begun: deque[Waiting] = deque()  # those of which a part is taken: hundreds of them delay no short request
         self._postponed: deque[tuple[Callable[[], object], int]] = deque()
         self._is_scheduled = False
         self._next_work: list[asyncio.Future[None]] = []
@@ -81,9 +84,9 @@ class Intake:
             self._is_scheduled = True
             self.loop.call_soon(self._next_turn)
 
-    def wait(self, connection: Waiting) -> None:
-        """Call `take_piece` in later turns, until nothing is left."""
-        self._waiting.append(connection)
+    def wait(self, connection: Waiting, *, has_begun: bool = False) -> None:
+        """Call `take_piece` in later turns, until nothing is left. has_begun: a part of what waits is taken already."""
+        (self._begun if has_begun else self._waiting).append(connection)
         self.spend(0)
 
     def run(self, step: Callable[[], object], work: int = TASK_WORK) -> None:
@@ -124,8 +127,13 @@ class Intake:
                 _set_result(turn, None)
             self._next_work.clear()
         self._run_postponed()
-        waiting = self._waiting
-        while waiting and self.left > 0:
+        self._take_pieces(self._waiting, _LEFT_TO_BEGUN if self._begun else 0)
+        self._take_pieces(self._begun, 0)
+        if self._waiting or self._begun or self._postponed:
+            self.spend(0)
+
+    def _take_pieces(self, waiting: deque[Waiting], reserve: int) -> None:
+        while waiting and self.left > reserve:
             connection = waiting.popleft()
             try:
                 more = connection.take_piece()
@@ -134,9 +142,7 @@ class Intake:
                 connection.abort()
                 continue
             if more:
-                waiting.append(connection)
-        if waiting or self._postponed:
-            self.spend(0)
+                self._begun.append(connection)
 
     def _run_postponed(self) -> None:
         postponed = self._postponed

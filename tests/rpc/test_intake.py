@@ -78,6 +78,34 @@ def test_another_connection_waits_for_one_piece_of_each() -> None:
     run(main())
 
 
+def test_a_short_request_comes_before_the_rest_of_a_hundred_floods() -> None:
+    async def main() -> None:
+        counter = Counter()
+        busy = [counter.connect()[0] for _ in range(100)]
+        other, _ = counter.connect()
+        await asyncio.sleep(0)
+        flood = requests(REQUESTS)
+        for protocol in busy:
+            protocol.data_received(flood)
+        turns = 0
+        while counter.server.intake._waiting:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns < 200, "each has had a piece"
+        assert len(counter.server.intake._begun) == 100
+        before = counter.calls
+        other.data_received(requests(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not other.calls, "it has been answered"
+        assert counter.calls > before + 1, "and the others go on"
+        for protocol in (*busy, other):
+            protocol.connection_lost(None)
+        counter.server.close()
+
+    run(main())
+
+
 def test_a_connection_that_ends_while_it_waits_is_dropped() -> None:
     async def main() -> None:
         counter = Counter()

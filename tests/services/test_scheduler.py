@@ -164,6 +164,30 @@ def test_too_many_waiting_reads_are_rejected() -> None:
     scenario(test, jobs_max=2)
 
 
+def test_cancelled_jobs_hold_nothing_and_leave_their_places_to_others() -> None:
+    """They are not searched for: thousands that end with a connection would make a long turn."""
+
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        record: list[str] = []
+        works = [Work(100 * TURN_WORK, record, "first", size=1 << 20) for _ in range(10)]
+        kept = [weakref.ref(work) for work in works]
+        jobs = [scheduler.start(work, store, _unexpected) for work in works]
+        works.clear()
+        for job in jobs:
+            assert job is not None
+            scheduler.cancel(job)
+            scheduler.cancel(job)
+        assert not any(work() for work in kept)
+        done: list[Exception | None] = []
+        for _ in range(10):
+            assert scheduler.start(Work(10, record, "second"), store, done.append) is not None
+        await turns(5)
+        assert done == [None] * 10
+        assert record == ["second"] * 10
+
+    scenario(test, jobs_max=10)
+
+
 def test_a_read_of_a_store_replaced_by_a_snapshot_times_out() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         outcomes: list[Exception | None] = []
@@ -206,10 +230,10 @@ def test_a_range_is_cancelled_with_its_client() -> None:
             await filled(member)
             reading = asyncio.ensure_future(member.call("KV/Range", rpc_pb2.RangeRequest(**ALL), rpc_pb2.RangeResponse))
             await turns(3)
-            assert member.scheduler._jobs
+            assert member.scheduler._count_open
             reading.cancel()
             await turns(2)
-            assert not member.scheduler._jobs
+            assert not member.scheduler._count_open
             assert not member.replica.store.pins._counts
 
     run(test())
@@ -323,3 +347,7 @@ def test_a_job_that_is_done_keeps_nothing_alive() -> None:
             gc.enable()
 
     scenario(test)
+
+
+def _unexpected(error: Exception | None) -> None:
+    raise AssertionError("a cancelled job has ended")

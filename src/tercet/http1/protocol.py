@@ -117,9 +117,10 @@ class HttpProtocol(asyncio.Protocol):
 
     def _advance_in_turn(self) -> None:
         """Handle events, now or when it is this connection's turn."""
-        if (not self._intake.admits() or self._advance(self._intake.left)) and self._transport is not None:
+        is_admitted = self._intake.admits()
+        if (not is_admitted or self._advance(self._intake.left)) and self._transport is not None:
             self._is_waiting = True
-            self._intake.wait(self)
+            self._intake.wait(self, has_begun=is_admitted)
         self._read_or_pause()
 
     def take_piece(self) -> bool:

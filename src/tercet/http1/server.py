@@ -237,10 +237,11 @@ class ServerConnection(asyncio.Protocol):
         """Handle what has been received, now or when it is this connection's turn."""
         if self._is_waiting:
             return
-        if not self._intake.admits() or self._handle_events(self._intake.left):
+        is_admitted = self._intake.admits()
+        if not is_admitted or self._handle_events(self._intake.left):
             self._is_waiting = True
             self._pause_reading()
-            self._intake.wait(self)
+            self._intake.wait(self, has_begun=is_admitted)
 
     def take_piece(self) -> bool:
         """Handle a part of what takes several turns (intake.Waiting)."""

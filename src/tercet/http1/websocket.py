@@ -108,9 +108,10 @@ class WebSocket(asyncio.Protocol):
         if self._events is not None:
             return
         events: Iterator[Event] = self._machine.events()
-        if not self._intake.admits() or self._handle(events, self._intake.left):
+        is_admitted = self._intake.admits()
+        if not is_admitted or self._handle(events, self._intake.left):
             self._events = events
-            self._intake.wait(self)
+            self._intake.wait(self, has_begun=is_admitted)
         self._read_or_pause()
 
     def take_piece(self) -> bool:

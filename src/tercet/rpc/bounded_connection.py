@@ -105,11 +105,12 @@ class BoundedConnection(Connection):
             return
         self.traffic.bytes_in += len(data)
         self.last_heard = self.loop.time()
-        rest = self._take_some(data) if self.intake.admits() else data
+        is_admitted = self.intake.admits()
+        rest = self._take_some(data) if is_admitted else data
         if rest and not self.closing and not self.transport.is_closing():
             self._unparsed = bytes(rest)  # `data` is overwritten by the next read
             self.transport.pause_reading()
-            self.intake.wait(self)
+            self.intake.wait(self, has_begun=is_admitted)
 
     def take_piece(self) -> bool:
         rest = self._unparsed
