@@ -15,6 +15,7 @@ import pytest
 
 from tests.hosts.image import LabUnavailable
 from tests.hosts.lab import Lab, borrowed
+from tests.hosts.network import ALL_HOSTS
 from tests.hosts.session import Operator
 
 collect_ignore_glob = [] if os.environ.get("TEST_HOSTS") else ["test_*.py"]
@@ -34,6 +35,21 @@ def _lab() -> Iterator[Lab]:
 def operator(_lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Operator:
     """An operator with three fresh hosts and an empty directory: one for each file of tests."""
     _lab.up()
+    return _operator(_lab, tmp_path_factory.mktemp("operator"), request)
+
+
+@pytest.fixture
+def operator_of_five(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Operator]:
+    """An operator with five fresh hosts."""
+    with contextlib.ExitStack() as stack:
+        try:
+            lab = stack.enter_context(borrowed("five", ALL_HOSTS))
+        except LabUnavailable as unavailable:
+            pytest.skip(str(unavailable))
+        yield _operator(lab, tmp_path_factory.mktemp("operator"), request)
+
+
+def _operator(lab: Lab, directory: Path, request: pytest.FixtureRequest) -> Operator:
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def show(text: str) -> None:
@@ -42,6 +58,5 @@ def operator(_lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytes
         with capture.global_and_fixture_disabled():
             print(text, flush=True)
 
-    show(f"\n--- {request.module.__name__}: three fresh hosts")
-    directory: Path = tmp_path_factory.mktemp("operator")
-    return Operator(_lab, directory, show)
+    show(f"\n--- {request.module.__name__}: {len(lab.machines)} fresh hosts")
+    return Operator(lab, directory, show)

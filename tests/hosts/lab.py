@@ -18,13 +18,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.hosts import image, network
 from tests.hosts.image import LabUnavailable
 from tests.hosts.machine import Machine, hosts_file
-from tests.hosts.network import HOSTS
+from tests.hosts.network import ALL_HOSTS, HOSTS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _LOCKS = Path("/run/lock")
@@ -38,7 +38,7 @@ def state_directory() -> Path:
 class Lab:
     """A named lab; the constructor changes nothing."""
 
-    def __init__(self, name: str = "lab") -> None:
+    def __init__(self, name: str = "lab", hosts: Iterable[str] = HOSTS) -> None:
         if not name.isalnum():
             raise ValueError(f"a lab's name is letters and digits: {name!r}")
         self.name = name
@@ -47,23 +47,24 @@ class Lab:
         self.home = self.directory / "operator"
         self.bytecode = self.state / "bytecode"
         disk = self.state / f"image-{image.recipe()}"
-        self.machines = {host: Machine(name, host, self.directory / host, disk) for host in HOSTS}
+        self._possible = {host: Machine(name, host, self.directory / host, disk) for host in ALL_HOSTS}
+        self.machines = {host: self._possible[host] for host in hosts}
 
     def up(self) -> None:
-        """Boot three fresh hosts, after removing an earlier lab of this name."""
+        """Boot fresh hosts, after removing an earlier lab of this name."""
         image.prepare_machine()
         with self._lock():
             self._remove()
             image.ensure_image(self.state)
             try:
                 self._make_operator()
-                network.create(self.name)
+                network.create(self.name, self.machines)
                 for machine in self.machines.values():
                     machine.mount((self.home / ".ssh/id_ed25519.pub").read_text())
                 self.trust_hosts()
                 for machine in self.machines.values():
                     machine.boot()
-                self.wait_for_ssh(*HOSTS)
+                self.wait_for_ssh(*self.machines)
             except (RuntimeError, OSError) as error:
                 consoles = "".join(log.read_text() for log in sorted(self.directory.glob("*/console.log")))
                 self._remove()
@@ -87,7 +88,7 @@ class Lab:
             self._remove()
 
     def _remove(self) -> None:
-        for machine in self.machines.values():
+        for machine in self._possible.values():  # an earlier lab of this name may have had more
             machine.remove()
         network.remove(self.name)
         shutil.rmtree(Path("/etc/netns", network.operator_namespace(self.name)), ignore_errors=True)
@@ -143,7 +144,7 @@ class Lab:
         return f" (fs.inotify.max_user_instances is {instances}: too few for six labs at once)" if instances < 256 else ""
 
     def _greets(self, host: str) -> bool:
-        greet = f"import socket; print(socket.create_connection(({HOSTS[host]!r}, 22), 2).recv(4))"
+        greet = f"import socket; print(socket.create_connection(({ALL_HOSTS[host]!r}, 22), 2).recv(4))"
         inside = ["ip", "netns", "exec", network.operator_namespace(self.name), sys.executable, "-S", "-E", "-c", greet]
         return b"SSH" in subprocess.run(inside, capture_output=True, timeout=60, check=False).stdout
 
@@ -156,7 +157,7 @@ class Lab:
 
 
 @contextlib.contextmanager
-def borrowed(stem: str) -> Iterator[Lab]:
+def borrowed(stem: str, hosts: Iterable[str] = HOSTS) -> Iterator[Lab]:
     """A lab that is nobody else's for as long as this block runs: the first of stem1, stem2, ... that is free on this machine.
 
     What a crashed run left in a lab is removed by the next one that borrows it.
@@ -168,7 +169,7 @@ def borrowed(stem: str) -> Iterator[Lab]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            lab = Lab(f"{stem}{number}")
+            lab = Lab(f"{stem}{number}", hosts)
             try:
                 lab.up()
                 yield lab

@@ -15,7 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.hosts.network import HOSTS, host_namespace, run
+from tests.hosts.network import ALL_HOSTS, host_namespace, run
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,7 +27,7 @@ class Machine:
     def __init__(self, lab: str, name: str, directory: Path, image: Path) -> None:
         self.lab = lab
         self.name = name
-        self.address = HOSTS[name]
+        self.address = ALL_HOSTS[name]
         self.directory = directory
         self.image = image
         self.root = directory / "root"
@@ -176,4 +176,4 @@ class Machine:
 
 def hosts_file() -> str:
     """The content of /etc/hosts, on every host and for the operator."""
-    return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in HOSTS.items())
+    return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in ALL_HOSTS.items())

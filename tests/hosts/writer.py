@@ -25,7 +25,7 @@ from pathlib import Path
 import grpc
 
 from tercet.proto import rpc_pb2
-from tests.hosts.network import HOSTS
+from tests.hosts.network import ALL_HOSTS
 from tests.hosts.session import Operator
 
 CALL_SECONDS_MAX = 1.0
@@ -61,7 +61,7 @@ class Written:
 
     def _missing_at(self, operator: Operator, env: Mapping[str, str], host: str) -> list[str]:
         quiet = Operator(operator.lab, operator.directory, lambda text: None)
-        alone = {**env, "ETCDCTL_ENDPOINTS": f"https://{HOSTS[host]}:2379"}
+        alone = {**env, "ETCDCTL_ENDPOINTS": f"https://{ALL_HOSTS[host]}:2379"}
         operator.etcdctl("get", "x", env=alone)  # linearizable: it has caught up after this
         said = quiet.etcdctl("get", "--prefix", self.prefix, "--consistency=s", "--write-out=json", env=alone)
         found = {
