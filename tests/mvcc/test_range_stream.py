@@ -109,12 +109,20 @@ def test_an_unreadable_revision_is_rejected_before_the_first_message(store: Stor
         assert caught.value is error
 
 
-def test_each_message_is_sorted_by_value_and_none_is_lost_or_sent_twice() -> None:
-    """sort_target VALUE without an order: etcd 3.7 sorts each message, but resumes after the last key of the sorted one."""
+@pytest.mark.parametrize("target", ["VALUE", "CREATE", "MOD", "VERSION"])
+@pytest.mark.parametrize("keys_only", [False, True])
+def test_each_message_is_sorted_and_no_key_is_lost_or_sent_twice(target: str, keys_only: bool) -> None:
+    """A sort_target without an order: etcd 3.7 sorts each message, but resumes after the last key of the sorted one."""
     store = Store(DictBackend())
     for number in range(40):
-        store.put(rpc_pb2.PutRequest(key=b"k%02d" % number, value=b"%02d" % (number * 7 % 40)))
-    chunks = list(stream(store, sort_target=rpc_pb2.RangeRequest.VALUE))
-    values = [[kv.value for kv in chunk.kvs] for chunk in chunks]
-    assert values == [sorted(chunk) for chunk in values]
+        store.put(rpc_pb2.PutRequest(key=b"k%02d" % (number * 7 % 40), value=b"%02d" % (number * 3 % 40)))
+    for number in range(0, 40, 3):
+        store.put(rpc_pb2.PutRequest(key=b"k%02d" % number, value=b"x%02d" % (40 - number)))
+    kind = rpc_pb2.RangeRequest
+    chunks = list(stream(store, sort_target=kind.SortTarget.Value(target), keys_only=keys_only))
+    whole = rpc_pb2.RangeResponse.FromString(whole_answer(store.range(kind(key=b"\0", range_end=b"\0")))).kvs
+    attribute = {"VALUE": "value", "CREATE": "create_revision", "MOD": "mod_revision", "VERSION": "version"}[target]
+    places = {kv.key: getattr(kv, attribute) for kv in whole}
+    sent = [[(places[kv.key], kv.key) for kv in chunk.kvs] for chunk in chunks]
+    assert sent == [sorted(chunk) for chunk in sent]
     assert sorted(kv.key for chunk in chunks for kv in chunk.kvs) == [b"k%02d" % number for number in range(40)]

@@ -5,13 +5,14 @@ KeyValues: ten keys first, then twice as many while messages are small. All mess
 the last one has header, `more` and `count`. A compaction that overtakes the revision ends the stream, since its pace is the
 client's.
 
-With sort_target VALUE and no order, each message is sorted by value, as in etcd 3.7. Departs in: etcd continues after the
-last key of the sorted message, and so loses some keys and sends others twice.
+With a sort_target other than KEY and no order, each message is sorted by it, as in etcd 3.7. Departs in: etcd continues after
+the last key of the sorted message, and so loses some keys and sends others twice.
 Source: etcd 3.7 KV.RangeStream, by its behaviour.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from tercet.errors import COMPACTED, require
@@ -26,6 +27,12 @@ from tercet.proto.wire import paste_field
 _FIRST_KEYS: Final = 10
 _CHUNK: Final = 64  # keys visited between two looks at the budget
 _MORE: Final = b"\x18\x01"
+_ORDERS: Final[dict[int, Callable[[kv_pb2.KeyValue], int | bytes]]] = {
+    rpc_pb2.RangeRequest.VERSION: lambda kv: kv.version,
+    rpc_pb2.RangeRequest.CREATE: lambda kv: kv.create_revision,
+    rpc_pb2.RangeRequest.MOD: lambda kv: kv.mod_revision,
+    rpc_pb2.RangeRequest.VALUE: lambda kv: kv.value,
+}
 
 
 class RangeStream(Steps):
@@ -40,13 +47,14 @@ class RangeStream(Steps):
         "_counting",
         "_end",
         "_header",
-        "_is_sorted",
+        "_keeps_lease",
         "_keys",
         "_keys_only",
         "_kvs",
         "_left",
         "_limit",
         "_more",
+        "_order",
         "_start",
         "_txn",
         "is_over",
@@ -61,7 +69,8 @@ class RangeStream(Steps):
         self._start, self._end = bounds(request.key, request.range_end)
         self._limit = -1 if request.count_only else max(0, request.limit)
         self._keys_only = request.keys_only
-        self._is_sorted = request.sort_target == rpc_pb2.RangeRequest.VALUE and not request.sort_order
+        self._order = None if request.sort_order else _ORDERS.get(int(request.sort_target))
+        self._keeps_lease = request.sort_target == rpc_pb2.RangeRequest.VALUE and not request.sort_order  # with keys_only
         self._counting: RangeCount | None = RangeCount(txn, self._start, self._end)
         self._count = 0
         self._left = 0  # keys still to be sent
@@ -121,10 +130,12 @@ class RangeStream(Steps):
 
     def _close_message(self) -> None:
         kvs, self._kvs = self._kvs, []
-        if self._is_sorted:
-            kvs.sort(key=_value)
+        order = self._order
+        if order is not None:
+            places = [(order(kv_pb2.KeyValue.FromString(kv)), number) for number, kv in enumerate(kvs)]
+            kvs = [kvs[number] for _, number in sorted(places)]
         if self._keys_only:
-            kvs = [strip_kv(kv, lease=self._is_sorted) for kv in kvs]
+            kvs = [strip_kv(kv, lease=self._keeps_lease) for kv in kvs]
         chunk = paste_kvs(2, kvs)
         if len(chunk) < self._bytes_max // 2:
             self._keys *= 2
@@ -134,7 +145,3 @@ class RangeStream(Steps):
         if self.is_over:
             chunk = self._header + chunk + (_MORE if self._more else b"") + count_field(self._count)
         self.message = paste_field(1, chunk)
-
-
-def _value(kv: bytes) -> bytes:
-    return kv_pb2.KeyValue.FromString(kv).value
