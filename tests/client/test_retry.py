@@ -10,7 +10,16 @@ import tercet
 from tercet import AsyncClient, Retry
 from tercet.client import methods
 from tercet.client.retry import Attempts
-from tercet.errors import LEASE_EXISTS, LEASE_NOT_FOUND, NO_LEADER, NOT_SUPPORTED_FOR_LEARNER, TIMEOUT, Code, StatusError
+from tercet.errors import (
+    AUTH_OLD_REVISION,
+    LEASE_EXISTS,
+    LEASE_NOT_FOUND,
+    NO_LEADER,
+    NOT_SUPPORTED_FOR_LEARNER,
+    TIMEOUT,
+    Code,
+    StatusError,
+)
 from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError, UnaryCall
 from tests.client.member import Answer, member, run
@@ -219,6 +228,28 @@ def test_the_table_of_retries(policy: Retry, is_repeatable: bool, error: RpcErro
     attempts = Attempts(policy, is_repeatable=is_repeatable)
     assert (attempts.pause_after(error, 3) is not None) == is_repeated
     assert attempts.is_unknown == is_unknown
+
+
+@pytest.mark.parametrize(("user", "token"), [("", ""), ("u", ""), ("", "given")])
+def test_a_write_is_repeated_while_users_change_under_it(user: str, token: str) -> None:
+    """Without a user its name comes from the certificate. A given token that is too old cannot become newer."""
+    answers = [*[fail(AUTH_OLD_REVISION)] * 3, DONE]
+    logged_in = answer(rpc_pb2.AuthenticateResponse(token="t"))
+
+    async def test() -> None:
+        async with (
+            member({PUT: lambda call, body: answers.pop(0)(call, body), methods.AUTHENTICATE.path: logged_in}) as up,
+            AsyncClient(up.endpoint, user=user, password=user, token=token) as client,
+        ):
+            await client.put("a", "1", timeout=60)
+
+    if token:
+        with pytest.raises(tercet.TercetError, match="revision of auth store is old"):
+            run(test())
+        assert len(answers) == 3
+    else:
+        run(test())
+        assert not answers
 
 
 class Guarded:

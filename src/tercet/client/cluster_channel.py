@@ -259,7 +259,10 @@ class ClusterChannel:
         is_silent = error.code is Code.DEADLINE_EXCEEDED and channel.last_heard <= began  # it may be paused
         if error.code is Code.UNAVAILABLE or is_silent or is_learner(error):
             await connector.drop(channel)
-        pause = attempts.pause_after(error, len(connector.endpoints))
+        is_overtaken = self._login.is_overtaken(error)
+        if is_overtaken:
+            self._login.forget(token)
+        pause = attempts.pause_after(error, len(connector.endpoints), is_overtaken=is_overtaken)
         if pause is None or asyncio.get_running_loop().time() + pause >= deadline:
             self._report(endpoint, attempts.failures, error)
             raise error

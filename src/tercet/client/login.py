@@ -58,6 +58,13 @@ class Login:
         self.forget(token)
         return True
 
+    def is_overtaken(self, error: StatusError) -> bool:
+        """Whether users or roles changed after the member had read who calls: the call was not processed.
+
+        Also without a user, whose name then comes from the certificate. A token that was given stays old for ever.
+        """
+        return error.message == AUTH_OLD_REVISION.message and (bool(self.user) or not self._token)
+
     def forget(self, token: str) -> None:
         """Log in again, unless that has happened since `token` was used."""
         if self.user and self._token == token:

@@ -1,7 +1,8 @@
 """When a failed call is repeated.
 
 A call that reads is repeated when the connection breaks or a member answers UNAVAILABLE. A write is repeated only if it
-certainly was not processed: no connection, a stream that the server refused, or one above the last that its GOAWAY names.
+certainly was not processed: no connection, a stream that the server refused, or one above the last that its GOAWAY names,
+or users and roles that changed under it.
 All attempts share the deadline of the call. There is no pause until a quorum of endpoints has failed.
 Source: etcd client/v3/retry.go and retry_interceptor.go. Departs in: a stream that was not processed is repeated too;
 pauses grow.
@@ -49,11 +50,14 @@ class Attempts:
         self.failures = 0
         self.has_renewed_token = False
 
-    def pause_after(self, error: RpcError, endpoints: int) -> float | None:
-        """Note a failed attempt. Returns the seconds to wait before the next one, None if there must be none."""
+    def pause_after(self, error: RpcError, endpoints: int, *, is_overtaken: bool = False) -> float | None:
+        """Note a failed attempt. Returns the seconds to wait before the next one, None if there must be none.
+
+        is_overtaken: users or roles changed under the call, which was not processed for that.
+        """
         if not error.unprocessed and error.code in _UNKNOWN_OUTCOME and error.message not in _NOT_BEGUN:
             self.is_unknown = True
-        if not self._may_repeat(error, endpoints):
+        if not self._may_repeat(error, endpoints, is_overtaken):
             return None
         self.failures += 1
         rounds, rest = divmod(self.failures, endpoints // 2 + 1)
@@ -61,9 +65,11 @@ class Attempts:
             return 0.0
         return min(_PAUSE_SECONDS * 2.0 ** (rounds - 1), _PAUSE_SECONDS_MAX) * random.uniform(0.9, 1.1)
 
-    def _may_repeat(self, error: RpcError, endpoints: int) -> bool:
+    def _may_repeat(self, error: RpcError, endpoints: int, is_overtaken: bool) -> bool:
         if self._policy is Retry.OFF:
             return False
+        if is_overtaken:
+            return True
         if is_learner(error):
             return endpoints > 1
         if error.code is not Code.UNAVAILABLE:
