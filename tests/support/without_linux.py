@@ -20,6 +20,8 @@ def take_away() -> None:
     for module, names in _ABSENT:
         for name in names:
             delattr(module, name)
+    if sys.version_info >= (3, 13):  # defined by sched_getaffinity, and by cpu_count where there is none
+        os.process_cpu_count = os.cpu_count
     for owner, name in ((builtins, "open"), (io, "open"), (os, "listdir")):
         setattr(owner, name, _without_proc(getattr(owner, name)))
 
