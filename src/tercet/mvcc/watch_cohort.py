@@ -123,6 +123,14 @@ class Cohort:
                 self._last_revision = event.revision
                 self._revisions += 1
 
+    def collect_some(self, events: list[Event], start: int, budget: Budget) -> int:
+        """Collect the events of a request from number `start` on, as far as the budget allows. Returns the next number."""
+        at = start
+        while at < len(events) and budget.left > 0:
+            self.collect(events[at], budget)
+            at += 1
+        return at
+
     def flush(self, budget: Budget) -> bool:
         """Send what is collected. Returns whether there is more to send."""
         if not self._sending:

@@ -75,7 +75,7 @@ class WatchHub(WriteListener):
         self.catch_up = CatchUp(self._history)
         self._progress: deque[tuple[WatchStream, Watch | None]] = deque()  # to be notified: a watch, or all of a stream
         self._ending: deque[Watch] = deque()  # of streams that are closed
-        self._looked_at = 0  # watches that progress was asked of, and that no budget has paid for
+        self._looked_at = 0  # watches, to find out whether they are up to date
         self._is_scheduled = False
         self.schedule: Callable[[], None] = _ignore
         self.streams = 0
@@ -251,14 +251,11 @@ class WatchHub(WriteListener):
 
         Returns the work that it took, beside that of a request: a stream may have a million watches.
         """
+        looked_at = self._looked_at
         if stream.watches and self._are_current(stream) and not stream.is_progress_due:
             stream.is_progress_due = True
             self._progress_due(stream, None)
-        return self._looking_work()
-
-    def _looking_work(self) -> int:
-        looked_at, self._looked_at = self._looked_at, 0
-        return looked_at >> _LOOKS_SHIFT
+        return self._looked_at - looked_at >> _LOOKS_SHIFT
 
     def notify_progress(self, watch: Watch) -> None:
         """Notify the client of the revision that a watch has reached; without effect if it is not current."""
@@ -300,12 +297,6 @@ class WatchHub(WriteListener):
         stream.current_in = index
         return True
 
-    def _send_progress(self, budget: Budget) -> None:
-        while self._progress and budget.left > 0:
-            stream, watch = self._progress.popleft()
-            self._notify(stream, watch)
-            budget.left -= OPERATION + self._looking_work()
-
     def _notify(self, stream: WatchStream, watch: Watch | None) -> None:
         revision = self._history.next_revision - 1
         if watch is None:
@@ -336,8 +327,10 @@ class WatchHub(WriteListener):
         budget.left -= reserve
         more = self._step_live(budget)
         budget.left += reserve
-        if self._progress and self._is_current:
-            self._send_progress(budget)
+        while self._progress and self._is_current and budget.left > 0:
+            looked_at = self._looked_at
+            self._notify(*self._progress.popleft())
+            budget.left -= OPERATION + (self._looked_at - looked_at >> _LOOKS_SHIFT)
         if catch_up.has_work:
             catch_up.step(self._live, self._is_current, budget)
         self._is_scheduled = more = more or catch_up.has_work or bool(self._progress) or bool(self._ending)
@@ -356,23 +349,14 @@ class WatchHub(WriteListener):
                 if live.flush(budget):
                     return True
                 continue
-            if self._collect(events, budget):
-                return True
-            queue.popleft()
+            self._collected = live.collect_some(events, self._collected, budget)
+            if self._collected < len(events):
+                return True  # nothing is sent before the rest is collected
+            self._collected = 0
+            self._queue_bytes -= sum([event.size_bytes for event in queue.popleft()])
         if live.flush(budget):
             return True
         return not self._history.is_within_request and not live.activate(self._history.next_revision, budget)
-
-    def _collect(self, events: list[Event], budget: Budget) -> bool:
-        """Go on with the events of a request. Returns whether there are more; until then nothing is sent."""
-        for at in range(self._collected, len(events)):
-            if budget.left <= 0:
-                self._collected = at
-                return True
-            self._queue_bytes -= events[at].size_bytes
-            self._live.collect(events[at], budget)
-        self._collected = 0
-        return False
 
 
 def _has_reached(watch: Watch, live: Cohort, revision: int) -> bool:
