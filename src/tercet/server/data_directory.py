@@ -54,8 +54,15 @@ class Opened:
 
 
 def has_log(storage: MemberStorage) -> bool:
-    """Whether this member has run before."""
-    return WAL.exists(storage.files, str(storage.paths.wal))
+    """Whether this member has run before. Raises ConfigError for a database without a log.
+
+    Asked before the cluster is: a cluster that knows the member would advise to remove it, as if its data were lost.
+    """
+    if WAL.exists(storage.files, str(storage.paths.wal)):
+        return True
+    if storage.has_database():
+        raise _database_without_log(storage.paths)
+    return False
 
 
 def _database_without_log(paths: Paths) -> ConfigError:
@@ -94,8 +101,6 @@ def open_member(
         require_database(storage, recovered)
     else:
         metadata = internal_pb2.Metadata(NodeID=bootstrap.member_id, ClusterID=bootstrap.cluster_id)
-        if storage.has_database():
-            raise _database_without_log(paths)
         wal = WAL.create(files, str(paths.wal), metadata.SerializeToString(), segment_bytes=storage.segment_bytes)
         recovered = Recovered(b"", HardState(), None, [], None)
     for received in paths.snapshots.glob("*.snap.db"):
