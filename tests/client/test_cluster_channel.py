@@ -325,6 +325,9 @@ class TestTLS:
                 for endpoint in (up.endpoint, f"https://{up.endpoint}", f"https://localhost:{up.port}"):
                     async with ClusterChannel([endpoint], tls=mine) as client:
                         assert (await client.kv.put(PUT_A)).header.revision == 5
+                no_limit = Limits(dial_timeout_seconds=0)
+                async with ClusterChannel([f"https://{up.endpoint}"], tls=mine, limits=no_limit) as client:
+                    assert (await client.kv.put(PUT_A)).header.revision == 5, "0 is no limit of ours, as for etcd's clients"
 
         run(test())
 

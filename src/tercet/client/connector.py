@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tercet.client")
 _TOO_MANY_PINGS = "too_many_pings"
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+_DIAL_SECONDS_MAX = 20.0
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
 
@@ -46,6 +47,7 @@ _PAUSE_SECONDS_MAX = 1.0
 class Limits:
     """A client's limits. A keepalive below 10 s is raised to 10 s: servers close connections that ping more often.
 
+    dial_timeout_seconds: 0 or less is gRPC's limit of one dial, 20 s, as for etcd's clients.
     quiet_seconds: how long open streams may bring nothing before the member is asked for its health.
     """
 
@@ -58,6 +60,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keepalive_seconds", max(self.keepalive_seconds, 10.0))
+        if self.dial_timeout_seconds <= 0:
+            object.__setattr__(self, "dial_timeout_seconds", _DIAL_SECONDS_MAX)
 
 
 class Unreachable(StatusError):
