@@ -47,6 +47,7 @@ class NewerPair:
         for endpoint in (self.theirs, self.ours):
             text = text.replace(endpoint, "EP")
         text = re.sub(r"tercet(ctl|utl)\b", r"etcd\1", text)
+        text = re.sub(r"(received message larger than max) \(\d+", r"\1 (SIZE", text)  # of a database at this moment
         plain = re.sub(r"\b\d+(\.\d+)?(m|µ|\xc2\xb5)?s\b", "TIME", text)
         if plain != text:  # the width of a table's column depends on the digits of a time
             plain = re.sub(f"({_RULE})+", _RULE, re.sub(" +", " ", plain))
