@@ -8,8 +8,8 @@ import h11
 
 from tercet.intake import BYTES_SHIFT, TASK_WORK
 
-PIECE_WORK: Final = 200
-"""Of one connection before the next has its turn."""
+PIECE_WORK: Final = 20
+"""Of one connection before the next has its turn. Small: a new connection waits for one piece of each that has sent much."""
 
 _EVENT_WORK: Final = 2  # 7 to 30 us
 _FIELD_WORK: Final = 1  # of a head, which h11 parses as a whole: up to 25 ms for the largest
