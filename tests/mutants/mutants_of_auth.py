@@ -82,8 +82,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "lease_keys_not_checked",
-        "replica/auth_requests.py",
-        '        for key in keys:\n            self._auth.check_write(request.identity, key, b"")\n',
+        "replica/lease_keys_check.py",
+        '            for key in keys:\n                check(self._identity, key, b"")\n',
         "",
         "a user deletes keys that it may not write, by revoking their lease",
     ),
