@@ -17,7 +17,7 @@ SUITABLE := import ensurepip, os, shutil, sys, sysconfig as s; \
 COMPILED_PYTHON = $(if $(filter file,$(origin PYTHON)),$(shell \
 	$(SYSTEM_PYTHON) -c '$(SUITABLE)' 2>/dev/null && echo $(SYSTEM_PYTHON) || echo $(PYTHON)),$(PYTHON))
 SOURCES := $(shell find src -name '*.py' -o -name '*.proto') setup.py
-WORKERS ?= 3
+WORKERS ?= 4
 PARALLEL := -n $(WORKERS) --dist loadfile
 # Packages whose tests need the compiled modules; the others test the same code as on the sources.
 COMPILED_TESTS := $(addprefix tests/,raft mvcc lease replica storage rpc peer services sim simulation server cluster mixed differential)

@@ -101,7 +101,6 @@ def test_a_hash_reports_the_compaction_of_its_view() -> None:
     state_machine = member.replica.state_machine
     at = state_machine.store.revision
     headers = Headers(member.replica, cluster_id=1, member_id=SELF)
-    maintenance = MaintenanceService(member.replica, headers, Authorization(member.replica), version="3.7.0", timeout_seconds=1)
     open_now = member.backend.view
 
     def open_later(then: Callable[[Any], None]) -> None:
@@ -112,7 +111,13 @@ def test_a_hash_reports_the_compaction_of_its_view() -> None:
         open_now(then)
 
     member.backend.view = open_later  # type: ignore[method-assign]
-    found = asyncio.run(maintenance.hash_at(0))
+
+    async def hash_now() -> rpc_pb2.HashKVResponse:
+        authorization = Authorization(member.replica)
+        service = MaintenanceService(member.replica, headers, authorization, version="3.7.0", timeout_seconds=1)
+        return await service.hash_at(0)
+
+    found = asyncio.run(hash_now())
     views: list[Any] = []
     open_now(views.append)
     expected = hash_kv(views[0], at, at - 2)
