@@ -9,15 +9,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside the block SIGINT raises KeyboardInterrupt at once, as without an event loop."""
+def interruptible(*, restores: bool = False) -> Iterator[None]:
+    """Inside the block SIGINT ends the process at once; restores: it raises KeyboardInterrupt, for what must be undone first.
+
+    The exception can come too late: a signal that arrives just before the read is only noted, and the read waits.
+    """
     if threading.current_thread() is not threading.main_thread():  # which alone receives signals
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    action: Any = signal.default_int_handler if restores else signal.SIG_DFL
+    handler = signal.signal(signal.SIGINT, action)
     try:
         yield
     finally:

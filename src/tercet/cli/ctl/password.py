@@ -19,9 +19,10 @@ def ask_password(stdin: BinaryIO, out: Output, prompt: str) -> str:
 
     The end of the input is an empty password.
     """
-    with interruptible():
-        if stdin.isatty():
+    if stdin.isatty():
+        with interruptible(restores=True):  # the terminal's echo
             return _without_echo(prompt)
+    with interruptible():
         out.write(prompt.encode("utf-8", "surrogateescape"))
         line = stdin.readline().decode("utf-8", "surrogateescape").rstrip("\r\n")
     out.write(b"\n")
