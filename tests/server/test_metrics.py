@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
+import platform
+import threading
 import time
 from pathlib import Path
 
@@ -244,20 +247,47 @@ def test_the_values_of_the_process_equal_those_of_prometheus_client() -> None:
     assert ours["process_resident_memory_bytes"] == pytest.approx(theirs["process_resident_memory_bytes"], rel=0.2)
 
 
-# Families of etcd that a member does not have: those of Go's runtime, and of a v2 store that 3.7 no longer shows.
-NOT_OURS = ("go_", "etcd_debugging_store_reads_total", "etcd_debugging_store_writes_total")
+# Families of etcd 3.5 that 3.7 no longer shows.
+NOT_OURS = {
+    "etcd_debugging_store_reads_total",
+    "etcd_debugging_store_writes_total",
+    "go_memstats_gc_cpu_fraction",
+    "go_memstats_lookups_total",
+}
 
 
 def test_every_family_of_a_running_etcd_is_there(etcd_page: str) -> None:
     theirs = {line.split()[2] for line in etcd_page.splitlines() if line.startswith("# TYPE ")}
-    missing = {name for name in theirs - METRICS.keys() if not name.startswith(NOT_OURS)}
-    assert missing == set()
+    assert theirs - METRICS.keys() - NOT_OURS == set()
 
 
 def test_a_metric_without_labels_and_source_is_zero() -> None:
     found = page(MemberMetrics(config()).metrics)
     assert "etcd_debugging_mvcc_watcher_total 0\n" in found
     assert "etcd_disk_backend_defrag_duration_seconds_count 0\n" in found
+
+
+def test_the_runtimes_metrics_are_pythons_or_zero() -> None:
+    async def shown() -> str:
+        metrics = await everything()
+        metrics.show_unregistered()
+        monitor = EventLoopMonitor(*(metrics.histogram(f"tercet_loop_turn_{name}seconds") for name in ("", "processor_")))
+        monitor.start()
+        gc.collect()
+        monitor.stop()
+        collections = monitor.collections
+        metrics.read_buckets("go_gc_duration_seconds", lambda: [((), collections.counts, collections.sum)])
+        return page(metrics)
+
+    families = {family.name: family for family in text_string_to_metric_families(asyncio.run(shown()))}
+    assert families["go_info"].samples[0].labels == {"version": f"python{platform.python_version()}"}
+    assert families["go_threads"].samples[0].value >= threading.active_count()
+    assert families["go_memstats_heap_objects"].samples[0].value == 0
+    collections = families["go_gc_duration_seconds"]
+    assert collections.type == "summary"
+    values = {sample.name: sample.value for sample in collections.samples}
+    assert values.keys() == {"go_gc_duration_seconds_sum", "go_gc_duration_seconds_count"}
+    assert values["go_gc_duration_seconds_count"] >= 1
 
 
 def test_types_and_buckets_are_those_of_a_running_etcd(etcd_page: str) -> None:

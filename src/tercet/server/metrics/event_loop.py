@@ -32,7 +32,10 @@ _WINDOW_SECONDS: Final = 60.0
 
 
 class EventLoopMonitor:
-    """turns: observes the seconds of each period of the timer that the loop was busy; processor: those on a processor."""
+    """turns: observes the seconds of each period of the timer that the loop was busy; processor: those on a processor.
+
+    collections: observes the seconds of each collection of garbage, from `start` to `stop`.
+    """
 
     def __init__(self, turns: Histogram, processor: Histogram) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,6 +53,7 @@ class EventLoopMonitor:
         self._counted: dict[str, int] = {}
         self._collecting_since = 0.0
         self._collected_seconds = 0.0  # since the timer fired last
+        self.collections = Histogram(())
 
     @property
     def longest_seconds(self) -> float:
@@ -114,4 +118,6 @@ class EventLoopMonitor:
         if phase == "start":
             self._collecting_since = perf_counter()
         else:
-            self._collected_seconds += perf_counter() - self._collecting_since
+            seconds = perf_counter() - self._collecting_since
+            self._collected_seconds += seconds
+            self.collections.observe(seconds)

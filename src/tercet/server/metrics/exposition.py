@@ -50,7 +50,8 @@ def _histogram(metric: Metric, labels: Labels, counts: Iterable[int], total: flo
     above = 0
     bounds = (*(go_float(bound) for bound in metric.bounds), "+Inf")
     for bound, above in zip(bounds, cumulative(counts), strict=True):
-        yield f'{metric.name}_bucket{{{head}le="{bound}"}} {above}\n'
+        if metric.kind == "histogram":
+            yield f'{metric.name}_bucket{{{head}le="{bound}"}} {above}\n'
     tail = f"{{{named}}}" if named else ""
     yield f"{metric.name}_sum{tail} {go_float(total)}\n{metric.name}_count{tail} {above}\n"
 

@@ -54,7 +54,9 @@ class MemberMetrics:
     def watch_member(self, member: ReplicaDriver, monitor: EventLoopMonitor) -> None:
         replica, metrics = member.replica, self.metrics
         backend = replica.backend
+        collections = monitor.collections
         metrics.read("tercet_loop_turn_longest_seconds", lambda: monitor.longest_seconds)
+        metrics.read_buckets("go_gc_duration_seconds", lambda: [((), collections.counts, collections.sum)])
         metrics.show("etcd_server_id", hex_id(replica.member_id))
         metrics.read("etcd_server_has_leader", lambda: int(bool(replica.leader_id)))
         metrics.read("etcd_server_is_leader", lambda: int(replica.is_leader))

@@ -29,7 +29,10 @@ def _process_value(name: str) -> float:
 
 def register_versions(metrics: Metrics, gates: Mapping[str, bool]) -> None:
     metrics.show("etcd_server_version", ETCD_VERSION)
-    metrics.show("etcd_server_go_version", "python" + ".".join(map(str, sys.version_info[:3])))
+    runtime = "python" + ".".join(map(str, sys.version_info[:3]))
+    metrics.show("etcd_server_go_version", runtime)
+    metrics.show("go_info", runtime)
+    metrics.read("go_sched_gomaxprocs_threads", lambda: 1)
     metrics.show("tercet_version", __version__)
     active = active_gates(gates)
     features: dict[Labels, int] = {(gate.name, gate.stage): int(active[gate.name]) for gate in GATES}

@@ -15,7 +15,7 @@ _PROC: Final = Path("/proc")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # Fields of /proc/self/stat, counted from the one after the command name.
-_UTIME, _STIME, _STARTTIME, _VSIZE, _RSS = 11, 12, 19, 20, 21
+_UTIME, _STIME, _THREADS, _STARTTIME, _VSIZE, _RSS = 11, 12, 17, 19, 20, 21
 
 
 def read_process() -> dict[str, float]:
@@ -27,6 +27,7 @@ def read_process() -> dict[str, float]:
     with contextlib.suppress(OSError, ValueError, IndexError):
         stat = (_PROC / "self" / "stat").read_text().rpartition(") ")[2].split()
         values["process_cpu_seconds_total"] = (int(stat[_UTIME]) + int(stat[_STIME])) / _TICKS
+        values["go_threads"] = int(stat[_THREADS])
         values["process_virtual_memory_bytes"] = int(stat[_VSIZE])
         values["process_resident_memory_bytes"] = int(stat[_RSS]) * _PAGE_BYTES
         values["process_start_time_seconds"] = _boot_seconds() + int(stat[_STARTTIME]) / _TICKS

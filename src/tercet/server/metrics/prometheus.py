@@ -42,7 +42,8 @@ def _as_prometheus(family: Family) -> PrometheusMetric:
     for labels, counts, total in family.buckets:
         named = dict(zip(metric.labels, labels, strict=True))
         for bound, count in zip((*(str(bound) for bound in metric.bounds), "+Inf"), cumulative(counts), strict=True):
-            shown.add_sample(f"{metric.name}_bucket", {**named, "le": bound}, count)
+            if metric.kind == "histogram":
+                shown.add_sample(f"{metric.name}_bucket", {**named, "le": bound}, count)
         shown.add_sample(f"{metric.name}_sum", named, total)
         shown.add_sample(f"{metric.name}_count", named, sum(counts))
     return shown

@@ -69,7 +69,7 @@ class Metrics:
         for name, metric in METRICS.items():
             if metric.labels or name in self._values or name in self._buckets:
                 continue
-            if metric.kind == "histogram":
+            if metric.is_counted:
                 self.histogram(name)
             else:
                 self.read(name, lambda: 0)
@@ -92,7 +92,7 @@ class Metrics:
 
     def _expect(self, name: str, *, is_histogram: bool) -> Metric:
         metric = METRICS[name]
-        if (metric.kind == "histogram") != is_histogram:
+        if metric.is_counted != is_histogram:
             raise KeyError(f"{name} is a {metric.kind}")
         return metric
 

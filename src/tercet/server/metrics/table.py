@@ -1,8 +1,8 @@
 """Every metric of a member: name, type, labels, buckets. The names are etcd's, so that its dashboards and alerts work
 unchanged.
 
-A metric without labels that has no source is shown as 0, as etcd shows what has not happened. Not here are the metrics of the
-Go runtime (go_*).
+A metric without labels that has no source is shown as 0, as etcd shows what has not happened. Of the metrics of Go's runtime
+(go_*), which dashboards and checks of etcd ask for, those that any runtime has are Python's; the others are 0.
 
 Source: etcd 3.7's metrics. Odd types are kept: proposals_committed_total is a gauge, some counters have no `_total`.
 """
@@ -15,13 +15,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """kind: counter, gauge or histogram. bounds: upper bounds of a histogram's buckets, without +Inf."""
+    """kind: counter, gauge, histogram, or summary: one without quantiles. bounds: upper bounds of a histogram's buckets,
+    without +Inf.
+    """
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it has a sum and counts in place of a value."""
+        return self.kind in ("histogram", "summary")
 
 
 def doubling(start: float, count: int) -> tuple[float, ...]:
@@ -35,7 +42,8 @@ _SLOW = doubling(0.1, 10)
 _GRPC = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 _SEND_LOOP = "etcd_debugging_server_watch_send_loop"
-C, G, H = "counter", "gauge", "histogram"
+C, G, H, S = "counter", "gauge", "histogram", "summary"
+_NO_GO = ", a part of Go's runtime, which this member does not have."
 
 _ROWS = (
     # The member
@@ -180,6 +188,36 @@ _ROWS = (
     Metric("etcd_grpc_proxy_cache_misses_total", G, "Cache misses of the gRPC proxy, which this member is not."),
     Metric("etcd_grpc_proxy_events_coalescing_total", C, "Coalesced events of the gRPC proxy, which this member is not."),
     Metric("etcd_grpc_proxy_watchers_coalescing_total", G, "Coalesced watchers of the gRPC proxy, which this member is not."),
+    # The language runtime
+    Metric("go_info", G, "The language runtime, under etcd's name for it.", ("version",)),
+    Metric("go_threads", G, "Threads of the process."),
+    Metric("go_sched_gomaxprocs_threads", G, "Threads that can run Python code at the same time."),
+    Metric("go_gc_duration_seconds", S, "Pauses for collections of garbage."),
+    Metric("go_goroutines", G, f"Goroutines{_NO_GO}"),
+    Metric("go_gc_gogc_percent", G, f"Target size of the heap{_NO_GO}"),
+    Metric("go_gc_gomemlimit_bytes", G, f"Memory limit{_NO_GO}"),
+    Metric("go_memstats_alloc_bytes", G, f"Bytes in use of the heap{_NO_GO}"),
+    Metric("go_memstats_alloc_bytes_total", C, f"Bytes allocated so far in the heap{_NO_GO}"),
+    Metric("go_memstats_buck_hash_sys_bytes", G, f"Profiling table{_NO_GO}"),
+    Metric("go_memstats_frees_total", C, f"Objects freed so far in the heap{_NO_GO}"),
+    Metric("go_memstats_gc_sys_bytes", G, f"Metadata of the collector{_NO_GO}"),
+    Metric("go_memstats_heap_alloc_bytes", G, f"Bytes in use of the heap{_NO_GO}"),
+    Metric("go_memstats_heap_idle_bytes", G, f"Idle spans of the heap{_NO_GO}"),
+    Metric("go_memstats_heap_inuse_bytes", G, f"Spans in use of the heap{_NO_GO}"),
+    Metric("go_memstats_heap_objects", G, f"Objects of the heap{_NO_GO}"),
+    Metric("go_memstats_heap_released_bytes", G, f"Bytes returned by the heap{_NO_GO}"),
+    Metric("go_memstats_heap_sys_bytes", G, f"Bytes obtained for the heap{_NO_GO}"),
+    Metric("go_memstats_last_gc_time_seconds", G, f"Last collection of the heap{_NO_GO}"),
+    Metric("go_memstats_mallocs_total", C, f"Objects allocated so far in the heap{_NO_GO}"),
+    Metric("go_memstats_mcache_inuse_bytes", G, f"Caches in use of the heap{_NO_GO}"),
+    Metric("go_memstats_mcache_sys_bytes", G, f"Bytes obtained for caches of the heap{_NO_GO}"),
+    Metric("go_memstats_mspan_inuse_bytes", G, f"Span records in use of the heap{_NO_GO}"),
+    Metric("go_memstats_mspan_sys_bytes", G, f"Bytes obtained for span records of the heap{_NO_GO}"),
+    Metric("go_memstats_next_gc_bytes", G, f"Size of the heap at its next collection{_NO_GO}"),
+    Metric("go_memstats_other_sys_bytes", G, f"Other bytes obtained by the allocator{_NO_GO}"),
+    Metric("go_memstats_stack_inuse_bytes", G, f"Stacks of goroutines{_NO_GO}"),
+    Metric("go_memstats_stack_sys_bytes", G, f"Bytes obtained for stacks of goroutines{_NO_GO}"),
+    Metric("go_memstats_sys_bytes", G, f"Bytes obtained from the system by the allocator{_NO_GO}"),
     # The process
     Metric("os_fd_used", G, "Open file descriptors."),
     Metric("os_fd_limit", G, "Limit of open file descriptors."),
