@@ -443,8 +443,23 @@ def test_unix_sockets(run: Callable[[Scenario], None], tmp_path: Path) -> None:
         assert await reader.readuntil(b";") == b"plain:GET /;"
         writer.close()
         listener.stop()
+        assert not path.exists()
+        listener.stop()
 
     run(scenario)
+
+
+def test_a_unix_socket_that_another_process_has_bound_since_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (ours,) = open_addresses(parse_urls(f"unix://{path}"))
+    (theirs,) = open_addresses(parse_urls(f"unix://{path}"))
+    ours.close()
+    assert path.is_socket()
+    theirs.close()
+    assert not path.exists()
+    with pytest.raises(ConfigError):
+        open_addresses(parse_urls(f"unix://{path},http://192.0.2.1:1"))
+    assert not path.exists()
 
 
 def test_an_ipv4_mapped_address_is_bound_as_ipv4() -> None:

@@ -188,7 +188,7 @@ class ClientListeners:
 
     def close_sockets(self) -> None:
         for address in (*self._client_addresses, *self._http_addresses, *self._metrics_addresses):
-            address.socket.close()
+            address.close()
 
 
 def make_health(member: ReplicaDriver, config: ServerConfig) -> Health:

@@ -17,6 +17,7 @@ Source: etcd server/embed/serve.go, client/pkg/transport/listener_tls.go (the li
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -47,10 +48,14 @@ ProtocolFactory = Callable[[bytes], asyncio.Protocol]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A bound socket and its URLs: one, or one with http and one with https."""
+    """A bound socket and its URLs: one, or one with http and one with https.
+
+    file: device and inode of a Unix socket that this process has bound.
+    """
 
     socket: socket.socket
     urls: tuple[Url, ...]
+    file: tuple[int, int] | None = None
 
     @property
     def has_plain(self) -> bool:
@@ -65,6 +70,15 @@ class Address:
         """The bound port, also if the URL has port 0."""
         name = self.socket.getsockname()
         return int(name[1]) if isinstance(name, tuple) else 0
+
+    def close(self) -> None:
+        """Also remove the file of a Unix socket, as Go does, unless another process has bound its path by now."""
+        self.socket.close()
+        path = self.urls[0].address
+        if self.file is not None:
+            with contextlib.suppress(OSError):
+                if _identity(path) == self.file:
+                    os.unlink(path)
 
 
 def open_addresses(
@@ -86,13 +100,23 @@ def open_addresses(
     opened: list[Address] = []
     try:
         for named in by_address.values():
-            given = (bound or {}).get(named[0].address)
-            opened.append(Address(given or _bind(named[0], reuse_port, reuse_address, listen), tuple(named)))
+            url = named[0]
+            given = (bound or {}).get(url.address)
+            file = None
+            if given is None:
+                given = _bind(url, reuse_port, reuse_address, listen)
+                file = _identity(url.address) if url.is_unix else None
+            opened.append(Address(given, tuple(named), file))
     except ConfigError:
         for address in opened:
-            address.socket.close()
+            address.close()
         raise
     return opened
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _bind(url: Url, reuse_port: bool, reuse_address: bool, listen: bool) -> socket.socket:
@@ -178,7 +202,7 @@ class Listener:
         """Accept no more connections; open ones stay open."""
         if self._server is not None:
             self._server.close()
-        self._address.socket.close()
+        self._address.close()
 
     def _plain(self) -> asyncio.Protocol:
         return _Sniffing(self._services, None, self._has_room)

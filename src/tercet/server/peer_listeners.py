@@ -60,4 +60,4 @@ class PeerListeners:
 
     def close_sockets(self) -> None:
         for address in self._addresses:
-            address.socket.close()
+            address.close()
