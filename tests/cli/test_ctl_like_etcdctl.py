@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -375,9 +376,12 @@ class TestEndpoints:
             assert ours.code == theirs.code == 0
 
     def test_health_with_unreachable_endpoints(self, pair: Pair) -> None:
-        words: Words = ["endpoint", "health", "--endpoints=127.0.0.1:1", "--command-timeout=300ms"]
-        for more in ([], ["-w", "json"], ["-w", "fields"]):
-            theirs, ours = run_theirs(pair.theirs, [*words, *more]), run_ours(pair.ours, [*words, *more])
+        words: Words = ["endpoint", "health", "--endpoints=127.0.0.1:1", "--command-timeout=2s"]
+        formats: list[Words] = [[], ["-w", "json"], ["-w", "fields"]]
+        with ThreadPoolExecutor() as pool:
+            all_theirs = list(pool.map(lambda more: run_theirs(pair.theirs, [*words, *more]), formats))
+        for more, theirs in zip(formats, all_theirs, strict=True):
+            ours = run_ours(pair.ours, [*words, *more])
             assert _without_times(ours.out, pair.ours) == _without_times(theirs.out, pair.theirs)
             unhealthy = [[line for line in outcome.err.splitlines() if "unhealthy" in line] for outcome in (theirs, ours)]
             assert unhealthy[0] == unhealthy[1] != []
@@ -404,7 +408,7 @@ class TestEndpoints:
         assert outs[0] == outs[1]
 
     def test_status_with_unreachable_endpoints(self, pair: Pair) -> None:
-        words: Words = ["endpoint", "status", "--endpoints=127.0.0.1:1", "--command-timeout=300ms"]
+        words: Words = ["endpoint", "status", "--endpoints=127.0.0.1:1", "--command-timeout=2s"]
         theirs, ours = run_theirs(pair.theirs, words), run_ours(pair.ours, words)
         failed = "Failed to get the status of endpoint 127.0.0.1:1 (context deadline exceeded)"
         assert failed in theirs.err

@@ -116,7 +116,7 @@ def test_variables(newer_pair: NewerPair) -> None:
     for setting, lines_ in VARIABLES.items():
         name, _, value = setting.partition("=")
         for line in lines_:
-            words = [*line.split(), "--command-timeout=500ms"]
+            words = [*line.split(), "--command-timeout=2s"]
             assert not newer_pair.difference(words, **{name: value}), setting
 
 
