@@ -147,6 +147,7 @@ def test_a_read_times_out_if_its_entries_never_arrive() -> None:
     assert outcomes == []
     member.now += 60
     member.replica.tick()
+    member.settle()
     assert outcomes == [errors.TIMEOUT]
 
 

@@ -10,7 +10,7 @@ from tercet import errors
 from tercet.errors import Code, StatusError
 from tercet.raft import Raft
 from tercet.replica.proposals import NEVER_PROPOSED, Outcome, Proposals
-from tercet.replica.reads import RETRY_SECONDS, Reads
+from tercet.replica.reads import ANSWERED_PER_TURN, RETRY_SECONDS, Reads
 from tercet.replica.requests import RequestIds
 from tests.support.fakes import uses_fakes
 
@@ -157,9 +157,11 @@ class TestReads:
         reads.submit(raft.as_raft)
         assert len(raft.contexts) == 1
         reads.confirmed([(raft.contexts[0], 5)], applied_index=5)
+        assert not reads.answer()
         assert done == [("a", None), ("b", None)]
         reads.submit(raft.as_raft)
         reads.confirmed([(raft.contexts[1], 5)], applied_index=5)
+        assert not reads.answer()
         assert done[2:] == [("late", None)]
 
     def test_a_confirmed_read_waits_for_its_index_to_be_applied(self, clock: Clock) -> None:
@@ -168,8 +170,10 @@ class TestReads:
         reads.submit(raft.as_raft)
         reads.confirmed([(raft.contexts[0], 9)], applied_index=7)
         reads.applied(8)
+        assert not reads.answer()
         assert not done
         reads.applied(9)
+        assert not reads.answer()
         assert done == [None]
 
     def test_a_retry_has_a_new_context_and_ignores_the_old_answer(self, clock: Clock) -> None:
@@ -181,8 +185,10 @@ class TestReads:
         first, second = raft.contexts
         assert first != second
         reads.confirmed([(first, 1)], applied_index=1)
+        assert not reads.answer()
         assert not done
         reads.confirmed([(second, 1)], applied_index=1)
+        assert not reads.answer()
         assert done == [None]
 
     def test_a_round_is_repeated_with_a_new_leader(self, clock: Clock) -> None:
@@ -200,6 +206,7 @@ class TestReads:
         reads.tick(raft.as_raft)
         clock.now += 7.5
         reads.tick(raft.as_raft)
+        assert not reads.answer()
         assert done == [errors.TIMEOUT, errors.TIMEOUT]
 
     def test_a_queued_read_has_its_own_timeout(self, clock: Clock) -> None:
@@ -214,7 +221,47 @@ class TestReads:
         reads.tick(raft.as_raft)
         clock.now += 0.2
         reads.tick(raft.as_raft)
+        assert not reads.answer()
         assert (early, late) == ([errors.TIMEOUT], [])
         clock.now += 7.0
         reads.tick(raft.as_raft)
+        assert not reads.answer()
         assert late == [errors.TIMEOUT]
+
+    def test_reads_that_one_round_confirms_are_answered_in_several_turns(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
+        count = 2 * ANSWERED_PER_TURN + 100
+        for number in range(count):
+            reads.add(lambda error, number=number: done.append(number))  # type: ignore[misc]
+        reads.submit(raft.as_raft)
+        reads.confirmed([(raft.contexts[0], 9)], applied_index=7)
+        reads.applied(9)
+        for turn in range(1, 4):
+            assert reads.answer() == (turn < 3)
+            assert done == list(range(min(count, turn * ANSWERED_PER_TURN)))
+
+    def test_reads_that_time_out_together_are_answered_in_several_turns(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
+        for _ in range(ANSWERED_PER_TURN + 1):
+            reads.add(done.append)
+        reads.submit(raft.as_raft)
+        clock.now += 7.5
+        reads.tick(raft.as_raft)
+        assert reads.answer()
+        assert done == [errors.TIMEOUT] * ANSWERED_PER_TURN
+        assert not reads.answer()
+        assert done == [errors.TIMEOUT] * (ANSWERED_PER_TURN + 1)
+        assert reads.failed == len(done)
+
+    def test_a_member_that_stops_fails_each_read_once(self, clock: Clock) -> None:
+        reads, raft, done = make_reads(clock), FakeRaft(), list[Any]()
+        for number in range(ANSWERED_PER_TURN + 10):
+            reads.add(lambda error, number=number: done.append((number, error)))  # type: ignore[misc]
+        reads.submit(raft.as_raft)
+        reads.confirmed([(raft.contexts[0], 1)], applied_index=1)
+        assert reads.answer()
+        reads.add(lambda error: done.append((-1, error)))
+        reads.fail_all(errors.STOPPED)
+        due = [(ANSWERED_PER_TURN + number, errors.STOPPED) for number in range(10)]
+        assert done[ANSWERED_PER_TURN:] == [*due, (-1, errors.STOPPED)]
+        assert not reads.answer()

@@ -283,12 +283,17 @@ class Replica(ReplicaStatus):
                 break
             self._carry_out(node.take_ready())
             self._notice_leader()
+        self._answer_reads()
         self._reads.submit(raft)
         if raft.commit_broadcast.has_unsent_commit and not self._commit_broadcast_is_scheduled:
             self._commit_broadcast_is_scheduled = True
             self._unsent_commit = raft.commit_index
             self._host.schedule_commit_broadcast()
         if node.has_ready():
+            self._schedule_flush()
+
+    def _answer_reads(self) -> None:
+        if self._reads.answer():
             self._schedule_flush()
 
     def _schedule_flush(self) -> None:
@@ -363,6 +368,8 @@ class Replica(ReplicaStatus):
             self._reads.applied(index)
             self.leases.applied(index, applier.term)
             self._log_compaction.applied(index, applier.term)
+            if not self._is_flushing:
+                self._answer_reads()
         if not self._is_flushing and self._node.has_ready() and not self._flush_is_scheduled:
             self._schedule_flush()
 
