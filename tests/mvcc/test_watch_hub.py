@@ -348,6 +348,25 @@ def test_random_histories(seed: int) -> None:
     assert (watched.hub.watches, watched.hub.streams) == (0, 0)
 
 
+def test_a_stream_is_not_up_to_date_because_its_watches_once_were() -> None:
+    """The live cohort falls behind twice; the first of them is up to date again long before the second."""
+    watched = Watched()
+    client = Client(watched.hub)
+    for count in (1, 50):
+        for number in range(count):
+            watched.hub.create(client.stream, 0, b"a%d" % number, b"b", 0, 0)
+        if count == 1:
+            _check_current(watched.hub, client.stream)
+        watched.hub.queue_bytes_max = 0
+        watched.put(b"a9")
+    for _ in range(1000):
+        if not watched.hub.step(Budget(20)):
+            break
+        _check_current(watched.hub, client.stream)
+    assert len(client.got(0)) == 2
+    assert len(client.got(50)) == 1
+
+
 def _check_current(hub: WatchHub, stream: WatchStream) -> None:
     """What a stream remembers of its watches is what each of them says."""
     revision = hub._history.next_revision - 1

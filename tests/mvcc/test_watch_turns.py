@@ -9,6 +9,7 @@ import pytest
 
 from tercet.mvcc import PREV_KV, Batch, Budget, Watch
 from tercet.mvcc.watch import PIECE_BYTES, WaitingWatches
+from tercet.mvcc.watch_cohort import BATCH_PENDING
 from tests.mvcc.watching import Client, Watched
 
 WATCHES = 2000
@@ -84,6 +85,50 @@ def test_a_request_that_many_ranges_hold_is_collected_in_slices() -> None:
     assert len(client.responses[0]) == 1, "a revision is not divided"
 
 
+def test_one_event_that_many_ranges_hold_is_collected_in_slices() -> None:
+    watched = Watched()
+    client = Client(watched.hub)
+    watch_overlapping(watched, client, 0)
+    watched.put(b"a")
+    live = watched.hub._live
+    assert longest_rise(watched, lambda: len(live._dirty)) <= WORK
+    watched.put(b"a")
+    watched.hub.step(Budget(WORK))
+    assert 0 < len(live._dirty) < WATCHES
+    for watch_id in range(0, WATCHES, 3):  # also the last that has taken it
+        watched.hub.cancel(client.stream, watch_id)
+    watched.settle()
+    assert client.got(1) == client.got(WATCHES - 1) == watched.log_without_previous()
+
+
+def test_an_event_that_is_half_collected_when_the_queue_is_full_comes_once() -> None:
+    watched = Watched()
+    client = Client(watched.hub)
+    watch_overlapping(watched, client, 0)
+    watched.put(b"a", b"a1")
+    watched.hub.step(Budget(WORK))
+    assert watched.hub._live.has_begun
+    watched.hub.queue_bytes_max = 0
+    watched.put(b"a1", b"a2")
+    assert watched.hub._live.count == 0, "all read history"
+    watched.settle(WORK)
+    watched.put(b"a3")
+    watched.settle()
+    assert client.got(0) == client.got(WATCHES - 1) == watched.log_without_previous()
+
+
+def test_what_many_ranges_hold_is_sent_before_it_takes_much_memory() -> None:
+    watched = Watched()
+    watch_overlapping(watched, Client(watched.hub), 0)
+    watched.put(b"a")
+    live, event = watched.hub._live, watched.hub._queue[0][0]
+    for _ in range(BATCH_PENDING // WATCHES):
+        assert not live.is_full
+        live.collect(event, Budget(2 * WATCHES))
+    live.collect(event, Budget(2 * WATCHES))
+    assert live.is_full
+
+
 def test_history_that_many_ranges_hold_is_collected_in_slices() -> None:
     watched = Watched()
     client = Client(watched.hub)
@@ -101,15 +146,16 @@ def test_history_that_many_ranges_hold_is_collected_in_slices() -> None:
     assert client.got(0) == client.got(WATCHES - 1) == watched.log_without_previous()
 
 
-@pytest.mark.parametrize("collected", range(1, 6))
-def test_a_request_that_is_half_collected_when_the_queue_is_full_comes_once(collected: int) -> None:
+@pytest.mark.parametrize("work", range(1, 24, 3))
+def test_a_request_that_is_half_collected_when_the_queue_is_full_comes_once(work: int) -> None:
     watched = Watched()
     client = Client(watched.hub)
     for end in (b"a9", b"b", b"c"):
         watched.hub.create(client.stream, 0, b"a", end, 0, 0)
     watched.put(*(b"a%d" % number for number in range(8)))
-    watched.hub.step(Budget(4 * collected))
-    assert 0 < watched.hub._collected < 8
+    watched.hub.step(Budget(work))
+    assert watched.hub._collected or watched.hub._live.has_begun
+    assert watched.hub._collected < 8
     watched.hub.queue_bytes_max = 0
     watched.put(b"a1", b"a2")
     assert not watched.hub._collected

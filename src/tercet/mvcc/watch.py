@@ -14,7 +14,6 @@ A watch is always in one of these states:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from tercet.containers import ShardedDict, SortedKeys
@@ -146,7 +145,8 @@ class WatchStream:
 
     has_room: whether the client reads fast enough; events are not queued without it.
     blocker, current_in: what was found when all watches were last asked whether they are up to date, so that a client with
-    100,000 watches does not have them asked for each of its progress requests. One that was not; or the index that holds all.
+    100,000 watches does not have them asked for each of its progress requests. One that was not; or the number of the live
+    cohort that holds all.
     """
 
     __slots__ = ("blocker", "current_in", "has_room", "is_progress_due", "lagging", "next_id", "receiver", "watches")
@@ -159,7 +159,7 @@ class WatchStream:
         self.is_progress_due = False
         self.lagging: list[Watch] = []
         self.blocker: Watch | None = None
-        self.current_in: WatchIndex | None = None
+        self.current_in = 0
 
     def lag(self, watch: Watch) -> None:
         """Let a watch continue when there is room."""
@@ -169,13 +169,13 @@ class WatchStream:
     def block(self, watch: Watch) -> None:
         """A watch of the stream is not up to date."""
         self.blocker = watch
-        self.current_in = None
+        self.current_in = 0
 
     def forget(self) -> None:
         """The stream is closed: refer to no watch, which would keep both until a garbage collection."""
         self.lagging = []
         self.blocker = None
-        self.current_in = None
+        self.current_in = 0
 
     def shut(self) -> None:
         """The receiver has no room: queue nothing before `WatchHub.resume`."""
@@ -228,16 +228,6 @@ class WatchIndex:
     def wants(self, key: bytes) -> bool:
         """Whether any watch is interested in `key`."""
         return key in self.by_key or (self.ranges.count > 0 and self.ranges.holds(key))
-
-    def groups_of(self, key: bytes) -> Sequence[KeyRange]:
-        """The groups whose range holds `key`."""
-        group = self.by_key.get(key)
-        if not self.ranges.count:
-            return () if group is None else (group,)
-        found = self.ranges.holding(key)
-        if group is not None:
-            found.append(group)
-        return found
 
     def group(self, key: bytes, end: bytes | None) -> WatchGroup | None:
         """The group of exactly this key or range."""

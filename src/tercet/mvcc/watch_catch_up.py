@@ -147,7 +147,7 @@ class CatchUp:
         if cohort.is_sending and cohort.flush(budget):
             return False
         while budget.left > 0 and cohort.cursor < history.next_revision:
-            if cohort.sub == 0 and (cohort.is_full or not cohort.activate(cohort.cursor, budget)):
+            if not cohort.has_begun and (cohort.is_full or not cohort.activate(cohort.cursor, budget)):
                 if cohort.flush(budget):
                     return False
                 continue
@@ -166,8 +166,11 @@ class CatchUp:
                 return
             budget.left -= FETCH + (len(value) >> BYTES_SHIFT)
             event = stored_event(stored_key, value)
-            if cohort.index.wants(event.key):
-                cohort.collect(event, budget)
+            if not cohort.index.wants(event.key):
+                cohort.skip_event()
+            elif not cohort.collect(event, budget):
+                cohort.sub = sub_of(stored_key)
+                return
         budget.left -= FETCH
         if len(records) < _RECORDS:
             cohort.cursor += 1
@@ -177,6 +180,7 @@ class CatchUp:
 
     def _skip(self, cohort: Cohort) -> None:
         """No watch of the cohort has begun: go to where the first begins."""
+        cohort.skip_event()
         cohort.sub = 0
         cohort.cursor = self._history.next_revision
         if cohort.waiting.count:

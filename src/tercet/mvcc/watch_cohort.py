@@ -15,10 +15,12 @@ from typing import Final
 from tercet.mvcc.events import Event
 from tercet.mvcc.watch import NO_DELETE, NO_PUT, PIECE_BYTES, PREV_KV, Batch, WaitingWatches, Watch, WatchGroup, WatchIndex
 from tercet.mvcc.watch_history import History
+from tercet.mvcc.watch_ranges import KeyRange
 from tercet.mvcc.work import BYTES_SHIFT, FETCH, VISIT, WRITE, Budget
 
 BATCH_REVISIONS: Final = 1000  # etcd: watchBatchMaxRevs
 BATCH_BYTES: Final = 1 << 20
+BATCH_PENDING: Final = 1 << 20  # events, counted for each group that takes them: 100,000 ranges may hold the same key
 _DELIVERY: Final = 2  # work of sending a batch to one watch, beside that of its pieces
 _BATCHED: Final = 16  # encoded events that are put together, between two looks at the budget
 
@@ -36,9 +38,11 @@ class Cohort:
         "_encoded",
         "_history",
         "_last_revision",
+        "_pending",
         "_position",
         "_revisions",
         "_sending",
+        "_taken_by",
         "cursor",
         "delivered",
         "index",
@@ -56,9 +60,11 @@ class Cohort:
         self.waiting = WaitingWatches()
         self.delivered = 0  # events times watches
         self._dirty: list[WatchGroup] = []  # groups with pending events
+        self._taken_by: KeyRange | None = None  # the last group that has taken an event which others still must take
         self._last_revision = 0
         self._revisions = 0  # with events, since the last flush
         self._bytes = 0
+        self._pending = 0  # events, counted for each group
         self._sending: list[WatchGroup] = []  # groups that the flush in progress has not completed, in reverse
         self._position = -1  # of the next watch to send to, in the last of them; -1: none was begun
         self._encoded = 0  # of its pending events
@@ -81,14 +87,19 @@ class Cohort:
     @property
     def is_full(self) -> bool:
         """Whether enough is collected for a flush."""
-        return self._revisions >= BATCH_REVISIONS or self._bytes >= BATCH_BYTES
+        return self._revisions >= BATCH_REVISIONS or self._bytes >= BATCH_BYTES or self._pending >= BATCH_PENDING
 
     # Watches
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a part of a revision is collected."""
+        return self.sub > 0 or self._taken_by is not None
+
+    @property
     def place(self) -> int:
         """The first revision from which a watch can join."""
-        return self.cursor + 1 if self.sub else self.cursor
+        return self.cursor + 1 if self.has_begun else self.cursor
 
     def join(self, watch: Watch) -> None:
         """Add a watch whose next revision is at or after `place`."""
@@ -108,28 +119,61 @@ class Cohort:
 
     # Events
 
-    def collect(self, event: Event, budget: Budget) -> None:
-        groups = self.index.groups_of(event.key)
+    def collect(self, event: Event, budget: Budget) -> bool:
+        """Let the groups that want an event take it.
+
+        False: the budget is used up, and some have not taken it yet. Then call it with the same event again.
+        """
+        index, after = self.index, self._taken_by
+        is_taken = after is not None
+        self._taken_by = None
         budget.left -= VISIT
-        for group in groups:
-            assert isinstance(group, WatchGroup)
-            if not group.pending:
-                self._dirty.append(group)
-            group.pending.append(event)
+        if index.ranges.count:
+            while groups := index.ranges.holding(event.key, after, limit := max(1, budget.left)):
+                if not is_taken:
+                    is_taken = True
+                    self._count(event)
+                for group in groups:
+                    assert isinstance(group, WatchGroup)
+                    self._take(group, event)
+                self._pending += len(groups)
+                budget.left -= VISIT * len(groups)
+                if len(groups) < limit:
+                    break
+                after = groups[-1]
+                if budget.left <= 0:
+                    self._taken_by = after
+                    return False
+        group_of_key = index.by_key.get(event.key)
+        if group_of_key is not None:
+            if not is_taken:
+                self._count(event)
+            self._take(group_of_key, event)
+            self._pending += 1
             budget.left -= VISIT
-        if groups:
-            self._bytes += event.size_bytes
-            if event.revision != self._last_revision:
-                self._last_revision = event.revision
-                self._revisions += 1
+        return True
+
+    def _take(self, group: WatchGroup, event: Event) -> None:
+        if not group.pending:
+            self._dirty.append(group)
+        group.pending.append(event)
+
+    def _count(self, event: Event) -> None:
+        self._bytes += event.size_bytes
+        if event.revision != self._last_revision:
+            self._last_revision = event.revision
+            self._revisions += 1
 
     def collect_some(self, events: list[Event], start: int, budget: Budget) -> int:
         """Collect the events of a request from number `start` on, as far as the budget allows. Returns the next number."""
         at = start
-        while at < len(events) and budget.left > 0:
-            self.collect(events[at], budget)
+        while at < len(events) and budget.left > 0 and self.collect(events[at], budget):
             at += 1
         return at
+
+    def skip_event(self) -> None:
+        """Nobody wants the next event any more."""
+        self._taken_by = None
 
     def flush(self, budget: Budget) -> bool:
         """Send what is collected. Returns whether there is more to send."""
@@ -138,7 +182,7 @@ class Cohort:
                 return False
             self._sending, self._dirty = self._dirty, []
             self._sending.reverse()
-            self._revisions = self._bytes = 0
+            self._revisions = self._bytes = self._pending = 0
         while self._sending:
             if budget.left <= 0:
                 return True
@@ -154,7 +198,8 @@ class Cohort:
         self._position = -1
         self._encoded = 0
         self._batches = {}
-        self._revisions = self._bytes = 0
+        self._taken_by = None
+        self._revisions = self._bytes = self._pending = 0
 
     def _send(self, group: WatchGroup, budget: Budget) -> None:
         """Send a group's events to its watches until the budget is used up, from the last watch to the first.

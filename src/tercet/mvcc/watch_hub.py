@@ -54,6 +54,7 @@ class WatchHub(WriteListener):
         "_history",
         "_is_scheduled",
         "_live",
+        "_live_number",
         "_looked_at",
         "_progress",
         "_queue",
@@ -68,6 +69,7 @@ class WatchHub(WriteListener):
     def __init__(self, store: Store) -> None:
         self._history = History(store)
         self._live = Cohort(self._history, 0, is_live=True)
+        self._live_number = 1  # its index tells no live cohorts apart: watches that have fallen behind come back with theirs
         self._queue: deque[list[Event]] = deque()  # of one request each
         self._queue_bytes = 0
         self._collected = 0  # events of the first request in the queue
@@ -129,13 +131,14 @@ class WatchHub(WriteListener):
         """Let the live cohort read what it has not collected yet from history. revision: the first, if the queue is empty."""
         cohort = self._live
         cohort.cursor = self._queue[0][0].revision if self._queue else revision
-        cohort.sub = self._queue[0][self._collected].sub if self._collected else 0
+        cohort.sub = self._queue[0][self._collected].sub if self._collected or cohort.has_begun else 0
         cohort.is_live = False
         self._queue.clear()
         self._queue_bytes = self._collected = 0
         self.queue_bytes_max = QUEUE_BYTES_MAX
         self.catch_up.take_over(cohort)
         self._live = Cohort(self._history, 0, is_live=True)
+        self._live_number += 1
 
     def replace_store(self, store: Store) -> None:
         """An installed snapshot has replaced the store: watches continue from their revisions in the new one's history."""
@@ -277,8 +280,7 @@ class WatchHub(WriteListener):
 
     def _are_current(self, stream: WatchStream) -> bool:
         """A watch that is up to date stays so until it lags, or all of the live cohort fall behind."""
-        index = self._live.index
-        if stream.current_in is index:
+        if stream.current_in == self._live_number:
             return True
         revision = self._history.next_revision - 1
         blocker = stream.blocker
@@ -294,7 +296,7 @@ class WatchHub(WriteListener):
                 stream.block(watch)
                 return False
         stream.blocker = None
-        stream.current_in = index
+        stream.current_in = self._live_number
         return True
 
     def _notify(self, stream: WatchStream, watch: Watch | None) -> None:
@@ -339,13 +341,13 @@ class WatchHub(WriteListener):
     def _step_live(self, budget: Budget) -> bool:
         """Returns whether something is left in the queue or in the flush."""
         live, queue = self._live, self._queue
-        if not self._collected and live.flush(budget):
+        if not self._collected and not live.has_begun and live.flush(budget):
             return True
         while queue:
             if budget.left <= 0:
                 return True
             events = queue[0]
-            if not self._collected and (live.is_full or not live.activate(events[0].revision, budget)):
+            if not self._collected and not live.has_begun and (live.is_full or not live.activate(events[0].revision, budget)):
                 if live.flush(budget):
                     return True
                 continue

@@ -70,11 +70,11 @@ class KeyRanges:
             node = left if left is not None and _is_before(key, left.last) else node.right
         return False
 
-    def holding(self, key: bytes) -> list[KeyRange]:
-        """The intervals that hold `key`, in order."""
+    def holding(self, key: bytes, after: KeyRange | None, limit: int) -> list[KeyRange]:
+        """The first `limit` intervals that hold `key`, in order; those after the given one, which need not be in the set."""
         found: list[KeyRange] = []
         if self._root is not None:
-            _collect(self._root, key, found)
+            _collect(self._root, key, after, limit, found)
         return found
 
     def all(self) -> list[KeyRange]:
@@ -130,15 +130,20 @@ def _compare(start: bytes, end: bytes | None, item: KeyRange) -> int:
     return -1 if end < item.end else 1
 
 
-def _collect(node: _Node, key: bytes, found: list[KeyRange]) -> None:
+def _collect(node: _Node, key: bytes, after: KeyRange | None, limit: int, found: list[KeyRange]) -> None:
     left, right, item = node.left, node.right, node.item
-    if left is not None and _is_before(key, left.last):
-        _collect(left, key, found)
-    if item.start <= key:
-        if _is_before(key, item.end):
+    if after is None or _compare(after.start, after.end, item) < 0:
+        if left is not None and _is_before(key, left.last):
+            _collect(left, key, after, limit, found)
+            if len(found) == limit:
+                return
+        after = None  # the rest of this subtree comes later
+        if item.start <= key and _is_before(key, item.end):
             found.append(item)
-        if right is not None and _is_before(key, right.last):
-            _collect(right, key, found)
+            if len(found) == limit:
+                return
+    if right is not None and item.start <= key and _is_before(key, right.last):
+        _collect(right, key, after, limit, found)
 
 
 def _walk(node: _Node | None, found: list[KeyRange]) -> None:
