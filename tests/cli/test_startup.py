@@ -15,7 +15,7 @@ EVENT_LOOP = {"asyncio", "ssl", "concurrent.futures"}
 MESSAGES = {"google.protobuf.message", "tercet.proto.rpc_pb2", "ngh2"}
 FOR_OTHERS = {"click", "rich", "yaml", "cryptography", "lmdb", "dns", "uvloop", "bcrypt", "jwt", "prometheus_client", "h11"}
 SERVER = {"tercet.rpc.server", "tercet.rpc.server_connection", "tercet.rpc.handlers", "tercet.server", "tercet.services"}
-SLOW_STANDARD = {"difflib", "unittest", "xml", "email"}
+SLOW_STANDARD = {"difflib", "unittest", "xml", "email", "encodings.idna", "stringprep", "concurrent.futures.thread"}
 OTHER_CLIENTS = {"tercet.client.watch", "tercet.client.election", "tercet.client.async_client", "tercet.client.srv"}
 
 

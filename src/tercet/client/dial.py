@@ -30,8 +30,17 @@ class Address(NamedTuple):
 async def dial(host: str, port: int, *, timeout: float) -> socket.socket:
     """A connected socket, not blocking. timeout: seconds for each address. Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _numeric(host, port) or await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return await race(interleaved([Address(family, address) for family, _, _, _, address in found]), timeout=timeout)
+
+
+def _numeric(host: str, port: int) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+    """The address that `host` is, without a lookup and the thread for it; none for a name."""
+    try:
+        # Bytes: of a str the module makes IDNA, whose tables take longer to load than everything else here.
+        return list(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except (UnicodeEncodeError, OSError):
+        return []
 
 
 def interleaved(addresses: Sequence[Address]) -> list[Address]:

@@ -10,14 +10,13 @@ Source: etcd's client, client/v3/internal/endpoint.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from tercet.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """One member's client address; `text` is the user's notation, for messages."""
 
     text: str

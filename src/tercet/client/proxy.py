@@ -14,7 +14,7 @@ import base64
 import ipaddress
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from tercet.client.dial import dial
@@ -25,8 +25,7 @@ _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "HTTPS_PROXY")
 _EXCEPT_VARIABLES = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(NamedTuple):
     """credentials: `user:password` in base64, "" for none."""
 
     host: str

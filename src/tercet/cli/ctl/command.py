@@ -8,9 +8,8 @@ Source: the behaviour of etcdctl's command library (cobra, with prefix matching)
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from tercet.cli.ctl.flags import Flag
 
@@ -26,8 +25,7 @@ class UnknownCommand(Exception):
     """No such command; the text suggests similar ones."""
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command, or a group of commands: a group has no `run`, and its commands inherit its `flags`.
 
     usage: what follows the name: "[options] <key> [range_end]". section: the title that the root's help lists it under.
@@ -74,8 +72,7 @@ class Command:
             yield from command.leaves(name)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The command of a line: its path from the root (root first), and the remaining arguments.
 
     unknown: the word after a group that names none of its commands; etcdctl then shows the group's help.

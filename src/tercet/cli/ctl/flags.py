@@ -10,7 +10,7 @@ Error texts are pflag's; an unknown flag also gets a suggestion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tercet.gotext.duration import format_duration, parse_duration
 from tercet.gotext.strconv import parse_bool, parse_int, quote
@@ -22,8 +22,7 @@ class FlagError(Exception):
     """An unknown flag, a missing value, or an invalid one. The text is for the user."""
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(NamedTuple):
     """One flag. `kind` is bool, int, uint, string, duration (nanoseconds) or list; `default` has the matching type.
 
     choices: for completion, the values that make sense.

@@ -6,8 +6,7 @@ It fails after the request was executed, as in etcdctl.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tercet.cli.ctl.errors import CommandError, Exit
 
@@ -23,8 +22,7 @@ class Sink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-@dataclass(frozen=True)
-class EndpointHealth:
+class EndpointHealth(NamedTuple):
     """The result of one endpoint's health check, and how long it took."""
 
     endpoint: str
@@ -33,14 +31,12 @@ class EndpointHealth:
     error: str = ""
 
 
-@dataclass(frozen=True)
-class EndpointStatus:
+class EndpointStatus(NamedTuple):
     endpoint: str
     response: rpc_pb2.StatusResponse
 
 
-@dataclass(frozen=True)
-class EndpointHash:
+class EndpointHash(NamedTuple):
     endpoint: str
     response: rpc_pb2.HashKVResponse
 
@@ -48,8 +44,7 @@ class EndpointHash:
 Field = tuple[str, str | int]
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """A response and how the formats show it.
 
     lines: the simple format. fields: what the fields format prints after the header; None: it cannot print the response.
