@@ -22,7 +22,7 @@ BELOW: dict[str, set[str]] = {
     "raft": set(),
     "rpc": set(),
     "tls": set(),
-    "http1": {"gotext"},
+    "http1": {"gotext", "tls"},
     "storage": {"raft"},
     "bolt": {"storage"},
     "peer": {"raft", "http1"},

@@ -106,7 +106,7 @@ def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
         gate.set()
         peers = HttpClient(FixedTls(client))
         async with gated_server(other, gate) as url:
-            with pytest.raises(ConnectionError, match=r"^certificate of 127\.0\.0\.1:\d+: "):
+            with pytest.raises(ConnectionError, match=r"x509: certificate signed by unknown authority$"):
                 await peers.request(parse_origin(url), "GET", "/version", [], timeout=30)
         assert not peers._open
         await peers.close()

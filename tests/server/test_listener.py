@@ -256,6 +256,34 @@ def test_a_rejected_certificate_closes_the_connection_before_any_request(
     assert rejected[-1].__dict__["fields"]["error"] == "client certificate authentication failed"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("rules", [{"allowed_cns": ("friend",)}, {"allowed_hostnames": ("friend.example.com",)}])
+def test_a_name_that_is_not_allowed_is_refused_with_an_alert(
+    run: Callable[[Scenario], None],
+    authority: Authority,
+    caplog: pytest.LogCaptureFixture,
+    version: ssl.TLSVersion,
+    rules: dict[str, tuple[str, ...]],
+) -> None:
+    def context(cn: str) -> ssl.SSLContext:
+        pair = authority.sign(cn, cn, f"{cn}.example.com")
+        dialing = ssl.create_default_context(cafile=authority.path)
+        dialing.maximum_version = version
+        dialing.load_cert_chain(pair.cert, pair.key)
+        return dialing
+
+    async def scenario() -> None:
+        listener, port = listening("https://127.0.0.1:0", tls=tls_of(authority, ca=authority.path, **rules))
+        await listener.start()
+        assert (await asyncio.to_thread(blocking_exchange, port, context("friend"))).startswith(b"secure:x")
+        with pytest.raises(ssl.SSLError, match="ALERT_BAD_CERTIFICATE"):
+            await asyncio.to_thread(blocking_exchange, port, context("stranger"))
+        listener.stop()
+
+    run(scenario)
+    assert rejections(caplog) == ["client certificate authentication failed"]
+
+
 def rejections(caplog: pytest.LogCaptureFixture, endpoint: str = "client") -> list[str]:
     message = f"rejected connection on {endpoint} endpoint"
     return [record.__dict__["fields"]["error"] for record in caplog.records if record.message == message]

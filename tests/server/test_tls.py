@@ -7,6 +7,7 @@ import os
 import shutil
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from tercet.gotext.urls import parse_urls
 from tercet.server.tls.auto_tls import with_self_signed
 from tercet.server.tls.contexts import CLIENT_PROTOCOLS, ClientTls, ServerTls
 from tercet.server.tls.files import TlsFiles, client_tls, peer_tls
-from tercet.server.tls.verification import PeerCheck, comes_from_its_address, common_name, names_host
+from tercet.server.tls.handshake_check import HandshakeCheck, first_certificate
+from tercet.server.tls.verification import NOT_ALLOWED, PeerCheck, comes_from_its_address, common_name, names_host
 from tests.config.configured import config
 from tests.server.certificates import Authority, Pair
 from tests.server.handshakes import handshake
@@ -195,9 +197,18 @@ def test_a_bad_file_is_named_in_the_error(authority: Authority, tmp_path: Path) 
 
 
 def reason(authority: Authority, client: Pair, **rules: object) -> str:
-    files = serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path, **rules)
-    server, _ = handshake(ServerTls(files).context(), trusting(authority, client))
-    return PeerCheck(files).reason(server)
+    """Of the check after the handshake; the one within it agrees where there is one."""
+    pair = authority.sign("s", "server", "127.0.0.1")
+    files = serving(pair, ca=authority.path, **rules)
+    server, _ = handshake(ServerTls(serving(pair, ca=authority.path)).context(), trusting(authority, client))
+    found = PeerCheck(files).reason(server)
+    try:
+        server, _ = handshake(ServerTls(files).context(), trusting(authority, client))
+    except ssl.SSLCertVerificationError:
+        assert found == NOT_ALLOWED
+    else:
+        assert PeerCheck(files).reason(server) == found != NOT_ALLOWED
+    return found
 
 
 def test_allowed_cns(authority: Authority) -> None:
@@ -213,6 +224,37 @@ def test_allowed_host_names(authority: Authority) -> None:
         assert reason(authority, client, allowed_hostnames=("no", host)) == ""
     for host in ("peers.example", "a.b.peers.example", "x", "10.0.0.2", ".peers.example"):
         assert reason(authority, client, allowed_hostnames=(host,)) != ""
+
+
+def test_a_check_within_the_handshake_ends_with_it(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What OpenSSL calls for each record would make every byte dearer."""
+    calls: list[int] = []
+    check = HandshakeCheck._message
+
+    def counting(self: HandshakeCheck, *message: Any) -> None:
+        calls.append(1)
+        check(self, *message)
+
+    monkeypatch.setattr(HandshakeCheck, "_message", counting)
+    files = serving(authority.sign("s", "server", "127.0.0.1"), ca=authority.path, allowed_cns=("c",))
+    context = ServerTls(files).context()
+    for _ in range(2):
+        server, client = handshake(context, trusting(authority, authority.sign("c", "c")))
+        assert PeerCheck(files).reason(server) == ""
+        assert calls
+        calls.clear()
+        client.write(b"x")
+        assert server.read(1) == b"x"
+        assert not calls
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(context, trusting(authority, authority.sign("c", "d")))
+
+
+def test_certificate_messages_that_are_none() -> None:
+    assert first_certificate(b"", True) == first_certificate(b"\x0b\0\0\x04\0\0\0\0", True) == {}
+    assert first_certificate(b"\x0b\0\0\x03\0\0\0", False) == {}
+    with pytest.raises(ValueError, match="parsing"):
+        first_certificate(b"\x0b\0\0\x07\0\0\x04\0\0\x01x", False)
 
 
 @pytest.mark.parametrize("der", [False, True])

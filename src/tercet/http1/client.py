@@ -19,6 +19,7 @@ import h11
 
 from tercet.http1.messages import TextHeaders
 from tercet.http1.origin import Origin
+from tercet.tls import TlsProtocol
 
 USER_AGENT: Final = "tercet"
 RESPONSE_BYTES_MAX: Final = 4 << 20
@@ -183,7 +184,7 @@ class HttpClient:
         reason = tls.reason(connection.transport.get_extra_info("ssl_object")) if tls is not None else ""
         if reason:
             connection.abort()
-            raise ConnectionError(f"certificate of {origin.authority}: {reason}")
+            raise ConnectionError(reason)
         return connection
 
     async def _connect(self, origin: Origin) -> ClientConnection:
@@ -211,8 +212,6 @@ class HttpClient:
         except TimeoutError:
             seconds = self._handshake_timeout
             raise TimeoutError(f"no TLS handshake with {origin.authority} within {seconds:g} s") from None
-        except ssl.CertificateError as error:  # also a ValueError, which would escape the callers' except clauses
-            raise ConnectionError(f"certificate of {origin.authority}: {error.verify_message}") from error
         except UnicodeError as error:
             raise ConnectionError(f"bad host name in {origin.authority}: {error}") from error
 
@@ -232,7 +231,6 @@ class ClientConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None  # for resume_writing
         self._idle_timer: asyncio.TimerHandle | None = None
         self._busy = False
-        self._is_starting_tls = False
         self.has_answered = False  # a byte of the response to the current request has arrived
         self.response_bytes_max = RESPONSE_BYTES_MAX
         self.transport: asyncio.Transport
@@ -277,21 +275,21 @@ class ClientConnection(asyncio.Protocol):
     # For HttpClient
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
-        """Raises OSError (ssl.SSLError, ConnectionError); the transport is closed then."""
+        """Raises ConnectionError; the transport is closed then."""
         try:
             if self.transport.is_closing():
                 raise ConnectionAbortedError(self._lost or "the connection was closed before its TLS handshake")
-            self._is_starting_tls = True
-            transport = await self._loop.start_tls(self.transport, self, context, server_hostname=server_name)
-            # uvloop's start_tls returns when the connection is closed meanwhile, and tells nobody but the transport.
-            if transport is None or transport.is_closing() or self._lost is not None:
-                raise ConnectionResetError(self._lost or "the connection was lost during the TLS handshake")
+            dialled = _DialledTls(self, context, server_name)
+            self.transport.set_protocol(dialled)
+            dialled.connection_made(self.transport)
+            await dialled.completed
         except BaseException:
             self._register.discard(self)  # connection_lost is not called for a connection lost during its handshake
             raise
-        finally:
-            self._is_starting_tls = False
-        self.transport = transport
+
+    def refused(self, reason: str) -> None:
+        """In TLS 1.3 the server looks at the certificate after the dialer's handshake."""
+        self._lost = reason
 
     @property
     def is_usable(self) -> bool:
@@ -304,12 +302,7 @@ class ClientConnection(asyncio.Protocol):
         self._idle_timer = self._loop.call_later(seconds, self.abort) if seconds is not None else None
 
     def abort(self) -> None:
-        if self._is_starting_tls:
-            # The loop's TLS layer writes its first record from a callback, and fails on a transport that was closed
-            # before. That callback is in the loop's queue by now, so that this one runs after it.
-            self._loop.call_soon(self.transport.abort)
-        else:
-            self.transport.abort()
+        self.transport.abort()
 
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Hand over the connection, with the bytes that h11 has read beyond the head."""
@@ -415,3 +408,30 @@ class ClientConnection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+class _DialledTls(TlsProtocol):
+    """The TLS of a dialled connection. `completed`: by the handshake, or by the ConnectionError that it ends with."""
+
+    __slots__ = ("_connection", "completed")
+
+    def __init__(self, connection: ClientConnection, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__(context, self._complete, on_rejected=self._refuse, server_hostname=server_name, is_server=False)
+        self._connection = connection
+        self.completed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def _complete(self) -> ClientConnection:
+        if not self.completed.done():
+            self.completed.set_result(None)
+        return self._connection
+
+    def _refuse(self, transport: asyncio.BaseTransport, reason: str) -> None:
+        if self.completed.done():
+            self._connection.refused(reason)
+        else:
+            self.completed.set_exception(ConnectionError(reason))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.completed.done():
+            self.completed.set_exception(ConnectionResetError("the connection was lost during the TLS handshake"))

@@ -60,6 +60,12 @@ class TlsEngine:
         return True
 
     @property
+    def refusal(self) -> str:
+        """Why a check within the handshake refuses the other side's certificate; "" if none does."""
+        refusal: str = getattr(self.ssl_object, "refusal", "")
+        return refusal
+
+    @property
     def is_holding(self) -> bool:
         """Is there ciphertext that no call has looked at?"""
         return bool(self._held)

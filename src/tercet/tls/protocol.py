@@ -146,7 +146,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         try:
             is_complete = engine.handshake()
         except ssl.SSLError as error:
-            self._reject(rejection_reason(error))
+            self._reject(rejection_reason(error, engine.refusal))
             return
         out = engine.to_send()
         if out:

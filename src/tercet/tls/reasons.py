@@ -22,6 +22,7 @@ _VERIFY_CODES = {
     21: _UNKNOWN_AUTHORITY,
     26: "certificate specifies an incompatible key usage",
 }
+_WEAK = range(66, 69)  # EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK
 _REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "tls: client didn't provide a certificate",
     "HTTP_REQUEST": NOT_TLS,
@@ -41,9 +42,14 @@ _ALERTS = {
 }
 
 
-def rejection_reason(error: ssl.SSLError) -> str:
-    """One line for the log. error: raised by the handshake, or by the first read after it."""
+def rejection_reason(error: ssl.SSLError, refusal: str = "") -> str:
+    """One line for the log. error: raised by the handshake, or by the first read after it.
+
+    refusal: why OpenSSL has been made to refuse a certificate, as one with a key that is too weak.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
+        if refusal and error.verify_code in _WEAK:
+            return refusal
         return _UNVERIFIED + _VERIFY_CODES.get(error.verify_code, error.verify_message)
     reason = error.reason or ""
     if reason in _REASONS:

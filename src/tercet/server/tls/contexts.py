@@ -18,7 +18,7 @@ from tercet.errors import ConfigError
 from tercet.log_fields import fields
 from tercet.server.tls.cipher_suites import openssl_ciphers
 from tercet.server.tls.files import TlsFiles
-from tercet.server.tls.verification import NOT_ALLOWED, has_allowed_name
+from tercet.server.tls.verification import NOT_ALLOWED, end_name_check, has_allowed_name
 
 logger = logging.getLogger(__name__)
 _VERSIONS = {"TLS1.2": ssl.TLSVersion.TLSv1_2, "TLS1.3": ssl.TLSVersion.TLSv1_3}
@@ -90,6 +90,7 @@ class ClientTls:
 
     def reason(self, connection: ssl.SSLObject) -> str:
         """Why to refuse the server of a connection after the handshake, or "". etcd applies the allowed names to both sides."""
+        end_name_check(self._files, connection)
         return "" if has_allowed_name(self._files, connection.getpeercert() or {}) else NOT_ALLOWED
 
 
@@ -101,7 +102,19 @@ def server_context(files: TlsFiles, protocols: Sequence[str]) -> ssl.SSLContext:
     if files.requires_client_cert:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_ca(context, files, ssl.Purpose.CLIENT_AUTH)
+        _check_names(context, files, ssl.Purpose.CLIENT_AUTH)
     return context
+
+
+def _check_names(context: ssl.SSLContext, files: TlsFiles, purpose: ssl.Purpose) -> None:
+    """Let the handshake refuse names that are not allowed."""
+    if not files.names_are_restricted:
+        return
+    from tercet.server.tls.handshake_check import HandshakeCheck  # takes 40 ms to import
+
+    refusing = ssl.SSLContext(context.protocol)
+    _load_ca(refusing, files, purpose)
+    HandshakeCheck(context, refusing, lambda certificate: "" if has_allowed_name(files, certificate) else NOT_ALLOWED)
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
@@ -116,6 +129,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     else:
         _load_ca(context, files, ssl.Purpose.SERVER_AUTH)
+        _check_names(context, files, ssl.Purpose.SERVER_AUTH)
     return context
 
 

@@ -42,6 +42,10 @@ class TlsFiles:
     def requires_client_cert(self) -> bool:
         return bool(self.ca) or self.client_cert_auth
 
+    @property
+    def names_are_restricted(self) -> bool:
+        return bool(self.allowed_cns or self.allowed_hostnames)
+
     def check_pairs(self) -> None:
         """Raises ConfigError, with etcd's text, for a certificate without its key or the reverse."""
         if bool(self.cert) != bool(self.key):

@@ -35,6 +35,7 @@ class PeerCheck:
 
     def reason(self, connection: ssl.SSLObject) -> str:
         """The reason to reject a connection after its handshake, or ""."""
+        end_name_check(self._files, connection)
         certificate: Certificate = connection.getpeercert() or {}
         if not certificate:
             return ""
@@ -79,6 +80,14 @@ def _revoked_serials(content: bytes, path: str) -> frozenset[int]:
     except ValueError as error:
         raise ConfigError(f"no certificate revocation list in {path}") from error
     return frozenset(entry.serial_number for entry in crl)
+
+
+def end_name_check(files: TlsFiles, connection: ssl.SSLObject) -> None:
+    """The handshake is complete, and with it the check of names within it."""
+    if files.names_are_restricted:
+        from tercet.server.tls.handshake_check import end_check  # has been imported for the context
+
+        end_check(connection)
 
 
 def has_allowed_name(files: TlsFiles, certificate: Certificate) -> bool:
