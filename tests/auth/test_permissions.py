@@ -40,9 +40,9 @@ def test_read_and_write_are_separate_and_readwrite_is_both() -> None:
     kinds = auth_pb2.Permission
     permissions = Permissions(
         [
-            kinds(permType=kinds.READ, key=b"r"),
-            kinds(permType=kinds.WRITE, key=b"w", range_end=b"x"),
-            kinds(permType=kinds.READWRITE, key=b"y", range_end=b"\0"),
+            (b"r", b"", kinds.READ),
+            (b"w", b"x", kinds.WRITE),
+            (b"y", b"\0", kinds.READWRITE),
         ],
         is_root=False,
     )

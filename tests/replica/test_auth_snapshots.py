@@ -160,9 +160,9 @@ def test_a_second_permission_of_a_key_is_added_again_as_in_etcd() -> None:
     for end in (b"b", b"c", b"c"):
         permission = auth_pb2.Permission(key=b"a", range_end=end)
         auth.grant_permission(rpc_pb2.AuthRoleGrantPermissionRequest(name="r", perm=permission))
-    assert [one.range_end for one in auth.permissions_of("r")] == [b"b", b"c", b"c"]
+    assert [one.range_end for one in auth.role("r").keyPermission] == [b"b", b"c", b"c"]
     auth.revoke_permission(rpc_pb2.AuthRoleRevokePermissionRequest(role="r", key=b"a", range_end=b"c"))
-    assert [one.range_end for one in auth.permissions_of("r")] == [b"b"]
+    assert [one.range_end for one in auth.role("r").keyPermission] == [b"b"]
 
 
 def test_a_deleted_role_is_revoked_from_all_users() -> None:

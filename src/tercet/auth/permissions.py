@@ -17,6 +17,8 @@ from tercet.proto import auth_pb2
 
 _OPEN: Final = b"\x00"
 Interval = tuple[bytes, bytes]
+Grant = tuple[bytes, bytes, int]
+"""The key, the range end and the type of a permission."""
 
 
 class KeySet:
@@ -64,18 +66,17 @@ class Permissions:
 
     __slots__ = ("is_root", "readable", "writable")
 
-    def __init__(self, granted: Iterable[auth_pb2.Permission], *, is_root: bool) -> None:
+    def __init__(self, granted: Iterable[Grant], *, is_root: bool) -> None:
         self.is_root = is_root
         readable, writable = [], []
-        for permission in granted:
-            interval = (permission.key, _interval_end(permission.key, permission.range_end))
-            kind = permission.permType
+        for key, range_end, kind in granted:
+            interval = (key, _interval_end(key, range_end))
             if kind in (auth_pb2.Permission.READ, auth_pb2.Permission.READWRITE):
                 readable.append(interval)
             if kind in (auth_pb2.Permission.WRITE, auth_pb2.Permission.READWRITE):
                 writable.append(interval)
         self.readable = KeySet(readable)
-        self.writable = KeySet(writable)
+        self.writable = self.readable if writable == readable else KeySet(writable)
 
 
 def is_grantable(key: bytes, range_end: bytes) -> bool:

@@ -1,7 +1,8 @@
 """Who may do what: identities, and the checks of a request against the permissions of its user.
 
-What a user may do is computed from its roles once per auth revision (permissions.py). The order of the refusals is etcd's: no
-user, an old auth revision, a user that does not exist or lacks the permission.
+What a user may do is computed from its roles (permissions.py), once for all users of the same roles, until one of these roles
+changes: after any change, thousands of users may ask in the same turn of the event loop. The order of the refusals is etcd's:
+no user, an old auth revision, a user that does not exist or lacks the permission.
 Source: etcd server/auth/store.go (isOpPermitted, IsAdminPermitted).
 """
 
@@ -12,9 +13,10 @@ from typing import Final
 
 from tercet import errors
 from tercet.auth.identity import NOBODY, Identity
-from tercet.auth.permissions import Permissions
+from tercet.auth.permissions import Grant, Permissions
 from tercet.auth.records import AuthRecords
 from tercet.log_fields import fields
+from tercet.proto import auth_pb2
 from tercet.storage.interfaces import Backend
 
 logger = logging.getLogger(__name__)
@@ -22,18 +24,33 @@ logger = logging.getLogger(__name__)
 ROOT: Final = "root"
 """The user that must exist before authentication is enabled, and the role that may do everything."""
 
+_ROLE_SETS_MAX: Final = 1000  # that are remembered
+
 
 class AuthRules(AuthRecords):
     """The records, and what follows from them. Without authentication everything is allowed."""
 
     def __init__(self, backend: Backend) -> None:
         self._permissions: dict[str, Permissions] = {}
+        self._of_roles: dict[tuple[str, ...], Permissions] = {}  # of any users that have them
         self._identities: dict[str, Identity] = {}
         super().__init__(backend)
 
     def load(self) -> None:
+        self._of_roles = {}
         super().load()
         self._forget()
+
+    def put_role(self, role: auth_pb2.Role) -> None:
+        super().put_role(role)
+        self._role_changed(role.name.decode("utf-8", "surrogateescape"))
+
+    def remove_role(self, name: str) -> None:
+        super().remove_role(name)
+        self._role_changed(name)
+
+    def _role_changed(self, name: str) -> None:
+        self._of_roles = {names: permissions for names, permissions in self._of_roles.items() if name not in names}
 
     def raise_revision(self) -> None:
         super().raise_revision()
@@ -112,9 +129,20 @@ class AuthRules(AuthRecords):
             if user is None:
                 logger.error("cannot find a user for permission check", extra=fields(user_name=identity.username))
                 raise errors.PERMISSION_DENIED
-            roles = [self.roles[name] for name in user.roles if name in self.roles]
-            granted = [permission for role in roles for permission in role.keyPermission]
-            permissions = self._permissions[identity.username] = Permissions(granted, is_root=ROOT in user.roles)
+            permissions = self._permissions[identity.username] = self._permissions_of_roles(tuple(user.roles))
+        return permissions
+
+    def _permissions_of_roles(self, names: tuple[str, ...]) -> Permissions:
+        permissions = self._of_roles.get(names)
+        if permissions is None:
+            granted: list[Grant] = []
+            for name in names:
+                role = self.roles.get(name)
+                if role is not None:
+                    granted += self.grants_of(role)
+            if len(self._of_roles) >= _ROLE_SETS_MAX:
+                self._of_roles.clear()
+            permissions = self._of_roles[names] = Permissions(granted, is_root=ROOT in names)
         return permissions
 
     def _log_old_revision(self, identity: Identity, key: bytes) -> None:

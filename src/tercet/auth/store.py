@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import binascii
 import logging
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from tercet import errors
-from tercet.auth.permissions import is_grantable
-from tercet.auth.records import set_permissions, set_roles
+from tercet.auth.permissions import Grant, is_grantable
+from tercet.auth.records import set_roles
 from tercet.auth.rules import ROOT, AuthRules
 from tercet.auth.tokens import NoTokens, Tokens
 from tercet.log_fields import fields
@@ -174,12 +175,16 @@ class AuthStore(AuthRules):
             raise errors.INVALID_AUTH_MANAGEMENT
         role = self.role(request.name)
         # Only the first permission of a key is compared, as in etcd: one with another end behind it is added again.
-        first = next((one for one in role.keyPermission if one.key >= new.key), None)
-        if first is not None and (first.key, first.range_end) == (new.key, new.range_end):
-            first.permType = new.permType
+        granted = (new.key, new.range_end, int(new.permType))
+        grants = self.grants_of(role)
+        first = bisect_left(grants, new.key, key=_key_of)
+        if first < len(grants) and grants[first][:2] == granted[:2]:
+            grants[first] = granted
+            role.keyPermission[first].permType = new.permType
         else:
-            added = auth_pb2.Permission(permType=new.permType, key=new.key, range_end=new.range_end)
-            set_permissions(role, [*role.keyPermission, added])
+            after = bisect_right(grants, new.key, key=_key_of)
+            grants.insert(after, granted)
+            role.keyPermission.insert(after, auth_pb2.Permission(permType=new.permType, key=new.key, range_end=new.range_end))
         self.put_role(role)
         self.raise_revision()
         kind = auth_pb2.Permission.Type.Name(new.permType) if new.permType in auth_pb2.Permission.Type.values() else ""
@@ -189,20 +194,26 @@ class AuthStore(AuthRules):
     def revoke_permission(self, request: rpc_pb2.AuthRoleRevokePermissionRequest) -> None:
         """Raises ROLE_NOT_FOUND or PERMISSION_NOT_GRANTED (no permission has exactly this range)."""
         role = self.role(request.role)
-        revoked = (request.key, request.range_end)
-        kept = [one for one in role.keyPermission if (one.key, one.range_end) != revoked]
-        if len(kept) == len(role.keyPermission):
+        grants = self.grants_of(role)
+        of_key = range(bisect_left(grants, request.key, key=_key_of), bisect_right(grants, request.key, key=_key_of))
+        revoked = [at for at in of_key if grants[at][1] == request.range_end]
+        if not revoked:
             raise errors.PERMISSION_NOT_GRANTED
-        set_permissions(role, kept)
+        for at in reversed(revoked):
+            del grants[at]
+            del role.keyPermission[at]
         self.put_role(role)
         self.raise_revision()
         shown = fields(role_name=request.role, key=request.key, range_end=request.range_end)
         logger.info("revoked a permission on range", extra=shown)
 
-    def permissions_of(self, role: str) -> list[auth_pb2.Permission]:
-        """As granted; role root has all of them, once it exists. Raises ROLE_NOT_FOUND."""
+    def encoded_permissions_of(self, role: str) -> bytes:
+        """An AuthRoleGetResponse: as granted; role root has all of them, once it exists. Raises ROLE_NOT_FOUND."""
         found = self.role(role)
-        return [_ROOT_PERMISSION] if role == ROOT else list(found.keyPermission)
+        if role == ROOT:
+            return rpc_pb2.AuthRoleGetResponse(perm=[_ROOT_PERMISSION]).SerializeToString()
+        name_bytes = auth_pb2.Role(name=found.name).ByteSize()
+        return found.SerializeToString(deterministic=True)[name_bytes:]  # field perm has the number of field keyPermission
 
     def role_names(self) -> list[str]:
         return sorted(self.roles)
@@ -213,6 +224,10 @@ class AuthStore(AuthRules):
         set_roles(user, [one for one in user.roles if one != role])
         self.put_user(user)
         return True
+
+
+def _key_of(grant: Grant) -> bytes:
+    return grant[0]
 
 
 def _decode_hash(hashed: str) -> bytes:

@@ -137,7 +137,7 @@ class AuthRequests:
         role: str = request.message.role
         if not self._auth.has_role(request.identity.username, role):
             self._auth.check_admin(request.identity)
-        return rpc_pb2.AuthRoleGetResponse(perm=self._auth.permissions_of(role)).SerializeToString()
+        return self._auth.encoded_permissions_of(role)
 
     def _role_list(self, request: AppliedRequest) -> bytes:
         return rpc_pb2.AuthRoleListResponse(roles=self._auth.role_names()).SerializeToString()
