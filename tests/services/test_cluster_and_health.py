@@ -10,6 +10,7 @@ from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import health_pb2, rpc_pb2
 from tercet.rpc import InProcessChannel, InProcessStream, RpcError, method_table
+from tercet.services.cluster import check_peer_urls
 from tercet.services.health import HealthService
 from tests.replica.lone_member import SELF
 from tests.services.harness import run, served
@@ -81,6 +82,12 @@ def test_a_member_with_invalid_peer_urls_is_rejected(urls: list[str]) -> None:
                 await member.call("Cluster/MemberAdd", request, rpc_pb2.MemberAddResponse)
 
     run(test())
+
+
+def test_peer_urls_that_etcd_accepts() -> None:
+    """The port of a Unix socket's name may be any number; one of TCP that nobody can dial is found out by dialling."""
+    urls = ["unix://127.0.0.1:2100200001", "unixs:/run/peer", " https://[::1]:5", "http://h:99999"]
+    assert check_peer_urls(urls) == ["http://h:99999", "https://[::1]:5", "unix://127.0.0.1:2100200001", "unixs:/run/peer"]
 
 
 def test_promoting_an_unknown_member_or_a_voter_is_rejected() -> None:

@@ -11,9 +11,9 @@ import asyncio
 import logging
 import time
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 from tercet import errors
+from tercet.gotext.urls import parse_url
 from tercet.log_fields import fields
 from tercet.proto import rpc_pb2
 from tercet.raft.types import ConfChange, ConfChangeType
@@ -256,18 +256,10 @@ def to_wire(member: Member) -> rpc_pb2.Member:
 
 
 def check_peer_urls(urls: list[str]) -> list[str]:
-    """The URLs of a member to add, trimmed and sorted. Raises RequestError for one that cannot be dialled (etcd NewURLs)."""
+    """The URLs of a member to add, trimmed and sorted. Raises RequestError for one that etcd refuses (NewURLs)."""
     if not urls or len(urls) > _URLS_MAX or sum(map(len, urls)) > _URLS_CHARACTERS_MAX:
         raise errors.BAD_MEMBER_URLS
-    cleaned = [url.strip() for url in urls]
-    for url in cleaned:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise errors.BAD_MEMBER_URLS from error
-        if parts.scheme not in ("http", "https", "unix", "unixs"):
-            raise errors.BAD_MEMBER_URLS
-        if parts.scheme in ("http", "https") and (port is None or parts.path):
-            raise errors.BAD_MEMBER_URLS
-    return sorted(cleaned)
+    try:
+        return sorted(parse_url(url).text for url in urls)
+    except ValueError as error:
+        raise errors.BAD_MEMBER_URLS from error
