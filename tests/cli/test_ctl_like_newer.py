@@ -53,7 +53,9 @@ snapshot save /nonexistent/x|snapshot save /dev/null/x|make-mirror --dest-cert x
 make-mirror --dest-cert x a|get a --dial-timeout 99999999999999999999|get a --dial-timeout 99999999999h
 make-mirror --dest-cacert /nonexistent a|txn --cacert /nonexistent|watch --cacert /nonexistent|watch -w x|get a --cacert /tmp
 endpoint health --max-recv-bytes=1|snapshot save /tmp/tercet-never-written --max-recv-bytes=1
-make-mirror a:1 --max-txn-ops=-1|get a --dial-timeout=0s|get a --dial-timeout=-1s"""
+make-mirror a:1 --max-txn-ops=-1|get a --dial-timeout=0s|get a --dial-timeout=-1s
+endpoint health --cluster --cacert /nonexistent|endpoint status --cluster --cert x|endpoint hashkv --cluster --key x
+defrag --cluster --cacert /nonexistent|endpoint hashkv --cluster --max-recv-bytes=1 --command-timeout=3s"""
 WATCH_LINES = (b"'\n", b'"\n', b"\n\n \n", b"watch a -- \n", b"watch a --\n", b"progress\n", b"watch 'a\n", b'watch "\\q"\n')
 VARIABLES = {
     "ETCDCTL_CLUSTER=true": ["get a", "endpoint status", "endpoint status --cluster"],

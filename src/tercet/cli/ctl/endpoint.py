@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 
 async def chosen_endpoints(session: Session) -> list[str]:
-    """The endpoints of --endpoints; with --cluster the client URLs of all members."""
+    """The endpoints of --endpoints; with --cluster the client URLs of all members.
+
+    As in etcdctl, the limits of messages are not those of the list, and TLS files that cannot be used end the command with 1.
+    """
     if not session.values.bool("cluster"):
         return session.endpoints()
     try:
-        async with session.client() as client:
+        async with session.client(limits_messages=False) as client:
             members = await client.cluster.member_list(rpc_pb2.MemberListRequest(linearizable=True))
+    except CommandError as error:
+        raise CommandError(Exit.ERROR, str(error)) from error
     except StatusError as error:
         text = f"failed to fetch endpoints from etcd cluster member list: {status_text(error)}"
         raise CommandError(Exit.ERROR, text) from error

@@ -92,22 +92,26 @@ class Session:
         """Those that DNS names, else those of --endpoints, without blanks and empty ones: `a:1, b:1,` is two."""
         return self._discovered or [endpoint for text in self.values.list("endpoints") if (endpoint := text.strip())]
 
-    def client(self, endpoints: Sequence[str] | None = None, *, timeout: float | None = None) -> ClusterChannel:
+    def client(
+        self, endpoints: Sequence[str] | None = None, *, timeout: float | None = None, limits_messages: bool = True
+    ) -> ClusterChannel:
         """A client of `endpoints`, by default those of --endpoints. Raises CommandError, exit 128.
 
-        timeout: seconds for one request, by default --command-timeout.
+        timeout: seconds for one request, by default --command-timeout. limits_messages: by --max-request-bytes and
+        --max-recv-bytes.
         """
         user, password = self._user
         token = self.values.string("auth-jwt-token")
         if endpoints is None:
             endpoints = _usable(self.endpoints(), self.warn)
-        return self._client(endpoints, self._tls, user=user, password=password, token=token, timeout=timeout)
+        limits = self._limits(limits_messages)
+        return self._client(endpoints, self._tls, limits, user=user, password=password, token=token, timeout=timeout)
 
     def foreign_client(
         self, endpoint: str, tls: TLSFiles | None, *, user: str, password: str, timeout: float | None = None
     ) -> ClusterChannel:
         """A client of another cluster, with its own credentials. Raises CommandError, exit 128."""
-        return self._client([endpoint], tls, user=user, password=password, timeout=timeout)
+        return self._client([endpoint], tls, self._limits(), user=user, password=password, timeout=timeout)
 
     def http_tls(self, endpoint: str) -> ssl.SSLContext | None:
         """For HTTP/1.1 requests to an endpoint; None for one without TLS. Raises ConfigError."""
@@ -124,6 +128,7 @@ class Session:
         self,
         endpoints: Sequence[str],
         tls: TLSFiles | None,
+        limits: Limits,
         *,
         user: str,
         password: str,
@@ -140,21 +145,21 @@ class Session:
                 password=password,
                 token=token,
                 timeout=self.command_timeout if timeout is None else timeout,
-                limits=self._limits(),
+                limits=limits,
                 on_failure=self.log_failure,
             )
             return self._last_client
         except ConfigError as error:
             raise bad_arguments(str(error)) from error
 
-    def _limits(self) -> Limits:
+    def _limits(self, limits_messages: bool = True) -> Limits:
         from tercet.client import Limits
 
         values = self.values
         return Limits(
             dial_timeout_seconds=values.int("dial-timeout") / SECOND,
-            request_bytes_max=max(values.int("max-request-bytes"), 0) or Limits.request_bytes_max,
-            response_bytes_max=max(values.int("max-recv-bytes"), 0) or Limits.response_bytes_max,
+            request_bytes_max=(limits_messages and max(values.int("max-request-bytes"), 0)) or Limits.request_bytes_max,
+            response_bytes_max=(limits_messages and max(values.int("max-recv-bytes"), 0)) or Limits.response_bytes_max,
             keepalive_seconds=values.int("keepalive-time") / SECOND,
             keepalive_timeout_seconds=values.int("keepalive-timeout") / SECOND,
         )
