@@ -16,11 +16,11 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from tercet.config.initial_cluster import parse_initial_cluster
 from tercet.config.server_config import ServerConfig
 from tercet.errors import ConfigError
+from tercet.gotext.urls import parse_url
 from tercet.peer import ClusterView, NoAnswer
 from tercet.replica.identity import cluster_id, member_id
 from tercet.replica.membership import Member, hex_id
@@ -150,13 +150,13 @@ async def _resolved(urls: Iterable[str]) -> frozenset[str]:
 
 
 async def _resolve(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.hostname is None or parts.port is None:
-        return url
-    loop = asyncio.get_running_loop()
+    """Unchanged: a Unix socket, and what does not resolve or is none, which another member may have recorded."""
     try:
+        parsed = parse_url(url)
+        if parsed.is_unix or not parsed.host:
+            return url
         async with asyncio.timeout(RESOLVE_SECONDS_MAX):
-            found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError):
+            found = await asyncio.get_running_loop().getaddrinfo(parsed.host, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
         return url
-    return f"{parts.scheme}://{min(str(address[4][0]) for address in found)}:{parts.port}"
+    return f"{parsed.scheme}://{min(str(address[4][0]) for address in found)}:{parsed.port}"
