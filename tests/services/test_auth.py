@@ -15,6 +15,7 @@ from tercet.auth import Identity
 from tercet.auth.jwt import JwtKey, JwtTokens
 from tercet.mvcc.work import OPERATION
 from tercet.proto import auth_pb2, rpc_pb2
+from tercet.replica.apply import APPLY_WORK
 from tercet.replica.auth_requests import LEASE_KEYS_MAX
 from tercet.replica.requests import RequestIds, decode_request, encode_request
 from tercet.rpc import Peer, RpcError
@@ -599,16 +600,14 @@ def test_a_lease_is_attached_renewed_read_and_revoked_only_by_who_may_do_that_to
     with_users(test)
 
 
-def test_the_keys_of_a_large_lease_are_checked_in_slices() -> None:
+def test_the_keys_of_a_large_lease_are_checked_before_a_put_or_a_revocation() -> None:
     async def test(users: Users) -> None:
         await users.add("ann", (READWRITE, b"a", b"b"))
         await users.log_in("ann")
         await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "ann")
         for number in range(3 * LEASE_KEYS_MAX):
             users.member.replica.store.put(_Put(key=b"a%d" % number, lease=7))
-        steps = users.member.replica.apply_steps
         assert await users.outcome("KV/Put", _Put(key=b"a", lease=7, prev_kv=True), "ann") == ""
-        assert users.member.replica.apply_steps > steps
         users.member.replica.store.put(_Put(key=b"b", lease=7))
         for method, request in (
             ("KV/Put", _Put(key=b"a", lease=7)),
@@ -617,6 +616,46 @@ def test_the_keys_of_a_large_lease_are_checked_in_slices() -> None:
             assert await users.outcome(method, request, "ann") == errors.PERMISSION_DENIED.message
         assert await users.outcome("Lease/LeaseRevoke", rpc_pb2.LeaseRevokeRequest(ID=7), "root") == ""
         assert len(users.member.replica.lessor) == 0
+
+    with_users(test)
+
+
+def test_the_keys_of_a_large_lease_are_checked_in_slices() -> None:
+    async def test(users: Users) -> None:
+        await users.add("ann", (READWRITE, b"a", b"b"))
+        await users.log_in("ann")
+        await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "ann")
+        for number in range(3 * APPLY_WORK):
+            users.member.replica.lessor.attach(b"a%d" % number, 7)
+        steps = users.member.replica.apply_steps
+        assert await users.outcome("KV/Put", _Put(key=b"a", lease=7), "ann") == ""
+        assert users.member.replica.apply_steps >= steps + 3, "checked while it is applied"
+        slices = users.member.scheduler.slices
+        stream = users.member.channel.stream("/etcdserverpb.Lease/LeaseKeepAlive", metadata=[("token", users.tokens["ann"])])
+        await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=7).SerializeToString())
+        assert await stream.receive()
+        assert users.member.scheduler.slices >= slices + 10, "checked before the renewal"
+
+    with_users(test)
+
+
+def test_a_permission_that_is_lost_while_the_keys_of_a_lease_are_checked_refuses_the_renewal() -> None:
+    async def test(users: Users) -> None:
+        await users.add("ann", (READWRITE, b"a", b"b"))
+        await users.log_in("ann")
+        await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "ann")
+        for number in range(3 * APPLY_WORK):
+            users.member.replica.lessor.attach(b"a%d" % number, 7)
+        slices = users.member.scheduler.slices
+        stream = users.member.channel.stream("/etcdserverpb.Lease/LeaseKeepAlive", metadata=[("token", users.tokens["ann"])])
+        await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=7).SerializeToString())
+        for _ in range(1000):
+            if users.member.scheduler.slices > slices:
+                break
+            await asyncio.sleep(0)
+        users.member.replica.auth.raise_revision()
+        with pytest.raises(RpcError, match="old"):
+            await stream.receive()
 
     with_users(test)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from tercet import errors
 from tercet.errors import Code
+from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.lease import TTL_SECONDS_MAX
 from tercet.proto import rpc_pb2
 from tercet.replica.membership import Member
@@ -171,6 +173,34 @@ def test_a_stream_with_many_requests_waiting_lets_others_run() -> None:
                 assert await renewed(stream) == (7, 100)
             task.cancel()
             assert turns > 10
+
+    run(test())
+
+
+@pytest.mark.parametrize("kind", ["renewals of absent leases", "remaining times"])
+def test_what_waits_for_the_same_apply_goes_on_in_several_turns(kind: str) -> None:
+    async def test() -> None:
+        async with served() as member:
+            await grant(member, 7, 60)
+            member.raft.commit_index += 1
+            tasks: list[asyncio.Future[Any]] = []
+            for _ in range(1000):
+                if kind == "remaining times":
+                    tasks.append(asyncio.ensure_future(member.leases.time_to_live_here(_Left(ID=7))))
+                else:
+                    tasks.append(asyncio.ensure_future(member.leases._renew(9)))
+            await asyncio.sleep(0)
+            member.replica.leases.applied(member.raft.commit_index, member.raft.term)
+            member.raft.commit_index -= 1
+            most = before = 0
+            for _ in range(1000):
+                await asyncio.sleep(0)
+                now = sum([task.done() for task in tasks])
+                most, before = max(most, now - before), now
+                if now == len(tasks):
+                    break
+            assert most <= 2 * TURN_WORK // TASK_WORK
+            assert {bool(await task) for task in tasks} == {kind == "remaining times"}
 
     run(test())
 

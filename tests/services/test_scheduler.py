@@ -188,6 +188,24 @@ def test_cancelled_jobs_hold_nothing_and_leave_their_places_to_others() -> None:
     scenario(test, jobs_max=10)
 
 
+def test_a_task_that_is_cancelled_takes_its_read_along() -> None:
+    async def test(scheduler: Scheduler, store: Store) -> None:
+        record: list[str] = []
+        works = [Work(100 * TURN_WORK, record) for _ in range(5)]
+        tasks = [asyncio.ensure_future(scheduler.finish(work, store)) for work in works]
+        await turns(3)
+        assert [work.pins for work in works] == [1] * 5
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert [work.pins for work in works] == [0] * 5
+        steps = len(record)
+        await turns(5)
+        assert len(record) == steps, "nobody waits for them"
+
+    scenario(test)
+
+
 def test_a_read_of_a_store_replaced_by_a_snapshot_times_out() -> None:
     async def test(scheduler: Scheduler, store: Store) -> None:
         outcomes: list[Exception | None] = []
