@@ -9,7 +9,7 @@ import pytest
 from tercet import errors
 from tercet.errors import Code, StatusError
 from tercet.raft import Raft
-from tercet.replica.proposals import NEVER_PROPOSED, Outcome, Proposals
+from tercet.replica.proposals import NEVER_PROPOSED, PROPOSED_PER_TURN, Outcome, Proposals
 from tercet.replica.reads import ANSWERED_PER_TURN, RETRY_SECONDS, Reads
 from tercet.replica.requests import RequestIds
 from tests.support.fakes import uses_fakes
@@ -72,6 +72,25 @@ class TestProposals:
         proposals.submit(raft.as_raft)
         proposals.submit(raft.as_raft)
         assert [len(batch) for batch in raft.proposed] == [3]
+
+    def test_what_has_come_without_a_leader_is_proposed_in_several_turns(self, clock: Clock) -> None:
+        proposals, raft = make_proposals(clock), FakeRaft()
+        for _ in range(2 * PROPOSED_PER_TURN + 1):
+            proposals.add("put", b"", None, lambda outcome: None)
+        queued = list(proposals.waiting)
+        assert [proposals.submit(raft.as_raft) for _ in range(3)] == [True, True, False]
+        assert [len(batch) for batch in raft.proposed] == [PROPOSED_PER_TURN, PROPOSED_PER_TURN, 1]
+        assert [data for batch in raft.proposed for data in batch] == queued
+
+    def test_large_requests_are_proposed_in_several_turns(self, clock: Clock) -> None:
+        proposals = Proposals(RequestIds(1, 1), clock=clock, timeout_seconds=7.0, request_bytes_max=2 << 20)
+        raft = FakeRaft()
+        body = bytes(1 << 20)
+        for _ in range(20):
+            proposals.add("put", body, None, lambda outcome: None)
+        assert proposals.submit(raft.as_raft)
+        assert not proposals.submit(raft.as_raft)
+        assert [len(batch) for batch in raft.proposed] == [16, 4]
 
     def test_without_a_leader_proposals_stay_queued(self, clock: Clock) -> None:
         proposals, raft = make_proposals(clock), FakeRaft(leader_id=0)

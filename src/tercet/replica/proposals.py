@@ -27,6 +27,8 @@ Outcome = bytes | Answer | StatusError
 
 PENDING_APPLY_MAX: Final = 5000  # etcd's maxGapBetweenApplyAndCommitIndex; beyond it a member refuses proposals
 NEVER_PROPOSED: Final = Unavailable(Code.DEADLINE_EXCEEDED, "context deadline exceeded")
+PROPOSED_PER_TURN: Final = 2000
+PROPOSED_BYTES_PER_TURN: Final = 16 << 20
 _CONF_CHANGE: Final = AppliedRequest("", None)  # applied from the entry, not from a request
 
 
@@ -98,26 +100,33 @@ class Proposals:
         waiter.is_proposed = True
         self.waiting[data] = waiter
 
-    def submit(self, raft: Raft) -> None:
-        """Propose the queue to raft as one batch. Without a leader it stays queued.
+    def submit(self, raft: Raft) -> bool:
+        """Propose the queue to raft as one batch, or as much of it as one turn may take. Without a leader it stays queued.
 
+        Returns whether there is more: what has come while there was no leader may be 100,000 requests.
         It also stays queued while this leader transfers its leadership. etcd drops such proposals with an error
         ("raft proposal dropped"), so there a transfer, which rolling restarts consist of, is visible to clients.
         """
         queue = self._queue
         if not queue or not raft.leader_id or raft.leader_transferee:
-            return
+            return False
         waiting = self.waiting
         live = []
+        taken = size_bytes = 0
         for data in queue:
+            if taken == PROPOSED_PER_TURN or size_bytes >= PROPOSED_BYTES_PER_TURN:
+                break
+            taken += 1
             waiter = waiting.get(data)
             if waiter is not None:
                 waiter.is_proposed = True
                 live.append(data)
-        self._queue = []
+                size_bytes += len(data)
+        self._queue = queue[taken:]
         if live and not raft.propose(live):
             for data in live:
                 self._fail(data, errors.PROPOSAL_DROPPED)
+        return bool(self._queue)
 
     def expire(self, *, leader_elected_at: float, leader_lost_at: float, leader_is_reachable: bool) -> None:
         """Fail the proposals past their deadline, with the cause where it is known (etcd's parseProposeCtxErr)."""

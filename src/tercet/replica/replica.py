@@ -158,7 +158,7 @@ class Replica(ReplicaStatus):
             field == "lease_revoke" and self._options.prioritize_revokes and lag <= 2 * PENDING_APPLY_MAX
         ):
             raise errors.TOO_MANY_REQUESTS
-        if self._proposals.add(field, body, message, then, identity) >= BATCH_ENTRIES and not self._is_flushing:
+        if self._proposals.add(field, body, message, then, identity) == BATCH_ENTRIES and not self._is_flushing:
             self._host.flush_now()
         elif not self._flush_is_scheduled:
             self._schedule_flush()
@@ -276,7 +276,8 @@ class Replica(ReplicaStatus):
 
     def _flush(self) -> None:
         raft, node = self.raft, self._node
-        self._proposals.submit(raft)
+        if self._proposals.submit(raft):
+            self._schedule_flush()
         self._reads.submit(raft)
         for _ in range(READYS_IN_TURN_MAX):
             if self.is_stopped or not node.has_ready():
