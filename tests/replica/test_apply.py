@@ -252,13 +252,23 @@ def test_a_full_member_looks_for_puts_over_several_turns() -> None:
         request = rpc_pb2.TxnRequest(success=large_txn(READ).success, failure=[last])
         outcomes: list[Outcome] = []
         member.replica.propose("txn", request.SerializeToString(), request, outcomes.append)
-        data = next(iter(member.replica._proposals.waiting))
+        data = list(member.replica._proposals.waiting)[-1]  # the alarm's is before it
         before = member.replica._applier.steps
         member.follow([Entry(2, 5, data), put_entry(2, 6, b"later")], commit=6)
         assert member.replica.applied_index == 6
         assert member.replica._applier.steps - before > 60  # 49 without the search
         (outcome,) = outcomes
         assert (outcome is NO_SPACE) == (last is PUT)
+
+
+def test_the_put_that_exceeds_the_quota_raises_the_alarm_at_a_follower() -> None:
+    """Not the next one, which may not come: etcd counts what a request takes."""
+    member = LoneMember(options=Options(quota_bytes=64 << 10))
+    member.settle()
+    member.follow([entry(4, "put", rpc_pb2.PutRequest(key=b"k", value=bytes(1024)))], commit=4)
+    assert member.take_sent(MessageType.PROP) == []
+    member.follow([entry(5, "put", rpc_pb2.PutRequest(key=b"k", value=bytes(100 << 10)))], commit=5)
+    assert len(member.take_sent(MessageType.PROP)) == 1
 
 
 def test_a_large_entry_that_is_no_txn_stops_the_member() -> None:

@@ -32,7 +32,7 @@ from tercet.raft.types import ConfChange, Entry, EntryType, Snapshot
 from tercet.replica.durations import APPLY_BOUNDS, Durations
 from tercet.replica.host import ReplicaHost
 from tercet.replica.proposals import Outcome, Proposals, Waiter
-from tercet.replica.quota import Quota, request_cost
+from tercet.replica.quota import Quota, highest_cost, request_cost
 from tercet.replica.requests import WHOLE_BYTES_MAX, AppliedRequest, decode_request, large_txn_in
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
@@ -145,7 +145,8 @@ class Applier:
         budget = self._budget
         budget.left = work
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
-        self._is_full = not self._quota.allows(1)
+        room = self._quota.room_bytes()
+        self._is_full = room <= 1
         in_batch = 0
         timer = self._timer
         if timer is not None and self._apply is None:
@@ -193,7 +194,8 @@ class Applier:
                     continue
                 if isinstance(outcome, bytes):
                     budget.left -= len(outcome) >> _ANSWER_SHIFT
-                self._answer(request, waiter, outcome, self._is_full and request_cost(request.field, request.message) > 0)
+                exceeds = highest_cost(len(data)) >= room and request_cost(request.field, request.message) >= max(room, 1)
+                self._answer(request, waiter, outcome, exceeds)
             self.index, self.term = entry.index, entry.term
         if self.is_within_entry:
             return self._apply is not None  # a blocked entry waits for another database

@@ -18,6 +18,8 @@ KEY_OVERHEAD_BYTES: Final = 256
 # counted: right after a defragmentation, disarming the alarm alone could exceed a small quota again.
 FILE_OVERHEAD_BYTES: Final = 32 << 10
 _LEASE_BYTES: Final = 64
+_UNLIMITED: Final = 1 << 62
+_SHORTEST_PUT_BYTES: Final = 4  # of an operation of a txn
 
 
 class Quota:
@@ -29,15 +31,24 @@ class Quota:
 
     def allows(self, cost_bytes: int) -> bool:
         """Does a request of this cost fit into the quota? Cost 0 always fits."""
-        if cost_bytes == 0 or self.limit_bytes < 0:
-            return True
-        return self._backend.size() - FILE_OVERHEAD_BYTES + cost_bytes < self.limit_bytes
+        return cost_bytes == 0 or cost_bytes < self.room_bytes()
+
+    def room_bytes(self) -> int:
+        """What costs less fits into the quota."""
+        if self.limit_bytes < 0:
+            return _UNLIMITED
+        return self.limit_bytes + FILE_OVERHEAD_BYTES - self._backend.size()
 
 
 def request_cost(field: str, message: Any) -> int:
     """The cost of a request by its field in InternalRaftRequest; 0 if it needs no space."""
     cost = _COSTS.get(field)
     return cost(message) if cost is not None else 0
+
+
+def highest_cost(encoded_bytes: int) -> int:
+    """No request whose encoding is this long costs more: a bound that needs no look at its operations."""
+    return KEY_OVERHEAD_BYTES + encoded_bytes * (1 + KEY_OVERHEAD_BYTES // _SHORTEST_PUT_BYTES)
 
 
 def put_cost(request: rpc_pb2.PutRequest) -> int:
