@@ -280,8 +280,8 @@ class ClientConnection(asyncio.Protocol):
             if self.transport.is_closing():
                 raise ConnectionAbortedError(self._lost or "the connection was closed before its TLS handshake")
             dialled = _DialledTls(self, context, server_name)
-            self.transport.set_protocol(dialled)
-            dialled.connection_made(self.transport)
+            self.transport.set_protocol(dialled.protocol)
+            dialled.protocol.connection_made(self.transport)
             await dialled.completed
         except BaseException:
             self._register.discard(self)  # connection_lost is not called for a connection lost during its handshake
@@ -410,15 +410,20 @@ class ClientConnection(asyncio.Protocol):
             waiter.set_result(None)
 
 
-class _DialledTls(TlsProtocol):
+class _DialledTls:
     """The TLS of a dialled connection. `completed`: by the handshake, or by the ConnectionError that it ends with."""
 
-    __slots__ = ("_connection", "completed")
-
     def __init__(self, connection: ClientConnection, context: ssl.SSLContext, server_name: str) -> None:
-        super().__init__(context, self._complete, on_rejected=self._refuse, server_hostname=server_name, is_server=False)
         self._connection = connection
         self.completed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.protocol = TlsProtocol(
+            context,
+            self._complete,
+            on_rejected=self._refuse,
+            on_lost=self._lose,
+            server_hostname=server_name,
+            is_server=False,
+        )
 
     def _complete(self) -> ClientConnection:
         if not self.completed.done():
@@ -431,7 +436,6 @@ class _DialledTls(TlsProtocol):
         else:
             self.completed.set_exception(ConnectionError(reason))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+    def _lose(self) -> None:
         if not self.completed.done():
             self.completed.set_exception(ConnectionResetError("the connection was lost during the TLS handshake"))

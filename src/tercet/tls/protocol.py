@@ -39,7 +39,8 @@ OnRejected = Callable[[asyncio.BaseTransport, str], None]
 class TlsProtocol(asyncio.BufferedProtocol):
     """The protocol of a TCP transport on which TLS begins.
 
-    make_protocol: called after the handshake. admits: may the connection stay open? Asked at once.
+    make_protocol: called after the handshake. admits: may the connection stay open? Asked at once. on_lost: called when the
+    connection is lost before the handshake is complete.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class TlsProtocol(asyncio.BufferedProtocol):
         "_is_up",
         "_is_waiting",
         "_make_protocol",
+        "_on_lost",
         "_on_rejected",
         "_timer",
         "lower",
@@ -68,11 +70,13 @@ class TlsProtocol(asyncio.BufferedProtocol):
         server_hostname: str | None = None,
         is_server: bool = True,
         admits: Callable[[asyncio.BaseTransport], bool] = lambda transport: True,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = TlsEngine(context, server_side=is_server, server_hostname=server_hostname)
         self._make_protocol = make_protocol
         self._on_rejected = on_rejected
         self._admits = admits
+        self._on_lost = on_lost
         self._is_server = is_server
         self._has_begun = not is_server
         self._is_up = False
@@ -122,6 +126,8 @@ class TlsProtocol(asyncio.BufferedProtocol):
         self._stop_timer()
         if self.transport is not None:
             self.transport.lost(exc)
+        else:
+            self._on_lost()
 
     def pause_writing(self) -> None:
         if self.transport is not None:
