@@ -14,6 +14,7 @@ from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import rpc_pb2
 from tercet.rpc import RpcError
+from tercet.services.awaitables import read_index
 from tercet.storage.interfaces import Bucket
 from tests.services.harness import ServedMember, run, served
 from tests.support.fakes import uses_fakes
@@ -196,6 +197,24 @@ def test_many_defragmentations_that_end_together_answer_over_several_turns() -> 
             while before < 500:
                 await asyncio.sleep(0)
                 ended = sum(call.done() for call in calls)
+                assert ended - before <= 2 * TURN_WORK // TASK_WORK
+                before = ended
+
+    run(test())
+
+
+def test_tasks_that_wait_for_one_read_index_go_on_in_several_turns() -> None:
+    async def test() -> None:
+        async with served() as member:
+            member.paused = True
+            tasks = [asyncio.ensure_future(read_index(member.replica)) for _ in range(400)]
+            await asyncio.sleep(0)
+            assert not any(task.done() for task in tasks)
+            member.resume()
+            before = 0
+            while before < len(tasks):
+                await asyncio.sleep(0)
+                ended = sum(task.done() for task in tasks)
                 assert ended - before <= 2 * TURN_WORK // TASK_WORK
                 before = ended
 
