@@ -124,9 +124,9 @@ def test_a_member_of_another_cluster_is_rejected_at_the_peer_port(cluster: Clust
     member.client.put(b"a", b"1")
 
 
-def test_a_client_that_does_not_read_replies_harms_no_other(cluster: Cluster) -> None:
+def test_a_client_that_does_not_read_replies_harms_no_other(plan: Planned) -> None:
     """Memory stays bounded and other clients are served: the member stops reading a connection with many unread replies."""
-    member = cluster["n1"]
+    member = plan(["n1", "n2"], STEADY).start()["n1"]
     member.client.put(b"big", bytes(1_000_000))
     before = resident_bytes(member)
     clients = [grpc.insecure_channel(member.endpoint, options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(4)]
