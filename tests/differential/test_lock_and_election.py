@@ -12,9 +12,8 @@ import grpc
 import pytest
 
 from tercet.proto import election_pb2, lock_pb2, rpc_pb2
-from tests.support.client import Client
 from tests.support.newer import VARIABLE, newer_etcd
-from tests.support.processes import ETCD, Cluster, wait_until
+from tests.support.processes import ETCD, Cluster, Member, wait_until
 
 SECONDS = 20.0
 
@@ -32,8 +31,9 @@ _METHODS: dict[str, tuple[Any, Any]] = {
 class Stage:
     """One member. `log`: what its clients were told, in the order of the scene."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.client = client = member.client
         self.first = client.status().header.revision
         self.log: list[object] = []
 
@@ -83,6 +83,11 @@ class Stage:
     def wait_for_keys(self, prefix: bytes, count: int) -> None:
         wait_until(lambda: len(self.client.all(prefix)) == count, f"{count} keys")
 
+    def wait_for_watches(self, count: int) -> None:
+        """A key that waits is watched by one behind it. Who gives up before that may leave its key in the queue (etcd)."""
+        line = f"\netcd_debugging_mvcc_watcher_total {count}\n"
+        wait_until(lambda: line in self.member.http("/metrics")[1], f"{count} watches")
+
 
 def locks(stage: Stage) -> None:
     for lease in (1, 2, 0x2F, -5):
@@ -115,8 +120,10 @@ def a_waiter_gives_up(stage: Stage) -> None:
     stage.call("v3lockpb.Lock/Lock", name=b"g", lease=11)
     stage.call("v3lockpb.Lock/Lock", timeout=1, name=b"g", lease=12)
     stage.wait_for_keys(b"g/", 1)
+    stage.wait_for_watches(0)
     waiting = stage.begin("v3lockpb.Lock/Lock", name=b"g", lease=13)
     stage.wait_for_keys(b"g/", 2)
+    stage.wait_for_watches(1)
     waiting.cancel()
     stage.wait_for_keys(b"g/", 1)
     stage.keys(b"g/")
@@ -206,15 +213,15 @@ def observers(stage: Stage) -> None:
     params=[list(ETCD), pytest.param(newer_etcd(), marks=pytest.mark.skipif(newer_etcd() == [""], reason=VARIABLE))],
     ids=["3.5.1", "newer"],
 )
-def clients(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Client]]:
+def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Member, Member]]:
     directory = tmp_path_factory.mktemp("locks")
     etcd = Cluster.plan(directory, ["etcd"], ["--unsafe-no-fsync"], programs={"etcd": request.param})
     tercet = Cluster.plan(directory, ["tercet"])
     try:
-        members = [cluster.members[0].start() for cluster in (etcd, tercet)]
-        for member in members:
-            member.wait_ready()
-        yield members[0].client, members[1].client
+        theirs, ours = (cluster.members[0].start() for cluster in (etcd, tercet))
+        theirs.wait_ready()
+        ours.wait_ready()
+        yield theirs, ours
     finally:
         etcd.dispose()
         tercet.dispose()
@@ -223,8 +230,8 @@ def clients(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(
     "scene", [locks, a_waiter_gives_up, a_lock_without_a_lease, elections, a_candidate_gives_up, observers]
 )
-def test_both_tell_the_same(clients: tuple[Client, Client], scene: Callable[[Stage], None]) -> None:
-    theirs, ours = (Stage(client) for client in clients)
+def test_both_tell_the_same(members: tuple[Member, Member], scene: Callable[[Stage], None]) -> None:
+    theirs, ours = (Stage(member) for member in members)
     for stage in (theirs, ours):
         scene(stage)
     assert ours.log == theirs.log

@@ -56,13 +56,20 @@ class ElectionService:
         client = OwnClient(self._methods, call)
         lease_id = await session_of(client, request.lease)
         key = key_of(request.name, lease_id)
-        entered = await client.txn(
-            rpc_pb2.TxnRequest(
-                compare=[created_at(key, 0)],
-                success=[put_op(key, request.value, lease_id)],
-                failure=[get_op(key)],
+        entering = asyncio.ensure_future(
+            client.txn(
+                rpc_pb2.TxnRequest(
+                    compare=[created_at(key, 0)],
+                    success=[put_op(key, request.value, lease_id)],
+                    failure=[get_op(key)],
+                )
             )
         )
+        try:
+            entered = await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            self._cleanups.run(_leave(client, key, entering))
+            raise
         candidate = _LeaderKey(name=request.name, key=key, rev=entered.header.revision, lease=lease_id)
         if not entered.succeeded:
             own = kv_in(entered.responses[0])
@@ -132,6 +139,13 @@ async def _proclaim(client: OwnClient, leader: election_pb2.LeaderKey, value: by
     if not done.succeeded:
         raise NOT_LEADER
     return done.header
+
+
+async def _leave(client: OwnClient, key: bytes, entering: asyncio.Future[rpc_pb2.TxnResponse]) -> None:
+    """Resign the candidacy that a call may have begun when its client went away. (In etcd the key stays.)"""
+    entered = await entering
+    if entered.succeeded:
+        await _resign(client, _LeaderKey(key=key, rev=entered.header.revision))
 
 
 async def _resign(client: OwnClient, leader: election_pb2.LeaderKey) -> rpc_pb2.ResponseHeader:

@@ -2,6 +2,7 @@
 
 Source: etcd server/etcdserver/api/v3lock, client/v3/concurrency/mutex.go. Departs in: whoever gives up leaves the queue with
 authentication, too; etcd deletes the key without the caller's identity, is refused, and the key waits for the end of its lease.
+So does in etcd the key of whoever gives up while the key is written; here it is deleted.
 """
 
 from __future__ import annotations
@@ -59,20 +60,26 @@ class LockService:
         lease_id = await session_of(client, request.lease)
         key = key_of(name, lease_id)
         owner = rpc_pb2.RequestOp(request_range=first_created(name))
-        entered = await client.txn(
-            rpc_pb2.TxnRequest(
-                compare=[created_at(key, 0)],
-                success=[put_op(key, b"", lease_id), owner],
-                failure=[get_op(key), owner],
+        entering = asyncio.ensure_future(
+            client.txn(
+                rpc_pb2.TxnRequest(
+                    compare=[created_at(key, 0)],
+                    success=[put_op(key, b"", lease_id), owner],
+                    failure=[get_op(key), owner],
+                )
             )
         )
+        try:
+            entered = await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            self._cleanups.run(_leave(client, key, entering))
+            raise
         revision = entered.header.revision
         if not entered.succeeded:
             own = kv_in(entered.responses[0])
             assert own is not None
             revision = own.create_revision
-        first = kv_in(entered.responses[1])
-        if first is None or first.create_revision == revision:
+        if _is_owner(entered, revision):
             return _response(entered.header, key)
         try:
             await wait_for_turn(client, name, revision)
@@ -91,6 +98,21 @@ class LockService:
         request = unmarshal(lock_pb2.UnlockRequest.FromString, body)
         deleted = await OwnClient(self._methods, call).delete(request.key)
         return lock_pb2.UnlockResponse(header=deleted.header).SerializeToString()
+
+
+def _is_owner(entered: rpc_pb2.TxnResponse, revision: int) -> bool:
+    first = kv_in(entered.responses[1])
+    return first is None or first.create_revision == revision
+
+
+async def _leave(client: OwnClient, key: bytes, entering: asyncio.Future[rpc_pb2.TxnResponse]) -> None:
+    """Leave the queue that a call may have entered when its client gave up.
+
+    A key that owns the lock stays, as in etcd: the same session may have asked again, and have been told that it owns it.
+    """
+    entered = await entering
+    if entered.succeeded and not _is_owner(entered, entered.header.revision):
+        await client.delete(key)
 
 
 def _response(header: rpc_pb2.ResponseHeader, key: bytes) -> bytes:
