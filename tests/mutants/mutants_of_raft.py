@@ -335,6 +335,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            progress.is_learner = member in conf_state.learners\n",
         "            progress.is_learner = False\n",
         "a learner campaigns, and leads a cluster that it has no vote in",
+        unit_test="tests/raft/test_scripts.py::test_the_transcript_is_as_recorded[learner_does_not_campaign]",
     ),
     Mutant(
         "learner_stays_beside_the_voter",

@@ -165,6 +165,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "    if applied > last or (applied > mark and recovered.entries[applied - mark - 1].term != backend.applied_term):\n",
         "    if applied > last:\n",
         "after a snapshot that the log does not record, a restart keeps entries of another leader",
+        unit_test="tests/replica/test_recovery.py::test_a_power_cut_between_database_and_log_keeps_the_snapshot[8]",
     ),
     Mutant(
         "snapshots_offered_ahead_of_the_log",
@@ -181,6 +182,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self._block(record)\n                    break\n",
         "outcome = errors.CORRUPT\n",
         "an entry that reads a damaged record is answered with an error and counts as applied on this member alone",
+        unit_test="tests/replica/test_repair.py::test_an_entry_that_reads_a_damaged_record_waits_for_the_database[10-put-PutRequest0]",
     ),
     Mutant(
         "repair_takes_an_older_database",
