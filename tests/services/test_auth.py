@@ -18,7 +18,7 @@ from tercet.proto import auth_pb2, rpc_pb2
 from tercet.replica.apply import APPLY_WORK
 from tercet.replica.auth_requests import LEASE_KEYS_MAX
 from tercet.replica.requests import RequestIds, decode_request, encode_request
-from tercet.rpc import Peer, RpcError
+from tercet.rpc import InProcessStream, Peer, RpcError
 from tercet.services.authorization import Authorization
 from tercet.services.passwords import Passwords
 from tercet.services.scheduler import SLICE_WORK
@@ -620,19 +620,30 @@ def test_the_keys_of_a_large_lease_are_checked_before_a_put_or_a_revocation() ->
     with_users(test)
 
 
+async def _grant_large_lease(users: Users) -> None:
+    """Lease 7 of ann, who may read and write all its keys. Their check takes several slices."""
+    await users.add("ann", (READWRITE, b"a", b"b"))
+    await users.log_in("ann")
+    await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "ann")
+    for number in range(3 * APPLY_WORK):
+        users.member.replica.lessor.attach(b"a%d" % number, 7)
+
+
+async def _renewing(users: Users) -> InProcessStream:
+    """A stream on which ann has asked for a renewal of lease 7."""
+    stream = users.member.channel.stream("/etcdserverpb.Lease/LeaseKeepAlive", metadata=[("token", users.tokens["ann"])])
+    await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=7).SerializeToString())
+    return stream
+
+
 def test_the_keys_of_a_large_lease_are_checked_in_slices() -> None:
     async def test(users: Users) -> None:
-        await users.add("ann", (READWRITE, b"a", b"b"))
-        await users.log_in("ann")
-        await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "ann")
-        for number in range(3 * APPLY_WORK):
-            users.member.replica.lessor.attach(b"a%d" % number, 7)
+        await _grant_large_lease(users)
         steps = users.member.replica.apply_steps
         assert await users.outcome("KV/Put", _Put(key=b"a", lease=7), "ann") == ""
         assert users.member.replica.apply_steps >= steps + 3, "checked while it is applied"
         slices = users.member.scheduler.slices
-        stream = users.member.channel.stream("/etcdserverpb.Lease/LeaseKeepAlive", metadata=[("token", users.tokens["ann"])])
-        await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=7).SerializeToString())
+        stream = await _renewing(users)
         assert await stream.receive()
         assert users.member.scheduler.slices >= slices + 10, "checked before the renewal"
 
@@ -641,14 +652,9 @@ def test_the_keys_of_a_large_lease_are_checked_in_slices() -> None:
 
 def test_a_permission_that_is_lost_while_the_keys_of_a_lease_are_checked_refuses_the_renewal() -> None:
     async def test(users: Users) -> None:
-        await users.add("ann", (READWRITE, b"a", b"b"))
-        await users.log_in("ann")
-        await users.call("Lease/LeaseGrant", rpc_pb2.LeaseGrantRequest(ID=7, TTL=60), "ann")
-        for number in range(3 * APPLY_WORK):
-            users.member.replica.lessor.attach(b"a%d" % number, 7)
+        await _grant_large_lease(users)
         slices = users.member.scheduler.slices
-        stream = users.member.channel.stream("/etcdserverpb.Lease/LeaseKeepAlive", metadata=[("token", users.tokens["ann"])])
-        await stream.send(rpc_pb2.LeaseKeepAliveRequest(ID=7).SerializeToString())
+        stream = await _renewing(users)
         for _ in range(1000):
             if users.member.scheduler.slices > slices:
                 break

@@ -64,7 +64,7 @@ class AuthRecords:
         return role
 
     def grants_of(self, role: auth_pb2.Role) -> list[Grant]:
-        """The role's permissions, sorted by key: to read one of a message takes ten times as long."""
+        """The role's permissions, sorted by key, as tuples: reading the fields of a message takes ten times as long."""
         name = _name(role.name)
         grants = self._grants.get(name)
         if grants is None:

@@ -35,7 +35,7 @@ async def dial(host: str, port: int, *, timeout: float) -> socket.socket:
 
 
 def _numeric(host: str, port: int) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
-    """The address that `host` is, without a lookup and the thread for it; none for a name."""
+    """The addresses of a numeric `host`, without a lookup and its thread; empty for a name."""
     try:
         # Bytes: of a str the module makes IDNA, whose tables take longer to load than everything else here.
         return list(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))

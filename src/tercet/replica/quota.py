@@ -34,7 +34,7 @@ class Quota:
         return cost_bytes == 0 or cost_bytes < self.room_bytes()
 
     def room_bytes(self) -> int:
-        """What costs less fits into the quota."""
+        """A request fits into the quota if its cost is below this number of bytes."""
         if self.limit_bytes < 0:
             return _UNLIMITED
         return self.limit_bytes + FILE_OVERHEAD_BYTES - self._backend.size()

@@ -150,7 +150,7 @@ async def _resolved(urls: Iterable[str]) -> frozenset[str]:
 
 
 async def _resolve(url: str) -> str:
-    """Unchanged: a Unix socket, and what does not resolve or is none, which another member may have recorded."""
+    """The URL with its host resolved; a Unix socket, or a URL that does not parse or resolve, is returned unchanged."""
     try:
         parsed = parse_url(url)
         if parsed.is_unix or not parsed.host:

@@ -26,7 +26,7 @@ _HIGHEST_LEVEL: Final = "ALL:@SECLEVEL=5"
 
 
 class CheckedConnection(ssl.SSLObject):
-    """refusal: why its certificate is refused, once it is. check: of its context, while the handshake lasts."""
+    """refusal: why the certificate is refused, "" if it is not. check: the context's check; None after the handshake."""
 
     refusal: str = ""
     check: HandshakeCheck | None = None
@@ -64,7 +64,7 @@ class HandshakeCheck:
                     connection.context = self._refusing
 
     def end(self, connection: ssl.SSLObject) -> None:
-        """Let OpenSSL call nothing more for the records of a connection: to set a context applies what it has then."""
+        """Stop the callbacks for a connection: setting its context again takes over the callback that the context has then."""
         context = self._context
         context._msg_callback = None
         connection.context = context
