@@ -330,6 +330,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "a forwarded change of membership does not block the next one",
     ),
     Mutant(
+        "barred_member_hears_a_lost_leader",
+        "raft/election.py",
+        "    if raft.election_elapsed >= raft.election_timeout:\n        campaign(raft)\n",
+        "    if raft.election_elapsed >= raft.election_timeout and raft.is_promotable():\n        raft.election_elapsed = 0\n"
+        "        campaign(raft)\n",
+        "a member that may not campaign yet refuses its vote to others, in the name of a leader that is gone",
+    ),
+    Mutant(
         "learners_vote",
         "raft/tracker.py",
         "            progress.is_learner = member in conf_state.learners\n",

@@ -20,10 +20,13 @@ CAMPAIGN_TRANSFER: Final = b"CampaignTransfer"  # etcd's context of a vote reque
 
 
 def tick(raft: RaftState) -> None:
-    """Advance the election timer of a member that is not leader."""
+    """Advance the election timer of a member that is not leader.
+
+    Only an election starts it again. A member that may not campaign yet has heard its leader no later for that, and must not
+    refuse its vote to others in the name of a leader that is gone.
+    """
     raft.election_elapsed += 1
-    if raft.election_elapsed >= raft.election_timeout and raft.is_promotable():
-        raft.election_elapsed = 0
+    if raft.election_elapsed >= raft.election_timeout:
         campaign(raft)
 
 
