@@ -19,6 +19,7 @@ from tercet.errors import (
 )
 from tercet.mvcc import (
     Budget,
+    PutCost,
     PutSearch,
     TxnCheck,
     check_delete,
@@ -254,6 +255,10 @@ def test_checks_in_slices_find_the_errors_of_the_plain_checks(
         pass
     assert check.fault is expected
     assert check.cost == txn_cost(request)
+    costs = PutCost(request, put_cost=KEY_OVERHEAD_BYTES)
+    while costs.step(Budget(work)):
+        pass
+    assert costs.cost == txn_cost(request)
 
 
 def test_a_large_nested_txn_is_checked_in_bounded_slices() -> None:

@@ -13,7 +13,7 @@ from tercet.proto import auth_pb2, rpc_pb2
 from tercet.raft.types import Entry, MessageType
 from tercet.raft.types import Message as RaftMessage
 from tercet.replica.proposals import Outcome
-from tercet.replica.quota import FILE_OVERHEAD_BYTES
+from tercet.replica.quota import FILE_OVERHEAD_BYTES, KEY_OVERHEAD_BYTES
 from tercet.replica.replica import Options
 from tercet.replica.requests import RequestIds, encode_request
 from tercet.storage.interfaces import Bucket, ReadView
@@ -297,3 +297,23 @@ def test_large_answers_of_entries_count_as_work() -> None:
         assert member.replica.applied_index - before <= 1
         before = member.replica.applied_index
     assert member.replica.applied_index == 14
+
+
+@pytest.mark.parametrize(("spare", "is_refused"), [(0, True), (1, False)])
+def test_a_txn_that_is_applied_over_several_turns_counts_against_the_room_before_it(spare: int, is_refused: bool) -> None:
+    """It is written in any case, because members with free space have applied it."""
+    value = bytes(1 << 20)
+    member = LoneMember(options=Options(apply_work=500, quota_bytes=1 << 30))
+    member.settle()
+    quota = member.replica.quota
+    quota.limit_bytes += KEY_OVERHEAD_BYTES + len(b"last") + len(value) + spare - quota.room_bytes()
+    put = rpc_pb2.RequestOp(request_put=rpc_pb2.PutRequest(key=b"last", value=value))
+    request = large_txn(READ)
+    request.success.append(put)
+    outcomes: list[Outcome] = []
+    member.replica.propose("txn", request.SerializeToString(), request, outcomes.append)
+    data = list(member.replica._proposals.waiting)[-1]
+    member.follow([Entry(2, 4, data)], commit=4)
+    assert member.replica.applied_index == 4
+    (outcome,) = outcomes
+    assert (outcome is NO_SPACE) == is_refused

@@ -14,7 +14,7 @@ from tercet.mvcc.check import (
 from tercet.mvcc.counts import Counts
 from tercet.mvcc.hash import CompactionHashes, KVHash, hash_all, hash_kv
 from tercet.mvcc.loading import Loaded, last_compaction
-from tercet.mvcc.put_search import PutSearch
+from tercet.mvcc.put_search import PutCost, PutSearch
 from tercet.mvcc.small_requests import (
     SmallPut,
     SmallRange,
@@ -44,6 +44,7 @@ __all__ = [
     "KVHash",
     "Leases",
     "Loaded",
+    "PutCost",
     "PutSearch",
     "Receiver",
     "SmallPut",

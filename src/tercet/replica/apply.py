@@ -107,7 +107,7 @@ class Applier:
         self._began = 0.0  # when the current request was begun; the end of the one before
         self._budget = Budget(0)
         self.steps = 0
-        self._is_full = False
+        self._room = 0  # what the quota left before the entry that is partly applied
         self._is_blocked = False  # an entry reads a damaged record: it can be applied to another database only
         self._queue: deque[Entry] = deque()
         # The entry that is partly applied, if `_apply` is set.
@@ -146,7 +146,6 @@ class Applier:
         budget.left = work
         queue, waiting, data_index = self._queue, self._proposals.waiting, self._database_point[0]
         room = self._quota.room_bytes()
-        self._is_full = room <= 1
         in_batch = 0
         timer = self._timer
         if timer is not None and self._apply is None:
@@ -252,6 +251,7 @@ class Applier:
         # A commit must not hold a part of this entry: what was applied before is closed first.
         self.close_writes()
         apply.is_awaited = waiter is not None
+        self._room = self._quota.room_bytes()
         self._apply, self._entry, self._request, self._waiter = apply, entry, request, waiter
 
     def _step_entry(self, budget: Budget) -> bool:
@@ -264,8 +264,9 @@ class Applier:
         try:
             if apply.step(budget):
                 return True
-            if self._is_full and request.field == "txn" and not isinstance(apply, FullTxn):
-                self._apply = FullTxn(apply, request)
+            is_txn = request.field == "txn" and not isinstance(apply, FullTxn)
+            if is_txn and highest_cost(len(entry.data)) >= self._room:
+                self._apply = FullTxn(apply, request, self._room)
                 return self._step_entry(budget)
             outcome = apply.outcome() if self._waiter is not None else b""
         except RequestError as error:

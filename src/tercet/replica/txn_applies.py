@@ -1,7 +1,7 @@
 """Applies around that of a Txn: what must be known of all its operations is found out in slices.
 
 `LargeTxn` parses one that this member has not proposed. `TxnWithoutSpace` refuses puts under the NOSPACE alarm. `FullTxn` finds
-out whether one that was applied needs the space that this member does not have. `PermittedTxn` checks its user's permissions.
+out whether one that was applied needs more space than this member had. `PermittedTxn` checks its user's permissions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from google.protobuf.message import DecodeError
 
 from tercet.auth import Identity
 from tercet.errors import NO_SPACE
-from tercet.mvcc import Answer, Apply, Budget, PutSearch
+from tercet.mvcc import Answer, Apply, Budget, PutCost, PutSearch
+from tercet.replica.quota import KEY_OVERHEAD_BYTES
 from tercet.replica.requests import AppliedRequest, unreadable
 from tercet.replica.txn_parser import TxnParser
 from tercet.replica.txn_permissions import TxnPermissions
@@ -113,22 +114,24 @@ class PermittedTxn(HandledApply):
 
 
 class FullTxn(Apply):
-    """A Txn that is applied. needs_space: final once `step` has returned False."""
+    """A Txn that is applied. needs_space: more than `room` bytes; final once `step` has returned False."""
 
-    __slots__ = ("_applied", "_search")
+    __slots__ = ("_applied", "_costs", "_room")
 
-    def __init__(self, applied: Apply, request: AppliedRequest) -> None:
+    def __init__(self, applied: Apply, request: AppliedRequest, room: int) -> None:
+        """room: what the quota left before it was begun."""
         self.is_awaited = applied.is_awaited
         self._applied = applied
-        self._search = PutSearch(request.message)
+        self._costs = PutCost(request.message, put_cost=KEY_OVERHEAD_BYTES)
+        self._room = room
 
     @property
     def needs_space(self) -> bool:
-        return self._search.found
+        return self._costs.cost >= max(self._room, 1)
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
-        return self._search.step(budget)
+        return self._costs.step(budget)
 
     def outcome(self) -> bytes | Answer:
         return self._applied.outcome()
