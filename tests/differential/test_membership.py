@@ -53,7 +53,7 @@ class Asked:
         answer = self._call("MemberAdd", request, rpc_pb2.MemberAddResponse)
         if answer is not None:
             self.names[answer.member.ID] = name
-            assert list(answer.member.peerURLs) == sorted(url.strip() for url in urls)
+            assert list(answer.member.peerURLs) == sorted(url.strip().replace("HTTP:", "http:") for url in urls)
             self._took("MemberAdd", answer.members)
 
     def remove(self, name: str) -> None:
@@ -84,7 +84,7 @@ def story(asked: Asked) -> None:
     asked.update("nobody", "http://127.0.0.1:1")
     asked.update("other", taken)
     asked.add("learner", "http://127.0.0.1:1", learner=True)
-    asked.add("second learner", "http://127.0.0.1:2", learner=True)
+    asked.add("second learner", "HTTP://127.0.0.1:2", learner=True)
     asked.promote("learner")
     asked.add("twin", "http://127.0.0.1:1")
     asked.update("learner", "http://127.0.0.1:3")

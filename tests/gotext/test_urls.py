@@ -21,6 +21,11 @@ def test_ipv6_hosts_have_brackets_in_addresses() -> None:
     assert (is_ip("::1"), is_ip("fe80::1%lo"), is_ip("localhost")) == (True, False, False)
 
 
+def test_the_scheme_is_lowered_and_the_host_is_not() -> None:
+    assert str(parse_url("HTTP://Host:2")) == "http://Host:2"
+    assert str(parse_url("Unixs:/run/Peer")) == "unixs:/run/Peer"
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_url_or_a_value_error(text: str) -> None:
     try:

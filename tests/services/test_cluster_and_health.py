@@ -86,7 +86,7 @@ def test_a_member_with_invalid_peer_urls_is_rejected(urls: list[str]) -> None:
 
 def test_peer_urls_that_etcd_accepts() -> None:
     """The port of a Unix socket's name may be any number; one of TCP that nobody can dial is found out by dialling."""
-    urls = ["unix://127.0.0.1:2100200001", "unixs:/run/peer", " https://[::1]:5", "http://h:99999"]
+    urls = ["unix://127.0.0.1:2100200001", "unixs:/run/peer", " https://[::1]:5", "HTTP://h:99999"]
     assert check_peer_urls(urls) == ["http://h:99999", "https://[::1]:5", "unix://127.0.0.1:2100200001", "unixs:/run/peer"]
 
 

@@ -2,8 +2,8 @@
 
     http://10.0.0.1:2379    https://host:2380    unix://name:1    unixs:/run/etcd.sock
 
-A URL has a scheme and an address, and no path on TCP. Its text is kept as given: etcd compares URLs, hashes them into member
-IDs and prints them as text.
+A URL has a scheme and an address, and no path on TCP. Its text is kept as given but for the scheme, which Go lowers: etcd
+compares URLs, hashes them into member IDs and prints them as text.
 
 Source: etcd client/pkg/types/urls.go (NewURLs), net/url.Parse.
 """
@@ -60,7 +60,7 @@ def parse_url(given: str) -> Url:
     scheme, rest = _split_scheme(text)
     address, path = _split_authority(text, rest)
     if scheme in ("unix", "unixs"):
-        return Url(text, scheme, address + path)
+        return Url(f"{scheme}:{rest}", scheme, address + path)
     if scheme not in ("http", "https"):
         raise ValueError(f"URL scheme must be http, https, unix, or unixs: {text}")
     try:
@@ -69,7 +69,7 @@ def parse_url(given: str) -> Url:
         raise ValueError(f'URL address does not have the form "host:port": {text}') from error
     if path:
         raise ValueError(f"URL must not contain a path: {text}")
-    return Url(text, scheme, address)
+    return Url(f"{scheme}:{rest}", scheme, address)
 
 
 def _split_scheme(text: str) -> tuple[str, str]:
