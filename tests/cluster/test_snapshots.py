@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from tercet.proto import rpc_pb2
 from tests.cluster.conftest import Planned
 from tests.cluster.writers import Load
 from tests.support.processes import QUICK, Member
+from tests.support.watching import Create, Stream
 
 SMALL_LOG = (*QUICK, "--snapshot-count=50", "--snapshot-catchup-entries=5")
 MINIMAL_LOG = (*QUICK, "--snapshot-count=10", "--snapshot-catchup-entries=1")
@@ -26,9 +28,18 @@ def test_a_stopped_follower_catches_up_by_snapshot(plan: Planned) -> None:
     with Load(cluster) as load:
         load.wait_for(100)
     others[0].client.delete(b"gone")
-    others[0].client.compact(others[0].client.put(b"kept", b"1").header.revision)
+    kept = others[0].client.put(b"kept", b"1").header.revision
+    others[0].client.compact(kept)
     follower.restart()
     follower.wait_said(INSTALLED)
+    for start_revision in (kept, kept - 1):  # the second is cancelled, because it is compacted
+        stream = Stream(follower.client)
+        stream.create(Create(key=b"kept", start_revision=start_revision))
+        stream.await_created()
+        answer = stream.next()
+        assert isinstance(answer, rpc_pb2.WatchResponse), answer
+        assert answer.compact_revision if start_revision < kept else answer.events[0].kv.mod_revision == kept
+        stream.close()
     load.check(cluster)
     assert follower.client.get(b"gone", serializable=True) is None
     assert snapshot_files(follower) == []

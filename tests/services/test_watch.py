@@ -11,7 +11,8 @@ from tercet import errors
 from tercet.errors import Code
 from tercet.intake import TASK_WORK, TURN_WORK
 from tercet.proto import kv_pb2, rpc_pb2
-from tercet.rpc import InProcessStream, Metadata, RpcError
+from tercet.rpc import InProcessStream, Metadata, Peer, RpcError
+from tercet.services.authorization import Authorization
 from tercet.services.watch import FRAGMENT_OVERHEAD_BYTES
 from tercet.services.watch_durations import PROGRESS
 from tests.services.harness import REQUEST_BYTES_MAX, ServedMember, run, served
@@ -324,5 +325,22 @@ def test_many_watches_are_notified_of_progress_in_several_turns() -> None:
             while len(notified) < 450:
                 notified.add((await client.next()).watch_id)
             assert max(after - before for before, after in itertools.pairwise(counts)) <= 200
+
+    run(test())
+
+
+def test_a_snapshot_installed_before_the_service_began_stops_no_watch() -> None:
+    """A member that joins, or was down for long, installs one before it serves clients: no watch of it got anything."""
+
+    async def test() -> None:
+        async with served() as member:
+            await put(member, b"a")
+            hub = member.replica.watches
+            hub.schedule = lambda: None  # there is no service yet
+            hub.replace_store(hub._history.store)
+            member.rewire(Authorization(member.replica), Peer("in process", None))
+            client = watching(member)
+            await client.create(key=b"a", start_revision=2)
+            assert [event.kv.mod_revision for event in (await client.next()).events] == [2]
 
     run(test())

@@ -45,14 +45,14 @@ class WatchHub(WriteListener):
     """The watches of one member.
 
     queue_bytes_max: of events that wait to be sent; beyond it, watches read them from the backend.
-    schedule: called when `step` has something to do. Set by the host.
+    schedule: called when `step` has something to do. Set by the host, which then looks at is_scheduled: a member that joins may
+    have installed a snapshot before it serves clients, so that the call has been made already.
     """
 
     __slots__ = (
         "_collected",
         "_ending",
         "_history",
-        "_is_scheduled",
         "_live",
         "_live_number",
         "_looked_at",
@@ -60,6 +60,7 @@ class WatchHub(WriteListener):
         "_queue",
         "_queue_bytes",
         "catch_up",
+        "is_scheduled",
         "queue_bytes_max",
         "schedule",
         "streams",
@@ -78,7 +79,7 @@ class WatchHub(WriteListener):
         self._progress: deque[tuple[WatchStream, Watch | None]] = deque()  # to be notified: a watch, or all of a stream
         self._ending: deque[Watch] = deque()  # of streams that are closed
         self._looked_at = 0  # watches, to find out whether they are up to date
-        self._is_scheduled = False
+        self.is_scheduled = False
         self.schedule: Callable[[], None] = _ignore
         self.streams = 0
         self.watches = 0
@@ -311,13 +312,13 @@ class WatchHub(WriteListener):
     # Work.
 
     def _wake(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
+        if not self.is_scheduled:
+            self.is_scheduled = True
             self.schedule()
 
     def step(self, budget: Budget) -> bool:
         """Send what is due, up to the budget. Returns whether there is more to do; then call again, in a later turn."""
-        self._is_scheduled = True
+        self.is_scheduled = True
         reserve = budget.left // 2
         while self._ending and budget.left > reserve:
             watch = self._ending.popleft()
@@ -335,7 +336,7 @@ class WatchHub(WriteListener):
             budget.left -= OPERATION + (self._looked_at - looked_at >> _LOOKS_SHIFT)
         if catch_up.has_work:
             catch_up.step(self._live, self._is_current, budget)
-        self._is_scheduled = more = more or catch_up.has_work or bool(self._progress) or bool(self._ending)
+        self.is_scheduled = more = more or catch_up.has_work or bool(self._progress) or bool(self._ending)
         return more
 
     def _step_live(self, budget: Budget) -> bool:

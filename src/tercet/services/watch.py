@@ -73,6 +73,8 @@ class WatchService:
         self._unsent: list[_WatchStream] = []  # streams with messages of this turn
         self.durations = SendDurations(self.hub)
         self.hub.schedule = self._schedule
+        if self.hub.is_scheduled:
+            self._schedule()
 
     def handlers(self) -> dict[str, Handler]:
         return {"/etcdserverpb.Watch/Watch": bidi_stream(self.watch)}

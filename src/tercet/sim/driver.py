@@ -53,6 +53,8 @@ class SimulatedDriver:
         """Begin to tick."""
         self.replica.leader_listeners.append(self._leader_changed)
         self.replica.watches.schedule = self._schedule_watches
+        if self.replica.watches.is_scheduled:
+            self._schedule_watches()
         self._process.schedule(self._random.randrange(TICK), self._tick)
         self.schedule_compaction()  # one may have been interrupted
 
