@@ -36,7 +36,7 @@ from tercet.replica.quota import Quota, highest_cost, request_cost
 from tercet.replica.requests import WHOLE_BYTES_MAX, AppliedRequest, decode_request, large_txn_in
 from tercet.replica.snapshots import Snapshots
 from tercet.replica.state_machine import StateMachine
-from tercet.replica.txn_applies import FullTxn, LargeTxn
+from tercet.replica.txn_applies import LargeTxn, MeasuredTxn
 from tercet.replica.unsupported import JOINT_CHANGE, UnsupportedRequest, refuse_entry
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,6 @@ class Applier:
         self._began = 0.0  # when the current request was begun; the end of the one before
         self._budget = Budget(0)
         self.steps = 0
-        self._room = 0  # what the quota left before the entry that is partly applied
         self._is_blocked = False  # an entry reads a damaged record: it can be applied to another database only
         self._queue: deque[Entry] = deque()
         # The entry that is partly applied, if `_apply` is set.
@@ -251,7 +250,8 @@ class Applier:
         # A commit must not hold a part of this entry: what was applied before is closed first.
         self.close_writes()
         apply.is_awaited = waiter is not None
-        self._room = self._quota.room_bytes()
+        if request.field == "txn" and highest_cost(len(entry.data)) >= (room := self._quota.room_bytes()):
+            apply = MeasuredTxn(apply, request, room)
         self._apply, self._entry, self._request, self._waiter = apply, entry, request, waiter
 
     def _step_entry(self, budget: Budget) -> bool:
@@ -264,10 +264,6 @@ class Applier:
         try:
             if apply.step(budget):
                 return True
-            is_txn = request.field == "txn" and not isinstance(apply, FullTxn)
-            if is_txn and highest_cost(len(entry.data)) >= self._room:
-                self._apply = FullTxn(apply, request, self._room)
-                return self._step_entry(budget)
             outcome = apply.outcome() if self._waiter is not None else b""
         except RequestError as error:
             outcome = strip_traceback(error)
@@ -278,7 +274,7 @@ class Applier:
             raise refuse_entry(entry.index, self._raft.id, unsupported) from unsupported
         waiter, self._waiter, self._apply = self._waiter, None, None
         self.index, self.term = entry.index, entry.term
-        self._answer(request, waiter, outcome, isinstance(apply, FullTxn) and apply.needs_space)
+        self._answer(request, waiter, outcome, isinstance(apply, MeasuredTxn) and apply.needs_space)
         return False
 
     def _block(self, record: CorruptRecord) -> None:

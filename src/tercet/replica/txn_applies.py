@@ -1,7 +1,7 @@
 """Applies around that of a Txn: what must be known of all its operations is found out in slices.
 
-`LargeTxn` parses one that this member has not proposed. `TxnWithoutSpace` refuses puts under the NOSPACE alarm. `FullTxn` finds
-out whether one that was applied needs more space than this member had. `PermittedTxn` checks its user's permissions.
+`LargeTxn` parses one that this member has not proposed. `TxnWithoutSpace` refuses puts under the NOSPACE alarm. `MeasuredTxn`
+finds out whether one needs more space than this member has. `PermittedTxn` checks its user's permissions.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class HandledApply(Apply):
 
 
 class LargeTxn(HandledApply):
-    """`request` gets its message from the first steps."""
+    """`request` gets its message from the first steps, which do nothing else."""
 
     __slots__ = ("_data", "_parser", "request")
 
@@ -70,6 +70,7 @@ class LargeTxn(HandledApply):
                 raise unreadable(self._data) from error
             self.request.message = parser.request
             self._parser = None
+            return True
         return self.step_handler(budget)
 
 
@@ -113,25 +114,32 @@ class PermittedTxn(HandledApply):
         return self.step_handler(budget)
 
 
-class FullTxn(Apply):
-    """A Txn that is applied. needs_space: more than `room` bytes; final once `step` has returned False."""
+class MeasuredTxn(Apply):
+    """needs_space: the Txn needs more than `room` bytes. It is measured first: once it is applied its revision is seen, and the
+    applied index must not stay behind.
+    """
 
-    __slots__ = ("_applied", "_costs", "_room")
+    __slots__ = ("_costs", "_request", "_room", "_txn", "needs_space")
 
-    def __init__(self, applied: Apply, request: AppliedRequest, room: int) -> None:
-        """room: what the quota left before it was begun."""
-        self.is_awaited = applied.is_awaited
-        self._applied = applied
-        self._costs = PutCost(request.message, put_cost=KEY_OVERHEAD_BYTES)
+    def __init__(self, txn: Apply, request: AppliedRequest, room: int) -> None:
+        """room: what the quota leaves."""
+        self.is_awaited = txn.is_awaited
+        self.needs_space = False
+        self._txn = txn
+        self._request = request
         self._room = room
-
-    @property
-    def needs_space(self) -> bool:
-        return self._costs.cost >= max(self._room, 1)
+        self._costs: PutCost | None = None
 
     def step(self, budget: Budget) -> bool:
         """See `work.Steps`."""
-        return self._costs.step(budget)
+        if self._request.message is None:
+            return self._txn.step(budget)  # it is read first
+        if self._costs is None:
+            self._costs = PutCost(self._request.message, put_cost=KEY_OVERHEAD_BYTES)
+        if self._costs.step(budget):
+            return True
+        self.needs_space = self._costs.cost >= max(self._room, 1)
+        return self._txn.step(budget)
 
     def outcome(self) -> bytes | Answer:
-        return self._applied.outcome()
+        return self._txn.outcome()
