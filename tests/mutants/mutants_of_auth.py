@@ -86,7 +86,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         '            for key in keys:\n                check(self._identity, key, b"")\n',
         "",
         "a user deletes keys that it may not write, by revoking their lease",
-        unit_test="tests/replica/test_lease_keys_check.py::test_the_keys_of_one_lease_are_checked_in_slices",
     ),
     Mutant(
         "anybody_grants_permissions",

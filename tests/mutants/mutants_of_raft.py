@@ -336,6 +336,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "    if raft.election_elapsed >= raft.election_timeout and raft.is_promotable():\n        raft.election_elapsed = 0\n"
         "        campaign(raft)\n",
         "a member that may not campaign yet refuses its vote to others, in the name of a leader that is gone",
+        unit_test="tests/raft/test_scripts.py::test_the_transcript_is_as_recorded[unapplied_change_keeps_no_leader]",
     ),
     Mutant(
         "learners_vote",
@@ -343,7 +344,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            progress.is_learner = member in conf_state.learners\n",
         "            progress.is_learner = False\n",
         "a learner campaigns, and leads a cluster that it has no vote in",
-        unit_test="tests/raft/test_scripts.py::test_the_transcript_is_as_recorded[learner_does_not_campaign]",
     ),
     Mutant(
         "learner_stays_beside_the_voter",
@@ -351,6 +351,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "    conf = _without(conf, member)\n    return replace(conf, voters=",
         "    return replace(conf, voters=",
         "a promoted learner is both learner and voter",
+        unit_test="tests/raft/test_scripts.py::test_the_transcript_is_as_recorded[learner_is_promoted]",
     ),
     Mutant(
         "removed_leader_keeps_proposing",

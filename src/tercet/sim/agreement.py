@@ -100,7 +100,8 @@ class Agreement:
         require(set(conf_state.learners) == learners, "raft and membership differ in learners", raft.id, conf_state, learners)
 
     def _check_candidate(self, raft: Raft) -> None:
-        """A member campaigns in the configuration that is in force: it has applied every committed change."""
+        """A member campaigns as a voter of the configuration that is in force: it has applied every committed change."""
+        require(raft.tracker.is_voter(raft.id), "a member that is no voter campaigns", raft.id, raft.conf_state)
         for index in range(max(raft.applied_index + 1, raft.log.first_index), raft.commit_index + 1):
             is_change = raft.log.entry(index).type != EntryType.NORMAL
             require(not is_change, "a candidate has not applied a committed change", raft.id, index, raft.applied_index)

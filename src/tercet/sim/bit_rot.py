@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from random import Random
+from typing import Final
 
 from tercet.errors import CorruptRecord
 from tercet.sim.clock import MICROSECONDS
 
+_NEWEST: Final = 4  # requests that compare or return what was before read these
 Schedule = Callable[[int, Callable[[], None]], None]
 
 
@@ -25,10 +27,10 @@ class BitRot:
         self._schedule, self._on_found = schedule, on_found
 
     def damage(self, records: Iterable[bytes], *, is_found_at_once: bool = False) -> None:
-        """Damage one of the records. The scrub finds it within two seconds, if no read does."""
+        """Damage one of the records, often one of the newest. The scrub finds it within two seconds, if no read does."""
         keys = list(records)
         if self.key is None and keys:
-            self.key = self._random.choice(keys)
+            self.key = self._random.choice(keys[-_NEWEST:] if self._random.random() < 0.5 else keys)
             self._report_after(0 if is_found_at_once else self._random.randint(0, 2 * MICROSECONDS))
 
     def found(self, key: bytes) -> CorruptRecord:

@@ -18,7 +18,7 @@ from tercet.sim.faults import NONE, Faults
 from tercet.sim.joint import draw_joint_change
 from tercet.sim.member import SimulatedMember
 from tercet.sim.network import Network
-from tercet.sim.scenarios import Scenarios, has_sound_databases, rot_record
+from tercet.sim.scenarios import Scenarios, has_sound_databases
 
 MEMBERS_MAX: Final = 5
 _RECLAIM_CHANCE: Final = 0.05
@@ -132,7 +132,7 @@ class Nemesis:
         elif self._happens(faults.disk_full):
             member.disk.fill_up()
         elif self._happens(faults.rotten_record):
-            rot_record(member, self._members)
+            self._scenarios.rot(member)
         elif self._happens(faults.forget):
             member.operator.forget(partial(self._kill, member))
         elif self._happens(_RECLAIM_CHANCE):

@@ -154,6 +154,12 @@ class Network:
         self._cut_off.add(member)
         self._trace_cuts()
 
+    def cut_off_alone(self, member: int) -> None:
+        """Cut one member off, and let all links between the others work."""
+        if self._cut or self._starved or self._cut_off != {member}:
+            self.mend()
+            self.cut_off(member)
+
     def starve(self, member: int, kinds: frozenset[MessageType]) -> None:
         """Lose all messages of these kinds to one member, as when one of its streams breaks; others still arrive."""
         self._starved[member] = kinds

@@ -1,9 +1,10 @@
 """Sequences of faults that single ones would rarely form, each aimed at one kind of mistake.
 
-usurp    a deposed leader with many entries that nobody else has returns as its successor crashes, or once the successor's log
-         begins after the point where the two differ
+usurp    a deposed leader with many entries that nobody else has returns as its successor crashes, or once it needs a snapshot
+         of the successor, whose log begins after the point where the two differ, or asks for one; it may crash installing it
 starve   a follower whose log is ahead of its commit index gets a snapshot from before the end of its log, while appends are
          lost; perhaps its leader changes meanwhile, or its database is damaged before the snapshot is staged
+rot      a record is damaged as many entries are applied that may read it
 promote  a member leads whose database is ahead of its log, while others ask for a snapshot of it
 split    during a joint change a quorum of the incoming voters is alone, which may elect nobody
 
@@ -32,10 +33,12 @@ _POLLS: Final = 300  # one a millisecond
 _ASKS: Final = 8  # the first opens a view, and a later one sends it
 
 
-def rot_record(member: SimulatedMember, members: Sequence[SimulatedMember], *, is_found_at_once: bool = False) -> None:
-    """Damage a record of a database, if another member has a good copy."""
-    if member.replica is not None and len(member.replica.raft.conf_state.voters) > 1 and has_sound_databases(members):
+def rot_record(member: SimulatedMember, members: Sequence[SimulatedMember], *, is_found_at_once: bool = False) -> bool:
+    """Damage a record of a database, if another member has a good copy. Returns whether that is so."""
+    may_rot = member.replica is not None and len(member.replica.raft.conf_state.voters) > 1 and has_sound_databases(members)
+    if may_rot:
         member.database.rot(is_found_at_once=is_found_at_once)
+    return may_rot
 
 
 def has_sound_databases(members: Sequence[SimulatedMember]) -> bool:
@@ -66,17 +69,17 @@ class Scenarios:
     def usurp(self) -> None:
         """Cut off a leader whose clients go on; some time later it returns."""
         deposed, random = self._leader(), self._random
-        if deposed is None or self.is_holding_a_cut:
+        if deposed is None or deposed.replica is None or self.is_holding_a_cut:
             return
-        self._network.cut_off(deposed.id)
-        self.burst(deposed)
-        if random.random() < 0.5:
+        if random.random() < 0.5 or len(deposed.replica.raft.conf_state.voters) < 3:
+            self._network.cut_off(deposed.id)
+            self.burst(deposed)
             self._later(random.randint(12, 25) * TICK, self._return_as_the_successor_crashes)
         else:
             self.is_holding_a_cut = True
-            for _ in range(7):
+            for _ in range(8):
                 self.burst(deposed)
-            self._return_after_compaction(deposed, _COMPACTION_TICKS)
+            self._return_for_snapshot(deposed, _COMPACTION_TICKS, asks=random.random() < 0.5)
 
     def _return_as_the_successor_crashes(self) -> None:
         for member in self._members:
@@ -84,20 +87,31 @@ class Scenarios:
                 member.crash()
         self._network.mend()
 
-    def _return_after_compaction(self, deposed: SimulatedMember, ticks: int) -> None:
-        """Let the successor serve many requests until its log begins after the last entry that both have."""
+    def _return_for_snapshot(self, deposed: SimulatedMember, ticks: int, *, asks: bool) -> None:
+        """Let the successor serve many requests until the other one needs a snapshot of it: its log begins after the last entry
+        that both have. asks: or until it has applied an entry where the other one has another; that one then asks.
+        """
         successor, returning = self._leader(but=deposed), deposed.replica
         is_done = False
         if successor is not None and successor.replica is not None and returning is not None:
-            is_done = successor.replica.raft.log.first_index > returning.raft.commit_index + 1
+            log, other, applied = successor.replica.raft.log, returning.raft.log, successor.replica.applied_index
+            is_done = log.first_index > returning.raft.commit_index + 1
+            if asks and applied <= other.last_index:
+                is_done = is_done or log.term(applied) != other.term(applied)
             if ticks % 2:
                 self.burst(successor)
-        if is_done or ticks == 0:
-            self.is_holding_a_cut = False
-            self._calm()
-        else:
+        if not is_done and ticks:
+            self._network.cut_off_alone(deposed.id)  # other faults have cut links meanwhile
             self._wake()
-            self._later(TICK, lambda: self._return_after_compaction(deposed, ticks - 1))
+            self._later(TICK, lambda: self._return_for_snapshot(deposed, ticks - 1, asks=asks))
+            return
+        self.is_holding_a_cut = False
+        self._calm()
+        deposed.slowness.crashes_in_install = is_done and self._random.random() < 0.7
+        if is_done and asks:
+            self._network.starve(deposed.id, _STREAMS[0])
+            self._ask(deposed, 4 * _ASKS)
+            self._later(self._random.randint(500, 1500) * MILLISECOND, lambda: self._network.feed(deposed.id))
 
     def starve(self) -> None:
         """Let a follower, in the middle of many requests, get nothing of its leader but a snapshot that it asks for."""
@@ -165,6 +179,11 @@ class Scenarios:
             self._rot(member)
         elif polls:
             self._later(MILLISECOND, lambda: self._rot_when_overtaken(member, polls - 1))
+
+    def rot(self, member: SimulatedMember) -> None:
+        """Damage a record as many requests come, of which some read it before it is found."""
+        if rot_record(member, self._members):
+            self.burst(self._leader() or member)
 
     def _rot(self, member: SimulatedMember) -> None:
         rot_record(member, self._members, is_found_at_once=True)

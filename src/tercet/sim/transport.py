@@ -86,7 +86,7 @@ class SimulatedTransport:
 
         def step() -> None:
             self.replica.receive_snapshot(packet.message, staged)
-            if self._random.random() < self._environment.faults().crash_in_install:
+            if self._random.random() < self._environment.faults().crash_in_install or self._slowness.crashes_in_install:
                 self._crash_in_install()  # once the backend has it, while the log records it
 
         is_slow = self._slowness.stages or self._random.random() < self._environment.faults().slow_staging

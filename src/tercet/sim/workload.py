@@ -8,6 +8,7 @@ and roles come between (auth_workload.py); root sends the first half, and users 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any, Final
 
@@ -56,8 +57,21 @@ class Workload:
         if self._auth is not None:
             user = random.choice((ROOT, "ann"))
             lease = self._some_lease() if user == ROOT and random.random() < 0.5 else 0
-        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=user != ROOT)
+        returns_old = user != ROOT or random.random() < 0.5
+        request = rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease, prev_kv=returns_old)
         return Operation(client, Kind.REQUEST, b"", now, request=request, username=user)
+
+    def draw_leased(self, now: int) -> Iterator[Operation]:
+        """With authentication: root attaches a key to a lease, and a user revokes that, who may perhaps not write the key."""
+        if self._auth is None:
+            return
+        lease = self._random.randint(1, _LEASES)
+        for user, request in (
+            (ROOT, rpc_pb2.LeaseGrantRequest(ID=lease, TTL=60)),
+            (ROOT, rpc_pb2.PutRequest(key=self._set_key(), value=self._value(), lease=lease)),
+            (self._random.choice(("ann", "bob")), rpc_pb2.LeaseRevokeRequest(ID=lease)),
+        ):
+            yield Operation(-1, Kind.REQUEST, b"", now, request=request, username=user)
 
     def draw_auth(self, client: int, now: int) -> Operation | None:
         """A request about users and roles, nearly always of root; None without authentication."""
