@@ -129,6 +129,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "    if not outgoing:\n        return first\n",
         "    return first\n",
         "during a joint change the incoming voters elect a leader alone",
+        unit_test="tests/raft/test_quorum.py::test_joint_results_need_both_halves",
     ),
     Mutant(
         "match_index_not_reset",

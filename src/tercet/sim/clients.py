@@ -127,9 +127,11 @@ class Clients:
         self._clock.after(max(0, end - self._clock.now), renew)
 
     def burst(self, server: Server) -> None:
-        """Send several puts at once, and what a user may do with a lease of others."""
+        """Send several puts at once, a read, and what a user may do with a lease of others."""
         for _ in range(self._random.randint(3, 20)):
             self._send(-1, server, self._workload.draw_put(-1, self._clock.now))
+        key = self._random.choice(self._workload.keys)
+        self._send(-1, server, Operation(-1, Kind.GET, key, self._clock.now, username=ROOT))
         for operation in self._workload.draw_leased(self._clock.now):
             self._send(-1, server, operation)
 

@@ -1,7 +1,8 @@
 """Sequences of faults that single ones would rarely form, each aimed at one kind of mistake.
 
-usurp    a deposed leader with many entries that nobody else has returns as its successor crashes, or once it needs a snapshot
-         of the successor, whose log begins after the point where the two differ, or asks for one; it may crash installing it
+usurp    a deposed leader gets reads while its successor serves writes; with many entries that nobody else has it returns as the
+         successor crashes, or once it needs a snapshot of the successor, whose log begins after the point where the two differ,
+         or asks for one; it may crash installing it
 starve   a follower whose log is ahead of its commit index gets a snapshot from before the end of its log, while appends are
          lost; perhaps its leader changes meanwhile, or its database is damaged before the snapshot is staged
 rot      a record is damaged as many entries are applied that may read it
@@ -27,6 +28,7 @@ _STREAMS: Final = (
     frozenset((MessageType.APP, MessageType.HEARTBEAT)),
 )
 _COMPACTION_TICKS: Final = 45
+_TWO_LEADERS: Final = 50  # looks, two a tick
 _SLOW_APPLY: Final = 10 * TICK
 _LEADER_TICKS: Final = 30
 _POLLS: Final = 300  # one a millisecond
@@ -71,6 +73,7 @@ class Scenarios:
         deposed, random = self._leader(), self._random
         if deposed is None or deposed.replica is None or self.is_holding_a_cut:
             return
+        self._serve_twice(deposed, _TWO_LEADERS)
         if random.random() < 0.5 or len(deposed.replica.raft.conf_state.voters) < 3:
             self._network.cut_off(deposed.id)
             self.burst(deposed)
@@ -80,6 +83,15 @@ class Scenarios:
             for _ in range(8):
                 self.burst(deposed)
             self._return_for_snapshot(deposed, _COMPACTION_TICKS, asks=random.random() < 0.5)
+
+    def _serve_twice(self, deposed: SimulatedMember, looks: int) -> None:
+        """Let a deposed leader that does not know it yet get requests, as its successor serves others."""
+        successor = self._leader(but=deposed)
+        if successor is not None and deposed.replica is not None and deposed.replica.is_leader:
+            self.burst(successor)
+            self.burst(deposed)
+        if looks:
+            self._later(TICK // 2, lambda: self._serve_twice(deposed, looks - 1))
 
     def _return_as_the_successor_crashes(self) -> None:
         for member in self._members:
@@ -200,15 +212,22 @@ class Scenarios:
                     self._ask(member, 4 * _ASKS)
 
     def split_joint(self) -> None:
-        """Part a quorum of the incoming voters, the leader not among them, from all others."""
+        """Part a quorum of the incoming voters, the leader not among them, from all others, for longer than elections."""
         leader = self._leader()
-        if leader is None or leader.replica is None:
+        if leader is None or leader.replica is None or self.is_holding_a_cut:
             return
         conf = leader.replica.raft.conf_state
         incoming = sorted((one for one in conf.voters if one != leader.id), key=lambda one: one in conf.voters_outgoing)
         side = incoming[: len(conf.voters) // 2 + 1]
         if conf.voters_outgoing and len(side) > len(conf.voters) // 2:
+            self.is_holding_a_cut = True
             self._network.split(side, [member.id for member in self._members if member.id not in side])
+            self._wake()
+            self._later(_LEADER_TICKS * TICK, self._end_split)
+
+    def _end_split(self) -> None:
+        self.is_holding_a_cut = False
+        self._network.mend()
 
     def _calm(self) -> None:
         """Let links and members work, so that a leader is elected and requests are committed."""
