@@ -173,5 +173,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "        if self.is_enabled and username == ROOT and role == ROOT:\n",
         "        if False:\n",
         "nobody can administrate users any more",
+        unit_test="tests/services/test_auth.py::test_each_refused_administration_has_etcds_code_and_text",
     ),
 )
