@@ -22,8 +22,8 @@ CAMPAIGN_TRANSFER: Final = b"CampaignTransfer"  # etcd's context of a vote reque
 def tick(raft: RaftState) -> None:
     """Advance the election timer of a member that is not leader.
 
-    Only an election starts it again. A member that may not campaign yet has heard its leader no later for that, and must not
-    refuse its vote to others in the name of a leader that is gone.
+    Only a campaign restarts it. A member whose timer runs out while it may not campaign has still not heard from its leader, so
+    it must go on granting votes to others (thesis §4.2.3).
     """
     raft.election_elapsed += 1
     if raft.election_elapsed >= raft.election_timeout:
