@@ -1,4 +1,4 @@
-"""The command line of `tercet deploy`: options, output, exit codes, with a fake Deployment."""
+"""The commands of `tercet deploy`: what they print and their exit codes, with a fake Deployment."""
 
 from __future__ import annotations
 
@@ -6,159 +6,24 @@ import asyncio
 import hashlib
 import json
 import os
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner, Result
 
-from tercet.cli.deploy.command import command
-from tercet.cli.deploy.options import Options
 from tercet.cli.deploy.view import status_remarks
-from tercet.deploy.deployment import DeployError, MemberHealth, MemberStatus
+from tercet.deploy.deployment import DeployError, MemberHealth
 from tercet.deploy.facts.preflight import Finding
-from tercet.deploy.plan.plan import Phase, Plan, Progress, Step
+from tercet.deploy.plan.plan import Phase, Plan, Step
 from tercet.deploy.run.events import Event
 from tercet.deploy.ssh.host_error import HostError
-
-FILE = """\
-name: etcd-cluster
-hosts:
-  - {name: kube-node1, address: 172.27.129.105}
-  - {name: kube-node2, address: 172.27.129.111, ssh: {port: 2222, host: second}}
-  - {name: kube-node3, address: 172.27.129.112}
-ssh: {user: ops, key: id_deploy, jump: admin@gateway, known_hosts: hosts}
-"""
-UNIT = "/etc/systemd/system/etcd.service"
-
-
-async def nothing(progress: Progress) -> str:
-    return ""
-
-
-def step(host: str | None, title: str, diff: str = "") -> Step:
-    return Step(host, title, nothing, diff)
-
-
-PLAN = Plan(
-    (
-        Phase(
-            "files", (step("kube-node1", f"write {UNIT}", f"+++ {UNIT}\n+ExecStart=/opt/tercet"), step("kube-node2", "enable"))
-        ),
-        Phase("restart", (step("kube-node2", "restart"), step("kube-node1", "restart")), one_at_a_time=True),
-    ),
-    notes=("http://127.0.0.1:2379 is served without TLS",),
-)
-HEALTHY = [MemberHealth(f"kube-node{number}", f"https://10.0.0.{number}:2379", True, 0.0021) for number in (1, 2, 3)]
-
-
-@dataclass
-class FakeDeployment:
-    """A fake Deployment with canned results; `calls` records the method calls."""
-
-    found: Plan = PLAN
-    error: Exception | None = None
-    findings: list[Finding] = field(default_factory=list)
-    members: list[MemberHealth] = field(default_factory=lambda: HEALTHY)
-    statuses: list[MemberStatus] = field(default_factory=list)
-    calls: list[object] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
-    password: str | None = None
-
-    def __call__(self, cluster: Any, **options: Any) -> Any:
-        self.options = {"file": cluster.path.name, "accept_new": options["accept_new"]}
-        self.limit = options["limit"]
-        self.on_event = options["on_event"]
-        self.ask = options["ask_password"]
-        return self
-
-    async def _done(self, *call: object) -> None:
-        self.calls.append(call)
-        if self.ask is not None:
-            self.password = await self.ask("kube-node1: sudo password for ops: ")
-        if self.error is not None:
-            raise self.error
-
-    async def preflight(self) -> list[Finding]:
-        await self._done("preflight")
-        return self.findings
-
-    async def plan(self) -> Plan:
-        await self._done("plan")
-        return self.found
-
-    async def apply(self, confirm: Callable[[Plan], Awaitable[bool]]) -> Plan:
-        if not self.found.is_empty and not await confirm(self.found):
-            raise HostError("nowhere", "confirm", "declined")
-        for one in self.found.steps:
-            self.on_event(Event(one.host, one.title, "waiting"))
-            self.on_event(Event(one.host, one.title, "running", done=1, total=2))
-            if self.error is None:
-                self.on_event(Event(one.host, one.title, "done", "quickly" if one.title == "restart" else ""))
-        await self._done("apply")
-        return self.found
-
-    async def renew_certificates(
-        self, *, renewal: str, until: str, dry_run: bool, confirm: Callable[[Plan], Awaitable[bool]]
-    ) -> Plan:
-        await self._done("renew", renewal, until, dry_run, self.limit)
-        return self.found
-
-    async def restart(self, names: Collection[str] = ()) -> None:
-        await self._done("restart", tuple(names))
-
-    async def destroy(self, *, keep_data: bool, confirm: Callable[[Plan], Awaitable[bool]]) -> Plan:
-        await confirm(self.found)
-        await self._done("destroy", keep_data)
-        return self.found
-
-    async def status(self) -> list[MemberStatus]:
-        await self._done("status")
-        return self.statuses
-
-    async def health(self) -> list[MemberHealth]:
-        await self._done("health")
-        return self.members
-
-    async def logs(self, names: Collection[str], *, follow: bool, lines: int) -> AsyncIterator[tuple[str, str]]:
-        await self._done("logs", tuple(names), follow, lines)
-        for name in names:
-            yield name, "a line"
+from tests.cli.fake_deployment import FILE, HEALTHY, PLAN, UNIT, FakeDeployment, enter_directory, run, status_of, step
 
 
 @pytest.fixture(autouse=True)
 def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("TERCET_SUDO_PASSWORD", raising=False)
-    Path("cluster.yaml").write_text(FILE)
-
-
-def run(fake: FakeDeployment, *words: str, stdin: str = "", environment: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(
-        command, list(words), obj=Options(make=fake), input=stdin, env=environment, prog_name="tercet deploy"
-    )
-
-
-def status_of(name: str, **more: Any) -> MemberStatus:
-    known: dict[str, Any] = {
-        "address": "10.0.0.1",
-        "unit": "active/running",
-        "error": "",
-        "member_id": 0xAB,
-        "version": "3.7.1",
-        "db_size": 20_480,
-        "is_leader": True,
-        "is_learner": False,
-        "raft_term": 2,
-        "raft_index": 17,
-        "certificate_days": 364.9,
-        "quota": 81_920,
-    }
-    return MemberStatus(name=name, **(known | more))
+    enter_directory(tmp_path, monkeypatch)
 
 
 # Plan and apply.
@@ -362,163 +227,6 @@ def test_preflight_shows_all_findings_and_fails_only_on_errors() -> None:
     )
 
 
-# Arguments and files.
-
-
-@pytest.mark.parametrize(
-    ("words", "hint"),
-    [
-        (["plna"], "did you mean plan?"),
-        (["frobnicate"], "available: init, preflight, plan, apply"),
-        (["ssh", "kube-node"], "did you mean kube-node"),
-        (["logs", "xyz"], "hosts: kube-node1, kube-node2, kube-node3"),
-        (["restart", "kube-node9"], "kube-node"),
-        (["env", "nobody"], "hosts: kube-node1"),
-        (["plan", "--accept-now"], "--accept-new"),
-        (["init", "kube-node1"], "NAME=ADDRESS"),
-        (["init", "a=1.2.3.4", "--from", "x"], "NAME=ADDRESS and --from cannot be combined"),
-        (["plan", "--sudo-password-file", "missing"], "missing"),
-    ],
-)
-def test_usage_errors_are_exit_code_2_with_a_hint(words: list[str], hint: str) -> None:
-    fake = FakeDeployment()
-    done = run(fake, *words)
-    assert done.exit_code == 2
-    assert hint in done.stderr
-    assert not fake.calls
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["-f", "other.yaml", "plan"],
-        ["plan", "-f", "other.yaml"],
-        ["--file", "other.yaml", "logs", "-f"],
-        ["logs", "--file", "other.yaml"],
-    ],
-)
-def test_shared_options_are_accepted_before_and_after_the_command(words: list[str]) -> None:
-    Path("cluster.yaml").rename("other.yaml")
-    fake = FakeDeployment()
-    assert run(fake, *words).exit_code == 0
-    assert fake.options["file"] == "other.yaml"
-
-
-def test_f_after_logs_is_follow() -> None:
-    fake = FakeDeployment()
-    done = run(fake, "logs", "-f", "-n", "3", "kube-node2")
-    assert fake.calls == [("logs", ("kube-node2",), True, 3)]
-    assert done.stdout == "kube-node2  a line\n"
-
-
-def test_logs_of_all_members_do_not_require_every_host() -> None:
-    fake = FakeDeployment()
-    run(fake, "logs")
-    assert fake.calls == [("logs", (), False, 20)]
-
-
-def test_an_invalid_or_missing_cluster_file_is_an_error_before_connecting() -> None:
-    Path("cluster.yaml").write_text(FILE.replace("kube-node2", "kube-node1"))
-    fake = FakeDeployment()
-    done = run(fake, "plan")
-    assert (done.exit_code, fake.calls) == (1, [])
-    assert "cluster.yaml:4: hosts[1].name" in done.stderr
-    Path("cluster.yaml").unlink()
-    done = run(fake, "plan")
-    assert done.exit_code == 1
-    assert "tercet deploy init" in done.stderr
-
-
-def test_warnings_of_the_file_go_to_stderr() -> None:
-    Path("cluster.yaml").write_text(FILE.replace("  - {name: kube-node3, address: 172.27.129.112}\n", ""))
-    done = run(FakeDeployment(), "restart")
-    assert done.exit_code == 0
-    assert "Warning: " in done.stderr
-    assert "2 members" in done.stderr
-
-
-@pytest.mark.parametrize("words", [("plan",), ("apply", "--yes")])
-def test_warnings_in_the_notes_of_a_plan_are_printed_once(words: tuple[str, ...]) -> None:
-    Path("cluster.yaml").write_text(FILE + "listen: {plain_loopback: true}\n")
-
-    class Planning(FakeDeployment):
-        def __call__(self, cluster: Any, **options: Any) -> Any:
-            self.found = replace(PLAN, notes=cluster.warnings)
-            return super().__call__(cluster, **options)
-
-    done = run(Planning(), *words)
-    assert [line for line in done.output.splitlines() if "plain_loopback" in line] == [
-        "Warning: cluster.yaml:7: listen.plain_loopback: http://127.0.0.1:2379 requires no certificate: every user "
-        "and process on the host, and anyone with a tunnel to it, has full access"
-    ]
-
-
-@pytest.mark.parametrize("where", ["before", "after"])
-def test_accept_new_is_passed_on(where: str) -> None:
-    fake = FakeDeployment()
-    run(fake, *(["--accept-new", "plan"] if where == "before" else ["plan", "--accept-new"]))
-    assert fake.options["accept_new"] is True
-
-
-# Passwords.
-
-
-def test_sources_of_the_sudo_password(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("pass word\nmore\n")
-    for words, stdin, environment in (
-        (["--sudo-password-file", "secret"], "", None),
-        (["--sudo-password-file", "-"], "pass word\n", None),
-        ([], "", {"TERCET_SUDO_PASSWORD": "pass word"}),
-    ):
-        fake = FakeDeployment()
-        done = run(fake, "plan", *words, stdin=stdin, environment=environment)
-        assert fake.password == "pass word"
-        assert "pass word" not in done.output
-
-
-def test_without_a_terminal_there_is_no_password_prompt() -> None:
-    fake = FakeDeployment()
-    assert run(fake, "plan").exit_code == 0
-    assert fake.ask is None
-
-
-# Hosts.
-
-
-def test_env_is_safe_to_eval() -> None:
-    Path("cluster.yaml").write_text(f"{FILE}tls: {{directory: /it's here}}\n")
-    done = run(FakeDeployment(), "env", "kube-node2")
-    shown = subprocess.run(
-        ["sh", "-c", f'{done.stdout}\nprintf "%s|%s" "$ETCDCTL_KEY" "$ETCDCTL_ENDPOINTS"'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shown.stdout == "/it's here/client-key.pem|https://172.27.129.111:2379"
-    assert all(line.startswith("export ") for line in done.stdout.splitlines())
-
-
-def ssh_line(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Sequence[str], dict[str, str]]:
-    seen: list[tuple[Sequence[str], dict[str, str]]] = []
-    monkeypatch.setattr(os, "execvpe", lambda program, line, environment: seen.append((line, environment)))
-    monkeypatch.setenv("TERCET_SUDO_PASSWORD", "secret")
-    assert run(FakeDeployment(), "ssh", *words).exit_code == 0
-    [found] = seen
-    return found
-
-
-def test_ssh_runs_with_the_settings_of_the_cluster_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    line, environment = ssh_line(monkeypatch, "kube-node2", "--accept-new", "--", "ls", "-l")
-    expected = f"ssh -l ops -p 2222 -i {tmp_path}/id_deploy -J admin@gateway -o UserKnownHostsFile={tmp_path}/hosts"
-    assert " ".join(line) == f"{expected} -o StrictHostKeyChecking=accept-new second ls -l"
-    assert "TERCET_SUDO_PASSWORD" not in environment
-
-
-def test_ssh_without_a_command_opens_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    line, _ = ssh_line(monkeypatch, "kube-node1")
-    assert line[-1] == "172.27.129.105"
-
-
 def test_restart_and_destroy() -> None:
     fake = FakeDeployment()
     assert run(fake, "restart", "kube-node2").exit_code == 0
@@ -599,50 +307,3 @@ def test_destroy_without_a_terminal_requires_yes() -> None:
     done = run(fake, "destroy", stdin="no\n")
     assert (done.exit_code, fake.calls) == (1, [])
     assert "--yes" in done.stderr
-
-
-# init.
-
-
-def test_init_writes_a_valid_file_and_does_not_overwrite() -> None:
-    Path("cluster.yaml").unlink()
-    done = run(FakeDeployment(), "init", "a=10.0.0.1", "b=10.0.0.2", "c=10.0.0.3")
-    assert done.exit_code == 0
-    assert done.stdout.startswith("Wrote cluster.yaml: 3 members.\n")
-    text = Path("cluster.yaml").read_text()
-    assert [host["name"] for host in yaml.safe_load(text)["hosts"]] == ["a", "b", "c"]
-    again = run(FakeDeployment(), "init", "d=10.0.0.4")
-    assert again.exit_code == 1
-    assert "--force" in again.stderr
-    assert Path("cluster.yaml").read_text() == text
-    assert run(FakeDeployment(), "init", "--force", "d=10.0.0.4").exit_code == 0
-    assert "10.0.0.4" in Path("cluster.yaml").read_text()
-    assert [path.name for path in Path().iterdir()] == ["cluster.yaml"]
-
-
-def test_init_from_an_environment_sh() -> None:
-    Path("cluster.yaml").unlink()
-    Path("environment.sh").write_text("NODE_IPS=(10.0.0.1 10.0.0.2)\nNODE_NAMES=(a)\n")
-    done = run(FakeDeployment(), "init", "--from", "environment.sh")
-    assert done.exit_code == 1
-    assert "environment.sh" in done.stderr
-    assert not Path("cluster.yaml").exists()
-    Path("environment.sh").write_text("NODE_IPS=(10.0.0.1)\nNODE_NAMES=(a)\n")
-    assert run(FakeDeployment(), "-f", "new.yaml", "init", "--from", "environment.sh", "--engine", "etcd").exit_code == 0
-    assert yaml.safe_load(Path("new.yaml").read_text())["engine"]["kind"] == "etcd"
-
-
-def test_init_with_invalid_addresses() -> None:
-    Path("cluster.yaml").unlink()
-    done = run(FakeDeployment(), "init", "a=10.0.0.1", "b=10.0.0.1")
-    assert done.exit_code == 2
-    assert "10.0.0.1" in done.stderr
-    assert not Path("cluster.yaml").exists()
-
-
-def test_every_command_has_a_help_page() -> None:
-    for name in ("init", "preflight", "plan", "apply", "status", "health", "logs", "restart", "destroy", "ssh", "env"):
-        done = run(FakeDeployment(), name, "--help")
-        assert done.exit_code == 0
-        assert "--file" in done.stdout
-    assert "environment.sh" in run(FakeDeployment(), "--help").stdout
