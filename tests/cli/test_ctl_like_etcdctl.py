@@ -17,9 +17,8 @@ import pytest
 from tercet.client import ClusterChannel
 from tercet.proto import rpc_pb2
 from tests.cli.conftest import Pair
+from tests.cli.ctl_lines import KEYS, MISTAKES, REFUSALS, TXNS, Words, in_all
 from tests.cli.etcd_pair import ADVERTISED, Outcome, run_ours, run_theirs
-
-Words = list[str | bytes]
 
 
 def boxed(out: bytes) -> bytes:
@@ -75,165 +74,6 @@ class Case:
     variables: tuple[tuple[str, str], ...] = ()
 
 
-def in_all(*words: str | bytes, formats: str = "simple fields json protobuf table bogus") -> list[Words]:
-    return [[*words, "-w", name] for name in formats.split()]
-
-
-KEYS: list[Words] = [
-    ["put", "foo", "bar"],
-    ["put", "foo", "bar2", "--prev-kv"],
-    ["put", "lines", "two\nlines"],
-    ["put", "k<&>", '"quoted\\'],
-    ["put", b"k\x01\xff\xc3\xa9", b"\x02\xe2\x80\x8b\xf0\x9f\x98\x80\xed\xa0\x80\xc2\xa0"],
-    ["put", "empty", ""],
-    ["put", "ignored", "extra", "argument"],
-    ["get", "foo"],
-    ["get", "missing"],
-    *in_all("get", "", "--prefix", formats="simple fields json protobuf"),
-    ["get", "", "--from-key", "--hex"],
-    ["get", "foo", "--hex", "-w", "json"],
-    ["get", "f", "k"],
-    ["get", "f", "k", "ignored"],
-    ["get", "k", "--prefix", "--keys-only"],
-    ["get", "k", "--prefix", "--print-value-only"],
-    ["get", "k", "--prefix", "--count-only", "-w", "fields"],
-    ["get", "", "--prefix", "--limit", "2"],
-    ["get", "", "--prefix", "--limit=2", "-w=json"],
-    *(["get", "", "--prefix", "--keys-only", f"--limit={number}"] for number in ("0x2", "0b1", "0o2", "02", "1_0", "+1", "-1")),
-    ["get", "", "--prefix", "--sort-by", "modify", "--order", "DESCEND"],
-    ["get", "", "--prefix", "--sort-by=VERSION"],
-    ["get", "", "--prefix", "--sort-by=KEY", "--order=ascend"],
-    ["get", "", "--prefix", "--sort-by=CREATE", "--order=descend", "--limit=1"],
-    ["get", "foo", "--rev", "2"],
-    ["get", "foo", "--rev=-5"],
-    ["get", "foo", "--consistency", "s"],
-    ["get", "--prefix=false", "foo"],
-    ["get", "foo", "-wjson", "-w", "fields"],
-    ["--hex", "get", "foo"],
-    ["get", "--", "foo"],
-    ["put", "dash", "--", "-1"],
-    ["get", "dash"],
-    ["g", "dash"],
-    ["get", "foo", "--command-timeout=1h1m", "--dial-timeout", "1.5s"],
-    ["get", "foo", "--user", "root", "--password", ""],
-    *in_all("put", "foo", "bar3", "--prev-kv"),
-    ["put", "foo", "--ignore-value"],
-    ["put", "foo", "again", "--ignore-lease"],
-    ["del", "ignored"],
-    ["del", "ignored"],
-    ["del", "k", "--prefix", "--prev-kv"],
-    *in_all("del", "foo", "--prev-kv"),
-    ["del", "z", "--from-key"],
-    ["del", "", "--prefix"],
-]
-
-REFUSALS: list[Words] = [
-    ["put"],
-    ["put", "a"],
-    ["put", "-w", "bogus"],
-    ["put", "", "x"],
-    ["put", "f", "x", "--lease", "zz"],
-    ["put", "f", "x", "--lease", "99999999999999999"],
-    ["put", "f", "x", "--lease", "1234"],
-    ["put", "nokey", "--ignore-value"],
-    ["put", "nokey", "x", "--ignore-value"],
-    ["put", "nokey", "x", "--ignore-lease"],
-    ["get"],
-    ["get", ""],
-    ["get", "a", "b", "--prefix"],
-    ["get", "a", "b", "--from-key"],
-    ["get", "a", "--prefix", "--from-key"],
-    ["get", "a", "--keys-only", "--count-only"],
-    ["get", "a", "--count-only"],
-    ["get", "a", "--count-only", "-w", "json"],
-    ["get", "a", "--print-value-only", "-w", "json"],
-    ["get", "a", "--order", "foo"],
-    ["get", "a", "--sort-by", "foo"],
-    ["get", "a", "--consistency", "x"],
-    ["get", "a", "--consistency", "x", "-w", "bogus"],
-    ["get", "a", "--rev", "100000"],
-    ["get", "a", "--cert", ""],
-    ["get", "a", "--cacert", "/nonexistent"],
-    ["get", "a", "--cert", "/nonexistent"],
-    ["get", "a", "--cert", "/etc/hostname", "--key", "/etc/hostname"],
-    ["del"],
-    ["del", "a", "b", "c"],
-    ["del", "a", "--prefix", "--from-key"],
-    ["del", "a", "z", "--prefix"],
-    ["compaction"],
-    ["compaction", "x"],
-    ["compaction", "1", "2"],
-    ["compaction", "100000"],
-    ["alarm", "list", "x"],
-    ["alarm", "disarm", "x"],
-    ["move-leader"],
-    ["move-leader", "zz"],
-    ["move-leader", "1"],
-    ["endpoint", "hashkv", "--rev", "100000"],
-    ["txn", "x"],
-    ["txn", "-w", "bogus"],
-]
-
-# 3.5.1 prints the usage on stdout before the error, for a mistake in the flags.
-MISTAKES: list[Words] = [
-    ["get", "x", "--bogus"],
-    ["get", "x", "--limit"],
-    ["get", "x", "--limit", "x"],
-    ["get", "x", "--limit=99999999999999999999"],
-    ["get", "x", "--limit="],
-    ["get", "x", "--prefix=zz"],
-    ["get", "x", "-d"],
-    ["get", "x", "-lx"],
-    ["get", "x", "-hx"],
-    ["get", "x", "-hw"],
-    ["get", "x", "---hex"],
-    ["get", "x", "--=x"],
-    *(["get", "x", f"--limit={number}"] for number in ("0x", "08", "1__0", "_1", "1e3", " 1")),
-    ["put", "x", "-1"],
-    ["get", "x", "--dial-timeout", "3"],
-    ["get", "x", "--dial-timeout", "3x"],
-    ["get", "x", "--dial-timeout", "soon"],
-    ["get", "x", "--hex=maybe"],
-    ["version", "--bogus"],
-    ["bogus"],
-]
-
-TXNS: list[bytes] = [
-    b'mod("foo") > "0"\n\nput tk "a b"\nget tk\ndel zz\n\nput tk no\n\n',
-    b'value("tk") = "a b"\nver("tk") < "9"\nversion("tk") > "0"\n\nput tk c --prev-kv\nget tk\ndel foo --prev-kv\n\n\n',
-    b'create("tk") != "0"\nc("tk") > "0"\nm("tk") > "0"\nval("tk") != "x"\n\nget tk -- \n\n\n',
-    b"\n\n\n",
-    b"  \n \n\n",
-    b'\nget "" --prefix\nget tk --keys-only\nget tk --print-value-only\nget a z --limit 1\n\n\n',
-    b'\nput "a\\tb" "c d\\\\t"\nget "a\\x09b"\nput \xed\x82\xa4 "\\u1234 \\xff\\101"\nget \xed\x82\xa4\n\n\n',
-    b'val(`tk`) = "c"   trailing\n\np short form\ng short\n\n\n',
-    b'mod("none")="0"\n\n\n\n',
-    b'bogus("foo") > "0"\n\n\n\n',
-    b'mod(foo) > "0"\n\n\n\n',
-    b'mod("foo") > 0\n\n\n\n',
-    b'mod("foo" > 0\n\n\n\n',
-    b'mod("foo") > "x"\n\n\n\n',
-    b'mod("\\q") > "1"\n\n\n\n',
-    b"hello\n\n\n\n",
-    b"\nput z 1\nput z 2\n\n\n",
-    b"\nput z\n\n\n",
-    b"\nget\n\n\n",
-    b"\nbogus tk\n\n\n",
-    b"\nget tk --bogus\n\n\n",
-    b"\nget tk -w json\n\n\n",
-    b"\nget tk --consistency x\n\n\n",
-    b"\ndel a --prefix --from-key\n\n\n",
-    b"\nget a\n\nput never",
-    b"\ndel a b c\n\n\n",
-    b"\nput '\n\n\n",
-    b'\nput "\n\n\n',
-    b'\nput "a\n\n\n',
-    b"\nput a 'b\n\n\n",
-    b"\nput a b'c\nget a\"b\n\n\n",
-    b'\nput "\\q" x\n\n\n',
-    b"",
-]
-
 CLUSTER = [
     Case([["version", "x"]], changed=lambda out: out.replace(b"3.5.1", b"3.7.3").replace(b"3.5\n", b"3.7\n") + VERSION_LINE),
     Case([["member", "list"], ["mem", "li"], ["member", "list", "x"], ["member", "list", "--hex"]]),
@@ -263,6 +103,7 @@ CLUSTER = [
     ),
     Case([["compaction", "5"], ["compaction", "5"], ["compaction", "7", "--physical"], ["get", "foo", "--rev", "2"]]),
 ]
+
 VERSION_LINE = b"tercet version: 0.1.0\n"
 
 

@@ -19,7 +19,7 @@ import pytest
 from tercet.cli.ctl.command import Command
 from tercet.cli.tercetctl import ROOT as TERCETCTL
 from tercet.cli.tercetutl import ROOT as TERCETUTL
-from tests.cli import test_ctl_like_etcdctl as older
+from tests.cli.ctl_lines import KEYS, MISTAKES, REFUSALS, TXNS
 from tests.cli.etcd_pair import Outcome, clean_environment
 from tests.cli.newer_pair import NewerPair, running_pair, tool
 from tests.support.newer import needs_newer_etcd
@@ -101,7 +101,7 @@ def test_single_lines(newer_pair: NewerPair) -> None:
 
 
 def test_keys_and_refusals(newer_pair: NewerPair) -> None:
-    check(newer_pair, [*older.KEYS, *older.REFUSALS, *older.MISTAKES])
+    check(newer_pair, [*KEYS, *REFUSALS, *MISTAKES])
 
 
 def test_lines_of_an_interactive_watch(newer_pair: NewerPair) -> None:
@@ -124,7 +124,7 @@ def test_variables(newer_pair: NewerPair) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["-w", "json"], ["-i", "-w", "fields"]])
 def test_transactions(newer_pair: NewerPair, flags: list[str]) -> None:
-    for stdin in older.TXNS:
+    for stdin in TXNS:
         check(newer_pair, [["txn", *flags]], stdin)
 
 

@@ -1,22 +1,18 @@
-"""apply and destroy: plans from the state of hosts, and errors before anything changes."""
+"""apply: plans from the state of hosts, and errors before anything changes."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from tercet.deploy import Deployment
-from tercet.deploy.cluster.cluster import Cluster, HostSpec
-from tercet.deploy.cluster.settings import Paths, ServiceSettings, SshSettings, TlsSettings
-from tercet.deploy.facts.preflight import Examined, Finding
+from tercet.deploy.cluster.cluster import Cluster
+from tercet.deploy.facts.preflight import Finding
 from tercet.deploy.members.members import Members
 from tercet.deploy.plan.certificates import ensure_certificates
 from tercet.deploy.plan.desired import desired
@@ -25,30 +21,29 @@ from tercet.deploy.plan.planning import HostChange
 from tercet.deploy.run.agreed import StalePlan
 from tercet.deploy.run.apply import (
     PreflightFailed,
-    apply,
     make_draft,
-    plan,
     require_no_errors,
     start_phases,
 )
-from tercet.deploy.run.destroy import destroy_plan
 from tercet.deploy.run.executor import DeployError, execute, silent
 from tercet.deploy.run.file_lock import locked
 from tercet.deploy.run.membership import Membership, check_unlisted, membership
 from tercet.deploy.run.survey import HostSurvey
-from tercet.deploy.ssh.remote import Completed, Host, HostError
+from tercet.deploy.ssh.remote import Host
 from tercet.errors import ConfigError
 from tercet.proto import rpc_pb2
 from tests.deploy.clusters import artifact_of, as_wanted, changed
 from tests.deploy.clusters import cluster_of as written
+from tests.deploy.planned import UNIT, Planned
 from tests.deploy.scripted_host import STOPPED, ScriptedHost, cluster_of
 from tests.deploy.test_rolling import ScriptedMembers
-from tests.support.ports import free_port
-from tests.support.waiting import scaled
 
 RUNS = HostChange((), needs_restart=False, restart_reasons=(), is_first_start=False, is_running=True)
+
 CHANGED = replace(RUNS, needs_restart=True, restart_reasons=("its unit changes", "its certificate changes"))
+
 DOWN = replace(RUNS, is_running=False)
+
 FRESH = replace(DOWN, is_first_start=True)
 
 
@@ -173,59 +168,10 @@ def test_without_a_running_member_only_initial_members_may_start_empty(tmp_path:
         check_unlisted(cluster, facts | {"node1": replace(facts["node1"], unit=two), "node3": empty})
 
 
-class Planned:
-    """A cluster whose hosts, findings and member list are given; only apply's own code is real."""
-
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *findings: Finding, settings: str = "") -> None:
-        self.cluster = written(tmp_path, settings)
-        self.artifact = artifact_of(self.cluster)
-        certificates = ensure_certificates(self.cluster)
-        self.desired = {spec.name: desired(self.cluster, spec, self.artifact, certificates) for spec in self.cluster.hosts}
-        self.facts = {name: as_wanted(self.cluster, wish) for name, wish in self.desired.items()}
-        self.members = ScriptedMembers(self.cluster, {}, leader="node1")
-        self.hosts = {name: cast(Host, ScriptedHost(name)) for name in self.facts}
-        self.executed: list[Plan] = []
-
-        async def examine(*_: object) -> Examined:
-            return Examined(findings, self.facts)
-
-        async def survey(_cluster: Cluster, hosts: Collection[str], *_: object) -> dict[str, HostSurvey]:
-            return {name: HostSurvey(self.facts[name], self.artifact, self.desired[name]) for name in hosts}
-
-        async def execute(found: Plan, _on_event: object) -> None:
-            self.executed.append(found)
-
-        @asynccontextmanager
-        async def locked_hosts(hosts: Collection[Host], **_: object) -> AsyncIterator[None]:
-            self.locked = [host.name for host in hosts]
-            yield
-
-        fakes = {
-            "apply.examine": examine,
-            "apply.survey": survey,
-            "agreed.execute": execute,
-            "agreed.locked_hosts": locked_hosts,
-        }
-        for name, fake in fakes.items():
-            monkeypatch.setattr(f"tercet.deploy.run.{name}", fake)
-
-    def plan(self) -> Plan:
-        return asyncio.run(plan(self.cluster, self.hosts, cast(Members, self.members), silent))
-
-    def apply(self, confirm: Callable[[Plan], Awaitable[bool]] | None = None) -> Plan:
-        return asyncio.run(apply(self.cluster, self.hosts, cast(Members, self.members), confirm, silent, locked=()))
-
-    def change(self, name: str, path: str, **fields: object) -> None:
-        self.facts[name] = changed(self.facts[name], path, **fields)
-
-    def stop(self, name: str) -> None:
-        facts = self.facts[name]
-        self.facts[name] = replace(facts, unit=replace(facts.unit, active="inactive"))
-
-
-UNIT = "/etc/systemd/system/etcd.service"
 FULL_DATA = Finding("node1", "disk", "error", "1 MiB free for /var/lib/etcd", "free space", "first start")
+
 WRONG_CLOCK = Finding("node2", "clock", "error", "clock is 90.0 s ahead", "set it", "certificates")
+
 MASKED = Finding("node3", "systemd", "error", "etcd.service is masked", "unmask it")
 
 
@@ -324,84 +270,6 @@ def test_an_unstarted_member_joins_the_running_cluster(tmp_path: Path, monkeypat
     assert [step.host for step in found.steps if step.title == "start"] == ["node3"]
 
 
-class DeploymentWithoutNode3(Deployment):
-    """node3 is dead."""
-
-    planned: Planned
-
-    @asynccontextmanager
-    async def _connected(self, names: Collection[str] | None = None) -> AsyncIterator[Mapping[str, Host | HostError]]:
-        dead = HostError("node3", "connect", "no route to host", remedy="check the address")
-        hosts: dict[str, Host | HostError] = {**self.planned.hosts, "node3": dead}
-        yield {name: host for name, host in hosts.items() if names is None or name in names}
-
-
-def without_node3(planned: Planned, monkeypatch: pytest.MonkeyPatch, *limit: str) -> Deployment:
-    planned.cluster.path.touch()
-    planned.members.unreachable = planned.members.unhealthy = {"node3"}
-    monkeypatch.setattr(Members, "health", lambda _: planned.members.health())
-    monkeypatch.setattr(Members, "answers", lambda _: planned.members.answers())
-    monkeypatch.setattr(Members, "listed", lambda _: planned.members.listed())
-    deployment = DeploymentWithoutNode3(planned.cluster, limit=limit)
-    deployment.planned = planned
-    return deployment
-
-
-def test_a_plan_goes_on_without_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = Planned(tmp_path, monkeypatch)
-    planned.change("node1", "/etc/etcd/cert/server.pem", sha256="0")
-    found = asyncio.run(without_node3(planned, monkeypatch).plan())
-    assert [(step.host, step.title) for step in found.steps] == [("node1", "write /etc/etcd/cert/server.pem")]
-    assert found.blockers == (
-        "node3: connect: no route to host; check the address; to continue without it: --limit node1 --limit node2",
-    )
-    deployment = without_node3(planned, monkeypatch)
-    for can_limit, act in (
-        (True, deployment.apply()),
-        (True, deployment.renew_certificates()),
-        (False, deployment.renew_certificates(renewal="replaced CA")),
-        (False, deployment.restart()),
-        (False, deployment.upgrade()),
-        (False, deployment.change_member("add", "node3")),
-    ):
-        with pytest.raises(DeployError, match=r"^node3: connect: .*check the address") as caught:
-            asyncio.run(act)
-        assert str(caught.value).endswith("--limit node1 --limit node2") is can_limit
-    assert planned.executed == []
-
-
-def test_a_limited_apply_renews_certificates_despite_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = Planned(tmp_path, monkeypatch)
-    for name in planned.facts:
-        planned.change(name, "/etc/etcd/cert/server.pem", sha256="0")
-    done = asyncio.run(without_node3(planned, monkeypatch, "node1").apply())
-    assert [step.host for step in done.steps] == ["node1"]
-    assert planned.locked == ["node1", "node2"], "every reachable host is locked against other operators"
-    with pytest.raises(ConfigError, match="no host named node9"):
-        without_node3(planned, monkeypatch, "node9")
-
-
-def test_logs_go_on_without_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = Planned(tmp_path, monkeypatch)
-
-    async def follow_logs(_cluster: Cluster, hosts: Collection[str], **_: object) -> AsyncGenerator[tuple[str, str], None]:
-        for name in hosts:
-            yield name, "a line"
-
-    monkeypatch.setattr("tercet.deploy.members.logs.follow_logs", follow_logs)
-
-    async def lines(*names: str) -> list[tuple[str, str]]:
-        return [entry async for entry in without_node3(planned, monkeypatch).logs(names)]
-
-    assert asyncio.run(lines()) == [
-        ("node3", "-- not reached: connect: no route to host; check the address"),
-        ("node1", "a line"),
-        ("node2", "a line"),
-    ]
-    with pytest.raises(DeployError, match=r"^node3: connect"):
-        asyncio.run(lines("node3"))
-
-
 def test_drop_ins_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = Planned(tmp_path, monkeypatch)
     path = "/etc/systemd/system/etcd.service.d/memory.conf"
@@ -452,38 +320,9 @@ def test_all_preflight_errors_are_raised_with_their_remedies() -> None:
     require_no_errors([fine, clock])
 
 
-def test_an_unreachable_host_stops_everything_but_status_and_health(tmp_path: Path) -> None:
+def test_concurrent_changes_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "cluster.yaml"
     path.touch()
-    ssh = SshSettings(port=free_port(), config=_empty(tmp_path / "config"), connect_timeout=2)
-    cluster = replace(
-        cluster_of(2, path), hosts=tuple(HostSpec(name=name, address="127.0.0.1", ssh=ssh) for name in ("m1", "m2"))
-    )
-    deployment = Deployment(cluster)
-    all_hosts = (deployment.plan(), deployment.apply(), deployment.restart(), deployment.destroy(keep_data=True))
-    some_hosts = (
-        deployment.defrag(),
-        deployment.compact(keep=1),
-        deployment.change_member("remove", "m1"),
-        deployment.recover(),
-    )
-    for act in (*all_hosts, *some_hosts):
-        with pytest.raises(DeployError) as caught:
-            asyncio.run(act)
-        assert [str(error).split(":")[:2] for error in caught.value.errors] == [["m1", " connect"], ["m2", " connect"]]
-    health = asyncio.run(deployment.health())
-    assert [(one.name, one.is_healthy) for one in health] == [("m1", False), ("m2", False)]
-    status = asyncio.run(deployment.status())
-    assert all(one.unit == "" and one.error.startswith("connect: ") for one in status)
-
-
-def _empty(path: Path) -> Path:
-    path.touch()
-    return path
-
-
-def test_concurrent_changes_are_rejected(tmp_path: Path) -> None:
-    path = _empty(tmp_path / "cluster.yaml")
     locked_by_other = r"cluster\.yaml: locked by another tercet deploy"
     with locked(path), pytest.raises(ConfigError, match=locked_by_other):
         asyncio.run(Deployment(cluster_of(1, path)).apply())
@@ -502,93 +341,3 @@ def test_unknown_member_names_are_rejected(tmp_path: Path) -> None:
     assert deployment.environment("m2")["ETCDCTL_ENDPOINTS"] == "https://10.0.0.2:2379"
     assert deployment.environment()["ETCDCTL_ENDPOINTS"] == "https://10.0.0.1:2379,https://10.0.0.2:2379"
     assert deployment.environment()["ETCDCTL_KEY"] == str(tmp_path / "pki/client-key.pem")
-
-
-# destroy.
-
-
-class Here:
-    """A host that runs its commands on the local machine."""
-
-    name = "m1"
-
-    async def run(self, command: str, *, stdin: bytes = b"", **options: Any) -> Completed:
-        done = subprocess.run(["sh", "-c", command], input=stdin, capture_output=True, timeout=scaled(20), check=False)
-        return Completed(done.returncode, done.stdout, done.stderr)
-
-    async def check(self, command: str, **options: Any) -> bytes:
-        done = await self.run(command)
-        assert done.exit_code == 0, done.stderr
-        return done.stdout
-
-    async def run_python(self, program: str, data: bytes, **options: Any) -> Completed:
-        line = "import sys; scope = {'__name__': 'x'}; exec(sys.argv[1], scope); scope['main'](sys.stdin.buffer)"
-        done = subprocess.run(
-            ["python3", "-I", "-c", line, program], input=data, capture_output=True, timeout=scaled(20), check=False
-        )
-        return Completed(done.returncode, done.stdout, done.stderr)
-
-
-@contextmanager
-def laid_out(root: Path) -> Iterator[tuple[Cluster, list[Path]]]:
-    """The state of a host after apply, below `root`; returns the files of others."""
-    ours = [
-        "etc/etcd/cert/server.pem",
-        "etc/etcd/cert/server-key.pem",
-        "etc/etcd/cert/peer.pem",
-        "etc/etcd/cert/ca.pem",
-        "opt/tercet/releases/tercet-1-a/bin/tercet",
-        "var/lib/etcd/member/wal/0.wal",
-        "var/lib/etcd/replaced-20260101T000000Z/wal/0.wal",
-        "var/lib/etcd/before-recover-20260101T000000Z/snap/db",
-        "var/lib/etcd/rejoined-1",
-        "var/wal.replaced-20260101T000000Z/0.wal",
-        "var/wal/0000-0000.wal",
-        "backups/m1-20260101T000000Z.db",
-    ]
-    theirs = ["opt/tercet/releases/other/file", "backups/m10.db", "backups/notes", "etc/etcd/notes"]
-    for name in (*ours, *theirs):
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-    (root / "opt/tercet/current").symlink_to("releases/tercet-1-a")
-    cluster = replace(
-        cluster_of(1),
-        tls=TlsSettings(directory=root / "pki"),
-        service=ServiceSettings(unit="tercet-test-of-destroy"),
-        paths=Paths(
-            install=f"{root}/opt/tercet",
-            data=f"{root}/var/lib/etcd",
-            wal=f"{root}/var/wal",
-            certificates=f"{root}/etc/etcd/cert",
-            backups=f"{root}/backups",
-        ),
-    )
-    yield cluster, [root / name for name in theirs]
-
-
-@pytest.mark.parametrize("keep_data", [True, False])
-def test_destroy_removes_only_the_files_of_the_deployment(tmp_path: Path, keep_data: bool) -> None:
-    with laid_out(tmp_path) as (cluster, theirs):
-        hosts = {"m1": cast(Host, Here())}
-        plan = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
-        data = {path for part in ("var", "backups") for path in (tmp_path / part).rglob("*") if not path.is_dir()}
-        asyncio.run(execute(plan))
-        left = {path for path in tmp_path.rglob("*") if not path.is_dir()}
-        assert left == {*theirs, *(data if keep_data else ())}
-        assert not (tmp_path / "etc/etcd/cert").exists()
-        assert (tmp_path / "var/lib/etcd").exists() == keep_data
-        again = asyncio.run(destroy_plan(cluster, hosts, keep_data=keep_data))
-        titles = {step.title for step in again.steps}
-        assert titles <= {"remove releases", "remove backups"}  # directories with files of others remain
-        asyncio.run(execute(again))
-        assert {path for path in tmp_path.rglob("*") if not path.is_dir()} == left
-
-
-def test_destroy_of_an_empty_host_has_no_steps(tmp_path: Path) -> None:
-    with laid_out(tmp_path / "a") as (cluster, _):
-        away = replace(
-            cluster,
-            paths=Paths(install=f"{tmp_path}/1", data=f"{tmp_path}/2", certificates=f"{tmp_path}/3", backups=f"{tmp_path}/4"),
-        )
-        assert asyncio.run(destroy_plan(away, {"m1": cast(Host, Here())}, keep_data=False)).is_empty

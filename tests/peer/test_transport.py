@@ -1,30 +1,20 @@
-"""Two transports: both streams, POST, reconnection, removal, TLS and limits."""
+"""Two transports: both streams, POST, reconnection and removal."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tercet.peer import Limits
 from tercet.peer.msgapp_stream import MsgAppDecoder
 from tercet.peer.transport import strip_redundant
 from tercet.raft.types import Message, MessageType
-from tests.peer.harness import CLUSTER, Member, append, exchange, fake, hole, member, pair, request, run
-from tests.peer.tls import FixedTls, contexts
+from tests.peer.harness import CLUSTER, append, fake, member, pair, run
+from tests.peer.streams_by_hand import IMPATIENT, QUICK, dial, heartbeat
 from tests.support.ports import free_port
 from tests.support.waiting import until
-
-QUICK = Limits(redial_pause=0.02, probe_interval=0.05)
-IMPATIENT = Limits(read_timeout=0.6, write_timeout=0.6, redial_pause=0.02)
-
-
-def heartbeat(to: int, from_: int, term: int = 3) -> Message:
-    return Message(MessageType.HEARTBEAT, to, from_, term)
 
 
 def test_messages_are_sent_both_ways(tmp_path: Path) -> None:
@@ -46,7 +36,7 @@ def test_the_appends_of_a_turn_are_sent_in_one_chunk(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
-            reader, writer = await _dial(one, "msgapp")
+            reader, writer = await dial(one, "msgapp")
             one.transport.send([append(0, 5), append(5, 5), append(10, 5)])
             size = int((await reader.readuntil(b"\r\n")).strip(), 16)
             decoder = MsgAppDecoder(remote=1, own=2)
@@ -298,7 +288,7 @@ def test_a_new_stream_replaces_the_old_one(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with member(1, tmp_path / "1") as one:
             one.transport.add_peer(2, ["http://127.0.0.1:1"])
-            lines = [await _dial(one, "msgapp") for _ in range(100)]
+            lines = [await dial(one, "msgapp") for _ in range(100)]
             ended = await asyncio.gather(*(reader.read() for reader, _ in lines[:-1]), return_exceptions=True)
             assert len(ended) == 99  # closed by the member
             one.transport.send([append(0, 1)])
@@ -306,150 +296,6 @@ def test_a_new_stream_replaces_the_old_one(tmp_path: Path) -> None:
             assert b"\x02" in await reader.readuntil(b"\r\n\x02")
             for _, writer in lines:
                 writer.close()
-
-    run(scenario())
-
-
-async def _dial(one: Member, kind: str, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Dial a stream to `one` as member 2, by hand."""
-    headers = {"X-Server-Version": "3.5.1", "X-Min-Cluster-Version": "3.0.0", "X-Etcd-Cluster-ID": f"{CLUSTER:x}"}
-    reader, writer = await asyncio.open_connection("127.0.0.1", one.port, ssl=tls)
-    writer.write(request("GET", f"/raft/stream/{kind}/2", headers | {"X-Raft-To": "1"}))
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
-    return reader, writer
-
-
-async def _dial_and_do_not_read(one: Member, kind: str, tls: ssl.SSLContext | None = None) -> asyncio.StreamWriter:
-    _, writer = await _dial(one, kind, tls)
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
-    return writer
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_a_peer_that_does_not_read_costs_a_bounded_number_of_bytes(encrypted: bool, tmp_path: Path) -> None:
-    limits = Limits(stream_bytes_max=8 << 20)
-
-    async def scenario() -> None:
-        tls = contexts(tmp_path, client_certificate=True) if encrypted else None
-        async with member(1, tmp_path / "1", limits=limits, tls=tls) as one:
-            one.transport.add_peer(2, ["http://127.0.0.1:1"])
-            writer = await _dial_and_do_not_read(one, "msgapp", tls[1] if tls else None)
-            peer = one.transport.peer(2)
-            assert peer is not None
-            stream = peer._msgapp_writer
-            assert stream is not None
-            size = 256 << 10
-            for index in range(300):  # 75 MiB
-                one.transport.send([append(index, 1, size=size)])
-                await asyncio.sleep(0)
-            assert stream._transport.get_write_buffer_size() <= limits.stream_bytes_max + 2 * size
-            assert one.notes.unreachable[0] == 2
-            status = one.transport.status(2)
-            assert status is not None
-            assert status.sent_failures > 200
-            writer.close()
-
-    run(scenario())
-
-
-def test_a_peer_that_does_not_read_costs_a_bounded_number_of_messages(tmp_path: Path) -> None:
-    limits = Limits(stream_messages_max=50)
-
-    async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=limits) as one:
-            one.transport.add_peer(2, ["http://127.0.0.1:1"])
-            writer = await _dial_and_do_not_read(one, "message")
-            while not one.notes.unreachable:
-                one.transport.send([append(0, 1, size=64 << 10)])
-                await asyncio.sleep(0)
-            peer = one.transport.peer(2)
-            assert peer is not None
-            assert peer._message_writer is not None
-            assert peer._message_writer._queued == 50
-            writer.close()
-
-    run(scenario())
-
-
-def test_a_peer_that_does_not_read_is_disconnected(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=IMPATIENT) as one:
-            one.transport.add_peer(2, ["http://127.0.0.1:1"])
-            writer = await _dial_and_do_not_read(one, "message")
-            peer = one.transport.peer(2)
-            assert peer is not None
-            one.transport.send([append(0, 1, size=16 << 20)])
-            assert peer._message_writer is not None
-            await until(lambda: peer._message_writer is None)
-            await until(lambda: one.notes.unreachable == [2])
-            assert one.transport.active_since(2) is None
-            writer.close()
-
-    run(scenario())
-
-
-def test_a_member_that_is_down_costs_a_bounded_queue(tmp_path: Path) -> None:
-    """Its port is closed, or accepts and never answers: at most 64 messages and a bounded number of bytes are queued."""
-    limits = Limits(pipeline_bytes_max=1 << 20, post_timeout=0.05)
-
-    async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=limits) as one, fake(hole) as url:
-            one.transport.add_remote(2, [url])
-            remote = one.transport._remotes[2]
-            for _ in range(200):
-                one.transport.send([heartbeat(2, 1)])
-            assert len(remote._pipeline._queue) == 64
-            await until(lambda: not remote._pipeline._workers)
-            for _ in range(100):
-                one.transport.send([append(0, 1, size=128 << 10)])
-            assert remote._pipeline._queued_bytes <= (1 << 20) + (130 << 10)
-            await until(lambda: not remote._pipeline._workers)
-            assert remote.status.sent_failures == 300
-
-    run(scenario())
-
-
-def test_messages_go_to_a_member_that_does_not_answer_one_at_a_time_and_else_four(tmp_path: Path) -> None:
-    held: list[asyncio.StreamWriter] = []
-    answers = 1
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal answers
-        await reader.readuntil(b"\r\n\r\n")
-        held.append(writer)
-        if answers:
-            answers -= 1
-            writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-
-    async def scenario() -> None:
-        async with member(1, tmp_path / "1", limits=Limits(post_timeout=60)) as one, fake(answer) as url:
-            one.transport.add_remote(2, [url])
-            pipeline = one.transport._remotes[2]._pipeline
-            one.transport.send([heartbeat(2, 1)] * 9)
-            assert pipeline._workers == 1
-            await until(lambda: len(held) == 5)  # the one that was answered, and four that wait
-            assert pipeline._workers == 4
-            for writer in held:
-                writer.close()
-            await until(lambda: len(held) == 6)  # of the failed ones a single one tries again
-            assert pipeline._workers == 1
-
-    run(scenario())
-
-
-def test_an_outage_is_logged_twice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="tercet.peer")
-
-    async def scenario() -> None:
-        async with pair(tmp_path, limits=QUICK) as (one, two):
-            await two.transport.close()
-            caplog.clear()
-            await asyncio.sleep(0.5)  # about forty dials
-            lines = [record.getMessage() for record in caplog.records if "peer 2" in record.getMessage()]
-            assert len(lines) <= 4, lines
-            assert all("\n" not in line for line in lines)
-            assert not [record for record in caplog.records if record.exc_info]
-            assert one.notes.removals == 0
 
     run(scenario())
 
@@ -463,90 +309,3 @@ def test_redundant_acknowledgements_are_dropped() -> None:
     assert strip_redundant(iter([ack(1)])) == [ack(1)]
     assert strip_redundant([ack(9), ack(5), ack(4)]) == [ack(9), ack(5), ack(4)]
     assert strip_redundant([ack(4), ack(9), ack(5), ack(5)]) == [ack(9), ack(5)]
-
-
-async def _is_refused(one: Member, id: int) -> None:
-    """Wait until a dial to that member has failed; no stream may be up."""
-    peer = one.transport.peer(id)
-    assert peer is not None
-    await until(lambda: peer.status._failures)
-    assert one.transport.active_since(id) is None
-
-
-@pytest.mark.parametrize("client_certificate", [True, False])
-def test_mutual_tls(client_certificate: bool, tmp_path: Path) -> None:
-    async def scenario() -> None:
-        server, client = contexts(tmp_path, client_certificate=client_certificate)
-        async with (
-            member(1, tmp_path / "1", tls=(server, client), limits=QUICK) as one,
-            member(2, tmp_path / "2", tls=(server, client), limits=QUICK) as two,
-        ):
-            one.transport.add_peer(2, [two.url])
-            two.transport.add_peer(1, [one.url])
-            if client_certificate:
-                await one.is_joined_to(2)
-                one.transport.send([append(0, 1000)])
-                await until(lambda: two.notes.messages)
-                assert two.notes.messages == [append(0, 1000)]
-            else:
-                await _is_refused(one, 2)
-                await _is_refused(two, 1)
-
-    run(scenario())
-
-
-def test_a_renewed_certificate_is_used_for_the_next_dial(tmp_path: Path) -> None:
-    """A certificate that was read once, at start, would leave the cluster without a leader after it has expired."""
-
-    async def scenario() -> None:
-        server, good = contexts(tmp_path, client_certificate=True)
-        unusable = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(tmp_path / "ca.pem"))
-        dialers = FixedTls(unusable), FixedTls(unusable)
-        async with (
-            member(1, tmp_path / "1", tls=(server, dialers[0]), limits=QUICK) as one,
-            member(2, tmp_path / "2", tls=(server, dialers[1]), limits=QUICK) as two,
-        ):
-            one.transport.add_peer(2, [two.url])
-            two.transport.add_peer(1, [one.url])
-            await _is_refused(one, 2)
-            await _is_refused(two, 1)
-            for dialer in dialers:
-                dialer.current = good
-            await one.is_joined_to(2)
-
-    run(scenario())
-
-
-def test_a_peer_whose_certificate_is_refused_is_not_dialled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        server, client = contexts(tmp_path, client_certificate=True)
-        dialer = FixedTls(client, refusal="client certificate authentication failed")
-        async with (
-            member(1, tmp_path / "1", tls=(server, dialer), limits=QUICK) as one,
-            member(2, tmp_path / "2", tls=(server, client), limits=QUICK) as two,
-        ):
-            one.transport.add_peer(2, [two.url])
-            await until(lambda: "client certificate authentication failed" in caplog.text)
-            assert one.transport.active_since(2) is None
-            dialer.refusal = ""
-            two.transport.add_peer(1, [one.url])
-            await one.is_joined_to(2)
-
-    run(scenario())
-
-
-def test_https_peers_need_certificates(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        server, client = contexts(tmp_path, client_certificate=True)
-        async with (
-            member(1, tmp_path / "1", limits=QUICK) as one,
-            member(2, tmp_path / "2", tls=(server, client), limits=QUICK) as two,
-        ):
-            one.transport.add_peer(2, [two.url])  # https, and 1 has no certificates
-            two.transport.add_peer(1, [one.url.replace("http:", "https:")])
-            await _is_refused(one, 2)
-            await _is_refused(two, 1)
-            answer = await exchange(two.port, request("GET", "/raft/probing"))
-            assert answer == b""
-
-    run(scenario())

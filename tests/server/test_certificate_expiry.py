@@ -19,11 +19,6 @@ from tests.server.certificates import Authority
 DAY = 86400.0
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 def days_from_now(seconds: float) -> float:
     return round((seconds - time.time()) / DAY, 2)
 

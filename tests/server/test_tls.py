@@ -23,11 +23,6 @@ from tests.server.certificates import Authority, Pair
 from tests.server.handshakes import handshake
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 def serving(pair: Pair, **more: object) -> TlsFiles:
     return TlsFiles(cert=pair.cert, key=pair.key, **more)  # type: ignore[arg-type]
 
