@@ -20,7 +20,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.proto') setup.py
 WORKERS ?= 4
 PARALLEL := -n $(WORKERS) --dist loadfile
 # Packages whose tests need the compiled modules; the others test the same code as on the sources.
-COMPILED_TESTS := $(addprefix tests/,raft mvcc lease replica storage rpc peer services sim simulation server cluster mixed differential)
+COMPILED_TESTS := $(addprefix tests/,auth raft mvcc lease replica storage rpc peer services sim simulation server cluster mixed differential)
 # Prints each package on the same line as pip collects it.
 PACKAGES_AS_THEY_COME := awk '/build dependencies: started/ { printf " build tools,"; fflush() } \
 	/^ *Collecting/ { sub(/[^[:alnum:]_.-].*/, "", $$2); printf " %s", $$2; fflush() } END { print "" }'

@@ -37,6 +37,10 @@ class IntervalTree:
         self._root: _Node | None = None
         for begin, end in intervals:
             self._insert(begin, end)
+        self._set_max_ends()
+
+    def _set_max_ends(self) -> None:
+        # Not in __init__: where None was assigned, the compiled code takes None for granted, whatever was called since.
         _set_max_end(self._root)
 
     def covers_empty(self, key: bytes, range_end: bytes) -> bool:
